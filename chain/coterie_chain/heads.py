@@ -1,0 +1,38 @@
+"""The hash chain over a site's records, computed as Model.sol does, so that anyone can check it."""
+
+from __future__ import annotations
+
+from eth_abi.abi import encode
+from eth_utils.crypto import keccak
+
+from coterie_chain.cid import parse
+from coterie_chain.ledger import Post
+
+POST = "(uint64,uint32,uint16,uint8,uint40,bool,bytes32,bytes32,bytes32,bytes32)"
+
+
+def genesis(catalog: str, chain_id: int, site: int) -> bytes:
+    """Head of a chain without records: bound to the Catalog's address, the chain and the site."""
+    return keccak(encode(["address", "uint256", "uint8"], [catalog, chain_id, site]))
+
+
+def post_tuple(post: Post) -> tuple[int, int, int, int, int, bool, bytes, bytes, bytes, bytes]:
+    """The post as the contract's struct Post."""
+    cid = parse(post.cid)
+    return (
+        post.study,
+        post.position,
+        post.attempt,
+        cid.codec,
+        post.size,
+        post.converged,
+        cid.digest,
+        post.sha256,
+        post.basis,
+        post.verdict,
+    )
+
+
+def next_head(head: bytes, seq: int, kind: int, round: int, post: Post) -> bytes:
+    """Head after the record `seq` of step `kind` (0xff each, 0xfe server, else a site's id)."""
+    return keccak(encode(["bytes32", "uint64", "uint8", "uint32", POST], [head, seq, kind, round, post_tuple(post)]))

@@ -1,0 +1,99 @@
+"""What Kubo's RPC is asked, and what its answers mean.
+
+The daemon is the site's own but it is a large program that talks to others: its answers are bounded, compared and
+named, never believed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+
+from coterie_chain.cid import MAX_BLOCK, RAW, parse
+from coterie_chain.errors import BlobCorrupt, BlobMissing, ChainError, StoreFault
+
+ABSENT = "CO-C201"
+# Kubo has one status for everything (500); what it means is in the text.
+ABSENT_SIGNS = ("not found", "could not find", "deadline exceeded", "context canceled")
+NOT_PINNED = "not pinned"
+
+
+def put_options(cid: str, pin: bool) -> dict[str, str]:
+    """Parameters of block/put, all of them, so that no setting of the daemon matters."""
+    codec = "raw" if parse(cid).codec == RAW else "dag-pb"
+    return {"cid-codec": codec, "mhtype": "sha2-256", "pin": str(pin).lower()}
+
+
+def headers(token: str | None) -> dict[str, str]:
+    """Headers of every request; StoreFault for a token that no header can carry."""
+    # Blocks do not compress, and what a daemon inflates on our side would not be bounded.
+    headers = {"Accept-Encoding": "identity"}
+    if token is not None:
+        if not (token.isascii() and token.isprintable() and token and " " not in token):
+            raise StoreFault("CO-C210", "The daemon's token must be printable ASCII without spaces; check its file.")
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
+
+
+def duration(seconds: float) -> str:
+    """Seconds as Go reads them."""
+    return f"{round(seconds * 1000)}ms"
+
+
+def bounded(url: str, chunks: Iterable[bytes], seconds: float) -> bytes:
+    """An answer of at most one byte more than a block may have, if it comes in time."""
+    deadline = time.monotonic() + seconds
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_BLOCK:
+            break
+        if time.monotonic() > deadline:
+            raise silent(url, TimeoutError(f"no end of the answer after {seconds:g} s"))
+    return bytes(body[: MAX_BLOCK + 1])
+
+
+def field(body: bytes, name: str) -> str | None:
+    """A text in a JSON object, None if it is not there or the bytes are something else."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def check_key(url: str, cid: str, key: str | None) -> None:
+    """BlobCorrupt if the daemon answered another CID than ours."""
+    if key != cid:
+        raise BlobCorrupt(
+            "CO-C209", f"The daemon at {url} answered {_short(key)} for the block {cid}. Check what answers there."
+        )
+
+
+def silent(url: str, error: Exception) -> BlobMissing:
+    """The daemon did not answer in time."""
+    return BlobMissing("CO-C205", f"The daemon at {url} did not answer in time ({type(error).__name__}).")
+
+
+def unreachable(url: str, error: Exception) -> BlobMissing:
+    """The daemon is not there, or the connection broke."""
+    advice = "Is it running, and is this its RPC address?"
+    return BlobMissing("CO-C206", f"The daemon at {url} cannot be reached ({type(error).__name__}). {advice}")
+
+
+def refusal(url: str, status: int, said: str | None) -> ChainError:
+    """What an answer other than 200 means; `said` is the daemon's own message."""
+    if status in (401, 403):
+        advice = "Check the token, and the AllowedPaths of the daemon's API.Authorizations."
+        return StoreFault("CO-C207", f"The daemon at {url} does not let this site in (HTTP {status}). {advice}")
+    if status in (429, 502, 503, 504):
+        return BlobMissing("CO-C206", f"The daemon at {url} is not available now (HTTP {status}).")
+    if status == 500 and said and any(sign in said for sign in ABSENT_SIGNS):
+        return BlobMissing(ABSENT, f"The daemon at {url} finds no such block: {_short(said)}.")
+    return StoreFault("CO-C208", f"The daemon at {url} refused (HTTP {status}): {_short(said)}. Is it a Kubo RPC?")
+
+
+def _short(text: str | None) -> str:
+    return "something that is not Kubo's JSON" if text is None else ascii(text[:200])

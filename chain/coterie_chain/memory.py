@@ -1,0 +1,272 @@
+"""The ledger's memory twin: the rules, a list of entries, and a clock that the caller injects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from coterie_chain.errors import PostRejected
+from coterie_chain.heads import genesis, next_head
+from coterie_chain.ledger import Event, Head, OpenStep, Post, Record, SiteEntry, State, StudyView, Terms
+from coterie_chain.rules import EACH, NOBODY, SERVER, Rules, Seat, StudyState
+
+
+class MemoryChain:
+    """What the sites of one process share: the rules and everything written so far."""
+
+    def __init__(self, founders: Iterable[SiteEntry], clock: Callable[[], int] = lambda: 0) -> None:
+        self.rules = Rules((e.name, e.address, e.sealing, e.peer) for e in founders)
+        self.clock = clock
+        self.log: list[Record | Event] = []
+        for seat in self.rules.seats.values():
+            self.log.append(Event("SiteAdmitted", 0, seat.name, _seat(seat), len(self.log), clock(), ""))
+        self.heads: dict[int, Head] = {}
+
+    def head(self, site: int) -> Head:
+        """A site's chain of records."""
+        first = genesis(NOBODY, 0, site)
+        return self.heads.get(site, Head(first, 0, first))
+
+    def ledger(self, address: str | None) -> MemoryLedger:
+        """A handle for the site that holds `address`; a reader for None."""
+        return MemoryLedger(self, address)
+
+
+class MemoryLedger:
+    """One site's handle on a MemoryChain."""
+
+    def __init__(self, chain: MemoryChain, address: str | None) -> None:
+        self._chain = chain
+        self._rules = chain.rules
+        self._address = address or ""
+
+    @property
+    def me(self) -> str | None:
+        """Name of the site that this handle speaks for."""
+        site = self._rules.site_of(self._address)
+        return self._name(site) if site else None
+
+    def now(self) -> int:
+        """Time of the injected clock."""
+        return self._chain.clock()
+
+    def sites(self) -> tuple[SiteEntry, ...]:
+        """All seats, by id."""
+        return tuple(SiteEntry(s.id, s.name, s.key, s.sealing, s.peer, s.active) for s in self._rules.seats.values())
+
+    def studies(self) -> tuple[int, ...]:
+        """Ids of all studies."""
+        return tuple(self._rules.studies)
+
+    def view(self, study: int) -> StudyView:
+        """The study's terms and state."""
+        s = self._state(study)
+        terms = Terms(
+            s.hash, self._names(s.order), *self._kinds(s), max_rounds=s.max_rounds, timeout=s.timeout, silence=s.silence
+        )
+        parties = self._names(p for p in s.order if p in s.active)
+        joined = self._names(p for p in s.order if p in s.joined)
+        open_ = self._open(s, parties) if s.state == State.RUNNING else None
+        return StudyView(study, terms, s.state, joined, parties, open_)
+
+    def finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+        """Records of a finished step's last attempt, in the study's order."""
+        s = self._state(study)
+        if position >= s.position:
+            return None
+        found = [r for r in self._records(study) if r.post.position == position]
+        last = max(r.post.attempt for r in found)
+        order = self._names(s.order)
+        return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: order.index(r.site)))
+
+    def history(self, study: int | None = None) -> Iterator[Record | Event]:
+        """Everything written, of one study or of all."""
+        return (e for e in tuple(self._chain.log) if study is None or _study_of(e) == study)
+
+    def propose(self, terms: Terms) -> int:
+        """Propose a study and join it."""
+        ids = {s.name: s.id for s in self._rules.seats.values()}
+        order = tuple(ids.get(name, 0) for name in terms.sites)
+        words = tuple(tuple(_code(k, ids) for k in w) for w in (terms.opening, terms.loop, terms.closing))
+        study = self._rules.propose(
+            self._address, terms.hash, order, words, terms.max_rounds, terms.timeout, terms.silence, self.now()
+        )
+        self._write("StudyProposed", study, **proposal(terms))
+        self._joined(study)
+        return study
+
+    def join(self, study: int, hash: bytes) -> None:
+        """Join by repeating the study's hash."""
+        self._rules.join(self._address, study, hash, self.now())
+        self._joined(study)
+
+    def record(self, post: Post) -> None:
+        """Append a post to this site's chain of records."""
+        site = self._rules.site_of(self._address)
+        kind, round_ = self._rules.post(
+            self._address,
+            site,
+            post.study,
+            post.position,
+            post.attempt,
+            post.basis,
+            post.converged,
+            post.sha256,
+            self.now(),
+        )
+        self._append(site, kind, round_, post)
+        if self._rules.studies[post.study].state == State.COMPLETED:
+            self._write("StudyCompleted", post.study)
+
+    def skip(self, study: int) -> None:
+        """Pass over a silent server."""
+        step = self._step(study)
+        silent = self._rules.skip(self._address, study, self.now())
+        self._write("ServerSkipped", study, **step, server=self._name(silent))
+
+    def exclude(self, study: int, site: str) -> None:
+        """Vote to exclude a silent site."""
+        step = self._step(study)
+        passed = self._rules.exclude(self._address, study, self._id(site), self.now())
+        self._voted(passed, "ExclusionVoted", "SiteExcluded", study, **step, silent=site)
+
+    def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
+        """Pause the study over a wrong server post."""
+        self._rules.dispute(self._address, study, position)
+        self._write("Disputed", study, position=position, posted=_hex(posted), recomputed=_hex(recomputed))
+
+    def pause(self, study: int, reason: int) -> None:
+        """Pause a running study."""
+        self._rules.pause(self._address, study)
+        self._write("StudyPaused", study, reason=reason)
+
+    def resume(self, study: int) -> None:
+        """Vote to go on."""
+        passed = self._rules.resume(self._address, study, self.now())
+        self._voted(passed, "ResumeVoted", "StudyResumed", study)
+
+    def abort(self, study: int, reason: int) -> None:
+        """End a study without a result."""
+        self._rules.abort(self._address, study)
+        self._write("StudyAborted", study, reason=reason)
+
+    def admit(self, entry: SiteEntry) -> None:
+        """Vote to admit a site."""
+        passed = self._rules.admit(self._address, entry.name, entry.address, entry.sealing, entry.peer)
+        details = {"name": entry.name, "key": entry.address, "sealing": _hex(entry.sealing), "peer": _hex(entry.peer)}
+        self._voted(passed, "AdmissionVoted", "SiteAdmitted", 0, **details)
+
+    def revoke(self, site: str) -> None:
+        """Vote to revoke a site."""
+        passed = self._rules.revoke(self._address, self._id(site))
+        self._voted(passed, "RevocationVoted", "SiteRevoked", 0, name=site)
+
+    def recover(self, site: str, address: str, sealing: bytes) -> None:
+        """Vote to give a site a new key."""
+        passed = self._rules.recover(self._address, self._id(site), address, sealing)
+        self._voted(passed, "RecoveryVoted", "KeyChanged", 0, name=site, key=address, sealing=_hex(sealing))
+
+    def offer(self, address: str, sealing: bytes) -> None:
+        """Offer this seat to a new key."""
+        self._rules.offer(self._address, address, sealing)
+        self._write("KeyOffered", 0, name=self.me or "", key=address, sealing=_hex(sealing))
+
+    def accept(self, site: str) -> None:
+        """Accept a seat."""
+        self._rules.accept(self._address, self._id(site))
+        sealing = self._rules.seats[self._id(site)].sealing
+        self._write("KeyChanged", 0, name=site, key=self._address, sealing=_hex(sealing))
+
+    def wait(self, seconds: float) -> None:
+        """Nothing changes while a single process waits for itself."""
+
+    def heads(self) -> dict[str, Head]:
+        """Each site's chain of records."""
+        return {s.name: self._chain.head(s.id) for s in self._rules.seats.values()}
+
+    def _append(self, site: int, kind: int, round_: int, post: Post) -> None:
+        before = self._chain.head(site)
+        seq, block = before.seq + 1, len(self._chain.log)
+        head = next_head(before.head, seq, kind, round_, post)
+        self._chain.heads[site] = Head(before.genesis, seq, head)
+        name = self._kind(kind)
+        self._chain.log.append(Record(self._name(site), seq, name, round_, post, head, block, self.now(), ""))
+
+    def _state(self, study: int) -> StudyState:
+        if study not in self._rules.studies:
+            raise PostRejected("BadState", int(State.NONE))
+        return self._rules.studies[study]
+
+    def _open(self, s: StudyState, parties: tuple[str, ...]) -> OpenStep:
+        posted = self._names(p for p in s.order if p in s.posted)
+        posters = self._names(s.posters())
+        kind = self._kind(s.kind())
+        return OpenStep(s.position, s.attempt, s.round, kind, posters, posted, parties, s.basis, s.deadline)
+
+    def _records(self, study: int) -> Iterator[Record]:
+        return (e for e in self._chain.log if isinstance(e, Record) and e.post.study == study)
+
+    def _joined(self, study: int) -> None:
+        self._write("StudyJoined", study)
+        if self._rules.studies[study].state != State.PROPOSED:
+            self._write("StudyStarted", study)
+
+    def _write(self, event_name: str, study: int, /, **details: str | int) -> None:
+        block = len(self._chain.log)
+        event = Event(event_name, study, self.me or "", tuple(details.items()), block, self.now(), "")
+        self._chain.log.append(event)
+
+    def _step(self, study: int) -> dict[str, int]:
+        s = self._rules.studies.get(study)
+        return {"position": s.position, "attempt": s.attempt} if s else {}
+
+    def _voted(self, passed: bool, vote: str, outcome: str, study: int, /, **details: str | int) -> None:
+        self._write(vote, study, **details)
+        if passed:
+            self._write(outcome, study, **details)
+
+    def _id(self, name: str) -> int:
+        return next((s.id for s in self._rules.seats.values() if s.name == name), 0)
+
+    def _name(self, site: int) -> str:
+        return self._rules.seats[site].name
+
+    def _names(self, ids: Iterable[int]) -> tuple[str, ...]:
+        return tuple(map(self._name, ids))
+
+    def _kind(self, code: int) -> str:
+        return {EACH: "each", SERVER: "server"}.get(code) or f"only:{self._name(code)}"
+
+    def _kinds(self, s: StudyState) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        opening, loop, closing = (tuple(map(self._kind, word)) for word in s.schedule)
+        return opening, loop, closing
+
+
+def _code(kind: str, ids: dict[str, int]) -> int:
+    return {"each": EACH, "server": SERVER}.get(kind) or ids.get(kind.removeprefix("only:"), 0)
+
+
+def _study_of(entry: Record | Event) -> int:
+    return entry.post.study if isinstance(entry, Record) else entry.study
+
+
+def proposal(terms: Terms) -> dict[str, str | int]:
+    """A proposal's terms as the details of its event."""
+    return {
+        "hash": _hex(terms.hash),
+        "sites": ",".join(terms.sites),
+        "opening": ",".join(terms.opening),
+        "loop": ",".join(terms.loop),
+        "closing": ",".join(terms.closing),
+        "max_rounds": terms.max_rounds,
+        "timeout": terms.timeout,
+        "silence": int(terms.silence),
+    }
+
+
+def _seat(seat: Seat) -> tuple[tuple[str, str | int], ...]:
+    details = {"name": seat.name, "key": seat.key, "sealing": _hex(seat.sealing), "peer": _hex(seat.peer)}
+    return tuple(details.items())
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()

@@ -1,0 +1,75 @@
+"""Errors of the learners room, by who is at fault.
+
+LearnerError
+ +- DataError        my rows do not fit the study
+ +- StudyError       the study file is wrong, or two studies differ
+ +- ProtocolError    a peer posted what the protocol does not allow
+ |   +- WrongPost    ... a server post that recomputes to something else
+ +- SealedInput      a step needs a payload that this reader may not open
+ +- NotConverged     nobody's fault: the rounds ran out
+ +- Separation       nobody's fault: the maximum of the likelihood lies at infinity
+ +- Collinear        nobody's fault: the design has no unique solution
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class LearnerError(Exception):
+    """What happened, with which values and what to do, behind a stable code such as CO-D101."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class DataError(LearnerError):
+    """Rows of this site that do not fit the study."""
+
+
+class StudyError(LearnerError):
+    """A study that cannot be run as it is written."""
+
+
+class ProtocolError(LearnerError):
+    """A post that the protocol does not allow; names site and topic."""
+
+    def __init__(self, code: str, message: str, site: str = "", topic: str = "") -> None:
+        super().__init__(code, message)
+        self.site = site
+        self.topic = topic
+
+
+class WrongPost(ProtocolError):
+    """A server post that differs from its recomputation by `difference` (largest absolute, over all numbers)."""
+
+    def __init__(self, site: str, topic: str, difference: float, recomputed: Mapping[str, Any]) -> None:
+        off = "in shape or names" if difference == float("inf") else f"by {difference:.3g}"
+        super().__init__(
+            "CO-P201",
+            f"{site} posted {topic!r}, which differs {off} from what the earlier posts give. "
+            "The study must not use it: dispute it, or ask that site what it ran.",
+            site,
+            topic,
+        )
+        self.difference = difference
+        self.recomputed = recomputed
+
+
+class SealedInput(LearnerError):
+    """A payload that this reader may not open was looked into."""
+
+
+class NotConverged(LearnerError):
+    """The rounds ran out before the fit settled."""
+
+
+class Separation(LearnerError):
+    """Some combination of covariates predicts the outcome without error."""
+
+
+class Collinear(LearnerError):
+    """A column of the design is a combination of the others."""

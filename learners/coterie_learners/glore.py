@@ -1,0 +1,383 @@
+"""GLORE: generalised linear models on rows split over sites, equal to the fit on the pooled rows.
+
+Wu, Jiang, Kim, Ohno-Machado, "Grid Binary LOgistic REgression (GLORE)", JAMIA 2012;19:758-764
+(doi:10.1136/amiajnl-2012-000862), as D-CLEF runs it (Kuo et al., Nat Commun 2025;16:1371, D-CLEF-H). Newton-Raphson
+on sums that each site computes over its own rows: the iterates are those of the pooled rows.
+
+What leaves a site, per round: the score (p), the upper triangle of the expected information (p (p + 1) / 2) and the
+deviance, all at the coefficients of that round; in the first round also the number of rows, the sum of the outcome
+and the saturated log-likelihood. Masked (the default with three sites or more): only their sums over the sites exist
+outside a site. Plain (as published): every member reads each site's sums, and at the first round, where all weights
+are equal, they are 4 X'WX = X'X and X'y: row counts, events, every two-way table of binary covariates and of covariate
+by outcome, exactly.
+
+Beyond the paper, on the same messages: other families; ridge; the start at the null model, whose sums follow from
+those at zero (so the null deviance costs nothing and rare outcomes converge sooner); standard errors from the
+information at the reported coefficients; step halving; separation and collinearity named in words. The fit stops when
+the next step would be shorter than `tolerance` standard errors, which is stricter than R's relative deviance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field as Within
+
+from coterie_learners import linalg, secure_sum
+from coterie_learners.design import Design
+from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
+from coterie_learners.families import Family, family_of
+from coterie_learners.inference import Fit
+from coterie_learners.learner import Learner, options_of
+from coterie_learners.payload import Field, Payload, Schema
+from coterie_learners.protocol import Posts, Script, Site, each, server
+from coterie_learners.rows import Array, Rows
+from coterie_learners.study import Frozen, Schedule, Study
+
+VERSION = "1"
+MAX_HALVINGS = 10
+# An objective that grew by less than this share of itself grew by rounding.
+WORSE = 1e-10
+# Under separation the gain of a step vanishes while the steps do not shrink; in a converging fit both vanish.
+FLAT_GAIN, STEADY_STEP = 1e-2, 0.7
+RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
+
+Sums = Mapping[str, Array]
+
+
+class GloreOptions(Frozen):
+    """The learner section of a study.
+
+    `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
+    `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more.
+    """
+
+    family: Literal["binomial", "poisson", "gaussian"] = "binomial"
+    link: Literal["logit", "probit", "cloglog", "log", "identity"] | None = None
+    aggregation: Literal["auto", "masked", "plain"] = "auto"
+    ridge: Annotated[float, Within(ge=0)] = 0.0
+    penalise_intercept: bool = False
+    max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
+    tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every site derives from the study alone."""
+
+    study: Study
+    design: Design
+    options: GloreOptions
+    family: Family
+    masked: bool
+
+    @classmethod
+    def of(cls, study: Study) -> Plan:
+        """The plan of a study."""
+        options = options_of(study, GloreOptions)
+        masked = options.aggregation == "masked" or (options.aggregation == "auto" and len(study.sites) >= 3)
+        return cls(study, Design(study), options, family_of(options.family, options.link), masked)
+
+    @property
+    def p(self) -> int:
+        """Number of columns."""
+        return len(self.design.columns)
+
+    @cached_property
+    def penalty(self) -> Array:
+        """The matrix P (p, p) with penalty b' P b / 2 for coefficients b on the inside scale."""
+        weights = np.full(self.p, self.options.ridge)
+        if self.design.formula.intercept and not self.options.penalise_intercept:
+            weights[0] = 0.0
+        back = self.design.back
+        return linalg.matmul(back.T * weights, back)
+
+    def shapes(self, first: bool) -> dict[str, tuple[int, ...]]:
+        """Shapes of the sums that a round needs."""
+        more = ("n", "outcome", "saturated") if first else ()
+        triangle = self.p * (self.p + 1) // 2
+        return {"score": (self.p,), "information": (triangle,), "deviance": (), **dict.fromkeys(more, ())}
+
+    def form(self, first: bool) -> Schema:
+        """Form of one site's post."""
+        shapes = self.shapes(first)
+        if self.masked:
+            return Schema({"masked": secure_sum.masked_field(shapes)})
+        return Schema({k: Field("<f8", s) for k, s in shapes.items()}, check=self.check)
+
+    def check(self, sums: Payload) -> None:
+        """ProtocolError if no rows could have these sums."""
+        spectrum = np.linalg.eigvalsh(linalg.symmetric(sums["information"], self.p))
+        if spectrum[0] < -1e-8 * max(spectrum[-1], 1e-8):
+            raise ProtocolError("CO-P501", "The information matrix is not positive semi-definite.")
+        if float(sums["deviance"]) < 0:
+            raise ProtocolError("CO-P502", f"The deviance {float(sums['deviance']):.6g} is negative.")
+        if "n" in sums:
+            self._check_counts(float(sums["n"]), float(sums["outcome"]))
+
+    def _check_counts(self, n: float, outcome: float) -> None:
+        if n < 1 or n != round(n):
+            raise ProtocolError("CO-P503", f"{n:.6g} cannot be a number of rows.")
+        if self.family.name == "binomial" and not (0 <= outcome <= n and outcome == round(outcome)):
+            raise ProtocolError("CO-P504", f"{outcome:.6g} events cannot come from {n:.6g} rows.")
+
+
+def glore(site: Site) -> Script:
+    """Distributed Newton-Raphson: sums from every site, one step by the site whose turn it is, until it is at rest."""
+    plan = Plan.of(site.study)
+    model: Payload = {"beta": np.zeros(plan.p)}
+    for t in range(plan.options.max_rounds):
+        topic = f"stats/{t}"
+        stats = yield from each(topic, share, plan, topic, model["beta"], expects=plan.form(t == 0))
+        model = yield from server(f"model/{t}", newton, plan, t, model, stats)
+        if model["converged"]:
+            return fit_of(plan, model, t + 1)
+    raise NotConverged(
+        "CO-N101",
+        f"No convergence in {plan.options.max_rounds} rounds: the next step would still be "
+        f"{np.sqrt(float(model['gain'])):.2g} standard errors long. Raise max_rounds, or look for separation.",
+    )
+
+
+def share(site: Site, plan: Plan, topic: str, beta: Array) -> Payload:
+    """What one site posts: its sums at beta, under masks where the study says so."""
+    sums = local_sums(plan, site.rows, beta, first=topic == "stats/0")
+    return secure_sum.hide(site, topic, sums) if plan.masked else sums
+
+
+def local_sums(plan: Plan, rows: Rows, beta: Array, first: bool) -> dict[str, Array]:
+    """Score (p,), information (upper triangle) and deviance of this site's rows at beta (p,); counts if first."""
+    score, information = np.zeros(plan.p), np.zeros((plan.p, plan.p))
+    deviance = outcome = saturated = 0.0
+    for block in rows.blocks():
+        eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
+        parts = plan.family.parts(eta, block.y)
+        score += block.x.T @ parts.residual
+        weighted = block.x * np.sqrt(parts.weight)[:, None]
+        information += weighted.T @ weighted
+        deviance += parts.deviance
+        if first:
+            outcome += float(block.y.sum())
+            saturated += plan.family.saturated(block.y)
+    upper = information[np.triu_indices(plan.p)]
+    counts = {"n": rows.n, "outcome": outcome, "saturated": saturated} if first else {}
+    named = {"score": score, "information": upper, "deviance": max(deviance, 0.0), **counts}
+    return {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
+
+
+def newton(plan: Plan, t: int, last: Payload, stats: Posts) -> Payload:
+    """One Newton-Raphson step from the sites' sums at the last coefficients, or half of the last step again."""
+    sums = pooled(plan, t == 0, stats)
+    known = null_model(plan, sums) if t == 0 else carried(last)
+    here = known.pop("start") if t == 0 else Point(last["beta"], sums["score"], _matrix(plan, sums), _deviance(sums))
+    objective = here.deviance + linalg.dot(here.beta, linalg.matvec(plan.penalty, here.beta))
+    if t > 0 and objective - float(last["objective"]) > WORSE * (abs(objective) + 0.1):
+        return halved(plan, last)
+    gradient = here.score - linalg.matvec(plan.penalty, here.beta)
+    factor = linalg.cholesky(here.information + plan.penalty, plan.design.names)
+    step = linalg.solve(factor, gradient)
+    gain = max(linalg.dot(gradient, step), 0.0) / _dispersion(plan, here.deviance, float(known["n"]))
+    model = {
+        **known,
+        "base": here.beta,
+        "step": step,
+        "objective": objective,
+        "deviance": here.deviance,
+        "gain": gain,
+        "halvings": 0,
+    }
+    if gain <= plan.options.tolerance**2:
+        return _settled({**model, "beta": here.beta, "converged": True, "covariance": _covariance(here, factor)})
+    if t > 0:
+        look_for_separation(plan, gain, step, last["step"])
+    return _settled({**model, "beta": here.beta + step, "converged": False})
+
+
+@dataclass(frozen=True)
+class Point:
+    """Coefficients (p,) with the pooled score (p,), information (p, p) and deviance there."""
+
+    beta: Array
+    score: Array
+    information: Array
+    deviance: float
+
+
+def pooled(plan: Plan, first: bool, stats: Posts) -> Sums:
+    """The sums over all sites, exact in either aggregation; ProtocolError if no rows could have them."""
+    shapes = plan.shapes(first)
+    if not plan.masked:
+        return {name: linalg.total([np.asarray(p[name]) for p in stats.values()]) for name in shapes}
+    sums = secure_sum.reveal(stats, shapes)
+    plan.check(sums)
+    return sums
+
+
+def null_model(plan: Plan, sums: Sums) -> dict[str, Any]:
+    """Counts and null deviance, and the point to start from, out of the sums at beta = 0.
+
+    At zero every row has the same mean and weight (for the log link: up to its offset), so that X'X, X'1 and X'y
+    follow, and with them the score and the information at any intercept.
+    """
+    n, outcome = float(sums["n"]), float(sums["outcome"])
+    zero = Point(np.zeros(plan.p), sums["score"], _matrix(plan, sums), _deviance(sums))
+    _check_size(plan, n, outcome)
+    known = {"n": n, "outcome": outcome, "saturated": float(sums["saturated"])}
+    if not plan.design.formula.intercept:
+        return {**known, "null_deviance": zero.deviance, "start": zero}
+    starts = {"logit": _start_logit, "log": _start_log, "identity": _start_identity}
+    if plan.family.link in starts:
+        start = starts[plan.family.link](zero, n, outcome)
+        return {**known, "null_deviance": start.deviance, "start": start}
+    return {**known, "null_deviance": _binomial_null(n, outcome), "start": zero}
+
+
+def _start_logit(zero: Point, n: float, outcome: float) -> Point:
+    mean = outcome / n
+    cross = 4.0 * zero.information
+    score = zero.score + (0.5 - mean) * cross[0]
+    beta = _intercept_only(zero, linalg.log(mean / (1.0 - mean)))
+    return Point(beta, score, mean * (1.0 - mean) * cross, _binomial_null(n, outcome))
+
+
+def _start_log(zero: Point, n: float, outcome: float) -> Point:
+    exposure = float(zero.information[0, 0])
+    rate = outcome / exposure
+    logarithm = linalg.log(rate)
+    deviance = zero.deviance - 2.0 * logarithm * outcome + 2.0 * (rate - 1.0) * exposure
+    score = zero.score + (1.0 - rate) * zero.information[0]
+    return Point(_intercept_only(zero, logarithm), score, rate * zero.information, deviance)
+
+
+def _start_identity(zero: Point, n: float, outcome: float) -> Point:
+    mean = float(zero.score[0]) / n
+    score = zero.score - mean * zero.information[0]
+    return Point(_intercept_only(zero, mean), score, zero.information, zero.deviance - n * mean * mean)
+
+
+def _intercept_only(zero: Point, value: float) -> Array:
+    beta = np.zeros_like(zero.beta)
+    beta[0] = value
+    return beta
+
+
+def _binomial_null(n: float, events: float) -> float:
+    mean = events / n
+    return -2.0 * (events * linalg.log(mean) + (n - events) * linalg.log(1.0 - mean))
+
+
+def _check_size(plan: Plan, n: float, outcome: float) -> None:
+    if n <= plan.p:
+        raise StudyError("CO-N203", f"{n:.0f} rows at all sites together cannot carry {plan.p} coefficients.")
+    if plan.family.name == "binomial" and outcome in (0.0, n):
+        raise Separation("CO-N301", "All sites together have only one value of the outcome; nothing can be fitted.")
+    if plan.family.name == "poisson" and outcome == 0.0:
+        raise Separation("CO-N301", "All counts at all sites are zero; nothing can be fitted.")
+
+
+def carried(last: Payload) -> dict[str, Any]:
+    """What every model post repeats, so that the last one alone holds the fit."""
+    return {name: last[name] for name in ("n", "outcome", "saturated", "null_deviance")}
+
+
+def halved(plan: Plan, last: Payload) -> Payload:
+    """The last step again, half as long; NotConverged after ten halvings."""
+    count = int(last["halvings"]) + 1
+    if count > MAX_HALVINGS:
+        raise NotConverged(
+            "CO-N102",
+            f"The deviance still grows after halving a step {MAX_HALVINGS} times. Check the data and the family.",
+        )
+    beta = last["base"] + last["step"] * 0.5**count
+    return _settled({**last, "beta": beta, "halvings": count})
+
+
+def look_for_separation(plan: Plan, gain: float, step: Array, before: Array) -> None:
+    """Separation (naming columns) if the likelihood is flat and the steps do not shrink."""
+    longest = float(np.max(np.abs(step)))
+    if plan.family.dispersion or gain > FLAT_GAIN or longest < STEADY_STEP * float(np.max(np.abs(before))):
+        return
+    names = [n for n, s in zip(plan.design.names, step.tolist(), strict=True) if abs(s) > 0.5 * longest]
+    raise Separation(
+        "CO-N302",
+        f"The outcome is separated: coefficients of {', '.join(names)} grow without bound, because these columns "
+        "predict it without error. Merge rare levels, leave the term out, or set a ridge.",
+    )
+
+
+def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
+    """The result in the variables' own units, from the last model post."""
+    estimates, covariance = plan.design.outside(model["base"], model["covariance"])
+    n, deviance = float(model["n"]), float(model["deviance"])
+    dispersion = _dispersion(plan, deviance, n)
+    likelihood = float(model["saturated"]) - 0.5 * deviance
+    if plan.family.dispersion:
+        likelihood = -0.5 * n * (np.log(2 * np.pi * deviance / n) + 1.0)
+    return Fit(
+        learner="glore",
+        family=plan.family.name,
+        link=plan.family.link,
+        terms=plan.design.names,
+        estimates=estimates,
+        covariance=dispersion * covariance,
+        n=int(n),
+        events=int(model["outcome"]) if plan.family.name == "binomial" else None,
+        rounds=rounds,
+        converged=True,
+        dispersion=dispersion,
+        dispersion_known=not plan.family.dispersion,
+        deviance=deviance,
+        null_deviance=float(model["null_deviance"]),
+        log_likelihood=float(likelihood),
+        ratio=RATIOS.get(plan.family.link, ""),
+    )
+
+
+def _covariance(here: Point, factor: Array) -> Array:
+    """(I + P)^-1 I (I + P)^-1: the inverse information without a ridge, the variance of the estimator with one."""
+    whole = linalg.inverse(factor)
+    return linalg.matmul(linalg.matmul(whole, here.information), whole)
+
+
+def _dispersion(plan: Plan, deviance: float, n: float) -> float:
+    return max(deviance / (n - plan.p), 1e-300) if plan.family.dispersion else 1.0
+
+
+def _matrix(plan: Plan, sums: Sums) -> Array:
+    return linalg.symmetric(sums["information"], plan.p)
+
+
+def _deviance(sums: Sums) -> float:
+    return float(sums["deviance"])
+
+
+def _settled(model: Mapping[str, Any]) -> Payload:
+    return {name: np.asarray(value) for name, value in model.items()}
+
+
+def check_study(study: Study) -> None:
+    """StudyError for a study that GLORE cannot run."""
+    plan = Plan.of(study)
+    plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
+    if plan.design.formula.offset and plan.family.name == "binomial":
+        raise StudyError("CO-S304", "An offset needs the log or the identity link.")
+    if plan.masked and len(study.sites) < secure_sum.MIN_PARTIES:
+        raise StudyError(
+            "CO-S305",
+            f"A masked sum over {len(study.sites)} sites would give each the other's share. "
+            'Take part with three sites or more, or choose aggregation = "plain" knowingly.',
+        )
+    if not plan.design.columns:
+        raise StudyError("CO-S201", "The formula makes no columns.")
+
+
+def schedule(study: Study) -> Schedule:
+    """Rounds of each and server until the server's post says converged."""
+    return Schedule(loop=("each", "server"), max_rounds=options_of(study, GloreOptions).max_rounds)
+
+
+GLORE = Learner("glore", VERSION, GloreOptions, check_study, schedule, glore)

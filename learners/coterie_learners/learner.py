@@ -1,0 +1,79 @@
+"""What a learner is to the rest of the house, and where learners are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from coterie_learners.errors import StudyError
+from coterie_learners.protocol import Script, Site
+from coterie_learners.study import LearnerChoice, Schedule, Study
+
+GROUP = "coterie.learners"
+Options = TypeVar("Options", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A protocol with a name and a version; replay with another version is refused.
+
+    `options` validates the study's learner section. `check` raises StudyError for a study that this learner cannot
+    run. `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; its return value
+    is a Fit.
+    """
+
+    name: str
+    version: str
+    options: type[BaseModel]
+    check: Callable[[Study], None]
+    schedule: Callable[[Study], Schedule]
+    script: Callable[[Site], Script]
+
+
+def learner_of(study: Study) -> Learner:
+    """The installed learner that the study names; StudyError if it is missing or of another version."""
+    learner = find(study.learner.name)
+    if study.learner.version != learner.version:
+        raise StudyError(
+            "CO-S402",
+            f"The study pins {learner.name} {study.learner.version or '(no version)'}; installed is {learner.version}. "
+            "Install the pinned version of coterie, or propose the study anew.",
+        )
+    return learner
+
+
+def find(name: str) -> Learner:
+    """An installed learner by name, from the entry points in the group coterie.learners."""
+    found = {e.name: e for e in entry_points(group=GROUP)}
+    if name not in found:
+        raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(found))}.")
+    learner = found[name].load()
+    if not isinstance(learner, Learner):
+        raise StudyError("CO-S403", f"The entry point {name!r} does not lead to a Learner but to {learner!r:.80}.")
+    return learner
+
+
+def complete(study: Study) -> Study:
+    """The study with its learner's version and all of its options written out, checked by the learner."""
+    learner = find(study.learner.name)
+    given = study.learner
+    chosen = LearnerChoice(
+        name=given.name, version=given.version or learner.version, **options_of(study, learner.options).model_dump()
+    )
+    completed = Study.model_validate({**study.model_dump(), "learner": chosen.model_dump()})
+    learner_of(completed).check(completed)
+    return completed
+
+
+def options_of(study: Study, model: type[Options]) -> Options:
+    """The study's learner options in the learner's own type."""
+    try:
+        return model.model_validate(study.learner.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StudyError("CO-S404", f"The learner option {where!r}: {first['msg']}.") from None

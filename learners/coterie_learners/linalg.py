@@ -1,0 +1,140 @@
+"""Arithmetic that gives the same bits on every machine, for everything that a server posts.
+
+Only + - * / and square root on whole arrays (correctly rounded by IEEE 754 wherever numpy runs), sums that are exact
+(math.fsum) or taken in a fixed order, and our own exp and log. No BLAS: its kernels sum in an order that depends on
+the processor and on the number of threads. A site's own work on its rows uses plain BLAS; nobody recomputes that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.errors import Collinear
+
+Array = NDArray[np.float64]
+
+LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, 1, -1))
+# A squared pivot of the correlation matrix below this is rounding: the column has no variation of its own.
+PIVOT_FLOOR = 1e-11
+
+
+def total(arrays: Iterable[Array]) -> Array:
+    """Elementwise sum of equally shaped arrays, correctly rounded: it does not depend on the order."""
+    stacked = np.stack([np.asarray(a, dtype=np.float64) for a in arrays])
+    flat = stacked.reshape(len(stacked), -1).T.tolist()
+    return np.array([math.fsum(column) for column in flat]).reshape(stacked.shape[1:])
+
+
+def dot(a: Array, b: Array) -> float:
+    """Inner product of two vectors, its products summed exactly."""
+    return math.fsum((a * b).tolist())
+
+
+def matvec(a: Array, b: Array) -> Array:
+    """a @ b, column by column from the first."""
+    out = np.zeros(len(a))
+    for j in range(a.shape[1]):
+        out = out + a[:, j] * b[j]
+    return out
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """a @ b by outer products, from the first."""
+    out = np.zeros((a.shape[0], b.shape[1]))
+    for j in range(a.shape[1]):
+        out = out + a[:, j, None] * b[j]
+    return out
+
+
+def symmetric(upper: Array, p: int) -> Array:
+    """The (p, p) matrix whose upper triangle, row by row, is `upper`."""
+    out = np.zeros((p, p))
+    rows, columns = np.triu_indices(p)
+    out[rows, columns] = upper
+    out[columns, rows] = upper
+    return out
+
+
+def cholesky(a: Array, names: Sequence[str]) -> Array:
+    """Lower triangular L with L L' = a; Collinear names the first column that the others determine.
+
+    The matrix is scaled to unit diagonal first, so that the pivots are 1 - R^2 of each column on those before it.
+    """
+    scale = np.sqrt(np.maximum(np.diag(a), 0.0))
+    if not np.all(scale > 0):
+        raise _no_variation([names[j] for j in np.flatnonzero(~(scale > 0)).tolist()])
+    rest = a / (scale[:, None] * scale)
+    factor = np.zeros_like(rest)
+    for j in range(len(rest)):
+        if not rest[j, j] > PIVOT_FLOOR:
+            raise _collinear(factor[: j + 1, :j], names[: j + 1])
+        factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
+        rest[j + 1 :, j + 1 :] = rest[j + 1 :, j + 1 :] - factor[j + 1 :, j, None] * factor[j + 1 :, j]
+    lower: Array = factor * scale[:, None]
+    return lower
+
+
+def solve(factor: Array, b: Array) -> Array:
+    """x with L L' x = b, for b (p,) or (p, k)."""
+    x = np.array(b, dtype=np.float64)
+    p = len(factor)
+    shape = (-1,) + (1,) * (x.ndim - 1)
+    for j in range(p):
+        x[j] = x[j] / factor[j, j]
+        x[j + 1 :] = x[j + 1 :] - factor[j + 1 :, j].reshape(shape) * x[j]
+    for j in range(p - 1, -1, -1):
+        x[j] = x[j] / factor[j, j]
+        x[:j] = x[:j] - factor[j, :j].reshape(shape) * x[j]
+    return x
+
+
+def inverse(factor: Array) -> Array:
+    """(L L')^-1, symmetric to the last bit."""
+    x = solve(factor, np.eye(len(factor)))
+    return 0.5 * (x + x.T)
+
+
+def exp(x: float) -> float:
+    """e^x by range reduction and a fixed polynomial: within 1 unit in the last place, the same bits everywhere."""
+    k = float(round(x * 1.4426950408889634))
+    r = (x - k * LN2_HIGH) - k * LN2_LOW
+    tail = 0.0
+    for term in EXP_TERMS:
+        tail = tail * r + term
+    return math.ldexp(1.0 + (r + r * r * tail), int(k))
+
+
+def log(x: float) -> float:
+    """Natural logarithm of x > 0 by frexp and the series of atanh: the same bits everywhere."""
+    mantissa, k = math.frexp(x)
+    if mantissa < 0.7071067811865476:
+        mantissa, k = 2 * mantissa, k - 1
+    s = (mantissa - 1) / (mantissa + 1)
+    square, series = s * s, 0.0
+    for n in range(23, 1, -2):
+        series = (series + 1 / n) * square
+    return k * LN2_HIGH + (2 * s + (2 * s * series + k * LN2_LOW))
+
+
+def _no_variation(names: list[str]) -> Collinear:
+    return Collinear(
+        "CO-N201",
+        f"The pooled rows have no variation in {', '.join(names)}. "
+        "Leave the term out, or check its coding at the sites.",
+    )
+
+
+def _collinear(factor: Array, names: Sequence[str]) -> Collinear:
+    """Which columns make up the last one: the coefficients of its regression on those before it."""
+    weights = np.linalg.solve(factor[:-1].T, factor[-1]) if len(factor) > 1 else np.zeros(0)
+    partners = [name for name, w in zip(names, weights.tolist(), strict=False) if abs(w) > 1e-6]
+    return Collinear(
+        "CO-N202",
+        f"The column {names[-1]} is a combination of {', '.join(partners) or 'the others'}: "
+        "the coefficients are not unique. Leave one of them out.",
+    )

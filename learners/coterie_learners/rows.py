@@ -1,0 +1,71 @@
+"""A site's rows as a learner sees them: blocks of a design matrix with the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows: design x (m, p), outcome y (m,), and the offset (m,) of the linear predictor if the study has one."""
+
+    x: Array
+    y: Array
+    offset: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class Rows(Protocol):
+    """All rows of one site, in a fixed order; may stream, so that memory holds one block at a time."""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows, block by block, always cut at the same places."""
+
+
+class ArrayRows:
+    """Rows in memory, handed out in blocks of `size` rows that fit a processor's cache."""
+
+    def __init__(self, x: Array, y: Array, offset: Array | None = None, size: int = 0) -> None:
+        self._all = Block(x, y, offset)
+        self._size = size or block_size(x.shape[1])
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self._all)
+
+    def blocks(self) -> Iterator[Block]:
+        """Slices of the arrays; nothing is copied."""
+        x, y, offset = self._all.x, self._all.y, self._all.offset
+        for at in range(0, len(y), self._size):
+            cut = slice(at, at + self._size)
+            yield Block(x[cut], y[cut], None if offset is None else offset[cut])
+
+
+def block_size(p: int) -> int:
+    """Rows per block so that a weighted copy of a block stays in the cache (about 2 MiB)."""
+    return max(256, (1 << 18) // max(p, 1))
+
+
+def whole(rows: Rows) -> Block:
+    """All rows as one block, for learners that need them at once."""
+    parts = list(rows.blocks())
+    offsets = [b.offset for b in parts]
+    return Block(
+        np.concatenate([b.x for b in parts]),
+        np.concatenate([b.y for b in parts]),
+        None if any(o is None for o in offsets) else np.concatenate([o for o in offsets if o is not None]),
+    )

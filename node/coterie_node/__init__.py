@@ -1,0 +1,1 @@
+"""The node room: the glue between learners and chain at one site."""

@@ -1,0 +1,160 @@
+"""Replay: prove from the ledger and the store alone how every number of a model came about.
+
+The auditor is a site without rows. Every record of every site is checked against its hash chain and the contract's
+own head; the whole history is played through the contract's rules in Python; every payload against its CID, digest
+and stamp; every server step is computed again. Grade "identical": the same bits. Grade "within tolerance": the
+largest difference is at most the tolerance that the auditor chose. What it does not prove: that a site's sums come
+from true rows; only that site can compute them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from coterie_chain.referee import Referee, referee
+
+from coterie_chain.blobs import BlobStore
+from coterie_chain.cid import Cid
+from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
+from coterie_chain.ledger import Ledger, Record, State, StudyView
+from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation
+from coterie_learners.learner import learner_of
+from coterie_learners.protocol import Machine, Site
+from coterie_learners.study import MAX_DOCUMENT, Study
+from coterie_node.errors import AuditFailed, StudyStopped
+from coterie_node.letters import Desk, fetch
+from coterie_node.runner import Progress, Runner
+from coterie_node.studies import study_of, terms_of
+
+AUDITOR = "auditor"
+RAW = 0x55
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a replay: PASS or FAIL, the grade, server steps recomputed, the largest difference found.
+
+    `unchecked` counts public steps whose inputs are sealed to others. For FAIL, `problem`, `site` and `topic` name the
+    first bad step. `outcome` says how the study ended.
+    """
+
+    verdict: str
+    grade: str
+    steps: int
+    max_difference: float
+    records: int
+    unchecked: int
+    outcome: str
+    problem: str = ""
+    code: str = ""
+    site: str = ""
+    topic: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none)."""
+
+    verdict: Verdict
+    study: Study | None
+    fit: Any
+
+
+def replay(
+    ledger: Ledger,
+    blobs: BlobStore,
+    number: int,
+    *,
+    tolerance: float = 0.0,
+    observe: Callable[[Progress], None] = lambda _: None,
+) -> Replay:
+    """Replay one study; never raises for what is wrong with the record, which is the verdict's business."""
+    runner: Runner | None = None
+    study: Study | None = None
+    try:
+        view = ledger.view(number)
+        study = study_on_ledger(view, blobs)
+        records = check_ledger(ledger, view, study)
+        desk = Desk(study, AUDITOR, None, {})
+        machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
+        runner = Runner(machine, ledger, blobs, number, desk, poster=False, observe=observe)
+        outcome = follow(runner, view)
+        check_superseded(ledger, blobs, number)
+        return Replay(_passed(runner, records, outcome), study, machine.result)
+    except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
+        return Replay(_failed(runner, error), study, None)
+
+
+def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
+    """The study that the ledger names by hash, from the store: its canonical JSON is one raw block of that digest."""
+    document = blobs.get(str(Cid(1, RAW, view.terms.hash)), MAX_DOCUMENT)
+    study = study_of(document, f"The document of study {view.id}")
+    if study.hash != view.terms.hash:
+        raise AuditFailed("CO-A101", f"The document of study {view.id} has another hash than the ledger.")
+    return study
+
+
+def check_ledger(ledger: Ledger, view: StudyView, study: Study) -> int:
+    """Check terms, hash chains, turns and slots of the whole ledger; returns the number of the study's records."""
+    if view.terms != terms_of(study):
+        raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
+    judge: Referee = referee(ledger.history())
+    for site, head in ledger.heads().items():
+        if judge.heads.get(site) != head:
+            told = f"The records of {site} do not lead to the head of its hash chain on the ledger."
+            raise AuditFailed("CO-A103", f"{told} Records are missing, added or altered.", site)
+    if judge.state(view.id) != view.state:
+        raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state {view.state.name}.")
+    return judge.records(view.id)
+
+
+def follow(runner: Runner, view: StudyView) -> str:
+    """Feed a study's records to an auditor's runner to the end of what is there; returns how the study ended."""
+    try:
+        while runner.turn():
+            pass
+    except (NotConverged, Separation, Collinear, StudyStopped) as error:
+        return f"{type(error).__name__}: {error.message}"
+    if runner.done:
+        return "converged"
+    if view.state == State.COMPLETED:
+        raise AuditFailed("CO-A105", "The ledger says completed, but the protocol has steps left.")
+    return view.state.name.lower()
+
+
+def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
+    """Check the bytes behind the records that a skip or an exclusion left behind, which no step uses."""
+    records = [e for e in ledger.history(number) if isinstance(e, Record)]
+    last = {r.post.position: r.post.attempt for r in sorted(records, key=lambda r: r.post.attempt)}
+    for record in records:
+        if record.post.attempt < last[record.post.position]:
+            fetch(record.post, blobs)
+
+
+def _passed(runner: Runner, records: int, outcome: str) -> Verdict:
+    machine = runner.machine
+    grade = "identical" if machine.difference == 0.0 else "within tolerance"
+    return Verdict("PASS", grade, machine.checked, machine.difference, records, machine.unchecked, outcome)
+
+
+def _failed(runner: Runner | None, error: Exception) -> Verdict:
+    steps, unchecked = (runner.machine.checked, runner.machine.unchecked) if runner else (0, 0)
+    return Verdict(
+        verdict="FAIL",
+        grade="none",
+        steps=steps,
+        max_difference=float(getattr(error, "difference", 0.0)),
+        records=0,
+        unchecked=unchecked,
+        outcome="",
+        problem=str(error),
+        code=str(getattr(error, "code", "")),
+        site=str(getattr(error, "site", "")),
+        topic=str(getattr(error, "topic", "")),
+    )

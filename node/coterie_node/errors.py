@@ -1,0 +1,81 @@
+"""Errors of the node room, and what every error of the house becomes for a user: a code, a sentence, an exit status.
+
+NodeError
+ +- ConfigError    my settings, files or arguments
+ +- AuditFailed    the record does not hold; names the first bad step
+ +- StudyStopped   the study was paused or aborted on the ledger, by whom and why
+ +- Overdue        a wait ran past its deadline; names who is silent
+"""
+
+from __future__ import annotations
+
+from coterie_chain import errors as chain
+from coterie_learners import errors as learners
+
+
+class NodeError(Exception):
+    """What happened, with which values and what to do, behind a stable code such as CO-A101."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class ConfigError(NodeError):
+    """Settings, files or arguments of this node."""
+
+
+class AuditFailed(NodeError):
+    """The record does not hold; `site` and `topic` name the first bad step where there is one."""
+
+    def __init__(self, code: str, message: str, site: str = "", topic: str = "") -> None:
+        super().__init__(code, message)
+        self.site = site
+        self.topic = topic
+
+
+class PayloadCorrupt(chain.BlobCorrupt):
+    """Bytes in the store that do not match their record; names the record's site and topic."""
+
+    def __init__(self, code: str, message: str, site: str, topic: str) -> None:
+        super().__init__(code, message)
+        self.site = site
+        self.topic = topic
+
+
+class StudyStopped(NodeError):
+    """The study was paused or aborted on the ledger."""
+
+
+class Overdue(NodeError):
+    """A wait ran past its deadline."""
+
+
+CoterieError = (learners.LearnerError, chain.ChainError, NodeError)
+
+EXIT = {
+    learners.DataError: 10,
+    learners.StudyError: 11,
+    ConfigError: 12,
+    chain.KeyFault: 13,
+    learners.ProtocolError: 20,
+    chain.BlobCorrupt: 21,
+    AuditFailed: 22,
+    chain.LedgerMismatch: 23,
+    learners.SealedInput: 24,
+    chain.LedgerUnreachable: 30,
+    chain.BlobMissing: 31,
+    chain.StoreFault: 32,
+    Overdue: 33,
+    chain.PostRejected: 40,
+    StudyStopped: 41,
+    learners.NotConverged: 50,
+    learners.Separation: 51,
+    learners.Collinear: 52,
+}
+
+
+def exit_status(error: Exception) -> int:
+    """The stable exit status of an error; 1 for one without a place in the table."""
+    return next((EXIT[kind] for kind in type(error).__mro__ if kind in EXIT), 1)

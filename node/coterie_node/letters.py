@@ -1,0 +1,107 @@
+"""From a payload to the bytes in the store and back, with every check that bytes from a peer must pass.
+
+Out: stamp and canonical bytes, compress, seal to readers where the step says so. In, in this order: size, CID (in the
+store), SHA-256, seal, bounded decompression, canonical form, stamp, finite values, form, the learner's own check.
+A server's post is stored uncompressed: its digest must not depend on the version of a compression library, because
+every site recomputes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coterie_chain.blobs import BlobStore
+from coterie_chain.errors import BlobCorrupt
+from coterie_chain.keys import SiteKeys
+from coterie_chain.ledger import Post, Record
+from coterie_chain.sealing import is_sealed
+from coterie_learners import payload as pay
+from coterie_learners.errors import ProtocolError
+from coterie_learners.payload import Payload, Stamp
+from coterie_learners.protocol import Sealed, Step
+from coterie_learners.study import Study
+from coterie_node.errors import PayloadCorrupt
+
+CODECS = {"zstd": pay.SHUFFLE_ZSTD, "deflate": pay.DEFLATE}
+MAX_BLOB = 1 << 27
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One reader's and writer's view of a study: its keys and the sealing keys of all sites."""
+
+    study: Study
+    name: str
+    keys: SiteKeys | None
+    directory: Mapping[str, bytes]
+
+    def write(self, step: Step, attempt: int, payload: Payload) -> bytes:
+        """The bytes to store for a payload that this site posts at a step."""
+        return self.seal(step, pack(self.study, step, self.name, attempt, payload))
+
+    def seal(self, step: Step, blob: bytes) -> bytes:
+        """The bytes sealed to the step's readers and to this site itself, if the step is sealed at all."""
+        if step.readers is None or self.keys is None:
+            return blob
+        readers = {name: self.directory[name] for name in {*step.readers, self.name}}
+        return self.keys.seal(blob, readers, _context(self.study, step.topic, self.name))
+
+    def read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
+        """The payload behind a record, checked; ProtocolError or BlobCorrupt name the site and the topic."""
+        try:
+            return self._read(step, record, blobs)
+        except ProtocolError as error:
+            told = f"{record.site} posted a bad {step.topic!r} (record {record.seq}): {error.message}"
+            raise ProtocolError(error.code, told, record.site, step.topic) from error
+        except BlobCorrupt as error:
+            told = f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is damaged: {error.message}"
+            raise PayloadCorrupt(error.code, told, record.site, step.topic) from error
+
+    def _read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
+        blob = fetch(record.post, blobs)
+        if step.readers is not None or is_sealed(blob):
+            opened = self._unseal(step, record, blob)
+            if opened is None:
+                return Sealed(record.site, step.topic)
+            blob = opened
+        stamp, payload = pay.decode(pay.unpack(blob))
+        wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
+        if stamp != wanted:
+            raise ProtocolError("CO-P110", f"The payload was made for {_told(stamp)}, not for {_told(wanted)}.")
+        pay.check_finite(payload)
+        if step.expects is not None:
+            pay.check(payload, step.expects)
+        return payload
+
+    def _unseal(self, step: Step, record: Record, blob: bytes) -> bytes | None:
+        if step.readers is None or not is_sealed(blob):
+            raise ProtocolError("CO-P111", "The payload is sealed where it must be open, or the other way round.")
+        if self.keys is None:
+            return None
+        return self.keys.unseal(blob, self.name, _context(self.study, step.topic, record.site))
+
+
+def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) -> bytes:
+    """A payload's compressed bytes, before any seal."""
+    raw = pay.encode(Stamp(study.hash.hex(), step.topic, site, attempt), payload)
+    return pay.pack(raw, pay.STORED if step.public else CODECS[study.ledger.compression])
+
+
+def fetch(post: Post, blobs: BlobStore) -> bytes:
+    """The stored bytes of a post, checked against its size, CID and SHA-256."""
+    if not 0 < post.size <= MAX_BLOB:
+        raise ProtocolError("CO-P112", f"The record declares {post.size} bytes; the limit is {MAX_BLOB}.")
+    blob = blobs.get(post.cid, post.size)
+    if len(blob) != post.size or hashlib.sha256(blob).digest() != post.sha256:
+        raise ProtocolError("CO-P113", f"The bytes behind {post.cid} do not match the record's size and SHA-256.")
+    return blob
+
+
+def _context(study: Study, topic: str, site: str) -> bytes:
+    return f"{study.hash.hex()}/{topic}/{site}".encode()
+
+
+def _told(stamp: Stamp) -> str:
+    return f"{stamp.topic!r} of {stamp.site!r}, attempt {stamp.attempt}, study {stamp.study[:8]}"

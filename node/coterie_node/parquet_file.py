@@ -1,0 +1,74 @@
+"""A site's rows in one Parquet file, read in small batches of the study's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coterie_learners.design import Design
+from coterie_learners.errors import DataError
+from coterie_node.coding import storable
+from coterie_node.findings import Origin, printable, quote
+from coterie_node.source import Batch, check_header, unreadable
+
+BATCH = 1 << 16
+BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A Parquet file whose columns fit the study by name and type."""
+
+    origin: Origin
+    variables: tuple[str, ...]
+    rows: int | None
+
+    def batches(self) -> Iterator[Batch]:
+        """The study's columns as they are stored."""
+        try:
+            with _opened(self.origin) as file:
+                # A buffered stream, so that memory holds pages and not whole row groups.
+                for batch in file.iter_batches(BATCH, columns=list(self.variables)):
+                    yield {name: batch.column(name) for name in self.variables}
+        except (pa.ArrowException, OSError) as error:
+            raise _broken(self.origin, error) from None
+
+    def places(self, rows: Sequence[int], total: int) -> list[str]:
+        """Numbers of rows, the first being row 1."""
+        return [f"row {row + 1}" for row in rows]
+
+
+def open_parquet(origin: Origin, design: Design) -> ParquetFile:
+    """Read and check names and types of the columns; DataError says which do not fit."""
+    try:
+        with _opened(origin) as file:
+            schema, rows = file.schema_arrow, int(file.metadata.num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(origin, error) from None
+    check_header(origin, schema.names, design.variables)
+    for name in design.variables:
+        variable, kind = design.study.variables[name], schema.field(name).type
+        if not storable(kind, variable):
+            wanted = "text or whole numbers" if variable.type == "category" else "numbers"
+            raise origin.error(
+                "CO-D111",
+                f"The column {quote(name)} is stored as {quote(str(kind))}, but the study declares a {variable.type}. "
+                f"Store it as {wanted}.",
+            )
+    if rows == 0:
+        raise origin.error("CO-D103", "There are columns and no rows. Export the rows as well.")
+    return ParquetFile(origin, design.variables, rows)
+
+
+def _opened(origin: Origin) -> pq.ParquetFile:
+    return pq.ParquetFile(origin.path, pre_buffer=False, buffer_size=BUFFER)
+
+
+def _broken(origin: Origin, error: Exception) -> DataError:
+    if isinstance(error, PermissionError):
+        return unreadable(origin, error)
+    why = printable(str(error).splitlines()[0] if str(error) else "")[:200]
+    return origin.error("CO-D110", f"It cannot be read as Parquet: {why} Write it again, as one Parquet file.")

@@ -1,0 +1,108 @@
+"""A whole study in one process: the same runners as in the daemon, over the memory ledger and the memory store."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from coterie_chain.blobs import BlobStore, MemoryBlobs
+from coterie_chain.keys import SiteKeys
+from coterie_chain.ledger import Ledger, SiteEntry
+from coterie_chain.memory import MemoryChain
+from coterie_learners.errors import StudyError
+from coterie_learners.learner import learner_of
+from coterie_learners.protocol import Machine, Site
+from coterie_learners.rows import Rows
+from coterie_learners.study import Study
+
+from coterie_node.letters import Desk
+from coterie_node.runner import Progress, Runner
+from coterie_node.studies import terms_of
+from coterie_node.talk import Exchange, Hub
+
+Observer = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class World:
+    """A simulated network: its chain, its store, the keys of its sites, and the study's id on the ledger."""
+
+    study: Study
+    chain: MemoryChain
+    blobs: BlobStore
+    keys: Mapping[str, SiteKeys]
+    number: int
+
+    def ledger(self, site: str | None = None) -> Ledger:
+        """One site's handle on the ledger, or a reader's."""
+        return self.chain.ledger(None if site is None else self.keys[site].address)
+
+
+def found(study: Study, clock: Callable[[], int] = lambda: 0) -> World:
+    """A network of the study's sites with fresh keys, on whose ledger all have joined the study."""
+    keys = {name: SiteKeys.of(secrets.token_bytes(32), secrets.token_bytes(32)) for name in study.sites}
+    founders = [SiteEntry(0, name, k.address, k.sealing) for name, k in keys.items()]
+    chain = MemoryChain(founders, clock)
+    first, *others = study.sites
+    number = chain.ledger(keys[first].address).propose(terms_of(study))
+    for name in others:
+        chain.ledger(keys[name].address).join(number, study.hash)
+    blobs = MemoryBlobs()
+    blobs.put(study.document)
+    return World(study, chain, blobs, keys, number)
+
+
+def site_of(study: Study, name: str, rows: Rows | None, keys: SiteKeys, entries: Iterable[SiteEntry]) -> Site:
+    """What a learner sees at one site: its rows, its secret stream, and a shared key for every other participant."""
+    peers = {e.name: e.sealing for e in entries if e.name in study.sites and e.name != name}
+    shared = {peer: keys.shared(public) for peer, public in peers.items()}
+    return Site(study, name, rows, keys.stream, shared)
+
+
+def runner_of(
+    world: World, name: str, rows: Rows | None, exchange: Exchange | None = None, observe: Observer = lambda _: None
+) -> Runner:
+    """A participant's runner in a simulated network."""
+    ledger, keys = world.ledger(name), world.keys[name]
+    entries = ledger.sites()
+    machine = Machine(learner_of(world.study).script, site_of(world.study, name, rows, keys, entries))
+    desk = Desk(world.study, name, keys, {e.name: e.sealing for e in entries})
+    return Runner(machine, ledger, world.blobs, world.number, desk, exchange=exchange, observe=observe)
+
+
+def run(runners: Iterable[Runner]) -> None:
+    """Let every runner take turns until none has anything to do; parties that talk are waited for."""
+    crew = list(runners)
+    while not all(r.done for r in crew):
+        moved = [r.turn() for r in crew]
+        if not any(moved) and not any(r.talking for r in crew):
+            return
+
+
+def simulate(
+    study: Study, rows: Mapping[str, Rows], observe: Observer = lambda _: None
+) -> tuple[World, dict[str, Runner], float]:
+    """Run a study over its sites' rows; returns the world, the runners with their results, and the seconds taken."""
+    check_sites(study, rows)
+    world, hub, start = found(study), Hub(), time.perf_counter()
+    first = study.sites[0]
+    runners = {
+        name: runner_of(world, name, rows[name], hub, observe if name == first else lambda _: None)
+        for name in study.sites
+    }
+    run(runners.values())
+    return world, runners, time.perf_counter() - start
+
+
+def check_sites(study: Study, given: Iterable[str]) -> None:
+    """StudyError unless rows are given for exactly the study's sites."""
+    missing, unknown = sorted(set(study.sites) - set(given)), sorted(set(given) - set(study.sites))
+    if missing or unknown:
+        raise StudyError(
+            "CO-S105",
+            f"The study {study.name!r} has the sites {', '.join(study.sites)}; "
+            f"data is missing for {', '.join(missing) or 'none'} and given for {', '.join(unknown) or 'none'} unknown. "
+            "Give one --data SITE=FILE for each site of the study.",
+        )

@@ -1,0 +1,108 @@
+"""What a file of rows is to the rest of the node, and the checks that CSV and Parquet share.
+
+Rows are counted from 0 in the order of the file; blank lines of a CSV are no rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from coterie_node.findings import Origin, listed, quote
+
+Batch = Mapping[str, pa.Array]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Size and time of a file, by which a later pass knows it again."""
+
+    size: int
+    mtime_ns: int
+
+
+class Source(Protocol):
+    """An opened file whose header fits the study."""
+
+    @property
+    def origin(self) -> Origin:
+        """Whose file it is."""
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows, if the file declares it."""
+
+    def batches(self) -> Iterator[Batch]:
+        """The study's columns, batch by batch, the same every time; DataError if the file cannot be read to its end."""
+
+    def places(self, rows: Sequence[int], total: int) -> list[str]:
+        """What to call these rows, of a file with `total` rows, so that a person finds them."""
+
+
+def stamp(origin: Origin) -> Stamp:
+    """Size and time of the file; DataError if there is no file that can be read."""
+    try:
+        status = origin.path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise origin.error("CO-D101", f"There is no file {origin.path}. Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(origin, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise origin.error("CO-D102", f"{origin.path} is {kind}. Name one CSV or Parquet file.")
+    if status.st_size == 0:
+        raise origin.error("CO-D103", "The file is empty. Export it again, with a header and rows.")
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def unreadable(origin: Origin, error: Exception) -> Exception:
+    """The DataError for an error of the operating system."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return origin.error("CO-D102", f"{origin.path} cannot be read: {why}. Check that this account may read it.")
+
+
+def check_unchanged(origin: Origin, before: Stamp) -> None:
+    """DataError if the file is no longer the one that was checked."""
+    if stamp(origin) != before:
+        raise changed(origin)
+
+
+def changed(origin: Origin) -> Exception:
+    """The DataError for a file that is not the one that was checked."""
+    return origin.error(
+        "CO-D130",
+        "The file changed since it was checked. Keep it as it is while the study runs; restore it, then start again.",
+    )
+
+
+def check_header(origin: Origin, header: Sequence[str], wanted: Sequence[str]) -> None:
+    """DataError unless the names of the columns are unique, not blank, and hold all wanted ones."""
+    blank = [j + 1 for j, name in enumerate(header) if not name.strip()]
+    if blank:
+        raise origin.error(
+            "CO-D105",
+            f"The header has no name for column {listed(blank, 5)}. Name it or leave it out "
+            "(R's write.csv writes such a column of row names unless row.names = FALSE).",
+        )
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise origin.error(
+            "CO-D104", f"The header has {listed(twice, 5)} more than once. Rename or leave out the rest."
+        )
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        told = "; ".join(f"{quote(name)} ({_near(name, header)})" for name in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise origin.error("CO-D106", f"The study needs columns that the file does not have: {told}{more}.")
+
+
+def _near(name: str, header: Sequence[str]) -> str:
+    folded = {other.strip().casefold(): other for other in reversed(header)}
+    near = [folded[n] for n in difflib.get_close_matches(name.casefold(), folded, 3)]
+    return f"did you mean {listed(near, 3)}?" if near else f"the file has {listed(header, 10)}"

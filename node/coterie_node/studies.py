@@ -1,0 +1,48 @@
+"""Study files, and what of a study goes on the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coterie_chain.ledger import Silence, Terms
+from coterie_learners.errors import StudyError
+from coterie_learners.learner import complete, learner_of
+from coterie_learners.study import Study
+
+SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.ABORT}
+
+
+def load_study(path: Path) -> Study:
+    """A study from a TOML file that people wrote, or from its canonical JSON; options and version completed."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StudyError("CO-S104", f"The study file {path} cannot be read: {error.strerror}.") from None
+    if path.suffix == ".json":
+        return study_of(content, str(path))
+    try:
+        return complete(Study.from_toml(content.decode(), str(path)))
+    except UnicodeDecodeError:
+        raise StudyError("CO-S101", f"{path} is not UTF-8 text.") from None
+
+
+def study_of(document: bytes, where: str) -> Study:
+    """A study from its canonical JSON, for this installation's learners."""
+    study = Study.from_json(document, where)
+    learner_of(study).check(study)
+    return study
+
+
+def terms_of(study: Study) -> Terms:
+    """What the contract holds of a study: its hash, its sites in turn order, its schedule and its deadlines."""
+    schedule = learner_of(study).schedule(study)
+    return Terms(
+        hash=study.hash,
+        sites=study.sites,
+        opening=schedule.opening,
+        loop=schedule.loop,
+        closing=schedule.closing,
+        max_rounds=schedule.max_rounds,
+        timeout=study.ledger.step_seconds,
+        silence=SILENCE[study.ledger.silent_site],
+    )

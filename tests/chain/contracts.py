@@ -1,0 +1,185 @@
+"""The contracts on Anvil, spoken to in bare JSON-RPC: each move is one transaction in one block at a known second."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chain.anvil import Anvil
+from eth_abi.abi import decode, encode
+from eth_utils.abi import (
+    abi_to_signature,
+    event_abi_to_log_topic,
+    filter_abi_by_type,
+    function_abi_to_4byte_selector,
+    get_abi_input_types,
+    get_abi_output_types,
+)
+
+from coterie_chain.abi import Artifact, errors, load
+from coterie_chain.errors import PostRejected
+
+DEPLOYER = "0x" + "dd" * 20
+PostTuple = tuple[int, int, int, int, int, bool, bytes, bytes, bytes, bytes]
+
+
+@dataclass(frozen=True)
+class Founder:
+    """One of the first sites, in the order that Rules takes."""
+
+    name: str
+    key: str
+    sealing: bytes
+    peer: bytes
+
+
+@dataclass(frozen=True)
+class Log:
+    """An event that a contract emitted."""
+
+    name: str
+    args: dict[str, Any]
+    emitter: str
+    sender: str
+
+
+class Codec:
+    """Calldata, answers and logs of one contract."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._functions = {f["name"]: f for f in filter_abi_by_type("function", artifact.abi)}
+        self._events = {event_abi_to_log_topic(e): e for e in filter_abi_by_type("event", artifact.abi)}
+        self.signatures = {abi_to_signature(f) for f in self._functions.values()}
+
+    def encode(self, name: str, *args: object) -> str:
+        function = self._functions[name]
+        return _hex(function_abi_to_4byte_selector(function) + encode(get_abi_input_types(function), args))
+
+    def decode(self, name: str, answer: str) -> Any:
+        """The answer; a tuple if the function returns more than one value."""
+        values = decode(get_abi_output_types(self._functions[name]), _bytes(answer))
+        return values if len(values) > 1 else values[0]
+
+    def log(self, entry: dict[str, Any], sender: str) -> Log:
+        topics = [_bytes(t) for t in entry["topics"]]
+        event = self._events[topics[0]]
+        plain = [i for i in event["inputs"] if not i["indexed"]]
+        kept = [i for i in event["inputs"] if i["indexed"]]
+        types = get_abi_input_types({"type": "event", "name": "", "inputs": plain})
+        args = dict(zip((i["name"] for i in plain), decode(types, _bytes(entry["data"])), strict=True))
+        for item, topic in zip(kept, topics[1:], strict=True):
+            (args[item["name"]],) = decode([item["type"]], topic)
+        return Log(event["name"], args, entry["address"], sender)
+
+
+CATALOG = Codec(load("Catalog"))
+MODEL = Codec(load("Model"))
+
+
+class Contracts:
+    """A Catalog, its Models, every log so far, and the gas of each accepted call by name."""
+
+    def __init__(self, anvil: Anvil, founders: Sequence[Founder]) -> None:
+        self.anvil = anvil
+        block = anvil.rpc("eth_getBlockByNumber", "latest", False)
+        self.now = int(block["timestamp"], 16)
+        self._limit = block["gasLimit"]
+        self.logs: list[Log] = []
+        self.gas: defaultdict[str, list[int]] = defaultdict(list)
+        self.models: dict[int, str] = {}
+        self.address = ""
+        columns = [[bytes32(f.name) for f in founders], [f.key for f in founders]]
+        columns += [[f.sealing for f in founders], [f.peer for f in founders]]
+        arguments = encode(["bytes32[]", "address[]", "bytes32[]", "bytes32[]"], columns)
+        self.deploy(arguments, f"deploy, {len(founders)} founders")
+
+    def deploy(self, arguments: bytes, label: str) -> None:
+        """Deploy a Catalog and speak to it from now on."""
+        receipt = self._transact(DEPLOYER, None, _hex(load("Catalog").bytecode + arguments), label)
+        self.address = receipt["contractAddress"]
+        self._read(receipt["logs"], DEPLOYER)
+
+    def move(self, sender: str, name: str, *args: object) -> list[Log]:
+        """Call the Catalog in the next second."""
+        return self._send(sender, self.address, CATALOG.encode(name, *args), name)
+
+    def record(self, sender: str, site: int, post: PostTuple, label: str = "record") -> list[Log]:
+        """Record a post in a site's Model in the next second."""
+        return self._send(sender, self.models[site], MODEL.encode("record", post), label)
+
+    def view(self, name: str, *args: object) -> Any:
+        """Read the Catalog."""
+        return self.views([(name, args)])[0]
+
+    def views(self, calls: Sequence[tuple[str, Sequence[object]]]) -> list[Any]:
+        """Read the Catalog several times at one state."""
+        answers = self.anvil.batch([_call(self.address, CATALOG.encode(name, *args)) for name, args in calls])
+        return [CATALOG.decode(name, answer) for (name, _), answer in zip(calls, answers, strict=True)]
+
+    def chain(self, site: int) -> tuple[int, bytes]:
+        """A Model's `next` and `head`."""
+        requests = [_call(self.models[site], MODEL.encode(name)) for name in ("next", "head")]
+        following, head = self.anvil.batch(requests)
+        return MODEL.decode("next", following), MODEL.decode("head", head)
+
+    def model(self, site: int, name: str, *args: object) -> Any:
+        """Read a site's Model."""
+        method, params = _call(self.models[site], MODEL.encode(name, *args))
+        return MODEL.decode(name, self.anvil.rpc(method, *params))
+
+    def code(self, address: str) -> bytes:
+        """Code at an address."""
+        return _bytes(self.anvil.rpc("eth_getCode", address, "latest"))
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass before the next move."""
+        self.now += seconds
+
+    def _send(self, sender: str, to: str, data: str, label: str) -> list[Log]:
+        return self._read(self._transact(sender, to, data, label)["logs"], sender)
+
+    def _transact(self, sender: str, to: str | None, data: str, label: str) -> dict[str, Any]:
+        self.now += 1
+        self.anvil.rpc("evm_setNextBlockTimestamp", self.now)
+        transaction = {"from": sender, "gas": self._limit, "gasPrice": "0x0", "data": data} | ({"to": to} if to else {})
+        receipt: dict[str, Any] = self.anvil.rpc("eth_sendTransactionSync", transaction)
+        if receipt["status"] != "0x1":
+            # the mined transaction's own trace: a later eth_call would see another second
+            trace = self.anvil.rpc("debug_traceTransaction", receipt["transactionHash"], {"tracer": "callTracer"})
+            raise refusal(trace.get("output", "0x"))
+        self.gas[label].append(int(receipt["gasUsed"], 16))
+        return receipt
+
+    def _read(self, entries: list[dict[str, Any]], sender: str) -> list[Log]:
+        found = [(CATALOG if e["address"] == self.address else MODEL).log(e, sender) for e in entries]
+        for log in found:
+            if log.name == "SiteAdmitted":
+                self.models[log.args["site"]] = log.args["model"]
+        self.logs += found
+        return found
+
+
+def refusal(output: str) -> PostRejected:
+    """The custom error in a call's output."""
+    name, types = errors().get(output[:10], (f"no custom error: {output}", ()))
+    values = decode(types, _bytes(output)[4:])
+    return PostRejected(name, *(_hex(v) if isinstance(v, bytes) else v for v in values))
+
+
+def bytes32(name: str) -> bytes:
+    """A site's name as the Catalog holds it."""
+    return name.encode().ljust(32, b"\0")
+
+
+def _call(to: str, data: str) -> tuple[str, list[object]]:
+    return "eth_call", [{"to": to, "data": data}, "latest"]
+
+
+def _hex(raw: bytes) -> str:
+    return "0x" + raw.hex()
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
