@@ -61,7 +61,8 @@ class KuboBlobs:
     def has(self, cid: str) -> bool:
         """Whether this daemon holds the root block, without asking the swarm."""
         name = str(parse(cid))
-        return _has(self.url, name, lambda: self._ask("block/stat", {"arg": name, "offline": "true"}))
+        params = {"arg": name, "offline": "true", "timeout": rpc.duration(self._timeout)}
+        return _has(self.url, name, lambda: self._ask("block/stat", params))
 
     def pin(self, cid: str) -> None:
         """Keep all blocks of a payload."""
@@ -120,7 +121,8 @@ class HttpClientBlobs:
     def has(self, cid: str) -> bool:
         """Whether this daemon holds the root block, without asking the swarm."""
         name = str(parse(cid))
-        return _has(self.url, name, lambda: self._ask(lambda c: _json(c.block.stat(name, offline=True))))
+        opts = {"timeout": rpc.duration(self._timeout)}
+        return _has(self.url, name, lambda: self._ask(lambda c: _json(c.block.stat(name, offline=True, opts=opts))))
 
     def pin(self, cid: str) -> None:
         """Keep all blocks of a payload."""

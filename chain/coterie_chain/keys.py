@@ -22,10 +22,11 @@ from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
 from nacl.bindings import crypto_scalarmult
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey
+from pydantic_core import from_json
 
-from coterie_chain import sealing
 from coterie_chain.errors import KeyFault
 from coterie_chain.private_files import check_mode, read_private, write_private
+from coterie_chain.sealing import seal, unseal
 
 OPERATOR = "operator.json"
 PRIVATE = "private.json"
@@ -93,11 +94,11 @@ class SiteKeys:
 
     def seal(self, raw: bytes, readers: Mapping[str, bytes], context: bytes = b"") -> bytes:
         """Seal bytes to readers; see `sealing.seal`."""
-        return sealing.seal(raw, readers, context)
+        return seal(raw, readers, context)
 
     def unseal(self, blob: bytes, name: str, context: bytes = b"") -> bytes | None:
         """Bytes sealed to this site, which is called `name`; None if it is no reader. See `sealing.unseal`."""
-        return sealing.unseal(blob, name, self.private, context)
+        return unseal(blob, name, self.private, context)
 
 
 def read_passphrase(path: str | Path) -> str:
@@ -138,8 +139,8 @@ def _save(path: Path, keyfile: dict[str, object]) -> None:
 def _secret(path: Path, passphrase: str) -> bytes:
     text = read_private(path, "the key file")
     try:
-        secret = decode_keyfile_json(json.loads(text), passphrase.encode())
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RecursionError) as e:
+        secret = decode_keyfile_json(from_json(text), passphrase.encode())
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as e:
         if str(e) == "MAC mismatch":
             raise KeyFault("CO-C103", f"The passphrase does not open {path}.") from None
         raise KeyFault("CO-C104", f"{path} is not a key file, or it is damaged ({type(e).__name__}).") from None

@@ -6,9 +6,10 @@ named, never believed.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
+
+from pydantic_core import from_json
 
 from coterie_chain.cid import MAX_BLOCK, RAW, parse
 from coterie_chain.errors import BlobCorrupt, BlobMissing, ChainError, StoreFault
@@ -57,8 +58,9 @@ def bounded(url: str, chunks: Iterable[bytes], seconds: float) -> bytes:
 def field(body: bytes, name: str) -> str | None:
     """A text in a JSON object, None if it is not there or the bytes are something else."""
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
+        # Not json.loads: py_ecc, under web3, lifts Python's recursion limit, so that nested brackets crash the process.
+        found = from_json(body)
+    except ValueError:
         return None
     value = found.get(name) if isinstance(found, dict) else None
     return value if isinstance(value, str) else None

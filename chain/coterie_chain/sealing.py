@@ -19,6 +19,7 @@ from nacl import bindings as sodium
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 from nacl.utils import random
+from pydantic_core import from_json
 
 from coterie_chain.errors import BlobCorrupt, KeyFault
 
@@ -100,11 +101,12 @@ def _open(blob: bytes) -> _Envelope:
 
 def _header(text: bytes) -> tuple[str, dict[str, bytes]]:
     try:
-        header = json.loads(text)
+        # Not json.loads: py_ecc, under web3, lifts Python's recursion limit, so that nested brackets crash the process.
+        header = from_json(text)
         if set(header) == {"commitment", "readers"} and _canonical(header) == text:
             return str(header["commitment"]), {name: _box_bytes(box) for name, box in header["readers"].items()}
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        # Whatever JSON holds instead of what we want; RecursionError for 64 KiB of opening brackets.
+    except (ValueError, TypeError, AttributeError):
+        # Whatever JSON may hold instead of what we want.
         pass
     raise _malformed("its header is not in canonical form")
 

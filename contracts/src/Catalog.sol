@@ -432,10 +432,9 @@ contract Catalog is ICatalog {
     /// nobody can vote to exclude itself.
     function _server(Study storage s, Step memory t) private view returns (uint8) {
         uint256 places = s.places;
-        uint8 i = t.turn;
-        while (!_has(places, i)) i = places >> i == 0 ? 0 : i + 1;
-        t.turn = i;
-        return uint8(s.order[i]);
+        uint256 ahead = (places >> t.turn) << t.turn;
+        t.turn = _lowest(ahead == 0 ? places : ahead);
+        return uint8(s.order[t.turn]);
     }
 
     /// The site after the one that _server has found has the next turn.
@@ -493,6 +492,16 @@ contract Catalog is ICatalog {
 
     function _has(uint256 bitmap, uint8 site) private pure returns (bool) {
         return (bitmap >> site) & 1 == 1;
+    }
+
+    /// Place of the lowest bit that is set, by halves: the cost does not grow with the number of sites.
+    function _lowest(uint256 bitmap) private pure returns (uint8 i) {
+        for (uint8 half = 128; half != 0; half >>= 1) {
+            if (bitmap & ((1 << half) - 1) == 0) {
+                bitmap >>= half;
+                i += half;
+            }
+        }
     }
 
     function _count(uint256 bitmap) private pure returns (uint256 n) {

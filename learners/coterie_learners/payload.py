@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from coterie_learners.errors import ProtocolError
 
@@ -173,8 +174,9 @@ def _header(raw: bytes) -> tuple[dict[str, Any], int]:
     if len(raw) < 4 or size > MAX_HEADER or 4 + size > len(raw):
         raise ProtocolError("CO-P104", "The payload's header is cut or too long.")
     try:
-        header = json.loads(raw[4 : 4 + size])
-    except (ValueError, RecursionError):
+        # Not json.loads: some packages raise Python's recursion limit so far that nested brackets crash the process.
+        header = from_json(raw[4 : 4 + size], allow_inf_nan=False)
+    except ValueError:
         header = None
     if not isinstance(header, dict):
         raise ProtocolError("CO-P104", "The payload's header is not JSON.")

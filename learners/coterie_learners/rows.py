@@ -56,8 +56,8 @@ class ArrayRows:
 
 
 def block_size(p: int) -> int:
-    """Rows per block so that a weighted copy of a block stays in the cache (about 2 MiB)."""
-    return max(256, (1 << 18) // max(p, 1))
+    """Rows per block so that a weighted copy of a block stays in the cache (about 4 MiB)."""
+    return max(256, (1 << 19) // max(p, 1))
 
 
 def whole(rows: Rows) -> Block:

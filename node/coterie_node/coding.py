@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,10 @@ import pyarrow.compute as pc
 from coterie_learners.rows import Array
 from coterie_learners.study import Variable
 from coterie_node.findings import Mask, listed
+
+# Any type of element: what it is decides here.
+Values: TypeAlias = "pa.Array[Any]"
+DictionaryValues: TypeAlias = "pa.DictionaryArray[Any, Any]"
 
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -40,10 +45,10 @@ class Coded:
     missing: Mask
 
 
-def code(column: pa.Array, variable: Variable) -> Coded:
+def code(column: Values, variable: Variable) -> Coded:
     """Numbers of a numeric variable, or level numbers of a category, counted from 0."""
     if pa.types.is_dictionary(column.type):
-        return _through_dictionary(column, variable)
+        return _through_dictionary(cast(DictionaryValues, column), variable)
     if variable.type == "category":
         text = column if _is_text(column.type) else pc.cast(column, pa.string())
         missing = _missing_text(text, variable)
@@ -120,32 +125,47 @@ def _advice_on_level(variable: Variable, text: str) -> str:
     )
 
 
+def shown(column: Values, i: int) -> object:
+    """The i-th value as Python has it; bytes where Parquet text is not UTF-8."""
+    value = column[i]
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return value.cast(pa.binary()).as_py()
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _missing_text(text: pa.Array, variable: Variable) -> Mask:
+def _missing_text(text: Values, variable: Variable) -> Mask:
     words = [word for word in MISSING if word not in variable.levels]
     found = pc.is_in(text, value_set=pa.array(words, type=text.type))
     mask: Mask = pc.or_(pc.is_null(text), found).to_numpy(zero_copy_only=False)
     return mask
 
 
-def _parsed(text: pa.Array) -> pa.Array:
+def _parsed(text: Values) -> Values:
     """Doubles, null where the text is no number; "inf" and "NAN" come out as what they are, and are refused later."""
     try:
-        return pc.cast(text, pa.float64())
+        return _doubles(text)
     except pa.ArrowInvalid:
-        return pc.cast(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None), pa.float64())
+        return _doubles(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None))
 
 
-def _floats(column: pa.Array) -> Array:
+def _doubles(column: Values) -> Values:
+    return cast(Values, pc.cast(column, pa.float64(), safe=False))
+
+
+def _floats(column: Values) -> Array:
     """Doubles (m,), NaN for null."""
-    values: Array = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    values: Array = _doubles(column).to_numpy(zero_copy_only=False)
     return values
 
 
-def _through_dictionary(column: pa.DictionaryArray, variable: Variable) -> Coded:
+def _through_dictionary(column: DictionaryValues, variable: Variable) -> Coded:
     entries = code(column.dictionary, variable)
-    missing = pc.fill_null(pc.take(pa.array(entries.missing), column.indices), True)
-    return Coded(_floats(pc.take(pa.array(entries.values), column.indices)), missing.to_numpy(zero_copy_only=False))
+    # A null index stands for no entry: it points to one more, which is missing.
+    none = len(entries.values)
+    index = np.nan_to_num(_floats(column.indices), nan=none).astype(np.intp)
+    return Coded(np.append(entries.values, np.nan)[index], np.append(entries.missing, True)[index])

@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
@@ -20,6 +20,8 @@ from coterie_node.source import Batch, check_header, unreadable
 
 HEAD = 1 << 20
 BLOCK = 8 << 20
+
+Skip = Callable[[arrow_csv.InvalidRow], Literal["skip"]]
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class CsvFile:
         """The study's columns as text; at the end, DataError for rows with too few or too many fields."""
         ragged = Finding()
 
-        def skip(row: arrow_csv.InvalidRow) -> str:
+        def skip(row: arrow_csv.InvalidRow) -> Literal["skip"]:
             ragged.total += 1
             if len(ragged.first) < SHOWN:
-                ragged.first.append((row.number - self.head - 1, row.actual_columns))
+                ragged.first.append(((row.number or 0) - self.head - 1, row.actual_columns))
             return "skip"
 
         total = 0
@@ -66,7 +68,7 @@ class CsvFile:
             count += 1
         return [f"line {lines[row]}" if count == total else f"data row {row + 1}" for row in rows]
 
-    def _reader(self, file: BinaryIO, skip: Callable[[arrow_csv.InvalidRow], str]) -> arrow_csv.CSVStreamingReader:
+    def _reader(self, file: BinaryIO, skip: Skip) -> arrow_csv.CSVStreamingReader:
         # Columns go by number, so that no name of the file reaches the parser. One thread, so that bad rows have
         # numbers; it is no slower.
         numbers = [str(self.header.index(name)) for name in self.variables]
@@ -92,7 +94,7 @@ class CsvFile:
             yield from ((n, line) for n, line in enumerate(file, 1) if n > self.head and line != "\n")
 
     def _check_quotes(self, total: int) -> None:
-        """Read once more, strictly, if records and lines do not match one to one or a quotation mark is without a mate."""
+        """Read once more, strictly, if records span lines or a quotation mark is without a mate."""
         count = marks = 0
         for _, line in self._lines():
             count += 1

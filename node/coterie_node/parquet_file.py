@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -30,7 +31,6 @@ class ParquetFile:
         """The study's columns as they are stored."""
         try:
             with _opened(self.origin) as file:
-                # A buffered stream, so that memory holds pages and not whole row groups.
                 for batch in file.iter_batches(BATCH, columns=list(self.variables)):
                     yield {name: batch.column(name) for name in self.variables}
         except (pa.ArrowException, OSError) as error:
@@ -46,7 +46,7 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
     try:
         with _opened(origin) as file:
             schema, rows = file.schema_arrow, int(file.metadata.num_rows)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _broken(origin, error) from None
     check_header(origin, schema.names, design.variables)
     for name in design.variables:
@@ -63,8 +63,11 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
     return ParquetFile(origin, design.variables, rows)
 
 
-def _opened(origin: Origin) -> pq.ParquetFile:
-    return pq.ParquetFile(origin.path, pre_buffer=False, buffer_size=BUFFER)
+@contextmanager
+def _opened(origin: Origin) -> Iterator[pq.ParquetFile]:
+    # A buffered stream, so that memory holds pages and not whole row groups.
+    with origin.path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER) as file:
+        yield file
 
 
 def _broken(origin: Origin, error: Exception) -> DataError:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import numpy as np
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
@@ -23,7 +24,10 @@ from coterie_node.talk import Exchange, Talk
 
 @dataclass(frozen=True)
 class Progress:
-    """One finished step, for whoever watches: its place, who posted, the ledger's time."""
+    """One finished step, for whoever watches: its place, who posted, the ledger's time.
+
+    `figures` are the single numbers of a server's post, such as the deviance.
+    """
 
     position: int
     topic: str
@@ -31,6 +35,7 @@ class Progress:
     round: int
     sites: tuple[str, ...]
     time: int
+    figures: Mapping[str, float]
 
 
 class Runner:
@@ -163,7 +168,8 @@ class Runner:
             self.machine.feed(posts)
         last = records[-1]
         sites = tuple(r.site for r in records)
-        self._observe(Progress(last.post.position, step.topic, last.kind, last.round, sites, last.time))
+        figures = _figures(posts[last.site]) if step.public else {}
+        self._observe(Progress(last.post.position, step.topic, last.kind, last.round, sites, last.time, figures))
 
     def _overdue(self, view: StudyView, open_: OpenStep) -> bool:
         """Do what the study says about a site that is silent after the deadline; every participant may."""
@@ -224,3 +230,8 @@ class Runner:
             yield
         finally:
             self.seconds[what] += time.perf_counter() - start
+
+
+def _figures(payload: Payload) -> dict[str, float]:
+    arrays = {name: np.asarray(value) for name, value in payload.items()}
+    return {name: float(a) for name, a in arrays.items() if a.ndim == 0 and a.dtype.kind == "f"}

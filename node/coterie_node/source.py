@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import pyarrow as pa
-
+from coterie_learners.errors import DataError
+from coterie_node.coding import Values
 from coterie_node.findings import Origin, listed, quote
 
-Batch = Mapping[str, pa.Array]
+Batch = Mapping[str, Values]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def stamp(origin: Origin) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-def unreadable(origin: Origin, error: Exception) -> Exception:
+def unreadable(origin: Origin, error: Exception) -> DataError:
     """The DataError for an error of the operating system."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return origin.error("CO-D102", f"{origin.path} cannot be read: {why}. Check that this account may read it.")
@@ -73,7 +73,7 @@ def check_unchanged(origin: Origin, before: Stamp) -> None:
         raise changed(origin)
 
 
-def changed(origin: Origin) -> Exception:
+def changed(origin: Origin) -> DataError:
     """The DataError for a file that is not the one that was checked."""
     return origin.error(
         "CO-D130",

@@ -1,20 +1,20 @@
 """Whether a site's own rows vary enough for the study: constant columns and columns that others make up.
 
-Nothing here says a value or a count of a value: what varies nowhere is named, and the option of the study that allows it.
+No message here shows a value: it names columns, and the option of the study that allows what they lack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.design import Codes, Design
 from coterie_learners.errors import Collinear
 from coterie_learners.linalg import cholesky
-from coterie_learners.rows import Array, Block, Rows
-from coterie_node.findings import Origin, listed
+from coterie_learners.rows import Block, Rows
+from coterie_node.findings import Origin, listed, quote
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Spread:
 
 
 class Gram:
-    """Centred cross-products of the columns, and which of them vary; blocks are merged by Chan, Golub, LeVeque (1983)."""
+    """Cross-products of the columns, centred on request, merged from blocks by Chan, Golub and LeVeque (1983)."""
 
     def __init__(self, p: int, centred: bool) -> None:
         self.n = 0
@@ -57,6 +57,48 @@ class Gram:
         self.low, self.high = np.minimum(self.low, block.x.min(axis=0)), np.maximum(self.high, block.x.max(axis=0))
 
     @property
-    def varies(self) -> Array:
+    def varies(self) -> NDArray[np.intp]:
         """Indices of the columns that are not constant."""
         return np.flatnonzero(self.low < self.high)
+
+
+def check_variation(origin: Origin, design: Design, rows: Rows, spread: Spread) -> None:
+    """DataError if a variable is constant here or the columns are collinear, unless the study allows it."""
+    if design.study.rows.constant == "refuse":
+        _check_constant(origin, design, rows.n, spread)
+    if design.study.rows.collinear == "refuse":
+        gram = Gram(len(design.names), design.formula.intercept)
+        for block in rows.blocks():
+            gram.add(block)
+        _check_collinear(origin, design, gram)
+
+
+def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> None:
+    outcome, offset = design.formula.outcome, design.formula.offset
+    option = 'or let the study have rows.constant = "allow".'
+    if spread.constant(outcome):
+        text = (
+            f"The outcome {quote(outcome)} is the same in all {n} rows used. Check how the rows were chosen, {option}"
+        )
+        raise origin.error("CO-D121", text)
+    # A constant offset takes nothing from the fit.
+    names = [name for name in design.variables if name != offset and spread.constant(name)]
+    if names:
+        text = f"The column {listed(names, 10)} is the same in all {n} rows used. Leave it out of the formula, {option}"
+        raise origin.error("CO-D120", text)
+
+
+def _check_collinear(origin: Origin, design: Design, gram: Gram) -> None:
+    option = 'or let the study have rows.collinear = "allow".'
+    varies = gram.varies
+    columns = len(varies) + design.formula.intercept
+    if gram.n < columns:
+        text = (
+            f"The formula makes {columns} columns that vary here, of {gram.n} rows used. Shorten the formula, {option}"
+        )
+        raise origin.error("CO-D123", text)
+    try:
+        cholesky(gram.sums[np.ix_(varies, varies)], [design.names[j] for j in varies])
+    except Collinear as error:
+        text = f"In this site's own rows: {error.message.rstrip('.')}, {option}"
+        raise origin.error("CO-D122", text) from None

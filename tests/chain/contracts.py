@@ -9,8 +9,8 @@ from typing import Any
 
 from chain.anvil import Anvil
 from eth_abi.abi import decode, encode
+from eth_typing import ABIEvent, ABIFunction
 from eth_utils.abi import (
-    abi_to_signature,
     event_abi_to_log_topic,
     filter_abi_by_type,
     function_abi_to_4byte_selector,
@@ -45,33 +45,58 @@ class Log:
     sender: str
 
 
+@dataclass(frozen=True)
+class Function:
+    """How to call a function of a contract."""
+
+    selector: bytes
+    inputs: list[str]
+    outputs: list[str]
+
+    @classmethod
+    def of(cls, abi: ABIFunction) -> Function:
+        return cls(function_abi_to_4byte_selector(abi), get_abi_input_types(abi), get_abi_output_types(abi))
+
+
+@dataclass(frozen=True)
+class EventShape:
+    """How to read an event: (name, type) of what is in the topics and of what is in the data."""
+
+    name: str
+    topics: list[tuple[str, str]]
+    data: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, abi: ABIEvent) -> EventShape:
+        inputs = list(zip(abi["inputs"], get_abi_input_types(abi), strict=True))
+        topics = [(i["name"], kind) for i, kind in inputs if i["indexed"]]
+        return cls(abi["name"], topics, [(i["name"], kind) for i, kind in inputs if not i["indexed"]])
+
+
 class Codec:
     """Calldata, answers and logs of one contract."""
 
     def __init__(self, artifact: Artifact) -> None:
-        self._functions = {f["name"]: f for f in filter_abi_by_type("function", artifact.abi)}
-        self._events = {event_abi_to_log_topic(e): e for e in filter_abi_by_type("event", artifact.abi)}
-        self.signatures = {abi_to_signature(f) for f in self._functions.values()}
+        functions, events = filter_abi_by_type("function", artifact.abi), filter_abi_by_type("event", artifact.abi)
+        self.functions = {f["name"]: Function.of(f) for f in functions}
+        self._events = {event_abi_to_log_topic(e): EventShape.of(e) for e in events}
 
     def encode(self, name: str, *args: object) -> str:
-        function = self._functions[name]
-        return _hex(function_abi_to_4byte_selector(function) + encode(get_abi_input_types(function), args))
+        function = self.functions[name]
+        return _hex(function.selector + encode(function.inputs, args))
 
     def decode(self, name: str, answer: str) -> Any:
         """The answer; a tuple if the function returns more than one value."""
-        values = decode(get_abi_output_types(self._functions[name]), _bytes(answer))
+        values = decode(self.functions[name].outputs, _bytes(answer))
         return values if len(values) > 1 else values[0]
 
     def log(self, entry: dict[str, Any], sender: str) -> Log:
-        topics = [_bytes(t) for t in entry["topics"]]
-        event = self._events[topics[0]]
-        plain = [i for i in event["inputs"] if not i["indexed"]]
-        kept = [i for i in event["inputs"] if i["indexed"]]
-        types = get_abi_input_types({"type": "event", "name": "", "inputs": plain})
-        args = dict(zip((i["name"] for i in plain), decode(types, _bytes(entry["data"])), strict=True))
-        for item, topic in zip(kept, topics[1:], strict=True):
-            (args[item["name"]],) = decode([item["type"]], topic)
-        return Log(event["name"], args, entry["address"], sender)
+        topic, *topics = (_bytes(t) for t in entry["topics"])
+        event = self._events[topic]
+        args = {name: decode([kind], t)[0] for (name, kind), t in zip(event.topics, topics, strict=True)}
+        values = decode([kind for _, kind in event.data], _bytes(entry["data"]))
+        args |= zip((name for name, _ in event.data), values, strict=True)
+        return Log(event.name, args, entry["address"], sender)
 
 
 CATALOG = Codec(load("Catalog"))
@@ -111,12 +136,11 @@ class Contracts:
 
     def view(self, name: str, *args: object) -> Any:
         """Read the Catalog."""
-        return self.views([(name, args)])[0]
+        return CATALOG.decode(name, self.answers([(name, args)])[0])
 
-    def views(self, calls: Sequence[tuple[str, Sequence[object]]]) -> list[Any]:
-        """Read the Catalog several times at one state."""
-        answers = self.anvil.batch([_call(self.address, CATALOG.encode(name, *args)) for name, args in calls])
-        return [CATALOG.decode(name, answer) for (name, _), answer in zip(calls, answers, strict=True)]
+    def answers(self, calls: Sequence[tuple[str, Sequence[object]]]) -> list[str]:
+        """What the Catalog answers to several reads of one state, not yet decoded."""
+        return self.anvil.batch([_call(self.address, CATALOG.encode(name, *args)) for name, args in calls])
 
     def chain(self, site: int) -> tuple[int, bytes]:
         """A Model's `next` and `head`."""

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -114,6 +114,12 @@ def error(message: str) -> Answer:
 class Handler(BaseHTTPRequestHandler):
     kubo: Kubo
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        # A client that had enough hangs up; it may.
+        with suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -160,11 +166,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Server", "kubo/0.43.1")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        try:
-            self.wfile.write(body)
-        except ConnectionError:
-            # The client had enough; it may.
-            self.close_connection = True
+        self.wfile.write(body)
 
 
 @contextmanager

@@ -1,0 +1,221 @@
+"""Logs of the Catalog and the Models as the ledger's entries, with site ids turned into names.
+
+All events but one hold only words of 32 bytes, so they are cut out of the data without an ABI decoder: a table says
+which word is what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from eth_abi.abi import decode
+from eth_utils.address import to_checksum_address
+
+from coterie_chain.calldata import codec, hexed
+from coterie_chain.cid import Cid
+from coterie_chain.errors import BlobCorrupt, LedgerMismatch
+from coterie_chain.ledger import Event, Post, Record, Silence, Terms
+from coterie_chain.memory import proposal
+from coterie_chain.rules import EACH, SERVER
+
+Log = dict[str, Any]
+Words = tuple[bytes, ...]
+Detail = tuple[str, str | int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an event keeps its study, who acted (or whom it is about), and its details.
+
+    Places count the indexed words (topics) first and the data's words after them. A detail is (name, place, reader).
+    """
+
+    study: int | None
+    site: int | None
+    details: tuple[tuple[str, int, str], ...] = ()
+
+
+SEAT = ("key", 1, "address"), ("sealing", 2, "hex")
+LAYOUTS = {
+    "SiteAdmitted": Layout(
+        None, 0, (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"))
+    ),
+    "AdmissionVoted": Layout(
+        None, 0, (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"))
+    ),
+    "SiteRevoked": Layout(None, 0, (("name", 0, "site"),)),
+    "RevocationVoted": Layout(None, 0, (("name", 1, "site"),)),
+    "KeyOffered": Layout(None, 0, (("name", 0, "site"), *SEAT)),
+    "KeyChanged": Layout(None, 0, (("name", 0, "site"), *SEAT)),
+    "RecoveryVoted": Layout(None, 0, (("name", 1, "site"), ("key", 2, "address"), ("sealing", 3, "hex"))),
+    "StudyJoined": Layout(0, 1),
+    "StudyStarted": Layout(0, None),
+    "StudyCompleted": Layout(0, None),
+    "ServerSkipped": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("server", 4, "site"))),
+    "ExclusionVoted": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("silent", 4, "site"))),
+    "SiteExcluded": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("silent", 1, "site"))),
+    "Disputed": Layout(0, 1, (("position", 2, "int"), ("posted", 3, "hex"), ("recomputed", 4, "hex"))),
+    "StudyPaused": Layout(0, 1, (("reason", 2, "int"),)),
+    "ResumeVoted": Layout(0, 1),
+    "StudyResumed": Layout(0, None),
+    "StudyAborted": Layout(0, 1, (("reason", 2, "int"),)),
+}
+# An outcome's log does not say who brought it about: the vote (or joining) logged just before it does.
+CAUSES = {
+    "SiteAdmitted": "AdmissionVoted",
+    "SiteRevoked": "RevocationVoted",
+    "KeyChanged": "RecoveryVoted",
+    "StudyStarted": "StudyJoined",
+    "SiteExcluded": "ExclusionVoted",
+    "StudyResumed": "ResumeVoted",
+}
+MEMBERSHIP = frozenset({"SiteAdmitted", "SiteRevoked", "KeyChanged"})
+MODEL_WORD = 5
+MALFORMED = (KeyError, IndexError, ValueError, TypeError, AttributeError, BlobCorrupt)
+
+
+class Decoder:
+    """Turns logs into entries; learns sites' names and Models from the admissions that it passes."""
+
+    def __init__(self, catalog: str) -> None:
+        self._catalog = catalog.lower()
+        self._topics = codec("Catalog").topics | codec("Model").topics
+        self._readers: dict[str, Callable[[bytes], str | int]] = {
+            "int": integer,
+            "hex": hexed,
+            "text": _text,
+            "address": _address,
+            "site": lambda word: self.names[integer(word)],
+        }
+        self.names: dict[int, str] = {}
+        self.models: dict[str, int] = {}
+
+    @property
+    def addresses(self) -> list[str]:
+        """Emitters known so far."""
+        return [self._catalog, *self.models]
+
+    def entries(self, logs: Iterable[Log], times: Callable[[Log], int]) -> list[Record | Event]:
+        """Entries of logs in chain order; LedgerMismatch for a log that no contract of this release writes."""
+        found: list[Record | Event] = []
+        previous: Log | None = None
+        for log in logs:
+            try:
+                entry = self._entry(log, times(log), found, previous)
+            except MALFORMED as e:
+                raise LedgerMismatch(
+                    "CO-C312", f"The node sent a log that no contract of this release writes ({e!r}): {log}"
+                ) from None
+            found.append(entry)
+            previous = log
+        return _completions(found)
+
+    def forget(self, admitted: int) -> None:
+        """Keep only the first sites, after a reorganisation."""
+        self.names = {site: name for site, name in self.names.items() if site <= admitted}
+        self.models = {model: site for model, site in self.models.items() if site <= admitted}
+
+    def kind(self, code: int) -> str:
+        """A step's kind in words."""
+        return {EACH: "each", SERVER: "server"}.get(code) or f"only:{self.names[code]}"
+
+    def terms(self, hash: bytes, order: bytes, schedule: Iterable[bytes], rounds: int, timeout: int, how: int) -> Terms:
+        """A study's terms from the values that the Catalog holds."""
+        words = (tuple(map(self.kind, word.rstrip(b"\0"))) for word in schedule)
+        opening, loop, closing = words
+        return Terms(
+            hash, tuple(self.names[i] for i in order), opening, loop, closing, rounds, timeout, Silence(how)
+        )
+
+    def _entry(self, log: Log, time: int, found: list[Record | Event], previous: Log | None) -> Record | Event:
+        name = self._topics[log["topics"][0]]
+        data = bytes.fromhex(log["data"][2:])
+        topics = tuple(bytes.fromhex(topic[2:]) for topic in log["topics"][1:])
+        if name == "Recorded":
+            return self._record(log, topics, data, time)
+        if name == "StudyProposed":
+            return self._proposal(log, topics, data, time)
+        words = topics + tuple(data[at : at + 32] for at in range(0, len(data), 32))
+        if name == "SiteAdmitted":
+            self.names[integer(words[0])] = _text(words[1])
+            self.models[_raw_address(words[MODEL_WORD])] = integer(words[0])
+        layout = LAYOUTS[name]
+        study = 0 if layout.study is None else integer(words[layout.study])
+        site = "" if layout.site is None else self.names[integer(words[layout.site])]
+        cause = _cause(name, log, found, previous)
+        details = tuple((key, self._readers[reader](words[place])) for key, place, reader in layout.details)
+        return Event(name, study, cause or site, details, integer_of(log["blockNumber"]), time, log["transactionHash"])
+
+    def _record(self, log: Log, topics: Words, data: bytes, time: int) -> Record:
+        # data: kind, round, then the post's ten words, then the head
+        word = [data[at : at + 32] for at in range(0, 416, 32)]
+        study, position, seq = map(integer, topics)
+        if (integer(word[2]), integer(word[3])) != (study, position):
+            raise ValueError("indexed words differ from the post")
+        post = Post(
+            study=study,
+            position=position,
+            attempt=integer(word[4]),
+            cid=str(Cid(1, integer(word[5]), word[8])),
+            sha256=word[9],
+            size=integer(word[6]),
+            converged=word[7][31] == 1,
+            basis=word[10],
+            verdict=word[11],
+        )
+        site = self.names[self.models[log["address"].lower()]]
+        kind, round_ = self.kind(word[0][31]), integer(word[1])
+        block = integer_of(log["blockNumber"])
+        return Record(site, seq, kind, round_, post, word[12], block, time, log["transactionHash"])
+
+    def _proposal(self, log: Log, topics: Words, data: bytes, time: int) -> Event:
+        types = ["bytes32", "bytes", "bytes32[3]", "uint16", "uint32", "uint8"]
+        terms = self.terms(*decode(types, data))
+        study, by = map(integer, topics)
+        details = tuple(proposal(terms).items())
+        block = integer_of(log["blockNumber"])
+        return Event("StudyProposed", study, self.names[by], details, block, time, log["transactionHash"])
+
+
+def integer(word: bytes) -> int:
+    """A number in a word."""
+    return int.from_bytes(word)
+
+
+def integer_of(text: str) -> int:
+    """A number in JSON-RPC's hex."""
+    return int(text, 16)
+
+
+def _cause(name: str, log: Log, found: list[Record | Event], previous: Log | None) -> str | None:
+    """Acting site of the entry just before, if that one brought this one about."""
+    if previous is None or previous["transactionHash"] != log["transactionHash"]:
+        return None
+    last = found[-1]
+    return last.site if isinstance(last, Event) and last.name == CAUSES.get(name) else None
+
+
+def _completions(entries: list[Record | Event]) -> list[Record | Event]:
+    """Name the site that completed a study: its record follows, since the Catalog speaks before the Model does."""
+    for i, entry in enumerate(entries[:-1]):
+        after = entries[i + 1]
+        if isinstance(entry, Event) and entry.name == "StudyCompleted" and isinstance(after, Record):
+            entries[i] = Event(entry.name, entry.study, after.site, (), entry.block, entry.time, entry.tx)
+    return entries
+
+
+def _text(word: bytes) -> str:
+    # Any bytes can be voted in as a name; what is no UTF-8 must not stop everybody's reading.
+    return word.rstrip(b"\0").decode(errors="backslashreplace")
+
+
+def _raw_address(word: bytes) -> str:
+    return "0x" + word[12:].hex()
+
+
+@lru_cache(maxsize=1024)
+def _address(word: bytes) -> str:
+    return to_checksum_address(word[12:])

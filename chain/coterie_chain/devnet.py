@@ -1,0 +1,167 @@
+"""Development chains on this machine: Anvil, one process, no consensus.
+
+Whoever reaches its port can write anything, so it proves nothing between sites; it is for demos, tests and looking at
+a kept chain. Blocks are mined as transactions arrive, gas costs nothing and accounts need no ether.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from coterie_chain.errors import LedgerUnreachable, StoreFault
+from coterie_chain.rpc import Rpc
+
+CHAIN_ID = 20240
+BINARY = "COTERIE_ANVIL"
+# State snapshots, not blocks or logs: without the limit Anvil spills them into the user's home.
+SNAPSHOTS = "128"
+OPTIONS = ("--hardfork", "london", "--base-fee", "0", "--gas-price", "0", "--silent", "--prune-history", SNAPSHOTS)
+READY_WITHIN = 20.0
+STOPPED_WITHIN = 30.0
+ATTEMPTS = 3
+
+
+class Anvil:
+    """A running Anvil at `url`, ended by `close` or at the end of a `with` block.
+
+    With `state` the chain is kept in that file: read at the start if it exists, written every second and at the end.
+    With `frozen` it is only read, and whatever is written to the chain is lost.
+    """
+
+    def __init__(
+        self,
+        state: str | Path | None = None,
+        *,
+        frozen: bool = False,
+        port: int | None = None,
+        block_time: float | None = None,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self._binary = find_anvil()
+        self._scratch = tempfile.TemporaryDirectory(prefix="coterie-anvil-")
+        more = ("--block-time", str(block_time)) if block_time else ()
+        try:
+            arguments = (*OPTIONS, "--chain-id", str(CHAIN_ID), *more, *self._kept(state, frozen), *options)
+            self._process, self.url = self._start(arguments, port)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End the process as a power cut would: nothing more is written."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End the process and wait until a kept chain is in its file."""
+        _end(self._process)
+        self._scratch.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _kept(self, state: str | Path | None, frozen: bool) -> tuple[str, ...]:
+        if state is None:
+            return ()
+        if not frozen:
+            return ("--state", str(state), "--state-interval", "1")
+        # Anvil gets a copy, so that the file cannot be changed and may belong to a running chain.
+        copy = Path(self._scratch.name) / "state.json"
+        try:
+            shutil.copyfile(state, copy)
+        except OSError as e:
+            raise StoreFault("CO-C331", f"Cannot read the kept chain {state}: {e.strerror or e}.") from e
+        return ("--load-state", str(copy))
+
+    def _start(self, arguments: tuple[str, ...], port: int | None) -> tuple[subprocess.Popen[bytes], str]:
+        for attempt in range(ATTEMPTS):
+            chosen = port or _free_port()
+            command = [self._binary, "--host", "127.0.0.1", "--port", str(chosen), *arguments]
+            with (Path(self._scratch.name) / f"stderr-{attempt}").open("w+b") as log:
+                # A session of its own: Ctrl-C at the terminal reaches the sites first, which then end this process.
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+                url = f"http://127.0.0.1:{chosen}"
+                if _ready(process, url):
+                    return process, url
+                said = _said(log)
+            # Another process may have taken the port since it was found free.
+            if port is not None or "address already in use" not in said.lower():
+                break
+        raise LedgerUnreachable("CO-C332", f"Anvil ended (code {process.poll()}) before it answered: {said}")
+
+
+def find_anvil() -> Path:
+    """Anvil's program: $COTERIE_ANVIL, on the PATH, or where `make setup` puts it in a checkout."""
+    named = os.environ.get(BINARY)
+    if named:
+        if not os.access(named, os.X_OK):
+            raise StoreFault("CO-C330", f"{BINARY} names no program: {named}.")
+        return Path(named)
+    on_path = shutil.which("anvil")
+    found = Path(on_path) if on_path else next((p for p in _in_checkouts() if p.is_file()), None)
+    if found is None:
+        raise StoreFault("CO-C330", f"Anvil is not installed. Run `make setup` in a checkout, or set {BINARY}.")
+    return found
+
+
+def _in_checkouts() -> list[Path]:
+    system = {"windows": "win32"}.get(platform.system().lower(), platform.system().lower())
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine().lower())
+    name = "anvil.exe" if system == "win32" else "anvil"
+    inside = Path("contracts", "node_modules", "@foundry-rs", f"anvil-{system}-{machine}", "bin", name)
+    here, there = Path(__file__).resolve(), Path.cwd()
+    return [folder / inside for folder in (*here.parents, there, *there.parents)]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + READY_WITHIN
+    with Rpc(url, timeout=READY_WITHIN) as rpc:
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                rpc.call("eth_chainId")
+            except LedgerUnreachable:
+                time.sleep(0.005)
+            else:
+                # Somebody else's node could answer on a port that ours failed to get.
+                return process.poll() is None
+    _end(process)
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOPPED_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _said(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read(2000).decode(errors="replace").strip() or "it said nothing"

@@ -1,0 +1,208 @@
+"""The demo: a public cohort split over sites, each a process of its own, on a development chain of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from coterie_chain.deploy import deploy
+from coterie_chain.devnet import Anvil
+
+from coterie_chain.keys import SiteKeys
+from coterie_chain.ledger import Record, SiteEntry
+from coterie_node import nhefs
+from coterie_node.audit import Replay, replay
+from coterie_node.errors import ConfigError, Overdue
+from coterie_node.place import Place, Settings
+from coterie_node.result import Cost, Result
+from coterie_node.studies import load_study
+
+# The demo's keys guard nothing: a light key derivation keeps the start quick.
+LIGHT_SCRYPT = 1 << 12
+DEADLINE = 600.0
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The processes of a demo's sites."""
+
+    processes: Mapping[str, subprocess.Popen[str]]
+
+    def stop(self) -> None:
+        """Stop whatever still runs."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+class SiteFailed(Exception):
+    """A site's process ended with an error, as that process told it."""
+
+    def __init__(self, site: str, error: Mapping[str, Any], status: int) -> None:
+        super().__init__(f"{site}: {error.get('message', 'the process ended without a word')}")
+        self.site = site
+        self.code = str(error.get("code", "CO-F401"))
+        self.message = str(self)
+        self.status = status
+
+
+def demo(place: Place, sites: Sequence[str], tell: Tell) -> Result:
+    """Set up a run in a folder, let the sites' processes fit the model, replay it, compare it with the pooled fit."""
+    prepare(place, sites)
+    with Anvil(state=place.chain_state) as anvil:
+        network = deploy(anvil.url, founders(place, sites))
+        place.save(Settings("anvil", "folder:store"), network)
+        reports, seconds = run_sites(place, sites, tell)
+    result = conclude(place, sites, reports, seconds)
+    (place.root / "result.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
+    return result
+
+
+@contextmanager
+def workplace(keep: Path | None) -> Iterator[Place]:
+    """A folder for the run: `keep`, which must be new or empty and stays, or a temporary one that does not."""
+    if keep is None:
+        folder = Path(tempfile.mkdtemp(prefix="coterie-demo-"))
+        try:
+            yield Place(folder)
+        finally:
+            shutil.rmtree(folder)
+        return
+    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise ConfigError("CO-F203", f"{keep} is not an empty folder; a run is never written over another.")
+    keep.mkdir(parents=True, exist_ok=True)
+    yield Place(keep)
+
+
+def prepare(place: Place, sites: Sequence[str]) -> None:
+    """Write the study, the sites' rows and their keys."""
+    place.study.write_text(nhefs.study_text(sites))
+    study = load_study(place.study)
+    (place.root / "study.json").write_bytes(study.document)
+    place.chain_state.parent.mkdir()
+    nhefs.write_sites(place.root / "sites", sites)
+
+
+def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
+    """Make each site's keys; returns what the Catalog is founded with."""
+    entries = []
+    for number, name in enumerate(sites, start=1):
+        part = place.site(name)
+        passphrase = secrets.token_urlsafe(24)
+        descriptor = os.open(part.passphrase, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(passphrase + "\n")
+        keys = SiteKeys.create(part.keys, passphrase, scrypt=LIGHT_SCRYPT)
+        entries.append(SiteEntry(number, name, keys.address, keys.sealing))
+    return tuple(entries)
+
+
+def run_sites(place: Place, sites: Sequence[str], tell: Tell) -> tuple[dict[str, dict[str, Any]], float]:
+    """Start one process per site and wait for all; returns their reports and the seconds from start to end of the fit.
+
+    The first site's progress is told; the first failure of any site stops them all.
+    """
+    crew = Crew({name: start_site(place, name) for name in sites})
+    try:
+        reports = await_reports(crew, sites[0], tell)
+    finally:
+        crew.stop()
+    started = min(r["started"] for r in reports.values())
+    return reports, max(r["ended"] for r in reports.values()) - started
+
+
+def await_reports(crew: Crew, spokesman: str, tell: Tell) -> dict[str, dict[str, Any]]:
+    """The last line of every process; SiteFailed or Overdue name the site that spoils it."""
+    lines: queue.Queue[tuple[str, str | None]] = queue.Queue()
+    for name, process in crew.processes.items():
+        threading.Thread(target=_read_lines, args=(name, process, lines), daemon=True).start()
+    last: dict[str, dict[str, Any]] = {name: {} for name in crew.processes}
+    pending, deadline = set(crew.processes), time.monotonic() + DEADLINE
+    while pending:
+        try:
+            name, line = lines.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except queue.Empty:
+            raise Overdue("CO-R203", f"No end of {', '.join(sorted(pending))} within {DEADLINE:.0f} s.") from None
+        if line is None:
+            _check_end(name, crew.processes[name], last[name])
+            pending.remove(name)
+            continue
+        last[name] = json.loads(line)
+        if name == spokesman:
+            tell(last[name])
+    return last
+
+
+def _read_lines(name: str, process: subprocess.Popen[str], lines: queue.Queue[tuple[str, str | None]]) -> None:
+    for line in process.stdout or ():
+        lines.put((name, line))
+    lines.put((name, None))
+
+
+def _check_end(name: str, process: subprocess.Popen[str], last: Mapping[str, Any]) -> None:
+    status = process.wait(timeout=30)
+    if status != 0 or "ended" not in last:
+        raise SiteFailed(name, last.get("error", {}), status or 1)
+
+
+def start_site(place: Place, name: str) -> subprocess.Popen[str]:
+    """Start one site's process; it tells its progress as JSON lines on standard output."""
+    approved = load_study(place.study).hash.hex()
+    arguments = ["site", "--at", str(place.root), "--site", name, "--approve", approved]
+    # Sites share this machine's cores: one thread of linear algebra each.
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "coterie_node", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def conclude(place: Place, sites: Sequence[str], reports: Mapping[str, Mapping[str, Any]], total: float) -> Result:
+    """Replay the run as a stranger would, and compare its result with the pooled fit."""
+    number = next(iter(reports.values()))["study"]
+    with place.reader() as ledger:
+        found = replay(ledger, place.blobs(), number)
+        records = [e for e in ledger.history(number) if isinstance(e, Record)]
+    parts = {k: max(r["seconds"].get(k, 0.0) for r in reports.values()) for k in ("compute", "ledger", "store")}
+    cost = Cost(
+        records=len(records),
+        payload_bytes=sum(r.post.size for r in records),
+        gas=sum(int(r["gas"]) for r in reports.values()),
+        seconds={**parts, "total": total},
+    )
+    return Result(_name(found), tuple(sites), found.fit, cost, found.verdict, differences(found), notes=NOTES)
+
+
+NOTES = (
+    "Anvil is a development chain: one process with public powers, not tamper-evident between sites.",
+    "NHEFS: of 1,629 people, those without a blood pressure or a cholesterol value are left out at every site.",
+)
+
+
+def differences(found: Replay) -> dict[str, float]:
+    """Largest differences of coefficients and standard errors to the pooled statsmodels fit."""
+    estimates, errors = nhefs.pooled_fit()
+    return {
+        "max_abs_estimate": float(np.max(np.abs(found.fit.estimates - estimates))),
+        "max_abs_std_error": float(np.max(np.abs(found.fit.std_errors - errors))),
+    }
+
+
+def _name(found: Replay) -> str:
+    return found.study.name if found.study is not None else "unknown"

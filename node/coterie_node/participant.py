@@ -1,0 +1,140 @@
+"""One site as a process of its own: join the study that its people approved, then take turns until it has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.journal import Journal, SqliteJournal
+
+from coterie_chain.blobs import BlobStore
+from coterie_chain.errors import ChainError, PostRejected
+from coterie_chain.keys import SiteKeys, read_passphrase
+from coterie_chain.ledger import Ledger, State
+from coterie_learners.design import Design
+from coterie_learners.learner import learner_of
+from coterie_learners.protocol import Machine
+from coterie_learners.rows import Rows
+from coterie_learners.study import Study
+from coterie_node.data import load_rows
+from coterie_node.errors import ConfigError, Overdue
+from coterie_node.letters import Desk
+from coterie_node.place import Place
+from coterie_node.runner import Progress, Runner
+from coterie_node.simulate import site_of
+from coterie_node.studies import load_study, terms_of
+
+POLL = 0.5
+# How often a fault of the network is tried again before the site gives up, and the longest pause between two tries.
+PATIENCE, LONGEST_PAUSE = 120.0, 5.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """Everything one site's process works with."""
+
+    study: Study
+    name: str
+    rows: Rows
+    keys: SiteKeys
+    ledger: Ledger
+    blobs: BlobStore
+    journal: Journal
+    observe: Callable[[Progress], None] = lambda _: None
+
+
+def open_node(place: Place, name: str, approved: str, observe: Callable[[Progress], None]) -> Node:
+    """Open a site's part of a run; its rows are checked before the ledger is touched."""
+    study = load_study(place.study)
+    if study.hash.hex() != approved:
+        told = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
+        raise ConfigError("CO-F301", f"{told} Read it again and approve it anew.")
+    if name not in study.sites:
+        raise ConfigError("CO-F302", f"{name!r} takes no part in the study; its sites are {', '.join(study.sites)}.")
+    part = place.site(name)
+    rows = load_rows(part.data, Design(study), name)
+    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+    journal = SqliteJournal(part.journal)
+    ledger = EthereumLedger(place.network(), keys.account, journal)
+    return Node(study, name, rows, keys, ledger, place.blobs(), journal, observe)
+
+
+def enter(node: Node) -> int:
+    """Join the study once it is on the ledger (its first site proposes it); returns its number there."""
+    deadline = time.monotonic() + node.study.ledger.step_seconds
+    while True:
+        number = _number(node)
+        if number is not None:
+            _join(node, number)
+            return number
+        if time.monotonic() > deadline:
+            told = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
+            raise Overdue("CO-R201", f"{told} Ask that site whether its node runs.")
+        node.ledger.wait(POLL)
+
+
+def take_part(node: Node, number: int) -> Runner:
+    """Take turns until the protocol has ended; returns the runner with the result."""
+    entries = node.ledger.sites()
+    site = site_of(node.study, node.name, node.rows, node.keys, entries)
+    machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault))
+    desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
+    runner = Runner(machine, node.ledger, node.blobs, number, desk, observe=node.observe)
+    last_moved, pause = time.monotonic(), 0.1
+    while not runner.done:
+        try:
+            if not runner.turn():
+                node.ledger.wait(POLL)
+            last_moved, pause = time.monotonic(), 0.1
+        except ChainError as error:
+            if not error.retry or time.monotonic() - last_moved > PATIENCE:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+    return runner
+
+
+def await_start(node: Node, number: int) -> None:
+    """Wait until every participant has joined; Overdue names those who have not."""
+    deadline = time.monotonic() + node.study.ledger.step_seconds
+    while (view := node.ledger.view(number)).state == State.PROPOSED:
+        if time.monotonic() > deadline:
+            missing = ", ".join(s for s in node.study.sites if s not in view.joined)
+            raise Overdue("CO-R202", f"Study {number} waits for {missing} to join. Ask them whether they approve it.")
+        node.ledger.wait(POLL)
+
+
+def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
+    """What a site's process tells when it is done."""
+    return {
+        "site": node.name,
+        "study": number,
+        "seconds": dict(runner.seconds),
+        "payload_bytes": runner.payload_bytes,
+        "gas": getattr(node.ledger, "gas_used", 0),
+    }
+
+
+def _number(node: Node) -> int | None:
+    for number in reversed(node.ledger.studies()):
+        if node.ledger.view(number).terms.hash == node.study.hash:
+            return number
+    if node.name != node.study.sites[0]:
+        return None
+    # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
+    node.blobs.put(node.study.document)
+    return node.ledger.propose(terms_of(node.study))
+
+
+def _join(node: Node, number: int) -> None:
+    view = node.ledger.view(number)
+    if view.state != State.PROPOSED or node.name in view.joined:
+        return
+    try:
+        node.ledger.join(number, node.study.hash)
+    except PostRejected as error:
+        if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
+            raise

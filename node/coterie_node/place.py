@@ -1,0 +1,115 @@
+"""A run's folder: the study, the network, the store and, for each site, its data, keys and journal.
+
+    study.toml  study.json  place.json  network.json  result.json  chain/  store/
+    sites/<name>/{data.csv, keys/, passphrase, journal.sqlite, log.jsonl}
+
+`coterie demo --keep DIR` leaves one behind; `--at DIR` opens it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from coterie_chain.deploy import Network
+from coterie_chain.devnet import Anvil
+from coterie_chain.ethereum import EthereumLedger
+
+from coterie_chain.blobs import BlobStore
+from coterie_chain.ledger import Ledger
+from coterie_chain.stores import open_store
+from coterie_node.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SitePlace:
+    """One site's part of a run's folder."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """The site's rows."""
+        return self.root / "data.csv"
+
+    @property
+    def keys(self) -> Path:
+        """The directory of its key files."""
+        return self.root / "keys"
+
+    @property
+    def passphrase(self) -> Path:
+        """The file with the passphrase of its keys."""
+        return self.root / "passphrase"
+
+    @property
+    def journal(self) -> Path:
+        """Its journal of signed transactions and private memory."""
+        return self.root / "journal.sqlite"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What place.json holds: the kind of chain and of store, and the store's URL relative to the folder."""
+
+    chain: str
+    store: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run's folder."""
+
+    root: Path
+
+    def site(self, name: str) -> SitePlace:
+        """One site's part."""
+        return SitePlace(self.root / "sites" / name)
+
+    @property
+    def study(self) -> Path:
+        """The study as people wrote it."""
+        return self.root / "study.toml"
+
+    @property
+    def chain_state(self) -> Path:
+        """Anvil's state."""
+        return self.root / "chain" / "state.json"
+
+    def save(self, settings: Settings, network: Network) -> None:
+        """Write place.json and network.json."""
+        (self.root / "place.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+        (self.root / "network.json").write_text(network.to_json())
+
+    def settings(self) -> Settings:
+        """Read place.json; ConfigError if the folder holds no run."""
+        try:
+            return Settings(**json.loads((self.root / "place.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            told = f"{self.root} holds no run of Coterie (no readable place.json)."
+            raise ConfigError("CO-F201", f"{told} Make one with `coterie demo --keep {self.root}`.") from None
+
+    def network(self) -> Network:
+        """Read network.json."""
+        try:
+            return Network.from_json((self.root / "network.json").read_text())
+        except OSError as error:
+            raise ConfigError("CO-F202", f"{self.root}/network.json cannot be read: {error.strerror}.") from None
+
+    def blobs(self) -> BlobStore:
+        """The run's store."""
+        kind, _, path = self.settings().store.partition(":")
+        return open_store(f"folder:{self.root / path}" if kind == "folder" else self.settings().store)
+
+    @contextmanager
+    def reader(self) -> Iterator[Ledger]:
+        """A reader of the run's ledger; a development chain that was left behind is started again, read-only."""
+        network = self.network()
+        if self.settings().chain != "anvil":
+            yield EthereumLedger(network, None)
+            return
+        with Anvil.reopen(self.chain_state) as anvil:
+            yield EthereumLedger(replace(network, url=anvil.url), None)

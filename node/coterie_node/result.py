@@ -1,0 +1,159 @@
+"""The result of a study as statisticians know it: text like R's, JSON with stable keys, CSV like broom's tidy."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coterie_learners.inference import Fit, Row, table
+from coterie_node.audit import Verdict
+
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a study took: records, payload bytes and gas on the ledger; seconds by compute, ledger, store and in all.
+
+    Seconds of compute, ledger and store are those of the site that spent most; the total is the wall clock from the
+    first step to the last site's end.
+    """
+
+    records: int
+    payload_bytes: int
+    gas: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made."""
+
+    study: str
+    sites: tuple[str, ...]
+    fit: Fit
+    cost: Cost
+    replay: Verdict | None
+    pooled: Mapping[str, float] | None = None
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        fit = self.fit
+        plain = {
+            "study": self.study,
+            "learner": fit.learner,
+            "family": fit.family,
+            "link": fit.link,
+            "sites": list(self.sites),
+            "n": fit.n,
+            "events": fit.events,
+            "rounds": fit.rounds,
+            "converged": fit.converged,
+            "terms": [row.as_dict() for row in table(fit)],
+            "deviance": fit.deviance,
+            "null_deviance": fit.null_deviance,
+            "aic": fit.aic,
+            "bic": fit.bic,
+            "log_likelihood": fit.log_likelihood,
+            "dispersion": fit.dispersion,
+            "ledger": {k: getattr(self.cost, k) for k in ("records", "payload_bytes", "gas")},
+            "seconds": dict(self.cost.seconds),
+            "replay": _replay(self.replay),
+            "notes": list(self.notes),
+        }
+        return plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
+
+    def text(self) -> str:
+        """The result for a terminal."""
+        fit, seconds = self.fit, self.cost.seconds
+        title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
+        counted = f"{fit.n} rows" + ("" if fit.events is None else f", {fit.events} events")
+        lines = [
+            f"{title}    study {self.study}    {len(self.sites)} sites: {', '.join(self.sites)}",
+            f"{counted}; {fit.rounds} rounds",
+            "",
+            *coefficient_lines(fit),
+            "",
+            _deviances(fit),
+            f"Log-likelihood {fit.log_likelihood:.4f}   AIC {fit.aic:.2f}   BIC {fit.bic:.2f}",
+            *self.notes,
+            f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
+            "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in ("compute", "ledger", "store", "total")) + ".",
+        ]
+        return "\n".join([*lines, *self._pooled_line(), self._replay_line()])
+
+    def csv(self) -> str:
+        """The coefficient table with broom's column names and full precision."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
+        for row in table(self.fit):
+            writer.writerow([_harmless(row.term), *(repr(v) for v in list(row.as_dict().values())[1:])])
+        return out.getvalue()
+
+    def _pooled_line(self) -> list[str]:
+        if self.pooled is None:
+            return []
+        coefficient, error = self.pooled["max_abs_estimate"], self.pooled["max_abs_std_error"]
+        return [f"Largest difference to the pooled fit: coefficients {coefficient:.1e}, standard errors {error:.1e}."]
+
+    def _replay_line(self) -> str:
+        if self.replay is None:
+            return "Replay: not run (coterie audit replay)."
+        return replay_line(self.replay)
+
+
+def replay_line(verdict: Verdict) -> str:
+    """A verdict in one sentence."""
+    if verdict.verdict != "PASS":
+        return f"Replay: FAIL [{verdict.code}] {verdict.problem}"
+    sealed = f", {verdict.unchecked} steps sealed to others" if verdict.unchecked else ""
+    largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
+    steps = f"{verdict.steps} server steps recomputed{sealed}, largest difference {largest}"
+    return f"Replay: PASS, {verdict.grade} ({steps})."
+
+
+def coefficient_lines(fit: Fit) -> list[str]:
+    """The coefficient table, aligned, as R prints it."""
+    rows = table(fit)
+    statistic = "z" if fit.dispersion_known else "t"
+    head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", "95% CI"]
+    body = [_cells(row, fit.ratio) for row in rows]
+    widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
+    aligned = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
+        for line in [head, *body]
+    ]
+    return [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
+
+
+def _cells(row: Row, ratio: str) -> list[str]:
+    low, high = (math.exp(row.ci_low), math.exp(row.ci_high)) if ratio else (row.ci_low, row.ci_high)
+    star = next((mark for bound, mark in STARS if row.p_value < bound), "")
+    number = f"{math.exp(row.estimate):.4g}" if ratio else ""
+    p_value = "<2e-16" if row.p_value < 2e-16 else f"{row.p_value:.3g}"
+    interval = f"[{low:.4g}, {high:.4g}]"
+    return [row.term, f"{row.estimate:.6f}", f"{row.std_error:.6f}", f"{row.z:.3f}", p_value, star, number, interval]
+
+
+def _deviances(fit: Fit) -> str:
+    residual = f"Residual deviance {fit.deviance:.2f} on {fit.n - len(fit.terms)} df"
+    if fit.null_deviance is None:
+        return residual
+    return f"Null deviance {fit.null_deviance:.2f} on {fit.n - 1} df   {residual}"
+
+
+def _replay(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"verdict": "NOT RUN", "grade": "none", "steps": 0, "max_difference": None}
+    return verdict.as_dict()
+
+
+def _harmless(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return "'" + text if text[:1] in "=+-@\t\r" else text

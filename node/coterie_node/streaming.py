@@ -1,0 +1,91 @@
+"""Rows of a checked file that do not fit in memory: read, coded and cut anew in each pass, always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from coterie_learners.design import Codes, Design
+from coterie_learners.errors import DataError
+from coterie_learners.rows import ArrayRows, Block, block_size
+from coterie_node.coding import Coded, code
+from coterie_node.source import Batch, Source, Stamp, changed, check_unchanged
+
+# Blocks that are built in one go: some 16 MiB.
+GROUP = 8
+
+
+class StreamedRows:
+    """Rows of a checked file that are read anew in each pass; DataError if the file changed since."""
+
+    def __init__(self, source: Source, before: Stamp, design: Design, n: int) -> None:
+        self._source = source
+        self._before = before
+        self._design = design
+        self._n = n
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._n
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks that the same rows in memory would give."""
+        self._check_unchanged()
+        size = block_size(len(self._design.columns))
+        seen = 0
+        for group in _regrouped(self._chunks(), GROUP * size):
+            block = self._design.block(group)
+            seen += len(block)
+            yield from ArrayRows(block.x, block.y, block.offset, size).blocks()
+        self._check_unchanged()
+        if seen != self._n:
+            raise changed(self._source.origin)
+
+    def _chunks(self) -> Iterator[Codes]:
+        try:
+            for batch in self._source.batches():
+                yield complete(coded_columns(batch, self._design))
+        except DataError:
+            # What could be read before can be read again, unless it was replaced meanwhile.
+            self._check_unchanged()
+            raise
+
+    def _check_unchanged(self) -> None:
+        check_unchanged(self._source.origin, self._before)
+
+
+def coded_columns(batch: Batch, design: Design) -> dict[str, Coded]:
+    """Every variable's numbers in a batch."""
+    return {name: code(batch[name], design.study.variables[name]) for name in design.variables}
+
+
+def complete(coded: Mapping[str, Coded]) -> Codes:
+    """Codes of the rows that lack nothing."""
+    lacking = np.logical_or.reduce([column.missing for column in coded.values()])
+    if not lacking.any():
+        return {name: column.values for name, column in coded.items()}
+    return {name: column.values[~lacking] for name, column in coded.items()}
+
+
+def _regrouped(chunks: Iterable[Codes], rows: int) -> Iterator[Codes]:
+    """The same rows in groups of exactly `rows`; the last may have fewer."""
+    held: list[Codes] = []
+    count = 0
+    for chunk in chunks:
+        held.append(chunk)
+        count += len(next(iter(chunk.values())))
+        if count < rows:
+            continue
+        joined = _joined(held)
+        full = count - count % rows
+        for at in range(0, full, rows):
+            yield {name: values[at : at + rows] for name, values in joined.items()}
+        held, count = [{name: values[full:] for name, values in joined.items()}], count - full
+    if count:
+        yield _joined(held)
+
+
+def _joined(parts: list[Codes]) -> Codes:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
