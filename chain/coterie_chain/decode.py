@@ -86,7 +86,7 @@ class Decoder:
         self._readers: dict[str, Callable[[bytes], str | int]] = {
             "int": integer,
             "hex": hexed,
-            "text": _text,
+            "text": text,
             "address": _address,
             "site": lambda word: self.names[integer(word)],
         }
@@ -126,9 +126,7 @@ class Decoder:
         """A study's terms from the values that the Catalog holds."""
         words = (tuple(map(self.kind, word.rstrip(b"\0"))) for word in schedule)
         opening, loop, closing = words
-        return Terms(
-            hash, tuple(self.names[i] for i in order), opening, loop, closing, rounds, timeout, Silence(how)
-        )
+        return Terms(hash, tuple(self.names[i] for i in order), opening, loop, closing, rounds, timeout, Silence(how))
 
     def _entry(self, log: Log, time: int, found: list[Record | Event], previous: Log | None) -> Record | Event:
         name = self._topics[log["topics"][0]]
@@ -140,7 +138,7 @@ class Decoder:
             return self._proposal(log, topics, data, time)
         words = topics + tuple(data[at : at + 32] for at in range(0, len(data), 32))
         if name == "SiteAdmitted":
-            self.names[integer(words[0])] = _text(words[1])
+            self.names[integer(words[0])] = text(words[1])
             self.models[_raw_address(words[MODEL_WORD])] = integer(words[0])
         layout = LAYOUTS[name]
         study = 0 if layout.study is None else integer(words[layout.study])
@@ -180,6 +178,13 @@ class Decoder:
         return Event("StudyProposed", study, self.names[by], details, block, time, log["transactionHash"])
 
 
+def admitted(logs: Iterable[Log], catalog: str) -> set[str]:
+    """Models that the Catalog announces in these logs."""
+    topic = next(topic for topic, name in codec("Catalog").topics.items() if name == "SiteAdmitted")
+    own = (log for log in logs if log["topics"][0] == topic and log["address"].lower() == catalog.lower())
+    return {"0x" + log["data"][-40:] for log in own}
+
+
 def integer(word: bytes) -> int:
     """A number in a word."""
     return int.from_bytes(word)
@@ -207,7 +212,8 @@ def _completions(entries: list[Record | Event]) -> list[Record | Event]:
     return entries
 
 
-def _text(word: bytes) -> str:
+def text(word: bytes) -> str:
+    """A name in a word."""
     # Any bytes can be voted in as a name; what is no UTF-8 must not stop everybody's reading.
     return word.rstrip(b"\0").decode(errors="backslashreplace")
 

@@ -78,6 +78,14 @@ def deploy(url: str, founders: Iterable[SiteEntry], account: LocalAccount | None
     return Network(url, w3.eth.chain_id, receipt[0], w3.to_hex(w3.eth.get_block(0)["hash"]), receipt[1])
 
 
+def discover(url: str, catalog: str) -> Network:
+    """A network from a node's address and its Catalog's: what else there is to know is asked of the node."""
+    with Rpc(url) as rpc:
+        chain_id = int(str(rpc.call("eth_chainId")), 16)
+        genesis = str(rpc.call("eth_getBlockByNumber", "0x0", False)["hash"])
+    return Network(url, chain_id, _address(catalog), genesis, 0)
+
+
 def verify(network: Network, rpc: Rpc) -> None:
     """LedgerMismatch unless the node is on this network and the Catalog's code is the one of this release."""
     requests = [("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False))]
@@ -97,11 +105,6 @@ def verify(network: Network, rpc: Rpc) -> None:
             f"The code at {network.catalog} on {rpc.where} ({len(unhexed(code))} bytes) is not this release's Catalog. "
             "Use the release that founded the network, or the right network.json.",
         )
-
-
-def gas_price(rpc: Rpc) -> int:
-    """Price in wei: nothing on Anvil, 1 elsewhere, since sealers drop what pays nothing."""
-    return 0 if is_anvil(rpc) else 1
 
 
 def is_anvil(rpc: Rpc) -> bool:

@@ -93,7 +93,7 @@ class Anvil:
     def _start(self, arguments: tuple[str, ...], port: int | None) -> tuple[subprocess.Popen[bytes], str]:
         for attempt in range(ATTEMPTS):
             chosen = port or _free_port()
-            command = [self._binary, "--host", "127.0.0.1", "--port", str(chosen), *arguments]
+            command: list[str | Path] = [self._binary, "--host", "127.0.0.1", "--port", str(chosen), *arguments]
             with (Path(self._scratch.name) / f"stderr-{attempt}").open("w+b") as log:
                 # A session of its own: Ctrl-C at the terminal reaches the sites first, which then end this process.
                 process = subprocess.Popen(

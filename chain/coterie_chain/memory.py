@@ -59,23 +59,16 @@ class MemoryLedger:
 
     def view(self, study: int) -> StudyView:
         """The study's terms and state."""
-        s = self._state(study)
-        terms = Terms(
-            s.hash, self._names(s.order), *self._kinds(s), max_rounds=s.max_rounds, timeout=s.timeout, silence=s.silence
-        )
-        parties = self._names(p for p in s.order if p in s.active)
-        joined = self._names(p for p in s.order if p in s.joined)
-        open_ = self._open(s, parties) if s.state == State.RUNNING else None
-        return StudyView(study, terms, s.state, joined, parties, open_)
+        return view_of(self._rules, study)
 
     def finished(self, study: int, position: int) -> tuple[Record, ...] | None:
         """Records of a finished step's last attempt, in the study's order."""
-        s = self._state(study)
+        s = _study(self._rules, study)
         if position >= s.position:
             return None
         found = [r for r in self._records(study) if r.post.position == position]
         last = max(r.post.attempt for r in found)
-        order = self._names(s.order)
+        order = _names(self._rules, s.order)
         return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: order.index(r.site)))
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
@@ -100,22 +93,31 @@ class MemoryLedger:
         self._joined(study)
 
     def record(self, post: Post) -> None:
-        """Append a post to this site's chain of records."""
+        """Append a post to this site's chain of records; quietly nothing if it is there already."""
         site = self._rules.site_of(self._address)
-        kind, round_ = self._rules.post(
-            self._address,
-            site,
-            post.study,
-            post.position,
-            post.attempt,
-            post.basis,
-            post.converged,
-            post.sha256,
-            self.now(),
-        )
-        self._append(site, kind, round_, post)
+        try:
+            kind, round_ = self._rules.post(
+                self._address,
+                site,
+                post.study,
+                post.position,
+                post.attempt,
+                post.basis,
+                post.converged,
+                post.sha256,
+                self.now(),
+            )
+        except PostRejected:
+            held = self._held(site, post)
+            if held not in (None, post.sha256):
+                raise PostRejected("Overwrite") from None
+            if held is None:
+                raise
+            return
+        # In the contract's order: the Catalog speaks before the Model does.
         if self._rules.studies[post.study].state == State.COMPLETED:
             self._write("StudyCompleted", post.study)
+        self._append(site, kind, round_, post)
 
     def skip(self, study: int) -> None:
         """Pass over a silent server."""
@@ -127,7 +129,7 @@ class MemoryLedger:
         """Vote to exclude a silent site."""
         step = self._step(study)
         passed = self._rules.exclude(self._address, study, self._id(site), self.now())
-        self._voted(passed, "ExclusionVoted", "SiteExcluded", study, **step, silent=site)
+        self._voted(passed, "ExclusionVoted", "SiteExcluded", study, self.me, **step, silent=site)
 
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
         """Pause the study over a wrong server post."""
@@ -142,7 +144,7 @@ class MemoryLedger:
     def resume(self, study: int) -> None:
         """Vote to go on."""
         passed = self._rules.resume(self._address, study, self.now())
-        self._voted(passed, "ResumeVoted", "StudyResumed", study)
+        self._voted(passed, "ResumeVoted", "StudyResumed", study, self.me)
 
     def abort(self, study: int, reason: int) -> None:
         """End a study without a result."""
@@ -153,17 +155,19 @@ class MemoryLedger:
         """Vote to admit a site."""
         passed = self._rules.admit(self._address, entry.name, entry.address, entry.sealing, entry.peer)
         details = {"name": entry.name, "key": entry.address, "sealing": _hex(entry.sealing), "peer": _hex(entry.peer)}
-        self._voted(passed, "AdmissionVoted", "SiteAdmitted", 0, **details)
+        self._voted(passed, "AdmissionVoted", "SiteAdmitted", 0, self.me, **details)
 
     def revoke(self, site: str) -> None:
         """Vote to revoke a site."""
+        by = self.me
         passed = self._rules.revoke(self._address, self._id(site))
-        self._voted(passed, "RevocationVoted", "SiteRevoked", 0, name=site)
+        self._voted(passed, "RevocationVoted", "SiteRevoked", 0, by, name=site)
 
     def recover(self, site: str, address: str, sealing: bytes) -> None:
         """Vote to give a site a new key."""
+        by = self.me
         passed = self._rules.recover(self._address, self._id(site), address, sealing)
-        self._voted(passed, "RecoveryVoted", "KeyChanged", 0, name=site, key=address, sealing=_hex(sealing))
+        self._voted(passed, "RecoveryVoted", "KeyChanged", 0, by, name=site, key=address, sealing=_hex(sealing))
 
     def offer(self, address: str, sealing: bytes) -> None:
         """Offer this seat to a new key."""
@@ -191,16 +195,10 @@ class MemoryLedger:
         name = self._kind(kind)
         self._chain.log.append(Record(self._name(site), seq, name, round_, post, head, block, self.now(), ""))
 
-    def _state(self, study: int) -> StudyState:
-        if study not in self._rules.studies:
-            raise PostRejected("BadState", int(State.NONE))
-        return self._rules.studies[study]
-
-    def _open(self, s: StudyState, parties: tuple[str, ...]) -> OpenStep:
-        posted = self._names(p for p in s.order if p in s.posted)
-        posters = self._names(s.posters())
-        kind = self._kind(s.kind())
-        return OpenStep(s.position, s.attempt, s.round, kind, posters, posted, parties, s.basis, s.deadline)
+    def _held(self, site: int, post: Post) -> bytes | None:
+        slot = (post.study, post.position, post.attempt)
+        own = (e for e in self._records(post.study) if self._id(e.site) == site)
+        return next((e.post.sha256 for e in own if (e.post.study, e.post.position, e.post.attempt) == slot), None)
 
     def _records(self, study: int) -> Iterator[Record]:
         return (e for e in self._chain.log if isinstance(e, Record) and e.post.study == study)
@@ -211,18 +209,22 @@ class MemoryLedger:
             self._write("StudyStarted", study)
 
     def _write(self, event_name: str, study: int, /, **details: str | int) -> None:
+        self._write_by(self.me, event_name, study, details)
+
+    def _write_by(self, site: str | None, name: str, study: int, details: dict[str, str | int]) -> None:
         block = len(self._chain.log)
-        event = Event(event_name, study, self.me or "", tuple(details.items()), block, self.now(), "")
-        self._chain.log.append(event)
+        self._chain.log.append(Event(name, study, site or "", tuple(details.items()), block, self.now(), ""))
 
     def _step(self, study: int) -> dict[str, int]:
         s = self._rules.studies.get(study)
         return {"position": s.position, "attempt": s.attempt} if s else {}
 
-    def _voted(self, passed: bool, vote: str, outcome: str, study: int, /, **details: str | int) -> None:
-        self._write(vote, study, **details)
-        if passed:
-            self._write(outcome, study, **details)
+    def _voted(
+        self, passed: bool, vote: str, outcome: str, study: int, by: str | None, /, **details: str | int
+    ) -> None:
+        # `by` is who voted: a site that votes itself out, or to a new key, is nobody afterwards
+        for name in (vote, outcome) if passed else (vote,):
+            self._write_by(by, name, study, details)
 
     def _id(self, name: str) -> int:
         return next((s.id for s in self._rules.seats.values() if s.name == name), 0)
@@ -230,15 +232,42 @@ class MemoryLedger:
     def _name(self, site: int) -> str:
         return self._rules.seats[site].name
 
-    def _names(self, ids: Iterable[int]) -> tuple[str, ...]:
-        return tuple(map(self._name, ids))
-
     def _kind(self, code: int) -> str:
-        return {EACH: "each", SERVER: "server"}.get(code) or f"only:{self._name(code)}"
+        return kind_in_words(self._rules, code)
 
-    def _kinds(self, s: StudyState) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-        opening, loop, closing = (tuple(map(self._kind, word)) for word in s.schedule)
-        return opening, loop, closing
+
+def view_of(rules: Rules, study: int) -> StudyView:
+    """A study as the rules hold it; PostRejected (BadState) if there is none."""
+    s = _study(rules, study)
+    kinds = (tuple(kind_in_words(rules, code) for code in word) for word in s.schedule)
+    opening, loop, closing = kinds
+    order = _names(rules, s.order)
+    terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence)
+    joined, parties = (_names(rules, (p for p in s.order if p in some)) for some in (s.joined, s.active))
+    open_ = _open(rules, s, parties) if s.state == State.RUNNING else None
+    return StudyView(study, terms, s.state, joined, parties, open_)
+
+
+def kind_in_words(rules: Rules, code: int) -> str:
+    """A step's kind as Terms name it."""
+    return {EACH: "each", SERVER: "server"}.get(code) or f"only:{rules.seats[code].name}"
+
+
+def _study(rules: Rules, study: int) -> StudyState:
+    if study not in rules.studies:
+        raise PostRejected("BadState", int(State.NONE))
+    return rules.studies[study]
+
+
+def _open(rules: Rules, s: StudyState, parties: tuple[str, ...]) -> OpenStep:
+    posted = _names(rules, (p for p in s.order if p in s.posted))
+    posters = _names(rules, s.posters())
+    kind = kind_in_words(rules, s.kind())
+    return OpenStep(s.position, s.attempt, s.round, kind, posters, posted, parties, s.basis, s.deadline)
+
+
+def _names(rules: Rules, ids: Iterable[int]) -> tuple[str, ...]:
+    return tuple(rules.seats[i].name for i in ids)
 
 
 def _code(kind: str, ids: dict[str, int]) -> int:

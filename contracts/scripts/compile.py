@@ -11,12 +11,11 @@ import hashlib
 import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import solcx
+from evm import faults
 from solcx.exceptions import SolcError, SolcNotInstalled
 from solcx.install import get_executable
 from solcx.wrapper import get_solc_version
@@ -26,7 +25,6 @@ NAMES = ("Catalog", "Model")
 CONTRACTS = Path(__file__).resolve().parents[1]
 ARTIFACTS = CONTRACTS.parent / "chain" / "coterie_chain" / "abi"
 SHIM = CONTRACTS / "scripts" / "solc.js"
-SIZE_LIMIT = 24_576  # EIP-170
 SETTINGS: dict[str, Any] = {
     "evmVersion": "london",  # Clique ends there
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
@@ -39,15 +37,6 @@ OUTPUTS = [
     "evm.deployedBytecode.object",
     "evm.deployedBytecode.immutableReferences",
 ]
-AFTER_LONDON = {
-    0x1E: "CLZ",
-    0x49: "BLOBHASH",
-    0x4A: "BLOBBASEFEE",
-    0x5C: "TLOAD",
-    0x5D: "TSTORE",
-    0x5E: "MCOPY",
-    0x5F: "PUSH0",
-}
 
 
 def compiler() -> Path:
@@ -107,33 +96,6 @@ def _code(contract: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def faults(artifacts: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """What a London chain would refuse."""
-    for name, artifact in artifacts.items():
-        size = len(_bytes(artifact["deployedBytecode"]))
-        if size >= SIZE_LIMIT:
-            yield f"{name}: {size} bytes deployed, the limit is {SIZE_LIMIT}"
-        for field in ("bytecode", "deployedBytecode"):
-            newer = newer_opcodes(_bytes(artifact[field]))
-            if newer:
-                yield f"{name}: {field} has opcodes newer than London: {dict(newer)}"
-
-
-def newer_opcodes(code: bytes) -> Counter[str]:
-    """Count the opcodes that London does not know. What a PUSH pushes is data, not code."""
-    found: Counter[str] = Counter()
-    i = 0
-    while i < len(code):
-        if code[i] in AFTER_LONDON:
-            found[AFTER_LONDON[code[i]]] += 1
-        i += 1 + (code[i] - 0x5F if 0x60 <= code[i] <= 0x7F else 0)
-    return found
-
-
-def _bytes(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("0x"))
-
-
 def render(artifact: dict[str, Any]) -> str:
     """An artifact as committed."""
     return json.dumps(artifact, indent=1, sort_keys=True) + "\n"
@@ -145,8 +107,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if an artifact is stale")
     check = parser.parse_args().check
     artifacts = build()
-    problems = list(faults(artifacts))
+    problems: list[str] = []
     for name, artifact in artifacts.items():
+        problems += faults(name, *(bytes.fromhex(artifact[f][2:]) for f in ("bytecode", "deployedBytecode")))
         path, text = ARTIFACTS / f"{name}.json", render(artifact)
         if not check:
             path.write_text(text, encoding="utf-8", newline="\n")

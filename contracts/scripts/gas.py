@@ -19,7 +19,7 @@ from chain.contracts import Contracts  # noqa: E402
 from chain.twins import Schedule, Twins, digest, key  # noqa: E402
 
 from coterie_chain.abi import load  # noqa: E402
-from coterie_chain.ledger import Silence  # noqa: E402
+from coterie_chain.ledger import Silence, State  # noqa: E402
 from coterie_chain.rules import EACH, SERVER  # noqa: E402
 
 TABLE = ROOT / "contracts" / "GAS.md"
@@ -74,12 +74,8 @@ def _studies(net: Twins) -> None:
 
 def _study(net: Twins, order: tuple[int, ...], schedule: Schedule) -> None:
     study = _start(net, order, schedule)
-    while net.rules.studies[study].posters() if _runs(net, study) else ():
+    while net.rules.studies[study].state == State.RUNNING:
         net.complete_step(study)
-
-
-def _runs(net: Twins, study: int) -> bool:
-    return net.rules.studies[study].state.name == "RUNNING"
 
 
 def _start(net: Twins, order: tuple[int, ...], schedule: Schedule) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from coterie_chain.referee import Referee, referee
+from coterie_chain.referee import referee
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.cid import Cid
@@ -104,14 +104,15 @@ def check_ledger(ledger: Ledger, view: StudyView, study: Study) -> int:
     """Check terms, hash chains, turns and slots of the whole ledger; returns the number of the study's records."""
     if view.terms != terms_of(study):
         raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
-    judge: Referee = referee(ledger.history())
-    for site, head in ledger.heads().items():
+    heads, entries = ledger.heads(), list(ledger.history())
+    judge = referee(entries, {site: head.genesis for site, head in heads.items()})
+    for site, head in heads.items():
         if judge.heads.get(site) != head:
             told = f"The records of {site} do not lead to the head of its hash chain on the ledger."
             raise AuditFailed("CO-A103", f"{told} Records are missing, added or altered.", site)
-    if judge.state(view.id) != view.state:
-        raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state {view.state.name}.")
-    return judge.records(view.id)
+    if judge.view(view.id) != view:
+        raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state on the ledger.")
+    return sum(isinstance(e, Record) and e.post.study == view.id for e in entries)
 
 
 def follow(runner: Runner, view: StudyView) -> str:

@@ -204,10 +204,10 @@ def _reader(
         return stack.enter_context(place.reader()), open_store(store) if store else place.blobs()
     if chain is None or catalog is None:
         raise ConfigError("CO-F303", "Name what to read: --at DIR, or --chain URL with --catalog ADDRESS.")
-    from coterie_chain.deploy import Network
+    from coterie_chain.deploy import discover
     from coterie_chain.ethereum import EthereumLedger
 
-    ledger = EthereumLedger(Network.discover(chain, catalog), None)
+    ledger = stack.enter_context(EthereumLedger(discover(chain, catalog), None))
     return ledger, open_store(store) if store else None
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
@@ -20,8 +21,8 @@ from coterie_node.source import Batch, check_header, unreadable
 
 HEAD = 1 << 20
 BLOCK = 8 << 20
-
-Skip = Callable[[arrow_csv.InvalidRow], Literal["skip"]]
+# Latin-1 takes any bytes, so that text in another encoding can still be told line by line.
+BYTES = "latin-1"
 
 
 @dataclass(frozen=True)
@@ -35,52 +36,40 @@ class CsvFile:
     rows: int | None = field(default=None, init=False)
 
     def batches(self) -> Iterator[Batch]:
-        """The study's columns as text; at the end, DataError for rows with too few or too many fields."""
-        ragged = Finding()
-
-        def skip(row: arrow_csv.InvalidRow) -> Literal["skip"]:
-            ragged.total += 1
-            if len(ragged.first) < SHOWN:
-                ragged.first.append(((row.number or 0) - self.head - 1, row.actual_columns))
-            return "skip"
-
+        """The study's columns as text; DataError for rows with too few or too many fields."""
         total = 0
         try:
             with self.origin.path.open("rb") as file:
-                for batch in self._reader(file, skip):
+                for batch in self._reader(file):
                     total += batch.num_rows
                     yield dict(zip(self.variables, batch.columns, strict=True))
         except pa.ArrowInvalid as error:
             raise self._malformed(error) from None
         except OSError as error:
             raise unreadable(self.origin, error) from None
-        # A quotation mark that is not closed swallows rows without a trace, or leaves ragged ones: look for it first.
-        self._check_quotes(total + ragged.total)
-        if ragged.total:
-            raise self._ragged(ragged, total + ragged.total)
+        # A quotation mark that is not closed swallows rows without a trace.
+        count, marks = self._lines()
+        if count != total or marks % 2:
+            self._check_records()
 
-    def places(self, rows: Sequence[int], total: int) -> list[str]:
-        """Line numbers, the header being line 1; numbers of rows where quoted fields span lines."""
-        wanted, lines, count = set(rows), {}, 0
-        for number, _ in self._lines():
-            if count in wanted:
-                lines[count] = number
-            count += 1
-        return [f"line {lines[row]}" if count == total else f"data row {row + 1}" for row in rows]
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Numbers of the lines that the rows begin in, the header being line 1."""
+        wanted = set(rows)
+        upto = enumerate(itertools.islice(self._records(), max(wanted) + 1))
+        lines = {row: line for row, (line, _) in upto if row in wanted}
+        return [f"line {lines[row]}" if row in lines else f"data row {row + 1}" for row in rows]
 
-    def _reader(self, file: BinaryIO, skip: Skip) -> arrow_csv.CSVStreamingReader:
-        # Columns go by number, so that no name of the file reaches the parser. One thread, so that bad rows have
-        # numbers; it is no slower.
+    def _reader(self, file: BinaryIO) -> arrow_csv.CSVStreamingReader:
+        # Columns go by number, so that no name of the file reaches the parser.
         numbers = [str(self.header.index(name)) for name in self.variables]
         return arrow_csv.open_csv(
             file,
             read_options=arrow_csv.ReadOptions(
-                use_threads=False,
                 block_size=BLOCK,
                 skip_rows=self.head,
                 column_names=[str(j) for j in range(len(self.header))],
             ),
-            parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=numbers,
                 column_types={number: pa.string() for number in numbers},
@@ -88,46 +77,59 @@ class CsvFile:
             ),
         )
 
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        """Lines below the header that are not blank, with their numbers; bytes as Latin-1, which takes any."""
-        with self.origin.path.open(encoding="latin-1") as file:
-            yield from ((n, line) for n, line in enumerate(file, 1) if n > self.head and line != "\n")
-
-    def _check_quotes(self, total: int) -> None:
-        """Read once more, strictly, if records span lines or a quotation mark is without a mate."""
+    def _lines(self) -> tuple[int, int]:
+        """How many lines below the header are not blank, and how many quotation marks they have."""
         count = marks = 0
-        for _, line in self._lines():
-            count += 1
-            marks += line.count('"')
-        if count == total and marks % 2 == 0:
-            return
-        before = 0
-        with self.origin.path.open(encoding="latin-1", newline="") as file:
+        with self.origin.path.open(encoding=BYTES) as file:
+            for number, line in enumerate(file, 1):
+                if number > self.head and line != "\n":
+                    count += 1
+                    marks += line.count('"')
+        return count, marks
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """The records below the header as Python reads them, and the lines that they begin in."""
+        with self.origin.path.open(encoding=BYTES, newline="") as file:
             reader = csv.reader(file, strict=True)
+            begin = 1
             try:
-                for _ in reader:
-                    before = reader.line_num
+                for record in reader:
+                    if record and begin > self.head:
+                        yield begin, record
+                    begin = reader.line_num + 1
             except csv.Error as error:
-                raise self._unquoted(before + 1, error) from None
+                raise self.origin.error(
+                    "CO-D110",
+                    f"The record that begins in line {begin} cannot be read as CSV: {error}. "
+                    'Close its quotation marks; inside a quoted field, write them twice ("").',
+                ) from None
 
-    def _unquoted(self, line: int, error: csv.Error) -> DataError:
-        return self.origin.error(
-            "CO-D110",
-            f"The quotation marks do not match in the record that begins in line {line} ({error}). "
-            'Close the quotation mark; inside a quoted field, write it twice ("").',
-        )
-
-    def _ragged(self, ragged: Finding, total: int) -> DataError:
-        names = self.places([row for row, _ in ragged.first], total)
-        shown = ", ".join(f"{name} has {fields}" for name, (_, fields) in zip(names, ragged.first, strict=True))
-        more = f" and {ragged.total - len(ragged.first)} more" if ragged.total > len(ragged.first) else ""
-        return self.origin.error(
+    def _check_records(self) -> None:
+        """Read the file once more, strictly: DataError for quotation marks or numbers of fields that do not fit."""
+        total, ragged = 0, Finding()
+        for line, record in self._records():
+            total += 1
+            if len(record) == len(self.header):
+                continue
+            ragged.total += 1
+            if len(ragged.first) < SHOWN:
+                ragged.first.append((line, len(record)))
+        if not ragged.total:
+            return
+        shown = ", ".join(f"line {line} has {fields}" for line, fields in ragged.first)
+        more = f" and {ragged.total - SHOWN} more" if ragged.total > SHOWN else ""
+        raise self.origin.error(
             "CO-D108",
             f"The header has {len(self.header)} fields, other than {ragged.total} of {total} rows: {shown}{more}. "
             "A comma inside text needs quotation marks around the field; decimals are written with a dot.",
         )
 
     def _malformed(self, error: pa.ArrowInvalid) -> DataError:
+        """What is wrong with a file that Arrow cannot read; its own message quotes a whole row."""
+        try:
+            self._check_records()
+        except DataError as found:
+            return found
         with self.origin.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
@@ -146,11 +148,12 @@ def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
         raise unreadable(origin, error) from None
     if b"\0" in raw:
         raise not_utf8(origin, "it has zero bytes, as UTF-16 and spreadsheets do")
+    # Python's own limit, 128 KiB, is less than a long note; Arrow's is a block.
+    csv.field_size_limit(BLOCK)
     stream = io.StringIO(raw.decode("utf-8-sig", errors="surrogateescape"), newline="")
     header, head = _header(origin, stream)
     _check_delimiter(origin, header)
     if not stream.read().strip("\r\n"):
-        # Only a quotation mark that is not closed, or a file of another kind, has a header of 1 MiB.
         text = "There is a header and no rows. Export the rows as well."
         raise origin.error("CO-D103", text) if len(raw) < HEAD else origin.error("CO-D110", _ENDLESS)
     check_header(origin, header, variables)
@@ -162,16 +165,18 @@ def not_utf8(origin: Origin, why: str) -> DataError:
     return origin.error("CO-D109", f"The file is not UTF-8 text: {why}. Save it as CSV in UTF-8.")
 
 
-_ENDLESS = "The header does not end within 1 MiB. Close its quotation marks, or export the file again as CSV."
+_ENDLESS = "The header does not end within 1 MiB. Export the file again as CSV, one row a line."
 
 
 def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
     """The names in the first line that is not blank, and the number of the line that they end in."""
-    reader = csv.reader(stream)
+    reader = csv.reader(stream, strict=True)
     try:
         header = next((record for record in reader if record), [])
     except csv.Error as error:
-        raise origin.error("CO-D110", f"The header cannot be read as CSV: {error}. Export it again.") from None
+        raise origin.error(
+            "CO-D110", f"The header cannot be read as CSV: {error}. Close its quotation marks."
+        ) from None
     if not header:
         raise origin.error("CO-D103", "The file has blank lines only. Export it again, with a header and rows.")
     if any("\udc80" <= c <= "\udcff" for name in header for c in name):

@@ -18,7 +18,7 @@ SHOWN = 5
 CLIP = 40
 
 Mask = NDArray[np.bool_]
-Places = Callable[[Sequence[int], int], Sequence[str]]
+Places = Callable[[Sequence[int]], Sequence[str]]
 
 
 def printable(text: str) -> str:
@@ -82,7 +82,7 @@ class Findings:
     def rows(self, key: tuple[str, str], read: int, places: Places) -> str:
         """Such as `in 7 of 200 rows: line 5 '1,5', line 9 'x' and 5 more`."""
         finding = self.found[key]
-        names = places([row for row, _ in finding.first], read)
+        names = places([row for row, _ in finding.first])
         shown = ", ".join(f"{name} {quote(value)}" for name, (_, value) in zip(names, finding.first, strict=True))
         more = f" and {finding.total - len(finding.first)} more" if finding.total > len(finding.first) else ""
         return f"in {finding.total} of {read} rows: {shown}{more}"

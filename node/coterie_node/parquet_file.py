@@ -36,7 +36,7 @@ class ParquetFile:
         except (pa.ArrowException, OSError) as error:
             raise _broken(self.origin, error) from None
 
-    def places(self, rows: Sequence[int], total: int) -> list[str]:
+    def places(self, rows: Sequence[int]) -> list[str]:
         """Numbers of rows, the first being row 1."""
         return [f"row {row + 1}" for row in rows]
 
@@ -55,7 +55,7 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
             wanted = "text or whole numbers" if variable.type == "category" else "numbers"
             raise origin.error(
                 "CO-D111",
-                f"The column {quote(name)} is stored as {quote(str(kind))}, but the study declares a {variable.type}. "
+                f"The column {quote(name)} is stored as {quote(kind)}, but the study declares a {variable.type}. "
                 f"Store it as {wanted}.",
             )
     if rows == 0:

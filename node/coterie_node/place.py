@@ -111,5 +111,5 @@ class Place:
         if self.settings().chain != "anvil":
             yield EthereumLedger(network, None)
             return
-        with Anvil.reopen(self.chain_state) as anvil:
+        with Anvil(self.chain_state, frozen=True) as anvil:
             yield EthereumLedger(replace(network, url=anvil.url), None)

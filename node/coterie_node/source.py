@@ -41,8 +41,8 @@ class Source(Protocol):
     def batches(self) -> Iterator[Batch]:
         """The study's columns, batch by batch, the same every time; DataError if the file cannot be read to its end."""
 
-    def places(self, rows: Sequence[int], total: int) -> list[str]:
-        """What to call these rows, of a file with `total` rows, so that a person finds them."""
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """What to call these rows so that a person finds them."""
 
 
 def stamp(origin: Origin) -> Stamp:

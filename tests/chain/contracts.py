@@ -130,9 +130,9 @@ class Contracts:
         """Call the Catalog in the next second."""
         return self._send(sender, self.address, CATALOG.encode(name, *args), name)
 
-    def record(self, sender: str, site: int, post: PostTuple, label: str = "record") -> list[Log]:
+    def record(self, sender: str, site: int, post: PostTuple) -> list[Log]:
         """Record a post in a site's Model in the next second."""
-        return self._send(sender, self.models[site], MODEL.encode("record", post), label)
+        return self._send(sender, self.models[site], MODEL.encode("record", post), "record")
 
     def view(self, name: str, *args: object) -> Any:
         """Read the Catalog."""

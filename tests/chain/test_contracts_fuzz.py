@@ -20,7 +20,8 @@ from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import ZERO, State
 from coterie_chain.rules import EACH, NOBODY, SERVER, StudyState
 
-pytestmark = pytest.mark.anvil
+# one worker draws the moves for all three tests
+pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("fuzz")]
 
 MOVES = int(os.environ.get("COTERIE_FUZZ_MOVES", "1000"))
 SEED = int(os.environ.get("COTERIE_FUZZ_SEED", "1"))

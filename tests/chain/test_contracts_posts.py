@@ -74,7 +74,7 @@ def test_the_hash_chain_of_every_site_follows_from_its_records(glore: Twins) -> 
 
 def test_the_server_rotates_in_the_study_s_order(net: Twins) -> None:
     start(net, order=(3, 1, 2))
-    servers = []
+    servers: list[int] = []
     while net.rules.studies[1].state == State.RUNNING:
         servers += net.rules.studies[1].posters() if net.rules.studies[1].kind() == SERVER else ()
         net.complete_step(1)
@@ -265,7 +265,7 @@ def test_the_turn_passes_over_an_excluded_site(net: Twins) -> None:
     late(net)
     for voter in (ANA, CYD, DAN):
         net.exclude(voter, 1, 2)
-    servers = []
+    servers: list[int] = []
     while net.rules.studies[1].state == State.RUNNING:
         servers += net.rules.studies[1].posters() if net.rules.studies[1].kind() == SERVER else ()
         net.complete_step(1)

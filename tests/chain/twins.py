@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -178,18 +179,18 @@ class Twins:
         """The post that the open step wants from the site, but for the changes."""
         s = self.rules.studies[study]
         payload = digest("payload", study, s.position, s.attempt, site)
-        wanted = {
-            "study": study,
-            "position": s.position,
-            "attempt": s.attempt,
-            "cid": str(Cid(1, RAW, digest("cid", payload))),
-            "sha256": payload,
-            "size": 1234,
-            "converged": False,
-            "basis": s.basis,
-            "verdict": digest("verdict", site),
-        }
-        return Post(**(wanted | changes))
+        wanted = Post(
+            study=study,
+            position=s.position,
+            attempt=s.attempt,
+            cid=str(Cid(1, RAW, digest("cid", payload))),
+            sha256=payload,
+            size=1234,
+            converged=False,
+            basis=s.basis,
+            verdict=digest("verdict", site),
+        )
+        return replace(wanted, **changes)
 
     def post(self, study: int, site: int, /, **changes: Any) -> list[Log]:
         """Record a draft with the site's own key."""

@@ -16,7 +16,10 @@ from coterie_learners.errors import DataError
 from coterie_learners.rows import Rows, block_size, whole
 from coterie_learners.study import Study
 from coterie_node import data, parquet_file
+from coterie_node.coding import Coded
 from coterie_node.data import LoadedRows, Summary, load_rows
+from coterie_node.source import Batch
+from coterie_node.streaming import coded_columns
 
 VARIABLES = """
 [variables.dead]
@@ -36,9 +39,9 @@ range = [-5, 5]
 """
 
 
-def design(formula: str = "dead ~ age + visits + sex", rows: str = "") -> Design:
+def design(formula: str = "dead ~ age + visits + sex", rows: str = "", variables: str = VARIABLES) -> Design:
     head = f'name = "s"\nsites = ["north"]\nformula = "{formula}"\nlearner = {{name = "glore"}}\nrows = {{{rows}}}\n'
-    return Design(Study.from_toml(head + VARIABLES))
+    return Design(Study.from_toml(head + variables))
 
 
 def table(n: int, seed: int = 1, missing: float = 0.0) -> pd.DataFrame:
@@ -84,7 +87,7 @@ def test_csv_equals_pandas_reading(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     table(3000).to_csv(path, index=False)
     rows = load_rows(path, design(), "north")
-    frame = pd.read_csv(path, float_precision="round_trip")
+    frame = pd.read_csv(path, converters={"age": float, "exposure": float})
     assert rows.n == len(frame) == 3000
     assert whole(rows).x.tobytes() == np.ascontiguousarray(pooled(frame, design())).tobytes()
     assert rows.events == frame["dead"].sum()
@@ -236,13 +239,12 @@ def test_a_file_replaced_under_the_same_time_and_size_is_told_by_its_rows(
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "rows.csv", PLAIN)
-    read = data.coded_columns
 
-    def touch(batch: data.Batch, of: Design) -> dict[str, data.Coded]:
+    def touched(batch: Batch, of: Design) -> dict[str, Coded]:
         os.utime(path, ns=(0, 0))
-        return read(batch, of)
+        return coded_columns(batch, of)
 
-    monkeypatch.setattr(data, "coded_columns", touch)
+    monkeypatch.setattr(data, "coded_columns", touched)
     with pytest.raises(DataError) as caught:
         load_rows(path, design(), "north")
     assert caught.value.code == "CO-D130"
@@ -278,8 +280,8 @@ def test_a_constant_offset_and_a_level_without_rows_are_no_fault(tmp_path: Path)
     frame["smoker"] = np.where(np.arange(40) % 2 == 0, "never", "former")
     frame.to_csv(tmp_path / "rows.csv", index=False)
     text = VARIABLES + '[variables.smoker]\ntype = "category"\nlevels = ["never", "former", "current"]\n'
-    head = 'name = "s"\nsites = ["north"]\nformula = "visits ~ smoker*age + offset(exposure)"\nlearner = {name = "glore"}\n'
-    assert load_rows(tmp_path / "rows.csv", Design(Study.from_toml(head + text)), "north").n == 40
+    of = design("visits ~ smoker*age + offset(exposure)", variables=text)
+    assert load_rows(tmp_path / "rows.csv", of, "north").n == 40
 
 
 def test_parquet_that_pyarrow_wrote_with_small_types_is_read(tmp_path: Path) -> None:

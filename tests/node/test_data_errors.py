@@ -14,6 +14,7 @@ from coterie_learners.design import Design
 from coterie_learners.errors import DataError
 from coterie_learners.study import Study
 from coterie_node import csv_file
+from coterie_node.coding import Values
 from coterie_node.data import load_rows
 
 VARIABLES = """
@@ -70,7 +71,7 @@ def lines(*rows: str) -> str:
     return HEADER + "\n".join(rows) + "\n"
 
 
-def parquet(tmp_path: Path, **columns: pa.Array) -> Path:
+def parquet(tmp_path: Path, **columns: Values) -> Path:
     path = tmp_path / "rows.parquet"
     good = {
         "sex": pa.array(["male", "female"] * 3),
@@ -145,6 +146,8 @@ def test_other_unicode(tmp_path: Path, encoding: str) -> None:
 def test_latin1(tmp_path: Path) -> None:
     rows = lines(*GOOD, "gar\u00e7on,50,0,1,1").encode("latin-1")
     check(refused(csv(tmp_path, rows)), "CO-D109", "line 8", "0xe7", "Save it as CSV in UTF-8")
+    rows = lines(*GOOD, "gar\u00e7on,50,0,1").encode("latin-1")
+    check(refused(csv(tmp_path, rows)), "CO-D108", "line 8 has 4")
     check(refused(csv(tmp_path, b"\xe7," + lines(*GOOD).encode())), "CO-D109", "header")
 
 
@@ -193,11 +196,20 @@ def test_missing_column(tmp_path: Path) -> None:
 
 def test_header_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_file, "HEAD", 100)
-    check(refused(csv(tmp_path, '"' + lines(*GOOD))), "CO-D110", "header does not end")
+    check(refused(csv(tmp_path, '"' + lines(*GOOD))), "CO-D110", "header cannot be read", "quotation marks")
+    check(refused(csv(tmp_path, lines(*GOOD).replace("\n", " "))), "CO-D110", "header does not end", "one row a line")
 
 
 def test_header_with_an_endless_name(tmp_path: Path) -> None:
-    check(refused(csv(tmp_path, "a" * 200_000 + "\n1\n")), "CO-D110", "header cannot be read")
+    check(refused(csv(tmp_path, "a" * 200_000 + "\n1\n")), "CO-D106", "'dead' (the file has 'aaa", "a…")
+
+
+def test_long_notes_of_several_lines_are_no_fault(tmp_path: Path) -> None:
+    note = '"' + "long note\n" * 50_000 + '",'
+    path = csv(tmp_path, "note," + HEADER + "".join(f"{note}{row}\n" for row in GOOD))
+    assert load_rows(path, design(), "north").n == 6
+    error = refused(path, design("dead ~ age + visits", "minimum = 7"))
+    check(error, "CO-D118")
 
 
 # The records
@@ -275,7 +287,7 @@ def test_bad_value_in_csv(tmp_path: Path, column: str, value: str, code: str, wh
         ("age", pa.array([1, None, 3, 4, float("nan"), 5]), "CO-D117", "row 2 None, row 5 nan"),
     ],
 )
-def test_bad_value_in_parquet(tmp_path: Path, column: str, values: pa.Array, code: str, row: str) -> None:
+def test_bad_value_in_parquet(tmp_path: Path, column: str, values: Values, code: str, row: str) -> None:
     check(refused(parquet(tmp_path, **{column: values})), code, f"'{column}'", row)
 
 
@@ -292,7 +304,7 @@ def test_bad_value_in_parquet(tmp_path: Path, column: str, values: pa.Array, cod
         ("visits", pa.array([[1]] * 6), "stored as list<"),
     ],
 )
-def test_parquet_column_of_a_wrong_type(tmp_path: Path, column: str, values: pa.Array, words: str) -> None:
+def test_parquet_column_of_a_wrong_type(tmp_path: Path, column: str, values: Values, words: str) -> None:
     check(refused(parquet(tmp_path, **{column: values})), "CO-D111", words)
 
 
@@ -313,11 +325,15 @@ def test_rows_are_counted_over_batches(tmp_path: Path, monkeypatch: pytest.Monke
     check(refused(csv(tmp_path, lines(*rows[:-1]))), "CO-D112", "2 of 110 rows: line 56 'old', line 111 'older'.")
 
 
-def test_lines_are_those_of_an_editor_unless_fields_span_them(tmp_path: Path) -> None:
+def test_lines_are_those_of_an_editor(tmp_path: Path) -> None:
     text = "\n" + HEADER + GOOD[0] + "\n\n\n" + '"male",old,0,1,9' + "\r\n" + GOOD[1]
     check(refused(csv(tmp_path, text)), "CO-D112", "line 6 'old'")
     text = HEADER + GOOD[0] + "\n" + 'male,old,0,1,"9\n"' + "\n" + GOOD[1]
-    check(refused(csv(tmp_path, text)), "CO-D112", "data row 2 'old'")
+    check(refused(csv(tmp_path, text)), "CO-D112", "line 3 'old'")
+    text = HEADER + 'male,20,1,1,"9\n\n,\r"\r\n' + GOOD[0] + "\r\n" + 'male,old,0,1,"9\n"' + "\n" + GOOD[1]
+    check(refused(csv(tmp_path, text)), "CO-D112", "line 7 'old'")
+    text = '"note\nof two lines",' + HEADER + "x,male,old,0,1,9\n"
+    check(refused(csv(tmp_path, text)), "CO-D112", "line 3 'old'")
 
 
 def test_long_and_hostile_values_are_clipped_and_escaped(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import {IModel, Post} from "./IModel.sol";
 /// @notice The sites govern it by strict majority of the active ones; it has no owner. A site is a number 1..253 for
 /// ever. A study lists its participants in turn order and a schedule of three phases, opening, loop and closing; each
 /// is a word of step kinds, one byte a step, ended by 0: 0xff every participant posts, 0xfe the site whose turn it is
-/// posts, else that one participant posts. A participant that still belongs to a study counts in its votes.
+/// posts, else that one participant posts. In a study's votes its participants count until they are excluded from it,
+/// those too that the network has revoked.
 /// @dev coterie_chain/rules.py is this contract's twin, refusal by refusal; a fuzz test holds them together.
 interface ICatalog {
     enum State {
@@ -89,7 +90,7 @@ interface ICatalog {
     event StudyJoined(uint64 indexed study, uint8 indexed by);
     /// @notice The last participant has joined; the first step is open.
     event StudyStarted(uint64 indexed study);
-    /// @notice The last step of the schedule was posted.
+    /// @notice The last step of the schedule was posted. In its transaction this log precedes that post's, Recorded.
     event StudyCompleted(uint64 indexed study);
     /// @notice A server was silent at this position and attempt; the next site has the turn.
     event ServerSkipped(uint64 indexed study, uint8 indexed by, uint32 position, uint16 attempt, uint8 server);

@@ -1,0 +1,54 @@
+# The commands to know. Each sets up what it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/dev.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check devnet bench abi lock clean
+
+help: ## Show these commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.ready contracts/node_modules/.ready ## Install what the project needs, into this folder
+
+$(VENV)/.ready: $(LOCK) pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Coterie needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+contracts/node_modules/.ready: contracts/package-lock.json contracts/package.json
+	cd contracts && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+demo: setup ## Fit one model over a ledger on three sites of this machine, and replay it
+	@$(BIN)/coterie demo
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: setup ## Check style, types, room walls and the contracts' artifacts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests benchmarks contracts/scripts
+	$(BIN)/lint-imports
+	$(BIN)/python contracts/scripts/compile.py --check
+
+devnet: setup ## Leave a finished run with its development chain in ./devnet, for the audit commands
+	@$(BIN)/coterie demo --keep devnet
+
+bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
+	@$(BIN)/python benchmarks/run.py
+
+abi: setup ## Compile the contracts anew
+	$(BIN)/python contracts/scripts/compile.py
+
+lock: ## Pin the newest versions again (hashes, no download addresses)
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --all-extras --output-file $(LOCK) pyproject.toml
+
+clean: ## Remove what setup installed
+	rm -rf $(VENV) contracts/node_modules

@@ -1,0 +1,285 @@
+"""The ledger on an Ethereum chain: the Catalog and the Models of one network, through one node.
+
+A move is rehearsed by a call first, which names the contract's refusal at no cost, and then sent as a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from eth_abi.abi import encode
+from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
+
+from coterie_chain.calldata import bytes32, codec, refusal
+from coterie_chain.decode import integer_of
+from coterie_chain.deploy import Network, is_anvil, verify
+from coterie_chain.errors import LedgerUnreachable, PostRejected
+from coterie_chain.heads import post_tuple
+from coterie_chain.journal import Journal, MemoryJournal
+from coterie_chain.ledger import ZERO, Event, Head, Post, Record, SiteEntry, StudyView, Terms
+from coterie_chain.reader import Reader
+from coterie_chain.rpc import NodeRefused, Rpc
+from coterie_chain.rules import EACH, MAX_SITES, MAX_STEPS, SERVER
+from coterie_chain.writer import Receipt, Writer
+
+# Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
+GAS = 500_000
+PROPOSAL_GAS = ADMISSION_GAS = 1_500_000
+# A transaction that burns as much did not run short of gas.
+MOST_GAS = 8_000_000
+RACES = 3
+# Anvil mines at once and is this machine's own: an eager poll costs nobody anything.
+POLL_INSTANT, POLL_BLOCKS = 0.02, 0.5
+CATALOG, MODEL = codec("Catalog"), codec("Model")
+
+
+class EthereumLedger:
+    """A handle on a network for the site that holds `account`; a reader for None.
+
+    `confirmations`: blocks after which a block counts (0 on Anvil and QBFT, floor(N/2)+1 on Clique with N sealers); a
+    move returns when its own block counts, after `patience` seconds at most. `journal` must be durable for a site that
+    matters. `poll` is the longest pause in seconds between two looks at the chain in `wait`; `timeout` is for one
+    request. LedgerMismatch if the node is not on this network.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        account: LocalAccount | None = None,
+        journal: Journal | None = None,
+        *,
+        confirmations: int = 0,
+        poll: float | None = None,
+        timeout: float = 10.0,
+        patience: float = 120.0,
+    ) -> None:
+        self.network = network
+        self._account = account
+        self._gas_used = self._records = 0
+        self._rpc = Rpc(network.url, timeout)
+        try:
+            verify(network, self._rpc)
+            instant = is_anvil(self._rpc)
+        except BaseException:
+            self._rpc.close()
+            raise
+        # On an instant chain the last block's clock may be old; the next block's is the one that will count.
+        self._soon = "pending" if instant else "latest"
+        pause = poll if poll is not None else POLL_INSTANT if instant else POLL_BLOCKS
+        self._reader = Reader(self._rpc, network, confirmations=confirmations, poll=pause, clock=self._soon)
+        self._writer = None
+        if account is not None:
+            self._writer = Writer(
+                self._rpc,
+                account,
+                journal or MemoryJournal(),
+                network,
+                # sealers drop what pays nothing
+                gas_price=0 if instant else 1,
+                confirmations=confirmations,
+                patience=patience,
+            )
+
+    def close(self) -> None:
+        """Close the connection; the journal is its owner's."""
+        self._rpc.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # Reading
+
+    @property
+    def me(self) -> str | None:
+        """Name of the site that this handle speaks for."""
+        seat = self._seat()
+        return seat.name if seat else None
+
+    @property
+    def gas_used(self) -> int:
+        """Gas of all transactions that this handle sent."""
+        return self._gas_used
+
+    @property
+    def records(self) -> int:
+        """How many posts this handle recorded."""
+        return self._records
+
+    def now(self) -> int:
+        """Time of the chain."""
+        return self._reader.now()
+
+    def sites(self) -> tuple[SiteEntry, ...]:
+        """All seats, by id."""
+        return self._reader.sites()
+
+    def studies(self) -> tuple[int, ...]:
+        """Ids of all studies."""
+        return self._reader.studies()
+
+    def view(self, study: int) -> StudyView:
+        """The study's terms and state."""
+        return self._reader.view(study)
+
+    def finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+        """Records of a finished step's last attempt, in the study's order."""
+        return self._reader.finished(study, position)
+
+    def history(self, study: int | None = None) -> Iterator[Record | Event]:
+        """Everything written, of one study or of all, in chain order."""
+        return self._reader.history(study)
+
+    def heads(self) -> dict[str, Head]:
+        """Each site's chain of records."""
+        return self._reader.heads()
+
+    def wait(self, seconds: float) -> None:
+        """Return when there is a block that was not read, or after `seconds`."""
+        self._reader.wait(seconds)
+
+    # Moves
+
+    def propose(self, terms: Terms) -> int:
+        """Propose a study and join it."""
+        ids = {s.name: s.id for s in self.sites()}
+        order = bytes(ids.get(name, 0) for name in terms.sites)
+        words = [_word(kinds, ids, order) for kinds in (terms.opening, terms.loop, terms.closing)]
+        if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32:
+            raise PostRejected("BadTerms")
+        receipt = self._catalog(
+            "propose", terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence), gas=PROPOSAL_GAS
+        )
+        topics = next(t for log in receipt.logs if CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
+        return integer_of(topics[1])
+
+    def join(self, study: int, hash: bytes) -> None:
+        """Join by repeating the study's hash."""
+        self._catalog("join", study, hash)
+
+    def record(self, post: Post) -> None:
+        """Append a post to this site's Model; returns quietly if the Model holds it already."""
+        seat = self._seat()
+        if seat is None:
+            raise PostRejected("NotOwner")
+        model = self._reader.models[seat.id]
+        purpose = f"record {post.study}/{post.position}/{post.attempt}"
+        try:
+            self._send(model, MODEL.encode("record", post_tuple(post)), GAS, purpose)
+        except PostRejected as refusal:
+            held = self._held(model, post)
+            if held not in (ZERO, post.sha256):
+                raise PostRejected("Overwrite") from refusal
+            if held == ZERO:
+                raise
+        else:
+            self._records += 1
+
+    def skip(self, study: int) -> None:
+        """Pass over a silent server."""
+        self._catalog("skip", study)
+
+    def exclude(self, study: int, site: str) -> None:
+        """Vote to exclude a silent site."""
+        self._catalog("exclude", study, self._id(site))
+
+    def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
+        """Pause the study over a wrong server post."""
+        self._catalog("dispute", study, position, posted, recomputed)
+
+    def pause(self, study: int, reason: int) -> None:
+        """Pause a running study."""
+        self._catalog("pause", study, reason)
+
+    def resume(self, study: int) -> None:
+        """Vote to go on."""
+        self._catalog("resume", study)
+
+    def abort(self, study: int, reason: int) -> None:
+        """End a study without a result."""
+        self._catalog("abort", study, reason)
+
+    def admit(self, entry: SiteEntry) -> None:
+        """Vote to admit a site."""
+        name = bytes32(entry.name)
+        self._catalog("admit", name, entry.address, entry.sealing, entry.peer, gas=ADMISSION_GAS)
+
+    def revoke(self, site: str) -> None:
+        """Vote to revoke a site."""
+        self._catalog("revoke", self._id(site))
+
+    def recover(self, site: str, address: str, sealing: bytes) -> None:
+        """Vote to give a site a new key."""
+        self._catalog("recover", self._id(site), address, sealing)
+
+    def offer(self, address: str, sealing: bytes) -> None:
+        """Offer this seat to a new key."""
+        self._catalog("offer", address, sealing)
+
+    def accept(self, site: str) -> None:
+        """Accept a seat."""
+        self._catalog("accept", self._id(site))
+
+    # What the moves share
+
+    def _seat(self) -> SiteEntry | None:
+        address = self._account and self._account.address
+        return next((s for s in self.sites() if s.address == address and s.active), None)
+
+    def _id(self, name: str) -> int:
+        return next((s.id for s in self.sites() if s.name == name), 0)
+
+    def _held(self, model: str, post: Post) -> bytes:
+        slot = keccak(encode(["uint64", "uint32", "uint16"], [post.study, post.position, post.attempt]))
+        (sha,) = self._reader.ask([(MODEL, model, "shaAt", (slot,))], "latest")
+        return bytes(sha)
+
+    def _catalog(self, move: str, *args: object, gas: int = GAS) -> Receipt:
+        data = CATALOG.encode(move, *args)
+        return self._send(self.network.catalog, data, gas, f"{move} {keccak(hexstr=data)[:8].hex()}")
+
+    def _send(self, to: str, data: str, gas: int, purpose: str) -> Receipt:
+        """Make a move; PostRejected with the contract's reason."""
+        if self._writer is None:
+            raise PostRejected("NotSite")
+        for _ in range(RACES):
+            if not self._writer.pending(purpose):
+                self._rehearse(to, data, gas, self._soon)
+            receipt = self._writer.send(to, data, gas, purpose)
+            self._gas_used += receipt.gas
+            if receipt.ok:
+                return receipt
+            # The state changed between the rehearsal and the block: ask again what the contract says there.
+            gas = self._enough(gas, receipt)
+            self._rehearse(to, data, gas, hex(receipt.block))
+        raise LedgerUnreachable(
+            "CO-C305", f"`{purpose}` was reverted {RACES} times without a reason, last in transaction {receipt.tx}."
+        )
+
+    def _enough(self, gas: int, receipt: Receipt) -> int:
+        return min(2 * gas, MOST_GAS) if receipt.gas >= gas else gas
+
+    def _rehearse(self, to: str, data: str, gas: int, block: str) -> None:
+        sender = self._account.address if self._account else None
+        try:
+            self._rpc.call("eth_call", {"from": sender, "to": to, "data": data, "gas": hex(gas)}, block)
+        except NodeRefused as e:
+            if e.data is None:
+                raise
+            raise refusal(e.data) from None
+
+
+def _word(kinds: tuple[str, ...], ids: dict[str, int], order: bytes) -> bytes:
+    """A phase of the schedule, one byte a step."""
+    codes = {"each": EACH, "server": SERVER}
+    word = [codes.get(kind) or ids.get(kind.removeprefix("only:"), 0) for kind in kinds]
+    if len(word) <= MAX_STEPS and all(word):
+        return bytes(word).ljust(MAX_STEPS, b"\0")
+    # What a word cannot say must be refused like what it may not say: by a step of somebody outside the order.
+    stranger = next(i for i in range(1, MAX_SITES + 2) if i not in order)
+    return bytes([stranger]).ljust(MAX_STEPS, b"\0")

@@ -1,0 +1,155 @@
+"""Reading a network: the follower's history, and the contracts' views at the follower's block, so that they agree."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from coterie_chain.calldata import Codec, codec
+from coterie_chain.decode import integer_of
+from coterie_chain.deploy import Network
+from coterie_chain.errors import PostRejected
+from coterie_chain.follower import Follower, Tip
+from coterie_chain.heads import genesis
+from coterie_chain.ledger import Event, Head, Record, SiteEntry, State, StudyView, Terms
+from coterie_chain.rpc import Request, Rpc
+from coterie_chain.views import Status, seat, study_view, terms
+
+SHORTEST_POLL = 0.004
+BACKOFF = 1.4
+CATALOG, MODEL = codec("Catalog"), codec("Model")
+
+# A view: whose, at which address, its name and arguments.
+View = tuple[Codec, str, str, Sequence[object]]
+
+
+class Reader:
+    """What a network holds, `confirmations` blocks below the newest.
+
+    `poll` is the longest pause in seconds between two looks at the chain in `wait`; `clock` is the block ("latest" or
+    "pending") that tells the time.
+    """
+
+    def __init__(self, rpc: Rpc, network: Network, *, confirmations: int, poll: float, clock: str) -> None:
+        self._rpc = rpc
+        self._network = network
+        self._poll = poll
+        self._clock = clock
+        self._follower = Follower(rpc, network, confirmations)
+        self._lock = threading.RLock()
+        self._read_at = ("", -1)
+        self._sites: tuple[SiteEntry, ...] | None = None
+        self._terms: dict[int, tuple[tuple[int, ...], Terms]] = {}
+        self._statuses: dict[int, Status] = {}
+
+    @property
+    def models(self) -> dict[int, str]:
+        """Address of each site's Model."""
+        return {site: model for model, site in self._follower.decoder.models.items()}
+
+    def now(self) -> int:
+        """Time of the chain, in seconds since 1970."""
+        block = self._rpc.call("eth_getBlockByNumber", self._clock, False)
+        return integer_of(block["timestamp"])
+
+    def sites(self) -> tuple[SiteEntry, ...]:
+        """All seats, by id."""
+        with self._lock:
+            tip = self._sync()
+            if self._sites is None:
+                ids = sorted(self._follower.decoder.names)
+                answers = self.ask([self._catalog("seat", i) for i in ids], hex(tip.number))
+                self._sites = tuple(seat(i, answer) for i, answer in zip(ids, answers, strict=True))
+            return self._sites
+
+    def studies(self) -> tuple[int, ...]:
+        """Ids of all studies."""
+        (count,) = self.ask([self._catalog("studyCount")], hex(self._sync().number))
+        return tuple(range(1, count + 1))
+
+    def view(self, study: int) -> StudyView:
+        """The study's terms and state; PostRejected (BadState) if there is none."""
+        with self._lock:
+            status = self._status(study)
+            order, held = self._terms[study]
+            return study_view(study, order, held, status, self._follower.decoder)
+
+    def finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+        """Records of a finished step's last attempt, in the study's order."""
+        with self._lock:
+            status = self._status(study)
+            if position >= status.position:
+                return None
+            found = self._follower.records(study, position)
+            last = max(r.post.attempt for r in found)
+            sites = self._terms[study][1].sites
+        return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: sites.index(r.site)))
+
+    def history(self, study: int | None) -> Iterator[Record | Event]:
+        """Everything written, of one study or of all."""
+        with self._lock:
+            self._sync()
+            entries = self._follower.entries
+        return (e for e in entries if study is None or study == (e.post.study if isinstance(e, Record) else e.study))
+
+    def heads(self) -> dict[str, Head]:
+        """Each site's chain of records, as its Model holds it."""
+        with self._lock:
+            tip, decoder, models = self._sync(), self._follower.decoder, self.models
+            ids = sorted(decoder.names)
+            answers = self.ask(
+                [(MODEL, models[i], name, ()) for i in ids for name in ("next", "head")], hex(tip.number)
+            )
+        firsts = (genesis(self._network.catalog, self._network.chain_id, i) for i in ids)
+        rows = zip(ids, firsts, answers[::2], answers[1::2], strict=True)
+        return {decoder.names[i]: Head(first, following - 1, head) for i, first, following, head in rows}
+
+    def wait(self, seconds: float) -> None:
+        """Return when there is another block than the one last read, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        pause = min(SHORTEST_POLL, self._poll)
+        while integer_of(self._rpc.call("eth_blockNumber")) == self._follower.newest:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(pause, left))
+            pause = min(pause * BACKOFF, self._poll)
+
+    def ask(self, views: Sequence[View], block: str) -> list[Any]:
+        """Answers of views at one block."""
+        requests: list[Request] = [
+            ("eth_call", ({"to": to, "data": codec.encode(name, *args)}, block)) for codec, to, name, args in views
+        ]
+        answers = self._rpc.batch(requests)
+        return [codec.decode(name, answer) for (codec, _, name, _), answer in zip(views, answers, strict=True)]
+
+    def _catalog(self, name: str, *args: object) -> View:
+        return CATALOG, self._network.catalog, name, args
+
+    def _sync(self) -> Tip:
+        """Read what is new, and forget what was cached of older blocks."""
+        tip = self._follower.sync()
+        read_at = (tip.hash, self._follower.changes)
+        if read_at[1] != self._read_at[1]:
+            self._sites = None
+            self._terms.clear()
+        if read_at != self._read_at:
+            self._statuses.clear()
+        self._read_at = read_at
+        return tip
+
+    def _status(self, study: int) -> Status:
+        tip = self._sync()
+        if study not in self._statuses:
+            wanted = [self._catalog("status", study)]
+            wanted += [] if study in self._terms else [self._catalog("terms", study)]
+            answers = self.ask(wanted, hex(tip.number))
+            status = Status(*answers[0])
+            if status.state == State.NONE:
+                raise PostRejected("BadState", int(State.NONE))
+            if len(answers) > 1:
+                self._terms[study] = terms(self._follower.decoder, answers[1])
+            self._statuses[study] = status
+        return self._statuses[study]

@@ -1,0 +1,279 @@
+"""The auditor's check of a whole history: did the chain keep its own rules, and is nothing missing or changed?
+
+Every move is made again in rules.py, with the key that the acting site held at that moment and the time of its block,
+and every record extends a hash chain of our own. So a node that hides, adds, changes or reorders entries is found, and
+so is a contract that is not ours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
+
+from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
+from coterie_chain.heads import next_head
+from coterie_chain.ledger import Event, Head, Record, Silence, State, StudyView
+from coterie_chain.memory import kind_in_words, view_of
+from coterie_chain.rules import EACH, SERVER, Rules
+
+Details = dict[str, str | int]
+# Which outcome follows a vote that passes; it carries the vote's details.
+OUTCOMES = {
+    "AdmissionVoted": "SiteAdmitted",
+    "RevocationVoted": "SiteRevoked",
+    "RecoveryVoted": "KeyChanged",
+    "ExclusionVoted": "SiteExcluded",
+    "ResumeVoted": "StudyResumed",
+}
+MALFORMED = (KeyError, ValueError, TypeError, IndexError, AttributeError, BlobCorrupt)
+
+
+def referee(entries: Iterable[Record | Event], genesis: Mapping[str, bytes]) -> Referee:
+    """Check a whole history, with the first head of each site's hash chain (`Head.genesis`).
+
+    LedgerMismatch (CO-C340) names the first entry that the rules refuse, that breaks a hash chain or that does not
+    follow from the entry before. What the history then must have led to is in `heads` and `view`: compare them with
+    the ledger's own.
+    """
+    judge = Referee(genesis)
+    for entry in entries:
+        judge.see(entry)
+    judge.end()
+    return judge
+
+
+class Referee:
+    """The state that a history leads to, entry by entry."""
+
+    def __init__(self, genesis: Mapping[str, bytes]) -> None:
+        self.rules = Rules(())
+        self._genesis = genesis
+        self._heads: dict[str, Head] = {}
+        self._ids: dict[str, int] = {}
+        self._founding = True
+        # outcomes that must be the next entries, each as (name, study, acting site, details)
+        self._due: deque[tuple[str, int, str, Details]] = deque()
+        # the Catalog announces a completion just before the Model logs the record that brought it about
+        self._completion: Event | None = None
+        self._moves: dict[str, Callable[[Event, Details, str], None]] = {
+            "AdmissionVoted": self._admission,
+            "RevocationVoted": self._revocation,
+            "RecoveryVoted": self._recovery,
+            "KeyOffered": self._offer,
+            "KeyChanged": self._acceptance,
+            "StudyProposed": self._proposal,
+            "StudyJoined": self._joining,
+            "ServerSkipped": self._skip,
+            "ExclusionVoted": self._exclusion,
+            "Disputed": self._dispute,
+            "StudyPaused": self._pause,
+            "ResumeVoted": self._resumption,
+            "StudyAborted": self._abortion,
+        }
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """Each site's hash chain as the history leads to it."""
+        return {name: self._head(name) for name in self._ids}
+
+    def view(self, study: int) -> StudyView:
+        """A study as the history leads to it; PostRejected (BadState) if it was never proposed."""
+        return view_of(self.rules, study)
+
+    def see(self, entry: Record | Event) -> None:
+        """Judge the next entry."""
+        try:
+            if isinstance(entry, Record):
+                self._record(entry)
+            else:
+                self._event(entry)
+        except PostRejected as refusal:
+            shown = f"{refusal.name}({', '.join(map(str, refusal.values))})"
+            self._fault(entry, f"the rules refuse it: {shown}")
+        except MALFORMED as e:
+            self._fault(entry, f"it cannot be read: {e!r}")
+
+    def end(self) -> None:
+        """Judge that the history does not stop between an entry and what must follow it."""
+        if self._due or self._completion:
+            missing = self._due[0][0] if self._due else "the record that completes the study"
+            raise LedgerMismatch("CO-C340", f"The history ends where {missing} must follow. Read it again, whole.")
+
+    # Entries
+
+    def _record(self, record: Record) -> None:
+        self._nothing_due(record)
+        post, site = record.post, self._ids[record.site]
+        key = self.rules.seats[site].key
+        kind, round_ = self.rules.post(
+            key, site, post.study, post.position, post.attempt, post.basis, post.converged, post.sha256, record.time
+        )
+        self._same(record, "kind", record.kind, kind_in_words(self.rules, kind))
+        self._same(record, "round", record.round, round_)
+        before = self._head(record.site)
+        self._same(record, "sequence number", record.seq, before.seq + 1)
+        head = next_head(before.head, record.seq, kind, round_, post)
+        self._same(record, "hash chain", record.head.hex(), head.hex())
+        self._heads[record.site] = Head(before.genesis, record.seq, head)
+        announced, self._completion = self._completion, None
+        completed = self.rules.studies[post.study].state == State.COMPLETED
+        wanted = (post.study, record.site) if completed else None
+        self._same(record, "completion", announced and (announced.study, announced.site), wanted)
+
+    def _event(self, event: Event) -> None:
+        details = dict(event.details)
+        if self._completion:
+            self._fault(event, "the record that completes the study must come here")
+        if self._due:
+            found = (event.name, event.study, event.site, details)
+            self._same(event, "outcome", found, self._due.popleft())
+        elif event.name == "StudyCompleted":
+            self._completion = event
+        elif event.name == "SiteAdmitted" and self._founding:
+            self._found(event, details)
+        elif event.name in self._moves:
+            self._founding = False
+            self._moves[event.name](event, details, self.rules.seats[self._ids[event.site]].key)
+        else:
+            self._fault(event, "nothing that came before brings it about")
+
+    # Membership
+
+    def _found(self, event: Event, d: Details) -> None:
+        self._same(event, "founder", event.site, d["name"])
+        self.rules = Rules(
+            [*((s.name, s.key, s.sealing, s.peer) for s in self.rules.seats.values()), _seat(d)],
+        )
+        self._ids[event.site] = len(self.rules.seats)
+
+    def _admission(self, event: Event, d: Details, key: str) -> None:
+        passed = self.rules.admit(key, *_seat(d))
+        if passed:
+            self._ids[str(d["name"])] = len(self.rules.seats)
+        self._voted(event, d, passed)
+
+    def _revocation(self, event: Event, d: Details, key: str) -> None:
+        self._voted(event, d, self.rules.revoke(key, self._id(d["name"])))
+
+    def _recovery(self, event: Event, d: Details, key: str) -> None:
+        name, address, sealing = d["name"], str(d["key"]), _bytes(d["sealing"])
+        self._voted(event, d, self.rules.recover(key, self._id(name), address, sealing))
+
+    def _offer(self, event: Event, d: Details, key: str) -> None:
+        self._same(event, "seat", d["name"], event.site)
+        self.rules.offer(key, str(d["key"]), _bytes(d["sealing"]))
+
+    def _acceptance(self, event: Event, d: Details, key: str) -> None:
+        site = self._id(d["name"])
+        self.rules.accept(str(d["key"]), site)
+        self._same(event, "seat", d["name"], event.site)
+        self._same(event, "sealing key", _bytes(d["sealing"]), self.rules.seats[site].sealing)
+
+    # Studies
+
+    def _proposal(self, event: Event, d: Details, key: str) -> None:
+        words = tuple(tuple(map(self._code, _split(d[phase]))) for phase in ("opening", "loop", "closing"))
+        order = tuple(map(self._id, _split(d["sites"])))
+        study = self.rules.propose(
+            key,
+            _bytes(d["hash"]),
+            order,
+            words,
+            int(d["max_rounds"]),
+            int(d["timeout"]),
+            Silence(int(d["silence"])),
+            event.time,
+        )
+        self._same(event, "study", event.study, study)
+        # the rules have joined the proposer already
+        self._due.append(("StudyJoined", study, event.site, {}))
+        self._started(event)
+
+    def _joining(self, event: Event, d: Details, key: str) -> None:
+        study = self.rules.studies[event.study]
+        self.rules.join(key, event.study, study.hash, event.time)
+        self._started(event)
+
+    def _skip(self, event: Event, d: Details, key: str) -> None:
+        self._at_open_step(event, d)
+        silent = self.rules.skip(key, event.study, event.time)
+        self._same(event, "server", d["server"], self.rules.seats[silent].name)
+
+    def _exclusion(self, event: Event, d: Details, key: str) -> None:
+        self._at_open_step(event, d)
+        self._voted(event, d, self.rules.exclude(key, event.study, self._id(d["silent"]), event.time))
+
+    def _dispute(self, event: Event, d: Details, key: str) -> None:
+        self.rules.dispute(key, event.study, int(d["position"]))
+
+    def _pause(self, event: Event, d: Details, key: str) -> None:
+        self.rules.pause(key, event.study)
+
+    def _resumption(self, event: Event, d: Details, key: str) -> None:
+        self._voted(event, d, self.rules.resume(key, event.study, event.time))
+
+    def _abortion(self, event: Event, d: Details, key: str) -> None:
+        self.rules.abort(key, event.study)
+
+    # What they share
+
+    def _voted(self, event: Event, d: Details, passed: bool) -> None:
+        if passed:
+            self._due.append((OUTCOMES[event.name], event.study, event.site, d))
+
+    def _started(self, event: Event) -> None:
+        if self.rules.studies[event.study].state == State.RUNNING:
+            self._due.append(("StudyStarted", event.study, event.site, {}))
+
+    def _at_open_step(self, event: Event, d: Details) -> None:
+        step = self.rules.studies[event.study]
+        self._same(event, "step", (d["position"], d["attempt"]), (step.position, step.attempt))
+
+    def _nothing_due(self, entry: Record) -> None:
+        if self._due:
+            self._fault(entry, f"{self._due[0][0]} must come here")
+
+    def _head(self, name: str) -> Head:
+        first = self._genesis[name]
+        return self._heads.get(name, Head(first, 0, first))
+
+    def _id(self, name: str | int) -> int:
+        return self._ids.get(str(name), 0)
+
+    def _code(self, kind: str) -> int:
+        return {"each": EACH, "server": SERVER}.get(kind) or self._id(kind.removeprefix("only:"))
+
+    def _same(self, entry: Record | Event, what: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            self._fault(entry, f"its {what} is {found}, and must be {wanted}")
+
+    def _fault(self, entry: Record | Event, why: str) -> NoReturn:
+        raise LedgerMismatch(
+            "CO-C340",
+            f"The history breaks the ledger's rules at {_place(entry)}: {why}. "
+            "Do not rely on it; compare it with another site's node.",
+        )
+
+
+def _place(entry: Record | Event) -> str:
+    where = f"block {entry.block}" + (f", transaction {entry.tx}" if entry.tx else "")
+    if isinstance(entry, Record):
+        post = entry.post
+        return f"record {entry.seq} of {entry.site} (study {post.study}, position {post.position}; {where})"
+    study = f"study {entry.study}, " if entry.study else ""
+    position = dict(entry.details).get("position")
+    step = "" if position is None else f"position {position}, "
+    return f"{entry.name} by {entry.site or 'nobody'} ({study}{step}{where})"
+
+
+def _seat(d: Details) -> tuple[str, str, bytes, bytes]:
+    return str(d["name"]), str(d["key"]), _bytes(d["sealing"]), _bytes(d["peer"])
+
+
+def _split(names: str | int) -> list[str]:
+    return str(names).split(",") if names else []
+
+
+def _bytes(text: str | int) -> bytes:
+    return bytes.fromhex(str(text).removeprefix("0x"))

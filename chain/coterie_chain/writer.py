@@ -1,0 +1,216 @@
+"""Sending transactions so that none is lost and none is sent twice.
+
+One writer owns the nonces of one account. A transaction is signed once, journalled, and sent; after a time-out or a
+restart the same bytes are sent again. It counts as mined once it has the confirmations that the chain needs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+from eth_account.types import TransactionDictType
+from eth_typing import HexStr
+from eth_utils.address import to_checksum_address
+
+from coterie_chain.calldata import hexed
+from coterie_chain.decode import Log, integer_of
+from coterie_chain.deploy import Network
+from coterie_chain.errors import LedgerUnreachable
+from coterie_chain.journal import Journal, Signed
+from coterie_chain.rpc import NodeRefused, Rpc
+
+# What nodes say about a transaction that they have, or whose nonce has been used.
+KNOWN = ("already known", "already imported", "known transaction", "already in")
+NONCE_USED = ("nonce too low", "nonce is too low", "underpriced", "nonce_too_low", "replacement")
+RESEND_AFTER = 10.0
+# Time in which a node may still learn of the block that holds our transaction before we believe it is another's.
+GRACE = 3.0
+FASTEST, SLOWEST = 0.001, 0.25
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a transaction; `ok` is False if it was reverted."""
+
+    ok: bool
+    gas: int
+    block: int
+    tx: str
+    logs: tuple[Log, ...]
+
+
+class Writer:
+    """One account's transactions on one network.
+
+    `gas_price` in wei, `patience` in seconds until a transaction must be mined with its `confirmations`.
+    """
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        account: LocalAccount,
+        journal: Journal,
+        network: Network,
+        *,
+        gas_price: int,
+        confirmations: int = 0,
+        patience: float = 120.0,
+    ) -> None:
+        self._rpc = rpc
+        self._account = account
+        self._journal = journal
+        self._scope = f"{network.scope}/{account.address}"
+        self._fixed: TransactionDictType = {"chainId": network.chain_id, "gasPrice": gas_price, "value": 0}
+        self._confirmations = confirmations
+        self._patience = patience
+        self._lock = threading.RLock()
+        self._unmined: dict[int, Signed] = {}
+        self._next: int | None = None
+
+    def pending(self, purpose: str) -> bool:
+        """Whether a transaction for this purpose was signed and has not been seen mined."""
+        with self._lock:
+            self._ready()
+            return any(tx.purpose == purpose for tx in self._unmined.values())
+
+    def send(self, to: str, data: str, gas: int, purpose: str) -> Receipt:
+        """Send a call and wait until it is mined; an unmined transaction for the same purpose is sent again instead.
+
+        LedgerUnreachable if the node is out of reach or does not mine it in time: call again, nothing is doubled.
+        """
+        with self._lock:
+            self._ready()
+            self._push()
+            tx = next((tx for tx in self._unmined.values() if tx.purpose == purpose), None)
+            while True:
+                if tx is None:
+                    tx = self._sign(to, data, gas, purpose)
+                    self._deliver(tx)
+                receipt = self._await(tx)
+                if receipt is not None:
+                    self._mined(tx)
+                    return receipt
+                # The nonce went to a transaction of somebody else who signs with this key.
+                self._strike(tx)
+                tx = None
+
+    def _ready(self) -> int:
+        """Read the journal and the account's nonce, the first time; returns the next nonce."""
+        if self._next is None:
+            kept = self._journal.sent(self._scope)
+            count, waiting = self._counts()
+            # mined ones above the account's count were dropped by a reorganisation
+            self._unmined = {tx.nonce: tx for tx, mined in kept if not mined or tx.nonce >= count}
+            for tx in [tx for tx in self._unmined.values() if tx.nonce < count]:
+                self._settle_old(tx)
+            self._next = waiting
+        while self._next in self._unmined:
+            self._next += 1
+        return self._next
+
+    def _counts(self) -> tuple[int, int]:
+        asked = [("eth_getTransactionCount", (self._account.address, which)) for which in ("latest", "pending")]
+        count, waiting = map(integer_of, self._rpc.batch(asked))
+        return count, max(count, waiting)
+
+    def _settle_old(self, tx: Signed) -> None:
+        """Close the books on a transaction whose nonce has been used: by itself or by a stranger to the journal."""
+        if self._receipt(tx) is not None:
+            self._mined(tx)
+        else:
+            self._strike(tx)
+
+    def _push(self) -> None:
+        """Send again what is not known to be mined, in the order of nonces."""
+        for nonce in sorted(self._unmined):
+            self._deliver(self._unmined[nonce])
+
+    def _sign(self, to: str, data: str, gas: int, purpose: str) -> Signed:
+        nonce = self._ready()
+        own: TransactionDictType = {
+            "to": HexStr(to_checksum_address(to)),
+            "data": HexStr(data),
+            "gas": gas,
+            "nonce": nonce,
+        }
+        signed = self._account.sign_transaction({**self._fixed, **own})
+        tx = Signed(nonce, purpose, bytes(signed.raw_transaction), hexed(signed.hash))
+        self._journal.save(self._scope, tx)
+        self._unmined[nonce] = tx
+        self._next = nonce + 1
+        return tx
+
+    def _deliver(self, tx: Signed) -> None:
+        try:
+            self._rpc.call("eth_sendRawTransaction", hexed(tx.raw))
+        except NodeRefused as e:
+            said = e.reason.lower()
+            if not any(words in said for words in (*KNOWN, *NONCE_USED)):
+                raise
+
+    def _await(self, tx: Signed) -> Receipt | None:
+        """The receipt; None if the nonce was used by another transaction."""
+        begun = resent = time.monotonic()
+        pause = FASTEST
+        while (receipt := self._receipt(tx)) is None or not self._settled(receipt):
+            now = time.monotonic()
+            if now - begun > self._patience:
+                raise self._late(tx)
+            if receipt is None and now - begun > GRACE and self._lost(tx):
+                return None
+            if receipt is None and now - resent > RESEND_AFTER:
+                self._recover()
+                resent = now
+            time.sleep(pause)
+            pause = min(pause * 1.5, SLOWEST)
+        return receipt
+
+    def _receipt(self, tx: Signed) -> Receipt | None:
+        found: dict[str, Any] | None = self._rpc.call("eth_getTransactionReceipt", tx.hash)
+        if found is None or found.get("blockNumber") is None:
+            return None
+        return Receipt(
+            ok=integer_of(found["status"]) == 1,
+            gas=integer_of(found["gasUsed"]),
+            block=integer_of(found["blockNumber"]),
+            tx=tx.hash,
+            logs=tuple(found["logs"]),
+        )
+
+    def _settled(self, receipt: Receipt) -> bool:
+        if self._confirmations == 0:
+            return True
+        head = integer_of(self._rpc.call("eth_blockNumber"))
+        return head >= receipt.block + self._confirmations
+
+    def _lost(self, tx: Signed) -> bool:
+        count, _ = self._counts()
+        return count > tx.nonce and self._receipt(tx) is None
+
+    def _recover(self) -> None:
+        """Send everything again that the chain does not hold, mined once or not: it may have been reorganised away."""
+        count, _ = self._counts()
+        for tx, _ in self._journal.sent(self._scope):
+            if tx.nonce >= count:
+                self._deliver(tx)
+
+    def _mined(self, tx: Signed) -> None:
+        self._journal.mined(self._scope, tx.nonce)
+        self._unmined.pop(tx.nonce, None)
+
+    def _strike(self, tx: Signed) -> None:
+        self._journal.forget(self._scope, tx.nonce)
+        self._unmined.pop(tx.nonce, None)
+        self._next = None
+
+    def _late(self, tx: Signed) -> LedgerUnreachable:
+        return LedgerUnreachable(
+            "CO-C304",
+            f"Transaction {tx.hash} ({tx.purpose}, nonce {tx.nonce}) was not mined within {self._patience:g} s by "
+            f"{self._rpc.where}. Do enough sealers run, and does the account have funds? The same transaction is sent "
+            "again next time.",
+        )
