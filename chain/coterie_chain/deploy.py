@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
+import requests
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
+from web3.exceptions import Web3Exception
 from web3.middleware import ExtraDataToPOAMiddleware
 
 from coterie_chain.abi import load
 from coterie_chain.calldata import bytes32, unhexed
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ledger import SiteEntry
-from coterie_chain.rpc import FAULTS, Rpc
+from coterie_chain.rpc import FAULTS, Request, Rpc
 
 BASE_GAS = 4_000_000
 GAS_PER_FOUNDER = 1_000_000
@@ -56,49 +60,59 @@ class Network:
             raise LedgerMismatch("CO-C310", f"This is no network.json: {e!r}. Ask a founder for the file.") from None
 
 
-def connect(url: str, timeout: float = 10.0) -> Web3:
+@contextmanager
+def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
     """A web3 connection that also reads the blocks of proof-of-authority chains."""
-    w3 = Web3(HTTPProvider(url, request_kwargs={"timeout": timeout}))
-    w3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
-    return w3
+    with requests.Session() as session:
+        w3 = Web3(
+            HTTPProvider(url, {"timeout": timeout}, session=session, exception_retry_configuration=None),
+        )
+        w3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+        yield w3
 
 
-def deploy(url: str, founders: Iterable[SiteEntry], account: LocalAccount | None = None) -> Network:
+def deploy(
+    url: str, founders: Iterable[SiteEntry], account: LocalAccount | None = None, *, confirmations: int = 0
+) -> Network:
     """Deploy a Catalog with its first sites (their ids are ignored: they count from 1 in this order).
 
-    `account` pays the gas; on a chain without gas price a throw-away account will do. It gets no rights.
+    `account` pays the gas; on a chain without gas price a throw-away account will do. It gets no rights. Returns when
+    the Catalog has its `confirmations`.
     """
-    payer = account or Account.create()
-    sites = tuple(founders)
-    w3 = connect(url)
+    where = Rpc(url).where
     try:
-        receipt = _deploy(w3, sites, payer)
-    except FAULTS as e:
-        raise LedgerUnreachable("CO-C301", f"The chain node does not answer: {e}. Is it running?") from e
-    return Network(url, w3.eth.chain_id, receipt[0], w3.to_hex(w3.eth.get_block(0)["hash"]), receipt[1])
+        with connect(url) as w3:
+            address, block = _deploy(w3, tuple(founders), account or Account.create())
+            _await_block(w3, block + confirmations)
+            return Network(url, w3.eth.chain_id, address, w3.to_hex(w3.eth.get_block(0)["hash"]), block)
+    except (*FAULTS, Web3Exception) as e:
+        # Only the kind of fault: its text may hold the whole address, and that a token.
+        raise LedgerUnreachable(
+            "CO-C301", f"The chain node {where} did not take the Catalog ({type(e).__name__}). Is it running?"
+        ) from None
 
 
-def discover(url: str, catalog: str) -> Network:
-    """A network from a node's address and its Catalog's: what else there is to know is asked of the node."""
-    with Rpc(url) as rpc:
-        chain_id = int(str(rpc.call("eth_chainId")), 16)
-        genesis = str(rpc.call("eth_getBlockByNumber", "0x0", False)["hash"])
-    return Network(url, chain_id, _address(catalog), genesis, 0)
+def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
+    """LedgerMismatch unless the node is on this network and the Catalog's code is the one of this release.
 
-
-def verify(network: Network, rpc: Rpc) -> None:
-    """LedgerMismatch unless the node is on this network and the Catalog's code is the one of this release."""
-    requests = [("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False))]
-    chain_id, genesis, code = rpc.batch([*requests, ("eth_getCode", (network.catalog, "latest"))])
-    wanted = {"chain id": network.chain_id, "hash of block 0": network.genesis}
+    LedgerUnreachable if the node has not got the Catalog yet, with its confirmations.
+    """
+    requests: list[Request] = [("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False)), ("eth_blockNumber", ())]
+    chain_id, genesis, newest, code = rpc.batch([*requests, ("eth_getCode", (network.catalog, "latest"))])
     found = {"chain id": int(chain_id, 16), "hash of block 0": genesis["hash"] if genesis else None}
-    for what, want in wanted.items():
-        if found[what] != want:
+    for what, wanted in {"chain id": network.chain_id, "hash of block 0": network.genesis}.items():
+        if found[what] != wanted:
             raise LedgerMismatch(
                 "CO-C311",
-                f"The node {rpc.where} is on another chain: {what} is {found[what]}, and network.json says {want}. "
-                "Check the node's address and its data directory.",
+                f"The node {rpc.where} is on another chain: its {what} is {found[what]}, and the network's is {wanted}."
+                " Check the node's address and its data directory.",
             )
+    if int(newest, 16) < network.block + confirmations:
+        raise LedgerUnreachable(
+            "CO-C302",
+            f"The node {rpc.where} is at block {int(newest, 16)}; the Catalog was deployed in block {network.block} "
+            f"and counts after {confirmations} more. If the node was just started, wait until it has caught up.",
+        )
     if not load("Catalog").matches(unhexed(code)):
         raise LedgerMismatch(
             "CO-C311",
@@ -120,13 +134,14 @@ def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount) -> t
         [e.sealing for e in founders],
         [e.peer for e in founders],
     )
+    price = 0 if w3.client_version.lower().startswith("anvil") else 1
     catalog = w3.eth.contract(abi=artifact.abi, bytecode=artifact.bytecode)
     transaction = catalog.constructor(*columns).build_transaction(
         {
             "from": payer.address,
             "nonce": w3.eth.get_transaction_count(payer.address, "pending"),
             "gas": BASE_GAS + GAS_PER_FOUNDER * len(founders),
-            "gasPrice": w3.to_wei(0 if w3.client_version.lower().startswith("anvil") else 1, "wei"),
+            "gasPrice": w3.to_wei(price, "wei"),
             "chainId": w3.eth.chain_id,
         }
     )
@@ -140,6 +155,16 @@ def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount) -> t
             "Two founders may share a name or a key; founders' keys must not be zero.",
         )
     return str(address), int(receipt["blockNumber"])
+
+
+def _await_block(w3: Web3, number: int) -> None:
+    deadline = time.monotonic() + MINED_WITHIN
+    while w3.eth.block_number < number:
+        if time.monotonic() > deadline:
+            raise LedgerUnreachable(
+                "CO-C304", f"No block {number} within {MINED_WITHIN:g} s after the deployment. Do enough sealers run?"
+            )
+        time.sleep(0.05)
 
 
 def _address(text: str) -> str:

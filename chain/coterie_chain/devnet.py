@@ -92,7 +92,7 @@ class Anvil:
 
     def _start(self, arguments: tuple[str, ...], port: int | None) -> tuple[subprocess.Popen[bytes], str]:
         for attempt in range(ATTEMPTS):
-            chosen = port or _free_port()
+            chosen = _free_port(port or 0)
             command: list[str | Path] = [self._binary, "--host", "127.0.0.1", "--port", str(chosen), *arguments]
             with (Path(self._scratch.name) / f"stderr-{attempt}").open("w+b") as log:
                 # A session of its own: Ctrl-C at the terminal reaches the sites first, which then end this process.
@@ -132,9 +132,16 @@ def _in_checkouts() -> list[Path]:
     return [folder / inside for folder in (*here.parents, there, *there.parents)]
 
 
-def _free_port() -> int:
+def _free_port(wanted: int) -> int:
+    """A port on which nobody listens, so that no other node answers in Anvil's place."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        if os.name == "posix":
+            # a port that was left a moment ago is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as e:
+            raise LedgerUnreachable("CO-C332", f"Port {wanted} is not free for Anvil: {e.strerror}.") from None
         return int(probe.getsockname()[1])
 
 
@@ -147,7 +154,6 @@ def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
             except LedgerUnreachable:
                 time.sleep(0.005)
             else:
-                # Somebody else's node could answer on a port that ours failed to get.
                 return process.poll() is None
     _end(process)
     return False

@@ -5,7 +5,7 @@ A move is rehearsed by a call first, which names the contract's refusal at no co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -28,7 +28,7 @@ from coterie_chain.writer import Receipt, Writer
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
 GAS = 500_000
 PROPOSAL_GAS = ADMISSION_GAS = 1_500_000
-# A transaction that burns as much did not run short of gas.
+# No move needs as much.
 MOST_GAS = 8_000_000
 RACES = 3
 # Anvil mines at once and is this machine's own: an eager poll costs nobody anything.
@@ -61,7 +61,7 @@ class EthereumLedger:
         self._gas_used = self._records = 0
         self._rpc = Rpc(network.url, timeout)
         try:
-            verify(network, self._rpc)
+            verify(network, self._rpc, confirmations)
             instant = is_anvil(self._rpc)
         except BaseException:
             self._rpc.close()
@@ -98,7 +98,7 @@ class EthereumLedger:
     @property
     def me(self) -> str | None:
         """Name of the site that this handle speaks for."""
-        seat = self._seat()
+        seat = self._held_seat(self.sites())
         return seat.name if seat else None
 
     @property
@@ -164,7 +164,8 @@ class EthereumLedger:
 
     def record(self, post: Post) -> None:
         """Append a post to this site's Model; returns quietly if the Model holds it already."""
-        seat = self._seat()
+        # The contract judges by today's seats; where our Model is never changes, so yesterday's will do.
+        seat = self._held_seat(self._reader.known_sites()) or self._held_seat(self.sites())
         if seat is None:
             raise PostRejected("NotOwner")
         model = self._reader.models[seat.id]
@@ -227,9 +228,9 @@ class EthereumLedger:
 
     # What the moves share
 
-    def _seat(self) -> SiteEntry | None:
+    def _held_seat(self, sites: Iterable[SiteEntry]) -> SiteEntry | None:
         address = self._account and self._account.address
-        return next((s for s in self.sites() if s.address == address and s.active), None)
+        return next((s for s in sites if s.address == address and s.active), None)
 
     def _id(self, name: str) -> int:
         return next((s.id for s in self.sites() if s.name == name), 0)
@@ -249,25 +250,23 @@ class EthereumLedger:
             raise PostRejected("NotSite")
         for _ in range(RACES):
             if not self._writer.pending(purpose):
-                self._rehearse(to, data, gas, self._soon)
+                self._rehearse(to, data, self._soon)
             receipt = self._writer.send(to, data, gas, purpose)
             self._gas_used += receipt.gas
             if receipt.ok:
                 return receipt
+            if receipt.gas >= gas:
+                gas = min(2 * gas, MOST_GAS)
             # The state changed between the rehearsal and the block: ask again what the contract says there.
-            gas = self._enough(gas, receipt)
-            self._rehearse(to, data, gas, hex(receipt.block))
+            self._rehearse(to, data, hex(receipt.block))
         raise LedgerUnreachable(
             "CO-C305", f"`{purpose}` was reverted {RACES} times without a reason, last in transaction {receipt.tx}."
         )
 
-    def _enough(self, gas: int, receipt: Receipt) -> int:
-        return min(2 * gas, MOST_GAS) if receipt.gas >= gas else gas
-
-    def _rehearse(self, to: str, data: str, gas: int, block: str) -> None:
+    def _rehearse(self, to: str, data: str, block: str) -> None:
         sender = self._account.address if self._account else None
         try:
-            self._rpc.call("eth_call", {"from": sender, "to": to, "data": data, "gas": hex(gas)}, block)
+            self._rpc.call("eth_call", {"from": sender, "to": to, "data": data, "gas": hex(MOST_GAS)}, block)
         except NodeRefused as e:
             if e.data is None:
                 raise

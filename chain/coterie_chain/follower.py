@@ -41,7 +41,7 @@ class Follower:
         self._rpc = rpc
         self._network = network
         self._confirmations = confirmations
-        self._page = page
+        self._limit = self._page = page
         self._lock = threading.RLock()
         self.changes = 0
         self.newest = -1
@@ -82,6 +82,7 @@ class Follower:
                     self._suspect = True
                     self._reset()
             self._suspect = False
+            self._page = self._limit
             return tip
 
     def _reset(self) -> None:
@@ -116,9 +117,10 @@ class Follower:
                 raise
             self._page = max(min(self._page, end.number - start + 1) // 2, 1)
             return
-        times = self._times(logs, end)
+        times, hashes = self._times(logs, end), self._landmarks(logs, end)
+        # Nothing is asked of the node from here on: a page is kept whole or not at all.
         self._take(self._decoder.entries(logs, lambda log: times[log["blockHash"]]))
-        self._remember(logs, end)
+        self._hashes, self._tip = hashes, end
 
     # Where the chain is the one that was read
 
@@ -159,16 +161,15 @@ class Follower:
         self._decoder, self._hashes, self._tip = decoder, hashes, tip
         self._take(kept)
 
-    def _remember(self, logs: list[Log], tip: Tip) -> None:
-        """Keep the hashes by which a reorganisation is found: of the last blocks read and of one below them."""
+    def _landmarks(self, logs: list[Log], tip: Tip) -> dict[int, str]:
+        """Hashes by which a reorganisation is found: of the last blocks read and of one below them."""
         floor = max(tip.number - DEEPEST, 0)
         recent = {integer_of(log["blockNumber"]): str(log["blockHash"]) for log in logs}
         known = self._hashes | recent | {tip.number: tip.hash}
-        if min(known) > floor or floor - max((n for n in known if n <= floor), default=0) > DEEPEST:
+        if not any(floor - DEEPEST <= number <= floor for number in known):
             known[floor] = self._block(hex(floor)).hash
-        below = max(n for n in known if n <= floor)
-        self._hashes = {n: h for n, h in known.items() if n >= below}
-        self._tip = tip
+        below = max(number for number in known if number <= floor)
+        return {number: hash_ for number, hash_ in known.items() if number >= below}
 
     # Logs
 

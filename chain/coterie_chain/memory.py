@@ -51,7 +51,7 @@ class MemoryLedger:
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All seats, by id."""
-        return tuple(SiteEntry(s.id, s.name, s.key, s.sealing, s.peer, s.active) for s in self._rules.seats.values())
+        return sites_of(self._rules)
 
     def studies(self) -> tuple[int, ...]:
         """Ids of all studies."""
@@ -234,6 +234,11 @@ class MemoryLedger:
 
     def _kind(self, code: int) -> str:
         return kind_in_words(self._rules, code)
+
+
+def sites_of(rules: Rules) -> tuple[SiteEntry, ...]:
+    """All seats as the rules hold them, by id."""
+    return tuple(SiteEntry(s.id, s.name, s.key, s.sealing, s.peer, s.active) for s in rules.seats.values())
 
 
 def view_of(rules: Rules, study: int) -> StudyView:

@@ -64,6 +64,11 @@ class Reader:
                 self._sites = tuple(seat(i, answer) for i, answer in zip(ids, answers, strict=True))
             return self._sites
 
+    def known_sites(self) -> tuple[SiteEntry, ...]:
+        """The seats as last read, without asking the node again."""
+        with self._lock:
+            return self.sites() if self._sites is None else self._sites
+
     def studies(self) -> tuple[int, ...]:
         """Ids of all studies."""
         (count,) = self.ask([self._catalog("studyCount")], hex(self._sync().number))

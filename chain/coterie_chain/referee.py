@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
 from coterie_chain.heads import next_head
-from coterie_chain.ledger import Event, Head, Record, Silence, State, StudyView
-from coterie_chain.memory import kind_in_words, view_of
+from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView
+from coterie_chain.memory import kind_in_words, sites_of, view_of
 from coterie_chain.rules import EACH, SERVER, Rules
 
 Details = dict[str, str | int]
@@ -33,8 +33,8 @@ def referee(entries: Iterable[Record | Event], genesis: Mapping[str, bytes]) -> 
     """Check a whole history, with the first head of each site's hash chain (`Head.genesis`).
 
     LedgerMismatch (CO-C340) names the first entry that the rules refuse, that breaks a hash chain or that does not
-    follow from the entry before. What the history then must have led to is in `heads` and `view`: compare them with
-    the ledger's own.
+    follow from the entry before. What the history must have led to is in `heads`, `sites` and `view`: compare them with
+    the ledger's own, as a history can also be cut short.
     """
     judge = Referee(genesis)
     for entry in entries:
@@ -76,6 +76,10 @@ class Referee:
     def heads(self) -> dict[str, Head]:
         """Each site's hash chain as the history leads to it."""
         return {name: self._head(name) for name in self._ids}
+
+    def sites(self) -> tuple[SiteEntry, ...]:
+        """All seats as the history leads to them, by id."""
+        return sites_of(self.rules)
 
     def view(self, study: int) -> StudyView:
         """A study as the history leads to it; PostRejected (BadState) if it was never proposed."""

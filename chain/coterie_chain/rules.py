@@ -272,9 +272,9 @@ class Rules:
         return True
 
     def abort(self, caller: str, study: int) -> None:
-        """End a study that has not ended."""
+        """End a study that has not run to its end; a completed one stays so, even while it is disputed."""
         _, s = self._participant(caller, study)
-        if s.state >= State.COMPLETED:
+        if s.state >= State.COMPLETED or s.phase == CLOSED:
             raise PostRejected("BadState", int(s.state))
         s.state = State.ABORTED
 

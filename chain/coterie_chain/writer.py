@@ -26,7 +26,7 @@ from coterie_chain.rpc import NodeRefused, Rpc
 # What nodes say about a transaction that they have, or whose nonce has been used.
 KNOWN = ("already known", "already imported", "known transaction", "already in")
 NONCE_USED = ("nonce too low", "nonce is too low", "underpriced", "nonce_too_low", "replacement")
-RESEND_AFTER = 10.0
+RESEND_AFTER = 5.0
 # Time in which a node may still learn of the block that holds our transaction before we believe it is another's.
 GRACE = 3.0
 FASTEST, SLOWEST = 0.001, 0.25
@@ -154,13 +154,15 @@ class Writer:
 
     def _await(self, tx: Signed) -> Receipt | None:
         """The receipt; None if the nonce was used by another transaction."""
-        begun = resent = time.monotonic()
+        begun = resent = unused = time.monotonic()
         pause = FASTEST
         while (receipt := self._receipt(tx)) is None or not self._settled(receipt):
             now = time.monotonic()
             if now - begun > self._patience:
                 raise self._late(tx)
-            if receipt is None and now - begun > GRACE and self._lost(tx):
+            if receipt is not None or now - begun < GRACE or not self._used(tx):
+                unused = now
+            if now - unused > GRACE:
                 return None
             if receipt is None and now - resent > RESEND_AFTER:
                 self._recover()
@@ -187,9 +189,8 @@ class Writer:
         head = integer_of(self._rpc.call("eth_blockNumber"))
         return head >= receipt.block + self._confirmations
 
-    def _lost(self, tx: Signed) -> bool:
-        count, _ = self._counts()
-        return count > tx.nonce and self._receipt(tx) is None
+    def _used(self, tx: Signed) -> bool:
+        return self._counts()[0] > tx.nonce
 
     def _recover(self) -> None:
         """Send everything again that the chain does not hold, mined once or not: it may have been reorganised away."""

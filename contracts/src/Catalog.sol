@@ -229,7 +229,7 @@ contract Catalog is ICatalog {
     /// @inheritdoc ICatalog
     function abort(uint64 study, uint16 reason) external override {
         (Study storage s, uint8 me) = _participant(study);
-        if (s.step.state >= State.Completed) revert BadState(uint8(s.step.state));
+        if (s.step.state >= State.Completed || s.step.phase == CLOSED) revert BadState(uint8(s.step.state));
         s.step.state = State.Aborted;
         emit StudyAborted(study, me, reason);
     }

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from coterie_learners.rows import Array
 
@@ -85,8 +85,11 @@ class Row:
 def table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     """The coefficient table with two-sided Wald p-values and intervals at `level`."""
     z = fit.estimates / fit.std_errors
-    reference = stats.norm() if fit.dispersion_known else stats.t(fit.n - len(fit.terms))
-    half = float(reference.ppf(0.5 + level / 2)) * fit.std_errors
-    p_values = 2.0 * reference.sf(np.abs(z))
+    if fit.dispersion_known:
+        p_values, quantile = 2.0 * special.ndtr(-np.abs(z)), float(special.ndtri(0.5 + level / 2))
+    else:
+        freedom = fit.n - len(fit.terms)
+        p_values, quantile = 2.0 * special.stdtr(freedom, -np.abs(z)), float(special.stdtrit(freedom, 0.5 + level / 2))
+    half = quantile * fit.std_errors
     columns: Sequence[Array] = (fit.estimates, fit.std_errors, z, p_values, fit.estimates - half, fit.estimates + half)
     return tuple(Row(term, *map(float, values)) for term, *values in zip(fit.terms, *columns, strict=True))

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from coterie_chain.referee import referee
-
 from coterie_chain.blobs import BlobStore
 from coterie_chain.cid import Cid
 from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
 from coterie_chain.ledger import Ledger, Record, State, StudyView
+from coterie_chain.referee import referee
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine, Site

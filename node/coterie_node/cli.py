@@ -17,16 +17,14 @@ import typer
 from coterie_chain.blobs import BlobStore
 from coterie_chain.ledger import Ledger
 from coterie_chain.stores import open_store
-from coterie_learners.design import Design
 from coterie_learners.errors import StudyError
 from coterie_node import history as ledger_history
+from coterie_node.analysis import analyse
 from coterie_node.audit import replay
-from coterie_node.data import load_rows
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.place import Place
-from coterie_node.result import Cost, Result, replay_line
+from coterie_node.result import Result, replay_line
 from coterie_node.runner import Progress
-from coterie_node.simulate import check_sites, simulate
 from coterie_node.studies import load_study
 
 app = typer.Typer(
@@ -72,8 +70,6 @@ def demo_command(
     with workplace(keep) as place:
         result = demo(place, site_names(sites), lambda line: _tell(line, as_json))
     _print(result, as_json)
-    if result.replay is None or result.replay.verdict != "PASS":
-        raise typer.Exit(22)
 
 
 @app.command("simulate")
@@ -83,20 +79,9 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """Fit a study on files of this machine, all sites in one process, and replay it."""
-    plan = load_study(study)
     files = dict(_pair(d) for d in data)
-    check_sites(plan, files)
-    design = Design(plan)
-    rows = {name: load_rows(files[name], design, name) for name in plan.sites}
-    world, runners, total = simulate(plan, rows, lambda p: _tell(_step(p), as_json))
-    found = replay(world.ledger(), world.blobs, world.number)
-    seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
-    cost = Cost(found.verdict.records, sum(r.payload_bytes for r in runners.values()), 0, seconds | {"total": total})
-    notes = tuple(_counted(name, loaded) for name, loaded in rows.items())
-    fit = runners[plan.sites[0]].machine.result
-    _print(Result(plan.name, plan.sites, fit, cost, found.verdict, notes=notes), as_json)
-    if found.verdict.verdict != "PASS":
-        raise typer.Exit(22)
+    result = analyse(load_study(study), files, lambda p: _tell(_step(p), as_json))
+    _print(result, as_json)
 
 
 @app.command("site", hidden=True)
@@ -123,9 +108,7 @@ def history_command(
     chain: Chain = None,
     catalog: Catalog = None,
     site: Annotated[str | None, typer.Option(help="Entries of one site.")] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Entries of one kind: each, server, only, or an event.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Entries of one kind: each, server, only, or an event.")] = None,
     round_: Annotated[int | None, typer.Option("--round", help="Entries of one round.")] = None,
     format_: Annotated[Format, typer.Option("--format", help="text, json or csv.")] = Format.text,
     as_json: Json = False,
@@ -239,12 +222,6 @@ def _only(what: str, given: str, available: str) -> None:
         raise ConfigError("CO-F305", f"The demo has no {what} {given!r}; it has {available!r}.")
 
 
-def _counted(name: str, loaded: Any) -> str:
-    dropped = loaded.read - loaded.n
-    events = "" if loaded.events is None else f", {loaded.events} events"
-    return f"{name}: {loaded.n} rows{events}, {dropped} dropped for missing values."
-
-
 def _step(progress: Progress) -> dict[str, Any]:
     figures = {k: progress.figures[k] for k in ("deviance", "gain") if k in progress.figures}
     return {"step": progress.topic, "round": progress.round, "sites": list(progress.sites), **figures}
@@ -263,4 +240,7 @@ def _line(line: Mapping[str, Any]) -> None:
 
 
 def _print(result: Result, as_json: bool) -> None:
+    """Print a result; exit status 22 if its replay did not pass."""
     print(json.dumps(result.as_dict(), indent=2) if as_json else result.text())
+    if result.replay is None or result.replay.verdict != "PASS":
+        raise typer.Exit(22)

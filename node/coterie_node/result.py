@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from coterie_learners.inference import Fit, Row, table
+from coterie_learners.rows import Array
 from coterie_node.audit import Verdict
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
@@ -40,6 +43,29 @@ class Result:
     replay: Verdict | None
     pooled: Mapping[str, float] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def params(self) -> Array:
+        """Coefficients (p,), in the order of `fit.terms`."""
+        return self.fit.estimates
+
+    @property
+    def bse(self) -> Array:
+        """Standard errors (p,)."""
+        return self.fit.std_errors
+
+    @property
+    def pvalues(self) -> Array:
+        """Two-sided Wald p-values (p,)."""
+        return np.array([row.p_value for row in table(self.fit)])
+
+    def conf_int(self, alpha: float = 0.05) -> Array:
+        """Confidence limits (p, 2) at level 1 - alpha."""
+        return np.array([(row.ci_low, row.ci_high) for row in table(self.fit, 1.0 - alpha)])
+
+    def summary(self) -> str:
+        """The result for a terminal."""
+        return self.text()
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
+
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView

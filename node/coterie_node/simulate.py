@@ -16,7 +16,6 @@ from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine, Site
 from coterie_learners.rows import Rows
 from coterie_learners.study import Study
-
 from coterie_node.letters import Desk
 from coterie_node.runner import Progress, Runner
 from coterie_node.studies import terms_of

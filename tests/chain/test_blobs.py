@@ -258,7 +258,7 @@ def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
         FolderBlobs(tmp_path / "file" / "store")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.getuid() == 0, reason="cannot run here: root may read everything")
 def test_a_block_that_may_not_be_read_is_said_in_words(tmp_path: Path) -> None:
     store = FolderBlobs(tmp_path)
     cid = store.put(b"hello world")

@@ -214,7 +214,7 @@ def test_a_missing_passphrase_file_is_named(tmp_path: Path) -> None:
         read_passphrase(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.getuid() == 0, reason="cannot run here: root may read everything")
 def test_a_key_file_of_another_owner_is_named(folder: Path) -> None:
     (folder / "operator.json").chmod(0)
     assert "Permission denied" in fault("CO-C101", folder)

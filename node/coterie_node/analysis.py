@@ -1,0 +1,51 @@
+"""A whole analysis from Python: read a study, fit it on files of this machine, replay it, look at the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+from coterie_learners.design import Design
+from coterie_learners.study import Study as PlainStudy
+from coterie_node.audit import replay
+from coterie_node.data import LoadedRows, load_rows
+from coterie_node.result import Cost, Result
+from coterie_node.runner import Progress
+from coterie_node.simulate import check_sites, simulate
+from coterie_node.studies import load_study
+
+
+class Study(PlainStudy):
+    """A study that knows how to come from a file."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a study from TOML or canonical JSON, with its learner's options and version completed."""
+        return cls.model_validate(load_study(Path(path)).model_dump())
+
+
+def analyse(
+    study: PlainStudy, data: Mapping[str, str | Path], observe: Callable[[Progress], None] = lambda _: None
+) -> Result:
+    """Fit a study on one file per site (CSV or Parquet), all sites in this process, and replay it.
+
+    Nothing leaves the machine. Raises DataError, StudyError, NotConverged, Separation or Collinear.
+    """
+    check_sites(study, data)
+    design = Design(study)
+    rows = {name: load_rows(Path(data[name]), design, name) for name in study.sites}
+    world, runners, total = simulate(study, rows, observe)
+    found = replay(world.ledger(), world.blobs, world.number)
+    seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
+    payload_bytes = sum(r.payload_bytes for r in runners.values())
+    cost = Cost(found.verdict.records, payload_bytes, 0, seconds | {"total": total})
+    notes = tuple(counted(loaded) for loaded in rows.values())
+    fit = runners[study.sites[0]].machine.result
+    return Result(study.name, study.sites, fit, cost, found.verdict, notes=notes)
+
+
+def counted(rows: LoadedRows) -> str:
+    """One site's rows in a sentence for the people who hold all of the files."""
+    events = "" if rows.events is None else f", {rows.events} events"
+    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values."

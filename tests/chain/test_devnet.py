@@ -1,0 +1,142 @@
+"""Development chains start, keep what they are told to keep, and leave nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+from chain.bench import GLORE, account, entry
+
+from coterie_chain.deploy import Network, deploy
+from coterie_chain.devnet import BINARY, Anvil, find_anvil
+from coterie_chain.errors import LedgerUnreachable, StoreFault
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.ledger import Record, State, StudyView, Terms
+from coterie_chain.rpc import Rpc
+
+pytestmark = pytest.mark.anvil
+ALONE = Terms(GLORE.hash, ("ana",), (), ("each",), (), max_rounds=40, timeout=60)
+
+
+def play(network: Network, rounds: int) -> None:
+    """A study of one site, some rounds long."""
+    from hashlib import sha256
+
+    from coterie_chain.cid import raw_cid
+    from coterie_chain.ledger import Post
+
+    with EthereumLedger(network, account("ana")) as ledger:
+        study = ledger.propose(ALONE)
+        for position in range(rounds):
+            payload = f"{study}/{position}".encode()
+            digest = sha256(payload).digest()
+            ledger.record(Post(study, position, 0, raw_cid(payload), digest, 9, False, GLORE.hash))
+
+
+def look(url: str, network: Network) -> tuple[object, ...]:
+    """All that a reader can see."""
+    moved = Network(url, network.chain_id, network.catalog, network.genesis, network.block)
+    with EthereumLedger(moved) as reader:
+        view: StudyView = reader.view(1)
+        return tuple(reader.history()), reader.heads(), reader.sites(), view
+
+
+def test_a_kept_chain_reopens_with_everything(tmp_path: Path) -> None:
+    state = tmp_path / "chain.json"
+    with Anvil(state) as anvil:
+        network = deploy(anvil.url, [entry("ana")])
+        play(network, 40)
+        before = look(anvil.url, network)
+        last = next(e for e in reversed(before[0]) if isinstance(e, Record))  # type: ignore[call-overload]
+        with Rpc(anvil.url) as rpc:
+            receipt = rpc.call("eth_getTransactionReceipt", last.tx)
+    with Anvil(state) as again:
+        assert look(again.url, network) == before
+        with Rpc(again.url) as rpc:
+            assert rpc.call("eth_getTransactionReceipt", last.tx) == receipt
+        play(Network(again.url, network.chain_id, network.catalog, network.genesis, network.block), 3)
+        after = look(again.url, network)
+    with Anvil(state) as third:
+        assert look(third.url, network) == after
+        assert after[0][: len(before[0])] == before[0]  # type: ignore[index,arg-type]
+
+
+def test_a_frozen_chain_is_read_while_another_writes_it(tmp_path: Path) -> None:
+    state = tmp_path / "chain.json"
+    with Anvil(state) as anvil:
+        network = deploy(anvil.url, [entry("ana")])
+        play(network, 5)
+        before = look(anvil.url, network)
+    digest = hashlib.sha256(state.read_bytes()).digest()
+    with Anvil(state, frozen=True) as one, Anvil(state, frozen=True) as two:
+        play(Network(two.url, network.chain_id, network.catalog, network.genesis, network.block), 3)
+        assert look(one.url, network) == before
+    assert hashlib.sha256(state.read_bytes()).digest() == digest
+    assert list(tmp_path.iterdir()) == [state]
+
+
+def test_a_power_cut_costs_at_most_a_moment(tmp_path: Path) -> None:
+    state = tmp_path / "chain.json"
+    with Anvil(state) as anvil:
+        network = deploy(anvil.url, [entry("ana")])
+        play(network, 5)
+        before = look(anvil.url, network)
+        time.sleep(1.5)
+        anvil.kill()
+    with Anvil(state) as again:
+        assert look(again.url, network) == before
+
+
+def test_accounts_need_no_ether_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Anvil() as anvil:
+        network = deploy(anvil.url, [entry("ana")])
+        play(network, 40)
+        with Rpc(anvil.url) as rpc:
+            assert rpc.call("eth_getBalance", account("ana").address, "latest") == "0x0"
+    assert not [f for f in tmp_path.rglob("*") if f.is_file()]
+    with pytest.raises(ProcessLookupError):
+        os.kill(anvil.pid, 0)
+
+
+def test_a_chain_with_a_block_time_mines_by_the_clock() -> None:
+    with Anvil(block_time=0.2) as anvil:
+        network = deploy(anvil.url, [entry("ana")])
+        play(network, 2)
+        view = look(anvil.url, network)[3]
+        assert isinstance(view, StudyView)
+        assert (view.state, view.open and view.open.position) == (State.RUNNING, 2)
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with Anvil() as anvil:
+        port = int(anvil.url.rsplit(":", 1)[1])
+        with pytest.raises(LedgerUnreachable, match="is not free") as caught:
+            Anvil(port=port)
+        assert caught.value.code == "CO-C332"
+
+
+def test_a_state_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "chain.json").write_text("not a chain")
+    with pytest.raises(LedgerUnreachable, match="Anvil ended"):
+        Anvil(tmp_path / "chain.json")
+    with pytest.raises(StoreFault, match="Cannot read the kept chain"):
+        Anvil(tmp_path / "missing.json", frozen=True)
+
+
+def test_the_binary_is_found_or_missed_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_anvil()
+    monkeypatch.setenv(BINARY, str(found))
+    assert find_anvil() == found
+    monkeypatch.setenv(BINARY, str(tmp_path / "nothing"))
+    with pytest.raises(StoreFault, match="COTERIE_ANVIL names no program"):
+        find_anvil()
+    monkeypatch.delenv(BINARY)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("coterie_chain.devnet._in_checkouts", list)
+    with pytest.raises(StoreFault, match="make setup") as caught:
+        find_anvil()
+    assert caught.value.code == "CO-C330"

@@ -1,0 +1,290 @@
+"""What a ledger on a chain must do beyond the conformance suite: faults, races, confirmations, other networks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chain.anvil import Anvil
+from chain.bench import FOUNDERS, GLORE, HASH, AnvilBench, Sites, account, entry, refused
+from eth_account import Account
+
+from coterie_chain import ethereum
+from coterie_chain.abi import load
+from coterie_chain.calldata import bytes32, codec, refusal
+from coterie_chain.deploy import Network, connect, deploy
+from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, PostRejected
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.journal import SqliteJournal
+from coterie_chain.ledger import Record, State
+from coterie_chain.rpc import NodeRefused
+
+pytestmark = pytest.mark.anvil
+
+
+@pytest.fixture
+def bench(anvil: Anvil) -> Iterator[AnvilBench]:
+    made = AnvilBench(anvil)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sites(bench: AnvilBench) -> Sites:
+    return Sites(bench)
+
+
+# The network
+
+
+def test_a_network_file_says_where_the_catalog_is(bench: AnvilBench) -> None:
+    network = bench.network
+    assert Network.from_json(network.to_json()) == network
+    for broken in ("", "[]", "{}", network.to_json().replace(network.catalog, "0x12")):
+        with pytest.raises(LedgerMismatch, match=r"no network\.json") as caught:
+            Network.from_json(broken)
+        assert caught.value.code == "CO-C310"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"chain_id": 1}, "its chain id is 20240, and the network's is 1"),
+        ({"genesis": "0x" + "00" * 32}, "its hash of block 0 is"),
+        ({"catalog": "0x" + "11" * 20}, r"\(0 bytes\) is not this release's Catalog"),
+    ],
+)
+def test_another_network_is_a_mismatch(bench: AnvilBench, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(LedgerMismatch, match=words) as caught:
+        EthereumLedger(replace(bench.network, **change))
+    assert caught.value.code == "CO-C311"
+
+
+def test_a_model_is_not_a_catalog(bench: AnvilBench, sites: Sites) -> None:
+    sites["ana"].sites()
+    model = sites["ana"]._reader.models[1]  # type: ignore[attr-defined]
+    with pytest.raises(LedgerMismatch, match="is not this release's Catalog"):
+        EthereumLedger(replace(bench.network, catalog=model))
+
+
+def test_a_node_that_is_behind_is_waited_for(bench: AnvilBench) -> None:
+    with pytest.raises(LedgerUnreachable, match="wait until it has caught up") as caught:
+        EthereumLedger(replace(bench.network, block=10**6))
+    assert caught.value.retry
+
+
+def test_an_unreachable_node_is_a_retry(bench: AnvilBench) -> None:
+    for move in (lambda url: EthereumLedger(replace(bench.network, url=url)), lambda url: deploy(url, [entry("ana")])):
+        with pytest.raises(LedgerUnreachable, match=r"http://127\.0\.0\.1:9 ") as caught:
+            move("http://127.0.0.1:9/secret")
+        assert caught.value.retry
+        assert "secret" not in str(caught.value)
+
+
+def test_an_address_that_is_none_is_said() -> None:
+    with pytest.raises(LedgerUnreachable, match="must read http"):
+        deploy("ipc:/somewhere", [entry("ana")])
+
+
+def test_founders_that_the_catalog_refuses_are_said(anvil: Anvil) -> None:
+    with pytest.raises(LedgerMismatch, match="deployment failed") as caught:
+        deploy(anvil.url, [entry("ana"), entry("ana")])
+    assert caught.value.code == "CO-C313"
+    with pytest.raises(ValueError, match="1 to 32 bytes"):
+        deploy(anvil.url, [replace(entry("ana"), name="a" * 33)])
+
+
+def test_web3_reads_the_same_network(bench: AnvilBench) -> None:
+    with connect(bench.network.url) as w3:
+        catalog = w3.eth.contract(address=bench.network.catalog, abi=load("Catalog").abi)  # type: ignore[arg-type]
+        assert catalog.functions.siteCount().call() == len(FOUNDERS)
+        assert load("Catalog").matches(bytes(w3.eth.get_code(catalog.address)))
+
+
+# Moves
+
+
+def test_gas_and_records_are_counted(bench: AnvilBench, sites: Sites) -> None:
+    study = sites.start()
+    ana = bench.ledger(account("ana"))
+    post = sites.draft(study, "ana")
+    ana.record(post)
+    used = ana.gas_used
+    assert 50_000 < used < 300_000
+    ana.record(post)
+    assert (ana.records, ana.gas_used) == (1, used)
+
+
+def test_a_move_that_was_overtaken_says_why(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = sites.start()
+    bob = sites["bob"]
+    rehearse, rehearsed = bob._rehearse, []  # type: ignore[attr-defined]
+
+    def overtaken(to: str, data: str, block: str) -> None:
+        rehearse(to, data, block)
+        if not rehearsed:
+            sites["ana"].pause(study, 1)
+        rehearsed.append(block)
+
+    monkeypatch.setattr(bob, "_rehearse", overtaken)
+    assert refused(bob.pause, study, 2) == ("BadState", 3)
+    assert rehearsed[0] == "pending"
+
+
+def test_a_move_that_ran_short_of_gas_gets_more(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = sites.start()
+    monkeypatch.setattr(ethereum, "GAS", 70_000)
+    monkeypatch.setattr(EthereumLedger.record, "__defaults__", None)
+    sites.post(study, "ana")
+    opened = sites["bob"].view(study).open
+    assert opened is not None
+    assert opened.posted == ("ana",)
+
+
+def test_a_crash_between_sending_and_hearing_is_survived(bench: AnvilBench, sites: Sites, tmp_path: Path) -> None:
+    study = sites.start()
+    post = sites.draft(study, "ana")
+    for method in ("eth_sendRawTransaction", "eth_getTransactionReceipt"):
+        journal = SqliteJournal(tmp_path / "journal.db")
+        with EthereumLedger(bench.network, account("ana"), journal) as ledger:
+            call = ledger._rpc.call
+
+            def cut(asked: str, *params: object, method: str = method, call: Any = call) -> Any:
+                answer = call(asked, *params)
+                if asked == method:
+                    raise LedgerUnreachable("CO-C301", "cut")
+                return answer
+
+            ledger._rpc.call = cut  # type: ignore[method-assign]
+            if method == "eth_sendRawTransaction":
+                with pytest.raises(LedgerUnreachable, match="cut"):
+                    ledger.record(post)
+            else:
+                ledger._rpc.call = call  # type: ignore[method-assign]
+                ledger.record(post)
+        journal.close()
+    assert sites["ana"].heads()["ana"].seq == 1
+    assert refused(sites["ana"].record, replace(post, sha256=HASH)) == ("Overwrite",)
+
+
+def test_refusals_come_with_their_values() -> None:
+    basis = refusal("0x" + _selector("BasisMismatch(bytes32)") + HASH.hex())
+    assert (basis.name, basis.values) == ("BasisMismatch", ("0x" + HASH.hex(),))
+    assert refusal("0x").values == ()
+    assert (refusal("0x12345678").name, refusal("0x12345678").values) == ("Reverted", ("0x12345678",))
+
+
+def test_values_that_the_contract_cannot_hold_are_refused_here(sites: Sites) -> None:
+    study = sites.start()
+    assert refused(sites["ana"].propose, replace(GLORE, max_rounds=1 << 16)) == ("BadTerms",)
+    assert refused(sites["ana"].propose, replace(GLORE, timeout=1 << 32)) == ("BadTerms",)
+    with pytest.raises(ValueError, match="argument of `abort`"):
+        sites["ana"].abort(study, 1 << 16)
+    with pytest.raises(ValueError, match="1 to 32 bytes"):
+        bytes32("")
+
+
+def test_an_account_without_funds_is_told(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    poor = Account.create()
+    monkeypatch.setattr(ethereum, "is_anvil", lambda rpc: False)
+    with EthereumLedger(bench.network, poor) as ledger:
+        monkeypatch.setattr(ledger, "_rehearse", lambda *args: None)
+        with pytest.raises(NodeRefused, match=r"[Ff]unds"):
+            ledger.pause(1, 1)
+
+
+# Waiting and confirmations
+
+
+def test_wait_returns_at_a_new_block_or_when_the_time_is_over(bench: AnvilBench, sites: Sites) -> None:
+    reader = bench.ledger(None)
+    reader.sites()
+    begun = time.monotonic()
+    reader.wait(0.1)
+    assert 0.1 <= time.monotonic() - begun < 1
+    threading.Timer(0.1, lambda: sites["ana"].admit(entry("dan"))).start()
+    begun = time.monotonic()
+    reader.wait(20)
+    assert time.monotonic() - begun < 5
+    # what was not read yet is not waited for
+    begun = time.monotonic()
+    reader.wait(20)
+    assert time.monotonic() - begun < 5
+
+
+def test_the_clock_goes_on_between_blocks(sites: Sites) -> None:
+    before = sites["ana"].now()
+    sites.bench.sleep(1000)
+    assert sites["ana"].now() >= before + 1000
+
+
+@pytest.fixture
+def beat(bench: AnvilBench) -> Iterator[None]:
+    """Blocks come all the time, as on a chain with sealers."""
+    with connected(bench) as rpc:
+        over = threading.Event()
+
+        def mine() -> None:
+            while not over.wait(0.02):
+                rpc.call("evm_mine")
+
+        thread = threading.Thread(target=mine)
+        thread.start()
+        yield
+        over.set()
+        thread.join()
+
+
+def connected(bench: AnvilBench) -> Any:
+    from coterie_chain.rpc import Rpc
+
+    return Rpc(bench.network.url)
+
+
+@pytest.mark.usefixtures("beat")
+def test_with_confirmations_a_site_reads_what_it_wrote(bench: AnvilBench) -> None:
+    network = deploy(bench.network.url, map(entry, ("ana", "bob")), confirmations=2)
+    handles = {name: EthereumLedger(network, account(name), confirmations=2) for name in ("ana", "bob")}
+    terms = replace(GLORE, sites=("ana", "bob"), max_rounds=1)
+    study = handles["ana"].propose(terms)
+    assert handles["ana"].view(study).joined == ("ana",)
+    handles["bob"].join(study, HASH)
+    assert handles["bob"].view(study).state == State.RUNNING
+    sites = Sites(bench)
+    sites._ledgers.update(handles)
+    for _ in range(2):
+        sites.step(study)
+    assert handles["ana"].view(study).state == State.COMPLETED
+    (model,) = handles["ana"].finished(study, 1) or ()
+    assert model.site == "ana"
+    assert len([e for e in handles["bob"].history(study) if isinstance(e, Record)]) == 3
+    for handle in handles.values():
+        handle.close()
+
+
+def test_two_handles_with_one_key_take_turns(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coterie_chain.writer.GRACE", 0.1)
+    one, two = bench.ledger(account("ana")), bench.ledger(account("ana"))
+    for i, handle in enumerate((one, two, one, two)):
+        handle.admit(entry(f"site {i}"))
+    assert len([e for e in one.history(0) if e.site == "ana"]) == 5
+
+
+def test_a_refusal_of_ours_is_raised_from_none(sites: Sites) -> None:
+    with pytest.raises(PostRejected) as caught:
+        sites["mallory"].skip(1)
+    assert caught.value.code == "CO-C401"
+    assert sha256(b"").digest() != HASH
+
+
+def _selector(signature: str) -> str:
+    from eth_utils.crypto import keccak
+
+    assert codec("Catalog")
+    return keccak(text=signature)[:4].hex()

@@ -1,0 +1,23 @@
+"""Shared by all tests: a skip is a fault where COTERIE_NO_SKIPS is set, unless it says that the machine cannot run it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+CANNOT = "cannot run here:"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session for skips that hide a test which this machine could run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("COTERIE_NO_SKIPS") or reporter is None:
+        return
+    hidden = [r for r in reporter.stats.get("skipped", []) if CANNOT not in str(r.longrepr)]
+    if hidden:
+        reporter.write_line(f"{len(hidden)} tests were skipped that this machine could run:", red=True)
+        for report in hidden:
+            reporter.write_line(f"  {report.nodeid}: {report.longrepr[-1]}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
