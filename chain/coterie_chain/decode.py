@@ -186,6 +186,11 @@ def admitted(logs: Iterable[Log], catalog: str) -> set[str]:
     return {"0x" + log["data"][-40:] for log in own if len(log["data"]) == 2 + 64 * MODEL_WORD}
 
 
+def recorded_digest(log: Log) -> bytes:
+    """SHA-256 of the payload in a Model's log."""
+    return bytes.fromhex(log["data"][2:])[9 * 32 : 10 * 32]
+
+
 def integer(word: bytes) -> int:
     """A number in a word."""
     return int.from_bytes(word)

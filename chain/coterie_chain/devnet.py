@@ -13,9 +13,12 @@ import socket
 import subprocess
 import tempfile
 import time
+import weakref
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
+
+from pydantic_core import from_json
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.rpc import Rpc
@@ -28,6 +31,7 @@ OPTIONS = ("--hardfork", "london", "--base-fee", "0", "--gas-price", "0", "--sil
 READY_WITHIN = 20.0
 STOPPED_WITHIN = 30.0
 ATTEMPTS = 3
+COPIES = 10
 
 
 class Anvil:
@@ -47,14 +51,18 @@ class Anvil:
         options: tuple[str, ...] = (),
     ) -> None:
         self._binary = find_anvil()
-        self._scratch = tempfile.TemporaryDirectory(prefix="coterie-anvil-")
+        self._scratch = Path(tempfile.mkdtemp(prefix="coterie-anvil-"))
         more = ("--block-time", str(block_time)) if block_time else ()
         try:
             arguments = (*OPTIONS, "--chain-id", str(CHAIN_ID), *more, *self._kept(state, frozen), *options)
             self._process, self.url = self._start(arguments, port)
+            if "--timestamp" in arguments:
+                _set_clock(self.url)
         except BaseException:
-            self._scratch.cleanup()
+            shutil.rmtree(self._scratch)
             raise
+        # Nobody else would end a process that was never closed.
+        self._finish = weakref.finalize(self, _finish, self._process, self._scratch)
 
     @property
     def pid(self) -> int:
@@ -68,8 +76,7 @@ class Anvil:
 
     def close(self) -> None:
         """End the process and wait until a kept chain is in its file."""
-        _end(self._process)
-        self._scratch.cleanup()
+        self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -81,20 +88,18 @@ class Anvil:
         if state is None:
             return ()
         if not frozen:
-            return ("--state", str(state), "--state-interval", "1")
+            _restore(Path(state))
+            return ("--state", str(state), "--state-interval", "1", *_founded(Path(state)))
         # Anvil gets a copy, so that the file cannot be changed and may belong to a running chain.
-        copy = Path(self._scratch.name) / "state.json"
-        try:
-            shutil.copyfile(state, copy)
-        except OSError as e:
-            raise StoreFault("CO-C331", f"Cannot read the kept chain {state}: {e.strerror or e}.") from e
-        return ("--load-state", str(copy))
+        copy = self._scratch / "state.json"
+        _copy_whole(Path(state), copy)
+        return ("--load-state", str(copy), *_founded(copy))
 
     def _start(self, arguments: tuple[str, ...], port: int | None) -> tuple[subprocess.Popen[bytes], str]:
         for attempt in range(ATTEMPTS):
             chosen = _free_port(port or 0)
             command: list[str | Path] = [self._binary, "--host", "127.0.0.1", "--port", str(chosen), *arguments]
-            with (Path(self._scratch.name) / f"stderr-{attempt}").open("w+b") as log:
+            with (self._scratch / f"stderr-{attempt}").open("w+b") as log:
                 # A session of its own: Ctrl-C at the terminal reaches the sites first, which then end this process.
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -107,6 +112,65 @@ class Anvil:
             if port is not None or "address already in use" not in said.lower():
                 break
         raise LedgerUnreachable("CO-C332", f"Anvil ended (code {process.poll()}) before it answered: {said}")
+
+
+def _restore(state: Path) -> None:
+    """Anvil rewrites its file in place: after a power cut in mid-write, the chain is what it was at its last start."""
+    backup = state.with_name(state.name + ".bak")
+    if not state.exists():
+        state.parent.mkdir(parents=True, exist_ok=True)
+    elif _whole(state):
+        shutil.copyfile(state, backup)
+    elif _whole(backup):
+        shutil.copyfile(backup, state)
+    else:
+        raise _damaged(state)
+
+
+def _copy_whole(state: Path, copy: Path) -> None:
+    for _ in range(COPIES):
+        try:
+            shutil.copyfile(state, copy)
+        except OSError as e:
+            raise StoreFault("CO-C331", f"Cannot read the kept chain {state}: {e.strerror or e}.") from e
+        if _whole(copy):
+            return
+        # its owner is writing it
+        time.sleep(0.1)
+    raise _damaged(state)
+
+
+def _whole(state: Path) -> bool:
+    return _read(state) is not None
+
+
+def _read(state: Path) -> dict[str, Any] | None:
+    try:
+        kept = from_json(state.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) else None
+
+
+def _founded(state: Path) -> tuple[str, ...]:
+    """The option that gives a kept chain the first block that it had; Anvil would make another one at each start."""
+    kept = _read(state) or {}
+    headers = [block["header"] for block in kept.get("blocks", ())]
+    times = [int(header["timestamp"], 16) for header in headers if int(header["number"], 16) == 0]
+    return ("--timestamp", str(min(times))) if times else ()
+
+
+def _set_clock(url: str) -> None:
+    """Go by this machine's clock again, which Anvil starts at the first block's time; never back."""
+    with Rpc(url) as rpc:
+        last = int(rpc.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        rpc.call("evm_setTime", max(int(time.time()), last))
+
+
+def _damaged(state: Path) -> StoreFault:
+    return StoreFault(
+        "CO-C331", f"The kept chain {state} is damaged or something else. Delete it to begin a new development chain."
+    )
 
 
 def find_anvil() -> Path:
@@ -166,6 +230,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _finish(process: subprocess.Popen[bytes], scratch: Path) -> None:
+    _end(process)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _said(log: IO[bytes]) -> str:

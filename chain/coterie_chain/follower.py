@@ -34,6 +34,17 @@ class Tip:
     time: int
 
 
+def read_block(rpc: Rpc, which: str) -> Tip:
+    """A block by its number in hex, or "latest" or "pending"."""
+    block = rpc.call("eth_getBlockByNumber", which, False)
+    if block is None:
+        raise LedgerUnreachable("CO-C302", f"The chain node {rpc.where} has no block {which} (any more).")
+    try:
+        return Tip(integer_of(block["number"]), block["hash"], block["parentHash"], integer_of(block["timestamp"]))
+    except (KeyError, TypeError, ValueError):
+        raise rpc.garbled("eth_getBlockByNumber") from None
+
+
 class Follower:
     """The entries of one network, up to `confirmations` blocks below the newest; `page` in blocks."""
 
@@ -100,10 +111,7 @@ class Follower:
         return tip if self._confirmations == 0 else self._block(hex(max(tip.number - self._confirmations, 0)))
 
     def _block(self, which: str) -> Tip:
-        block = self._rpc.call("eth_getBlockByNumber", which, False)
-        if block is None:
-            raise LedgerUnreachable("CO-C302", f"The chain node {self._rpc.where} has no block {which} (any more).")
-        return Tip(integer_of(block["number"]), block["hash"], block["parentHash"], integer_of(block["timestamp"]))
+        return read_block(self._rpc, which)
 
     def _advance(self, tip: Tip) -> None:
         """Read one page on the way to `tip`; nothing is kept of a page that fails."""
@@ -182,8 +190,12 @@ class Follower:
 
     def _ask(self, addresses: set[str], start: int, end: int) -> list[Log]:
         wanted = {"fromBlock": hex(start), "toBlock": hex(end), "address": sorted(addresses)}
-        found: list[Log] = [log for log in self._rpc.call("eth_getLogs", wanted) if not log.get("removed")]
-        return sorted(found, key=lambda log: (integer_of(log["blockNumber"]), integer_of(log["logIndex"])))
+        found = self._rpc.call("eth_getLogs", wanted)
+        try:
+            logs: list[Log] = [log for log in found if not log.get("removed") and log["blockHash"]]
+            return sorted(logs, key=lambda log: (integer_of(log["blockNumber"]), integer_of(log["logIndex"])))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise self._rpc.garbled("eth_getLogs") from None
 
     def _times(self, logs: list[Log], tip: Tip) -> dict[str, int]:
         times = {log["blockHash"]: integer_of(log["blockTimestamp"]) for log in logs if log.get("blockTimestamp")}

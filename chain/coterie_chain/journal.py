@@ -135,10 +135,13 @@ class SqliteJournal:
     def mined(self, scope: str, nonce: int) -> None:
         """Note that a transaction is on the chain."""
         # Not forced to the disk: what a crash forgets here, the receipt tells again.
-        self.ask("PRAGMA synchronous = NORMAL")
-        with self.writing():
-            self.ask("UPDATE sent SET mined = 1 WHERE scope = ? AND nonce = ?", scope, nonce)
-        self.ask("PRAGMA synchronous = FULL")
+        with self._lock:
+            self.ask("PRAGMA synchronous = NORMAL")
+            try:
+                with self.writing():
+                    self.ask("UPDATE sent SET mined = 1 WHERE scope = ? AND nonce = ?", scope, nonce)
+            finally:
+                self.ask("PRAGMA synchronous = FULL")
 
     def forget(self, scope: str, nonce: int) -> None:
         """Strike a transaction."""
@@ -173,10 +176,11 @@ class SqliteJournal:
             self.ask("BEGIN IMMEDIATE")
             try:
                 yield
+                self.ask("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self.ask("COMMIT")
 
     def _open(self) -> None:
         # The lock is taken at the first write and held until close or death, by whatever means.

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coterie_chain.calldata import Codec, codec
-from coterie_chain.decode import integer_of
 from coterie_chain.deploy import Network
 from coterie_chain.errors import PostRejected
-from coterie_chain.follower import Follower, Tip
+from coterie_chain.follower import Follower, Tip, read_block
 from coterie_chain.heads import genesis
-from coterie_chain.ledger import Event, Head, Record, SiteEntry, State, StudyView, Terms
+from coterie_chain.ledger import Event, Head, Post, Record, SiteEntry, State, StudyView, Terms
 from coterie_chain.rpc import Request, Rpc
 from coterie_chain.views import Status, seat, study_view, terms
 
@@ -51,8 +50,7 @@ class Reader:
 
     def now(self) -> int:
         """Time of the chain, in seconds since 1970."""
-        block = self._rpc.call("eth_getBlockByNumber", self._clock, False)
-        return integer_of(block["timestamp"])
+        return read_block(self._rpc, self._clock).time
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All seats, by id."""
@@ -92,6 +90,11 @@ class Reader:
             sites = self._terms[study][1].sites
         return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: sites.index(r.site)))
 
+    def held(self, site: str, post: Post) -> bytes | None:
+        """Digest of the site's record in a post's slot, in what was read so far; None if there is none."""
+        found = self._follower.records(post.study, post.position)
+        return next((r.post.sha256 for r in found if (r.site, r.post.attempt) == (site, post.attempt)), None)
+
     def history(self, study: int | None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all."""
         with self._lock:
@@ -115,7 +118,7 @@ class Reader:
         """Return when there is another block than the one last read, or after `seconds`."""
         deadline = time.monotonic() + seconds
         pause = min(SHORTEST_POLL, self._poll)
-        while integer_of(self._rpc.call("eth_blockNumber")) == self._follower.newest:
+        while self._rpc.quantity("eth_blockNumber") == self._follower.newest:
             left = deadline - time.monotonic()
             if left <= 0:
                 return

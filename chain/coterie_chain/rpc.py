@@ -53,8 +53,16 @@ class Rpc:
         """Answer to one request."""
         answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
         if not isinstance(answer, dict):
-            raise self._garbled(method)
+            raise self.garbled(method)
         return self._result(method, answer)
+
+    def quantity(self, method: str, *params: object) -> int:
+        """A number that the node answers."""
+        answer = self.call(method, *params)
+        try:
+            return int(answer, 16)
+        except (TypeError, ValueError):
+            raise self.garbled(method) from None
 
     def batch(self, requests: Sequence[Request]) -> list[Any]:
         """Answers to requests that do not depend on each other, in their order."""
@@ -63,7 +71,7 @@ class Rpc:
         body = [{"jsonrpc": "2.0", "id": i, "method": m, "params": p} for i, (m, p) in enumerate(requests)]
         answers = self._post(body)
         if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
-            raise self._garbled("a batch")
+            raise self.garbled("a batch")
         by_id = {a.get("id"): a for a in answers}
         return [self._result(m, by_id.get(i, {})) for i, (m, _) in enumerate(requests)]
 
@@ -71,6 +79,12 @@ class Rpc:
         """Close the connection; the next request opens another."""
         with self._lock:
             self._http.close()
+
+    def garbled(self, method: str) -> LedgerUnreachable:
+        """The fault of an answer that makes no sense."""
+        return LedgerUnreachable(
+            "CO-C303", f"{self.where} did not answer {method} with JSON-RPC. Does the address name a chain node?"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +103,7 @@ class Rpc:
         try:
             return from_json(answer)
         except ValueError:
-            raise self._garbled(f"a request (HTTP status {status})") from None
+            raise self.garbled(f"a request (HTTP status {status})") from None
 
     def _exchange(self, raw: bytes) -> tuple[int, bytes]:
         reused = self._http.sock is not None
@@ -115,18 +129,13 @@ class Rpc:
         if error is not None:
             raise _refused(self.where, method, error)
         if "result" not in answer:
-            raise self._garbled(method)
+            raise self.garbled(method)
         return answer["result"]
 
     def _silent(self, error: Exception) -> LedgerUnreachable:
         why = str(error) or type(error).__name__
         return LedgerUnreachable(
             "CO-C301", f"The chain node {self.where} does not answer: {why}. Is it running, and is the network up?"
-        )
-
-    def _garbled(self, method: str) -> LedgerUnreachable:
-        return LedgerUnreachable(
-            "CO-C303", f"{self.where} did not answer {method} with JSON-RPC. Does the address name a chain node?"
         )
 
 

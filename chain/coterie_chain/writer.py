@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from eth_account.types import TransactionDictType
@@ -113,8 +112,10 @@ class Writer:
         return self._next
 
     def _counts(self) -> tuple[int, int]:
-        asked = [("eth_getTransactionCount", (self._account.address, which)) for which in ("latest", "pending")]
-        count, waiting = map(integer_of, self._rpc.batch(asked))
+        count, waiting = (
+            self._rpc.quantity("eth_getTransactionCount", self._account.address, which)
+            for which in ("latest", "pending")
+        )
         return count, max(count, waiting)
 
     def _settle_old(self, tx: Signed) -> None:
@@ -172,22 +173,19 @@ class Writer:
         return receipt
 
     def _receipt(self, tx: Signed) -> Receipt | None:
-        found: dict[str, Any] | None = self._rpc.call("eth_getTransactionReceipt", tx.hash)
+        found = self._rpc.call("eth_getTransactionReceipt", tx.hash)
         if found is None or found.get("blockNumber") is None:
             return None
-        return Receipt(
-            ok=integer_of(found["status"]) == 1,
-            gas=integer_of(found["gasUsed"]),
-            block=integer_of(found["blockNumber"]),
-            tx=tx.hash,
-            logs=tuple(found["logs"]),
-        )
+        try:
+            status, gas, block = (integer_of(found[key]) for key in ("status", "gasUsed", "blockNumber"))
+            return Receipt(status == 1, gas, block, tx.hash, tuple(found["logs"]))
+        except (KeyError, TypeError, ValueError):
+            raise self._rpc.garbled("eth_getTransactionReceipt") from None
 
     def _settled(self, receipt: Receipt) -> bool:
         if self._confirmations == 0:
             return True
-        head = integer_of(self._rpc.call("eth_blockNumber"))
-        return head >= receipt.block + self._confirmations
+        return self._rpc.quantity("eth_blockNumber") >= receipt.block + self._confirmations
 
     def _used(self, tx: Signed) -> bool:
         return self._counts()[0] > tx.nonce

@@ -11,6 +11,7 @@ Inside, each numeric column is centred and scaled by the range that the study de
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Factor:
         column = codes[self.variable]
         if self.level is not None:
             return (column == self.level).astype(np.float64)
-        return column if self.power == 1 else np.power(column, self.power)
+        powered: Array = column if self.power == 1 else np.power(column, self.power)
+        return powered
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,11 @@ class Design:
         if (low, high) == (0.0, 1.0):
             return Column(name, factors, 0.0, 1.0)
         centre = 0.5 * (low + high) if self.formula.intercept else 0.0
-        return Column(name, factors, centre, max(abs(low - centre), abs(high - centre)))
+        scale = max(abs(low - centre), abs(high - centre))
+        if not 0.0 < scale < math.inf:
+            told = f"The declared ranges give {name} the range {low:.3g} to {high:.3g}"
+            raise StudyError("CO-S207", f"{told}, with which nothing can be computed. Choose another unit.")
+        return Column(name, factors, centre, scale)
 
     def _label(self, factor: Factor) -> str:
         if factor.level is not None:
@@ -166,9 +172,10 @@ class Design:
     def _range(self, factor: Factor) -> tuple[float, float]:
         if factor.level is not None:
             return 0.0, 1.0
-        low, high = (v**factor.power for v in self.study.variables[factor.variable].bounds)
-        straddles = factor.power % 2 == 0 and self.study.variables[factor.variable].bounds[0] < 0 < high
-        return (0.0 if straddles else min(low, high)), max(low, high)
+        low, high = self.study.variables[factor.variable].bounds
+        ends = [math.prod([bound] * factor.power) for bound in (low, high)]  # ** would raise where this gives inf
+        straddles = factor.power % 2 == 0 and low < 0 < high
+        return (0.0 if straddles else min(ends)), max(ends)
 
 
 def parse_formula(text: str) -> Formula:
@@ -186,7 +193,9 @@ def parse_formula(text: str) -> Formula:
         elif named is not None and offset is None:
             offset = named[1]
         elif part != "1":
-            terms += [term for term in _expand(part, text) if term not in terms]
+            for term in _expand(part, text):
+                if set(term) not in map(set, terms):  # a:b and b:a are one term
+                    terms.append(term)
     if not terms and not intercept:
         raise StudyError("CO-S201", f"The formula {text!r} has no terms.")
     terms.sort(key=len)
@@ -217,7 +226,7 @@ def _factor(part: str, text: str) -> tuple[str, int]:
 
 
 def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    corners = [float(np.prod(c)) for c in itertools.product(*ranges)]
+    corners = [math.prod(c) for c in itertools.product(*ranges)]
     return min(corners), max(corners)
 
 

@@ -42,8 +42,11 @@ VERSION = "1"
 MAX_HALVINGS = 10
 # An objective that grew by less than this share of itself grew by rounding.
 WORSE = 1e-10
-# Under separation the gain of a step vanishes while the steps do not shrink; in a converging fit both vanish.
-FLAT_GAIN, STEADY_STEP = 1e-2, 0.7
+# Under separation the gain of a step vanishes while the steps go on, straight and hardly shorter; in a converging fit
+# both vanish. Fisher scoring far from a canonical link may look so for a while, hence the bounds on all four.
+FLAT_GAIN, STEADY_STEP, STRAIGHT, LONG_STEP = 1e-3, 0.7, 0.99, 0.05
+# No sums of real rows come near this; beyond it arithmetic would overflow.
+HUGE = 1e100
 RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 
 Sums = Mapping[str, Array]
@@ -111,6 +114,9 @@ class Plan:
 
     def check(self, sums: Payload) -> None:
         """ProtocolError if no rows could have these sums."""
+        largest = max(float(np.max(np.abs(value), initial=0.0)) for value in sums.values())
+        if largest > HUGE:
+            raise ProtocolError("CO-P505", f"A sum of {largest:.3g} cannot come from rows.")
         spectrum = np.linalg.eigvalsh(linalg.symmetric(sums["information"], self.p))
         if spectrum[0] < -1e-8 * max(spectrum[-1], 1e-8):
             raise ProtocolError("CO-P501", "The information matrix is not positive semi-definite.")
@@ -124,6 +130,8 @@ class Plan:
             raise ProtocolError("CO-P503", f"{n:.6g} cannot be a number of rows.")
         if self.family.name == "binomial" and not (0 <= outcome <= n and outcome == round(outcome)):
             raise ProtocolError("CO-P504", f"{outcome:.6g} events cannot come from {n:.6g} rows.")
+        if self.family.name == "poisson" and not (outcome >= 0 and outcome == round(outcome)):
+            raise ProtocolError("CO-P504", f"Counts cannot add up to {outcome:.6g}.")
 
 
 def glore(site: Site) -> Script:
@@ -180,6 +188,8 @@ def newton(plan: Plan, t: int, last: Payload, stats: Posts) -> Payload:
     gradient = here.score - linalg.matvec(plan.penalty, here.beta)
     factor = linalg.cholesky(here.information + plan.penalty, plan.design.names)
     step = linalg.solve(factor, gradient)
+    if not np.all(np.abs(step) < HUGE):
+        raise ProtocolError("CO-P507", "The sums of the sites lead to no finite step; no rows could have them.")
     gain = max(linalg.dot(gradient, step), 0.0) / _dispersion(plan, here.deviance, float(known["n"]))
     model = {
         **known,
@@ -246,6 +256,8 @@ def _start_logit(zero: Point, n: float, outcome: float) -> Point:
 
 def _start_log(zero: Point, n: float, outcome: float) -> Point:
     exposure = float(zero.information[0, 0])
+    if not exposure > 0.0:
+        raise ProtocolError("CO-P506", f"The expected counts add up to {exposure:.6g}; no rows could have that.")
     rate = outcome / exposure
     logarithm = linalg.log(rate)
     deviance = zero.deviance - 2.0 * logarithm * outcome + 2.0 * (rate - 1.0) * exposure
@@ -297,9 +309,13 @@ def halved(plan: Plan, last: Payload) -> Payload:
 
 
 def look_for_separation(plan: Plan, gain: float, step: Array, before: Array) -> None:
-    """Separation (naming columns) if the likelihood is flat and the steps do not shrink."""
+    """Separation (naming columns) if the likelihood is flat and the steps go on in one direction."""
     longest = float(np.max(np.abs(step)))
-    if plan.family.dispersion or gain > FLAT_GAIN or longest < STEADY_STEP * float(np.max(np.abs(before))):
+    if plan.family.dispersion or gain > FLAT_GAIN or longest < LONG_STEP:
+        return
+    aligned = linalg.dot(step, before)
+    straight = aligned > 0 and aligned**2 >= STRAIGHT**2 * linalg.dot(step, step) * linalg.dot(before, before)
+    if not straight or longest < STEADY_STEP * float(np.max(np.abs(before))):
         return
     names = [n for n, s in zip(plan.design.names, step.tolist(), strict=True) if abs(s) > 0.5 * longest]
     raise Separation(

@@ -9,6 +9,7 @@ Packed form: magic, codec (0 stored, 1 DEFLATE as in D-CLEF, 2 byte-shuffle + zs
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -146,7 +147,8 @@ def _normal(value: Any) -> NDArray[Any]:
     """One representation per value: 64-bit little-endian numbers, positive zero, C order."""
     array = np.asarray(value)
     if array.dtype.kind == "f":
-        return np.asarray(np.asarray(array, dtype="<f8") + 0.0)
+        with np.errstate(invalid="ignore"):  # a signalling NaN of a peer must not warn before it is refused
+            return np.asarray(np.asarray(array, dtype="<f8") + 0.0)
     if array.dtype.kind == "i" or (array.dtype.kind == "u" and array.dtype.itemsize in (2, 4)):
         return np.asarray(array, dtype="<i8")
     if array.dtype.kind == "u":
@@ -204,12 +206,14 @@ def _is_listed(entry: Any) -> bool:
 
 
 def _array(raw: bytes, at: int, dtype: str, shape: list[int]) -> tuple[NDArray[Any], int]:
-    count = 1
-    for dimension in shape:
-        count *= dimension
+    # The extent bounds the other dimensions of an empty array, which numpy multiplies too.
+    few = shape[:4]
+    extent = math.prod(max(dimension, 1) for dimension in few) * np.dtype(dtype).itemsize
+    count = math.prod(few)
     size = count * np.dtype(dtype).itemsize
-    if len(shape) > 4 or at + size + (-size % 8) > len(raw):
-        raise ProtocolError("CO-P105", f"The payload is too short for an array of shape {tuple(shape)[:4]}.")
+    if len(shape) > 4 or extent > MAX_RAW or at + size + (-size % 8) > len(raw):
+        told = f"{min(extent, MAX_RAW)} bytes in {len(shape)} dimensions"
+        raise ProtocolError("CO-P105", f"The payload is too short for an array of {told}.")
     if dtype == "|b1" and size and max(raw[at : at + size]) > 1:
         raise ProtocolError("CO-P109", "The payload holds a boolean that is neither 0 nor 1.")
     return np.frombuffer(raw, dtype, count, at).reshape(shape), at + size + (-size % 8)
@@ -218,9 +222,15 @@ def _array(raw: bytes, at: int, dtype: str, shape: list[int]) -> tuple[NDArray[A
 def _inflate(codec: int, body: bytes, size: int) -> bytes:
     try:
         if codec == DEFLATE:
-            return zlib.decompressobj().decompress(body, size + 1)
+            stream = zlib.decompressobj()
+            raw = stream.decompress(body, size + 1)
+            if len(raw) <= size and (not stream.eof or stream.unused_data):
+                raise ProtocolError("CO-P103", "The payload does not unpack: its stream is cut, or bytes follow it.")
+            return raw
         if codec == SHUFFLE_ZSTD:
-            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(body) as reader:
+            # Reading on across frames makes bytes behind the first one an error instead of ignoring them.
+            decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+            with decompressor.stream_reader(body, read_across_frames=True) as reader:
                 return _unshuffle(reader.read(size + 1))
     except (zlib.error, zstandard.ZstdError) as error:
         raise ProtocolError("CO-P103", f"The payload does not unpack: {error}.") from None

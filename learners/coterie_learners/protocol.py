@@ -212,7 +212,7 @@ class Machine:
         self.checked += 1
         for name, theirs in posts.items():
             difference = largest_difference(mine, theirs)
-            if difference > self._tolerance:
+            if not difference <= self._tolerance:  # a NaN is a difference as well
                 raise WrongPost(name, step.topic, difference, mine)
             self.difference = max(self.difference, difference)
 

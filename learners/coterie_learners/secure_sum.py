@@ -24,7 +24,8 @@ from coterie_learners.protocol import Posts, Site
 from coterie_learners.rows import Array
 
 MIN_PARTIES = 3
-LIMIT = 2.0**62
+# The words hold sums up to this; a site's share is bounded by this over the number of parties.
+LIMIT = 2.0**63
 FRACTION = 2.0**64
 
 Words = NDArray[np.uint64]
@@ -41,7 +42,8 @@ def hide(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
             site.name,
             topic,
         )
-    total = encode(np.concatenate([np.ravel(sums[name]) for name in sorted(sums)]))
+    values = np.concatenate([np.ravel(sums[name]) for name in sorted(sums)])
+    total = encode(values, LIMIT / len(site.parties))
     for peer in site.parties:
         if peer != site.name:
             pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
@@ -70,11 +72,12 @@ def size_of(shapes: Shapes) -> int:
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
-def encode(values: Array) -> Words:
+def encode(values: Array, limit: float = LIMIT) -> Words:
     """Floats (k,) as 128-bit two's complement fixed point (k, 2): low word, high word. Error at most 2^-65."""
     magnitude = np.abs(values)
-    if not np.all(magnitude < LIMIT):
-        raise DataError("CO-D301", f"A sum of {np.max(magnitude):.3g} does not fit the secure sum's range of 4e18.")
+    if not np.all(magnitude < limit):
+        told = f"A sum of {np.max(magnitude):.3g} does not fit the secure sum's range of {limit:.1g} for each site."
+        raise DataError("CO-D301", f"{told} Declare the variables in larger units.")
     high = np.floor(magnitude)
     low = np.rint((magnitude - high) * FRACTION)
     words = np.stack([low.astype(np.uint64), high.astype(np.uint64)], axis=-1)

@@ -18,7 +18,7 @@ from coterie_chain.cid import Cid
 from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
 from coterie_chain.ledger import Ledger, Record, State, StudyView
 from coterie_chain.referee import referee
-from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation
+from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine, Site
 from coterie_learners.study import MAX_DOCUMENT, Study
@@ -119,7 +119,7 @@ def follow(runner: Runner, view: StudyView) -> str:
     try:
         while runner.turn():
             pass
-    except (NotConverged, Separation, Collinear, StudyStopped) as error:
+    except (NotConverged, Separation, Collinear, StudyError, StudyStopped) as error:
         return f"{type(error).__name__}: {error.message}"
     if runner.done:
         return "converged"
@@ -134,7 +134,12 @@ def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
     last = {r.post.position: r.post.attempt for r in sorted(records, key=lambda r: r.post.attempt)}
     for record in records:
         if record.post.attempt < last[record.post.position]:
-            fetch(record.post, blobs)
+            try:
+                fetch(record.post, blobs)
+            except (LearnerError, BlobCorrupt, BlobMissing) as error:
+                where = f"position {record.post.position}, attempt {record.post.attempt}"
+                told = f"The superseded payload of {record.site} ({where}) does not hold: {error.message}"
+                raise AuditFailed(error.code, told, record.site) from error
 
 
 def _passed(runner: Runner, records: int, outcome: str) -> Verdict:

@@ -33,15 +33,6 @@ app = typer.Typer(
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 app.add_typer(audit, name="audit")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-At = Annotated[Path | None, typer.Option(help="Folder of a run that `coterie demo --keep` left.")]
-Chain = Annotated[str | None, typer.Option(help="URL of an Ethereum node of your own.")]
-Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, with --chain.")]
-Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT, with --chain.")]
-StudyArgument = Annotated[
-    str | None, typer.Argument(help="Number on the ledger, hash, or study file. Default: the last.")
-]
-
 
 class Format(StrEnum):
     """How a table is printed."""
@@ -51,6 +42,17 @@ class Format(StrEnum):
     csv = "csv"
 
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Shape = Annotated[Format, typer.Option("--format", help="text, json or csv.")]
+At = Annotated[Path | None, typer.Option(help="Folder of a run that `coterie demo --keep` left.")]
+Chain = Annotated[str | None, typer.Option(help="URL of an Ethereum node of your own.")]
+Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, with --chain.")]
+Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT, with --chain.")]
+StudyArgument = Annotated[
+    str | None, typer.Argument(help="Number on the ledger, hash, or study file. Default: the last.")
+]
+
+
 @app.command("demo")
 def demo_command(
     sites: Annotated[int, typer.Option(min=1, max=20, help="Number of sites, each a process of its own.")] = 3,
@@ -58,6 +60,7 @@ def demo_command(
     chain: Annotated[str, typer.Option(help="Chain to run on.")] = "anvil",
     store: Annotated[str, typer.Option(help="Store to run on.")] = "folder",
     keep: Annotated[Path | None, typer.Option(help="New folder in which the whole run is left.")] = None,
+    shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
     """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
@@ -67,21 +70,24 @@ def demo_command(
     _only("learner", learner, "glore")
     _only("chain", chain, "anvil")
     _only("store", store, "folder")
+    shape = Format.json if as_json else shape
     with workplace(keep) as place:
-        result = demo(place, site_names(sites), lambda line: _tell(line, as_json))
-    _print(result, as_json)
+        result = demo(place, site_names(sites), lambda line: _tell(line, shape))
+    _print(result, shape)
 
 
 @app.command("simulate")
 def simulate_command(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
     data: Annotated[list[str], typer.Option(help="SITE=FILE, once for each site (CSV or Parquet).")],
+    shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
     """Fit a study on files of this machine, all sites in one process, and replay it."""
     files = dict(_pair(d) for d in data)
-    result = analyse(load_study(study), files, lambda p: _tell(_step(p), as_json))
-    _print(result, as_json)
+    shape = Format.json if as_json else shape
+    result = analyse(load_study(study), files, lambda p: _tell(_step(p), shape))
+    _print(result, shape)
 
 
 @app.command("site", hidden=True)
@@ -110,7 +116,7 @@ def history_command(
     site: Annotated[str | None, typer.Option(help="Entries of one site.")] = None,
     kind: Annotated[str | None, typer.Option(help="Entries of one kind: each, server, only, or an event.")] = None,
     round_: Annotated[int | None, typer.Option("--round", help="Entries of one round.")] = None,
-    format_: Annotated[Format, typer.Option("--format", help="text, json or csv.")] = Format.text,
+    shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
     """List what is on the ledger: who did what, when, with which payload."""
@@ -118,10 +124,10 @@ def history_command(
         ledger, _ = _reader(stack, at, chain, catalog, None)
         number = None if study is None else _number(ledger, study)
         lines = list(ledger_history.history(ledger, number, site, kind, round_))
-    if as_json or format_ is Format.json:
+    if as_json or shape is Format.json:
         print(json.dumps([line.as_dict() for line in lines], indent=2))
     else:
-        print(ledger_history.as_csv(lines) if format_ is Format.csv else ledger_history.as_text(lines))
+        print(ledger_history.as_csv(lines) if shape is Format.csv else ledger_history.as_text(lines))
 
 
 @audit.command("replay")
@@ -138,7 +144,7 @@ def replay_command(
     with ExitStack() as stack:
         ledger, blobs = _reader(stack, at, chain, catalog, store)
         if blobs is None:
-            raise ConfigError("CO-F302", "A replay reads payloads: name your store with --store.")
+            raise ConfigError("CO-F306", "A replay reads payloads: name your store with --store.")
         found = replay(ledger, blobs, _number(ledger, study), tolerance=tolerance)
     verdict = found.verdict
     print(json.dumps(verdict.as_dict(), indent=2) if as_json else replay_line(verdict))
@@ -227,9 +233,9 @@ def _step(progress: Progress) -> dict[str, Any]:
     return {"step": progress.topic, "round": progress.round, "sites": list(progress.sites), **figures}
 
 
-def _tell(line: Mapping[str, Any], quiet: bool) -> None:
-    """One line per round on standard error."""
-    if quiet or "deviance" not in line:
+def _tell(line: Mapping[str, Any], shape: Format) -> None:
+    """One line per round on standard error, for people."""
+    if shape is not Format.text or "deviance" not in line:
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
     print(f"{told}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)
@@ -239,8 +245,13 @@ def _line(line: Mapping[str, Any]) -> None:
     print(json.dumps(line), flush=True)
 
 
-def _print(result: Result, as_json: bool) -> None:
+def _print(result: Result, shape: Format) -> None:
     """Print a result; exit status 22 if its replay did not pass."""
-    print(json.dumps(result.as_dict(), indent=2) if as_json else result.text())
+    shown = {
+        Format.text: result.text,
+        Format.csv: result.csv,
+        Format.json: lambda: json.dumps(result.as_dict(), indent=2),
+    }
+    print(shown[shape]())
     if result.replay is None or result.replay.verdict != "PASS":
         raise typer.Exit(22)

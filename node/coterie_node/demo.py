@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil
-
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Record, SiteEntry
 from coterie_node import nhefs
 from coterie_node.audit import Replay, replay
-from coterie_node.errors import ConfigError, Overdue
+from coterie_node.errors import ConfigError, Overdue, SiteFailed
 from coterie_node.place import Place, Settings
 from coterie_node.result import Cost, Result
 from coterie_node.studies import load_study
@@ -50,17 +50,6 @@ class Crew:
             if process.poll() is None:
                 process.kill()
             process.wait()
-
-
-class SiteFailed(Exception):
-    """A site's process ended with an error, as that process told it."""
-
-    def __init__(self, site: str, error: Mapping[str, Any], status: int) -> None:
-        super().__init__(f"{site}: {error.get('message', 'the process ended without a word')}")
-        self.site = site
-        self.code = str(error.get("code", "CO-F401"))
-        self.message = str(self)
-        self.status = status
 
 
 def demo(place: Place, sites: Sequence[str], tell: Tell) -> Result:
@@ -93,7 +82,8 @@ def workplace(keep: Path | None) -> Iterator[Place]:
 
 def prepare(place: Place, sites: Sequence[str]) -> None:
     """Write the study, the sites' rows and their keys."""
-    place.study.write_text(nhefs.study_text(sites))
+    place.root.mkdir(parents=True, exist_ok=True)
+    place.study.write_text(nhefs.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir()
@@ -151,15 +141,18 @@ def await_reports(crew: Crew, spokesman: str, tell: Tell) -> dict[str, dict[str,
 
 
 def _read_lines(name: str, process: subprocess.Popen[str], lines: queue.Queue[tuple[str, str | None]]) -> None:
-    for line in process.stdout or ():
-        lines.put((name, line))
+    assert process.stdout is not None
+    with process.stdout as told:
+        for line in told:
+            lines.put((name, line))
     lines.put((name, None))
 
 
 def _check_end(name: str, process: subprocess.Popen[str], last: Mapping[str, Any]) -> None:
     status = process.wait(timeout=30)
     if status != 0 or "ended" not in last:
-        raise SiteFailed(name, last.get("error", {}), status or 1)
+        error = last.get("error", {"code": "CO-F401", "message": "the process ended without a word"})
+        raise SiteFailed(str(error["code"]), f"{name}: {error['message']}", status or 1)
 
 
 def start_site(place: Place, name: str) -> subprocess.Popen[str]:

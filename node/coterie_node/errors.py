@@ -5,6 +5,7 @@ NodeError
  +- AuditFailed    the record does not hold; names the first bad step
  +- StudyStopped   the study was paused or aborted on the ledger, by whom and why
  +- Overdue        a wait ran past its deadline; names who is silent
+ +- SiteFailed     another process of this machine, which ran a site, told this error
 """
 
 from __future__ import annotations
@@ -52,6 +53,14 @@ class Overdue(NodeError):
     """A wait ran past its deadline."""
 
 
+class SiteFailed(NodeError):
+    """A site's process ended with an error; `status` is that process's exit status."""
+
+    def __init__(self, code: str, message: str, status: int) -> None:
+        super().__init__(code, message)
+        self.status = status
+
+
 CoterieError = (learners.LearnerError, chain.ChainError, NodeError)
 
 EXIT = {
@@ -78,4 +87,6 @@ EXIT = {
 
 def exit_status(error: Exception) -> int:
     """The stable exit status of an error; 1 for one without a place in the table."""
+    if isinstance(error, SiteFailed):
+        return error.status
     return next((EXIT[kind] for kind in type(error).__mro__ if kind in EXIT), 1)

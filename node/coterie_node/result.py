@@ -159,12 +159,17 @@ def coefficient_lines(fit: Fit) -> list[str]:
 
 
 def _cells(row: Row, ratio: str) -> list[str]:
-    low, high = (math.exp(row.ci_low), math.exp(row.ci_high)) if ratio else (row.ci_low, row.ci_high)
+    low, high = (_exp(row.ci_low), _exp(row.ci_high)) if ratio else (row.ci_low, row.ci_high)
     star = next((mark for bound, mark in STARS if row.p_value < bound), "")
-    number = f"{math.exp(row.estimate):.4g}" if ratio else ""
+    number = f"{_exp(row.estimate):.4g}" if ratio else ""
     p_value = "<2e-16" if row.p_value < 2e-16 else f"{row.p_value:.3g}"
     interval = f"[{low:.4g}, {high:.4g}]"
     return [row.term, f"{row.estimate:.6f}", f"{row.std_error:.6f}", f"{row.z:.3f}", p_value, star, number, interval]
+
+
+def _exp(x: float) -> float:
+    """e^x, infinite where it is too large for a float: a covariate in large units has such ratios."""
+    return math.exp(x) if x < 709.0 else math.inf
 
 
 def _deviances(fit: Fit) -> str:

@@ -113,7 +113,9 @@ class Runner:
             raise ProtocolError("CO-P114", told, topic=step.topic)
         if self._desk.name in open_.posters and self._desk.name not in open_.posted:
             return self._post(step, open_)
-        return self._ledger.now() > open_.deadline and self._overdue(view, open_)
+        # A site that was excluded follows to the end, but has no say in what becomes of the others.
+        late = self._ledger.now() > open_.deadline and self._desk.name in view.parties
+        return late and self._overdue(view, open_)
 
     def _post(self, step: Step, open_: OpenStep) -> bool:
         with self._timed("compute"):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import gc
+import json
 import os
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from chain.bench import GLORE, account, entry
 
+from coterie_chain.cid import raw_cid
 from coterie_chain.deploy import Network, deploy
 from coterie_chain.devnet import BINARY, Anvil, find_anvil
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.ledger import Record, State, StudyView, Terms
+from coterie_chain.ledger import Post, Record, State, StudyView, Terms
 from coterie_chain.rpc import Rpc
 
 pytestmark = pytest.mark.anvil
@@ -23,11 +26,6 @@ ALONE = Terms(GLORE.hash, ("ana",), (), ("each",), (), max_rounds=40, timeout=60
 
 def play(network: Network, rounds: int) -> None:
     """A study of one site, some rounds long."""
-    from hashlib import sha256
-
-    from coterie_chain.cid import raw_cid
-    from coterie_chain.ledger import Post
-
     with EthereumLedger(network, account("ana")) as ledger:
         study = ledger.propose(ALONE)
         for position in range(rounds):
@@ -48,6 +46,7 @@ def test_a_kept_chain_reopens_with_everything(tmp_path: Path) -> None:
     state = tmp_path / "chain.json"
     with Anvil(state) as anvil:
         network = deploy(anvil.url, [entry("ana")])
+        time.sleep(1.1)
         play(network, 40)
         before = look(anvil.url, network)
         last = next(e for e in reversed(before[0]) if isinstance(e, Record))  # type: ignore[call-overload]
@@ -57,11 +56,14 @@ def test_a_kept_chain_reopens_with_everything(tmp_path: Path) -> None:
         assert look(again.url, network) == before
         with Rpc(again.url) as rpc:
             assert rpc.call("eth_getTransactionReceipt", last.tx) == receipt
+            assert abs(int(rpc.call("eth_getBlockByNumber", "pending", False)["timestamp"], 16) - time.time()) < 5
         play(Network(again.url, network.chain_id, network.catalog, network.genesis, network.block), 3)
         after = look(again.url, network)
-    with Anvil(state) as third:
-        assert look(third.url, network) == after
-        assert after[0][: len(before[0])] == before[0]  # type: ignore[index,arg-type]
+    for _ in range(3):
+        with Anvil(state) as later:
+            assert look(later.url, network) == after
+    assert [b["header"]["number"] for b in json.loads(state.read_text())["blocks"]].count("0x0") == 1
+    assert after[0][: len(before[0])] == before[0]  # type: ignore[index,arg-type]
 
 
 def test_a_frozen_chain_is_read_while_another_writes_it(tmp_path: Path) -> None:
@@ -70,11 +72,11 @@ def test_a_frozen_chain_is_read_while_another_writes_it(tmp_path: Path) -> None:
         network = deploy(anvil.url, [entry("ana")])
         play(network, 5)
         before = look(anvil.url, network)
-    digest = hashlib.sha256(state.read_bytes()).digest()
+    digest = sha256(state.read_bytes()).digest()
     with Anvil(state, frozen=True) as one, Anvil(state, frozen=True) as two:
         play(Network(two.url, network.chain_id, network.catalog, network.genesis, network.block), 3)
         assert look(one.url, network) == before
-    assert hashlib.sha256(state.read_bytes()).digest() == digest
+    assert sha256(state.read_bytes()).digest() == digest
     assert list(tmp_path.iterdir()) == [state]
 
 
@@ -88,6 +90,19 @@ def test_a_power_cut_costs_at_most_a_moment(tmp_path: Path) -> None:
         anvil.kill()
     with Anvil(state) as again:
         assert look(again.url, network) == before
+    # a cut in the middle of a write costs all since the last start
+    state.write_bytes(state.read_bytes()[:5000])
+    with Anvil(state) as again:
+        assert look(again.url, network) == before
+
+
+def test_a_chain_that_nobody_closed_ends_with_its_owner() -> None:
+    anvil = Anvil()
+    pid = anvil.pid
+    del anvil
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_accounts_need_no_ether_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +136,11 @@ def test_a_port_that_is_taken_is_said() -> None:
 
 def test_a_state_that_is_none_is_said(tmp_path: Path) -> None:
     (tmp_path / "chain.json").write_text("not a chain")
+    for frozen in (True, False):
+        with pytest.raises(StoreFault, match="is damaged or something else") as caught:
+            Anvil(tmp_path / "chain.json", frozen=frozen)
+        assert caught.value.code == "CO-C331"
+    (tmp_path / "chain.json").write_text("{}")
     with pytest.raises(LedgerUnreachable, match="Anvil ended"):
         Anvil(tmp_path / "chain.json")
     with pytest.raises(StoreFault, match="Cannot read the kept chain"):

@@ -117,6 +117,7 @@ def test_gas_and_records_are_counted(bench: AnvilBench, sites: Sites) -> None:
     ana.record(post)
     used = ana.gas_used
     assert 50_000 < used < 300_000
+    ana.view(study)
     ana.record(post)
     assert (ana.records, ana.gas_used) == (1, used)
 
@@ -171,6 +172,30 @@ def test_a_crash_between_sending_and_hearing_is_survived(bench: AnvilBench, site
         journal.close()
     assert sites["ana"].heads()["ana"].seq == 1
     assert refused(sites["ana"].record, replace(post, sha256=HASH)) == ("Overwrite",)
+
+
+def test_what_was_journalled_for_a_slot_wins_over_a_new_draft(bench: AnvilBench, sites: Sites, tmp_path: Path) -> None:
+    study = sites.start()
+    first = sites.draft(study, "ana")
+    second = replace(first, sha256=HASH)
+    with SqliteJournal(tmp_path / "journal.db") as journal:
+        with EthereumLedger(bench.network, account("ana"), journal) as ledger:
+            ledger.sites()
+            call = ledger._rpc.call
+
+            def cut(asked: str, *params: object) -> Any:
+                if asked == "eth_sendRawTransaction":
+                    raise LedgerUnreachable("CO-C301", "cut")
+                return call(asked, *params)
+
+            ledger._rpc.call = cut  # type: ignore[method-assign]
+            with pytest.raises(LedgerUnreachable):
+                ledger.record(first)
+        with EthereumLedger(bench.network, account("ana"), journal) as ledger:
+            assert refused(ledger.record, second) == ("Overwrite",)
+            ledger.record(first)
+            (held,) = [e for e in ledger.history(study) if isinstance(e, Record)]
+            assert held.post == first
 
 
 def test_refusals_come_with_their_values() -> None:

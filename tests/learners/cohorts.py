@@ -41,9 +41,7 @@ def sites(count: int) -> tuple[str, ...]:
     return NAMES[:count] if count <= len(NAMES) else tuple(f"site-{k * 7 % count}" for k in range(count))
 
 
-def study(
-    formula: str = FORMULA, count: int = 3, variables: Mapping[str, Any] | None = None, **options: Any
-) -> Study:
+def study(formula: str = FORMULA, count: int = 3, variables: Mapping[str, Any] | None = None, **options: Any) -> Study:
     """A completed GLORE study; `options` are the learner's, `variables` replace declared ones."""
     plain = {
         "name": "cohort",

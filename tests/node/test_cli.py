@@ -178,6 +178,15 @@ def test_a_study_file_that_is_wrong_is_explained(trial: Mapping[str, Path]) -> N
     assert "variables.y.type" in done.stderr
 
 
+def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    subprocess.run([sys.executable, str(examples / "make_data.py")], cwd=tmp_path, check=True)
+    data = [f"--data={site}={tmp_path / site}.csv" for site in ("north", "south", "west")]
+    done = coterie("simulate", examples / "stroke.toml", *data, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["replay"]["grade"] == "identical"
+
+
 def test_hostile_names_do_not_reach_the_terminal_raw(trial: Mapping[str, Path]) -> None:
     done = simulate(spoil(trial, [*GOOD, ["0", "\x1b[31mred", "f"]]))
     assert done.returncode == 10

@@ -1,0 +1,105 @@
+"""A server's post has the same bits under every kernel of BLAS, number of threads and set of CPU features.
+
+Each environment is a process of its own, because numpy and OpenBLAS choose their code when they are loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import pytest
+from numpy._core._multiarray_umath import __cpu_dispatch__ as dispatched  # type: ignore[attr-defined]
+
+# Sums whose entries are multiples of 1/64, so that they are the same whoever adds them up; three posts of a server:
+# the first round, a later one, and the one that ends the fit.
+PROGRAM = '''
+import hashlib
+import numpy as np
+from coterie_learners import linalg
+from coterie_learners.glore import Plan, newton
+from coterie_learners.learner import complete
+from coterie_learners.payload import canonical
+from coterie_learners.study import Study
+
+P, N = 24, 500
+variables = {f"x{j}": {"type": "number", "range": [-3, 5]} for j in range(1, P)}
+study = complete(Study.model_validate({
+    "name": "same", "sites": ["a", "b"], "formula": "y ~ " + " + ".join(variables),
+    "variables": {"y": {"type": "binary"}, **variables},
+    "learner": {"name": "glore", "aggregation": "plain", "ridge": 0.3, "tolerance": 1e-2},
+}))
+plan = Plan.of(study)
+state = 5
+
+def integers(below, count):
+    """Whole numbers from a generator of our own, which no version of numpy changes (Knuth's MMIX)."""
+    global state
+    out = []
+    for _ in range(count):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        out.append((state >> 33) % below)
+    return np.array(out, dtype=float)
+
+def posts(first, weight):
+    out = {}
+    for site in study.sites:
+        x = (integers(17, N * P).reshape(N, P) - 8) / 8
+        x[:, 0] = 1
+        y = integers(2, N)
+        information = ((x.T @ x) * 0.25)[np.triu_indices(P)]
+        sums = {"score": weight * (x.T @ (y - 0.5)), "information": information, "deviance": np.float64(690.0)}
+        more = {"n": np.float64(N), "outcome": y.sum(), "saturated": np.float64(0)} if first else {}
+        out[site] = sums | more
+    return out
+
+one = newton(plan, 0, {"beta": np.zeros(P)}, posts(True, 1.0))
+two = newton(plan, 1, {**one, "objective": 1e4}, posts(False, 1.0))
+end = newton(plan, 2, {**two, "objective": 1e4}, posts(False, 2.0**-30))
+assert not one["converged"] and not two["converged"] and end["converged"]
+functions = {"f": np.array([[linalg.exp(v), linalg.log(1 + v * v)] for v in (integers(10**6, 500) / 1e5 - 5).tolist()])}
+print(*(hashlib.sha256(canonical(p)).hexdigest()[:16] for p in (one, two, end, functions)))
+
+z = integers(10**6, 30000).reshape(-1, 30) / 1e6
+print(hashlib.sha256((z.T @ z).tobytes() + np.exp(z).tobytes() + np.linalg.inv(z.T @ z).tobytes()).hexdigest()[:16])
+'''
+ENVIRONMENTS = {
+    "as it comes": {},
+    "Nehalem, one thread": {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_NUM_THREADS": "1"},
+    "Haswell, two threads": {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"},
+    "Prescott, two threads": {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "2"},
+    "no CPU features": {"NPY_DISABLE_CPU_FEATURES": " ".join(dispatched), "OPENBLAS_CORETYPE": "Nehalem"},
+}
+# First round, later round, last round, exp and log. If these change, studies that are on ledgers no longer replay:
+# then GLORE needs a new version.
+DIGESTS = "6654e35ca2e77611 a3e0b0cdd1fb0958 8a041e72fa9b9832 87af0698b680fb97"
+
+
+@cache
+def outputs() -> dict[str, list[str]]:
+    """What the program prints in each environment."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(ENVIRONMENTS, pool.map(_run, ENVIRONMENTS.values()), strict=True))
+
+
+def _run(environment: dict[str, str]) -> list[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS", "NPY", "OMP"))}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=inherited | environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_server_post_has_the_stored_digest_in_every_environment(environment: str) -> None:
+    assert outputs()[environment][0] == DIGESTS
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernels named here are those of x86")
+def test_plain_numpy_differs_between_these_environments() -> None:
+    """So that the test above proves something."""
+    assert len({lines[1] for lines in outputs().values()}) > 1
