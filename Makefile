@@ -21,7 +21,8 @@ $(VENV)/.ready: $(LOCK) pyproject.toml
 	@touch $@
 
 contracts/node_modules/.ready: contracts/package-lock.json contracts/package.json
-	cd contracts && npm ci --silent --no-audit --no-fund
+	@# Not npm ci: the lock holds the Anvil of the platform that made it, and the others' are optional.
+	cd contracts && npm install --silent --no-audit --no-fund
 	@touch $@
 
 demo: setup ## Fit one model over a ledger on three sites of this machine, and replay it
@@ -34,7 +35,7 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests benchmarks contracts/scripts
+	$(BIN)/mypy tests benchmarks contracts/scripts examples
 	$(BIN)/lint-imports
 	$(BIN)/python contracts/scripts/compile.py --check
 
@@ -47,8 +48,10 @@ bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the m
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py
 
-lock: ## Pin the newest versions again (hashes, no download addresses)
-	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --all-extras --output-file $(LOCK) pyproject.toml
+lock: setup ## Pin the newest versions again (hashes, no download addresses)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file $(LOCK) pyproject.toml
 
 clean: ## Remove what setup installed
 	rm -rf $(VENV) contracts/node_modules

@@ -1,4 +1,4 @@
-"""Shared by all tests: a skip is a fault where COTERIE_NO_SKIPS is set, unless it says that the machine cannot run it."""
+"""Shared by all tests: where COTERIE_NO_SKIPS is set, a skip is a fault unless the machine cannot run the test."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from eth_utils.crypto import keccak
 
 from coterie_chain.calldata import bytes32, codec, refusal
 from coterie_chain.decode import integer_of, recorded_digest
-from coterie_chain.deploy import Network, is_anvil, verify
 from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.heads import post_tuple
 from coterie_chain.journal import Journal, MemoryJournal
 from coterie_chain.ledger import ZERO, Event, Head, Post, Record, SiteEntry, StudyView, Terms
+from coterie_chain.network import Network, is_anvil, usual_price, verify
 from coterie_chain.reader import Reader
 from coterie_chain.rpc import NodeRefused, Rpc
 from coterie_chain.rules import EACH, MAX_SITES, MAX_STEPS, SERVER
@@ -44,7 +44,7 @@ class EthereumLedger:
     `confirmations`: blocks after which a block counts (0 on Anvil and QBFT, floor(N/2)+1 on Clique with N sealers); a
     move returns when its own block counts, after `patience` seconds at most. `journal` must be durable for a site that
     matters. `poll` is the longest pause in seconds between two looks at the chain in `wait`; `timeout` is for one
-    request. LedgerMismatch if the node is not on this network.
+    request; `gas_price` in wei, by default 0 on Anvil and 1 elsewhere. LedgerMismatch if the node is not on this network.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class EthereumLedger:
         poll: float | None = None,
         timeout: float = 10.0,
         patience: float = 120.0,
+        gas_price: int | None = None,
     ) -> None:
         self.network = network
         self._account = account
@@ -79,8 +80,7 @@ class EthereumLedger:
                 account,
                 journal or MemoryJournal(),
                 network,
-                # sealers drop what pays nothing
-                gas_price=0 if instant else 1,
+                gas_price=usual_price(instant) if gas_price is None else gas_price,
                 confirmations=confirmations,
                 patience=patience,
             )

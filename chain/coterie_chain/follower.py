@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from coterie_chain.decode import MEMBERSHIP, Decoder, Log, admitted, integer_of
-from coterie_chain.deploy import Network
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ledger import Event, Record
+from coterie_chain.network import Network
 from coterie_chain.rpc import NodeRefused, Request, Rpc
 
 PAGE = 2000
@@ -85,7 +85,8 @@ class Follower:
             tip = self._newest()
             while self._tip is None or self._tip.hash != tip.hash:
                 try:
-                    self._advance(tip)
+                    if not self._advance(tip):
+                        break
                 except _Gap:
                     # A reorganisation between two requests looks like that, too: read all again, and then believe it.
                     if self._suspect:
@@ -94,7 +95,7 @@ class Follower:
                     self._reset()
             self._suspect = False
             self._page = self._limit
-            return tip
+            return self._tip or tip
 
     def _reset(self) -> None:
         self._decoder = Decoder(self._network.catalog)
@@ -113,9 +114,11 @@ class Follower:
     def _block(self, which: str) -> Tip:
         return read_block(self._rpc, which)
 
-    def _advance(self, tip: Tip) -> None:
-        """Read one page on the way to `tip`; nothing is kept of a page that fails."""
+    def _advance(self, tip: Tip) -> bool:
+        """Read one page on the way to `tip`, all of it or nothing; False if a node that lags has nothing new."""
         start = self._shared(tip) + 1
+        if start > tip.number:
+            return False
         end = tip if tip.number - start < self._page else self._block(hex(start + self._page - 1))
         try:
             logs = self._logs(start, end.number)
@@ -124,11 +127,12 @@ class Follower:
             if self._page == 1:
                 raise
             self._page = max(min(self._page, end.number - start + 1) // 2, 1)
-            return
+            return True
         times, hashes = self._times(logs, end), self._landmarks(logs, end)
         # Nothing is asked of the node from here on: a page is kept whole or not at all.
         self._take(self._decoder.entries(logs, lambda log: times[log["blockHash"]]))
         self._hashes, self._tip = hashes, end
+        return True
 
     # Where the chain is the one that was read
 

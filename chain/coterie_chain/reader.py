@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coterie_chain.calldata import Codec, codec
-from coterie_chain.deploy import Network
 from coterie_chain.errors import PostRejected
 from coterie_chain.follower import Follower, Tip, read_block
 from coterie_chain.heads import genesis
 from coterie_chain.ledger import Event, Head, Post, Record, SiteEntry, State, StudyView, Terms
+from coterie_chain.network import Network
 from coterie_chain.rpc import Request, Rpc
 from coterie_chain.views import Status, seat, study_view, terms
 

@@ -17,9 +17,9 @@ from eth_utils.address import to_checksum_address
 
 from coterie_chain.calldata import hexed
 from coterie_chain.decode import Log, integer_of
-from coterie_chain.deploy import Network
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.journal import Journal, Signed
+from coterie_chain.network import Network
 from coterie_chain.rpc import NodeRefused, Rpc
 
 # What nodes say about a transaction that they have, or whose nonce has been used.

@@ -58,8 +58,9 @@ class Sealed(Mapping[str, Any]):
 class Site:
     """What a learner sees of its own site.
 
-    `secret` (32 bytes) never leaves; `shared` holds a key per peer; `vault` is durable private memory.
-    `parties` and `attempt` are those of the open step. An auditor is a Site without rows.
+    `secret` (32 bytes) never leaves; `shared` holds a key per peer; `vault` is durable private memory. `session` names
+    this run of the study among all that these keys will ever see: a pad used for two runs would give their difference
+    away. `parties` and `attempt` are those of the open step. An auditor is a Site without rows.
     """
 
     study: Study
@@ -68,6 +69,7 @@ class Site:
     secret: bytes = field(default=b"", repr=False)
     shared: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     vault: MutableMapping[str, bytes] = field(default_factory=dict, repr=False)
+    session: str = ""
     parties: tuple[str, ...] = ()
     attempt: int = 0
 
@@ -93,7 +95,7 @@ class Site:
         return self.vault[label]
 
     def _label(self, label: str) -> str:
-        return f"coterie/{self.study.hash.hex()}/{label}/{self.attempt}"
+        return f"coterie/{self.session}/{self.study.hash.hex()}/{label}/{self.attempt}"
 
 
 def _keystream(key: bytes, label: str, size: int) -> bytes:

@@ -193,8 +193,8 @@ def _reader(
         return stack.enter_context(place.reader()), open_store(store) if store else place.blobs()
     if chain is None or catalog is None:
         raise ConfigError("CO-F303", "Name what to read: --at DIR, or --chain URL with --catalog ADDRESS.")
-    from coterie_chain.deploy import discover
     from coterie_chain.ethereum import EthereumLedger
+    from coterie_chain.network import discover
 
     ledger = stack.enter_context(EthereumLedger(discover(chain, catalog), None))
     return ledger, open_store(store) if store else None
@@ -247,11 +247,9 @@ def _line(line: Mapping[str, Any]) -> None:
 
 def _print(result: Result, shape: Format) -> None:
     """Print a result; exit status 22 if its replay did not pass."""
-    shown = {
-        Format.text: result.text,
-        Format.csv: result.csv,
-        Format.json: lambda: json.dumps(result.as_dict(), indent=2),
-    }
-    print(shown[shape]())
+    if shape is Format.json:
+        print(json.dumps(result.as_dict(), indent=2))
+    else:
+        print(result.csv().rstrip() if shape is Format.csv else result.text())
     if result.replay is None or result.replay.verdict != "PASS":
         raise typer.Exit(22)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.journal import Journal, SqliteJournal
-
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import ChainError, PostRejected
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.journal import Journal, SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.ledger import Ledger, State
+from coterie_chain.network import Network
 from coterie_learners.design import Design
+from coterie_learners.errors import DataError
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine
-from coterie_learners.rows import Rows
 from coterie_learners.study import Study
-from coterie_node.data import load_rows
+from coterie_node.data import LoadedRows, load_rows
 from coterie_node.errors import ConfigError, Overdue
 from coterie_node.letters import Desk
 from coterie_node.place import Place
@@ -38,8 +39,9 @@ class Node:
 
     study: Study
     name: str
-    rows: Rows
+    rows: LoadedRows
     keys: SiteKeys
+    network: Network
     ledger: Ledger
     blobs: BlobStore
     journal: Journal
@@ -58,8 +60,9 @@ def open_node(place: Place, name: str, approved: str, observe: Callable[[Progres
     rows = load_rows(part.data, Design(study), name)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     journal = SqliteJournal(part.journal)
-    ledger = EthereumLedger(place.network(), keys.account, journal)
-    return Node(study, name, rows, keys, ledger, place.blobs(), journal, observe)
+    network = place.network()
+    ledger = EthereumLedger(network, keys.account, journal)
+    return Node(study, name, rows, keys, network, ledger, place.blobs(), journal, observe)
 
 
 def enter(node: Node) -> int:
@@ -79,7 +82,8 @@ def enter(node: Node) -> int:
 def take_part(node: Node, number: int) -> Runner:
     """Take turns until the protocol has ended; returns the runner with the result."""
     entries = node.ledger.sites()
-    site = site_of(node.study, node.name, node.rows, node.keys, entries)
+    pin_rows(node, number)
+    site = site_of(node.study, node.name, node.rows, node.keys, entries, f"{node.network.scope}/{number}")
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
     runner = Runner(machine, node.ledger, node.blobs, number, desk, observe=node.observe)
@@ -116,6 +120,19 @@ def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
         "payload_bytes": runner.payload_bytes,
         "gas": getattr(node.ledger, "gas_used", 0),
     }
+
+
+def pin_rows(node: Node, number: int) -> None:
+    """Hold a study to the rows that it began with; DataError if the file is another one since.
+
+    Masks are derived, not drawn: two posts of one step over different rows would give their difference away.
+    """
+    with node.rows.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    label = f"rows/{node.network.scope}/{number}"
+    if node.journal.vault.setdefault(label, digest) != digest:
+        told = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
+        raise DataError("CO-D131", f"{told} Put that file back, or have the study aborted and propose it anew.")
 
 
 def _number(node: Node) -> int | None:

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.deploy import Network
 from coterie_chain.devnet import Anvil
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ledger import Ledger
+from coterie_chain.network import Network
 from coterie_chain.stores import open_store
 from coterie_node.errors import ConfigError
 

@@ -53,11 +53,16 @@ def found(study: Study, clock: Callable[[], int] = lambda: 0) -> World:
     return World(study, chain, blobs, keys, number)
 
 
-def site_of(study: Study, name: str, rows: Rows | None, keys: SiteKeys, entries: Iterable[SiteEntry]) -> Site:
-    """What a learner sees at one site: its rows, its secret stream, and a shared key for every other participant."""
+def site_of(
+    study: Study, name: str, rows: Rows | None, keys: SiteKeys, entries: Iterable[SiteEntry], session: str
+) -> Site:
+    """What a learner sees at one site: its rows, its secret stream, and a shared key for every other participant.
+
+    `session` is the same at all sites and never twice: the ledger's own name and the study's number on it.
+    """
     peers = {e.name: e.sealing for e in entries if e.name in study.sites and e.name != name}
     shared = {peer: keys.shared(public) for peer, public in peers.items()}
-    return Site(study, name, rows, keys.stream, shared)
+    return Site(study, name, rows, keys.stream, shared, session=session)
 
 
 def runner_of(
@@ -66,7 +71,9 @@ def runner_of(
     """A participant's runner in a simulated network."""
     ledger, keys = world.ledger(name), world.keys[name]
     entries = ledger.sites()
-    machine = Machine(learner_of(world.study).script, site_of(world.study, name, rows, keys, entries))
+    machine = Machine(
+        learner_of(world.study).script, site_of(world.study, name, rows, keys, entries, str(world.number))
+    )
     desk = Desk(world.study, name, keys, {e.name: e.sealing for e in entries})
     return Runner(machine, ledger, world.blobs, world.number, desk, exchange=exchange, observe=observe)
 

@@ -16,11 +16,13 @@ class FlakyRpc(Rpc):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.asked: Counter[str] = Counter()
+        self.last: tuple[str, object] = ("", None)
         self.before: Callable[[str, Sequence[object]], None] = lambda method, params: None
         self.after: Callable[[str, Any], Any] = lambda method, answer: answer
 
     def call(self, method: str, *params: object) -> Any:
         self.asked[method] += 1
+        self.last = (method, params[0] if params else None)
         self.before(method, params)
         return self.after(method, super().call(method, *params))
 

@@ -18,7 +18,7 @@ from eth_account import Account
 from coterie_chain import ethereum
 from coterie_chain.abi import load
 from coterie_chain.calldata import bytes32, codec, refusal
-from coterie_chain.deploy import Network, connect, deploy
+from coterie_chain.deploy import Network, connect, deploy, discover
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import SqliteJournal
@@ -50,6 +50,27 @@ def test_a_network_file_says_where_the_catalog_is(bench: AnvilBench) -> None:
         with pytest.raises(LedgerMismatch, match=r"no network\.json") as caught:
             Network.from_json(broken)
         assert caught.value.code == "CO-C310"
+
+
+def test_a_network_is_discovered_from_its_catalogs_address(bench: AnvilBench, anvil: Anvil) -> None:
+    anvil.rpc("anvil_mine", "0x5")
+    assert discover(bench.network.url, bench.network.catalog.lower()) == bench.network
+    for wrong in ("0x12", "catalog"):
+        with pytest.raises(LedgerMismatch, match="Not a Catalog's address"):
+            discover(bench.network.url, wrong)
+    with pytest.raises(LedgerMismatch, match="is not this release's Catalog"):
+        discover(bench.network.url, account("ana").address)
+
+
+def test_a_node_without_old_states_is_read_from_the_first_block(
+    bench: AnvilBench, anvil: Anvil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anvil.rpc("anvil_mine", "0x5")
+    monkeypatch.setattr("coterie_chain.network._code", lambda rpc, address, block: b"")
+    found = discover(bench.network.url, bench.network.catalog)
+    assert found.block == 0
+    with EthereumLedger(found) as reader:
+        assert [s.name for s in reader.sites()] == list(FOUNDERS)
 
 
 @pytest.mark.parametrize(

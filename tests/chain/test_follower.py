@@ -287,6 +287,19 @@ def test_times_come_from_the_blocks_if_the_logs_have_none(scene: Scene) -> None:
     assert stripped.entries == whole.entries
 
 
+def test_a_node_that_lags_behind_itself_changes_nothing(scene: Scene) -> None:
+    study = scene.sites.start()
+    before = scene.rpc.call("eth_getBlockByNumber", "latest", False)
+    scene.sites.step(study)
+    follower = scene.follower()
+    tip = follower.sync()
+    entries = follower.entries
+    # as behind a balancer: "latest" comes from a slow node, blocks by number from a fast one
+    scene.rpc.after = lambda method, answer: before if scene.rpc.last == (method, "latest") else answer
+    assert follower.sync() == tip
+    assert follower.entries == entries
+
+
 def test_confirmations_hold_the_history_back(scene: Scene) -> None:
     study = scene.sites.start()
     scene.sites.step(study)

@@ -19,9 +19,10 @@ from coterie_chain.devnet import Anvil
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ledger import Record
 from coterie_learners import payload as pay
+from coterie_learners.errors import DataError
 from coterie_node.audit import Verdict, replay
 from coterie_node.demo import Crew, await_reports, founders, prepare, start_site
-from coterie_node.participant import enter, open_node
+from coterie_node.participant import enter, open_node, pin_rows
 from coterie_node.place import Place, Settings
 from coterie_node.runner import Runner
 
@@ -146,7 +147,9 @@ def runners_of(network: Network, number: int) -> dict[str, Runner]:
     made = {}
     for name, node in network.nodes.items():
         entries = node.ledger.sites()
-        machine = Machine(learner_of(node.study).script, site_of(node.study, name, node.rows, node.keys, entries))
+        machine = Machine(
+            learner_of(node.study).script, site_of(node.study, name, node.rows, node.keys, entries, str(number))
+        )
         desk = Desk(node.study, name, node.keys, {e.name: e.sealing for e in entries})
         made[name] = Runner(machine, node.ledger, node.blobs, number, desk)
     return made
@@ -256,6 +259,16 @@ def test_rows_that_do_not_fit_stop_a_site_before_it_touches_the_ledger(network: 
         open_node(network.place, "south", network.approved, lambda _: None)
     with EthereumLedger(network.network, None) as ledger:
         assert ledger.studies() == ()
+
+
+def test_rows_exchanged_after_the_study_began_are_refused(network: Network) -> None:
+    number = network.start()
+    node = network.nodes["south"]
+    pin_rows(node, number)
+    part = network.place.site("south")
+    part.data.write_text("\n".join(part.data.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(DataError, match="is not the file with which study"):
+        pin_rows(node, number)
 
 
 def test_the_sites_of_a_network_fit_the_model_in_threads_of_turns(network: Network) -> None:
