@@ -44,7 +44,7 @@ class EthereumLedger:
     `confirmations`: blocks after which a block counts (0 on Anvil and QBFT, floor(N/2)+1 on Clique with N sealers); a
     move returns when its own block counts, after `patience` seconds at most. `journal` must be durable for a site that
     matters. `poll` is the longest pause in seconds between two looks at the chain in `wait`; `timeout` is for one
-    request; `gas_price` in wei, by default 0 on Anvil and 1 elsewhere. LedgerMismatch if the node is not on this network.
+    request; `gas_price` in wei is 0 on Anvil and 1 elsewhere by default. LedgerMismatch for a node of another network.
     """
 
     def __init__(
