@@ -12,6 +12,9 @@ from coterie_chain.calldata import codec, unhexed
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.rpc import NodeRefused, Request, Rpc
 
+# Blocks whose logs are asked for at once.
+PAGE = 2000
+
 
 @dataclass(frozen=True)
 class Network:
@@ -46,9 +49,13 @@ class Network:
             raise LedgerMismatch("CO-C310", f"This is no network.json: {e!r}. Ask a founder for the file.") from None
 
 
-def discover(url: str, catalog: str) -> Network:
-    """The network of a Catalog whose `network.json` is not at hand, as one node tells it; compare it with others."""
+def discover(url: str, catalog: str | None = None) -> Network:
+    """The network of a Catalog whose `network.json` is not at hand, as one node tells it; compare it with others.
+
+    Without an address the chain must hold exactly one Catalog, which is looked for in its logs.
+    """
     with Rpc(url) as rpc:
+        catalog = catalog or _only_catalog(rpc)
         first = rpc.call("eth_getBlockByNumber", "0x0", False)
         network = Network(url, rpc.quantity("eth_chainId"), _checksum(catalog), str(first["hash"]), 0)
         verify(network, rpc)
@@ -92,6 +99,20 @@ def is_anvil(rpc: Rpc) -> bool:
 def usual_price(instant: bool) -> int:
     """Gas price in wei: nothing on Anvil; elsewhere sealers drop what pays nothing, and next to nothing is enough."""
     return 0 if instant else 1
+
+
+def _only_catalog(rpc: Rpc) -> str:
+    """Address of the contract that admitted founders, if there is just one."""
+    topic = next(topic for topic, name in codec("Catalog").topics.items() if name == "SiteAdmitted")
+    newest, found = rpc.quantity("eth_blockNumber"), set()
+    for first in range(0, newest + 1, PAGE):
+        window = {"fromBlock": hex(first), "toBlock": hex(min(first + PAGE - 1, newest)), "topics": [topic]}
+        found |= {str(log["address"]) for log in rpc.call("eth_getLogs", window)}
+    if len(found) != 1:
+        raise LedgerMismatch(
+            "CO-C316", f"The chain at {rpc.where} holds {len(found)} Catalogs. Name the one to read by its address."
+        )
+    return found.pop()
 
 
 def _deployment(rpc: Rpc, catalog: str) -> int:

@@ -45,9 +45,8 @@ class Factor:
         """The factor's values (m,) for rows given as numbers and level numbers."""
         column = codes[self.variable]
         if self.level is not None:
-            return (column == self.level).astype(np.float64)
-        powered: Array = column if self.power == 1 else np.power(column, self.power)
-        return powered
+            return np.asarray(column == self.level, dtype=np.float64)
+        return column if self.power == 1 else np.power(column, self.power)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ Wu, Jiang, Kim, Ohno-Machado, "Grid Binary LOgistic REgression (GLORE)", JAMIA 2
 on sums that each site computes over its own rows: the iterates are those of the pooled rows.
 
 What leaves a site, per round: the score (p), the upper triangle of the expected information (p (p + 1) / 2) and the
-deviance, all at the coefficients of that round; in the first round also the number of rows, the sum of the outcome
-and the saturated log-likelihood. Masked (the default with three sites or more): only their sums over the sites exist
-outside a site. Plain (as published): every member reads each site's sums, and at the first round, where all weights
-are equal, they are 4 X'WX = X'X and X'y: row counts, events, every two-way table of binary covariates and of covariate
-by outcome, exactly.
+deviance, all at the coefficients of that round; and the number of rows, the sum of the outcome and the saturated
+log-likelihood (in every round, because a site may be excluded between two). Masked (the default with three sites or
+more): only their sums over the sites exist outside a site. Plain (as published): every member reads each site's sums,
+and at the first round, where all weights are equal, they are 4 X'WX = X'X and X'y: row counts, events, every two-way
+table of binary covariates and of covariate by outcome, exactly.
 
 Beyond the paper, on the same messages: other families; ridge; the start at the null model, whose sums follow from
 those at zero (so the null deviance costs nothing and rare outcomes converge sooner); standard errors from the
@@ -33,9 +33,10 @@ from coterie_learners.errors import NotConverged, ProtocolError, Separation, Stu
 from coterie_learners.families import Family, family_of
 from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner, options_of
+from coterie_learners.parallel import in_parallel
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each, server
-from coterie_learners.rows import Array, Rows
+from coterie_learners.rows import Array, Block, Rows
 from coterie_learners.study import Frozen, Schedule, Study
 
 VERSION = "1"
@@ -48,6 +49,8 @@ FLAT_GAIN, STEADY_STEP, STRAIGHT, LONG_STEP = 1e-3, 0.7, 0.99, 0.05
 # No sums of real rows come near this; beyond it arithmetic would overflow.
 HUGE = 1e100
 RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
+
+COUNTS = ("n", "outcome", "saturated")
 
 Sums = Mapping[str, Array]
 
@@ -99,18 +102,18 @@ class Plan:
         back = self.design.back
         return linalg.matmul(back.T * weights, back)
 
-    def shapes(self, first: bool) -> dict[str, tuple[int, ...]]:
-        """Shapes of the sums that a round needs."""
-        more = ("n", "outcome", "saturated") if first else ()
-        triangle = self.p * (self.p + 1) // 2
-        return {"score": (self.p,), "information": (triangle,), "deviance": (), **dict.fromkeys(more, ())}
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the sums of a round."""
+        single = dict.fromkeys(("deviance", *COUNTS), ())
+        return {"score": (self.p,), "information": (self.p * (self.p + 1) // 2,), **single}
 
-    def form(self, first: bool) -> Schema:
+    @property
+    def form(self) -> Schema:
         """Form of one site's post."""
-        shapes = self.shapes(first)
         if self.masked:
-            return Schema({"masked": secure_sum.masked_field(shapes)})
-        return Schema({k: Field("<f8", s) for k, s in shapes.items()}, check=self.check)
+            return Schema({"masked": secure_sum.masked_field(self.shapes)})
+        return Schema({k: Field("<f8", s) for k, s in self.shapes.items()}, check=self.check)
 
     def check(self, sums: Payload) -> None:
         """ProtocolError if no rows could have these sums."""
@@ -122,8 +125,7 @@ class Plan:
             raise ProtocolError("CO-P501", "The information matrix is not positive semi-definite.")
         if float(sums["deviance"]) < 0:
             raise ProtocolError("CO-P502", f"The deviance {float(sums['deviance']):.6g} is negative.")
-        if "n" in sums:
-            self._check_counts(float(sums["n"]), float(sums["outcome"]))
+        self._check_counts(float(sums["n"]), float(sums["outcome"]))
 
     def _check_counts(self, n: float, outcome: float) -> None:
         if n < 1 or n != round(n):
@@ -140,7 +142,7 @@ def glore(site: Site) -> Script:
     model: Payload = {"beta": np.zeros(plan.p)}
     for t in range(plan.options.max_rounds):
         topic = f"stats/{t}"
-        stats = yield from each(topic, share, plan, topic, model["beta"], expects=plan.form(t == 0))
+        stats = yield from each(topic, share, plan, topic, model["beta"], expects=plan.form)
         model = yield from server(f"model/{t}", newton, plan, t, model, stats)
         if model["converged"]:
             return fit_of(plan, model, t + 1)
@@ -153,34 +155,37 @@ def glore(site: Site) -> Script:
 
 def share(site: Site, plan: Plan, topic: str, beta: Array) -> Payload:
     """What one site posts: its sums at beta, under masks where the study says so."""
-    sums = local_sums(plan, site.rows, beta, first=topic == "stats/0")
+    sums = local_sums(plan, site.rows, beta)
     return secure_sum.hide(site, topic, sums) if plan.masked else sums
 
 
-def local_sums(plan: Plan, rows: Rows, beta: Array, first: bool) -> dict[str, Array]:
-    """Score (p,), information (upper triangle) and deviance of this site's rows at beta (p,); counts if first."""
-    score, information = np.zeros(plan.p), np.zeros((plan.p, plan.p))
-    deviance = outcome = saturated = 0.0
-    for block in rows.blocks():
-        eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
-        parts = plan.family.parts(eta, block.y)
-        score += block.x.T @ parts.residual
-        weighted = block.x * np.sqrt(parts.weight)[:, None]
-        information += weighted.T @ weighted
-        deviance += parts.deviance
-        if first:
-            outcome += float(block.y.sum())
-            saturated += plan.family.saturated(block.y)
+def local_sums(plan: Plan, rows: Rows, beta: Array) -> dict[str, Array]:
+    """Score (p,), information (upper triangle) and deviance of this site's rows at beta (p,), and their counts."""
+    score, information, single = np.zeros(plan.p), np.zeros((plan.p, plan.p)), np.zeros(3)
+    for part in in_parallel(lambda block: block_sums(plan, block, beta), rows.blocks()):
+        score += part[0]
+        information += part[1]
+        single += part[2]
+    deviance, outcome, saturated = single.tolist()
     upper = information[np.triu_indices(plan.p)]
-    counts = {"n": rows.n, "outcome": outcome, "saturated": saturated} if first else {}
+    counts = {"n": rows.n, "outcome": outcome, "saturated": saturated}
     named = {"score": score, "information": upper, "deviance": max(deviance, 0.0), **counts}
     return {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
 
 
+def block_sums(plan: Plan, block: Block, beta: Array) -> tuple[Array, Array, Array]:
+    """One block's score (p,) and information (p, p), and its deviance, outcome and saturated log-likelihood (3,)."""
+    eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
+    parts = plan.family.parts(eta, block.y)
+    weighted = block.x * np.sqrt(parts.weight)[:, None]
+    single = np.array([parts.deviance, float(block.y.sum()), plan.family.saturated(block.y)])
+    return block.x.T @ parts.residual, weighted.T @ weighted, single
+
+
 def newton(plan: Plan, t: int, last: Payload, stats: Posts) -> Payload:
     """One Newton-Raphson step from the sites' sums at the last coefficients, or half of the last step again."""
-    sums = pooled(plan, t == 0, stats)
-    known = null_model(plan, sums) if t == 0 else carried(last)
+    sums = pooled(plan, stats)
+    known = null_model(plan, sums) if t == 0 else carried(plan, last, sums)
     here = known.pop("start") if t == 0 else Point(last["beta"], sums["score"], _matrix(plan, sums), _deviance(sums))
     objective = here.deviance + linalg.dot(here.beta, linalg.matvec(plan.penalty, here.beta))
     if t > 0 and objective - float(last["objective"]) > WORSE * (abs(objective) + 0.1):
@@ -217,12 +222,11 @@ class Point:
     deviance: float
 
 
-def pooled(plan: Plan, first: bool, stats: Posts) -> Sums:
+def pooled(plan: Plan, stats: Posts) -> Sums:
     """The sums over all sites, exact in either aggregation; ProtocolError if no rows could have them."""
-    shapes = plan.shapes(first)
     if not plan.masked:
-        return {name: linalg.total([np.asarray(p[name]) for p in stats.values()]) for name in shapes}
-    sums = secure_sum.reveal(stats, shapes)
+        return {name: linalg.total([np.asarray(p[name]) for p in stats.values()]) for name in plan.shapes}
+    sums = secure_sum.reveal(stats, plan.shapes)
     plan.check(sums)
     return sums
 
@@ -291,9 +295,19 @@ def _check_size(plan: Plan, n: float, outcome: float) -> None:
         raise Separation("CO-N301", "All counts at all sites are zero; nothing can be fitted.")
 
 
-def carried(last: Payload) -> dict[str, Any]:
-    """What every model post repeats, so that the last one alone holds the fit."""
-    return {name: last[name] for name in ("n", "outcome", "saturated", "null_deviance")}
+def carried(plan: Plan, last: Payload, sums: Sums) -> dict[str, Any]:
+    """What every model post repeats, so that the last one alone holds the fit.
+
+    After an exclusion the counts are those of the sites that are left, and the null deviance is known only where it
+    follows from the counts.
+    """
+    counts = {name: float(sums[name]) for name in COUNTS}
+    if all(counts[name] == float(last[name]) for name in COUNTS):
+        return counts | {name: last[name] for name in ("null_deviance",) if name in last}
+    _check_size(plan, counts["n"], counts["outcome"])
+    if plan.family.name == "binomial" and plan.design.formula.intercept:
+        return counts | {"null_deviance": _binomial_null(counts["n"], counts["outcome"])}
+    return counts
 
 
 def halved(plan: Plan, last: Payload) -> Payload:
@@ -347,7 +361,7 @@ def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
         dispersion=dispersion,
         dispersion_known=not plan.family.dispersion,
         deviance=deviance,
-        null_deviance=float(model["null_deviance"]),
+        null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
         log_likelihood=float(likelihood),
         ratio=RATIOS.get(plan.family.link, ""),
     )

@@ -46,7 +46,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Shape = Annotated[Format, typer.Option("--format", help="text, json or csv.")]
 At = Annotated[Path | None, typer.Option(help="Folder of a run that `coterie demo --keep` left.")]
 Chain = Annotated[str | None, typer.Option(help="URL of an Ethereum node of your own.")]
-Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, with --chain.")]
+Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, if the chain holds several.")]
 Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT, with --chain.")]
 StudyArgument = Annotated[
     str | None, typer.Argument(help="Number on the ledger, hash, or study file. Default: the last.")
@@ -177,7 +177,7 @@ def main() -> None:
 
 
 def _fail(code: str, message: str, status: int) -> int:
-    if "--json" in sys.argv or "site" in sys.argv[1:2]:
+    if {"--json", "json", "--format=json"} & set(sys.argv) or "site" in sys.argv[1:2]:
         _line({"error": {"code": code, "message": message, "status": status}})
     else:
         print(f"{code}: {message}", file=sys.stderr)
@@ -191,8 +191,8 @@ def _reader(
     if at is not None:
         place = Place(at)
         return stack.enter_context(place.reader()), open_store(store) if store else place.blobs()
-    if chain is None or catalog is None:
-        raise ConfigError("CO-F303", "Name what to read: --at DIR, or --chain URL with --catalog ADDRESS.")
+    if chain is None:
+        raise ConfigError("CO-F303", "Name what to read: --at DIR, or --chain URL and --store URL.")
     from coterie_chain.ethereum import EthereumLedger
     from coterie_chain.network import discover
 

@@ -197,7 +197,9 @@ def _crew(
     entries = world.ledger().sites()
     crew = {}
     for name in world.study.sites:
-        site = replace(site_of(world.study, name, rows[name], world.keys[name], entries, str(world.number)), vault=vaults[name])
+        site = replace(
+            site_of(world.study, name, rows[name], world.keys[name], entries, str(world.number)), vault=vaults[name]
+        )
         machine = Machine(learner_of(world.study).script, site)
         crew[name] = Runner(machine, world.ledger(name), world.blobs, world.number, _desk(world, name), exchange=hub)
     return crew

@@ -26,7 +26,7 @@ from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Record, SiteEntry
 from coterie_node import nhefs
 from coterie_node.audit import Replay, replay
-from coterie_node.errors import ConfigError, Overdue, SiteFailed
+from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
 from coterie_node.place import Place, Settings
 from coterie_node.result import Cost, Result
 from coterie_node.studies import load_study
@@ -172,6 +172,9 @@ def conclude(place: Place, sites: Sequence[str], reports: Mapping[str, Mapping[s
     with place.reader() as ledger:
         found = replay(ledger, place.blobs(), number)
         records = [e for e in ledger.history(number) if isinstance(e, Record)]
+    if found.study is None or found.fit is None:
+        told = f"The run does not replay: {found.verdict.problem}"
+        raise AuditFailed(found.verdict.code, told, found.verdict.site, found.verdict.topic)
     parts = {k: max(r["seconds"].get(k, 0.0) for r in reports.values()) for k in ("compute", "ledger", "store")}
     cost = Cost(
         records=len(records),
@@ -179,7 +182,7 @@ def conclude(place: Place, sites: Sequence[str], reports: Mapping[str, Mapping[s
         gas=sum(int(r["gas"]) for r in reports.values()),
         seconds={**parts, "total": total},
     )
-    return Result(_name(found), tuple(sites), found.fit, cost, found.verdict, differences(found), notes=NOTES)
+    return Result(found.study.name, tuple(sites), found.fit, cost, found.verdict, differences(found), notes=NOTES)
 
 
 NOTES = (
@@ -195,7 +198,3 @@ def differences(found: Replay) -> dict[str, float]:
         "max_abs_estimate": float(np.max(np.abs(found.fit.estimates - estimates))),
         "max_abs_std_error": float(np.max(np.abs(found.fit.std_errors - errors))),
     }
-
-
-def _name(found: Replay) -> str:
-    return found.study.name if found.study is not None else "unknown"

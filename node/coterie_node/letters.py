@@ -1,9 +1,9 @@
 """From a payload to the bytes in the store and back, with every check that bytes from a peer must pass.
 
 Out: stamp and canonical bytes, compress, seal to readers where the step says so. In, in this order: size, CID (in the
-store), SHA-256, seal, bounded decompression, canonical form, stamp, finite values, form, the learner's own check.
-A server's post is stored uncompressed: its digest must not depend on the version of a compression library, because
-every site recomputes it.
+store), SHA-256, seal, bounded decompression, canonical form, stamp, finite values, form, the learner's own check, and
+the record's flag `converged` against the payload's. A server's post is stored uncompressed: its digest must not depend
+on the version of a compression library, because every site recomputes it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import BlobCorrupt
@@ -73,6 +75,9 @@ class Desk:
         pay.check_finite(payload)
         if step.expects is not None:
             pay.check(payload, step.expects)
+        if bool(np.all(payload.get("converged", False))) != record.post.converged:
+            told = f"The record says converged={record.post.converged}, which is not what its payload says."
+            raise ProtocolError("CO-P116", told)
         return payload
 
     def _unseal(self, step: Step, record: Record, blob: bytes) -> bytes | None:

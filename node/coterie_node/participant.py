@@ -79,14 +79,19 @@ def enter(node: Node) -> int:
         node.ledger.wait(POLL)
 
 
-def take_part(node: Node, number: int) -> Runner:
-    """Take turns until the protocol has ended; returns the runner with the result."""
-    entries = node.ledger.sites()
+def runner_of(node: Node, number: int) -> Runner:
+    """This site's runner for a study that it has joined."""
     pin_rows(node, number)
+    entries = node.ledger.sites()
     site = site_of(node.study, node.name, node.rows, node.keys, entries, f"{node.network.scope}/{number}")
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
-    runner = Runner(machine, node.ledger, node.blobs, number, desk, observe=node.observe)
+    return Runner(machine, node.ledger, node.blobs, number, desk, observe=node.observe)
+
+
+def take_part(node: Node, number: int) -> Runner:
+    """Take turns until the protocol has ended; returns the runner with the result."""
+    runner = runner_of(node, number)
     last_moved, pause = time.monotonic(), 0.1
     while not runner.done:
         try:

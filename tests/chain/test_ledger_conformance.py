@@ -22,8 +22,11 @@ from chain.bench import (
     timeless,
 )
 
+from coterie_chain.cid import raw_cid
 from coterie_chain.ledger import ZERO, Event, Post, Record, Silence, State, Terms
 from coterie_chain.referee import referee
+
+CID = raw_cid(b"a payload")
 
 
 @pytest.fixture(params=["memory", pytest.param("anvil", marks=pytest.mark.anvil)])
@@ -223,7 +226,7 @@ def test_a_dispute_pauses_and_a_majority_resumes(sites: Sites) -> None:
     sites.step(study)
     sites["cyd"].dispute(study, 1, HASH, ZERO)
     assert sites["ana"].view(study).state == State.PAUSED
-    assert refused(sites["ana"].record, Post(study, 2, 0, _cid(), HASH, 1, False, HASH)) == ("BadState", 3)
+    assert refused(sites["ana"].record, Post(study, 2, 0, CID, HASH, 1, False, HASH)) == ("BadState", 3)
     sites["ana"].resume(study)
     assert sites["ana"].view(study).state == State.PAUSED
     assert refused(sites["ana"].resume, study) == ("AlreadyVoted",)
@@ -284,7 +287,7 @@ def test_joining_refusals(sites: Sites) -> None:
     assert refused(sites["cyd"].join, study, HASH) == ("NotParticipant",)
     assert refused(sites["ana"].join, 7, HASH) == ("NotParticipant",)
     assert refused(sites["ana"].view, 7) == ("BadState", 0)
-    assert refused(sites["ana"].record, Post(study, 0, 0, _cid(), HASH, 1, False, HASH)) == ("BadState", 1)
+    assert refused(sites["ana"].record, Post(study, 0, 0, CID, HASH, 1, False, HASH)) == ("BadState", 1)
     assert sites["ana"].view(study).joined == ("ana",)
     sites["bob"].join(study, HASH)
     assert refused(sites["bob"].join, study, HASH) == ("BadState", 2)
@@ -385,10 +388,3 @@ def test_heads_follow_the_records(sites: Sites) -> None:
     assert {name: head.seq for name, head in heads.items()} == {"ana": 2, "bob": 1, "cyd": 1}
     last = [e for e in sites["bob"].history(study) if isinstance(e, Record) and e.site == "ana"][-1]
     assert heads["ana"].head == last.head
-
-
-def _cid() -> str:
-    return entry_cid
-
-
-entry_cid = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"

@@ -39,11 +39,12 @@ def fit(study: Study, codes: Codes, x: Array | None = None) -> Pooled:
     family = FAMILIES[options["family"]](link=LINKS[_link(options)]())
     offset = None if formula.offset is None else codes[formula.offset]
     made = sm.GLM(codes[formula.outcome], matrix(codes) if x is None else x, family=family, offset=offset)
-    with np.errstate(under="ignore"):
-        done = made.fit(tol=1e-15, maxiter=300)
+    # Its own measure, the deviance, stops far too early where convergence is linear.
+    done = made.fit(tol=1e-14, tol_criterion="params", maxiter=500)
     likelihood = done.llf
     if options["family"] == "gaussian":
-        likelihood = sm.OLS(codes[formula.outcome], made.exog).fit().llf
+        y = codes[formula.outcome] - (0.0 if offset is None else offset)
+        likelihood = sm.OLS(y, made.exog).fit().llf
     return Pooled(
         np.asarray(done.params),
         np.asarray(done.bse),

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import queue
-from collections import defaultdict
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +9,11 @@ import numpy as np
 import pytest
 from learners import shapes
 from learners.shapes import SHAPES, Shape
+from learners.table import Table
 
 from coterie_learners.errors import ProtocolError, SealedInput, WrongPost
-from coterie_learners.payload import Field, Payload, Schema, Stamp, decode, encode
+from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import (
-    Channel,
     Machine,
     Posts,
     Script,
@@ -31,87 +26,9 @@ from coterie_learners.protocol import (
     together,
 )
 from coterie_learners.rows import ArrayRows
-from coterie_learners.study import Study
 
 STUDY = shapes.study(("ana", "bob", "cyd"))
 ROWS = {name: ArrayRows(np.full((k + 1, 1), 2.0), np.zeros(k + 1)) for k, name in enumerate(STUDY.sites)}
-
-
-class Queues:
-    """Channels between all sites."""
-
-    def __init__(self) -> None:
-        self.queues: defaultdict[tuple[str, str], queue.Queue[bytes]] = defaultdict(queue.Queue)
-
-    def channel(self, me: str) -> Channel:
-        return End(self, me)
-
-
-class End:
-    def __init__(self, queues: Queues, me: str) -> None:
-        self.queues, self.me = queues, me
-
-    def send(self, to: str, data: bytes) -> None:
-        self.queues.queues[self.me, to].put(data)
-
-    def receive(self, sender: str) -> bytes:
-        return self.queues.queues[sender, self.me].get(timeout=20)
-
-
-class Table:
-    """Machines around a table: posts go through bytes, and only readers see a sealed one."""
-
-    def __init__(self, script: Any, study: Study, rows: Mapping[str, Any]) -> None:
-        self.study, self.script = study, script
-        self.keys = {
-            frozenset(pair): bytes([k + 1]) * 32 for k, pair in enumerate(itertools.combinations(study.sites, 2))
-        }
-        self.machines = {name: Machine(script, self.site(name, rows[name])) for name in study.sites}
-        self.log: list[dict[str, bytes]] = []
-        self.served = 0
-
-    def site(self, name: str, rows: Any) -> Site:
-        shared = {peer: self.keys[frozenset((name, peer))] for peer in self.study.sites if peer != name}
-        return Site(self.study, name, rows, name.encode() * 8, shared)
-
-    def play(self) -> dict[str, Any]:
-        """All steps to the end; results by site."""
-        while any(m.awaits for m in self.machines.values()):
-            blobs = self.drafts()
-            self.log.append(blobs)
-            for machine in self.machines.values():
-                machine.feed(self.read(machine, blobs))
-        return {name: m.result for name, m in self.machines.items()}
-
-    def drafts(self) -> dict[str, bytes]:
-        steps = [m.awaits for m in self.machines.values() if m.awaits]
-        assert len(steps) == len(self.machines)
-        assert len({(step.topic, step.who) for step in steps}) == 1
-        step, queues = steps[0], Queues()
-        posters = list(self.study.sites)
-        if step.who == "server":
-            posters, self.served = [posters[self.served % len(posters)]], self.served + 1
-        elif step.who != "each":
-            posters = [step.who.removeprefix("only:")]
-        with ThreadPoolExecutor(len(posters)) as pool:
-            made = {n: pool.submit(self.machines[n].draft, self.study.sites, 0, queues.channel(n)) for n in posters}
-        return {name: encode(Stamp("s", step.topic, name, 0), future.result()) for name, future in made.items()}
-
-    def read(self, machine: Machine, blobs: Mapping[str, bytes]) -> Posts:
-        step = machine.awaits
-        assert step is not None
-        me = machine.site.name
-        return {
-            poster: decode(blob)[1] if step.readers is None or me in (*step.readers, poster) else Sealed(me, step.topic)
-            for poster, blob in blobs.items()
-        }
-
-    def auditor(self) -> Machine:
-        """A machine without rows, fed from the log."""
-        machine = Machine(self.script, Site(self.study, "auditor"))
-        for blobs in self.log:
-            machine.feed(self.read(machine, blobs))
-        return machine
 
 
 # Verbs

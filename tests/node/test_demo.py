@@ -17,12 +17,12 @@ from coterie_chain.blobs import FolderBlobs
 from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil
 from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.ledger import Record
+from coterie_chain.ledger import Post, Record
 from coterie_learners import payload as pay
 from coterie_learners.errors import DataError
 from coterie_node.audit import Verdict, replay
 from coterie_node.demo import Crew, await_reports, founders, prepare, start_site
-from coterie_node.participant import enter, open_node, pin_rows
+from coterie_node.participant import enter, open_node, pin_rows, runner_of
 from coterie_node.place import Place, Settings
 from coterie_node.runner import Runner
 
@@ -67,6 +67,16 @@ def test_the_kept_run_has_a_history(kept: Path) -> None:
     assert len(records) == result["ledger"]["records"]
     servers = [e["site"] for e in records if e["kind"] == "server"]
     assert servers == [SITES[k % 3] for k in range(len(servers))]
+
+
+def test_an_auditor_needs_only_a_chain_s_address_and_a_store(kept: Path) -> None:
+    with Anvil(kept / "chain" / "state.json", frozen=True) as anvil:
+        arguments = ("audit", "replay", "--chain", anvil.url, "--store", f"folder:{kept / 'store'}", "--json")
+        done = coterie(*arguments)
+        by_hash = coterie(*arguments, json.loads((kept / "result.json").read_text())["study"])
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["grade"] == "identical"
+    assert by_hash.returncode == 12  # a name is no number, hash or file
 
 
 ARITHMETICS = {
@@ -139,20 +149,7 @@ def network(tmp_path: Path) -> Iterator[Network]:
 
 def runners_of(network: Network, number: int) -> dict[str, Runner]:
     """Each site's runner, ready to take turns."""
-    from coterie_learners.learner import learner_of
-    from coterie_learners.protocol import Machine
-    from coterie_node.letters import Desk
-    from coterie_node.simulate import site_of
-
-    made = {}
-    for name, node in network.nodes.items():
-        entries = node.ledger.sites()
-        machine = Machine(
-            learner_of(node.study).script, site_of(node.study, name, node.rows, node.keys, entries, str(number))
-        )
-        desk = Desk(node.study, name, node.keys, {e.name: e.sealing for e in entries})
-        made[name] = Runner(machine, node.ledger, node.blobs, number, desk)
-    return made
+    return {name: runner_of(node, number) for name, node in network.nodes.items()}
 
 
 def cheat(network: Network, number: int, blob: bytes) -> None:
@@ -161,8 +158,6 @@ def cheat(network: Network, number: int, blob: bytes) -> None:
     assert view.open is not None
     (site,) = view.open.posters
     node = network.nodes[site]
-    from coterie_chain.ledger import Post
-
     node.ledger.record(
         Post(
             study=number,

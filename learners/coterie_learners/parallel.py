@@ -1,0 +1,48 @@
+"""Blocks of rows on all processors: one thread per processor, each with single-threaded BLAS.
+
+Small products are faster side by side than each one split over the processors, and what is not BLAS runs side by side
+too. Results come back in the order of the blocks, so sums over them do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+Item = TypeVar("Item")
+Out = TypeVar("Out")
+
+
+def in_parallel(work: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
+    """work(item) for every item, in order; at most a few items are held at once.
+
+    As many threads as BLAS may use here (OPENBLAS_NUM_THREADS): a site's share of a machine is set in one place.
+    """
+    workers = _blas_threads()
+    if workers == 1:
+        yield from map(work, items)
+        return
+    running: deque[Future[Out]] = deque()
+    with _controller().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) > 2 * workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@cache
+def _blas_threads() -> int:
+    pools = _controller().select(user_api="blas").info()
+    return max((int(pool["num_threads"]) for pool in pools), default=1)

@@ -1,0 +1,104 @@
+"""Machines around a table: a protocol played without a ledger, its posts going through bytes from hand to hand."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from coterie_learners.payload import Payload, Stamp, decode, encode
+from coterie_learners.protocol import Channel, Machine, Posts, Script, Sealed, Site
+from coterie_learners.rows import Rows
+from coterie_learners.study import Study
+
+
+class Queues:
+    """Channels between all sites."""
+
+    def __init__(self) -> None:
+        self.queues: defaultdict[tuple[str, str], queue.Queue[bytes]] = defaultdict(queue.Queue)
+
+    def channel(self, me: str) -> Channel:
+        return End(self, me)
+
+
+class End:
+    def __init__(self, queues: Queues, me: str) -> None:
+        self.queues, self.me = queues, me
+
+    def send(self, to: str, data: bytes) -> None:
+        self.queues.queues[self.me, to].put(data)
+
+    def receive(self, sender: str) -> bytes:
+        return self.queues.queues[sender, self.me].get(timeout=20)
+
+
+class Table:
+    """Machines around a table: posts go through bytes, and only readers see a sealed one."""
+
+    def __init__(self, script: Callable[[Site], Script], study: Study, rows: Mapping[str, Rows]) -> None:
+        self.study, self.script = study, script
+        self.keys = {
+            frozenset(pair): bytes([k + 1]) * 32 for k, pair in enumerate(itertools.combinations(study.sites, 2))
+        }
+        self.machines = {name: Machine(script, self.site(name, rows[name])) for name in study.sites}
+        self.log: list[dict[str, bytes]] = []
+        self.topics: list[str] = []
+        self.served = 0
+
+    def site(self, name: str, rows: Rows) -> Site:
+        shared = {peer: self.keys[frozenset((name, peer))] for peer in self.study.sites if peer != name}
+        return Site(self.study, name, rows, name.encode() * 8, shared)
+
+    def play(self) -> dict[str, Any]:
+        """All steps to the end; results by site."""
+        while any(m.awaits for m in self.machines.values()):
+            topic, blobs = self.drafts()
+            self.log.append(blobs)
+            self.topics.append(topic)
+            opened = {name: decode(blob)[1] for name, blob in blobs.items()}
+            for machine in self.machines.values():
+                machine.feed(self.read(machine, opened))
+        return {name: m.result for name, m in self.machines.items()}
+
+    def drafts(self) -> tuple[str, dict[str, bytes]]:
+        steps = [m.awaits for m in self.machines.values() if m.awaits]
+        assert len(steps) == len(self.machines)
+        assert len({(step.topic, step.who) for step in steps}) == 1
+        step, queues = steps[0], Queues()
+        posters = list(self.study.sites)
+        if step.who == "server":
+            posters, self.served = [posters[self.served % len(posters)]], self.served + 1
+        elif step.who != "each":
+            posters = [step.who.removeprefix("only:")]
+        with ThreadPoolExecutor(len(posters)) as pool:
+            made = {n: pool.submit(self.machines[n].draft, self.study.sites, 0, queues.channel(n)) for n in posters}
+        blobs = {name: encode(Stamp("s", step.topic, name, 0), future.result()) for name, future in made.items()}
+        return step.topic, blobs
+
+    def read(self, machine: Machine, opened: Posts) -> Posts:
+        step = machine.awaits
+        assert step is not None
+        me = machine.site.name
+        return {
+            poster: payload if step.readers is None or me in (*step.readers, poster) else Sealed(me, step.topic)
+            for poster, payload in opened.items()
+        }
+
+    def posts(self, topic: str) -> dict[str, Payload]:
+        """What was posted at a step, by site."""
+        return {name: decode(blob)[1] for name, blob in self.log[self.topics.index(topic)].items()}
+
+    def last(self) -> Payload:
+        """The only post of the last step."""
+        return next(iter(self.posts(self.topics[-1]).values()))
+
+    def auditor(self) -> Machine:
+        """A machine without rows, fed from the log."""
+        machine = Machine(self.script, Site(self.study, "auditor"))
+        for blobs in self.log:
+            machine.feed(self.read(machine, {name: decode(blob)[1] for name, blob in blobs.items()}))
+        return machine
