@@ -134,13 +134,13 @@ def pooled(x: Array, y: Array) -> dict[str, Callable[[], Array]]:
 
     def with_sklearn() -> Array:
         model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(covariates, y)
-        return np.r_[model.intercept_, model.coef_[0]]
+        return np.concatenate([np.ravel(model.intercept_), np.ravel(model.coef_)])
 
     def with_glum() -> Array:
         model = GeneralizedLinearRegressor(family="binomial", alpha=0, gradient_tol=1e-9, solver="irls-ls").fit(
             covariates, y
         )
-        return np.r_[model.intercept_, model.coef_]
+        return np.concatenate([np.ravel(model.intercept_), np.ravel(model.coef_)])
 
     return {"statsmodels": with_statsmodels, "scikit-learn": with_sklearn, "glum": with_glum}
 
@@ -194,7 +194,7 @@ def write_parquet(path: Path, n: int) -> None:
     """`n` simulated rows of nine numbers and a binary outcome, written in groups."""
     rng = np.random.default_rng(3)
     names = [f"x{j}" for j in range(9)]
-    schema = pa.schema([*((name, pa.float64()) for name in names), ("y", pa.int8())])
+    schema = pa.schema([(name, pa.float64()) for name in names]).append(pa.field("y", pa.int8()))
     with pq.ParquetWriter(path, schema) as writer:
         for at in range(0, n, 1_000_000):
             m = min(1_000_000, n - at)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -107,8 +107,8 @@ class Place:
     def reader(self) -> Iterator[Ledger]:
         """A reader of the run's ledger; a development chain that was left behind is started again, read-only."""
         network = self.network()
-        if self.settings().chain != "anvil":
-            yield EthereumLedger(network, None)
-            return
-        with Anvil(self.chain_state, frozen=True) as anvil:
-            yield EthereumLedger(replace(network, url=anvil.url), None)
+        with ExitStack() as stack:
+            if self.settings().chain == "anvil":
+                anvil = stack.enter_context(Anvil(self.chain_state, frozen=True))
+                network = replace(network, url=anvil.url)
+            yield stack.enter_context(EthereumLedger(network, None))

@@ -123,7 +123,7 @@ def test_founders_that_the_catalog_refuses_are_said(anvil: Anvil) -> None:
 
 def test_web3_reads_the_same_network(bench: AnvilBench) -> None:
     with connect(bench.network.url) as w3:
-        catalog = w3.eth.contract(address=bench.network.catalog, abi=load("Catalog").abi)  # type: ignore[arg-type]
+        catalog = w3.eth.contract(address=bench.network.catalog, abi=load("Catalog").abi)  # type: ignore[call-overload]
         assert catalog.functions.siteCount().call() == len(FOUNDERS)
         assert load("Catalog").matches(bytes(w3.eth.get_code(catalog.address)))
 
@@ -146,7 +146,8 @@ def test_gas_and_records_are_counted(bench: AnvilBench, sites: Sites) -> None:
 def test_a_move_that_was_overtaken_says_why(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     study = sites.start()
     bob = sites["bob"]
-    rehearse, rehearsed = bob._rehearse, []  # type: ignore[attr-defined]
+    rehearsed: list[str] = []
+    rehearse = bob._rehearse  # type: ignore[attr-defined]
 
     def overtaken(to: str, data: str, block: str) -> None:
         rehearse(to, data, block)
@@ -182,7 +183,7 @@ def test_a_crash_between_sending_and_hearing_is_survived(bench: AnvilBench, site
                     raise LedgerUnreachable("CO-C301", "cut")
                 return answer
 
-            ledger._rpc.call = cut  # type: ignore[method-assign]
+            ledger._rpc.call = cut  # type: ignore[method-assign, assignment]
             if method == "eth_sendRawTransaction":
                 with pytest.raises(LedgerUnreachable, match="cut"):
                     ledger.record(post)
@@ -208,7 +209,7 @@ def test_what_was_journalled_for_a_slot_wins_over_a_new_draft(bench: AnvilBench,
                     raise LedgerUnreachable("CO-C301", "cut")
                 return call(asked, *params)
 
-            ledger._rpc.call = cut  # type: ignore[method-assign]
+            ledger._rpc.call = cut  # type: ignore[method-assign, assignment]
             with pytest.raises(LedgerUnreachable):
                 ledger.record(first)
         with EthereumLedger(bench.network, account("ana"), journal) as ledger:

@@ -50,7 +50,7 @@ class OwnAnvil:
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     with Anvil() as anvil, FlakyRpc(anvil.url) as rpc:
-        bench = AnvilBench(OwnAnvil(rpc, anvil.url))
+        bench = AnvilBench(OwnAnvil(rpc, anvil.url))  # type: ignore[arg-type]
         yield Scene(anvil, Sites(bench), rpc)
         bench.close()
 
@@ -148,7 +148,7 @@ def test_records_vanish_and_come_back_with_a_reorganisation(scene: Scene) -> Non
     assert [e.name for e in follower.entries if isinstance(e, Event)][-1] == "StudyStarted"
     # fresh handles, as the old writers only send again after a while
     for site, post in zip(("bob", "ana"), reversed(posts), strict=True):
-        with scene.sites.bench.ledger(account(site)) as ledger:
+        with scene.sites.bench.ledger(account(site)) as ledger:  # type: ignore[attr-defined]
             ledger.record(post)
     follower.sync()
     assert [r.site for r in follower.records(study, 0)] == ["bob", "ana"]

@@ -126,7 +126,8 @@ def test_nothing_that_was_saved_is_lost_by_a_kill(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_hold_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
-    second = [sys.executable, "-c", "import sys; from coterie_chain.journal import *; SqliteJournal(sys.argv[1])", path]
+    program = "import sys; from coterie_chain.journal import *; SqliteJournal(sys.argv[1])"
+    second = [sys.executable, "-c", program, str(path)]
     with SqliteJournal(path) as journal:
         with pytest.raises(StoreFault, match="Another process holds the journal") as caught:
             SqliteJournal(path)

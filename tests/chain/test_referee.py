@@ -71,7 +71,7 @@ def test_no_record_can_be_changed(scenario: Callable[[Sites], int]) -> None:
         if not isinstance(entry, Record):
             continue
         post = entry.post
-        posts = [replace(post, **{field: OTHER}) for field in ("sha256", "verdict", "basis")]
+        posts = [replace(post, sha256=OTHER), replace(post, verdict=OTHER), replace(post, basis=OTHER)]
         posts += [replace(post, size=post.size + 1), replace(post, converged=not post.converged)]
         posts += [replace(post, position=post.position + 1), replace(post, attempt=post.attempt + 1)]
         changed = [replace(entry, post=p) for p in posts]

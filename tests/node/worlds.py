@@ -117,6 +117,13 @@ class World:
     def crew(self, names: Iterable[str] | None = None, **options: Any) -> dict[str, Runner]:
         return {name: self.runner(name, **options) for name in names or self.study.sites}
 
+    def rerun(self, name: str) -> Any:
+        """What a fresh process of a site arrives at when the study has ended."""
+        runner = self.runner(name)
+        while runner.turn():
+            pass
+        return runner.machine.result
+
     def auditor(self) -> Runner:
         machine = Machine(self.script, Site(self.study, "auditor"))
         return Runner(machine, self.ledger(), self.blobs, self.number, self.desk("auditor"), poster=False)
