@@ -95,12 +95,12 @@ class Runner:
         if step is None:
             return False
         with self._timed("ledger"):
+            # In this order: a step that is over in the view is then surely found finished, however the ledger moves on.
+            view = self._ledger.view(self._study)
             records = self._ledger.finished(self._study, self.position)
         if records is not None:
             self._feed(step, records)
             return True
-        with self._timed("ledger"):
-            view = self._ledger.view(self._study)
         if view.open is None:
             return self._stopped(step, view)
         if not self._poster or view.open.position != self.position:
