@@ -9,14 +9,14 @@ from true rows; only that site can compute them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.cid import Cid
 from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
-from coterie_chain.ledger import Ledger, Record, State, StudyView
+from coterie_chain.ledger import Event, Head, Ledger, Record, State, StudyView
 from coterie_chain.referee import referee
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
 from coterie_learners.learner import learner_of
@@ -29,6 +29,7 @@ from coterie_node.studies import study_of, terms_of
 
 AUDITOR = "auditor"
 RAW = 0x55
+SNAPSHOT_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def replay(
     runner: Runner | None = None
     study: Study | None = None
     try:
-        view = ledger.view(number)
+        view, heads, entries = snapshot(ledger, number)
         study = study_on_ledger(view, blobs)
-        records = check_ledger(ledger, view, study)
+        records = check_ledger(view, heads, entries, study)
         desk = Desk(study, AUDITOR, None, {})
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
         runner = Runner(machine, ledger, blobs, number, desk, poster=False, observe=observe)
@@ -99,11 +100,20 @@ def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
     return study
 
 
-def check_ledger(ledger: Ledger, view: StudyView, study: Study) -> int:
+def snapshot(ledger: Ledger, number: int) -> tuple[StudyView, dict[str, Head], list[Record | Event]]:
+    """A study, all chain heads and the whole history as of one moment; AuditFailed if the ledger never rests."""
+    for _ in range(SNAPSHOT_TRIES):
+        view, heads = ledger.view(number), ledger.heads()
+        entries = list(ledger.history())
+        if (ledger.view(number), ledger.heads()) == (view, heads):
+            return view, heads, entries
+    raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Replay the study when it rests.")
+
+
+def check_ledger(view: StudyView, heads: dict[str, Head], entries: Sequence[Record | Event], study: Study) -> int:
     """Check terms, hash chains, turns and slots of the whole ledger; returns the number of the study's records."""
     if view.terms != terms_of(study):
         raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
-    heads, entries = ledger.heads(), list(ledger.history())
     judge = referee(entries, {site: head.genesis for site, head in heads.items()})
     for site, head in heads.items():
         if judge.heads.get(site) != head:

@@ -50,7 +50,7 @@ def told(crew: dict[str, Runner], *kinds: type[Exception]) -> dict[str, Any]:
     found: dict[str, Exception] = {}
     while len(found) < len(crew):
         moved = False
-        for name in crew.keys() - found.keys():
+        for name in [n for n in crew if n not in found]:
             try:
                 moved |= crew[name].turn()
             except kinds as error:

@@ -124,6 +124,14 @@ class World:
             pass
         return runner.machine.result
 
+    def runner_after_replay(self, name: str) -> Runner:
+        """A fresh process of a site, fed with all that is finished."""
+        runner, records = self.runner(name), len(self.chain.log)
+        while self.ledger().finished(self.number, runner.position) is not None and not runner.done:
+            runner.turn()
+        assert len(self.chain.log) == records
+        return runner
+
     def auditor(self) -> Runner:
         machine = Machine(self.script, Site(self.study, "auditor"))
         return Runner(machine, self.ledger(), self.blobs, self.number, self.desk("auditor"), poster=False)
