@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from coterie_learners.design import INTERCEPT
 from coterie_learners.inference import Fit, Row, table
 from coterie_learners.rows import Array
 from coterie_node.audit import Verdict
@@ -176,7 +177,7 @@ def _deviances(fit: Fit) -> str:
     residual = f"Residual deviance {fit.deviance:.2f} on {fit.n - len(fit.terms)} df"
     if fit.null_deviance is None:
         return residual
-    return f"Null deviance {fit.null_deviance:.2f} on {fit.n - 1} df   {residual}"
+    return f"Null deviance {fit.null_deviance:.2f} on {fit.n - (INTERCEPT in fit.terms)} df   {residual}"
 
 
 def _replay(verdict: Verdict | None) -> dict[str, Any]:

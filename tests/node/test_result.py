@@ -1,0 +1,205 @@
+"""The result as text, JSON and CSV: stable, aligned, exact, and harmless in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coterie_learners.inference import Fit, table
+from coterie_node.audit import Verdict
+from coterie_node.result import Cost, Result, coefficient_lines, replay_line
+
+FIT = Fit(
+    learner="glore",
+    family="binomial",
+    link="logit",
+    terms=("(Intercept)", "age", "stage[II]"),
+    estimates=np.array([-4.354251, 2.331545, 0.2182]),
+    covariance=np.diag([0.3332**2, 0.72646**2, 0.2969**2]),
+    n=1002,
+    events=219,
+    rounds=8,
+    converged=True,
+    dispersion=1.0,
+    dispersion_known=True,
+    deviance=375.893,
+    null_deviance=1052.266,
+    log_likelihood=-187.9465,
+    ratio="OR",
+)
+COST = Cost(25, 12_345, 0, {"compute": 0.5, "ledger": 0.25, "store": 0.125, "total": 1.0})
+PASSED = Verdict("PASS", "identical", 8, 0.0, 25, 0, "converged")
+RESULT = Result("edin-mi", ("site1", "site2"), FIT, COST, PASSED, notes=("site1: 500 rows.",))
+
+
+def changed(**changes: Any) -> Result:
+    return dataclasses.replace(RESULT, fit=dataclasses.replace(FIT, **changes))
+
+
+# Text
+
+
+def test_the_text_is_that_of_a_statistician() -> None:
+    assert RESULT.text().splitlines() == [
+        "GLORE, binomial (logit)    study edin-mi    2 sites: site1, site2",
+        "1002 rows, 219 events; 8 rounds",
+        "",
+        "              Estimate  Std.Error        z  Pr(>|z|)            OR              95% CI",
+        "(Intercept)  -4.354251   0.333200  -13.068    <2e-16  ***  0.01285  [0.006689, 0.0247]",
+        "age           2.331545   0.726460    3.209   0.00133   **    10.29      [2.479, 42.75]",
+        "stage[II]     0.218200   0.296900    0.735     0.462         1.244      [0.695, 2.226]",
+        "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1",
+        "",
+        "Null deviance 1052.27 on 1001 df   Residual deviance 375.89 on 999 df",
+        "Log-likelihood -187.9465   AIC 381.89   BIC 396.62",
+        "site1: 500 rows.",
+        "Ledger: 25 records, 12345 payload bytes, 0 gas.",
+        "Seconds: compute 0.500, ledger 0.250, store 0.125, total 1.000.",
+        "Replay: PASS, identical (8 server steps recomputed, largest difference 0).",
+    ]
+    assert RESULT.summary() == RESULT.text()
+
+
+def test_a_linear_model_has_t_and_no_ratio() -> None:
+    lines = coefficient_lines(dataclasses.replace(FIT, dispersion_known=False, ratio="", dispersion=2.0))
+    assert lines[0].split() == ["Estimate", "Std.Error", "t", "Pr(>|t|)", "95%", "CI"]
+    assert "[-5.008, -3.7]" in lines[1]
+
+
+def test_a_ratio_too_large_for_a_number_is_infinite_and_not_a_crash() -> None:
+    """A covariate in mol/l has a coefficient of thousands."""
+    lines = coefficient_lines(dataclasses.replace(FIT, estimates=np.array([0.0, 5000.0, -5000.0])))
+    assert lines[2].split()[-3:] == ["inf", "[inf,", "inf]"]
+    assert lines[3].split()[-3:] == ["0", "[0,", "0]"]
+
+
+def test_without_a_null_deviance_or_an_intercept_the_line_says_what_there_is() -> None:
+    assert "Residual deviance 375.89 on 999 df" in changed(null_deviance=None).text().splitlines()
+    plain = changed(terms=("sex", "age", "stage[II]")).text()
+    assert "Null deviance 1052.27 on 1002 df   Residual deviance 375.89 on 999 df" in plain
+
+
+def test_counts_of_events_are_left_out_where_there_are_none() -> None:
+    assert changed(events=None).text().splitlines()[1] == "1002 rows; 8 rounds"
+
+
+def test_a_difference_to_a_pooled_fit_is_told_where_one_was_made() -> None:
+    with_pooled = dataclasses.replace(RESULT, pooled={"max_abs_estimate": 2e-13, "max_abs_std_error": 3e-14})
+    told = "Largest difference to the pooled fit: coefficients 2.0e-13, standard errors 3.0e-14."
+    assert told in with_pooled.text().splitlines()
+    assert with_pooled.as_dict()["pooled"] == {"max_abs_estimate": 2e-13, "max_abs_std_error": 3e-14}
+    assert "pooled" not in RESULT.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "line"),
+    [
+        (None, "Replay: not run (coterie audit replay)."),
+        (
+            Verdict("PASS", "within tolerance", 8, 3e-9, 25, 2, "converged"),
+            "Replay: PASS, within tolerance (8 server steps recomputed, 2 steps sealed to others, "
+            "largest difference 3.0e-09).",
+        ),
+        (
+            Verdict("FAIL", "none", 1, 1e-6, 0, 0, "", "north posted a wrong 'model/0'.", "CO-P201", "north"),
+            "Replay: FAIL [CO-P201] north posted a wrong 'model/0'.",
+        ),
+    ],
+)
+def test_a_verdict_is_one_sentence(verdict: Verdict | None, line: str) -> None:
+    assert dataclasses.replace(RESULT, replay=verdict).text().splitlines()[-1] == line
+    if verdict is not None:
+        assert replay_line(verdict) == line
+
+
+@pytest.mark.parametrize(
+    ("z", "mark"), [(4.0, "***"), (3.0, "**"), (2.2, "*"), (1.8, "."), (1.0, ""), (-4.0, "***"), (0.0, "")]
+)
+def test_marks_of_significance_follow_the_p_value(z: float, mark: str) -> None:
+    fit = dataclasses.replace(FIT, estimates=np.array([0.0, z, 0.0]), covariance=np.eye(3), ratio="")
+    cells = coefficient_lines(fit)[2].split()
+    assert ([c for c in cells if set(c) <= set("*.")] or [""])[0] == mark
+
+
+# Python
+
+
+def test_statsmodels_names_give_the_table() -> None:
+    rows = table(FIT)
+    np.testing.assert_array_equal(RESULT.params, [r.estimate for r in rows])
+    np.testing.assert_array_equal(RESULT.bse, [r.std_error for r in rows])
+    np.testing.assert_array_equal(RESULT.pvalues, [r.p_value for r in rows])
+    np.testing.assert_array_equal(RESULT.conf_int(), [(r.ci_low, r.ci_high) for r in rows])
+    assert np.all(np.diff(RESULT.conf_int(alpha=0.5), axis=1) < np.diff(RESULT.conf_int(), axis=1))
+
+
+# JSON
+
+
+def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
+    plain = RESULT.as_dict()
+    assert list(plain) == [
+        "study",
+        "learner",
+        "family",
+        "link",
+        "sites",
+        "n",
+        "events",
+        "rounds",
+        "converged",
+        "terms",
+        "deviance",
+        "null_deviance",
+        "aic",
+        "bic",
+        "log_likelihood",
+        "dispersion",
+        "ledger",
+        "seconds",
+        "replay",
+        "notes",
+    ]
+    assert list(plain["terms"][0]) == ["term", "estimate", "std_error", "z", "p_value", "ci_low", "ci_high"]
+    assert plain["ledger"] == {"records": 25, "payload_bytes": 12_345, "gas": 0}
+    back = json.loads(json.dumps(plain, allow_nan=False))
+    assert back == plain
+    assert [t["estimate"] for t in back["terms"]] == FIT.estimates.tolist()
+
+
+def test_json_of_a_result_that_was_not_replayed_says_so() -> None:
+    plain = dataclasses.replace(RESULT, replay=None).as_dict()["replay"]
+    assert plain == {"verdict": "NOT RUN", "grade": "none", "steps": 0, "max_difference": None}
+
+
+# CSV
+
+
+def cells(result: Result) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(result.csv())))
+
+
+def test_csv_has_brooms_columns_and_every_bit() -> None:
+    head, *body = cells(RESULT)
+    assert head == ["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"]
+    assert [row[0] for row in body] == list(FIT.terms)
+    for row, want in zip(body, table(FIT), strict=True):
+        assert [float(cell) for cell in row[1:]] == list(want.as_dict().values())[1:]
+
+
+@pytest.mark.parametrize("term", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_no_cell_is_a_formula_for_a_spreadsheet(term: str) -> None:
+    body = cells(changed(terms=("(Intercept)", term, "x")))[1:]
+    assert body[1][0] == "'" + term
+    assert [row[0] for row in (body[0], body[2])] == ["(Intercept)", "x"]
+
+
+def test_commas_quotes_and_letters_of_any_tongue_survive() -> None:
+    terms = ('stage[a, "b"]', "größe", "stage[II]")
+    assert [row[0] for row in cells(changed(terms=terms))[1:]] == list(terms)
