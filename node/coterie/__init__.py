@@ -6,8 +6,6 @@ result = coterie.simulate(study, {"north": "north.csv", "south": "south.csv"})
 print(result.summary()); result.params; result.bse; result.conf_int()
 """
 
-from coterie_node.conformance import check_learner
-
 from coterie_chain.errors import ChainError
 from coterie_learners.errors import LearnerError
 from coterie_learners.inference import Fit, table
@@ -16,6 +14,7 @@ from coterie_learners.protocol import Machine, Site, each, only, server, togethe
 from coterie_node.analysis import Study
 from coterie_node.analysis import analyse as simulate
 from coterie_node.audit import Verdict, replay
+from coterie_node.conformance import check_learner
 from coterie_node.errors import NodeError
 from coterie_node.result import Result
 
