@@ -9,7 +9,7 @@ in the report, for people to compare with its docstring.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -22,7 +22,7 @@ from coterie_learners.errors import LearnerError
 from coterie_learners.inference import Fit
 from coterie_learners.learner import learner_of
 from coterie_learners.payload import Payload, Stamp
-from coterie_learners.protocol import Machine, Site, Step
+from coterie_learners.protocol import Machine, Script, Site, Step
 from coterie_learners.rows import Rows
 from coterie_learners.study import Study
 from coterie_node.audit import replay
@@ -173,7 +173,8 @@ def _run(world: World, rows: Mapping[str, Rows], restart: bool = False) -> Trial
 
 def _turns(world: World, rows: Mapping[str, Rows], vaults: Mapping[str, dict[str, bytes]], restart: bool) -> Trial:
     hub, seen, restarts = Hub(), len(world.chain.log), 0
-    crew = _crew(world, rows, vaults, hub)
+    script = learner_of(world.study).script
+    crew = _crew(world, script, rows, vaults, hub)
     while not all(r.done for r in crew.values()):
         moved = False
         for name in world.study.sites:
@@ -181,7 +182,7 @@ def _turns(world: World, rows: Mapping[str, Rows], vaults: Mapping[str, dict[str
             # An interactive step begins anew with all parties or not at all, so nobody restarts in the middle of one.
             if restart and len(world.chain.log) > seen and not any(_in_talk(r) for r in crew.values()):
                 seen, restarts = len(world.chain.log), restarts + 1
-                crew = _crew(world, rows, vaults, hub)
+                crew = _crew(world, script, rows, vaults, hub)
         if not moved and not any(r.talking for r in crew.values()):
             waiting = ", ".join(f"{name} for {r.machine.awaits.topic}" for name, r in crew.items() if r.machine.awaits)
             raise NonConformant(Property.RUNS, f"nobody can go on; {waiting} wait. Compare script and schedule.")
@@ -192,15 +193,17 @@ def _turns(world: World, rows: Mapping[str, Rows], vaults: Mapping[str, dict[str
 
 
 def _crew(
-    world: World, rows: Mapping[str, Rows], vaults: Mapping[str, dict[str, bytes]], hub: Hub
+    world: World,
+    script: Callable[[Site], Script],
+    rows: Mapping[str, Rows],
+    vaults: Mapping[str, dict[str, bytes]],
+    hub: Hub,
 ) -> dict[str, Runner]:
     entries = world.ledger().sites()
     crew = {}
     for name in world.study.sites:
-        site = replace(
-            site_of(world.study, name, rows[name], world.keys[name], entries, str(world.number)), vault=vaults[name]
-        )
-        machine = Machine(learner_of(world.study).script, site)
+        site = site_of(world.study, name, rows[name], world.keys[name], entries, str(world.number))
+        machine = Machine(script, replace(site, vault=vaults[name]))
         crew[name] = Runner(machine, world.ledger(name), world.blobs, world.number, _desk(world, name), exchange=hub)
     return crew
 

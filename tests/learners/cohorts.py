@@ -6,7 +6,9 @@ of federation: they see all rows at once, in the variables' own units.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,13 @@ def study(formula: str = FORMULA, count: int = 3, variables: Mapping[str, Any] |
         "variables": {**VARIABLES, **(variables or {})},
         "learner": {"name": "glore", **options},
     }
-    return complete(Study.model_validate(plain))
+    return _completed(json.dumps(plain))
+
+
+@cache
+def _completed(plain: str) -> Study:
+    # Looking for the learner among all that is installed takes longer than many a test.
+    return complete(Study.model_validate_json(plain))
 
 
 def draw(n: int, seed: int = 1, family: str = "binomial", shift: float = 0.0) -> Codes:

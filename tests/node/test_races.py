@@ -73,7 +73,7 @@ def test_a_study_that_moves_on_between_two_reads_is_followed_to_its_end(read: st
                 pass
 
     slow: Runner = runner_of(world, "north", rows["north"])
-    slow._ledger = Overtaken(slow._ledger, read, move_on)  # type: ignore[assignment]
+    slow._ledger = Overtaken(slow._ledger, read, move_on)
     for _ in range(200):
         slow.turn()
     assert slow.done

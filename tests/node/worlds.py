@@ -19,7 +19,7 @@ from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Event, Ledger, Post, Record, SiteEntry, StudyView, Terms
 from coterie_chain.memory import MemoryChain
 from coterie_learners import payload as pay
-from coterie_learners.learner import learner_of
+from coterie_learners.glore import GLORE
 from coterie_learners.payload import Payload, Stamp
 from coterie_learners.protocol import Machine, Script, Site, Step
 from coterie_learners.rows import Rows
@@ -60,7 +60,7 @@ class World:
         schedule: Schedule | None = None,
     ) -> None:
         self.study, self.rows, self.clock = study, rows, Clock()
-        self.script = script or learner_of(study).script
+        self.script = script or GLORE.script
         self.keys = {name: keys_of(name) for name in study.sites}
         self.entries = [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(self.keys.items(), 1)]
         self.chain = MemoryChain(self.entries, self.clock)
