@@ -74,9 +74,13 @@ class Table:
             posters, self.served = [posters[self.served % len(posters)]], self.served + 1
         elif step.who != "each":
             posters = [step.who.removeprefix("only:")]
-        with ThreadPoolExecutor(len(posters)) as pool:
-            made = {n: pool.submit(self.machines[n].draft, self.study.sites, 0, queues.channel(n)) for n in posters}
-        blobs = {name: encode(Stamp("s", step.topic, name, 0), future.result()) for name, future in made.items()}
+
+        def draft(name: str) -> Payload:
+            return self.machines[name].draft(self.study.sites, 0, queues.channel(name))
+
+        with ThreadPoolExecutor(len(posters) if step.talks else 1) as pool:
+            payloads = list(pool.map(draft, posters))
+        blobs = {n: encode(Stamp("s", step.topic, n, 0), p) for n, p in zip(posters, payloads, strict=True)}
         return step.topic, blobs
 
     def read(self, machine: Machine, opened: Posts) -> Posts:
