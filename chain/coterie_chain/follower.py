@@ -97,6 +97,11 @@ class Follower:
             self._page = self._limit
             return self._tip or tip
 
+    def forget(self) -> None:
+        """Read everything anew at the next sync."""
+        with self._lock:
+            self._reset()
+
     def _reset(self) -> None:
         self._decoder = Decoder(self._network.catalog)
         self._entries: list[Record | Event] = []

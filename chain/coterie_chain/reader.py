@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coterie_chain.calldata import Codec, codec
-from coterie_chain.errors import PostRejected
+from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.follower import Follower, Tip, read_block
 from coterie_chain.heads import genesis
 from coterie_chain.ledger import Event, Head, Post, Record, SiteEntry, State, StudyView, Terms
@@ -86,9 +86,23 @@ class Reader:
             if position >= status.position:
                 return None
             found = self._follower.records(study, position)
-            last = max(r.post.attempt for r in found)
+            last = [r for r in found if r.post.attempt == max(f.post.attempt for f in found)]
             sites = self._terms[study][1].sites
-        return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: sites.index(r.site)))
+            parties = self._parties(status)
+            # Whoever is a party now posted at each earlier step of all; any other step has one record.
+            if not last or (last[0].kind == "each" and not parties <= {r.site for r in last}):
+                raise self._incomplete(study, position)
+        return tuple(sorted(last, key=lambda r: sites.index(r.site)))
+
+    def _parties(self, status: Status) -> set[str]:
+        return {name for i, name in self._follower.decoder.names.items() if status.active >> i & 1}
+
+    def _incomplete(self, study: int, position: int) -> LedgerUnreachable:
+        """The node told of a block before it had all of its logs: everything is read again at the next try."""
+        self._follower.forget()
+        self._statuses.clear()
+        told = f"The node has not all records of study {study}, position {position}, although the step is over."
+        return LedgerUnreachable("CO-C306", f"{told} They are asked for again.")
 
     def held(self, site: str, post: Post) -> bytes | None:
         """Digest of the site's record in a post's slot, in what was read so far; None if there is none."""

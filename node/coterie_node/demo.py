@@ -34,6 +34,7 @@ from coterie_node.studies import load_study
 # The demo's keys guard nothing: a light key derivation keeps the start quick.
 LIGHT_SCRYPT = 1 << 12
 DEADLINE = 600.0
+STOPPED_BY_ANOTHER = "CO-R101"
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -125,18 +126,26 @@ def await_reports(crew: Crew, spokesman: str, tell: Tell) -> dict[str, dict[str,
         threading.Thread(target=_read_lines, args=(name, process, lines), daemon=True).start()
     last: dict[str, dict[str, Any]] = {name: {} for name in crew.processes}
     pending, deadline = set(crew.processes), time.monotonic() + DEADLINE
+    told: list[SiteFailed] = []
     while pending:
         try:
             name, line = lines.get(timeout=max(deadline - time.monotonic(), 0.0))
         except queue.Empty:
             raise Overdue("CO-R203", f"No end of {', '.join(sorted(pending))} within {DEADLINE:.0f} s.") from None
         if line is None:
-            _check_end(name, crew.processes[name], last[name])
             pending.remove(name)
+            try:
+                _check_end(name, crew.processes[name], last[name])
+            except SiteFailed as error:
+                if error.code != STOPPED_BY_ANOTHER:
+                    raise
+                told.append(error)  # the site that stopped the study says why
             continue
         last[name] = json.loads(line)
         if name == spokesman:
             tell(last[name])
+    if told:
+        raise told[0]
     return last
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from chain.bench import EXCLUDING, AnvilBench, Sites, account, entry, refused
+from chain.bench import EXCLUDING, GLORE, AnvilBench, Sites, account, entry, refused
 from chain.flaky import FlakyRpc
 
 from coterie_chain.calldata import codec
@@ -18,6 +18,7 @@ from coterie_chain.devnet import Anvil
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.follower import DEEPEST, Follower
 from coterie_chain.ledger import Event, Record
+from coterie_chain.reader import Reader
 from coterie_chain.rpc import NodeRefused
 
 pytestmark = pytest.mark.anvil
@@ -241,6 +242,32 @@ def test_a_node_that_hides_a_record_is_found(scene: Scene) -> None:
     with pytest.raises(LedgerMismatch, match="leaves out records of ana: after number 0 it sent number 2") as caught:
         scene.follower().sync()
     assert caught.value.code == "CO-C315"
+
+
+def test_a_step_is_not_finished_before_all_of_its_records_are_there(scene: Scene) -> None:
+    """A node may tell of a block before it has indexed the block's logs."""
+    study = scene.sites.start()
+    sites = scene.sites[GLORE.sites[0]].view(study).terms.sites
+    network = scene.sites.bench.network  # type: ignore[attr-defined]
+    reader = Reader(scene.rpc, network, confirmations=0, poll=0.01, clock="latest")
+    reader.view(study)
+    for name in sites:
+        scene.sites.post(study, name)
+    hidden: list[object] = []
+
+    def late(method: str, answer: Any) -> Any:
+        if method != "eth_getLogs" or not answer or hidden:
+            return answer
+        hidden.append(answer[-1])
+        return answer[:-1]
+
+    scene.rpc.after = late
+    with pytest.raises(LedgerUnreachable, match="has not all records") as caught:
+        reader.finished(study, 0)
+    assert caught.value.retry
+    records = reader.finished(study, 0)
+    assert records is not None
+    assert tuple(r.site for r in records) == sites
 
 
 def test_a_gap_that_heals_is_forgiven(scene: Scene) -> None:

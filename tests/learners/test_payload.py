@@ -297,6 +297,11 @@ def test_a_bomb_of_ten_gigabytes_is_refused_in_little_memory(
     assert int(megabytes) < 32
 
 
+def test_a_frame_that_asks_for_a_giant_window_is_refused_before_it_gets_it() -> None:
+    blob = pay.MAGIC + bytes([SHUFFLE_ZSTD]) + (1000).to_bytes(8, "little") + zstd_wide()
+    assert "too much memory" in refused("CO-P103", lambda: pay.unpack(blob))
+
+
 def test_the_bombs_would_have_worked() -> None:
     """So that the test above proves something: both streams really go on past what was claimed."""
     assert len(zlib.decompressobj().decompress(deflate_bomb(), 1 << 25)) == 1 << 25

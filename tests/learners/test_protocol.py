@@ -238,7 +238,7 @@ def site(**changes: Any) -> Site:
     return replace(Site(STUDY, "ana", secret=b"s" * 32, shared={"bob": b"k" * 32}), **changes)
 
 
-def test_streams_replay_and_differ_by_label_secret_study_and_attempt() -> None:
+def test_streams_replay_and_differ_by_label_secret_study_attempt_and_session() -> None:
     other_study = shapes.study(("ana", "bob"))
     streams = [
         site().stream("a", 64),
@@ -246,6 +246,7 @@ def test_streams_replay_and_differ_by_label_secret_study_and_attempt() -> None:
         site(secret=b"t" * 32).stream("a", 64),
         site(study=other_study).stream("a", 64),
         site(attempt=1).stream("a", 64),
+        site(session="chain/1").stream("a", 64),
         site().mask("bob", "a", 64),
     ]
     assert len(set(streams)) == len(streams)
