@@ -21,8 +21,7 @@ $(VENV)/.ready: $(LOCK) pyproject.toml
 	@touch $@
 
 contracts/node_modules/.ready: contracts/package-lock.json contracts/package.json
-	@# Not npm ci: the lock holds the Anvil of the platform that made it, and the others' are optional.
-	cd contracts && npm install --silent --no-audit --no-fund
+	cd contracts && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 demo: setup ## Fit one model over a ledger on three sites of this machine, and replay it
