@@ -13,24 +13,21 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coterie_learners.errors import StudyError
 from coterie_learners.linalg import matmul, matvec
-from coterie_learners.rows import Array, Block
+from coterie_learners.rows import Array, Block, Codes
 from coterie_learners.study import Study, Variable
 
 INTERCEPT = "(Intercept)"
 MAX_COLUMNS = 2000
 _FACTOR = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(?:\^([1-9]))?$")
 _OFFSET = re.compile(r"^offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)$")
-
-Codes = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,14 @@ class Formula:
 
 
 class Design:
-    """The design matrix that a study declares."""
+    """The design matrix that a study declares; with `site`, the part whose variables this site holds.
 
-    def __init__(self, study: Study) -> None:
+    A part has the columns in their order in the whole, without the intercept, which belongs to no site.
+    """
+
+    def __init__(self, study: Study, site: str | None = None) -> None:
         self.study = study
+        self.site = site if study.columns else None
         self.formula = parse_formula(study.formula)
         for name in self.variables:
             if name not in study.variables:
@@ -82,6 +83,19 @@ class Design:
                     f"The formula names {name!r}, which the study does not declare. Add [variables.{name}].",
                 )
         _check_roles(study, self.formula)
+        if study.columns:
+            _check_split(study, self.formula)
+
+    @property
+    def outcome_here(self) -> str | None:
+        """Name of the outcome, None in the part of a site that does not hold it."""
+        name = self.formula.outcome
+        return name if self._holds(name) else None
+
+    @property
+    def identifier(self) -> tuple[str, ...]:
+        """Names of the columns that identify patients, which every site's file has where columns are split."""
+        return self.study.identifier
 
     @property
     def outcome(self) -> Variable:
@@ -90,15 +104,17 @@ class Design:
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
-        """Every variable that the formula needs: the outcome first, then in the order of the terms."""
+        """Every variable that the formula needs here: the outcome first, then in the order of the terms."""
         used = [self.formula.outcome, *(v for term in self.formula.terms for v, _ in term)]
-        return tuple(dict.fromkeys(used + ([self.formula.offset] if self.formula.offset else [])))
+        used += [self.formula.offset] if self.formula.offset else []
+        return tuple(name for name in dict.fromkeys(used) if self._holds(name))
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The columns in order; the intercept, if any, is the first."""
-        first = [Column(INTERCEPT, (), 0.0, 1.0)] if self.formula.intercept else []
-        made = first + [c for term in self.formula.terms for c in self._columns_of(term)]
+        first = [Column(INTERCEPT, (), 0.0, 1.0)] if self.formula.intercept and self.site is None else []
+        here = [term for term in self.formula.terms if all(self._holds(name) for name, _ in term)]
+        made = first + [c for term in here for c in self._columns_of(term)]
         if len(made) > MAX_COLUMNS:
             raise StudyError("CO-S203", f"The formula makes {len(made)} columns; the limit is {MAX_COLUMNS}.")
         return tuple(made)
@@ -111,23 +127,30 @@ class Design:
     def block(self, codes: Codes) -> Block:
         """Design (m, p), outcome (m,) and offset (m,) of rows given as numbers and level numbers."""
         y = np.asarray(codes[self.formula.outcome], dtype=np.float64)
-        x = np.empty((len(y), len(self.columns)), order="F")
+        offset = None if self.formula.offset is None else np.asarray(codes[self.formula.offset], dtype=np.float64)
+        return Block(self.matrix(codes, len(y)), y, offset)
+
+    def matrix(self, codes: Codes, n: int) -> Array:
+        """Design matrix (n, p), column by column in memory, of n rows given as numbers and level numbers."""
+        x = np.empty((n, len(self.columns)), order="F")
         for j, column in enumerate(self.columns):
             self._fill(x[:, j], column, codes)
-        offset = None if self.formula.offset is None else np.asarray(codes[self.formula.offset], dtype=np.float64)
-        return Block(x, y, offset)
+        return x
 
     @cached_property
     def back(self) -> Array:
         """The matrix T (p, p) that carries estimates from the inside scale to the variables' own units."""
         t = np.diag([1.0 / c.scale for c in self.columns])
-        if self.formula.intercept:
+        if self.formula.intercept and self.site is None:
             t[0, 1:] = [-c.centre / c.scale for c in self.columns[1:]]
         return t
 
     def outside(self, beta: Array, covariance: Array) -> tuple[Array, Array]:
         """Estimates (p,) and covariance (p, p) in the variables' own units."""
         return matvec(self.back, beta), matmul(matmul(self.back, covariance), self.back.T)
+
+    def _holds(self, name: str) -> bool:
+        return self.site is None or name in self.study.columns[self.site]
 
     def _fill(self, out: Array, column: Column, codes: Codes) -> None:
         if not column.factors:
@@ -227,6 +250,20 @@ def _factor(part: str, text: str) -> tuple[str, int]:
 def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
     corners = [math.prod(c) for c in itertools.product(*ranges)]
     return min(corners), max(corners)
+
+
+def _check_split(study: Study, formula: Formula) -> None:
+    holder = {name: site for site, names in study.columns.items() for name in names}
+    used = {formula.outcome, *([formula.offset] if formula.offset else []), *(v for t in formula.terms for v, _ in t)}
+    nowhere = sorted(used - set(holder))
+    if nowhere:
+        raise StudyError("CO-S208", f"No site holds {', '.join(nowhere)}. Add it to its site under [columns].")
+    for term in formula.terms:
+        sites = sorted({holder[name] for name, _ in term})
+        if len(sites) > 1:
+            name = ":".join(v for v, _ in term)
+            told = f"The term {name} multiplies variables of {' and '.join(sites)}"
+            raise StudyError("CO-S209", f"{told}; no site could compute it. Leave it out.")
 
 
 def _check_roles(study: Study, formula: Formula) -> None:

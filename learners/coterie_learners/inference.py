@@ -6,8 +6,8 @@ with n - p degrees of freedom where it is estimated, as R's summary.glm does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ LEVEL = 0.95
 class Fit:
     """A fitted model in the variables' own units.
 
-    `covariance` includes the dispersion. `null_deviance` is None where the null model has no closed form. `ratio`
-    names what exp(estimate) is ("OR", "IRR"), or is empty.
+    `covariance` includes the dispersion; None where the method has no standard errors; NaN between terms of sites that
+    keep their covariance apart. Deviances and likelihood are None where they are not known (to this site). `ratio`
+    names what exp(estimate) is ("OR", "IRR"), or is empty. `sites`: whose each term is, where columns are split.
+    `notes` are sentences for people, `details` further results of the learner as JSON has them.
     """
 
     learner: str
@@ -31,23 +33,25 @@ class Fit:
     link: str
     terms: tuple[str, ...]
     estimates: Array
-    covariance: Array
+    covariance: Array | None
     n: int
     events: int | None
     rounds: int
     converged: bool
     dispersion: float
     dispersion_known: bool
-    deviance: float
+    deviance: float | None
     null_deviance: float | None
-    log_likelihood: float
+    log_likelihood: float | None
     ratio: str = ""
     notes: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def std_errors(self) -> Array:
-        """Standard errors (p,)."""
-        return np.sqrt(np.diag(self.covariance))
+        """Standard errors (p,); NaN where the method has none."""
+        return np.full(len(self.terms), np.nan) if self.covariance is None else np.sqrt(np.diag(self.covariance))
 
     @property
     def parameters(self) -> int:
@@ -55,19 +59,21 @@ class Fit:
         return len(self.terms) + (0 if self.dispersion_known else 1)
 
     @property
-    def aic(self) -> float:
+    def aic(self) -> float | None:
         """Akaike's information criterion."""
-        return 2.0 * self.parameters - 2.0 * self.log_likelihood
+        return None if self.log_likelihood is None else 2.0 * self.parameters - 2.0 * self.log_likelihood
 
     @property
-    def bic(self) -> float:
+    def bic(self) -> float | None:
         """Schwarz's information criterion."""
+        if self.log_likelihood is None:
+            return None
         return self.parameters * float(np.log(self.n)) - 2.0 * self.log_likelihood
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the coefficient table; z is t where the dispersion is estimated."""
+    """One line of the coefficient table; z is t where the dispersion is estimated, NaN is what the method has not."""
 
     term: str
     estimate: float
@@ -76,10 +82,12 @@ class Row:
     p_value: float
     ci_low: float
     ci_high: float
+    site: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The stable JSON keys."""
-        return asdict(self)
+        """The stable JSON keys; None for what there is not, and `site` only where columns are split."""
+        plain = {name: None if value != value else value for name, value in asdict(self).items()}
+        return plain if self.site else {name: value for name, value in plain.items() if name != "site"}
 
 
 def table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
@@ -92,4 +100,49 @@ def table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
         p_values, quantile = 2.0 * special.stdtr(freedom, -np.abs(z)), float(special.stdtrit(freedom, 0.5 + level / 2))
     half = quantile * fit.std_errors
     columns: Sequence[Array] = (fit.estimates, fit.std_errors, z, p_values, fit.estimates - half, fit.estimates + half)
-    return tuple(Row(term, *map(float, values)) for term, *values in zip(fit.terms, *columns, strict=True))
+    sites = fit.sites or ("",) * len(fit.terms)
+    lines = zip(fit.terms, *(c.tolist() for c in columns), sites, strict=True)
+    return tuple(Row(*line) for line in lines)
+
+
+def merged(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
+    """One fit of the fits that the sites ended with, for whoever holds them all; its terms in the given order.
+
+    The numbers that belong to no term come from the fit that knows the deviance, or else the most terms.
+    """
+    known = [fit for fit in fits.values() if fit is not None]
+    base = max(known, key=lambda fit: (fit.deviance is not None, len(fit.terms)))
+    if all(set(fit.terms) <= set(base.terms) for fit in known):
+        return base
+    place = {name: k for k, name in enumerate(order)}
+    rows = sorted({t: (fit, j) for fit in known for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
+    covariance = np.full((len(rows), len(rows)), np.nan)
+    for a, (_, (fit, j)) in enumerate(rows):
+        for b, (_, (other, k)) in enumerate(rows):
+            if fit is other and fit.covariance is not None:
+                covariance[a, b] = fit.covariance[j, k]
+    return replace(
+        base,
+        terms=tuple(term for term, _ in rows),
+        estimates=np.array([fit.estimates[j] for _, (fit, j) in rows]),
+        covariance=covariance,
+        sites=tuple(fit.sites[j] if fit.sites else "" for _, (fit, j) in rows),
+        notes=tuple(dict.fromkeys(note for fit in known for note in fit.notes)),
+        details={key: value for fit in known for key, value in fit.details.items()},
+    )
+
+
+def plain(fit: Fit) -> dict[str, Any]:
+    """A fit as JSON has it."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(fit).items()}
+
+
+def fit_from(values: Mapping[str, Any]) -> Fit:
+    """The inverse of plain."""
+    covariance = values["covariance"]
+    lists = {name: tuple(values[name]) for name in ("terms", "notes", "sites")}
+    arrays = {
+        "estimates": np.array(values["estimates"], dtype=np.float64),
+        "covariance": None if covariance is None else np.array(covariance, dtype=np.float64),
+    }
+    return Fit(**{**values, **lists, **arrays})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,8 +22,10 @@ class Learner:
     """A protocol with a name and a version; replay with another version is refused.
 
     `options` validates the study's learner section. `check` raises StudyError for a study that this learner cannot
-    run. `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; its return value
-    is a Fit.
+    run. `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit
+    of what its site may know, or None. `splits`: how its studies may be split over sites. `reads`: what a site's
+    data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
+    (`site.codes`); where columns are split they are `site.columns`.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Learner:
     check: Callable[[Study], None]
     schedule: Callable[[Study], Schedule]
     script: Callable[[Site], Script]
+    reads: Literal["rows", "codes"] = "rows"
+    splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
 
 
 def learner_of(study: Study) -> Learner:
@@ -65,8 +69,17 @@ def complete(study: Study) -> Study:
         name=given.name, version=given.version or learner.version, **options_of(study, learner.options).model_dump()
     )
     completed = Study.model_validate({**study.model_dump(), "learner": chosen.model_dump()})
-    learner_of(completed).check(completed)
+    check(completed)
     return completed
+
+
+def check(study: Study) -> None:
+    """StudyError for a study that its learner cannot run."""
+    learner = learner_of(study)
+    if study.split not in learner.splits:
+        told = f"The study splits {study.split} over its sites; {learner.name} takes {' or '.join(learner.splits)}"
+        raise StudyError("CO-S405", f"{told}. Choose another learner, or mend [columns].")
+    learner.check(study)
 
 
 def options_of(study: Study, model: type[Options]) -> Options:

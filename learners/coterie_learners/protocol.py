@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coterie_learners.errors import ProtocolError, SealedInput, WrongPost
 from coterie_learners.payload import Payload, Schema, canonical
-from coterie_learners.rows import Rows
+from coterie_learners.rows import CodedRows, Data, OwnColumns, Rows
 from coterie_learners.study import Study
 
 Posts = Mapping[str, Payload]
@@ -65,7 +65,7 @@ class Site:
 
     study: Study
     name: str
-    data: Rows | None = None
+    data: Data | None = None
     secret: bytes = field(default=b"", repr=False)
     shared: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     vault: MutableMapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -76,6 +76,19 @@ class Site:
     @property
     def rows(self) -> Rows:
         """This site's rows; ProtocolError for an auditor, who has none."""
+        return cast(Rows, self._held())
+
+    @property
+    def codes(self) -> CodedRows:
+        """This site's rows as values of the variables; ProtocolError for an auditor, who has none."""
+        return cast(CodedRows, self._held())
+
+    @property
+    def columns(self) -> OwnColumns:
+        """This site's own columns; ProtocolError for an auditor or a helper, who have none."""
+        return cast(OwnColumns, self._held())
+
+    def _held(self) -> Data:
         if self.data is None:
             raise ProtocolError("CO-P302", f"{self.name} holds no rows.", self.name)
         return self.data

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+# Values of each variable, as numbers and as level numbers counted from 0.
+Codes: TypeAlias = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,40 @@ class Rows(Protocol):
 
     def blocks(self) -> Iterator[Block]:
         """The rows, block by block, always cut at the same places."""
+
+
+class CodedRows(Protocol):
+    """All rows of one site as the variables' values, before any design matrix is made of them."""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+
+    def codes(self) -> Iterator[Codes]:
+        """The complete rows' values by variable, block by block, always cut at the same places."""
+
+
+@dataclass(frozen=True)
+class OwnColumns:
+    """One site's own columns of its patients, where sites hold other variables of the same patients.
+
+    `identifiers` holds each row's identifying values as text; `x` (n, p) the site's columns on the inside scale, named
+    by `names`; `y` (n,) the outcome at the site that holds it, and its `offset` (n,).
+    """
+
+    identifiers: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...]
+    x: Array
+    y: Array | None = None
+    offset: Array | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.x)
+
+
+Data: TypeAlias = Rows | CodedRows | OwnColumns
 
 
 class ArrayRows:

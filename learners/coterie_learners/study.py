@@ -110,7 +110,12 @@ class Schedule(Frozen):
 
 
 class Study(Frozen):
-    """The protocol of one federated analysis."""
+    """The protocol of one federated analysis.
+
+    Sites hold the same variables of different patients (rows split), or, with `columns`, other variables of the same
+    patients: then `columns` names each site's variables (none for a helper without data), and `identifier` the columns
+    of every site's file by which patients find each other.
+    """
 
     format: Literal[1] = 1
     name: Name
@@ -118,6 +123,8 @@ class Study(Frozen):
     sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
     formula: Annotated[str, Field(max_length=10_000)]
     variables: dict[Column, Variable]
+    columns: dict[Name, tuple[Column, ...]] = {}
+    identifier: tuple[Column, ...] = ()
     learner: LearnerChoice
     rows: RowRules = RowRules()
     ledger: LedgerRules = LedgerRules()
@@ -127,6 +134,26 @@ class Study(Frozen):
         if len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites are named twice: {sorted(s for s in self.sites if self.sites.count(s) > 1)}")
         return self
+
+    @model_validator(mode="after")
+    def _columns_are_shared_out(self) -> Self:
+        if bool(self.columns) != bool(self.identifier):
+            raise ValueError("`columns` and `identifier` go together: both for columns split over sites, or neither")
+        if self.columns and set(self.columns) != set(self.sites):
+            raise ValueError(f"`columns` lists {sorted(self.columns)}, but the sites are {sorted(self.sites)}")
+        held = [name for names in self.columns.values() for name in names]
+        twice = sorted({name for name in held if held.count(name) > 1})
+        if twice:
+            raise ValueError(f"`columns` gives {twice} to more than one site")
+        wrong = sorted(set(held) - set(self.variables)) + sorted(set(held) & set(self.identifier))
+        if wrong:
+            raise ValueError(f"`columns` names {wrong}, which are not declared variables, or identify patients")
+        return self
+
+    @property
+    def split(self) -> Literal["rows", "columns"]:
+        """Whether sites hold other patients or other variables."""
+        return "columns" if self.columns else "rows"
 
     @classmethod
     def from_toml(cls, text: str, where: str = "study") -> Self:
@@ -152,7 +179,8 @@ class Study(Frozen):
     @cached_property
     def document(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, UTF-8."""
-        plain = self.model_dump(mode="json")
+        # Absent where rows are split, so that studies of the time before there was a choice keep their hashes.
+        plain = self.model_dump(mode="json", exclude=None if self.columns else {"columns", "identifier"})
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
     @cached_property

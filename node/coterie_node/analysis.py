@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from coterie_learners.design import Design
+from coterie_learners.inference import merged
 from coterie_learners.study import Study as PlainStudy
 from coterie_node.audit import replay
-from coterie_node.data import LoadedRows, load_rows
+from coterie_node.data import Loaded, load_site
 from coterie_node.result import Cost, Result
 from coterie_node.runner import Progress
 from coterie_node.simulate import check_sites, simulate
@@ -33,19 +34,19 @@ def analyse(
     Nothing leaves the machine. Raises DataError, StudyError, NotConverged, Separation or Collinear.
     """
     check_sites(study, data)
-    design = Design(study)
-    rows = {name: load_rows(Path(data[name]), design, name) for name in study.sites}
-    world, runners, total = simulate(study, rows, observe)
+    loaded = {name: load_site(Path(path), study, name) for name, path in data.items()}
+    rows = {name: given for name, given in loaded.items() if given is not None}
+    world, runners, total = simulate(study, {name: given.rows for name, given in rows.items()}, observe)
     found = replay(world.ledger(), world.blobs, world.number)
     seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
     payload_bytes = sum(r.payload_bytes for r in runners.values())
     cost = Cost(found.verdict.records, payload_bytes, 0, seconds | {"total": total})
-    notes = tuple(counted(loaded) for loaded in rows.values())
-    fit = runners[study.sites[0]].machine.result
+    notes = tuple(counted(given) for given in rows.values())
+    fit = merged({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
     return Result(study.name, study.sites, fit, cost, found.verdict, notes=notes)
 
 
-def counted(rows: LoadedRows) -> str:
+def counted(rows: Loaded) -> str:
     """One site's rows in a sentence for the people who hold all of the files."""
     events = "" if rows.events is None else f", {rows.events} events"
     return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values."

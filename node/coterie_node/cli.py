@@ -55,7 +55,9 @@ StudyArgument = Annotated[
 
 @app.command("demo")
 def demo_command(
-    sites: Annotated[int, typer.Option(min=1, max=20, help="Number of sites, each a process of its own.")] = 3,
+    sites: Annotated[
+        int | None, typer.Option(min=1, max=20, help="Number of sites, each a process of its own.", show_default="3")
+    ] = None,
     learner: Annotated[str, typer.Option(help="Learner to run.")] = "glore",
     chain: Annotated[str, typer.Option(help="Chain to run on.")] = "anvil",
     store: Annotated[str, typer.Option(help="Store to run on.")] = "folder",
@@ -64,15 +66,15 @@ def demo_command(
     as_json: Json = False,
 ) -> None:
     """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
+    from coterie_node.cases import case_of
     from coterie_node.demo import demo, workplace  # its imports are slow and no other command needs them
-    from coterie_node.nhefs import site_names
 
-    _only("learner", learner, "glore")
+    case = case_of(learner)
     _only("chain", chain, "anvil")
     _only("store", store, "folder")
     shape = Format.json if as_json else shape
     with workplace(keep) as place:
-        result = demo(place, site_names(sites), lambda line: _tell(line, shape))
+        result = demo(place, case, case.site_names(sites or case.sites), lambda line: _tell(line, shape))
     _print(result, shape)
 
 

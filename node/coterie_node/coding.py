@@ -134,6 +134,12 @@ def shown(column: Values, i: int) -> object:
         return value.cast(pa.binary()).as_py()
 
 
+def as_text(column: Values) -> list[str]:
+    """The values as text, blank where there is none."""
+    text = column if _is_text(column.type) else pc.cast(column, pa.string())
+    return [value or "" for value in text.to_pylist()]
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 

@@ -23,11 +23,12 @@ from coterie_learners.inference import Fit
 from coterie_learners.learner import learner_of
 from coterie_learners.payload import Payload, Stamp
 from coterie_learners.protocol import Machine, Script, Site, Step
-from coterie_learners.rows import Rows
+from coterie_learners.rows import Data
 from coterie_learners.study import Study
 from coterie_node.audit import replay
 from coterie_node.errors import NodeError
 from coterie_node.letters import Desk, fetch, pack
+from coterie_node.reference import Reference
 from coterie_node.runner import Runner
 from coterie_node.simulate import World, check_sites, found, site_of
 from coterie_node.studies import terms_of
@@ -67,14 +68,6 @@ class NonConformant(NodeError):
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The pooled fit, by term, in the variables' own units; standard errors if they are to be compared."""
-
-    estimates: Mapping[str, float]
-    std_errors: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True)
 class Report:
     """What was proved, and by how much.
 
@@ -93,6 +86,12 @@ class Report:
     order_difference: float
     restarts: int
     disclosed: Mapping[str, Mapping[str, tuple[int, ...]]]
+
+
+def _pairs(fit: Fit) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Estimate and standard error by term; 0 stands for an error where the method has none."""
+    errors = [0.0] * len(fit.terms) if fit.covariance is None else fit.std_errors.tolist()
+    yield from zip(fit.terms, zip(fit.estimates.tolist(), errors, strict=True), strict=True)
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ class Trial:
         for site, fit in self.results.items():
             if not isinstance(fit, Fit | None):
                 raise NonConformant(Property.RUNS, f"its script returned {fit!r:.80} at {site}, not a Fit.")
-            for term, *pair in zip(fit.terms, fit.estimates, fit.std_errors, strict=True) if fit else ():
-                if out.setdefault(term, (float(pair[0]), float(pair[1]))) != tuple(pair):
+            for term, pair in _pairs(fit) if fit else ():
+                if out.setdefault(term, pair) != pair:
                     raise NonConformant(Property.RUNS, f"two sites end with different numbers for {term}.")
         return out
 
@@ -127,7 +126,7 @@ class Trial:
 
 
 def check_learner(
-    study: Study, rows_by_site: Mapping[str, Rows], reference: Reference, *, tolerance: float = 1e-10
+    study: Study, rows_by_site: Mapping[str, Data], reference: Reference, *, tolerance: float = 1e-10
 ) -> Report:
     """Prove the study's learner on these rows; NonConformant names the first property that fails.
 
@@ -161,7 +160,7 @@ def check_learner(
 # Running
 
 
-def _run(world: World, rows: Mapping[str, Rows], restart: bool = False) -> Trial:
+def _run(world: World, rows: Mapping[str, Data], restart: bool = False) -> Trial:
     vaults: dict[str, dict[str, bytes]] = {name: {} for name in world.study.sites}
     failed = Property.RESTARTS if restart else Property.RUNS
     try:
@@ -171,7 +170,7 @@ def _run(world: World, rows: Mapping[str, Rows], restart: bool = False) -> Trial
         raise NonConformant(failed if restart else _GUARDS.get(error.code, failed), told) from error
 
 
-def _turns(world: World, rows: Mapping[str, Rows], vaults: Mapping[str, dict[str, bytes]], restart: bool) -> Trial:
+def _turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict[str, bytes]], restart: bool) -> Trial:
     hub, seen, restarts = Hub(), len(world.chain.log), 0
     script = learner_of(world.study).script
     crew = _crew(world, script, rows, vaults, hub)
@@ -195,14 +194,14 @@ def _turns(world: World, rows: Mapping[str, Rows], vaults: Mapping[str, dict[str
 def _crew(
     world: World,
     script: Callable[[Site], Script],
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, Data],
     vaults: Mapping[str, dict[str, bytes]],
     hub: Hub,
 ) -> dict[str, Runner]:
     entries = world.ledger().sites()
     crew = {}
     for name in world.study.sites:
-        site = site_of(world.study, name, rows[name], world.keys[name], entries, str(world.number))
+        site = site_of(world.study, name, rows.get(name), world.keys[name], entries, str(world.number))
         machine = Machine(script, replace(site, vault=vaults[name]))
         crew[name] = Runner(machine, world.ledger(name), world.blobs, world.number, _desk(world, name), exchange=hub)
     return crew
@@ -263,7 +262,7 @@ def _check_replay(trial: Trial) -> tuple[int, int]:
     return verdict.steps, verdict.unchecked
 
 
-def _check_order(trial: Trial, rows: Mapping[str, Rows], tolerance: float) -> float:
+def _check_order(trial: Trial, rows: Mapping[str, Data], tolerance: float) -> float:
     study = trial.world.study
     turned = Study.model_validate({**study.model_dump(), "sites": study.sites[::-1]})
     mine, other = trial.numbers, _run(found(turned), rows).numbers

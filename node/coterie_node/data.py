@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from coterie_learners.design import Codes, Design
-from coterie_learners.rows import Array, ArrayRows, Block, Rows
-from coterie_node.coding import FAULTS, Coded, advice, faults, shown
+from coterie_learners.design import Design
+from coterie_learners.errors import StudyError
+from coterie_learners.learner import learner_of
+from coterie_learners.rows import Array, ArrayRows, Block, Codes, Data, OwnColumns, Rows
+from coterie_learners.study import Study
+from coterie_node.coding import FAULTS, Coded, advice, as_text, faults, shown
 from coterie_node.csv_file import open_csv
-from coterie_node.findings import Findings, Origin, quote
+from coterie_node.findings import Findings, Mask, Origin, quote
 from coterie_node.parquet_file import open_parquet
-from coterie_node.source import Batch, Source, check_unchanged, stamp
-from coterie_node.streaming import StreamedRows, coded_columns, complete
+from coterie_node.source import Batch, Source, Stamp, check_unchanged, stamp
+from coterie_node.streaming import StreamedRows, coded_columns, complete, lacking
 from coterie_node.variation import Spread, check_variation
 
 # A Parquet file whose design matrix is larger is read anew in each pass.
@@ -42,8 +45,8 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class LoadedRows:
-    """Checked rows of one site, as `coterie_learners.rows.Rows`.
+class Loaded:
+    """Checked data of one site, in the form that the study's learner reads.
 
     `read` counts all rows of the file; `missing` the rows that lack each variable, which were dropped (a row may lack
     several); `events` the rows used with outcome 1, where the outcome is binary.
@@ -54,7 +57,7 @@ class LoadedRows:
     read: int
     missing: Mapping[str, int]
     events: int | None
-    rows: Rows
+    rows: Data
 
     @property
     def n(self) -> int:
@@ -72,6 +75,13 @@ class LoadedRows:
         streamed = isinstance(self.rows, StreamedRows)
         return Summary(self.site, self.path.name, self.read, self.n, dict(self.missing), self.events, streamed)
 
+
+@dataclass(frozen=True)
+class LoadedRows(Loaded):
+    """Checked rows of one site, as `coterie_learners.rows.Rows`."""
+
+    rows: Rows
+
     def blocks(self) -> Iterator[Block]:
         """The rows, block by block, always cut at the same places."""
         return self.rows.blocks()
@@ -88,6 +98,7 @@ class FirstPass:
         self.missing = dict.fromkeys(design.variables, 0)
         self.read = self.n = self.events = 0
         self.chunks: deque[Codes] = deque()
+        self.identifiers: list[tuple[str, ...]] = []
 
     def add(self, batch: Batch) -> None:
         """Take in the next rows."""
@@ -95,13 +106,23 @@ class FirstPass:
         for name, column in coded.items():
             self._check(name, column, batch)
         codes = complete(coded)
-        outcome = codes[self.design.formula.outcome]
-        self.read += len(coded[self.design.formula.outcome].values)
-        self.n += len(outcome)
-        self.events += int(np.count_nonzero(outcome == 1))
+        first, outcome = self.design.variables[0], self.design.outcome_here
+        if self.design.identifier:
+            self._identify(batch, ~lacking(coded))
+        self.read += len(coded[first].values)
+        self.n += len(codes[first])
+        self.events += 0 if outcome is None else int(np.count_nonzero(codes[outcome] == 1))
         self.spread.add(codes)
         if self.keep and not self.findings.found:
             self.chunks.append(codes)
+
+    def _identify(self, batch: Batch, used: Mask) -> None:
+        """Keep the identifying values of the rows used, and note those that have none."""
+        columns = [as_text(batch[name]) for name in self.design.identifier]
+        for name, column in zip(self.design.identifier, columns, strict=True):
+            blank = np.array([not value.strip() for value in column], dtype=bool)
+            self.findings.note(name, "CO-D117", blank, self.read, column.__getitem__)
+        self.identifiers += [row for row, use in zip(zip(*columns, strict=True), used.tolist(), strict=True) if use]
 
     def _check(self, name: str, coded: Coded, batch: Batch) -> None:
         self.missing[name] += int(np.count_nonzero(coded.missing))
@@ -118,22 +139,55 @@ def load_rows(path: Path, design: Design, site: str) -> LoadedRows:
     before = stamp(origin)
     source = _open(origin, design)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
-    first = FirstPass(design, keep=small)
-    for batch in source.batches():
-        first.add(batch)
-    check_unchanged(origin, before)
-    _check_values(source, first)
-    _check_enough(origin, first)
+    first = checked(source, before, FirstPass(design, keep=small))
     rows: Rows = _in_memory(design, first) if small else StreamedRows(source, before, design, first.n)
     check_variation(origin, design, rows, first.spread)
-    events = first.events if design.outcome.type == "binary" else None
-    return LoadedRows(path, site, first.read, first.missing, events, rows)
+    return LoadedRows(path, site, first.read, first.missing, _events(design, first), rows)
+
+
+def load_columns(path: Path, design: Design, site: str) -> Loaded:
+    """Read and check the columns that a site holds of its own patients, and what identifies these."""
+    origin = Origin(site, path)
+    before = stamp(origin)
+    first = checked(_open(origin, design), before, FirstPass(design, keep=True))
+    codes = {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.variables}
+    x = design.matrix(codes, first.n)
+    check_variation(origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
+    outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
+    rows = OwnColumns(tuple(first.identifiers), design.names, x, outcome, offset)
+    return Loaded(path, site, first.read, first.missing, _events(design, first), rows)
+
+
+def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
+    """A site's data in the form that the study's learner reads; None for a helper, who has none."""
+    if study.columns and not study.columns[site]:
+        return None
+    if path is None:
+        raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
+    return LOADERS["columns" if study.columns else learner_of(study).reads](path, Design(study, site), site)
+
+
+LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {"rows": load_rows, "columns": load_columns}
+
+
+def checked(source: Source, before: Stamp, first: FirstPass) -> FirstPass:
+    """The first pass over all rows; DataError for what is wrong with any of them."""
+    for batch in source.batches():
+        first.add(batch)
+    check_unchanged(source.origin, before)
+    _check_values(source, first)
+    _check_enough(source.origin, first)
+    return first
+
+
+def _events(design: Design, first: FirstPass) -> int | None:
+    return first.events if design.outcome_here is not None and design.outcome.type == "binary" else None
 
 
 def _open(origin: Origin, design: Design) -> Source:
     suffix = origin.path.suffix.lower()
     if suffix == ".csv":
-        return open_csv(origin, design.variables)
+        return open_csv(origin, (*design.variables, *design.identifier))
     if suffix == ".parquet":
         return open_parquet(origin, design)
     raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
@@ -141,12 +195,15 @@ def _open(origin: Origin, design: Design) -> Source:
 
 def _check_values(source: Source, first: FirstPass) -> None:
     design, findings = first.design, first.findings
-    key = findings.first(design.variables)
+    key = findings.first((*design.variables, *design.identifier))
     if key is None:
         return
     name, fault = key
     kind = "outcome" if name == design.formula.outcome else "column"
     where = findings.rows(key, first.read, source.places)
+    if name in design.identifier:
+        told = f"The identifying {kind} {quote(name)} is blank {where}. Give every row its identifier."
+        raise source.origin.error("CO-D132", f"{told}{findings.others(key)}")
     todo = advice(fault, design.study.variables[name], findings.found[key].first[0][1])
     raise source.origin.error(
         fault, f"The {kind} {quote(name)} is {FAULTS[fault]} {where}. {todo}{findings.others(key)}"

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Record, SiteEntry
-from coterie_node import nhefs
-from coterie_node.audit import Replay, replay
+from coterie_learners.design import Design
+from coterie_learners.inference import fit_from, merged
+from coterie_node.audit import AUDITOR, replay
+from coterie_node.cases.case import Case
 from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
 from coterie_node.place import Place, Settings
 from coterie_node.result import Cost, Result
@@ -53,14 +53,14 @@ class Crew:
             process.wait()
 
 
-def demo(place: Place, sites: Sequence[str], tell: Tell) -> Result:
+def demo(place: Place, case: Case, sites: Sequence[str], tell: Tell) -> Result:
     """Set up a run in a folder, let the sites' processes fit the model, replay it, compare it with the pooled fit."""
-    prepare(place, sites)
+    prepare(place, case, sites)
     with Anvil(state=place.chain_state) as anvil:
         network = deploy(anvil.url, founders(place, sites))
         place.save(Settings("anvil", "folder:store"), network)
         reports, seconds = run_sites(place, sites, tell)
-    result = conclude(place, sites, reports, seconds)
+    result = conclude(place, case, reports, seconds)
     (place.root / "result.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     return result
 
@@ -81,14 +81,15 @@ def workplace(keep: Path | None) -> Iterator[Place]:
     yield Place(keep)
 
 
-def prepare(place: Place, sites: Sequence[str]) -> None:
-    """Write the study, the sites' rows and their keys."""
-    place.root.mkdir(parents=True, exist_ok=True)
-    place.study.write_text(nhefs.study_text(sites), encoding="utf-8")
+def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
+    """Write the study, its sites' folders and their data."""
+    for name in sites:
+        place.site(name).root.mkdir(parents=True, exist_ok=True)
+    place.study.write_text(case.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir()
-    nhefs.write_sites(place.root / "sites", sites)
+    case.write_sites(place.root / "sites", sites)
 
 
 def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
@@ -175,13 +176,13 @@ def start_site(place: Place, name: str) -> subprocess.Popen[str]:
     )
 
 
-def conclude(place: Place, sites: Sequence[str], reports: Mapping[str, Mapping[str, Any]], total: float) -> Result:
+def conclude(place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float) -> Result:
     """Replay the run as a stranger would, and compare its result with the pooled fit."""
     number = next(iter(reports.values()))["study"]
     with place.reader() as ledger:
         found = replay(ledger, place.blobs(), number)
         records = [e for e in ledger.history(number) if isinstance(e, Record)]
-    if found.study is None or found.fit is None:
+    if found.study is None:
         told = f"The run does not replay: {found.verdict.problem}"
         raise AuditFailed(found.verdict.code, told, found.verdict.site, found.verdict.topic)
     parts = {k: max(r["seconds"].get(k, 0.0) for r in reports.values()) for k in ("compute", "ledger", "store")}
@@ -191,19 +192,18 @@ def conclude(place: Place, sites: Sequence[str], reports: Mapping[str, Mapping[s
         gas=sum(int(r["gas"]) for r in reports.values()),
         seconds={**parts, "total": total},
     )
-    return Result(found.study.name, tuple(sites), found.fit, cost, found.verdict, differences(found), notes=NOTES)
+    # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
+    fits = {name: None if told["fit"] is None else fit_from(told["fit"]) for name, told in reports.items()}
+    fit = merged(fits | {AUDITOR: found.fit}, Design(found.study).names)
+    return Result(
+        found.study.name,
+        found.study.sites,
+        fit,
+        cost,
+        found.verdict,
+        case.pooled().differences(fit),
+        (NOTE, *case.notes),
+    )
 
 
-NOTES = (
-    "Anvil is a development chain: one process with public powers, not tamper-evident between sites.",
-    "NHEFS: of 1,629 people, those without a blood pressure or a cholesterol value are left out at every site.",
-)
-
-
-def differences(found: Replay) -> dict[str, float]:
-    """Largest differences of coefficients and standard errors to the pooled statsmodels fit."""
-    estimates, errors = nhefs.pooled_fit()
-    return {
-        "max_abs_estimate": float(np.max(np.abs(found.fit.estimates - estimates))),
-        "max_abs_std_error": float(np.max(np.abs(found.fit.std_errors - errors))),
-    }
+NOTE = "Anvil is a development chain: one process with public powers, not tamper-evident between sites."

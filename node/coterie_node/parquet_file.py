@@ -48,7 +48,7 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
             schema, rows = file.schema_arrow, int(file.metadata.num_rows)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _broken(origin, error) from None
-    check_header(origin, schema.names, design.variables)
+    check_header(origin, schema.names, (*design.variables, *design.identifier))
     for name in design.variables:
         variable, kind = design.study.variables[name], schema.field(name).type
         if not storable(kind, variable):
@@ -58,9 +58,14 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
                 f"The column {quote(name)} is stored as {quote(kind)}, but the study declares a {variable.type}. "
                 f"Store it as {wanted}.",
             )
+    for name in design.identifier:
+        kind = schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+            told = f"The identifying column {quote(name)} is stored as {quote(kind)}."
+            raise origin.error("CO-D111", f"{told} Store it as text or whole numbers.")
     if rows == 0:
         raise origin.error("CO-D103", "There are columns and no rows. Export the rows as well.")
-    return ParquetFile(origin, design.variables, rows)
+    return ParquetFile(origin, (*design.variables, *design.identifier), rows)
 
 
 @contextmanager

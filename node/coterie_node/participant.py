@@ -15,12 +15,12 @@ from coterie_chain.journal import Journal, SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.ledger import Ledger, State
 from coterie_chain.network import Network
-from coterie_learners.design import Design
 from coterie_learners.errors import DataError
+from coterie_learners.inference import plain
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine
 from coterie_learners.study import Study
-from coterie_node.data import LoadedRows, load_rows
+from coterie_node.data import Loaded, load_site
 from coterie_node.errors import ConfigError, Overdue
 from coterie_node.letters import Desk
 from coterie_node.place import Place
@@ -39,7 +39,7 @@ class Node:
 
     study: Study
     name: str
-    rows: LoadedRows
+    rows: Loaded | None
     keys: SiteKeys
     network: Network
     ledger: Ledger
@@ -57,7 +57,7 @@ def open_node(place: Place, name: str, approved: str, observe: Callable[[Progres
     if name not in study.sites:
         raise ConfigError("CO-F302", f"{name!r} takes no part in the study; its sites are {', '.join(study.sites)}.")
     part = place.site(name)
-    rows = load_rows(part.data, Design(study), name)
+    rows = load_site(part.data, study, name)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     journal = SqliteJournal(part.journal)
     network = place.network()
@@ -83,7 +83,8 @@ def runner_of(node: Node, number: int) -> Runner:
     """This site's runner for a study that it has joined."""
     pin_rows(node, number)
     entries = node.ledger.sites()
-    site = site_of(node.study, node.name, node.rows, node.keys, entries, f"{node.network.scope}/{number}")
+    data = None if node.rows is None else node.rows.rows
+    site = site_of(node.study, node.name, data, node.keys, entries, f"{node.network.scope}/{number}")
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
     return Runner(machine, node.ledger, node.blobs, number, desk, observe=node.observe)
@@ -124,6 +125,7 @@ def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
         "seconds": dict(runner.seconds),
         "payload_bytes": runner.payload_bytes,
         "gas": getattr(node.ledger, "gas_used", 0),
+        "fit": None if runner.machine.result is None else plain(runner.machine.result),
     }
 
 
@@ -132,6 +134,8 @@ def pin_rows(node: Node, number: int) -> None:
 
     Masks are derived, not drawn: two posts of one step over different rows would give their difference away.
     """
+    if node.rows is None:
+        return
     with node.rows.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     label = f"rows/{node.network.scope}/{number}"

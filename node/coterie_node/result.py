@@ -91,7 +91,8 @@ class Result:
             "ledger": {k: getattr(self.cost, k) for k in ("records", "payload_bytes", "gas")},
             "seconds": dict(self.cost.seconds),
             "replay": _replay(self.replay),
-            "notes": list(self.notes),
+            "notes": [*fit.notes, *self.notes],
+            "details": dict(fit.details),
         }
         return plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
 
@@ -99,6 +100,7 @@ class Result:
         """The result for a terminal."""
         fit, seconds = self.fit, self.cost.seconds
         title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
+        notes = (*fit.notes, *self.notes)
         counted = f"{fit.n} rows" + ("" if fit.events is None else f", {fit.events} events")
         lines = [
             f"{title}    study {self.study}    {len(self.sites)} sites: {', '.join(self.sites)}",
@@ -106,9 +108,9 @@ class Result:
             "",
             *coefficient_lines(fit),
             "",
-            _deviances(fit),
-            f"Log-likelihood {fit.log_likelihood:.4f}   AIC {fit.aic:.2f}   BIC {fit.bic:.2f}",
-            *self.notes,
+            *_deviances(fit),
+            *_criteria(fit),
+            *notes,
             f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
             "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in ("compute", "ledger", "store", "total")) + ".",
         ]
@@ -120,14 +122,16 @@ class Result:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
         for row in table(self.fit):
-            writer.writerow([_harmless(row.term), *(repr(v) for v in list(row.as_dict().values())[1:])])
+            numbers = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
+            writer.writerow([_harmless(row.term), *("" if v != v else repr(v) for v in numbers)])
         return out.getvalue()
 
     def _pooled_line(self) -> list[str]:
         if self.pooled is None:
             return []
-        coefficient, error = self.pooled["max_abs_estimate"], self.pooled["max_abs_std_error"]
-        return [f"Largest difference to the pooled fit: coefficients {coefficient:.1e}, standard errors {error:.1e}."]
+        told = f"Largest difference to the pooled fit: coefficients {self.pooled['max_abs_estimate']:.1e}"
+        error = self.pooled.get("max_abs_std_error")
+        return [f"{told}." if error is None else f"{told}, standard errors {error:.1e}."]
 
     def _replay_line(self) -> str:
         if self.replay is None:
@@ -151,12 +155,16 @@ def coefficient_lines(fit: Fit) -> list[str]:
     statistic = "z" if fit.dispersion_known else "t"
     head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", "95% CI"]
     body = [_cells(row, fit.ratio) for row in rows]
+    if fit.sites:
+        head, body = [*head, "site"], [[*cells, row.site] for cells, row in zip(body, rows, strict=True)]
+    if fit.covariance is None:
+        head, body = head[:2] + head[8:], [cells[:2] + cells[8:] for cells in body]
     widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
     aligned = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
         for line in [head, *body]
     ]
-    return [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
+    return aligned if fit.covariance is None else [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
 
 
 def _cells(row: Row, ratio: str) -> list[str]:
@@ -173,11 +181,19 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 709.0 else math.inf
 
 
-def _deviances(fit: Fit) -> str:
+def _deviances(fit: Fit) -> list[str]:
+    if fit.deviance is None:
+        return []
     residual = f"Residual deviance {fit.deviance:.2f} on {fit.n - len(fit.terms)} df"
     if fit.null_deviance is None:
-        return residual
-    return f"Null deviance {fit.null_deviance:.2f} on {fit.n - (INTERCEPT in fit.terms)} df   {residual}"
+        return [residual]
+    return [f"Null deviance {fit.null_deviance:.2f} on {fit.n - (INTERCEPT in fit.terms)} df   {residual}"]
+
+
+def _criteria(fit: Fit) -> list[str]:
+    if fit.log_likelihood is None:
+        return []
+    return [f"Log-likelihood {fit.log_likelihood:.4f}   AIC {fit.aic:.2f}   BIC {fit.bic:.2f}"]
 
 
 def _replay(verdict: Verdict | None) -> dict[str, Any]:

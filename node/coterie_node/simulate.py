@@ -14,7 +14,7 @@ from coterie_chain.memory import MemoryChain
 from coterie_learners.errors import StudyError
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine, Site
-from coterie_learners.rows import Rows
+from coterie_learners.rows import Data
 from coterie_learners.study import Study
 from coterie_node.letters import Desk
 from coterie_node.runner import Progress, Runner
@@ -54,7 +54,7 @@ def found(study: Study, clock: Callable[[], int] = lambda: 0) -> World:
 
 
 def site_of(
-    study: Study, name: str, rows: Rows | None, keys: SiteKeys, entries: Iterable[SiteEntry], session: str
+    study: Study, name: str, rows: Data | None, keys: SiteKeys, entries: Iterable[SiteEntry], session: str
 ) -> Site:
     """What a learner sees at one site: its rows, its secret stream, and a shared key for every other participant.
 
@@ -66,7 +66,7 @@ def site_of(
 
 
 def runner_of(
-    world: World, name: str, rows: Rows | None, exchange: Exchange | None = None, observe: Observer = lambda _: None
+    world: World, name: str, rows: Data | None, exchange: Exchange | None = None, observe: Observer = lambda _: None
 ) -> Runner:
     """A participant's runner in a simulated network."""
     ledger, keys = world.ledger(name), world.keys[name]
@@ -88,14 +88,14 @@ def run(runners: Iterable[Runner]) -> None:
 
 
 def simulate(
-    study: Study, rows: Mapping[str, Rows], observe: Observer = lambda _: None
+    study: Study, rows: Mapping[str, Data], observe: Observer = lambda _: None
 ) -> tuple[World, dict[str, Runner], float]:
     """Run a study over its sites' rows; returns the world, the runners with their results, and the seconds taken."""
     check_sites(study, rows)
     world, hub, start = found(study), Hub(), time.perf_counter()
     first = study.sites[0]
     runners = {
-        name: runner_of(world, name, rows[name], hub, observe if name == first else lambda _: None)
+        name: runner_of(world, name, rows.get(name), hub, observe if name == first else lambda _: None)
         for name in study.sites
     }
     run(runners.values())
@@ -104,7 +104,8 @@ def simulate(
 
 def check_sites(study: Study, given: Iterable[str]) -> None:
     """StudyError unless rows are given for exactly the study's sites."""
-    missing, unknown = sorted(set(study.sites) - set(given)), sorted(set(given) - set(study.sites))
+    wanted = {name for name in study.sites if not study.columns or study.columns[name]}
+    missing, unknown = sorted(wanted - set(given)), sorted(set(given) - wanted)
     if missing or unknown:
         raise StudyError(
             "CO-S105",

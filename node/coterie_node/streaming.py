@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from coterie_learners.design import Codes, Design
+from coterie_learners.design import Design
 from coterie_learners.errors import DataError
-from coterie_learners.rows import ArrayRows, Block, block_size
+from coterie_learners.rows import ArrayRows, Block, Codes, block_size
 from coterie_node.coding import Coded, code
+from coterie_node.findings import Mask
 from coterie_node.source import Batch, Source, Stamp, changed, check_unchanged
 
 # Blocks that are built in one go: some 16 MiB.
@@ -63,10 +64,16 @@ def coded_columns(batch: Batch, design: Design) -> dict[str, Coded]:
 
 def complete(coded: Mapping[str, Coded]) -> Codes:
     """Codes of the rows that lack nothing."""
-    lacking = np.logical_or.reduce([column.missing for column in coded.values()])
-    if not lacking.any():
+    lack = lacking(coded)
+    if not lack.any():
         return {name: column.values for name, column in coded.items()}
-    return {name: column.values[~lacking] for name, column in coded.items()}
+    return {name: column.values[~lack] for name, column in coded.items()}
+
+
+def lacking(coded: Mapping[str, Coded]) -> Mask:
+    """Which rows lack a value."""
+    mask: Mask = np.logical_or.reduce([column.missing for column in coded.values()])
+    return mask
 
 
 def _regrouped(chunks: Iterable[Codes], rows: int) -> Iterator[Codes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coterie_chain.ledger import Silence, Terms
 from coterie_learners.errors import StudyError
-from coterie_learners.learner import complete, learner_of
+from coterie_learners.learner import check, complete, learner_of
 from coterie_learners.study import Study
 
 SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.ABORT}
@@ -29,7 +29,7 @@ def load_study(path: Path) -> Study:
 def study_of(document: bytes, where: str) -> Study:
     """A study from its canonical JSON, for this installation's learners."""
     study = Study.from_json(document, where)
-    learner_of(study).check(study)
+    check(study)
     return study
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.design import Codes, Design
+from coterie_learners.design import Design
 from coterie_learners.errors import Collinear
 from coterie_learners.linalg import cholesky
-from coterie_learners.rows import Block, Rows
+from coterie_learners.rows import Block, Codes, Rows
 from coterie_node.findings import Origin, listed, quote
 
 
@@ -74,9 +74,9 @@ def check_variation(origin: Origin, design: Design, rows: Rows, spread: Spread) 
 
 
 def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> None:
-    outcome, offset = design.formula.outcome, design.formula.offset
+    outcome, offset = design.outcome_here, design.formula.offset
     option = 'or let the study have rows.constant = "allow".'
-    if spread.constant(outcome):
+    if outcome is not None and spread.constant(outcome):
         text = (
             f"The outcome {quote(outcome)} is the same in all {n} rows used. Check how the rows were chosen, {option}"
         )

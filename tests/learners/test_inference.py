@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import statsmodels.api as sm
 from learners import cohorts
 from scipy import stats
 
-from coterie_learners.inference import Fit, table
+from coterie_learners.inference import Fit, fit_from, merged, plain, table
+from coterie_learners.rows import Array
 
 CODES = cohorts.draw(150)
 X = cohorts.matrix(CODES)
@@ -115,3 +117,41 @@ def test_a_row_has_the_stable_json_keys_in_order() -> None:
     keys = list(table(logistic()[0])[0].as_dict())
     assert keys == ["term", "estimate", "std_error", "z", "p_value", "ci_low", "ci_high"]
     assert {type(v) for v in table(logistic()[0])[0].as_dict().values()} == {str, float}
+
+
+def part(terms: tuple[str, ...], site: str, deviance: float | None, covariance: Array | None) -> Fit:
+    estimates = np.arange(len(terms), dtype=float) + 1
+    sites = (site,) * len(terms)
+    return Fit(
+        "v", "binomial", "logit", terms, estimates, covariance, 10, None, 1, True, 1.0, True, deviance, None, None,
+        sites=sites, notes=("shared",), details={site: 1},
+    )  # fmt: skip
+
+
+def test_parts_of_a_fit_come_together_in_the_study_s_order() -> None:
+    holder = part(("(Intercept)", "b"), "h", 5.0, np.array([[4.0, 1.0], [1.0, 9.0]]))
+    other = part(("a",), "o", None, np.array([[16.0]]))
+    whole = merged({"o": other, "x": None, "h": holder}, ("(Intercept)", "a", "b"))
+    assert (whole.terms, whole.sites, whole.deviance) == (("(Intercept)", "a", "b"), ("h", "o", "h"), 5.0)
+    assert whole.estimates.tolist() == [1.0, 1.0, 2.0]
+    assert whole.std_errors.tolist() == [2.0, 4.0, 3.0]
+    assert whole.covariance is not None
+    assert (whole.covariance[0, 2], bool(np.isnan(whole.covariance[0, 1]))) == (1.0, True)
+    assert (whole.notes, whole.details) == (("shared",), {"o": 1, "h": 1})
+    assert merged({"h": holder, "o": holder}, holder.terms) is holder
+
+
+def test_a_fit_survives_json() -> None:
+    for fit in (part(("a", "b"), "h", 5.0, np.eye(2)), part(("a",), "o", None, None)):
+        again = fit_from(json.loads(json.dumps(plain(fit))))
+        assert (again.terms, again.sites, again.notes, again.details) == (fit.terms, fit.sites, fit.notes, fit.details)
+        np.testing.assert_array_equal(again.estimates, fit.estimates)
+        assert (again.covariance is None) == (fit.covariance is None)
+
+
+def test_a_method_without_standard_errors_has_estimates_only() -> None:
+    (row,) = table(part(("a",), "o", None, None))
+    assert row.as_dict() == {
+        "term": "a", "estimate": 1.0, "std_error": None, "z": None, "p_value": None, "ci_low": None, "ci_high": None,
+        "site": "o",
+    }  # fmt: skip

@@ -17,7 +17,8 @@ from coterie_learners.errors import NotConverged, StudyError
 from coterie_learners.learner import Learner, complete
 from coterie_learners.rows import Rows
 from coterie_learners.study import Study
-from coterie_node.conformance import NonConformant, Property, Reference, Report, check_learner
+from coterie_node.conformance import NonConformant, Property, Report, check_learner
+from coterie_node.reference import Reference
 
 CODES = cohorts.draw(90)
 

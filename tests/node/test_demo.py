@@ -21,6 +21,7 @@ from coterie_chain.ledger import Post, Record
 from coterie_learners import payload as pay
 from coterie_learners.errors import DataError
 from coterie_node.audit import Verdict, replay
+from coterie_node.cases.glore import CASE
 from coterie_node.demo import Crew, await_reports, founders, prepare, start_site
 from coterie_node.participant import enter, open_node, pin_rows, runner_of
 from coterie_node.place import Place, Settings
@@ -115,7 +116,7 @@ class Network:
 
     def __init__(self, folder: Path, anvil: Anvil) -> None:
         self.place = Place(folder)
-        prepare(self.place, SITES)
+        prepare(self.place, CASE, SITES)
         self.network = deploy(anvil.url, founders(self.place, SITES))
         self.place.save(Settings("running", "folder:store"), self.network)
         self.approved = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()
@@ -220,7 +221,7 @@ def test_a_record_of_another_study_s_payload_fails_the_replay_and_names_the_step
 
 def test_a_site_killed_and_started_again_finishes_with_the_same_final_record(kept: Path, tmp_path: Path) -> None:
     place = Place(tmp_path / "run")
-    prepare(place, SITES)
+    prepare(place, CASE, SITES)
     with Anvil() as anvil:
         place.save(Settings("running", "folder:store"), deploy(anvil.url, founders(place, SITES)))
         crew = Crew({name: start_site(place, name) for name in SITES})

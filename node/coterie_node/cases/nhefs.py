@@ -1,4 +1,4 @@
-"""The demo's cohort: NHEFS, the follow-up of 1,629 smokers of the first US health survey, from the package causaldata.
+"""The demos' cohort: NHEFS, the follow-up of 1,629 smokers of the first US health survey, from the package causaldata.
 
 Outcome: death by 1992. Rows without a systolic blood pressure (77) or a cholesterol value (16) are left out by every
 site alike (`missing = "drop"`); NHEFS codes an unknown diagnosis of diabetes as a level of its own, which is kept.
@@ -25,23 +25,9 @@ LEVELS = {
 }
 NUMBERS = ("age", "smokeintensity", "smokeyrs", "wt71", "sbp", "cholesterol")
 OUTCOME = "death"
-FORMULA = "death ~ age + sex + race + smokeintensity + smokeyrs + wt71 + sbp + cholesterol + diabetes + active"
 
-STUDY = """\
-# Death by 1992 in NHEFS, by what the survey measured. All sites approve this file by its hash.
-name = "nhefs-mortality"
-title = "NHEFS: death by 1992"
-sites = [{sites}]
-formula = "{formula}"
-
-[learner]
-name = "glore"
-
-[rows]
-missing = "drop"
-# A small site may have nobody with a rare level; the pooled rows do.
-constant = "{constant}"
-
+# Every variable of the cohort as a study declares it.
+VARIABLES = """\
 [variables.death]
 type = "binary"
 label = "death by 1992"
@@ -99,12 +85,6 @@ def site_names(count: int) -> tuple[str, ...]:
     return SITE_NAMES[:count] if count <= len(SITE_NAMES) else tuple(f"site-{k:02d}" for k in range(1, count + 1))
 
 
-def study_text(sites: Sequence[str]) -> str:
-    """The demo's study file."""
-    listed = ", ".join(f'"{name}"' for name in sites)
-    return STUDY.format(sites=listed, formula=FORMULA, constant="refuse" if len(sites) <= 5 else "allow")
-
-
 def cohort() -> Any:
     """The cohort as a pandas data frame with the study's levels in words; ConfigError if the demo extra is missing."""
     try:
@@ -127,32 +107,23 @@ def split(rows: int, sites: Sequence[str]) -> Mapping[str, np.ndarray[Any, np.dt
     return dict(zip(sites, np.split(order, cuts), strict=True))
 
 
-def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
-    """One CSV file per site; returns their paths by site."""
-    frame = cohort()
-    paths = {}
-    for name, rows in split(len(frame), sites).items():
-        paths[name] = folder / name / "data.csv"
-        paths[name].parent.mkdir(parents=True, exist_ok=True)
-        part = frame.iloc[rows]
-        part.to_csv(paths[name], index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-    return paths
+def listed(sites: Sequence[str]) -> str:
+    """The names as a TOML list's content."""
+    return ", ".join(f'"{name}"' for name in sites)
 
 
-def pooled_fit() -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
-    """Coefficients and standard errors of statsmodels' GLM on all complete rows, in the order of the study's terms."""
-    import statsmodels.api as sm
-
-    frame = cohort().dropna()
-    columns = [np.ones(len(frame))]
-    for name in FORMULA.partition("~")[2].split("+"):
-        columns += _columns(frame, name.strip())
-    y = frame[OUTCOME].to_numpy(float)
-    fit = sm.GLM(y, np.column_stack(columns), family=sm.families.Binomial()).fit(tol=1e-14, maxiter=100)
-    return np.asarray(fit.params), np.asarray(fit.bse)
+def write(frame: Any, path: Path) -> Path:
+    """Write a data frame as a site's CSV file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+    return path
 
 
-def _columns(frame: Any, name: str) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-    if name not in LEVELS:
-        return [frame[name].to_numpy(float)]
-    return [(frame[name] == level).to_numpy(float) for level in list(LEVELS[name].values())[1:]]
+def design(frame: Any, names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray[Any, np.dtype[np.float64]]]:
+    """Terms as a study names them and their columns (n, p), intercept first, for a main effect of each name."""
+    terms, columns = ["(Intercept)"], [np.ones(len(frame))]
+    for name in names:
+        for level in list(LEVELS[name].values())[1:] if name in LEVELS else [None]:
+            terms.append(name if level is None else f"{name}[{level}]")
+            columns.append((frame[name] if level is None else frame[name] == level).to_numpy(float))
+    return tuple(terms), np.column_stack(columns)
