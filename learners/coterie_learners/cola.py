@@ -63,7 +63,8 @@ class TableOptions(Frozen):
     """What COLA-GLM and its secure form have in common in the learner section of a study.
 
     `cells`: share the outcome per pattern also where X'y would do, for AUC and calibration. `floor`: least number of
-    rows of a pattern that is shared; 0 for none. `grids`: allowed values of numeric covariates (a count may have all
+    rows of a pattern that is shared; 0 for none. `small_sums`: whether a site refuses if X'y shows fewer events, or
+    others, than the floor. `grids`: allowed values of numeric covariates (a count may have all
     whole numbers of its range). `tolerance` is in standard errors.
     """
 
@@ -75,6 +76,7 @@ class TableOptions(Frozen):
     robust: bool = False
     firth: bool = False
     floor: Annotated[int, Within(ge=0, le=1000)] = 0
+    small_sums: Literal["refuse", "allow"] = "refuse"
     grids: dict[Column, tuple[float, ...]] = {}
     max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 500
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
@@ -83,12 +85,11 @@ class TableOptions(Frozen):
 class ColaOptions(TableOptions):
     """The learner section of a study.
 
-    `suppress`: what becomes of patterns below the floor. `small_sums`: whether a site refuses if X'y shows fewer events,
-    or others, than the floor. `site_intercepts`: an intercept for each site (GLM-H) instead of a common one.
+    `suppress`: what becomes of patterns below the floor. `site_intercepts`: an intercept for each site (GLM-H) instead
+    of a common one.
     """
 
     suppress: Literal["drop", "impute"] = "drop"
-    small_sums: Literal["refuse", "allow"] = "refuse"
     site_intercepts: bool = False
 
 
@@ -222,10 +223,9 @@ class TableOnly:
         intercept = plan.design.formula.intercept
         if not intercept:
             raise StudyError("CO-S317", "A table of counts and X'y needs a model with an intercept.")
-        return _payload(
-            {"keys": self.keys, "n": self.counts, "cross": self.cross, "outcome": self.cross[0]}
-            | ({"suppressed": np.zeros(2, np.int64)} if plan.options.floor else {})
-        )
+        suppressed = np.zeros(2, np.int64)
+        values = {"keys": self.keys, "n": self.counts, "cross": self.cross, "outcome": self.cross[0]}
+        return payload_of({**values, "suppressed": suppressed}, plan.fields)
 
 
 def table_of(plan: Plan, counts: Counts, site: str) -> Payload:
@@ -238,11 +238,11 @@ def table_of(plan: Plan, counts: Counts, site: str) -> Payload:
         table["n"] = kept.sums["n"]
     if floor:
         table["suppressed"] = suppression.rounded(counts, floor)
-        if isinstance(plan.options, ColaOptions) and plan.options.small_sums == "refuse":
+        if plan.options.small_sums == "refuse":
             told = kept if plan.drops else counts
             raw = plan.grid.raw(plan.design, told.keys)
             suppression.check_sums(plan.design, raw, told, plan.cells, floor, site)
-    return _payload({name: table[name] for name in plan.fields})
+    return payload_of(table, plan.fields)
 
 
 def statistics(plan: Plan, counts: Counts) -> dict[str, Any]:
@@ -256,9 +256,9 @@ def statistics(plan: Plan, counts: Counts) -> dict[str, Any]:
     return out | {"rows": sums["n"].sum(), "squares": sums.get("q", sums["n"]).sum()}
 
 
-def _payload(values: Mapping[str, Any]) -> Payload:
-    whole = ("keys", "n", "rows", "suppressed")
-    return {k: np.asarray(v, dtype=np.int64 if k in whole else np.float64) for k, v in values.items()}
+def payload_of(values: Mapping[str, Any], fields: Mapping[str, Field]) -> Payload:
+    """The fields of a table in the types in which they are posted."""
+    return {name: np.asarray(values[name], dtype=np.dtype(field.dtype)) for name, field in fields.items()}
 
 
 # From the tables of all sites
@@ -570,4 +570,16 @@ def schedule(study: Study) -> Schedule:
     return Schedule(opening=("each", "server"))
 
 
-COLA = Learner("cola", VERSION, ColaOptions, check_study, schedule, cola, reads="codes")
+TRUST = (
+    "Every member of the study, and whoever reads its store, reads each site's table: the patterns that occur there with "
+    "their rows, and the sums of the outcome. Patterns below the floor are not in it. No key holder, no masks; "
+    "secure_cola shows sums over the sites only."
+)
+
+
+def trust(study: Study) -> str:
+    """Who learns what."""
+    return TRUST
+
+
+COLA = Learner("cola", VERSION, ColaOptions, check_study, schedule, cola, reads="codes", trust=trust)

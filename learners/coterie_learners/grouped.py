@@ -20,7 +20,7 @@ from coterie_learners.errors import Collinear, NotConverged, Separation, StudyEr
 from coterie_learners.folds import cross, fold, gram
 from coterie_learners.rows import Array
 from coterie_learners.scoring import Evaluate, Maximum, Point, maximise
-from coterie_learners.separation import separated
+from coterie_learners.separability import separated
 from coterie_learners.table_families import Curve, TableFamily
 
 # A pattern whose outcome is predicted this surely may be separated: then the linear programme decides.
