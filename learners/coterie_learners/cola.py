@@ -9,13 +9,14 @@ for a Gaussian outcome the sum of its squares; for counts two sums that only lik
 canonical links. Probit, cloglog, a Pearson dispersion (quasi families), the sandwich (`robust`) and `cells = true` (for
 AUC and calibration) need the sum of the outcome in each pattern instead of X'y, which says more, and the last two of a
 count or number also the sum of its squares. Every member of the study reads each site's table. A pattern with one
-row shows that such a patient exists; with a binary outcome X'y may show what became of them: see `floor`.
+row shows that such a patient exists, and with a binary outcome X'y may show what became of them.
 
-`floor` k: a pattern with fewer than k rows at a site is not shared. `drop` leaves its rows out of all sums, which
-selects on the covariates alone and so stays consistent; `impute` (the paper's) counts it as k / 2 rounded up and
-leaves X'y as it is, which is biased. Numbers of events and of the others that X'y, together with the counts, gives
-away in each column are held to the same floor: a site whose sums show fewer refuses (`small_sums`). What was left out is posted
-as numbers rounded up to the next multiple of k, so that no single pattern follows from them.
+A pattern with fewer rows than the study's floor (`[disclosure] cell`; 5 unless it says otherwise) is not shared.
+`suppress = "drop"` leaves its rows out of all sums, which selects on the covariates alone and so stays consistent; `"impute"`
+(the paper's) counts it as half the floor, rounded up, and leaves X'y as it is, which is biased; `"none"` leaves it to the
+release gate. The gate holds what X'y says of the outcome to the same floor: it keeps back a table from which fewer events, or
+others, can be solved. What was left out is posted as numbers rounded up to the next multiple of the floor, so that no single
+pattern follows from them.
 
 Beyond the paper: patterns by declared number, never by position; all links; offset; dispersion; Firth; sandwich;
 multinomial outcomes; an intercept for each site; standard errors from the information at the final estimates; separation
@@ -24,17 +25,18 @@ decided by a linear programme; heterogeneity, AUC and calibration from the table
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field as Within
 
-from coterie_learners import diagnostics, linalg, suppression
+from coterie_learners import diagnostics, linalg, suppression, table_disclosure
 from coterie_learners.design import Design
+from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import LearnerError, ProtocolError, StudyError
 from coterie_learners.folds import cross
 from coterie_learners.grouped import Choice, Estimate, Grouped, estimate
@@ -43,7 +45,7 @@ from coterie_learners.learner import Learner, options_of
 from coterie_learners.patterns import Grid, Keys
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each, server
-from coterie_learners.rows import Array
+from coterie_learners.rows import Array, Codes
 from coterie_learners.study import Column, Frozen, Schedule, Study
 from coterie_learners.table_families import TableFamily, table_family
 from coterie_learners.tally import Counts, count
@@ -62,9 +64,8 @@ MOST_ROWS = 2.0**52
 class TableOptions(Frozen):
     """What COLA-GLM and its secure form have in common in the learner section of a study.
 
-    `cells`: share the outcome per pattern also where X'y would do, for AUC and calibration. `floor`: least number of
-    rows of a pattern that is shared; 0 for none. `small_sums`: whether a site refuses if X'y shows fewer events, or
-    others, than the floor. `grids`: allowed values of numeric covariates (a count may have all
+    `cells`: share the outcome per pattern also where X'y would do, for AUC and calibration. `suppress`: what becomes of
+    patterns with fewer rows than the study's floor. `grids`: allowed values of numeric covariates (a count may have all
     whole numbers of its range). `tolerance` is in standard errors.
     """
 
@@ -75,8 +76,7 @@ class TableOptions(Frozen):
     cells: bool = False
     robust: bool = False
     firth: bool = False
-    floor: Annotated[int, Within(ge=0, le=1000)] = 0
-    small_sums: Literal["refuse", "allow"] = "refuse"
+    suppress: Literal["drop", "impute", "none"] = "drop"
     grids: dict[Column, tuple[float, ...]] = {}
     max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 500
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
@@ -85,11 +85,9 @@ class TableOptions(Frozen):
 class ColaOptions(TableOptions):
     """The learner section of a study.
 
-    `suppress`: what becomes of patterns below the floor. `site_intercepts`: an intercept for each site (GLM-H) instead
-    of a common one.
+    `site_intercepts`: an intercept for each site (GLM-H) instead of a common one.
     """
 
-    suppress: Literal["drop", "impute"] = "drop"
     site_intercepts: bool = False
 
 
@@ -143,9 +141,14 @@ class Plan:
         return pearson and self.family.law != "binomial"
 
     @property
+    def floor(self) -> int:
+        """Fewest rows of a pattern that is shared as it is; 0 for any."""
+        return 0 if self.options.suppress == "none" else self.study.disclosure.cell
+
+    @property
     def drops(self) -> bool:
         """Whether patterns below the floor are left out, rather than imputed."""
-        return not isinstance(self.options, ColaOptions) or self.options.suppress == "drop"
+        return self.options.suppress != "impute"
 
     @property
     def site_intercepts(self) -> bool:
@@ -169,7 +172,7 @@ class Plan:
         out |= {"q": Field("<f8", rows)} if self.squares else {}
         out |= {"squares": Field("<f8")} if self.family.law == "gaussian" else {}
         out |= {"saturated": Field("<f8"), "constant": Field("<f8")} if self.family.law == "poisson" else {}
-        return out | ({"suppressed": Field("<i8", (2,))} if self.options.floor else {})
+        return out | ({"suppressed": Field("<i8", (2,))} if self.floor else {})
 
     def _shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (self.levels, *shape) if self.levels else shape
@@ -182,7 +185,8 @@ class Plan:
 def cola(site: Site) -> Script:
     """Each site's table once, then the fit by the site whose turn it is."""
     plan = Plan.of(site.study)
-    tables = yield from each("table", share, plan, expects=Schema(plan.fields, check=plan.check))
+    form = Schema(plan.fields, check=plan.check)
+    tables = yield from each("table", share, plan, expects=form, reveals=partial(reveals, plan))
     model = yield from server("fit", fit_tables, plan, tables)
     return with_diagnostics(plan, fit_of(plan, model, "cola", tuple(tables)), tables)
 
@@ -195,15 +199,23 @@ def share(site: Site, plan: Plan) -> Payload:
     held: Any = site.codes
     if isinstance(held, TableOnly):
         return held.table(plan)
-    return table_of(plan, count(plan.tally, held), site.name)
+    return table_of(plan, count(plan.tally, held))
+
+
+def reveals(plan: Plan, site: Site, table: Payload) -> Exposure:
+    """What readers can solve from a posted table."""
+    raw = plan.grid.raw(plan.design, table["keys"])
+    n = int(table["rows"] if "rows" in table else table["n"].sum())
+    return table_disclosure.exposure(plan.design, raw, table, n, 0 if plan.drops else plan.floor)
 
 
 @dataclass(frozen=True)
 class TableOnly:
     """A site whose rows were counted elsewhere, such as by the R package pda: counts and X'y, nothing else."""
 
+    grid: Grid
     keys: Keys
-    counts: Array
+    counts: Keys
     cross: Array
 
     @property
@@ -211,9 +223,9 @@ class TableOnly:
         """Number of rows."""
         return int(self.counts.sum())
 
-    def codes(self) -> Any:
-        """ProtocolError: there are no rows here."""
-        raise ProtocolError("CO-P302", "This site holds a table, and no rows.")
+    def codes(self) -> Iterator[Codes]:
+        """The covariates' values of the rows that were counted; of the outcome nothing is known."""
+        yield {name: np.repeat(values, self.counts) for name, values in self.grid.codes(self.keys).items()}
 
     def table(self, plan: Plan) -> Payload:
         """The table as COLA-GLM posts it; StudyError if the study needs more than counts and X'y."""
@@ -223,14 +235,13 @@ class TableOnly:
         intercept = plan.design.formula.intercept
         if not intercept:
             raise StudyError("CO-S317", "A table of counts and X'y needs a model with an intercept.")
-        suppressed = np.zeros(2, np.int64)
         values = {"keys": self.keys, "n": self.counts, "cross": self.cross, "outcome": self.cross[0]}
-        return payload_of({**values, "suppressed": suppressed}, plan.fields)
+        return payload_of({**values, "suppressed": np.zeros(2)}, plan.fields)
 
 
-def table_of(plan: Plan, counts: Counts, site: str) -> Payload:
-    """A site's counts as it posts them; DataError if they show less than the floor."""
-    floor, kept = plan.options.floor, counts
+def table_of(plan: Plan, counts: Counts) -> Payload:
+    """A site's counts as it posts them, without what lies below the floor."""
+    floor, kept = plan.floor, counts
     if floor:
         kept = suppression.dropped(counts, floor) if plan.drops else suppression.imputed(counts, floor)
     table = statistics(plan, kept if plan.drops else counts)
@@ -238,10 +249,6 @@ def table_of(plan: Plan, counts: Counts, site: str) -> Payload:
         table["n"] = kept.sums["n"]
     if floor:
         table["suppressed"] = suppression.rounded(counts, floor)
-        if plan.options.small_sums == "refuse":
-            told = kept if plan.drops else counts
-            raw = plan.grid.raw(plan.design, told.keys)
-            suppression.check_sums(plan.design, raw, told, plan.cells, floor, site)
     return payload_of(table, plan.fields)
 
 
@@ -430,9 +437,9 @@ def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> 
 def with_diagnostics(plan: Plan, fit: Fit, tables: Posts) -> Fit:
     """The result with what else the tables tell: suppression, heterogeneity of the sites, discrimination."""
     details, notes = dict(fit.details), list(fit.notes)
-    if plan.options.floor:
+    if plan.floor:
         found = diagnostics.suppressed({name: t["suppressed"] for name, t in tables.items()}, tables, fit.n)
-        details["suppression"] = {"floor": plan.options.floor, "mode": "drop" if plan.drops else "impute", **found}
+        details["suppression"] = {"floor": plan.floor, "mode": "drop" if plan.drops else "impute", **found}
         notes += diagnostics.suppression_notes(details["suppression"])
     elif not plan.tally.exposure:
         notes += diagnostics.small_cell_notes({name: t["n"] for name, t in tables.items()})
@@ -560,8 +567,8 @@ def check_study(study: Study) -> None:
     check_plan(plan)
     if plan.site_intercepts and (not plan.design.formula.intercept or plan.levels or len(study.sites) < 2):
         raise StudyError("CO-S315", "site_intercepts needs an intercept, one outcome, and two sites or more.")
-    if not plan.drops and (not plan.options.floor or plan.cells or plan.tally.exposure or plan.levels):
-        told = 'suppress = "impute" needs a floor, and a model that counts and X\'y suffice for'
+    if not plan.drops and (not plan.floor or plan.cells or plan.tally.exposure or plan.levels):
+        told = 'suppress = "impute" needs a floor (disclosure.cell), and a model that counts and X\'y suffice for'
         raise StudyError("CO-S316", f'{told} (a canonical link, no offset, no cells). Use suppress = "drop".')
 
 

@@ -9,8 +9,8 @@ pairwise masks. By `scheme`:
 
 masks: the masked tables are posted; adding them up is all there is. Everyone learns the sum, nobody a site's table.
 bfv (default): the masked words are encrypted under the holder's public key and posted; the server of the turn adds the
-ciphertexts; the holder decrypts the sum, leaves out patterns below `floor` and posts the rest; everybody refits and
-compares. The holder alone sees the whole sum; a single upload that it decrypts shows uniform words.
+ciphertexts; the holder decrypts the sum, leaves out patterns with fewer rows, over all sites, than the study's floor
+(`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a single upload that it decrypts shows uniform words.
 ckks: the same with the paper's scheme, which is approximate: sums are rounded to whole words before they are shown.
 newton: for tables that nobody may see, not even as a sum: masked sums of score, information and deviance in every
 Newton round, as in masked GLORE, made from each site's own table.
@@ -26,19 +26,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum
+from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum, table_disclosure
 from coterie_learners.cola import Plan, TableOptions
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.families import family_of
 from coterie_learners.folds import gram
 from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner
+from coterie_learners.patterns import Keys
 from coterie_learners.payload import Field, Payload, Schema
-from coterie_learners.protocol import Script, Site, each, only, server
+from coterie_learners.protocol import Reveals, Script, Site, each, only, server
 from coterie_learners.rows import Array
 from coterie_learners.study import Name, Schedule, Study
 from coterie_learners.tally import Counts, count
@@ -47,7 +49,7 @@ VERSION = "1"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 MAX_PATTERNS = 1 << 20
 TOPIC = "table"
-PER_PATTERN = ("n", "exposure", "s", "q")
+SINGLE = ("saturated", "constant")
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -55,13 +57,22 @@ Shapes = Mapping[str, tuple[int, ...]]
 class SecureOptions(TableOptions):
     """The learner section of a study.
 
-    `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `floor` is held
-    against the sum over the sites, by the holder (bfv, ckks). `max_rounds`: of newton.
+    `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `suppress`:
+    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. `max_rounds`: of newton.
     """
 
     scheme: Literal["masks", "bfv", "ckks", "newton"] = "bfv"
     holder: Name | None = None
+    suppress: Literal["drop", "none"] = "drop"
     max_rounds: int = 50
+
+
+def plan_of(study: Study) -> Plan:
+    """The plan of a study; where everyone sees the sum, or nobody does, nobody can hold a floor against it."""
+    plan = Plan.of(study, SecureOptions)
+    if options_of(plan).scheme in ("bfv", "ckks"):
+        return plan
+    return replace(plan, options=plan.options.model_copy(update={"suppress": "none"}))
 
 
 def options_of(plan: Plan) -> SecureOptions:
@@ -77,14 +88,14 @@ def holder_of(plan: Plan) -> str:
 
 def secure_cola(site: Site) -> Script:
     """The scheme that the study names."""
-    plan = Plan.of(site.study, SecureOptions)
+    plan = plan_of(site.study)
     return (yield from SCRIPTS[options_of(plan).scheme](plan))
 
 
 def by_masks(plan: Plan) -> Script:
     """Masked tables, and the fit of their sum."""
     expects = Schema({"masked": secure_sum.masked_field(shapes_of(plan))})
-    tables = yield from each(TOPIC, masked_table, plan, expects=expects)
+    tables = yield from each(TOPIC, masked_table, plan, expects=expects, reveals=hides("The masked table"))
     model = yield from server("fit", fit_masked, plan, tables)
     return cola.fit_of(plan, model, "secure_cola", ())
 
@@ -92,10 +103,13 @@ def by_masks(plan: Plan) -> Script:
 def by_ciphertexts(plan: Plan) -> Script:
     """The holder's public key, encrypted masked tables, their sum, what the holder opens of it, and the fit."""
     holder = holder_of(plan)
-    key = yield from only(holder, "key", public_key, plan, expects=Schema({"key": Field("|u1", (None,))}))
-    uploads = yield from each(TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS)
+    form = Schema({"key": Field("|u1", (None,))})
+    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=hides("The public key"))
+    hidden = hides("The masked and encrypted table")
+    uploads = yield from each(TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
     total = yield from server("sum", added, plan, key, uploads, expects=CIPHERTEXTS)
-    opened = yield from only(holder, "opened", open_sum, plan, total, expects=Schema(plan.fields, check=plan.check))
+    form, told = Schema(plan.fields, check=plan.check), partial(cola.reveals, plan)
+    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=told)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
     fit = cola.fit_of(plan, model, "secure_cola", ())
     return cola.with_diagnostics(plan, fit, {"sum": opened})
@@ -108,11 +122,17 @@ def by_newton(plan: Plan) -> Script:
     model: Payload = {"beta": np.zeros(plan.p)}
     for t in range(rounds.options.max_rounds):
         topic = f"stats/{t}"
-        stats = yield from each(topic, round_sums, plan, topic, model["beta"], kept, expects=rounds.form)
+        told = hides(f"The masked sums of round {t + 1}")
+        stats = yield from each(topic, round_sums, plan, topic, model["beta"], kept, expects=rounds.form, reveals=told)
         model = yield from server(f"model/{t}", glore.newton, rounds, t, model, stats)
         if model["converged"]:
             return replace(glore.fit_of(rounds, model, t + 1), learner="secure_cola")
     raise NotConverged("CO-N101", f"No convergence in {rounds.options.max_rounds} rounds. Raise max_rounds.")
+
+
+def hides(what: str) -> Reveals:
+    """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
+    return lambda site, _: table_disclosure.hidden(what, site, site.codes.n)
 
 
 SCRIPTS = {"masks": by_masks, "bfv": by_ciphertexts, "ckks": by_ciphertexts, "newton": by_newton}
@@ -122,29 +142,28 @@ CIPHERTEXTS = Schema({"bytes": Field("|u1", (None,)), "lengths": Field("<i8", (N
 # What a table holds
 
 
+def by_measure(plan: Plan) -> bool:
+    """Whether every measure is summed per pattern: the model asks for it, or patterns may be left out of the sum."""
+    return plan.cells or plan.floor > 0
+
+
 def whole_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
-    """Shapes of the whole numbers of a dense table."""
-    size = plan.grid.size
-    out: dict[str, tuple[int, ...]] = {} if plan.tally.exposure else {"n": (size,)}
-    if by_cell(plan) and plan.family.law != "gaussian":
-        out["s"] = (plan.levels, size) if plan.levels else (size,)
-    return out
+    """Shapes of the numbers of a dense table that are whole and below 2^32."""
+    size = (plan.grid.size,)
+    if not by_measure(plan):
+        return {} if plan.tally.exposure else {"n": size}
+    outcomes = [name for name in plan.tally.measures if name == "s" or name[1:].isdigit()]
+    return dict.fromkeys(["n", *([] if plan.family.law == "gaussian" else outcomes)], size)
 
 
 def fraction_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
     """Shapes of the numbers of a dense table that may be fractional, or large."""
-    size, levels = plan.grid.size, (plan.levels,) if plan.levels else ()
-    dense: dict[str, tuple[int, ...]] = {name: (size,) for name in ("exposure", "q") if name in plan.fields}
-    if by_cell(plan) and plan.family.law == "gaussian":
-        dense["s"] = (size,)
-    single: dict[str, tuple[int, ...]] = {n: () for n in ("rows", "squares", "saturated", "constant") if n in plan.fields}
-    cross: dict[str, tuple[int, ...]] = {} if by_cell(plan) else {"cross": (*levels, plan.p)}
-    return {**dense, **single, **cross, "outcome": levels}
-
-
-def by_cell(plan: Plan) -> bool:
-    """Whether outcomes are summed per pattern: the model asks for it, or the holder leaves patterns out."""
-    return plan.cells or plan.options.floor > 0
+    size, levels = (plan.grid.size,), (plan.levels,) if plan.levels else ()
+    if by_measure(plan):
+        return {name: size for name in plan.tally.measures if name not in whole_shapes(plan)}
+    out: dict[str, tuple[int, ...]] = {"exposure": size} if plan.tally.exposure else {}
+    out |= {n: () for n in ("rows", "squares", "saturated", "constant") if n in plan.fields}
+    return {**out, "cross": (*levels, plan.p), "outcome": levels}
 
 
 def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -153,30 +172,30 @@ def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
 
 
 def dense_table(plan: Plan, site: Site) -> dict[str, Array]:
-    """A site's table over the whole grid, by field."""
+    """A site's table over the whole grid, by field; StudyError for a table counted elsewhere."""
+    if isinstance(site.codes, cola.TableOnly):
+        raise StudyError("CO-S317", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
     counts = count(plan.tally, site.codes)
-    found = cola.statistics(plan, counts)
-    out = {}
-    for name, shape in shapes_of(plan).items():
-        value = np.asarray(found[name], dtype=np.float64)
-        out[name] = value
-        if name in PER_PATTERN:
-            out[name] = np.zeros(shape)
-            out[name][..., counts.keys] = value
+    found = counts.sums if by_measure(plan) else cola.statistics(plan, counts)
+    return {name: _spread(plan, name, found[name], counts.keys) for name in shapes_of(plan)}
+
+
+def _spread(plan: Plan, name: str, values: Array, keys: Keys) -> Array:
+    if name not in (*plan.tally.measures, "exposure") or (name in SINGLE and not by_measure(plan)):
+        return np.asarray(values, dtype=np.float64)
+    out = np.zeros(plan.grid.size)
+    out[keys] = values
     return out
 
 
 def sparse_table(plan: Plan, dense: Mapping[str, Array]) -> Payload:
     """The sum of dense tables as COLA-GLM posts a table, without what lies below the floor."""
-    counted = dense["exposure"] if plan.tally.exposure else dense["n"]
-    keys = np.flatnonzero(counted > 0)
-    found = {name: value[..., keys] if name in PER_PATTERN else value for name, value in dense.items()}
-    if plan.options.floor:
-        events = np.atleast_2d(found["s"])
-        names = [f"s{k + 1}" for k in range(plan.levels)] or ["s"]
-        counts = Counts(keys, {"n": found["n"], **dict(zip(names, events, strict=True))})
-        return cola.table_of(plan, counts, "the sum over all sites")
-    return cola.payload_of({"keys": keys, **found}, plan.fields)
+    if by_measure(plan):
+        keys = np.flatnonzero(dense["n"] > 0)
+        return cola.table_of(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
+    counted = "exposure" if plan.tally.exposure else "n"
+    keys = np.flatnonzero(dense[counted] > 0)
+    return cola.payload_of({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
 
 
 # masks
@@ -316,7 +335,7 @@ def table_sums(plan: Plan, counts: Counts, beta: Array) -> dict[str, Array]:
 
 def check_study(study: Study) -> None:
     """StudyError for a study that secure-COLA-GLM cannot run."""
-    plan = Plan.of(study, SecureOptions)
+    plan = plan_of(study)
     cola.check_plan(plan)
     o = options_of(plan)
     if len(study.sites) < secure_sum.MIN_PARTIES:
@@ -327,9 +346,6 @@ def check_study(study: Study) -> None:
         raise StudyError("CO-S318", f'{told}. Merge levels, or choose scheme = "newton" or GLORE.')
     if holder_of(plan) not in study.sites:
         raise StudyError("CO-S319", f"The holder {o.holder!r} is no site of the study.")
-    if o.floor and (o.scheme in ("masks", "newton") or plan.family.law not in ("binomial", "multinomial")):
-        told = "A floor is held by the holder of the key, for binary or multinomial outcomes"
-        raise StudyError("CO-S319", f'{told}. Choose scheme = "bfv", or floor = 0.')
     if o.scheme == "newton":
         _check_newton(plan)
     if o.scheme in ("bfv", "ckks"):
@@ -345,7 +361,7 @@ def _check_newton(plan: Plan) -> None:
 
 def schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; or rounds."""
-    plan = Plan.of(study, SecureOptions)
+    plan = plan_of(study)
     o = options_of(plan)
     if o.scheme == "masks":
         return Schedule(opening=("each", "server"))
@@ -376,7 +392,7 @@ TRUST = {
 
 def trust(study: Study) -> str:
     """Who learns what, and who must be trusted with what, in the study's scheme."""
-    plan = Plan.of(study, SecureOptions)
+    plan = plan_of(study)
     return f"{TRUST[options_of(plan).scheme].format(holder=holder_of(plan))} {EVERYWHERE}"
 
 

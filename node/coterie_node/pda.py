@@ -51,7 +51,7 @@ def read_table(origin: Origin, design: Design) -> TableOnly:
     order = np.argsort(keys)
     if len(np.unique(keys)) != len(keys):
         raise origin.error("CO-D142", "It lists a pattern twice.")
-    return TableOnly(keys[order], counts[order].astype(np.int64), np.array(table.SXY[0]))
+    return TableOnly(grid, keys[order], counts[order].astype(np.int64), np.array(table.SXY[0]))
 
 
 def write_table(path: Path, plan: Plan, rows: CodedRows) -> None:
@@ -60,7 +60,7 @@ def write_table(path: Path, plan: Plan, rows: CodedRows) -> None:
 
     if not plan.design.formula.intercept or set(plan.fields) - {"suppressed"} != {"keys", "n", "cross", "outcome"}:
         raise StudyError("CO-S317", "pda's tables hold counts and X'y: a binomial model with the logit link and an intercept.")
-    table = table_of(plan, count(plan.tally, rows), path.stem)
+    table = table_of(plan, count(plan.tally, rows))
     path.write_text(json.dumps(as_pda(plan.design, plan.grid, table)) + "\n", encoding="utf-8")
 
 
