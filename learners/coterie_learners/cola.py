@@ -57,6 +57,8 @@ RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 HUGE = 1e100
 # Sums of fractions may be off by rounding.
 ROUNDING = 1e-9
+# A site whose own fit takes more steps than this has none: one level of some covariate is without events there.
+OWN_FIT_STEPS = 40
 # Sums of so many rows are still whole in a float.
 MOST_ROWS = 2.0**52
 
@@ -474,7 +476,7 @@ def heterogeneity(plan: Plan, tables: Posts) -> dict[str, Any]:
     own: dict[str, tuple[Array, Array]] = {}
     for name, table in tables.items():
         with suppress(LearnerError):  # a site that cannot carry the model by itself
-            found = estimate(summed(plan, {name: table}), plan.choice)
+            found = estimate(summed(plan, {name: table}), replace(plan.choice, limit=OWN_FIT_STEPS))
             carry = back(plan)
             own[name] = carry @ found.beta, np.diag(carry @ found.covariance @ carry.T)
     out = diagnostics.cochran(plan.terms, own, tuple(tables))

@@ -27,10 +27,8 @@ def cross(x: Array, v: Array) -> Array:
     return fold(x * v[:, None])
 
 
-def gram(x: Array, w: Array, y: Array | None = None) -> Array:
-    """x' diag(w) x (p, p); with y (m, k), x' diag(w) y (p, k). Memory: one weighted copy of x."""
-    if y is not None:
-        return np.stack([fold(y * (w * column)[:, None]) for column in x.T])
+def gram(x: Array, w: Array) -> Array:
+    """x' diag(w) x (p, p). Memory: one weighted copy of x."""
     p = x.shape[1]
     out = np.zeros((p, p))
     for j in range(p):

@@ -78,7 +78,9 @@ class Grid:
         keys: NDArray[Any] = np.zeros(n, dtype=np.int32 if self.size < 1 << 31 else np.int64)
         for axis in self.axes:
             np.multiply(keys, len(axis.values), out=keys)
-            np.add(keys, axis.places(codes[axis.name]), out=keys, casting="unsafe")
+            places = axis.places(codes[axis.name])
+            # A float would carry the sum through floats, which hold no more than 53 bits.
+            np.add(keys, places if places.dtype.kind in "iu" else places.astype(keys.dtype), out=keys, casting="unsafe")
         return keys
 
     def codes(self, keys: Keys) -> dict[str, Array]:

@@ -103,7 +103,7 @@ class Tally:
             # One count of (pattern, outcome) gives both, in whole numbers.
             levels = self.plan.levels or 2
             joint = keys * keys.dtype.type(levels) if size * levels < 1 << 31 else keys.astype(np.int64) * levels
-            np.add(joint, outcome, out=joint, casting="unsafe")
+            np.add(joint, outcome.astype(joint.dtype, copy=False), out=joint)
             table = np.bincount(joint, minlength=size * levels).reshape(size, levels).T
             return np.concatenate([table.sum(axis=0)[None], table[1:]]).astype(np.float64)
         sums = [np.bincount(keys, minlength=size).astype(np.float64)]
