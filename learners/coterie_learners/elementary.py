@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -99,24 +100,32 @@ def erfcx(x: Array) -> Array:
     )
 
 
-def log_ndtr(z: Array) -> Array:
-    """Logarithm of the normal distribution function."""
-    t = np.abs(z) * SQRT_HALF
-    scaled = 0.5 * erfcx(t)
-    return np.asarray(np.where(z < 0, log(scaled) - 0.5 * z * z, log1p(-scaled * _gauss(z))))
+@dataclass(frozen=True)
+class Normal:
+    """The normal distribution at z (m,): probabilities below and above, density over each, and their logarithms."""
+
+    below: Array
+    above: Array
+    rate_below: Array
+    rate_above: Array
+    log_below: Array
+    log_above: Array
 
 
-def ndtr(z: Array) -> Array:
-    """The normal distribution function, to full relative precision in both tails of itself."""
-    tail = 0.5 * erfcx(np.abs(z) * SQRT_HALF) * _gauss(z)
-    return np.asarray(np.where(z < 0, tail, 1.0 - tail))
-
-
-def mills(z: Array) -> Array:
-    """Normal density over distribution function: phi(z) / Phi(z)."""
+def normal(z: Array) -> Normal:
+    """Everything about the normal distribution that a probit model needs, to full relative precision in both tails."""
     scaled = erfcx(np.abs(z) * SQRT_HALF)
     gauss = _gauss(z)
-    return np.asarray(SQRT_2_OVER_PI * np.where(z < 0, 1.0 / scaled, gauss / (2.0 - scaled * gauss)))
+    tail = 0.5 * scaled * gauss
+    bulk = 1.0 - tail
+    tail_rate, bulk_rate = SQRT_2_OVER_PI / scaled, SQRT_2_OVER_PI * gauss / (2.0 - scaled * gauss)
+    log_tail, log_bulk = log(0.5 * scaled) - 0.5 * z * z, log1p(-tail)
+    left = z < 0
+    pairs = ((tail, bulk), (tail_rate, bulk_rate), (log_tail, log_bulk))
+    (below, above), (rate_below, rate_above), (log_below, log_above) = (
+        (np.where(left, t, b), np.where(left, b, t)) for t, b in pairs
+    )
+    return Normal(below, above, rate_below, rate_above, log_below, log_above)
 
 
 def softplus(x: Array) -> Array:

@@ -88,15 +88,25 @@ def add(scheme: Scheme, public: bytes, uploads: Sequence[Sequence[bytes]]) -> li
     for part in zip(*uploads, strict=True):
         total, *rest = (_loaded(scheme, context, blob) for blob in part)
         for other in rest:
-            total = total + other
+            total = _added(total, other)
         sums.append(bytes(total.serialize()))
     return sums
+
+
+def _added(one: Any, other: Any) -> Any:
+    try:
+        return one + other
+    except (RuntimeError, ValueError) as error:
+        raise ProtocolError("CO-P521", f"Two sites' ciphertexts do not add up: {str(error)[:100]}.") from None
 
 
 def decrypt(scheme: Scheme, secret: bytes, ciphertexts: Sequence[bytes], count: int) -> NDArray[np.int64]:
     """The sums of words (count,) in these ciphertexts, exactly; ProtocolError if they hold something else."""
     context = _context(secret)
-    parts = [np.asarray(_loaded(scheme, context, blob).decrypt()) for blob in ciphertexts]
+    try:
+        parts = [np.asarray(_loaded(scheme, context, blob).decrypt()) for blob in ciphertexts]
+    except (RuntimeError, ValueError) as error:
+        raise ProtocolError("CO-P521", f"The sum does not decrypt: {str(error)[:100]}.") from None
     values = np.concatenate(parts)
     if len(values) != count:
         raise ProtocolError("CO-P521", f"The ciphertexts hold {len(values)} numbers, not {count}.")

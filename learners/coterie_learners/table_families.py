@@ -64,11 +64,10 @@ def _logit(eta: Array) -> Curve:
 
 
 def _probit(eta: Array) -> Curve:
-    mean, other = elementary.ndtr(eta), elementary.ndtr(-eta)
-    event, none = elementary.mills(eta), elementary.mills(-eta)
-    log_other = elementary.log_ndtr(-eta)
-    variance = np.maximum(mean * other, TINY)
-    return Curve(mean, variance, event + none, event * none, elementary.log_ndtr(eta) - log_other, log_other)
+    z = elementary.normal(eta)
+    variance = np.maximum(z.below * z.above, TINY)
+    weight = z.rate_below * z.rate_above
+    return Curve(z.below, variance, z.rate_below + z.rate_above, weight, z.log_below - z.log_above, z.log_above)
 
 
 def _cloglog(eta: Array) -> Curve:

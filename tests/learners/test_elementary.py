@@ -43,9 +43,12 @@ CASES: dict[str, tuple[Callable[[Array], Array], Callable[[Any], Any], Array]] =
     "log1p": (elementary.log1p, mpmath.log1p, np.concatenate([spread(-0.999, 5), 10.0 ** spread(-18, 5)])),
     "expm1": (elementary.expm1, mpmath.expm1, np.concatenate([spread(-40, 100), 10.0 ** spread(-18, 0)])),
     "erfcx": (elementary.erfcx, lambda x: mpmath.exp(x * x) * mpmath.erfc(x), spread(0, 30)),
-    "ndtr": (elementary.ndtr, mpmath.ncdf, spread(-37, 9)),
-    "log_ndtr": (elementary.log_ndtr, log_ndtr, spread(-40, 12)),
-    "mills": (elementary.mills, lambda x: mpmath.npdf(x) / mpmath.ncdf(x), spread(-40, 20)),
+    "normal below": (lambda z: elementary.normal(z).below, mpmath.ncdf, spread(-37, 9)),
+    "normal above": (lambda z: elementary.normal(z).above, lambda x: mpmath.ncdf(-x), spread(-9, 37)),
+    "log below": (lambda z: elementary.normal(z).log_below, log_ndtr, spread(-40, 12)),
+    "log above": (lambda z: elementary.normal(z).log_above, lambda x: log_ndtr(-x), spread(-12, 40)),
+    "rate below": (lambda z: elementary.normal(z).rate_below, lambda x: mpmath.npdf(x) / mpmath.ncdf(x), spread(-40, 20)),
+    "rate above": (lambda z: elementary.normal(z).rate_above, lambda x: mpmath.npdf(x) / mpmath.ncdf(-x), spread(-20, 40)),
     "softplus": (elementary.softplus, lambda x: mpmath.log1p(mpmath.exp(x)), spread(-40, 60)),
 }
 
@@ -68,6 +71,7 @@ def test_the_ends_are_what_scipy_says() -> None:
     assert np.all(elementary.exp(far[2:]) > 1e307)
     assert elementary.exp(np.zeros(1)) == 1.0
     assert elementary.log1p(np.zeros(1)) == 0.0
-    assert elementary.ndtr(far).tolist() == special.ndtr(far).tolist()
-    assert elementary.mills(far[2:]).tolist() == [0.0, 0.0]
-    np.testing.assert_allclose(elementary.log_ndtr(far), special.log_ndtr(far), rtol=1e-13)
+    z = elementary.normal(far)
+    assert z.below.tolist() == special.ndtr(far).tolist()
+    assert z.rate_below[2:].tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(z.log_below, special.log_ndtr(far), rtol=1e-13)
