@@ -168,6 +168,27 @@ def replay_command(
         raise typer.Exit(22)
 
 
+@audit.command("recompute")
+def recompute_command(
+    at: Annotated[Path, typer.Option(help="Folder of the run, with this site's data and keys.")],
+    site: Annotated[str, typer.Option(help="Name of this site.")],
+    study: StudyArgument = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to."""
+    from coterie_node.participant import open_node
+    from coterie_node.recompute import inspect
+
+    place = Place(at)
+    with place.reader() as ledger:
+        number = _number(ledger, study)
+        approved = ledger.view(number).terms.hash.hex()
+        found = inspect(open_node(place, site, approved, reader=ledger), number)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
+    if not found.passed:
+        raise typer.Exit(22)
+
+
 @app.command("version")
 def version_command() -> None:
     """Print the version."""
