@@ -71,9 +71,7 @@ class TableOptions(Frozen):
     whole numbers of its range). `tolerance` is in standard errors.
     """
 
-    family: Literal[
-        "binomial", "poisson", "gaussian", "quasibinomial", "quasipoisson", "multinomial"
-    ] = "binomial"
+    family: Literal["binomial", "poisson", "gaussian", "quasibinomial", "quasipoisson", "multinomial"] = "binomial"
     link: Literal["logit", "probit", "cloglog", "log", "identity"] | None = None
     cells: bool = False
     robust: bool = False
@@ -169,7 +167,9 @@ class Plan:
         """Form of one site's table."""
         rows, single = (None,), {"outcome": Field("<f8", self._shape(()))}
         out = {"keys": Field("<i8", rows), **single}
-        out |= {"exposure": Field("<f8", rows), "rows": Field("<i8")} if self.tally.exposure else {"n": Field("<i8", rows)}
+        out |= (
+            {"exposure": Field("<f8", rows), "rows": Field("<i8")} if self.tally.exposure else {"n": Field("<i8", rows)}
+        )
         out |= {"s": Field("<f8", self._shape(rows))} if self.cells else {"cross": Field("<f8", self._shape((self.p,)))}
         out |= {"q": Field("<f8", rows)} if self.squares else {}
         out |= {"squares": Field("<f8")} if self.family.law == "gaussian" else {}
@@ -436,15 +436,15 @@ def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> 
     )
 
 
-def with_diagnostics(plan: Plan, fit: Fit, tables: Posts) -> Fit:
+def with_diagnostics(plan: Plan, fit: Fit, tables: Posts, where: str = "at a site") -> Fit:
     """The result with what else the tables tell: suppression, heterogeneity of the sites, discrimination."""
     details, notes = dict(fit.details), list(fit.notes)
     if plan.floor:
         found = diagnostics.suppressed({name: t["suppressed"] for name, t in tables.items()}, tables, fit.n)
         details["suppression"] = {"floor": plan.floor, "mode": "drop" if plan.drops else "impute", **found}
-        notes += diagnostics.suppression_notes(details["suppression"])
+        notes += diagnostics.suppression_notes(details["suppression"], where)
     elif not plan.tally.exposure:
-        notes += diagnostics.small_cell_notes({name: t["n"] for name, t in tables.items()})
+        notes += diagnostics.small_cell_notes({name: t["n"] for name, t in tables.items()}, where)
     if not plan.site_intercepts and not plan.options.firth:
         details |= heterogeneity(plan, tables)
     if plan.cells and plan.family.law == "binomial":

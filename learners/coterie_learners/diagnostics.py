@@ -61,7 +61,9 @@ def cochran(terms: tuple[str, ...], own: Mapping[str, tuple[Array, Array]], site
         q, freedom = (weights * (estimates - centre) ** 2).sum(axis=0), len(own) - 1
         for term, value in zip(terms, q.tolist(), strict=True):
             share = max(0.0, 1.0 - freedom / value) if value > 0 else 0.0
-            lines.append({"term": term, "q": value, "df": freedom, "p": float(special.chdtrc(freedom, value)), "i2": share})
+            lines.append(
+                {"term": term, "q": value, "df": freedom, "p": float(special.chdtrc(freedom, value)), "i2": share}
+            )
     return {"terms": lines, "sites_without_own_fit": [name for name in sites if name not in own]}
 
 
@@ -79,18 +81,22 @@ def suppressed(left_out: Mapping[str, Any], tables: Mapping[str, Payload], n: in
     return {"sites": sites, "cells_at_most": cells, "cells_shared": shared, "rows_at_most": rows, "rows_shared": n}
 
 
-def suppression_notes(found: Mapping[str, Any]) -> list[str]:
-    """What suppression did, in sentences."""
+def suppression_notes(found: Mapping[str, Any], where: str) -> list[str]:
+    """What suppression did, in sentences; `where` rows of a pattern were counted together."""
     cells, rows = found["cells_at_most"], found["rows_at_most"]
     if not cells:
-        return [f"No pattern had fewer than {found['floor']} rows at its site; nothing was left out."]
+        return [f"No pattern had fewer than {found['floor']} rows {where}; nothing was left out."]
     imputes = found["mode"] == "impute"
     of_cells = found["cells_shared"] if imputes else found["cells_shared"] + cells
     of_rows = found["rows_shared"] if imputes else found["rows_shared"] + rows
     share = rows / max(of_rows, 1)
-    what = f"counted as {(found['floor'] + 1) // 2} rows each (X'y was not changed: the fit is biased)" if imputes else "left out"
+    what = (
+        f"counted as {(found['floor'] + 1) // 2} rows each (X'y was not changed: the fit is biased)"
+        if imputes
+        else "left out"
+    )
     told = (
-        f"Patterns with fewer than {found['floor']} rows at a site were {what}: at most {cells} of {of_cells} "
+        f"Patterns with fewer than {found['floor']} rows {where} were {what}: at most {cells} of {of_cells} "
         f"({cells / of_cells:.1%}), with at most {rows} of {of_rows} rows ({share:.1%})."
     )
     if share <= NOTABLE_SHARE:
@@ -98,10 +104,10 @@ def suppression_notes(found: Mapping[str, Any]) -> list[str]:
     return [told, f"That is more than {NOTABLE_SHARE:.0%} of the rows: merge levels, or use secure_cola."]
 
 
-def small_cell_notes(rows: Mapping[str, Any]) -> list[str]:
+def small_cell_notes(rows: Mapping[str, Any], where: str) -> list[str]:
     """A reminder that small cells were shared, since the study has no floor."""
     small = sum(int(np.count_nonzero(n < SMALL_CELL)) for n in rows.values())
     total = sum(len(n) for n in rows.values())
     if not small:
         return []
-    return [f"{small} of {total} shared patterns have fewer than {SMALL_CELL} rows at their site; the study has no floor."]
+    return [f"{small} of {total} shared patterns have fewer than {SMALL_CELL} rows {where}; the study has no floor."]

@@ -27,7 +27,13 @@ EXPM1_TERMS = tuple(1.0 / math.factorial(k) for k in range(17, 1, -1))
 ATANH_TERMS = tuple(1.0 / n for n in range(23, 1, -2))
 
 # erf on [0, 0.46875]; erfcx on [0.46875, 4]; erfcx beyond 4 in 1 / x^2. Highest power first.
-ERF_TOP = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
+ERF_TOP = (
+    1.85777706184603153e-1,
+    3.16112374387056560e0,
+    1.13864154151050156e2,
+    3.77485237685302021e2,
+    3.20937758913846947e3,
+)
 ERF_BOTTOM = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
 MIDDLE_TOP = (
     2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2,
@@ -94,7 +100,9 @@ def erfcx(x: Array) -> Array:
             x <= 0.46875,
             exp(square) * (1.0 - erf),
             np.where(
-                x <= 4.0, _polynomial(MIDDLE_TOP, middle) / _polynomial(MIDDLE_BOTTOM, middle), (INVERSE_SQRT_PI - tail) / far
+                x <= 4.0,
+                _polynomial(MIDDLE_TOP, middle) / _polynomial(MIDDLE_BOTTOM, middle),
+                (INVERSE_SQRT_PI - tail) / far,
             ),
         )
     )

@@ -273,7 +273,9 @@ def _check_size(table: Grouped, family: TableFamily) -> None:
 
 
 def _all_names(table: Grouped) -> Sequence[str]:
-    return table.names if table.cross.ndim == 1 else [f"{k + 2}:{n}" for k in range(len(table.cross)) for n in table.names]
+    return (
+        table.names if table.cross.ndim == 1 else [f"{k + 2}:{n}" for k in range(len(table.cross)) for n in table.names]
+    )
 
 
 def _sure(table: Grouped, choice: Choice, beta: Array) -> bool:

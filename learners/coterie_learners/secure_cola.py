@@ -36,7 +36,6 @@ from coterie_learners.cola import Plan, TableOptions
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.families import family_of
 from coterie_learners.folds import gram
-from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner
 from coterie_learners.patterns import Keys
 from coterie_learners.payload import Field, Payload, Schema
@@ -112,7 +111,7 @@ def by_ciphertexts(plan: Plan) -> Script:
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=told)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
     fit = cola.fit_of(plan, model, "secure_cola", ())
-    return cola.with_diagnostics(plan, fit, {"sum": opened})
+    return cola.with_diagnostics(plan, fit, {"sum": opened}, "over all sites")
 
 
 def by_newton(plan: Plan) -> Script:
@@ -296,7 +295,13 @@ def newton_plan(plan: Plan) -> glore.Plan:
     """GLORE's plan for the same model: its rounds, its server's step, its checks."""
     o = options_of(plan)
     options = glore.GloreOptions.model_validate(
-        {"family": o.family, "link": o.link, "aggregation": "masked", "max_rounds": o.max_rounds, "tolerance": o.tolerance}
+        {
+            "family": o.family,
+            "link": o.link,
+            "aggregation": "masked",
+            "max_rounds": o.max_rounds,
+            "tolerance": o.tolerance,
+        }
     )
     return glore.Plan(plan.study, plan.design, options, family_of(o.family, o.link), masked=True)
 
@@ -396,4 +401,6 @@ def trust(study: Study) -> str:
     return f"{TRUST[options_of(plan).scheme].format(holder=holder_of(plan))} {EVERYWHERE}"
 
 
-SECURE_COLA = Learner("secure_cola", VERSION, SecureOptions, check_study, schedule, secure_cola, reads="codes", trust=trust)
+SECURE_COLA = Learner(
+    "secure_cola", VERSION, SecureOptions, check_study, schedule, secure_cola, reads="codes", trust=trust
+)

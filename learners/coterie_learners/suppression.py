@@ -29,4 +29,3 @@ def rounded(counts: Counts, floor: int) -> NDArray[np.int64]:
     small = counts.sums["n"] < floor
     exact = np.array([np.count_nonzero(small), counts.sums["n"][small].sum()])
     return np.asarray(np.ceil(exact / floor) * floor, dtype=np.int64)
-

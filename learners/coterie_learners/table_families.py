@@ -123,9 +123,7 @@ FAMILIES = {
         TableFamily("quasibinomial", "binomial", "logit", _logit, _log_odds, ("binary",), dispersion="pearson"),
         TableFamily("poisson", "poisson", "log", _log, _logarithm, ("count",)),
         TableFamily("quasipoisson", "poisson", "log", _log, _logarithm, ("count",), dispersion="pearson"),
-        TableFamily(
-            "gaussian", "gaussian", "identity", _identity, _itself, ("number", "count"), dispersion="residual"
-        ),
+        TableFamily("gaussian", "gaussian", "identity", _identity, _itself, ("number", "count"), dispersion="residual"),
         TableFamily("multinomial", "multinomial", "logit", _logit, _log_odds, ("category",)),
     )
 }

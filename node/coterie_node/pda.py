@@ -59,7 +59,9 @@ def write_table(path: Path, plan: Plan, rows: CodedRows) -> None:
     from coterie_learners.cola import table_of
 
     if not plan.design.formula.intercept or set(plan.fields) - {"suppressed"} != {"keys", "n", "cross", "outcome"}:
-        raise StudyError("CO-S317", "pda's tables hold counts and X'y: a binomial model with the logit link and an intercept.")
+        raise StudyError(
+            "CO-S317", "pda's tables hold counts and X'y: a binomial model with the logit link and an intercept."
+        )
     table = table_of(plan, count(plan.tally, rows))
     path.write_text(json.dumps(as_pda(plan.design, plan.grid, table)) + "\n", encoding="utf-8")
 
@@ -131,10 +133,14 @@ def _keys(origin: Origin, design: Design, grid: Grid, wide: np.ndarray[Any, np.d
     codes = {axis.name: _decoded(design, axis.name, wide) for axis in grid.axes}
     for axis in grid.axes:
         if not np.isin(codes[axis.name], axis.values).all():
-            raise origin.error("CO-D142", f"It counts rows with a value of {axis.name} that the study does not declare.")
+            raise origin.error(
+                "CO-D142", f"It counts rows with a value of {axis.name} that the study does not declare."
+            )
     keys = grid.keys(codes, len(wide)).astype(np.int64)
     if not np.array_equal(grid.raw(design, keys), wide):
-        raise origin.error("CO-D142", "It counts rows of a pattern that no person can have, such as two levels at once.")
+        raise origin.error(
+            "CO-D142", "It counts rows of a pattern that no person can have, such as two levels at once."
+        )
     return keys
 
 

@@ -83,7 +83,15 @@ def draw(n: int = N, seed: int = 1) -> Codes:
 def matrix(codes: Codes) -> Array:
     """The design of FULL by hand, in the variables' own units."""
     stage = codes["stage"]
-    columns = [np.ones_like(stage), codes["male"], codes["smoker"], stage == 1, stage == 2, codes["drugs"], codes["dose"]]
+    columns = [
+        np.ones_like(stage),
+        codes["male"],
+        codes["smoker"],
+        stage == 1,
+        stage == 2,
+        codes["drugs"],
+        codes["dose"],
+    ]
     return np.column_stack(columns).astype(float)
 
 
@@ -100,7 +108,10 @@ def pooled(of: Study, codes: Codes, x: Array | None = None) -> Any:
     link = options["link"] or {"binomial": "logit", "poisson": "log", "gaussian": "identity"}[law]
     offset = None if formula.offset is None else codes[formula.offset]
     made = sm.GLM(
-        codes[formula.outcome], matrix(codes) if x is None else x, family=FAMILIES[law](link=LINKS[link]()), offset=offset
+        codes[formula.outcome],
+        matrix(codes) if x is None else x,
+        family=FAMILIES[law](link=LINKS[link]()),
+        offset=offset,
     )
     scale = "X2" if options["family"] in LAWS else None
     kind = "HC0" if options["robust"] else "nonrobust"

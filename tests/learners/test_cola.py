@@ -128,7 +128,9 @@ def test_without_an_intercept_the_fit_equals_the_pooled_fit(family: str) -> None
 def test_a_multinomial_outcome_equals_the_pooled_fit() -> None:
     study = strata.study(f"went ~ {FULL}", family="multinomial")
     rows = codes() | {"went": np.random.default_rng(3).integers(0, 3, N).astype(float)}
-    want = sm.MNLogit(rows["went"].astype(int), strata.matrix(rows)).fit(method="newton", tol=1e-14, disp=0, maxiter=100)
+    want = sm.MNLogit(rows["went"].astype(int), strata.matrix(rows)).fit(
+        method="newton", tol=1e-14, disp=0, maxiter=100
+    )
     fit, _ = federated(study, rows)
     close(fit.estimates, want.params.T.ravel())
     close(fit.std_errors, want.bse.T.ravel())
@@ -401,9 +403,12 @@ def test_a_site_too_small_for_its_own_fit_is_named() -> None:
 
 def test_blocks_and_small_types_do_not_change_the_table() -> None:
     plan = Plan.of(strata.study())
-    small = {n: v.astype(np.uint8) if n in ("male", "smoker", "stage", "died", "drugs") else v for n, v in codes().items()}
+    small = {
+        n: v.astype(np.uint8) if n in ("male", "smoker", "stage", "died", "drugs") else v for n, v in codes().items()
+    }
     tables = [
-        table_of(plan, count(plan.tally, ArrayCodes(rows, size))) for rows, size in ((codes(), N), (codes(), 7), (small, 50))
+        table_of(plan, count(plan.tally, ArrayCodes(rows, size)))
+        for rows, size in ((codes(), N), (codes(), 7), (small, 50))
     ]
     assert canonical(tables[0]) == canonical(tables[1]) == canonical(tables[2])
 

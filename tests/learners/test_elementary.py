@@ -47,8 +47,16 @@ CASES: dict[str, tuple[Callable[[Array], Array], Callable[[Any], Any], Array]] =
     "normal above": (lambda z: elementary.normal(z).above, lambda x: mpmath.ncdf(-x), spread(-9, 37)),
     "log below": (lambda z: elementary.normal(z).log_below, log_ndtr, spread(-40, 12)),
     "log above": (lambda z: elementary.normal(z).log_above, lambda x: log_ndtr(-x), spread(-12, 40)),
-    "rate below": (lambda z: elementary.normal(z).rate_below, lambda x: mpmath.npdf(x) / mpmath.ncdf(x), spread(-40, 20)),
-    "rate above": (lambda z: elementary.normal(z).rate_above, lambda x: mpmath.npdf(x) / mpmath.ncdf(-x), spread(-20, 40)),
+    "rate below": (
+        lambda z: elementary.normal(z).rate_below,
+        lambda x: mpmath.npdf(x) / mpmath.ncdf(x),
+        spread(-40, 20),
+    ),
+    "rate above": (
+        lambda z: elementary.normal(z).rate_above,
+        lambda x: mpmath.npdf(x) / mpmath.ncdf(-x),
+        spread(-20, 40),
+    ),
     "softplus": (elementary.softplus, lambda x: mpmath.log1p(mpmath.exp(x)), spread(-40, 60)),
 }
 

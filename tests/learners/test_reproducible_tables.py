@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from learners.test_reproducible import ENVIRONMENTS
 
 # Tables from a generator of our own, which no version of numpy changes (Knuth's MMIX).
-PROGRAM = '''
+PROGRAM = """
 import hashlib
 import numpy as np
 from coterie_learners import elementary
@@ -62,7 +62,7 @@ normal = elementary.normal(z)
 for values in (elementary.exp(z), elementary.log(z * z + 0.1), elementary.expm1(z), normal.below, normal.log_above, normal.rate_below):
     digest.update(values.tobytes())
 print(digest.hexdigest()[:32])
-'''
+"""
 # If this changes, studies that are on ledgers no longer replay: then COLA-GLM needs a new version.
 DIGEST = "b961ad649b8be2b5a650e256919b80ac"
 

@@ -101,7 +101,9 @@ def words_of(table: Table, site: str, upload: Payload) -> np.ndarray[Any, np.dty
     """What the holder sees when it decrypts one site's upload."""
     holder = table.machines["north"].site
     plan = secure_cola.plan_of(holder.study)
-    count = secure_sum.size_of(secure_cola.whole_shapes(plan)) + 4 * secure_sum.size_of(secure_cola.fraction_shapes(plan))
+    count = secure_sum.size_of(secure_cola.whole_shapes(plan)) + 4 * secure_sum.size_of(
+        secure_cola.fraction_shapes(plan)
+    )
     parts = secure_cola._unbundled(plan, upload, site)
     return homomorphic.decrypt(secure_cola.scheme_of(plan), secure_cola.secret_key(holder, plan), parts, count)
 
@@ -113,7 +115,7 @@ def test_the_holder_that_decrypts_uploads_of_all_but_one_site_sees_uniform_words
     table.play()
     uploads = table.posts("table")
     seen = [words_of(table, name, upload) for name, upload in uploads.items()]
-    assert all(np.all((0 <= w) & (w < 2**32)) for w in seen)
+    assert all(np.all((w >= 0) & (w < 2**32)) for w in seen)
     partial = np.sum(seen[:-1], axis=0) % 2**32
     for words in (*seen, partial):
         assert len(words) >= 1000
