@@ -3,24 +3,24 @@
 Wu, Reps, Li, ..., Chen, "COLA-GLM: collaborative one-shot and lossless algorithms of generalized linear models for
 decentralized observational healthcare data", npj Digit Med 2025;8:442 (doi:10.1038/s41746-025-01781-1).
 
-What leaves a site, once: the numbers of the patterns that occur there (categories, binary variables, counts, numbers on a
-declared grid), with the rows of each (with an offset: their exposure, and the rows of all); X'y; the sum of the outcome;
-for a Gaussian outcome the sum of its squares; for counts two sums that only likelihoods need. That suffices for
-canonical links. Probit, cloglog, a Pearson dispersion (quasi families), the sandwich (`robust`) and `cells = true` (for
-AUC and calibration) need the sum of the outcome in each pattern instead of X'y, which says more, and the last two of a
-count or number also the sum of its squares. Every member of the study reads each site's table. A pattern with one
+What leaves a site, once: the numbers of the patterns that occur there (categories, binary variables, counts, numbers
+on a declared grid), with the rows of each (with an offset: their exposure, and the rows of all); X'y; the sum of the
+outcome; for a Gaussian outcome the sum of its squares; for counts two sums that only likelihoods need. That suffices
+for canonical links. Probit, cloglog, a Pearson dispersion (quasi families), the sandwich (`robust`) and `cells = true`
+(for AUC and calibration) need the sum of the outcome in each pattern instead of X'y, which says more, and the last two
+of a count or number also the sum of its squares. Every member of the study reads each site's table. A pattern with one
 row shows that such a patient exists, and with a binary outcome X'y may show what became of them.
 
 A pattern with fewer rows than the study's floor (`[disclosure] cell`; 5 unless it says otherwise) is not shared.
-`suppress = "drop"` leaves its rows out of all sums, which selects on the covariates alone and so stays consistent; `"impute"`
-(the paper's) counts it as half the floor, rounded up, and leaves X'y as it is, which is biased; `"none"` leaves it to the
-release gate. The gate holds what X'y says of the outcome to the same floor: it keeps back a table from which fewer events, or
-others, can be solved. What was left out is posted as numbers rounded up to the next multiple of the floor, so that no single
-pattern follows from them.
+`suppress = "drop"` leaves its rows out of all sums, which selects on the covariates alone and so stays consistent;
+`"impute"` (the paper's) counts it as half the floor, rounded up, and leaves X'y as it is, which is biased; `"none"`
+leaves it to the release gate. The gate holds what X'y says of the outcome to the same floor: it keeps back a table
+from which fewer events, or others, can be solved. What was left out is posted as numbers rounded up to the next
+multiple of the floor, so that no single pattern follows from them.
 
 Beyond the paper: patterns by declared number, never by position; all links; offset; dispersion; Firth; sandwich;
-multinomial outcomes; an intercept for each site; standard errors from the information at the final estimates; separation
-decided by a linear programme; heterogeneity, AUC and calibration from the tables.
+multinomial outcomes; an intercept for each site; standard errors from the information at the final estimates;
+separation decided by a linear programme; heterogeneity, AUC and calibration from the tables.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class TableOptions(Frozen):
     robust: bool = False
     firth: bool = False
     suppress: Literal["drop", "impute", "none"] = "drop"
-    grids: dict[Column, tuple[float, ...]] = {}
+    grids: Mapping[Column, tuple[float, ...]] = Within(default_factory=dict)
     max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 500
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
 
@@ -470,7 +470,7 @@ def predictions(plan: Plan, fit: Fit, tables: Posts) -> dict[str, Any]:
 
 
 def heterogeneity(plan: Plan, tables: Posts) -> dict[str, Any]:
-    """Whether the sites agree: a test of site intercepts, and Cochran's Q of each coefficient over the sites' own fits."""
+    """Whether the sites agree: a test of site intercepts, and Cochran's Q of each coefficient over their own fits."""
     if len(tables) < 2:
         return {}
     own: dict[str, tuple[Array, Array]] = {}
@@ -580,8 +580,8 @@ def schedule(study: Study) -> Schedule:
 
 
 TRUST = (
-    "Every member of the study, and whoever reads its store, reads each site's table: the patterns that occur there with "
-    "their rows, and the sums of the outcome. Patterns below the floor are not in it. No key holder, no masks; "
+    "Every member of the study, and whoever reads its store, reads each site's table: the patterns that occur there "
+    "with their rows, and the sums of the outcome. Patterns below the floor are not in it. No key holder, no masks; "
     "secure_cola shows sums over the sites only."
 )
 

@@ -52,7 +52,7 @@ def calibration(eta: Array, mean: Array, u: Array, s: Array) -> list[dict[str, f
 
 
 def cochran(terms: tuple[str, ...], own: Mapping[str, tuple[Array, Array]], sites: tuple[str, ...]) -> dict[str, Any]:
-    """Q and I squared of every term over the sites that carry the model by themselves: (estimates, variances) by site."""
+    """Q and I squared of every term over the sites that carry the model alone: (estimates, variances) by site."""
     lines = []
     if len(own) > 1:
         estimates, variances = (np.stack([pair[k] for pair in own.values()]) for k in (0, 1))

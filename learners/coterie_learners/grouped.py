@@ -1,11 +1,12 @@
 """Generalised linear models on a table of covariate patterns: equal to the fit on the rows that were counted.
 
-The likelihood of a canonical model depends on the rows through the counts u and S = X'y alone; any other needs the sums
-s of the outcome per pattern, and a Pearson dispersion or a sandwich the sums q of its squares (Wu et al., npj Digit
-Med 2025;8:442, for u, S and s; q, the exposure sums, Firth and the sandwich are ours). Fisher scoring, the information
-at the final estimates. Same bits everywhere.
+The likelihood of a canonical model depends on the rows through the counts u and S = X'y alone; any other needs the
+sums s of the outcome per pattern, and a Pearson dispersion or a sandwich the sums q of its squares (Wu et al., npj
+Digit Med 2025;8:442, for u, S and s; q, the exposure sums, Firth and the sandwich are ours). Fisher scoring, the
+information at the final estimates. Same bits everywhere.
 
-Firth: penalty 1/2 log det I of the logit model (Biometrika 1993;80:27-38). Robust: HC0, White (Econometrica 1980;48:817).
+Firth: penalty 1/2 log det I of the logit model (Biometrika 1993;80:27-38). Robust: HC0, White (Econometrica
+1980;48:817).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Sums of encrypted words: TenSEAL (Microsoft SEAL), the optional extra `he`.
 
-Words are 32 bits; a sum over at most 253 sites fits what either scheme carries. BFV (Fan and Vercauteren 2012) is exact:
-ring 4096, plain modulus a prime of 41 bits, SEAL's own coefficient modulus for 128-bit security; fresh ciphertexts
-survive 2^24 additions (measured), of which 253 are needed. CKKS (Cheon et al. 2017), the scheme of the paper, is
-approximate: ring 8192, scale 2^50; errors of a sum of words are about 1e-5 and are rounded away before anything is
-shown (Li and Micciancio, Eurocrypt 2021, say why they must be).
+Words are 32 bits; a sum over at most 253 sites fits what either scheme carries. BFV (Fan and Vercauteren 2012) is
+exact: ring 4096, plain modulus a prime of 41 bits, SEAL's own coefficient modulus for 128-bit security; fresh
+ciphertexts survive 2^24 additions (measured), of which 253 are needed. CKKS (Cheon et al. 2017), the scheme of the
+paper, is approximate: ring 8192, scale 2^50; errors of a sum of words are about 1e-5 and are rounded away before
+anything is shown (Li and Micciancio, Eurocrypt 2021, say why they must be).
 
 Adding ciphertexts is plain modular arithmetic: anyone who has them gets the same bytes. Encryption is randomised.
 """

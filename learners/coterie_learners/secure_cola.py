@@ -10,15 +10,15 @@ pairwise masks. By `scheme`:
 masks: the masked tables are posted; adding them up is all there is. Everyone learns the sum, nobody a site's table.
 bfv (default): the masked words are encrypted under the holder's public key and posted; the server of the turn adds the
 ciphertexts; the holder decrypts the sum, leaves out patterns with fewer rows, over all sites, than the study's floor
-(`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a single upload that it decrypts shows uniform words.
-ckks: the same with the paper's scheme, which is approximate: sums are rounded to whole words before they are shown.
-newton: for tables that nobody may see, not even as a sum: masked sums of score, information and deviance in every
-Newton round, as in masked GLORE, made from each site's own table.
+(`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a single
+upload that it decrypts shows uniform words. ckks: the same with the paper's scheme, which is approximate: sums are
+rounded to whole words before they are shown. newton: for tables that nobody may see, not even as a sum: masked sums of
+score, information and deviance in every Newton round, as in masked GLORE, made from each site's own table.
 
 What leaves a site: uniformly distributed words, or their encryption, and nothing else; with masks, bfv and ckks once,
-with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above the
-floor; newton: the sums of every round), and what follows from it. See `trust` for who could learn more by breaking the
-rules, and for what no scheme prevents. At least three sites; each site excluded from a step makes the others post
+with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
+the floor; newton: the sums of every round), and what follows from it. See `trust` for who could learn more by breaking
+the rules, and for what no scheme prevents. At least three sites; each site excluded from a step makes the others post
 anew under fresh masks, and that is on the ledger.
 """
 
@@ -379,19 +379,21 @@ def schedule(study: Study) -> Schedule:
 EVERYWHERE = (
     "Taken for granted: every site counts its own rows honestly and follows the protocol; identity keys are those of "
     "the ledger, so that nobody can pose as another site. All sites but one together learn the last one's table: no "
-    "scheme prevents that. Nor does any prevent learning from a second study of the same sites but one; hold the cohort and the "
-    "list of sites fixed. The result itself is not differentially private."
+    "scheme prevents that. Nor does any prevent learning from a second study of the same sites but one; hold the "
+    "cohort and the list of sites fixed. The result itself is not differentially private."
 )
 TRUST = {
-    "masks": "Everyone with access to the ledger learns the summed table over all sites, and no site's own. No key holder, no "
-    "homomorphic library.",
-    "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the floor. "
-    "Whoever adds learns nothing. If {holder} decrypts a single upload, or shares its key, the masks below still hide that "
-    "site's table: it sees uniform words. {holder} could post another table than it decrypted; nobody else can check that.",
-    "ckks": "As bfv, with the paper's approximate scheme: {holder} holds the key and learns the summed table, rounded to whole "
-    "numbers before it is shown. The masks below hide each single upload from {holder} too.",
-    "newton": "Nobody sees any table, summed or not. Everyone with access to the ledger learns the score, information and deviance over "
-    "all sites at each round's coefficients: with few patterns the rounds together may determine the summed table.",
+    "masks": "Everyone with access to the ledger learns the summed table over all sites, and no site's own. No key "
+    "holder, no homomorphic library.",
+    "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the "
+    "floor. Whoever adds learns nothing. If {holder} decrypts a single upload, or shares its key, the masks below "
+    "still hide that site's table: it sees uniform words. {holder} could post another table than it decrypted; nobody "
+    "else can check that.",
+    "ckks": "As bfv, with the paper's approximate scheme: {holder} holds the key and learns the summed table, rounded "
+    "to whole numbers before it is shown. The masks below hide each single upload from {holder} too.",
+    "newton": "Nobody sees any table, summed or not. Everyone with access to the ledger learns the score, information "
+    "and deviance over all sites at each round's coefficients: with few patterns the rounds together may determine the "
+    "summed table.",
 }
 
 

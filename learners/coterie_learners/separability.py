@@ -29,10 +29,8 @@ def separated(x: Array, u: Array, cross: Array, law: str, names: Sequence[str]) 
     `x` (m, p), `u` (m,), `cross` X'y (p,), or (k - 1, p) for the levels of a multinomial outcome.
     """
     targets = np.atleast_2d(cross)
-    if law == "multinomial":
-        done = _levels(x, u, targets)
-    else:
-        done = _cells(x, u, targets[0], bounded=law == "binomial")
+    many = law == "multinomial"
+    done = _levels(x, u, targets) if many else _cells(x, u, targets[0], bounded=law == "binomial")
     if done.status == INFEASIBLE:
         return list(names)  # no outcome at all has this X'y: sums and counts contradict each other
     if done.status != OPTIMAL or -done.fun > INSIDE:

@@ -77,7 +77,7 @@ def _by_pattern(design: Design, raw: Array, events: Array) -> dict[str, int]:
 
 
 def _by_column(design: Design, raw: Array, cross: Array, total: float) -> dict[str, int]:
-    """Events in and out of each column of indicators, in the reference levels, and in the patterns that X'y determines."""
+    """Events in and out of each column of indicators, in first levels, and in the patterns that X'y determines."""
     at = indicators(design)
     cells = {}
     for j in at:

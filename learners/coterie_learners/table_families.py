@@ -1,8 +1,8 @@
 """Families and links for rows that are summed per covariate pattern.
 
 McCullagh and Nelder, Generalized Linear Models, 2nd ed. 1989, chapter 2, with all rows of a pattern taken together: of
-a pattern with linear predictor eta they need the number of rows u (or the exposure) and, unless the link is
-canonical, the sum s of the outcomes. All arithmetic is `elementary`'s, so that the results have the same bits everywhere.
+a pattern with linear predictor eta they need the number of rows u (or the exposure) and, unless the link is canonical,
+the sum s of the outcomes. All arithmetic is `elementary`'s, so that the results have the same bits everywhere.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TINY = 1e-300
 class Curve:
     """A family's mean at one linear predictor (m,) per pattern.
 
-    `mean`; `variance` V(mean); `slope` d mean / d eta over V, which is 1 for a canonical link; `weight` the information of
-    one row, slope^2 V; `up` and `down`: the log-likelihood of one row is y up + down, but for what the coefficients do
-    not touch.
+    `mean`; `variance` V(mean); `slope` d mean / d eta over V, which is 1 for a canonical link; `weight` the information
+    of one row, slope^2 V; `up` and `down`: the log-likelihood of one row is y up + down, but for what the coefficients
+    do not touch.
     """
 
     mean: Array

@@ -22,8 +22,8 @@ DENSE = 1 << 22
 class Plan:
     """What is counted: patterns of the grid, and per pattern the measures of the family.
 
-    `levels`: of a multinomial outcome, 0 for any other. `exposure`: an offset counts as person-time (log link); with the
-    identity link it is taken from the outcome.
+    `levels`: of a multinomial outcome, 0 for any other. `exposure`: an offset counts as person-time (log link); with
+    the identity link it is taken from the outcome.
     """
 
     design: Design

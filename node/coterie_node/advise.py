@@ -1,6 +1,7 @@
 """`coterie study`: which learner fits a study and why; and what a study does, for the people who approve it.
 
-The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is told; it reads no data.
+The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is told; it
+reads no data.
 """
 
 from __future__ import annotations
@@ -109,11 +110,13 @@ def _glore_reason(study: Study, size: int | str, only_tables: bool) -> str:
 
 
 def _cola_reason(size: int, sites: int, floor: int, rows: int | None, thin: bool) -> str:
-    why = f"all covariates have declared values, {size} patterns together: one round, exact, but each site's table is read by all"
+    why = f"all covariates have declared values, {size} patterns together: one round, exact; all read each site's table"
     if size > SMALL_GRID:
         return f"{why}; so many patterns are nearly a list of patients."
     if thin:
-        return f"{why}; {rows} rows over {sites} sites leave many patterns below the floor of {floor}, and these are left out."
+        return (
+            f"{why}; {rows} rows over {sites} sites leave many patterns below the floor of {floor}: they are left out."
+        )
     return (
         f"{why}; patterns with fewer than {floor} rows at a site are left out." if floor else f"{why}; no floor is set."
     )

@@ -1,9 +1,10 @@
-"""Tables of the R package pda (COLA-GLM, `SITE_initialize.json`): read from sites that run R, written for a lead that does.
+"""Tables of the R package pda (COLA-GLM, `SITE_initialize.json`): read from sites that run R, written for a lead that
+does.
 
-pda sends {"SXY": [[...]], "Xtable": [{"(Intercept)": 1, "age65_79": 0, ..., "n": 19}, ...]}: X'y, and a row count for every
-combination of the dummy-coded columns, impossible ones and zeros included, whose order depends on each site's data. Here rows are
-found by their columns, never by their place. pda's own suppression (`cutoff`) leaves X'y as it is. Written with all
-digits; R's side must be told `digits = 15` or it rounds to four.
+pda sends {"SXY": [[...]], "Xtable": [{"(Intercept)": 1, "age65_79": 0, ..., "n": 19}, ...]}: X'y, and a row count for
+every combination of the dummy-coded columns, impossible ones and zeros included, whose order depends on each site's
+data. Here rows are found by their columns, never by their place. pda's own suppression (`cutoff`) leaves X'y as it is.
+Written with all digits; R's side must be told `digits = 15` or it rounds to four.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coterie_learners.cola import Plan, TableOnly
+from coterie_learners.cola import Plan, TableOnly, table_of
 from coterie_learners.design import INTERCEPT, Design
 from coterie_learners.errors import StudyError
 from coterie_learners.patterns import Grid
@@ -41,7 +42,7 @@ def read_table(origin: Origin, design: Design) -> TableOnly:
     """A site's table from pda's JSON; DataError if it does not fit the study's columns."""
     table = _parsed(origin)
     names = _columns(origin, design, table)
-    grid = _grid(design)
+    grid = Grid.of(design, design.study.learner.options.get("grids", {}))
     counted = [line for line in table.Xtable if line[COUNT] != 0]
     wide = np.array([[line[name] for name in names] for line in counted]).reshape(len(counted), len(names))
     counts = np.array([line[COUNT] for line in counted])
@@ -56,8 +57,6 @@ def read_table(origin: Origin, design: Design) -> TableOnly:
 
 def write_table(path: Path, plan: Plan, rows: CodedRows) -> None:
     """This site's table as pda reads it, without what lies below the study's floor."""
-    from coterie_learners.cola import table_of
-
     if not plan.design.formula.intercept or set(plan.fields) - {"suppressed"} != {"keys", "n", "cross", "outcome"}:
         raise StudyError(
             "CO-S317", "pda's tables hold counts and X'y: a binomial model with the logit link and an intercept."
@@ -119,13 +118,6 @@ def _columns(origin: Origin, design: Design, table: Table) -> list[str]:
         # X'y stands in the order of pda's columns.
         table.SXY[0][:] = [table.SXY[0][have.index(name)] for name in names]
     return names
-
-
-def _grid(design: Design) -> Grid:
-    from coterie_learners.cola import ColaOptions
-    from coterie_learners.learner import options_of
-
-    return Grid.of(design, options_of(design.study, ColaOptions).grids)
 
 
 def _keys(origin: Origin, design: Design, grid: Grid, wide: np.ndarray[Any, np.dtype[np.float64]]) -> Any:

@@ -135,7 +135,7 @@ def newton(x: Array, u: Array, s: Array, firth: bool = False) -> Array:
 
 
 def sandwich(codes: Codes, beta: Array) -> Array:
-    """HC0 errors of the probit model, with the expected information as R's sandwich takes it (statsmodels: observed)."""
+    """HC0 errors of the probit model, with the expected information as R takes it (statsmodels: observed)."""
     x, y = matrix(codes), codes["died"]
     eta = x @ beta
     mean, slope = stats.norm.cdf(eta), stats.norm.pdf(eta)

@@ -419,7 +419,7 @@ def test_a_grid_too_large_for_a_counter_each_is_counted_by_what_occurs() -> None
         "name": "wide",
         "sites": ["a", "b"],
         "formula": f"died ~ {' + '.join(names)}",
-        "variables": {"died": {"type": "binary"}, **dict.fromkeys(names, {"type": "count", "range": [0, 99]})},
+        "variables": {"died": {"type": "binary"}, **{name: {"type": "count", "range": [0, 99]} for name in names}},
         "disclosure": {"cell": 0},
         "learner": {"name": "cola"},
     }

@@ -17,6 +17,7 @@ from coterie_learners import homomorphic, masked_words, secure_cola, secure_sum
 from coterie_learners.cola import cola
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.inference import Fit
+from coterie_learners.learner import complete
 from coterie_learners.payload import Payload, canonical, decode
 from coterie_learners.protocol import Site
 from coterie_learners.rows import ArrayCodes
@@ -132,11 +133,11 @@ def wide_study(scheme: str) -> Study:
         "name": "wide",
         "sites": ["north", "south", "east", "west"],
         "formula": f"died ~ {' + '.join(names)}",
-        "variables": dict.fromkeys(["died", *names], {"type": "binary"}),
+        "variables": {name: {"type": "binary"} for name in ["died", *names]},
         "disclosure": {"cell": 0},
         "learner": {"name": "secure_cola", "scheme": scheme},
     }
-    return strata.complete(Study.model_validate(plain))
+    return complete(Study.model_validate(plain))
 
 
 @cache
@@ -239,7 +240,7 @@ def test_with_two_parties_left_nothing_is_posted() -> None:
             _, blobs = table.drafts()
             for machine in table.machines.values():
                 machine.feed({name: decode(blob)[1] for name, blob in blobs.items()})
-        with pytest.raises(ProtocolError, match="CO-P401|two|2 sites"):
+        with pytest.raises(ProtocolError, match="Only 2 sites are left"):
             table.machines["south"].draft(("north", "south"), 1)
 
 
@@ -303,7 +304,7 @@ def test_uploads_that_are_no_ciphertexts_are_refused_by_who_adds() -> None:
         with pytest.raises(ProtocolError) as caught:
             secure_cola.added(plan, key, {**uploads, "south": upload})
         assert caught.value.code == "CO-P521", what
-    with pytest.raises(ProtocolError, match="CO-P523|no key|none that TenSEAL"):
+    with pytest.raises(ProtocolError, match="none that TenSEAL can read"):
         secure_cola.added(plan, {"key": np.zeros(100, np.uint8)}, uploads)
 
 
@@ -314,7 +315,7 @@ def test_a_sum_that_lacks_a_site_opens_to_nonsense_and_is_refused() -> None:
     uploads = dict(table.posts("table"))
     del uploads["south"]
     total = secure_cola.added(plan, table.posts("key")["north"], uploads)
-    with pytest.raises(ProtocolError, match="cannot come from|do not fit|does not fit"):
+    with pytest.raises(ProtocolError, match=r"cannot (come from|be)|does not fit"):
         secure_cola.open_sum(holder, plan, total)
 
 
@@ -350,10 +351,10 @@ def test_a_grid_too_large_for_a_dense_table_is_refused_but_newton_has_no_table()
             "learner": {"name": "secure_cola", "scheme": scheme},
         }
         if scheme == "newton":
-            strata.complete(Study.model_validate(plain))
+            complete(Study.model_validate(plain))
             continue
         with pytest.raises(StudyError, match="8000000 patterns"):
-            strata.complete(Study.model_validate(plain))
+            complete(Study.model_validate(plain))
 
 
 def test_without_tenseal_a_study_that_needs_it_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
