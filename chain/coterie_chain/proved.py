@@ -10,7 +10,7 @@ chain, where whoever runs the node can write any block but cannot sign for a sit
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from coterie_chain.decode import CAUSES, Decoder, admitted
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.evidence import Evidence, may_hold
 from coterie_chain.headers import Header, bloom_of
+from coterie_chain.heads import genesis
 from coterie_chain.ledger import Event, Head, Record, SiteEntry, StudyView, last_attempt, study_of
 from coterie_chain.readonly import ReadOnly
 from coterie_chain.receipts import Body
@@ -126,14 +127,18 @@ class ProvedLedger(ReadOnly):
         state = ProvedState(last["stateRoot"], self._evidence.nodes)
         codes = {keccak(code): code for code in self._evidence.codes}
         catalog = self._evidence.catalog.lower()
-        _check_code(state, codes, catalog, "Catalog")
         try:
+            _check_code(state, codes, catalog, "Catalog")
             contracts = Contracts(state, catalog, self._evidence.chain_id)
             for model in contracts.models().values():
                 _check_code(state, codes, model, "Model")
             contracts.sites(), contracts.heads()
         except UNREADABLE as error:
             raise _unreadable(error) from None
+        except LedgerMismatch as error:
+            step, site = self._stands_at(last.number + 1)
+            told = f"{error.message} The history that is there leads to {step or 'membership'}"
+            raise LedgerMismatch(error.code, f"{told}{f', where {site} must post' * bool(site)}.", site, step) from None
         return contracts
 
     def _check_whole(self) -> None:
@@ -142,21 +147,40 @@ class ProvedLedger(ReadOnly):
         blooms = [bloom_of(address) for address in emitters]
         for number, header in self._headers.items():
             if header.bloom and number not in self._bodies and any(may_hold(header, bloom) for bloom in blooms):
-                raise self._left_out(header)
-        if {v: k for k, v in self._decoder.models.items()} != self._contracts.models():
+                raise self._left_out(number)
+        if {site: model for model, site in self._decoder.models.items()} != self._contracts.models():
             told = "The Models that the history admits are not those in the Catalog's storage"
             raise LedgerMismatch("CO-C356", f"{told}. {ADVICE}")
 
-    def _left_out(self, header: Header) -> LedgerMismatch:
-        before = [e for e in self._entries if e.block < header.number]
-        heads = self._contracts.heads()
-        found = {site: sum(isinstance(e, Record) and e.site == site for e in self._entries) for site in heads}
-        short = [site for site, head in heads.items() if found[site] < head.seq]
-        where = _next_step(before, heads)
+    def _left_out(self, number: int) -> LedgerMismatch:
+        step, site = self._stands_at(number)
+        found = Counter(e.site for e in self._entries if isinstance(e, Record))
+        short = [name for name, head in self._contracts.heads().items() if found[name] < head.seq]
         who = f"; records of {', '.join(short)} are missing" if short else ""
-        told = f"The evidence leaves out block {header.number}, in which the ledger may have written"
-        site = short[0] if short else ""
-        return LedgerMismatch("CO-C355", f"{told} ({where or 'membership'}){who}. {ADVICE}", site, where)
+        told = (
+            f"The evidence leaves out block {number}, in which the ledger may have written, at {step or 'membership'}"
+        )
+        site = site or (short[0] if len(short) == 1 else "")
+        return LedgerMismatch("CO-C355", f"{told}{who}. {ADVICE}", site, step)
+
+    def _stands_at(self, block: int) -> tuple[str, str]:
+        """The step that the entries below a block lead to, and whose post is awaited, if they can be played at all."""
+        firsts = {
+            n: genesis(self._evidence.catalog, self._evidence.chain_id, i) for i, n in self._decoder.names.items()
+        }
+        judge = Referee(firsts)
+        entries = [e for e in self._entries if e.block < block]
+        study = max((study_of(e) for e in entries), default=0)
+        try:
+            for entry in entries:
+                judge.see(entry)
+            opened = judge.view(study).open if study else None
+        except LedgerMismatch:
+            opened = None
+        if opened is None:
+            return f"study {study}" * bool(study), ""
+        awaited = [site for site in opened.posters if site not in opened.posted]
+        return f"study {study}, position {opened.position}", awaited[0] if len(awaited) == 1 else ""
 
 
 def check_signatures(entries: list[Entry], senders: Mapping[str, str]) -> None:
@@ -176,7 +200,7 @@ def check_signatures(entries: list[Entry], senders: Mapping[str, str]) -> None:
         if not founding and signed_by not in allowed:
             what = f"record {entry.seq}" if isinstance(entry, Record) else name
             told = f"The transaction of {what} of {entry.site} ({step_of(entry) or 'membership'}, block {entry.block})"
-            why = f"was signed by {signed_by}, not by the key of {entry.site}"
+            why = f"was signed by {signed_by or 'nobody'}, not by the key of {entry.site}"
             raise LedgerMismatch("CO-C357", f"{told} {why}. {ADVICE}", entry.site, step_of(entry))
         previous = entry
 
@@ -269,19 +293,6 @@ def _fault(code: str, what: str, told: Mapping[int, list[Entry]], number: int) -
         return LedgerMismatch(code, f"{what}. {ADVICE}")
     where = f"{first.site or 'nobody'}, {step_of(first) or 'membership'}"
     return LedgerMismatch(code, f"{what} (it claims to hold an entry of {where}). {ADVICE}", first.site, step_of(first))
-
-
-def _next_step(entries: list[Entry], heads: Mapping[str, Head]) -> str:
-    """The step that a history leads to, such as "study 1, position 6"; empty if it cannot be told."""
-    judge = Referee({site: head.genesis for site, head in heads.items()})
-    study = max((study_of(e) for e in entries), default=0)
-    try:
-        for entry in entries:
-            judge.see(entry)
-        opened = judge.view(study).open if study else None
-    except LedgerMismatch:
-        return ""
-    return f"study {study}" + (f", position {opened.position}" if opened else "") if study else ""
 
 
 def _unreadable(error: Exception) -> LedgerMismatch:

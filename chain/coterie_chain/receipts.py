@@ -22,6 +22,7 @@ from coterie_chain.encoding import (
     number,
     signer,
 )
+from coterie_chain.errors import LedgerMismatch
 from coterie_chain.headers import Header, address_of
 from coterie_chain.tries import root_of
 
@@ -77,9 +78,8 @@ class Body:
                 yield {**place, "transactionHash": tx, **log}
 
     def senders(self) -> dict[str, str]:
-        """Who signed each transaction: address by hash."""
-        what = f"A transaction of block {self.number}"
-        return {hexed(keccak(raw)): sender(raw, what) for raw in self.transactions}
+        """Who signed each transaction: address by hash; empty where no key did, or in a way not known here."""
+        return {hexed(keccak(raw)): _sender_or_nobody(raw, self.number) for raw in self.transactions}
 
 
 def sender(raw: bytes, what: str) -> str:
@@ -94,6 +94,13 @@ def sender(raw: bytes, what: str) -> str:
     if v not in (27, 28):
         unsigned = [*unsigned, minimal((v - 35) // 2), b"", b""]
     return hexed(signer(keccak(encoded(unsigned)), r, s, v - 27 if v in (27, 28) else (v - 35) % 2, what))
+
+
+def _sender_or_nobody(raw: bytes, block: int) -> str:
+    try:
+        return sender(raw, f"A transaction of block {block}")
+    except LedgerMismatch:
+        return ""
 
 
 def body_of(block: dict[str, Any], receipts: Sequence[dict[str, Any]]) -> Body:

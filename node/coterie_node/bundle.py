@@ -25,6 +25,7 @@ from coterie_chain.evidence import BODIES, CODES, HEADERS, STATE, Evidence
 from coterie_chain.headers import Header
 from coterie_chain.ledger import ZERO, Ledger, Record
 from coterie_chain.network import Network
+from coterie_chain.proved import ProvedLedger
 from coterie_learners.study import MAX_DOCUMENT, Study
 from coterie_node.archive import read_files, write_files
 from coterie_node.audit import study_on_ledger
@@ -64,12 +65,13 @@ Hash = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
 
 
 class NetworkPart(Closed):
-    """Which network: its chain id, its Catalog, hash of block 0, and the block that the headers begin with."""
+    """Which network: its chain id, its Catalog, hash of block 0; the first block told, and the last one's hash."""
 
     chain_id: Annotated[int, Field(ge=0, lt=1 << 256)]
     catalog: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
     genesis: Hash
     first: Annotated[int, Field(ge=0, lt=1 << 63)]
+    last: Hash
 
 
 class StudyPart(Closed):
@@ -115,7 +117,7 @@ class Bundle:
 def collect(
     network: Network,
     evidence: Evidence,
-    ledger: Ledger,
+    ledger: ProvedLedger,
     blobs: BlobStore,
     number: int,
     certificate: bytes | None = None,
@@ -131,7 +133,8 @@ def collect(
             chain_id=network.chain_id,
             catalog=network.catalog,
             genesis=network.genesis,
-            first=Header.decode(evidence.headers[0]).number,
+            first=ledger.anchor.first,
+            last=ledger.anchor.last_hash,
         ),
         study=StudyPart(number=number, hash=study.hash.hex()),
         code=code,

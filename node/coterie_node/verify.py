@@ -45,8 +45,10 @@ class Verified:
         a = self.anchor
         rests = f"It rests on block {a.first}, {a.first_hash}, of chain {a.chain_id}, and on the Catalog {a.catalog}"
         asked = "as you named them" if self.known else "which the bundle names: compare them with a site's network.json"
+        keys = ", ".join(f"{s.name} {s.address}" for s in self.ledger.sites()) if self.ledger else ""
         return [
             f"{rests}, {asked}.",
+            *([f"Keys of the sites: {keys}."] if keys else []),
             f"It reaches to block {a.last}, {a.last_hash}.",
             SEALS[a.kind] + (f" {a.sealed} seals checked." if a.sealed else ""),
         ]
@@ -74,17 +76,20 @@ def verify(
     """
     bundle: Bundle | None = None
     anchor: Anchor | None = None
+    proved: ProvedLedger | None = None
     try:
         bundle = load(path)
         ledger = ProvedLedger(bundle.evidence)
-        anchor = ledger.anchor
+        anchor, proved = ledger.anchor, ledger
         check_anchor(bundle, anchor, genesis, network, sealed)
         found = replay(ledger, bundle.blobs(), _number(bundle, ledger), tolerance=tolerance, observe=observe)
         if found.verdict.verdict == "PASS":
+            # last: what is wrong with an entry is told first, with its site and step
             check_crate(bundle)
+            _check_last(bundle, anchor)
         return Verified(found, anchor, bundle, ledger, known=bool(genesis or network))
     except (LedgerMismatch, BlobCorrupt, AuditFailed) as error:
-        return Verified(Replay(failure(error), None, None), anchor, bundle)
+        return Verified(Replay(failure(error), None, None), anchor, bundle, proved)
 
 
 def check_anchor(bundle: Bundle, anchor: Anchor, genesis: str | None, network: Network | None, sealed: bool) -> None:
@@ -104,6 +109,12 @@ def check_anchor(bundle: Bundle, anchor: Anchor, genesis: str | None, network: N
         raise AuditFailed("CO-A203", f"{why}. Compare that hash with a site's node and give it with --genesis.")
     if sealed and anchor.kind == "none":
         raise AuditFailed("CO-A204", f"Seals are asked for. {SEALS['none']}")
+
+
+def _check_last(bundle: Bundle, anchor: Anchor) -> None:
+    told = bundle.manifest.network.last
+    if anchor.last_hash != told:
+        raise _other("last block", anchor.last_hash, told)
 
 
 def _number(bundle: Bundle, ledger: ProvedLedger) -> int:
