@@ -85,13 +85,12 @@ def test_a_seal_that_no_key_can_make_is_refused(clique: CliqueChain) -> None:
     refused(clique.headers, "signature that no key can have made")
 
 
-@pytest.mark.parametrize(
-    "fields", [{"extraData": bytes(10)}, {"mixHash": b"\1" * 32}, {"nonce": b"\1" * 8}], ids=["extra", "mix", "nonce"]
-)
-def test_a_header_that_has_not_the_form_of_clique_is_refused(clique: CliqueChain, fields: dict[str, bytes]) -> None:
-    clique.seal(**fields)
-    if "extraData" in fields:
-        clique.headers[-1] = replaced(clique.headers[-1], extraData=bytes(10))
+@pytest.mark.parametrize("field", ["extraData", "mixHash", "nonce"])
+def test_a_header_that_has_not_the_form_of_clique_is_refused(clique: CliqueChain, field: str) -> None:
+    value = {"extraData": bytes(10), "mixHash": b"\1" * 32, "nonce": b"\1" * 8}[field]
+    clique.seal(None, None, **{field: value})
+    if field == "extraData":
+        clique.headers[-1] = replaced(clique.headers[-1], extraData=value)
     refused(clique.headers, "form of Clique|its nonce is no vote")
 
 
