@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from coterie_chain.errors import PostRejected
-from coterie_chain.ledger import Post, SiteEntry, Terms
+from coterie_chain.ledger import ZERO, Post, SiteEntry, Terms
 
 
 class ReadOnly:
@@ -13,11 +13,11 @@ class ReadOnly:
 
     me: str | None = None
 
-    def propose(self, terms: Terms) -> int:
+    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
         """Refused."""
         self._refuse()
 
-    def join(self, study: int, hash: bytes) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
         """Refused."""
         self._refuse()
 

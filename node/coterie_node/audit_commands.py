@@ -14,6 +14,7 @@ from coterie_node import history as ledger_history
 from coterie_node.audit import Verdict, replay
 from coterie_node.errors import ConfigError
 from coterie_node.options import At, Catalog, Chain, Format, Json, Shape, Store, StudyArgument
+from coterie_node.place import Place
 from coterie_node.result import replay_line
 
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
@@ -64,6 +65,28 @@ def replay_command(
         read = open_reading(stack, at, chain, catalog, store)
         verdict = replay(read.ledger, read.blobs, number_of(read.ledger, study), tolerance=tolerance).verdict
     _conclude(verdict, verdict.as_dict(), as_json)
+
+
+@audit.command("recompute")
+def recompute_command(
+    at: Annotated[Path, typer.Option(help="Folder of the run, with this site's data and keys.")],
+    site: Annotated[str, typer.Option(help="Name of this site.")],
+    study: StudyArgument = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to."""
+    from coterie_node.participant import open_node
+    from coterie_node.reading import number_of
+    from coterie_node.recompute import inspect
+
+    place = Place(at)
+    with place.reader() as ledger:
+        number = number_of(ledger, study)
+        approved = ledger.view(number).terms.hash.hex()
+        found = inspect(open_node(place, site, approved, reader=ledger), number)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
+    if not found.passed:
+        raise typer.Exit(FAILED)
 
 
 @audit.command("export")
