@@ -89,6 +89,25 @@ def recompute_command(
         raise typer.Exit(FAILED)
 
 
+@audit.command("screen")
+def screen_command(
+    study: StudyArgument = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the sites of a study with each other: who disagrees, and who moves which coefficient how far."""
+    from coterie_node.reading import number_of, open_reading
+    from coterie_node.screen import screen
+
+    with ExitStack() as stack:
+        read = open_reading(stack, at, chain, catalog, store)
+        found = screen(read.ledger, read.blobs, number_of(read.ledger, study))
+    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
+
+
 @audit.command("export")
 def export_command(
     study: Annotated[str, typer.Argument(help="Number on the ledger, hash, or study file.")],
