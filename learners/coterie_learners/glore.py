@@ -143,7 +143,7 @@ class Plan:
         n, outcome, weight = (float(v) for v in (sums["n"], sums["outcome"], sums["information"][0]))
         slack = 1.0 + 1e-9
         most = {"logit": 0.25 * n, "identity": n}.get(self.family.link, HUGE)
-        if weight > most * slack or (self.family.link == "identity" and weight * slack < n):
+        if not 0.0 < weight <= most * slack or (self.family.link == "identity" and weight * slack < n):
             raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
         score = float(sums["score"][0])
         if self.family.link == "logit" and not (outcome - n) * slack <= score <= outcome * slack:
