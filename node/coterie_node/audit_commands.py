@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coterie_chain.network import Network
-from coterie_node import history as ledger_history
 from coterie_node.audit import Verdict, replay
 from coterie_node.errors import ConfigError
-from coterie_node.options import At, Catalog, Chain, Format, Json, Shape, Store, StudyArgument
+from coterie_node.options import At, Catalog, Chain, Json, Store, StudyArgument, TableFormat
 from coterie_node.place import Place
 from coterie_node.result import replay_line
+
+if TYPE_CHECKING:
+    from coterie_node.index import Index
+    from coterie_node.tables import Lines
 
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 
@@ -32,20 +37,25 @@ def history_command(
     site: Annotated[str | None, typer.Option(help="Entries of one site.")] = None,
     kind: Annotated[str | None, typer.Option(help="Entries of one kind: each, server, only, or an event.")] = None,
     round_: Annotated[int | None, typer.Option("--round", help="Entries of one round.")] = None,
-    shape: Shape = Format.text,
+    since: Annotated[
+        str | None, typer.Option(help="From this UTC time on: 2026-11-24 or 2026-11-24T18:00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Before this UTC time.")] = None,
+    first: Annotated[int, typer.Option(min=0, help="Leave out so many entries at the start.")] = 0,
+    most: Annotated[int, typer.Option("--limit", min=-1, help="So many entries at most; -1 for all.")] = -1,
+    index: Annotated[Path | None, typer.Option(help="Keep the history in this file, to ask it again.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
+    shape: Annotated[TableFormat, typer.Option("--format", help="text, json, csv or parquet.")] = TableFormat.text,
     as_json: Json = False,
 ) -> None:
-    """List what is on the ledger: who did what, when, with which payload."""
-    from coterie_node.reading import number_of, open_reading
+    """List what is on the ledger: who did what, when, with which payload, and what the release gate said."""
+    from coterie_node.index import Index, Question
 
     with ExitStack() as stack:
-        ledger = open_reading(stack, at, chain, catalog, None).ledger
-        number = None if study is None else number_of(ledger, study)
-        lines = list(ledger_history.history(ledger, number, site, kind, round_))
-    if as_json or shape is Format.json:
-        print(json.dumps([line.as_dict() for line in lines], indent=2))
-    else:
-        print(ledger_history.as_csv(lines) if shape is Format.csv else ledger_history.as_text(lines))
+        kept = stack.enter_context(Index(index))
+        number = _refreshed(kept, stack, study, at, chain, catalog)
+        asked = Question(number, site, kind, round_, _moment(since), _moment(until))
+        _write(lambda: kept.lines(asked, first, most), TableFormat.json if as_json else shape, out)
 
 
 @audit.command("replay")
@@ -154,6 +164,49 @@ def verify_command(
 
     found = verify(bundle, genesis=genesis, network=_network(network), sealed=sealed, tolerance=tolerance)
     _conclude(found.verdict, found.as_dict(), as_json, found.trust())
+
+
+def _refreshed(
+    kept: Index, stack: ExitStack, study: str | None, at: Path | None, chain: str | None, catalog: str | None
+) -> int | None:
+    """Bring an index up to date where a ledger is named, check it where none is; returns the study's number."""
+    from coterie_node.reading import number_of, open_reading
+
+    if kept.path is not None and at is None and chain is None:
+        kept.check()
+        if study is not None and not study.isdecimal():
+            raise ConfigError("CO-F304", f"An index knows studies by number, not as {study!r}.")
+        return None if study is None else int(study)
+    ledger = open_reading(stack, at, chain, catalog, None).ledger
+    kept.refresh(ledger)
+    return None if study is None else number_of(ledger, study)
+
+
+def _moment(text: str | None) -> str | None:
+    """A UTC time as the history has it."""
+    if text is None:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError("CO-F307", f"{text!r} is no time such as 2026-11-24 or 2026-11-24T18:00:00Z.") from None
+    return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
+    from coterie_node import tables
+
+    if shape is TableFormat.parquet:
+        if out is None:
+            raise ConfigError("CO-F307", "Parquet is written to a file: name it with --out.")
+        tables.write_parquet(lines(), out)
+        return
+    with ExitStack() as stack:
+        target = sys.stdout if out is None else stack.enter_context(out.open("w", encoding="utf-8", newline=""))
+        if shape is TableFormat.text:
+            tables.write_text(lines, target)
+        else:
+            (tables.write_json if shape is TableFormat.json else tables.write_csv)(lines(), target)
 
 
 def _network(path: Path | None) -> Network | None:

@@ -17,6 +17,15 @@ class Format(StrEnum):
     csv = "csv"
 
 
+class TableFormat(StrEnum):
+    """How the history is printed or written."""
+
+    text = "text"
+    json = "json"
+    csv = "csv"
+    parquet = "parquet"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Shape = Annotated[Format, typer.Option("--format", help="text, json or csv.")]
 At = Annotated[Path | None, typer.Option(help="Folder of a run that `coterie demo --keep` left.")]
