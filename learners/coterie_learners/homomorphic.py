@@ -78,7 +78,10 @@ def encrypt(scheme: Scheme, public: bytes, words: Words) -> list[bytes]:
     slots = RINGS[scheme].slots
     number = float if scheme == "ckks" else int
     parts = (words[at : at + slots] for at in range(0, len(words), slots))
-    return [bytes(make(context, [number(w) for w in part.tolist()]).serialize()) for part in parts]
+    try:
+        return [bytes(make(context, [number(w) for w in part.tolist()]).serialize()) for part in parts]
+    except (RuntimeError, ValueError) as error:
+        raise ProtocolError("CO-P523", f"The key does not encrypt {scheme} words: {str(error)[:100]}.") from None
 
 
 def add(scheme: Scheme, public: bytes, uploads: Sequence[Sequence[bytes]]) -> list[bytes]:

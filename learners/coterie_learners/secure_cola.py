@@ -32,7 +32,7 @@ from typing import Any, Literal
 import numpy as np
 
 from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum, table_disclosure
-from coterie_learners.cola import Plan, TableOptions
+from coterie_learners.cola import TableOnly, payload_of, statistics, table_of
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.families import family_of
 from coterie_learners.folds import gram
@@ -42,6 +42,9 @@ from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Reveals, Script, Site, each, only, server
 from coterie_learners.rows import Array
 from coterie_learners.study import Name, Schedule, Study
+from coterie_learners.table_checks import check_table, form_of
+from coterie_learners.table_plan import Plan, TableOptions, check_plan
+from coterie_learners.table_result import fit_of, with_diagnostics
 from coterie_learners.tally import Counts, count
 
 VERSION = "1"
@@ -57,12 +60,14 @@ class SecureOptions(TableOptions):
     """The learner section of a study.
 
     `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `suppress`:
-    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. `max_rounds`: of newton.
+    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. No
+    `site_intercepts`: they would take a table of each site. `max_rounds`: of newton.
     """
 
     scheme: Literal["masks", "bfv", "ckks", "newton"] = "bfv"
     holder: Name | None = None
     suppress: Literal["drop", "none"] = "drop"
+    site_intercepts: Literal[False] = False
     max_rounds: int = 50
 
 
@@ -96,7 +101,7 @@ def by_masks(plan: Plan) -> Script:
     expects = Schema({"masked": secure_sum.masked_field(shapes_of(plan))})
     tables = yield from each(TOPIC, masked_table, plan, expects=expects, reveals=hides("The masked table"))
     model = yield from server("fit", fit_masked, plan, tables)
-    return cola.fit_of(plan, model, "secure_cola", ())
+    return fit_of(plan, model, "secure_cola", ())
 
 
 def by_ciphertexts(plan: Plan) -> Script:
@@ -107,11 +112,11 @@ def by_ciphertexts(plan: Plan) -> Script:
     hidden = hides("The masked and encrypted table")
     uploads = yield from each(TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
     total = yield from server("sum", added, plan, key, uploads, expects=CIPHERTEXTS)
-    form, told = Schema(plan.fields, check=plan.check), partial(cola.reveals, plan)
+    form, told = form_of(plan), partial(cola.reveals, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=told)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
-    fit = cola.fit_of(plan, model, "secure_cola", ())
-    return cola.with_diagnostics(plan, fit, {"sum": opened}, "over all sites")
+    fit = fit_of(plan, model, "secure_cola", ())
+    return with_diagnostics(plan, fit, {"sum": opened}, "over all sites")
 
 
 def by_newton(plan: Plan) -> Script:
@@ -172,10 +177,10 @@ def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
 
 def dense_table(plan: Plan, site: Site) -> dict[str, Array]:
     """A site's table over the whole grid, by field; StudyError for a table counted elsewhere."""
-    if isinstance(site.codes, cola.TableOnly):
+    if isinstance(site.codes, TableOnly):
         raise StudyError("CO-S317", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
     counts = count(plan.tally, site.codes)
-    found = counts.sums if by_measure(plan) else cola.statistics(plan, counts)
+    found = counts.sums if by_measure(plan) else statistics(plan, counts)
     return {name: _spread(plan, name, found[name], counts.keys) for name in shapes_of(plan)}
 
 
@@ -191,10 +196,10 @@ def sparse_table(plan: Plan, dense: Mapping[str, Array]) -> Payload:
     """The sum of dense tables as COLA-GLM posts a table, without what lies below the floor."""
     if by_measure(plan):
         keys = np.flatnonzero(dense["n"] > 0)
-        return cola.table_of(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
+        return table_of(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
     counted = "exposure" if plan.tally.exposure else "n"
     keys = np.flatnonzero(dense[counted] > 0)
-    return cola.payload_of({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
+    return payload_of({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
 
 
 # masks
@@ -208,7 +213,7 @@ def masked_table(site: Site, plan: Plan) -> Payload:
 def fit_masked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
     """The fit of the sum of masked tables."""
     table = sparse_table(plan, secure_sum.reveal(tables, shapes_of(plan)))
-    plan.check(table)
+    check_table(plan, table)
     return cola.fit_tables(plan, {"sum": table})
 
 
@@ -256,7 +261,7 @@ def open_sum(site: Site, plan: Plan, total: Payload) -> Payload:
     sums = homomorphic.decrypt(scheme_of(plan), secret_key(site, plan), parts, words)
     first, second = masked_words.opened(sums, narrow)
     table = sparse_table(plan, _named(first, whole) | _named(second, fractions))
-    plan.check(table)
+    check_table(plan, table)
     return table
 
 
@@ -341,7 +346,7 @@ def table_sums(plan: Plan, counts: Counts, beta: Array) -> dict[str, Array]:
 def check_study(study: Study) -> None:
     """StudyError for a study that secure-COLA-GLM cannot run."""
     plan = plan_of(study)
-    cola.check_plan(plan)
+    check_plan(plan)
     o = options_of(plan)
     if len(study.sites) < secure_sum.MIN_PARTIES:
         told = f"A sum over {len(study.sites)} sites would give each the other's share"

@@ -19,7 +19,7 @@ DENSE = 1 << 22
 
 
 @dataclass(frozen=True)
-class Plan:
+class CountPlan:
     """What is counted: patterns of the grid, and per pattern the measures of the family.
 
     `levels`: of a multinomial outcome, 0 for any other. `exposure`: an offset counts as person-time (log link); with
@@ -68,7 +68,7 @@ class Counts:
 class Tally:
     """Counters that take in rows block by block."""
 
-    plan: Plan
+    plan: CountPlan
     dense: Array | None = None
     parts: list[tuple[Keys, Array]] = field(default_factory=list)
 
@@ -121,7 +121,7 @@ class Tally:
         return (*counted, np.exp(offset)) if self.plan.exposure else counted
 
 
-def count(plan: Plan, rows: CodedRows) -> Counts:
+def count(plan: CountPlan, rows: CodedRows) -> Counts:
     """Count all rows of a site."""
     tally = Tally(plan)
     for codes in rows.codes():

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coterie_learners.cola import Plan, TableOnly, table_of
+from coterie_learners.cola import TableOnly, table_of
 from coterie_learners.design import INTERCEPT, Design
 from coterie_learners.errors import StudyError
 from coterie_learners.patterns import Grid
 from coterie_learners.rows import CodedRows
+from coterie_learners.table_plan import Plan
 from coterie_learners.tally import count
 from coterie_node.findings import Origin, listed
 

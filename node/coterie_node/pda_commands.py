@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from coterie_learners.cola import Plan
+from coterie_learners.cola import plan_of
 from coterie_learners.errors import StudyError
 from coterie_learners.rows import CodedRows
 from coterie_node.data import load_site
@@ -42,5 +42,5 @@ def export_command(
     loaded = load_site(data, read, site)
     if loaded is None or not isinstance(loaded.rows, CodedRows):
         raise StudyError("CO-S105", f"{site} holds no rows in the study {read.name!r}.")
-    write_table(to, Plan.of(read), loaded.rows)
+    write_table(to, plan_of(read), loaded.rows)
     print(f"Wrote {to}: {loaded.n} rows of {site} counted.")

@@ -15,13 +15,15 @@ from learners.table import Table
 from scipy import stats
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from coterie_learners.cola import Plan, check_table, cola, table_of
+from coterie_learners.cola import cola, plan_of, table_of
 from coterie_learners.errors import Collinear, DataError, ProtocolError, Separation, StudyError
 from coterie_learners.inference import Fit
 from coterie_learners.learner import complete
 from coterie_learners.payload import Payload, canonical
 from coterie_learners.rows import ArrayCodes
 from coterie_learners.study import Study
+from coterie_learners.table_checks import check_table
+from coterie_learners.table_plan import Plan
 from coterie_learners.tally import count
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -242,7 +244,7 @@ def test_a_canonical_model_s_table_holds_counts_and_x_y_and_nothing_else() -> No
 
 
 def test_only_models_that_need_the_outcome_per_pattern_ask_for_it() -> None:
-    asked = {name: set(Plan.of(strata.study(f, **o)).fields) for name, (f, o) in MODELS.items()}
+    asked = {name: set(plan_of(strata.study(f, **o)).fields) for name, (f, o) in MODELS.items()}
     assert {name for name, fields in asked.items() if "s" in fields} == {
         name for name, (_, o) in MODELS.items() if o.keys() & {"cells", "robust", "link"} or "quasi" in name
     }
@@ -402,7 +404,7 @@ def test_a_site_too_small_for_its_own_fit_is_named() -> None:
 
 
 def test_blocks_and_small_types_do_not_change_the_table() -> None:
-    plan = Plan.of(strata.study())
+    plan = plan_of(strata.study())
     small = {
         n: v.astype(np.uint8) if n in ("male", "smoker", "stage", "died", "drugs") else v for n, v in codes().items()
     }
@@ -424,7 +426,7 @@ def test_a_grid_too_large_for_a_counter_each_is_counted_by_what_occurs() -> None
         "learner": {"name": "cola"},
     }
     study = complete(Study.model_validate(plain))
-    plan = Plan.of(study)
+    plan = plan_of(study)
     assert plan.grid.size == 100**9
     rng = np.random.default_rng(0)
     rows = {name: rng.integers(0, 100, 700).astype(float) for name in names} | {"died": rng.integers(0, 2, 700) * 1.0}
@@ -446,7 +448,7 @@ def test_a_value_off_the_declared_grid_is_refused_at_its_site() -> None:
 
 
 def table_at(study: Study) -> tuple[Plan, dict[str, Any]]:
-    plan = Plan.of(study)
+    plan = plan_of(study)
     rows = strata.split(study, codes())[study.sites[0]]
     return plan, dict(table_of(plan, count(plan.tally, rows)))
 
@@ -523,6 +525,7 @@ def test_outcomes_that_no_rows_have_are_refused(code: str, change: Any) -> None:
         ("CO-S315", "died ~ 0 + male", {"site_intercepts": True}),
         ("CO-S316", "died ~ male", {"suppress": "impute"}),
         ("CO-S316", "died ~ male", {"suppress": "impute", "cells": True, "floor": 5}),
+        ("CO-S316", "visits ~ male + offset(years)", {"family": "poisson", "suppress": "none", "floor": 5}),
         ("CO-S404", "died ~ male", {"suppress": "smear"}),
     ],
 )

@@ -308,6 +308,15 @@ def test_uploads_that_are_no_ciphertexts_are_refused_by_who_adds() -> None:
         secure_cola.added(plan, {"key": np.zeros(100, np.uint8)}, uploads)
 
 
+def test_a_key_of_another_scheme_is_refused_by_who_encrypts() -> None:
+    study = secure("logit")
+    other = homomorphic.public_part(homomorphic.make_key("ckks"))
+    seat = Table(secure_cola.secure_cola, study, strata.split(study, codes())).machines["south"].seat(study.sites, 0)
+    with pytest.raises(ProtocolError) as caught:
+        secure_cola.encrypted_table(seat, secure_cola.plan_of(study), {"key": np.frombuffer(other, np.uint8)})
+    assert caught.value.code == "CO-P523"
+
+
 def test_a_sum_that_lacks_a_site_opens_to_nonsense_and_is_refused() -> None:
     study = secure("logit")
     _, table = played(study)

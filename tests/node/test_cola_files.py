@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from node.test_r_reference import GOLDEN, reference
 
-from coterie_learners.cola import Plan, TableOnly, table_of
+from coterie_learners.cola import TableOnly, plan_of, table_of
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.learner import complete
 from coterie_learners.payload import Payload, canonical
@@ -175,7 +175,7 @@ def table(of: Study, path: Path, site: str = "a") -> Payload:
     loaded = load_site(path, of, site)
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
-    plan = Plan.of(of)
+    plan = plan_of(of)
     return table_of(plan, count(plan.tally, loaded.rows))
 
 
@@ -257,7 +257,7 @@ def pda_json(of: Study, path: Path, folder: Path, shuffle: bool = False, drop_mi
     loaded = load_site(path, of, path.stem)
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
-    plan = Plan.of(of)
+    plan = plan_of(of)
     made = as_pda(plan.design, plan.grid, table_of(plan, count(plan.tally, loaded.rows)))
     if shuffle:
         names = [name for name in made["Xtable"][0] if name != "n"]
@@ -287,7 +287,7 @@ def test_sites_that_run_r_and_sites_that_do_not_fit_one_model(
 
 def test_an_exported_table_has_pda_s_form_and_comes_back_as_it_was(files: dict[str, Path], tmp_path: Path) -> None:
     of = study("logit")
-    plan = Plan.of(of)
+    plan = plan_of(of)
     loaded = load_site(files["a"], of, "a")
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
