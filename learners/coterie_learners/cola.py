@@ -8,8 +8,9 @@ on a declared grid), with the rows of each (with an offset: their exposure, and 
 outcome; for a Gaussian outcome the sum of its squares; for counts two sums that only likelihoods need. That suffices
 for canonical links. Probit, cloglog, a Pearson dispersion (quasi families), the sandwich (`robust`) and `cells = true`
 (for AUC and calibration) need the sum of the outcome in each pattern instead of X'y, which says more; dispersion and
-sandwich of a count or number also need the sum of its squares there. Every member of the study reads each site's table. A pattern with one
-row shows that such a patient exists, and with a binary outcome X'y may show what became of them.
+sandwich of a count or number also need the sum of its squares there. Every member of the study reads each site's
+table. A pattern with one row shows that such a patient exists, and with a binary outcome X'y may show what became of
+them.
 
 A pattern with fewer rows than the study's floor (`[disclosure] cell`; 5 unless it says otherwise) is not shared.
 `suppress = "drop"` leaves its rows out of all sums, which selects on the covariates alone and so stays consistent;
