@@ -283,8 +283,6 @@ def _start_logit(zero: Point, n: float, outcome: float) -> Point:
 
 def _start_log(zero: Point, n: float, outcome: float) -> Point:
     exposure = float(zero.information[0, 0])
-    if not exposure > 0.0:
-        raise ProtocolError("CO-P506", f"The expected counts add up to {exposure:.6g}; no rows could have that.")
     rate = outcome / exposure
     logarithm = linalg.log(rate)
     deviance = zero.deviance - 2.0 * logarithm * outcome + 2.0 * (rate - 1.0) * exposure
