@@ -209,6 +209,35 @@ def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
             (tables.write_json if shape is TableFormat.json else tables.write_csv)(lines(), target)
 
 
+@audit.command("report")
+def report_command(
+    study: Annotated[str | None, typer.Argument(help="Number, hash or file of a study; or a bundle.")] = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    genesis: Annotated[str | None, typer.Option(help="For a bundle: hash of its first block, as you know it.")] = None,
+    out: Annotated[list[Path] | None, typer.Option(help="report.html, .pdf or .json; may be given again.")] = None,
+    tolerance: Tolerance = 0.0,
+) -> None:
+    """Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS."""
+    from coterie_node.report import write
+    from coterie_node.reporting import report_on_bundle, report_on_study
+
+    now = datetime.now(UTC)
+    bundle = Path(study) if study and (study.endswith(".zip") or Path(study, "bundle.json").is_file()) else None
+    with ExitStack() as stack:
+        if bundle is not None:
+            made = report_on_bundle(bundle, genesis, tolerance, now)
+        else:
+            made = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now)
+    for path in out or [Path("report.html")]:
+        write(made, path)
+        print(f"{made.verdict.verdict}: {path}")
+    if made.verdict.verdict != "PASS":
+        raise typer.Exit(FAILED)
+
+
 def _network(path: Path | None) -> Network | None:
     if path is None:
         return None
