@@ -146,7 +146,7 @@ class Dual:
         if self.free:
             along = solved(self.s)
             step = step - along * (linalg.dot(self.s, step) / linalg.dot(self.s, along))
-        return -step, linalg.dot(gradient, step)
+        return -step, max(linalg.dot(gradient, step), 0.0)
 
     def intercept(self, alpha: Array) -> float:
         """The intercept that alpha stands for."""

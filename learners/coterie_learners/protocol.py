@@ -35,16 +35,22 @@ class Channel(Protocol):
 
 
 class Sealed(Mapping[str, Any]):
-    """A post that this site may not read: the script carries it on; whoever looks inside is told."""
+    """A post that this site may not read: the script carries it on; whoever looks inside is told.
 
-    def __init__(self, site: str, topic: str) -> None:
+    Whether the loop has converged stands in the record on the ledger, so that may be read of a sealed post too.
+    """
+
+    def __init__(self, site: str, topic: str, converged: bool = False) -> None:
         self.site = site
         self.topic = topic
+        self.converged = converged
 
     def _refuse(self) -> SealedInput:
         return SealedInput("CO-P301", f"{self.topic!r} of {self.site} is sealed to other readers.")
 
     def __getitem__(self, key: str) -> Any:
+        if key == "converged":
+            return self.converged
         raise self._refuse()
 
     def __iter__(self) -> Iterator[str]:
@@ -152,10 +158,14 @@ def each(
 
 
 def server(
-    topic: str, f: Callable[..., Payload], *args: Any, expects: Schema | None = None
+    topic: str,
+    f: Callable[..., Payload],
+    *args: Any,
+    expects: Schema | None = None,
+    readers: tuple[str, ...] | None = None,
 ) -> Generator[Step, Posts, Payload]:
-    """The site whose turn it is posts f(*args), computed from earlier posts alone; anyone can recompute it."""
-    posts = yield Step(topic, "server", lambda *_: f(*args), public=True, expects=expects)
+    """The site whose turn it is posts f(*args), computed from earlier posts alone; all who read those recompute it."""
+    posts = yield Step(topic, "server", lambda *_: f(*args), public=True, expects=expects, readers=readers)
     return next(iter(posts.values()))
 
 
@@ -197,12 +207,17 @@ class Machine:
         self.unchecked = 0
         self.difference = 0.0
         self._tolerance = tolerance
+        self._drafted: tuple[Step, Payload] | None = None
         self._script = script(site)
         self._resume(None)
 
     def draft(self, parties: tuple[str, ...], attempt: int, channel: Channel | None = None) -> Payload:
         """What this site would post at the open step, for the parties of that attempt."""
-        return self._open().make(replace(self.site, parties=parties, attempt=attempt), channel)
+        step = self._open()
+        payload = step.make(replace(self.site, parties=parties, attempt=attempt), channel)
+        if step.public:  # this site will be asked for the same once more when the posts come back
+            self._drafted = step, payload
+        return payload
 
     def feed(self, posts: Posts) -> None:
         """Go on with the posts of a finished step, in the study's site order; WrongPost if a server erred."""
@@ -219,8 +234,11 @@ class Machine:
         return self.awaits
 
     def _recompute(self, step: Step, posts: Posts) -> None:
+        if any(isinstance(theirs, Sealed) for theirs in posts.values()):
+            self.unchecked += 1
+            return
         try:
-            mine = step.make(self.site, None)
+            mine = self._mine(step)
         except SealedInput:
             self.unchecked += 1
             return
@@ -230,6 +248,10 @@ class Machine:
             if not difference <= self._tolerance:  # a NaN is a difference as well
                 raise WrongPost(name, step.topic, difference, mine)
             self.difference = max(self.difference, difference)
+
+    def _mine(self, step: Step) -> Payload:
+        drafted, self._drafted = self._drafted, None
+        return drafted[1] if drafted is not None and drafted[0] is step else step.make(self.site, None)
 
     def _resume(self, posts: Posts | None) -> None:
         try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.rows import Array
 
@@ -24,6 +25,8 @@ BITS = 22
 BLOCK = 512
 # A vector is cut into so many slices: more bits than a double has.
 PARTS = 3
+
+Exponents = NDArray[np.int64]
 
 
 def on_grid(x: Array) -> Array:
@@ -40,7 +43,7 @@ class Tall:
     """
 
     slices: Array
-    exponents: np.ndarray[tuple[int], np.dtype[np.int64]]
+    exponents: Exponents
 
     @classmethod
     def of(cls, columns: Sequence[Array]) -> Tall:
@@ -104,11 +107,12 @@ class Tall:
         return (slice(at, at + BLOCK) for at in range(0, len(self.slices), BLOCK))
 
 
-def _exponents(x: Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _exponents(x: Array) -> Exponents:
     """Of each column: the least e for which no entry is larger than 2^e; 0 for a column of zeros."""
     largest = np.max(np.abs(x), axis=0, initial=0.0)
     mantissa, exponent = np.frexp(largest)
-    return np.where(mantissa == 0.5, exponent - 1, exponent).astype(np.int64)
+    exponents: Exponents = np.where(mantissa == 0.5, exponent - 1, exponent).astype(np.int64)
+    return exponents
 
 
 def _cut(v: Array) -> tuple[Array, float]:

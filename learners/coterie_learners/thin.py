@@ -68,11 +68,12 @@ def thin_factor(z: Array) -> Thin:
     """
     if not z.shape[1]:
         return Thin(np.zeros((len(z), 0)), np.zeros((0, 0)))
-    rotation = np.linalg.eigh(z.T @ z)[1][:, ::-1]
-    scores = z @ rotation
+    rotation: Array = np.linalg.eigh(z.T @ z)[1][:, ::-1]
+    scores: Array = z @ rotation
     length = np.linalg.norm(scores, axis=0)
     kept = length > NULL * length.max()
-    scores, rotation = scores[:, kept], rotation[:, kept]
+    scores = scores[:, kept]
+    rotation = rotation[:, kept]
     peak = scores[np.abs(scores).argmax(axis=0), np.arange(scores.shape[1])]
     sign = np.where(peak < 0, -1.0, 1.0)
     thin = Thin(on_grid(scores * sign), rotation * sign)
@@ -145,8 +146,7 @@ class _RowsOf:
 
 def rotation_of(factor: Array, z: Array) -> Array:
     """The W (m, r) with L = Z W, for a factor that was not made by rotating Z."""
-    rotation: Array = np.linalg.lstsq(z, factor, rcond=None)[0]
-    return rotation
+    return np.asarray(np.linalg.lstsq(z, factor, rcond=None)[0], dtype=np.float64)
 
 
 def back(rotation: Array, sd: Array, gamma: Array, covariance: Array) -> tuple[Array, Array]:

@@ -66,7 +66,7 @@ class Desk:
         if step.readers is not None or is_sealed(blob):
             opened = self._unseal(step, record, blob)
             if opened is None:
-                return Sealed(record.site, step.topic)
+                return Sealed(record.site, step.topic, record.post.converged)
             blob = opened
         stamp, payload = pay.decode(pay.unpack(blob))
         wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
