@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each
@@ -43,15 +44,26 @@ Tags = NDArray[np.void]
 def align(site: Site) -> Script:
     """Agree on a key, exchange hashes; returns the Alignment (to whoever may not read the hashes, one that says so)."""
     readers = site.study.sites
-    keys = yield from each("align/key", key_share, expects=Schema({"share": Field("|u1", (KEY,))}), readers=readers)
+    form = Schema({"share": Field("|u1", (KEY,))})
+    keys = yield from each("align/key", key_share, expects=form, readers=readers, reveals=randomness)
     form = Schema({"tag": Field("|u1", (None, TAG)), "spelling": Field("|u1", (None, TAG))}, check=check_tags)
-    tags = yield from each("align/tags", tags_of_site, keys, expects=form, readers=readers)
+    tags = yield from each("align/tags", tags_of_site, keys, expects=form, readers=readers, reveals=hashes)
     return Alignment(site.study, keys, tags)
 
 
 def key_share(site: Site) -> Payload:
     """This site's part of the key."""
     return {"share": np.frombuffer(site.stream("align/key", KEY), np.uint8)}
+
+
+def randomness(site: Site, payload: Payload) -> Exposure:
+    """What random bytes give away: nothing of any patient."""
+    return Exposure("A random number", site.columns.n)
+
+
+def hashes(site: Site, payload: Payload) -> Exposure:
+    """What the hashes give away to those who have the key: who of their own patients is here too."""
+    return Exposure("Keyed hashes of its patients' identifiers", len(payload["tag"]))
 
 
 def group_key(study: Study, keys: Posts) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field as Within
@@ -13,8 +13,9 @@ from pydantic import Field as Within
 from coterie_learners import linalg
 from coterie_learners.alignment import Alignment
 from coterie_learners.design import INTERCEPT, Design
-from coterie_learners.disclosure import Disclosure, disclosure_of
-from coterie_learners.errors import ProtocolError, Separation, StudyError, Withheld
+from coterie_learners.disclosure import Exposure
+from coterie_learners.errors import ProtocolError, Separation, StudyError
+from coterie_learners.factor_disclosure import Disclosure, disclosure_of
 from coterie_learners.inference import Fit
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Site
@@ -27,13 +28,11 @@ class SplitOptions(Frozen):
     """What the learners on split columns have in common in the learner section of a study.
 
     `ridge` penalises half the squared coefficients of the standardised columns (0: none, the exact maximum likelihood),
-    the intercept only if asked for. `binary_columns`: whether a site may send a factor from which its readers can
-    rebuild binary columns exactly; "refuse" stops there. `tolerance` is in standard errors.
+    the intercept only if asked for. `tolerance` is in standard errors.
     """
 
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
-    binary_columns: Literal["refuse", "disclose"] = "refuse"
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 40
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
 
@@ -147,16 +146,22 @@ class Part:
         """What this site's factor gives away."""
         return disclosure_of(self.site.columns.x[self.order], self.design.names, self.thin.factor)
 
-    def released(self, readers: str) -> Disclosure:
-        """The disclosure, if the study lets it pass; Withheld says what `readers` would learn."""
-        found = self.disclosure
-        if found.binary and self.split.options.binary_columns == "refuse":
-            raise Withheld(
-                "CO-D401",
-                f"{self.site.name} does not release its factor to {readers}: {found.words} "
-                'Leave these columns out, or let the study say binary_columns = "disclose".',
-            )
-        return found
+    def reveals_factor(self, site: Site, payload: Payload) -> Exposure:
+        """What readers can solve from this site's factor or Gram matrix."""
+        what = "The Gram matrix of its columns" if "gram" in payload else "A thin factor of its columns"
+        given = self.disclosure.exposure(what)
+        # Who holds the outcome adds it where all are to compute with it.
+        outcome = (str(self.split.design.formula.outcome),) if "outcome" in payload else ()
+        return replace(given, rebuilt=(*outcome, *given.rebuilt))
+
+    def reveals_masked(self, site: Site, payload: Payload) -> Exposure:
+        """What leaves under masks: of this site alone nothing."""
+        others = len(self.split.study.sites) - 1
+        return Exposure("Its part of a rotated sum", self.n, sums_only=True, parties=others)
+
+    def reveals_result(self, site: Site, payload: Payload) -> Exposure:
+        """What coefficients and covariances give away: they are the result of the study."""
+        return Exposure("Coefficients with their covariance", self.n)
 
     def back(self, gamma: Array, covariance: Array, rotation: Array | None = None) -> tuple[Array, Array]:
         """Coefficients (p,) and covariance (p, p) in the variables' own units, from those of the factor."""
@@ -234,9 +239,3 @@ def fit_of(
 def with_intercept(terms: tuple[str, ...], intercept: bool) -> tuple[str, ...]:
     """A site's terms with the intercept before them, if the model has one."""
     return (INTERCEPT, *terms) if intercept else terms
-
-
-def shape_of(payload: Payload) -> tuple[int, int]:
-    """Rows and columns of a factor."""
-    rows, columns = np.shape(payload["factor"])
-    return rows, columns

@@ -13,7 +13,7 @@ its own coefficients and their covariance.
 
 What leaves a site: hashes of identifiers, sealed to all sites (see `alignment`); from each covariate site its factor
 and r_k numbers that tell the means of its rotated columns, sealed to the response site, which can rebuild binary
-columns from it exactly and all rows from r_k known ones (the study must say binary_columns = "disclose"). From the
+columns from it exactly and all rows from r_k known ones (the study must say disclosure.rebuild = "allow"). From the
 response site the answers, each sealed to its site, after the check of `preimage`: if an answer could be solved for the
 outcome, nothing is returned to anybody.
 
@@ -35,7 +35,7 @@ import numpy as np
 from scipy import special
 
 from coterie_learners import linalg
-from coterie_learners.alignment import STEPS, align
+from coterie_learners.alignment import STEPS, align, randomness
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Separation, StudyError, Withheld
 from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner, options_of
@@ -76,17 +76,33 @@ def valoris(site: Site) -> Script:
     rotation = None
     if plan.aggregated:
         first, *others = plan.covariate_sites
-        rotation = Rotation(plan, (yield from only(first, "seed", seed, expects=SEED, readers=tuple(others))))
+        readers = tuple(others)
+        rotation = Rotation(plan, (yield from only(first, "seed", seed, expects=SEED, readers=readers, reveals=randomness)))
     posts = {}
     for name in plan.covariate_sites:
         posts[name] = yield from only(
-            name, f"factor/{name}", share, plan, part, rotation, expects=plan.form, readers=(plan.response,)
+            name,
+            f"factor/{name}",
+            share,
+            plan,
+            part,
+            rotation,
+            expects=plan.form,
+            readers=(plan.response,),
+            reveals=part.reveals_masked if plan.aggregated else part.reveals_factor,
         )
     solution = Solution(plan, part, posts)
     answers = {}
     for name, readers in plan.answers.items():
         answers[name] = yield from only(
-            plan.response, f"answer/{name}", answer, solution, name, expects=ANSWER, readers=readers
+            plan.response,
+            f"answer/{name}",
+            answer,
+            solution,
+            name,
+            expects=ANSWER,
+            readers=readers,
+            reveals=part.reveals_result,
         )
     return result(plan, part, solution, answers, rotation)
 
@@ -179,7 +195,6 @@ class Rotation:
 
 def share(site: Site, plan: Plan, part: Part, rotation: Rotation | None) -> Payload:
     """What a covariate site sends: its factor, or its part of the masked sum; with the shift of the intercept."""
-    part.released(plan.response)
     if rotation is None:
         return {"factor": part.thin.factor, "shift": part.thin.rotation.T @ part.shift}
     if part.thin.factor.shape[1] < plan.split.width(site.name):
@@ -199,7 +214,7 @@ def answer(site: Site, solution: Solution, name: str) -> Payload:
     if unsafe:
         told = " ".join(verdict.words for verdict in unsafe)
         raise Withheld(
-            "CO-D402",
+            "CO-D401",
             f"{site.name} returns nothing to any site. {told} Use fewer columns or more patients, "
             "or let the study do without standard errors.",
         )

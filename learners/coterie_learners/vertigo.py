@@ -17,7 +17,7 @@ What leaves a site: hashes of identifiers (see `alignment`); K_k or L_k, and r_k
 rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as the server's steps
 are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the outcome and every
 site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever knows r_k of them:
-the study must say binary_columns = "disclose". Each site last posts its coefficients with their covariance; those are
+the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their covariance; those are
 the result, open to all readers of the ledger, and the only thing that an auditor without a view key reads.
 """
 
@@ -63,7 +63,7 @@ def vertigo(site: Site) -> Script:
     plan = plan_of(site.study)
     members = site.study.sites
     part = Part(plan.split, site, (yield from align(site)))
-    posts = yield from each("factor", share, plan, part, expects=plan.form, readers=members)
+    posts = yield from each("factor", share, plan, part, expects=plan.form, readers=members, reveals=part.reveals_factor)
     problem = Problem(plan, posts)
     state = yield from server("start", start, problem, readers=members)
     for t in range(plan.options.max_rounds):
@@ -72,7 +72,7 @@ def vertigo(site: Site) -> Script:
             break
     else:
         raise NotConverged("CO-N101", f"No convergence in {plan.options.max_rounds} rounds. Raise max_rounds.")
-    own = yield from each("part", own_part, plan, part, problem, state, expects=PART)
+    own = yield from each("part", own_part, plan, part, problem, state, expects=PART, reveals=part.reveals_result)
     model = yield from server("model", put_together, plan, own)
     return result(plan, part, own, model, t + 1)
 
@@ -112,7 +112,6 @@ def plan_of(study: Study) -> Plan:
 
 def share(site: Site, plan: Plan, part: Part) -> Payload:
     """What one site posts: its factor or Gram matrix, the shift of the intercept, and the outcome if it holds it."""
-    part.released("all sites of the study")
     outcome = {"outcome": part.outcome.astype(np.uint8)} if site.name == plan.split.outcome_site else {}
     if plan.options.exchange == "thin":
         return {"factor": part.thin.factor, "shift": part.thin.rotation.T @ part.shift, **outcome}

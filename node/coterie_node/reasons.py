@@ -18,7 +18,7 @@ class Reason(IntEnum):
     COLLINEAR = 6
     NOT_CONVERGED = 7
     UNFIT_STUDY = 8
-    WITHHELD = 9
+    RELEASE_REFUSED = 9
 
 
 WORDS = {
@@ -30,7 +30,7 @@ WORDS = {
     Reason.COLLINEAR: "the design is collinear",
     Reason.NOT_CONVERGED: "the fit did not converge",
     Reason.UNFIT_STUDY: "the pooled rows cannot carry the model",
-    Reason.WITHHELD: "a payload would give too much away",
+    Reason.RELEASE_REFUSED: "its release gate kept a payload back",
 }
 
 _OF_ERROR = (
@@ -39,7 +39,7 @@ _OF_ERROR = (
     (errors.NotConverged, Reason.NOT_CONVERGED),
     (errors.ProtocolError, Reason.BAD_PAYLOAD),
     (errors.StudyError, Reason.UNFIT_STUDY),
-    (errors.Withheld, Reason.WITHHELD),
+    (errors.Withheld, Reason.RELEASE_REFUSED),
 )
 
 

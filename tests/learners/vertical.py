@@ -41,7 +41,8 @@ def study(
         "variables": variables,
         "columns": {site: list(own) for site, own in held.items()},
         "identifier": ["code"],
-        "learner": {"name": learner, "binary_columns": "disclose", **options},
+        "learner": {"name": learner, **options},
+        "disclosure": {"rebuild": "allow"},
         "rows": dict(rows or {}),
     }
     return complete(Study.model_validate_json(json.dumps(plain)))
