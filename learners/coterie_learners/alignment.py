@@ -1,9 +1,9 @@
 """The same patients in the same order at every site that holds columns of them, by keyed hashes of their identifiers.
 
-Opening steps of a learner: `align` is a script used with `yield from`. The sites agree on a key (each seals 32 bytes to
-all the others; HKDF over the study makes one key of them), and each seals to the others the HMAC-SHA-256 of each of its
-identifiers, cut to 128 bits, in the order of the hashes. The common set is the intersection, its order that of the
-hashes: it says nothing about the order of any file.
+Opening steps of a learner: `align` is a script used with `yield from`. The sites announce sealing keys for this run,
+agree on a key (each seals 32 bytes to all the others; HKDF over the study makes one key of them), and each seals to the
+others the HMAC-SHA-256 of each of its identifiers, cut to 128 bits, in the order of the hashes. The common set is the
+intersection, its order that of the hashes: it says nothing about the order of any file.
 
 Identifiers are compared in normal form: Unicode NFKC, case folded, without blanks and punctuation, numbers without
 leading zeros. A second hash, of the identifier as it is written, counts those that two sites write differently.
@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.payload import Field, Payload, Schema
-from coterie_learners.protocol import Posts, Script, Site, each
+from coterie_learners.protocol import Posts, Script, Site, announce, each
 from coterie_learners.study import Study
 
 KEY, TAG = 32, 16
-# Kinds of the two steps, for the schedule of whoever uses `align`.
-STEPS = ("each", "each")
+# Kinds of the three steps, for the schedule of whoever uses `align`.
+STEPS = ("each", "each", "each")
 
 Tags = NDArray[np.void]
 
@@ -44,6 +44,7 @@ Tags = NDArray[np.void]
 def align(site: Site) -> Script:
     """Agree on a key, exchange hashes; returns the Alignment (to whoever may not read the hashes, one that says so)."""
     readers = site.study.sites
+    yield from announce()
     form = Schema({"share": Field("|u1", (KEY,))})
     keys = yield from each("align/key", key_share, expects=form, readers=readers, reveals=randomness)
     form = Schema({"tag": Field("|u1", (None, TAG)), "spelling": Field("|u1", (None, TAG))}, check=check_tags)
@@ -87,7 +88,7 @@ def normal(text: str) -> str:
     """An identifier without what people write differently: case, blanks, punctuation, leading zeros."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     letters = "".join(c for c in folded if c.isalnum())
-    return re.sub(r"0+(?=\d)", lambda m: "" if m.start() == 0 or not letters[m.start() - 1].isdigit() else m[0], letters)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", letters)
 
 
 def check_tags(payload: Payload) -> None:

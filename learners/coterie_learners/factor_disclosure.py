@@ -49,7 +49,7 @@ class Disclosure:
         return f"{told} Whoever knows {self.rank} of its rows by other means can compute all {self.n}."
 
     def exposure(self, what: str) -> Exposure:
-        """What the release gate asks: `what` names the payload. Where columns come back, so does every count of them."""
+        """What the release gate asks; `what` names the payload. With a column every count of it comes back."""
         told = f"{what}, which is these columns up to one rotation"
         return Exposure(what=told, rows=self.n, rebuilt=self.binary)
 

@@ -189,7 +189,8 @@ def check_split(split: Split) -> None:
     study, formula = split.study, split.design.formula
     if split.design.outcome.type != "binary":
         raise StudyError(
-            "CO-S301", f"The outcome {formula.outcome!r} must be declared as binary, not as {split.design.outcome.type}."
+            "CO-S301",
+            f"The outcome {formula.outcome!r} must be declared as binary, not as {split.design.outcome.type}.",
         )
     if formula.offset:
         raise StudyError("CO-S304", "An offset needs the log or the identity link.")

@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import ProtocolError, SealedInput, WrongPost
-from coterie_learners.payload import Payload, Schema, canonical
+from coterie_learners.payload import Field, Payload, Schema, canonical
 from coterie_learners.rows import CodedRows, Data, OwnColumns, Rows
 from coterie_learners.study import Study
 
 Posts = Mapping[str, Payload]
+SEALING_KEY = 32
 
 
 class Channel(Protocol):
@@ -67,7 +68,8 @@ class Site:
 
     `secret` (32 bytes) never leaves; `shared` holds a key per peer; `vault` is durable private memory. `session` names
     this run of the study among all that these keys will ever see: a pad used for two runs would give their difference
-    away. `parties` and `attempt` are those of the open step. An auditor is a Site without rows.
+    away. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the open
+    step. An auditor is a Site without rows.
     """
 
     study: Study
@@ -77,6 +79,7 @@ class Site:
     shared: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     vault: MutableMapping[str, bytes] = field(default_factory=dict, repr=False)
     session: str = ""
+    sealing: bytes = b""
     parties: tuple[str, ...] = ()
     attempt: int = 0
 
@@ -135,7 +138,8 @@ class Step:
     `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
-    from a payload that this site made here; the site's release gate asks before it leaves.
+    from a payload that this site made here; the site's release gate asks before it leaves. `announces`: each post holds
+    its poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
     """
 
     topic: str
@@ -147,6 +151,7 @@ class Step:
     agree: bool = False
     expects: Schema | None = None
     reveals: Reveals | None = None
+    announces: bool = False
 
 
 Script = Generator[Step, Posts, Any]
@@ -190,6 +195,16 @@ def only(
     make = _own(f, args)
     posts = yield Step(topic, f"only:{name}", make, expects=expects, readers=readers, reveals=reveals)
     return posts[name]
+
+
+def announce() -> Generator[Step, Posts, Posts]:
+    """Every participant posts its sealing key for this run alone; what is sealed after that is sealed to these keys."""
+    form = Schema({"sealing": Field("|u1", (SEALING_KEY,))})
+    return (yield Step("keys", "each", _sealing_key, expects=form, announces=True))
+
+
+def _sealing_key(site: Site, channel: Channel | None) -> Payload:
+    return {"sealing": np.frombuffer(site.sealing or bytes(SEALING_KEY), np.uint8)}
 
 
 def together(

@@ -50,7 +50,9 @@ def standardise(x: Array, names: Sequence[str], centred: bool) -> Standardised:
     """Standardise columns (n, m); DataError names those that are constant over these rows."""
     mean = x.mean(axis=0) if centred else np.zeros(x.shape[1])
     spread = x.std(axis=0, ddof=1)
-    constant = [name for name, s, m in zip(names, spread, np.abs(x).max(axis=0, initial=0.0), strict=True) if s <= 1e-12 * m]
+    constant = [
+        name for name, s, m in zip(names, spread, np.abs(x).max(axis=0, initial=0.0), strict=True) if s <= 1e-12 * m
+    ]
     if constant:
         raise DataError(
             "CO-D120",

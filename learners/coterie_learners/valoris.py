@@ -55,7 +55,9 @@ ALL = "covariates"
 FACTOR = Schema({"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,))})
 MASKED = Schema({"masked": Field("<u8", (None, None))})
 SEED = Schema({"seed": Field("|u1", (32,))})
-ANSWER = Schema({"gamma": Field("<f8", (None,)), "covariance": Field("<f8", (None,))}, optional=frozenset({"covariance"}))
+ANSWER = Schema(
+    {"gamma": Field("<f8", (None,)), "covariance": Field("<f8", (None,))}, optional=frozenset({"covariance"})
+)
 
 
 class ValorisOptions(SplitOptions):
@@ -77,7 +79,9 @@ def valoris(site: Site) -> Script:
     if plan.aggregated:
         first, *others = plan.covariate_sites
         readers = tuple(others)
-        rotation = Rotation(plan, (yield from only(first, "seed", seed, expects=SEED, readers=readers, reveals=randomness)))
+        rotation = Rotation(
+            plan, (yield from only(first, "seed", seed, expects=SEED, readers=readers, reveals=randomness))
+        )
     posts = {}
     for name in plan.covariate_sites:
         posts[name] = yield from only(
@@ -371,7 +375,9 @@ class Solution:
         turned[:, 0] = direction
         scale = np.array([c.scale for c in self.part.design.columns])
         if len(scale):
-            turned[self.blocks[self.plan.response], 1:] = (self.part.thin.rotation / (self.part.columns.sd * scale)[:, None]).T
+            turned[self.blocks[self.plan.response], 1:] = (
+                self.part.thin.rotation / (self.part.columns.sd * scale)[:, None]
+            ).T
         joint = linalg.matmul(turned.T, linalg.matmul(whole, turned))
         return np.concatenate([[linalg.dot(direction, theta)], estimates]), joint
 
@@ -389,7 +395,10 @@ def result(
     if site.name == plan.response:
         return solution.fit()
     found = answers[ALL if plan.aggregated else site.name]
-    gamma, covariance = found["gamma"], linalg.symmetric(found["covariance"], len(found["gamma"])) if "covariance" in found else None
+    gamma, covariance = (
+        found["gamma"],
+        linalg.symmetric(found["covariance"], len(found["gamma"])) if "covariance" in found else None,
+    )
     turned = part.thin.rotation if rotation is None else rotation.of(site.name)
     if len(gamma) != turned.shape[1]:
         told = f"{plan.response} answered with {len(gamma)} coefficients for {turned.shape[1]} columns."

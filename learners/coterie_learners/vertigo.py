@@ -63,7 +63,9 @@ def vertigo(site: Site) -> Script:
     plan = plan_of(site.study)
     members = site.study.sites
     part = Part(plan.split, site, (yield from align(site)))
-    posts = yield from each("factor", share, plan, part, expects=plan.form, readers=members, reveals=part.reveals_factor)
+    posts = yield from each(
+        "factor", share, plan, part, expects=plan.form, readers=members, reveals=part.reveals_factor
+    )
     problem = Problem(plan, posts)
     state = yield from server("start", start, problem, readers=members)
     for t in range(plan.options.max_rounds):
@@ -273,7 +275,9 @@ def own_part(site: Site, plan: Plan, part: Part, problem: Problem, state: Payloa
     if plan.options.exchange == "thin":
         estimates, own = part.back(state["theta"][block], covariance)
     else:
-        estimates, own = part.back(state["theta"][block], covariance, gram_rotation(part, problem.posts[site.name]["gram"]))
+        estimates, own = part.back(
+            state["theta"][block], covariance, gram_rotation(part, problem.posts[site.name]["gram"])
+        )
         estimates = dual_coefficients(part, state["alpha"], problem)
     return {"estimates": estimates, "covariance": own, **common(site, plan, problem, state)}
 

@@ -15,6 +15,7 @@ import click
 import typer
 
 from coterie_chain.blobs import BlobStore
+from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.ledger import Ledger
 from coterie_chain.stores import open_store
 from coterie_learners.errors import StudyError
@@ -23,10 +24,12 @@ from coterie_node.analysis import analyse
 from coterie_node.audit import replay
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
+from coterie_node.grants import View, load_grants
 from coterie_node.place import Place
 from coterie_node.release_commands import release
 from coterie_node.result import Result, replay_line
 from coterie_node.runner import Progress
+from coterie_node.seal_commands import seal
 from coterie_node.studies import load_study
 
 app = typer.Typer(
@@ -35,6 +38,7 @@ app = typer.Typer(
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 app.add_typer(audit, name="audit")
 app.add_typer(release, name="release")
+app.add_typer(seal, name="seal")
 
 
 class Format(StrEnum):
@@ -152,6 +156,9 @@ def replay_command(
     catalog: Catalog = None,
     store: Store = None,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")] = 0.0,
+    grant: Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")] = None,
+    passphrase_file: Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")] = None,
     as_json: Json = False,
 ) -> None:
     """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
@@ -159,7 +166,9 @@ def replay_command(
         ledger, blobs = _reader(stack, at, chain, catalog, store)
         if blobs is None:
             raise ConfigError("CO-F306", "A replay reads payloads: name your store with --store.")
-        found = replay(ledger, blobs, _number(ledger, study), tolerance=tolerance)
+        number = _number(ledger, study)
+        granted = _granted(grant or [], keys, passphrase_file, ledger.view(number).terms.hash)
+        found = replay(ledger, blobs, number, tolerance=tolerance, granted=granted)
     verdict = found.verdict
     print(json.dumps(verdict.as_dict(), indent=2) if as_json else replay_line(verdict))
     if not as_json and verdict.verdict == "PASS":
@@ -214,6 +223,17 @@ def _reader(
     return ledger, open_store(store) if store else None
 
 
+def _granted(grants: list[Path], keys: Path | None, passphrase_file: Path | None, study: bytes) -> View:
+    """What grants let an auditor open."""
+    if not grants:
+        return {}
+    if keys is None or passphrase_file is None:
+        raise ConfigError(
+            "CO-F322", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
+        )
+    return load_grants(grants, study, SiteKeys.load(keys, read_passphrase(passphrase_file)))
+
+
 def _number(ledger: Ledger, study: str | None) -> int:
     """A study's number on the ledger by number, hash or file; the last one for None."""
     numbers = ledger.studies()
@@ -249,7 +269,7 @@ def _step(progress: Progress) -> dict[str, Any]:
 
 def _tell(line: Mapping[str, Any], shape: Format) -> None:
     """One line per round on standard error, for people."""
-    if shape is not Format.text or "deviance" not in line:
+    if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
     print(f"{told}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)

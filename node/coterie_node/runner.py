@@ -184,6 +184,8 @@ class Runner:
         with self._timed("store"):
             posts = {r.site: self._desk.read(step, r, self._blobs) for r in records}
         self.position += 1
+        if step.announces:
+            self._desk = self._desk.announced(posts)
         with self._timed("compute"):
             self.machine.feed(posts)
         last = records[-1]

@@ -53,7 +53,9 @@ def draw(n: int, seed: int = 7, held: Mapping[str, Sequence[str]] = HELD, effect
     rng = np.random.default_rng(seed)
     names = [name for site in held.values() for name in site if name != "died"]
     numbers = [name for name in names if name[0] in "abc"]
-    mixed = rng.standard_normal((n, len(numbers))) @ (np.eye(len(numbers)) + 0.1 * rng.standard_normal((len(numbers),) * 2))
+    mixed = rng.standard_normal((n, len(numbers))) @ (
+        np.eye(len(numbers)) + 0.1 * rng.standard_normal((len(numbers),) * 2)
+    )
     codes = {name: np.clip(column, -6, 6) for name, column in zip(numbers, mixed.T, strict=True)}
     for name in names:
         if name not in codes:
@@ -73,9 +75,7 @@ def split(of: Study, codes: Codes, seed: int = 3) -> dict[str, OwnColumns]:
         design, order = Design(of, name), rng.permutation(n)
         own = {variable: codes[variable][order] for variable in design.variables}
         outcome = None if design.outcome_here is None else own[design.outcome_here]
-        out[name] = OwnColumns(
-            tuple(identifiers[k] for k in order), design.names, design.matrix(own, n), outcome
-        )
+        out[name] = OwnColumns(tuple(identifiers[k] for k in order), design.names, design.matrix(own, n), outcome)
     return out
 
 
