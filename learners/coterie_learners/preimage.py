@@ -121,7 +121,11 @@ def flip_check(factor: Array, x: Array, intercept: bool) -> Flips:
     basis = np.linalg.svd(a, full_matrices=False)
     rows = basis[0][:, basis[1] > 1e-10 * basis[1][0]].T
     sign = np.where(x > 0, 1.0, -1.0)
-    found, fixed, programs = np.zeros(len(x), dtype=bool), np.zeros(len(x), dtype=bool), 0
+    # Without a ridge rows @ x is 0, so that -x alone flips nearly everybody; with one it does after a correction.
+    mirrored = -(1 - BOX) * x
+    mirrored = mirrored + rows.T @ (rows @ (x - mirrored))
+    found = (sign * mirrored <= -MARGIN) & bool(np.max(np.abs(mirrored)) <= 1 - BOX)
+    fixed, programs = np.zeros(len(x), dtype=bool), 0
     while programs < MAX_PROGRAMS and not np.all(found | fixed):
         left = np.flatnonzero(~(found | fixed))
         # All at once as long as that gains something, then one by one: there the optimum is a proof.

@@ -51,6 +51,7 @@ class Table:
         self.machines = {name: Machine(script, self.site(name, rows[name])) for name in study.sites}
         self.log: list[dict[str, bytes]] = []
         self.topics: list[str] = []
+        self.readers: dict[str, tuple[str, ...]] = {}
         self.served = 0
 
     def site(self, name: str, rows: Data) -> Site:
@@ -60,6 +61,8 @@ class Table:
     def play(self) -> dict[str, Any]:
         """All steps to the end; results by site."""
         while any(m.awaits for m in self.machines.values()):
+            for step in [m.awaits for m in self.machines.values() if m.awaits]:
+                self.readers[step.topic] = self.study.sites if step.readers is None else step.readers
             topic, blobs = self.drafts()
             self.log.append(blobs)
             self.topics.append(topic)
