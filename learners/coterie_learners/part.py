@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,9 @@ from coterie_learners.protocol import Site
 from coterie_learners.rows import Array
 from coterie_learners.study import Frozen, Study
 from coterie_learners.thin import Standardised, Thin, back, standardise, thin_factor
+
+# No column in units of its standard deviation comes near this, even if it is not centred.
+HUGE = 1e9
 
 
 class SplitOptions(Frozen):
@@ -76,15 +80,17 @@ class Split:
         first = [self.options.ridge if self.options.penalise_intercept else 0.0] if self.intercept else []
         return np.array(first + [self.options.ridge] * width)
 
+    def largest(self, n: int, width: int) -> float:
+        """No entry of a factor of `width` standardised columns is larger: together they have their length."""
+        return math.sqrt(2.0 * (n - 1.0) * width) if self.intercept else HUGE
+
     def check_factor(self, site: str, factor: Array, n: int) -> None:
         """ProtocolError if no standardised columns of this site could have this factor (n, r)."""
         told = f"The factor of {site} is {factor.shape[0]} x {factor.shape[1]}"
         if factor.shape[0] != n:
             raise ProtocolError("CO-P523", f"{told}; the sites have {n} patients in common.", site)
         width = self.width(site)
-        # A factor's columns are as long together as those that it stands for, each of which has variance 1.
-        longest = (n - 1.0) * width
-        if factor.shape[1] > width or float(np.max(np.abs(factor), initial=0.0)) ** 2 > 2.0 * longest:
+        if factor.shape[1] > width or float(np.max(np.abs(factor), initial=0.0)) > self.largest(n, width):
             raise ProtocolError("CO-P524", f"{told}; {width} standardised columns cannot have it.", site)
 
 

@@ -256,7 +256,7 @@ class Solution:
                 told = f"{name} posted {post['masked'].shape} numbers; the sum has {shape}."
                 raise ProtocolError("CO-P523", told, name, f"factor/{name}")
         total = reveal_short([post["masked"] for post in self.posts.values()])
-        if float(np.max(np.abs(total[:-1]))) ** 2 > 2.0 * (self.part.n - 1.0) * self.plan.width:
+        if float(np.max(np.abs(total[:-1]))) > self.plan.split.largest(self.part.n, self.plan.width):
             raise ProtocolError("CO-P524", "The sum of the covariate sites' columns is none of standardised columns.")
         return on_grid(total[:-1]), total[-1]
 
@@ -375,9 +375,8 @@ class Solution:
         turned[:, 0] = direction
         scale = np.array([c.scale for c in self.part.design.columns])
         if len(scale):
-            turned[self.blocks[self.plan.response], 1:] = (
-                self.part.thin.rotation / (self.part.columns.sd * scale)[:, None]
-            ).T
+            back = self.part.thin.rotation / (self.part.columns.sd * scale)[:, None]
+            turned[self.blocks[self.plan.response], 1:] = back.T
         joint = linalg.matmul(turned.T, linalg.matmul(whole, turned))
         return np.concatenate([[linalg.dot(direction, theta)], estimates]), joint
 
@@ -394,24 +393,27 @@ def result(
         return None
     if site.name == plan.response:
         return solution.fit()
-    found = answers[ALL if plan.aggregated else site.name]
-    gamma, covariance = (
-        found["gamma"],
-        linalg.symmetric(found["covariance"], len(found["gamma"])) if "covariance" in found else None,
-    )
     turned = part.thin.rotation if rotation is None else rotation.of(site.name)
-    if len(gamma) != turned.shape[1]:
-        told = f"{plan.response} answered with {len(gamma)} coefficients for {turned.shape[1]} columns."
-        raise ProtocolError("CO-P527", told, plan.response)
-    estimates, own = part.back(gamma, np.zeros((len(gamma),) * 2) if covariance is None else covariance, turned)
+    gamma, covariance = received(plan, answers[ALL if plan.aggregated else site.name], turned.shape[1])
+    estimates, own = part.back(gamma, covariance, turned)
     given = part.disclosure
     facts = {
         "n": part.n,
-        "rounds": 1,
         "notes": (f"{site.name}: {given.words}",),
         "details": {f"disclosure/{site.name}": given.as_dict()},
     }
-    return fit_of(plan.split, part.design.names, estimates, None if covariance is None else own, facts)
+    known = own if plan.options.standard_errors else None
+    return fit_of(plan.split, part.design.names, estimates, known, facts)
+
+
+def received(plan: Plan, answer: Payload, r: int) -> tuple[Array, Array]:
+    """gamma (r,) and its covariance (r, r), zeros if the study does without; ProtocolError for other lengths."""
+    upper = answer.get("covariance", np.zeros(0))
+    wanted = r * (r + 1) // 2 if plan.options.standard_errors else 0
+    if (len(answer["gamma"]), len(upper)) != (r, wanted):
+        told = f"{plan.response} answered with {len(answer['gamma'])} coefficients and {len(upper)} covariances"
+        raise ProtocolError("CO-P527", f"{told}; this site's {r} columns have {r} and {wanted}.", plan.response)
+    return answer["gamma"], linalg.symmetric(upper, r) if wanted else np.zeros((r, r))
 
 
 def check_study(study: Study) -> None:

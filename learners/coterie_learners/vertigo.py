@@ -222,7 +222,7 @@ def step(problem: Problem, last: Payload) -> Payload:
     """One Newton step from the last state, or the end if it would be shorter than the tolerance."""
     known = {name: last[name] for name in ("n", "events", "null_deviance")}
     if problem.plan.options.exchange == "gram":
-        return {**known, **dual_step(problem, last["alpha"])}
+        return {**known, **dual_step(problem, last["alpha"], float(last.get("gain", math.inf)))}
     return {**known, **primal_step(problem, last["theta"], last["step"])}
 
 
@@ -239,13 +239,14 @@ def primal_step(problem: Problem, theta: Array, before: Array) -> dict[str, Any]
     return {**known, "theta": shortened(model.objective, theta, here.step, objective, here.gain), "converged": False}
 
 
-def dual_step(problem: Problem, alpha: Array) -> dict[str, Any]:
-    """A step over the dual variable (n,); at the end the primal solution that it stands for."""
+def dual_step(problem: Problem, alpha: Array, before: float) -> dict[str, Any]:
+    """A step over the dual variable (n,) after one that gained `before`; at the end the primal solution."""
     dual = problem.dual
     move, gain = dual.step(alpha)
     here = dual.objective(alpha)
-    # Its own rounding is as large as this share of the dual objective.
-    if gain > max(problem.plan.options.tolerance**2, 1e-16 * (1.0 + abs(here))):
+    # Near the end a step gains the square of what the last one gained, until all that is left is rounding.
+    rounding = gain < 1e-12 * (1.0 + abs(here)) and gain > 0.01 * before
+    if gain > problem.plan.options.tolerance**2 and not rounding:
         alpha = shortened(dual.objective, alpha, move, here, gain)
         return {"alpha": alpha, "step": move, "gain": gain, "converged": False}
     gamma = dual.f.sums(dual.s * alpha) / dual.ridge

@@ -52,6 +52,7 @@ class Table:
         self.log: list[dict[str, bytes]] = []
         self.topics: list[str] = []
         self.readers: dict[str, tuple[str, ...]] = {}
+        self.sealed: dict[str, bool] = {}
         self.served = 0
 
     def site(self, name: str, rows: Data) -> Site:
@@ -62,6 +63,7 @@ class Table:
         """All steps to the end; results by site."""
         while any(m.awaits for m in self.machines.values()):
             for step in [m.awaits for m in self.machines.values() if m.awaits]:
+                self.sealed[step.topic] = step.readers is not None
                 self.readers[step.topic] = self.study.sites if step.readers is None else step.readers
             topic, blobs = self.drafts()
             self.log.append(blobs)
