@@ -392,8 +392,8 @@ TRUST = {
     "holder, no homomorphic library.",
     "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the "
     "floor. Whoever adds learns nothing. If {holder} decrypts a single upload, or shares its key, the masks below "
-    "still hide that site's table: it sees uniform words. {holder} could post another table than it decrypted; nobody "
-    "else can check that.",
+    "still hide that site's table: it sees uniform words. That {holder} posted what it decrypted only an inspection at "
+    "{holder} can tell (coterie audit recompute).",
     "ckks": "As bfv, with the paper's approximate scheme: {holder} holds the key and learns the summed table, rounded "
     "to whole numbers before it is shown. The masks below hide each single upload from {holder} too.",
     "newton": "Nobody sees any table, summed or not. Everyone with access to the ledger learns the score, information "

@@ -66,6 +66,7 @@ def with_diagnostics(plan: Plan, fit: Fit, tables: Posts, where: str = "at a sit
         details |= heterogeneity(plan, tables)
     if plan.cells and plan.family.law == "binomial":
         details |= predictions(plan, fit, tables)
+    notes += diagnostics.notes(details)
     return replace(fit, details=details, notes=tuple(notes))
 
 

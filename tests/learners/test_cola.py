@@ -15,6 +15,7 @@ from learners.table import Table
 from scipy import stats
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
+from coterie_learners import tally
 from coterie_learners.cola import cola, plan_of, table_of
 from coterie_learners.errors import Collinear, DataError, ProtocolError, Separation, StudyError
 from coterie_learners.inference import Fit
@@ -362,6 +363,7 @@ def test_discrimination_and_calibration_are_those_of_the_rows() -> None:
     assert sum(g["rows"] for g in groups) == N
     assert sum(g["events"] for g in groups) == died.sum() == pytest.approx(sum(g["expected"] for g in groups))
     assert 8 <= len(groups) <= 10
+    assert any(note.startswith(f"AUC {fit.details['auc']:.4f}") for note in fit.notes)
     observed = sum(
         (g["events"] - g["expected"]) ** 2 / g["expected"]
         + (g["events"] - g["expected"]) ** 2 / (g["rows"] - g["expected"])
@@ -384,6 +386,7 @@ def test_heterogeneity_is_that_of_site_intercepts_and_of_the_sites_own_fits() ->
     chi2 = 2 * (apart.llf - joint.llf)
     assert found["site_intercepts"]["chi2"] == pytest.approx(chi2, abs=1e-8)
     assert found["site_intercepts"]["p"] == pytest.approx(stats.chi2.sf(chi2, 2))
+    assert any(note.startswith(f"The sites' baselines differ: chi-squared {chi2:.2f} on 2 df") for note in fit.notes)
     cut = np.split(np.arange(N), np.cumsum(sizes)[:-1])
     parts = [strata.pooled(study, {n: v[rows_] for n, v in rows.items()}, x[rows_]) for rows_ in cut]
     b, w = np.array([p.params[1] for p in parts]), np.array([1 / p.bse[1] ** 2 for p in parts])
@@ -413,6 +416,17 @@ def test_blocks_and_small_types_do_not_change_the_table() -> None:
         for rows, size in ((codes(), N), (codes(), 7), (small, 50))
     ]
     assert canonical(tables[0]) == canonical(tables[1]) == canonical(tables[2])
+
+
+@pytest.mark.parametrize("size", [N, 130, 7])
+def test_counting_by_what_occurs_gives_the_table_of_counting_all(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With blocks of 130 rows the first have a counter for each pattern and the last has not."""
+    plan = plan_of(strata.study())
+    want = table_of(plan, count(plan.tally, ArrayCodes(codes())))
+    monkeypatch.setattr(tally, "DENSE", 1)
+    monkeypatch.setattr(tally, "DENSE_PER_ROW", 2)
+    assert plan.grid.size == 240
+    assert canonical(table_of(plan, count(plan.tally, ArrayCodes(codes(), size)))) == canonical(want)
 
 
 def test_a_grid_too_large_for_a_counter_each_is_counted_by_what_occurs() -> None:
