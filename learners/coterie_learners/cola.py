@@ -105,10 +105,10 @@ class TableOnly:
         """The table as COLA-GLM posts it; StudyError if the study needs more than counts and X'y."""
         if set(plan.fields) - {"suppressed"} != {"keys", "n", "cross", "outcome"} or plan.levels:
             told = "A table of counts and X'y suffices for a binomial model with the logit link"
-            raise StudyError("CO-S317", f"{told}, and for nothing else; count the rows of this site here.")
+            raise StudyError("CO-S327", f"{told}, and for nothing else; count the rows of this site here.")
         intercept = plan.design.formula.intercept
         if not intercept:
-            raise StudyError("CO-S317", "A table of counts and X'y needs a model with an intercept.")
+            raise StudyError("CO-S327", "A table of counts and X'y needs a model with an intercept.")
         values = {"keys": self.keys, "n": self.counts, "cross": self.cross, "outcome": self.cross[0]}
         return payload_of({**values, "suppressed": np.zeros(2)}, plan.fields)
 
@@ -175,13 +175,13 @@ def check_study(study: Study) -> None:
     plan = plan_of(study)
     check_plan(plan)
     if plan.site_intercepts and (not plan.design.formula.intercept or plan.levels or len(study.sites) < 2):
-        raise StudyError("CO-S315", "site_intercepts needs an intercept, one outcome, and two sites or more.")
+        raise StudyError("CO-S325", "site_intercepts needs an intercept, one outcome, and two sites or more.")
     if plan.options.suppress == "none" and plan.tally.exposure and plan.study.disclosure.cell:
         told = "With an offset a table has no counts of rows that the gate could hold against the floor"
-        raise StudyError("CO-S316", f'{told}. Use suppress = "drop".')
+        raise StudyError("CO-S326", f'{told}. Use suppress = "drop".')
     if not plan.drops and (not plan.floor or plan.cells or plan.tally.exposure or plan.levels):
         told = 'suppress = "impute" needs a floor (disclosure.cell), and a model that counts and X\'y suffice for'
-        raise StudyError("CO-S316", f'{told} (a canonical link, no offset, no cells). Use suppress = "drop".')
+        raise StudyError("CO-S326", f'{told} (a canonical link, no offset, no cells). Use suppress = "drop".')
 
 
 def schedule(study: Study) -> Schedule:

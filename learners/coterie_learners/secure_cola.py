@@ -178,7 +178,7 @@ def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
 def dense_table(plan: Plan, site: Site) -> dict[str, Array]:
     """A site's table over the whole grid, by field; StudyError for a table counted elsewhere."""
     if isinstance(site.codes, TableOnly):
-        raise StudyError("CO-S317", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
+        raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
     counts = count(plan.tally, site.codes)
     found = counts.sums if by_measure(plan) else statistics(plan, counts)
     return {name: _spread(plan, name, found[name], counts.keys) for name in shapes_of(plan)}
@@ -288,7 +288,7 @@ def _unbundled(plan: Plan, upload: Payload, whose: str) -> list[bytes]:
     wide, narrow = secure_sum.size_of(fraction_shapes(plan)), secure_sum.size_of(whole_shapes(plan))
     wanted = -(-(narrow + masked_words.PER_FRACTION * wide) // homomorphic.RINGS[scheme_of(plan)].slots)
     if len(lengths) != wanted or min(lengths) < 1 or sum(lengths) != len(data):
-        raise ProtocolError("CO-P521", f"The upload of {whose} is not {wanted} ciphertexts.", whose, TOPIC)
+        raise ProtocolError("CO-P551", f"The upload of {whose} is not {wanted} ciphertexts.", whose, TOPIC)
     ends = np.cumsum(lengths).tolist()
     return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
@@ -353,9 +353,9 @@ def check_study(study: Study) -> None:
         raise StudyError("CO-S305", f"{told}. Take part with three sites or more.")
     if o.scheme != "newton" and plan.grid.size > MAX_PATTERNS:
         told = f"The grid has {plan.grid.size} patterns; a table of all of them may have {MAX_PATTERNS}"
-        raise StudyError("CO-S318", f'{told}. Merge levels, or choose scheme = "newton" or GLORE.')
+        raise StudyError("CO-S328", f'{told}. Merge levels, or choose scheme = "newton" or GLORE.')
     if holder_of(plan) not in study.sites:
-        raise StudyError("CO-S319", f"The holder {o.holder!r} is no site of the study.")
+        raise StudyError("CO-S329", f"The holder {o.holder!r} is no site of the study.")
     if o.scheme == "newton":
         _check_newton(plan)
     if o.scheme in ("bfv", "ckks"):
@@ -366,7 +366,7 @@ def _check_newton(plan: Plan) -> None:
     o = plan.options
     if o.firth or o.robust or o.cells or plan.levels or plan.family.dispersion == "pearson":
         told = 'scheme = "newton" fits binomial, Poisson and Gaussian models as they are'
-        raise StudyError("CO-S319", f"{told}: no firth, robust, cells, quasi families or multinomial outcome.")
+        raise StudyError("CO-S329", f"{told}: no firth, robust, cells, quasi families or multinomial outcome.")
 
 
 def schedule(study: Study) -> Schedule:

@@ -155,7 +155,7 @@ def check_plan(plan: Plan) -> None:
     if not plan.design.columns:
         raise StudyError("CO-S201", "The formula makes no columns.")
     if options.firth and ((family.name, family.link) != ("binomial", "logit") or options.robust):
-        raise StudyError("CO-S314", "firth is for a binomial model with the logit link, without robust.")
+        raise StudyError("CO-S324", "firth is for a binomial model with the logit link, without robust.")
     if options.robust and (plan.tally.exposure or plan.levels):
-        raise StudyError("CO-S314", "robust needs a model without exposure, of one outcome.")
+        raise StudyError("CO-S324", "robust needs a model without exposure, of one outcome.")
     _ = plan.grid.size

@@ -60,7 +60,7 @@ def write_table(path: Path, plan: Plan, rows: CodedRows) -> None:
     """This site's table as pda reads it, without what lies below the study's floor."""
     if not plan.design.formula.intercept or set(plan.fields) - {"suppressed"} != {"keys", "n", "cross", "outcome"}:
         raise StudyError(
-            "CO-S317", "pda's tables hold counts and X'y: a binomial model with the logit link and an intercept."
+            "CO-S327", "pda's tables hold counts and X'y: a binomial model with the logit link and an intercept."
         )
     table = table_of(plan, count(plan.tally, rows))
     path.write_text(json.dumps(as_pda(plan.design, plan.grid, table)) + "\n", encoding="utf-8")
@@ -145,7 +145,7 @@ def _decoded(design: Design, name: str, wide: np.ndarray[Any, np.dtype[np.float6
     plain = [j for j in mine if design.columns[j].factors[0].power == 1]
     if not plain:
         told = f"{name} has no main effect in the formula, so that pda's table cannot be read"
-        raise StudyError("CO-S317", f"{told}. Count the rows of this site here.")
+        raise StudyError("CO-S327", f"{told}. Count the rows of this site here.")
     if design.study.variables[name].type != "category":
         return wide[:, plain[0]]
     levels = np.array([design.columns[j].factors[0].level for j in plain])

@@ -36,7 +36,7 @@ def export_command(
     """Write one site's table as pda reads it, without patterns below the study's floor."""
     read = load_study(study)
     if read.learner.name != "cola":
-        raise StudyError("CO-S317", f"pda's tables are those of cola; the study has {read.learner.name}.")
+        raise StudyError("CO-S327", f"pda's tables are those of cola; the study has {read.learner.name}.")
     if to.exists():
         raise ConfigError("CO-F203", f"{to} exists; a table is never written over another file.")
     loaded = load_site(data, read, site)
