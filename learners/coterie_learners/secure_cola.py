@@ -33,6 +33,7 @@ import numpy as np
 
 from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum, table_disclosure
 from coterie_learners.cola import TableOnly, payload_of, statistics, table_of
+from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.families import family_of
 from coterie_learners.folds import gram
@@ -108,7 +109,7 @@ def by_ciphertexts(plan: Plan) -> Script:
     """The holder's public key, encrypted masked tables, their sum, what the holder opens of it, and the fit."""
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
-    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=hides("The public key"))
+    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=tells_nothing)
     hidden = hides("The masked and encrypted table")
     uploads = yield from each(TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
     total = yield from server("sum", added, plan, key, uploads, expects=CIPHERTEXTS)
@@ -137,6 +138,11 @@ def by_newton(plan: Plan) -> Script:
 def hides(what: str) -> Reveals:
     """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
     return lambda site, _: table_disclosure.hidden(what, site, site.codes.n)
+
+
+def tells_nothing(site: Site, key: Payload) -> Exposure:
+    """A public key is made without a look at the rows."""
+    return Exposure(what="The public key", rows=site.codes.n)
 
 
 SCRIPTS = {"masks": by_masks, "bfv": by_ciphertexts, "ckks": by_ciphertexts, "newton": by_newton}
