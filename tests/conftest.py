@@ -1,4 +1,4 @@
-"""Shared by all tests: none is timed; where COTERIE_NO_SKIPS is set, a skip is a fault unless the machine cannot run it."""
+"""Shared by all tests: none is timed; with COTERIE_NO_SKIPS a skip is a fault unless the machine cannot run the test."""
 
 from __future__ import annotations
 
