@@ -15,6 +15,7 @@ import typer
 from coterie_learners.errors import StudyError
 from coterie_node.analysis import analyse
 from coterie_node.audit_commands import audit
+from coterie_node.certify_commands import certify_command
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.options import Format, Json, Shape
@@ -29,6 +30,9 @@ app = typer.Typer(
 )
 app.add_typer(audit, name="audit")
 app.add_typer(release, name="release")
+study = typer.Typer(no_args_is_help=True, help="Studies before they are proposed.")
+study.command("certify")(certify_command)
+app.add_typer(study, name="study")
 
 
 @app.command("demo")
