@@ -69,11 +69,11 @@ class Certificate:
 def certify(study: Study, rows: int | None = None, seed: int = SEED) -> Certificate:
     """Run a study on made-up data, `rows` at each site, and compare it with the pooled fit.
 
-    ConfigError (CO-F311) where no pooled fit is known. Raises what a fit raises.
+    ConfigError (CO-F312) where no pooled fit is known. Raises what a fit raises.
     """
     if study.learner.name not in CERTIFIED or study.split != "rows":
         told = f"No pooled fit is known to hold {study.learner.name} on split {study.split} against"
-        raise ConfigError("CO-F311", f"{told}. There are certificates for {', '.join(CERTIFIED)} on split rows.")
+        raise ConfigError("CO-F312", f"{told}. There are certificates for {', '.join(CERTIFIED)} on split rows.")
     design = Design(study)
     size = rows or max(FEWEST_ROWS, ROWS_PER_COEFFICIENT * len(design.columns))
     rng = np.random.default_rng(seed)

@@ -81,7 +81,7 @@ def test_a_learner_without_a_known_pooled_fit_is_told() -> None:
     other = Study.model_validate({**study.model_dump(), "learner": {"name": "lasso", "version": "1"}})
     with pytest.raises(ConfigError, match="No pooled fit is known to hold lasso") as caught:
         certify(other)
-    assert caught.value.code == "CO-F311"
+    assert caught.value.code == "CO-F312"
 
 
 def test_the_command_stores_it_beside_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
