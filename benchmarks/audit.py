@@ -161,7 +161,8 @@ def index() -> None:
         kept.check(heads)
         checked = time.process_time()
         print(
-            f"{RECORDS} records: {built - start:.1f} s CPU to make and index, {checked - built:.1f} s to check all chains"
+            f"{RECORDS} records: {built - start:.1f} s CPU to make and index, "
+            f"{checked - built:.1f} s to check all chains"
         )
         peak, process = [0], psutil.Process()
         before = process.memory_info().rss
@@ -174,8 +175,8 @@ def index() -> None:
         with Path(folder, "all.csv").open("w") as out:
             write_csv(kept.lines(Question()), out)
         print(
-            f"{RECORDS} records: {found_} of one site and round in {1000 * (one - start):.0f} ms CPU; {pages} in pages of "
-            f"1000 in {paged - one:.1f} s; all as CSV in {time.process_time() - paged:.1f} s; memory grew by "
+            f"{RECORDS} records: {found_} of one site and round in {1000 * (one - start):.0f} ms CPU; "
+            f"{pages} in pages of 1000 in {paged - one:.1f} s; all as CSV in {time.process_time() - paged:.1f} s; memory grew by "
             f"{max(peak[0] - before, 0) / 2**20:.0f} MiB"
         )
 
