@@ -176,7 +176,8 @@ def index() -> None:
             write_csv(kept.lines(Question()), out)
         print(
             f"{RECORDS} records: {found_} of one site and round in {1000 * (one - start):.0f} ms CPU; "
-            f"{pages} in pages of 1000 in {paged - one:.1f} s; all as CSV in {time.process_time() - paged:.1f} s; memory grew by "
+            f"{pages} in pages of 1000 in {paged - one:.1f} s; "
+            f"all as CSV in {time.process_time() - paged:.1f} s; memory grew by "
             f"{max(peak[0] - before, 0) / 2**20:.0f} MiB"
         )
 

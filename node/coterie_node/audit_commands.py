@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.network import Network
 from coterie_node.audit import Verdict, replay
 from coterie_node.errors import ConfigError
+from coterie_node.grants import View, load_grants
 from coterie_node.options import At, Catalog, Chain, Json, Store, StudyArgument, TableFormat
 from coterie_node.place import Place
 from coterie_node.result import replay_line
@@ -66,6 +68,9 @@ def replay_command(
     catalog: Catalog = None,
     store: Store = None,
     tolerance: Tolerance = 0.0,
+    grant: Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")] = None,
+    passphrase_file: Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")] = None,
     as_json: Json = False,
 ) -> None:
     """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
@@ -73,7 +78,9 @@ def replay_command(
 
     with ExitStack() as stack:
         read = open_reading(stack, at, chain, catalog, store)
-        verdict = replay(read.ledger, read.blobs, number_of(read.ledger, study), tolerance=tolerance).verdict
+        number = number_of(read.ledger, study)
+        granted = _granted(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
+        verdict = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted).verdict
     _conclude(verdict, verdict.as_dict(), as_json)
 
 
@@ -166,6 +173,17 @@ def verify_command(
 
     found = verify(bundle, genesis=genesis, network=_network(network), sealed=sealed, tolerance=tolerance)
     _conclude(found.verdict, found.as_dict(), as_json, found.trust())
+
+
+def _granted(grants: list[Path], keys: Path | None, passphrase_file: Path | None, study: bytes) -> View:
+    """What grants let an auditor open."""
+    if not grants:
+        return {}
+    if keys is None or passphrase_file is None:
+        raise ConfigError(
+            "CO-F322", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
+        )
+    return load_grants(grants, study, SiteKeys.load(keys, read_passphrase(passphrase_file)))
 
 
 def _refreshed(

@@ -13,16 +13,19 @@ import click
 import typer
 
 from coterie_learners.errors import StudyError
+from coterie_node.advise import study_app
 from coterie_node.analysis import analyse
 from coterie_node.audit_commands import audit
 from coterie_node.certify_commands import certify_command
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.options import Format, Json, Shape
+from coterie_node.pda_commands import pda_app
 from coterie_node.place import Place
 from coterie_node.release_commands import release
 from coterie_node.result import Result
 from coterie_node.runner import Progress
+from coterie_node.seal_commands import seal
 from coterie_node.studies import load_study
 
 app = typer.Typer(
@@ -30,9 +33,10 @@ app = typer.Typer(
 )
 app.add_typer(audit, name="audit")
 app.add_typer(release, name="release")
-study = typer.Typer(no_args_is_help=True, help="Studies before they are proposed.")
-study.command("certify")(certify_command)
-app.add_typer(study, name="study")
+study_app.command("certify")(certify_command)
+app.add_typer(study_app, name="study")
+app.add_typer(pda_app, name="pda")
+app.add_typer(seal, name="seal")
 
 
 @app.command("demo")
@@ -149,7 +153,7 @@ def _step(progress: Progress) -> dict[str, Any]:
 
 def _tell(line: Mapping[str, Any], shape: Format) -> None:
     """One line per round on standard error, for people."""
-    if shape is not Format.text or "deviance" not in line:
+    if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
     print(f"{told}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)
