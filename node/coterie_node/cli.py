@@ -16,6 +16,7 @@ from coterie_learners.errors import StudyError
 from coterie_node.advise import study_app
 from coterie_node.analysis import analyse
 from coterie_node.audit_commands import audit
+from coterie_node.certify_commands import certify_command
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.options import Format, Json, Shape
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(audit, name="audit")
 app.add_typer(release, name="release")
+study_app.command("certify")(certify_command)
 app.add_typer(study_app, name="study")
 app.add_typer(pda_app, name="pda")
 app.add_typer(seal, name="seal")

@@ -26,6 +26,7 @@ from coterie_learners.design import Design
 from coterie_learners.inference import fit_from, merged
 from coterie_node.audit import AUDITOR, replay
 from coterie_node.cases.case import Case
+from coterie_node.certificate import CERTIFIED, certify, save
 from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
 from coterie_node.grants import View, held_by, view_of
 from coterie_node.place import Place, Settings
@@ -57,6 +58,7 @@ class Crew:
 def demo(place: Place, case: Case, sites: Sequence[str], tell: Tell) -> Result:
     """Set up a run in a folder, let the sites' processes fit the model, replay it, compare it with the pooled fit."""
     prepare(place, case, sites)
+    certified(place)
     with Anvil(state=place.chain_state) as anvil:
         network = deploy(anvil.url, founders(place, sites))
         place.save(Settings("anvil", "folder:store"), network)
@@ -91,6 +93,13 @@ def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir()
     case.write_sites(place.root / "sites", sites)
+
+
+def certified(place: Place) -> None:
+    """Before it is proposed, hold the study's shape against the pooled fit, where one is known."""
+    study = load_study(place.study)
+    if study.learner.name in CERTIFIED:
+        save(certify(study), place.certificate)
 
 
 def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
