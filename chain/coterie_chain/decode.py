@@ -51,7 +51,7 @@ LAYOUTS = {
     "KeyOffered": Layout(None, 0, (("name", 0, "site"), *SEAT)),
     "KeyChanged": Layout(None, 0, (("name", 0, "site"), *SEAT)),
     "RecoveryVoted": Layout(None, 0, (("name", 1, "site"), ("key", 2, "address"), ("sealing", 3, "hex"))),
-    "StudyJoined": Layout(0, 1),
+    "StudyJoined": Layout(0, 1, (("snapshot", 2, "hex"),)),
     "StudyStarted": Layout(0, None),
     "StudyCompleted": Layout(0, None),
     "ServerSkipped": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("server", 4, "site"))),
@@ -181,7 +181,8 @@ class Decoder:
 def admitted(logs: Iterable[Log], catalog: str) -> set[str]:
     """Models that the Catalog announces in these logs."""
     topic = next(topic for topic, name in codec("Catalog").topics.items() if name == "SiteAdmitted")
-    own = (log for log in logs if log["topics"][0] == topic and log["address"].lower() == catalog.lower())
+    # a contract of somebody else may log without a topic
+    own = (log for log in logs if log["address"].lower() == catalog.lower() and log["topics"][:1] == [topic])
     # a word too many or too few is for the decoder to refuse
     return {"0x" + log["data"][-40:] for log in own if len(log["data"]) == 2 + 64 * MODEL_WORD}
 

@@ -6,7 +6,7 @@ each study and the append-only records of each site. Payloads are elsewhere; a r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -146,6 +146,18 @@ class StudyView:
     open: OpenStep | None
 
 
+def last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tuple[Record, ...]:
+    """Of a step's records those of its last attempt, in the order of the study's sites."""
+    found = tuple(records)
+    last = max((r.post.attempt for r in found), default=0)
+    return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: sites.index(r.site)))
+
+
+def study_of(entry: Record | Event) -> int:
+    """The study that an entry belongs to; 0 for membership."""
+    return entry.post.study if isinstance(entry, Record) else entry.study
+
+
 class Ledger(Protocol):
     """Membership, studies and records. Every refusal is a PostRejected with the contract's error name."""
 
@@ -174,11 +186,14 @@ class Ledger(Protocol):
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records, as the contract's state holds it."""
 
-    def propose(self, terms: Terms) -> int:
-        """Propose a study and join it; returns its id."""
+    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+        """Propose a study and join it; returns its id. `snapshot` commits this site to its rows, as in `join`."""
 
-    def join(self, study: int, hash: bytes) -> None:
-        """Join by repeating the hash of the study that this site's people approved."""
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+        """Join by repeating the hash of the study that this site's people approved.
+
+        `snapshot` (32 bytes) commits this site to the rows that it will use; zero if it commits to none.
+        """
 
     def record(self, post: Post) -> None:
         """Append a post to this site's Model."""

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
 from coterie_chain.heads import next_head
-from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView
+from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView, study_of
 from coterie_chain.memory import kind_in_words, sites_of, view_of
 from coterie_chain.rules import EACH, SERVER, Rules
 
@@ -52,8 +52,8 @@ class Referee:
         self._heads: dict[str, Head] = {}
         self._ids: dict[str, int] = {}
         self._founding = True
-        # outcomes that must be the next entries, each as (name, study, acting site, details)
-        self._due: deque[tuple[str, int, str, Details]] = deque()
+        # outcomes that must be the next entries, each as (name, study, acting site, details or None for any)
+        self._due: deque[tuple[str, int, str, Details | None]] = deque()
         # the Catalog announces a completion just before the Model logs the record that brought it about
         self._completion: Event | None = None
         self._moves: dict[str, Callable[[Event, Details, str], None]] = {
@@ -130,8 +130,9 @@ class Referee:
         if self._completion:
             self._fault(event, "the record that completes the study must come here")
         if self._due:
-            found = (event.name, event.study, event.site, details)
-            self._same(event, "outcome", found, self._due.popleft())
+            wanted = self._due.popleft()
+            found = (event.name, event.study, event.site, None if wanted[3] is None else details)
+            self._same(event, "outcome", found, wanted)
         elif event.name == "StudyCompleted":
             self._completion = event
         elif event.name == "SiteAdmitted" and self._founding:
@@ -190,8 +191,8 @@ class Referee:
             event.time,
         )
         self._same(event, "study", event.study, study)
-        # the rules have joined the proposer already
-        self._due.append(("StudyJoined", study, event.site, {}))
+        # the rules have joined the proposer already; what rows it commits to is its own affair
+        self._due.append(("StudyJoined", study, event.site, None))
         self._started(event)
 
     def _joining(self, event: Event, d: Details, key: str) -> None:
@@ -257,7 +258,16 @@ class Referee:
             "CO-C340",
             f"The history breaks the ledger's rules at {_place(entry)}: {why}. "
             "Do not rely on it; compare it with another site's node.",
+            entry.site,
+            step_of(entry),
         )
+
+
+def step_of(entry: Record | Event) -> str:
+    """An entry's step in words, such as "study 1, position 6"; empty for an entry of no study."""
+    study = study_of(entry)
+    position = entry.post.position if isinstance(entry, Record) else dict(entry.details).get("position")
+    return (f"study {study}" if study else "") + ("" if position is None else f", position {position}")
 
 
 def _place(entry: Record | Event) -> str:

@@ -29,6 +29,7 @@ from coterie_node.place import Place
 from coterie_node.releases import ReleaseBook
 from coterie_node.runner import Progress, Runner
 from coterie_node.simulate import site_of
+from coterie_node.snapshot import commit
 from coterie_node.studies import load_study, terms_of
 from coterie_node.study_keys import study_keys
 
@@ -54,8 +55,17 @@ class Node:
     observe: Callable[[Progress], None] = lambda _: None
 
 
-def open_node(place: Place, name: str, approved: str, observe: Callable[[Progress], None]) -> Node:
-    """Open a site's part of a run; its rows are checked before the ledger is touched."""
+def open_node(
+    place: Place,
+    name: str,
+    approved: str,
+    observe: Callable[[Progress], None] = lambda _: None,
+    reader: Ledger | None = None,
+) -> Node:
+    """Open a site's part of a run; its rows are checked before the ledger is touched.
+
+    With a `reader` the site's own handle on the ledger is not opened: enough for an inspection after the run.
+    """
     study = load_study(place.study)
     if study.hash.hex() != approved:
         told = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
@@ -69,7 +79,7 @@ def open_node(place: Place, name: str, approved: str, observe: Callable[[Progres
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     journal = SqliteJournal(part.journal)
     network = place.network()
-    ledger = EthereumLedger(network, keys.account, journal)
+    ledger = reader or EthereumLedger(network, keys.account, journal)
     consent = ReleaseFolder(part.releases).consent
     return Node(study, name, rows, keys, network, ledger, place.blobs(), journal, policy, consent, observe)
 
@@ -164,7 +174,11 @@ def _number(node: Node) -> int | None:
         return None
     # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
     node.blobs.put(node.study.document)
-    return node.ledger.propose(terms_of(node.study))
+    return node.ledger.propose(terms_of(node.study), _snapshot(node))
+
+
+def _snapshot(node: Node) -> bytes:
+    return commit(node.rows, node.study, node.network.scope, node.journal.vault)
 
 
 def _join(node: Node, number: int) -> None:
@@ -172,7 +186,7 @@ def _join(node: Node, number: int) -> None:
     if view.state != State.PROPOSED or node.name in view.joined:
         return
     try:
-        node.ledger.join(number, node.study.hash)
+        node.ledger.join(number, node.study.hash, _snapshot(node))
     except PostRejected as error:
         if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
             raise
