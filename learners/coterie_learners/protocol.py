@@ -124,7 +124,8 @@ class Step:
 
     `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
-    channel. `agree`: all posts must be equal. `expects` is the form of the payload.
+    channel. `agree`: all posts must be equal. `expects` is the form of the payload. `compress=False` stores the post as
+    it is, so that its length tells nothing of its content.
     """
 
     topic: str
@@ -135,6 +136,7 @@ class Step:
     talks: bool = False
     agree: bool = False
     expects: Schema | None = None
+    compress: bool = True
 
 
 Script = Generator[Step, Posts, Any]
@@ -166,9 +168,11 @@ def only(
     *args: Any,
     expects: Schema | None = None,
     readers: tuple[str, ...] | None = None,
+    compress: bool = True,
 ) -> Generator[Step, Posts, Payload]:
     """One named site posts f(site, *args), computed with what only it has."""
-    posts = yield Step(topic, f"only:{name}", lambda site, _: f(site, *args), expects=expects, readers=readers)
+    who = f"only:{name}"
+    posts = yield Step(topic, who, lambda site, _: f(site, *args), expects=expects, readers=readers, compress=compress)
     return posts[name]
 
 
@@ -186,7 +190,8 @@ class Machine:
     """One learner at one site as a message-driven state machine: awaits -> draft / feed -> result.
 
     `tolerance` is the largest difference at which a recomputed server post still passes: 0 asks for the same bits.
-    Counters for the auditor: `checked` and `unchecked` public steps, `difference` (largest one seen).
+    Counters for the auditor: `checked` and `unchecked` public steps, `opened` results that the sites computed together
+    (nobody can recompute those), `difference` (largest one seen).
     """
 
     def __init__(self, script: Callable[[Site], Script], site: Site, tolerance: float = 0.0) -> None:
@@ -195,6 +200,7 @@ class Machine:
         self.result: Any = None
         self.checked = 0
         self.unchecked = 0
+        self.opened = 0
         self.difference = 0.0
         self._tolerance = tolerance
         self._script = script(site)
@@ -211,6 +217,7 @@ class Machine:
             self._recompute(step, posts)
         if step.agree and len({canonical(p) for p in posts.values()}) != 1:
             raise ProtocolError("CO-P202", f"The sites opened different results at {step.topic!r}.", topic=step.topic)
+        self.opened += step.agree
         self._resume(posts)
 
     def _open(self) -> Step:

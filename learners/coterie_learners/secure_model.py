@@ -205,7 +205,9 @@ def _scores(trio: Trio, sums: Sums, sets: Sums, coefficients: Elements, folds: i
     centre = _means(trio, sets)[1:]
     inner = (weights * centre[:, :-1, None]).sum(axis=1)
     intercept = trio.truncate(inner, POINT, 2 * POINT + 30) + centre[:, -1:]
-    residual = np.concatenate([weights, constant(1 << POINT, (folds, 1, weights.shape[2])), -intercept[:, None]], axis=1)
+    residual = np.concatenate(
+        [weights, constant(1 << POINT, (folds, 1, weights.shape[2])), -intercept[:, None]], axis=1
+    )
     half = trio.truncate(moments @ residual, POINT, 2 * POINT + 30)
     error = trio.truncate((half * residual).sum(axis=1), POINT, 2 * POINT + 30)
     parts = np.array([round(2 ** (SHARE + digits) / n / folds) for n in sums.counts[:folds]], dtype=object)

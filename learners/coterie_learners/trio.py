@@ -105,7 +105,9 @@ class Trio:
         high = self._random(shares.size, SECURITY + bits - digits)
         masked = shares.ravel() + (1 << bits - 1) + low + (high << digits) + self._zero(shares.size)
         opened = self.open(masked % self.field.p)
-        return np.asarray(((opened >> digits) - high - (1 << bits - 1 - digits) - 1) % self.field.p).reshape(shares.shape)
+        return np.asarray(((opened >> digits) - high - (1 << bits - 1 - digits) - 1) % self.field.p).reshape(
+            shares.shape
+        )
 
     def _random(self, count: int, bits: int) -> Elements:
         """Shares of the sum of three integers below 2^bits, each known to two parties."""

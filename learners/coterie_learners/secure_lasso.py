@@ -1,0 +1,620 @@
+"""Secure Lasso: an elastic net on a table that nobody has, computed on shares by three parties.
+
+After van Egmond, Wood et al., "Privacy-preserving dataset combination and Lasso regression for healthcare predictions",
+BMC Med Inform Decis Mak 2021;21:266 (doi:10.1186/s12911-021-01582-y), with the objective of its code, which is
+scikit-learn's: |y - b - Xw|^2 / (2n) + alpha (r |w|_1 + (1 - r) |w|^2 / 2). Where columns are split, owners and a helper
+first join their tables (linkage.py); where rows are split, each site supplies its own sums and there is no join.
+
+Beyond the paper: the Gram matrix is computed once on shares, so that nothing afterwards depends on the number of rows;
+exact centring; standardisation on the joined cohort, as a preconditioner and where the study penalises standardised
+coefficients; FISTA with a secret step; all penalties and folds at once; figures of quality without anybody's rows.
+
+What leaves a site: an owner's rows under masks (linkage.py), or the shares of its rows or sums, which are uniform
+to any one party. What is opened, to all: the number of joint patients, if they are enough; the coefficients with their
+intercept (of the best penalty only, after cross-validation, unless the study shows the path); the mean squared errors
+and the outcome's variance; the mean absolute errors and the scores of cross-validation where asked for; how many
+iterations it took (in steps of `check_every`). Semi-honest parties, no two of which collude.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import Field as Within
+from pydantic import field_validator
+
+from coterie_learners import linkage, paillier
+from coterie_learners.design import Design
+from coterie_learners.errors import NotConverged, ProtocolError, StudyError
+from coterie_learners.field import Elements
+from coterie_learners.field import Field as Numbers
+from coterie_learners.identifiers import Pass
+from coterie_learners.inference import Fit
+from coterie_learners.learner import Learner, options_of
+from coterie_learners.linkage import Joined, Link
+from coterie_learners.payload import Field, Payload, Schema, Stamp, decode, encode
+from coterie_learners.protocol import Channel, Posts, Script, Site, each, together
+from coterie_learners.rows import Array, whole
+from coterie_learners.secure_model import Outcome, Target, fit
+from coterie_learners.session import Account, Keystream, Randomness, Session, open_session
+from coterie_learners.shared_fista import Rule
+from coterie_learners.shared_moments import INPUT, Sums, field_bits, with_ones
+from coterie_learners.study import Frozen, Schedule, Study
+from coterie_learners.trio import Trio, supply
+
+VERSION = "1"
+TOPIC = "fit"
+COMPUTING = 3
+# No number overflows with so many rows; the field is chosen before anybody knows how many there are.
+MAX_ROWS = 1 << 22
+# In place of a result's size: why there is none.
+TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
+
+Out = TypeVar("Out")
+
+
+class SecureLassoOptions(Frozen):
+    """The learner section of a study.
+
+    `alpha` one penalty or a path of them; `l1_ratio` as scikit-learn's (1 Lasso, 0 ridge). `penalise`: coefficients in
+    the variables' own units, or of variables divided by their standard deviation in the cohort. `passes`: see
+    identifiers.py; empty means all identifying columns at once. `rows_per_column`: the least cohort, in rows for each
+    column. `questions`: how many studies an owner answers on the same patients. `show`: the coefficients of every
+    penalty, or after cross-validation only of the best.
+    """
+
+    alpha: tuple[Annotated[float, Within(ge=0)], ...] = (0.01,)
+    l1_ratio: Annotated[float, Within(ge=0, le=1)] = 1.0
+    penalise: Literal["units", "cohort"] = "units"
+    tolerance: Annotated[float, Within(ge=1e-7, le=1e-2)] = 1e-6
+    max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 1000
+    check_every: Annotated[int, Within(ge=0, le=1000)] = 10
+    folds: Annotated[int, Within(ge=0, le=20)] = 0
+    held_out: Annotated[float, Within(ge=0, le=0.5)] = 0.0
+    absolute_error: bool = False
+    show: Literal["best", "path"] = "best"
+    linkage: Literal["masks", "paillier"] = "masks"
+    passes: tuple[tuple[str, ...], ...] = ()
+    rows_per_column: Annotated[int, Within(ge=1, le=1000)] = 10
+    questions: Annotated[int, Within(ge=1, le=1000)] = 1
+
+    @field_validator("alpha", mode="before")
+    @classmethod
+    def _as_path(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
+
+    @field_validator("alpha")
+    @classmethod
+    def _not_empty(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not 1 <= len(value) <= 200:
+            raise ValueError("between 1 and 200 penalties")
+        return value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every site derives from the study alone."""
+
+    study: Study
+    design: Design
+    options: SecureLassoOptions
+
+    @classmethod
+    def of(cls, study: Study) -> Plan:
+        """The plan of a study."""
+        return cls(study, Design(study), options_of(study, SecureLassoOptions))
+
+    @property
+    def joins(self) -> bool:
+        """Whether the sites hold columns, and have to find their joint patients first."""
+        return bool(self.study.columns)
+
+    @property
+    def m(self) -> int:
+        """Number of columns without the intercept."""
+        return len(self.design.columns) - 1
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """Sites without data."""
+        return tuple(name for name in self.study.sites if self.joins and not self.study.columns[name])
+
+    @property
+    def computing(self) -> tuple[str, ...]:
+        """The three sites that hold shares; a helper is the last."""
+        data = [name for name in self.study.sites if name not in self.helpers]
+        return tuple([*data[: COMPUTING - len(self.helpers)], *self.helpers])
+
+    @property
+    def floor(self) -> int:
+        """The least number of rows."""
+        return max(self.study.rows.minimum, self.options.rows_per_column * self.m)
+
+    @cached_property
+    def link(self) -> Link:
+        """The join."""
+        owners = tuple(name for name in self.study.sites if name not in self.helpers)
+        columns = self.study.identifier
+        passes = tuple(Pass.of(part, columns) for part in self.options.passes or (columns,))
+        widths = {name: len(self.order_of(name)) for name in owners}
+        return Link(
+            owners, self.helpers[0], widths, passes, self.floor, self.numbers, self.options.linkage, self.outcome
+        )
+
+    def order_of(self, owner: str) -> list[int]:
+        """Places of an owner's columns in the joined table, whose last column is the outcome."""
+        part = Design(self.study, owner)
+        names = self.design.names[1:]
+        return [names.index(name) for name in part.names] + ([self.m] if part.outcome_here else [])
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The field."""
+        return Numbers.sized(field_bits(MAX_ROWS, self.m, self.target.ridge))
+
+    @cached_property
+    def target(self) -> Target:
+        """What to minimise and to open."""
+        o = self.options
+        scales = np.array([column.scale for column in self.design.columns[1:]])
+        return Target(
+            penalties=o.alpha,
+            l1_ratio=o.l1_ratio,
+            cohort=o.penalise == "cohort",
+            scales=scales,
+            outcome_scale=self.outcome[1],
+            rule=Rule(o.max_iterations, o.check_every, o.tolerance),
+            folds=o.folds,
+            held_out=o.held_out > 0,
+            path=o.show == "path",
+        )
+
+    @property
+    def outcome(self) -> tuple[float, float]:
+        """Middle and half-width of the outcome's range."""
+        low, high = self.design.outcome.bounds
+        return 0.5 * (low + high), 0.5 * (high - low)
+
+    def cuts(self, n: int) -> list[int]:
+        """Where n rows are cut into the folds (or one group of rows to fit) and the rows held out."""
+        fitted = n - int(n * self.options.held_out)
+        folds = max(self.options.folds, 1)
+        return [fitted * k // folds for k in range(folds + 1)] + ([n] if self.options.held_out else [])
+
+
+def secure_lasso(site: Site) -> Script:
+    """Join the columns, or commit to the rows; then compute together and open the result."""
+    plan = Plan.of(site.study)
+    if plan.joins:
+        posts = yield from linkage.join(plan.link, lambda here: questions_left(here, plan))
+    else:
+        terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT)
+        posts = Joined(terms, {}, {})
+    result = yield from together(TOPIC, compute, plan, posts, expects=result_form(plan))
+    return fit_of(plan, result)
+
+
+# Rows split over sites: each site's own sums
+
+COMMITMENT = Schema({"commitment": Field("|u1", (32,))})
+
+
+def commit_rows(site: Site, plan: Plan) -> Payload:
+    """SHA-256 of a secret salt and this site's rows."""
+    questions_left(site, plan)
+    held = np.ascontiguousarray(table_of(site, plan), dtype="<f8").tobytes()
+    salt = site.stream("commitment", 32)
+    return {"commitment": np.frombuffer(hashlib.sha256(salt + held).digest(), np.uint8)}
+
+
+def table_of(site: Site, plan: Plan) -> Array:
+    """This site's rows (n, m + 1) in [-1, 1], the outcome last."""
+    block = whole(site.rows)
+    centre, scale = plan.outcome
+    return linkage.in_range(np.column_stack([block.x[:, 1:], (block.y - centre) / scale]), site.name)
+
+
+def local_sums(site: Site, plan: Plan) -> tuple[Elements, list[Array]]:
+    """This site's sums as one vector (groups * (c (c + 1) / 2 + c + 1)) and its rows by group, randomly dealt."""
+    values = table_of(site, plan)
+    values = values[linkage.permutation(Keystream(site.stream("groups", 32)), len(values))]
+    cuts = plan.cuts(len(values))
+    groups = [values[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    upper = np.triu_indices(plan.m + 1)
+    parts = []
+    for group in groups:
+        whole_numbers = plan.numbers.encode(group, INPUT)
+        parts += [plan.numbers.gram(whole_numbers)[upper], whole_numbers.sum(axis=0), np.array([len(group)], object)]
+    return np.concatenate(parts) % plan.numbers.p, groups
+
+
+def summed(trio: Trio, plan: Plan, shares: Elements) -> Sums:
+    """The sites' sums (groups, ...) as shares, with the counts opened; StudyError below the floor."""
+    c = plan.m + 1
+    size = c * (c + 1) // 2
+    apart = shares.reshape(-1, size + c + 1)
+    counts = tuple(int(n) for n in trio.open(apart[:, -1], exact=True))
+    linkage.require(sum(counts) >= plan.floor, plan.floor)
+    _check_counts(plan, counts)
+    gram = np.zeros((len(apart), c, c), dtype=object)
+    rows, columns = np.triu_indices(c)
+    gram[:, rows, columns] = gram[:, columns, rows] = apart[:, :size]
+    totals = apart[:, size:-1]
+    return Sums(counts, with_ones(trio, gram, totals, counts), totals)
+
+
+def _check_counts(plan: Plan, counts: Sequence[int]) -> None:
+    if sum(counts) > MAX_ROWS:
+        raise StudyError("CO-N205", f"{sum(counts)} rows are more than the {MAX_ROWS} that the numbers are made for.")
+    if min(counts) < 2:
+        told = f"{sum(counts)} rows in {len(counts)} groups leave a fold, or the rows held out, with {min(counts)}"
+        raise StudyError("CO-N203", f"{told}. Take fewer folds.")
+
+
+# Columns split over sites: the joined rows
+
+
+def joined_rows(site: Site, plan: Plan, posts: Joined, trio: Trio, n: int) -> Elements:
+    """Shares (n, m + 1) of the joined table, the outcome last."""
+    link = plan.link
+    table = np.zeros((n, plan.m + 1), dtype=object)
+    helper = trio.me == COMPUTING - 1
+    places = linkage.matched_places(site, link, posts.rows) if helper else None
+    for owner in link.owners:
+        shape = (n, link.widths[owner])
+        mine = None if places is None else linkage.summand_of_helper(site, link, posts, owner, places)
+        total = trio.deal(COMPUTING - 1, mine, shape)
+        total = total + _other_summand(site, plan, posts, trio, owner, shape)
+        table[:, plan.order_of(owner)] = total % plan.numbers.p
+    return table
+
+
+def _other_summand(site: Site, plan: Plan, posts: Joined, trio: Trio, owner: str, shape: tuple[int, int]) -> Elements:
+    """Shares of the second summand of an owner's rows, from whoever has it."""
+    dealer = summand_holder(plan.link, owner)
+    if dealer not in plan.computing:
+        return trio.gather(dealer, shape)
+    mine = linkage.summand_of_owner(site, plan.link, posts)[1] if dealer == site.name else None
+    return trio.deal(plan.computing.index(dealer), mine, shape)
+
+
+def summand_holder(link: Link, owner: str) -> str:
+    """The site that has the second summand of an owner's matched rows."""
+    if link.sealed_by_key:
+        return owner
+    return link.owners[(link.owners.index(owner) + 1) % len(link.owners)]
+
+
+def row_sums(trio: Trio, plan: Plan, rows: Elements) -> tuple[Sums, list[Elements]]:
+    """Sums of the joined rows by group, on shares without a message; and the rows fitted and held out."""
+    cuts = plan.cuts(len(rows))
+    groups = [rows[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    counts = tuple(len(group) for group in groups)
+    _check_counts(plan, counts)
+    totals = np.stack([group.sum(axis=0) % plan.numbers.p for group in groups])
+    gram = np.stack([plan.numbers.gram(group) for group in groups])
+    fitted = len(rows) - (counts[-1] if plan.options.held_out else 0)
+    parts = [rows[:fitted], rows[fitted:]] if plan.options.held_out else [rows]
+    return Sums(counts, with_ones(trio, gram, totals, counts), totals), parts
+
+
+# The interactive step
+
+
+def compute(site: Site, channel: Channel | None, plan: Plan, posts: Joined) -> Payload:
+    """One site's part: greet, compute or supply, compare what was said, return what was opened."""
+    assert channel is not None
+    n = linkage.joint_patients(site, plan.link, posts) if plan.joins else 0
+    spend_question(site, plan)
+    terms = repr((plan.computing, plan.numbers.bits, n, VERSION)).encode() + _digest(posts.terms)
+    session, randomness = open_session(site, channel, TOPIC, terms)
+    if site.name in plan.computing:
+        opened = _as_party(site, plan, posts, session, randomness, n)
+    else:
+        opened = _as_supplier(site, plan, posts, session, randomness)
+    return {**opened, **_accounted(session.account())}
+
+
+def questions_left(site: Site, plan: Plan) -> None:
+    """StudyError if this site has answered enough studies on these patients; counts nothing yet."""
+    _asked(site, plan)
+
+
+def spend_question(site: Site, plan: Plan) -> None:
+    """Count this study among those that this site has answered on its patients, before anything of it is opened."""
+    label, kept, this = _asked(site, plan)
+    if label and this not in kept:
+        site.vault[label] = b"".join([*kept, this])
+
+
+def _asked(site: Site, plan: Plan) -> tuple[str, list[bytes], bytes]:
+    """Where this site keeps the studies answered on these patients, those studies, and this one."""
+    this = hashlib.sha256(f"{site.session}/{site.study.hash.hex()}".encode()).digest()
+    if site.data is None:
+        return "", [], this
+    patients = linkage.cohort(site.columns) if plan.joins else _digest_of(table_of(site, plan))
+    label = f"questions/{patients.hex()}"
+    raw = site.vault.get(label, b"")
+    kept = [raw[at : at + 32] for at in range(0, len(raw), 32)]
+    if this not in kept and len(kept) >= plan.options.questions:
+        told = f"{site.name} has answered {len(kept)} studies on these patients, and this study allows"
+        more = "The difference of two fits can tell of single patients. Agree on `questions` if that is wanted"
+        raise StudyError("CO-N206", f"{told} {plan.options.questions} in all. {more}.")
+    return label, kept, this
+
+
+def _as_party(site: Site, plan: Plan, posts: Joined, session: Session, randomness: Randomness, n: int) -> Payload:
+    """Compute with the two other parties, then tell the suppliers the result, or why there is none."""
+    trio = Trio(plan.numbers, session, plan.computing, randomness)
+    suppliers = [name for name in site.study.sites if name not in plan.computing]
+    try:
+        opened = _computed(site, plan, posts, trio, n)
+    except (StudyError, NotConverged) as error:
+        code = UNSETTLED if isinstance(error, NotConverged) else TOO_FEW
+        for name in suppliers:
+            session.send(name, code.to_bytes(8, "little"))
+        raise
+    raw = encode(_stamp(site), opened)
+    for name in suppliers:
+        session.send(name, len(raw).to_bytes(8, "little"))
+        session.send(name, raw)
+    return opened
+
+
+def _computed(site: Site, plan: Plan, posts: Joined, trio: Trio, n: int) -> Payload:
+    if plan.joins:
+        rows = joined_rows(site, plan, posts, trio, n)
+        sums, parts = row_sums(trio, plan, rows)
+        return posted(plan, sums, fit(trio, sums, parts if plan.options.absolute_error else [], plan.target))
+    vector, groups = local_sums(site, plan)
+    total: Elements | int = 0
+    for name in site.study.sites:
+        total = total + _dealt(trio, plan, name, vector)
+    sums = summed(trio, plan, np.asarray(total % plan.numbers.p))
+    return posted(plan, sums, fit(trio, sums, [], plan.target))
+
+
+def _dealt(trio: Trio, plan: Plan, name: str, mine: Elements) -> Elements:
+    if name not in plan.computing:
+        return trio.gather(name, mine.shape)
+    return trio.deal(plan.computing.index(name), mine, mine.shape)
+
+
+def _as_supplier(site: Site, plan: Plan, posts: Joined, session: Session, randomness: Randomness) -> Payload:
+    """Share what this site has among the three, and hear the result from each of them."""
+    values = linkage.summand_of_owner(site, plan.link, posts)[1] if plan.joins else local_sums(site, plan)[0]
+    supply(plan.numbers, session, plan.computing, values, randomness)
+    heard = {name: _heard(session, name, plan) for name in plan.computing}
+    results = {raw for raw in heard.values()}
+    if len(results) != 1:
+        told = f"{' and '.join(plan.computing)} told {site.name} different results."
+        raise ProtocolError("CO-P616", told, topic=TOPIC)
+    return decode(results.pop())[1]
+
+
+def _heard(session: Session, name: str, plan: Plan) -> bytes:
+    size = int.from_bytes(session.receive(name, 8), "little")
+    if size == TOO_FEW:
+        linkage.require(False, plan.floor)
+    if size == UNSETTLED:
+        raise NotConverged("CO-N103", "The computing parties ran out of iterations; nothing was opened.")
+    if size > 1 << 24:
+        raise ProtocolError("CO-P611", f"{name} announced a result of {size} bytes.", name, TOPIC)
+    return session.receive(name, size)
+
+
+# The result
+
+
+def result_form(plan: Plan) -> Schema:
+    """Form of the opened result."""
+    columns = plan.m + 1
+    single = {"n": Field("<i8"), "variance": Field("<f8"), "iterations": Field("<i8"), "rounds": Field("<i8")}
+    fields = {
+        **single,
+        "shown": Field("<i8", (None,)),
+        "coefficients": Field("<f8", (None, columns)),
+        "errors": Field("<f8", (None,)),
+        "sent": Field("<i8", (len(plan.study.sites),)),
+        "transcript": Field("|u1", (32,)),
+    }
+    extra = {
+        "scores": Field("<f8", (len(plan.options.alpha),)),
+        "held_out_n": Field("<i8"),
+        "held_out_errors": Field("<f8", (None,)),
+        "held_out_variance": Field("<f8"),
+        "absolute_errors": Field("<f8", (None, None)),
+    }
+    return Schema({**fields, **extra}, frozenset(extra), lambda post: check_result(plan, post))
+
+
+def check_result(plan: Plan, post: Payload) -> None:
+    """ProtocolError for a result that no computation could open."""
+    shown = np.asarray(post["shown"])
+    if len(shown) == 0 or np.any(shown < 0) or np.any(shown >= len(plan.options.alpha)):
+        raise ProtocolError("CO-P617", f"The opened result is for penalties {shown.tolist()}, which there are not.")
+    if int(post["n"]) < 1 or len(shown) != len(post["coefficients"]) or len(shown) != len(post["errors"]):
+        raise ProtocolError("CO-P617", f"The opened result has {int(post['n'])} rows, or figures of other penalties.")
+
+
+def posted(plan: Plan, sums: Sums, outcome: Outcome) -> Payload:
+    """What is opened, as arrays."""
+    held = sums.counts[-1] if plan.options.held_out else 0
+    post: dict[str, Any] = {
+        "n": sum(sums.counts) - held,
+        "shown": np.array(outcome.shown, dtype=np.int64),
+        "coefficients": outcome.coefficients,
+        "errors": outcome.errors,
+        "variance": outcome.variance,
+        "iterations": outcome.iterations,
+    }
+    if outcome.scores is not None:
+        post["scores"] = outcome.scores
+    if outcome.held_out is not None:
+        post |= {"held_out_n": held, "held_out_errors": outcome.held_out[0], "held_out_variance": outcome.held_out[1]}
+    if outcome.absolute:
+        post["absolute_errors"] = np.stack(outcome.absolute)
+    return {name: np.asarray(value) for name, value in post.items()}
+
+
+def _accounted(account: Account) -> Payload:
+    digest = np.frombuffer(account.digest, np.uint8)
+    return {"rounds": np.array(account.rounds), "sent": np.array(account.sent, dtype=np.int64), "transcript": digest}
+
+
+def fit_of(plan: Plan, post: Payload) -> Fit:
+    """The result in the variables' own units: the best penalty's (or the first one's) fit, and all that is shown."""
+    chosen = int(np.argmin(post["scores"])) if "scores" in post else int(post["shown"][0])
+    place = [int(k) for k in post["shown"]].index(chosen)
+    unit = plan.outcome[1] ** 2
+    n, error, variance = int(post["n"]), float(post["errors"][place]) * unit, float(post["variance"]) * unit
+    coefficients = in_units(plan, np.asarray(post["coefficients"]))
+    holder = (
+        {name: owner for owner in plan.link.owners for name in Design(plan.study, owner).names} if plan.joins else {}
+    )
+    return Fit(
+        learner="secure_lasso",
+        family="gaussian",
+        link="identity",
+        terms=plan.design.names,
+        estimates=coefficients[place],
+        covariance=None,
+        n=n,
+        events=None,
+        rounds=int(post["rounds"]),
+        converged=True,
+        dispersion=max(error, 0.0),
+        dispersion_known=False,
+        deviance=error * n,
+        null_deviance=variance * n,
+        log_likelihood=None,
+        sites=tuple(holder.get(name, "") for name in plan.design.names) if plan.joins else (),
+        notes=notes_of(plan, post, chosen),
+        details=details_of(plan, post, coefficients, chosen),
+    )
+
+
+def in_units(plan: Plan, inside: Array) -> Array:
+    """Coefficients (k, m + 1) in the variables' own units."""
+    centre, scale = plan.outcome
+    slopes = inside[:, 1:] * scale / plan.target.scales
+    middle = np.array([column.centre for column in plan.design.columns[1:]])
+    return np.column_stack([centre + scale * inside[:, 0] - slopes @ middle, slopes])
+
+
+def details_of(plan: Plan, post: Payload, coefficients: Array, chosen: int) -> Mapping[str, Any]:
+    """Everything that was opened, in units, as JSON has it."""
+    scale = plan.outcome[1]
+    errors, variance = np.asarray(post["errors"]), float(post["variance"])
+    figures: dict[str, Any] = {
+        "alpha": plan.options.alpha[chosen],
+        "alphas": [plan.options.alpha[int(k)] for k in post["shown"]],
+        "coefficients": coefficients.tolist(),
+        "r2": [1.0 - e / variance if variance else 0.0 for e in errors.tolist()],
+        "mse": (errors * scale**2).tolist(),
+        "iterations": int(post["iterations"]),
+        "interactive": {
+            "rounds": int(post["rounds"]),
+            "bytes_sent": dict(zip(plan.study.sites, np.asarray(post["sent"]).tolist(), strict=True)),
+            "transcript": bytes(np.asarray(post["transcript"])).hex(),
+        },
+    }
+    if "scores" in post:
+        figures["cross_validation_mse"] = (np.asarray(post["scores"]) * scale**2).tolist()
+    if "held_out_errors" in post:
+        held, spread = np.asarray(post["held_out_errors"]), float(post["held_out_variance"])
+        figures["held_out"] = {
+            "n": int(post["held_out_n"]),
+            "r2": [1.0 - e / spread if spread else 0.0 for e in held.tolist()],
+            "mse": (held * scale**2).tolist(),
+        }
+    if "absolute_errors" in post:
+        figures["mae"] = (np.asarray(post["absolute_errors"]) * scale).tolist()
+    return figures
+
+
+def notes_of(plan: Plan, post: Payload, chosen: int) -> tuple[str, ...]:
+    """Sentences for people."""
+    place = [int(k) for k in post["shown"]].index(chosen)
+    r2 = 1.0 - float(post["errors"][place]) / max(float(post["variance"]), 1e-300)
+    zeros = int(np.count_nonzero(np.asarray(post["coefficients"])[place, 1:] == 0))
+    by = " (least error in cross-validation)" if "scores" in post else ""
+    found = f"alpha {plan.options.alpha[chosen]:g}{by}: R2 {r2:.6f}, {zeros} of {plan.m} coefficients are zero"
+    megabytes = np.asarray(post["sent"]) / 1e6
+    cost = f"{int(post['rounds'])} rounds between the parties, {megabytes.max():.1f} MB sent by the busiest"
+    return (f"{found}; {int(post['iterations'])} iterations, {cost}.",)
+
+
+def _stamp(site: Site) -> Stamp:
+    return Stamp(site.study.hash.hex(), TOPIC, "", site.attempt)
+
+
+def _digest(posts: Posts) -> bytes:
+    parts = [bytes(np.asarray(post["commitment"])) for post in posts.values()]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def _digest_of(values: Array) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).digest()
+
+
+# The study
+
+
+def check_study(study: Study) -> None:
+    """StudyError for a study that Secure Lasso cannot run."""
+    plan = Plan.of(study)
+    formula = plan.design.formula
+    if not formula.intercept or formula.offset or plan.m < 1:
+        raise StudyError("CO-S501", "Secure Lasso fits an intercept and at least one column, and has no offset.")
+    if plan.design.outcome.type == "category":
+        raise StudyError("CO-S301", f"The outcome {formula.outcome!r} must be a number, a count or binary.")
+    if study.ledger.silent_site == "exclude":
+        told = "The parties of a secure computation cannot go on without one of them"
+        raise StudyError("CO-S502", f'{told}. Set silent_site to "wait" or "abort".')
+    if len(study.sites) < COMPUTING or (plan.joins and len(plan.helpers) != 1):
+        told = "Three sites compute on shares: two or more that hold columns and exactly one helper without"
+        raise StudyError("CO-S503", f"{told}, or three or more that hold rows.")
+    _check_options(plan)
+
+
+def _check_options(plan: Plan) -> None:
+    o = plan.options
+    if not plan.joins and o.absolute_error:
+        raise StudyError("CO-S504", "absolute_error needs columns split over sites: sums tell no absolute error.")
+    if o.linkage == "paillier" and plan.joins:
+        paillier.library()
+    _ = plan.numbers
+    if plan.joins:
+        _ = plan.link
+
+
+def schedule(study: Study) -> Schedule:
+    """The join (or the commitments), then one interactive step."""
+    plan = Plan.of(study)
+    return Schedule(opening=linkage.schedule(plan.link) if plan.joins else ("each",), closing=("each",))
+
+
+def learns(study: Study) -> Mapping[str, Sequence[str]]:
+    """What each party learns, in sentences for its people to read before they consent."""
+    plan = Plan.of(study)
+    joined = linkage.sentences(plan.link) if plan.joins else {}
+    o = plan.options
+    shown = f"{len(o.alpha)} penalties" if o.show == "path" or not o.folds else "the best penalty"
+    extra = ", the scores of cross-validation" * (o.folds > 0) + ", those of rows held out" * (o.held_out > 0)
+    public = (
+        f"Everybody learns the coefficients of {shown}, the number of rows, the outcome's variance, "
+        f"the mean errors{extra}, and the number of iterations.",
+        f"No two of {', '.join(plan.computing)} may collude: together they could read every row that they compute on.",
+    )
+    return {name: (*joined.get(name, ()), *public) for name in study.sites}
+
+
+SECURE_LASSO = Learner(
+    "secure-lasso", VERSION, SecureLassoOptions, check_study, schedule, secure_lasso, splits=("rows", "columns")
+)
