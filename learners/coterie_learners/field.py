@@ -38,7 +38,7 @@ class Field:
         fitting = [size for size in PRIMES if size >= bits]
         if not fitting:
             told = f"This study's numbers need a field of {bits} bits; the largest has {max(PRIMES)}"
-            raise StudyError("CO-S511", f"{told}. Take fewer columns or folds, or a smaller penalty.")
+            raise StudyError("CO-S545", f"{told}. Take fewer columns or folds, or a smaller penalty.")
         return cls(fitting[0])
 
     @cached_property
@@ -60,7 +60,7 @@ class Field:
         """The inverse of pack for bytes from a peer; ProtocolError if they are no elements."""
         elements = self.integers(raw, self.width, shape)
         if elements.size and max(elements.ravel().tolist()) >= self.p:
-            raise ProtocolError("CO-P613", f"A number is not below the field's prime of {self.bits} bits.")
+            raise ProtocolError("CO-P643", f"A number is not below the field's prime of {self.bits} bits.")
         return elements
 
     def uniform(self, raw: bytes, shape: tuple[int, ...]) -> Elements:
@@ -70,7 +70,7 @@ class Field:
     def integers(self, raw: bytes, width: int, shape: tuple[int, ...]) -> Elements:
         """Integers of `width` bytes each, as an array of this shape; ProtocolError if the bytes are of another size."""
         if len(raw) != width * int(np.prod(shape)):
-            raise ProtocolError("CO-P613", f"{len(raw)} bytes do not hold an array of shape {shape}.")
+            raise ProtocolError("CO-P643", f"{len(raw)} bytes do not hold an array of shape {shape}.")
         read = int.from_bytes
         return array([read(raw[at : at + width], "little") for at in range(0, len(raw), width)], shape)
 

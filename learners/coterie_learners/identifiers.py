@@ -85,7 +85,7 @@ class Pass:
         wrong += [f"{name}:{rule}" for name, rule in pairs if rule and rule not in RULES]
         if wrong or not pairs:
             told = f"A pass of the linkage names {', '.join(wrong) or 'nothing'}; identifying columns are"
-            raise StudyError("CO-S512", f"{told} {', '.join(columns)}, rules {', '.join(RULES)}.")
+            raise StudyError("CO-S546", f"{told} {', '.join(columns)}, rules {', '.join(RULES)}.")
         return cls(tuple(columns.index(name) for name, _ in pairs), tuple(rule or "exact" for _, rule in pairs))
 
     def encoded(self, identifiers: Sequence[Values]) -> list[bytes | None]:
@@ -120,10 +120,10 @@ def _check_first(texts: Sequence[bytes | None], counts: Counter[bytes | None], p
     repeated = sum(count for count in counts.values() if count > 1)
     if repeated:
         told = f"{site}: {repeated} of {len(texts)} rows share their identifiers with another row"
-        raise DataError("CO-D311", f"{told}. Keep one row for each patient; how often a row matches would show.")
+        raise DataError("CO-D341", f"{told}. Keep one row for each patient; how often a row matches would show.")
     if lacking and passes == 1:
         told = f"{site}: {lacking} of {len(texts)} rows lack an identifier"
-        raise DataError("CO-D312", f"{told}. Leave these rows out, or agree on a second pass that needs less.")
+        raise DataError("CO-D342", f"{told}. Leave these rows out, or agree on a second pass that needs less.")
 
 
 def matched(lists: Sequence[Tags]) -> NDArray[np.int64]:

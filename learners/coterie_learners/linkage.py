@@ -23,13 +23,16 @@ Every length follows from the numbers of rows, columns and matches alone.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners import identifiers, paillier
+from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.field import Elements
 from coterie_learners.field import Field as Numbers
@@ -86,17 +89,34 @@ def join(link: Link, allowed: Callable[[Site], None]) -> Script:
 
     `allowed(site)` raises before anything leaves a site that may not take part.
     """
-    terms = yield from each("terms", commit, link, allowed, expects=terms_form(link))
+    terms = yield from each("terms", commit, link, allowed, expects=terms_form(link), reveals=terms_reveal)
     rows, matches = {}, {}
     for owner in link.owners:
-        form = paillier.rows_form(link) if link.sealed_by_key else rows_form(link, owner)
+        form, seen = rows_form(link, owner), partial(rows_reveal, link)
         rows[owner] = yield from only(
-            owner, f"rows/{owner}", hidden_rows, link, terms, expects=form, readers=(link.helper,), compress=False
+            owner,
+            f"rows/{owner}",
+            hidden_rows,
+            link,
+            terms,
+            expects=form,
+            readers=(link.helper,),
+            reveals=seen,
+            compress=False,
         )
     for owner in link.owners:
-        form = paillier.match_form(link) if link.sealed_by_key else MATCH
+        seen = partial(matches_reveal, rows)
         matches[owner] = yield from only(
-            link.helper, f"match/{owner}", match, link, rows, owner, expects=form, readers=(owner,), compress=False
+            link.helper,
+            f"match/{owner}",
+            match,
+            link,
+            rows,
+            owner,
+            expects=match_form(link),
+            readers=(owner,),
+            reveals=seen,
+            compress=False,
         )
     return Joined(terms, rows, matches)
 
@@ -140,7 +160,7 @@ def owners_key(site: Site, link: Link, terms: Posts, use: str) -> bytes:
     for owner in link.owners:
         if bytes(terms[owner]["rules"]) != identifiers.rules_digest():
             told = f"{owner} normalises identifiers in another way than {site.name}"
-            raise ProtocolError("CO-P621", f"{told}. Install the same version of Python at all owners.", owner, "terms")
+            raise ProtocolError("CO-P651", f"{told}. Install the same version of Python at all owners.", owner, "terms")
         wrapped = bytes(terms[owner]["key"][place])
         own = owner == site.name
         parts.append(site.stream("key", KEY) if own else _xor(wrapped, site.mask(owner, f"key/{owner}", KEY)))
@@ -152,7 +172,9 @@ def owners_key(site: Site, link: Link, terms: Posts, use: str) -> bytes:
 
 
 def rows_form(link: Link, owner: str) -> Schema:
-    """Form of an owner's tags and masked rows."""
+    """Form of an owner's tags and masked (or encrypted) rows."""
+    if link.sealed_by_key:
+        return paillier.rows_form(link)
     return Schema(
         {
             "tags": Field("|u1", (len(link.passes), None, identifiers.TAG)),
@@ -190,7 +212,7 @@ def in_range(values: Array, name: str) -> Array:
     if not np.all(np.abs(values) <= 1.0 + EDGE):
         worst = float(np.max(np.abs(values)))
         told = f"{name}: a value lies {worst:.6g} half-widths from the middle of its declared range"
-        raise DataError("CO-D313", f"{told}; the secure computation takes at most 1. Correct the value or the range.")
+        raise DataError("CO-D343", f"{told}; the secure computation takes at most 1. Correct the value or the range.")
     return np.clip(values, -1.0, 1.0)
 
 
@@ -204,7 +226,11 @@ def row_masks(link: Link, key: bytes, rows: NDArray[np.int64], width: int) -> El
 # Third step: matches
 
 
-MATCH = Schema({"places": Field("<i8", (None,)), "enough": Field("|b1")})
+def match_form(link: Link) -> Schema:
+    """Form of what the helper tells an owner."""
+    if link.sealed_by_key:
+        return paillier.match_form(link)
+    return Schema({"places": Field("<i8", (None,)), "enough": Field("|b1")})
 
 
 def match(site: Site, link: Link, rows: Mapping[str, Payload], owner: str) -> Payload:
@@ -228,7 +254,7 @@ def require(enough: bool, floor: int) -> None:
     """StudyError, before anything is opened, if there are too few patients."""
     if not enough:
         told = f"Fewer than {floor} patients are at all owners, which is the study's least cohort"
-        raise StudyError("CO-N204", f"{told}. Nothing was computed or opened, and how many there are was not told.")
+        raise StudyError("CO-N241", f"{told}. Nothing was computed or opened, and how many there are was not told.")
 
 
 # The joined table as summands
@@ -245,9 +271,7 @@ def joint_patients(site: Site, link: Link, posts: Joined) -> int:
     return len(told["ciphers" if link.sealed_by_key else "places"])
 
 
-def summand_of_helper(
-    site: Site, link: Link, posts: Joined, owner: str, places: NDArray[np.int64]
-) -> Elements:
+def summand_of_helper(site: Site, link: Link, posts: Joined, owner: str, places: NDArray[np.int64]) -> Elements:
     """The helper's summand (k, c) of one owner's matched rows, of which `places` (owners, k) says which they are."""
     chosen = places[link.owners.index(owner)]
     width = link.widths[owner]
@@ -266,7 +290,7 @@ def summand_of_owner(site: Site, link: Link, posts: Joined) -> tuple[str, Elemen
     places = np.asarray(told["places"])
     if len(np.unique(places)) != len(places) or np.any(places < 0) or len(places) < link.floor:
         told_words = f"{link.helper} told {site.name} {len(places)} matches, which are not different places of a list"
-        raise ProtocolError("CO-P622", f"{told_words} or fewer than {link.floor}.", link.helper, f"match/{site.name}")
+        raise ProtocolError("CO-P652", f"{told_words} or fewer than {link.floor}.", link.helper, f"match/{site.name}")
     key = owners_key(site, link, posts.terms, f"masks/{source}")
     return source, row_masks(link, key, places, link.widths[source])
 
@@ -281,6 +305,26 @@ def cohort(columns: OwnColumns) -> bytes:
     """SHA-256 of an owner's list of patients, whatever its order: what a budget of questions is counted for."""
     rows = sorted(identifiers.encoded([identifiers.normal(part) for part in row]) for row in columns.identifiers)
     return hashlib.sha256(b"".join(len(row).to_bytes(4, "big") + row for row in rows)).digest()
+
+
+# What the release gate is told
+
+
+def terms_reveal(site: Site, payload: Payload) -> Exposure:
+    """Nothing of any patient: a salted digest, and a key's part under pads."""
+    rows = sys.maxsize if site.data is None else site.data.n
+    return Exposure("A commitment and a wrapped part of the owners' key", rows)
+
+
+def rows_reveal(link: Link, site: Site, payload: Payload) -> Exposure:
+    """Keyed tags, and rows that are uniform to the helper (or encrypted): only how many there are."""
+    how = "encrypted" if link.sealed_by_key else "masked"
+    return Exposure(f"{site.name}'s rows, {how} and with keyed tags in a secret order,", site.columns.n)
+
+
+def matches_reveal(rows: Mapping[str, Payload], site: Site, payload: Payload) -> Exposure:
+    """Random places in a list of unknown order, or blinded ciphertexts: only how many matched, if enough did."""
+    return Exposure("The number of matches", sum(post["tags"].shape[1] for post in rows.values()))
 
 
 def _input(site: Site, link: Link) -> bytes:

@@ -54,7 +54,7 @@ def library() -> Any:
         from tno.mpc.encryption_schemes import paillier
     except ImportError:
         told = 'The linkage in mode = "paillier" needs the package tno.mpc.encryption_schemes.paillier'
-        raise StudyError("CO-S513", f"{told}. Run `pip install coterie[paillier]`.") from None
+        raise StudyError("CO-S547", f"{told}. Run `pip install coterie[paillier]`.") from None
     return paillier
 
 
@@ -113,7 +113,7 @@ def _own_scheme(site: Site) -> Any:
 def _public_scheme(modulus: bytes, owner: str) -> Any:
     n = int.from_bytes(modulus, "little")
     if n.bit_length() != MODULUS or n % 2 == 0:
-        raise ProtocolError("CO-P623", f"{owner} posted a modulus of {n.bit_length()} bits, not of {MODULUS}.", owner)
+        raise ProtocolError("CO-P653", f"{owner} posted a modulus of {n.bit_length()} bits, not of {MODULUS}.", owner)
     tno = library()
     return tno.Paillier(tno.PaillierPublicKey(n, n + 1), None)
 
@@ -131,7 +131,7 @@ def _hidden(scheme: Any, cipher: Any, stream: Keystream) -> bytes:
 def _cipher(scheme: Any, raw: bytes, whose: str) -> Any:
     value = int.from_bytes(raw, "little")
     if not 0 < value < int(scheme.public_key.n) ** 2:
-        raise ProtocolError("CO-P623", f"A ciphertext of {whose} is not below the square of its modulus.", whose)
+        raise ProtocolError("CO-P653", f"A ciphertext of {whose} is not below the square of its modulus.", whose)
     return library().PaillierCiphertext(value, scheme)
 
 

@@ -193,7 +193,7 @@ def secure_lasso(site: Site) -> Script:
     if plan.joins:
         posts = yield from linkage.join(plan.link, lambda here: questions_left(here, plan))
     else:
-        terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT)
+        terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT, reveals=linkage.terms_reveal)
         posts = Joined(terms, {}, {})
     result = yield from together(TOPIC, compute, plan, posts, expects=result_form(plan))
     return fit_of(plan, result)
@@ -250,7 +250,7 @@ def summed(trio: Trio, plan: Plan, shares: Elements) -> Sums:
 
 def _check_counts(plan: Plan, counts: Sequence[int]) -> None:
     if sum(counts) > MAX_ROWS:
-        raise StudyError("CO-N205", f"{sum(counts)} rows are more than the {MAX_ROWS} that the numbers are made for.")
+        raise StudyError("CO-N242", f"{sum(counts)} rows are more than the {MAX_ROWS} that the numbers are made for.")
     if min(counts) < 2:
         told = f"{sum(counts)} rows in {len(counts)} groups leave a fold, or the rows held out, with {min(counts)}"
         raise StudyError("CO-N203", f"{told}. Take fewer folds.")
@@ -344,7 +344,7 @@ def _asked(site: Site, plan: Plan) -> tuple[str, list[bytes], bytes]:
     if this not in kept and len(kept) >= plan.options.questions:
         told = f"{site.name} has answered {len(kept)} studies on these patients, and this study allows"
         more = "The difference of two fits can tell of single patients. Agree on `questions` if that is wanted"
-        raise StudyError("CO-N206", f"{told} {plan.options.questions} in all. {more}.")
+        raise StudyError("CO-N243", f"{told} {plan.options.questions} in all. {more}.")
     return label, kept, this
 
 
@@ -393,7 +393,7 @@ def _as_supplier(site: Site, plan: Plan, posts: Joined, session: Session, random
     results = {raw for raw in heard.values()}
     if len(results) != 1:
         told = f"{' and '.join(plan.computing)} told {site.name} different results."
-        raise ProtocolError("CO-P616", told, topic=TOPIC)
+        raise ProtocolError("CO-P646", told, topic=TOPIC)
     return decode(results.pop())[1]
 
 
@@ -402,9 +402,9 @@ def _heard(session: Session, name: str, plan: Plan) -> bytes:
     if size == TOO_FEW:
         linkage.require(False, plan.floor)
     if size == UNSETTLED:
-        raise NotConverged("CO-N103", "The computing parties ran out of iterations; nothing was opened.")
+        raise NotConverged("CO-N141", "The computing parties ran out of iterations; nothing was opened.")
     if size > 1 << 24:
-        raise ProtocolError("CO-P611", f"{name} announced a result of {size} bytes.", name, TOPIC)
+        raise ProtocolError("CO-P641", f"{name} announced a result of {size} bytes.", name, TOPIC)
     return session.receive(name, size)
 
 
@@ -437,9 +437,9 @@ def check_result(plan: Plan, post: Payload) -> None:
     """ProtocolError for a result that no computation could open."""
     shown = np.asarray(post["shown"])
     if len(shown) == 0 or np.any(shown < 0) or np.any(shown >= len(plan.options.alpha)):
-        raise ProtocolError("CO-P617", f"The opened result is for penalties {shown.tolist()}, which there are not.")
+        raise ProtocolError("CO-P647", f"The opened result is for penalties {shown.tolist()}, which there are not.")
     if int(post["n"]) < 1 or len(shown) != len(post["coefficients"]) or len(shown) != len(post["errors"]):
-        raise ProtocolError("CO-P617", f"The opened result has {int(post['n'])} rows, or figures of other penalties.")
+        raise ProtocolError("CO-P647", f"The opened result has {int(post['n'])} rows, or figures of other penalties.")
 
 
 def posted(plan: Plan, sums: Sums, outcome: Outcome) -> Payload:
@@ -571,22 +571,22 @@ def check_study(study: Study) -> None:
     plan = Plan.of(study)
     formula = plan.design.formula
     if not formula.intercept or formula.offset or plan.m < 1:
-        raise StudyError("CO-S501", "Secure Lasso fits an intercept and at least one column, and has no offset.")
+        raise StudyError("CO-S541", "Secure Lasso fits an intercept and at least one column, and has no offset.")
     if plan.design.outcome.type == "category":
         raise StudyError("CO-S301", f"The outcome {formula.outcome!r} must be a number, a count or binary.")
     if study.ledger.silent_site == "exclude":
         told = "The parties of a secure computation cannot go on without one of them"
-        raise StudyError("CO-S502", f'{told}. Set silent_site to "wait" or "abort".')
+        raise StudyError("CO-S542", f'{told}. Set silent_site to "wait" or "abort".')
     if len(study.sites) < COMPUTING or (plan.joins and len(plan.helpers) != 1):
         told = "Three sites compute on shares: two or more that hold columns and exactly one helper without"
-        raise StudyError("CO-S503", f"{told}, or three or more that hold rows.")
+        raise StudyError("CO-S543", f"{told}, or three or more that hold rows.")
     _check_options(plan)
 
 
 def _check_options(plan: Plan) -> None:
     o = plan.options
     if not plan.joins and o.absolute_error:
-        raise StudyError("CO-S504", "absolute_error needs columns split over sites: sums tell no absolute error.")
+        raise StudyError("CO-S544", "absolute_error needs columns split over sites: sums tell no absolute error.")
     if o.linkage == "paillier" and plan.joins:
         paillier.library()
     _ = plan.numbers

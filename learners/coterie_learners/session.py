@@ -79,7 +79,7 @@ class Session:
         data = self._channel.receive(sender)
         if len(data) != size:
             told = f"{sender} sent {len(data)} bytes to {self.me} where the protocol has {size}."
-            raise ProtocolError("CO-P611", told, sender)
+            raise ProtocolError("CO-P641", told, sender)
         self._in[sender].update(len(data).to_bytes(8, "little") + data)
         return data
 
@@ -91,7 +91,7 @@ class Session:
         for name, told in heard.items():
             if told[:DIGEST] != terms:
                 told_words = f"{name} is about to compute something else than {self.me}"
-                raise ProtocolError("CO-P612", f"{told_words}: parameters or earlier posts differ.", name)
+                raise ProtocolError("CO-P642", f"{told_words}: parameters or earlier posts differ.", name)
         return {name: told[DIGEST:] for name, told in heard.items()} | {self.me: nonce}
 
     def account(self) -> Account:
@@ -103,7 +103,7 @@ class Session:
         for name, statement in statements.items():
             if len(statement) != len(mine) or not self._agrees(name, statement):
                 told = f"{name} and {self.me} do not agree on the bytes that they exchanged."
-                raise ProtocolError("CO-P614", told, name)
+                raise ProtocolError("CO-P644", told, name)
         said = [statements[name] for name in self.parties]
         digest = hashlib.sha256(b"".join(s[16 : 16 + DIGEST * len(self.peers)] for s in said)).digest()
         rounds = max(int.from_bytes(s[:8], "little") for s in said)

@@ -77,7 +77,7 @@ def solve(trio: Trio, problem: Problem, rule: Rule) -> Solution:
             return Solution(now, active, t)
     if rule.check_every:
         told = f"The fit still moves by more than {rule.tolerance:g} of its length after {rule.iterations} iterations"
-        raise NotConverged("CO-N103", f"{told}. Nothing was opened. Raise max_iterations, alpha or tolerance.")
+        raise NotConverged("CO-N141", f"{told}. Nothing was opened. Raise max_iterations, alpha or tolerance.")
     return Solution(now, active, rule.iterations)
 
 

@@ -83,7 +83,7 @@ class Trio:
         held = {self.me: shares} | {party: self.receive(party, shares.shape) for party in peers}
         if exact and np.any((held[0] - 2 * held[1] + held[2]) % self.field.p != 0):
             told = "The parties' shares of a result do not lie on a line: one of them sent a wrong share."
-            raise ProtocolError("CO-P615", told)
+            raise ProtocolError("CO-P645", told)
         return np.asarray(sum(WEIGHTS[k] * held[k] for k in range(3)) % self.field.p)
 
     # Products and truncation

@@ -49,7 +49,7 @@ class TlsExchange:
     """One site's end of all its sessions: listens at its own address, and calls its peers at theirs.
 
     `secret` gives the secret (32 bytes) shared with a peer; `scope` names the ledger, so that no session of another
-    one is taken for ours. ConfigError (CO-F401) if the own address cannot be used.
+    one is taken for ours. ConfigError (CO-F341) if the own address cannot be used.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class TlsChannel:
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party; ProtocolError names it if it does not come, is somebody else, or breaks off."""
         if len(data) > MAX_FRAME:
-            raise ProtocolError("CO-P605", f"A message of {len(data)} bytes is larger than {MAX_FRAME}.", to)
+            raise ProtocolError("CO-P663", f"A message of {len(data)} bytes is larger than {MAX_FRAME}.", to)
         if to not in self._out:
             self._out[to] = self._call(to)
         try:
@@ -195,7 +195,7 @@ class TlsChannel:
                 pass  # it answers, but not yet for this session
             except ssl.SSLError as error:
                 told = f"{name} does not prove to {exchange.me} that it has the key which the Catalog lists for it"
-                raise ProtocolError("CO-P603", f"{told} ({error.reason}).", name) from None
+                raise ProtocolError("CO-P661", f"{told} ({error.reason}).", name) from None
             except (OSError, _Closed):
                 pass  # it is not there yet
             time.sleep(PAUSE)
@@ -219,7 +219,7 @@ class TlsChannel:
 
     def _broken(self, name: str) -> ProtocolError:
         told = f"{name} broke off the session with {self._exchange.me}. Its own log says why."
-        return ProtocolError("CO-P604", told, name)
+        return ProtocolError("CO-P662", told, name)
 
 
 class _Closed(Exception):
@@ -242,4 +242,4 @@ def _listen(me: str, address: Address) -> socket.socket:
     except OSError as error:
         host, port = address
         told = f"{me} cannot listen at {host}:{port} for its peers: {error.strerror}"
-        raise ConfigError("CO-F307", f"{told}. Name another address in talk.json.") from None
+        raise ConfigError("CO-F341", f"{told}. Name another address in talk.json.") from None

@@ -46,7 +46,11 @@ def draw(n: int, columns: int, seed: int = 1) -> tuple[Array, Array]:
 
 
 def study(
-    columns: int, holders: Mapping[str, Sequence[str]], split: str = "columns", sites: Sequence[str] = (), **options: Any
+    columns: int,
+    holders: Mapping[str, Sequence[str]],
+    split: str = "columns",
+    sites: Sequence[str] = (),
+    **options: Any,
 ) -> Study:
     """A completed study of y on all columns; `holders` says who holds what, an empty list marking the helper."""
     plain = {
