@@ -46,8 +46,8 @@ def _mask(trio: Trio, flat: Elements, bits: int) -> tuple[Elements, Elements]:
     trio.send(1, masked)
     trio.session.send(trio.names[1], others.astype(np.uint8).tobytes())
     trio.round()
-    sums = sum(_received(trio, k, digits.shape) for k in (0, 1)) % Q
-    found = (sums == 0).any(axis=1)
+    answers = [_received(trio, k, digits.shape) for k in (0, 1)]
+    found = ((answers[0] + answers[1]) % Q == 0).any(axis=1)
     hidden = trio.deal(MASKER, (top ^ found).astype(object), flat.shape)
     return np.zeros(len(flat), dtype=object), hidden
 

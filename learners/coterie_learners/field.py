@@ -44,7 +44,7 @@ class Field:
     @cached_property
     def p(self) -> int:
         """The prime."""
-        return 2**self.bits - PRIMES[self.bits]
+        return (1 << self.bits) - PRIMES[self.bits]
 
     @property
     def width(self) -> int:
@@ -77,7 +77,7 @@ class Field:
     def encode(self, values: Array, fraction: int) -> Elements:
         """Floats as elements with `fraction` binary digits behind the point."""
         scaled = np.rint(np.ldexp(np.asarray(values, dtype=np.float64), fraction))
-        return array([int(v) for v in scaled.ravel().tolist()], scaled.shape) % self.p
+        return np.asarray(array([int(v) for v in scaled.ravel().tolist()], scaled.shape) % self.p)
 
     def signed(self, elements: Elements) -> Elements:
         """Elements as integers of both signs."""

@@ -35,7 +35,7 @@ def normal(text: str) -> str:
 
 
 def soundex(text: str) -> str:
-    """American Soundex of a name (Knuth, volume 3): its first letter and three digits; other scripts stay as they are."""
+    """American Soundex of a name (Knuth, volume 3): a letter and three digits; other scripts stay as they are."""
     name = normal(text)
     if not name or not name.isascii():
         return name

@@ -4,9 +4,9 @@ N owners of columns, and a helper without data. On the ledger:
 
 | step | from -> to | what | the reader learns |
 |---|---|---|---|
-| `terms` | each -> all | commitment to the input; the owner's part of the key, wrapped for each other owner | - |
-| `rows/<owner>` | owner -> helper, sealed | tags; rows under masks, in a secret random order | how many rows and columns |
-| `match/<owner>` | helper -> owner, sealed | which rows of the owner before it matched, in random order | how many matched |
+| `terms` | each -> all | commitment to the input; a part of the key, wrapped for each other owner | - |
+| `rows/<owner>` | owner -> helper, sealed | tags; rows under masks, in a secret random order | numbers of rows |
+| `match/<owner>` | helper -> owner, sealed | places of matched rows of the owner before it | how many matched |
 
 The key of tags and masks is the hash of all owners' parts; the helper never sees it. Masks are uniform modulo the
 field's prime; the masks of one owner's rows are made again by the next owner, who sees of them only k places in a list
@@ -263,7 +263,7 @@ def require(enough: bool, floor: int) -> None:
 def joint_patients(site: Site, link: Link, posts: Joined) -> int:
     """How many patients are at all owners; StudyError if there are too few."""
     if site.name == link.helper:
-        found = matched_places(site, link, posts.rows).shape[1]
+        found = int(matched_places(site, link, posts.rows).shape[1])
         require(found >= link.floor, link.floor)
         return found
     told = posts.matches[site.name]

@@ -1,7 +1,7 @@
 """The join's second mode: rows leave their owner under its own Paillier key (Paillier 1999), several values packed.
 
-A value with its offset takes VALUE bits and its blinding BLIND; a plaintext of the 2048-bit modulus holds 28 of them, so
-a row of up to 28 columns is one ciphertext. The helper adds a blinding 2^40 times as large to every value of a matched
+A value with its offset takes VALUE bits and its blinding BLIND; a plaintext of the 2048-bit modulus holds 28 of them,
+so a row of up to 28 columns is one ciphertext. The helper adds a blinding 2^40 times as large to every value of a matched
 row and draws the ciphertext's randomness anew, so that its owner, who decrypts, can recognise neither value nor row.
 What a helper that colludes with one owner can read here: that owner's rows, and the shares of matched rows; never
 another owner's rows without a match. The arithmetic is TNO's library (extra `paillier`), without its serialisation.
@@ -92,7 +92,7 @@ def decrypted(site: Site, numbers: Numbers, post: Payload, width: int) -> Elemen
     rows = [[int(scheme.decrypt(_cipher(scheme, bytes(c), "the helper"))) for c in row] for row in ciphers]
     mask = (1 << SLOT) - 1
     values = [[word >> SLOT * k & mask for word in row for k in range(SLOTS)][:width] for row in rows]
-    return array([v for row in values for v in row], (len(rows), width)) % numbers.p
+    return np.asarray(array([v for row in values for v in row], (len(rows), width)) % numbers.p)
 
 
 def _own_scheme(site: Site) -> Any:

@@ -1,7 +1,6 @@
 """Secure Lasso: an elastic net on a table that nobody has, computed on shares by three parties.
 
-After van Egmond, Wood et al., "Privacy-preserving dataset combination and Lasso regression for healthcare predictions",
-BMC Med Inform Decis Mak 2021;21:266 (doi:10.1186/s12911-021-01582-y), with the objective of its code, which is
+After van Egmond et al., "Privacy-preserving dataset combination and Lasso regression for healthcare predictions", BMC Med Inform Decis Mak 2021;21:266 (doi:10.1186/s12911-021-01582-y), with the objective of its code, which is
 scikit-learn's: |y - b - Xw|^2 / (2n) + alpha (r |w|_1 + (1 - r) |w|^2 / 2). Where columns are split, owners and a helper
 first join their tables (linkage.py); where rows are split, each site supplies its own sums and there is no join.
 
@@ -19,10 +18,11 @@ iterations it took (in steps of `check_every`). Semi-honest parties, no two of w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field as Within
@@ -54,8 +54,6 @@ COMPUTING = 3
 MAX_ROWS = 1 << 22
 # In place of a result's size: why there is none.
 TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
-
-Out = TypeVar("Out")
 
 
 class SecureLassoOptions(Frozen):
@@ -128,7 +126,7 @@ class Plan:
     def computing(self) -> tuple[str, ...]:
         """The three sites that hold shares; a helper is the last."""
         data = [name for name in self.study.sites if name not in self.helpers]
-        return tuple([*data[: COMPUTING - len(self.helpers)], *self.helpers])
+        return (*data[: COMPUTING - len(self.helpers)], *self.helpers)
 
     @property
     def floor(self) -> int:
@@ -219,18 +217,17 @@ def table_of(site: Site, plan: Plan) -> Array:
     return linkage.in_range(np.column_stack([block.x[:, 1:], (block.y - centre) / scale]), site.name)
 
 
-def local_sums(site: Site, plan: Plan) -> tuple[Elements, list[Array]]:
-    """This site's sums as one vector (groups * (c (c + 1) / 2 + c + 1)) and its rows by group, randomly dealt."""
+def local_sums(site: Site, plan: Plan) -> Elements:
+    """This site's sums as one vector (groups * (c (c + 1) / 2 + c + 1)); its rows are dealt to groups at random."""
     values = table_of(site, plan)
     values = values[linkage.permutation(Keystream(site.stream("groups", 32)), len(values))]
     cuts = plan.cuts(len(values))
-    groups = [values[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
     upper = np.triu_indices(plan.m + 1)
     parts = []
-    for group in groups:
-        whole_numbers = plan.numbers.encode(group, INPUT)
-        parts += [plan.numbers.gram(whole_numbers)[upper], whole_numbers.sum(axis=0), np.array([len(group)], object)]
-    return np.concatenate(parts) % plan.numbers.p, groups
+    for a, b in itertools.pairwise(cuts):
+        group = plan.numbers.encode(values[a:b], INPUT)
+        parts += [plan.numbers.gram(group)[upper], group.sum(axis=0), np.array([b - a], dtype=object)]
+    return np.asarray(np.concatenate(parts) % plan.numbers.p)
 
 
 def summed(trio: Trio, plan: Plan, shares: Elements) -> Sums:
@@ -293,7 +290,7 @@ def summand_holder(link: Link, owner: str) -> str:
 def row_sums(trio: Trio, plan: Plan, rows: Elements) -> tuple[Sums, list[Elements]]:
     """Sums of the joined rows by group, on shares without a message; and the rows fitted and held out."""
     cuts = plan.cuts(len(rows))
-    groups = [rows[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    groups = [rows[a:b] for a, b in itertools.pairwise(cuts)]
     counts = tuple(len(group) for group in groups)
     _check_counts(plan, counts)
     totals = np.stack([group.sum(axis=0) % plan.numbers.p for group in groups])
@@ -371,7 +368,7 @@ def _computed(site: Site, plan: Plan, posts: Joined, trio: Trio, n: int) -> Payl
         rows = joined_rows(site, plan, posts, trio, n)
         sums, parts = row_sums(trio, plan, rows)
         return posted(plan, sums, fit(trio, sums, parts if plan.options.absolute_error else [], plan.target))
-    vector, groups = local_sums(site, plan)
+    vector = local_sums(site, plan)
     total: Elements | int = 0
     for name in site.study.sites:
         total = total + _dealt(trio, plan, name, vector)
@@ -387,10 +384,10 @@ def _dealt(trio: Trio, plan: Plan, name: str, mine: Elements) -> Elements:
 
 def _as_supplier(site: Site, plan: Plan, posts: Joined, session: Session, randomness: Randomness) -> Payload:
     """Share what this site has among the three, and hear the result from each of them."""
-    values = linkage.summand_of_owner(site, plan.link, posts)[1] if plan.joins else local_sums(site, plan)[0]
+    values = linkage.summand_of_owner(site, plan.link, posts)[1] if plan.joins else local_sums(site, plan)
     supply(plan.numbers, session, plan.computing, values, randomness)
     heard = {name: _heard(session, name, plan) for name in plan.computing}
-    results = {raw for raw in heard.values()}
+    results = set(heard.values())
     if len(results) != 1:
         told = f"{' and '.join(plan.computing)} told {site.name} different results."
         raise ProtocolError("CO-P646", told, topic=TOPIC)
@@ -616,5 +613,12 @@ def learns(study: Study) -> Mapping[str, Sequence[str]]:
 
 
 SECURE_LASSO = Learner(
-    "secure-lasso", VERSION, SecureLassoOptions, check_study, schedule, secure_lasso, splits=("rows", "columns")
+    "secure-lasso",
+    VERSION,
+    SecureLassoOptions,
+    check_study,
+    schedule,
+    secure_lasso,
+    splits=("rows", "columns"),
+    learns=learns,
 )

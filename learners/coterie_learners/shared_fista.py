@@ -8,6 +8,7 @@ iteration: one truncation for the gradient step, one batch of comparisons for bo
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ def inverse_bound(trio: Trio, matrix: Elements) -> Elements:
     limits = np.array([1 << COARSE + e for e in exponents], dtype=object)
     reached = 1 - negative(trio, trace - limits[:, None], COARSE + math.ceil(POWER * grow) + 4)
     steps = [2.0 ** (-(e + 1) / POWER) for e in (0, *exponents)]
-    falls = np.array([round((b - a) * 2**POINT) for a, b in zip(steps, steps[1:], strict=False)], dtype=object)
+    falls = np.array([round((b - a) * 2**POINT) for a, b in itertools.pairwise(steps)], dtype=object)
     return np.asarray((falls @ reached + round(steps[0] * 2**POINT)) % trio.field.p)
 
 

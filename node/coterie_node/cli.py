@@ -27,7 +27,7 @@ from coterie_node.place import Place
 from coterie_node.release_commands import release
 from coterie_node.result import Result, replay_line
 from coterie_node.runner import Progress
-from coterie_node.studies import load_study
+from coterie_node.studies import learned, load_study
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="One regression model from all hospitals' patients; no row leaves."
@@ -100,7 +100,10 @@ def simulate_command(
     if dry:
         _print_leaving(dry_run(load_study(study), files), shape)
         return
-    result = analyse(load_study(study), files, lambda p: _tell(_step(p), shape))
+    read = load_study(study)
+    for sentence in learned(read):
+        _tell({"learns": sentence}, shape)
+    result = analyse(read, files, lambda p: _tell(_step(p), shape))
     _print(result, shape)
 
 
@@ -269,7 +272,9 @@ def _step(progress: Progress) -> dict[str, Any]:
 
 
 def _tell(line: Mapping[str, Any], shape: Format) -> None:
-    """One line per round on standard error, for people."""
+    """One line per round on standard error, for people; before the first, what each party will learn."""
+    if shape is Format.text and "learns" in line:
+        print(line["learns"], file=sys.stderr)
     if shape is not Format.text or "deviance" not in line:
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"

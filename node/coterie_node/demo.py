@@ -7,13 +7,14 @@ import os
 import queue
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from coterie_node.cases.case import Case
 from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
 from coterie_node.place import Place, Settings
 from coterie_node.result import Cost, Result
-from coterie_node.studies import load_study
+from coterie_node.studies import learned, load_study
 
 # The demo's keys guard nothing: a light key derivation keeps the start quick.
 LIGHT_SCRYPT = 1 << 12
@@ -56,6 +57,8 @@ class Crew:
 def demo(place: Place, case: Case, sites: Sequence[str], tell: Tell) -> Result:
     """Set up a run in a folder, let the sites' processes fit the model, replay it, compare it with the pooled fit."""
     prepare(place, case, sites)
+    for sentence in learned(load_study(place.study)):
+        tell({"learns": sentence})
     with Anvil(state=place.chain_state) as anvil:
         network = deploy(anvil.url, founders(place, sites))
         place.save(Settings("anvil", "folder:store"), network)
@@ -90,6 +93,15 @@ def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir()
     case.write_sites(place.root / "sites", sites)
+    if case.talks:
+        place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
+
+
+def free_addresses(sites: Sequence[str]) -> dict[str, str]:
+    """A free port of this machine's loopback for each site."""
+    with ExitStack() as stack:
+        held = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in sites}
+        return {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in held.items()}
 
 
 def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:

@@ -33,6 +33,13 @@ def study_of(document: bytes, where: str) -> Study:
     return study
 
 
+def learned(study: Study) -> tuple[str, ...]:
+    """What each party of a study learns, in sentences for people to read before they consent; none if not told."""
+    learns = learner_of(study).learns
+    told = {} if learns is None else learns(study)
+    return tuple(dict.fromkeys(sentence for sentences in told.values() for sentence in sentences))
+
+
 def terms_of(study: Study) -> Terms:
     """What the contract holds of a study: its hash, its sites in turn order, its schedule and its deadlines."""
     schedule = learner_of(study).schedule(study)

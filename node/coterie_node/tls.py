@@ -58,7 +58,7 @@ class TlsExchange:
         addresses: Mapping[str, Address],
         secret: Callable[[str], bytes],
         scope: str,
-        patience: Patience = Patience(),  # noqa: B008 - frozen
+        patience: Patience = Patience(),
     ) -> None:
         self.me, self.addresses, self.secret, self.scope, self.patience = me, dict(addresses), secret, scope, patience
         self._open: dict[bytes, TlsChannel] = {}
