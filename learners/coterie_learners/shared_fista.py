@@ -24,9 +24,9 @@ from coterie_learners.trio import Trio
 MOMENTUM = 10
 # Numbers compared with zero are below 2^WHOLE; solutions are far below it.
 WHOLE = 26
-# Digits behind the point of what the test for convergence compares, and the squared length below which a solution
-# counts as zero there.
-COARSE, SHORT = 16, 2.0**-14
+# Digits behind the point of what the test for convergence compares; the squared length below which a solution counts
+# as zero there; the size of a coefficient's rounding noise.
+COARSE, SHORT, NOISE = 16, 2.0**-14, 8.0 * 2.0**-POINT
 POWER = 8
 
 
@@ -128,7 +128,8 @@ def settled(trio: Trio, now: Elements, before: Elements, tolerance: float) -> bo
     scale = round(1.0 / tolerance)
     coarse = trio.truncate(np.stack([(now - before) * scale, now]), POINT - COARSE, 2 * POINT + 24)
     squares = (coarse * coarse).sum(axis=2)
-    gap = trio.reshare(squares[0] - squares[1] - int(SHORT * 2 ** (2 * COARSE)))
+    short = max(SHORT, now.shape[1] * (NOISE / tolerance) ** 2)
+    gap = trio.reshare(squares[0] - squares[1] - int(short * 2 ** (2 * COARSE)))
     within = negative(trio, gap, 2 * POINT + 36).ravel()
     while len(within) > 1:
         half = len(within) // 2
