@@ -42,7 +42,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Rule:
-    """When to stop: after `iterations`, or when no column moves by more than `tolerance` of its length."""
+    """When to stop: after `iterations`, or when no column's gradient step is longer than `tolerance` of its length."""
 
     iterations: int
     check_every: int
@@ -74,7 +74,7 @@ def solve(trio: Trio, problem: Problem, rule: Rule) -> Solution:
         moved = keep @ ahead + (pull << POINT + MOMENTUM)[..., None]
         z = trio.truncate(moved, POINT + MOMENTUM, 2 * POINT + MOMENTUM + WHOLE)
         before, (now, active) = now, (z, active) if cut is None else shrunk(trio, z, cut)
-        if rule.check_every and t % rule.check_every == 0 and settled(trio, now, before, rule.tolerance):
+        if rule.check_every and t % rule.check_every == 0 and settled(trio, now, ahead, rule.tolerance):
             return Solution(now, active, t)
     if rule.check_every:
         told = f"The fit still moves by more than {rule.tolerance:g} of its length after {rule.iterations} iterations"
@@ -123,10 +123,14 @@ def shrunk(trio: Trio, z: Elements, cut: Elements) -> tuple[Elements, Elements]:
     return trio.reshare(beyond[0] * (z - cut) + beyond[1] * (z + cut)), beyond[0] + beyond[1]
 
 
-def settled(trio: Trio, now: Elements, before: Elements, tolerance: float) -> bool:
-    """One public bit: whether every column moved by at most `tolerance` times its length."""
+def settled(trio: Trio, now: Elements, ahead: Elements, tolerance: float) -> bool:
+    """One public bit: whether each column's step, from the point `ahead`, was at most `tolerance` times its length.
+
+    Not the change since the last iteration: with momentum that also vanishes where a column turns round.
+    """
     scale = round(1.0 / tolerance)
-    coarse = trio.truncate(np.stack([(now - before) * scale, now]), POINT - COARSE, 2 * POINT + 24)
+    step = (now << MOMENTUM) - ahead
+    coarse = trio.truncate(np.stack([step * scale, now << MOMENTUM]), POINT + MOMENTUM - COARSE, 2 * POINT + 34)
     squares = (coarse * coarse).sum(axis=2)
     short = max(SHORT, now.shape[1] * (NOISE / tolerance) ** 2)
     gap = trio.reshare(squares[0] - squares[1] - int(short * 2 ** (2 * COARSE)))

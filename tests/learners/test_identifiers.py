@@ -95,7 +95,12 @@ def test_what_a_later_pass_cannot_tell_apart_gets_random_tags() -> None:
 def test_passes_match_one_to_one_among_what_is_left() -> None:
     passes = (Pass.of(["number"], COLUMNS), Pass.of(["family:phonetic", "born"], COLUMNS))
     here = [("1", "A", "Lee", "1950"), ("", "B", "Robert", "1951"), ("3", "C", "Ray", "1952"), ("9", "D", "Zed", "1")]
-    there = [("8", "E", "Rupert", "1951"), ("3", "C", "Roy", "1999"), ("1", "A", "Li", "1950"), ("", "F", "Ray", "1952")]
+    there = [
+        ("8", "E", "Rupert", "1951"),
+        ("3", "C", "Roy", "1999"),
+        ("1", "A", "Li", "1950"),
+        ("", "F", "Ray", "1952"),
+    ]
     lists = [tags(KEY, passes, here, noise(2, 4, 1), "s"), tags(KEY, passes, there, noise(2, 4, 2), "s")]
     assert {tuple(pair) for pair in matched(lists).T.tolist()} == {(0, 2), (2, 1), (1, 0)}
 
