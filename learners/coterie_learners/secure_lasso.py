@@ -1,7 +1,8 @@
 """Secure Lasso: an elastic net on a table that nobody has, computed on shares by three parties.
 
-After van Egmond et al., "Privacy-preserving dataset combination and Lasso regression for healthcare predictions", BMC Med Inform Decis Mak 2021;21:266 (doi:10.1186/s12911-021-01582-y), with the objective of its code, which is
-scikit-learn's: |y - b - Xw|^2 / (2n) + alpha (r |w|_1 + (1 - r) |w|^2 / 2). Where columns are split, owners and a helper
+After van Egmond et al., "Privacy-preserving dataset combination and Lasso regression for healthcare predictions", BMC
+Med Inform Decis Mak 2021;21:266 (doi:10.1186/s12911-021-01582-y), with the objective of its code, which is that of
+scikit-learn: |y - b - Xw|^2 / (2n) + alpha (r |w|_1 + (1 - r) |w|^2 / 2). Where columns are split, owners and a helper
 first join their tables (linkage.py); where rows are split, each site supplies its own sums and there is no join.
 
 Beyond the paper: the Gram matrix is computed once on shares, so that nothing afterwards depends on the number of rows;

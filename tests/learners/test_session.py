@@ -70,10 +70,16 @@ def test_a_party_with_other_parameters_is_named_before_anything_is_computed() ->
     assert (caught.value.code, "something else" in caught.value.message) == ("CO-P642", True)
 
 
-@pytest.mark.parametrize("field", ["session", "attempt"])
-def test_another_session_or_attempt_is_another_computation(field: str) -> None:
+CHANGES: dict[str, Callable[[Site], Site]] = {
+    "session": lambda here: replace(here, session="x/2"),
+    "attempt": lambda here: replace(here, attempt=1),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_another_session_or_attempt_is_another_computation(what: str) -> None:
     def change(here: Site) -> Site:
-        return replace(here, **{field: "x/2" if field == "session" else 1}) if here.name == "cyd" else here
+        return CHANGES[what](here) if here.name == "cyd" else here
 
     with pytest.raises(ProtocolError) as caught:
         meet(lambda *_: None, change=change)

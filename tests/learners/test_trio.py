@@ -36,7 +36,8 @@ def test_what_one_party_deals_opens_at_all_and_products_are_exact(dealer: int) -
         x = dealt(trio, values, dealer)
         product = trio.reshare(x * x)
         opened = trio.open(x, exact=True), trio.open(product, exact=True), trio.open(x * x)
-        return tuple(trio.field.signed(v).tolist() for v in opened)  # type: ignore[return-value]
+        first, second, third = (list(trio.field.signed(v)) for v in opened)
+        return first, second, third
 
     for plain, shared, local in together(program):
         assert plain == values
@@ -47,7 +48,7 @@ def test_any_one_share_of_a_value_says_nothing_about_it() -> None:
     """Shares of two values under the same streams differ, at each party, by what the other party's stream hides."""
 
     def program(trio: Trio) -> list[int]:
-        return dealt(trio, [7] * 3).tolist()
+        return list(dealt(trio, [7] * 3))
 
     first, again = together(program, seed=1), together(program, seed=2)
     assert all(a != b for a, b in zip(first, again, strict=True))
@@ -63,7 +64,7 @@ def test_any_one_share_of_a_value_says_nothing_about_it() -> None:
 def test_truncation_is_within_two_units(values: list[int], digits: int, seed: int) -> None:
     def program(trio: Trio) -> list[int]:
         shares = trio.truncate(dealt(trio, values), digits, BITS)
-        return trio.field.signed(trio.open(shares, exact=True)).tolist()
+        return list(trio.field.signed(trio.open(shares, exact=True)))
 
     for found in together(program, seed=seed):
         assert all(abs(f - v / 2**digits) < 2 for f, v in zip(found, values, strict=True))
@@ -74,7 +75,7 @@ def test_truncation_has_no_bias_and_swallows_a_product() -> None:
 
     def program(trio: Trio) -> list[int]:
         x = dealt(trio, values)
-        return trio.field.signed(trio.open(trio.truncate(x * x, 28, 72), exact=True)).tolist()
+        return list(trio.field.signed(trio.open(trio.truncate(x * x, 28, 72), exact=True)))
 
     error = np.array([f - v * v / 2**28 for f, v in zip(together(program)[0], values, strict=True)])
     assert np.abs(error).max() < 2
@@ -89,7 +90,7 @@ EDGES = [0, 1, -1, 2, -2, 2 ** (BITS - 1) - 1, -(2 ** (BITS - 1))]
 @given(st.lists(st.integers(-(2 ** (BITS - 1)), 2 ** (BITS - 1) - 1), max_size=30), st.integers(0, 10_000))
 def test_signs_are_right(values: list[int], seed: int) -> None:
     def program(trio: Trio) -> list[int]:
-        return trio.open(negative(trio, dealt(trio, EDGES + values), BITS), exact=True).tolist()
+        return list(trio.open(negative(trio, dealt(trio, EDGES + values), BITS), exact=True))
 
     for found in together(program, seed=seed):
         assert found == [int(v < 0) for v in EDGES + values]
@@ -100,7 +101,7 @@ def test_signs_of_narrow_and_wide_numbers(bits: int) -> None:
     values = [0, -1, 1, 2 ** (bits - 1) - 1, -(2 ** (bits - 1))]
 
     def program(trio: Trio) -> list[int]:
-        return trio.open(negative(trio, dealt(trio, values), bits), exact=True).tolist()
+        return list(trio.open(negative(trio, dealt(trio, values), bits), exact=True))
 
     assert together(program)[0] == [0, 1, int(2 ** (bits - 1) <= 1), 0, 1]
 

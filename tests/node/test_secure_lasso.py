@@ -23,6 +23,7 @@ from coterie_learners.payload import Payload
 from coterie_learners.protocol import Sealed, Site
 from coterie_learners.rows import OwnColumns, Rows
 from coterie_learners.secure_lasso import SECURE_LASSO, Plan
+from coterie_learners.session import Keystream
 from coterie_learners.study import Study
 from coterie_node.analysis import analyse
 from coterie_node.audit import replay
@@ -196,7 +197,7 @@ def opened(w: World, reader: str, topic: str) -> Payload:
         records = w.ledger().finished(w.number, runner.position)
         if step.topic == topic:
             assert records is not None
-            return cast(Payload, runner._desk.read(step, records[0], w.blobs))
+            return runner._desk.read(step, records[0], w.blobs)
         assert runner.turn()
 
 
@@ -236,7 +237,7 @@ def test_an_owner_sees_places_in_a_list_whose_order_it_does_not_know() -> None:
     # The places are those of the matched rows in ana's secret order, which no file's order shows.
     held = c.data["ana"]
     assert isinstance(held, OwnColumns)
-    order = linkage.permutation(linkage.Keystream(w.runner("ana").machine.site.stream("order", 32)), held.n)
+    order = linkage.permutation(Keystream(w.runner("ana").machine.site.stream("order", 32)), held.n)
     common = {i for i, (given, _) in enumerate(held.identifiers) if given.startswith("Pat")}
     assert {int(order[p]) for p in places} == common
     assert abs(np.corrcoef(order[places], np.arange(300))[0, 1]) < 0.2
@@ -257,7 +258,7 @@ def test_the_helper_has_no_part_in_the_owners_key() -> None:
     assert not np.asarray(posts["hub"]["key"]).any()
 
 
-def sizes(w: World) -> list[tuple[str, ...]]:
+def sizes(w: World) -> list[tuple[str, str, str]]:
     on_ledger = [(r.site, str(r.post.position), str(r.post.size)) for r in w.records() if r.kind != "each"]
     talk = [(a, b, str(len(d))) for a, b, d in cast(Tap, w.hub).log]
     return sorted(on_ledger) + sorted(talk)

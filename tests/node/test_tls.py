@@ -29,11 +29,12 @@ from coterie_node.tls import MAGIC, Patience, TlsChannel, TlsExchange
 NAMES = ("ana", "bob", "cyd")
 SESSION = (1, 5, 0)
 LOOPBACK = ("127.0.0.1", 0)
+USUAL = Patience(10, 5)
 
 
 @contextmanager
 def exchanges(
-    keys: dict[str, SiteKeys] | None = None, scopes: dict[str, str] | None = None, patience: Patience = Patience(10, 5)
+    keys: dict[str, SiteKeys] | None = None, scopes: dict[str, str] | None = None, patience: Patience = USUAL
 ) -> Iterator[dict[str, TlsExchange]]:
     """An exchange for each site; `keys` replaces what a site itself holds, not what the Catalog lists."""
     listed = {name: keys_of(name) for name in NAMES}
