@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check devnet bench abi lock clean
+.PHONY: help setup demo test check devnet bench bench-mpc abi lock clean
 
 help: ## Show these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.ready contracts/node_modules/.ready ## Install what the project needs, into this folder
 
@@ -43,6 +43,14 @@ devnet: setup ## Leave a finished run with its development chain in ./devnet, fo
 
 bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
 	@$(BIN)/python benchmarks/run.py
+
+bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where they install
+	@$(BIN)/python benchmarks/secure_lasso.py
+	@test -d benchmarks/.venv-tno || { $(PYTHON) -m venv benchmarks/.venv-tno && \
+	  benchmarks/.venv-tno/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/tno.txt; } || \
+	  { rm -rf benchmarks/.venv-tno; echo "The paper's packages do not install here; they are not measured."; }
+	@if test -d benchmarks/.venv-tno; then for size in "100 5" "500 10"; do \
+	  benchmarks/.venv-tno/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done; fi
 
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py
