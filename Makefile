@@ -46,11 +46,14 @@ bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the m
 
 bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where they install
 	@$(BIN)/python benchmarks/secure_lasso.py
-	@test -d benchmarks/.venv-tno || { $(PYTHON) -m venv benchmarks/.venv-tno && \
-	  benchmarks/.venv-tno/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/tno.txt; } || \
-	  { rm -rf benchmarks/.venv-tno; echo "The paper's packages do not install here; they are not measured."; }
-	@if test -d benchmarks/.venv-tno; then for size in "100 5" "500 10"; do \
-	  benchmarks/.venv-tno/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done; fi
+	@for part in lasso join; do \
+	  test -d benchmarks/.venv-tno-$$part || { $(PYTHON) -m venv benchmarks/.venv-tno-$$part && \
+	    benchmarks/.venv-tno-$$part/bin/python -m pip install --quiet --disable-pip-version-check \
+	      -r benchmarks/tno_$$part.txt; } || rm -rf benchmarks/.venv-tno-$$part; \
+	  test -d benchmarks/.venv-tno-$$part || echo "The paper's packages (tno_$$part.txt) do not install here."; done
+	@test ! -d benchmarks/.venv-tno-join || timeout 900 benchmarks/.venv-tno-join/bin/python benchmarks/tno_join.py 50 3
+	@test ! -d benchmarks/.venv-tno-lasso || for size in "100 5" "500 10"; do \
+	  benchmarks/.venv-tno-lasso/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done
 
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py
