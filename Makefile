@@ -43,6 +43,7 @@ devnet: setup ## Leave a finished run with its development chain in ./devnet, fo
 
 bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
 	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/tables.py
 
 bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where they install
 	@$(BIN)/python benchmarks/secure_lasso.py

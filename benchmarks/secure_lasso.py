@@ -86,7 +86,7 @@ def study_text(job: Job) -> str:
     shared = "\n".join(f"{site} = [{listed(held_)}]" for site, held_ in columns.items())
     return (
         f'name = "bench"\nsites = [{listed(SITES)}]\nformula = "y ~ {" + ".join(names)}"\nidentifier = ["person"]\n'
-        f'[columns]\n{shared}\n[learner]\nname = "secure-lasso"\n{job.options}\n{ranges}'
+        f'[columns]\n{shared}\n[learner]\nname = "secure_lasso"\n{job.options}\n{ranges}'
     )
 
 

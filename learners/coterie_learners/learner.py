@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Literal, TypeVar
@@ -25,8 +25,8 @@ class Learner:
     run. `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit
     of what its site may know, or None. `splits`: how its studies may be split over sites. `reads`: what a site's
     data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
-    (`site.codes`); where columns are split they are `site.columns`. `learns`: what each party of a study learns, in
-    sentences for its people to read before they consent, by site.
+    (`site.codes`); where columns are split they are `site.columns`. `trust` says in words who learns what, and who must
+    be trusted with what.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Learner:
     script: Callable[[Site], Script]
     reads: Literal["rows", "codes"] = "rows"
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
-    learns: Callable[[Study], Mapping[str, Sequence[str]]] | None = None
+    trust: Callable[[Study], str] | None = None
 
 
 def learner_of(study: Study) -> Learner:

@@ -341,16 +341,10 @@ def _bytes(raw: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(raw, np.uint8)
 
 
-def sentences(link: Link) -> Mapping[str, Sequence[str]]:
+def sentences(link: Link) -> Sequence[str]:
     """What each party learns of a join, beside the result, for its people to read before they consent."""
     names = ", ".join(link.owners)
-    out = {
-        owner: (
-            f"{owner} learns how many patients are at all of {names} (if they are at least {link.floor}), "
-            "and nothing about which.",
-        )
-        for owner in link.owners
-    }
+    each_owner = f"Each of {names} learns how many patients are at all of them (if they are at least {link.floor}), "
     tell = f"{link.helper} learns how many rows and columns {names} have, how many rows match"
     more = ", in each pass and for each set of owners" if len(link.owners) > 2 or len(link.passes) > 1 else ""
     risk = (
@@ -358,4 +352,4 @@ def sentences(link: Link) -> Mapping[str, Sequence[str]]:
         if link.sealed_by_key
         else "if it colludes with an owner, the two can read the rows of another one, also those without a match"
     )
-    return {**out, link.helper: (f"{tell}{more}; it sees no identifier and no value. Beware: {risk}.",)}
+    return f"{each_owner}and nothing about which.", f"{tell}{more}; it sees no identifier and no value. Beware: {risk}."

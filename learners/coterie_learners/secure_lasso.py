@@ -598,28 +598,29 @@ def schedule(study: Study) -> Schedule:
     return Schedule(opening=linkage.schedule(plan.link) if plan.joins else ("each",), closing=("each",))
 
 
-def learns(study: Study) -> Mapping[str, Sequence[str]]:
-    """What each party learns, in sentences for its people to read before they consent."""
+def trust(study: Study) -> str:
+    """What each party learns, and who must not collude: for their people to read before they consent."""
     plan = Plan.of(study)
-    joined = linkage.sentences(plan.link) if plan.joins else {}
+    joined = linkage.sentences(plan.link) if plan.joins else ()
     o = plan.options
-    shown = f"{len(o.alpha)} penalties" if o.show == "path" or not o.folds else "the best penalty"
+    several = f"{len(o.alpha)} penalties" if len(o.alpha) > 1 else "1 penalty"
+    shown = several if o.show == "path" or not o.folds else "the best penalty"
     extra = ", the scores of cross-validation" * (o.folds > 0) + ", those of rows held out" * (o.held_out > 0)
     public = (
         f"Everybody learns the coefficients of {shown}, the number of rows, the outcome's variance, "
         f"the mean errors{extra}, and the number of iterations.",
         f"No two of {', '.join(plan.computing)} may collude: together they could read every row that they compute on.",
     )
-    return {name: (*joined.get(name, ()), *public) for name in study.sites}
+    return " ".join((*joined, *public))
 
 
 SECURE_LASSO = Learner(
-    "secure-lasso",
+    "secure_lasso",
     VERSION,
     SecureLassoOptions,
     check_study,
     schedule,
     secure_lasso,
     splits=("rows", "columns"),
-    learns=learns,
+    trust=trust,
 )

@@ -13,22 +13,28 @@ import click
 import typer
 
 from coterie_learners.errors import StudyError
+from coterie_node.advise import study_app
 from coterie_node.analysis import analyse
 from coterie_node.audit_commands import audit
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.options import Format, Json, Shape
+from coterie_node.pda_commands import pda_app
 from coterie_node.place import Place
 from coterie_node.release_commands import release
 from coterie_node.result import Result
 from coterie_node.runner import Progress
-from coterie_node.studies import learned, load_study
+from coterie_node.seal_commands import seal
+from coterie_node.studies import load_study
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="One regression model from all hospitals' patients; no row leaves."
 )
 app.add_typer(audit, name="audit")
 app.add_typer(release, name="release")
+app.add_typer(study_app, name="study")
+app.add_typer(pda_app, name="pda")
+app.add_typer(seal, name="seal")
 
 
 @app.command("demo")
@@ -75,10 +81,7 @@ def simulate_command(
     if dry:
         _print_leaving(dry_run(load_study(study), files), shape)
         return
-    read = load_study(study)
-    for sentence in learned(read):
-        _tell({"learns": sentence}, shape)
-    result = analyse(read, files, lambda p: _tell(_step(p), shape))
+    result = analyse(load_study(study), files, lambda p: _tell(_step(p), shape))
     _print(result, shape)
 
 
@@ -147,10 +150,10 @@ def _step(progress: Progress) -> dict[str, Any]:
 
 
 def _tell(line: Mapping[str, Any], shape: Format) -> None:
-    """One line per round on standard error, for people; before the first, what each party will learn."""
-    if shape is Format.text and "learns" in line:
-        print(line["learns"], file=sys.stderr)
-    if shape is not Format.text or "deviance" not in line:
+    """One line per round on standard error, for people; before the first, who will learn what."""
+    if shape is Format.text and "trust" in line:
+        print(line["trust"], file=sys.stderr)
+    if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
     print(f"{told}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)

@@ -58,7 +58,7 @@ def study(
         "sites": list(sites or holders),
         "formula": "y ~ " + " + ".join(f"x{j}" for j in range(columns)),
         "variables": variables(columns),
-        "learner": {"name": "secure-lasso", **options},
+        "learner": {"name": "secure_lasso", **options},
     }
     if split == "columns":
         plain |= {"columns": {k: tuple(v) for k, v in holders.items()}, "identifier": ("given", "born")}

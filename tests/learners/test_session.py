@@ -19,7 +19,7 @@ STUDY = joins.study(2, {}, "rows", NAMES)
 
 def site(name: str, vault: dict[str, bytes]) -> Site:
     keys = {peer: "+".join(sorted((name, peer))).encode().ljust(32, b".") for peer in NAMES if peer != name}
-    return Site(STUDY, name, None, name.encode() * 8, keys, vault, "x/1", NAMES)
+    return Site(STUDY, name, None, name.encode() * 8, keys, vault, session="x/1", parties=NAMES)
 
 
 def meet(

@@ -32,7 +32,6 @@ from coterie_node.conformance import check_learner
 from coterie_node.errors import StudyStopped
 from coterie_node.reference import Reference
 from coterie_node.simulate import simulate
-from coterie_node.studies import learned
 from coterie_node.talk import Closable, Hub
 
 ALPHA, INTERACTIVE = 0.5, 5
@@ -371,7 +370,7 @@ def test_an_outcome_out_of_its_range_is_stopped_as_well() -> None:
 def another_question(w: World, questions: int) -> World:
     """The same sites with the same memory, asked with another penalty."""
     options = {**w.study.learner.options, "alpha": (ALPHA / 2,), "questions": questions}
-    plain = w.study.model_dump() | {"learner": {"name": "secure-lasso", **options}}
+    plain = w.study.model_dump() | {"learner": {"name": "secure_lasso", **options}}
     again = World(complete(Study.model_validate(plain)), w.rows, SECURE_LASSO.script)
     again.vaults = w.vaults
     return again
@@ -509,11 +508,13 @@ def test_a_study_that_would_exclude_a_silent_party_is_refused() -> None:
 
 
 def test_each_party_reads_what_it_will_learn_before_it_consents() -> None:
-    told = learned(joins.cohort(alpha=ALPHA).study)
-    assert any("ana learns how many patients" in s for s in told)
-    assert any("hub learns how many rows" in s and "if it colludes with an owner" in s for s in told)
-    assert any("Everybody learns the coefficients" in s for s in told)
-    assert any("No two of ana, bob, hub may collude" in s for s in told)
+    told = secure_lasso.trust(joins.cohort(alpha=ALPHA).study)
+    assert "Each of ana, bob learns how many patients are at all of them (if they are at least 40)" in told
+    assert "hub learns how many rows" in told
+    assert "if it colludes with an owner, the two can read the rows of another one" in told
+    assert "Everybody learns the coefficients of 1 penalty" in told
+    assert "No two of ana, bob, hub may collude" in told
+    assert "own key even if" in secure_lasso.trust(joins.cohort(alpha=ALPHA, linkage="paillier").study)
 
 
 def test_a_site_without_rows_is_no_owner() -> None:

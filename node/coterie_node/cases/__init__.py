@@ -7,12 +7,11 @@ from importlib import import_module
 from coterie_node.cases.case import Case
 from coterie_node.errors import ConfigError
 
-LEARNERS = ("glore", "secure_lasso")
+LEARNERS = ("glore", "vertigo", "valoris", "cola", "secure_cola", "secure_lasso")
 
 
 def case_of(learner: str) -> Case:
-    """The demo of a learner, named as a study or its module does; ConfigError lists those there are."""
-    learner = learner.replace("-", "_")
+    """The demo of a learner; ConfigError lists those there are."""
     if learner not in LEARNERS:
         raise ConfigError("CO-F305", f"The demo has no learner {learner!r}; it has {', '.join(LEARNERS)}.")
     case: Case = import_module(f"coterie_node.cases.{learner}").CASE

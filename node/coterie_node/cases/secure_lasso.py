@@ -40,7 +40,7 @@ identifier = ["person", "born"]
 {columns}
 
 [learner]
-name = "secure-lasso"
+name = "secure_lasso"
 alpha = {alpha}
 penalise = "units"
 absolute_error = true
