@@ -216,14 +216,16 @@ def conclude(place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]],
     # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
     fits = {name: None if told["fit"] is None else fit_from(told["fit"]) for name, told in reports.items()}
     fit = merged(fits | {AUDITOR: found.fit}, Design(found.study).names)
+    pooled = case.pooled()
     return Result(
         found.study.name,
         found.study.sites,
         fit,
         cost,
         found.verdict,
-        case.pooled().differences(fit),
+        pooled.differences(fit),
         (NOTE, *case.notes),
+        pooled.estimates,
     )
 
 
