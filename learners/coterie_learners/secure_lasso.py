@@ -20,170 +20,30 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
 
 import numpy as np
-from pydantic import Field as Within
-from pydantic import field_validator
 
 from coterie_learners import linkage, paillier
-from coterie_learners.design import Design
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.field import Elements
-from coterie_learners.field import Field as Numbers
-from coterie_learners.identifiers import Pass
-from coterie_learners.inference import Fit
-from coterie_learners.learner import Learner, options_of
+from coterie_learners.learner import Learner
 from coterie_learners.linkage import Joined, Link
 from coterie_learners.payload import Field, Payload, Schema, Stamp, decode, encode
 from coterie_learners.protocol import Channel, Posts, Script, Site, each, together
 from coterie_learners.rows import Array, whole
-from coterie_learners.secure_model import Outcome, Target, fit
-from coterie_learners.session import Account, Keystream, Randomness, Session, open_session
-from coterie_learners.shared_fista import Rule
-from coterie_learners.shared_moments import INPUT, Sums, field_bits, with_ones
-from coterie_learners.study import Frozen, Schedule, Study
+from coterie_learners.secure_model import fit
+from coterie_learners.secure_plan import COMPUTING, MAX_ROWS, Plan, SecureLassoOptions
+from coterie_learners.secure_result import accounted, fit_of, posted, result_form
+from coterie_learners.session import Keystream, Randomness, Session, open_session
+from coterie_learners.shared_moments import INPUT, Sums, with_ones
+from coterie_learners.study import Schedule, Study
 from coterie_learners.trio import Trio, supply
 
 VERSION = "1"
 TOPIC = "fit"
-COMPUTING = 3
-# No number overflows with so many rows; the field is chosen before anybody knows how many there are.
-MAX_ROWS = 1 << 22
 # In place of a result's size: why there is none.
 TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
-
-
-class SecureLassoOptions(Frozen):
-    """The learner section of a study.
-
-    `alpha` one penalty or a path of them; `l1_ratio` as scikit-learn's (1 Lasso, 0 ridge). `penalise`: coefficients in
-    the variables' own units, or of variables divided by their standard deviation in the cohort. `passes`: see
-    identifiers.py; empty means all identifying columns at once. `rows_per_column`: the least cohort, in rows for each
-    column. `questions`: how many studies an owner answers on the same patients. `show`: the coefficients of every
-    penalty, or after cross-validation only of the best.
-    """
-
-    alpha: tuple[Annotated[float, Within(ge=0)], ...] = (0.01,)
-    l1_ratio: Annotated[float, Within(ge=0, le=1)] = 1.0
-    penalise: Literal["units", "cohort"] = "units"
-    tolerance: Annotated[float, Within(ge=1e-7, le=1e-2)] = 1e-7
-    max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 1000
-    check_every: Annotated[int, Within(ge=0, le=1000)] = 10
-    folds: Annotated[int, Within(ge=0, le=20)] = 0
-    held_out: Annotated[float, Within(ge=0, le=0.5)] = 0.0
-    absolute_error: bool = False
-    show: Literal["best", "path"] = "best"
-    linkage: Literal["masks", "paillier"] = "masks"
-    passes: tuple[tuple[str, ...], ...] = ()
-    rows_per_column: Annotated[int, Within(ge=1, le=1000)] = 10
-    questions: Annotated[int, Within(ge=1, le=1000)] = 1
-
-    @field_validator("alpha", mode="before")
-    @classmethod
-    def _as_path(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int | float) else value
-
-    @field_validator("alpha")
-    @classmethod
-    def _not_empty(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not 1 <= len(value) <= 200:
-            raise ValueError("between 1 and 200 penalties")
-        return value
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What every site derives from the study alone."""
-
-    study: Study
-    design: Design
-    options: SecureLassoOptions
-
-    @classmethod
-    def of(cls, study: Study) -> Plan:
-        """The plan of a study."""
-        return cls(study, Design(study), options_of(study, SecureLassoOptions))
-
-    @property
-    def joins(self) -> bool:
-        """Whether the sites hold columns, and have to find their joint patients first."""
-        return bool(self.study.columns)
-
-    @property
-    def m(self) -> int:
-        """Number of columns without the intercept."""
-        return len(self.design.columns) - 1
-
-    @property
-    def helpers(self) -> tuple[str, ...]:
-        """Sites without data."""
-        return tuple(name for name in self.study.sites if self.joins and not self.study.columns[name])
-
-    @property
-    def computing(self) -> tuple[str, ...]:
-        """The three sites that hold shares; a helper is the last."""
-        data = [name for name in self.study.sites if name not in self.helpers]
-        return (*data[: COMPUTING - len(self.helpers)], *self.helpers)
-
-    @property
-    def floor(self) -> int:
-        """The least number of rows."""
-        return max(self.study.rows.minimum, self.options.rows_per_column * self.m)
-
-    @cached_property
-    def link(self) -> Link:
-        """The join."""
-        owners = tuple(name for name in self.study.sites if name not in self.helpers)
-        columns = self.study.identifier
-        passes = tuple(Pass.of(part, columns) for part in self.options.passes or (columns,))
-        widths = {name: len(self.order_of(name)) for name in owners}
-        return Link(
-            owners, self.helpers[0], widths, passes, self.floor, self.numbers, self.options.linkage, self.outcome
-        )
-
-    def order_of(self, owner: str) -> list[int]:
-        """Places of an owner's columns in the joined table, whose last column is the outcome."""
-        part = Design(self.study, owner)
-        names = self.design.names[1:]
-        return [names.index(name) for name in part.names] + ([self.m] if part.outcome_here else [])
-
-    @cached_property
-    def numbers(self) -> Numbers:
-        """The field."""
-        return Numbers.sized(field_bits(MAX_ROWS, self.m, self.target.ridge))
-
-    @cached_property
-    def target(self) -> Target:
-        """What to minimise and to open."""
-        o = self.options
-        scales = np.array([column.scale for column in self.design.columns[1:]])
-        return Target(
-            penalties=o.alpha,
-            l1_ratio=o.l1_ratio,
-            cohort=o.penalise == "cohort",
-            scales=scales,
-            outcome_scale=self.outcome[1],
-            rule=Rule(o.max_iterations, o.check_every, o.tolerance),
-            folds=o.folds,
-            held_out=o.held_out > 0,
-            path=o.show == "path",
-        )
-
-    @property
-    def outcome(self) -> tuple[float, float]:
-        """Middle and half-width of the outcome's range."""
-        low, high = self.design.outcome.bounds
-        return 0.5 * (low + high), 0.5 * (high - low)
-
-    def cuts(self, n: int) -> list[int]:
-        """Where n rows are cut into the folds (or one group of rows to fit) and the rows held out."""
-        fitted = n - int(n * self.options.held_out)
-        folds = max(self.options.folds, 1)
-        return [fitted * k // folds for k in range(folds + 1)] + ([n] if self.options.held_out else [])
 
 
 def secure_lasso(site: Site) -> Script:
@@ -315,7 +175,7 @@ def compute(site: Site, channel: Channel | None, plan: Plan, posts: Joined) -> P
         opened = _as_party(site, plan, posts, session, randomness, n)
     else:
         opened = _as_supplier(site, plan, posts, session, randomness)
-    return {**opened, **_accounted(session.account())}
+    return {**opened, **accounted(session.account())}
 
 
 def questions_left(site: Site, plan: Plan) -> None:
@@ -404,148 +264,6 @@ def _heard(session: Session, name: str, plan: Plan) -> bytes:
     if size > 1 << 24:
         raise ProtocolError("CO-P641", f"{name} announced a result of {size} bytes.", name, TOPIC)
     return session.receive(name, size)
-
-
-# The result
-
-
-def result_form(plan: Plan) -> Schema:
-    """Form of the opened result."""
-    columns = plan.m + 1
-    single = {"n": Field("<i8"), "variance": Field("<f8"), "iterations": Field("<i8"), "rounds": Field("<i8")}
-    fields = {
-        **single,
-        "shown": Field("<i8", (None,)),
-        "coefficients": Field("<f8", (None, columns)),
-        "errors": Field("<f8", (None,)),
-        "sent": Field("<i8", (len(plan.study.sites),)),
-        "transcript": Field("|u1", (32,)),
-    }
-    extra = {
-        "scores": Field("<f8", (len(plan.options.alpha),)),
-        "held_out_n": Field("<i8"),
-        "held_out_errors": Field("<f8", (None,)),
-        "held_out_variance": Field("<f8"),
-        "absolute_errors": Field("<f8", (None, None)),
-    }
-    return Schema({**fields, **extra}, frozenset(extra), lambda post: check_result(plan, post))
-
-
-def check_result(plan: Plan, post: Payload) -> None:
-    """ProtocolError for a result that no computation could open."""
-    shown = np.asarray(post["shown"])
-    if len(shown) == 0 or np.any(shown < 0) or np.any(shown >= len(plan.options.alpha)):
-        raise ProtocolError("CO-P647", f"The opened result is for penalties {shown.tolist()}, which there are not.")
-    if int(post["n"]) < 1 or len(shown) != len(post["coefficients"]) or len(shown) != len(post["errors"]):
-        raise ProtocolError("CO-P647", f"The opened result has {int(post['n'])} rows, or figures of other penalties.")
-
-
-def posted(plan: Plan, sums: Sums, outcome: Outcome) -> Payload:
-    """What is opened, as arrays."""
-    held = sums.counts[-1] if plan.options.held_out else 0
-    post: dict[str, Any] = {
-        "n": sum(sums.counts) - held,
-        "shown": np.array(outcome.shown, dtype=np.int64),
-        "coefficients": outcome.coefficients,
-        "errors": outcome.errors,
-        "variance": outcome.variance,
-        "iterations": outcome.iterations,
-    }
-    if outcome.scores is not None:
-        post["scores"] = outcome.scores
-    if outcome.held_out is not None:
-        post |= {"held_out_n": held, "held_out_errors": outcome.held_out[0], "held_out_variance": outcome.held_out[1]}
-    if outcome.absolute:
-        post["absolute_errors"] = np.stack(outcome.absolute)
-    return {name: np.asarray(value) for name, value in post.items()}
-
-
-def _accounted(account: Account) -> Payload:
-    digest = np.frombuffer(account.digest, np.uint8)
-    return {"rounds": np.array(account.rounds), "sent": np.array(account.sent, dtype=np.int64), "transcript": digest}
-
-
-def fit_of(plan: Plan, post: Payload) -> Fit:
-    """The result in the variables' own units: the best penalty's (or the first one's) fit, and all that is shown."""
-    chosen = int(np.argmin(post["scores"])) if "scores" in post else int(post["shown"][0])
-    place = [int(k) for k in post["shown"]].index(chosen)
-    unit = plan.outcome[1] ** 2
-    n, error, variance = int(post["n"]), float(post["errors"][place]) * unit, float(post["variance"]) * unit
-    coefficients = in_units(plan, np.asarray(post["coefficients"]))
-    holder = (
-        {name: owner for owner in plan.link.owners for name in Design(plan.study, owner).names} if plan.joins else {}
-    )
-    return Fit(
-        learner="secure_lasso",
-        family="gaussian",
-        link="identity",
-        terms=plan.design.names,
-        estimates=coefficients[place],
-        covariance=None,
-        n=n,
-        events=None,
-        rounds=int(post["rounds"]),
-        converged=True,
-        dispersion=max(error, 0.0),
-        dispersion_known=False,
-        deviance=error * n,
-        null_deviance=variance * n,
-        log_likelihood=None,
-        sites=tuple(holder.get(name, "") for name in plan.design.names) if plan.joins else (),
-        notes=notes_of(plan, post, chosen),
-        details=details_of(plan, post, coefficients, chosen),
-    )
-
-
-def in_units(plan: Plan, inside: Array) -> Array:
-    """Coefficients (k, m + 1) in the variables' own units."""
-    centre, scale = plan.outcome
-    slopes = inside[:, 1:] * scale / plan.target.scales
-    middle = np.array([column.centre for column in plan.design.columns[1:]])
-    return np.column_stack([centre + scale * inside[:, 0] - slopes @ middle, slopes])
-
-
-def details_of(plan: Plan, post: Payload, coefficients: Array, chosen: int) -> Mapping[str, Any]:
-    """Everything that was opened, in units, as JSON has it."""
-    scale = plan.outcome[1]
-    errors, variance = np.asarray(post["errors"]), float(post["variance"])
-    figures: dict[str, Any] = {
-        "alpha": plan.options.alpha[chosen],
-        "alphas": [plan.options.alpha[int(k)] for k in post["shown"]],
-        "coefficients": coefficients.tolist(),
-        "r2": [1.0 - e / variance if variance else 0.0 for e in errors.tolist()],
-        "mse": (errors * scale**2).tolist(),
-        "iterations": int(post["iterations"]),
-        "interactive": {
-            "rounds": int(post["rounds"]),
-            "bytes_sent": dict(zip(plan.study.sites, np.asarray(post["sent"]).tolist(), strict=True)),
-            "transcript": bytes(np.asarray(post["transcript"])).hex(),
-        },
-    }
-    if "scores" in post:
-        figures["cross_validation_mse"] = (np.asarray(post["scores"]) * scale**2).tolist()
-    if "held_out_errors" in post:
-        held, spread = np.asarray(post["held_out_errors"]), float(post["held_out_variance"])
-        figures["held_out"] = {
-            "n": int(post["held_out_n"]),
-            "r2": [1.0 - e / spread if spread else 0.0 for e in held.tolist()],
-            "mse": (held * scale**2).tolist(),
-        }
-    if "absolute_errors" in post:
-        figures["mae"] = (np.asarray(post["absolute_errors"]) * scale).tolist()
-    return figures
-
-
-def notes_of(plan: Plan, post: Payload, chosen: int) -> tuple[str, ...]:
-    """Sentences for people."""
-    place = [int(k) for k in post["shown"]].index(chosen)
-    r2 = 1.0 - float(post["errors"][place]) / max(float(post["variance"]), 1e-300)
-    zeros = int(np.count_nonzero(np.asarray(post["coefficients"])[place, 1:] == 0))
-    by = " (least error in cross-validation)" if "scores" in post else ""
-    found = f"alpha {plan.options.alpha[chosen]:g}{by}: R2 {r2:.6f}, {zeros} of {plan.m} coefficients are zero"
-    megabytes = np.asarray(post["sent"]) / 1e6
-    cost = f"{int(post['rounds'])} rounds between the parties, {megabytes.max():.1f} MB sent by the busiest"
-    return (f"{found}; {int(post['iterations'])} iterations, {cost}.",)
 
 
 def _stamp(site: Site) -> Stamp:

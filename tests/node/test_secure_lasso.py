@@ -22,7 +22,9 @@ from coterie_learners.learner import complete
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Sealed, Site
 from coterie_learners.rows import OwnColumns, Rows
-from coterie_learners.secure_lasso import SECURE_LASSO, Plan
+from coterie_learners.secure_lasso import SECURE_LASSO
+from coterie_learners.secure_plan import Plan
+from coterie_learners.secure_result import check_result
 from coterie_learners.session import Keystream
 from coterie_learners.study import Study
 from coterie_node.analysis import analyse
@@ -456,10 +458,10 @@ def test_a_post_of_another_form_names_its_site(code: str) -> None:
 def test_a_result_that_no_computation_could_open_is_refused() -> None:
     plan = Plan.of(joins.cohort(alpha=ALPHA).study)
     good = {"shown": np.array([0]), "n": np.array(120), "coefficients": np.zeros((1, 5)), "errors": np.zeros(1)}
-    secure_lasso.check_result(plan, good)
+    check_result(plan, good)
     for wrong in ({"shown": np.array([1])}, {"n": np.array(0)}, {"shown": np.array([], int)}, {"errors": np.zeros(2)}):
         with pytest.raises(ProtocolError) as caught:
-            secure_lasso.check_result(plan, {**good, **wrong})
+            check_result(plan, {**good, **wrong})
         assert caught.value.code == "CO-P647"
 
 
