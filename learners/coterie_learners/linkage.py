@@ -14,7 +14,7 @@ whose order it does not know: a uniformly random k-tuple, whatever the data. So 
 (next owner) are an additive sharing of the joined table, dealt at once into the shares of the computing parties.
 
 Nobody learns who matched if no two parties collude. Helper and one owner together could read tags by guessing
-identifiers (as in Stammler et al. 2022, and TNO's protocol), and unmask the rows of the owner before it, also those
+identifiers (as in TNO's protocol), and unmask the rows of the owner before it, also those
 without a match. `mode = "paillier"` (paillier.py) keeps these under their owner's own key, at some 100 times the cost.
 
 Every length follows from the numbers of rows, columns and matches alone.

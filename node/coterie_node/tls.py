@@ -5,7 +5,8 @@ plain greeting (session and name, for the other side to know whom to expect), th
 (pairing.py), then one byte from the side that was called: welcome. Frames are 8 bytes of length and the data.
 
 Strangers who call get nothing but a closed connection. A peer that does not come, falls silent, breaks off, or has
-another key ends the session, named.
+another key ends the session, named; who ends it for that tells the others whose fault it was, so that they name the
+same one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ MAGIC = b"COTALK1\n"
 GREETING = len(MAGIC) + 32 + 1
 WELCOME = b"\x01"
 MAX_FRAME = 1 << 28
+# A frame of this length holds no data but the name of the peer for whose fault the sender ends the session.
+BLAME = (1 << 64) - 1
 # Frames of one peer that may wait to be read; then its connection is not read on.
 MAX_WAITING = 4096
 # Strangers may hold so many connections, each for so many seconds.
@@ -118,6 +121,13 @@ class TlsExchange:
             self._calls.release()
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A peer's last word: for whose fault it ends the session, empty if it just went away."""
+
+    culprit: str = ""
+
+
 class TlsChannel:
     """One party's end of a session over TLS."""
 
@@ -127,7 +137,8 @@ class TlsChannel:
         self._out: dict[str, ssl.SSLSocket] = {}
         self._in: dict[str, ssl.SSLSocket] = {}
         self._heard: set[str] = set()
-        self._frames: dict[str, queue.Queue[bytes | None]] = {
+        self._culprit = ""
+        self._frames: dict[str, queue.Queue[bytes | Ended]] = {
             name: queue.Queue(MAX_WAITING) for name in exchange.addresses if name != exchange.me
         }
 
@@ -135,12 +146,15 @@ class TlsChannel:
         """Send bytes to a party; ProtocolError names it if it does not come, is somebody else, or breaks off."""
         if len(data) > MAX_FRAME:
             raise ProtocolError("CO-P663", f"A message of {len(data)} bytes is larger than {MAX_FRAME}.", to)
-        if to not in self._out:
-            self._out[to] = self._call(to)
         try:
+            if to not in self._out:
+                self._out[to] = self._call(to)
             self._out[to].sendall(len(data).to_bytes(8, "big") + data)
-        except OSError as error:
-            raise self._broken(to) from error
+        except OSError:
+            raise self._broken(to, self._last_word(to)) from None
+        except ProtocolError as error:
+            self._culprit = error.site
+            raise
 
     def receive(self, sender: str) -> bytes:
         """Next bytes from a party; ProtocolError names it when it stays silent or breaks off."""
@@ -150,17 +164,20 @@ class TlsChannel:
             frame = self._frames[sender].get(timeout=seconds)
         except queue.Empty:
             told = f"{sender} sent nothing to {self._exchange.me} within {seconds:g} s."
+            self._culprit = sender
             raise ProtocolError("CO-P601", told, sender) from None
-        if frame is None:
-            raise self._broken(sender)
+        if isinstance(frame, Ended):
+            raise self._broken(sender, frame.culprit)
         self._heard.add(sender)
         return frame
 
     def close(self) -> None:
-        """Say that nothing more comes; what was sent still arrives."""
+        """Say that nothing more comes, and for whose fault if there was one; what was sent still arrives."""
         self._exchange.forget(self.digest)
+        last = b"" if not self._culprit else BLAME.to_bytes(8, "big") + _short(self._culprit)
         for connection in self._out.values():
             with suppress(OSError):
+                connection.sendall(last)
                 connection.shutdown(socket.SHUT_WR)
             connection.close()
 
@@ -171,17 +188,17 @@ class TlsChannel:
             return
         self._in[name] = connection
         connection.settimeout(None)
-        frames = self._frames[name]
+        frames, last = self._frames[name], Ended()
         try:
-            while True:
-                size = int.from_bytes(_exactly(connection, 8), "big")
-                if size > MAX_FRAME:
-                    break
+            while (size := int.from_bytes(_exactly(connection, 8), "big")) <= MAX_FRAME:
                 frames.put(_exactly(connection, size))
+            if size == BLAME:
+                told = _exactly(connection, _exactly(connection, 1)[0]).decode("ascii", "replace")
+                last = Ended(told if told in self._exchange.addresses else "")
         except (OSError, _Closed):
             pass
         connection.close()
-        frames.put(None)
+        frames.put(last)
 
     def _call(self, name: str) -> ssl.SSLSocket:
         """Call a peer until it is there, as long as it may take to arrive."""
@@ -207,8 +224,7 @@ class TlsChannel:
         plain = socket.create_connection(exchange.addresses[name], timeout=exchange.patience.message)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            own = exchange.me.encode()
-            plain.sendall(MAGIC + self.digest + bytes([len(own)]) + own)
+            plain.sendall(MAGIC + self.digest + _short(exchange.me))
             secured = context.wrap_socket(plain)
             if not pairing.is_peer(secured.getpeercert(binary_form=True), "server") or secured.recv(1) != WELCOME:
                 raise _Closed
@@ -217,13 +233,31 @@ class TlsChannel:
             raise
         return secured
 
-    def _broken(self, name: str) -> ProtocolError:
-        told = f"{name} broke off the session with {self._exchange.me}. Its own log says why."
-        return ProtocolError("CO-P662", told, name)
+    def _last_word(self, name: str) -> str:
+        """Whose fault a peer that reads no more says it is, if it says so soon."""
+        with suppress(queue.Empty):
+            while True:
+                frame = self._frames[name].get(timeout=1.0)
+                if isinstance(frame, Ended):
+                    return frame.culprit
+        return ""
+
+    def _broken(self, name: str, culprit: str) -> ProtocolError:
+        if culprit in ("", name, self._exchange.me):
+            self._culprit = name
+            told = f"{name} broke off the session with {self._exchange.me}. Its own log says why."
+            return ProtocolError("CO-P662", told, name)
+        self._culprit = culprit
+        return ProtocolError("CO-P662", f"{name} ended the session because {culprit} broke it off.", culprit)
 
 
 class _Closed(Exception):
     """The other side closed the connection."""
+
+
+def _short(name: str) -> bytes:
+    raw = name.encode()
+    return bytes([len(raw)]) + raw
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

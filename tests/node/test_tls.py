@@ -20,10 +20,10 @@ from sklearn.linear_model import Lasso
 from coterie_chain.keys import SiteKeys
 from coterie_learners.errors import ProtocolError
 from coterie_node import tls
-from coterie_node.errors import ConfigError
+from coterie_node.errors import ConfigError, StudyStopped
 from coterie_node.pairing import Pairing
 from coterie_node.place import Place
-from coterie_node.simulate import found, run, runner_of
+from coterie_node.simulate import World, found, run, runner_of
 from coterie_node.tls import MAGIC, Patience, TlsChannel, TlsExchange
 
 NAMES = ("ana", "bob", "cyd")
@@ -224,20 +224,90 @@ def test_a_file_of_addresses_that_is_none_is_told_in_words(text: str, tmp_path: 
     assert place.addresses() == {"ana": ("127.0.0.1", 7401), "bob": ("::1", 7402)}
 
 
-def test_secure_lasso_runs_over_tls() -> None:
+@contextmanager
+def lasso_over_tls(patience: Patience) -> Iterator[tuple[joins.Cohort, World, dict[str, TlsExchange]]]:
+    """A study of Secure Lasso that all have joined, and an exchange for each of its sites."""
     c = joins.cohort(owners=("ana", "bob"), helper="cyd", alpha=0.5)
     w = found(c.study)
     entries = {e.name: e.sealing for e in w.ledger().sites()}
     made = {}
     for name in NAMES:
         secret = lambda peer, me=name: w.keys[me].shared(entries[peer])  # noqa: E731
-        made[name] = TlsExchange(name, dict.fromkeys(NAMES, LOOPBACK), secret, "memory", Patience(20, 20))
+        made[name] = TlsExchange(name, dict.fromkeys(NAMES, LOOPBACK), secret, "memory", patience)
     for exchange in made.values():
         exchange.addresses.update({name: other.addresses[name] for name, other in made.items()})
-    runners = {name: runner_of(w, name, c.data.get(name), made[name]) for name in NAMES}
-    run(runners.values())
-    fit = Lasso(alpha=0.5, tol=1e-12, max_iter=10**6).fit(c.x, c.y)
-    result = runners["cyd"].machine.result
-    assert abs(result.estimates[1:] - fit.coef_).max() < 5e-4
-    for exchange in made.values():
-        exchange.close()
+    try:
+        yield c, w, made
+    finally:
+        for exchange in made.values():
+            exchange.close()
+
+
+def test_secure_lasso_runs_over_tls() -> None:
+    with lasso_over_tls(Patience(20, 20)) as (c, w, made):
+        runners = {name: runner_of(w, name, c.data.get(name), made[name]) for name in NAMES}
+        run(runners.values())
+        fit = Lasso(alpha=0.5, tol=1e-12, max_iter=10**6).fit(c.x, c.y)
+        result = runners["cyd"].machine.result
+        assert abs(result.estimates[1:] - fit.coef_).max() < 5e-4
+
+
+class Dying(TlsChannel):
+    """The channel of a party that dies in the middle of the computation."""
+
+    left = 25
+
+    def send(self, to: str, data: bytes) -> None:
+        self.left -= 1
+        if self.left < 0:
+            self.close()
+            raise ProtocolError("CO-P603", "killed")
+        super().send(to, data)
+
+
+@pytest.mark.parametrize("dead", NAMES)
+def test_a_party_that_dies_in_the_middle_is_named_and_nothing_is_opened(
+    dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lasso_over_tls(Patience(5, 5)) as (c, w, made):
+
+        def channel(me: str, session: object) -> TlsChannel:
+            digest = hashlib.sha256(f"memory/{session!r}".encode()).digest()
+            made[dead]._open[digest] = dying = Dying(made[dead], digest)
+            return dying
+
+        monkeypatch.setattr(made[dead], "channel", channel)
+        runners = {name: runner_of(w, name, c.data.get(name), made[name]) for name in NAMES}
+        told: dict[str, str] = {}
+        alive = [name for name in NAMES if name != dead]
+        while len(told) < 2:
+            if runners[dead]._talk is None:  # then it talks, and dies; its process would post nothing any more
+                runners[dead].turn()
+            for name in (n for n in alive if n not in told):
+                try:
+                    runners[name].turn()
+                except ProtocolError as error:
+                    told[name] = f"{error.code} {error.site}"
+                except StudyStopped:
+                    told[name] = "stopped by the other"
+        assert set(told.values()) <= {f"CO-P662 {dead}", f"CO-P601 {dead}", "stopped by the other"}
+        assert set(told.values()) != {"stopped by the other"}
+        assert w.ledger().finished(w.number, 5) is None
+
+
+def test_who_ends_a_session_for_another_s_fault_says_whose_it_was() -> None:
+    with exchanges(patience=Patience(5, 5)) as made:
+        ends = channels(made)
+        for me, to in (("ana", "cyd"), ("cyd", "bob"), ("cyd", "ana"), ("bob", "cyd")):
+            ends[me].send(to, b"hello")
+        assert ends["cyd"].receive("ana") == b"hello"
+        ends["ana"].close()
+        with pytest.raises(ProtocolError) as first:
+            ends["cyd"].receive("ana")
+        assert (first.value.code, first.value.site) == ("CO-P662", "ana")
+        ends["cyd"].close()
+        assert ends["bob"].receive("cyd") == b"hello"
+        with pytest.raises(ProtocolError) as second:
+            ends["bob"].receive("cyd")
+        assert (second.value.code, second.value.site) == ("CO-P662", "ana")
+        assert second.value.message == "cyd ended the session because ana broke it off."
