@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check devnet bench abi lock clean
+.PHONY: help setup demo test check devnet bench bench-mpc abi lock clean
 
 help: ## Show these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.ready contracts/node_modules/.ready ## Install what the project needs, into this folder
 
@@ -44,6 +44,17 @@ devnet: setup ## Leave a finished run with its development chain in ./devnet, fo
 bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/tables.py
+
+bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where they install
+	@$(BIN)/python benchmarks/secure_lasso.py
+	@for part in lasso join; do \
+	  test -d benchmarks/.venv-tno-$$part || { $(PYTHON) -m venv benchmarks/.venv-tno-$$part && \
+	    benchmarks/.venv-tno-$$part/bin/python -m pip install --quiet --disable-pip-version-check \
+	      -r benchmarks/tno_$$part.txt; } || rm -rf benchmarks/.venv-tno-$$part; \
+	  test -d benchmarks/.venv-tno-$$part || echo "The paper's packages (tno_$$part.txt) do not install here."; done
+	@test ! -d benchmarks/.venv-tno-join || timeout 900 benchmarks/.venv-tno-join/bin/python benchmarks/tno_join.py 50 3
+	@test ! -d benchmarks/.venv-tno-lasso || for size in "100 5" "500 10"; do \
+	  benchmarks/.venv-tno-lasso/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done
 
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py

@@ -152,7 +152,9 @@ def _step(progress: Progress) -> dict[str, Any]:
 
 
 def _tell(line: Mapping[str, Any], shape: Format) -> None:
-    """One line per round on standard error, for people."""
+    """One line per round on standard error, for people; before the first, who will learn what."""
+    if shape is Format.text and "trust" in line:
+        print(line["trust"], file=sys.stderr)
     if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"

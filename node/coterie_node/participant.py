@@ -32,8 +32,11 @@ from coterie_node.simulate import site_of
 from coterie_node.snapshot import commit
 from coterie_node.studies import load_study, terms_of
 from coterie_node.study_keys import study_keys
+from coterie_node.talk import Exchange
+from coterie_node.tls import Patience, TlsExchange
 
-POLL = 0.5
+# How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
+POLL, SHORT_POLL = 0.5, 0.02
 # How often a fault of the network is tried again before the site gives up, and the longest pause between two tries.
 PATIENCE, LONGEST_PAUSE = 120.0, 5.0
 
@@ -53,6 +56,7 @@ class Node:
     policy: Policy = field(default_factory=Policy)
     consent: Consent = nobody
     observe: Callable[[Progress], None] = lambda _: None
+    exchange: Exchange | None = None
 
 
 def open_node(
@@ -81,7 +85,23 @@ def open_node(
     network = place.network()
     ledger = reader or EthereumLedger(network, keys.account, journal)
     consent = ReleaseFolder(part.releases).consent
-    return Node(study, name, rows, keys, network, ledger, place.blobs(), journal, policy, consent, observe)
+    exchange = None if reader else exchange_of(place, study, name, keys, ledger, network)
+    return Node(study, name, rows, keys, network, ledger, place.blobs(), journal, policy, consent, observe, exchange)
+
+
+def exchange_of(
+    place: Place, study: Study, name: str, keys: SiteKeys, ledger: Ledger, network: Network
+) -> Exchange | None:
+    """Where this site talks to its peers in interactive steps; None where the run's folder names no addresses."""
+    addresses = place.addresses()
+    if addresses is None:
+        return None
+    missing = [site for site in study.sites if site not in addresses]
+    if missing:
+        raise ConfigError("CO-F342", f"{place.talk} lacks an address of {', '.join(missing)}.")
+    entries = {entry.name: entry.sealing for entry in ledger.sites()}
+    patience = Patience(arrive=float(study.ledger.step_seconds))
+    return TlsExchange(name, addresses, lambda peer: keys.shared(entries[peer]), network.scope, patience)
 
 
 def enter(node: Node) -> int:
@@ -109,7 +129,9 @@ def runner_of(node: Node, number: int) -> Runner:
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault, sealing=own.sealing))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
-    return Runner(machine, node.ledger, node.blobs, number, desk, gate=gate, observe=node.observe)
+    return Runner(
+        machine, node.ledger, node.blobs, number, desk, gate=gate, exchange=node.exchange, observe=node.observe
+    )
 
 
 def take_part(node: Node, number: int) -> Runner:
@@ -119,7 +141,7 @@ def take_part(node: Node, number: int) -> Runner:
     while not runner.done:
         try:
             if not runner.turn():
-                node.ledger.wait(POLL)
+                node.ledger.wait(SHORT_POLL if runner.talking else POLL)
             last_moved, pause = time.monotonic(), 0.1
         except ChainError as error:
             if not error.retry or time.monotonic() - last_moved > PATIENCE:
