@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
+SEEDS ?= 2000
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check devnet bench abi lock clean
+.PHONY: help setup demo test faults check devnet bench abi lock clean
 
 help: ## Show these commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +31,9 @@ demo: setup ## Fit one model over a ledger on three sites of this machine, and r
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
+	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/test_faults.py $(ARGS)
 
 check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.errors import ChainError, PostRejected
+from coterie_chain.errors import PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import Journal, SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
@@ -20,6 +20,7 @@ from coterie_learners.inference import plain
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine
 from coterie_learners.study import Study
+from coterie_node.attendance import Attendance
 from coterie_node.data import Loaded, load_site
 from coterie_node.errors import ConfigError, Overdue
 from coterie_node.letters import Desk
@@ -29,8 +30,6 @@ from coterie_node.simulate import site_of
 from coterie_node.studies import load_study, terms_of
 
 POLL = 0.5
-# How often a fault of the network is tried again before the site gives up, and the longest pause between two tries.
-PATIENCE, LONGEST_PAUSE = 120.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -92,19 +91,16 @@ def runner_of(node: Node, number: int) -> Runner:
 
 def take_part(node: Node, number: int) -> Runner:
     """Take turns until the protocol has ended; returns the runner with the result."""
-    runner = runner_of(node, number)
-    last_moved, pause = time.monotonic(), 0.1
-    while not runner.done:
-        try:
-            if not runner.turn():
-                node.ledger.wait(POLL)
-            last_moved, pause = time.monotonic(), 0.1
-        except ChainError as error:
-            if not error.retry or time.monotonic() - last_moved > PATIENCE:
-                raise
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-    return runner
+    attendance = Attendance(lambda: runner_of(node, number))
+    while not attendance.done:
+        if attendance.beat():
+            continue
+        if attendance.fault is None:
+            node.ledger.wait(POLL)
+        else:
+            time.sleep(max(attendance.resume_at - time.monotonic(), 0.0))
+    assert attendance.runner is not None
+    return attendance.runner
 
 
 def await_start(node: Node, number: int) -> None:

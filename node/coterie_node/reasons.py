@@ -18,6 +18,7 @@ class Reason(IntEnum):
     COLLINEAR = 6
     NOT_CONVERGED = 7
     UNFIT_STUDY = 8
+    TOO_FEW_SITES = 9
 
 
 WORDS = {
@@ -29,12 +30,14 @@ WORDS = {
     Reason.COLLINEAR: "the design is collinear",
     Reason.NOT_CONVERGED: "the fit did not converge",
     Reason.UNFIT_STUDY: "the pooled rows cannot carry the model",
+    Reason.TOO_FEW_SITES: "too few sites are left to hide each other's shares",
 }
 
 _OF_ERROR = (
     (errors.Separation, Reason.SEPARATION),
     (errors.Collinear, Reason.COLLINEAR),
     (errors.NotConverged, Reason.NOT_CONVERGED),
+    (errors.TooFewSites, Reason.TOO_FEW_SITES),
     (errors.ProtocolError, Reason.BAD_PAYLOAD),
     (errors.StudyError, Reason.UNFIT_STUDY),
 )
