@@ -18,7 +18,8 @@ class Reason(IntEnum):
     COLLINEAR = 6
     NOT_CONVERGED = 7
     UNFIT_STUDY = 8
-    TOO_FEW_SITES = 9
+    RELEASE_REFUSED = 9
+    TOO_FEW_SITES = 10
 
 
 WORDS = {
@@ -30,6 +31,7 @@ WORDS = {
     Reason.COLLINEAR: "the design is collinear",
     Reason.NOT_CONVERGED: "the fit did not converge",
     Reason.UNFIT_STUDY: "the pooled rows cannot carry the model",
+    Reason.RELEASE_REFUSED: "its release gate kept a payload back",
     Reason.TOO_FEW_SITES: "too few sites are left to hide each other's shares",
 }
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import BlobMissing, ChainError, PostRejected
-from coterie_chain.ledger import Ahead, Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
+from coterie_chain.ledger import ZERO, Ahead, Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
 from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, WrongPost
 from coterie_learners.payload import Payload, decode, unpack
 from coterie_learners.protocol import Machine, Step
-from coterie_node.errors import StudyStopped
+from coterie_node.errors import ReleaseRefused, StudyStopped
+from coterie_node.gate import Gate
 from coterie_node.letters import Desk, pack
 from coterie_node.reasons import Reason, reason_of, words_of
 from coterie_node.talk import Exchange, Talk
@@ -59,10 +60,10 @@ class Guess:
 class Runner:
     """A machine fed from the ledger; at a participant's node it also drafts and records.
 
-    `seconds` splits the time spent by "compute", "ledger" and "store". `poster=False` makes an auditor of it. With
-    `ahead` it does not wait for a server's post: it works the post out itself, goes on, and sends its next record
-    behind it. Should the ledger then hold another post, or none, or after a reorganisation not what it held before, the
-    machine is built anew from what the ledger holds.
+    `seconds` splits the time spent by "compute", "ledger" and "store". `poster=False` makes an auditor of it. Without a
+    `gate` everything leaves, and the records say that nothing was judged. With `ahead` it does not wait for a server's
+    post: it works the post out itself, goes on, and sends its next record behind it. Should the ledger then hold another
+    post, or none, or after a reorganisation not what it held before, the machine is built anew from what it holds.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Runner:
         desk: Desk,
         *,
         poster: bool = True,
+        gate: Gate | None = None,
         exchange: Exchange | None = None,
         observe: Callable[[Progress], None] = lambda _: None,
         ahead: Ahead | None = None,
@@ -84,8 +86,9 @@ class Runner:
         self.restarts = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._ledger, self._blobs, self._study, self._desk = ledger, blobs, study, desk
-        self._poster, self._exchange, self._observe = poster, exchange, observe
+        self._poster, self._gate, self._exchange, self._observe = poster, gate, exchange, observe
         self._talk: Talk | None = None
+        self._held: tuple[OpenStep, Payload] | None = None
         self._ahead = ahead
         self._guess: Guess | None = None
         self._heads: dict[int, tuple[bytes, ...]] = {}
@@ -94,14 +97,17 @@ class Runner:
     def turn(self) -> bool:
         """Do the next thing there is to do; False if this site has to wait for others, or the protocol has ended.
 
-        Raises LearnerError or BlobCorrupt for what ends this site's part; what ends the study for all is on the ledger
-        by then: a dispute over a wrong server post, an abort with its reason for the rest.
+        Raises LearnerError, ReleaseRefused or BlobCorrupt for what ends this site's part; what ends the study for all
+        is on the ledger by then: a dispute over a wrong server post, an abort with its reason for the rest.
         """
         try:
             return self._turn()
         except LearnerError as error:
             if self._explained(error):
                 return True
+            raise
+        except ReleaseRefused:
+            self._abort(Reason.RELEASE_REFUSED)
             raise
 
     @property
@@ -151,7 +157,7 @@ class Runner:
         self.machine = self.machine.afresh()
         self.position = 0
         self.restarts += 1
-        self._guess = self._talk = None
+        self._guess = self._talk = self._held = None
         self._heads.clear()
         return True
 
@@ -182,13 +188,21 @@ class Runner:
     def _prepare(self, step: Step, open_: OpenStep) -> Post | None:
         """Draft this site's payload and store it; None while the parties still talk about it."""
         with self._timed("compute"):
-            payload = self._draft(step, open_)
-            if payload is None:
+            payload = self._kept(open_) or self._draft(step, open_)
+            verdict = None if payload is None else self._admit(step, open_, payload)
+            # What people are asked about is kept as it is until they have answered.
+            self._held = (open_, payload) if payload is not None and verdict is None else None
+            if payload is None or verdict is None:
                 return None
             blob = self._desk.write(step, open_.attempt, payload)
-        return self._store(blob, open_, bool(payload.get("converged", False)))
+        return self._store(blob, open_, bool(payload.get("converged", False)), verdict)
 
-    def _store(self, blob: bytes, open_: OpenStep, converged: bool) -> Post:
+    def _kept(self, open_: OpenStep) -> Payload | None:
+        """The payload that people are being asked about, if it is for this very step."""
+        slot = (open_.position, open_.attempt)
+        return self._held[1] if self._held and (self._held[0].position, self._held[0].attempt) == slot else None
+
+    def _store(self, blob: bytes, open_: OpenStep, converged: bool, verdict: bytes = ZERO) -> Post:
         with self._timed("store"):
             cid = self._blobs.put(blob)
         return Post(
@@ -200,7 +214,14 @@ class Runner:
             size=len(blob),
             converged=converged,
             basis=open_.basis,
+            verdict=verdict,
         )
+
+    def _admit(self, step: Step, open_: OpenStep, payload: Payload) -> bytes | None:
+        """The gate's verdict on a payload, as the record holds it; None while this site's people are asked."""
+        if self._gate is None:
+            return bytes(32)
+        return self._gate.admit(step, self.machine.seat(open_.parties, open_.attempt), open_.position, payload)
 
     def _record(self, post: Post) -> bool:
         try:
