@@ -13,7 +13,7 @@ from coterie_chain.errors import PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import Journal, SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
-from coterie_chain.ledger import Ledger, State
+from coterie_chain.ledger import Ahead, Ledger, State
 from coterie_chain.network import Network
 from coterie_learners.errors import DataError
 from coterie_learners.inference import plain
@@ -51,6 +51,7 @@ class Node:
     policy: Policy = field(default_factory=Policy)
     consent: Consent = nobody
     observe: Callable[[Progress], None] = lambda _: None
+    ahead: Ahead | None = None
 
 
 def open_node(
@@ -79,7 +80,8 @@ def open_node(
     network = place.network()
     ledger = reader or EthereumLedger(network, keys.account, journal)
     consent = ReleaseFolder(part.releases).consent
-    return Node(study, name, rows, keys, network, ledger, place.blobs(), journal, policy, consent, observe)
+    ahead = ledger.ahead if isinstance(ledger, EthereumLedger) else None
+    return Node(study, name, rows, keys, network, ledger, place.blobs(), journal, policy, consent, observe, ahead)
 
 
 def enter(node: Node) -> int:
@@ -105,7 +107,7 @@ def runner_of(node: Node, number: int) -> Runner:
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
     gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
-    return Runner(machine, node.ledger, node.blobs, number, desk, gate=gate, observe=node.observe)
+    return Runner(machine, node.ledger, node.blobs, number, desk, gate=gate, observe=node.observe, ahead=node.ahead)
 
 
 def take_part(node: Node, number: int) -> Runner:
