@@ -11,6 +11,7 @@ import os
 import statistics
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def rounds(network: Network, keys: dict[str, SiteKeys], entries: list[SiteEntry]
     stamps = [e.time for e in first.history(number) if isinstance(e, Record) and e.kind == "server"]
     for ledger in ledgers.values():
         ledger.close()
-    return [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(stamps)]
 
 
 def rows_of(study: Study, seed: int) -> ArrayRows:

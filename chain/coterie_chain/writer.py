@@ -63,7 +63,8 @@ class Writer:
         self._account = account
         self._journal = journal
         self._scope = f"{network.scope}/{account.address}"
-        self._fixed: TransactionDictType = {"chainId": network.chain_id, "gasPrice": gas_price, "value": 0}
+        self._price = gas_price
+        self._fixed: TransactionDictType = {"chainId": network.chain_id, "value": 0}
         self._confirmations = confirmations
         self._patience = patience
         self._lock = threading.RLock()
@@ -184,9 +185,8 @@ class Writer:
             "data": HexStr(data),
             "gas": gas,
             "nonce": nonce,
+            "gasPrice": self._price + premium,
         }
-        if premium:
-            own["gasPrice"] = int(self._fixed["gasPrice"]) + premium
         signed = self._account.sign_transaction({**self._fixed, **own})
         tx = Signed(nonce, purpose, bytes(signed.raw_transaction), hexed(signed.hash))
         self._journal.save(self._scope, tx)

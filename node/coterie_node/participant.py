@@ -90,7 +90,7 @@ def enter(node: Node) -> int:
     while True:
         number = _number(node)
         if number is not None:
-            _join(node, number)
+            join(node, number)
             return number
         if time.monotonic() > deadline:
             told = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
@@ -98,7 +98,7 @@ def enter(node: Node) -> int:
         node.ledger.wait(POLL)
 
 
-def runner_of(node: Node, number: int) -> Runner:
+def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | None = None) -> Runner:
     """This site's runner for a study that it has joined."""
     pin_rows(node, number)
     entries = node.ledger.sites()
@@ -107,7 +107,9 @@ def runner_of(node: Node, number: int) -> Runner:
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
     gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
-    return Runner(machine, node.ledger, node.blobs, number, desk, gate=gate, observe=node.observe, ahead=node.ahead)
+    return Runner(
+        machine, node.ledger, node.blobs, number, desk, gate=gate, observe=observe or node.observe, ahead=node.ahead
+    )
 
 
 def take_part(node: Node, number: int) -> Runner:
@@ -169,19 +171,21 @@ def _number(node: Node) -> int | None:
         return None
     # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
     node.blobs.put(node.study.document)
-    return node.ledger.propose(terms_of(node.study), _snapshot(node))
+    return node.ledger.propose(terms_of(node.study), snapshot_of(node))
 
 
-def _snapshot(node: Node) -> bytes:
+def snapshot_of(node: Node) -> bytes:
+    """The digest by which this site commits to its rows when it joins."""
     return commit(node.rows, node.study, node.network.scope, node.journal.vault)
 
 
-def _join(node: Node, number: int) -> None:
+def join(node: Node, number: int) -> None:
+    """Join a proposed study, if this site has not."""
     view = node.ledger.view(number)
     if view.state != State.PROPOSED or node.name in view.joined:
         return
     try:
-        node.ledger.join(number, node.study.hash, _snapshot(node))
+        node.ledger.join(number, node.study.hash, snapshot_of(node))
     except PostRejected as error:
         if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
             raise
