@@ -66,7 +66,7 @@ class EthereumLedger:
         try:
             verify(network, self._rpc, confirmations)
             instant = is_anvil(self._rpc)
-            self._at_once = mines_at_once(self._rpc)
+            self.mines_at_once = mines_at_once(self._rpc)
         except BaseException:
             self._rpc.close()
             raise
@@ -110,7 +110,7 @@ class EthereumLedger:
 
         None where blocks take no time, and for an account without ether, which cannot pay to be first in a block.
         """
-        if self._at_once or self._account is None:
+        if self.mines_at_once or self._account is None:
             return None
         return self if self._rpc.quantity("eth_getBalance", self._account.address, "latest") else None
 

@@ -21,6 +21,7 @@ from coterie_learners.errors import StudyError
 from coterie_node import history as ledger_history
 from coterie_node.analysis import analyse
 from coterie_node.audit import replay
+from coterie_node.commands import register
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.place import Place
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 app.add_typer(audit, name="audit")
+register(app)
 app.add_typer(release, name="release")
 
 

@@ -145,7 +145,8 @@ class Daemon:
         for number in numbers[self._seen :]:
             terms = self.desk.ledger.view(number).terms
             if self.desk.name in terms.sites:
-                self.engagements[number] = Engagement(number, terms.hash)
+                one = self.engagements[number] = Engagement(number, terms.hash)
+                one.phase = "done" if self._left(one) else "waiting"
                 self.desk.log.tell("study found", study=number, hash=terms.hash.hex())
         self._seen = len(numbers)
 
@@ -246,11 +247,20 @@ class Daemon:
         self.desk.log.tell("study done", study=one.number, name=one.name)
         return True
 
+    def _left(self, one: Engagement) -> bool:
+        """Whether the results hold this study's already, from before a restart."""
+        try:
+            told = json.loads((self.desk.home.results / f"{one.number}.json").read_bytes())
+        except (OSError, ValueError):
+            return False
+        return bool(told.get("hash") == one.hash.hex() and told.get("network") == self.desk.network.scope)
+
     def _leave(self, one: Engagement, runner: Runner) -> None:
         results = self.desk.home.results
         results.mkdir(mode=0o700, exist_ok=True)
         fit = None if runner.machine.result is None else plain(runner.machine.result)
         told = {"study": one.number, "hash": one.hash.hex(), "name": one.name, "fit": fit}
+        told["network"] = self.desk.network.scope
         aside = results / f"{one.number}.part"
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -336,9 +346,9 @@ class Daemon:
             self._tell_fault("fault", error, study=one.number)
         one.fault = error
 
-    def _tell_fault(self, event: str, error: Exception, **fields: int) -> None:
+    def _tell_fault(self, event: str, error: Exception, study: int = 0) -> None:
         self.desk.metrics.faults.labels(code_of(error)).inc()
-        self.desk.log.fault(event, error, **fields)
+        self.desk.log.fault(event, error, study=study)
 
     def _note_restarts(self, one: Engagement) -> None:
         runner = None if one.attendance is None else one.attendance.runner

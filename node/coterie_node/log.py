@@ -15,8 +15,10 @@ from typing import IO
 from coterie_node.errors import CoterieError, NodeError
 
 FIELDS = frozenset(
-    """study name hash site position topic round kind state code message cause waits_for seconds number learner decision
-    version head address port restarts""".split()
+    [
+        *("study", "name", "hash", "site", "position", "topic", "round", "kind", "state", "code", "message", "cause"),
+        *("waits_for", "seconds", "number", "learner", "decision", "version", "head", "address", "port", "restarts"),
+    ]
 )
 # Codes whose sentences are about rows, sums or the gate.
 QUIET = ("CO-D", "CO-N", "CO-R3")

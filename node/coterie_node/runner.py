@@ -62,8 +62,8 @@ class Runner:
 
     `seconds` splits the time spent by "compute", "ledger" and "store". `poster=False` makes an auditor of it. Without a
     `gate` everything leaves, and the records say that nothing was judged. With `ahead` it does not wait for a server's
-    post: it works the post out itself, goes on, and sends its next record behind it. Should the ledger hold another post
-    then, or none, or after a reorganisation not what it held before, the machine is built anew from what it holds.
+    post: it works the post out itself, goes on, and sends its next record behind it. Should the ledger hold another
+    post then, or none, or after a reorganisation not what it held before, the machine is built anew from what it holds.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ class Chain:
         self.world.number = self.number
         ledger: Any = self.ledgers[name]
         assert ledger.ahead is ledger
-        runner = self.world.runner(name, ledger=Unwaiting(ledger))  # type: ignore[arg-type]
+        runner = self.world.runner(name, ledger=Unwaiting(ledger))
         runner._ahead = ledger
         return runner
 
