@@ -121,8 +121,11 @@ class EthereumLedger:
 
     @property
     def peers(self) -> int:
-        """How many other nodes this site's chain node talks to."""
-        return self._rpc.quantity("net_peerCount")
+        """How many other nodes this site's chain node talks to; 0 where it has no such notion."""
+        try:
+            return self._rpc.quantity("net_peerCount")
+        except NodeRefused:
+            return 0
 
     @property
     def gas_used(self) -> int:

@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event as Flag
 
@@ -39,6 +40,8 @@ from coterie_node.studies import study_of, terms_of
 
 # Seconds between two looks at the ledger, and until a study that stopped here is tried again.
 POLL, AGAIN = 0.5, 60.0
+# ... and between two measurements.
+EVERY = 5.0
 # A daemon bears what may pass for as long as it lasts: its people are told, and read the metrics.
 ENDLESS = Patience(limit=math.inf, first=0.5, longest=30.0, also=(StoreFault,))
 
@@ -57,6 +60,7 @@ class Engagement:
     again_at: float = -math.inf
     final_at: int | None = None
     restarts: int = 0
+    posted: int = 0
 
     @property
     def over(self) -> bool:
@@ -105,6 +109,8 @@ class Daemon:
         self.decisions = DecisionFolder(desk.home.root / "decisions")
         self.reached = -math.inf
         self._seen = 0
+        self._measure_at = -math.inf
+        self._outage = ""
         desk.metrics.confirmations.set(desk.home.config.chain.confirmations)
 
     def run(self, stop: Flag) -> None:
@@ -113,13 +119,15 @@ class Daemon:
         while not stop.is_set():
             try:
                 moved = self.beat()
-                pause = ENDLESS.first
+                pause, self._outage = ENDLESS.first, ""
                 if not moved and not stop.is_set():
                     self._wait(stop)
             except ChainError as error:
                 if not ENDLESS.bears(error):
                     raise
-                self._tell_fault("ledger out of reach", error)
+                if error.code != self._outage:  # told once, counted each time
+                    self._tell_fault("ledger out of reach", error)
+                self._outage = error.code
                 stop.wait(pause)
                 pause = min(2 * pause, ENDLESS.longest)
 
@@ -128,7 +136,10 @@ class Daemon:
         self._meet()
         self._propose()
         moved = [self._advance(one) for one in self.engagements.values() if not one.over]
-        self._measure()
+        if self.desk.clock() >= self._measure_at:
+            self._measure_at = self.desk.clock() + EVERY
+            with suppress(ChainError):  # the figures must never hold up the work
+                self._measure()
         return any(moved)
 
     @property
@@ -352,6 +363,8 @@ class Daemon:
 
     def _note_restarts(self, one: Engagement) -> None:
         runner = None if one.attendance is None else one.attendance.runner
+        if runner is not None:
+            one.posted = max(one.posted, runner.payload_bytes)
         if runner is not None and runner.restarts > one.restarts:
             self.desk.metrics.restarts.inc(runner.restarts - one.restarts)
             self.desk.log.tell("followed anew", study=one.number, restarts=runner.restarts)
@@ -379,4 +392,5 @@ class Daemon:
             metrics.studies.labels(phase).set(states[phase])
         metrics.head.set(desk.newest())
         metrics.peers.set(desk.peers())
+        metrics.bytes.set(sum(one.posted for one in self.engagements.values()))
         metrics.gas.set(getattr(desk.ledger, "gas_used", 0))

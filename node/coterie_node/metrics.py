@@ -18,7 +18,6 @@ class Metrics:
         self.gas = Gauge("coterie_gas", "Gas used since the start.", registry=r)
         self.peers = Gauge("coterie_chain_peers", "Peers of this site's chain node.", registry=r)
         self.head = Gauge("coterie_chain_head", "Number of the newest block.", registry=r)
-        self.head_age = Gauge("coterie_chain_head_age_seconds", "Age of the newest block.", registry=r)
         self.confirmations = Gauge("coterie_confirmations", "Blocks after which a result is final.", registry=r)
         self.studies = Gauge("coterie_studies", "Studies of this site, by state.", ["state"], registry=r)
 
