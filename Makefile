@@ -56,6 +56,7 @@ devnet: setup ## Leave a finished run with its development chain in ./devnet, fo
 
 bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
 	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/tables.py
 
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py

@@ -38,7 +38,9 @@ def combined() -> dict[str, Any]:
         "settings": {**compiling.SETTINGS, "outputSelection": {"*": {"*": OUTPUTS, "": ["ast"]}}},
     }
     output = solcx.compile_standard(task, solc_binary=compiling.compiler())
-    contracts = {f"{path}:{name}": _contract(k) for path, held in output["contracts"].items() for name, k in held.items()}
+    contracts = {
+        f"{path}:{name}": _contract(k) for path, held in output["contracts"].items() for name, k in held.items()
+    }
     ordered = sorted(output["sources"], key=lambda path: int(output["sources"][path]["id"]))
     asts = {path: {"AST": output["sources"][path]["ast"]} for path in ordered}
     return {"contracts": contracts, "sources": asts, "sourceList": ordered, "version": compiling.VERSION}
@@ -87,7 +89,9 @@ def main() -> None:
     print("\n".join(f"{name}{'' if name in answered else '   <- not answered'}" for name in found))
     missing, gone = set(found) - set(answered), set(answered) - set(found)
     if missing or gone:
-        sys.exit(f"without an answer in SLITHER.md: {sorted(missing)}; answered, but not found any more: {sorted(gone)}")
+        sys.exit(
+            f"without an answer in SLITHER.md: {sorted(missing)}; answered, but not found any more: {sorted(gone)}"
+        )
 
 
 if __name__ == "__main__":

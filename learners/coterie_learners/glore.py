@@ -38,15 +38,13 @@ from coterie_learners.parallel import in_parallel
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each, server
 from coterie_learners.rows import Array, Block, Rows
+from coterie_learners.separation import grows
 from coterie_learners.study import Frozen, Schedule, Study
 
 VERSION = "1"
 MAX_HALVINGS = 10
 # An objective that grew by less than this share of itself grew by rounding.
 WORSE = 1e-10
-# Under separation the gain of a step vanishes while the steps go on, straight and hardly shorter; in a converging fit
-# both vanish. Fisher scoring far from a canonical link may look so for a while, hence the bounds on all four.
-FLAT_GAIN, STEADY_STEP, STRAIGHT, LONG_STEP = 1e-3, 0.7, 0.99, 0.05
 # No sums of real rows come near this; beyond it arithmetic would overflow.
 HUGE = 1e100
 RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
@@ -127,6 +125,8 @@ class Plan:
         if float(sums["deviance"]) < 0:
             raise ProtocolError("CO-P502", f"The deviance {float(sums['deviance']):.6g} is negative.")
         self._check_counts(float(sums["n"]), float(sums["outcome"]))
+        if self.design.formula.intercept:
+            self._check_intercept(sums)
 
     def _check_counts(self, n: float, outcome: float) -> None:
         if n < 1 or n != round(n):
@@ -135,6 +135,17 @@ class Plan:
             raise ProtocolError("CO-P504", f"{outcome:.6g} events cannot come from {n:.6g} rows.")
         if self.family.name == "poisson" and not (outcome >= 0 and outcome == round(outcome)):
             raise ProtocolError("CO-P504", f"Counts cannot add up to {outcome:.6g}.")
+
+    def _check_intercept(self, sums: Payload) -> None:
+        """Scaled sums: each row weighs at most so much, and its residual is bounded by its outcome."""
+        n, outcome, weight = (float(v) for v in (sums["n"], sums["outcome"], sums["information"][0]))
+        slack = 1.0 + 1e-9
+        most = {"logit": 0.25 * n, "identity": n}.get(self.family.link, HUGE)
+        if not 0.0 < weight <= most * slack or (self.family.link == "identity" and weight * slack < n):
+            raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
+        score = float(sums["score"][0])
+        if self.family.link == "logit" and not (outcome - n) * slack <= score <= outcome * slack:
+            raise ProtocolError("CO-P508", f"{outcome:.0f} events in {n:.0f} rows cannot give a score of {score:.6g}.")
 
 
 def glore(site: Site) -> Script:
@@ -270,8 +281,6 @@ def _start_logit(zero: Point, n: float, outcome: float) -> Point:
 
 def _start_log(zero: Point, n: float, outcome: float) -> Point:
     exposure = float(zero.information[0, 0])
-    if not exposure > 0.0:
-        raise ProtocolError("CO-P506", f"The expected counts add up to {exposure:.6g}; no rows could have that.")
     rate = outcome / exposure
     logarithm = linalg.log(rate)
     deviance = zero.deviance - 2.0 * logarithm * outcome + 2.0 * (rate - 1.0) * exposure
@@ -334,14 +343,10 @@ def halved(plan: Plan, last: Payload) -> Payload:
 
 def look_for_separation(plan: Plan, gain: float, step: Array, before: Array) -> None:
     """Separation (naming columns) if the likelihood is flat and the steps go on in one direction."""
-    longest = float(np.max(np.abs(step)))
-    if plan.family.dispersion or gain > FLAT_GAIN or longest < LONG_STEP:
+    grown = grows(gain, step, before)
+    if plan.family.dispersion or not np.any(grown):
         return
-    aligned = linalg.dot(step, before)
-    straight = aligned > 0 and aligned**2 >= STRAIGHT**2 * linalg.dot(step, step) * linalg.dot(before, before)
-    if not straight or longest < STEADY_STEP * float(np.max(np.abs(before))):
-        return
-    names = [n for n, s in zip(plan.design.names, step.tolist(), strict=True) if abs(s) > 0.5 * longest]
+    names = [n for n, g in zip(plan.design.names, grown.tolist(), strict=True) if g]
     raise Separation(
         "CO-N302",
         f"The outcome is separated: coefficients of {', '.join(names)} grow without bound, because these columns "

@@ -9,7 +9,7 @@ from true rows; only that site can compute them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,22 +73,26 @@ def replay(
     *,
     tolerance: float = 0.0,
     observe: Callable[[Progress], None] = lambda _: None,
+    granted: Mapping[bytes, bytes] | None = None,
 ) -> Replay:
-    """Replay one study; never raises for what is wrong with the record, which is the verdict's business."""
+    """Replay one study; never raises for what is wrong with the record, which is the verdict's business.
+
+    `granted` holds the keys of sealed payloads that readers have granted, by SHA-256 of the stored bytes (`grants`).
+    """
     runner: Runner | None = None
     study: Study | None = None
     try:
         view, heads, entries = snapshot(ledger, number)
         study = study_on_ledger(view, blobs)
         records = check_ledger(view, heads, entries, study)
-        desk = Desk(study, AUDITOR, None, {})
+        desk = Desk(study, AUDITOR, None, {}, view=granted or {})
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
         runner = Runner(machine, ledger, blobs, number, desk, poster=False, observe=observe)
         outcome = follow(runner, view)
         check_superseded(ledger, blobs, number)
         return Replay(_passed(runner, records, outcome), study, machine.result)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
-        return Replay(_failed(runner, error), study, None)
+        return Replay(failure(error, runner), study, None)
 
 
 def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
@@ -158,7 +162,8 @@ def _passed(runner: Runner, records: int, outcome: str) -> Verdict:
     return Verdict("PASS", grade, machine.checked, machine.difference, records, machine.unchecked, outcome)
 
 
-def _failed(runner: Runner | None, error: Exception) -> Verdict:
+def failure(error: Exception, runner: Runner | None = None) -> Verdict:
+    """The verdict that an error of the record stands for."""
     steps, unchecked = (runner.machine.checked, runner.machine.unchecked) if runner else (0, 0)
     return Verdict(
         verdict="FAIL",

@@ -46,7 +46,7 @@ class PayloadCorrupt(chain.BlobCorrupt):
 
 
 class PayloadMissing(chain.BlobMissing):
-    """A payload that no store within reach holds; names the record's site, who should have it, and its topic."""
+    """Bytes that no store within reach holds; names the record's site and topic."""
 
     def __init__(self, code: str, message: str, site: str, topic: str) -> None:
         super().__init__(code, message)
@@ -96,6 +96,7 @@ EXIT = {
     learners.NotConverged: 50,
     learners.Separation: 51,
     learners.Collinear: 52,
+    learners.Withheld: 53,
 }
 
 

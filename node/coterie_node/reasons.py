@@ -42,6 +42,7 @@ _OF_ERROR = (
     (errors.TooFewSites, Reason.TOO_FEW_SITES),
     (errors.ProtocolError, Reason.BAD_PAYLOAD),
     (errors.StudyError, Reason.UNFIT_STUDY),
+    (errors.Withheld, Reason.RELEASE_REFUSED),
 )
 
 

@@ -16,7 +16,7 @@ from coterie_chain.errors import BlobMissing, ChainError, PostRejected
 from coterie_chain.ledger import ZERO, Ahead, Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
 from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, WrongPost
 from coterie_learners.payload import Payload, decode, unpack
-from coterie_learners.protocol import Machine, Step
+from coterie_learners.protocol import Machine, Sealed, Step
 from coterie_node.errors import ReleaseRefused, StudyStopped
 from coterie_node.gate import Gate
 from coterie_node.letters import Desk, pack
@@ -93,6 +93,7 @@ class Runner:
         self._guess: Guess | None = None
         self._heads: dict[int, tuple[bytes, ...]] = {}
         self._told = 0
+        self._desk_at_first = desk
 
     def turn(self) -> bool:
         """Do the next thing there is to do; False if this site has to wait for others, or the protocol has ended.
@@ -158,6 +159,7 @@ class Runner:
         self.position = 0
         self.restarts += 1
         self._guess = self._talk = self._held = None
+        self._desk = self._desk_at_first
         self._heads.clear()
         return True
 
@@ -168,7 +170,7 @@ class Runner:
         # A site that was excluded follows to the end, but has no say in what becomes of the others.
         involved = self._desk.name in view.parties
         mine = self._desk.name in open_.posters and self._desk.name not in open_.posted
-        foresees = self._ahead is not None and step.public and involved
+        foresees = self._ahead is not None and step.public and step.readers is None and involved
         if (mine or foresees) and not self.holds():
             return self._begin_anew()
         if foresees and self._foresee(step, open_):
@@ -260,7 +262,7 @@ class Runner:
 
     def _supply(self, step: Step, record: Record) -> bool:
         """Put the post of a server that is gone into the store: whoever has the earlier posts can make it again."""
-        if not (step.public and self._poster):
+        if not (step.public and step.readers is None and self._poster):
             return False
         with self._timed("compute"), suppress(SealedInput):
             blob = pack(self._desk.study, step, record.site, record.post.attempt, self.machine.draft((), 0))
@@ -273,6 +275,8 @@ class Runner:
             posts = {r.site: self._desk.read(step, r, self._blobs) for r in records}
         self._heads[self.position] = _heads(records)
         self.position += 1
+        if step.announces:
+            self._desk = self._desk.announced(posts)
         with self._timed("compute"):
             self.machine.feed(posts)
         self._tell(step, records, _figures(posts[records[-1].site]) if step.public else {})
@@ -435,6 +439,8 @@ class Runner:
 
 
 def _figures(payload: Payload) -> dict[str, float]:
+    if isinstance(payload, Sealed):
+        return {}
     arrays = {name: np.asarray(value) for name, value in payload.items()}
     return {name: float(a) for name, a in arrays.items() if a.ndim == 0 and a.dtype.kind == "f"}
 

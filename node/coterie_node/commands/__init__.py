@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from coterie_node.commands import study as study  # its commands join `study advise`
 from coterie_node.commands.doctor import doctor_command
 from coterie_node.commands.init import init_command
 from coterie_node.commands.network import invite_command, join_command
 from coterie_node.commands.serve import serve_command
-from coterie_node.commands.study import study
 
 
 def register(app: typer.Typer) -> None:
@@ -18,4 +18,3 @@ def register(app: typer.Typer) -> None:
     app.command("invite")(invite_command)
     app.command("join")(join_command)
     app.command("serve")(serve_command)
-    app.add_typer(study, name="study")

@@ -13,6 +13,8 @@ import typer
 from coterie_chain.ledger import Event, Ledger, Record, State, StudyView
 from coterie_learners.errors import StudyError
 from coterie_learners.study import Study
+from coterie_node.advise import describe, show_file
+from coterie_node.advise import study_app as study
 from coterie_node.audit import study_on_ledger
 from coterie_node.commands.options import HERE, Folder, Json, harmless, number_of, reader, show
 from coterie_node.decisions import DecisionFolder, decided
@@ -20,8 +22,6 @@ from coterie_node.errors import ConfigError
 from coterie_node.reasons import words_of
 from coterie_node.site_config import Home
 from coterie_node.studies import load_study, study_of
-
-study = typer.Typer(no_args_is_help=True, help="Studies on the ledger: read, decide, watch, end.")
 
 Which = Annotated[str, typer.Argument(help="Number on the ledger, or eight letters or more of the hash.")]
 Why = Annotated[str, typer.Option(help="Why, for this site's own record; nothing of it leaves.")]
@@ -54,14 +54,24 @@ def list_command(node: Folder = HERE, as_json: Json = False) -> None:
 
 
 @study.command("show")
-def show_command(which: Which, node: Folder = HERE, as_json: Json = False) -> None:
-    """Show a study as it would be approved: its document, its terms, and what this site's policy says of it."""
+def show_command(
+    which: Annotated[str, typer.Argument(help="A study file, or a study's number or hash on the ledger.")],
+    node: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show what a study does: sites, model, what leaves a site, and who must be trusted with what.
+
+    Of a study on the ledger also its state, what this site's policy says of it, and its document as it was hashed.
+    """
+    if Path(which).suffix in (".toml", ".json"):
+        show_file(Path(which), as_json)
+        return
     home = Home(node)
     with reader(home) as ledger:
         view = ledger.view(number_of(ledger, which))
         row = _row(home, ledger, view)
     found = study_on_ledger(view, home.blobs())
-    told = {**row, "policy": _policy(home, found), "document": json.loads(found.document)}
+    told = {**row, "policy": _policy(home, found), "what": describe(found), "document": json.loads(found.document)}
     print(json.dumps(told, indent=2, ensure_ascii=True, default=str) if as_json else _text(told))
 
 
@@ -183,5 +193,6 @@ def _ending(event: Event) -> str:
 
 
 def _text(told: Mapping[str, Any]) -> str:
-    head = [f"{name:10s} {harmless(told[name])}" for name in told if name != "document"]
+    head = [f"{name:10s} {harmless(told[name])}" for name in told if name not in ("document", "what")]
+    head += [f"{name:10s} {harmless(value)}" for name, value in told["what"].items() if value]
     return "\n".join([*head, "", json.dumps(told["document"], indent=2, ensure_ascii=True)])
