@@ -20,8 +20,8 @@ FIELDS = frozenset(
         *("waits_for", "seconds", "number", "learner", "decision", "version", "head", "address", "port", "restarts"),
     ]
 )
-# Codes whose sentences are about rows, sums or the gate.
-QUIET = ("CO-D", "CO-N", "CO-R3")
+# Codes (after "CO-") whose sentences are about rows, sums or the gate.
+QUIET = ("D", "N", "R3")
 
 
 class Log:
@@ -52,6 +52,6 @@ def code_of(error: Exception) -> str:
 
 def sentence_of(error: Exception) -> str:
     """What the log may say of an error."""
-    if code_of(error).startswith(QUIET):
+    if code_of(error).removeprefix("CO-").startswith(QUIET):
         return "The sentence is for this site's people only: ask `coterie doctor`."
     return str(getattr(error, "message", error))

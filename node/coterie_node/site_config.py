@@ -17,7 +17,7 @@ from coterie_chain.network import Network
 from coterie_chain.stores import open_store
 from coterie_learners.design import Design
 from coterie_learners.errors import StudyError
-from coterie_learners.study import Column, Frozen, Name, Study
+from coterie_learners.study import Column, Frozen, LearnerName, Name, Study
 from coterie_node.errors import ConfigError
 from coterie_node.gate import Policy
 
@@ -28,7 +28,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class SitePolicy(Policy):
     """What a node may take part in: the gate's floors, and which learners and columns; None allows every column."""
 
-    learners: tuple[Name, ...] = ()
+    learners: tuple[LearnerName, ...] = ()
     columns: tuple[Column, ...] | None = None
 
     def check(self, study: Study, site: str) -> None:

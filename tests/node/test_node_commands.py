@@ -24,7 +24,7 @@ from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil
 from coterie_chain.ledger import SiteEntry
 from coterie_node.cli import app
-from coterie_node.commands.options import harmless
+from coterie_node.commands.options import show
 from coterie_node.errors import ConfigError
 from coterie_node.invitation import Invitation
 from coterie_node.site_config import CONFIG, Home
@@ -213,6 +213,15 @@ def test_init_makes_private_files_and_never_writes_over_a_node(tmp_path: Path) -
     assert Home(tmp_path / "n").config.policy.learners
 
 
+def test_init_keeps_the_keys_with_which_a_site_founded_its_network(tmp_path: Path) -> None:
+    run("init", tmp_path / "n", "--site", "north", "--light")
+    card = (tmp_path / "n" / "card.json").read_text()
+    for name in (CONFIG, "api.token", "card.json"):
+        (tmp_path / "n" / name).unlink()
+    run("init", tmp_path / "n", "--site", "north", "--light")
+    assert (tmp_path / "n" / "card.json").read_text() == card
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", "<b>", "\x1b[31m", "=1+1", "NORTH", "", "a" * 32])
 def test_a_hostile_name_is_no_sites_name(tmp_path: Path, name: str) -> None:
     if name:
@@ -236,9 +245,12 @@ def test_a_value_given_to_init_cannot_leave_its_place_in_the_settings(tmp_path: 
     assert (config.site, config.data) == ("north", value)
 
 
-def test_what_comes_from_the_ledger_cannot_steer_a_terminal() -> None:
-    assert harmless("\x1b[2J\x9b31mnorth\r\nsouth\u202e") == "?[2J?31mnorth??south?"
-    assert harmless("Klinik Süd") == "Klinik Süd"
+def test_what_comes_from_the_ledger_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"name": "\x1b[2J\x9b31mnorth\r\nsouth\u202e"}, {"name": "Klinik Süd"}], False, ("name",))
+    head, hostile, plain = capsys.readouterr().out.splitlines()
+    assert (head, plain) == ("name", "Klinik Süd")
+    assert hostile.isprintable()
+    assert "north" in hostile
 
 
 def test_the_unit_runs_the_node_without_privileges_and_stops_it_gracefully(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.ledger import State
 from coterie_chain.private_files import check_mode, read_private
 from coterie_node.audit import study_on_ledger
-from coterie_node.commands.options import HERE, Folder, Json, harmless, show
+from coterie_node.commands.options import HERE, Folder, Json, show
 from coterie_node.data import load_site
 from coterie_node.decisions import DecisionFolder
 from coterie_node.errors import ConfigError, CoterieError
+from coterie_node.findings import printable
 from coterie_node.site_config import Home
 
 ROOM = 1 << 30
@@ -47,7 +48,7 @@ def doctor_command(node: Folder = HERE, as_json: Json = False) -> None:
     show(rows, as_json, ("check", "result", "found"))
     failed = [f for f in findings if f.well is False]
     if not as_json and failed:
-        print("\n" + "\n".join(f"{f.check}: {harmless(f.cure)}" for f in failed))
+        print("\n" + "\n".join(f"{f.check}: {printable(f.cure)}" for f in failed))
     if failed:
         raise typer.Exit(12)
 

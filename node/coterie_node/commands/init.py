@@ -77,6 +77,7 @@ def init_command(
     """Make a site's node: settings, encrypted keys, and a card to send to the network's founders.
 
     Asks for what is not given. Without --passphrase-file a strong passphrase is drawn and left in a file of mode 600.
+    Keys that the folder holds already are kept.
     """
     site = _name(site or _ask("Name of this site", "north"))
     data = data or _ask("File of this site's rows", "data.csv")
@@ -97,7 +98,9 @@ def init_command(
     write_private(folder / CONFIG, settings)
     write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
     Home(folder)
-    keys = SiteKeys.create(folder / "keys", passphrase, scrypt=1 << 12 if light else SCRYPT)
+    if not (folder / "keys").is_dir():
+        SiteKeys.create(folder / "keys", passphrase, scrypt=1 << 12 if light else SCRYPT)
+    keys = SiteKeys.load(folder / "keys", passphrase)
     card = {"name": site, "address": keys.address, "sealing": "0x" + keys.sealing.hex(), "peer": "0x" + "00" * 32}
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     print(f"{folder} holds the node of {site}; its signing address is {keys.address}.")
@@ -124,7 +127,8 @@ def _name(text: str) -> str:
 
 
 def _make(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    begun = (folder / "keys").is_dir() and not (folder / CONFIG).exists()
+    if folder.exists() and not begun and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("CO-F203", f"{folder} is not an empty folder; a node is never written over another.")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
@@ -133,9 +137,10 @@ def _make(folder: Path) -> None:
 def _passphrase(folder: Path, given: Path | None) -> str:
     if given is not None:
         return read_passphrase(given)
-    drawn = secrets.token_urlsafe(32)
-    write_private(folder / "passphrase", drawn + "\n")
-    return drawn
+    held = folder / "passphrase"
+    if not held.exists() and not (folder / "keys").is_dir():
+        write_private(held, secrets.token_urlsafe(32) + "\n")
+    return read_passphrase(held)
 
 
 def _quoted(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ledger import Ledger
 from coterie_node.errors import ConfigError
+from coterie_node.findings import printable
 from coterie_node.site_config import Home
 
 Folder = Annotated[Path, typer.Option("--node", envvar="COTERIE_NODE", help="Folder of this site's node.")]
@@ -45,12 +45,7 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str]) 
         print(json.dumps(rows, indent=2, default=str))
         return
     lines = [[name.replace("_", " ") for name in columns]]
-    lines += [[harmless(row.get(name, "")) for name in columns] for row in rows]
+    lines += [[printable(str(row.get(name, ""))) for name in columns] for row in rows]
     widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def harmless(value: object) -> str:
-    """A value from outside for a terminal: no control character, no escape sequence, no second line."""
-    return re.sub(r"[^\x20-\x7e\u00a0-\u2027\u2030-\u2065\u2070-\ud7ff\uf900-\ufffd]", "?", str(value))

@@ -16,9 +16,10 @@ from coterie_learners.study import Study
 from coterie_node.advise import describe, show_file
 from coterie_node.advise import study_app as study
 from coterie_node.audit import study_on_ledger
-from coterie_node.commands.options import HERE, Folder, Json, harmless, number_of, reader, show
+from coterie_node.commands.options import HERE, Folder, Json, number_of, reader, show
 from coterie_node.decisions import DecisionFolder, decided
 from coterie_node.errors import ConfigError
+from coterie_node.findings import printable
 from coterie_node.reasons import words_of
 from coterie_node.site_config import Home
 from coterie_node.studies import load_study, study_of
@@ -84,7 +85,7 @@ def approve_command(which: Which, node: Folder = HERE, data: DataFile = "", reas
     if data and not home.path(data).exists():
         raise ConfigError("CO-F327", f"There is no file {home.path(data)}.")
     _decisions(home).record(decided(found.hash, "approve", data=data, reason=reason))
-    print(f"Approved: {harmless(found.name)}, hash {found.hash.hex()}.")
+    print(f"Approved: {printable(found.name)}, hash {found.hash.hex()}.")
 
 
 @study.command("decline")
@@ -112,7 +113,9 @@ def status_command(which: Which, node: Folder = HERE, as_json: Json = False) -> 
         print(json.dumps(told, indent=2, default=str))
     else:
         print(
-            "\n".join(f"{name.replace('_', ' '):12s} {harmless(value)}" for name, value in told.items() if value != "")
+            "\n".join(
+                f"{name.replace('_', ' '):12s} {printable(str(value))}" for name, value in told.items() if value != ""
+            )
         )
 
 
@@ -193,6 +196,6 @@ def _ending(event: Event) -> str:
 
 
 def _text(told: Mapping[str, Any]) -> str:
-    head = [f"{name:10s} {harmless(told[name])}" for name in told if name not in ("document", "what")]
-    head += [f"{name:10s} {harmless(value)}" for name, value in told["what"].items() if value]
+    head = [f"{name:10s} {printable(str(told[name]))}" for name in told if name not in ("document", "what")]
+    head += [f"{name:10s} {printable(str(value))}" for name, value in told["what"].items() if value]
     return "\n".join([*head, "", json.dumps(told["document"], indent=2, ensure_ascii=True)])
