@@ -54,7 +54,7 @@ def network(anvil: Anvil) -> Iterator[Network]:
 
 
 def test_a_signed_record_is_bound_to_its_chain(network: Network) -> None:
-    """EIP-155: its id is under the signature, for which Geth and Besu of another chain refuse it; Anvil does not look."""
+    """EIP-155: its id is under the signature, so Geth and Besu of another chain refuse it; Anvil does not look."""
     network.ana.record(network.post())
     *_, v, r, s = rlp.decode(bytes.fromhex(network.signed()[2:]))
     assert (int.from_bytes(v) - 35) // 2 == CHAIN_ID
