@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from node.houses import CANARY, SITES, Village, study_file, write_rows
 
-from coterie_chain.errors import LedgerUnreachable
+from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
+from coterie_chain.errors import BlobMissing, LedgerUnreachable
 from coterie_chain.ledger import State
 from coterie_node.api import Api
 from coterie_node.decisions import decided
 from coterie_node.errors import ConfigError
+from coterie_node.keeping import Keeping
 from coterie_node.log import Log
 from coterie_node.reasons import Reason
 from coterie_node.site_config import CONFIG, Home
@@ -238,6 +240,27 @@ def test_the_loop_bears_a_ledger_out_of_reach_and_stops_when_told(
     assert len(tries) == 3
     assert not daemon.healthy
     assert village.log("north").count("CO-C301") == 1
+
+
+def test_what_a_site_has_read_once_outlives_the_site_that_made_it() -> None:
+    theirs, mine = MemoryBlobs(), MemoryBlobs()
+
+    class Swarm(MemoryBlobs):
+        """My store, which finds in the swarm what it does not hold, and holds only what is put."""
+
+        def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
+            return (mine if mine.has(cid) else theirs).get(cid, max_bytes)
+
+        def put(self, data: bytes) -> str:
+            return mine.put(data)
+
+    store, cid = Keeping(Swarm()), theirs.put(b"a payload")
+    assert not mine.has(cid)
+    assert store.get(cid) == b"a payload"
+    theirs.blocks.clear()
+    assert store.get(cid) == b"a payload"
+    with pytest.raises(BlobMissing):
+        store.get(cid_of(b"nobody has it"))
 
 
 # What it tells

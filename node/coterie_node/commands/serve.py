@@ -19,6 +19,7 @@ from coterie_chain.private_files import read_private
 from coterie_node.api import Api
 from coterie_node.commands.options import HERE, Folder
 from coterie_node.daemon import Daemon, Desk
+from coterie_node.keeping import Keeping
 from coterie_node.log import Log
 from coterie_node.site_config import LOOPBACK, Home
 
@@ -83,7 +84,7 @@ def opened(home: Home, log: Log) -> Iterator[Daemon]:
             keys=keys,
             network=network,
             ledger=ledger,
-            blobs=home.blobs(),
+            blobs=Keeping(home.blobs()),
             journal=journal,
             ahead=ledger.ahead if home.config.chain.overlap == "auto" else None,
             newest=lambda: ledger.newest,
