@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
+SEEDS ?= 2000
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check devnet bench bench-mpc abi lock clean
+.PHONY: help setup demo test faults slither check devnet bench bench-mpc abi lock clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +31,17 @@ demo: setup ## Fit one model over a ledger on three sites of this machine, and r
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
+	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/test_faults.py $(ARGS)
+
+slither: setup .venv-slither/.ready ## Analyse the contracts; every finding must be answered in contracts/SLITHER.md
+	$(BIN)/python contracts/scripts/slither.py $(CURDIR)/.venv-slither/bin/slither
+
+.venv-slither/.ready: requirements/slither.txt
+	$(PYTHON) -m venv .venv-slither
+	.venv-slither/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slither.txt
+	@touch $@
 
 check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/ruff format --check .
@@ -65,4 +78,4 @@ lock: setup ## Pin the newest versions again (hashes, no download addresses)
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file $(LOCK) pyproject.toml
 
 clean: ## Remove what setup installed
-	rm -rf $(VENV) contracts/node_modules
+	rm -rf $(VENV) .venv-slither contracts/node_modules

@@ -241,9 +241,14 @@ class Machine:
         self.opened = 0
         self.difference = 0.0
         self._tolerance = tolerance
+        self._program = script
         self._drafted: tuple[Step, Payload] | None = None
         self._script = script(site)
         self._resume(None)
+
+    def afresh(self) -> Machine:
+        """The same learner at the same site, before its first step."""
+        return Machine(self._program, self.site, self._tolerance)
 
     def draft(self, parties: tuple[str, ...], attempt: int, channel: Channel | None = None) -> Payload:
         """What this site would post at the open step, for the parties of that attempt."""
@@ -265,6 +270,12 @@ class Machine:
         if step.agree and len({canonical(p) for p in posts.values()}) != 1:
             raise ProtocolError("CO-P202", f"The sites opened different results at {step.topic!r}.", topic=step.topic)
         self.opened += step.agree
+        self._resume(posts)
+
+    def accept(self, posts: Posts) -> None:
+        """Go on with a public post that this machine worked out itself: nothing is left to check about it."""
+        self._open()
+        self.checked += 1
         self._resume(posts)
 
     def _open(self) -> Step:

@@ -17,6 +17,7 @@ from coterie_node.advise import study_app
 from coterie_node.analysis import analyse
 from coterie_node.audit_commands import audit
 from coterie_node.certify_commands import certify_command
+from coterie_node.commands import register
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.options import Format, Json, Shape
@@ -32,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="One regression model from all hospitals' patients; no row leaves."
 )
 app.add_typer(audit, name="audit")
+register(app)
 app.add_typer(release, name="release")
 study_app.command("certify")(certify_command)
 app.add_typer(study_app, name="study")
