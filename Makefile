@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check devnet bench abi lock clean
+.PHONY: help setup tools demo test test-net check devnet bench abi lock clean
 
 help: ## Show these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.ready contracts/node_modules/.ready ## Install what the project needs, into this folder
 
@@ -24,22 +24,28 @@ contracts/node_modules/.ready: contracts/package-lock.json contracts/package.jso
 	cd contracts && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+tools: setup ## Build Geth and Kubo with Go, at pinned hashes, into the user's cache
+	@nice -n 10 $(BIN)/python tools/build.py
+
 demo: setup ## Fit one model over a ledger on three sites of this machine, and replay it
 	@$(BIN)/coterie demo
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m "not devnet" -n 2 --dist loadgroup $(ARGS)
+
+test-net: tools ## Run the tests on real networks of Geth and Kubo
+	$(BIN)/python -m pytest -m devnet -n 2 --dist loadgroup $(ARGS)
 
 check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests benchmarks contracts/scripts examples
+	$(BIN)/mypy tests benchmarks contracts/scripts examples tools
 	$(BIN)/lint-imports
 	$(BIN)/python contracts/scripts/compile.py --check
 
-devnet: setup ## Leave a finished run with its development chain in ./devnet, for the audit commands
-	@$(BIN)/coterie demo --keep devnet
+devnet: tools ## Start three sites' Geth and Kubo in ./devnet; `coterie devnet down devnet` ends them
+	@$(BIN)/coterie devnet up devnet
 
 bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
 	@$(BIN)/python benchmarks/run.py

@@ -68,13 +68,14 @@ def demo_command(
     """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
     from coterie_node.cases import case_of
     from coterie_node.demo import demo, workplace  # its imports are slow and no other command needs them
+    from coterie_node.devnet import settings_of
 
     case = case_of(learner)
-    _only("chain", chain, "anvil")
-    _only("store", store, "folder")
+    settings = settings_of(chain, store)
     shape = Format.json if as_json else shape
     with workplace(keep) as place:
-        result = demo(place, case, case.site_names(sites or case.sites), lambda line: _tell(line, shape))
+        names = case.site_names(sites or case.sites)
+        result = demo(place, case, names, settings, lambda line: _tell(line, shape))
     _print(result, shape)
 
 
@@ -223,11 +224,6 @@ def _pair(text: str) -> tuple[str, Path]:
     if not equals or not name or not path:
         raise StudyError("CO-S105", f"--data {text!r} is not SITE=FILE.")
     return name, Path(path)
-
-
-def _only(what: str, given: str, available: str) -> None:
-    if given != available:
-        raise ConfigError("CO-F305", f"The demo has no {what} {given!r}; it has {available!r}.")
 
 
 def _step(progress: Progress) -> dict[str, Any]:

@@ -60,9 +60,9 @@ def open_node(place: Place, name: str, approved: str, observe: Callable[[Progres
     rows = load_site(part.data, study, name)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     journal = SqliteJournal(part.journal)
-    network = place.network()
+    network = place.network(name)
     ledger = EthereumLedger(network, keys.account, journal)
-    return Node(study, name, rows, keys, network, ledger, place.blobs(), journal, observe)
+    return Node(study, name, rows, keys, network, ledger, place.blobs(name), journal, observe)
 
 
 def enter(node: Node) -> int:
