@@ -23,7 +23,7 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.ports import LOOPBACK, free_port, kept_ports, recorded_ports
-from coterie_chain.rpc import Rpc
+from coterie_chain.rpc import Rpc, newest_block
 from coterie_chain.service import Service, ended_early
 
 CHAIN_ID = 20240
@@ -155,6 +155,10 @@ class AnvilChain:
         """Address of the chain's node, the same for every site."""
         return f"http://{LOOPBACK}:{self._port()}"
 
+    def facts(self, site: str) -> dict[str, int]:
+        """The newest block."""
+        return newest_block(self.url(site))
+
     @contextmanager
     def reading(self) -> Iterator[str]:
         """Address of a node that holds the chain as it is in its file, and takes nothing."""
@@ -172,7 +176,7 @@ class AnvilChain:
         kept = ("--state", str(self._state), "--state-interval", "1", *_founded(self._state))
         paced = ("--block-time", str(self._period)) if self._period else ()
         own = ("--host", LOOPBACK, "--port", str(port), "--chain-id", str(CHAIN_ID))
-        return Service("anvil", self._folder, (find_anvil(), *own, *OPTIONS, *kept, *paced))
+        return Service("anvil", self._folder, find_anvil, (*own, *OPTIONS, *kept, *paced))
 
 
 def _await_answer(service: Service, rpc: Rpc) -> None:

@@ -8,15 +8,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from coterie_chain import genesis
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.geth import Geth, arguments, initial, sealing, socket_arguments
+from coterie_chain.ipc import ask
 from coterie_chain.ports import LOOPBACK, kept_ports, recorded_ports
 from coterie_chain.programs import GETH
-from coterie_chain.rpc import Rpc
+from coterie_chain.rpc import Rpc, newest_block
 from coterie_chain.service import Service, ended_early
 
 # Light key derivation: the keys of a devnet guard nothing.
@@ -65,13 +66,19 @@ class CliqueChain:
 
     def services(self) -> dict[str, Service]:
         """Each site's Geth."""
-        program = GETH.find()
-        return {name: _service(program, node) for name, node in self._nodes.items()}
+        return {name: _service(node) for name, node in self._nodes.items()}
 
     def url(self, site: str) -> str:
         """Address of a site's own node, with the file that opens it."""
         node = self._nodes[site]
         return f"http://{LOOPBACK}:{_ports(node).get('rpc', 0)}?jwt_file={node.jwt.absolute()}"
+
+    def facts(self, site: str) -> dict[str, int]:
+        """The newest block, and the peers that the administrator's socket tells of."""
+        found = newest_block(self.url(site))
+        with suppress(LedgerUnreachable):
+            found["peers"] = int(ask(self._nodes[site].ipc, "net_peerCount"), 16)
+        return found
 
     @contextmanager
     def reading(self) -> Iterator[str]:
@@ -129,10 +136,10 @@ def _common(node: Geth, port: int) -> tuple[str, ...]:
     return (*told, "--netrestrict", "127.0.0.0/8")
 
 
-def _service(program: Path, node: Geth) -> Service:
-    command: tuple[str | Path, ...] = (program, *_common(node, _ports(node).get("rpc", 0)), *socket_arguments(node.ipc))
+def _service(node: Geth) -> Service:
+    told = (*_common(node, _ports(node).get("rpc", 0)), *socket_arguments(node.ipc))
     sealer = sealing(node.sealer, node.passphrase) if (node.data / "keystore").is_dir() else ()
-    return Service("geth", node.folder, (*command, *sealer))
+    return Service("geth", node.folder, GETH.find, (*told, *sealer))
 
 
 @contextmanager
@@ -145,7 +152,7 @@ def _copied(node: Geth) -> Iterator[str]:
         shutil.copy(node.jwt, copy.jwt)
         port = kept_ports(copy.folder / "ports.json", PORTS)
         copy.listen(LOOPBACK, port["p2p"], ())
-        service = Service("geth", copy.folder, (GETH.find(), *_common(copy, port["rpc"]), "--ipcdisable"))
+        service = Service("geth", copy.folder, GETH.find, (*_common(copy, port["rpc"]), "--ipcdisable"))
         url = f"http://{LOOPBACK}:{port['rpc']}?jwt_file={copy.jwt}"
         try:
             service.start()

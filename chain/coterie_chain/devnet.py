@@ -41,6 +41,9 @@ class ChainLauncher(Protocol):
     def url(self, site: str) -> str:
         """Address of a site's own node."""
 
+    def facts(self, site: str) -> Mapping[str, int]:
+        """Newest block and number of peers of a site's node, as far as they are known; nothing if it is down."""
+
     def reading(self) -> AbstractContextManager[str]:
         """Address of a node for an auditor, while the network runs or after it has ended."""
 
@@ -62,6 +65,9 @@ class StoreLauncher(Protocol):
 
     def url(self, site: str) -> str:
         """Address of a site's own store, for `open_store`."""
+
+    def facts(self, site: str) -> Mapping[str, int]:
+        """Number of peers and of blocks of a site's store, as far as they are known; nothing if it is down."""
 
     def reading(self) -> BlobStore:
         """All blocks, for an auditor, while the network runs or after it has ended."""
@@ -90,6 +96,10 @@ class SharedFolder:
     def url(self, site: str) -> str:
         """Address of the folder."""
         return f"folder:{self._path.absolute()}"
+
+    def facts(self, site: str) -> dict[str, int]:
+        """Nothing to tell."""
+        return {}
 
     def reading(self) -> BlobStore:
         """The folder."""

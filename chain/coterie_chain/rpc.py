@@ -145,6 +145,15 @@ class Rpc:
         )
 
 
+def newest_block(url: str) -> dict[str, int]:
+    """The number of a node's newest block as `{"block": number}`; nothing if it does not answer."""
+    try:
+        with Rpc(url, timeout=2.0) as rpc:
+            return {"block": rpc.quantity("eth_blockNumber")}
+    except LedgerUnreachable:
+        return {}
+
+
 def _authorization(parts: SplitResult) -> dict[str, str]:
     if parts.username is None:
         return {}

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +26,15 @@ PAUSE = 0.02
 
 @dataclass(frozen=True)
 class Service:
-    """A program with its folder; `environment` is added to this process's own."""
+    """A program with its folder; `environment` is added to this process's own.
+
+    `program` finds the file when it is started, so that what runs can be ended although its program is gone.
+    """
 
     name: str
     folder: Path
-    command: Sequence[str | Path]
+    program: Callable[[], Path]
+    arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -43,18 +47,34 @@ class Service:
         """Process id while it runs."""
         return running_pid(self._record)
 
+    @property
+    def memory(self) -> int:
+        """Resident memory in bytes; 0 if it does not run."""
+        pid = self.pid
+        with suppress(psutil.NoSuchProcess):
+            return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
+        return 0
+
+    @property
+    def handles(self) -> int:
+        """Open files and sockets; 0 if it does not run."""
+        pid = self.pid
+        with suppress(psutil.NoSuchProcess):
+            return int(psutil.Process(pid).num_fds()) if pid is not None else 0
+        return 0
+
     def start(self) -> None:
         """Start the program unless it runs; it gets no terminal and no open file of ours."""
         if self.pid is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **self.environment}
+        environment, program = {**os.environ, **self.environment}, self.program()
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             # Not Popen, which would own the child: it may outlive this process, and another may end it.
             pid = os.posix_spawn(
-                self.command[0],
-                [str(word) for word in self.command],
+                program,
+                [str(program), *self.arguments],
                 environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

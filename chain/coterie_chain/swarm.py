@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,9 +107,8 @@ class KuboSwarm:
 
     def services(self) -> dict[str, Service]:
         """Each site's Kubo."""
-        program = IPFS.find()
         return {
-            name: Service("kubo", node.folder, (program, *daemon_arguments()), node.environment)
+            name: Service("kubo", node.folder, IPFS.find, daemon_arguments(), node.environment)
             for name, node in self._nodes.items()
         }
 
@@ -116,6 +116,12 @@ class KuboSwarm:
         """Address of a site's own daemon, as `open_store` reads it."""
         node = self._nodes[site]
         return f"kubo+{node.api}?token_file={node.token.absolute()}"
+
+    def facts(self, site: str) -> dict[str, int]:
+        """Peers, and blocks held."""
+        with self._client(site) as client, suppress(httpx.HTTPError, ValueError, KeyError):
+            return {"peers": connected(client), "blocks": int(client.post("repo/stat").json()["NumObjects"])}
+        return {}
 
     def reading(self) -> BlobStore:
         """What all sites' repositories hold, read as files: needs no daemon, changes nothing, checks every block."""
@@ -136,15 +142,18 @@ class KuboSwarm:
 
     def _join(self, site: str, service: Service) -> None:
         """Connect a site to all others at once, as Kubo's own peering takes seconds to do."""
-        node = self._nodes[site]
         others = [other for name, other in self._nodes.items() if name != site]
-        token = read_private(node.token, "the token file").strip()
-        with httpx.Client(base_url=f"{node.api}/api/v0/", headers=headers(token), trust_env=False) as client:
+        with self._client(site) as client:
             _await(service, lambda: client.post("id").status_code == 200)
             for other in others:
                 port = recorded_ports(other.ports)["swarm"]
                 client.post("swarm/connect", params={"arg": f"{address(LOOPBACK, port)}/p2p/{other.peer}"})
             _await(service, lambda: connected(client) >= len(others))
+
+    def _client(self, site: str) -> httpx.Client:
+        node = self._nodes[site]
+        token = read_private(node.token, "the token file").strip()
+        return httpx.Client(base_url=f"{node.api}/api/v0/", headers=headers(token), trust_env=False)
 
 
 def connected(client: httpx.Client) -> int:

@@ -21,6 +21,7 @@ from coterie_learners.errors import StudyError
 from coterie_node import history as ledger_history
 from coterie_node.analysis import analyse
 from coterie_node.audit import replay
+from coterie_node.devnet_cli import devnet
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.place import Place
 from coterie_node.result import Result, replay_line
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 app.add_typer(audit, name="audit")
+app.add_typer(devnet, name="devnet")
 
 
 class Format(StrEnum):
@@ -59,20 +61,24 @@ def demo_command(
         int | None, typer.Option(min=1, max=20, help="Number of sites, each a process of its own.", show_default="3")
     ] = None,
     learner: Annotated[str, typer.Option(help="Learner to run.")] = "glore",
-    chain: Annotated[str, typer.Option(help="Chain to run on.")] = "anvil",
-    store: Annotated[str, typer.Option(help="Store to run on.")] = "folder",
+    chain: Annotated[str, typer.Option(help="Chain to run on: anvil, or clique (one Geth a site).")] = "anvil",
+    store: Annotated[str, typer.Option(help="Store to run on: folder, or kubo (one IPFS daemon a site).")] = "folder",
+    at: Annotated[Path | None, typer.Option(help="Run on the network that `coterie devnet up` started there.")] = None,
     keep: Annotated[Path | None, typer.Option(help="New folder in which the whole run is left.")] = None,
     shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
     """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
     from coterie_node.cases import case_of
-    from coterie_node.demo import demo, workplace  # its imports are slow and no other command needs them
+    from coterie_node.demo import demo, rerun, workplace  # its imports are slow and no other command needs them
     from coterie_node.devnet import settings_of
 
     case = case_of(learner)
     settings = settings_of(chain, store)
     shape = Format.json if as_json else shape
+    if at is not None:
+        _print(rerun(Place(at), case, lambda line: _tell(line, shape)), shape)
+        return
     with workplace(keep) as place:
         names = case.site_names(sites or case.sites)
         result = demo(place, case, names, settings, lambda line: _tell(line, shape))

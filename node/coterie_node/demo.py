@@ -54,7 +54,19 @@ def demo(place: Place, case: Case, sites: Sequence[str], settings: Settings, tel
     prepare(place, case, sites)
     with launched(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
-    result = conclude(place, case, reports, seconds)
+    return _written(place, conclude(place, case, reports, seconds))
+
+
+def rerun(place: Place, case: Case, tell: Tell) -> Result:
+    """The same on a network that runs; a study that has ended there is followed to its end again."""
+    sites = place.settings().sites
+    place.study.write_text(case.study_text(sites), encoding="utf-8")
+    case.write_sites(place.root / "sites", sites)
+    reports, seconds = run_sites(place, sites, tell)
+    return _written(place, conclude(place, case, reports, seconds))
+
+
+def _written(place: Place, result: Result) -> Result:
     (place.root / "result.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     return result
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from coterie_chain.deploy import deploy
 from coterie_chain.devnet import CHAINS, STORES
@@ -16,6 +17,7 @@ from coterie_chain.ledger import SiteEntry
 from coterie_chain.network import Network, verify
 from coterie_chain.private_files import write_private
 from coterie_chain.rpc import Rpc
+from coterie_chain.service import Service
 from coterie_node.errors import ConfigError
 from coterie_node.place import Place, Settings
 
@@ -70,6 +72,40 @@ def down(place: Place) -> None:
     """End every program of a network; its chain and its blocks stay."""
     place.store().stop()
     place.chain().stop()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One program of a network: its process (None: not running), memory in bytes, and what it tells of itself."""
+
+    site: str
+    program: str
+    pid: int | None
+    memory: int
+    facts: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        return asdict(self)
+
+
+def status(place: Place) -> list[Line]:
+    """Every program of a network, by site."""
+    chain, store = place.chain(), place.store()
+    lines = [_line(site, service, chain.facts) for site, service in chain.services().items()]
+    lines += [_line(site, service, store.facts) for site, service in store.services().items()]
+    return sorted(lines, key=lambda line: (line.site, line.program))
+
+
+def services(place: Place) -> dict[tuple[str, str], Service]:
+    """Every program of a network, by site and name."""
+    found = [*place.chain().services().items(), *place.store().services().items()]
+    return {(site, service.name): service for site, service in found}
+
+
+def _line(site: str, service: Service, facts: Callable[[str], Mapping[str, int]]) -> Line:
+    pid = service.pid
+    return Line(site, service.name, pid, service.memory, facts(site) if pid else {})
 
 
 @contextmanager
