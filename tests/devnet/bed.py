@@ -76,10 +76,10 @@ class Bed:
 
     # The sites' processes
 
-    def start(self, site: str, *doom: str) -> None:
-        """Start a site's process; with a doom it ends itself there."""
+    def start(self, site: str, *doom: str, root: Path | None = None) -> None:
+        """Start a site's process, in a copy of the folder for `root`; a doom is a point, a step, and a signal there."""
         program = [str(HERE / "doomed.py"), *doom] if doom else ["-m", "coterie_node"]
-        arguments = ["site", "--at", str(self.place.root), "--site", site, "--approve", self.study.hash.hex()]
+        arguments = ["site", "--at", str(root or self.place.root), "--site", site, "--approve", self.study.hash.hex()]
         part = self.place.site(site).root
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with (part / "node.out").open("a") as out, (part / "node.err").open("a") as err:
@@ -146,7 +146,7 @@ class Bed:
         return self.check()
 
     def check(self) -> list[Record]:
-        """The run replays identically, nothing is recorded twice, blocks lie at two sites, no patient's value is out."""
+        """The run replays identically, nothing is recorded twice, blocks lie at two sites, no patient's value out."""
         with self.ledger() as ledger:
             number = ledger.studies()[-1]
             verdict = replay(ledger, self.place.blobs(), number).verdict
@@ -203,7 +203,7 @@ def lived_through(bed: Bed, dooms: dict[str, Sequence[tuple[str, str]]]) -> None
     """Let every site die its deaths in order, each in a process of its own, and then live."""
     left = {site: list(dooms.get(site, ())) for site in SITES}
     for site, deaths in left.items():
-        bed.start(site, *(deaths[0] if deaths else ()))
+        bed.start(site, *((*deaths[0], "SIGKILL") if deaths else ()))
     deadline = time.monotonic() + ENDS_WITHIN
     while any(left.values()):
         assert time.monotonic() < deadline, f"not reached: {left}"
@@ -212,5 +212,5 @@ def lived_through(bed: Bed, dooms: dict[str, Sequence[tuple[str, str]]]) -> None
             if deaths and status is not None:
                 assert status == -signal.SIGKILL, (site, deaths[0], bed.ended(site))
                 deaths.pop(0)
-                bed.start(site, *(deaths[0] if deaths else ()))
+                bed.start(site, *((*deaths[0], "SIGKILL") if deaths else ()))
         time.sleep(0.05)

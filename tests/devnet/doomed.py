@@ -1,4 +1,4 @@
-"""A site's process that kills itself at a chosen point of a chosen step: `doomed.py POINT TOPIC site --at ...`.
+"""A site's process that kills or stops itself at a point of a step: `doomed.py POINT TOPIC SIGNAL site --at ...`.
 
 The product has no such hooks; they are put around its functions here.
 """
@@ -19,11 +19,12 @@ from coterie_node.letters import Desk
 
 CALLS_INTO_A_COMPUTATION = 5
 written = ""
+ending = signal.SIGKILL
 
 
 def die() -> None:
-    """End as in a power cut."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    """End as in a power cut, or stand still."""
+    os.kill(os.getpid(), ending)
 
 
 def topic_of(machine: Machine) -> str:
@@ -102,5 +103,6 @@ def doom(point: str, topic: str) -> None:
 
 if __name__ == "__main__":
     doom(*sys.argv[1:3])
-    sys.argv[1:] = sys.argv[3:]
+    ending = signal.Signals[sys.argv[3]]
+    sys.argv[1:] = sys.argv[4:]
     cli.main()

@@ -1,4 +1,4 @@
-"""kill -9 at every point of a step, at a site and at the server of the round: the same model, nothing lost or doubled."""
+"""kill -9 at every point of a step, at a site and at the round's server: the same model, nothing lost or doubled."""
 
 from __future__ import annotations
 
