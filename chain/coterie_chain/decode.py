@@ -51,7 +51,7 @@ LAYOUTS = {
     "KeyOffered": Layout(None, 0, (("name", 0, "site"), *SEAT)),
     "KeyChanged": Layout(None, 0, (("name", 0, "site"), *SEAT)),
     "RecoveryVoted": Layout(None, 0, (("name", 1, "site"), ("key", 2, "address"), ("sealing", 3, "hex"))),
-    "StudyJoined": Layout(0, 1),
+    "StudyJoined": Layout(0, 1, (("snapshot", 2, "hex"),)),
     "StudyStarted": Layout(0, None),
     "StudyCompleted": Layout(0, None),
     "ServerSkipped": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("server", 4, "site"))),

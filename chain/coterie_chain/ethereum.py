@@ -147,22 +147,21 @@ class EthereumLedger:
 
     # Moves
 
-    def propose(self, terms: Terms) -> int:
+    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
         """Propose a study and join it."""
         ids = {s.name: s.id for s in self.sites()}
         order = bytes(ids.get(name, 0) for name in terms.sites)
         words = [_word(kinds, ids, order) for kinds in (terms.opening, terms.loop, terms.closing)]
         if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32:
             raise PostRejected("BadTerms")
-        receipt = self._catalog(
-            "propose", terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence), gas=PROPOSAL_GAS
-        )
+        numbers = (terms.max_rounds, terms.timeout, int(terms.silence))
+        receipt = self._catalog("propose", terms.hash, order, words, *numbers, snapshot, gas=PROPOSAL_GAS)
         topics = next(t for log in receipt.logs if CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
         return integer_of(topics[1])
 
-    def join(self, study: int, hash: bytes) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
         """Join by repeating the study's hash."""
-        self._catalog("join", study, hash)
+        self._catalog("join", study, hash, snapshot)
 
     def record(self, post: Post) -> None:
         """Append a post to this site's Model; returns quietly if the Model holds it already."""

@@ -174,11 +174,14 @@ class Ledger(Protocol):
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records, as the contract's state holds it."""
 
-    def propose(self, terms: Terms) -> int:
-        """Propose a study and join it; returns its id."""
+    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+        """Propose a study and join it; returns its id. `snapshot` commits this site to its rows, as in `join`."""
 
-    def join(self, study: int, hash: bytes) -> None:
-        """Join by repeating the hash of the study that this site's people approved."""
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+        """Join by repeating the hash of the study that this site's people approved.
+
+        `snapshot` (32 bytes) commits this site to the rows that it will use; zero if it commits to none.
+        """
 
     def record(self, post: Post) -> None:
         """Append a post to this site's Model."""

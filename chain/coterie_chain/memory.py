@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.heads import genesis, next_head
-from coterie_chain.ledger import Event, Head, OpenStep, Post, Record, SiteEntry, State, StudyView, Terms
+from coterie_chain.ledger import ZERO, Event, Head, OpenStep, Post, Record, SiteEntry, State, StudyView, Terms
 from coterie_chain.rules import EACH, NOBODY, SERVER, Rules, Seat, StudyState
 
 
@@ -75,7 +75,7 @@ class MemoryLedger:
         """Everything written, of one study or of all."""
         return (e for e in tuple(self._chain.log) if study is None or _study_of(e) == study)
 
-    def propose(self, terms: Terms) -> int:
+    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
         """Propose a study and join it."""
         ids = {s.name: s.id for s in self._rules.seats.values()}
         order = tuple(ids.get(name, 0) for name in terms.sites)
@@ -84,13 +84,13 @@ class MemoryLedger:
             self._address, terms.hash, order, words, terms.max_rounds, terms.timeout, terms.silence, self.now()
         )
         self._write("StudyProposed", study, **proposal(terms))
-        self._joined(study)
+        self._joined(study, snapshot)
         return study
 
-    def join(self, study: int, hash: bytes) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
         """Join by repeating the study's hash."""
         self._rules.join(self._address, study, hash, self.now())
-        self._joined(study)
+        self._joined(study, snapshot)
 
     def record(self, post: Post) -> None:
         """Append a post to this site's chain of records; quietly nothing if it is there already."""
@@ -203,8 +203,8 @@ class MemoryLedger:
     def _records(self, study: int) -> Iterator[Record]:
         return (e for e in self._chain.log if isinstance(e, Record) and e.post.study == study)
 
-    def _joined(self, study: int) -> None:
-        self._write("StudyJoined", study)
+    def _joined(self, study: int, snapshot: bytes) -> None:
+        self._write("StudyJoined", study, snapshot=_hex(snapshot))
         if self._rules.studies[study].state != State.PROPOSED:
             self._write("StudyStarted", study)
 

@@ -52,8 +52,8 @@ class Referee:
         self._heads: dict[str, Head] = {}
         self._ids: dict[str, int] = {}
         self._founding = True
-        # outcomes that must be the next entries, each as (name, study, acting site, details)
-        self._due: deque[tuple[str, int, str, Details]] = deque()
+        # outcomes that must be the next entries, each as (name, study, acting site, details or None for any)
+        self._due: deque[tuple[str, int, str, Details | None]] = deque()
         # the Catalog announces a completion just before the Model logs the record that brought it about
         self._completion: Event | None = None
         self._moves: dict[str, Callable[[Event, Details, str], None]] = {
@@ -130,8 +130,9 @@ class Referee:
         if self._completion:
             self._fault(event, "the record that completes the study must come here")
         if self._due:
-            found = (event.name, event.study, event.site, details)
-            self._same(event, "outcome", found, self._due.popleft())
+            wanted = self._due.popleft()
+            found = (event.name, event.study, event.site, None if wanted[3] is None else details)
+            self._same(event, "outcome", found, wanted)
         elif event.name == "StudyCompleted":
             self._completion = event
         elif event.name == "SiteAdmitted" and self._founding:
@@ -190,8 +191,8 @@ class Referee:
             event.time,
         )
         self._same(event, "study", event.study, study)
-        # the rules have joined the proposer already
-        self._due.append(("StudyJoined", study, event.site, {}))
+        # the rules have joined the proposer already; what rows it commits to is its own affair
+        self._due.append(("StudyJoined", study, event.site, None))
         self._started(event)
 
     def _joining(self, event: Event, d: Details, key: str) -> None:

@@ -80,10 +80,10 @@ def _study(net: Twins, order: tuple[int, ...], schedule: Schedule) -> None:
 
 def _start(net: Twins, order: tuple[int, ...], schedule: Schedule) -> int:
     hash = digest("study", len(net.rules.studies))
-    logs = net.propose(net.key_of(order[0]), hash, order, schedule, 3, 60, Silence.EXCLUDE)
+    logs = net.propose(net.key_of(order[0]), hash, order, schedule, 3, 60, Silence.EXCLUDE, digest("rows"))
     study: int = logs[0].args["study"]
     for site in order[1:]:
-        net.join(net.key_of(site), study, hash)
+        net.join(net.key_of(site), study, hash, digest("rows"))
     return study
 
 

@@ -127,7 +127,8 @@ contract Catalog is ICatalog {
         bytes32[3] calldata schedule,
         uint16 maxRounds,
         uint32 timeout,
-        uint8 silence
+        uint8 silence,
+        bytes32 snapshot
     ) external override returns (uint64 study) {
         uint8 me = _caller();
         if (hash == 0 || maxRounds == 0 || timeout == 0 || silence > uint8(type(Silence).max)) revert BadTerms();
@@ -140,15 +141,15 @@ contract Catalog is ICatalog {
         (s.active, s.places, s.posted) = (parties, (1 << order.length) - 1, NOBODY);
         s.step = _proposed(maxRounds, timeout, silence);
         emit StudyProposed(study, me, hash, order, schedule, maxRounds, timeout, silence);
-        _join(study, s, me);
+        _join(study, s, me, snapshot);
     }
 
     /// @inheritdoc ICatalog
-    function join(uint64 study, bytes32 hash) external override {
+    function join(uint64 study, bytes32 hash, bytes32 snapshot) external override {
         (Study storage s, uint8 me) = _participant(study);
         _requireState(s.step.state, State.Proposed);
         if (hash != s.hash) revert HashMismatch();
-        _join(study, s, me);
+        _join(study, s, me, snapshot);
     }
 
     /// @inheritdoc ICatalog
@@ -333,12 +334,12 @@ contract Catalog is ICatalog {
 
     // Studies
 
-    function _join(uint64 study, Study storage s, uint8 me) private {
+    function _join(uint64 study, Study storage s, uint8 me, bytes32 snapshot) private {
         uint256 joined = s.joined;
         if (_has(joined, me)) revert AlreadyVoted();
         joined |= _bit(me);
         s.joined = joined;
-        emit StudyJoined(study, me);
+        emit StudyJoined(study, me, snapshot);
         if (joined == s.active) _start(study, s);
     }
 

@@ -21,14 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field as Within
 
-from coterie_learners import linalg, secure_sum
+from coterie_learners import linalg, secure_sum, sums_disclosure
 from coterie_learners.design import Design
+from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
 from coterie_learners.families import Family, family_of
 from coterie_learners.inference import Fit
@@ -140,9 +141,11 @@ def glore(site: Site) -> Script:
     """Distributed Newton-Raphson: sums from every site, one step by the site whose turn it is, until it is at rest."""
     plan = Plan.of(site.study)
     model: Payload = {"beta": np.zeros(plan.p)}
+    path: tuple[Array, ...] = ()
     for t in range(plan.options.max_rounds):
-        topic = f"stats/{t}"
-        stats = yield from each(topic, share, plan, topic, model["beta"], expects=plan.form)
+        topic, path = f"stats/{t}", (*path, model["beta"])
+        revealed = partial(reveals, plan, path)
+        stats = yield from each(topic, share, plan, topic, model["beta"], expects=plan.form, reveals=revealed)
         model = yield from server(f"model/{t}", newton, plan, t, model, stats)
         if model["converged"]:
             return fit_of(plan, model, t + 1)
@@ -157,6 +160,13 @@ def share(site: Site, plan: Plan, topic: str, beta: Array) -> Payload:
     """What one site posts: its sums at beta, under masks where the study says so."""
     sums = local_sums(plan, site.rows, beta)
     return secure_sum.hide(site, topic, sums) if plan.masked else sums
+
+
+def reveals(plan: Plan, path: tuple[Array, ...], site: Site, payload: Payload) -> Exposure:
+    """What readers can solve from one site's post, after the rounds at the coefficients `path`."""
+    if plan.masked:
+        return sums_disclosure.masked(plan.design, plan.family, path, site)
+    return sums_disclosure.exposure(plan.design, plan.family, path, site, payload)
 
 
 def local_sums(plan: Plan, rows: Rows, beta: Array) -> dict[str, Array]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import ProtocolError, SealedInput, WrongPost
 from coterie_learners.payload import Payload, Schema, canonical
 from coterie_learners.rows import CodedRows, Data, OwnColumns, Rows
@@ -118,13 +119,17 @@ def _keystream(key: bytes, label: str, size: int) -> bytes:
     return cipher.encryptor().update(bytes(size))
 
 
+Reveals = Callable[[Site, Payload], Exposure]
+
+
 @dataclass(frozen=True)
 class Step:
     """One position of a protocol: what is posted there and by whom.
 
     `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
-    channel. `agree`: all posts must be equal. `expects` is the form of the payload.
+    channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
+    from a payload that this site made here; the site's release gate asks before it leaves.
     """
 
     topic: str
@@ -135,6 +140,7 @@ class Step:
     talks: bool = False
     agree: bool = False
     expects: Schema | None = None
+    reveals: Reveals | None = None
 
 
 Script = Generator[Step, Posts, Any]
@@ -146,9 +152,11 @@ def each(
     *args: Any,
     expects: Schema | None = None,
     readers: tuple[str, ...] | None = None,
+    reveals: Reveals | None = None,
 ) -> Generator[Step, Posts, Posts]:
     """Every participant posts f(site, *args), computed on its own rows; only that site can recompute it."""
-    return (yield Step(topic, "each", lambda site, _: f(site, *args), expects=expects, readers=readers))
+    make = _own(f, args)
+    return (yield Step(topic, "each", make, expects=expects, readers=readers, reveals=reveals))
 
 
 def server(
@@ -166,9 +174,11 @@ def only(
     *args: Any,
     expects: Schema | None = None,
     readers: tuple[str, ...] | None = None,
+    reveals: Reveals | None = None,
 ) -> Generator[Step, Posts, Payload]:
     """One named site posts f(site, *args), computed with what only it has."""
-    posts = yield Step(topic, f"only:{name}", lambda site, _: f(site, *args), expects=expects, readers=readers)
+    make = _own(f, args)
+    posts = yield Step(topic, f"only:{name}", make, expects=expects, readers=readers, reveals=reveals)
     return posts[name]
 
 
@@ -180,6 +190,10 @@ def together(
         topic, "each", lambda site, channel: program(site, channel, *args), talks=True, agree=True, expects=expects
     )
     return next(iter(posts.values()))
+
+
+def _own(f: Callable[..., Payload], args: tuple[Any, ...]) -> Callable[[Site, Channel | None], Payload]:
+    return lambda site, _: f(site, *args)
 
 
 class Machine:
@@ -202,7 +216,11 @@ class Machine:
 
     def draft(self, parties: tuple[str, ...], attempt: int, channel: Channel | None = None) -> Payload:
         """What this site would post at the open step, for the parties of that attempt."""
-        return self._open().make(replace(self.site, parties=parties, attempt=attempt), channel)
+        return self._open().make(self.seat(parties, attempt), channel)
+
+    def seat(self, parties: tuple[str, ...], attempt: int) -> Site:
+        """This site as a step sees it, with the parties of one attempt."""
+        return replace(self.site, parties=parties, attempt=attempt)
 
     def feed(self, posts: Posts) -> None:
         """Go on with the posts of a finished step, in the study's site order; WrongPost if a server erred."""

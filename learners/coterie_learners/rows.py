@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class Rows(Protocol):
         """The rows, block by block, always cut at the same places."""
 
 
+@runtime_checkable
 class CodedRows(Protocol):
     """All rows of one site as the variables' values, before any design matrix is made of them."""
 

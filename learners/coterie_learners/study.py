@@ -89,6 +89,29 @@ class RowRules(Frozen):
     minimum: Annotated[int, Field(ge=1)] = 5
 
 
+class Floors(Frozen):
+    """What no payload of a site may give away; a site may set stricter ones of its own.
+
+    rows: the fewest rows a payload may stand on. cell: the smallest count of patients, above zero, that its readers may
+    solve from it. events_per_parameter: the fewest events (or rows) of this site for each coefficient. rebuild: whether
+    columns may come back row by row.
+    """
+
+    rows: Annotated[int, Field(ge=1)] = 5
+    cell: Annotated[int, Field(ge=0)] = 5
+    events_per_parameter: Annotated[float, Field(ge=0)] = 0.0
+    rebuild: Literal["refuse", "allow"] = "refuse"
+
+    def stricter(self, other: Floors) -> Floors:
+        """The stricter of two in each."""
+        return Floors(
+            rows=max(self.rows, other.rows),
+            cell=max(self.cell, other.cell),
+            events_per_parameter=max(self.events_per_parameter, other.events_per_parameter),
+            rebuild="refuse" if "refuse" in (self.rebuild, other.rebuild) else "allow",
+        )
+
+
 class LedgerRules(Frozen):
     """What the contract enforces: seconds per step, and what becomes of a silent site; and how payloads are packed."""
 
@@ -128,6 +151,7 @@ class Study(Frozen):
     learner: LearnerChoice
     rows: RowRules = RowRules()
     ledger: LedgerRules = LedgerRules()
+    disclosure: Floors = Floors()
 
     @model_validator(mode="after")
     def _sites_differ(self) -> Self:
@@ -179,8 +203,10 @@ class Study(Frozen):
     @cached_property
     def document(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, UTF-8."""
-        # Absent where rows are split, so that studies of the time before there was a choice keep their hashes.
-        plain = self.model_dump(mode="json", exclude=None if self.columns else {"columns", "identifier"})
+        # What is as it was before there was a choice is absent, so that older studies keep their hashes.
+        older = set() if self.columns else {"columns", "identifier"}
+        older |= {"disclosure"} if self.disclosure == Floors() else set()
+        plain = self.model_dump(mode="json", exclude=older)
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
     @cached_property

@@ -11,6 +11,7 @@ from coterie_learners.inference import merged
 from coterie_learners.study import Study as PlainStudy
 from coterie_node.audit import replay
 from coterie_node.data import Loaded, load_site
+from coterie_node.gate import Gate
 from coterie_node.result import Cost, Result
 from coterie_node.runner import Progress
 from coterie_node.simulate import check_sites, simulate
@@ -31,12 +32,14 @@ def analyse(
 ) -> Result:
     """Fit a study on one file per site (CSV or Parquet), all sites in this process, and replay it.
 
-    Nothing leaves the machine. Raises DataError, StudyError, NotConverged, Separation or Collinear.
+    Nothing leaves the machine; a payload that would be kept back at its site is refused here too. Raises DataError,
+    StudyError, ReleaseRefused, NotConverged, Separation or Collinear.
     """
     check_sites(study, data)
     loaded = {name: load_site(Path(path), study, name) for name, path in data.items()}
     rows = {name: given for name, given in loaded.items() if given is not None}
-    world, runners, total = simulate(study, {name: given.rows for name, given in rows.items()}, observe)
+    gates = {name: Gate(study) for name in study.sites}
+    world, runners, total = simulate(study, {name: given.rows for name, given in rows.items()}, observe, gates)
     found = replay(world.ledger(), world.blobs, world.number)
     seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
     payload_bytes = sum(r.payload_bytes for r in runners.values())

@@ -21,9 +21,11 @@ from coterie_learners.errors import StudyError
 from coterie_node import history as ledger_history
 from coterie_node.analysis import analyse
 from coterie_node.audit import replay
-from coterie_node.devnet_cli import devnet
+from coterie_node.devnet_commands import devnet
+from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
 from coterie_node.place import Place
+from coterie_node.release_commands import release
 from coterie_node.result import Result, replay_line
 from coterie_node.runner import Progress
 from coterie_node.studies import load_study
@@ -34,6 +36,7 @@ app = typer.Typer(
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 app.add_typer(audit, name="audit")
 app.add_typer(devnet, name="devnet")
+app.add_typer(release, name="release")
 
 
 class Format(StrEnum):
@@ -89,12 +92,21 @@ def demo_command(
 def simulate_command(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
     data: Annotated[list[str], typer.Option(help="SITE=FILE, once for each site (CSV or Parquet).")],
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Print all that would leave each site, and the gate's verdict.")
+    ] = False,
     shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
-    """Fit a study on files of this machine, all sites in one process, and replay it."""
+    """Fit a study on files of this machine, all sites in one process, and replay it.
+
+    With --dry-run one site's file is enough to see what that site would post first.
+    """
     files = dict(_pair(d) for d in data)
     shape = Format.json if as_json else shape
+    if dry:
+        _print_leaving(dry_run(load_study(study), files), shape)
+        return
     result = analyse(load_study(study), files, lambda p: _tell(_step(p), shape))
     _print(result, shape)
 
@@ -160,6 +172,27 @@ def replay_command(
     if not as_json and verdict.verdict == "PASS":
         print(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
     if verdict.verdict != "PASS":
+        raise typer.Exit(22)
+
+
+@audit.command("recompute")
+def recompute_command(
+    at: Annotated[Path, typer.Option(help="Folder of the run, with this site's data and keys.")],
+    site: Annotated[str, typer.Option(help="Name of this site.")],
+    study: StudyArgument = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to."""
+    from coterie_node.participant import open_node
+    from coterie_node.recompute import inspect
+
+    place = Place(at)
+    with place.reader() as ledger:
+        number = _number(ledger, study)
+        approved = ledger.view(number).terms.hash.hex()
+        found = inspect(open_node(place, site, approved, reader=ledger), number)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
+    if not found.passed:
         raise typer.Exit(22)
 
 
@@ -247,6 +280,16 @@ def _tell(line: Mapping[str, Any], shape: Format) -> None:
 
 def _line(line: Mapping[str, Any]) -> None:
     print(json.dumps(line), flush=True)
+
+
+def _print_leaving(leaving: list[Leaving], shape: Format) -> None:
+    """Print payloads with their verdicts; exit status 14 if one would be kept back."""
+    if shape is Format.json:
+        print(json.dumps([one.as_dict() for one in leaving], indent=2))
+    else:
+        print("\n".join(one.text() for one in leaving))
+    if any(one.release.verdict.refused for one in leaving):
+        raise typer.Exit(14)
 
 
 def _print(result: Result, shape: Format) -> None:

@@ -49,6 +49,10 @@ class StudyStopped(NodeError):
     """The study was paused or aborted on the ledger."""
 
 
+class ReleaseRefused(NodeError):
+    """This site's release gate keeps a payload back."""
+
+
 class Overdue(NodeError):
     """A wait ran past its deadline."""
 
@@ -67,6 +71,7 @@ EXIT = {
     learners.DataError: 10,
     learners.StudyError: 11,
     ConfigError: 12,
+    ReleaseRefused: 14,
     chain.KeyFault: 13,
     learners.ProtocolError: 20,
     chain.BlobCorrupt: 21,

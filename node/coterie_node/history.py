@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from coterie_chain.ledger import Event, Ledger, Record
+from coterie_learners.disclosure import Ruling
 from coterie_node.reasons import words_of
 
 
@@ -31,6 +32,7 @@ class Line:
     size: int | None = None
     details: str = ""
     tx: str = ""
+    verdict: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys and CSV columns."""
@@ -86,7 +88,16 @@ def _record_line(record: Record, when: str) -> Line:
         size=post.size,
         details=f"record {record.seq}" + (", converged" if post.converged else ""),
         tx=record.tx,
+        verdict=ruling_of(post.verdict),
     )
+
+
+def ruling_of(verdict: bytes) -> str:
+    """A record's verdict of the release gate in words, with its digest; empty for a post that no gate judges."""
+    if not any(verdict):
+        return ""
+    known = {int(ruling): ruling.name.lower().replace("_", " ") for ruling in Ruling}
+    return f"{known.get(verdict[0], f'ruling {verdict[0]}')} {verdict.hex()}"
 
 
 def as_csv(lines: Iterable[Line]) -> str:

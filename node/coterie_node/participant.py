@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coterie_chain.blobs import BlobStore
@@ -20,12 +20,16 @@ from coterie_learners.inference import plain
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine
 from coterie_learners.study import Study
+from coterie_node.consent import ReleaseFolder
 from coterie_node.data import Loaded, load_site
 from coterie_node.errors import ConfigError, Overdue
+from coterie_node.gate import Consent, Gate, Policy, nobody
 from coterie_node.letters import Desk
 from coterie_node.place import Place
+from coterie_node.releases import ReleaseBook
 from coterie_node.runner import Progress, Runner
 from coterie_node.simulate import site_of
+from coterie_node.snapshot import commit
 from coterie_node.studies import load_study, terms_of
 
 POLL = 0.5
@@ -45,11 +49,22 @@ class Node:
     ledger: Ledger
     blobs: BlobStore
     journal: Journal
+    policy: Policy = field(default_factory=Policy)
+    consent: Consent = nobody
     observe: Callable[[Progress], None] = lambda _: None
 
 
-def open_node(place: Place, name: str, approved: str, observe: Callable[[Progress], None]) -> Node:
-    """Open a site's part of a run; its rows are checked before the ledger is touched."""
+def open_node(
+    place: Place,
+    name: str,
+    approved: str,
+    observe: Callable[[Progress], None] = lambda _: None,
+    reader: Ledger | None = None,
+) -> Node:
+    """Open a site's part of a run; its rows are checked before the ledger is touched.
+
+    With a `reader` the site's own handle on the ledger is not opened: enough for an inspection after the run.
+    """
     study = load_study(place.study)
     if study.hash.hex() != approved:
         told = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
@@ -57,12 +72,17 @@ def open_node(place: Place, name: str, approved: str, observe: Callable[[Progres
     if name not in study.sites:
         raise ConfigError("CO-F302", f"{name!r} takes no part in the study; its sites are {', '.join(study.sites)}.")
     part = place.site(name)
+    policy = Policy.load(part.policy)
+    policy.check(study, name)
     rows = load_site(part.data, study, name)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     journal = SqliteJournal(part.journal)
     network = place.network(name)
-    ledger = EthereumLedger(network, keys.account, journal)
-    return Node(study, name, rows, keys, network, ledger, place.blobs(name), journal, observe)
+    ledger = reader or EthereumLedger(network, keys.account, journal)
+    consent = ReleaseFolder(part.releases).consent
+    # After the run the site's own store may be down; what it held is read without it.
+    blobs = place.blobs(name if reader is None else None)
+    return Node(study, name, rows, keys, network, ledger, blobs, journal, policy, consent, observe)
 
 
 def enter(node: Node) -> int:
@@ -87,7 +107,8 @@ def runner_of(node: Node, number: int) -> Runner:
     site = site_of(node.study, node.name, data, node.keys, entries, f"{node.network.scope}/{number}")
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
-    return Runner(machine, node.ledger, node.blobs, number, desk, observe=node.observe)
+    gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
+    return Runner(machine, node.ledger, node.blobs, number, desk, gate=gate, observe=node.observe)
 
 
 def take_part(node: Node, number: int) -> Runner:
@@ -152,7 +173,11 @@ def _number(node: Node) -> int | None:
         return None
     # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
     node.blobs.put(node.study.document)
-    return node.ledger.propose(terms_of(node.study))
+    return node.ledger.propose(terms_of(node.study), _snapshot(node))
+
+
+def _snapshot(node: Node) -> bytes:
+    return commit(node.rows, node.study, node.network.scope, node.journal.vault)
 
 
 def _join(node: Node, number: int) -> None:
@@ -160,7 +185,7 @@ def _join(node: Node, number: int) -> None:
     if view.state != State.PROPOSED or node.name in view.joined:
         return
     try:
-        node.ledger.join(number, node.study.hash)
+        node.ledger.join(number, node.study.hash, _snapshot(node))
     except PostRejected as error:
         if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
             raise

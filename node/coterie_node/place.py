@@ -1,7 +1,7 @@
 """A run's folder: the study, the network, the store and, for each site, its data, keys and journal.
 
     study.toml  study.json  place.json  network.json  result.json  chain/  store/
-    sites/<name>/{data.csv, keys/, passphrase, journal.sqlite, geth/, kubo/}
+    sites/<name>/{data.csv, keys/, passphrase, policy.toml, releases/, journal.sqlite, geth/, kubo/}
 
 `coterie demo --keep DIR` and `coterie devnet up DIR` leave one behind; `--at DIR` opens it again.
 """
@@ -43,6 +43,16 @@ class SitePlace:
     def passphrase(self) -> Path:
         """The file with the passphrase of its keys."""
         return self.root / "passphrase"
+
+    @property
+    def policy(self) -> Path:
+        """The site's own rules for what leaves, if it has any."""
+        return self.root / "policy.toml"
+
+    @property
+    def releases(self) -> Path:
+        """The folder of payloads that wait for a person's yes."""
+        return self.root / "releases"
 
     @property
     def journal(self) -> Path:

@@ -18,6 +18,7 @@ class Reason(IntEnum):
     COLLINEAR = 6
     NOT_CONVERGED = 7
     UNFIT_STUDY = 8
+    RELEASE_REFUSED = 9
 
 
 WORDS = {
@@ -29,6 +30,7 @@ WORDS = {
     Reason.COLLINEAR: "the design is collinear",
     Reason.NOT_CONVERGED: "the fit did not converge",
     Reason.UNFIT_STUDY: "the pooled rows cannot carry the model",
+    Reason.RELEASE_REFUSED: "its release gate kept a payload back",
 }
 
 _OF_ERROR = (

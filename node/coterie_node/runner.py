@@ -17,7 +17,8 @@ from coterie_chain.ledger import Event, Ledger, OpenStep, Post, Record, Silence,
 from coterie_learners.errors import LearnerError, ProtocolError, WrongPost
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Machine, Step
-from coterie_node.errors import StudyStopped
+from coterie_node.errors import ReleaseRefused, StudyStopped
+from coterie_node.gate import Gate
 from coterie_node.letters import Desk, pack
 from coterie_node.reasons import Reason, reason_of, words_of
 from coterie_node.talk import Exchange, Talk
@@ -42,7 +43,8 @@ class Progress:
 class Runner:
     """A machine fed from the ledger; at a participant's node it also drafts and records.
 
-    `seconds` splits the time spent by "compute", "ledger" and "store". `poster=False` makes an auditor of it.
+    `seconds` splits the time spent by "compute", "ledger" and "store". `poster=False` makes an auditor of it. Without a
+    `gate` everything leaves, and the records say that nothing was judged.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Runner:
         desk: Desk,
         *,
         poster: bool = True,
+        gate: Gate | None = None,
         exchange: Exchange | None = None,
         observe: Callable[[Progress], None] = lambda _: None,
     ) -> None:
@@ -62,14 +65,15 @@ class Runner:
         self.payload_bytes = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._ledger, self._blobs, self._study, self._desk = ledger, blobs, study, desk
-        self._poster, self._exchange, self._observe = poster, exchange, observe
+        self._poster, self._gate, self._exchange, self._observe = poster, gate, exchange, observe
         self._talk: Talk | None = None
+        self._held: Payload | None = None
 
     def turn(self) -> bool:
         """Do the next thing there is to do; False if this site has to wait for others, or the protocol has ended.
 
-        Raises LearnerError or BlobCorrupt for what ends this site's part; what ends the study for all is on the ledger
-        by then: a dispute over a wrong server post, an abort with its reason for the rest.
+        Raises LearnerError, ReleaseRefused or BlobCorrupt for what ends this site's part; what ends the study for all
+        is on the ledger by then: a dispute over a wrong server post, an abort with its reason for the rest.
         """
         try:
             return self._turn()
@@ -78,6 +82,9 @@ class Runner:
             raise
         except LearnerError as error:
             self._abort(reason_of(error))
+            raise
+        except ReleaseRefused:
+            self._abort(Reason.RELEASE_REFUSED)
             raise
 
     @property
@@ -119,8 +126,11 @@ class Runner:
 
     def _post(self, step: Step, open_: OpenStep) -> bool:
         with self._timed("compute"):
-            payload = self._draft(step, open_)
-            if payload is None:
+            payload = self._held or self._draft(step, open_)
+            verdict = None if payload is None else self._admit(step, open_, payload)
+            # What people are asked about is kept as it is until they have answered.
+            self._held = payload if verdict is None else None
+            if payload is None or verdict is None:
                 return False
             blob = self._desk.write(step, open_.attempt, payload)
         with self._timed("store"):
@@ -134,9 +144,16 @@ class Runner:
             size=len(blob),
             converged=bool(payload.get("converged", False)),
             basis=open_.basis,
+            verdict=verdict,
         )
         with self._timed("ledger"):
             return self._record(post)
+
+    def _admit(self, step: Step, open_: OpenStep, payload: Payload) -> bytes | None:
+        """The gate's verdict on a payload, as the record holds it; None while this site's people are asked."""
+        if self._gate is None:
+            return bytes(32)
+        return self._gate.admit(step, self.machine.seat(open_.parties, open_.attempt), open_.position, payload)
 
     def _record(self, post: Post) -> bool:
         try:

@@ -16,6 +16,7 @@ from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine, Site
 from coterie_learners.rows import Data
 from coterie_learners.study import Study
+from coterie_node.gate import Gate
 from coterie_node.letters import Desk
 from coterie_node.runner import Progress, Runner
 from coterie_node.studies import terms_of
@@ -66,7 +67,12 @@ def site_of(
 
 
 def runner_of(
-    world: World, name: str, rows: Data | None, exchange: Exchange | None = None, observe: Observer = lambda _: None
+    world: World,
+    name: str,
+    rows: Data | None,
+    exchange: Exchange | None = None,
+    observe: Observer = lambda _: None,
+    gate: Gate | None = None,
 ) -> Runner:
     """A participant's runner in a simulated network."""
     ledger, keys = world.ledger(name), world.keys[name]
@@ -75,7 +81,7 @@ def runner_of(
         learner_of(world.study).script, site_of(world.study, name, rows, keys, entries, str(world.number))
     )
     desk = Desk(world.study, name, keys, {e.name: e.sealing for e in entries})
-    return Runner(machine, ledger, world.blobs, world.number, desk, exchange=exchange, observe=observe)
+    return Runner(machine, ledger, world.blobs, world.number, desk, gate=gate, exchange=exchange, observe=observe)
 
 
 def run(runners: Iterable[Runner]) -> None:
@@ -88,14 +94,19 @@ def run(runners: Iterable[Runner]) -> None:
 
 
 def simulate(
-    study: Study, rows: Mapping[str, Data], observe: Observer = lambda _: None
+    study: Study, rows: Mapping[str, Data], observe: Observer = lambda _: None, gates: Mapping[str, Gate] | None = None
 ) -> tuple[World, dict[str, Runner], float]:
-    """Run a study over its sites' rows; returns the world, the runners with their results, and the seconds taken."""
+    """Run a study over its sites' rows; returns the world, the runners with their results, and the seconds taken.
+
+    Without `gates` nothing is judged before it leaves a site.
+    """
     check_sites(study, rows)
     world, hub, start = found(study), Hub(), time.perf_counter()
     first = study.sites[0]
     runners = {
-        name: runner_of(world, name, rows.get(name), hub, observe if name == first else lambda _: None)
+        name: runner_of(
+            world, name, rows.get(name), hub, observe if name == first else lambda _: None, (gates or {}).get(name)
+        )
         for name in study.sites
     }
     run(runners.values())

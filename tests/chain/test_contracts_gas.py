@@ -44,9 +44,9 @@ def test_a_record_costs_no_more_among_253_sites() -> None:
     words = [bytes(w).ljust(32, b"\0") for w in ((SERVER,), (EACH,), ())]
     with running(program, "--gas-limit", "200000000") as roomy:
         net = Contracts(roomy, everybody)
-        net.move(everybody[0].key, "propose", hash, bytes(range(1, MAX_SITES + 1)), words, 1, 60, Silence.EXCLUDE)
+        net.move(everybody[0].key, "propose", hash, bytes(range(1, MAX_SITES + 1)), words, 1, 60, Silence.EXCLUDE, hash)
         for site in everybody[1:]:
-            net.move(site.key, "join", 1, hash)
+            net.move(site.key, "join", 1, hash, digest("rows"))
         net.record(key("site 1"), 1, (1, 0, 0, 0x55, 1 << 39, True, digest("cid"), served, hash, digest("verdict")))
         for i in (253, 128, 1):
             post = (1, 1, 0, 0x55, 1 << 39, True, digest("cid", i), digest("sha", i), served, digest("verdict"))

@@ -42,7 +42,7 @@ def test_a_proposal_is_on_record_word_for_word_and_joins_its_proposer(net: Twins
     words = tuple(bytes(w).ljust(32, b"\0") for w in ((SERVER,), (EACH, 3), ()))
     terms = {"hash": HASH, "order": bytes(ORDER), "schedule": words, "maxRounds": 7, "timeout": 90, "silence": 1}
     assert logs[0].args == {"study": 1, "by": 1, **terms}
-    assert logs[1].args == {"study": 1, "by": 1}
+    assert logs[1].args == {"study": 1, "by": 1, "snapshot": bytes(32)}
 
 
 def test_a_study_of_one_site_starts_when_it_is_proposed(net: Twins) -> None:
@@ -122,12 +122,18 @@ def test_a_study_starts_with_the_last_participant_that_joins(net: Twins) -> None
     assert names(net.join(CYD, 1, HASH)) == ["StudyJoined"]
     logs = net.join(BOB, 1, HASH)
     assert names(logs) == ["StudyJoined", "StudyStarted"]
-    assert [log.args for log in logs] == [{"study": 1, "by": 2}, {"study": 1}]
+    assert [log.args for log in logs] == [{"study": 1, "by": 2, "snapshot": bytes(32)}, {"study": 1}]
 
 
 def test_joining_repeats_the_hash_that_was_approved(net: Twins) -> None:
     net.propose(ANA, HASH, ORDER)
     assert refused(net.join, BOB, 1, digest("another study")) == ("HashMismatch",)
+
+
+def test_the_rows_that_a_site_commits_to_are_on_record(net: Twins) -> None:
+    proposed = net.propose(ANA, HASH, ORDER, snapshot=digest("ana's rows"))
+    joined = net.join(BOB, 1, HASH, digest("bob's rows"))
+    assert [logs[-1].args["snapshot"] for logs in (proposed, joined)] == [digest("ana's rows"), digest("bob's rows")]
 
 
 def test_a_site_joins_once(net: Twins) -> None:

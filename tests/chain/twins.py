@@ -101,17 +101,20 @@ class Twins:
         max_rounds: int = 3,
         timeout: int = 60,
         silence: int = Silence.WAIT,
+        snapshot: bytes = bytes(32),
     ) -> list[Log]:
         words = [bytes(w).ljust(32, b"\0") for w in schedule]
         return self._both(
             lambda now: self.rules.propose(by, hash, order, schedule, max_rounds, timeout, silence, now),  # type: ignore[arg-type]
-            lambda: self.contracts.move(by, "propose", hash, bytes(order), words, max_rounds, timeout, silence),
+            lambda: self.contracts.move(
+                by, "propose", hash, bytes(order), words, max_rounds, timeout, silence, snapshot
+            ),
         )
 
-    def join(self, by: str, study: int, hash: bytes) -> list[Log]:
+    def join(self, by: str, study: int, hash: bytes, snapshot: bytes = bytes(32)) -> list[Log]:
         return self._both(
             lambda now: self.rules.join(by, study, hash, now),
-            lambda: self.contracts.move(by, "join", study, hash),
+            lambda: self.contracts.move(by, "join", study, hash, snapshot),
         )
 
     def record(self, by: str, site: int, post: Post) -> list[Log]:

@@ -30,6 +30,8 @@ link = "{link}"
 aggregation = "{aggregation}"
 [rows]
 constant = "allow"
+[disclosure]
+cell = 0
 [variables]
 age = {{ type = "category", levels = ["lt65", "65_79", "ge80"] }}
 sex = {{ type = "category", levels = ["F", "M"] }}

@@ -86,8 +86,8 @@ interface ICatalog {
         uint32 timeout,
         uint8 silence
     );
-    /// @notice A participant joined by repeating the study's hash.
-    event StudyJoined(uint64 indexed study, uint8 indexed by);
+    /// @notice A participant joined by repeating the study's hash, and committed to the rows that it will use.
+    event StudyJoined(uint64 indexed study, uint8 indexed by, bytes32 snapshot);
     /// @notice The last participant has joined; the first step is open.
     event StudyStarted(uint64 indexed study);
     /// @notice The last step of the schedule was posted. In its transaction this log precedes that post's, Recorded.
@@ -186,17 +186,20 @@ interface ICatalog {
     /// @param maxRounds The loop ends after so many rounds, converged or not.
     /// @param timeout Seconds for each step.
     /// @param silence What to do about a silent site at an `each` step; see Silence.
+    /// @param snapshot The proposer's commitment to its rows, as in `join`.
     function propose(
         bytes32 hash,
         bytes calldata order,
         bytes32[3] calldata schedule,
         uint16 maxRounds,
         uint32 timeout,
-        uint8 silence
+        uint8 silence,
+        bytes32 snapshot
     ) external returns (uint64 study);
 
     /// @notice Join a proposed study by repeating its hash; it starts when every participant has joined.
-    function join(uint64 study, bytes32 hash) external;
+    /// @param snapshot Digest that commits the site to its rows; zero if it commits to none.
+    function join(uint64 study, bytes32 hash, bytes32 snapshot) external;
 
     /// @notice A Model reports a post; returns the kind and the round of the step it stands at.
     /// @param caller Who called the Model.

@@ -28,6 +28,13 @@ constant = "{constant}"
 
 """
 
+UNMASKED = """\
+[disclosure]
+# With fewer than three sites no sum can be masked; these patients' records are public.
+cell = 0
+
+"""
+
 NOTE = "NHEFS: of 1,629 people, those without a blood pressure or a cholesterol value are left out at every site."
 
 
@@ -35,7 +42,7 @@ def study_text(sites: Sequence[str]) -> str:
     """The study file."""
     constant = "refuse" if len(sites) <= 5 else "allow"
     head = STUDY.format(sites=nhefs.listed(sites), terms=" + ".join(NAMES), constant=constant)
-    return head + nhefs.VARIABLES
+    return head + (UNMASKED if len(sites) < 3 else "") + nhefs.VARIABLES
 
 
 def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:

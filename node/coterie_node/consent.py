@@ -1,0 +1,80 @@
+"""A person's yes: payloads that wait in a folder of the site until its people approve them by digest.
+
+releases/<position>-<attempt>.json   what would leave, what can be solved from it (for this site's people only)
+releases/<position>-<attempt>.yes    the digest that was approved
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coterie_learners.payload import canonical
+from coterie_node.errors import ConfigError
+from coterie_node.gate import Release
+
+
+@dataclass(frozen=True)
+class ReleaseFolder:
+    """The folder of one site."""
+
+    root: Path
+
+    def consent(self, release: Release) -> bool:
+        """Whether this very payload has been approved; if not, it is laid out for reading."""
+        digest = _digest(release)
+        stem = self.root / f"{release.position}-{release.attempt}"
+        try:
+            return stem.with_suffix(".yes").read_text().strip() == digest
+        except FileNotFoundError:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stem.with_suffix(".json").write_text(
+                json.dumps({"payload_digest": digest, **told(release)}, indent=2) + "\n"
+            )
+            return False
+
+    def waiting(self) -> list[Mapping[str, Any]]:
+        """What waits for a yes, in order."""
+        held = [path for path in self.root.glob("*.json") if not path.with_suffix(".yes").exists()]
+        return [json.loads(path.read_text()) for path in sorted(held, key=_order)]
+
+    def approve(self, digest: str) -> Mapping[str, Any]:
+        """Approve what waits under this digest; ConfigError if nothing does."""
+        for path in self.root.glob("*.json"):
+            held: dict[str, Any] = json.loads(path.read_text())
+            if held["payload_digest"].startswith(digest) and len(digest) >= 8:
+                path.with_suffix(".yes").write_text(held["payload_digest"] + "\n")
+                return held
+        told = f"Nothing with the digest {digest!r} waits for approval in {self.root}"
+        raise ConfigError("CO-F311", f"{told}. List what does with `coterie release list`.")
+
+
+def told(release: Release) -> dict[str, Any]:
+    """A release for this site's own people: where, the verdict, the cells below the floor, and every number."""
+    verdict = release.verdict
+    numbers = {name: np.asarray(value) for name, value in release.payload.items()}
+    return {
+        "position": release.position,
+        "attempt": release.attempt,
+        **verdict.as_dict(),
+        "cells_below_floor": dict(verdict.secret),
+        "payload": {name: _plain(value) for name, value in numbers.items()},
+    }
+
+
+def _plain(value: np.ndarray[Any, np.dtype[Any]]) -> Any:
+    return value.tolist() if value.dtype.kind in "fiub" else value.tobytes().hex()
+
+
+def _digest(release: Release) -> str:
+    return hashlib.sha256(canonical(release.payload)).hexdigest()
+
+
+def _order(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in path.stem.split("-"))

@@ -1,0 +1,128 @@
+"""The release gate: before a payload of this site's own rows leaves, it is held against the floors.
+
+What its readers can solve is the learner's knowledge (`reveals` of the step); the floors are the stricter of the
+study's and of this site's own policy; what this site released before is in its release book. A step that posts from
+own rows and does not say what it reveals is refused. What sites compute with each other in an interactive step and
+what a server computes from posts alone are not judged here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from coterie_learners.design import Design
+from coterie_learners.disclosure import Ruling, Verdict, judge
+from coterie_learners.errors import StudyError
+from coterie_learners.payload import Payload
+from coterie_learners.protocol import Site, Step
+from coterie_learners.study import Column, Floors, Frozen, Study
+from coterie_node.errors import ConfigError, ReleaseRefused
+from coterie_node.releases import ReleaseBook, compare, release_of
+
+NO_FLOORS = Floors(rows=1, cell=0, rebuild="allow")
+
+
+class Policy(Frozen):
+    """A site's own rules: floors that may be stricter than a study's, columns never to be used, a person's yes."""
+
+    floors: Floors = NO_FLOORS
+    never: tuple[Column, ...] = ()
+    ask: bool = False
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """Read a policy from a TOML file; a site without one has no rules beyond the study's."""
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError("CO-F310", f"The site's policy {path} cannot be used: {error}.") from None
+
+    def check(self, study: Study, site: str) -> None:
+        """StudyError if a study uses, at this site, a column that the policy keeps out."""
+        kept = [name for name in Design(study, site).variables if name in self.never]
+        if kept:
+            told = f"{site}'s policy never lets {', '.join(kept)} be used, which the study {study.name!r} asks for"
+            raise StudyError("CO-S501", f"{told}. Decline the study, or change the policy.")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A payload at the gate: where in the study, what it is, and the verdict on it."""
+
+    position: int
+    attempt: int
+    payload: Payload
+    verdict: Verdict
+
+
+# Whether this site's people have said yes to a release; asked again at every turn until they have.
+Consent = Callable[[Release], bool]
+
+
+def nobody(release: Release) -> bool:
+    """The consent of a site that has no one to ask: never."""
+    return False
+
+
+@dataclass
+class Gate:
+    """One site's gate in one run of a study. `watch` is told of every release, passed or refused."""
+
+    study: Study
+    policy: Policy = field(default_factory=Policy)
+    book: ReleaseBook = field(default_factory=ReleaseBook)
+    consent: Consent = nobody
+    watch: Callable[[Release], None] = lambda _: None
+    _flag: str | None = field(default=None, init=False)
+
+    @property
+    def floors(self) -> Floors:
+        """The stricter of the study's and the site's."""
+        return self.study.disclosure.stricter(self.policy.floors)
+
+    def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
+        """The verdict's digest for the record, or None while a person's yes is waited for.
+
+        Raises ReleaseRefused if the payload must stay.
+        """
+        if step.public or step.talks:
+            return bytes(32)
+        verdict = self.judge(step, site, payload)
+        release = Release(position, site.attempt, payload, verdict)
+        self.watch(release)
+        if verdict.refused:
+            raise ReleaseRefused("CO-R301", f"{site.name}'s release gate keeps {step.topic!r} back: {verdict.sentence}")
+        if not self.policy.ask:
+            return verdict.digest
+        return replace(verdict, ruling=Ruling.CONSENTED).digest if self.consent(release) else None
+
+    def judge(self, step: Step, site: Site, payload: Payload) -> Verdict:
+        """The verdict on one payload of a step."""
+        if step.reveals is None:
+            told = f"The learner {self.study.learner.name} does not say what {step.topic!r} reveals."
+            return Verdict(Ruling.REFUSED, told, self.floors, step.topic)
+        exposure = step.reveals(site, payload)
+        if step.readers is not None:
+            exposure = replace(exposure, readers=tuple(r for r in step.readers if r != site.name))
+        verdict = judge(exposure, self.floors, step.topic)
+        return verdict if verdict.refused else self._differenced(site, verdict)
+
+    def _differenced(self, site: Site, verdict: Verdict) -> Verdict:
+        """The verdict after a look at what this site released before; looked up once, at a run's first release."""
+        if site.data is None:
+            return verdict
+        if self._flag is None:
+            release = release_of(site, verdict.ruling is Ruling.SUMS_ONLY, self.book.key)
+            found = compare(release, self.book.others(site.session), self.floors.cell)
+            if found.refused:
+                return replace(verdict, ruling=Ruling.REFUSED, sentence=found.told)
+            self._flag = found.told
+            self.book.add(release)
+        return replace(verdict, sentence=f"{verdict.sentence} {self._flag}".rstrip())
