@@ -40,9 +40,10 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests benchmarks contracts/scripts examples tools
+	$(BIN)/mypy tests benchmarks contracts/scripts examples tools docker
 	$(BIN)/lint-imports
 	$(BIN)/python contracts/scripts/compile.py --check
+	$(BIN)/python docker/generate.py --check
 
 devnet: tools ## Start three sites' Geth and Kubo in ./devnet; `coterie devnet down devnet` ends them
 	@$(BIN)/coterie devnet up devnet

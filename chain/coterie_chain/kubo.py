@@ -6,9 +6,14 @@ the peers it is told and to nobody who lacks the swarm's key. (Kubo 0.43: docs/c
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from nacl.signing import SigningKey
+
+from coterie_chain.cid import to_base58
 
 SWARM_PORT, API_PORT = 4001, 5001
 # FORCE_PNET: without the swarm's key the daemon refuses to start.
@@ -31,6 +36,34 @@ OFF: dict[str, Any] = {
     "Routing": {"Type": "none", "DelegatedRouters": []},
     "Version": {"SwarmCheckEnabled": False},
 }
+# One file per block, each on the disk before it is acknowledged: a record must not outlive its payload.
+DATASTORE: dict[str, Any] = {
+    "BloomFilterSize": 0,
+    "GCPeriod": "1h",
+    "HashOnRead": False,
+    "StorageGCWatermark": 90,
+    "StorageMax": "50GB",
+    "Spec": {
+        "type": "mount",
+        "mounts": [
+            {
+                "mountpoint": "/blocks",
+                "path": "blocks",
+                "prefix": "flatfs.datastore",
+                "shardFunc": "/repo/flatfs/shard/v1/next-to-last/2",
+                "sync": True,
+                "type": "flatfs",
+            },
+            {
+                "compression": "none",
+                "mountpoint": "/",
+                "path": "datastore",
+                "prefix": "leveldb.datastore",
+                "type": "levelds",
+            },
+        ],
+    },
+}
 TRANSPORTS = ("QUIC", "WebTransport", "WebRTCDirect", "Websocket", "Relay")
 
 
@@ -45,18 +78,31 @@ def address(host: str, port: int) -> str:
     return f"/{kind}/{host}/tcp/{port}"
 
 
-def configuration(
-    initial: Mapping[str, Any], *, swarm: str, api: str, token: str, peers: Mapping[str, str]
-) -> dict[str, Any]:
-    """A daemon's configuration made from the one that `ipfs init` wrote.
+def identity() -> dict[str, str]:
+    """A new peer: its id and its key, Ed25519 as libp2p writes it (specs/peer-ids)."""
+    key = SigningKey.generate()
+    public = bytes(key.verify_key)
+    # the protobuf {type: Ed25519, data}; an id is the identity multihash of the public one, whose first byte is 0
+    private = b"\x08\x01\x12\x40" + bytes(key) + public
+    return {
+        "PeerID": "1" + to_base58(b"\x00\x24\x08\x01\x12\x20" + public),
+        "PrivKey": base64.b64encode(private).decode(),
+    }
 
-    `swarm` and `api` are addresses to listen on, `peers` the other sites' peer ids with their addresses.
+
+def configuration(
+    own: Mapping[str, str], *, swarm: str, api: str, token: str, peers: Mapping[str, str]
+) -> dict[str, Any]:
+    """A daemon's configuration.
+
+    `own` is its identity, `swarm` and `api` the addresses to listen on, `peers` the other sites' ids with addresses.
     """
     return {
-        **initial,
         **OFF,
         "Addresses": {"Swarm": [swarm], "API": api, "Gateway": [], "Announce": [], "AppendAnnounce": []},
         "API": {"Authorizations": {"coterie": authorization(token)}, "HTTPHeaders": {}},
+        "Datastore": DATASTORE,
+        "Identity": dict(own),
         # bitswap's thinned broadcasts are made for the public network
         "Internal": {"Bitswap": {"BroadcastControl": {"Enable": False}}},
         "Peering": {"Peers": [{"ID": peer, "Addrs": [at]} for peer, at in peers.items()]},

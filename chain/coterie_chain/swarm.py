@@ -7,7 +7,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ import httpx
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import StoreFault
-from coterie_chain.kubo import ENVIRONMENT, address, configuration, daemon_arguments, swarm_key
+from coterie_chain.kubo import ENVIRONMENT, address, configuration, daemon_arguments, identity, swarm_key
 from coterie_chain.kubo_repo import RepoBlobs
 from coterie_chain.kubo_rpc import headers
 from coterie_chain.ports import LOOPBACK, kept_ports, recorded_ports
-from coterie_chain.private_files import read_private, write_private
+from coterie_chain.private_files import read_private, replace_private, write_private
 from coterie_chain.programs import IPFS
 from coterie_chain.service import Service, ended_early
 
@@ -47,13 +47,18 @@ class Kubo:
 
     @property
     def config(self) -> Path:
-        """Its configuration."""
-        return self.repo / "config"
+        """Its configuration, which the repository gets a copy of."""
+        return self.folder / "config.json"
 
     @property
     def key(self) -> Path:
         """The swarm's key."""
         return self.repo / "swarm.key"
+
+    @property
+    def identity(self) -> Path:
+        """Its id among peers, and the key of that."""
+        return self.folder / "identity.json"
 
     @property
     def ports(self) -> Path:
@@ -63,7 +68,7 @@ class Kubo:
     @property
     def peer(self) -> str:
         """Its peer id."""
-        return str(json.loads(self.config.read_text())["Identity"]["PeerID"])
+        return str(json.loads(read_private(self.identity, "the peer's key"))["PeerID"])
 
     @property
     def api(self) -> str:
@@ -75,6 +80,29 @@ class Kubo:
         """What the program must find in its environment."""
         return {**ENVIRONMENT, "IPFS_PATH": str(self.repo.absolute())}
 
+    def create(self, key: str) -> None:
+        """A new peer with a token of its own, in the swarm of a key."""
+        self.repo.mkdir(parents=True, mode=0o700)
+        write_private(self.key, key)
+        write_private(self.token, secrets.token_urlsafe(32) + "\n")
+        write_private(self.identity, json.dumps(identity()) + "\n")
+
+    def join(self, key: str) -> None:
+        """Change into the swarm of another key."""
+        replace_private(self.key, key)
+
+    def listen(self, swarm: str, api: str, peers: Mapping[str, str]) -> None:
+        """Write the configuration: where peers and this site reach it, and the only peers it talks to."""
+        settings = configuration(
+            json.loads(read_private(self.identity, "the peer's key")),
+            swarm=swarm,
+            api=api,
+            token=read_private(self.token, "the token file").strip(),
+            peers=peers,
+        )
+        # It holds the peer's key and the token.
+        replace_private(self.config, json.dumps(settings, indent=2) + "\n")
+
 
 class KuboSwarm:
     """The store of a development network; a Launcher of `devnet`."""
@@ -84,12 +112,12 @@ class KuboSwarm:
 
     def prepare(self) -> None:
         """Make each site's repository and token, and one key for all."""
-        program, key = IPFS.find(), swarm_key()
+        key = swarm_key()
         for node in self._nodes.values():
-            node.repo.mkdir(parents=True, mode=0o700)
-            write_private(node.key, key)
-            write_private(node.token, secrets.token_urlsafe(32) + "\n")
-            _initialise(program, node)
+            node.create(key)
+        self._place()
+        for node in self._nodes.values():
+            _initialise(node)
 
     def start(self) -> None:
         """Start every Kubo that does not run; returns when all of them are connected to all others."""
@@ -131,14 +159,10 @@ class KuboSwarm:
         ports = {name: kept_ports(node.ports, PORTS) for name, node in self._nodes.items()}
         found = {name: (node.peer, address(LOOPBACK, ports[name]["swarm"])) for name, node in self._nodes.items()}
         for name, node in self._nodes.items():
-            settings = configuration(
-                json.loads(node.config.read_text()),
-                swarm=found[name][1],
-                api=address(LOOPBACK, ports[name]["api"]),
-                token=read_private(node.token, "the token file").strip(),
-                peers={peer: at for other, (peer, at) in found.items() if other != name},
-            )
-            node.config.write_text(json.dumps(settings, indent=2) + "\n")
+            peers = {peer: at for other, (peer, at) in found.items() if other != name}
+            node.listen(found[name][1], address(LOOPBACK, ports[name]["api"]), peers)
+            if (node.repo / "version").exists():
+                replace_private(node.repo / "config", node.config.read_text())
 
     def _join(self, site: str, service: Service) -> None:
         """Connect a site to all others at once, as Kubo's own peering takes seconds to do."""
@@ -175,8 +199,8 @@ def _await(service: Service, ready: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _initialise(program: Path, node: Kubo) -> None:
-    command: list[str | Path] = [program, "init", "--empty-repo", "--profile=autoconf-off"]
+def _initialise(node: Kubo) -> None:
+    command: list[str | Path] = [IPFS.find(), "init", "--empty-repo", node.config]
     environment = {**os.environ, **node.environment}
     done = subprocess.run(command, capture_output=True, text=True, timeout=INIT_WITHIN, env=environment, check=False)
     if done.returncode != 0:

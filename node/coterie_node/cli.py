@@ -24,6 +24,7 @@ from coterie_node.audit import replay
 from coterie_node.devnet_commands import devnet
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import ConfigError, CoterieError, exit_status
+from coterie_node.network_commands import network
 from coterie_node.place import Place
 from coterie_node.release_commands import release
 from coterie_node.result import Result, replay_line
@@ -36,6 +37,7 @@ app = typer.Typer(
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 app.add_typer(audit, name="audit")
 app.add_typer(devnet, name="devnet")
+app.add_typer(network, name="network")
 app.add_typer(release, name="release")
 
 
