@@ -34,7 +34,7 @@ test: setup ## Run the tests
 	$(BIN)/python -m pytest -m "not devnet" -n 2 --dist loadgroup $(ARGS)
 
 test-net: tools ## Run the tests on real networks of Geth and Kubo
-	$(BIN)/python -m pytest -m devnet -n 4 --dist load $(ARGS)
+	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)
 
 check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/ruff format --check .

@@ -180,14 +180,19 @@ class Bed:
         down(self.place)
 
 
-@contextmanager
-def bed(folder: Path, **options: Any) -> Iterator[Bed]:
-    """A bed for one test; skipped where the programs are missing."""
+def needed() -> None:
+    """Skip the test where Geth or Kubo is missing."""
     for program in (GETH, IPFS):
         try:
             program.find()
         except StoreFault as fault:
             pytest.skip(fault.message)
+
+
+@contextmanager
+def bed(folder: Path, **options: Any) -> Iterator[Bed]:
+    """A bed for one test; skipped where the programs are missing."""
+    needed()
     made = None
     try:
         made = Bed(folder / "net", **options)
