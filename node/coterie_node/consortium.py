@@ -126,9 +126,9 @@ def make_trial(root: Path, sites: Sequence[str], *, period: int = PERIOD) -> dic
     for site in sites:
         Kubo(root / site / "kubo").join(shared)
         write_files(root / site, site, cards, period=period)
-    (root / "cards").mkdir()
+    (root / "founders").mkdir()
     for card in cards:
-        (root / "cards" / f"{card.site}.json").write_text(card.to_json())
+        (root / "founders" / f"{card.site}.json").write_text(card.to_json())
     return {f"{card.site.upper()}_SEALER": card.sealer for card in cards}
 
 

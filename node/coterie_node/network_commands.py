@@ -28,7 +28,7 @@ def keys_command(
 ) -> None:
     """Make this site's keys and print its card, which is public, for the others."""
     card = make_keys(folder, site, host, host, chain=chain).to_json()
-    (folder / "card.json").write_text(card)
+    (folder / "founder.json").write_text(card)
     print(card, end="")
 
 
@@ -36,14 +36,14 @@ def keys_command(
 def files_command(
     folder: Folder,
     site: Site,
-    card: Annotated[list[Path], typer.Option(help="A site's card; once for each site, this one too.")],
+    founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
     swarm_key: Annotated[Path | None, typer.Option(help="The swarm's key, if another site made it.")] = None,
     period: Period = PERIOD,
 ) -> None:
     """Write genesis and configurations from the cards of all sites; the same cards give the same genesis."""
     if swarm_key is not None:
         Kubo(folder / "kubo").join(read_private(swarm_key, "the swarm's key"))
-    write_files(folder, site, [Card.read(path) for path in card], period=period)
+    write_files(folder, site, [Card.read(path) for path in founder], period=period)
     key = folder / "kubo" / "repo" / "swarm.key"
     print(f"Written to {folder}. All sites need the same {key}; hand it over in person.")
 
@@ -52,10 +52,10 @@ def files_command(
 def deploy_command(
     folder: Folder,
     chain: Annotated[str, typer.Option(help="Address of this site's chain node; ?jwt_file=PATH names its token file.")],
-    card: Annotated[list[Path], typer.Option(help="A founding site's card; once for each site, this one too.")],
+    founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
 ) -> None:
     """Deploy the Catalog once for all, and write network.json, which every site needs."""
-    text = deploy_catalog(folder, chain, [Card.read(path) for path in card]).to_json()
+    text = deploy_catalog(folder, chain, [Card.read(path) for path in founder]).to_json()
     (folder / "network.json").write_text(text)
     print(text, end="")
 

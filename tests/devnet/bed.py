@@ -62,7 +62,7 @@ class Bed:
     def __init__(self, folder: Path, *, step_seconds: int = 3600, tolerance: float = 1e-2) -> None:
         self.place = Place(folder)
         self.processes: dict[str, subprocess.Popen[str]] = {}
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         CASE.write_sites(folder / "sites", SITES)
         data = self.place.site("south").data
         head, first, *rest = data.read_text().splitlines()

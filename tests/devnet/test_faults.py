@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from devnet.bed import SITES, Bed, bed
 
 from coterie_chain.genesis import clique
 from coterie_chain.geth import Geth, initial
+from coterie_chain.kubo import swarm_key
 from coterie_chain.programs import GETH
 from coterie_chain.service import Service
+from coterie_chain.swarm import Kubo
 
 pytestmark = pytest.mark.devnet
 
@@ -136,6 +140,64 @@ def test_the_only_holder_of_a_payload_gone_and_back(tmp_path: Path) -> None:
         assert view.open.position == 3
         assert all(made.processes[site].poll() is None for site in SITES)
         made.place.store().start()
+        made.finish()
+
+
+def test_a_swarm_key_that_differs_stops_every_site_with_a_code_and_is_mended(tmp_path: Path) -> None:
+    with bed(tmp_path) as made:
+        kubo = Kubo(made.place.site("south").root / "kubo")
+        key = kubo.key.read_text()
+        change_key(made, kubo, swarm_key())
+        made.start_all()
+        ends = {site: made.ended(site) for site in SITES}
+        assert {(status, last["error"]["code"]) for status, last in ends.values()} == {(31, "CO-C201")}
+        change_key(made, kubo, key)
+        made.place.store().start()
+        made.start_all()
+        made.finish()
+
+
+def change_key(made: Bed, kubo: Kubo, key: str) -> None:
+    service = made.service("south", "kubo")
+    service.stop()
+    kubo.join(key)
+    service.start()
+
+
+# Disks
+
+
+@contextmanager
+def small_disk(at: Path) -> Iterator[None]:
+    """A file system of 600 MB in a folder."""
+    at.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600m", "tmpfs", at], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("cannot run here: no right to mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
+
+
+def test_a_site_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    if shutil.which("mount") is None:
+        pytest.skip("cannot run here: no mount command")
+    disk = tmp_path / "net" / "sites" / "south"
+    with small_disk(disk), bed(tmp_path) as made:
+        made.start_all()
+        made.await_position(2)
+        filler = disk / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 12))
+        status, last = made.ended("south")
+        assert (status, last["error"]["code"]) in {(32, "CO-C213"), (32, "CO-C322")}, last
+        assert "full" in last["error"]["message"]
+        filler.unlink()
+        made.place.chain().start()
+        made.place.store().start()
+        made.start("south")
         made.finish()
 
 

@@ -40,7 +40,7 @@ def test_the_same_cards_give_every_site_the_same_genesis(tmp_path: Path, chain: 
 def test_keys_are_made_once_and_a_card_survives_its_file(tmp_path: Path) -> None:
     first = make_keys(tmp_path, "north", "10.0.0.1", "10.0.0.1", scrypt=LIGHT)
     assert make_keys(tmp_path, "north", "10.0.0.1", "10.0.0.1", scrypt=LIGHT) == first
-    file = tmp_path / "card.json"
+    file = tmp_path / "founder.json"
     file.write_text(first.to_json())
     assert Card.read(file) == first
     assert len(first.entry(1).peer) == 32
