@@ -181,7 +181,8 @@ class Decoder:
 def admitted(logs: Iterable[Log], catalog: str) -> set[str]:
     """Models that the Catalog announces in these logs."""
     topic = next(topic for topic, name in codec("Catalog").topics.items() if name == "SiteAdmitted")
-    own = (log for log in logs if log["topics"][0] == topic and log["address"].lower() == catalog.lower())
+    # a contract of somebody else may log without a topic
+    own = (log for log in logs if log["address"].lower() == catalog.lower() and log["topics"][:1] == [topic])
     # a word too many or too few is for the decoder to refuse
     return {"0x" + log["data"][-40:] for log in own if len(log["data"]) == 2 + 64 * MODEL_WORD}
 

@@ -51,7 +51,15 @@ class LedgerUnreachable(ChainError):
 
 
 class LedgerMismatch(ChainError):
-    """The chain is another one than the node joined, or its logs contradict its own hash chains."""
+    """The chain is another one than the node joined, or its logs contradict its own hash chains.
+
+    `site` and `topic` name whose entry at which step it is, where there is one.
+    """
+
+    def __init__(self, code: str, message: str, site: str = "", topic: str = "") -> None:
+        super().__init__(code, message)
+        self.site = site
+        self.topic = topic
 
 
 class PostRejected(ChainError):

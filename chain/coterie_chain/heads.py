@@ -8,8 +8,6 @@ from eth_utils.crypto import keccak
 from coterie_chain.cid import parse
 from coterie_chain.ledger import Post
 
-POST = "(uint64,uint32,uint16,uint8,uint40,bool,bytes32,bytes32,bytes32,bytes32)"
-
 
 def genesis(catalog: str, chain_id: int, site: int) -> bytes:
     """Head of a chain without records: bound to the Catalog's address, the chain and the site."""
@@ -35,4 +33,10 @@ def post_tuple(post: Post) -> tuple[int, int, int, int, int, bool, bytes, bytes,
 
 def next_head(head: bytes, seq: int, kind: int, round: int, post: Post) -> bytes:
     """Head after the record `seq` of step `kind` (0xff each, 0xfe server, else a site's id)."""
-    return keccak(encode(["bytes32", "uint64", "uint8", "uint32", POST], [head, seq, kind, round, post_tuple(post)]))
+    # All of abi.encode's values fill one word each; joining words takes a tenth of a general encoder's time.
+    values: tuple[int | bytes, ...] = (head, seq, kind, round, *post_tuple(post))
+    return keccak(b"".join(map(_word, values)))
+
+
+def _word(value: int | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.to_bytes(32)

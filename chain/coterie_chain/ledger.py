@@ -6,7 +6,7 @@ each study and the append-only records of each site. Payloads are elsewhere; a r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -144,6 +144,18 @@ class StudyView:
     joined: tuple[str, ...]
     parties: tuple[str, ...]
     open: OpenStep | None
+
+
+def last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tuple[Record, ...]:
+    """Of a step's records those of its last attempt, in the order of the study's sites."""
+    found = tuple(records)
+    last = max((r.post.attempt for r in found), default=0)
+    return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: sites.index(r.site)))
+
+
+def study_of(entry: Record | Event) -> int:
+    """The study that an entry belongs to; 0 for membership."""
+    return entry.post.study if isinstance(entry, Record) else entry.study
 
 
 class Ledger(Protocol):

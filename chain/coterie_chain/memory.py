@@ -6,7 +6,20 @@ from collections.abc import Callable, Iterable, Iterator
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.heads import genesis, next_head
-from coterie_chain.ledger import ZERO, Event, Head, OpenStep, Post, Record, SiteEntry, State, StudyView, Terms
+from coterie_chain.ledger import (
+    ZERO,
+    Event,
+    Head,
+    OpenStep,
+    Post,
+    Record,
+    SiteEntry,
+    State,
+    StudyView,
+    Terms,
+    last_attempt,
+    study_of,
+)
 from coterie_chain.rules import EACH, NOBODY, SERVER, Rules, Seat, StudyState
 
 
@@ -66,14 +79,12 @@ class MemoryLedger:
         s = _study(self._rules, study)
         if position >= s.position:
             return None
-        found = [r for r in self._records(study) if r.post.position == position]
-        last = max(r.post.attempt for r in found)
-        order = _names(self._rules, s.order)
-        return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: order.index(r.site)))
+        found = (r for r in self._records(study) if r.post.position == position)
+        return last_attempt(found, _names(self._rules, s.order))
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all."""
-        return (e for e in tuple(self._chain.log) if study is None or _study_of(e) == study)
+        return (e for e in tuple(self._chain.log) if study is None or study_of(e) == study)
 
     def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
         """Propose a study and join it."""
@@ -277,10 +288,6 @@ def _names(rules: Rules, ids: Iterable[int]) -> tuple[str, ...]:
 
 def _code(kind: str, ids: dict[str, int]) -> int:
     return {"each": EACH, "server": SERVER}.get(kind) or ids.get(kind.removeprefix("only:"), 0)
-
-
-def _study_of(entry: Record | Event) -> int:
-    return entry.post.study if isinstance(entry, Record) else entry.study
 
 
 def proposal(terms: Terms) -> dict[str, str | int]:

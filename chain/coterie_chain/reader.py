@@ -11,7 +11,7 @@ from coterie_chain.calldata import Codec, codec
 from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.follower import Follower, Tip, read_block
 from coterie_chain.heads import genesis
-from coterie_chain.ledger import Event, Head, Post, Record, SiteEntry, State, StudyView, Terms
+from coterie_chain.ledger import Event, Head, Post, Record, SiteEntry, State, StudyView, Terms, last_attempt, study_of
 from coterie_chain.network import Network
 from coterie_chain.rpc import Request, Rpc
 from coterie_chain.views import Status, seat, study_view, terms
@@ -85,14 +85,12 @@ class Reader:
             status = self._status(study)
             if position >= status.position:
                 return None
-            found = self._follower.records(study, position)
-            last = [r for r in found if r.post.attempt == max(f.post.attempt for f in found)]
-            sites = self._terms[study][1].sites
+            last = last_attempt(self._follower.records(study, position), self._terms[study][1].sites)
             parties = self._parties(status)
             # Whoever is a party now posted at each earlier step of all; any other step has one record.
             if not last or (last[0].kind == "each" and not parties <= {r.site for r in last}):
                 raise self._incomplete(study, position)
-        return tuple(sorted(last, key=lambda r: sites.index(r.site)))
+        return last
 
     def _parties(self, status: Status) -> set[str]:
         return {name for i, name in self._follower.decoder.names.items() if status.active >> i & 1}
@@ -114,7 +112,7 @@ class Reader:
         with self._lock:
             self._sync()
             entries = self._follower.entries
-        return (e for e in entries if study is None or study == (e.post.study if isinstance(e, Record) else e.study))
+        return (e for e in entries if study is None or study == study_of(e))
 
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records, as its Model holds it."""

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
 from coterie_chain.heads import next_head
-from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView
+from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView, study_of
 from coterie_chain.memory import kind_in_words, sites_of, view_of
 from coterie_chain.rules import EACH, SERVER, Rules
 
@@ -258,7 +258,16 @@ class Referee:
             "CO-C340",
             f"The history breaks the ledger's rules at {_place(entry)}: {why}. "
             "Do not rely on it; compare it with another site's node.",
+            entry.site,
+            step_of(entry),
         )
+
+
+def step_of(entry: Record | Event) -> str:
+    """An entry's step in words, such as "study 1, position 6"; empty for an entry of no study."""
+    study = study_of(entry)
+    position = entry.post.position if isinstance(entry, Record) else dict(entry.details).get("position")
+    return (f"study {study}" if study else "") + ("" if position is None else f", position {position}")
 
 
 def _place(entry: Record | Event) -> str:

@@ -43,7 +43,10 @@ class Factor:
         column = codes[self.variable]
         if self.level is not None:
             return np.asarray(column == self.level, dtype=np.float64)
-        return column if self.power == 1 else np.power(column, self.power)
+        out = column
+        for _ in range(self.power - 1):  # not np.power, whose last bit depends on the processor
+            out = out * column
+        return out
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,8 @@ class Plan:
         if float(sums["deviance"]) < 0:
             raise ProtocolError("CO-P502", f"The deviance {float(sums['deviance']):.6g} is negative.")
         self._check_counts(float(sums["n"]), float(sums["outcome"]))
+        if self.design.formula.intercept:
+            self._check_intercept(sums)
 
     def _check_counts(self, n: float, outcome: float) -> None:
         if n < 1 or n != round(n):
@@ -135,6 +137,17 @@ class Plan:
             raise ProtocolError("CO-P504", f"{outcome:.6g} events cannot come from {n:.6g} rows.")
         if self.family.name == "poisson" and not (outcome >= 0 and outcome == round(outcome)):
             raise ProtocolError("CO-P504", f"Counts cannot add up to {outcome:.6g}.")
+
+    def _check_intercept(self, sums: Payload) -> None:
+        """Scaled sums: each row weighs at most so much, and its residual is bounded by its outcome."""
+        n, outcome, weight = (float(v) for v in (sums["n"], sums["outcome"], sums["information"][0]))
+        slack = 1.0 + 1e-9
+        most = {"logit": 0.25 * n, "identity": n}.get(self.family.link, HUGE)
+        if not 0.0 < weight <= most * slack or (self.family.link == "identity" and weight * slack < n):
+            raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
+        score = float(sums["score"][0])
+        if self.family.link == "logit" and not (outcome - n) * slack <= score <= outcome * slack:
+            raise ProtocolError("CO-P508", f"{outcome:.0f} events in {n:.0f} rows cannot give a score of {score:.6g}.")
 
 
 def glore(site: Site) -> Script:
@@ -270,8 +283,6 @@ def _start_logit(zero: Point, n: float, outcome: float) -> Point:
 
 def _start_log(zero: Point, n: float, outcome: float) -> Point:
     exposure = float(zero.information[0, 0])
-    if not exposure > 0.0:
-        raise ProtocolError("CO-P506", f"The expected counts add up to {exposure:.6g}; no rows could have that.")
     rate = outcome / exposure
     logarithm = linalg.log(rate)
     deviance = zero.deviance - 2.0 * logarithm * outcome + 2.0 * (rate - 1.0) * exposure

@@ -25,7 +25,8 @@ class Learner:
     run. `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit
     of what its site may know, or None. `splits`: how its studies may be split over sites. `reads`: what a site's
     data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
-    (`site.codes`); where columns are split they are `site.columns`.
+    (`site.codes`); where columns are split they are `site.columns`. `trust` says in words who learns what, and who must
+    be trusted with what.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Learner:
     script: Callable[[Site], Script]
     reads: Literal["rows", "codes"] = "rows"
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
+    trust: Callable[[Study], str] | None = None
 
 
 def learner_of(study: Study) -> Learner:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-# Values of each variable, as numbers and as level numbers counted from 0.
-Codes: TypeAlias = Mapping[str, NDArray[np.float64]]
+# Values of each variable, as numbers and as level numbers counted from 0; small whole numbers may be stored as such.
+Codes: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,24 @@ class ArrayRows:
         for at in range(0, len(y), self._size):
             cut = slice(at, at + self._size)
             yield Block(x[cut], y[cut], None if offset is None else offset[cut])
+
+
+class ArrayCodes:
+    """Coded rows in memory, handed out in blocks of `size` rows that fit a processor's cache."""
+
+    def __init__(self, codes: Codes, size: int = 1 << 17) -> None:
+        self._codes = codes
+        self._size = size
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self._codes.values())))
+
+    def codes(self) -> Iterator[Codes]:
+        """Slices of the arrays; nothing is copied."""
+        for at in range(0, self.n, self._size):
+            yield {name: values[at : at + self._size] for name, values in self._codes.items()}
 
 
 def block_size(p: int) -> int:

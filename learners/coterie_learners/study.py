@@ -21,6 +21,7 @@ MAX_SITES = 253
 MAX_DOCUMENT = 1 << 20
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+LearnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
@@ -67,7 +68,7 @@ class LearnerChoice(BaseModel):
     """Which learner in which version; all other keys are that learner's own options."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    name: Name
+    name: LearnerName
     version: str = ""
 
     @property

@@ -88,7 +88,7 @@ def replay(
         check_superseded(ledger, blobs, number)
         return Replay(_passed(runner, records, outcome), study, machine.result)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
-        return Replay(_failed(runner, error), study, None)
+        return Replay(failure(error, runner), study, None)
 
 
 def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
@@ -158,7 +158,8 @@ def _passed(runner: Runner, records: int, outcome: str) -> Verdict:
     return Verdict("PASS", grade, machine.checked, machine.difference, records, machine.unchecked, outcome)
 
 
-def _failed(runner: Runner | None, error: Exception) -> Verdict:
+def failure(error: Exception, runner: Runner | None = None) -> Verdict:
+    """The verdict that an error of the record stands for."""
     steps, unchecked = (runner.machine.checked, runner.machine.unchecked) if runner else (0, 0)
     return Verdict(
         verdict="FAIL",

@@ -6,58 +6,37 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import typer
 
-from coterie_chain.blobs import BlobStore
-from coterie_chain.ledger import Ledger
-from coterie_chain.stores import open_store
 from coterie_learners.errors import StudyError
-from coterie_node import history as ledger_history
+from coterie_node.advise import study_app
 from coterie_node.analysis import analyse
-from coterie_node.audit import replay
+from coterie_node.audit_commands import audit
 from coterie_node.devnet_commands import devnet
 from coterie_node.dry_run import Leaving, dry_run
-from coterie_node.errors import ConfigError, CoterieError, exit_status
+from coterie_node.errors import CoterieError, exit_status
 from coterie_node.network_commands import network
+from coterie_node.options import Format, Json, Shape
+from coterie_node.pda_commands import pda_app
 from coterie_node.place import Place
 from coterie_node.release_commands import release
-from coterie_node.result import Result, replay_line
+from coterie_node.result import Result
 from coterie_node.runner import Progress
 from coterie_node.studies import load_study
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="One regression model from all hospitals' patients; no row leaves."
 )
-audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 app.add_typer(audit, name="audit")
 app.add_typer(devnet, name="devnet")
 app.add_typer(network, name="network")
 app.add_typer(release, name="release")
-
-
-class Format(StrEnum):
-    """How a table is printed."""
-
-    text = "text"
-    json = "json"
-    csv = "csv"
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Shape = Annotated[Format, typer.Option("--format", help="text, json or csv.")]
-At = Annotated[Path | None, typer.Option(help="Folder of a run that `coterie demo --keep` left.")]
-Chain = Annotated[str | None, typer.Option(help="URL of an Ethereum node of your own.")]
-Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, if the chain holds several.")]
-Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT, with --chain.")]
-StudyArgument = Annotated[
-    str | None, typer.Argument(help="Number on the ledger, hash, or study file. Default: the last.")
-]
+app.add_typer(study_app, name="study")
+app.add_typer(pda_app, name="pda")
 
 
 @app.command("demo")
@@ -130,74 +109,6 @@ def site_command(
     _line({**report(node, number, runner), "started": started, "ended": time.time()})
 
 
-@audit.command("history")
-def history_command(
-    study: StudyArgument = None,
-    at: At = None,
-    chain: Chain = None,
-    catalog: Catalog = None,
-    site: Annotated[str | None, typer.Option(help="Entries of one site.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Entries of one kind: each, server, only, or an event.")] = None,
-    round_: Annotated[int | None, typer.Option("--round", help="Entries of one round.")] = None,
-    shape: Shape = Format.text,
-    as_json: Json = False,
-) -> None:
-    """List what is on the ledger: who did what, when, with which payload."""
-    with ExitStack() as stack:
-        ledger, _ = _reader(stack, at, chain, catalog, None)
-        number = None if study is None else _number(ledger, study)
-        lines = list(ledger_history.history(ledger, number, site, kind, round_))
-    if as_json or shape is Format.json:
-        print(json.dumps([line.as_dict() for line in lines], indent=2))
-    else:
-        print(ledger_history.as_csv(lines) if shape is Format.csv else ledger_history.as_text(lines))
-
-
-@audit.command("replay")
-def replay_command(
-    study: StudyArgument = None,
-    at: At = None,
-    chain: Chain = None,
-    catalog: Catalog = None,
-    store: Store = None,
-    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")] = 0.0,
-    as_json: Json = False,
-) -> None:
-    """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
-    with ExitStack() as stack:
-        ledger, blobs = _reader(stack, at, chain, catalog, store)
-        if blobs is None:
-            raise ConfigError("CO-F306", "A replay reads payloads: name your store with --store.")
-        found = replay(ledger, blobs, _number(ledger, study), tolerance=tolerance)
-    verdict = found.verdict
-    print(json.dumps(verdict.as_dict(), indent=2) if as_json else replay_line(verdict))
-    if not as_json and verdict.verdict == "PASS":
-        print(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
-    if verdict.verdict != "PASS":
-        raise typer.Exit(22)
-
-
-@audit.command("recompute")
-def recompute_command(
-    at: Annotated[Path, typer.Option(help="Folder of the run, with this site's data and keys.")],
-    site: Annotated[str, typer.Option(help="Name of this site.")],
-    study: StudyArgument = None,
-    as_json: Json = False,
-) -> None:
-    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to."""
-    from coterie_node.participant import open_node
-    from coterie_node.recompute import inspect
-
-    place = Place(at)
-    with place.reader() as ledger:
-        number = _number(ledger, study)
-        approved = ledger.view(number).terms.hash.hex()
-        found = inspect(open_node(place, site, approved, reader=ledger), number)
-    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
-    if not found.passed:
-        raise typer.Exit(22)
-
-
 @app.command("version")
 def version_command() -> None:
     """Print the version."""
@@ -228,38 +139,6 @@ def _fail(code: str, message: str, status: int) -> int:
     return status
 
 
-def _reader(
-    stack: ExitStack, at: Path | None, chain: str | None, catalog: str | None, store: str | None
-) -> tuple[Ledger, BlobStore | None]:
-    """The ledger and the store that an audit reads."""
-    if at is not None:
-        place = Place(at)
-        return stack.enter_context(place.reader()), open_store(store) if store else place.blobs()
-    if chain is None:
-        raise ConfigError("CO-F303", "Name what to read: --at DIR, or --chain URL and --store URL.")
-    from coterie_chain.ethereum import EthereumLedger
-    from coterie_chain.network import discover
-
-    ledger = stack.enter_context(EthereumLedger(discover(chain, catalog), None))
-    return ledger, open_store(store) if store else None
-
-
-def _number(ledger: Ledger, study: str | None) -> int:
-    """A study's number on the ledger by number, hash or file; the last one for None."""
-    numbers = ledger.studies()
-    if not numbers:
-        raise ConfigError("CO-F304", "There is no study on this ledger.")
-    if study is None:
-        return numbers[-1]
-    if study.isdecimal() and int(study) in numbers:
-        return int(study)
-    wanted = load_study(Path(study)).hash.hex() if Path(study).suffix in (".toml", ".json") else study.lower()
-    found = [n for n in numbers if len(wanted) >= 8 and ledger.view(n).terms.hash.hex().startswith(wanted)]
-    if not found:
-        raise ConfigError("CO-F304", f"There is no study {study!r} on this ledger; there are {len(numbers)}.")
-    return found[-1]
-
-
 def _pair(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not equals or not name or not path:
@@ -274,7 +153,7 @@ def _step(progress: Progress) -> dict[str, Any]:
 
 def _tell(line: Mapping[str, Any], shape: Format) -> None:
     """One line per round on standard error, for people."""
-    if shape is not Format.text or "deviance" not in line:
+    if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
     print(f"{told}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)

@@ -12,15 +12,25 @@ import numpy as np
 from coterie_learners.design import Design
 from coterie_learners.errors import StudyError
 from coterie_learners.learner import learner_of
-from coterie_learners.rows import Array, ArrayRows, Block, Codes, Data, OwnColumns, Rows
+from coterie_learners.rows import Array, ArrayCodes, ArrayRows, Block, Codes, Data, OwnColumns, Rows
 from coterie_learners.study import Study
+from coterie_node import pda
 from coterie_node.coding import FAULTS, Coded, advice, as_text, faults, shown
 from coterie_node.csv_file import open_csv
 from coterie_node.findings import Findings, Mask, Origin, quote
 from coterie_node.parquet_file import open_parquet
 from coterie_node.source import Batch, Source, Stamp, check_unchanged, stamp
-from coterie_node.streaming import StreamedRows, coded_columns, complete, lacking
-from coterie_node.variation import Spread, check_variation
+from coterie_node.streaming import (
+    Streamed,
+    StreamedCodes,
+    StreamedRows,
+    coded_columns,
+    compact,
+    complete,
+    lacking,
+    width,
+)
+from coterie_node.variation import PatternRows, Spread, check_variation
 
 # A Parquet file whose design matrix is larger is read anew in each pass.
 IN_MEMORY = 256 << 20
@@ -72,7 +82,7 @@ class Loaded:
     @property
     def summary(self) -> Summary:
         """The counts, for people."""
-        streamed = isinstance(self.rows, StreamedRows)
+        streamed = isinstance(self.rows, Streamed)
         return Summary(self.site, self.path.name, self.read, self.n, dict(self.missing), self.events, streamed)
 
 
@@ -114,7 +124,11 @@ class FirstPass:
         self.events += 0 if outcome is None else int(np.count_nonzero(codes[outcome] == 1))
         self.spread.add(codes)
         if self.keep and not self.findings.found:
-            self.chunks.append(codes)
+            self.chunks.append(self._kept(codes))
+
+    def _kept(self, codes: Codes) -> Codes:
+        """The numbers in the form in which they stay in memory."""
+        return codes
 
     def _identify(self, batch: Batch, used: Mask) -> None:
         """Keep the identifying values of the rows used, and note those that have none."""
@@ -131,6 +145,13 @@ class FirstPass:
             wrong.append(("CO-D117", coded.missing))
         for fault, mask in wrong:
             self.findings.note(name, fault, mask, self.read, lambda i: shown(batch[name], i))
+
+
+class CodesPass(FirstPass):
+    """A first pass that keeps whole numbers in few bytes."""
+
+    def _kept(self, codes: Codes) -> Codes:
+        return compact(codes, self.design)
 
 
 def load_rows(path: Path, design: Design, site: str) -> LoadedRows:
@@ -150,12 +171,32 @@ def load_columns(path: Path, design: Design, site: str) -> Loaded:
     origin = Origin(site, path)
     before = stamp(origin)
     first = checked(_open(origin, design), before, FirstPass(design, keep=True))
-    codes = {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.variables}
+    codes = _joined(design, first)
     x = design.matrix(codes, first.n)
     check_variation(origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
     outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
     rows = OwnColumns(tuple(first.identifiers), design.names, x, outcome, offset)
     return Loaded(path, site, first.read, first.missing, _events(design, first), rows)
+
+
+def load_codes(path: Path, design: Design, site: str) -> Loaded:
+    """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
+    if path.suffix.lower() == ".json":
+        table = pda.read_table(Origin(site, path), design)
+        return Loaded(path, site, table.n, {}, None, table)
+    origin = Origin(site, path)
+    before = stamp(origin)
+    source = _open(origin, design)
+    row = sum(width(design.study.variables[name]).itemsize for name in design.variables)
+    small = source.rows is None or source.rows * row <= IN_MEMORY
+    first = checked(source, before, CodesPass(design, keep=small))
+    rows = ArrayCodes(_joined(design, first)) if small else StreamedCodes(source, before, design, first.n)
+    check_variation(origin, design, PatternRows(design, rows), first.spread)
+    return Loaded(path, site, first.read, first.missing, _events(design, first), rows)
+
+
+def _joined(design: Design, first: FirstPass) -> Codes:
+    return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.variables}
 
 
 def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
@@ -167,7 +208,11 @@ def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
     return LOADERS["columns" if study.columns else learner_of(study).reads](path, Design(study, site), site)
 
 
-LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {"rows": load_rows, "columns": load_columns}
+LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {
+    "rows": load_rows,
+    "codes": load_codes,
+    "columns": load_columns,
+}
 
 
 def checked(source: Source, before: Stamp, first: FirstPass) -> FirstPass:

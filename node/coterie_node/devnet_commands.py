@@ -14,6 +14,7 @@ import typer
 from coterie_chain.service import Service
 from coterie_node.devnet import Line, down, found, services, settings_of, status, up
 from coterie_node.errors import ConfigError
+from coterie_node.options import Json
 from coterie_node.place import Place
 
 devnet = typer.Typer(
@@ -21,7 +22,6 @@ devnet = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the network.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 DEFAULT = Path("devnet")
 
 

@@ -45,6 +45,15 @@ class PayloadCorrupt(chain.BlobCorrupt):
         self.topic = topic
 
 
+class PayloadMissing(chain.BlobMissing):
+    """Bytes that no store within reach holds; names the record's site and topic."""
+
+    def __init__(self, code: str, message: str, site: str, topic: str) -> None:
+        super().__init__(code, message)
+        self.site = site
+        self.topic = topic
+
+
 class StudyStopped(NodeError):
     """The study was paused or aborted on the ledger."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,15 +37,9 @@ class Line:
         return asdict(self)
 
 
-def history(
-    ledger: Ledger, study: int | None = None, site: str | None = None, kind: str | None = None, turn: int | None = None
-) -> Iterator[Line]:
-    """The ledger's entries in order, of one study, site, kind of step or event, and round, or of all."""
-    for entry in ledger.history(study):
-        line = line_of(entry)
-        kinds = (line.what, line.kind, line.kind.partition(":")[0])
-        if site in (None, line.site) and (kind is None or kind in kinds) and turn in (None, line.round):
-            yield line
+def history(ledger: Ledger, study: int | None = None) -> Iterator[Line]:
+    """The ledger's entries in order, of one study or of all."""
+    return (line_of(entry) for entry in ledger.history(study))
 
 
 def line_of(entry: Record | Event) -> Line:
@@ -98,38 +90,6 @@ def ruling_of(verdict: bytes) -> str:
         return ""
     known = {int(ruling): ruling.name.lower().replace("_", " ") for ruling in Ruling}
     return f"{known.get(verdict[0], f'ruling {verdict[0]}')} {verdict.hex()}"
-
-
-def as_csv(lines: Iterable[Line]) -> str:
-    """The rows as CSV; site names are restricted by the study, so no cell can be a formula."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(Line.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(line.as_dict() for line in lines)
-    return out.getvalue()
-
-
-def as_text(lines: Iterable[Line]) -> str:
-    """The rows as an aligned table."""
-    head = ("block", "time", "study", "site", "what", "step", "round", "bytes", "cid / details")
-    body = [
-        (
-            str(line.block),
-            line.time,
-            str(line.study or ""),
-            line.site,
-            line.what,
-            "" if line.position is None else f"{line.position}.{line.attempt} {line.kind}".rstrip(),
-            "" if line.round is None else str(line.round),
-            "" if line.size is None else str(line.size),
-            line.cid or line.details,
-        )
-        for line in lines
-    ]
-    widths = [max(len(row[k]) for row in [head, *body]) for k in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *body]
-    )
 
 
 def _details(details: dict[str, str | int]) -> str:

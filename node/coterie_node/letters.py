@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.errors import BlobCorrupt
+from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Post, Record
 from coterie_chain.sealing import is_sealed
@@ -24,7 +24,7 @@ from coterie_learners.errors import ProtocolError
 from coterie_learners.payload import Payload, Stamp
 from coterie_learners.protocol import Sealed, Step
 from coterie_learners.study import Study
-from coterie_node.errors import PayloadCorrupt
+from coterie_node.errors import PayloadCorrupt, PayloadMissing
 
 CODECS = {"zstd": pay.SHUFFLE_ZSTD, "deflate": pay.DEFLATE}
 MAX_BLOB = 1 << 27
@@ -60,6 +60,9 @@ class Desk:
         except BlobCorrupt as error:
             told = f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is damaged: {error.message}"
             raise PayloadCorrupt(error.code, told, record.site, step.topic) from error
+        except BlobMissing as error:
+            told = f"Nobody holds what {record.site} recorded for {step.topic!r} (record {record.seq}): {error.message}"
+            raise PayloadMissing(error.code, told, record.site, step.topic) from error
 
     def _read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
         blob = fetch(record.post, blobs)

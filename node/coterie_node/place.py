@@ -17,7 +17,6 @@ from pathlib import Path
 from coterie_chain.blobs import BlobStore
 from coterie_chain.devnet import CHAINS, STORES, ChainLauncher, StoreLauncher
 from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.ledger import Ledger
 from coterie_chain.network import Network
 from coterie_chain.stores import open_store
 from coterie_node.errors import ConfigError
@@ -139,7 +138,7 @@ class Place:
         return store.reading() if site is None else open_store(store.url(site))
 
     @contextmanager
-    def reader(self) -> Iterator[Ledger]:
+    def reader(self) -> Iterator[EthereumLedger]:
         """A reader of the run's ledger; a development chain that was left behind is started again, read-only."""
         network = self.network()
         with ExitStack() as stack:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from coterie_learners.design import Design
 from coterie_learners.errors import DataError
 from coterie_learners.rows import ArrayRows, Block, Codes, block_size
+from coterie_learners.study import Variable
 from coterie_node.coding import Coded, code
 from coterie_node.findings import Mask
 from coterie_node.source import Batch, Source, Stamp, changed, check_unchanged
@@ -17,8 +19,8 @@ from coterie_node.source import Batch, Source, Stamp, changed, check_unchanged
 GROUP = 8
 
 
-class StreamedRows:
-    """Rows of a checked file that are read anew in each pass; DataError if the file changed since."""
+class Streamed:
+    """Complete rows of a checked file, read anew in each pass; DataError if the file changed since."""
 
     def __init__(self, source: Source, before: Stamp, design: Design, n: int) -> None:
         self._source = source
@@ -31,30 +33,59 @@ class StreamedRows:
         """Number of rows."""
         return self._n
 
-    def blocks(self) -> Iterator[Block]:
-        """The blocks that the same rows in memory would give."""
-        self._check_unchanged()
-        size = block_size(len(self._design.columns))
-        seen = 0
-        for group in _regrouped(self._chunks(), GROUP * size):
-            block = self._design.block(group)
-            seen += len(block)
-            yield from ArrayRows(block.x, block.y, block.offset, size).blocks()
-        self._check_unchanged()
-        if seen != self._n:
-            raise changed(self._source.origin)
-
     def _chunks(self) -> Iterator[Codes]:
+        self._check_unchanged()
+        seen = 0
         try:
             for batch in self._source.batches():
-                yield complete(coded_columns(batch, self._design))
+                chunk = complete(coded_columns(batch, self._design))
+                seen += len(chunk[self._design.variables[0]])
+                yield chunk
         except DataError:
             # What could be read before can be read again, unless it was replaced meanwhile.
             self._check_unchanged()
             raise
+        self._check_unchanged()
+        if seen != self._n:
+            raise changed(self._source.origin)
 
     def _check_unchanged(self) -> None:
         check_unchanged(self._source.origin, self._before)
+
+
+class StreamedRows(Streamed):
+    """Streamed rows as blocks of the design matrix."""
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks that the same rows in memory would give."""
+        size = block_size(len(self._design.columns))
+        for group in _regrouped(self._chunks(), GROUP * size):
+            block = self._design.block(group)
+            yield from ArrayRows(block.x, block.y, block.offset, size).blocks()
+
+
+class StreamedCodes(Streamed):
+    """Streamed rows as the variables' values."""
+
+    def codes(self) -> Iterator[Codes]:
+        """The batches of the file."""
+        for chunk in self._chunks():
+            yield compact(chunk, self._design)
+
+
+def compact(codes: Codes, design: Design) -> Codes:
+    """The same values with whole numbers in as few bytes as their declaration needs."""
+    return {name: values.astype(width(design.study.variables[name]), copy=False) for name, values in codes.items()}
+
+
+def width(variable: Variable) -> np.dtype[Any]:
+    """The type in which a variable's checked values are kept."""
+    if variable.type == "number":
+        return np.dtype(np.float64)
+    low, high = (0, max(len(variable.levels) - 1, 1)) if variable.type != "count" else variable.bounds
+    whole = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.int32))
+    fits = (t for t in whole if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+    return next(fits, np.dtype(np.float64))
 
 
 def coded_columns(batch: Batch, design: Design) -> dict[str, Coded]:

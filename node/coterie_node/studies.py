@@ -14,16 +14,27 @@ SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.AB
 
 def load_study(path: Path) -> Study:
     """A study from a TOML file that people wrote, or from its canonical JSON; options and version completed."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise StudyError("CO-S104", f"The study file {path} cannot be read: {error.strerror}.") from None
     if path.suffix == ".json":
-        return study_of(content, str(path))
+        return study_of(_content(path), str(path))
+    return complete(read_plain(path))
+
+
+def read_plain(path: Path) -> Study:
+    """A study as it is written, whether or not its learner can run it."""
+    content = _content(path)
+    if path.suffix == ".json":
+        return Study.from_json(content, str(path))
     try:
-        return complete(Study.from_toml(content.decode(), str(path)))
+        return Study.from_toml(content.decode(), str(path))
     except UnicodeDecodeError:
         raise StudyError("CO-S101", f"{path} is not UTF-8 text.") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StudyError("CO-S104", f"The study file {path} cannot be read: {error.strerror}.") from None
 
 
 def study_of(document: bytes, where: str) -> Study:

@@ -5,15 +5,17 @@ No message here shows a value: it names columns, and the option of the study tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.design import Design
-from coterie_learners.errors import Collinear
+from coterie_learners.errors import Collinear, StudyError
 from coterie_learners.linalg import cholesky
-from coterie_learners.rows import Block, Codes, Rows
+from coterie_learners.patterns import Grid
+from coterie_learners.rows import Block, CodedRows, Codes, Rows
 from coterie_node.findings import Origin, listed, quote
 
 
@@ -70,7 +72,32 @@ def check_variation(origin: Origin, design: Design, rows: Rows, spread: Spread) 
         gram = Gram(len(design.names), design.formula.intercept)
         for block in rows.blocks():
             gram.add(block)
-        _check_collinear(origin, design, gram)
+        _check_collinear(origin, design, gram, rows.n)
+
+
+class PatternRows:
+    """Coded rows as design blocks in which each pattern of the covariates stands once: collinear alike, and few."""
+
+    def __init__(self, design: Design, rows: CodedRows) -> None:
+        self._design = design
+        self._rows = rows
+
+    @property
+    def n(self) -> int:
+        """Number of rows, of which many may share a pattern."""
+        return self._rows.n
+
+    def blocks(self) -> Iterator[Block]:
+        """One block of the patterns that occur; of all rows if a covariate is a number without a list of values."""
+        try:
+            grid = Grid.of(self._design, {})
+        except StudyError:
+            yield from (self._design.block(codes) for codes in self._rows.codes())
+            return
+        first = self._design.variables[0]
+        found = [np.unique(grid.keys(codes, len(codes[first]))) for codes in self._rows.codes()]
+        keys = np.unique(np.concatenate(found))
+        yield Block(grid.matrix(self._design, keys), np.zeros(len(keys)))
 
 
 def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> None:
@@ -88,14 +115,12 @@ def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> N
         raise origin.error("CO-D120", text)
 
 
-def _check_collinear(origin: Origin, design: Design, gram: Gram) -> None:
+def _check_collinear(origin: Origin, design: Design, gram: Gram, n: int) -> None:
     option = 'or let the study have rows.collinear = "allow".'
     varies = gram.varies
     columns = len(varies) + design.formula.intercept
-    if gram.n < columns:
-        text = (
-            f"The formula makes {columns} columns that vary here, of {gram.n} rows used. Shorten the formula, {option}"
-        )
+    if n < columns:
+        text = f"The formula makes {columns} columns that vary here, of {n} rows used. Shorten the formula, {option}"
         raise origin.error("CO-D123", text)
     try:
         cholesky(gram.sums[np.ix_(varies, varies)], [design.names[j] for j in varies])

@@ -11,7 +11,7 @@ from typing import Any
 
 from coterie_learners.payload import Payload, Stamp, decode, encode
 from coterie_learners.protocol import Channel, Machine, Posts, Script, Sealed, Site
-from coterie_learners.rows import Rows
+from coterie_learners.rows import Data
 from coterie_learners.study import Study
 
 
@@ -39,7 +39,7 @@ class End:
 class Table:
     """Machines around a table: posts go through bytes, and only readers see a sealed one."""
 
-    def __init__(self, script: Callable[[Site], Script], study: Study, rows: Mapping[str, Rows]) -> None:
+    def __init__(self, script: Callable[[Site], Script], study: Study, rows: Mapping[str, Data]) -> None:
         self.study, self.script = study, script
         self.keys = {
             frozenset(pair): bytes([k + 1]) * 32 for k, pair in enumerate(itertools.combinations(study.sites, 2))
@@ -49,7 +49,7 @@ class Table:
         self.topics: list[str] = []
         self.served = 0
 
-    def site(self, name: str, rows: Rows) -> Site:
+    def site(self, name: str, rows: Data) -> Site:
         shared = {peer: self.keys[frozenset((name, peer))] for peer in self.study.sites if peer != name}
         return Site(self.study, name, rows, name.encode() * 8, shared)
 

@@ -294,7 +294,7 @@ def test_a_poisson_start_without_expected_counts_is_refused() -> None:
     posts = masked(plan, setter("information", [-others]))
     with pytest.raises(ProtocolError) as caught:
         newton(plan, 0, {"beta": np.zeros(1)}, posts)
-    assert caught.value.code == "CO-P506"
+    assert caught.value.code == "CO-P508"
 
 
 def test_sums_that_lead_to_no_finite_step_are_refused() -> None:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from node.worlds import World, cohort, sweep, until
 
+from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ledger import Event, Record
-from coterie_node.history import Line, as_csv, as_text, history, line_of
+from coterie_node.errors import AuditFailed, ConfigError
+from coterie_node.history import Line, line_of
+from coterie_node.index import Index, Question
 from coterie_node.reasons import Reason
+from coterie_node.tables import NAMES, write_csv, write_json, write_parquet, write_text
 
 
 @cache
@@ -34,7 +43,21 @@ def eventful() -> World:
 
 
 def lines(**wanted: object) -> list[Line]:
-    return list(history(eventful().ledger(), **wanted))  # type: ignore[arg-type]
+    with Index() as index:
+        index.refresh(eventful().ledger())
+        return list(index.lines(Question(**wanted)))  # type: ignore[arg-type]
+
+
+def as_csv(given: list[Line]) -> str:
+    out = io.StringIO()
+    write_csv(given, out)
+    return out.getvalue()
+
+
+def as_text(given: list[Line]) -> str:
+    out = io.StringIO()
+    write_text(lambda: given, out)
+    return out.getvalue()
 
 
 def test_every_entry_is_a_line_in_the_order_of_the_ledger() -> None:
@@ -103,8 +126,8 @@ def test_an_unknown_reason_is_told_by_its_number() -> None:
         ({"kind": "each"}, lambda line: line.kind == "each"),
         ({"kind": "server"}, lambda line: line.kind == "server"),
         ({"kind": "Recorded"}, lambda line: line.what == "Recorded"),
-        ({"turn": 1}, lambda line: line.round == 1),
-        ({"study": 1, "site": "west", "kind": "each", "turn": 0}, lambda line: line.attempt in (0, 1)),
+        ({"round": 1}, lambda line: line.round == 1),
+        ({"study": 1, "site": "west", "kind": "each", "round": 0}, lambda line: line.attempt in (0, 1)),
     ],
 )
 def test_lines_can_be_chosen_by_study_site_kind_and_round(wanted: dict[str, object], check: object) -> None:
@@ -143,7 +166,20 @@ def test_no_cell_of_the_csv_is_a_formula() -> None:
 def test_text_is_aligned_and_shows_what_a_person_looks_for() -> None:
     shown = as_text(lines())
     head, *body = shown.splitlines()
-    assert head.split() == ["block", "time", "study", "site", "what", "step", "round", "bytes", "cid", "/", "details"]
+    assert head.split() == [
+        "block",
+        "time",
+        "study",
+        "site",
+        "what",
+        "step",
+        "round",
+        "bytes",
+        "cid",
+        "/",
+        "details",
+        "verdict",
+    ]
     assert len(body) == len(lines())
     assert {line[head.index("what") :].split()[0] for line in body} == {line.what for line in lines()}
     served = next(line for line in body if " server " in line and "Recorded" in line)
@@ -154,3 +190,125 @@ def test_text_is_aligned_and_shows_what_a_person_looks_for() -> None:
 def test_an_empty_history_is_a_head_alone() -> None:
     assert len(as_text([]).splitlines()) == 1
     assert as_csv([]).splitlines() == [",".join(Line.__dataclass_fields__)]
+
+
+# The index
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Index]:
+    """An index in a file."""
+    with Index(tmp_path / "history.sqlite") as index:
+        index.refresh(eventful().ledger())
+        yield index
+
+
+def test_lines_can_be_chosen_by_time() -> None:
+    every = lines()
+    middle = every[len(every) // 2].time
+    before, after = lines(until=middle), lines(since=middle)
+    assert before
+    assert after
+    assert [*before, *after] == every
+    assert all(line.time < middle for line in before)
+
+
+def test_pages_put_together_are_the_whole(kept: Index) -> None:
+    asked = Question(study=1)
+    pages = [list(kept.lines(asked, first, 7)) for first in range(0, kept.count(asked), 7)]
+    assert [line for page in pages for line in page] == list(kept.lines(asked))
+    assert max(map(len, pages)) == 7
+
+
+def test_an_index_follows_every_hash_chain_to_the_heads_on_the_ledger(kept: Index) -> None:
+    heads = eventful().ledger().heads()
+    assert kept.heads() == heads
+    assert kept.check(heads) == len(eventful().records()) == kept.check()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            "UPDATE entries SET cid = (SELECT cid FROM entries WHERE what = 'Recorded' AND site = 'east' LIMIT 1)",
+            "extend",
+        ),
+        ("UPDATE entries SET size = size + 1", "extend"),
+        ("UPDATE entries SET sha256 = 'zz'", "extend"),
+        ("UPDATE entries SET seq = 99", "extend"),
+        ("UPDATE entries SET site = 'nobody'", "extend"),
+        ("DELETE FROM entries", "hash chain on the ledger has"),
+    ],
+)
+def test_a_record_changed_in_the_index_is_found_with_its_site_and_mended(kept: Index, change: str, told: str) -> None:
+    last = "id = (SELECT max(id) FROM entries WHERE what = 'Recorded' AND site = 'south')"
+    before = list(kept.lines(Question()))
+    kept._db.execute(f"{change} WHERE {last}")
+    with pytest.raises(AuditFailed, match=told) as caught:
+        kept.check()
+    assert (caught.value.code, caught.value.site in ("south", "nobody")) == ("CO-A108", True)
+    kept.refresh(eventful().ledger())
+    assert list(kept.lines(Question())) == before
+
+
+def test_an_event_changed_in_the_index_is_mended_by_the_ledger(kept: Index) -> None:
+    before = list(kept.lines(Question()))
+    kept._db.execute("UPDATE entries SET what = 'StudyJoined' WHERE what = 'ServerSkipped'")
+    assert list(kept.lines(Question())) != before
+    kept.refresh(eventful().ledger())
+    assert list(kept.lines(Question())) == before
+
+
+def test_an_index_is_opened_again_and_knows_what_is_new(tmp_path: Path) -> None:
+    world = cohort(3)
+    with Index(tmp_path / "i.sqlite") as index:
+        assert index.refresh(world.ledger()) == len(world.chain.log)
+    sweep(world.crew().values())
+    with Index(tmp_path / "i.sqlite") as index:
+        assert index.count(Question()) < len(world.chain.log)
+        index.refresh(world.ledger())
+        assert index.count(Question(kind="server")) == len(world.records("server"))
+
+
+def test_a_ledger_that_breaks_its_rules_is_not_indexed(kept: Index) -> None:
+    world = cohort(3)
+    sweep(world.crew().values())
+    del world.chain.log[-3]
+    with pytest.raises(LedgerMismatch):
+        kept.refresh(world.ledger())
+
+
+def test_a_file_of_something_else_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a database, and long enough to be looked at as one")
+    with pytest.raises(ConfigError, match="cannot be used as an index"):
+        Index(tmp_path / "text")
+    with closing(sqlite3.connect(tmp_path / "other.sqlite")) as other:
+        other.execute("CREATE TABLE patients (name)")
+        other.commit()
+    with pytest.raises(ConfigError, match="something else"):
+        Index(tmp_path / "other.sqlite")
+
+
+def test_json_and_parquet_hold_the_same_as_the_lines(tmp_path: Path) -> None:
+    out = io.StringIO()
+    write_json(lines(), out)
+    assert json.loads(out.getvalue()) == [line.as_dict() for line in lines()]
+    write_parquet(lines(), tmp_path / "history.parquet")
+    table = pq.read_table(tmp_path / "history.parquet")
+    assert table.column_names == list(NAMES)
+    assert table.to_pylist() == [line.as_dict() for line in lines()]
+    empty = io.StringIO()
+    write_json([], empty)
+    assert json.loads(empty.getvalue()) == []
+
+
+def test_hostile_names_are_harmless_in_every_shape() -> None:
+    """Members can vote in any 32 bytes as a site's name, on a ledger that is not bound by a study's rules for names."""
+    names = ("=cmd|'/c calc'!A1", "\x1b[31mred", "@SUM(1)", "+1", "-1", "\u202eevil", "a\nb")
+    given = [Line(1, "2026-01-01T00:00:00Z", 0, name, "SiteAdmitted", details=f"name={name}") for name in names]
+    text, table = as_text(given), list(csv.reader(io.StringIO(as_csv(given))))
+    assert len(text.splitlines()) == 1 + len(names)
+    assert not set(text) & {"\x1b", "\u202e"}
+    cells = [cell for row in table for cell in row]
+    assert [c for c in cells if c[:1] in ("=", "+", "-", "@")] == []
+    assert not any("\x1b" in c or "\n" in c for c in cells)

@@ -7,7 +7,7 @@ from importlib import import_module
 from coterie_node.cases.case import Case
 from coterie_node.errors import ConfigError
 
-LEARNERS = ("glore",)
+LEARNERS = ("glore", "cola", "secure_cola")
 
 
 def case_of(learner: str) -> Case:

@@ -1,0 +1,408 @@
+"""secure-COLA-GLM: COLA-GLM of which only the sum of the sites' tables ever exists in the clear.
+
+Wu et al., npj Digit Med 2025;8:442 (doi:10.1038/s41746-025-01781-1), section on secure-COLA-GLM. The paper gives every
+site a copy of one secret key and encrypts without masks, so that whoever holds a copy and gets hold of a ciphertext
+reads that site's table, and a ledger shows ciphertexts to all. Here masks lie below the encryption.
+
+Every site makes its table over the whole grid (which patterns it has says something already) and hides it under
+pairwise masks. By `scheme`:
+
+masks: the masked tables are posted; adding them up is all there is. Everyone learns the sum, nobody a site's table.
+bfv (default): the masked words are encrypted under the holder's public key and posted; the server of the turn adds the
+ciphertexts; the holder decrypts the sum, leaves out patterns with fewer rows, over all sites, than the study's floor
+(`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a single
+upload that it decrypts shows uniform words. ckks: the same with the paper's scheme, which is approximate: sums are
+rounded to whole words before they are shown. newton: for tables that nobody may see, not even as a sum: masked sums of
+score, information and deviance in every Newton round, as in masked GLORE, made from each site's own table.
+
+What leaves a site: uniformly distributed words, or their encryption, and nothing else; with masks, bfv and ckks once,
+with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
+the floor; newton: the sums of every round), and what follows from it. See `trust` for who could learn more by breaking
+the rules, and for what no scheme prevents. At least three sites; each site excluded from a step makes the others post
+anew under fresh masks, and that is on the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum, table_disclosure
+from coterie_learners.cola import Plan, TableOptions
+from coterie_learners.errors import NotConverged, ProtocolError, StudyError
+from coterie_learners.families import family_of
+from coterie_learners.folds import gram
+from coterie_learners.learner import Learner
+from coterie_learners.patterns import Keys
+from coterie_learners.payload import Field, Payload, Schema
+from coterie_learners.protocol import Reveals, Script, Site, each, only, server
+from coterie_learners.rows import Array
+from coterie_learners.study import Name, Schedule, Study
+from coterie_learners.tally import Counts, count
+
+VERSION = "1"
+# A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
+MAX_PATTERNS = 1 << 20
+TOPIC = "table"
+SINGLE = ("saturated", "constant")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class SecureOptions(TableOptions):
+    """The learner section of a study.
+
+    `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `suppress`:
+    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. `max_rounds`: of newton.
+    """
+
+    scheme: Literal["masks", "bfv", "ckks", "newton"] = "bfv"
+    holder: Name | None = None
+    suppress: Literal["drop", "none"] = "drop"
+    max_rounds: int = 50
+
+
+def plan_of(study: Study) -> Plan:
+    """The plan of a study; where everyone sees the sum, or nobody does, nobody can hold a floor against it."""
+    plan = Plan.of(study, SecureOptions)
+    if options_of(plan).scheme in ("bfv", "ckks"):
+        return plan
+    return replace(plan, options=plan.options.model_copy(update={"suppress": "none"}))
+
+
+def options_of(plan: Plan) -> SecureOptions:
+    """The options of a plan made for this learner."""
+    assert isinstance(plan.options, SecureOptions)
+    return plan.options
+
+
+def holder_of(plan: Plan) -> str:
+    """The site that holds the key."""
+    return options_of(plan).holder or plan.study.sites[0]
+
+
+def secure_cola(site: Site) -> Script:
+    """The scheme that the study names."""
+    plan = plan_of(site.study)
+    return (yield from SCRIPTS[options_of(plan).scheme](plan))
+
+
+def by_masks(plan: Plan) -> Script:
+    """Masked tables, and the fit of their sum."""
+    expects = Schema({"masked": secure_sum.masked_field(shapes_of(plan))})
+    tables = yield from each(TOPIC, masked_table, plan, expects=expects, reveals=hides("The masked table"))
+    model = yield from server("fit", fit_masked, plan, tables)
+    return cola.fit_of(plan, model, "secure_cola", ())
+
+
+def by_ciphertexts(plan: Plan) -> Script:
+    """The holder's public key, encrypted masked tables, their sum, what the holder opens of it, and the fit."""
+    holder = holder_of(plan)
+    form = Schema({"key": Field("|u1", (None,))})
+    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=hides("The public key"))
+    hidden = hides("The masked and encrypted table")
+    uploads = yield from each(TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
+    total = yield from server("sum", added, plan, key, uploads, expects=CIPHERTEXTS)
+    form, told = Schema(plan.fields, check=plan.check), partial(cola.reveals, plan)
+    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=told)
+    model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
+    fit = cola.fit_of(plan, model, "secure_cola", ())
+    return cola.with_diagnostics(plan, fit, {"sum": opened}, "over all sites")
+
+
+def by_newton(plan: Plan) -> Script:
+    """Masked sums of every Newton round, each site's made from its own table, counted once."""
+    rounds = newton_plan(plan)
+    kept: dict[str, Counts] = {}
+    model: Payload = {"beta": np.zeros(plan.p)}
+    for t in range(rounds.options.max_rounds):
+        topic = f"stats/{t}"
+        told = hides(f"The masked sums of round {t + 1}")
+        stats = yield from each(topic, round_sums, plan, topic, model["beta"], kept, expects=rounds.form, reveals=told)
+        model = yield from server(f"model/{t}", glore.newton, rounds, t, model, stats)
+        if model["converged"]:
+            return replace(glore.fit_of(rounds, model, t + 1), learner="secure_cola")
+    raise NotConverged("CO-N101", f"No convergence in {rounds.options.max_rounds} rounds. Raise max_rounds.")
+
+
+def hides(what: str) -> Reveals:
+    """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
+    return lambda site, _: table_disclosure.hidden(what, site, site.codes.n)
+
+
+SCRIPTS = {"masks": by_masks, "bfv": by_ciphertexts, "ckks": by_ciphertexts, "newton": by_newton}
+CIPHERTEXTS = Schema({"bytes": Field("|u1", (None,)), "lengths": Field("<i8", (None,))})
+
+
+# What a table holds
+
+
+def by_measure(plan: Plan) -> bool:
+    """Whether every measure is summed per pattern: the model asks for it, or patterns may be left out of the sum."""
+    return plan.cells or plan.floor > 0
+
+
+def whole_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Shapes of the numbers of a dense table that are whole and below 2^32."""
+    size = (plan.grid.size,)
+    if not by_measure(plan):
+        return {} if plan.tally.exposure else {"n": size}
+    outcomes = [name for name in plan.tally.measures if name == "s" or name[1:].isdigit()]
+    return dict.fromkeys(["n", *([] if plan.family.law == "gaussian" else outcomes)], size)
+
+
+def fraction_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Shapes of the numbers of a dense table that may be fractional, or large."""
+    size, levels = (plan.grid.size,), (plan.levels,) if plan.levels else ()
+    if by_measure(plan):
+        return {name: size for name in plan.tally.measures if name not in whole_shapes(plan)}
+    out: dict[str, tuple[int, ...]] = {"exposure": size} if plan.tally.exposure else {}
+    out |= {n: () for n in ("rows", "squares", "saturated", "constant") if n in plan.fields}
+    return {**out, "cross": (*levels, plan.p), "outcome": levels}
+
+
+def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Shapes of all numbers of a dense table."""
+    return whole_shapes(plan) | fraction_shapes(plan)
+
+
+def dense_table(plan: Plan, site: Site) -> dict[str, Array]:
+    """A site's table over the whole grid, by field; StudyError for a table counted elsewhere."""
+    if isinstance(site.codes, cola.TableOnly):
+        raise StudyError("CO-S317", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
+    counts = count(plan.tally, site.codes)
+    found = counts.sums if by_measure(plan) else cola.statistics(plan, counts)
+    return {name: _spread(plan, name, found[name], counts.keys) for name in shapes_of(plan)}
+
+
+def _spread(plan: Plan, name: str, values: Array, keys: Keys) -> Array:
+    if name not in (*plan.tally.measures, "exposure") or (name in SINGLE and not by_measure(plan)):
+        return np.asarray(values, dtype=np.float64)
+    out = np.zeros(plan.grid.size)
+    out[keys] = values
+    return out
+
+
+def sparse_table(plan: Plan, dense: Mapping[str, Array]) -> Payload:
+    """The sum of dense tables as COLA-GLM posts a table, without what lies below the floor."""
+    if by_measure(plan):
+        keys = np.flatnonzero(dense["n"] > 0)
+        return cola.table_of(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
+    counted = "exposure" if plan.tally.exposure else "n"
+    keys = np.flatnonzero(dense[counted] > 0)
+    return cola.payload_of({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
+
+
+# masks
+
+
+def masked_table(site: Site, plan: Plan) -> Payload:
+    """This site's dense table under masks."""
+    return secure_sum.hide(site, TOPIC, dense_table(plan, site))
+
+
+def fit_masked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
+    """The fit of the sum of masked tables."""
+    table = sparse_table(plan, secure_sum.reveal(tables, shapes_of(plan)))
+    plan.check(table)
+    return cola.fit_tables(plan, {"sum": table})
+
+
+# bfv and ckks
+
+
+def scheme_of(plan: Plan) -> homomorphic.Scheme:
+    """The homomorphic scheme of a plan that has one."""
+    scheme = options_of(plan).scheme
+    assert scheme in ("bfv", "ckks")
+    return scheme
+
+
+def secret_key(site: Site, plan: Plan) -> bytes:
+    """The holder's key, made once and kept."""
+    label = f"secure_cola/{site.session}/{site.study.hash.hex()}"
+    return site.keep(label, lambda: homomorphic.make_key(scheme_of(plan)))
+
+
+def public_key(site: Site, plan: Plan) -> Payload:
+    """What the holder posts of its key."""
+    return {"key": _octets(homomorphic.public_part(secret_key(site, plan)))}
+
+
+def encrypted_table(site: Site, plan: Plan, key: Payload) -> Payload:
+    """This site's dense table, masked and then encrypted."""
+    table = dense_table(plan, site)
+    whole, fractions = (_flat(table, shapes) for shapes in (whole_shapes(plan), fraction_shapes(plan)))
+    words = masked_words.hide(site, TOPIC, whole, fractions)
+    return _bundle(homomorphic.encrypt(scheme_of(plan), key["key"].tobytes(), words))
+
+
+def added(plan: Plan, key: Payload, uploads: Mapping[str, Payload]) -> Payload:
+    """The sum of the ciphertexts; the same bytes whoever adds them."""
+    parts = [_unbundled(plan, upload, name) for name, upload in uploads.items()]
+    return _bundle(homomorphic.add(scheme_of(plan), key["key"].tobytes(), parts))
+
+
+def open_sum(site: Site, plan: Plan, total: Payload) -> Payload:
+    """What the holder posts of the decrypted sum; ProtocolError if no tables add up to it."""
+    whole, fractions = whole_shapes(plan), fraction_shapes(plan)
+    wide, narrow = secure_sum.size_of(fractions), secure_sum.size_of(whole)
+    parts = _unbundled(plan, total, "the sum")
+    words = narrow + masked_words.PER_FRACTION * wide
+    sums = homomorphic.decrypt(scheme_of(plan), secret_key(site, plan), parts, words)
+    first, second = masked_words.opened(sums, narrow)
+    table = sparse_table(plan, _named(first, whole) | _named(second, fractions))
+    plan.check(table)
+    return table
+
+
+def _flat(table: Mapping[str, Array], shapes: Shapes) -> Array:
+    return np.concatenate([np.zeros(0), *(np.ravel(table[name]) for name in shapes)])
+
+
+def _named(values: Array, shapes: Shapes) -> dict[str, Array]:
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
+    parts = np.split(values, ends) if shapes else []
+    return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+
+
+def _octets(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def _bundle(parts: list[bytes]) -> Payload:
+    return {"bytes": _octets(b"".join(parts)), "lengths": np.array([len(part) for part in parts], dtype=np.int64)}
+
+
+def _unbundled(plan: Plan, upload: Payload, whose: str) -> list[bytes]:
+    lengths, data = upload["lengths"].tolist(), upload["bytes"].tobytes()
+    wide, narrow = secure_sum.size_of(fraction_shapes(plan)), secure_sum.size_of(whole_shapes(plan))
+    wanted = -(-(narrow + masked_words.PER_FRACTION * wide) // homomorphic.RINGS[scheme_of(plan)].slots)
+    if len(lengths) != wanted or min(lengths) < 1 or sum(lengths) != len(data):
+        raise ProtocolError("CO-P521", f"The upload of {whose} is not {wanted} ciphertexts.", whose, TOPIC)
+    ends = np.cumsum(lengths).tolist()
+    return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+# newton
+
+
+def newton_plan(plan: Plan) -> glore.Plan:
+    """GLORE's plan for the same model: its rounds, its server's step, its checks."""
+    o = options_of(plan)
+    options = glore.GloreOptions.model_validate(
+        {
+            "family": o.family,
+            "link": o.link,
+            "aggregation": "masked",
+            "max_rounds": o.max_rounds,
+            "tolerance": o.tolerance,
+        }
+    )
+    return glore.Plan(plan.study, plan.design, options, family_of(o.family, o.link), masked=True)
+
+
+def round_sums(site: Site, plan: Plan, topic: str, beta: Array, kept: dict[str, Counts]) -> Payload:
+    """A site's masked sums at these coefficients, from its table."""
+    if not kept:
+        kept["own"] = count(plan.tally, site.codes)
+    return secure_sum.hide(site, topic, table_sums(plan, kept["own"], beta))
+
+
+def table_sums(plan: Plan, counts: Counts, beta: Array) -> dict[str, Array]:
+    """Score, information (upper triangle), deviance and counts of a table at beta, as GLORE's of the rows."""
+    sums, x = counts.sums, plan.grid.matrix(plan.design, counts.keys)
+    u, s = sums["exposure"] if plan.tally.exposure else sums["n"], sums["s"]
+    curve = plan.family.curve(linalg.matvec(x, beta))
+    likelihood = float(np.sum(s * curve.up + u * curve.down))
+    if plan.family.law == "gaussian":
+        deviance = float(sums["q"].sum()) - 2.0 * likelihood
+    else:
+        measured = {name: float(sums[name].sum()) if name in sums else 0.0 for name in ("saturated", "constant")}
+        deviance = 2.0 * (measured["saturated"] - measured["constant"] - likelihood)
+    named = {
+        "score": x.T @ ((s - u * curve.mean) * curve.slope),
+        "information": gram(x, u * curve.weight)[np.triu_indices(plan.p)],
+        "deviance": max(deviance, 0.0),
+        "n": sums["n"].sum(),
+        "outcome": s.sum(),
+        "saturated": sums["saturated"].sum() if "saturated" in sums else 0.0,
+    }
+    return {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
+
+
+# Which studies it can run, and who must trust whom
+
+
+def check_study(study: Study) -> None:
+    """StudyError for a study that secure-COLA-GLM cannot run."""
+    plan = plan_of(study)
+    cola.check_plan(plan)
+    o = options_of(plan)
+    if len(study.sites) < secure_sum.MIN_PARTIES:
+        told = f"A sum over {len(study.sites)} sites would give each the other's share"
+        raise StudyError("CO-S305", f"{told}. Take part with three sites or more.")
+    if o.scheme != "newton" and plan.grid.size > MAX_PATTERNS:
+        told = f"The grid has {plan.grid.size} patterns; a table of all of them may have {MAX_PATTERNS}"
+        raise StudyError("CO-S318", f'{told}. Merge levels, or choose scheme = "newton" or GLORE.')
+    if holder_of(plan) not in study.sites:
+        raise StudyError("CO-S319", f"The holder {o.holder!r} is no site of the study.")
+    if o.scheme == "newton":
+        _check_newton(plan)
+    if o.scheme in ("bfv", "ckks"):
+        homomorphic.check_installed()
+
+
+def _check_newton(plan: Plan) -> None:
+    o = plan.options
+    if o.firth or o.robust or o.cells or plan.levels or plan.family.dispersion == "pearson":
+        told = 'scheme = "newton" fits binomial, Poisson and Gaussian models as they are'
+        raise StudyError("CO-S319", f"{told}: no firth, robust, cells, quasi families or multinomial outcome.")
+
+
+def schedule(study: Study) -> Schedule:
+    """By scheme: one table and the fit; key, tables, sum, opened, fit; or rounds."""
+    plan = plan_of(study)
+    o = options_of(plan)
+    if o.scheme == "masks":
+        return Schedule(opening=("each", "server"))
+    if o.scheme == "newton":
+        return Schedule(loop=("each", "server"), max_rounds=o.max_rounds)
+    holder = f"only:{holder_of(plan)}"
+    return Schedule(opening=(holder, "each", "server", holder, "server"))
+
+
+EVERYWHERE = (
+    "Taken for granted: every site counts its own rows honestly and follows the protocol; identity keys are those of "
+    "the ledger, so that nobody can pose as another site. All sites but one together learn the last one's table: no "
+    "scheme prevents that. Nor does any prevent learning from a second study of the same sites but one; hold the "
+    "cohort and the list of sites fixed. The result itself is not differentially private."
+)
+TRUST = {
+    "masks": "Everyone with access to the ledger learns the summed table over all sites, and no site's own. No key "
+    "holder, no homomorphic library.",
+    "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the "
+    "floor. Whoever adds learns nothing. If {holder} decrypts a single upload, or shares its key, the masks below "
+    "still hide that site's table: it sees uniform words. {holder} could post another table than it decrypted; nobody "
+    "else can check that.",
+    "ckks": "As bfv, with the paper's approximate scheme: {holder} holds the key and learns the summed table, rounded "
+    "to whole numbers before it is shown. The masks below hide each single upload from {holder} too.",
+    "newton": "Nobody sees any table, summed or not. Everyone with access to the ledger learns the score, information "
+    "and deviance over all sites at each round's coefficients: with few patterns the rounds together may determine the "
+    "summed table.",
+}
+
+
+def trust(study: Study) -> str:
+    """Who learns what, and who must be trusted with what, in the study's scheme."""
+    plan = plan_of(study)
+    return f"{TRUST[options_of(plan).scheme].format(holder=holder_of(plan))} {EVERYWHERE}"
+
+
+SECURE_COLA = Learner(
+    "secure_cola", VERSION, SecureOptions, check_study, schedule, secure_cola, reads="codes", trust=trust
+)

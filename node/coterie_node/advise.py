@@ -1,0 +1,192 @@
+"""`coterie study`: which learner fits a study and why; and what a study does, for the people who approve it.
+
+The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is told; it
+reads no data.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coterie_learners.design import Design
+from coterie_learners.errors import StudyError
+from coterie_learners.learner import GROUP, find, learner_of
+from coterie_learners.patterns import Grid
+from coterie_learners.secure_cola import MAX_PATTERNS
+from coterie_learners.secure_sum import MIN_PARTIES
+from coterie_learners.study import Study
+from coterie_node.studies import load_study, read_plain
+
+# A table of more patterns is nearly a list of patients.
+SMALL_GRID = 4096
+# Rows that a pattern should have on average for each that the floor asks, so that few patterns lie below it.
+AMPLE = 4
+ONLY_TABLES = ("multinomial", "quasibinomial", "quasipoisson")
+# What the learners of columns split over sites are for.
+COLUMNS = {
+    "vertigo": "logistic regression with the pooled fit's coefficients and errors, in rounds",
+    "valoris": "logistic regression in one exchange with the site that holds the outcome",
+    "secure_lasso": "patients matched and a penalised model fitted without anybody seeing rows, with a helper site",
+}
+
+study_app = typer.Typer(no_args_is_help=True, help="Which learner fits a study, and what a study does.")
+StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One learner: whether it can run the study, and why or why not; the first that can is the advice."""
+
+    learner: str
+    fits: bool
+    why: str
+
+
+def advise(study: Study, rows: int | None = None) -> list[Advice]:
+    """All installed learners, the most suitable first; `rows` over all sites, if it is known."""
+    installed = sorted(e.name for e in entry_points(group=GROUP))
+    other = [name for name in installed if study.split not in find(name).splits]
+    split = f"it is for studies whose {'rows' if study.split == 'columns' else 'columns'} are split over sites."
+    found = list(_for_rows(study, rows) if study.split == "rows" else _for_columns(installed))
+    known = {one.learner for one in found}
+    rest = [name for name in installed if name not in known and name not in other]
+    found += [
+        Advice(name, True, "it is not among those that this advice knows; see its documentation.") for name in rest
+    ]
+    found += [Advice(name, False, split) for name in other]
+    return sorted((one for one in found if one.learner in installed), key=lambda one: not one.fits)
+
+
+def _for_rows(study: Study, rows: int | None) -> Iterator[Advice]:
+    size, sites, floor = _grid_size(study), len(study.sites), study.disclosure.cell
+    only_tables = study.learner.options.get("family") in ONLY_TABLES
+    glore = Advice("glore", not only_tables, _glore_reason(study, size, only_tables))
+    if isinstance(size, str):
+        yield glore
+        yield Advice("cola", False, size)
+        yield Advice("secure_cola", False, size)
+        return
+    thin = rows is not None and rows < AMPLE * max(floor, 1) * size * sites
+    cola = Advice("cola", True, _cola_reason(size, sites, floor, rows, thin))
+    secure = _secure(size, sites, floor)
+    if size <= SMALL_GRID and not thin:
+        yield from (cola, secure, glore)
+    elif secure.fits and size <= SMALL_GRID:
+        yield from (secure, glore, cola)
+    else:
+        yield from (glore, cola, secure)
+
+
+def _for_columns(installed: list[str]) -> Iterator[Advice]:
+    yield from (Advice(name, True, f"{why}.") for name, why in COLUMNS.items() if name in installed)
+
+
+def _grid_size(study: Study) -> int | str:
+    """Patterns of the covariates, or why they cannot be counted."""
+    grids = study.learner.options.get("grids", {})
+    try:
+        return Grid.of(Design(study), grids).size
+    except StudyError as error:
+        return error.message
+
+
+def _glore_reason(study: Study, size: int | str, only_tables: bool) -> str:
+    if only_tables:
+        return f"it has no {study.learner.options['family']} family."
+    masks = "under masks" if len(study.sites) >= MIN_PARTIES else "in the clear, since fewer than three sites take part"
+    why = f"it takes any covariates, in several rounds of sums {masks}"
+    if isinstance(size, int) and size <= SMALL_GRID:
+        return f"{why}; one round of tables does here as well."
+    return f"{why}; a table of the covariates would be none, or nearly a list of patients."
+
+
+def _cola_reason(size: int, sites: int, floor: int, rows: int | None, thin: bool) -> str:
+    why = f"all covariates have declared values, {size} patterns together: one round, exact; all read each site's table"
+    if size > SMALL_GRID:
+        return f"{why}; so many patterns are nearly a list of patients."
+    if thin:
+        return (
+            f"{why}; {rows} rows over {sites} sites leave many patterns below the floor of {floor}: they are left out."
+        )
+    return (
+        f"{why}; patterns with fewer than {floor} rows at a site are left out." if floor else f"{why}; no floor is set."
+    )
+
+
+def _secure(size: int, sites: int, floor: int) -> Advice:
+    if sites < MIN_PARTIES:
+        return Advice("secure_cola", False, f"it needs three sites or more; the study has {sites}.")
+    if size > MAX_PATTERNS:
+        return Advice(
+            "secure_cola", False, f"a table of all {size} patterns is too large; at most {MAX_PATTERNS} can be."
+        )
+    held = f"; the floor of {floor} is held against the sum, so that fewer patterns are left out" if floor else ""
+    return Advice("secure_cola", True, f"as cola, but only the sum of the tables exists outside a site{held}.")
+
+
+def describe(study: Study) -> dict[str, Any]:
+    """What a completed study does, for the people who approve it."""
+    learner = learner_of(study)
+    schedule = learner.schedule(study)
+    return {
+        "study": study.name,
+        "hash": study.hash.hex(),
+        "sites": list(study.sites),
+        "split": study.split,
+        "formula": study.formula,
+        "learner": f"{learner.name} {learner.version}",
+        "options": study.learner.options,
+        "floors": study.disclosure.model_dump(),
+        "schedule": schedule.model_dump(mode="json"),
+        "leaves": _what_leaves(learner.script.__module__),
+        "trust": "" if learner.trust is None else learner.trust(study),
+    }
+
+
+def _what_leaves(module: str) -> str:
+    """The paragraph of a learner's own description that says what leaves a site."""
+    paragraphs = (sys.modules[module].__doc__ or "").split("\n\n")
+    return next((" ".join(p.split()) for p in paragraphs if p.startswith("What leaves a site")), "")
+
+
+@study_app.command("advise")
+def advise_command(
+    study: StudyFile,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows over all sites, if you know them.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which learner fits a study, and why."""
+    found = advise(read_plain(study), rows)
+    if as_json:
+        print(json.dumps({"advice": found[0].learner, "learners": [asdict(one) for one in found]}, indent=2))
+        return
+    print(f"Advice: {found[0].learner}" if found[0].fits else "Advice: no installed learner fits.")
+    for one in found:
+        print(f"  {one.learner:<14s} {'can run it' if one.fits else 'cannot'}: {one.why}")
+
+
+@study_app.command("show")
+def show_command(study: StudyFile, as_json: Json = False) -> None:
+    """Show what a study does: sites, model, what leaves a site, and who must be trusted with what."""
+    shown = describe(load_study(study))
+    if as_json:
+        print(json.dumps(shown, indent=2))
+        return
+    for name, value in shown.items():
+        if value:
+            print(f"{name:<10s} {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {json.dumps(one)}" for key, one in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)

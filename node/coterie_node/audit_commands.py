@@ -1,0 +1,230 @@
+"""The commands `coterie audit ...`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coterie_chain.network import Network
+from coterie_node.audit import Verdict, replay
+from coterie_node.errors import ConfigError
+from coterie_node.options import At, Catalog, Chain, Json, Store, StudyArgument, TableFormat
+from coterie_node.place import Place
+from coterie_node.result import replay_line
+
+if TYPE_CHECKING:
+    from coterie_node.index import Index
+    from coterie_node.tables import Lines
+
+audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
+
+Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
+FAILED = 22
+
+
+@audit.command("history")
+def history_command(
+    study: StudyArgument = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    site: Annotated[str | None, typer.Option(help="Entries of one site.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Entries of one kind: each, server, only, or an event.")] = None,
+    round_: Annotated[int | None, typer.Option("--round", help="Entries of one round.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From this UTC time on: 2026-11-24 or 2026-11-24T18:00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Before this UTC time.")] = None,
+    first: Annotated[int, typer.Option(min=0, help="Leave out so many entries at the start.")] = 0,
+    most: Annotated[int, typer.Option("--limit", min=-1, help="So many entries at most; -1 for all.")] = -1,
+    index: Annotated[Path | None, typer.Option(help="Keep the history in this file, to ask it again.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
+    shape: Annotated[TableFormat, typer.Option("--format", help="text, json, csv or parquet.")] = TableFormat.text,
+    as_json: Json = False,
+) -> None:
+    """List what is on the ledger: who did what, when, with which payload, and what the release gate said."""
+    from coterie_node.index import Index, Question
+
+    with ExitStack() as stack:
+        kept = stack.enter_context(Index(index))
+        number = _refreshed(kept, stack, study, at, chain, catalog)
+        asked = Question(number, site, kind, round_, _moment(since), _moment(until))
+        _write(lambda: kept.lines(asked, first, most), TableFormat.json if as_json else shape, out)
+
+
+@audit.command("replay")
+def replay_command(
+    study: StudyArgument = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    tolerance: Tolerance = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
+    from coterie_node.reading import number_of, open_reading
+
+    with ExitStack() as stack:
+        read = open_reading(stack, at, chain, catalog, store)
+        verdict = replay(read.ledger, read.blobs, number_of(read.ledger, study), tolerance=tolerance).verdict
+    _conclude(verdict, verdict.as_dict(), as_json)
+
+
+@audit.command("recompute")
+def recompute_command(
+    at: Annotated[Path, typer.Option(help="Folder of the run, with this site's data and keys.")],
+    site: Annotated[str, typer.Option(help="Name of this site.")],
+    study: StudyArgument = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to."""
+    from coterie_node.participant import open_node
+    from coterie_node.reading import number_of
+    from coterie_node.recompute import inspect
+
+    place = Place(at)
+    with place.reader() as ledger:
+        number = number_of(ledger, study)
+        approved = ledger.view(number).terms.hash.hex()
+        found = inspect(open_node(place, site, approved, reader=ledger), number)
+    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
+    if not found.passed:
+        raise typer.Exit(FAILED)
+
+
+@audit.command("screen")
+def screen_command(
+    study: StudyArgument = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the sites of a study with each other: who disagrees, and who moves which coefficient how far."""
+    from coterie_node.reading import number_of, open_reading
+    from coterie_node.screen import screen
+
+    with ExitStack() as stack:
+        read = open_reading(stack, at, chain, catalog, store)
+        found = screen(read.ledger, read.blobs, number_of(read.ledger, study))
+    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
+
+
+@audit.command("export")
+def export_command(
+    study: Annotated[str, typer.Argument(help="Number on the ledger, hash, or study file.")],
+    bundle: Annotated[Path, typer.Argument(help="New zip (a name that ends in .zip) or new folder.")],
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    first: Annotated[
+        int | None, typer.Option("--from", min=0, help="First block told; 0 unless the chain is very long.")
+    ] = None,
+    confirmations: Annotated[int, typer.Option(min=0, help="Leave out the newest blocks, which may change.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Put a study and all that proves it into one bundle, which `coterie audit verify` checks offline."""
+    from coterie_chain.evidence import gather
+    from coterie_chain.proved import ProvedLedger
+    from coterie_node.bundle import collect, save
+    from coterie_node.reading import number_of, open_reading
+
+    with ExitStack() as stack:
+        read = open_reading(stack, at, chain, catalog, store)
+        evidence = gather(read.ledger.network, first, confirmations)
+        proved = ProvedLedger(evidence)
+        number = number_of(proved, study)
+        made = collect(read.ledger.network, evidence, proved, read.blobs, number)
+    save(made, bundle)
+    told = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(made.blocks)}
+    words = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(made.blocks)} payload blocks."
+    print(json.dumps(told, indent=2) if as_json else words)
+
+
+@audit.command("verify")
+def verify_command(
+    bundle: Annotated[Path, typer.Argument(help="Bundle that `coterie audit export` made.")],
+    genesis: Annotated[str | None, typer.Option(help="Hash of its first block, as a site's node tells it.")] = None,
+    network: Annotated[Path | None, typer.Option(help="A site's network.json, which the bundle must match.")] = None,
+    sealed: Annotated[bool, typer.Option("--sealed", help="Refuse a chain without seals.")] = False,
+    tolerance: Tolerance = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Verify a bundle offline, without node, keys or data; exit status 0 only for PASS."""
+    from coterie_node.verify import verify
+
+    found = verify(bundle, genesis=genesis, network=_network(network), sealed=sealed, tolerance=tolerance)
+    _conclude(found.verdict, found.as_dict(), as_json, found.trust())
+
+
+def _refreshed(
+    kept: Index, stack: ExitStack, study: str | None, at: Path | None, chain: str | None, catalog: str | None
+) -> int | None:
+    """Bring an index up to date where a ledger is named, check it where none is; returns the study's number."""
+    from coterie_node.reading import number_of, open_reading
+
+    if kept.path is not None and at is None and chain is None:
+        kept.check()
+        if study is not None and not study.isdecimal():
+            raise ConfigError("CO-F304", f"An index knows studies by number, not as {study!r}.")
+        return None if study is None else int(study)
+    ledger = open_reading(stack, at, chain, catalog, None).ledger
+    kept.refresh(ledger)
+    return None if study is None else number_of(ledger, study)
+
+
+def _moment(text: str | None) -> str | None:
+    """A UTC time as the history has it."""
+    if text is None:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError("CO-F307", f"{text!r} is no time such as 2026-11-24 or 2026-11-24T18:00:00Z.") from None
+    return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
+    from coterie_node import tables
+
+    if shape is TableFormat.parquet:
+        if out is None:
+            raise ConfigError("CO-F307", "Parquet is written to a file: name it with --out.")
+        tables.write_parquet(lines(), out)
+        return
+    with ExitStack() as stack:
+        target = sys.stdout if out is None else stack.enter_context(out.open("w", encoding="utf-8", newline=""))
+        if shape is TableFormat.text:
+            tables.write_text(lines, target)
+        else:
+            (tables.write_json if shape is TableFormat.json else tables.write_csv)(lines(), target)
+
+
+def _network(path: Path | None) -> Network | None:
+    if path is None:
+        return None
+    try:
+        return Network.from_json(path.read_text())
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError("CO-F202", f"{path} cannot be read.") from None
+
+
+def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, more: list[str] | None = None) -> None:
+    """Print a verdict; exit status 22 for FAIL."""
+    lines = [replay_line(verdict)]
+    if verdict.verdict == "PASS":
+        lines.append(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
+    elif verdict.site or verdict.topic:
+        lines.append(f"First bad step: {verdict.topic or 'unknown'}, of {verdict.site or 'unknown'}.")
+    print(json.dumps(plain, indent=2) if as_json else "\n".join([*lines, *(more or [])]))
+    if verdict.verdict != "PASS":
+        raise typer.Exit(FAILED)

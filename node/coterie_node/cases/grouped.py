@@ -1,0 +1,83 @@
+"""NHEFS in categories: the cohort of the demos whose learners count patients by covariate pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coterie_node.cases import nhefs
+from coterie_node.reference import Reference
+
+AGE_GROUPS = {"25-39": (0, 39), "40-54": (40, 54), "55-74": (55, 120)}
+LEVELS = {"agegroup": tuple(AGE_GROUPS), **{name: tuple(words.values()) for name, words in nhefs.LEVELS.items()}}
+
+HEAD = """\
+# Death by 1992 in NHEFS, by categories. All sites approve this file by its hash.
+name = "nhefs-{short}"
+title = "NHEFS: death by 1992, by categories"
+sites = [{sites}]
+formula = "death ~ {terms}"
+
+[learner]
+name = "{learner}"
+{options}
+[rows]
+# A small site may have nobody with a rare level; the pooled rows do.
+constant = "allow"
+collinear = "allow"
+
+{more}[variables.death]
+type = "binary"
+label = "death by 1992"
+"""
+
+
+def cohort() -> Any:
+    """The cohort with age in groups, without measurements."""
+    frame = nhefs.cohort()
+    frame["agegroup"] = ""
+    for name, (low, high) in AGE_GROUPS.items():
+        frame.loc[(frame["age"] >= low) & (frame["age"] <= high), "agegroup"] = name
+    return frame[[nhefs.OUTCOME, *LEVELS]]
+
+
+def study_text(learner: str, terms: Sequence[str], sites: Sequence[str], options: str = "", more: str = "") -> str:
+    """The study file of a learner with these covariates."""
+    short = learner.replace("_", "-")
+    head = HEAD.format(
+        short=short, sites=nhefs.listed(sites), terms=" + ".join(terms), learner=learner, options=options, more=more
+    )
+    return head + "".join(_declared(name) for name in terms)
+
+
+def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
+    """One CSV file per site; returns their paths by site."""
+    frame = cohort()
+    shares = nhefs.split(len(frame), sites)
+    return {name: nhefs.write(frame.iloc[rows], folder / name / "data.csv") for name, rows in shares.items()}
+
+
+def pooled(terms: Sequence[str]) -> Reference:
+    """statsmodels' GLM on all rows."""
+    import statsmodels.api as sm
+
+    frame = cohort()
+    names, columns = ["(Intercept)"], [np.ones(len(frame))]
+    for term in terms:
+        for level in LEVELS[term][1:]:
+            names.append(f"{term}[{level}]")
+            columns.append((frame[term] == level).to_numpy(float))
+    fit = sm.GLM(frame["death"].to_numpy(float), np.column_stack(columns), family=sm.families.Binomial()).fit(
+        tol=1e-14, maxiter=100
+    )
+    return Reference(
+        dict(zip(names, fit.params.tolist(), strict=True)), dict(zip(names, fit.bse.tolist(), strict=True))
+    )
+
+
+def _declared(name: str) -> str:
+    levels = ", ".join(f'"{level}"' for level in LEVELS[name])
+    return f'\n[variables.{name}]\ntype = "category"\nlevels = [{levels}]\n'

@@ -1,0 +1,46 @@
+"""`coterie pda`: this site's table for a network that runs the R package pda.
+
+The way back needs no command: a pda table (SITE_initialize.json) is a site's data file in a study of COLA-GLM.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coterie_learners.cola import Plan
+from coterie_learners.errors import StudyError
+from coterie_learners.rows import CodedRows
+from coterie_node.data import load_site
+from coterie_node.errors import ConfigError
+from coterie_node.pda import write_table
+from coterie_node.studies import load_study
+
+pda_app = typer.Typer(no_args_is_help=True, help="Tables of the R package pda.")
+
+
+@pda_app.callback()
+def group() -> None:
+    """Tables of the R package pda."""
+
+
+@pda_app.command("export")
+def export_command(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML) of COLA-GLM.")],
+    site: Annotated[str, typer.Option(help="Name of this site.")],
+    data: Annotated[Path, typer.Option(help="This site's rows (CSV or Parquet).")],
+    to: Annotated[Path, typer.Option(help="New file, such as SITE_initialize.json.")],
+) -> None:
+    """Write one site's table as pda reads it, without patterns below the study's floor."""
+    read = load_study(study)
+    if read.learner.name != "cola":
+        raise StudyError("CO-S317", f"pda's tables are those of cola; the study has {read.learner.name}.")
+    if to.exists():
+        raise ConfigError("CO-F203", f"{to} exists; a table is never written over another file.")
+    loaded = load_site(data, read, site)
+    if loaded is None or not isinstance(loaded.rows, CodedRows):
+        raise StudyError("CO-S105", f"{site} holds no rows in the study {read.name!r}.")
+    write_table(to, Plan.of(read), loaded.rows)
+    print(f"Wrote {to}: {loaded.n} rows of {site} counted.")

@@ -1,0 +1,132 @@
+"""Verify a bundle offline: prove the ledger from its evidence, then replay the study as from any other ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from coterie_chain.errors import BlobCorrupt, LedgerMismatch
+from coterie_chain.network import Network
+from coterie_chain.proved import Anchor, ProvedLedger
+from coterie_node.audit import Replay, Verdict, failure, replay
+from coterie_node.bundle import Bundle, check_crate, load
+from coterie_node.errors import AuditFailed
+from coterie_node.runner import Progress
+
+SEALS = {
+    "none": "The chain is a development chain without seals: whoever runs its node could have written any block. "
+    "What holds even so: every entry is signed by its site's own key.",
+    "clique": "Every header is sealed by a signer of the chain (Clique).",
+    "qbft": "Every header is sealed by two thirds of the chain's validators (QBFT).",
+}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The outcome: the replay's verdict, and what of the chain it rests on (None if the bundle could not be read)."""
+
+    replay: Replay
+    anchor: Anchor | None = None
+    bundle: Bundle | None = None
+    ledger: ProvedLedger | None = None
+    known: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """PASS or FAIL, with what is wrong."""
+        return self.replay.verdict
+
+    def trust(self) -> list[str]:
+        """What the verdict rests on, in sentences."""
+        if self.anchor is None:
+            return []
+        a = self.anchor
+        rests = f"It rests on block {a.first}, {a.first_hash}, of chain {a.chain_id}, and on the Catalog {a.catalog}"
+        asked = "as you named them" if self.known else "which the bundle names: compare them with a site's network.json"
+        keys = ", ".join(f"{s.name} {s.address}" for s in self.ledger.sites()) if self.ledger else ""
+        return [
+            f"{rests}, {asked}.",
+            *([f"Keys of the sites: {keys}."] if keys else []),
+            f"It reaches to block {a.last}, {a.last_hash}.",
+            SEALS[a.kind] + (f" {a.sealed} seals checked." if a.sealed else ""),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        chain = None if self.anchor is None else {**asdict(self.anchor), "signers": list(self.anchor.signers)}
+        study = None if self.bundle is None else self.bundle.manifest.study.model_dump()
+        return {**self.verdict.as_dict(), "study": study, "chain": chain, "known": self.known, "trust": self.trust()}
+
+
+def verify(
+    path: Path,
+    *,
+    genesis: str | None = None,
+    network: Network | None = None,
+    sealed: bool = False,
+    tolerance: float = 0.0,
+    observe: Callable[[Progress], None] = lambda _: None,
+) -> Verified:
+    """Verify a bundle; never raises for what is wrong with it, which is the verdict's business.
+
+    `genesis` is the hash of its first block, or `network` the whole network, as the auditor knows it from a site.
+    `sealed` refuses a chain without seals.
+    """
+    bundle: Bundle | None = None
+    anchor: Anchor | None = None
+    proved: ProvedLedger | None = None
+    try:
+        bundle = load(path)
+        ledger = ProvedLedger(bundle.evidence)
+        anchor, proved = ledger.anchor, ledger
+        check_anchor(bundle, anchor, genesis, network, sealed)
+        found = replay(ledger, bundle.blobs(), _number(bundle, ledger), tolerance=tolerance, observe=observe)
+        if found.verdict.verdict == "PASS":
+            # last: what is wrong with an entry is told first, with its site and step
+            check_crate(bundle)
+            _check_last(bundle, anchor)
+        return Verified(found, anchor, bundle, ledger, known=bool(genesis or network))
+    except (LedgerMismatch, BlobCorrupt, AuditFailed) as error:
+        return Verified(Replay(failure(error), None, None), anchor, bundle, proved)
+
+
+def check_anchor(bundle: Bundle, anchor: Anchor, genesis: str | None, network: Network | None, sealed: bool) -> None:
+    """AuditFailed (CO-A203, CO-A204) unless the evidence begins where the manifest and the auditor say."""
+    told = bundle.manifest.network
+    if anchor.first != told.first or (anchor.first == 0 and anchor.first_hash != told.genesis):
+        raise _other("first block", anchor.first_hash, told.genesis)
+    if network is not None:
+        pairs = {"chain id": (anchor.chain_id, network.chain_id), "Catalog": (anchor.catalog, network.catalog)}
+        for what, (here, wanted) in {**pairs, "genesis": (told.genesis, network.genesis)}.items():
+            if str(here).lower() != str(wanted).lower():
+                raise _other(what, here, wanted)
+    if genesis is not None and genesis.lower() not in (anchor.first_hash, anchor.first_hash.removeprefix("0x")):
+        raise _other(f"block {anchor.first}", anchor.first_hash, genesis)
+    if anchor.first > 0 and genesis is None:
+        why = f"The evidence begins at block {anchor.first}, {anchor.first_hash}, and not at the chain's first"
+        raise AuditFailed("CO-A203", f"{why}. Compare that hash with a site's node and give it with --genesis.")
+    if sealed and anchor.kind == "none":
+        raise AuditFailed("CO-A204", f"Seals are asked for. {SEALS['none']}")
+
+
+def _check_last(bundle: Bundle, anchor: Anchor) -> None:
+    told = bundle.manifest.network.last
+    if anchor.last_hash != told:
+        raise _other("last block", anchor.last_hash, told)
+
+
+def _number(bundle: Bundle, ledger: ProvedLedger) -> int:
+    told = bundle.manifest.study
+    if told.number not in ledger.studies():
+        raise AuditFailed("CO-A206", f"There is no study {told.number} on the ledger that the bundle proves.")
+    found = ledger.view(told.number).terms.hash.hex()
+    if found != told.hash:
+        raise AuditFailed("CO-A206", f"Study {told.number} on the ledger is {found[:16]}, not {told.hash[:16]}.")
+    return told.number
+
+
+def _other(what: str, here: object, wanted: object) -> AuditFailed:
+    told = f"The bundle is of another network: its {what} is {here}, and must be {wanted}"
+    return AuditFailed("CO-A203", f"{told}. Whoever made it did not read the chain that you know.")

@@ -1,0 +1,177 @@
+"""The ledger from evidence alone: on every scenario the same as the one that asks a node; and Geth's own headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from chain.anvil import Anvil
+from chain.bench import EXCLUDING, GLORE, HASH, AnvilBench, Sites, account, entry, refused, sealing
+from chain.sealers import accepted, replaced
+from chain.test_ledger_conformance import SCENARIOS
+
+from coterie_chain.deploy import deploy
+from coterie_chain.devnet import Anvil as Development
+from coterie_chain.encoding import split
+from coterie_chain.errors import LedgerMismatch
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.evidence import Evidence, gather
+from coterie_chain.headers import LARGEST, Header
+from coterie_chain.keys import SiteKeys
+from coterie_chain.ledger import Ledger, Post, SiteEntry, Terms
+from coterie_chain.proved import ProvedLedger
+from coterie_chain.referee import referee
+
+GETH = Path(__file__).parents[1] / "golden" / "clique" / "headers.rlp"
+
+
+@pytest.fixture
+def bench(anvil: Anvil) -> Iterator[AnvilBench]:
+    made = AnvilBench(anvil)
+    yield made
+    made.close()
+
+
+def proved(bench: AnvilBench) -> ProvedLedger:
+    evidence = gather(bench.network)
+    again = Evidence.of_files(evidence.chain_id, evidence.catalog, evidence.files())
+    assert again == evidence
+    return ProvedLedger(again)
+
+
+def same(ours: Ledger, theirs: Ledger) -> None:
+    """Both ledgers answer alike, whatever they are asked."""
+    assert list(ours.history()) == list(theirs.history())
+    assert ours.sites() == theirs.sites()
+    assert ours.studies() == theirs.studies()
+    assert ours.heads() == theirs.heads()
+    for study in ours.studies():
+        assert ours.view(study) == theirs.view(study)
+        assert list(ours.history(study)) == list(theirs.history(study))
+        assert [ours.finished(study, p) for p in range(14)] == [theirs.finished(study, p) for p in range(14)]
+
+
+@pytest.mark.anvil
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_evidence_proves_what_a_node_tells(bench: AnvilBench, scenario: Callable[[Sites], int]) -> None:
+    sites = Sites(bench)
+    scenario(sites)
+    ledger = proved(bench)
+    same(ledger, bench.ledger(None))
+    judged = referee(ledger.history(), {name: head.genesis for name, head in ledger.heads().items()})
+    assert judged.heads == ledger.heads()
+
+
+@pytest.mark.anvil
+def test_open_steps_are_read_from_storage(bench: AnvilBench) -> None:
+    """Every kind of open step, with posts missing, a skip and an exclusion behind it."""
+    sites = Sites(bench)
+    study = sites.start(replace(EXCLUDING, opening=("each",), closing=("only:ana",)))
+    same(proved(bench), bench.ledger(None))
+    sites.post(study, "bob")
+    same(proved(bench), bench.ledger(None))
+    bench.sleep(100)
+    sites["ana"].exclude(study, "cyd")
+    sites["bob"].exclude(study, "cyd")
+    same(proved(bench), bench.ledger(None))
+    sites.step(study)
+    sites.step(study)
+    bench.sleep(100)
+    sites["bob"].skip(study)
+    same(proved(bench), bench.ledger(None))
+    sites.step(study, converged=True)
+    same(proved(bench), bench.ledger(None))
+    sites.step(study)
+    same(proved(bench), bench.ledger(None))
+
+
+@pytest.mark.anvil
+def test_a_proposal_that_waits_and_no_study_at_all_are_read(bench: AnvilBench) -> None:
+    same(proved(bench), bench.ledger(None))
+    Sites(bench)["ana"].propose(GLORE)
+    ledger = proved(bench)
+    same(ledger, bench.ledger(None))
+    assert refused(ledger.view, 9) == ("BadState", 0)
+
+
+@pytest.mark.anvil
+def test_a_proved_ledger_moves_nothing(bench: AnvilBench) -> None:
+    ledger = proved(bench)
+    assert ledger.me is None
+    assert ledger.now() > 1_600_000_000
+    ledger.wait(0.0)
+    post = Post(1, 0, 0, "", HASH, 1, False, HASH)
+    moves: list[tuple[Callable[..., object], tuple[object, ...]]] = [
+        (ledger.propose, (GLORE,)), (ledger.join, (1, HASH)), (ledger.skip, (1,)), (ledger.exclude, (1, "ana")),
+        (ledger.dispute, (1, 0, HASH, HASH)), (ledger.pause, (1, 0)), (ledger.resume, (1,)), (ledger.abort, (1, 0)),
+        (ledger.admit, (entry("dan"),)), (ledger.revoke, ("ana",)), (ledger.accept, ("ana",)),
+        (ledger.recover, ("ana", account("dan").address, sealing("dan"))),
+        (ledger.offer, (account("dan").address, sealing("dan"))),
+    ]  # fmt: skip
+    for move, arguments in moves:
+        assert refused(move, *arguments) == ("NotSite",)
+    assert refused(ledger.record, post) == ("NotOwner",)
+
+
+@pytest.mark.anvil
+def test_a_study_of_more_sites_than_fit_into_a_word_is_read() -> None:
+    names = [f"site-{k:02d}" for k in range(40)]
+    keys = {
+        name: SiteKeys.of(sha256(name.encode()).digest(), sha256(b"root" + name.encode()).digest()) for name in names
+    }
+    founders = [SiteEntry(0, name, k.address, k.sealing) for name, k in keys.items()]
+    with Development(options=("--gas-limit", "200000000")) as anvil:
+        network = deploy(anvil.url, founders)
+        terms = Terms(HASH, tuple(reversed(names)), (), ("each", "server"), (), 3, 60)
+        with EthereumLedger(network, keys[names[0]].account) as ledger:
+            study = ledger.propose(terms)
+            evidence = gather(network)
+            view = ProvedLedger(evidence).view(study)
+            assert view == ledger.view(study)
+    assert view.terms.sites == terms.sites
+
+
+@pytest.mark.anvil
+def test_evidence_may_begin_at_a_later_block_that_the_reader_knows(bench: AnvilBench) -> None:
+    Sites(bench).start()
+    ledger = ProvedLedger(gather(bench.network, first=bench.network.block - 1))
+    same(ledger, bench.ledger(None))
+    assert ledger.anchor.first == bench.network.block - 1
+    with pytest.raises(LedgerMismatch):
+        ProvedLedger(gather(bench.network, first=bench.network.block + 1))
+
+
+# Headers that Geth 1.13.15 sealed: three signers, period 1, epoch 25; a vote of two admits a fourth in block 9.
+
+
+def geth() -> list[Header]:
+    return [Header.decode(raw) for raw in split(GETH.read_bytes(), "headers", LARGEST)]
+
+
+def test_geth_s_own_seals_votes_and_epochs_are_accepted() -> None:
+    headers = geth()
+    client = accepted(headers)
+    assert (client.kind, client.sealed, len(client.signers)) == ("clique", len(headers) - 1, 4)
+    assert len(accepted(headers[:9]).signers) == 3
+    assert [h.number for h in headers if len(h["extraData"]) > 97] == [0, 25, 50]
+    assert len(accepted(headers[25:]).signers) == 4
+
+
+@pytest.mark.parametrize("number", [1, 9, 25, 26, 62])
+def test_geth_s_headers_changed_in_one_bit_are_refused(number: int) -> None:
+    headers = geth()
+    was = headers[number]["stateRoot"]
+    headers[number] = replaced(headers[number], stateRoot=bytes([was[0] ^ 1, *was[1:]]))
+    with pytest.raises(LedgerMismatch, match=f"Block {number}"):
+        accepted(headers[: number + 1])
+
+
+def test_an_epoch_with_a_signer_whose_votes_were_hidden_is_refused() -> None:
+    """Without block 9 and its vote the fourth signer is a stranger, whom block 25 lists."""
+    headers = geth()
+    client = accepted(headers[:9])
+    with pytest.raises(LedgerMismatch, match="Block 25 is not sealed as its chain asks"):
+        client.accept(headers[25])
