@@ -50,6 +50,7 @@ devnet: tools ## Start three sites' Geth and Kubo in ./devnet; `coterie devnet d
 
 bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
 	@$(BIN)/python benchmarks/run.py
+	@$(BIN)/python benchmarks/tables.py
 
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py

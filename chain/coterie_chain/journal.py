@@ -187,6 +187,7 @@ class SqliteJournal:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA secure_delete = ON")
         self._db.execute("BEGIN EXCLUSIVE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -233,6 +234,8 @@ class _Vault(MutableMapping[str, bytes]):
         self[key]
         with self._journal.writing():
             self._journal.ask("DELETE FROM vault WHERE key = ?", key)
+        # What is deleted here are secrets: they shall not stay in the log that precedes the file.
+        self._journal.ask("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def __iter__(self) -> Iterator[str]:
         return (str(key) for (key,) in self._journal.ask("SELECT key FROM vault ORDER BY key"))

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -26,7 +26,7 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import KeyFault
 from coterie_chain.private_files import check_mode, read_private, write_private
-from coterie_chain.sealing import seal, unseal
+from coterie_chain.sealing import body_key, seal, unseal
 
 OPERATOR = "operator.json"
 PRIVATE = "private.json"
@@ -81,6 +81,10 @@ class SiteKeys:
         """X25519 public key (32 bytes), as the Catalog lists it."""
         return bytes(self.private.public_key)
 
+    def for_study(self, seed: bytes) -> SiteKeys:
+        """The same keys with another sealing key (32 bytes), for one run of a study."""
+        return replace(self, private=PrivateKey(seed))
+
     def shared(self, peer_public: bytes) -> bytes:
         """Secret (32 bytes) that only this site and the owner of `peer_public` can compute; the same at both ends."""
         if len(peer_public) != 32:
@@ -95,6 +99,10 @@ class SiteKeys:
     def seal(self, raw: bytes, readers: Mapping[str, bytes], context: bytes = b"") -> bytes:
         """Seal bytes to readers; see `sealing.seal`."""
         return seal(raw, readers, context)
+
+    def body_key(self, blob: bytes, name: str) -> bytes | None:
+        """The key of one envelope's body, if this site is a reader of it. See `sealing.body_key`."""
+        return body_key(blob, name, self.private)
 
     def unseal(self, blob: bytes, name: str, context: bytes = b"") -> bytes | None:
         """Bytes sealed to this site, which is called `name`; None if it is no reader. See `sealing.unseal`."""

@@ -53,14 +53,25 @@ def unseal(blob: bytes, name: str, private: PrivateKey, context: bytes = b"") ->
     Raises BlobCorrupt: CO-C221 for an envelope that is malformed or altered, CO-C222 for one that names us but was
     sealed to another key than ours.
     """
+    key = body_key(blob, name, private)
+    return None if key is None else unseal_with(blob, key, context)
+
+
+def body_key(blob: bytes, name: str, private: PrivateKey) -> bytes | None:
+    """The key (32 bytes) of an envelope's body, which opens this one envelope only; None and BlobCorrupt as unseal."""
     envelope = _open(blob)
     if name not in envelope.boxes:
         return None
     try:
-        key = SealedBox(private).decrypt(envelope.boxes[name])
+        return SealedBox(private).decrypt(envelope.boxes[name])
     except CryptoError:
         why = f"The envelope names {name} as a reader but does not open with the sealing key of this site"
         raise BlobCorrupt("CO-C222", f"{why}. Has the site's key been replaced since it was sealed?") from None
+
+
+def unseal_with(blob: bytes, key: bytes, context: bytes = b"") -> bytes:
+    """The bytes sealed, for whoever has the body's key; BlobCorrupt CO-C221 if it is another envelope's."""
+    envelope = _open(blob)
     if _commitment(key) != envelope.commitment:
         raise _malformed("its key is not the one that it commits to")
     try:

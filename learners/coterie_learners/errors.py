@@ -9,6 +9,7 @@ LearnerError
  +- NotConverged     nobody's fault: the rounds ran out
  +- Separation       nobody's fault: the maximum of the likelihood lies at infinity
  +- Collinear        nobody's fault: the design has no unique solution
+ +- Withheld         nobody's fault: what would leave a site gives too much away
 """
 
 from __future__ import annotations
@@ -73,3 +74,7 @@ class Separation(LearnerError):
 
 class Collinear(LearnerError):
     """A column of the design is a combination of the others."""
+
+
+class Withheld(LearnerError):
+    """A payload that would give too much away, by the study's own rules."""

@@ -38,15 +38,13 @@ from coterie_learners.parallel import in_parallel
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each, server
 from coterie_learners.rows import Array, Block, Rows
+from coterie_learners.separation import grows
 from coterie_learners.study import Frozen, Schedule, Study
 
 VERSION = "1"
 MAX_HALVINGS = 10
 # An objective that grew by less than this share of itself grew by rounding.
 WORSE = 1e-10
-# Under separation the gain of a step vanishes while the steps go on, straight and hardly shorter; in a converging fit
-# both vanish. Fisher scoring far from a canonical link may look so for a while, hence the bounds on all four.
-FLAT_GAIN, STEADY_STEP, STRAIGHT, LONG_STEP = 1e-3, 0.7, 0.99, 0.05
 # No sums of real rows come near this; beyond it arithmetic would overflow.
 HUGE = 1e100
 RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
@@ -345,14 +343,10 @@ def halved(plan: Plan, last: Payload) -> Payload:
 
 def look_for_separation(plan: Plan, gain: float, step: Array, before: Array) -> None:
     """Separation (naming columns) if the likelihood is flat and the steps go on in one direction."""
-    longest = float(np.max(np.abs(step)))
-    if plan.family.dispersion or gain > FLAT_GAIN or longest < LONG_STEP:
+    grown = grows(gain, step, before)
+    if plan.family.dispersion or not np.any(grown):
         return
-    aligned = linalg.dot(step, before)
-    straight = aligned > 0 and aligned**2 >= STRAIGHT**2 * linalg.dot(step, step) * linalg.dot(before, before)
-    if not straight or longest < STEADY_STEP * float(np.max(np.abs(before))):
-        return
-    names = [n for n, s in zip(plan.design.names, step.tolist(), strict=True) if abs(s) > 0.5 * longest]
+    names = [n for n, g in zip(plan.design.names, grown.tolist(), strict=True) if g]
     raise Separation(
         "CO-N302",
         f"The outcome is separated: coefficients of {', '.join(names)} grow without bound, because these columns "

@@ -46,7 +46,7 @@ def check_installed() -> None:
     """StudyError if TenSEAL is missing."""
     if find_spec("tenseal") is None:
         raise StudyError(
-            "CO-S405",
+            "CO-S406",
             "Homomorphic encryption needs TenSEAL, which is not installed. Install coterie[he], "
             'or let the study have scheme = "masks".',
         )

@@ -112,8 +112,10 @@ def merged(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     """
     known = [fit for fit in fits.values() if fit is not None]
     base = max(known, key=lambda fit: (fit.deviance is not None, len(fit.terms)))
+    notes = tuple(dict.fromkeys(note for fit in known for note in fit.notes))
+    details = {key: value for fit in known for key, value in fit.details.items()}
     if all(set(fit.terms) <= set(base.terms) for fit in known):
-        return base
+        return replace(base, notes=notes, details=details)
     place = {name: k for k, name in enumerate(order)}
     rows = sorted({t: (fit, j) for fit in known for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
     covariance = np.full((len(rows), len(rows)), np.nan)
@@ -127,8 +129,8 @@ def merged(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
         estimates=np.array([fit.estimates[j] for _, (fit, j) in rows]),
         covariance=covariance,
         sites=tuple(fit.sites[j] if fit.sites else "" for _, (fit, j) in rows),
-        notes=tuple(dict.fromkeys(note for fit in known for note in fit.notes)),
-        details={key: value for fit in known for key, value in fit.details.items()},
+        notes=notes,
+        details=details,
     )
 
 

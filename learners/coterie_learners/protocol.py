@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import ProtocolError, SealedInput, WrongPost
-from coterie_learners.payload import Payload, Schema, canonical
+from coterie_learners.payload import Field, Payload, Schema, canonical
 from coterie_learners.rows import CodedRows, Data, OwnColumns, Rows
 from coterie_learners.study import Study
 
 Posts = Mapping[str, Payload]
+SEALING_KEY = 32
 
 
 class Channel(Protocol):
@@ -36,16 +37,22 @@ class Channel(Protocol):
 
 
 class Sealed(Mapping[str, Any]):
-    """A post that this site may not read: the script carries it on; whoever looks inside is told."""
+    """A post that this site may not read: the script carries it on; whoever looks inside is told.
 
-    def __init__(self, site: str, topic: str) -> None:
+    Whether the loop has converged stands in the record on the ledger, so that may be read of a sealed post too.
+    """
+
+    def __init__(self, site: str, topic: str, converged: bool = False) -> None:
         self.site = site
         self.topic = topic
+        self.converged = converged
 
     def _refuse(self) -> SealedInput:
         return SealedInput("CO-P301", f"{self.topic!r} of {self.site} is sealed to other readers.")
 
     def __getitem__(self, key: str) -> Any:
+        if key == "converged":
+            return self.converged
         raise self._refuse()
 
     def __iter__(self) -> Iterator[str]:
@@ -61,7 +68,8 @@ class Site:
 
     `secret` (32 bytes) never leaves; `shared` holds a key per peer; `vault` is durable private memory. `session` names
     this run of the study among all that these keys will ever see: a pad used for two runs would give their difference
-    away. `parties` and `attempt` are those of the open step. An auditor is a Site without rows.
+    away. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the open
+    step. An auditor is a Site without rows.
     """
 
     study: Study
@@ -71,6 +79,7 @@ class Site:
     shared: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     vault: MutableMapping[str, bytes] = field(default_factory=dict, repr=False)
     session: str = ""
+    sealing: bytes = b""
     parties: tuple[str, ...] = ()
     attempt: int = 0
 
@@ -129,7 +138,8 @@ class Step:
     `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
-    from a payload that this site made here; the site's release gate asks before it leaves.
+    from a payload that this site made here; the site's release gate asks before it leaves. `announces`: each post holds
+    its poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
     """
 
     topic: str
@@ -141,6 +151,7 @@ class Step:
     agree: bool = False
     expects: Schema | None = None
     reveals: Reveals | None = None
+    announces: bool = False
 
 
 Script = Generator[Step, Posts, Any]
@@ -160,10 +171,14 @@ def each(
 
 
 def server(
-    topic: str, f: Callable[..., Payload], *args: Any, expects: Schema | None = None
+    topic: str,
+    f: Callable[..., Payload],
+    *args: Any,
+    expects: Schema | None = None,
+    readers: tuple[str, ...] | None = None,
 ) -> Generator[Step, Posts, Payload]:
-    """The site whose turn it is posts f(*args), computed from earlier posts alone; anyone can recompute it."""
-    posts = yield Step(topic, "server", lambda *_: f(*args), public=True, expects=expects)
+    """The site whose turn it is posts f(*args), computed from earlier posts alone; all who read those recompute it."""
+    posts = yield Step(topic, "server", lambda *_: f(*args), public=True, expects=expects, readers=readers)
     return next(iter(posts.values()))
 
 
@@ -180,6 +195,16 @@ def only(
     make = _own(f, args)
     posts = yield Step(topic, f"only:{name}", make, expects=expects, readers=readers, reveals=reveals)
     return posts[name]
+
+
+def announce() -> Generator[Step, Posts, Posts]:
+    """Every participant posts its sealing key for this run alone; what is sealed after that is sealed to these keys."""
+    form = Schema({"sealing": Field("|u1", (SEALING_KEY,))})
+    return (yield Step("keys", "each", _sealing_key, expects=form, announces=True))
+
+
+def _sealing_key(site: Site, channel: Channel | None) -> Payload:
+    return {"sealing": np.frombuffer(site.sealing or bytes(SEALING_KEY), np.uint8)}
 
 
 def together(
@@ -211,12 +236,17 @@ class Machine:
         self.unchecked = 0
         self.difference = 0.0
         self._tolerance = tolerance
+        self._drafted: tuple[Step, Payload] | None = None
         self._script = script(site)
         self._resume(None)
 
     def draft(self, parties: tuple[str, ...], attempt: int, channel: Channel | None = None) -> Payload:
         """What this site would post at the open step, for the parties of that attempt."""
-        return self._open().make(self.seat(parties, attempt), channel)
+        step = self._open()
+        payload = step.make(self.seat(parties, attempt), channel)
+        if step.public:  # this site will be asked for the same once more when the posts come back
+            self._drafted = step, payload
+        return payload
 
     def seat(self, parties: tuple[str, ...], attempt: int) -> Site:
         """This site as a step sees it, with the parties of one attempt."""
@@ -237,8 +267,11 @@ class Machine:
         return self.awaits
 
     def _recompute(self, step: Step, posts: Posts) -> None:
+        if any(isinstance(theirs, Sealed) for theirs in posts.values()):
+            self.unchecked += 1
+            return
         try:
-            mine = step.make(self.site, None)
+            mine = self._mine(step)
         except SealedInput:
             self.unchecked += 1
             return
@@ -248,6 +281,10 @@ class Machine:
             if not difference <= self._tolerance:  # a NaN is a difference as well
                 raise WrongPost(name, step.topic, difference, mine)
             self.difference = max(self.difference, difference)
+
+    def _mine(self, step: Step) -> Payload:
+        drafted, self._drafted = self._drafted, None
+        return drafted[1] if drafted is not None and drafted[0] is step else step.make(self.site, None)
 
     def _resume(self, posts: Posts | None) -> None:
         try:

@@ -13,7 +13,7 @@ follows from it (with two parties each learns the other's share, so at least thr
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ MIN_PARTIES = 3
 # The words hold sums up to this; a site's share is bounded by this over the number of parties.
 LIMIT = 2.0**63
 FRACTION = 2.0**64
+# The same for large sums of standardised values.
+SHORT_LIMIT, SHORT_FRACTION = 2.0**22, 2.0**40
 
 Words = NDArray[np.uint64]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -70,6 +72,27 @@ def masked_field(shapes: Shapes) -> Field:
 def size_of(shapes: Shapes) -> int:
     """How many numbers the shapes hold."""
     return sum(int(np.prod(shape)) for shape in shapes.values())
+
+
+def hide_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> NDArray[np.uint64]:
+    """Values as 64-bit fixed point (40 bits of fraction) under pairwise masks with `peers`, for large sums.
+
+    Unlike `hide` it is for a sum that goes to somebody who is none of the parties, so that two parties are enough.
+    """
+    if not np.all(np.abs(values) < SHORT_LIMIT / (len(peers) + 1)):
+        told = f"A value of {np.max(np.abs(values)):.3g} does not fit the secure sum's range"
+        raise DataError("CO-D301", f"{told} of {SHORT_LIMIT:.1g}. Declare the variables in larger units.")
+    total = np.rint(values * SHORT_FRACTION).astype(np.int64).view(np.uint64)
+    for peer in peers:
+        pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
+        total = total + pad if site.name < peer else total - pad
+    return total
+
+
+def reveal_short(parts: Iterable[NDArray[np.uint64]]) -> Array:
+    """The sum of what `hide_short` made at each party."""
+    total: NDArray[np.uint64] = np.sum(np.stack(list(parts)), axis=0, dtype=np.uint64)
+    return np.asarray(total.view(np.int64) / SHORT_FRACTION, dtype=np.float64)
 
 
 def encode(values: Array, limit: float = LIMIT) -> Words:

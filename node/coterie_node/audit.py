@@ -9,7 +9,7 @@ from true rows; only that site can compute them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,15 +73,19 @@ def replay(
     *,
     tolerance: float = 0.0,
     observe: Callable[[Progress], None] = lambda _: None,
+    granted: Mapping[bytes, bytes] | None = None,
 ) -> Replay:
-    """Replay one study; never raises for what is wrong with the record, which is the verdict's business."""
+    """Replay one study; never raises for what is wrong with the record, which is the verdict's business.
+
+    `granted` holds the keys of sealed payloads that readers have granted, by SHA-256 of the stored bytes (`grants`).
+    """
     runner: Runner | None = None
     study: Study | None = None
     try:
         view, heads, entries = snapshot(ledger, number)
         study = study_on_ledger(view, blobs)
         records = check_ledger(view, heads, entries, study)
-        desk = Desk(study, AUDITOR, None, {})
+        desk = Desk(study, AUDITOR, None, {}, view=granted or {})
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
         runner = Runner(machine, ledger, blobs, number, desk, poster=False, observe=observe)
         outcome = follow(runner, view)

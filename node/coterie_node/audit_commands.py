@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.network import Network
 from coterie_node.audit import Verdict, replay
 from coterie_node.errors import ConfigError
+from coterie_node.grants import View, load_grants
 from coterie_node.options import At, Catalog, Chain, Json, Store, StudyArgument, TableFormat
 from coterie_node.place import Place
 from coterie_node.result import replay_line
@@ -66,6 +68,9 @@ def replay_command(
     catalog: Catalog = None,
     store: Store = None,
     tolerance: Tolerance = 0.0,
+    grant: Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")] = None,
+    passphrase_file: Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")] = None,
     as_json: Json = False,
 ) -> None:
     """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
@@ -73,7 +78,9 @@ def replay_command(
 
     with ExitStack() as stack:
         read = open_reading(stack, at, chain, catalog, store)
-        verdict = replay(read.ledger, read.blobs, number_of(read.ledger, study), tolerance=tolerance).verdict
+        number = number_of(read.ledger, study)
+        granted = _granted(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
+        verdict = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted).verdict
     _conclude(verdict, verdict.as_dict(), as_json)
 
 
@@ -166,6 +173,17 @@ def verify_command(
     _conclude(found.verdict, found.as_dict(), as_json, found.trust())
 
 
+def _granted(grants: list[Path], keys: Path | None, passphrase_file: Path | None, study: bytes) -> View:
+    """What grants let an auditor open."""
+    if not grants:
+        return {}
+    if keys is None or passphrase_file is None:
+        raise ConfigError(
+            "CO-F322", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
+        )
+    return load_grants(grants, study, SiteKeys.load(keys, read_passphrase(passphrase_file)))
+
+
 def _refreshed(
     kept: Index, stack: ExitStack, study: str | None, at: Path | None, chain: str | None, catalog: str | None
 ) -> int | None:
@@ -207,6 +225,35 @@ def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
             tables.write_text(lines, target)
         else:
             (tables.write_json if shape is TableFormat.json else tables.write_csv)(lines(), target)
+
+
+@audit.command("report")
+def report_command(
+    study: Annotated[str | None, typer.Argument(help="Number, hash or file of a study; or a bundle.")] = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    genesis: Annotated[str | None, typer.Option(help="For a bundle: hash of its first block, as you know it.")] = None,
+    out: Annotated[list[Path] | None, typer.Option(help="report.html, .pdf or .json; may be given again.")] = None,
+    tolerance: Tolerance = 0.0,
+) -> None:
+    """Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS."""
+    from coterie_node.report import write
+    from coterie_node.reporting import report_on_bundle, report_on_study
+
+    now = datetime.now(UTC)
+    bundle = Path(study) if study and (study.endswith(".zip") or Path(study, "bundle.json").is_file()) else None
+    with ExitStack() as stack:
+        if bundle is not None:
+            made = report_on_bundle(bundle, genesis, tolerance, now)
+        else:
+            made = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now)
+    for path in out or [Path("report.html")]:
+        write(made, path)
+        print(f"{made.verdict.verdict}: {path}")
+    if made.verdict.verdict != "PASS":
+        raise typer.Exit(FAILED)
 
 
 def _network(path: Path | None) -> Network | None:

@@ -26,6 +26,7 @@ from coterie_node.place import Place
 from coterie_node.release_commands import release
 from coterie_node.result import Result
 from coterie_node.runner import Progress
+from coterie_node.seal_commands import seal
 from coterie_node.studies import load_study
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app.add_typer(network, name="network")
 app.add_typer(release, name="release")
 app.add_typer(study_app, name="study")
 app.add_typer(pda_app, name="pda")
+app.add_typer(seal, name="seal")
 
 
 @app.command("demo")

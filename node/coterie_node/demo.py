@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coterie_chain.ledger import Record
+from coterie_chain.ledger import Ledger, Record
 from coterie_learners.design import Design
 from coterie_learners.inference import fit_from, merged
 from coterie_node.audit import AUDITOR, replay
@@ -25,6 +25,7 @@ from coterie_node.cases.case import Case
 from coterie_node.devnet import founders as founders
 from coterie_node.devnet import launched
 from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
+from coterie_node.grants import View, held_by, view_of
 from coterie_node.place import Place, Settings
 from coterie_node.result import Cost, Result
 from coterie_node.studies import load_study
@@ -169,10 +170,10 @@ def start_site(place: Place, name: str) -> subprocess.Popen[str]:
 
 
 def conclude(place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float) -> Result:
-    """Replay the run as a stranger would, and compare its result with the pooled fit."""
+    """Replay the run as an auditor whom all sites have granted a view, and compare its result with the pooled fit."""
     number = next(iter(reports.values()))["study"]
     with place.reader() as ledger:
-        found = replay(ledger, place.blobs(), number)
+        found = replay(ledger, place.blobs(), number, granted=_granted(place, ledger, number, list(reports)))
         records = [e for e in ledger.history(number) if isinstance(e, Record)]
     if found.study is None:
         told = f"The run does not replay: {found.verdict.problem}"
@@ -196,3 +197,11 @@ def conclude(place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]],
         case.pooled().differences(fit),
         (place.chain().note, *case.notes),
     )
+
+
+def _granted(place: Place, ledger: Ledger, number: int, sites: Sequence[str]) -> View:
+    view: dict[bytes, bytes] = {}
+    for name in sites:
+        keys = held_by(place, name, f"{place.network().scope}/{number}")
+        view.update(view_of(ledger, place.blobs(), number, name, keys))
+    return view

@@ -81,8 +81,8 @@ def _first(study: Study, name: str, data: Data, gate: Gate) -> None:
     entries = [SiteEntry(k, site, own.address, own.sealing) for k, (site, own) in enumerate(keys.items(), 1)]
     machine = Machine(learner_of(study).script, site_of(study, name, data, keys[name], entries, "dry run"))
     step = machine.awaits
-    if step is None or step.who not in ("each", f"only:{name}") or step.talks:
-        told = f"{name} posts nothing before it has seen posts of other sites"
+    if step is None or step.who not in ("each", f"only:{name}") or step.talks or step.announces:
+        told = f"{name} posts nothing of its patients before it has seen posts of other sites"
         raise StudyError("CO-S106", f"{told}. Give all sites' files, or simulated ones.")
     try:
         gate.admit(step, machine.seat(study.sites, 0), 0, machine.draft(study.sites, 0))

@@ -96,6 +96,7 @@ EXIT = {
     learners.NotConverged: 50,
     learners.Separation: 51,
     learners.Collinear: 52,
+    learners.Withheld: 53,
 }
 
 

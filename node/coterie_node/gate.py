@@ -92,7 +92,7 @@ class Gate:
 
         Raises ReleaseRefused if the payload must stay.
         """
-        if step.public or step.talks:
+        if step.public or step.talks or step.announces:
             return bytes(32)
         verdict = self.judge(step, site, payload)
         release = Release(position, site.attempt, payload, verdict)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Post, Record
-from coterie_chain.sealing import is_sealed
+from coterie_chain.sealing import is_sealed, unseal_with
 from coterie_learners import payload as pay
 from coterie_learners.errors import ProtocolError
 from coterie_learners.payload import Payload, Stamp
@@ -32,12 +32,23 @@ MAX_BLOB = 1 << 27
 
 @dataclass(frozen=True)
 class Desk:
-    """One reader's and writer's view of a study: its keys and the sealing keys of all sites."""
+    """One reader's and writer's view of a study: its keys and the sealing keys of all sites.
+
+    `own` are this site's keys for this run, in use once the sites have announced theirs. `view` opens single payloads
+    for who is no reader: the keys of their bodies, by SHA-256 of the stored bytes, as readers have granted them.
+    """
 
     study: Study
     name: str
     keys: SiteKeys | None
     directory: Mapping[str, bytes]
+    own: SiteKeys | None = None
+    view: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+
+    def announced(self, posts: Mapping[str, Payload]) -> Desk:
+        """The desk after the sites have announced their sealing keys for this run."""
+        directory = {site: np.asarray(post["sealing"]).tobytes() for site, post in posts.items()}
+        return replace(self, keys=self.own or self.keys, directory={**self.directory, **directory})
 
     def write(self, step: Step, attempt: int, payload: Payload) -> bytes:
         """The bytes to store for a payload that this site posts at a step."""
@@ -69,7 +80,7 @@ class Desk:
         if step.readers is not None or is_sealed(blob):
             opened = self._unseal(step, record, blob)
             if opened is None:
-                return Sealed(record.site, step.topic)
+                return Sealed(record.site, step.topic, record.post.converged)
             blob = opened
         stamp, payload = pay.decode(pay.unpack(blob))
         wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
@@ -86,9 +97,10 @@ class Desk:
     def _unseal(self, step: Step, record: Record, blob: bytes) -> bytes | None:
         if step.readers is None or not is_sealed(blob):
             raise ProtocolError("CO-P111", "The payload is sealed where it must be open, or the other way round.")
-        if self.keys is None:
-            return None
-        return self.keys.unseal(blob, self.name, _context(self.study, step.topic, record.site))
+        context = _context(self.study, step.topic, record.site)
+        if record.post.sha256 in self.view:
+            return unseal_with(blob, self.view[record.post.sha256], context)
+        return None if self.keys is None else self.keys.unseal(blob, self.name, context)
 
 
 def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) -> bytes:

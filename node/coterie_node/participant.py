@@ -31,6 +31,7 @@ from coterie_node.runner import Progress, Runner
 from coterie_node.simulate import site_of
 from coterie_node.snapshot import commit
 from coterie_node.studies import load_study, terms_of
+from coterie_node.study_keys import study_keys
 
 POLL = 0.5
 # How often a fault of the network is tried again before the site gives up, and the longest pause between two tries.
@@ -104,9 +105,11 @@ def runner_of(node: Node, number: int) -> Runner:
     pin_rows(node, number)
     entries = node.ledger.sites()
     data = None if node.rows is None else node.rows.rows
-    site = site_of(node.study, node.name, data, node.keys, entries, f"{node.network.scope}/{number}")
-    machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault))
-    desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
+    session = f"{node.network.scope}/{number}"
+    own = study_keys(node.keys, node.journal.vault, session)
+    site = site_of(node.study, node.name, data, node.keys, entries, session)
+    machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault, sealing=own.sealing))
+    desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
     return Runner(machine, node.ledger, node.blobs, number, desk, gate=gate, observe=node.observe)
 

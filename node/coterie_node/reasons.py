@@ -39,6 +39,7 @@ _OF_ERROR = (
     (errors.NotConverged, Reason.NOT_CONVERGED),
     (errors.ProtocolError, Reason.BAD_PAYLOAD),
     (errors.StudyError, Reason.UNFIT_STUDY),
+    (errors.Withheld, Reason.RELEASE_REFUSED),
 )
 
 

@@ -16,7 +16,7 @@ from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
 from coterie_learners.errors import LearnerError, ProtocolError, WrongPost
 from coterie_learners.payload import Payload
-from coterie_learners.protocol import Machine, Step
+from coterie_learners.protocol import Machine, Sealed, Step
 from coterie_node.errors import ReleaseRefused, StudyStopped
 from coterie_node.gate import Gate
 from coterie_node.letters import Desk, pack
@@ -184,6 +184,8 @@ class Runner:
         with self._timed("store"):
             posts = {r.site: self._desk.read(step, r, self._blobs) for r in records}
         self.position += 1
+        if step.announces:
+            self._desk = self._desk.announced(posts)
         with self._timed("compute"):
             self.machine.feed(posts)
         last = records[-1]
@@ -253,5 +255,7 @@ class Runner:
 
 
 def _figures(payload: Payload) -> dict[str, float]:
+    if isinstance(payload, Sealed):
+        return {}
     arrays = {name: np.asarray(value) for name, value in payload.items()}
     return {name: float(a) for name, a in arrays.items() if a.ndim == 0 and a.dtype.kind == "f"}

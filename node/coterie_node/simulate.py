@@ -17,6 +17,7 @@ from coterie_learners.protocol import Machine, Site
 from coterie_learners.rows import Data
 from coterie_learners.study import Study
 from coterie_node.gate import Gate
+from coterie_node.grants import View, view_of
 from coterie_node.letters import Desk
 from coterie_node.runner import Progress, Runner
 from coterie_node.studies import terms_of
@@ -38,6 +39,14 @@ class World:
     def ledger(self, site: str | None = None) -> Ledger:
         """One site's handle on the ledger, or a reader's."""
         return self.chain.ledger(None if site is None else self.keys[site].address)
+
+    def view(self) -> View:
+        """What all sites together can grant an auditor."""
+        reader = self.ledger()
+        out: dict[bytes, bytes] = {}
+        for name, keys in self.keys.items():
+            out.update(view_of(reader, self.blobs, self.number, name, [keys]))
+        return out
 
 
 def found(study: Study, clock: Callable[[], int] = lambda: 0) -> World:
@@ -63,7 +72,7 @@ def site_of(
     """
     peers = {e.name: e.sealing for e in entries if e.name in study.sites and e.name != name}
     shared = {peer: keys.shared(public) for peer, public in peers.items()}
-    return Site(study, name, rows, keys.stream, shared, session=session)
+    return Site(study, name, rows, keys.stream, shared, session=session, sealing=keys.sealing)
 
 
 def runner_of(

@@ -96,6 +96,16 @@ def test_the_vault_is_a_mapping(reopen: Callable[[], Journal]) -> None:
     journal.close()
 
 
+def test_what_is_deleted_from_the_vault_leaves_no_trace_in_the_files(tmp_path: Path) -> None:
+    secret = bytes(range(65, 97))
+    with SqliteJournal(tmp_path / "journal.db") as journal:
+        journal.vault["other"] = bytes(3000)
+        journal.vault["key"] = secret
+        assert any(secret in file.read_bytes() for file in tmp_path.iterdir())
+        del journal.vault["key"]
+        assert not any(secret in file.read_bytes() for file in tmp_path.iterdir())
+
+
 def test_the_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with SqliteJournal(path) as journal:

@@ -13,7 +13,7 @@ from nacl import bindings as sodium
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
 from coterie_chain.errors import BlobCorrupt, KeyFault
-from coterie_chain.sealing import MAGIC, MAX_HEADER, is_sealed, readers_of, seal, unseal
+from coterie_chain.sealing import MAGIC, MAX_HEADER, body_key, is_sealed, readers_of, seal, unseal, unseal_with
 
 PRIVATE = {name: PrivateKey(name.encode().ljust(32)) for name in ("aarhus", "boston", "city-3")}
 PUBLIC = {name: bytes(key.public_key) for name, key in PRIVATE.items()}
@@ -70,6 +70,18 @@ def test_a_reader_with_a_new_key_is_told_so() -> None:
     with pytest.raises(BlobCorrupt, match="replaced") as e:
         unseal(seal(RAW, TWO), "boston", PRIVATE["city-3"])
     assert e.value.code == "CO-C222"
+
+
+def test_a_body_s_key_opens_this_envelope_and_no_other() -> None:
+    blob, other = seal(RAW, TWO, b"step"), seal(RAW, TWO, b"step")
+    key = body_key(blob, "boston", PRIVATE["boston"])
+    assert key is not None
+    assert unseal_with(blob, key, b"step") == RAW
+    assert body_key(blob, "city-3", PRIVATE["city-3"]) is None
+    for wrong, context in ((other, b"step"), (blob, b"another")):
+        with pytest.raises(BlobCorrupt) as e:
+            unseal_with(wrong, key, context)
+        assert e.value.code == "CO-C221"
 
 
 def test_two_readers_cannot_be_given_two_keys() -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from coterie_learners.payload import Payload, Stamp, decode, encode
-from coterie_learners.protocol import Channel, Machine, Posts, Script, Sealed, Site
+from coterie_learners.protocol import Channel, Machine, Posts, Script, Sealed, Site, Step
 from coterie_learners.rows import Data
 from coterie_learners.study import Study
 
@@ -36,6 +36,10 @@ class End:
         return self.queues.queues[sender, self.me].get(timeout=20)
 
 
+def sealed(me: str, step: Step, payload: Payload) -> Sealed:
+    return Sealed(me, step.topic, bool(payload.get("converged", False)))
+
+
 class Table:
     """Machines around a table: posts go through bytes, and only readers see a sealed one."""
 
@@ -47,6 +51,8 @@ class Table:
         self.machines = {name: Machine(script, self.site(name, rows[name])) for name in study.sites}
         self.log: list[dict[str, bytes]] = []
         self.topics: list[str] = []
+        self.readers: dict[str, tuple[str, ...]] = {}
+        self.sealed: dict[str, bool] = {}
         self.served = 0
 
     def site(self, name: str, rows: Data) -> Site:
@@ -56,6 +62,9 @@ class Table:
     def play(self) -> dict[str, Any]:
         """All steps to the end; results by site."""
         while any(m.awaits for m in self.machines.values()):
+            for step in [m.awaits for m in self.machines.values() if m.awaits]:
+                self.sealed[step.topic] = step.readers is not None
+                self.readers[step.topic] = self.study.sites if step.readers is None else step.readers
             topic, blobs = self.drafts()
             self.log.append(blobs)
             self.topics.append(topic)
@@ -88,7 +97,7 @@ class Table:
         assert step is not None
         me = machine.site.name
         return {
-            poster: payload if step.readers is None or me in (*step.readers, poster) else Sealed(me, step.topic)
+            poster: payload if step.readers is None or me in (*step.readers, poster) else sealed(me, step, payload)
             for poster, payload in opened.items()
         }
 

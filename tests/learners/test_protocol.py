@@ -19,6 +19,7 @@ from coterie_learners.protocol import (
     Script,
     Sealed,
     Site,
+    announce,
     each,
     largest_difference,
     only,
@@ -216,6 +217,60 @@ def test_a_public_step_over_sealed_posts_is_counted_as_unchecked() -> None:
     reader.feed({"bob": {"n": np.int64(2)}})
     with pytest.raises(WrongPost):
         reader.feed({"cyd": {"n": np.int64(99)}})
+
+
+def test_whether_the_loop_has_converged_may_be_read_of_a_sealed_post() -> None:
+    assert Sealed("bob", "model", True)["converged"] is True
+    assert Sealed("bob", "model").get("converged", True) is False
+
+
+def test_a_sealed_server_post_is_checked_by_its_readers_and_carried_by_others() -> None:
+    def script(site: Site) -> Script:
+        posts = yield from each("count", counts)
+        total = yield from server("total", summed, posts, readers=("ana", "cyd"))
+        return bool(total["converged"])
+
+    outsider, reader = machine("bob", script), machine("cyd", script)
+    for one in (outsider, reader):
+        one.feed(all_counts())
+    assert outsider.awaits is not None
+    assert outsider.awaits.readers == ("ana", "cyd")
+    outsider.feed({"ana": Sealed("ana", "total", True)})
+    assert (outsider.checked, outsider.unchecked, outsider.result) == (0, 1, True)
+    with pytest.raises(WrongPost):
+        reader.feed({"ana": {"n": np.int64(5), "converged": np.True_}})
+
+
+def test_what_a_site_drafted_as_the_server_is_not_computed_a_second_time() -> None:
+    calls: list[int] = []
+
+    def made() -> Payload:
+        calls.append(1)
+        return {"n": np.int64(7)}
+
+    def script(site: Site) -> Script:
+        for _ in range(2):
+            yield from server("made", made)
+
+    mine = machine("ana", script)
+    mine.draft(STUDY.sites, 0)
+    with pytest.raises(WrongPost):
+        mine.feed({"ana": {"n": np.int64(8)}})
+    mine.draft(STUDY.sites, 0)
+    mine.feed({"ana": {"n": np.int64(7)}})
+    assert (len(calls), mine.checked) == (2, 2)
+    mine.feed({"bob": {"n": np.int64(7)}})
+    assert len(calls) == 3
+
+
+def test_sites_announce_the_keys_that_others_seal_to() -> None:
+    def script(site: Site) -> Script:
+        yield from announce()
+
+    one = Machine(script, Site(STUDY, "ana", sealing=bytes(range(32))))
+    assert one.awaits is not None
+    assert (one.awaits.announces, one.awaits.readers) == (True, None)
+    assert one.draft(STUDY.sites, 0)["sealing"].tobytes() == bytes(range(32))
 
 
 # The auditor

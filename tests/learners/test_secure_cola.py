@@ -363,7 +363,7 @@ def test_without_tenseal_a_study_that_needs_it_is_refused_with_what_to_install(m
         if refused:
             with pytest.raises(StudyError, match=r"coterie\[he\]") as caught:
                 secure_cola.check_study(_unchecked(scheme))
-            assert caught.value.code == "CO-S405"
+            assert caught.value.code == "CO-S406"
         else:
             secure_cola.check_study(_unchecked(scheme))
 

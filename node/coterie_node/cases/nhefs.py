@@ -85,14 +85,17 @@ def site_names(count: int) -> tuple[str, ...]:
     return SITE_NAMES[:count] if count <= len(SITE_NAMES) else tuple(f"site-{k:02d}" for k in range(1, count + 1))
 
 
-def cohort() -> Any:
-    """The cohort as a pandas data frame with the study's levels in words; ConfigError if the demo extra is missing."""
+def cohort(*more: str) -> Any:
+    """The cohort as a pandas data frame with the study's levels in words, and `more` of its columns.
+
+    ConfigError if the demo extra is missing.
+    """
     try:
         from causaldata import nhefs
     except ImportError:
         told = "The demo needs the packages of its extra. Run `make setup`, or `pip install coterie[demo]`."
         raise ConfigError("CO-F101", told) from None
-    frame = nhefs.load_pandas().data[[OUTCOME, *NUMBERS, *LEVELS]].copy()
+    frame = nhefs.load_pandas().data[[*more, OUTCOME, *NUMBERS, *LEVELS]].copy()
     for column, words in LEVELS.items():
         frame[column] = frame[column].astype(int).map(words)
     frame[OUTCOME] = frame[OUTCOME].astype(int)

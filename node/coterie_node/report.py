@@ -1,0 +1,343 @@
+"""The audit report: one HTML page that needs no network, or the same page as PDF.
+
+Verdict first, then who agreed to what, what happened, what came out, and what all of it does not prove. Every value
+from outside goes through the template's escaping; the page has no script and forbids itself to load anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from coterie_chain.blobs import BlobStore
+from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
+from coterie_chain.ledger import Event, Ledger, Record, SiteEntry, StudyView, study_of
+from coterie_learners.disclosure import Ruling
+from coterie_learners.errors import LearnerError
+from coterie_learners.inference import Fit, table
+from coterie_learners.study import Study
+from coterie_node.audit import Replay, Verdict
+from coterie_node.errors import AuditFailed, ConfigError
+from coterie_node.findings import printable
+from coterie_node.history import Line, line_of, ruling_of
+from coterie_node.plots import Forest, convergence, forest
+from coterie_node.plots import Line as Curve
+from coterie_node.runner import Progress
+from coterie_node.screen import Screen, screen_steps
+from coterie_node.steps import steps
+
+ODD = frozenset(
+    {"ServerSkipped", "ExclusionVoted", "SiteExcluded", "Disputed", "StudyPaused", "ResumeVoted", "StudyResumed"}
+    | {"StudyAborted", "KeyChanged", "SiteRevoked", "RecoveryVoted", "RevocationVoted"}
+)
+# More steps than this are counted, not listed; `coterie audit history` has them all.
+MOST_STEPS = 400
+DECIMALS = 6
+
+NOT_PROVED = (
+    "That a site's sums come from true and complete rows: only that site can compute them again. Its commitment to a "
+    "snapshot of its rows lets an inspector at the site check it (coterie audit recompute).",
+    "That rows which a site left out were left out rightly; counts are the site's own word.",
+    "That sites did not agree with each other outside the ledger.",
+    "Anything about causes: the model describes associations in the sites' data.",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a study was read from: what it rests on in sentences, and the command that repeats the check."""
+
+    trust: tuple[str, ...]
+    command: str
+    certificate: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows."""
+
+    replay: Replay
+    source: Source
+    made: str
+    view: StudyView | None = None
+    sites: tuple[SiteEntry, ...] = ()
+    entries: tuple[Record | Event, ...] = ()
+    progress: tuple[Progress, ...] = ()
+    screen: Screen | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """PASS or FAIL."""
+        return self.replay.verdict
+
+    @property
+    def study(self) -> Study | None:
+        """The study, if it could be read."""
+        return self.replay.study
+
+    @property
+    def fit(self) -> Fit | None:
+        """The fit, if the study has one."""
+        found = self.replay.fit
+        return found if isinstance(found, Fit) else None
+
+    @property
+    def records(self) -> list[Record]:
+        """The study's records."""
+        return [e for e in self.entries if isinstance(e, Record)]
+
+    @property
+    def approvals(self) -> list[Line]:
+        """Who proposed and joined, when, and to which rows it committed."""
+        names = ("StudyProposed", "StudyJoined", "StudyStarted", "StudyCompleted")
+        return [line_of(e) for e in self.entries if isinstance(e, Event) and e.name in names]
+
+    @property
+    def anomalies(self) -> list[Line]:
+        """Whatever did not go straight on."""
+        return [line_of(e) for e in self.entries if isinstance(e, Event) and e.name in ODD]
+
+    @cached_property
+    def superseded(self) -> list[Record]:
+        """Records of attempts that a skip or an exclusion left behind."""
+        last = {r.post.position: r.post.attempt for r in sorted(self.records, key=lambda r: r.post.attempt)}
+        return [r for r in self.records if r.post.attempt < last[r.post.position]]
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The records as rows of the step table, with what the replay did with each."""
+        topics = {p.position: p.topic for p in self.progress}
+        left = {(r.site, r.seq) for r in self.superseded}
+        return [
+            {
+                "line": line_of(r),
+                "topic": topics.get(r.post.position, ""),
+                "checked": _checked(r, (r.site, r.seq) in left, r.post.position in topics),
+            }
+            for r in self.records
+        ]
+
+    @property
+    def turns(self) -> list[dict[str, Any]]:
+        """Per site: records, bytes, turns served, turns passed over."""
+        skipped = Counter(
+            str(dict(e.details)["server"]) for e in self.entries if isinstance(e, Event) and e.name == "ServerSkipped"
+        )
+        served = Counter(r.site for r in self.records if r.kind == "server")
+        posts = Counter(r.site for r in self.records)
+        size: Counter[str] = Counter()
+        for record in self.records:
+            size[record.site] += record.post.size
+        names = self.view.terms.sites if self.view else ()
+        return [
+            {"site": n, "records": posts[n], "bytes": size[n], "served": served[n], "skipped": skipped[n]}
+            for n in names
+        ]
+
+    @property
+    def rulings(self) -> list[dict[str, Any]]:
+        """Per site and ruling of the release gate: how many payloads."""
+        own = [r for r in self.records if r.kind != "server"]
+        found = Counter((r.site, ruling_of(r.post.verdict).rsplit(" ", 1)[0] or "not judged") for r in own)
+        return [{"site": site, "ruling": ruling, "count": count} for (site, ruling), count in sorted(found.items())]
+
+    @property
+    def refused(self) -> bool:
+        """Whether a payload is on record that its site's gate refused, which no honest node posts."""
+        return any(r.post.verdict[0] == Ruling.REFUSED for r in self.records)
+
+    @property
+    def coefficients(self) -> list[dict[str, Any]]:
+        """The coefficient table."""
+        return [] if self.fit is None else [row.as_dict() for row in table(self.fit)]
+
+    @cached_property
+    def forest(self) -> Forest | None:
+        """The forest plot."""
+        return None if self.fit is None else forest(self.fit, None if self.screen is None else self.screen.found)
+
+    @cached_property
+    def convergence(self) -> Curve | None:
+        """The convergence plot."""
+        return convergence([p.figures for p in self.progress if p.kind == "server"])
+
+    @property
+    def methods(self) -> str:
+        """A paragraph for a paper."""
+        return methods(self) if self.study is not None and self.view is not None else ""
+
+    def html(self) -> str:
+        """The page."""
+        return environment().get_template("report.html.j2").render(report=self, not_proved=NOT_PROVED, most=MOST_STEPS)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys: the verdict and what the tables hold."""
+        return {
+            **self.verdict.as_dict(),
+            "made": self.made,
+            "trust": list(self.source.trust),
+            "command": self.source.command,
+            "turns": self.turns,
+            "gate": self.rulings,
+            "anomalies": [line.as_dict() for line in self.anomalies],
+            "terms": self.coefficients,
+            "screen": None if self.screen is None else self.screen.as_dict(),
+            "methods": self.methods,
+        }
+
+
+def report_of(
+    ledger: Ledger,
+    blobs: BlobStore,
+    number: int,
+    found: Replay,
+    progress: Sequence[Progress],
+    source: Source,
+    now: datetime,
+) -> Report:
+    """The report of a study that was replayed; what could not be read is left out of it."""
+    return Report(
+        found,
+        source,
+        now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        ledger.view(number),
+        ledger.sites(),
+        tuple(e for e in ledger.history() if study_of(e) in (0, number)),
+        tuple(progress),
+        _screened(ledger, blobs, number, found),
+        versions(),
+    )
+
+
+def failed_report(found: Replay, source: Source, now: datetime) -> Report:
+    """The report of what could not even be read."""
+    return Report(found, source, now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), versions=versions())
+
+
+def versions() -> dict[str, str]:
+    """What the verdict was computed with."""
+    return {"coterie": version("coterie"), "Python": platform.python_version(), "numpy": version("numpy")}
+
+
+def write(report: Report, path: Path) -> None:
+    """Write the report to a file that ends in .html, .pdf or .json."""
+    kinds = {".html": _html, ".pdf": _pdf, ".json": _json}
+    if path.suffix not in kinds:
+        raise ConfigError("CO-F308", f"The report is written as .html, .pdf or .json, not as {path.name!r}.")
+    content = kinds[path.suffix](report)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ConfigError("CO-F205", f"The report {path} cannot be written: {error.strerror or error}.") from None
+
+
+def _html(report: Report) -> bytes:
+    return report.html().encode()
+
+
+def _json(report: Report) -> bytes:
+    return (json.dumps(report.as_dict(), indent=2) + "\n").encode()
+
+
+def _pdf(report: Report) -> bytes:
+    try:
+        from weasyprint import HTML  # the extra `report`; most readers print the page from their browser
+    except (ImportError, OSError) as error:
+        told = f"PDF needs the extra `report` (WeasyPrint) and its library Pango, which is missing here ({error})"
+        raise ConfigError("CO-F309", f"{told}. Install them, or write .html and print it from a browser.") from None
+    content: bytes = HTML(string=report.html(), url_fetcher=_nothing).write_pdf()
+    return content
+
+
+def _nothing(url: str, *_: Any, **__: Any) -> Any:
+    raise ValueError(f"the report loads nothing, and was asked for {url[:60]!r}")
+
+
+def _screened(ledger: Ledger, blobs: BlobStore, number: int, found: Replay) -> Screen | None:
+    if found.study is None or found.verdict.verdict != "PASS":
+        return None
+    try:
+        return screen_steps(found.study, steps(ledger, blobs, number, found.study))
+    except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed):
+        return None
+
+
+def _checked(record: Record, superseded: bool, reached: bool) -> str:
+    if superseded:
+        return "bytes only: superseded"
+    if not reached:
+        return "not reached"
+    return "recomputed, equal" if record.kind == "server" else "form and binding"
+
+
+def methods(report: Report) -> str:
+    """A paragraph for the methods section of a paper, with the numbers that identify this analysis."""
+    study, view, verdict = report.study, report.view, report.verdict
+    assert study is not None
+    assert view is not None
+    fit = report.fit
+    rows = (
+        "" if fit is None else f" on {fit.n:,} patients" + ("" if fit.events is None else f" ({fit.events:,} events)")
+    )
+    model = study.learner.name if fit is None else f"{fit.family} regression ({fit.link} link) by {fit.learner.upper()}"
+    rounds = "" if fit is None else f" The fit took {fit.rounds} rounds."
+    graded = {"identical": "bit for bit", "within tolerance": f"within {verdict.max_difference:.1g}"}
+    checked = f"recomputed {verdict.steps} of the steps {graded.get(verdict.grade, '')}".rstrip()
+    audited = f"An independent replay {checked} and ended with {verdict.verdict}."
+    return (
+        f"We fitted a {model}{rows} at {len(study.sites)} sites with Coterie {report.versions.get('coterie', '')} "
+        f"(learner {study.learner.name} {study.learner.version}); no patient row left a site. The model was "
+        f"{study.formula}. All sites approved the protocol (SHA-256 {study.hash.hex()}) before any data were read, and "
+        f"each step was recorded on a shared ledger as study {view.id}.{rounds} {audited}"
+    )
+
+
+# The template
+
+
+def environment() -> Environment:
+    """Jinja2 with escaping everywhere and no tolerance for a name that is not there."""
+    made = Environment(
+        loader=PackageLoader("coterie_node"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"num": _number, "exp": _exp, "p": _p_value, "plain": _plain, "short": _short}
+    return made
+
+
+def _number(value: float | None, digits: int = DECIMALS) -> str:
+    return "–" if value is None or value != value else f"{value:.{digits}g}"
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 709.0 else math.inf
+
+
+def _p_value(value: float | None) -> str:
+    if value is None or value != value:
+        return "–"
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _plain(value: object) -> str:
+    """Text without characters that steer a reader: bidirectional overrides and other controls are spelled out."""
+    return printable(str(value))
+
+
+def _short(value: str, size: int = 18) -> str:
+    return value if len(value) <= size else value[: size - 1] + "…"

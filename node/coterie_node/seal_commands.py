@@ -1,0 +1,69 @@
+"""`coterie seal`: who can open a study's sealed payloads, and the end of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coterie_chain.journal import SqliteJournal
+from coterie_chain.keys import SiteKeys, read_passphrase
+from coterie_node.errors import ConfigError
+from coterie_node.grants import held_by, save_grant, view_of
+from coterie_node.place import Place
+from coterie_node.study_keys import destroy
+
+seal = typer.Typer(no_args_is_help=True, help="Who can open a study's sealed payloads, and the end of that.")
+
+At = Annotated[Path, typer.Option(help="Folder of the run.")]
+SiteName = Annotated[str, typer.Option(help="Name of this site.")]
+Number = Annotated[int, typer.Option(help="The study's number on the ledger.")]
+Keys = Annotated[Path, typer.Option(help="Directory for the auditor's key files.")]
+Passphrase = Annotated[Path, typer.Option(help="File (mode 0600) with the passphrase of these keys.")]
+
+
+@seal.command("auditor")
+def auditor_command(keys: Keys, passphrase_file: Passphrase) -> None:
+    """Make keys for an auditor; prints the sealing key to give to the sites."""
+    print(SiteKeys.create(keys, read_passphrase(passphrase_file)).sealing.hex())
+
+
+@seal.command("grant")
+def grant_command(
+    at: At,
+    site: SiteName,
+    to: Annotated[str, typer.Option(help="The auditor's sealing key, as `coterie seal auditor` printed it.")],
+    out: Annotated[Path, typer.Option(help="File to write the grant to.")],
+    study: Number = 1,
+) -> None:
+    """Let an auditor open what this site can read of one study; it cannot be taken back."""
+    place = Place(at)
+    own = held_by(place, site, _session(place, study))
+    with place.reader() as ledger:
+        view = view_of(ledger, place.blobs(), study, site, own)
+        digest = ledger.view(study).terms.hash
+    try:
+        save_grant(out, view, digest, bytes.fromhex(to), own[-1])
+    except (FileExistsError, ValueError):
+        raise ConfigError("CO-F321", f"{out} exists already, or {to!r} is no key in hexadecimal digits.") from None
+    print(f"{len(view)} payloads of study {study} can be opened with {out}.")
+
+
+@seal.command("destroy")
+def destroy_command(at: At, site: SiteName, study: Number = 1) -> None:
+    """Destroy this site's sealing key of one study; what was sealed to it cannot be opened here ever again."""
+    place = Place(at)
+    journal = SqliteJournal(place.site(site).journal)
+    try:
+        held = destroy(journal.vault, _session(place, study))
+    finally:
+        journal.close()
+    told = (
+        "is destroyed. Copies of the journal, if there are any, hold it still." if held else "was not there (any more)."
+    )
+    print(f"{site}'s sealing key of study {study} {told}")
+
+
+def _session(place: Place, study: int) -> str:
+    return f"{place.network().scope}/{study}"

@@ -1,0 +1,64 @@
+"""The demos on split columns: one process per site, sealed posts, a granted view, and the end of the keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from node.test_demo import coterie
+
+pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
+
+
+def replayed(*arguments: str | Path) -> dict[str, object]:
+    done = coterie("audit", "replay", "--json", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict: dict[str, object] = json.loads(done.stdout)
+    return verdict
+
+
+def test_vertigo_equals_the_pooled_fit_and_only_a_granted_auditor_reads_what_is_sealed(tmp_path: Path) -> None:
+    kept, keys, secret, grant = (tmp_path / name for name in ("run", "keys", "passphrase", "grant"))
+    done = coterie("demo", "--learner", "vertigo", "--json", "--keep", kept)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert (result["n"], result["learner"]) == (1536, "vertigo")
+    assert result["pooled"]["max_abs_estimate"] < 1e-9
+    assert result["pooled"]["max_abs_std_error"] < 1e-8
+    assert {row["site"] for row in result["terms"]} == {"demographics", "habits", "clinical"}
+    assert (result["replay"]["grade"], result["replay"]["unchecked"]) == ("identical", 0)
+
+    stranger = replayed("--at", kept)
+    assert (stranger["grade"], stranger["steps"]) == ("identical", 1)
+    assert stranger["unchecked"] == result["replay"]["steps"] - 1
+    secret.touch(mode=0o600)
+    secret.write_text("of the auditor\n")
+    auditor = ("--keys", keys, "--passphrase-file", secret)
+    public = coterie("seal", "auditor", *auditor).stdout.strip()
+    give = ("seal", "grant", "--at", kept, "--site", "habits", "--to", public, "--out")
+    assert coterie(*give, grant).returncode == 0
+    assert coterie(*give, grant).returncode == 12  # never written over
+    granted = replayed("--at", kept, "--grant", grant, *auditor)
+    assert (granted["grade"], granted["unchecked"]) == ("identical", 0)
+    assert coterie("audit", "replay", "--at", kept, "--grant", grant).returncode == 12
+
+    assert coterie("seal", "destroy", "--at", kept, "--site", "habits").returncode == 0
+    empty = coterie(*give, tmp_path / "late")
+    assert empty.stdout.startswith("0 payloads")
+    assert replayed("--at", kept) == stranger
+
+
+def test_valoris_equals_the_pooled_fit_and_tells_its_verdicts(tmp_path: Path) -> None:
+    done = coterie("demo", "--learner", "valoris", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["pooled"]["max_abs_estimate"] < 1e-9
+    assert result["pooled"]["max_abs_std_error"] < 1e-8
+    assert all(verdict["released"] for verdict in result["details"]["privacy"].values())
+    assert result["replay"]["verdict"] == "PASS"
+
+
+def test_a_demo_on_split_columns_has_three_sites() -> None:
+    done = coterie("demo", "--learner", "vertigo", "--sites", "2", "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (12, "CO-F305")
