@@ -32,7 +32,7 @@ from coterie_node.place import Place
 from coterie_node.studies import load_study
 
 SITES = ("north", "south", "west")
-AT_ONCE = 3
+AT_ONCE = 4
 EVERY = 20
 
 
@@ -145,7 +145,8 @@ def look(place: Place, workers: dict[str, subprocess.Popen[str]], samples: dict[
         process = psutil.Process(worker.pid)
         seen = Sample(done, process.memory_info().rss, process.num_fds())
         samples.setdefault(f"node {site}", []).append(seen)
-    print(f"{done} studies", file=sys.stderr, flush=True)
+    last = {name: (series[-1].memory >> 20, series[-1].handles) for name, series in samples.items()}
+    print(f"{done} studies, MiB and open files: {json.dumps(last)}", file=sys.stderr, flush=True)
 
 
 def check(place: Place, studies: int) -> int:
