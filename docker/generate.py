@@ -31,6 +31,7 @@ HARD = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
 }
+HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:9464/health', timeout=5)"
 Service = dict[str, Any]
 
 
@@ -152,10 +153,10 @@ def node_service(prefix: str, folder: str) -> Service:
         "image": "coterie",
         "build": {"context": "..", "dockerfile": "docker/Dockerfile"},
         **HARD,
-        "command": ["serve", "--at", "/site"],
+        "command": ["serve", "--node", "/site"],
         "volumes": [f"{folder}:/site"],
         "depends_on": ready,
-        "healthcheck": health("coterie", "version"),
+        "healthcheck": health("python", "-c", HEALTHY),
     }
 
 

@@ -27,6 +27,20 @@ from coterie_chain.swarm import Kubo
 from coterie_node.errors import ConfigError
 from coterie_node.place import SitePlace
 
+NODE_SETTINGS = """\
+# Settings of one site's node of a trial; `coterie init` writes them for a real one.
+site = {site}
+
+[chain]
+url = {chain}
+confirmations = {confirmations}
+
+[store]
+url = {store}
+
+[policy]
+learners = ["glore", "cola"]
+"""
 CHAINS = ("clique", "qbft")
 PERIOD = 5
 ANY = "0.0.0.0"
@@ -126,10 +140,23 @@ def make_trial(root: Path, sites: Sequence[str], *, period: int = PERIOD) -> dic
     for site in sites:
         Kubo(root / site / "kubo").join(shared)
         write_files(root / site, site, cards, period=period)
-    (root / "founders").mkdir()
-    for card in cards:
-        (root / "founders" / f"{card.site}.json").write_text(card.to_json())
+        _trial_node(root / site, site, cards)
     return {f"{card.site.upper()}_SEALER": card.sealer for card in cards}
+
+
+def _trial_node(folder: Path, site: str, cards: Sequence[Card]) -> None:
+    """What the site's node finds at /site: its settings, a token for its API, and all founders' cards."""
+    text = NODE_SETTINGS.format(
+        site=json.dumps(site),
+        chain=json.dumps(f"http://{site}-geth:{geth.RPC_PORT}?jwt_file=/site/geth/jwt.hex"),
+        store=json.dumps(f"kubo+http://{site}-kubo:{kubo.API_PORT}?token_file=/site/kubo/token"),
+        confirmations=len(cards) // 2 + 1,
+    )
+    (folder / "node.toml").write_text(text)
+    write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
+    (folder / "founders").mkdir()
+    for card in cards:
+        (folder / "founders" / f"{card.site}.json").write_text(card.to_json())
 
 
 def trial_address(number: int, part: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ def test_the_trial_s_files_and_addresses_fit_together(tmp_path: Path) -> None:
     make_trial(tmp_path, ("north", "south", "west"))
     trial = services("compose.trial.yaml")
     for site in ("north", "south", "west"):
+        node = tomllib.loads((tmp_path / site / "node.toml").read_text())
+        assert node["chain"]["url"].startswith(f"http://{site}-geth:8551?")
+        assert node["store"]["url"].startswith(f"kubo+http://{site}-kubo:5001?")
+        assert {f"{site}-geth", f"{site}-kubo"} == set(trial[f"{site}-node"]["depends_on"])
         listed = (tmp_path / site / "geth" / "config.toml").read_text()
         others = [s for s in ("north", "south", "west") if s != site]
         for other in others:
