@@ -16,6 +16,7 @@ from coterie_learners.errors import StudyError
 from coterie_node.advise import study_app
 from coterie_node.analysis import analyse
 from coterie_node.audit_commands import audit
+from coterie_node.certify_commands import certify_command
 from coterie_node.devnet_commands import devnet
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import CoterieError, exit_status
@@ -36,6 +37,7 @@ app.add_typer(audit, name="audit")
 app.add_typer(devnet, name="devnet")
 app.add_typer(network, name="network")
 app.add_typer(release, name="release")
+study_app.command("certify")(certify_command)
 app.add_typer(study_app, name="study")
 app.add_typer(pda_app, name="pda")
 app.add_typer(seal, name="seal")

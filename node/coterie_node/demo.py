@@ -22,6 +22,7 @@ from coterie_learners.design import Design
 from coterie_learners.inference import fit_from, merged
 from coterie_node.audit import AUDITOR, replay
 from coterie_node.cases.case import Case
+from coterie_node.certificate import CERTIFIED, certify, save
 from coterie_node.devnet import founders as founders
 from coterie_node.devnet import launched
 from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
@@ -53,6 +54,7 @@ class Crew:
 def demo(place: Place, case: Case, sites: Sequence[str], settings: Settings, tell: Tell) -> Result:
     """Set up a network in a folder, let the sites' processes fit the model, replay it, compare with the pooled fit."""
     prepare(place, case, sites)
+    certified(place)
     with launched(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
     return _written(place, conclude(place, case, reports, seconds))
@@ -97,6 +99,13 @@ def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir(exist_ok=True)
     case.write_sites(place.root / "sites", sites)
+
+
+def certified(place: Place) -> None:
+    """Before it is proposed, hold the study's shape against the pooled fit, where one is known."""
+    study = load_study(place.study)
+    if study.learner.name in CERTIFIED:
+        save(certify(study), place.certificate)
 
 
 def run_sites(place: Place, sites: Sequence[str], tell: Tell) -> tuple[dict[str, dict[str, Any]], float]:

@@ -1,6 +1,6 @@
 """A run's folder: the study, the network, the store and, for each site, its data, keys and journal.
 
-    study.toml  study.json  place.json  network.json  result.json  chain/  store/
+    study.toml  study.json  certificate.json  place.json  network.json  result.json  chain/  store/
     sites/<name>/{data.csv, keys/, passphrase, policy.toml, releases/, journal.sqlite, geth/, kubo/}
 
 `coterie demo --keep DIR` and `coterie devnet up DIR` leave one behind; `--at DIR` opens it again.
@@ -86,6 +86,11 @@ class Place:
     def study(self) -> Path:
         """The study as people wrote it."""
         return self.root / "study.toml"
+
+    @property
+    def certificate(self) -> Path:
+        """How far the study's fit is from the pooled one on made-up data."""
+        return self.root / "certificate.json"
 
     @property
     def chain_state(self) -> Path:
