@@ -55,6 +55,7 @@ def demo(running: Path) -> Path:
 
 def test_the_demo_on_clique_and_kubo_has_the_coefficients_of_the_one_on_anvil(demo: Path, tmp_path: Path) -> None:
     anvil = coterie("demo", "--json", "--keep", tmp_path / "anvil")
+    assert anvil.returncode == 0, anvil.stdout + anvil.stderr
     mine, theirs = json.loads((demo / "result.json").read_text()), json.loads(anvil.stdout)
     assert mine["terms"] == theirs["terms"]
     assert (mine["replay"]["verdict"], mine["replay"]["grade"]) == ("PASS", "identical")
