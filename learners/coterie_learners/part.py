@@ -88,10 +88,10 @@ class Split:
         """ProtocolError if no standardised columns of this site could have this factor (n, r)."""
         told = f"The factor of {site} is {factor.shape[0]} x {factor.shape[1]}"
         if factor.shape[0] != n:
-            raise ProtocolError("CO-P523", f"{told}; the sites have {n} patients in common.", site)
+            raise ProtocolError("CO-P543", f"{told}; the sites have {n} patients in common.", site)
         width = self.width(site)
         if factor.shape[1] > width or float(np.max(np.abs(factor), initial=0.0)) > self.largest(n, width):
-            raise ProtocolError("CO-P524", f"{told}; {width} standardised columns cannot have it.", site)
+            raise ProtocolError("CO-P544", f"{told}; {width} standardised columns cannot have it.", site)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Part:
     @cached_property
     def order(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Row numbers of the common patients."""
-        return self.alignment.order(self.site)
+        return self.alignment.order()
 
     @property
     def n(self) -> int:
@@ -204,14 +204,14 @@ def check_split(split: Split) -> None:
         raise StudyError("CO-S201", "The formula makes no columns.")
     idle = [name for name in study.sites if not study.columns[name]]
     if idle:
-        raise StudyError("CO-S310", f"{', '.join(idle)} holds no column; {study.learner.name} has no use for a helper.")
+        raise StudyError("CO-S330", f"{', '.join(idle)} holds no column; {study.learner.name} has no use for a helper.")
     if len(study.sites) < 2:
-        raise StudyError("CO-S311", "Columns of one site are not split. Take part with two sites or more.")
+        raise StudyError("CO-S331", "Columns of one site are not split. Take part with two sites or more.")
     if study.ledger.silent_site == "exclude":
         told = "Without one site's columns the model is another one"
-        raise StudyError("CO-S312", f'{told}: silent_site = "exclude" is for rows. Choose "wait" or "abort".')
+        raise StudyError("CO-S332", f'{told}: silent_site = "exclude" is for rows. Choose "wait" or "abort".')
     if split.options.penalise_intercept and not (split.intercept and split.options.ridge):
-        raise StudyError("CO-S313", "penalise_intercept needs an intercept and a ridge above 0.")
+        raise StudyError("CO-S333", "penalise_intercept needs an intercept and a ridge above 0.")
 
 
 def fit_of(
