@@ -1,10 +1,15 @@
-"""Shared by all tests: where COTERIE_NO_SKIPS is set, a skip is a fault unless the machine cannot run the test."""
+"""Shared by all tests: none is timed; under COTERIE_NO_SKIPS a skip is a fault unless the machine cannot run it."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no fault: speed is measured in benchmarks.
+settings.register_profile("coterie", deadline=None)
+settings.load_profile("coterie")
 
 CANNOT = "cannot run here:"
 

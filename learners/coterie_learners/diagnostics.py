@@ -20,6 +20,7 @@ GROUPS = 10
 SMALL_CELL = 5
 # Above this share of rows left out, a coarser coding is the better choice.
 NOTABLE_SHARE = 0.05
+NOTABLE_P = 0.05
 
 
 def predictions(eta: Array, mean: Array, u: Array, s: Array, parameters: int) -> dict[str, Any]:
@@ -111,3 +112,17 @@ def small_cell_notes(rows: Mapping[str, Any], where: str) -> list[str]:
     if not small:
         return []
     return [f"{small} of {total} shared patterns have fewer than {SMALL_CELL} rows {where}; the study has no floor."]
+
+
+def notes(details: Mapping[str, Any]) -> list[str]:
+    """Heterogeneity and discrimination, in sentences."""
+    told = []
+    test = details.get("heterogeneity", {}).get("site_intercepts")
+    if test is not None:
+        differ = (
+            "The sites' baselines differ" if test["p"] < NOTABLE_P else "The sites' baselines do not differ notably"
+        )
+        told.append(f"{differ}: chi-squared {test['chi2']:.2f} on {test['df']} df, p = {test['p']:.2g}.")
+    if "auc" in details:
+        told.append(f"AUC {details['auc']:.4f}, Brier score {details['brier']:.4f}, on the rows of the fit.")
+    return told

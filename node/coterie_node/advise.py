@@ -174,9 +174,8 @@ def advise_command(
         print(f"  {one.learner:<14s} {'can run it' if one.fits else 'cannot'}: {one.why}")
 
 
-@study_app.command("show")
-def show_command(study: StudyFile, as_json: Json = False) -> None:
-    """Show what a study does: sites, model, what leaves a site, and who must be trusted with what."""
+def show_file(study: Path, as_json: bool) -> None:
+    """Print what the study of a file does: sites, model, what leaves a site, and who must be trusted with what."""
     shown = describe(load_study(study))
     if as_json:
         print(json.dumps(shown, indent=2))

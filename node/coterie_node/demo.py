@@ -7,13 +7,14 @@ import os
 import queue
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Ledger, Record, SiteEntry
 from coterie_learners.design import Design
 from coterie_learners.inference import fit_from, merged
+from coterie_learners.learner import learner_of
+from coterie_learners.study import Study
 from coterie_node.audit import AUDITOR, replay
 from coterie_node.cases.case import Case
+from coterie_node.certificate import CERTIFIED, certify, save
 from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
 from coterie_node.grants import View, held_by, view_of
 from coterie_node.place import Place, Settings
@@ -57,6 +61,9 @@ class Crew:
 def demo(place: Place, case: Case, sites: Sequence[str], tell: Tell) -> Result:
     """Set up a run in a folder, let the sites' processes fit the model, replay it, compare it with the pooled fit."""
     prepare(place, case, sites)
+    certified(place)
+    if case.talks:
+        tell({"trust": trusted(load_study(place.study))})
     with Anvil(state=place.chain_state) as anvil:
         network = deploy(anvil.url, founders(place, sites))
         place.save(Settings("anvil", "folder:store"), network)
@@ -91,6 +98,28 @@ def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir()
     case.write_sites(place.root / "sites", sites)
+    if case.talks:
+        place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
+
+
+def trusted(study: Study) -> str:
+    """Who learns what, and who must be trusted with what, as the learner says it."""
+    trust = learner_of(study).trust
+    return "" if trust is None else trust(study)
+
+
+def free_addresses(sites: Sequence[str]) -> dict[str, str]:
+    """A free port of this machine's loopback for each site."""
+    with ExitStack() as stack:
+        held = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in sites}
+        return {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in held.items()}
+
+
+def certified(place: Place) -> None:
+    """Before it is proposed, hold the study's shape against the pooled fit, where one is known."""
+    study = load_study(place.study)
+    if study.learner.name in CERTIFIED:
+        save(certify(study), place.certificate)
 
 
 def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
@@ -196,14 +225,16 @@ def conclude(place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]],
     # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
     fits = {name: None if told["fit"] is None else fit_from(told["fit"]) for name, told in reports.items()}
     fit = merged(fits | {AUDITOR: found.fit}, Design(found.study).names)
+    pooled = case.pooled()
     return Result(
         found.study.name,
         found.study.sites,
         fit,
         cost,
         found.verdict,
-        case.pooled().differences(fit),
+        pooled.differences(fit),
         (NOTE, *case.notes),
+        pooled.estimates,
     )
 
 

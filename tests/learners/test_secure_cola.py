@@ -303,9 +303,18 @@ def test_uploads_that_are_no_ciphertexts_are_refused_by_who_adds() -> None:
     for what, upload in wrong.items():
         with pytest.raises(ProtocolError) as caught:
             secure_cola.added(plan, key, {**uploads, "south": upload})
-        assert caught.value.code == "CO-P521", what
+        assert caught.value.code == "CO-P551", what
     with pytest.raises(ProtocolError, match="none that TenSEAL can read"):
         secure_cola.added(plan, {"key": np.zeros(100, np.uint8)}, uploads)
+
+
+def test_a_key_of_another_scheme_is_refused_by_who_encrypts() -> None:
+    study = secure("logit")
+    other = homomorphic.public_part(homomorphic.make_key("ckks"))
+    seat = Table(secure_cola.secure_cola, study, strata.split(study, codes())).machines["south"].seat(study.sites, 0)
+    with pytest.raises(ProtocolError) as caught:
+        secure_cola.encrypted_table(seat, secure_cola.plan_of(study), {"key": np.frombuffer(other, np.uint8)})
+    assert caught.value.code == "CO-P553"
 
 
 def test_a_sum_that_lacks_a_site_opens_to_nonsense_and_is_refused() -> None:
@@ -326,9 +335,9 @@ def test_a_sum_that_lacks_a_site_opens_to_nonsense_and_is_refused() -> None:
     ("code", "count", "options"),
     [
         ("CO-S305", 2, {}),
-        ("CO-S319", 3, {"holder": "nowhere"}),
-        ("CO-S319", 3, {"scheme": "newton", "firth": True}),
-        ("CO-S319", 3, {"scheme": "newton", "family": "quasibinomial"}),
+        ("CO-S329", 3, {"holder": "nowhere"}),
+        ("CO-S329", 3, {"scheme": "newton", "firth": True}),
+        ("CO-S329", 3, {"scheme": "newton", "family": "quasibinomial"}),
         ("CO-S404", 3, {"scheme": "rot13"}),
         ("CO-S404", 3, {"suppress": "impute"}),
         ("CO-S404", 3, {"site_intercepts": True}),
