@@ -18,6 +18,7 @@ from coterie_node.letters import Desk
 from coterie_node.participant import Node
 from coterie_node.simulate import site_of
 from coterie_node.snapshot import kept, take
+from coterie_node.study_keys import study_keys
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,19 @@ def committed(ledger: Ledger, number: int, site: str) -> bytes | None:
 def _posts(node: Node, number: int) -> Iterator[Recomputed]:
     entries = node.ledger.sites()
     data = None if node.rows is None else node.rows.rows
-    site = site_of(node.study, node.name, data, node.keys, entries, f"{node.network.scope}/{number}")
-    machine = Machine(learner_of(node.study).script, replace(site, vault=dict(node.journal.vault)))
-    desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries})
+    session = f"{node.network.scope}/{number}"
+    own = study_keys(node.keys, node.journal.vault, session)
+    site = site_of(node.study, node.name, data, node.keys, entries, session)
+    machine = Machine(learner_of(node.study).script, replace(site, vault=dict(node.journal.vault), sealing=own.sealing))
+    desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     position = 0
     while machine.awaits is not None and (records := node.ledger.finished(number, position)) is not None:
         step = machine.awaits
         posts = {r.site: desk.read(step, r, node.blobs) for r in records}
         if node.name in posts and not step.public:
             yield _compare(machine, step, records, posts[node.name])
+        if step.announces:
+            desk = desk.announced(posts)
         machine.feed(posts)
         position += 1
 

@@ -46,6 +46,11 @@ def test_vertigo_equals_the_pooled_fit_and_only_a_granted_auditor_reads_what_is_
     assert (granted["grade"], granted["unchecked"]) == ("identical", 0)
     assert coterie("audit", "replay", "--at", kept, "--grant", grant).returncode == 12
 
+    # What each site posted from its own columns comes out the same again at that site.
+    again = coterie("audit", "recompute", "--at", kept, "--site", "habits", "--json")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert '"factor"' in again.stdout
+
     assert coterie("seal", "destroy", "--at", kept, "--site", "habits").returncode == 0
     empty = coterie(*give, tmp_path / "late")
     assert empty.stdout.startswith("0 payloads")
