@@ -1,6 +1,6 @@
 """Many small studies in a row on one network: memory and file handles of the daemons.
 
-`.venv/bin/python benchmarks/soak.py`: three daemons as threads of this process on one Anvil and a folder store,
+`.venv/bin/python benchmarks/daemon_soak.py`: three daemons as threads of this process on one Anvil and a folder store,
 COTERIE_BENCH_SOAK studies (200), one after the other. The figures are of the whole process, so of three daemons.
 """
 
