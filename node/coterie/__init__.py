@@ -17,6 +17,7 @@ from coterie_node.audit import Verdict, replay
 from coterie_node.conformance import check_learner
 from coterie_node.errors import NodeError
 from coterie_node.result import Result
+from coterie_node.verify import Verified, verify
 
 __all__ = [
     "ChainError",
@@ -29,6 +30,7 @@ __all__ = [
     "Site",
     "Study",
     "Verdict",
+    "Verified",
     "check_learner",
     "each",
     "only",
@@ -37,4 +39,5 @@ __all__ = [
     "simulate",
     "table",
     "together",
+    "verify",
 ]

@@ -52,6 +52,11 @@ class Attendance:
         """Whether the protocol has ended here."""
         return self.runner is not None and self.runner.done
 
+    @property
+    def talking(self) -> bool:
+        """Whether this site is in the middle of an interactive step."""
+        return self.runner is not None and self.runner.talking
+
     def beat(self) -> bool:
         """Take the next turn; False if there is nothing to do before `resume_at` or before the ledger changes.
 

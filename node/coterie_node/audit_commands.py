@@ -150,7 +150,9 @@ def export_command(
         evidence = gather(read.ledger.network, first, confirmations)
         proved = ProvedLedger(evidence)
         number = number_of(proved, study)
-        made = collect(read.ledger.network, evidence, proved, read.blobs, number)
+        kept = None if at is None else Place(at).certificate
+        certificate = kept.read_bytes() if kept is not None and kept.is_file() else None
+        made = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
     save(made, bundle)
     told = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(made.blocks)}
     words = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(made.blocks)} payload blocks."
@@ -179,7 +181,7 @@ def _granted(grants: list[Path], keys: Path | None, passphrase_file: Path | None
         return {}
     if keys is None or passphrase_file is None:
         raise ConfigError(
-            "CO-F322", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
+            "CO-F353", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
         )
     return load_grants(grants, study, SiteKeys.load(keys, read_passphrase(passphrase_file)))
 

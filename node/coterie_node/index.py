@@ -102,6 +102,15 @@ class Index:
         for row in self._db.execute(query, {**values, "most": most, "first": first}):
             yield Line(*row)
 
+    def pages(self, question: Question, size: int) -> Iterator[list[Line]]:
+        """The entries that fit in pages of `size`, each found at once, however far in it is."""
+        where, values = question.where()
+        query = f"SELECT id, {', '.join(COLUMNS)} FROM entries WHERE id > :last AND ({where}) ORDER BY id LIMIT :size"
+        last = -1
+        while rows := self._db.execute(query, {**values, "last": last, "size": size}).fetchall():
+            yield [Line(*row[1:]) for row in rows]
+            last = rows[-1][0]
+
     def count(self, question: Question) -> int:
         """How many entries fit."""
         where, values = question.where()

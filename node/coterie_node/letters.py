@@ -106,7 +106,8 @@ class Desk:
 def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) -> bytes:
     """A payload's compressed bytes, before any seal."""
     raw = pay.encode(Stamp(study.hash.hex(), step.topic, site, attempt), payload)
-    return pay.pack(raw, pay.STORED if step.public else CODECS[study.ledger.compression])
+    stored = step.public or not step.compress
+    return pay.pack(raw, pay.STORED if stored else CODECS[study.ledger.compression])
 
 
 def fetch(post: Post, blobs: BlobStore) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.errors import PostRejected
+from coterie_chain.errors import ChainError, PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import Journal, SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
@@ -33,8 +33,11 @@ from coterie_node.simulate import site_of
 from coterie_node.snapshot import commit
 from coterie_node.studies import load_study, terms_of
 from coterie_node.study_keys import study_keys
+from coterie_node.talk import Exchange
+from coterie_node.tls import Patience, TlsExchange
 
-POLL = 0.5
+# How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
+POLL, SHORT_POLL = 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Node:
     policy: Policy = field(default_factory=Policy)
     consent: Consent = nobody
     observe: Callable[[Progress], None] = lambda _: None
+    exchange: Exchange | None = None
     ahead: Ahead | None = None
 
 
@@ -78,25 +82,77 @@ def open_node(
     rows = load_site(part.data, study, name)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     journal = SqliteJournal(part.journal)
-    network = place.network()
+    network = place.network(name)
     ledger = reader or EthereumLedger(network, keys.account, journal)
     consent = ReleaseFolder(part.releases).consent
-    ahead = ledger.ahead if isinstance(ledger, EthereumLedger) else None
-    return Node(study, name, rows, keys, network, ledger, place.blobs(), journal, policy, consent, observe, ahead)
+    # After the run the site's own store may be down; what it held is read without it.
+    blobs = place.blobs(name if reader is None else None)
+    exchange = None if reader else exchange_of(place, study, name, keys, ledger, network)
+    return Node(
+        study,
+        name,
+        rows,
+        keys,
+        network,
+        ledger,
+        blobs,
+        journal,
+        policy,
+        consent,
+        observe,
+        exchange,
+        ledger.ahead if isinstance(ledger, EthereumLedger) else None,
+    )
+
+
+def exchange_of(
+    place: Place, study: Study, name: str, keys: SiteKeys, ledger: Ledger, network: Network
+) -> Exchange | None:
+    """Where this site talks to its peers in interactive steps; None where the run's folder names no addresses."""
+    addresses = place.addresses()
+    if addresses is None:
+        return None
+    missing = [site for site in study.sites if site not in addresses]
+    if missing:
+        raise ConfigError("CO-F342", f"{place.talk} lacks an address of {', '.join(missing)}.")
+    entries = {entry.name: entry.sealing for entry in ledger.sites()}
+    patience = Patience(arrive=float(study.ledger.step_seconds))
+    return TlsExchange(name, addresses, lambda peer: keys.shared(entries[peer]), network.scope, patience)
 
 
 def enter(node: Node) -> int:
     """Join the study once it is on the ledger (its first site proposes it); returns its number there."""
+
+    def late() -> Overdue:
+        told = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
+        return Overdue("CO-R201", f"{told} Ask that site whether its node runs.")
+
+    return _insist(node, lambda: _entered(node), late)
+
+
+def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], Overdue]) -> int:
+    """Ask until there is an answer, or until a step's deadline; what may pass is borne."""
     deadline = time.monotonic() + node.study.ledger.step_seconds
     while True:
-        number = _number(node)
-        if number is not None:
-            join(node, number)
-            return number
+        try:
+            answer = ask()
+            if answer is not None:
+                return answer
+            node.ledger.wait(POLL)
+        except ChainError as error:
+            # A reorganisation may take a proposal back until it is in a block again.
+            if not error.retry and getattr(error, "name", "") != "BadState":
+                raise
+            time.sleep(POLL)
         if time.monotonic() > deadline:
-            told = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
-            raise Overdue("CO-R201", f"{told} Ask that site whether its node runs.")
-        node.ledger.wait(POLL)
+            raise late()
+
+
+def _entered(node: Node) -> int | None:
+    number = _number(node)
+    if number is not None:
+        join(node, number)
+    return number
 
 
 def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | None = None) -> Runner:
@@ -111,7 +167,15 @@ def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | Non
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
     return Runner(
-        machine, node.ledger, node.blobs, number, desk, gate=gate, observe=observe or node.observe, ahead=node.ahead
+        machine,
+        node.ledger,
+        node.blobs,
+        number,
+        desk,
+        gate=gate,
+        exchange=node.exchange,
+        observe=observe or node.observe,
+        ahead=node.ahead,
     )
 
 
@@ -121,22 +185,29 @@ def take_part(node: Node, number: int) -> Runner:
     while not attendance.done:
         if attendance.beat():
             continue
-        if attendance.fault is None:
-            node.ledger.wait(POLL)
-        else:
+        if attendance.fault is not None:
             time.sleep(max(attendance.resume_at - time.monotonic(), 0.0))
+        else:
+            node.ledger.wait(SHORT_POLL if attendance.talking else POLL)
     assert attendance.runner is not None
     return attendance.runner
 
 
 def await_start(node: Node, number: int) -> None:
     """Wait until every participant has joined; Overdue names those who have not."""
-    deadline = time.monotonic() + node.study.ledger.step_seconds
-    while (view := node.ledger.view(number)).state == State.PROPOSED:
-        if time.monotonic() > deadline:
-            missing = ", ".join(s for s in node.study.sites if s not in view.joined)
-            raise Overdue("CO-R202", f"Study {number} waits for {missing} to join. Ask them whether they approve it.")
-        node.ledger.wait(POLL)
+    missing = ", ".join(node.study.sites)
+
+    def started() -> int | None:
+        nonlocal missing
+        view = node.ledger.view(number)
+        missing = ", ".join(s for s in node.study.sites if s not in view.joined)
+        return None if view.state == State.PROPOSED else number
+
+    def late() -> Overdue:
+        told = f"Study {number} waits for {missing} to join."
+        return Overdue("CO-R202", f"{told} Ask them whether they approve it.")
+
+    _insist(node, started, late)
 
 
 def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:

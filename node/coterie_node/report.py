@@ -174,6 +174,12 @@ class Report:
         return convergence([p.figures for p in self.progress if p.kind == "server"])
 
     @property
+    def certificate(self) -> Mapping[str, Any] | None:
+        """The certificate beside the study, if it is this study's."""
+        found = self.source.certificate
+        return found if found and self.study and found.get("study") == self.study.hash.hex() else None
+
+    @property
     def methods(self) -> str:
         """A paragraph for a paper."""
         return methods(self) if self.study is not None and self.view is not None else ""

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from coterie_node.audit import replay
+from coterie_node.place import Place
 from coterie_node.reading import number_of, open_reading
 from coterie_node.report import Report, Source, failed_report, report_of
 from coterie_node.runner import Progress
@@ -48,7 +49,7 @@ def report_on_study(stack: ExitStack, study: str | None, where: Where, tolerance
     options = {"--at": at, "--chain": chain, "--catalog": catalog, "--store": store}
     given = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value and name != "--at")
     command = f"coterie audit replay {number} {given or '--at RUN'}"
-    kept = None if at is None else _read(at / "certificate.json")
+    kept = None if at is None else _read(Place(at).certificate)
     return report_of(
         read.ledger, read.blobs, number, found, progress, Source((told,), command, _certificate(kept)), now
     )

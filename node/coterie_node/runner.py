@@ -248,7 +248,7 @@ class Runner:
         if self._exchange is None:
             raise ProtocolError("CO-P602", "This step needs a channel between the sites, and this node has none.")
         channel = self._exchange.channel(self._desk.name, session)
-        return Talk(session, lambda: self.machine.draft(open_.parties, open_.attempt, channel))
+        return Talk(session, lambda: self.machine.draft(open_.parties, open_.attempt, channel), channel.close)
 
     def _go_on(self, step: Step, view: StudyView, records: tuple[Record, ...]) -> bool:
         try:

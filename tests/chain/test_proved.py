@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chain.anvil import Anvil
 from chain.bench import EXCLUDING, GLORE, HASH, AnvilBench, Sites, account, entry, refused, sealing
+from chain.flaky import FlakyRpc
 from chain.sealers import accepted, replaced
 from chain.test_ledger_conformance import SCENARIOS
 
+from coterie_chain import evidence as evidence_room
 from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil as Development
 from coterie_chain.encoding import split
-from coterie_chain.errors import LedgerMismatch
+from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.evidence import Evidence, gather
 from coterie_chain.headers import LARGEST, Header
@@ -24,6 +27,7 @@ from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Ledger, Post, SiteEntry, Terms
 from coterie_chain.proved import ProvedLedger
 from coterie_chain.referee import referee
+from coterie_chain.rpc import NodeRefused
 
 GETH = Path(__file__).parents[1] / "golden" / "clique" / "headers.rlp"
 
@@ -142,6 +146,68 @@ def test_evidence_may_begin_at_a_later_block_that_the_reader_knows(bench: AnvilB
     assert ledger.anchor.first == bench.network.block - 1
     with pytest.raises(LedgerMismatch):
         ProvedLedger(gather(bench.network, first=bench.network.block + 1))
+
+
+# Nodes that lack a part, lie, or move on
+
+
+@pytest.fixture
+def flaky(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> FlakyRpc:
+    """The line through which evidence is gathered."""
+    sites = Sites(bench)
+    sites.step(sites.start())
+    made = FlakyRpc(bench.network.url)
+    monkeypatch.setattr(evidence_room, "Rpc", lambda url: made)
+    return made
+
+
+def altering(method: str, change: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda asked, answer: change(answer) if asked == method else answer
+
+
+@pytest.mark.anvil
+@pytest.mark.parametrize(
+    ("method", "change", "code"),
+    [
+        ("eth_getTransactionReceipt", lambda a: None, "CO-C302"),
+        ("eth_getBlockByNumber", lambda a: {**a, "stateRoot": "0x" + "12" * 32}, "CO-C352"),
+        ("eth_getBlockByNumber", lambda a: {**a, "miner": "0x" + "12" * 20}, "CO-C312"),
+    ],
+)
+def test_a_node_that_lacks_or_bends_a_part_makes_no_evidence(
+    bench: AnvilBench, flaky: FlakyRpc, method: str, change: Callable[[Any], Any], code: str
+) -> None:
+    flaky.after = altering(method, change)
+    with pytest.raises((LedgerMismatch, LedgerUnreachable)) as caught:
+        gather(bench.network)
+    assert caught.value.code == code
+
+
+@pytest.mark.anvil
+def test_a_node_that_bends_a_receipt_makes_evidence_that_proves_nothing(bench: AnvilBench, flaky: FlakyRpc) -> None:
+    flaky.after = altering("eth_getTransactionReceipt", lambda a: {**a, "cumulativeGasUsed": "0x1"})
+    with pytest.raises(LedgerMismatch, match="The receipts of block") as caught:
+        ProvedLedger(gather(bench.network))
+    assert caught.value.code == "CO-C354"
+
+
+@pytest.mark.anvil
+@pytest.mark.parametrize(("faults", "code"), [(2, ""), (100, "CO-C307")])
+def test_a_chain_that_moves_on_is_read_again(bench: AnvilBench, flaky: FlakyRpc, faults: int, code: str) -> None:
+    left = [faults]
+
+    def moved(method: str, params: Sequence[object]) -> None:
+        if method == "eth_getProof" and left[0]:
+            left[0] -= 1
+            raise NodeRefused("here", method, "block height is 9 but requested was 8")
+
+    flaky.before = moved
+    if not code:
+        same(ProvedLedger(gather(bench.network)), bench.ledger(None))
+        return
+    with pytest.raises(LedgerUnreachable) as caught:
+        gather(bench.network)
+    assert caught.value.code == code
 
 
 # Headers that Geth 1.13.15 sealed: three signers, period 1, epoch 25; a vote of two admits a fourth in block 9.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 import shutil
@@ -58,6 +59,47 @@ def test_the_demo_equals_the_pooled_fit_and_replays_identically(kept: Path) -> N
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "identical")
     assert result["ledger"]["records"] == 4 * result["rounds"]
     assert result["ledger"]["gas"] > 0
+
+
+def test_the_kept_run_has_a_certificate_and_a_bundle_that_carries_it(kept: Path, tmp_path: Path) -> None:
+    certificate = json.loads((kept / "certificate.json").read_text())
+    assert certificate["study"] == hashlib.sha256((kept / "study.json").read_bytes()).hexdigest()
+    assert certificate["max_in_std_errors"] < 1e-8
+    bundle = tmp_path / "study.zip"
+    made = coterie("audit", "export", "1", bundle, "--at", kept, "--json")
+    assert made.returncode == 0, made.stderr
+    checked = coterie("audit", "verify", bundle, "--network", kept / "network.json", "--json")
+    assert (checked.returncode, json.loads(checked.stdout)["known"]) == (0, True)
+    refused = coterie("audit", "verify", bundle, "--sealed")
+    assert (refused.returncode, "development chain" in refused.stdout) == (22, True)
+    report = tmp_path / "report.html"
+    assert coterie("audit", "report", bundle, "--out", report).returncode == 0
+    assert certificate["sentence"] in html.unescape(report.read_text())
+    from_chain = coterie("audit", "report", "--at", kept, "--out", report, "--out", tmp_path / "report.json")
+    assert from_chain.returncode == 0, from_chain.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "PASS"
+
+
+def test_the_kept_run_is_screened_in_words(kept: Path) -> None:
+    done = coterie("audit", "screen", "--at", kept)
+    assert done.returncode == 0
+    assert "only sums over the sites exist" in done.stdout
+
+
+def test_the_kept_run_s_history_is_asked_by_time_and_page_and_kept(kept: Path, tmp_path: Path) -> None:
+    index, table = tmp_path / "history.sqlite", tmp_path / "history.parquet"
+    arguments = ("audit", "history", "--at", kept, "--index", index)
+    first = json.loads(coterie(*arguments, "--kind", "each", "--limit", "5", "--json").stdout)
+    assert len(first) == 5
+    assert coterie(*arguments, "--format", "parquet", "--out", table).returncode == 0
+    assert table.stat().st_size > 1000
+    offline = json.loads(
+        coterie("audit", "history", "1", "--index", index, "--kind", "each", "--limit", "5", "--json").stdout
+    )
+    assert offline == first
+    assert json.loads(coterie(*arguments, "--until", "2020-01-01", "--json").stdout) == []
+    assert coterie(*arguments, "--since", "yesterday").returncode == 12
+    assert coterie(*arguments, "--format", "parquet").returncode == 12
 
 
 def test_the_kept_run_has_a_history(kept: Path) -> None:

@@ -218,6 +218,7 @@ def test_pages_put_together_are_the_whole(kept: Index) -> None:
     pages = [list(kept.lines(asked, first, 7)) for first in range(0, kept.count(asked), 7)]
     assert [line for page in pages for line in page] == list(kept.lines(asked))
     assert max(map(len, pages)) == 7
+    assert list(kept.pages(asked, 7)) == pages
 
 
 def test_an_index_follows_every_hash_chain_to_the_heads_on_the_ledger(kept: Index) -> None:

@@ -224,7 +224,7 @@ def hostile() -> Report:
         replay=Replay(verdict, study, fit),
         entries=(*report.entries, event, joined),
         sites=(*report.sites, SiteEntry(9, EVIL, EVIL, b"", b"")),
-        source=Source((EVIL,), EVIL, {"sentence": EVIL}),
+        source=Source((EVIL,), EVIL, {"sentence": EVIL, "study": study.hash.hex()}),
     )
 
 
@@ -241,6 +241,14 @@ def test_hostile_names_are_harmless_in_the_page() -> None:
         replay=Replay(replace(hostile().verdict, verdict="FAIL", problem=EVIL, site=EVIL, topic=EVIL), None, None),
     )
     assert not Page(failed.html()).all("script")
+
+
+def test_a_certificate_is_shown_with_its_own_study_only() -> None:
+    report = eventful()
+    assert report.study is not None
+    for study, shown in ((report.study.hash.hex(), True), ("ab" * 32, False)):
+        source = Source((), "x", {"sentence": "Equal to the pooled fit.", "study": study})
+        assert ("Equal to the pooled fit." in replace(report, source=source).html()) == shown
 
 
 def test_characters_that_turn_the_line_are_spelled_out() -> None:

@@ -1,0 +1,95 @@
+"""The certificate: the federated fit on made-up data equals statsmodels' pooled one, and the file says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from learners import cohorts
+from learners.pooled import FAMILIES, LINKS
+
+from coterie_learners.design import Design
+from coterie_learners.study import Study
+from coterie_node.certificate import Certificate, certify, draw, pooled, save
+from coterie_node.certify_commands import certify_command
+from coterie_node.errors import ConfigError
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "logit, three sites, masked": {},
+    "logit, one site": {"count": 1, "aggregation": "plain"},
+    "logit, five sites, plain": {"count": 5, "aggregation": "plain"},
+    "logit, ridge": {"ridge": 0.7},
+    "probit": {"link": "probit"},
+    "cloglog": {"link": "cloglog"},
+    "poisson, offset": {"formula": "visits ~ age + crp + offset(years)", "family": "poisson"},
+    "gaussian": {"formula": "score ~ age * male + stage", "family": "gaussian"},
+    "no intercept": {"formula": "died ~ 0 + age + stage"},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_study_of_each_shape_equals_the_pooled_fit(shape: str) -> None:
+    study = cohorts.study(**SHAPES[shape])
+    made = certify(study)
+    assert made.study == study.hash.hex()
+    assert made.sites == study.sites
+    assert made.rows >= 200 * len(study.sites)
+    assert made.max_in_std_errors < 1e-7
+    assert made.max_abs_std_error < 1e-8
+
+
+@pytest.mark.parametrize("shape", [s for s in SHAPES if "ridge" not in s])
+def test_the_pooled_fit_is_that_of_statsmodels(shape: str) -> None:
+    study = cohorts.study(**SHAPES[shape])
+    design, rng = Design(study), np.random.default_rng(5)
+    blocks = [draw(design, rng.normal(0, 0.3, len(design.columns)), 300, rng) for _ in study.sites]
+    estimates, errors = pooled(study, design, blocks)
+    x, y = np.concatenate([b.x for b in blocks]), np.concatenate([b.y for b in blocks])
+    offset = None if blocks[0].offset is None else np.concatenate([b.offset for b in blocks if b.offset is not None])
+    options = study.learner.options
+    link = options["link"] or {"binomial": "logit", "poisson": "log", "gaussian": "identity"}[options["family"]]
+    model = sm.GLM(
+        y, x @ np.linalg.inv(design.back), family=FAMILIES[options["family"]](link=LINKS[link]()), offset=offset
+    )
+    fit = model.fit(tol=1e-14, tol_criterion="params", maxiter=500)
+    assert estimates == pytest.approx(np.asarray(fit.params), abs=1e-8)
+    assert errors == pytest.approx(np.asarray(fit.bse), rel=1e-6)
+
+
+def test_made_up_rows_stay_within_what_the_study_declares() -> None:
+    study = cohorts.study("score ~ age + visits + male + stage", family="gaussian")
+    design, rng = Design(study), np.random.default_rng(1)
+    block = draw(design, rng.normal(0, 1, len(design.columns)), 2000, rng)
+    assert np.abs(block.x).max() <= 1.0
+    low, high = study.variables["score"].bounds
+    assert low <= block.y.min() <= block.y.max() <= high
+    assert np.linalg.matrix_rank(block.x) == len(design.columns)
+
+
+def test_a_certificate_is_the_same_each_time_and_another_with_another_seed() -> None:
+    study = cohorts.study()
+    assert certify(study) == certify(study)
+    assert certify(study, 250, 1).rows == 750
+
+
+def test_a_learner_without_a_known_pooled_fit_is_told() -> None:
+    study = cohorts.study()
+    other = Study.model_validate({**study.model_dump(), "learner": {"name": "lasso", "version": "1"}})
+    with pytest.raises(ConfigError, match="No pooled fit is known to hold lasso") as caught:
+        certify(other)
+    assert caught.value.code == "CO-F312"
+
+
+def test_the_command_stores_it_beside_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.json").write_bytes(cohorts.study().document)
+    certify_command(tmp_path / "study.json", rows=None, seed=3, out=None, as_json=True)
+    kept = json.loads((tmp_path / "certificate.json").read_text())
+    assert kept == json.loads(capsys.readouterr().out)
+    assert kept["seed"] == 3
+    assert f"{kept['max_abs_estimate']:.1e}" in kept["sentence"]
+    with pytest.raises(ConfigError, match="cannot be written"):
+        save(Certificate("", "", (), 1, 1, 1, 0.0, 0.0, 0.0, ""), tmp_path / "nowhere" / "c.json")
