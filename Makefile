@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 SEEDS ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults slither check devnet bench bench-mpc abi lock clean
+.PHONY: help setup tools demo test test-net faults slither check devnet bench bench-mpc abi lock clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,11 +26,17 @@ contracts/node_modules/.ready: contracts/package-lock.json contracts/package.jso
 	cd contracts && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+tools: setup ## Build Geth and Kubo with Go, at pinned hashes, into the user's cache
+	@nice -n 10 $(BIN)/python tools/build.py
+
 demo: setup ## Fit one model over a ledger on three sites of this machine, and replay it
 	@$(BIN)/coterie demo
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m "not devnet" -n 2 --dist loadgroup $(ARGS)
+
+test-net: tools ## Run the tests on real networks of Geth and Kubo
+	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)
 
 faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
 	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/test_faults.py $(ARGS)
@@ -47,12 +53,13 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests benchmarks contracts/scripts examples
+	$(BIN)/mypy tests benchmarks contracts/scripts examples tools docker
 	$(BIN)/lint-imports
 	$(BIN)/python contracts/scripts/compile.py --check
+	$(BIN)/python docker/generate.py --check
 
-devnet: setup ## Leave a finished run with its development chain in ./devnet, for the audit commands
-	@$(BIN)/coterie demo --keep devnet
+devnet: tools ## Start three sites' Geth and Kubo in ./devnet; `coterie devnet down devnet` ends them
+	@$(BIN)/coterie devnet up devnet
 
 bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
 	@$(BIN)/python benchmarks/run.py

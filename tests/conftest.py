@@ -1,4 +1,4 @@
-"""Shared by all tests: none is timed; under COTERIE_NO_SKIPS a skip is a fault unless the machine cannot run it."""
+"""Shared by all tests: none is timed; with COTERIE_NO_SKIPS a skip is a fault unless this machine cannot run it."""
 
 from __future__ import annotations
 

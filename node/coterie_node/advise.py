@@ -32,8 +32,8 @@ AMPLE = 4
 ONLY_TABLES = ("multinomial", "quasibinomial", "quasipoisson")
 # What the learners of columns split over sites are for.
 COLUMNS = {
-    "vertigo": "logistic regression with the pooled fit's coefficients and errors, in rounds",
-    "valoris": "logistic regression in one exchange with the site that holds the outcome",
+    "valoris": "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors",
+    "vertigo": "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors",
     "secure_lasso": "patients matched and a penalised model fitted without anybody seeing rows, with a helper site",
 }
 

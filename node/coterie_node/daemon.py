@@ -192,6 +192,9 @@ class Daemon:
 
     def _step(self, one: Engagement) -> bool:
         view, decision = self.desk.ledger.view(one.number), self.decisions.of(one.hash)
+        if view.terms.hash != one.hash:  # a reorganisation gave the number to another study
+            self.engagements[one.number] = Engagement(one.number, view.terms.hash)
+            return True
         if decision is not None and decision.action in ("decline", "abort") and self._end(one, view, decision):
             return True
         if view.state == State.ABORTED:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.errors import PostRejected
+from coterie_chain.errors import ChainError, PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import Journal, SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
@@ -82,9 +82,11 @@ def open_node(
     rows = load_site(part.data, study, name)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     journal = SqliteJournal(part.journal)
-    network = place.network()
+    network = place.network(name)
     ledger = reader or EthereumLedger(network, keys.account, journal)
     consent = ReleaseFolder(part.releases).consent
+    # After the run the site's own store may be down; what it held is read without it.
+    blobs = place.blobs(name if reader is None else None)
     exchange = None if reader else exchange_of(place, study, name, keys, ledger, network)
     return Node(
         study,
@@ -93,7 +95,7 @@ def open_node(
         keys,
         network,
         ledger,
-        place.blobs(),
+        blobs,
         journal,
         policy,
         consent,
@@ -120,16 +122,37 @@ def exchange_of(
 
 def enter(node: Node) -> int:
     """Join the study once it is on the ledger (its first site proposes it); returns its number there."""
+
+    def late() -> Overdue:
+        told = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
+        return Overdue("CO-R201", f"{told} Ask that site whether its node runs.")
+
+    return _insist(node, lambda: _entered(node), late)
+
+
+def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], Overdue]) -> int:
+    """Ask until there is an answer, or until a step's deadline; what may pass is borne."""
     deadline = time.monotonic() + node.study.ledger.step_seconds
     while True:
-        number = _number(node)
-        if number is not None:
-            join(node, number)
-            return number
+        try:
+            answer = ask()
+            if answer is not None:
+                return answer
+            node.ledger.wait(POLL)
+        except ChainError as error:
+            # A reorganisation may take a proposal back until it is in a block again.
+            if not error.retry and getattr(error, "name", "") != "BadState":
+                raise
+            time.sleep(POLL)
         if time.monotonic() > deadline:
-            told = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
-            raise Overdue("CO-R201", f"{told} Ask that site whether its node runs.")
-        node.ledger.wait(POLL)
+            raise late()
+
+
+def _entered(node: Node) -> int | None:
+    number = _number(node)
+    if number is not None:
+        join(node, number)
+    return number
 
 
 def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | None = None) -> Runner:
@@ -172,12 +195,19 @@ def take_part(node: Node, number: int) -> Runner:
 
 def await_start(node: Node, number: int) -> None:
     """Wait until every participant has joined; Overdue names those who have not."""
-    deadline = time.monotonic() + node.study.ledger.step_seconds
-    while (view := node.ledger.view(number)).state == State.PROPOSED:
-        if time.monotonic() > deadline:
-            missing = ", ".join(s for s in node.study.sites if s not in view.joined)
-            raise Overdue("CO-R202", f"Study {number} waits for {missing} to join. Ask them whether they approve it.")
-        node.ledger.wait(POLL)
+    missing = ", ".join(node.study.sites)
+
+    def started() -> int | None:
+        nonlocal missing
+        view = node.ledger.view(number)
+        missing = ", ".join(s for s in node.study.sites if s not in view.joined)
+        return None if view.state == State.PROPOSED else number
+
+    def late() -> Overdue:
+        told = f"Study {number} waits for {missing} to join."
+        return Overdue("CO-R202", f"{told} Ask them whether they approve it.")
+
+    _insist(node, started, late)
 
 
 def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:

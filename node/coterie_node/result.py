@@ -18,13 +18,15 @@ from coterie_node.audit import Verdict
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 
+PARTS = ("compute", "ledger", "store", "total", "round")
+
 
 @dataclass(frozen=True)
 class Cost:
     """What a study took: records, payload bytes and gas on the ledger; seconds by compute, ledger, store and in all.
 
     Seconds of compute, ledger and store are those of the site that spent most; the total is the wall clock from the
-    first step to the last site's end.
+    first step to the last site's end, and "round" the total by the number of rounds.
     """
 
     records: int
@@ -116,7 +118,7 @@ class Result:
             *_criteria(fit),
             *notes,
             f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
-            "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in ("compute", "ledger", "store", "total")) + ".",
+            "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in PARTS if k in seconds) + ".",
         ]
         return "\n".join([*lines, *self._pooled_line(), self._replay_line()])
 

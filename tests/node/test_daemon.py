@@ -242,6 +242,16 @@ def test_the_loop_bears_a_ledger_out_of_reach_and_stops_when_told(
     assert village.log("north").count("CO-C301") == 1
 
 
+def test_a_number_that_a_reorganisation_gave_to_another_study_is_met_anew(village: Village) -> None:
+    study = village.propose(study_file(village.root))
+    village.approve(study, "south", "west")
+    village.daemons["north"].beat()
+    village.daemons["south"].beat()
+    village.daemons["south"].engagements[1].hash = bytes(32)
+    village.settle()
+    assert village.phases() == {name: ["done"] for name in SITES}
+
+
 def test_what_a_site_has_read_once_outlives_the_site_that_made_it() -> None:
     theirs, mine = MemoryBlobs(), MemoryBlobs()
 
