@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 
 from coterie_chain.calldata import codec, hexed
@@ -74,7 +75,7 @@ CAUSES = {
 }
 MEMBERSHIP = frozenset({"SiteAdmitted", "SiteRevoked", "KeyChanged"})
 MODEL_WORD = 5
-MALFORMED = (KeyError, IndexError, ValueError, TypeError, AttributeError, BlobCorrupt)
+MALFORMED = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError, BlobCorrupt, DecodingError)
 
 
 class Decoder:
