@@ -161,12 +161,12 @@ class Decoder:
             cid=str(Cid(1, integer(word[5]), word[8])),
             sha256=word[9],
             size=integer(word[6]),
-            converged=word[7][31] == 1,
+            converged=(False, True)[integer(word[7])],
             basis=word[10],
             verdict=word[11],
         )
         site = self.names[self.models[log["address"].lower()]]
-        kind, round_ = self.kind(word[0][31]), integer(word[1])
+        kind, round_ = self.kind(integer(word[0])), integer(word[1])
         block = integer_of(log["blockNumber"])
         return Record(site, seq, kind, round_, post, word[12], block, time, log["transactionHash"])
 
