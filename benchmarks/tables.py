@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from coterie_chain.ledger import Record
-from coterie_learners.cola import Plan
+from coterie_learners.cola import plan_of
 from coterie_learners.learner import complete
 from coterie_learners.rows import ArrayCodes, CodedRows
 from coterie_learners.study import Study
@@ -45,6 +45,7 @@ def main() -> None:
     streamed()
     secure()
     influenza()
+    suppressed()
 
 
 def study(
@@ -88,7 +89,7 @@ def median(f: Callable[[], object], repeats: int = REPEATS) -> tuple[float, floa
 def counting() -> None:
     """One site's count from memory."""
     for told, variables in (("9 binary", dict.fromkeys(NAMES, 2)), ("8 of three levels", dict.fromkeys(NAMES[:8], 3))):
-        plan, data = Plan.of(study(variables, 2)), rows(variables, 1_000_000, 1)
+        plan, data = plan_of(study(variables, 2)), rows(variables, 1_000_000, 1)
         for kind in (np.uint8, np.float64):
             held = ArrayCodes({name: values.astype(kind) for name, values in data.items()})
             wall, cpu = median(partial(count, plan.tally, held))
@@ -114,13 +115,13 @@ def from_parquet() -> None:
         for kind, (of, columns) in stored.items():
             path = Path(folder) / f"{kind}.parquet"
             pq.write_table(pa.table(columns), path)
-            plan = Plan.of(of)
-
-            def once(path: Path = path, of: Study = of, plan: Plan = plan) -> None:
-                count(plan.tally, loaded(path, of))
-
-            wall, cpu = median(once)
+            wall, cpu = median(partial(check_and_count, path, of))
             print(f"Check and count 1,000,000 x 9 from Parquet ({kind}): {1e3 * wall:.0f} ms (CPU {1e3 * cpu:.0f})")
+
+
+def check_and_count(path: Path, of: Study) -> None:
+    """A site's work from file to table."""
+    count(plan_of(of).tally, loaded(path, of))
 
 
 def loaded(path: Path, of: Study) -> CodedRows:
@@ -136,13 +137,13 @@ import resource, sys, time
 from pathlib import Path
 sys.path.insert(0, "benchmarks")
 import tables
-from coterie_learners.cola import Plan
+from coterie_learners.cola import plan_of
 from coterie_learners.tally import count
 of = tables.study(dict.fromkeys(tables.NAMES, 2), 2)
 start = time.perf_counter()
 held = tables.loaded(Path(sys.argv[1]), of)
 checked = time.perf_counter()
-found = count(Plan.of(of).tally, held)
+found = count(plan_of(of).tally, held)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(f"{type(held).__name__}, {held.n} rows, {len(found.keys)} patterns: checks {checked - start:.1f} s, "
       f"count {time.perf_counter() - checked:.1f} s, peak memory {peak:.0f} MiB")
@@ -188,7 +189,7 @@ def secure_line(of: Study, data: Mapping[str, ArrayCodes], want: NDArray[np.floa
         uploads[record.site] += record.post.size
     gap = float(np.max(np.abs(runners["s1"].machine.result.estimates - want)))
     largest, others = max(uploads.values()), sorted(uploads.values())[-2]
-    patterns = Plan.of(study_like(of)).grid.size
+    patterns = plan_of(study_like(of)).grid.size
     return (
         f"secure_cola {scheme}, {len(of.sites)} sites, {patterns} patterns: {statistics.median(taken):.2f} s; "
         f"uploads at most {largest / 1e3:.0f} kB (holder), {others / 1e3:.0f} kB (others); difference to cola {gap:.1e}"
@@ -221,6 +222,22 @@ def influenza() -> None:
         f"statsmodels {time.perf_counter() - start:.0f} s; largest differences {gaps[0]:.1e} (coefficients), "
         f"{gaps[1]:.1e} (standard errors)"
     )
+
+
+def suppressed() -> None:
+    """How far floors move the fit of the influenza-size study, in standard errors, and how many rows they take."""
+    data = {name: ArrayCodes(patients(n, old, k)) for k, (name, (n, old)) in enumerate(SITES.items())}
+    exact = study(dict.fromkeys(NAMES, 2), 6, names=tuple(SITES))
+    want = simulate(exact, data)[1]["ccae"].machine.result
+    for floor in (5, 11):
+        for how in ("drop", "impute"):
+            plain = {**exact.model_dump(), "disclosure": {"cell": floor}, "learner": {"name": "cola", "suppress": how}}
+            fit = simulate(complete(Study.model_validate(plain)), data)[1]["ccae"].machine.result
+            moved = float(np.max(np.abs(fit.estimates - want.estimates) / want.std_errors))
+            print(
+                f"Influenza size, floor {floor}, {how}: coefficients move by at most {moved:.2f} standard errors; "
+                f"{fit.n - want.n:+d} rows of {want.n}; {fit.notes[0]}"
+            )
 
 
 def patients(n: int, old: float, seed: int) -> Columns:

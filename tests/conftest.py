@@ -1,4 +1,4 @@
-"""Shared by all tests: no test is timed, and where COTERIE_NO_SKIPS is set, a skip is a fault unless the machine cannot run the test."""
+"""Shared by all tests: none is timed; with COTERIE_NO_SKIPS a skip is a fault unless this machine cannot run it."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Cid:
 
     def __str__(self) -> str:
         raw = bytes(self)
-        return _to_base58(raw) if self.version == 0 else "b" + base64.b32encode(raw).decode().lower().rstrip("=")
+        return to_base58(raw) if self.version == 0 else "b" + base64.b32encode(raw).decode().lower().rstrip("=")
 
     def __bytes__(self) -> bytes:
         head = b"" if self.version == 0 else bytes([1, self.codec])
@@ -65,7 +65,7 @@ def parse(text: str) -> Cid:
         cid = _from_bytes(_decode(text))
     except ValueError as e:
         raise BlobCorrupt("CO-C203", f"Not a CID of this system: {text[:LONGEST_TEXT]!r} ({e}).") from None
-    spellings = {str(cid), "z" + _to_base58(bytes(cid))} if cid.version else {str(cid)}
+    spellings = {str(cid), "z" + to_base58(bytes(cid))} if cid.version else {str(cid)}
     if text not in spellings:
         raise BlobCorrupt("CO-C203", f"Not the canonical spelling of a CID: {text!r}; it should read {cid}.")
     return cid
@@ -253,15 +253,16 @@ def _decode(text: str) -> bytes:
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"{len(text)} characters")
     if text.startswith("Qm"):
-        return _from_base58(text)
+        return from_base58(text)
     if text.startswith("z"):
-        return _from_base58(text[1:])
+        return from_base58(text[1:])
     if text.startswith("b"):
         return base64.b32decode(text[1:].upper() + "=" * (-len(text[1:]) % 8))
     raise ValueError("it must start with b, z or Qm")
 
 
-def _to_base58(raw: bytes) -> str:
+def to_base58(raw: bytes) -> str:
+    """Bytes as libp2p and CIDs of version 0 write them; leading zero bytes are lost."""
     number = int.from_bytes(raw, "big")
     out = ""
     while number:
@@ -270,7 +271,8 @@ def _to_base58(raw: bytes) -> str:
     return out
 
 
-def _from_base58(text: str) -> bytes:
+def from_base58(text: str) -> bytes:
+    """Bytes of a base58 text, without leading zero bytes."""
     number = 0
     for letter in text:
         number = number * 58 + BASE58.index(letter)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -13,13 +15,15 @@ from eth_account.signers.local import LocalAccount
 from coterie_chain.abi import load
 from coterie_chain.calldata import bytes32
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
+from coterie_chain.jwt import bearer, split_secret
 from coterie_chain.ledger import SiteEntry
 from coterie_chain.network import Network as Network
 from coterie_chain.network import discover as discover
-from coterie_chain.network import usual_price
+from coterie_chain.network import is_anvil, usual_price
 from coterie_chain.rpc import FAULTS, Rpc
 
 if TYPE_CHECKING:
+    from requests import PreparedRequest
     from web3 import Web3
 
 BASE_GAS = 4_000_000
@@ -41,10 +45,15 @@ def deploy(
     elsewhere); it gets no rights. Returns when the Catalog has its `confirmations`.
     """
     with connect(url) as w3:
-        price = usual_price(w3.client_version.lower().startswith("anvil")) if gas_price is None else gas_price
+        price = _price(url) if gas_price is None else gas_price
         address, block = _deploy(w3, tuple(founders), account or Account.create(), price)
         _await_block(w3, block + confirmations)
         return Network(url, w3.eth.chain_id, address, w3.to_hex(w3.eth.get_block(0)["hash"]), block)
+
+
+def _price(url: str) -> int:
+    with Rpc(url) as rpc:
+        return usual_price(is_anvil(rpc))
 
 
 @contextmanager
@@ -56,9 +65,13 @@ def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
     from web3.exceptions import Web3Exception
     from web3.middleware import ExtraDataToPOAMiddleware
 
-    where = Rpc(url).where
+    where, parts = Rpc(url).where, urlsplit(url)
+    query, secret = split_secret(parts.query)
     with requests.Session() as session:
-        w3 = Web3(HTTPProvider(url, {"timeout": timeout}, session=session, exception_retry_configuration=None))
+        if secret is not None:
+            session.auth = partial(_signed, secret)
+        bare = urlunsplit(parts._replace(query=query))
+        w3 = Web3(HTTPProvider(bare, {"timeout": timeout}, session=session, exception_retry_configuration=None))
         w3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
         try:
             yield w3
@@ -67,6 +80,11 @@ def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
             raise LedgerUnreachable(
                 "CO-C301", f"The chain node {where} does not do its part ({type(e).__name__}). Is it running?"
             ) from None
+
+
+def _signed(secret: bytes, request: PreparedRequest) -> PreparedRequest:
+    request.headers["Authorization"] = f"Bearer {bearer(secret)}"
+    return request
 
 
 def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, price: int) -> tuple[str, int]:

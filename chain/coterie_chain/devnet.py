@@ -1,242 +1,113 @@
-"""Development chains on this machine: Anvil, one process, no consensus.
-
-Whoever reaches its port can write anything, so it proves nothing between sites; it is for demos, tests and looking at
-a kept chain. Blocks are mined as transactions arrive, gas costs nothing and accounts need no ether.
-"""
+"""Development networks: which chains and stores can be launched on this machine, and what each launcher does."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
-import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Protocol
 
-from pydantic_core import from_json
-
-from coterie_chain.errors import LedgerUnreachable, StoreFault
-from coterie_chain.rpc import Rpc
-
-CHAIN_ID = 20240
-BINARY = "COTERIE_ANVIL"
-# State snapshots, not blocks or logs: without the limit Anvil spills them into the user's home.
-SNAPSHOTS = "128"
-OPTIONS = ("--hardfork", "london", "--base-fee", "0", "--gas-price", "0", "--silent", "--prune-history", SNAPSHOTS)
-READY_WITHIN = 20.0
-STOPPED_WITHIN = 30.0
-ATTEMPTS = 3
-COPIES = 10
+from coterie_chain.anvil import Anvil as Anvil
+from coterie_chain.anvil import AnvilChain
+from coterie_chain.anvil import find_anvil as find_anvil
+from coterie_chain.blobs import BlobStore, FolderBlobs
+from coterie_chain.clique import CliqueChain
+from coterie_chain.service import Service
+from coterie_chain.swarm import KuboSwarm
 
 
-class Anvil:
-    """A running Anvil at `url`, ended by `close` or at the end of a `with` block.
+class ChainLauncher(Protocol):
+    """The chain of a network: programs for the sites in a folder.
 
-    With `state` the chain is kept in that file: read at the start if it exists, written every second and at the end.
-    With `frozen` it is only read, and whatever is written to the chain is lost.
+    `note` is what people must know of such a chain,
+    `confirmations` after how many blocks a block counts on it.
     """
 
-    def __init__(
-        self,
-        state: str | Path | None = None,
-        *,
-        frozen: bool = False,
-        port: int | None = None,
-        block_time: float | None = None,
-        options: tuple[str, ...] = (),
-    ) -> None:
-        self._binary = find_anvil()
-        self._scratch = Path(tempfile.mkdtemp(prefix="coterie-anvil-"))
-        more = ("--block-time", str(block_time)) if block_time else ()
-        try:
-            arguments = (*OPTIONS, "--chain-id", str(CHAIN_ID), *more, *self._kept(state, frozen), *options)
-            self._process, self.url = self._start(arguments, port)
-            if "--timestamp" in arguments:
-                _set_clock(self.url)
-        except BaseException:
-            shutil.rmtree(self._scratch)
-            raise
-        # Nobody else would end a process that was never closed.
-        self._finish = weakref.finalize(self, _finish, self._process, self._scratch)
+    note: str
+    confirmations: int
 
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
+    def prepare(self, funded: Sequence[str]) -> None:
+        """Make keys and files; the accounts that will send transactions can pay for them."""
 
-    def kill(self) -> None:
-        """End the process as a power cut would: nothing more is written."""
-        self._process.kill()
-        self._process.wait()
+    def start(self) -> None:
+        """Start what does not run; returns when transactions are taken."""
 
-    def close(self) -> None:
-        """End the process and wait until a kept chain is in its file."""
-        self._finish()
+    def stop(self) -> None:
+        """End everything."""
 
-    def __enter__(self) -> Self:
-        return self
+    def services(self) -> Mapping[str, Service]:
+        """The programs, by site."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+    def url(self, site: str) -> str:
+        """Address of a site's own node."""
 
-    def _kept(self, state: str | Path | None, frozen: bool) -> tuple[str, ...]:
-        if state is None:
-            return ()
-        if not frozen:
-            _restore(Path(state))
-            return ("--state", str(state), "--state-interval", "1", *_founded(Path(state)))
-        # Anvil gets a copy, so that the file cannot be changed and may belong to a running chain.
-        copy = self._scratch / "state.json"
-        _copy_whole(Path(state), copy)
-        return ("--load-state", str(copy), *_founded(copy))
+    def facts(self, site: str) -> Mapping[str, int]:
+        """Newest block and number of peers of a site's node, as far as they are known; nothing if it is down."""
 
-    def _start(self, arguments: tuple[str, ...], port: int | None) -> tuple[subprocess.Popen[bytes], str]:
-        for attempt in range(ATTEMPTS):
-            chosen = _free_port(port or 0)
-            command: list[str | Path] = [self._binary, "--host", "127.0.0.1", "--port", str(chosen), *arguments]
-            with (self._scratch / f"stderr-{attempt}").open("w+b") as log:
-                # A session of its own: Ctrl-C at the terminal reaches the sites first, which then end this process.
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-                )
-                url = f"http://127.0.0.1:{chosen}"
-                if _ready(process, url):
-                    return process, url
-                said = _said(log)
-            # Another process may have taken the port since it was found free.
-            if port is not None or "address already in use" not in said.lower():
-                break
-        raise LedgerUnreachable("CO-C332", f"Anvil ended (code {process.poll()}) before it answered: {said}")
+    def reading(self) -> AbstractContextManager[str]:
+        """Address of a node for an auditor, while the network runs or after it has ended."""
 
 
-def _restore(state: Path) -> None:
-    """Anvil rewrites its file in place: after a power cut in mid-write, the chain is what it was at its last start."""
-    backup = state.with_name(state.name + ".bak")
-    if not state.exists():
-        state.parent.mkdir(parents=True, exist_ok=True)
-    elif _whole(state):
-        shutil.copyfile(state, backup)
-    elif _whole(backup):
-        shutil.copyfile(backup, state)
-    else:
-        raise _damaged(state)
+class StoreLauncher(Protocol):
+    """The store of a network: programs for the sites in a folder."""
+
+    def prepare(self) -> None:
+        """Make keys and files."""
+
+    def start(self) -> None:
+        """Start what does not run; returns when all sites reach all blocks."""
+
+    def stop(self) -> None:
+        """End everything."""
+
+    def services(self) -> Mapping[str, Service]:
+        """The programs, by site."""
+
+    def url(self, site: str) -> str:
+        """Address of a site's own store, for `open_store`."""
+
+    def facts(self, site: str) -> Mapping[str, int]:
+        """Number of peers and of blocks of a site's store, as far as they are known; nothing if it is down."""
+
+    def reading(self) -> BlobStore:
+        """All blocks, for an auditor, while the network runs or after it has ended."""
 
 
-def _copy_whole(state: Path, copy: Path) -> None:
-    for _ in range(COPIES):
-        try:
-            shutil.copyfile(state, copy)
-        except OSError as e:
-            raise StoreFault("CO-C331", f"Cannot read the kept chain {state}: {e.strerror or e}.") from e
-        if _whole(copy):
-            return
-        # its owner is writing it
-        time.sleep(0.1)
-    raise _damaged(state)
+class SharedFolder:
+    """The store of a network as one folder that all sites share; a StoreLauncher without programs."""
+
+    def __init__(self, root: Path, sites: Sequence[str]) -> None:
+        self._path = root / "store"
+
+    def prepare(self) -> None:
+        """Make the folder."""
+        self._path.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+    def services(self) -> dict[str, Service]:
+        """No programs."""
+        return {}
+
+    def url(self, site: str) -> str:
+        """Address of the folder."""
+        return f"folder:{self._path.absolute()}"
+
+    def facts(self, site: str) -> dict[str, int]:
+        """Nothing to tell."""
+        return {}
+
+    def reading(self) -> BlobStore:
+        """The folder."""
+        return FolderBlobs(self._path)
 
 
-def _whole(state: Path) -> bool:
-    return _read(state) is not None
-
-
-def _read(state: Path) -> dict[str, Any] | None:
-    try:
-        kept = from_json(state.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return kept if isinstance(kept, dict) else None
-
-
-def _founded(state: Path) -> tuple[str, ...]:
-    """The option that gives a kept chain the first block that it had; Anvil would make another one at each start."""
-    kept = _read(state) or {}
-    headers = [block["header"] for block in kept.get("blocks", ())]
-    times = [int(header["timestamp"], 16) for header in headers if int(header["number"], 16) == 0]
-    return ("--timestamp", str(min(times))) if times else ()
-
-
-def _set_clock(url: str) -> None:
-    """Go by this machine's clock again, which Anvil starts at the first block's time; never back."""
-    with Rpc(url) as rpc:
-        last = int(rpc.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
-        rpc.call("evm_setTime", max(int(time.time()), last))
-
-
-def _damaged(state: Path) -> StoreFault:
-    return StoreFault(
-        "CO-C331", f"The kept chain {state} is damaged or something else. Delete it to begin a new development chain."
-    )
-
-
-def find_anvil() -> Path:
-    """Anvil's program: $COTERIE_ANVIL, on the PATH, or where `make setup` puts it in a checkout."""
-    named = os.environ.get(BINARY)
-    if named:
-        if not os.access(named, os.X_OK):
-            raise StoreFault("CO-C330", f"{BINARY} names no program: {named}.")
-        return Path(named)
-    on_path = shutil.which("anvil")
-    found = Path(on_path) if on_path else next((p for p in _in_checkouts() if p.is_file()), None)
-    if found is None:
-        raise StoreFault("CO-C330", f"Anvil is not installed. Run `make setup` in a checkout, or set {BINARY}.")
-    return found
-
-
-def _in_checkouts() -> list[Path]:
-    system = {"windows": "win32"}.get(platform.system().lower(), platform.system().lower())
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine().lower())
-    name = "anvil.exe" if system == "win32" else "anvil"
-    inside = Path("contracts", "node_modules", "@foundry-rs", f"anvil-{system}-{machine}", "bin", name)
-    here, there = Path(__file__).resolve(), Path.cwd()
-    return [folder / inside for folder in (*here.parents, there, *there.parents)]
-
-
-def _free_port(wanted: int) -> int:
-    """A port on which nobody listens, so that no other node answers in Anvil's place."""
-    with socket.socket() as probe:
-        if os.name == "posix":
-            # a port that was left a moment ago is free
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError as e:
-            raise LedgerUnreachable("CO-C332", f"Port {wanted} is not free for Anvil: {e.strerror}.") from None
-        return int(probe.getsockname()[1])
-
-
-def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
-    deadline = time.monotonic() + READY_WITHIN
-    with Rpc(url, timeout=READY_WITHIN) as rpc:
-        while process.poll() is None and time.monotonic() < deadline:
-            try:
-                rpc.call("eth_chainId")
-            except LedgerUnreachable:
-                time.sleep(0.005)
-            else:
-                return process.poll() is None
-    _end(process)
-    return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOPPED_WITHIN)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _finish(process: subprocess.Popen[bytes], scratch: Path) -> None:
-    _end(process)
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _said(log: IO[bytes]) -> str:
-    log.seek(0)
-    return log.read(2000).decode(errors="replace").strip() or "it said nothing"
+CHAINS: Mapping[str, Callable[[Path, Sequence[str], int | None], ChainLauncher]] = {
+    "anvil": AnvilChain,
+    "clique": CliqueChain,
+}
+STORES: Mapping[str, Callable[[Path, Sequence[str]], StoreLauncher]] = {"folder": SharedFolder, "kubo": KuboSwarm}

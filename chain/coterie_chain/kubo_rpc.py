@@ -18,6 +18,7 @@ ABSENT = "CO-C201"
 # Kubo has one status for everything (500); what it means is in the text.
 ABSENT_SIGNS = ("not found", "could not find", "deadline exceeded", "context canceled")
 NOT_PINNED = "not pinned"
+DISK_FULL = "no space left on device"
 
 
 def put_options(cid: str, pin: bool) -> dict[str, str]:
@@ -92,6 +93,9 @@ def refusal(url: str, status: int, said: str | None) -> ChainError:
         return StoreFault("CO-C207", f"The daemon at {url} does not let this site in (HTTP {status}). {advice}")
     if status in (429, 502, 503, 504):
         return BlobMissing("CO-C206", f"The daemon at {url} is not available now (HTTP {status}).")
+    if status == 500 and said and DISK_FULL in said:
+        told = f"The disk of the daemon at {url} is full: {_short(said)}."
+        return StoreFault("CO-C213", f"{told} Make room there; nothing that was recorded is lost.")
     if status == 500 and said and any(sign in said for sign in ABSENT_SIGNS):
         return BlobMissing(ABSENT, f"The daemon at {url} finds no such block: {_short(said)}.")
     return StoreFault("CO-C208", f"The daemon at {url} refused (HTTP {status}): {_short(said)}. Is it a Kubo RPC?")

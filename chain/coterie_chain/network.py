@@ -93,7 +93,16 @@ def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
 
 def is_anvil(rpc: Rpc) -> bool:
     """Whether the node is a development chain without consensus."""
-    return str(rpc.call("web3_clientVersion")).lower().startswith("anvil")
+    try:
+        return str(rpc.call("web3_clientVersion")).lower().startswith("anvil")
+    except NodeRefused:
+        # the authenticated port of a real node serves only eth_*
+        return False
+
+
+def mines_at_once(rpc: Rpc) -> bool:
+    """Whether a block is made for each transaction as it comes, so that there is no block time to save."""
+    return is_anvil(rpc) and bool(rpc.call("anvil_getAutomine"))
 
 
 def usual_price(instant: bool) -> int:

@@ -40,6 +40,14 @@ def write_private(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
+def replace_private(path: Path, text: str) -> None:
+    """Write a private file in the place of an old one, whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    write_private(aside, text)
+    aside.replace(path)
+
+
 def check_mode(path: Path, mode: int, what: str, wanted: str) -> None:
     """KeyFault if group or others may do anything with what `mode` belongs to."""
     if mode & OTHERS:

@@ -1,5 +1,8 @@
 """JSON-RPC to one chain node over a kept-alive HTTP connection.
 
+An address may end in `?jwt_file=PATH`: the file's secret then signs a token for every request, as the authenticated
+ports of Ethereum's nodes want it.
+
 Bare http.client answers in 0.2 ms where web3's provider takes 1.3 ms, and a waiting site asks a hundred times a second.
 Every fault of the wire is a LedgerUnreachable that names the node by scheme, host and port only: the rest of an address
 may be a secret.
@@ -19,6 +22,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic_core import from_json
 
 from coterie_chain.errors import LedgerUnreachable
+from coterie_chain.jwt import bearer, split_secret
 
 Request = tuple[str, Sequence[object]]
 
@@ -43,7 +47,8 @@ class Rpc:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise LedgerUnreachable("CO-C303", "The chain node's address must read http://host:port (or https).")
         self.where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        query, self._secret = split_secret(parts.query)
+        self._path = (parts.path or "/") + (f"?{query}" if query else "")
         self._headers = {"Content-Type": "application/json"} | _authorization(parts)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._http = kind(parts.hostname, parts.port, timeout=timeout)
@@ -117,7 +122,8 @@ class Rpc:
             return self._send(raw)
 
     def _send(self, raw: bytes) -> tuple[int, bytes]:
-        self._http.request("POST", self._path, raw, self._headers)
+        fresh = {"Authorization": f"Bearer {bearer(self._secret)}"} if self._secret else {}
+        self._http.request("POST", self._path, raw, self._headers | fresh)
         response = self._http.getresponse()
         answer = response.read(LARGEST + 1)
         if len(answer) > LARGEST:
@@ -137,6 +143,15 @@ class Rpc:
         return LedgerUnreachable(
             "CO-C301", f"The chain node {self.where} does not answer: {why}. Is it running, and is the network up?"
         )
+
+
+def newest_block(url: str) -> dict[str, int]:
+    """The number of a node's newest block as `{"block": number}`; nothing if it does not answer."""
+    try:
+        with Rpc(url, timeout=2.0) as rpc:
+            return {"block": rpc.quantity("eth_blockNumber")}
+    except LedgerUnreachable:
+        return {}
 
 
 def _authorization(parts: SplitResult) -> dict[str, str]:

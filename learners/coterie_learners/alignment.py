@@ -35,10 +35,11 @@ from coterie_learners.protocol import Posts, Script, Site, announce, each
 from coterie_learners.study import Study
 
 KEY, TAG = 32, 16
+NO_LETTER, LEADING_ZEROS = re.compile(r"[\W_]+"), re.compile(r"(?<!\d)0+(?=\d)")
 # Kinds of the three steps, for the schedule of whoever uses `align`.
 STEPS = ("each", "each", "each")
 
-Tags = NDArray[np.void]
+Tags = NDArray[np.bytes_]
 
 
 def align(site: Site) -> Script:
@@ -48,8 +49,9 @@ def align(site: Site) -> Script:
     form = Schema({"share": Field("|u1", (KEY,))})
     keys = yield from each("align/key", key_share, expects=form, readers=readers, reveals=randomness)
     form = Schema({"tag": Field("|u1", (None, TAG)), "spelling": Field("|u1", (None, TAG))}, check=check_tags)
-    tags = yield from each("align/tags", tags_of_site, keys, expects=form, readers=readers, reveals=hashes)
-    return Alignment(site.study, keys, tags)
+    own = Identifiers(site, keys)
+    tags = yield from each("align/tags", tags_of_site, own, expects=form, readers=readers, reveals=hashes)
+    return Alignment(site.study, own, tags)
 
 
 def key_share(site: Site) -> Payload:
@@ -73,31 +75,49 @@ def group_key(study: Study, keys: Posts) -> bytes:
     return HKDF(SHA256(), KEY, salt=None, info=b"coterie/1 alignment" + study.hash).derive(shares)
 
 
-def tags_of_site(site: Site, keys: Posts) -> Payload:
+@dataclass(frozen=True, eq=False)
+class Identifiers:
+    """This site's identifiers under the common key. Computed when asked for, and once."""
+
+    site: Site
+    keys: Posts
+
+    @cached_property
+    def key(self) -> bytes:
+        """The common key."""
+        return group_key(self.site.study, self.keys)
+
+    @cached_property
+    def normal(self) -> NDArray[np.uint8]:
+        """Hashes (n, 16) of the identifiers in normal form, in the order of this site's rows."""
+        return _hashes(self.key, b"normal", [tuple(map(normal, one)) for one in self.site.columns.identifiers])
+
+    @property
+    def written(self) -> NDArray[np.uint8]:
+        """Hashes (n, 16) of the identifiers as they are written."""
+        return _hashes(self.key, b"written", self.site.columns.identifiers)
+
+
+def tags_of_site(site: Site, own: Identifiers) -> Payload:
     """Hashes of this site's identifiers, normal and as written, sorted by the first; DataError counts duplicates."""
-    identifiers = site.columns.identifiers
-    key = group_key(site.study, keys)
-    tags = _hashes(key, b"normal", [tuple(map(normal, one)) for one in identifiers])
-    _check_different(site.name, tags)
-    spelling = _hashes(key, b"written", identifiers)
-    order = np.argsort(_words(tags))
-    return {"tag": tags[order], "spelling": spelling[order]}
+    _check_different(site.name, own.normal)
+    order = np.argsort(_words(own.normal))
+    return {"tag": own.normal[order], "spelling": own.written[order]}
 
 
 def normal(text: str) -> str:
     """An identifier without what people write differently: case, blanks, punctuation, leading zeros."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    letters = "".join(c for c in folded if c.isalnum())
-    return re.sub(r"(?<!\d)0+(?=\d)", "", letters)
+    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return LEADING_ZEROS.sub("", NO_LETTER.sub("", folded.casefold()))
 
 
 def check_tags(payload: Payload) -> None:
     """ProtocolError unless the hashes are as many as their spellings, sorted and different."""
     tags = _words(payload["tag"])
     if len(tags) != len(payload["spelling"]):
-        raise ProtocolError("CO-P521", "There are other numbers of hashes and of spellings.")
+        raise ProtocolError("CO-P541", "There are other numbers of hashes and of spellings.")
     if not np.array_equal(np.unique(tags), tags):
-        raise ProtocolError("CO-P522", "The hashes are not sorted, or some occur twice.")
+        raise ProtocolError("CO-P542", "The hashes are not sorted, or some occur twice.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +128,7 @@ class Alignment:
     """
 
     study: Study
-    keys: Posts
+    own: Identifiers
     tags: Posts
 
     @cached_property
@@ -125,7 +145,7 @@ class Alignment:
         """Number of common patients."""
         return len(self.common)
 
-    def order(self, site: Site) -> NDArray[np.int64]:
+    def order(self) -> NDArray[np.int64]:
         """Row numbers (n,) of the common patients in this site's own data; StudyError if they are too few."""
         if self.n < self.study.rows.minimum:
             raise StudyError(
@@ -133,8 +153,7 @@ class Alignment:
                 f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}. "
                 f"{' '.join(self.notes)} Do all files identify patients by the same code?",
             )
-        identifiers = [tuple(map(normal, one)) for one in site.columns.identifiers]
-        mine = _words(_hashes(group_key(self.study, self.keys), b"normal", identifiers))
+        mine = _words(self.own.normal)
         order = np.argsort(mine)
         return order[np.searchsorted(mine, self.common, sorter=order)]
 
@@ -179,8 +198,9 @@ def _bytes(identifier: tuple[str, ...]) -> bytes:
 
 
 def _words(tags: NDArray[np.uint8]) -> Tags:
-    """Rows of bytes as things that can be sorted and compared."""
-    return np.ascontiguousarray(tags).view([("high", ">u8"), ("low", ">u8")])[:, 0]
+    """Rows of bytes as strings that can be sorted and compared; being of one length, they differ as their bytes do."""
+    words: Tags = np.ascontiguousarray(tags).view(f"S{TAG}")[:, 0]
+    return words
 
 
 def _check_different(site: str, tags: NDArray[np.uint8]) -> None:

@@ -20,6 +20,7 @@ GROUPS = 10
 SMALL_CELL = 5
 # Above this share of rows left out, a coarser coding is the better choice.
 NOTABLE_SHARE = 0.05
+NOTABLE_P = 0.05
 
 
 def predictions(eta: Array, mean: Array, u: Array, s: Array, parameters: int) -> dict[str, Any]:
@@ -43,11 +44,13 @@ def auc(eta: Array, u: Array, s: Array) -> float:
 
 def calibration(eta: Array, mean: Array, u: Array, s: Array) -> list[dict[str, float]]:
     """Rows, events and expected events by tenths of predicted risk; a pattern is never cut in two."""
-    order = np.argsort(eta, kind="stable")
-    middle = np.cumsum(u[order]) - 0.5 * u[order]
-    group = np.minimum((middle * GROUPS / u.sum()).astype(int), GROUPS - 1)
+    # Rows with one prediction stay together, at whichever sites they are; unique sorts them by it.
+    _, places = np.unique(np.round(eta, 10), return_inverse=True)
     columns = {"rows": u, "events": s, "expected": u * mean}
-    sums = {name: np.bincount(group, values[order], minlength=GROUPS).tolist() for name, values in columns.items()}
+    together = {name: np.bincount(places, values) for name, values in columns.items()}
+    middle = np.cumsum(together["rows"]) - 0.5 * together["rows"]
+    group = np.minimum((middle * GROUPS / u.sum()).astype(int), GROUPS - 1)
+    sums = {name: np.bincount(group, values, minlength=GROUPS).tolist() for name, values in together.items()}
     return [dict(zip(sums, row, strict=True)) for row in zip(*sums.values(), strict=True) if row[0] > 0]
 
 
@@ -111,3 +114,17 @@ def small_cell_notes(rows: Mapping[str, Any], where: str) -> list[str]:
     if not small:
         return []
     return [f"{small} of {total} shared patterns have fewer than {SMALL_CELL} rows {where}; the study has no floor."]
+
+
+def notes(details: Mapping[str, Any]) -> list[str]:
+    """Heterogeneity and discrimination, in sentences."""
+    told = []
+    test = details.get("heterogeneity", {}).get("site_intercepts")
+    if test is not None:
+        differ = (
+            "The sites' baselines differ" if test["p"] < NOTABLE_P else "The sites' baselines do not differ notably"
+        )
+        told.append(f"{differ}: chi-squared {test['chi2']:.2f} on {test['df']} df, p = {test['p']:.2g}.")
+    if "auc" in details:
+        told.append(f"AUC {details['auc']:.4f}, Brier score {details['brier']:.4f}, on the rows of the fit.")
+    return told

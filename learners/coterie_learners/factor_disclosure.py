@@ -81,6 +81,8 @@ def binary_vectors(factor: Array, most: int = MAX_SPAN) -> Array | None:
     stay 0 or 1 in all rows. None if q is larger than `most`.
     """
     n = len(factor)
+    if factor.shape[1] > most:  # a factor's columns are independent
+        return None
     u, s, _ = np.linalg.svd(np.c_[np.ones(n), factor], full_matrices=False)
     span = u[:, s > 1e-8 * s[0]]
     q = span.shape[1]

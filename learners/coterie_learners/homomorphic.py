@@ -78,7 +78,10 @@ def encrypt(scheme: Scheme, public: bytes, words: Words) -> list[bytes]:
     slots = RINGS[scheme].slots
     number = float if scheme == "ckks" else int
     parts = (words[at : at + slots] for at in range(0, len(words), slots))
-    return [bytes(make(context, [number(w) for w in part.tolist()]).serialize()) for part in parts]
+    try:
+        return [bytes(make(context, [number(w) for w in part.tolist()]).serialize()) for part in parts]
+    except (RuntimeError, ValueError) as error:
+        raise ProtocolError("CO-P553", f"The key does not encrypt {scheme} words: {str(error)[:100]}.") from None
 
 
 def add(scheme: Scheme, public: bytes, uploads: Sequence[Sequence[bytes]]) -> list[bytes]:
@@ -97,7 +100,7 @@ def _added(one: Any, other: Any) -> Any:
     try:
         return one + other
     except (RuntimeError, ValueError) as error:
-        raise ProtocolError("CO-P521", f"Two sites' ciphertexts do not add up: {str(error)[:100]}.") from None
+        raise ProtocolError("CO-P551", f"Two sites' ciphertexts do not add up: {str(error)[:100]}.") from None
 
 
 def decrypt(scheme: Scheme, secret: bytes, ciphertexts: Sequence[bytes], count: int) -> NDArray[np.int64]:
@@ -106,15 +109,15 @@ def decrypt(scheme: Scheme, secret: bytes, ciphertexts: Sequence[bytes], count: 
     try:
         parts = [np.asarray(_loaded(scheme, context, blob).decrypt()) for blob in ciphertexts]
     except (RuntimeError, ValueError) as error:
-        raise ProtocolError("CO-P521", f"The sum does not decrypt: {str(error)[:100]}.") from None
+        raise ProtocolError("CO-P551", f"The sum does not decrypt: {str(error)[:100]}.") from None
     values = np.concatenate(parts)
     if len(values) != count:
-        raise ProtocolError("CO-P521", f"The ciphertexts hold {len(values)} numbers, not {count}.")
+        raise ProtocolError("CO-P551", f"The ciphertexts hold {len(values)} numbers, not {count}.")
     if scheme == "bfv":
         return np.asarray(values.astype(np.int64) % PLAIN_MODULUS)
     whole = np.rint(values)
     if not np.max(np.abs(values - whole), initial=0.0) < ROUNDING:
-        raise ProtocolError("CO-P522", "A decrypted sum is not near a whole number; no words add up to it.")
+        raise ProtocolError("CO-P552", "A decrypted sum is not near a whole number; no words add up to it.")
     return np.asarray(whole, dtype=np.int64)
 
 
@@ -128,17 +131,17 @@ def _context(data: bytes) -> Any:
     try:
         return ts.context_from(data)
     except (RuntimeError, ValueError) as error:
-        raise ProtocolError("CO-P523", f"The key is none that TenSEAL can read: {str(error)[:100]}.") from None
+        raise ProtocolError("CO-P553", f"The key is none that TenSEAL can read: {str(error)[:100]}.") from None
 
 
 def _loaded(scheme: Scheme, context: Any, blob: bytes) -> Any:
     ts = _library()
     if len(blob) > LARGEST_CIPHERTEXT:
-        raise ProtocolError("CO-P521", f"A ciphertext has {len(blob)} bytes.")
+        raise ProtocolError("CO-P551", f"A ciphertext has {len(blob)} bytes.")
     try:
         return (ts.bfv_vector_from if scheme == "bfv" else ts.ckks_vector_from)(context, blob)
     except (RuntimeError, ValueError) as error:
-        raise ProtocolError("CO-P521", f"A ciphertext is none that TenSEAL can read: {str(error)[:100]}.") from None
+        raise ProtocolError("CO-P551", f"A ciphertext is none that TenSEAL can read: {str(error)[:100]}.") from None
 
 
 def _library() -> Any:

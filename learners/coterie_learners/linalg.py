@@ -121,42 +121,6 @@ def log(x: float) -> float:
     return k * LN2_HIGH + (2 * s + (2 * s * series + k * LN2_LOW))
 
 
-def exp_all(x: Array) -> Array:
-    """e^x of every element, as exp does it: within 2 units in the last place above -700, 0 far below."""
-    x = np.maximum(x, -1000.0)
-    k = np.rint(x * 1.4426950408889634)
-    r = (x - k * LN2_HIGH) - k * LN2_LOW
-    tail = np.zeros_like(x)
-    for term in EXP_TERMS:
-        tail = tail * r + term
-    return np.ldexp(1.0 + (r + r * r * tail), k.astype(np.int64))
-
-
-def log_all(x: Array) -> Array:
-    """Natural logarithm of every element (above 0), as log does it."""
-    mantissa, k = np.frexp(x)
-    small = mantissa < 0.7071067811865476
-    mantissa = np.where(small, 2.0 * mantissa, mantissa)
-    k = np.where(small, k - 1, k).astype(np.float64)
-    s = (mantissa - 1.0) / (mantissa + 1.0)
-    series = _atanh_series(s * s, 23)
-    return k * LN2_HIGH + (2.0 * s + (2.0 * s * series + k * LN2_LOW))
-
-
-def log1p_all(x: Array) -> Array:
-    """log(1 + x) of every element in [0, 1], exact to the last places also for tiny x."""
-    s = x / (2.0 + x)
-    return 2.0 * s + 2.0 * s * _atanh_series(s * s, 35)
-
-
-def _atanh_series(square: Array, last: int) -> Array:
-    """atanh(s) / s - 1 by its series to the power `last`."""
-    series = np.zeros_like(square)
-    for n in range(last, 1, -2):
-        series = (series + 1.0 / n) * square
-    return series
-
-
 def _no_variation(names: list[str]) -> Collinear:
     return Collinear(
         "CO-N201",

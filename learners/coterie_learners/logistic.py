@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coterie_learners import linalg
+from coterie_learners import elementary, linalg
 from coterie_learners.errors import NotConverged
 from coterie_learners.rows import Array
 from coterie_learners.tall import Tall
@@ -48,10 +48,10 @@ class Logistic:
 
     def at(self, eta: Array) -> At:
         """Means, weights and loss at a linear predictor (n,)."""
-        small = linalg.exp_all(-np.abs(eta))
+        small = elementary.exp(-np.abs(eta))
         whole = 1.0 + small
         mean = np.where(eta >= 0, 1.0, small) / whole
-        loss = np.maximum(eta, 0.0) - self.y * eta + linalg.log1p_all(small)
+        loss = np.maximum(eta, 0.0) - self.y * eta + elementary.log1p(small)
         return At(mean, small / (whole * whole), math.fsum(loss.tolist()))
 
     def objective(self, theta: Array) -> float:
@@ -127,14 +127,14 @@ class Dual:
         if not (np.all(alpha > 0) and np.all(alpha < 1)):
             return math.inf
         turned = self.f.sums(self.s * alpha)
-        entropy = alpha * linalg.log_all(alpha) + (1.0 - alpha) * linalg.log_all(1.0 - alpha)
+        entropy = alpha * elementary.log(alpha) + (1.0 - alpha) * elementary.log(1.0 - alpha)
         return 0.5 * linalg.dot(turned, turned) / self.ridge + math.fsum(entropy.tolist())
 
     def step(self, alpha: Array) -> tuple[Array, float]:
         """The Newton step (n,) at alpha and its gain, by Woodbury's identity on F (n, r)."""
         variance = alpha * (1.0 - alpha)
         turned = self.f.times(self.f.sums(self.s * alpha))
-        gradient = self.s * turned / self.ridge + linalg.log_all(alpha / (1.0 - alpha))
+        gradient = self.s * turned / self.ridge + elementary.log(alpha / (1.0 - alpha))
         middle = self.f.gram(variance) + self.ridge * np.eye(self.f.shape[1])
         factor = linalg.cholesky(middle, self.names)
 
@@ -152,6 +152,6 @@ class Dual:
         """The intercept that alpha stands for."""
         if not self.free:
             return math.fsum((self.s * alpha).tolist()) / self.ridge
-        eta = self.s * linalg.log_all((1.0 - alpha) / alpha)
+        eta = self.s * elementary.log((1.0 - alpha) / alpha)
         rest = eta - self.f.times(self.f.sums(self.s * alpha)) / self.ridge
         return math.fsum(rest.tolist()) / len(alpha)

@@ -26,6 +26,8 @@ from coterie_learners.thin import Standardised, Thin, back, standardise, thin_fa
 
 # No column in units of its standard deviation comes near this, even if it is not centred.
 HUGE = 1e9
+# Share of its largest entry that the mean of a centred column may be, after all rounding.
+CENTRED = 1e-6
 
 
 class SplitOptions(Frozen):
@@ -88,10 +90,13 @@ class Split:
         """ProtocolError if no standardised columns of this site could have this factor (n, r)."""
         told = f"The factor of {site} is {factor.shape[0]} x {factor.shape[1]}"
         if factor.shape[0] != n:
-            raise ProtocolError("CO-P523", f"{told}; the sites have {n} patients in common.", site)
+            raise ProtocolError("CO-P543", f"{told}; the sites have {n} patients in common.", site)
         width = self.width(site)
-        if factor.shape[1] > width or float(np.max(np.abs(factor), initial=0.0)) > self.largest(n, width):
-            raise ProtocolError("CO-P524", f"{told}; {width} standardised columns cannot have it.", site)
+        largest = float(np.max(np.abs(factor), initial=0.0))
+        centre = float(np.max(np.abs(factor.mean(axis=0)), initial=0.0)) if largest < HUGE else HUGE
+        off_centre = self.intercept and centre > CENTRED * largest
+        if factor.shape[1] > width or largest > self.largest(n, width) or off_centre:
+            raise ProtocolError("CO-P544", f"{told}; {width} standardised columns cannot have it.", site)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +110,7 @@ class Part:
     @cached_property
     def order(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Row numbers of the common patients."""
-        return self.alignment.order(self.site)
+        return self.alignment.order()
 
     @property
     def n(self) -> int:
@@ -156,9 +161,11 @@ class Part:
         """What readers can solve from this site's factor or Gram matrix."""
         what = "The Gram matrix of its columns" if "gram" in payload else "A thin factor of its columns"
         given = self.disclosure.exposure(what)
+        if "outcome" not in payload:
+            return given
         # Who holds the outcome adds it where all are to compute with it.
-        outcome = (str(self.split.design.formula.outcome),) if "outcome" in payload else ()
-        return replace(given, rebuilt=(*outcome, *given.rebuilt))
+        rebuilt = (self.split.design.formula.outcome, *given.rebuilt)
+        return replace(given, rebuilt=rebuilt, **self._counts(site))
 
     def reveals_masked(self, site: Site, payload: Payload) -> Exposure:
         """What leaves under masks: of this site alone nothing."""
@@ -167,7 +174,13 @@ class Part:
 
     def reveals_result(self, site: Site, payload: Payload) -> Exposure:
         """What coefficients and covariances give away: they are the result of the study."""
-        return Exposure("Coefficients with their covariance", self.n)
+        return Exposure("Coefficients with their covariance", self.n, **self._counts(site))
+
+    def _counts(self, site: Site) -> dict[str, Any]:
+        """Events and coefficients, for the floor on them, at the site that knows the events."""
+        if site.name != self.split.outcome_site:
+            return {}
+        return {"events": int(self.outcome.sum()), "parameters": len(self.split.design.columns)}
 
     def back(self, gamma: Array, covariance: Array, rotation: Array | None = None) -> tuple[Array, Array]:
         """Coefficients (p,) and covariance (p, p) in the variables' own units, from those of the factor."""
@@ -204,14 +217,14 @@ def check_split(split: Split) -> None:
         raise StudyError("CO-S201", "The formula makes no columns.")
     idle = [name for name in study.sites if not study.columns[name]]
     if idle:
-        raise StudyError("CO-S310", f"{', '.join(idle)} holds no column; {study.learner.name} has no use for a helper.")
+        raise StudyError("CO-S330", f"{', '.join(idle)} holds no column; {study.learner.name} has no use for a helper.")
     if len(study.sites) < 2:
-        raise StudyError("CO-S311", "Columns of one site are not split. Take part with two sites or more.")
+        raise StudyError("CO-S331", "Columns of one site are not split. Take part with two sites or more.")
     if study.ledger.silent_site == "exclude":
         told = "Without one site's columns the model is another one"
-        raise StudyError("CO-S312", f'{told}: silent_site = "exclude" is for rows. Choose "wait" or "abort".')
+        raise StudyError("CO-S332", f'{told}: silent_site = "exclude" is for rows. Choose "wait" or "abort".')
     if split.options.penalise_intercept and not (split.intercept and split.options.ridge):
-        raise StudyError("CO-S313", "penalise_intercept needs an intercept and a ridge above 0.")
+        raise StudyError("CO-S333", "penalise_intercept needs an intercept and a ridge above 0.")
 
 
 def fit_of(

@@ -61,7 +61,7 @@ class Grid:
         names = tuple(dict.fromkeys(name for term in design.formula.terms for name, _ in term))
         for name in grids:
             if name not in names:
-                raise StudyError("CO-S311", f"`grids` names {name!r}, which is no covariate of the formula.")
+                raise StudyError("CO-S321", f"`grids` names {name!r}, which is no covariate of the formula.")
         return cls(tuple(Axis(n, _values(n, design.study.variables[n], grids.get(n))) for n in names))
 
     @property
@@ -69,7 +69,7 @@ class Grid:
         """Number of patterns; StudyError if they cannot be numbered."""
         size = math.prod(len(axis.values) for axis in self.axes)
         if size > MAX_PATTERNS:
-            raise StudyError("CO-S313", f"The covariates have {size:.3g} patterns, too many to number. Use GLORE.")
+            raise StudyError("CO-S323", f"The covariates have {size:.3g} patterns, too many to number. Use GLORE.")
         return size
 
     def keys(self, codes: Codes, n: int) -> Keys:
@@ -109,17 +109,17 @@ class Grid:
 def _values(name: str, variable: Variable, grid: Sequence[float] | None) -> Array:
     if variable.type in ("category", "binary"):
         if grid is not None:
-            raise StudyError("CO-S311", f"`grids` names {name!r}, whose values are declared already.")
+            raise StudyError("CO-S321", f"`grids` names {name!r}, whose values are declared already.")
         return np.arange(max(len(variable.levels), 2), dtype=np.float64)
     low, high = variable.bounds
     if grid is None and variable.type == "number":
         told = f"{name} is a number without a declared grid"
-        raise StudyError("CO-S312", f"{told}. Add it to `grids`, cut it into categories, or use GLORE.")
+        raise StudyError("CO-S322", f"{told}. Add it to `grids`, cut it into categories, or use GLORE.")
     values = np.arange(np.ceil(low), np.floor(high) + 1.0) if grid is None and high - low <= MAX_VALUES else grid
     if values is None or not 2 <= len(values) <= MAX_VALUES:
-        raise StudyError("CO-S312", f"{name} needs between 2 and {MAX_VALUES} declared values: narrow its range.")
+        raise StudyError("CO-S322", f"{name} needs between 2 and {MAX_VALUES} declared values: narrow its range.")
     values = np.asarray(values, dtype=np.float64)
     whole = variable.type == "number" or np.all(values == np.rint(values))
     if not (np.all(np.diff(values) > 0) and low <= values[0] and values[-1] <= high and whole):
-        raise StudyError("CO-S311", f"The grid of {name} must ascend within its range and fit its type.")
+        raise StudyError("CO-S321", f"The grid of {name} must ascend within its range and fit its type.")
     return values

@@ -29,6 +29,8 @@ from coterie_learners.rows import Array
 
 # |x| stays below 1 by the first; a flipped x_i is at least the second away from 0 (VALORIS: 1e-3 and 1e-2).
 BOX, MARGIN = 1e-3, 1e-2
+# Sizes between which mirror images of x are tried before any program.
+MIRRORS = ((0.0, 1 - BOX), (0.05, 0.9), (0.1, 0.8), (0.2, 0.7), (0.3, 0.6))
 # Rows of patients per coefficient that the answer must be spread over.
 ROWS_PER_COEFFICIENT = 5
 MAX_PROGRAMS = 200
@@ -121,10 +123,13 @@ def flip_check(factor: Array, x: Array, intercept: bool) -> Flips:
     basis = np.linalg.svd(a, full_matrices=False)
     rows = basis[0][:, basis[1] > 1e-10 * basis[1][0]].T
     sign = np.where(x > 0, 1.0, -1.0)
+    found = np.zeros(len(x), dtype=bool)
     # Without a ridge rows @ x is 0, so that -x alone flips nearly everybody; with one it does after a correction.
-    mirrored = -(1 - BOX) * x
-    mirrored = mirrored + rows.T @ (rows @ (x - mirrored))
-    found = (sign * mirrored <= -MARGIN) & bool(np.max(np.abs(mirrored)) <= 1 - BOX)
+    for least, most in MIRRORS:
+        mirrored = -sign * np.clip(np.abs(x), least, most)
+        mirrored = mirrored + rows.T @ (rows @ (x - mirrored))
+        if np.max(np.abs(mirrored)) <= 1 - BOX:
+            found |= sign * mirrored <= -MARGIN
     fixed, programs = np.zeros(len(x), dtype=bool), 0
     while programs < MAX_PROGRAMS and not np.all(found | fixed):
         left = np.flatnonzero(~(found | fixed))

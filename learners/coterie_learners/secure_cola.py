@@ -7,13 +7,14 @@ reads that site's table, and a ledger shows ciphertexts to all. Here masks lie b
 Every site makes its table over the whole grid (which patterns it has says something already) and hides it under
 pairwise masks. By `scheme`:
 
-masks: the masked tables are posted; adding them up is all there is. Everyone learns the sum, nobody a site's table.
-bfv (default): the masked words are encrypted under the holder's public key and posted; the server of the turn adds the
-ciphertexts; the holder decrypts the sum, leaves out patterns with fewer rows, over all sites, than the study's floor
-(`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a single
-upload that it decrypts shows uniform words. ckks: the same with the paper's scheme, which is approximate: sums are
-rounded to whole words before they are shown. newton: for tables that nobody may see, not even as a sum: masked sums of
-score, information and deviance in every Newton round, as in masked GLORE, made from each site's own table.
+- masks: the masked tables are posted; adding them up is all there is. Everyone learns the sum, nobody a site's table.
+- bfv (default): the masked words are encrypted under the holder's public key and posted; the server of the turn adds
+  the ciphertexts; the holder decrypts the sum, leaves out patterns with fewer rows, over all sites, than the study's
+  floor (`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a
+  single upload that it decrypts shows uniform words.
+- ckks: the same with the paper's scheme, which is approximate: sums are rounded to whole words before they are shown.
+- newton: for tables that nobody may see, not even as a sum: masked sums of score, information and deviance in every
+  Newton round, as in masked GLORE, made from each site's own table.
 
 What leaves a site: uniformly distributed words, or their encryption, and nothing else; with masks, bfv and ckks once,
 with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
@@ -27,12 +28,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field as Within
 
 from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum, table_disclosure
-from coterie_learners.cola import Plan, TableOptions
+from coterie_learners.cola import TableOnly, payload_of, statistics, table_of
+from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.families import family_of
 from coterie_learners.folds import gram
@@ -42,6 +45,9 @@ from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Reveals, Script, Site, each, only, server
 from coterie_learners.rows import Array
 from coterie_learners.study import Name, Schedule, Study
+from coterie_learners.table_checks import check_table, form_of
+from coterie_learners.table_plan import Plan, TableOptions, check_plan
+from coterie_learners.table_result import fit_of, with_diagnostics
 from coterie_learners.tally import Counts, count
 
 VERSION = "1"
@@ -57,13 +63,15 @@ class SecureOptions(TableOptions):
     """The learner section of a study.
 
     `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `suppress`:
-    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. `max_rounds`: of newton.
+    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. No `site_intercepts`: they
+    would take a table of each site. `max_rounds`: of newton.
     """
 
     scheme: Literal["masks", "bfv", "ckks", "newton"] = "bfv"
     holder: Name | None = None
     suppress: Literal["drop", "none"] = "drop"
-    max_rounds: int = 50
+    site_intercepts: Literal[False] = False
+    max_rounds: Annotated[int, Within(ge=1, le=200)] = 50
 
 
 def plan_of(study: Study) -> Plan:
@@ -96,22 +104,23 @@ def by_masks(plan: Plan) -> Script:
     expects = Schema({"masked": secure_sum.masked_field(shapes_of(plan))})
     tables = yield from each(TOPIC, masked_table, plan, expects=expects, reveals=hides("The masked table"))
     model = yield from server("fit", fit_masked, plan, tables)
-    return cola.fit_of(plan, model, "secure_cola", ())
+    fit = fit_of(plan, model, "secure_cola", ())
+    return with_diagnostics(plan, fit, {"sum": unmasked(plan, tables)}, "over all sites")
 
 
 def by_ciphertexts(plan: Plan) -> Script:
     """The holder's public key, encrypted masked tables, their sum, what the holder opens of it, and the fit."""
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
-    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=hides("The public key"))
+    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=tells_nothing)
     hidden = hides("The masked and encrypted table")
     uploads = yield from each(TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
     total = yield from server("sum", added, plan, key, uploads, expects=CIPHERTEXTS)
-    form, told = Schema(plan.fields, check=plan.check), partial(cola.reveals, plan)
+    form, told = form_of(plan), partial(cola.reveals, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=told)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
-    fit = cola.fit_of(plan, model, "secure_cola", ())
-    return cola.with_diagnostics(plan, fit, {"sum": opened}, "over all sites")
+    fit = fit_of(plan, model, "secure_cola", ())
+    return with_diagnostics(plan, fit, {"sum": opened}, "over all sites")
 
 
 def by_newton(plan: Plan) -> Script:
@@ -132,6 +141,11 @@ def by_newton(plan: Plan) -> Script:
 def hides(what: str) -> Reveals:
     """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
     return lambda site, _: table_disclosure.hidden(what, site, site.codes.n)
+
+
+def tells_nothing(site: Site, key: Payload) -> Exposure:
+    """A public key is made without a look at the rows."""
+    return Exposure(what="The public key", rows=site.codes.n)
 
 
 SCRIPTS = {"masks": by_masks, "bfv": by_ciphertexts, "ckks": by_ciphertexts, "newton": by_newton}
@@ -172,10 +186,10 @@ def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
 
 def dense_table(plan: Plan, site: Site) -> dict[str, Array]:
     """A site's table over the whole grid, by field; StudyError for a table counted elsewhere."""
-    if isinstance(site.codes, cola.TableOnly):
-        raise StudyError("CO-S317", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
+    if isinstance(site.codes, TableOnly):
+        raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
     counts = count(plan.tally, site.codes)
-    found = counts.sums if by_measure(plan) else cola.statistics(plan, counts)
+    found = counts.sums if by_measure(plan) else statistics(plan, counts)
     return {name: _spread(plan, name, found[name], counts.keys) for name in shapes_of(plan)}
 
 
@@ -191,10 +205,10 @@ def sparse_table(plan: Plan, dense: Mapping[str, Array]) -> Payload:
     """The sum of dense tables as COLA-GLM posts a table, without what lies below the floor."""
     if by_measure(plan):
         keys = np.flatnonzero(dense["n"] > 0)
-        return cola.table_of(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
+        return table_of(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
     counted = "exposure" if plan.tally.exposure else "n"
     keys = np.flatnonzero(dense[counted] > 0)
-    return cola.payload_of({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
+    return payload_of({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
 
 
 # masks
@@ -205,11 +219,16 @@ def masked_table(site: Site, plan: Plan) -> Payload:
     return secure_sum.hide(site, TOPIC, dense_table(plan, site))
 
 
+def unmasked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
+    """The sum of masked tables; ProtocolError if no rows could have it."""
+    table = sparse_table(plan, secure_sum.reveal(tables, shapes_of(plan)))
+    check_table(plan, table)
+    return table
+
+
 def fit_masked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
     """The fit of the sum of masked tables."""
-    table = sparse_table(plan, secure_sum.reveal(tables, shapes_of(plan)))
-    plan.check(table)
-    return cola.fit_tables(plan, {"sum": table})
+    return cola.fit_tables(plan, {"sum": unmasked(plan, tables)})
 
 
 # bfv and ckks
@@ -256,7 +275,7 @@ def open_sum(site: Site, plan: Plan, total: Payload) -> Payload:
     sums = homomorphic.decrypt(scheme_of(plan), secret_key(site, plan), parts, words)
     first, second = masked_words.opened(sums, narrow)
     table = sparse_table(plan, _named(first, whole) | _named(second, fractions))
-    plan.check(table)
+    check_table(plan, table)
     return table
 
 
@@ -283,7 +302,7 @@ def _unbundled(plan: Plan, upload: Payload, whose: str) -> list[bytes]:
     wide, narrow = secure_sum.size_of(fraction_shapes(plan)), secure_sum.size_of(whole_shapes(plan))
     wanted = -(-(narrow + masked_words.PER_FRACTION * wide) // homomorphic.RINGS[scheme_of(plan)].slots)
     if len(lengths) != wanted or min(lengths) < 1 or sum(lengths) != len(data):
-        raise ProtocolError("CO-P521", f"The upload of {whose} is not {wanted} ciphertexts.", whose, TOPIC)
+        raise ProtocolError("CO-P551", f"The upload of {whose} is not {wanted} ciphertexts.", whose, TOPIC)
     ends = np.cumsum(lengths).tolist()
     return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
@@ -341,16 +360,16 @@ def table_sums(plan: Plan, counts: Counts, beta: Array) -> dict[str, Array]:
 def check_study(study: Study) -> None:
     """StudyError for a study that secure-COLA-GLM cannot run."""
     plan = plan_of(study)
-    cola.check_plan(plan)
+    check_plan(plan)
     o = options_of(plan)
     if len(study.sites) < secure_sum.MIN_PARTIES:
         told = f"A sum over {len(study.sites)} sites would give each the other's share"
         raise StudyError("CO-S305", f"{told}. Take part with three sites or more.")
     if o.scheme != "newton" and plan.grid.size > MAX_PATTERNS:
         told = f"The grid has {plan.grid.size} patterns; a table of all of them may have {MAX_PATTERNS}"
-        raise StudyError("CO-S318", f'{told}. Merge levels, or choose scheme = "newton" or GLORE.')
+        raise StudyError("CO-S328", f'{told}. Merge levels, or choose scheme = "newton" or GLORE.')
     if holder_of(plan) not in study.sites:
-        raise StudyError("CO-S319", f"The holder {o.holder!r} is no site of the study.")
+        raise StudyError("CO-S329", f"The holder {o.holder!r} is no site of the study.")
     if o.scheme == "newton":
         _check_newton(plan)
     if o.scheme in ("bfv", "ckks"):
@@ -361,7 +380,7 @@ def _check_newton(plan: Plan) -> None:
     o = plan.options
     if o.firth or o.robust or o.cells or plan.levels or plan.family.dispersion == "pearson":
         told = 'scheme = "newton" fits binomial, Poisson and Gaussian models as they are'
-        raise StudyError("CO-S319", f"{told}: no firth, robust, cells, quasi families or multinomial outcome.")
+        raise StudyError("CO-S329", f"{told}: no firth, robust, cells, quasi families or multinomial outcome.")
 
 
 def schedule(study: Study) -> Schedule:
@@ -387,8 +406,8 @@ TRUST = {
     "holder, no homomorphic library.",
     "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the "
     "floor. Whoever adds learns nothing. If {holder} decrypts a single upload, or shares its key, the masks below "
-    "still hide that site's table: it sees uniform words. {holder} could post another table than it decrypted; nobody "
-    "else can check that.",
+    "still hide that site's table: it sees uniform words. That {holder} posted what it decrypted only an inspection at "
+    "{holder} can tell (coterie audit recompute).",
     "ckks": "As bfv, with the paper's approximate scheme: {holder} holds the key and learns the summed table, rounded "
     "to whole numbers before it is shown. The masks below hide each single upload from {holder} too.",
     "newton": "Nobody sees any table, summed or not. Everyone with access to the ledger learns the score, information "

@@ -50,7 +50,7 @@ class Tall:
         """The matrices (n, q_k) side by side; values off the grid are rounded to it."""
         x = np.concatenate(columns, axis=1) if len(columns) > 1 else np.asarray(columns[0], dtype=np.float64)
         exponents = _exponents(x)
-        scaled = np.ldexp(x, -exponents)
+        scaled = x * np.ldexp(1.0, -exponents)
         slices = np.empty((len(x), 2 * x.shape[1]))
         slices[:, : x.shape[1]] = np.rint(scaled * 2.0**BITS) * 2.0**-BITS
         rest = scaled - slices[:, : x.shape[1]]

@@ -14,12 +14,12 @@ from coterie_learners.patterns import Grid, Keys
 from coterie_learners.rows import Array, CodedRows, Codes
 from coterie_learners.table_families import TableFamily
 
-# Up to so many patterns have a counter each; beyond, only those that occur.
-DENSE = 1 << 22
+# A block whose grid has more patterns than this, and than this many for each of its rows, is counted by what occurs.
+DENSE, DENSE_PER_ROW = 1 << 16, 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class CountPlan:
     """What is counted: patterns of the grid, and per pattern the measures of the family.
 
     `levels`: of a multinomial outcome, 0 for any other. `exposure`: an offset counts as person-time (log link); with
@@ -68,7 +68,7 @@ class Counts:
 class Tally:
     """Counters that take in rows block by block."""
 
-    plan: Plan
+    plan: CountPlan
     dense: Array | None = None
     parts: list[tuple[Keys, Array]] = field(default_factory=list)
 
@@ -77,9 +77,9 @@ class Tally:
         size = self.plan.grid.size
         outcome = np.asarray(codes[self.plan.design.formula.outcome])
         keys = self.plan.grid.keys(codes, len(outcome))
-        if size <= DENSE:
+        if size <= max(DENSE, DENSE_PER_ROW * len(keys)):
             sums = self._sums(keys, size, codes, outcome)
-            self.dense = sums if self.dense is None else self.dense + sums
+            self.dense = sums if self.dense is None else np.add(self.dense, sums, out=self.dense)
             return
         found, places = np.unique(keys, return_inverse=True)
         self.parts.append((found.astype(np.int64), self._sums(places, len(found), codes, outcome)))
@@ -88,13 +88,12 @@ class Tally:
 
     def counts(self) -> Counts:
         """What was counted."""
+        parts = list(self.parts)
         if self.dense is not None:
-            keys = np.flatnonzero(self.dense[0] > 0)
-            sums = self.dense[:, keys]
-        elif self.parts:
-            keys, sums = _joined(self.parts)
-        else:
-            keys, sums = np.zeros(0, np.int64), np.zeros((len(self.plan.measures), 0))
+            found = np.flatnonzero(self.dense[0] > 0)
+            parts.append((found, self.dense[:, found]))
+        nothing = (np.zeros(0, np.int64), np.zeros((len(self.plan.measures), 0)))
+        keys, sums = parts[0] if len(parts) == 1 else _joined([nothing, *parts])
         return Counts(keys, dict(zip(self.plan.measures, sums, strict=True)))
 
     def _sums(self, keys: Keys, size: int, codes: Codes, outcome: Array) -> Array:
@@ -121,7 +120,7 @@ class Tally:
         return (*counted, np.exp(offset)) if self.plan.exposure else counted
 
 
-def count(plan: Plan, rows: CodedRows) -> Counts:
+def count(plan: CountPlan, rows: CodedRows) -> Counts:
     """Count all rows of a site."""
     tally = Tally(plan)
     for codes in rows.codes():

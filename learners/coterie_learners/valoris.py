@@ -245,7 +245,7 @@ class Solution:
         for name, post in self.posts.items():
             self.plan.split.check_factor(name, post["factor"], self.part.n)
             if len(post["shift"]) != post["factor"].shape[1]:
-                raise ProtocolError("CO-P524", f"The shift of {name} does not fit its factor.", name, f"factor/{name}")
+                raise ProtocolError("CO-P544", f"The shift of {name} does not fit its factor.", name, f"factor/{name}")
             out[name] = (np.asarray(post["factor"]), np.asarray(post["shift"]))
         return out
 
@@ -254,10 +254,10 @@ class Solution:
         for name, post in self.posts.items():
             if post["masked"].shape != shape:
                 told = f"{name} posted {post['masked'].shape} numbers; the sum has {shape}."
-                raise ProtocolError("CO-P523", told, name, f"factor/{name}")
+                raise ProtocolError("CO-P543", told, name, f"factor/{name}")
         total = reveal_short([post["masked"] for post in self.posts.values()])
         if float(np.max(np.abs(total[:-1]))) > self.plan.split.largest(self.part.n, self.plan.width):
-            raise ProtocolError("CO-P524", "The sum of the covariate sites' columns is none of standardised columns.")
+            raise ProtocolError("CO-P544", "The sum of the covariate sites' columns is none of standardised columns.")
         return on_grid(total[:-1]), total[-1]
 
     @cached_property
@@ -412,7 +412,7 @@ def received(plan: Plan, answer: Payload, r: int) -> tuple[Array, Array]:
     wanted = r * (r + 1) // 2 if plan.options.standard_errors else 0
     if (len(answer["gamma"]), len(upper)) != (r, wanted):
         told = f"{plan.response} answered with {len(answer['gamma'])} coefficients and {len(upper)} covariances"
-        raise ProtocolError("CO-P527", f"{told}; this site's {r} columns have {r} and {wanted}.", plan.response)
+        raise ProtocolError("CO-P547", f"{told}; this site's {r} columns have {r} and {wanted}.", plan.response)
     return answer["gamma"], linalg.symmetric(upper, r) if wanted else np.zeros((r, r))
 
 
@@ -422,10 +422,10 @@ def check_study(study: Study) -> None:
     check_split(plan.split)
     empty = [name for name in plan.covariate_sites if not plan.split.width(name)]
     if empty:
-        raise StudyError("CO-S310", f"The formula has no term of {', '.join(empty)}; leave that site out.")
+        raise StudyError("CO-S330", f"The formula has no term of {', '.join(empty)}; leave that site out.")
     if plan.aggregated and len(plan.covariate_sites) < 2:
         told = "The sum over one covariate site is that site's own factor"
-        raise StudyError("CO-S315", f'{told}. Take part with two or more, or choose mode = "per_site" knowingly.')
+        raise StudyError("CO-S335", f'{told}. Take part with two or more, or choose mode = "per_site" knowingly.')
 
 
 def schedule(study: Study) -> Schedule:

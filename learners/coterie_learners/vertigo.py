@@ -143,7 +143,7 @@ class Problem:
         site = self.plan.split.outcome_site
         outcome = self.posts[site].get("outcome", np.zeros(0))
         if not np.all((outcome == 0) | (outcome == 1)) or not len(outcome):
-            raise ProtocolError("CO-P525", f"The outcome that {site} posted is not of zeros and ones.", site, "factor")
+            raise ProtocolError("CO-P545", f"The outcome that {site} posted is not of zeros and ones.", site, "factor")
         return np.asarray(outcome, dtype=np.float64)
 
     @cached_property
@@ -155,12 +155,12 @@ class Problem:
                 out[name] = np.asarray(post["factor"])
             elif len(post["gram"]) != n * (n + 1) // 2:
                 told = f"The Gram matrix of {name} has {len(post['gram'])} numbers, not those of {n} patients."
-                raise ProtocolError("CO-P523", told, name, "factor")
+                raise ProtocolError("CO-P543", told, name, "factor")
             else:
                 out[name] = factor_of_gram(post["gram"], n, self.plan.split.width(name))
             self.plan.split.check_factor(name, out[name], n)
             if len(post["shift"]) != out[name].shape[1]:
-                raise ProtocolError("CO-P524", f"The shift of {name} does not fit its factor.", name, "factor")
+                raise ProtocolError("CO-P544", f"The shift of {name} does not fit its factor.", name, "factor")
         return out
 
     @cached_property
@@ -310,16 +310,16 @@ def put_together(plan: Plan, parts: Posts) -> Payload:
     for name, post in parts.items():
         terms = plan.split.parts[name].names
         if len(post["estimates"]) != len(terms) or post["covariance"].shape != (len(terms), len(terms)):
-            raise ProtocolError("CO-P526", f"The part of {name} has not the form of its {len(terms)} terms.", name)
+            raise ProtocolError("CO-P546", f"The part of {name} has not the form of its {len(terms)} terms.", name)
         variances = np.diag(post["covariance"])
         if not np.all(variances >= 0):
-            raise ProtocolError("CO-P526", f"The part of {name} has a negative variance.", name)
+            raise ProtocolError("CO-P546", f"The part of {name} has a negative variance.", name)
         pairs = zip(post["estimates"].tolist(), np.sqrt(variances).tolist(), strict=True)
         found.update(zip(terms, pairs, strict=True))
     first = parts[plan.split.outcome_site]
     if "summary" not in first or ("intercept" in first) != plan.split.intercept:
         told = f"{plan.split.outcome_site} holds the outcome but posted no summary or intercept that fits the model."
-        raise ProtocolError("CO-P526", told, plan.split.outcome_site)
+        raise ProtocolError("CO-P546", told, plan.split.outcome_site)
     if plan.split.intercept:
         found[INTERCEPT] = (float(first["intercept"][0]), float(first["intercept"][1]))
     pairs_in_order = np.array([found[name] for name in plan.split.design.names])
@@ -360,7 +360,7 @@ def check_study(study: Study) -> None:
     check_split(plan.split)
     if plan.options.exchange == "gram" and not plan.options.ridge:
         told = "The dual problem of the paper needs a ridge above 0"
-        raise StudyError("CO-S314", f'{told}. Set a ridge, or choose exchange = "thin", which is exact without one.')
+        raise StudyError("CO-S334", f'{told}. Set a ridge, or choose exchange = "thin", which is exact without one.')
 
 
 def schedule(study: Study) -> Schedule:

@@ -181,7 +181,7 @@ def _granted(grants: list[Path], keys: Path | None, passphrase_file: Path | None
         return {}
     if keys is None or passphrase_file is None:
         raise ConfigError(
-            "CO-F322", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
+            "CO-F353", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
         )
     return load_grants(grants, study, SiteKeys.load(keys, read_passphrase(passphrase_file)))
 

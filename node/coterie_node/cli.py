@@ -17,8 +17,11 @@ from coterie_node.advise import study_app
 from coterie_node.analysis import analyse
 from coterie_node.audit_commands import audit
 from coterie_node.certify_commands import certify_command
+from coterie_node.commands import register
+from coterie_node.devnet_commands import devnet
 from coterie_node.dry_run import Leaving, dry_run
-from coterie_node.errors import ConfigError, CoterieError, exit_status
+from coterie_node.errors import CoterieError, exit_status
+from coterie_node.network_commands import network
 from coterie_node.options import Format, Json, Shape
 from coterie_node.pda_commands import pda_app
 from coterie_node.place import Place
@@ -32,6 +35,9 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="One regression model from all hospitals' patients; no row leaves."
 )
 app.add_typer(audit, name="audit")
+register(app)
+app.add_typer(devnet, name="devnet")
+app.add_typer(network, name="network")
 app.add_typer(release, name="release")
 study_app.command("certify")(certify_command)
 app.add_typer(study_app, name="study")
@@ -45,22 +51,27 @@ def demo_command(
         int | None, typer.Option(min=1, max=20, help="Number of sites, each a process of its own.", show_default="3")
     ] = None,
     learner: Annotated[str, typer.Option(help="Learner to run.")] = "glore",
-    chain: Annotated[str, typer.Option(help="Chain to run on.")] = "anvil",
-    store: Annotated[str, typer.Option(help="Store to run on.")] = "folder",
+    chain: Annotated[str, typer.Option(help="Chain to run on: anvil, or clique (one Geth a site).")] = "anvil",
+    store: Annotated[str, typer.Option(help="Store to run on: folder, or kubo (one IPFS daemon a site).")] = "folder",
+    at: Annotated[Path | None, typer.Option(help="Run on the network that `coterie devnet up` started there.")] = None,
     keep: Annotated[Path | None, typer.Option(help="New folder in which the whole run is left.")] = None,
     shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
     """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
     from coterie_node.cases import case_of
-    from coterie_node.demo import demo, workplace  # its imports are slow and no other command needs them
+    from coterie_node.demo import demo, rerun, workplace  # its imports are slow and no other command needs them
+    from coterie_node.devnet import settings_of
 
     case = case_of(learner)
-    _only("chain", chain, "anvil")
-    _only("store", store, "folder")
+    settings = settings_of(chain, store)
     shape = Format.json if as_json else shape
+    if at is not None:
+        _print(rerun(Place(at), case, lambda line: _tell(line, shape)), shape)
+        return
     with workplace(keep) as place:
-        result = demo(place, case, case.site_names(sites or case.sites), lambda line: _tell(line, shape))
+        names = case.site_names(sites or case.sites)
+        result = demo(place, case, names, settings, lambda line: _tell(line, shape))
     _print(result, shape)
 
 
@@ -141,18 +152,15 @@ def _pair(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _only(what: str, given: str, available: str) -> None:
-    if given != available:
-        raise ConfigError("CO-F305", f"The demo has no {what} {given!r}; it has {available!r}.")
-
-
 def _step(progress: Progress) -> dict[str, Any]:
     figures = {k: progress.figures[k] for k in ("deviance", "gain") if k in progress.figures}
     return {"step": progress.topic, "round": progress.round, "sites": list(progress.sites), **figures}
 
 
 def _tell(line: Mapping[str, Any], shape: Format) -> None:
-    """One line per round on standard error, for people."""
+    """One line per round on standard error, for people; before the first, who will learn what."""
+    if shape is Format.text and "trust" in line:
+        print(line["trust"], file=sys.stderr)
     if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"

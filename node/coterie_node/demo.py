@@ -5,36 +5,35 @@ from __future__ import annotations
 import json
 import os
 import queue
-import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coterie_chain.deploy import deploy
-from coterie_chain.devnet import Anvil
-from coterie_chain.keys import SiteKeys
-from coterie_chain.ledger import Ledger, Record, SiteEntry
+from coterie_chain.ledger import Ledger, Record
 from coterie_learners.design import Design
 from coterie_learners.inference import fit_from, merged
+from coterie_learners.learner import learner_of
+from coterie_learners.study import Study
 from coterie_node.audit import AUDITOR, replay
 from coterie_node.cases.case import Case
 from coterie_node.certificate import CERTIFIED, certify, save
+from coterie_node.devnet import founders as founders
+from coterie_node.devnet import launched
 from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
 from coterie_node.grants import View, held_by, view_of
 from coterie_node.place import Place, Settings
 from coterie_node.result import Cost, Result
 from coterie_node.studies import load_study
 
-# The demo's keys guard nothing: a light key derivation keeps the start quick.
-LIGHT_SCRYPT = 1 << 12
 DEADLINE = 600.0
 STOPPED_BY_ANOTHER = "CO-R101"
 
@@ -55,15 +54,27 @@ class Crew:
             process.wait()
 
 
-def demo(place: Place, case: Case, sites: Sequence[str], tell: Tell) -> Result:
-    """Set up a run in a folder, let the sites' processes fit the model, replay it, compare it with the pooled fit."""
+def demo(place: Place, case: Case, sites: Sequence[str], settings: Settings, tell: Tell) -> Result:
+    """Set up a network in a folder, let the sites' processes fit the model, replay it, compare with the pooled fit."""
     prepare(place, case, sites)
     certified(place)
-    with Anvil(state=place.chain_state) as anvil:
-        network = deploy(anvil.url, founders(place, sites))
-        place.save(Settings("anvil", "folder:store"), network)
+    if case.talks:
+        tell({"trust": trusted(load_study(place.study))})
+    with launched(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
-    result = conclude(place, case, reports, seconds)
+    return _written(place, conclude(place, case, reports, seconds))
+
+
+def rerun(place: Place, case: Case, tell: Tell) -> Result:
+    """The same on a network that runs; a study that has ended there is followed to its end again."""
+    sites = place.settings().sites
+    place.study.write_text(case.study_text(sites), encoding="utf-8")
+    case.write_sites(place.root / "sites", sites)
+    reports, seconds = run_sites(place, sites, tell)
+    return _written(place, conclude(place, case, reports, seconds))
+
+
+def _written(place: Place, result: Result) -> Result:
     (place.root / "result.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     return result
 
@@ -91,8 +102,23 @@ def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
     place.study.write_text(case.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
     (place.root / "study.json").write_bytes(study.document)
-    place.chain_state.parent.mkdir()
+    place.chain_state.parent.mkdir(exist_ok=True)
     case.write_sites(place.root / "sites", sites)
+    if case.talks:
+        place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
+
+
+def trusted(study: Study) -> str:
+    """Who learns what, and who must be trusted with what, as the learner says it."""
+    trust = learner_of(study).trust
+    return "" if trust is None else trust(study)
+
+
+def free_addresses(sites: Sequence[str]) -> dict[str, str]:
+    """A free port of this machine's loopback for each site."""
+    with ExitStack() as stack:
+        held = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in sites}
+        return {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in held.items()}
 
 
 def certified(place: Place) -> None:
@@ -100,20 +126,6 @@ def certified(place: Place) -> None:
     study = load_study(place.study)
     if study.learner.name in CERTIFIED:
         save(certify(study), place.certificate)
-
-
-def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
-    """Make each site's keys; returns what the Catalog is founded with."""
-    entries = []
-    for number, name in enumerate(sites, start=1):
-        part = place.site(name)
-        passphrase = secrets.token_urlsafe(24)
-        descriptor = os.open(part.passphrase, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(passphrase + "\n")
-        keys = SiteKeys.create(part.keys, passphrase, scrypt=LIGHT_SCRYPT)
-        entries.append(SiteEntry(number, name, keys.address, keys.sealing))
-    return tuple(entries)
 
 
 def run_sites(place: Place, sites: Sequence[str], tell: Tell) -> tuple[dict[str, dict[str, Any]], float]:
@@ -196,23 +208,28 @@ def conclude(place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]],
         told = f"The run does not replay: {found.verdict.problem}"
         raise AuditFailed(found.verdict.code, told, found.verdict.site, found.verdict.topic)
     parts = {k: max(r["seconds"].get(k, 0.0) for r in reports.values()) for k in ("compute", "ledger", "store")}
+    # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
+    fits = {name: None if told["fit"] is None else fit_from(told["fit"]) for name, told in reports.items()}
+    fit = merged(fits | {AUDITOR: found.fit}, Design(found.study).names)
     cost = Cost(
         records=len(records),
         payload_bytes=sum(r.post.size for r in records),
         gas=sum(int(r["gas"]) for r in reports.values()),
-        seconds={**parts, "total": total},
+        seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
     )
     # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
     fits = {name: None if told["fit"] is None else fit_from(told["fit"]) for name, told in reports.items()}
     fit = merged(fits | {AUDITOR: found.fit}, Design(found.study).names)
+    pooled = case.pooled()
     return Result(
         found.study.name,
         found.study.sites,
         fit,
         cost,
         found.verdict,
-        case.pooled().differences(fit),
-        (NOTE, *case.notes),
+        pooled.differences(fit),
+        (place.chain().note, *case.notes),
+        pooled.estimates,
     )
 
 
@@ -222,6 +239,3 @@ def _granted(place: Place, ledger: Ledger, number: int, sites: Sequence[str]) ->
         keys = held_by(place, name, f"{place.network().scope}/{number}")
         view.update(view_of(ledger, place.blobs(), number, name, keys))
     return view
-
-
-NOTE = "Anvil is a development chain: one process with public powers, not tamper-evident between sites."

@@ -79,7 +79,7 @@ def load_grants(paths: Iterable[Path], study: bytes, auditor: SiteKeys) -> View:
             view |= {bytes.fromhex(digest): bytes.fromhex(key) for digest, key in parts.items()}
         except (OSError, ValueError, AttributeError, TypeError, BlobCorrupt) as error:
             told = f"{path} is no grant for this auditor's key and this study ({type(error).__name__})"
-            raise ConfigError("CO-F320", f"{told}. Ask the site that gave it for a new one.") from None
+            raise ConfigError("CO-F351", f"{told}. Ask the site that gave it for a new one.") from None
     return view
 
 

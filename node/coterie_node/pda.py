@@ -17,13 +17,18 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coterie_learners.cola import Plan, TableOnly, table_of
+from coterie_learners.cola import TableOnly, reveals, table_of
 from coterie_learners.design import INTERCEPT, Design
+from coterie_learners.disclosure import judge
 from coterie_learners.errors import StudyError
 from coterie_learners.patterns import Grid
+from coterie_learners.protocol import Site
 from coterie_learners.rows import CodedRows
+from coterie_learners.table_plan import Plan
 from coterie_learners.tally import count
+from coterie_node.errors import ReleaseRefused
 from coterie_node.findings import Origin, listed
+from coterie_node.gate import Policy
 
 MAX_BYTES = 256 << 20
 INTERCEPTS = ("(Intercept)", "intercept", "Intercept", "X.Intercept.")
@@ -55,13 +60,18 @@ def read_table(origin: Origin, design: Design) -> TableOnly:
     return TableOnly(grid, keys[order], counts[order].astype(np.int64), np.array(table.SXY[0]))
 
 
-def write_table(path: Path, plan: Plan, rows: CodedRows) -> None:
-    """This site's table as pda reads it, without what lies below the study's floor."""
-    if not plan.design.formula.intercept or set(plan.fields) - {"suppressed"} != {"keys", "n", "cross", "outcome"}:
+def write_table(path: Path, plan: Plan, rows: CodedRows, policy: Policy) -> None:
+    """This site's table as pda reads it, without what lies below the study's floor; ReleaseRefused as at the gate."""
+    needed = set(plan.fields) - {"suppressed", "saturated", "constant"}
+    if not plan.design.formula.intercept or needed != {"keys", "n", "cross", "outcome"} or plan.levels:
         raise StudyError(
-            "CO-S317", "pda's tables hold counts and X'y: a binomial model with the logit link and an intercept."
+            "CO-S327", "pda's tables hold counts and X'y: a logit or a Poisson model with an intercept and no offset."
         )
     table = table_of(plan, count(plan.tally, rows))
+    exposure = reveals(plan, Site(plan.study, path.stem), table)
+    verdict = judge(exposure, plan.study.disclosure.stricter(policy.floors), "table")
+    if verdict.refused:
+        raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {verdict.sentence}")
     path.write_text(json.dumps(as_pda(plan.design, plan.grid, table)) + "\n", encoding="utf-8")
 
 
@@ -144,7 +154,7 @@ def _decoded(design: Design, name: str, wide: np.ndarray[Any, np.dtype[np.float6
     plain = [j for j in mine if design.columns[j].factors[0].power == 1]
     if not plain:
         told = f"{name} has no main effect in the formula, so that pda's table cannot be read"
-        raise StudyError("CO-S317", f"{told}. Count the rows of this site here.")
+        raise StudyError("CO-S327", f"{told}. Count the rows of this site here.")
     if design.study.variables[name].type != "category":
         return wide[:, plain[0]]
     levels = np.array([design.columns[j].factors[0].level for j in plain])

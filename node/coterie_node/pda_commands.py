@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from coterie_learners.cola import Plan
+from coterie_learners.cola import plan_of
 from coterie_learners.errors import StudyError
 from coterie_learners.rows import CodedRows
 from coterie_node.data import load_site
 from coterie_node.errors import ConfigError
+from coterie_node.gate import Policy
 from coterie_node.pda import write_table
 from coterie_node.studies import load_study
 
@@ -32,15 +33,18 @@ def export_command(
     site: Annotated[str, typer.Option(help="Name of this site.")],
     data: Annotated[Path, typer.Option(help="This site's rows (CSV or Parquet).")],
     to: Annotated[Path, typer.Option(help="New file, such as SITE_initialize.json.")],
+    policy: Annotated[Path, typer.Option(help="This site's own rules, if it has any.")] = Path("policy.toml"),
 ) -> None:
-    """Write one site's table as pda reads it, without patterns below the study's floor."""
+    """Write one site's table as pda reads it, without patterns below the study's floor, if the release gate lets it."""
     read = load_study(study)
     if read.learner.name != "cola":
-        raise StudyError("CO-S317", f"pda's tables are those of cola; the study has {read.learner.name}.")
+        raise StudyError("CO-S327", f"pda's tables are those of cola; the study has {read.learner.name}.")
     if to.exists():
         raise ConfigError("CO-F203", f"{to} exists; a table is never written over another file.")
     loaded = load_site(data, read, site)
     if loaded is None or not isinstance(loaded.rows, CodedRows):
         raise StudyError("CO-S105", f"{site} holds no rows in the study {read.name!r}.")
-    write_table(to, Plan.of(read), loaded.rows)
+    rules = Policy.load(policy)
+    rules.check(read, site)
+    write_table(to, plan_of(read), loaded.rows, rules)
     print(f"Wrote {to}: {loaded.n} rows of {site} counted.")

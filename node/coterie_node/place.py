@@ -1,9 +1,10 @@
 """A run's folder: the study, the network, the store and, for each site, its data, keys and journal.
 
     study.toml  study.json  certificate.json  place.json  network.json  result.json  chain/  store/
-    sites/<name>/{data.csv, keys/, passphrase, policy.toml, releases/, journal.sqlite}
+    talk.json (where the sites talk to each other in interactive steps)
+    sites/<name>/{data.csv, keys/, passphrase, policy.toml, releases/, journal.sqlite, geth/, kubo/}
 
-`coterie demo --keep DIR` leaves one behind; `--at DIR` opens it again.
+`coterie demo --keep DIR` and `coterie devnet up DIR` leave one behind; `--at DIR` opens it again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.devnet import Anvil
+from coterie_chain.devnet import CHAINS, STORES, ChainLauncher, StoreLauncher
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.network import Network
 from coterie_chain.stores import open_store
@@ -61,10 +62,15 @@ class SitePlace:
 
 @dataclass(frozen=True)
 class Settings:
-    """What place.json holds: the kind of chain and of store, and the store's URL relative to the folder."""
+    """What place.json holds: the kinds of chain and of store, the sites, seconds per block.
+
+    The chain "running" is not ours to start; network.json says where it is.
+    """
 
     chain: str
     store: str
+    sites: tuple[str, ...] = ()
+    period: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,37 +98,72 @@ class Place:
         """Anvil's state."""
         return self.root / "chain" / "state.json"
 
+    @property
+    def talk(self) -> Path:
+        """Addresses at which the sites talk to each other, if the study has interactive steps."""
+        return self.root / "talk.json"
+
+    def addresses(self) -> dict[str, tuple[str, int]] | None:
+        """Host and port of every site, from talk.json ({"site": "host:port"}); None without such a file."""
+        if not self.talk.exists():
+            return None
+        try:
+            given = {name: text.rpartition(":") for name, text in json.loads(self.talk.read_text()).items()}
+            return {name: (host.strip("[]"), int(port)) for name, (host, _, port) in given.items()}
+        except (OSError, ValueError, AttributeError):
+            told = f'{self.talk} does not give each site an address such as "127.0.0.1:7401"'
+            raise ConfigError("CO-F342", f"{told}.") from None
+
     def save(self, settings: Settings, network: Network) -> None:
         """Write place.json and network.json."""
-        (self.root / "place.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+        self.save_settings(settings)
         (self.root / "network.json").write_text(network.to_json())
+
+    def save_settings(self, settings: Settings) -> None:
+        """Write place.json."""
+        (self.root / "place.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
 
     def settings(self) -> Settings:
         """Read place.json; ConfigError if the folder holds no run."""
         try:
-            return Settings(**json.loads((self.root / "place.json").read_text()))
-        except (OSError, ValueError, TypeError):
+            raw = json.loads((self.root / "place.json").read_text())
+            return replace(Settings(**raw), sites=tuple(raw.get("sites", ())))
+        except (OSError, ValueError, TypeError, AttributeError):
             told = f"{self.root} holds no run of Coterie (no readable place.json)."
-            raise ConfigError("CO-F201", f"{told} Make one with `coterie demo --keep {self.root}`.") from None
+            raise ConfigError(
+                "CO-F201", f"{told} Make one with `coterie demo --keep {self.root}` or `coterie devnet up`."
+            ) from None
 
-    def network(self) -> Network:
-        """Read network.json."""
+    def chain(self) -> ChainLauncher:
+        """The launcher of the run's chain."""
+        settings = self.settings()
+        return CHAINS[settings.chain](self.root, settings.sites, settings.period)
+
+    def store(self) -> StoreLauncher:
+        """The launcher of the run's store."""
+        settings = self.settings()
+        return STORES[settings.store.partition(":")[0]](self.root, settings.sites)
+
+    def network(self, site: str | None = None) -> Network:
+        """Read network.json; with the site's own node, where each has one."""
         try:
-            return Network.from_json((self.root / "network.json").read_text())
+            network = Network.from_json((self.root / "network.json").read_text())
         except OSError as error:
             raise ConfigError("CO-F202", f"{self.root}/network.json cannot be read: {error.strerror}.") from None
+        if site is None or self.settings().chain not in CHAINS:
+            return network
+        return replace(network, url=self.chain().url(site))
 
-    def blobs(self) -> BlobStore:
-        """The run's store."""
-        kind, _, path = self.settings().store.partition(":")
-        return open_store(f"folder:{self.root / path}" if kind == "folder" else self.settings().store)
+    def blobs(self, site: str | None = None) -> BlobStore:
+        """A site's own store; for None all that the run's stores hold, for an auditor."""
+        store = self.store()
+        return store.reading() if site is None else open_store(store.url(site))
 
     @contextmanager
     def reader(self) -> Iterator[EthereumLedger]:
         """A reader of the run's ledger; a development chain that was left behind is started again, read-only."""
         network = self.network()
         with ExitStack() as stack:
-            if self.settings().chain == "anvil":
-                anvil = stack.enter_context(Anvil(self.chain_state, frozen=True))
-                network = replace(network, url=anvil.url)
+            if self.settings().chain in CHAINS:
+                network = replace(network, url=stack.enter_context(self.chain().reading()))
             yield stack.enter_context(EthereumLedger(network, None))

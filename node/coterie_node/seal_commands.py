@@ -46,7 +46,7 @@ def grant_command(
     try:
         save_grant(out, view, digest, bytes.fromhex(to), own[-1])
     except (FileExistsError, ValueError):
-        raise ConfigError("CO-F321", f"{out} exists already, or {to!r} is no key in hexadecimal digits.") from None
+        raise ConfigError("CO-F352", f"{out} exists already, or {to!r} is no key in hexadecimal digits.") from None
     print(f"{len(view)} payloads of study {study} can be opened with {out}.")
 
 

@@ -30,7 +30,7 @@ def columns(codes: Sequence[str]) -> OwnColumns:
 
 def aligned(site: Site) -> Script:
     found = yield from align(site)
-    return found, None if site.data is None else found.order(site)
+    return found, None if site.data is None else found.order()
 
 
 def play(files: Mapping[str, Sequence[str]], of: Study | None = None) -> tuple[dict[str, list[str]], Alignment, Table]:
@@ -111,7 +111,7 @@ def test_hashes_that_no_site_could_have_are_refused() -> None:
             check_tags(wrong)
     with pytest.raises(ProtocolError) as caught:
         check_tags({"tag": tags[[0, 0]], "spelling": tags[:2]})
-    assert caught.value.code == "CO-P522"
+    assert caught.value.code == "CO-P542"
 
 
 def test_who_may_not_read_the_hashes_carries_them() -> None:

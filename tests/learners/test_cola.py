@@ -15,13 +15,16 @@ from learners.table import Table
 from scipy import stats
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from coterie_learners.cola import Plan, check_table, cola, table_of
+from coterie_learners import tally
+from coterie_learners.cola import cola, plan_of, table_of
 from coterie_learners.errors import Collinear, DataError, ProtocolError, Separation, StudyError
 from coterie_learners.inference import Fit
 from coterie_learners.learner import complete
 from coterie_learners.payload import Payload, canonical
 from coterie_learners.rows import ArrayCodes
 from coterie_learners.study import Study
+from coterie_learners.table_checks import check_table
+from coterie_learners.table_plan import Plan
 from coterie_learners.tally import count
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -242,7 +245,7 @@ def test_a_canonical_model_s_table_holds_counts_and_x_y_and_nothing_else() -> No
 
 
 def test_only_models_that_need_the_outcome_per_pattern_ask_for_it() -> None:
-    asked = {name: set(Plan.of(strata.study(f, **o)).fields) for name, (f, o) in MODELS.items()}
+    asked = {name: set(plan_of(strata.study(f, **o)).fields) for name, (f, o) in MODELS.items()}
     assert {name for name, fields in asked.items() if "s" in fields} == {
         name for name, (_, o) in MODELS.items() if o.keys() & {"cells", "robust", "link"} or "quasi" in name
     }
@@ -360,6 +363,7 @@ def test_discrimination_and_calibration_are_those_of_the_rows() -> None:
     assert sum(g["rows"] for g in groups) == N
     assert sum(g["events"] for g in groups) == died.sum() == pytest.approx(sum(g["expected"] for g in groups))
     assert 8 <= len(groups) <= 10
+    assert any(note.startswith(f"AUC {fit.details['auc']:.4f}") for note in fit.notes)
     observed = sum(
         (g["events"] - g["expected"]) ** 2 / g["expected"]
         + (g["events"] - g["expected"]) ** 2 / (g["rows"] - g["expected"])
@@ -382,6 +386,7 @@ def test_heterogeneity_is_that_of_site_intercepts_and_of_the_sites_own_fits() ->
     chi2 = 2 * (apart.llf - joint.llf)
     assert found["site_intercepts"]["chi2"] == pytest.approx(chi2, abs=1e-8)
     assert found["site_intercepts"]["p"] == pytest.approx(stats.chi2.sf(chi2, 2))
+    assert any(note.startswith(f"The sites' baselines differ: chi-squared {chi2:.2f} on 2 df") for note in fit.notes)
     cut = np.split(np.arange(N), np.cumsum(sizes)[:-1])
     parts = [strata.pooled(study, {n: v[rows_] for n, v in rows.items()}, x[rows_]) for rows_ in cut]
     b, w = np.array([p.params[1] for p in parts]), np.array([1 / p.bse[1] ** 2 for p in parts])
@@ -402,7 +407,7 @@ def test_a_site_too_small_for_its_own_fit_is_named() -> None:
 
 
 def test_blocks_and_small_types_do_not_change_the_table() -> None:
-    plan = Plan.of(strata.study())
+    plan = plan_of(strata.study())
     small = {
         n: v.astype(np.uint8) if n in ("male", "smoker", "stage", "died", "drugs") else v for n, v in codes().items()
     }
@@ -411,6 +416,17 @@ def test_blocks_and_small_types_do_not_change_the_table() -> None:
         for rows, size in ((codes(), N), (codes(), 7), (small, 50))
     ]
     assert canonical(tables[0]) == canonical(tables[1]) == canonical(tables[2])
+
+
+@pytest.mark.parametrize("size", [N, 130, 7])
+def test_counting_by_what_occurs_gives_the_table_of_counting_all(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With blocks of 130 rows the first have a counter for each pattern and the last has not."""
+    plan = plan_of(strata.study())
+    want = table_of(plan, count(plan.tally, ArrayCodes(codes())))
+    monkeypatch.setattr(tally, "DENSE", 1)
+    monkeypatch.setattr(tally, "DENSE_PER_ROW", 2)
+    assert plan.grid.size == 240
+    assert canonical(table_of(plan, count(plan.tally, ArrayCodes(codes(), size)))) == canonical(want)
 
 
 def test_a_grid_too_large_for_a_counter_each_is_counted_by_what_occurs() -> None:
@@ -424,7 +440,7 @@ def test_a_grid_too_large_for_a_counter_each_is_counted_by_what_occurs() -> None
         "learner": {"name": "cola"},
     }
     study = complete(Study.model_validate(plain))
-    plan = Plan.of(study)
+    plan = plan_of(study)
     assert plan.grid.size == 100**9
     rng = np.random.default_rng(0)
     rows = {name: rng.integers(0, 100, 700).astype(float) for name in names} | {"died": rng.integers(0, 2, 700) * 1.0}
@@ -446,7 +462,7 @@ def test_a_value_off_the_declared_grid_is_refused_at_its_site() -> None:
 
 
 def table_at(study: Study) -> tuple[Plan, dict[str, Any]]:
-    plan = Plan.of(study)
+    plan = plan_of(study)
     rows = strata.split(study, codes())[study.sites[0]]
     return plan, dict(table_of(plan, count(plan.tally, rows)))
 
@@ -510,19 +526,20 @@ def test_outcomes_that_no_rows_have_are_refused(code: str, change: Any) -> None:
         ("CO-S301", "died ~ male", {"family": "multinomial"}),
         ("CO-S303", "died ~ male", {"link": "log"}),
         ("CO-S304", "died ~ male + offset(years)", {}),
-        ("CO-S311", "died ~ male", {"grids": {"dose": [0, 1]}}),
-        ("CO-S311", "died ~ male", {"grids": {"male": [0, 1]}}),
-        ("CO-S311", "died ~ dose", {"grids": {"dose": [1, 0]}}),
-        ("CO-S311", "died ~ dose", {"grids": {"dose": [0, 9]}}),
-        ("CO-S311", "died ~ drugs", {"grids": {"drugs": [0, 0.5]}}),
-        ("CO-S312", "died ~ dose", {"grids": {}}),
-        ("CO-S312", "died ~ dose", {"grids": {"dose": [1]}}),
-        ("CO-S314", "visits ~ male", {"family": "poisson", "firth": True}),
-        ("CO-S314", "died ~ male", {"firth": True, "robust": True}),
-        ("CO-S314", "visits ~ male + offset(years)", {"family": "poisson", "robust": True}),
-        ("CO-S315", "died ~ 0 + male", {"site_intercepts": True}),
-        ("CO-S316", "died ~ male", {"suppress": "impute"}),
-        ("CO-S316", "died ~ male", {"suppress": "impute", "cells": True, "floor": 5}),
+        ("CO-S321", "died ~ male", {"grids": {"dose": [0, 1]}}),
+        ("CO-S321", "died ~ male", {"grids": {"male": [0, 1]}}),
+        ("CO-S321", "died ~ dose", {"grids": {"dose": [1, 0]}}),
+        ("CO-S321", "died ~ dose", {"grids": {"dose": [0, 9]}}),
+        ("CO-S321", "died ~ drugs", {"grids": {"drugs": [0, 0.5]}}),
+        ("CO-S322", "died ~ dose", {"grids": {}}),
+        ("CO-S322", "died ~ dose", {"grids": {"dose": [1]}}),
+        ("CO-S324", "visits ~ male", {"family": "poisson", "firth": True}),
+        ("CO-S324", "died ~ male", {"firth": True, "robust": True}),
+        ("CO-S324", "visits ~ male + offset(years)", {"family": "poisson", "robust": True}),
+        ("CO-S325", "died ~ 0 + male", {"site_intercepts": True}),
+        ("CO-S326", "died ~ male", {"suppress": "impute"}),
+        ("CO-S326", "died ~ male", {"suppress": "impute", "cells": True, "floor": 5}),
+        ("CO-S326", "visits ~ male + offset(years)", {"family": "poisson", "suppress": "none", "floor": 5}),
         ("CO-S404", "died ~ male", {"suppress": "smear"}),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,7 +139,14 @@ def test_parts_of_a_fit_come_together_in_the_study_s_order() -> None:
     assert whole.covariance is not None
     assert (whole.covariance[0, 2], bool(np.isnan(whole.covariance[0, 1]))) == (1.0, True)
     assert (whole.notes, whole.details) == (("shared",), {"o": 1, "h": 1})
-    assert merged({"h": holder, "o": holder}, holder.terms) is holder
+
+
+def test_sites_that_all_know_the_whole_fit_still_each_have_notes_of_their_own() -> None:
+    one = part(("(Intercept)", "b"), "h", 5.0, np.array([[4.0, 1.0], [1.0, 9.0]]))
+    other = replace(one, notes=("shared", "of o"), details={"o": 2})
+    whole = merged({"h": one, "o": other}, one.terms)
+    assert whole.estimates is one.estimates
+    assert (whole.notes, whole.details) == (("shared", "of o"), {"h": 1, "o": 2})
 
 
 def test_a_fit_survives_json() -> None:

@@ -14,7 +14,7 @@ PROGRAM = """
 import hashlib
 import numpy as np
 from coterie_learners import elementary
-from coterie_learners.cola import Plan, fit_tables, table_of
+from coterie_learners.cola import fit_tables, plan_of, table_of
 from coterie_learners.learner import complete
 from coterie_learners.payload import canonical
 from coterie_learners.rows import ArrayCodes
@@ -51,7 +51,7 @@ for outcome, options in models:
             "g": {"type": "number", "range": [0, 20]}, "c": {"type": "count", "range": [0, 99]}},
         "disclosure": {"cell": 5}, "learner": {"name": "cola", **options},
     }))
-    plan = Plan.of(study)
+    plan = plan_of(study)
     tables = {s: table_of(plan, count(plan.tally, ArrayCodes(rows[s]))) for s in sites}
     # What logarithms a site takes of its own counts are its own; here they are the same everywhere.
     tables = {s: {k: np.round(np.asarray(v) * 64) / 64 if k in ("saturated", "constant") else v for k, v in t.items()}

@@ -74,6 +74,16 @@ def test_the_fit_has_the_bits_of_cola(model: str, scheme: str) -> None:
     assert got.deviance == pytest.approx(want.deviance, rel=1e-13)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_discrimination_on_the_sum_is_that_of_cola(scheme: str) -> None:
+    plain = strata.study(f"died ~ {FULL}", cells=True)
+    want = Table(cola, plain, strata.split(plain, codes())).play()["north"].details
+    got, _ = played(secure("logit from cells", scheme=scheme))
+    assert got.details["auc"] == pytest.approx(want["auc"], abs=1e-12)
+    assert got.details["hosmer_lemeshow"]["chi2"] == pytest.approx(want["hosmer_lemeshow"]["chi2"], rel=1e-9)
+    assert "heterogeneity" not in got.details
+
+
 @pytest.mark.parametrize("model", ["logit", "poisson with offset", "gaussian"])
 def test_newton_rounds_arrive_at_the_same_fit(model: str) -> None:
     formula, more = MODELS[model]
@@ -303,9 +313,18 @@ def test_uploads_that_are_no_ciphertexts_are_refused_by_who_adds() -> None:
     for what, upload in wrong.items():
         with pytest.raises(ProtocolError) as caught:
             secure_cola.added(plan, key, {**uploads, "south": upload})
-        assert caught.value.code == "CO-P521", what
+        assert caught.value.code == "CO-P551", what
     with pytest.raises(ProtocolError, match="none that TenSEAL can read"):
         secure_cola.added(plan, {"key": np.zeros(100, np.uint8)}, uploads)
+
+
+def test_a_key_of_another_scheme_is_refused_by_who_encrypts() -> None:
+    study = secure("logit")
+    other = homomorphic.public_part(homomorphic.make_key("ckks"))
+    seat = Table(secure_cola.secure_cola, study, strata.split(study, codes())).machines["south"].seat(study.sites, 0)
+    with pytest.raises(ProtocolError) as caught:
+        secure_cola.encrypted_table(seat, secure_cola.plan_of(study), {"key": np.frombuffer(other, np.uint8)})
+    assert caught.value.code == "CO-P553"
 
 
 def test_a_sum_that_lacks_a_site_opens_to_nonsense_and_is_refused() -> None:
@@ -326,9 +345,9 @@ def test_a_sum_that_lacks_a_site_opens_to_nonsense_and_is_refused() -> None:
     ("code", "count", "options"),
     [
         ("CO-S305", 2, {}),
-        ("CO-S319", 3, {"holder": "nowhere"}),
-        ("CO-S319", 3, {"scheme": "newton", "firth": True}),
-        ("CO-S319", 3, {"scheme": "newton", "family": "quasibinomial"}),
+        ("CO-S329", 3, {"holder": "nowhere"}),
+        ("CO-S329", 3, {"scheme": "newton", "firth": True}),
+        ("CO-S329", 3, {"scheme": "newton", "family": "quasibinomial"}),
         ("CO-S404", 3, {"scheme": "rot13"}),
         ("CO-S404", 3, {"suppress": "impute"}),
         ("CO-S404", 3, {"site_intercepts": True}),

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learners.cohorts import Array
 
-from coterie_learners import linalg
 from coterie_learners.tall import BLOCK, Tall, on_grid
 
 
@@ -73,13 +72,3 @@ def test_within_a_block_the_order_of_the_rows_does_not_matter(order: list[int], 
     mine, other = Tall.of([z]), Tall.of([z[order]])
     assert mine.sums(r).tobytes() == other.sums(r[order]).tobytes()
     assert mine.gram(w).tobytes() == other.gram(w[order]).tobytes()
-
-
-def test_exp_and_logarithms_of_arrays_are_those_of_numbers() -> None:
-    rng = np.random.default_rng(4)
-    low, high = rng.uniform(-700, 0, 500), rng.uniform(1e-9, 100, 500)
-    assert linalg.exp_all(low).tolist() == [linalg.exp(v) for v in low.tolist()]
-    assert linalg.log_all(high).tolist() == [linalg.log(v) for v in high.tolist()]
-    assert linalg.exp_all(np.array([-1e9])).tolist() == [0.0]
-    small = 10.0 ** rng.uniform(-18, 0, 500)
-    np.testing.assert_allclose(linalg.log1p_all(small), np.log1p(small), rtol=1e-15)

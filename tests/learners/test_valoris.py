@@ -130,9 +130,9 @@ def aligned_order(table: Table, study: Study, codes: Codes) -> Array:
 
 
 def _part_of(site: Any, study: Study, table: Table) -> Part:
-    from coterie_learners.alignment import Alignment
+    from coterie_learners.alignment import Alignment, Identifiers
 
-    alignment = Alignment(study, table.posts("align/key"), table.posts("align/tags"))
+    alignment = Alignment(study, Identifiers(site, table.posts("align/key")), table.posts("align/tags"))
     return Part(plan_of(study).split, site, alignment)
 
 
@@ -172,22 +172,22 @@ def test_one_covariate_site_is_no_sum() -> None:
     held = {"north": ("died", "a1"), "south": ("b1", "q1")}
     with pytest.raises(StudyError) as caught:
         vertical.study(held, "valoris", mode="aggregated")
-    assert caught.value.code == "CO-S315"
+    assert caught.value.code == "CO-S335"
 
 
 def test_a_site_without_terms_is_refused() -> None:
     with pytest.raises(StudyError) as caught:
         vertical.study(learner="valoris", formula="died ~ a1 + b1")
-    assert caught.value.code == "CO-S310"
+    assert caught.value.code == "CO-S330"
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"factor": np.ones((299, 2))}, "CO-P523"),
-        ({"factor": np.full((300, 6), 1e250)}, "CO-P524"),
-        ({"factor": np.ones((300, 9))}, "CO-P524"),
-        ({"shift": np.ones(2)}, "CO-P524"),
+        ({"factor": np.ones((299, 2))}, "CO-P543"),
+        ({"factor": np.full((300, 6), 1e250)}, "CO-P544"),
+        ({"factor": np.ones((300, 9))}, "CO-P544"),
+        ({"shift": np.ones(2)}, "CO-P544"),
     ],
 )
 def test_hostile_factors_are_refused_and_named(change: dict[str, Any], code: str) -> None:
@@ -203,7 +203,7 @@ def test_hostile_factors_are_refused_and_named(change: dict[str, Any], code: str
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(np.zeros((300, 12), dtype=np.uint64), "CO-P523"), (np.full((301, 12), 2**62, dtype=np.uint64), "CO-P524")],
+    [(np.zeros((300, 12), dtype=np.uint64), "CO-P543"), (np.full((301, 12), 2**62, dtype=np.uint64), "CO-P544")],
 )
 def test_hostile_words_are_refused(words: Any, code: str) -> None:
     study = vertical.study(learner="valoris", mode="aggregated")
@@ -226,7 +226,7 @@ def test_an_answer_of_another_length_is_refused() -> None:
     answers = {site: {"gamma": np.zeros(5), "covariance": np.zeros(15)} for site in ("south", "east")}
     with pytest.raises(ProtocolError) as caught:
         result(plan, part, Solution(plan, part, {}), answers, None)
-    assert caught.value.code == "CO-P527"
+    assert caught.value.code == "CO-P547"
     answers["south"] = {"gamma": np.zeros(6), "covariance": np.zeros(15)}
     with pytest.raises(ProtocolError):
         result(plan, part, Solution(plan, part, {}), answers, None)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from node.test_r_reference import GOLDEN, reference
 
-from coterie_learners.cola import Plan, TableOnly, table_of
+from coterie_learners.cola import TableOnly, plan_of, table_of
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.learner import complete
 from coterie_learners.payload import Payload, canonical
@@ -26,6 +26,7 @@ from coterie_node import data
 from coterie_node.analysis import analyse
 from coterie_node.data import load_site
 from coterie_node.errors import ReleaseRefused
+from coterie_node.gate import Policy
 from coterie_node.pda import as_pda, write_table
 from coterie_node.streaming import StreamedCodes
 
@@ -175,7 +176,7 @@ def table(of: Study, path: Path, site: str = "a") -> Payload:
     loaded = load_site(path, of, site)
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
-    plan = Plan.of(of)
+    plan = plan_of(of)
     return table_of(plan, count(plan.tally, loaded.rows))
 
 
@@ -257,7 +258,7 @@ def pda_json(of: Study, path: Path, folder: Path, shuffle: bool = False, drop_mi
     loaded = load_site(path, of, path.stem)
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
-    plan = Plan.of(of)
+    plan = plan_of(of)
     made = as_pda(plan.design, plan.grid, table_of(plan, count(plan.tally, loaded.rows)))
     if shuffle:
         names = [name for name in made["Xtable"][0] if name != "n"]
@@ -287,12 +288,12 @@ def test_sites_that_run_r_and_sites_that_do_not_fit_one_model(
 
 def test_an_exported_table_has_pda_s_form_and_comes_back_as_it_was(files: dict[str, Path], tmp_path: Path) -> None:
     of = study("logit")
-    plan = Plan.of(of)
+    plan = plan_of(of)
     loaded = load_site(files["a"], of, "a")
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
     path = tmp_path / "a_initialize.json"
-    write_table(path, plan, loaded.rows)
+    write_table(path, plan, loaded.rows, Policy())
     written = json.loads(path.read_text())
     assert list(written) == ["SXY", "Xtable"]
     assert len(written["Xtable"]) == 24
@@ -303,6 +304,32 @@ def test_an_exported_table_has_pda_s_form_and_comes_back_as_it_was(files: dict[s
     assert again is not None
     assert isinstance(again.rows, TableOnly)
     assert canonical(again.rows.table(plan)) == canonical(table_of(plan, count(plan.tally, loaded.rows)))
+
+
+def test_what_the_gate_would_keep_back_is_not_exported(files: dict[str, Path], tmp_path: Path) -> None:
+    of = study("logit", floor=5, suppress="none")
+    loaded = load_site(files["d"], of, "d")
+    assert loaded is not None
+    assert isinstance(loaded.rows, CodedRows)
+    path = tmp_path / "d_initialize.json"
+    with pytest.raises(ReleaseRefused, match="single patterns of all covariates"):
+        write_table(path, plan_of(of), loaded.rows, Policy())
+    strict = Policy.model_validate({"floors": {"rows": 1000}})
+    with pytest.raises(ReleaseRefused, match="fewer than 1000 rows"):
+        write_table(path, plan_of(study("logit")), loaded.rows, strict)
+    assert not path.exists()
+
+
+def test_a_poisson_model_can_be_exported_too(files: dict[str, Path], tmp_path: Path) -> None:
+    of = study("poisson")
+    loaded = load_site(files["a"], of, "a")
+    assert loaded is not None
+    assert isinstance(loaded.rows, CodedRows)
+    path = tmp_path / "a_initialize.json"
+    write_table(path, plan_of(of), loaded.rows, Policy())
+    with files["a"].open(newline="") as file:
+        visits = sum(int(row["visits"]) for row in csv.DictReader(file))
+    assert json.loads(path.read_text())["SXY"][0][0] == visits
 
 
 PATTERN = {"(Intercept)": 1, "age65_79": 0, "agege80": 0, "sexM": 1, "diabetes": 0, "htn": 1}

@@ -14,12 +14,15 @@ from coterie_chain.ledger import State
 from coterie_learners import secure_cola
 from coterie_learners.cola import COLA
 from coterie_learners.design import Design
+from coterie_learners.disclosure import Ruling
 from coterie_learners.errors import ProtocolError, WrongPost
 from coterie_learners.study import Study
 from coterie_node.conformance import check_learner
 from coterie_node.errors import StudyStopped
+from coterie_node.gate import Gate, Release
 from coterie_node.reference import Reference
 from coterie_node.runner import Runner
+from coterie_node.simulate import simulate
 
 CODES = strata.draw(N)
 
@@ -58,6 +61,23 @@ def test_secure_cola_has_every_property_of_a_learner(scheme: str) -> None:
     ciphertexts = {"key": {"key"}, "table": {"bytes", "lengths"}, "opened": {"keys", "n", "cross", "outcome"}}
     assert shown == {"masks": {"table": {"masked"}}, "newton": {}}.get(scheme, ciphertexts)
     assert report.records == {"masks": 5, "bfv": 8, "ckks": 8}.get(scheme, report.records)
+
+
+def test_the_gate_says_what_each_post_of_secure_cola_is() -> None:
+    study = strata.study("died ~ male + smoker + stage", 3, "secure_cola", 5)
+    gates = {name: Gate(study) for name in study.sites}
+    seen: list[Release] = []
+    for gate in gates.values():
+        gate.watch = seen.append
+    simulate(study, strata.split(study, CODES), gates=gates)
+    told = {one.verdict.topic: (one.verdict.ruling, one.verdict.sentence) for one in seen}
+    assert told["key"] == (Ruling.PASSED, "The public key goes to every member; it breaks no floor.")
+    assert told["table"][0] == Ruling.SUMS_ONLY
+    assert told["opened"] == (
+        Ruling.PASSED,
+        "The table of covariate patterns goes to every member; it breaks no floor.",
+    )
+    assert len(seen) == 5
 
 
 # On the record

@@ -87,7 +87,7 @@ def test_a_grant_is_for_one_auditor_and_one_study(done: tuple[World, Vaults], tm
     for study, auditor in ((world.study.hash, "another"), (bytes(32), "an auditor")):
         with pytest.raises(ConfigError) as caught:
             load_grants([path], study, keys_of(auditor))
-        assert caught.value.code == "CO-F320"
+        assert caught.value.code == "CO-F351"
     path.write_text("no grant")
     with pytest.raises(ConfigError):
         load_grants([path], world.study.hash, keys_of("an auditor"))

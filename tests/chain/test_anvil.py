@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from chain.bench import GLORE, account, entry
 
+from coterie_chain.anvil import BINARY, Anvil, find_anvil
 from coterie_chain.cid import raw_cid
 from coterie_chain.deploy import Network, deploy
-from coterie_chain.devnet import BINARY, Anvil, find_anvil
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ledger import Post, Record, State, StudyView, Terms
@@ -156,7 +156,7 @@ def test_the_binary_is_found_or_missed_in_words(tmp_path: Path, monkeypatch: pyt
         find_anvil()
     monkeypatch.delenv(BINARY)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("coterie_chain.devnet._in_checkouts", list)
+    monkeypatch.setattr("coterie_chain.anvil._in_checkouts", list)
     with pytest.raises(StoreFault, match="make setup") as caught:
         find_anvil()
     assert caught.value.code == "CO-C330"

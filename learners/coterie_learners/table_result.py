@@ -1,0 +1,105 @@
+"""The result of a fit of tables, with what else the tables tell: suppression, heterogeneity, discrimination."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from coterie_learners import diagnostics
+from coterie_learners.errors import LearnerError
+from coterie_learners.grouped import estimate
+from coterie_learners.inference import Fit
+from coterie_learners.payload import Payload
+from coterie_learners.protocol import Posts
+from coterie_learners.rows import Array
+from coterie_learners.table_plan import Plan
+from coterie_learners.table_pool import back, by_site, summed
+
+RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
+# A site whose own fit takes more steps than this has none: one level of some covariate is without events there.
+OWN_FIT_STEPS = 40
+
+
+def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> Fit:
+    """The result, from the server's post."""
+    n, deviance = float(model["n"]), float(model["deviance"])
+    family = plan.family
+    likelihood: float | None = float(model["likelihood"])
+    if family.law == "gaussian":
+        likelihood = -0.5 * n * (np.log(2 * np.pi * deviance / n) + 1.0)
+    terms = (*(f"site[{s}]" for s in sites), *plan.design.names[1:]) if plan.site_intercepts else plan.terms
+    return Fit(
+        learner=learner,
+        family=family.name,
+        link=family.link,
+        terms=terms,
+        estimates=np.asarray(model["estimates"]),
+        covariance=np.asarray(model["covariance"]),
+        n=int(n),
+        events=int(model["outcome"]) if family.law == "binomial" else None,
+        rounds=1,
+        converged=True,
+        dispersion=float(model["dispersion"]),
+        dispersion_known=family.dispersion is None,
+        deviance=deviance,
+        null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
+        # A quasi family has no likelihood.
+        log_likelihood=None if family.dispersion == "pearson" else likelihood,
+        ratio=RATIOS.get(family.link, ""),
+        details={"patterns": plan.grid.size, "steps": int(model["steps"])},
+    )
+
+
+def with_diagnostics(plan: Plan, fit: Fit, tables: Posts, where: str = "at a site") -> Fit:
+    """The result with what else the tables tell: suppression, heterogeneity of the sites, discrimination."""
+    details, notes = dict(fit.details), list(fit.notes)
+    if plan.floor:
+        found = diagnostics.suppressed({name: t["suppressed"] for name, t in tables.items()}, tables, fit.n)
+        details["suppression"] = {"floor": plan.floor, "mode": "drop" if plan.drops else "impute", **found}
+        notes += diagnostics.suppression_notes(details["suppression"], where)
+    elif not plan.tally.exposure:
+        notes += diagnostics.small_cell_notes({name: t["n"] for name, t in tables.items()}, where)
+    if not plan.site_intercepts and not plan.options.firth:
+        details |= heterogeneity(plan, tables)
+    if plan.cells and plan.family.law == "binomial":
+        details |= predictions(plan, fit, tables)
+    notes += diagnostics.notes(details)
+    return replace(fit, details=details, notes=tuple(notes))
+
+
+def predictions(plan: Plan, fit: Fit, tables: Posts) -> dict[str, Any]:
+    """Discrimination and calibration of the fit on the rows that it was made of."""
+    predictors, rows, events = [], [], []
+    for k, table in enumerate(tables.values()):
+        raw = plan.grid.raw(plan.design, table["keys"])
+        if plan.site_intercepts:
+            sites = len(tables)
+            predictors.append(fit.estimates[k] + raw[:, 1:] @ fit.estimates[sites:])
+        else:
+            predictors.append(raw @ fit.estimates)
+        rows.append(table["n"].astype(np.float64))
+        events.append(table["s"])
+    eta = np.concatenate(predictors)
+    mean = plan.family.curve(eta).mean
+    return diagnostics.predictions(eta, mean, np.concatenate(rows), np.concatenate(events), len(fit.terms))
+
+
+def heterogeneity(plan: Plan, tables: Posts) -> dict[str, Any]:
+    """Whether the sites agree: a test of site intercepts, and Cochran's Q of each coefficient over their own fits."""
+    if len(tables) < 2:
+        return {}
+    own: dict[str, tuple[Array, Array]] = {}
+    for name, table in tables.items():
+        with suppress(LearnerError):  # a site that cannot carry the model by itself
+            found = estimate(summed(plan, {name: table}), replace(plan.choice, limit=OWN_FIT_STEPS))
+            carry = back(plan)
+            own[name] = carry @ found.beta, np.diag(carry @ found.covariance @ carry.T)
+    out = diagnostics.cochran(plan.terms, own, tuple(tables))
+    if plan.design.formula.intercept and not plan.levels and plan.family.dispersion is None:
+        with suppress(LearnerError):
+            joint, apart = (estimate(t, plan.choice) for t in (summed(plan, tables), by_site(plan, tables)))
+            out["site_intercepts"] = diagnostics.likelihood_ratio(joint.likelihood, apart.likelihood, len(tables) - 1)
+    return {"heterogeneity": out}

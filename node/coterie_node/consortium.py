@@ -1,0 +1,192 @@
+"""Files with which sites found a network of their own: each makes its keys, all exchange cards, each writes the rest.
+
+A card is public. Whoever has the same cards writes the same genesis, so nobody has to be trusted with it. The swarm's
+key is the one secret that all sites share; it travels outside of the network.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from eth_utils.address import to_checksum_address
+
+from coterie_chain import genesis, geth, kubo
+from coterie_chain.besu import Besu
+from coterie_chain.cid import from_base58
+from coterie_chain.deploy import deploy
+from coterie_chain.geth import Geth
+from coterie_chain.keys import SCRYPT, SiteKeys, read_passphrase
+from coterie_chain.ledger import SiteEntry
+from coterie_chain.network import Network
+from coterie_chain.private_files import read_private, write_private
+from coterie_chain.swarm import Kubo
+from coterie_node.errors import ConfigError
+from coterie_node.place import SitePlace
+
+NODE_SETTINGS = """\
+# Settings of one site's node of a trial; `coterie init` writes them for a real one.
+site = {site}
+
+[chain]
+url = {chain}
+confirmations = {confirmations}
+
+[store]
+url = {store}
+
+[policy]
+learners = ["glore", "cola"]
+"""
+CHAINS = ("clique", "qbft")
+PERIOD = 5
+ANY = "0.0.0.0"
+# A trial's keys guard nothing.
+TRIAL_SCRYPT = 1 << 12
+# Fixed addresses of the three-site trial in containers: site number k has 10 k + 1 for its chain node and so on.
+TRIAL_NET = "172.28.20"
+TRIAL_PARTS = {"geth": 1, "kubo": 2, "node": 3}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the other sites must know of one: who makes its blocks and signs its records, and where it is reached."""
+
+    site: str
+    chain: str
+    sealer: str
+    operator: str
+    sealing: str
+    enode: str
+    peer: str
+    swarm: str
+
+    def to_json(self) -> str:
+        """Text of a card's file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    def entry(self, number: int) -> SiteEntry:
+        """The site's seat in the Catalog."""
+        # a peer's id ends in its Ed25519 key
+        peer = from_base58(self.peer)[-32:]
+        return SiteEntry(number, self.site, to_checksum_address(self.operator), bytes.fromhex(self.sealing), peer)
+
+    @classmethod
+    def read(cls, path: Path) -> Card:
+        """A card from its file; ConfigError if it is none."""
+        try:
+            raw = json.loads(path.read_text())
+            if not all(isinstance(value, str) for value in raw.values()):
+                raise TypeError("a card holds texts")
+            return cls(**raw)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ConfigError("CO-F501", f"{path} is no site's card: {error}.") from None
+
+
+def make_keys(
+    folder: Path, site: str, chain_host: str, swarm_host: str, *, chain: str = "clique", scrypt: int = SCRYPT
+) -> Card:
+    """Make what a site's folder lacks of keys, for its operator, chain node and Kubo; returns its card.
+
+    The hosts are the addresses at which the other sites reach its chain node and its Kubo.
+    """
+    part = SitePlace(folder)
+    if not part.keys.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        passphrase = secrets.token_urlsafe(24)
+        write_private(part.passphrase, passphrase + "\n")
+        SiteKeys.create(part.keys, passphrase, scrypt=scrypt)
+    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+    sealer, enode = _chain_keys(folder, chain, chain_host, scrypt)
+    store = Kubo(folder / "kubo")
+    if not store.identity.exists():
+        store.create(kubo.swarm_key())
+    at = kubo.address(swarm_host, kubo.SWARM_PORT)
+    return Card(site, chain, sealer, keys.address, keys.sealing.hex(), enode, store.peer, at)
+
+
+def write_files(folder: Path, site: str, cards: Sequence[Card], *, period: int = PERIOD) -> None:
+    """Write a site's genesis and configurations from the cards of all sites; the site's own must be among them."""
+    mine = next((card for card in cards if card.site == site), None)
+    if mine is None or len({card.site for card in cards}) < len(cards) or len({card.chain for card in cards}) > 1:
+        names = ", ".join(f"{card.site} ({card.chain})" for card in cards)
+        raise ConfigError("CO-F502", f"One card of each site and one kind of chain are needed, {site}'s too: {names}.")
+    others = [card for card in cards if card.site != site]
+    _chain_files(folder, mine, cards, others, period)
+    store = Kubo(folder / "kubo")
+    peers = {card.peer: card.swarm for card in others}
+    store.listen(kubo.address(ANY, kubo.SWARM_PORT), kubo.address(ANY, kubo.API_PORT), peers)
+
+
+def deploy_catalog(folder: Path, url: str, cards: Sequence[Card]) -> Network:
+    """Deploy the Catalog with all sites' seats through this site's chain node; its operator pays and gets no rights."""
+    part = SitePlace(folder)
+    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+    entries = [card.entry(number) for number, card in enumerate(cards, start=1)]
+    confirmations = len(cards) // 2 + 1 if cards[0].chain == "clique" else 0
+    return deploy(url, entries, keys.account, confirmations=confirmations)
+
+
+def make_trial(root: Path, sites: Sequence[str], *, period: int = PERIOD) -> dict[str, str]:
+    """Write all folders of a trial in containers on one machine; returns the variables of its `.env` file."""
+    cards: list[Card] = []
+    for number, site in enumerate(sites, start=1):
+        hosts = (trial_address(number, "geth"), trial_address(number, "kubo"))
+        cards.append(make_keys(root / site, site, *hosts, scrypt=TRIAL_SCRYPT))
+    shared = read_private(Kubo(root / sites[0] / "kubo").key, "the swarm's key")
+    for site in sites:
+        Kubo(root / site / "kubo").join(shared)
+        write_files(root / site, site, cards, period=period)
+        _trial_node(root / site, site, cards)
+    return {f"{card.site.upper()}_SEALER": card.sealer for card in cards}
+
+
+def _trial_node(folder: Path, site: str, cards: Sequence[Card]) -> None:
+    """What the site's node finds at /site: its settings, a token for its API, and all founders' cards."""
+    text = NODE_SETTINGS.format(
+        site=json.dumps(site),
+        chain=json.dumps(f"http://{site}-geth:{geth.RPC_PORT}?jwt_file=/site/geth/jwt.hex"),
+        store=json.dumps(f"kubo+http://{site}-kubo:{kubo.API_PORT}?token_file=/site/kubo/token"),
+        confirmations=len(cards) // 2 + 1,
+    )
+    (folder / "node.toml").write_text(text)
+    write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
+    (folder / "founders").mkdir()
+    for card in cards:
+        (folder / "founders" / f"{card.site}.json").write_text(card.to_json())
+
+
+def trial_address(number: int, part: str) -> str:
+    """Address of a part of the trial's site number 1, 2, 3."""
+    return f"{TRIAL_NET}.{10 * number + TRIAL_PARTS[part]}"
+
+
+def _chain_keys(folder: Path, chain: str, host: str, scrypt: int) -> tuple[str, str]:
+    """Address of the site's sealer and enode of its node; the keys are made if they are missing."""
+    if chain not in CHAINS:
+        raise ConfigError("CO-F305", f"There is no chain {chain!r} to found; there is {', '.join(CHAINS)}.")
+    if chain == "clique":
+        node = Geth(folder / "geth")
+        if not node.data.is_dir():
+            node.create(scrypt)
+        return node.sealer, node.enode(host, geth.P2P_PORT)
+    validator = Besu(folder / "besu")
+    if not validator.key.exists():
+        validator.create()
+    return validator.validator, validator.enode(host)
+
+
+def _chain_files(folder: Path, mine: Card, cards: Sequence[Card], others: Sequence[Card], period: int) -> None:
+    sealers, operators = [card.sealer for card in cards], [card.operator for card in cards]
+    make = genesis.clique if mine.chain == "clique" else genesis.qbft
+    text = json.dumps(make(sealers, operators, period=period), indent=1) + "\n"
+    home = folder / ("geth" if mine.chain == "clique" else "besu")
+    (home / "genesis.json").write_text(text)
+    enodes = [card.enode for card in others]
+    if mine.chain == "clique":
+        Geth(home).listen(ANY, geth.P2P_PORT, enodes)
+    else:
+        Besu(home).listen(mine.enode.partition("@")[2].rpartition(":")[0], enodes)

@@ -1,0 +1,139 @@
+"""A development network in a folder: every site's keys, chain node and store on this machine, and the Catalog."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from coterie_chain.deploy import deploy
+from coterie_chain.devnet import CHAINS, STORES
+from coterie_chain.errors import LedgerUnreachable
+from coterie_chain.keys import SiteKeys, read_passphrase
+from coterie_chain.ledger import SiteEntry
+from coterie_chain.network import Network, verify
+from coterie_chain.private_files import write_private
+from coterie_chain.rpc import Rpc
+from coterie_chain.service import Service
+from coterie_node.errors import ConfigError
+from coterie_node.place import Place, Settings
+
+# A devnet's keys guard nothing: a light key derivation keeps the start quick.
+LIGHT_SCRYPT = 1 << 12
+SPREAD_WITHIN = 60.0
+
+
+def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
+    """Make each site's keys; returns what the Catalog is founded with."""
+    entries = []
+    for number, name in enumerate(sites, start=1):
+        part = place.site(name)
+        part.root.mkdir(parents=True, exist_ok=True)
+        passphrase = secrets.token_urlsafe(24)
+        write_private(part.passphrase, passphrase + "\n")
+        keys = SiteKeys.create(part.keys, passphrase, scrypt=LIGHT_SCRYPT)
+        entries.append(SiteEntry(number, name, keys.address, keys.sealing))
+    return tuple(entries)
+
+
+def found(place: Place, sites: Sequence[str], settings: Settings) -> Network:
+    """Make and start a network of these sites in a folder, with its Catalog; returns what `network.json` holds.
+
+    What was started runs on, also after an error: `down` ends it.
+    """
+    settings = replace(settings, sites=tuple(sites))
+    place.save_settings(settings)
+    entries = founders(place, sites)
+    chain, store = place.chain(), place.store()
+    store.prepare()
+    chain.prepare([entry.address for entry in entries])
+    chain.start()
+    store.start()
+    # Whoever deploys the Catalog gets no rights by it, but must be able to pay.
+    payer = place.site(sites[0])
+    keys = SiteKeys.load(payer.keys, read_passphrase(payer.passphrase))
+    network = deploy(chain.url(sites[0]), entries, keys.account, confirmations=chain.confirmations)
+    place.save(settings, network)
+    for name in sites:
+        await_catalog(place.network(name))
+    return network
+
+
+def up(place: Place) -> None:
+    """Start again whatever of a network does not run."""
+    place.chain().start()
+    place.store().start()
+
+
+def down(place: Place) -> None:
+    """End every program of a network; its chain and its blocks stay."""
+    place.store().stop()
+    place.chain().stop()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One program of a network: its process (None: not running), memory in bytes, and what it tells of itself."""
+
+    site: str
+    program: str
+    pid: int | None
+    memory: int
+    facts: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        return asdict(self)
+
+
+def status(place: Place) -> list[Line]:
+    """Every program of a network, by site."""
+    chain, store = place.chain(), place.store()
+    lines = [_line(site, service, chain.facts) for site, service in chain.services().items()]
+    lines += [_line(site, service, store.facts) for site, service in store.services().items()]
+    return sorted(lines, key=lambda line: (line.site, line.program))
+
+
+def services(place: Place) -> dict[tuple[str, str], Service]:
+    """Every program of a network, by site and name."""
+    found = [*place.chain().services().items(), *place.store().services().items()]
+    return {(site, service.name): service for site, service in found}
+
+
+def _line(site: str, service: Service, facts: Callable[[str], Mapping[str, int]]) -> Line:
+    pid = service.pid
+    return Line(site, service.name, pid, service.memory, facts(site) if pid else {})
+
+
+@contextmanager
+def launched(place: Place, sites: Sequence[str], settings: Settings) -> Iterator[Network]:
+    """A new network that runs as long as the block."""
+    try:
+        yield found(place, sites, settings)
+    finally:
+        down(place)
+
+
+def settings_of(chain: str, store: str, period: int | None = None) -> Settings:
+    """Settings of a network of these kinds; ConfigError lists those there are."""
+    for what, given, known in (("chain", chain, CHAINS), ("store", store, STORES)):
+        if given not in known:
+            raise ConfigError("CO-F305", f"There is no {what} {given!r} to launch; there is {', '.join(known)}.")
+    return Settings(chain, store, (), period)
+
+
+def await_catalog(network: Network) -> None:
+    """Wait until a site's own node has the Catalog."""
+    deadline = time.monotonic() + SPREAD_WITHIN
+    with Rpc(network.url) as rpc:
+        while True:
+            try:
+                verify(network, rpc)
+                return
+            except LedgerUnreachable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)

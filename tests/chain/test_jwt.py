@@ -1,0 +1,44 @@
+"""Tokens for a node's authenticated port."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from coterie_chain.errors import KeyFault
+from coterie_chain.jwt import bearer, split_secret
+from coterie_chain.private_files import write_private
+
+
+def test_a_token_is_signed_and_dated_now() -> None:
+    secret = bytes(range(32))
+    head, body, signature = (base64.urlsafe_b64decode(part + "==") for part in bearer(secret).split("."))
+    assert json.loads(head) == {"alg": "HS256", "typ": "JWT"}
+    assert abs(json.loads(body)["iat"] - time.time()) < 60
+    signed = bearer(secret).rpartition(".")[0].encode()
+    assert len(signature) == 32
+    assert bearer(secret).endswith(
+        base64.urlsafe_b64encode(hmac.digest(secret, signed, "sha256")).rstrip(b"=").decode()
+    )
+
+
+def test_the_secret_s_file_leaves_the_address(tmp_path: Path) -> None:
+    file = tmp_path / "jwt.hex"
+    write_private(file, "0x" + "ab" * 32 + "\n")
+    assert split_secret(f"a=1&jwt_file={file}") == ("a=1", b"\xab" * 32)
+    assert split_secret("a=1") == ("a=1", None)
+
+
+def test_a_secret_that_others_can_read_or_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "jwt.hex"
+    write_private(file, "not hex")
+    with pytest.raises(KeyFault, match="32 bytes in hex"):
+        split_secret(f"jwt_file={file}")
+    file.chmod(0o644)
+    with pytest.raises(KeyFault, match="Others can reach"):
+        split_secret(f"jwt_file={file}")

@@ -1,0 +1,217 @@
+"""Development networks as their users meet them, and the doors that must stay shut."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from devnet.bed import SITES, needed
+
+from coterie_chain import kubo
+from coterie_chain.errors import BlobMissing, LedgerUnreachable, StoreFault
+from coterie_chain.ipfs import KuboBlobs
+from coterie_chain.ports import recorded_ports
+from coterie_chain.rpc import Rpc
+from coterie_chain.stores import open_store
+from coterie_chain.swarm import Kubo, KuboSwarm
+from coterie_node.place import Place
+
+pytestmark = [pytest.mark.devnet, pytest.mark.xdist_group("network")]
+
+
+def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A devnet that was started with the command."""
+    needed()
+    folder = tmp_path_factory.mktemp("devnet") / "net"
+    try:
+        done = coterie("devnet", "up", folder, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield folder
+    finally:
+        coterie("devnet", "down", folder)
+
+
+@pytest.fixture(scope="module")
+def demo(running: Path) -> Path:
+    """The demo's study, run on it."""
+    done = coterie("demo", "--at", running, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return running
+
+
+def test_the_demo_on_clique_and_kubo_has_the_coefficients_of_the_one_on_anvil(demo: Path, tmp_path: Path) -> None:
+    anvil = coterie("demo", "--json", "--keep", tmp_path / "anvil")
+    assert anvil.returncode == 0, anvil.stdout + anvil.stderr
+    mine, theirs = json.loads((demo / "result.json").read_text()), json.loads(anvil.stdout)
+    assert mine["terms"] == theirs["terms"]
+    assert (mine["replay"]["verdict"], mine["replay"]["grade"]) == ("PASS", "identical")
+    assert mine["seconds"]["round"] == pytest.approx(mine["seconds"]["total"] / mine["rounds"])
+    assert mine["ledger"]["records"] == 4 * mine["rounds"]
+
+
+def test_status_and_logs_show_every_program(running: Path) -> None:
+    lines = json.loads(coterie("devnet", "status", running, "--json").stdout)
+    assert {(line["site"], line["program"]) for line in lines} == {(s, p) for s in SITES for p in ("geth", "kubo")}
+    assert all(line["pid"] and line["facts"]["peers"] == 2 for line in lines)
+    logs = coterie("devnet", "logs", running, "--site", "south", "--program", "kubo")
+    assert logs.stdout.startswith("== south kubo")
+    assert "north" not in logs.stdout.partition("\n")[0]
+
+
+def test_a_network_is_never_started_over_other_files(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = coterie("devnet", "up", tmp_path)
+    assert (done.returncode, done.stderr[:8]) == (12, "CO-F203:")
+    done = coterie("devnet", "down", tmp_path, "--delete")
+    assert (done.returncode, done.stderr[:8]) == (12, "CO-F201:")
+    assert (tmp_path / "mine.txt").exists()
+
+
+# Doors
+
+
+def test_no_port_is_open_but_on_the_loopback_address(running: Path) -> None:
+    pids = [line["pid"] for line in json.loads(coterie("devnet", "status", running, "--json").stdout)]
+    listening = [c for pid in pids for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"]
+    assert len(listening) == 4 * len(SITES)
+    assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
+
+
+def test_geth_answers_nobody_without_a_token_and_never_its_sealer_s_signature(running: Path) -> None:
+    url = Place(running).network("north").url
+    bare = url.partition("?")[0]
+    with Rpc(bare) as rpc, pytest.raises(LedgerUnreachable):
+        rpc.call("eth_blockNumber")
+    with (
+        Rpc(Place(running).network("south").url.replace("/south/", "/north/")) as rpc,
+        pytest.raises(LedgerUnreachable),
+    ):
+        rpc.call("eth_blockNumber")  # another site's secret
+    with Rpc(url) as rpc:
+        assert rpc.quantity("eth_blockNumber") > 0
+        for method in ("admin_peers", "personal_listAccounts", "debug_setHead", "clique_getSigners", "miner_stop"):
+            with pytest.raises(LedgerUnreachable, match="does not exist"):
+                rpc.call(method)
+
+
+def test_kubo_answers_only_its_token_and_only_what_a_node_needs(running: Path) -> None:
+    north = Kubo(running / "sites" / "north" / "kubo")
+    token, other = north.token.read_text().strip(), Kubo(running / "sites" / "west" / "kubo").token.read_text().strip()
+    asked = [
+        (None, "id"),
+        (other, "id"),
+        (token, "config/show"),
+        (token, "key/list"),
+        (token, "shutdown"),
+        (token, "id"),
+    ]
+    answers = []
+    for held, path in asked:
+        headers = {} if held is None else {"Authorization": f"Bearer {held}"}
+        answers.append(httpx.post(f"{north.api}/api/v0/{path}", headers=headers).status_code)
+    assert answers == [403, 403, 403, 403, 403, 200]
+
+
+def test_no_secret_shows_in_the_process_list_or_in_a_log(running: Path) -> None:
+    secrets = [
+        line
+        for name in ("passphrase", "sealer.passphrase", "jwt.hex", "token", "nodekey", "swarm.key", "identity.json")
+        for file in running.rglob(name)
+        for line in file.read_text().splitlines()
+        if len(line) >= 32
+    ]
+    assert len(secrets) >= 7 * len(SITES)
+    lines = json.loads(coterie("devnet", "status", running, "--json").stdout)
+    processes = [psutil.Process(line["pid"]) for line in lines]
+    seen = " ".join(" ".join(p.cmdline()) + str(p.environ()) for p in processes)
+    seen += "".join(log.read_text(errors="replace") for log in running.rglob("log"))
+    assert [s for s in secrets if s in seen] == []
+
+
+def test_a_kubo_with_another_swarm_s_key_gets_nothing(running: Path, tmp_path: Path) -> None:
+    cid = open_store(Place(running).store().url("north")).put(b"for members only")
+    stranger = KuboSwarm(tmp_path, ["stranger"])
+    stranger.prepare()
+    try:
+        stranger.start()
+        north = Kubo(running / "sites" / "north" / "kubo")
+        at = f"{kubo.address('127.0.0.1', recorded_ports(north.ports)['swarm'])}/p2p/{north.peer}"
+        mine = Kubo(tmp_path / "sites" / "stranger" / "kubo")
+        headers = {"Authorization": f"Bearer {mine.token.read_text().strip()}"}
+        answer = httpx.post(f"{mine.api}/api/v0/swarm/connect", params={"arg": at}, headers=headers, timeout=30.0)
+        assert answer.status_code == 500
+        blobs = KuboBlobs(mine.api, mine.token.read_text().strip(), timeout=2.0)
+        with pytest.raises(BlobMissing) as caught:
+            blobs.get(cid)
+        assert caught.value.code == "CO-C201"
+        blobs.close()
+    finally:
+        stranger.stop()
+
+
+def test_a_kubo_without_a_swarm_s_key_does_not_start(tmp_path: Path) -> None:
+    needed()
+    swarm = KuboSwarm(tmp_path, ["alone"])
+    swarm.prepare()
+    Kubo(tmp_path / "sites" / "alone" / "kubo").key.unlink()
+    try:
+        with pytest.raises(StoreFault, match="private network was not configured") as caught:
+            swarm.start()
+        assert caught.value.code == "CO-C336"
+    finally:
+        swarm.stop()
+
+
+# After the end
+
+
+def test_what_is_down_leaves_nothing_but_its_folder_and_can_be_audited_and_started_again(tmp_path: Path) -> None:
+    needed()
+    folder = tmp_path / "net"
+    try:
+        assert coterie("devnet", "up", folder, "--sites", "2", "--period", "1").returncode == 0
+        pids = [line["pid"] for line in json.loads(coterie("devnet", "status", folder, "--json").stdout)]
+        ports = [p for file in folder.rglob("ports.json") for p in recorded_ports(file).values()]
+        assert coterie("devnet", "down", folder).returncode == 0
+        assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
+        for port in ports:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        assert [p for p in folder.rglob("*") if p.is_socket() or p.name == "run.json"] == []
+        assert coterie("devnet", "status", folder).returncode == 1
+        before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+        assert coterie("audit", "history", "--at", folder).returncode == 0
+        assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
+        again = coterie("devnet", "up", folder, "--json")
+        assert again.returncode == 0
+        assert all(line["facts"] for line in json.loads(again.stdout))
+    finally:
+        coterie("devnet", "down", folder, "--delete")
+    assert not folder.exists()
+
+
+def test_a_finished_run_is_audited_on_the_stopped_network(demo: Path) -> None:
+    assert coterie("devnet", "down", demo).returncode == 0
+    done = coterie("audit", "replay", "--at", demo, "--json")
+    assert json.loads(done.stdout)["grade"] == "identical"
+    first = next((demo / "sites").glob("*/kubo/repo/blocks/*/*.data"))
+    original = first.read_bytes()
+    for copy in (demo / "sites").glob(f"*/kubo/repo/blocks/{first.parent.name}/{first.name}"):
+        copy.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    failed = coterie("audit", "replay", "--at", demo, "--json")
+    assert (failed.returncode, json.loads(failed.stdout)["verdict"]) == (22, "FAIL")

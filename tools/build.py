@@ -1,0 +1,97 @@
+"""`make tools`: build Geth and Kubo with Go, at the versions and hashes that the modules beside this file pin.
+
+Each module's go.sum holds the hash of every source that goes into the program; `-mod=readonly` lets Go use no other.
+The programs land outside the checkout (`COTERIE_TOOLS`, else the user's cache) and are built once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from coterie_chain.devnet import find_anvil
+from coterie_chain.errors import StoreFault
+from coterie_chain.programs import GETH, IPFS, Program, told_version
+
+HERE = Path(__file__).parent
+BUILT_WITHIN = 3600
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one program is built: its package, and the settings of Go that it needs."""
+
+    program: Program
+    package: str
+    settings: dict[str, str]
+
+    @property
+    def module(self) -> Path:
+        """The module that pins it."""
+        return HERE / self.program.name
+
+
+RECIPES = (
+    # Geth 1.13 reaches into Go's run time in a way that Go 1.23 forbids.
+    Recipe(GETH, "github.com/ethereum/go-ethereum/cmd/geth", {"GOTOOLCHAIN": "go1.22.12"}),
+    Recipe(IPFS, "github.com/ipfs/kubo/cmd/ipfs", {"GOTOOLCHAIN": "auto", "CGO_ENABLED": "0"}),
+)
+
+
+def main() -> int:
+    """Build what is missing; returns the exit status."""
+    missing = [recipe for recipe in RECIPES if not present(recipe.program)]
+    go = shutil.which("go")
+    if missing and go is None:
+        for recipe in missing:
+            print(f"missing   {by_hand(recipe.program)}", file=sys.stderr)
+        return 1
+    for recipe in missing:
+        build(str(go), recipe)
+    print(f"present   anvil   {find_anvil()}")
+    return 0
+
+
+def present(program: Program) -> bool:
+    """Whether the program is here at its version; says where."""
+    try:
+        found = program.find()
+    except StoreFault:
+        return False
+    print(f"present   {program.name:<7s} {program.version}  {found}")
+    return True
+
+
+def by_hand(program: Program) -> str:
+    """What to do where there is no Go."""
+    return (
+        f"{program.name} {program.version}: there is no Go here to build it. Install Go (1.22 or newer) and run "
+        f"`make tools` again, or install exactly this version from {program.source} "
+        f"and put it on the PATH or into {program.variable}."
+    )
+
+
+def build(go: str, recipe: Recipe) -> None:
+    """Build one program beside its place and move it there whole."""
+    program = recipe.program
+    print(f"building  {program.name:<7s} {program.version}  (some minutes, the first time)", flush=True)
+    begun, target = time.monotonic(), program.cached
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{program.name}-{os.getpid()}")
+    command = [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", str(aside), recipe.package]
+    subprocess.run(command, cwd=recipe.module, env=os.environ | recipe.settings, check=True, timeout=BUILT_WITHIN)
+    told = told_version(aside, program.asks)
+    if told != program.version:
+        aside.unlink()
+        raise SystemExit(f"{program.name} was built but calls itself {told or 'nothing'}, not {program.version}.")
+    aside.replace(target)
+    print(f"built     {program.name:<7s} {program.version}  {target}  in {time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
