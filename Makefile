@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
+SEEDS ?= 2000
+
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net check devnet bench abi lock clean
+.PHONY: help setup tools demo test test-net faults slither check devnet bench bench-mpc abi lock clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +38,17 @@ test: setup ## Run the tests
 test-net: tools ## Run the tests on real networks of Geth and Kubo
 	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)
 
+faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
+	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/test_faults.py $(ARGS)
+
+slither: setup .venv-slither/.ready ## Analyse the contracts; every finding must be answered in contracts/SLITHER.md
+	$(BIN)/python contracts/scripts/slither.py $(CURDIR)/.venv-slither/bin/slither
+
+.venv-slither/.ready: requirements/slither.txt
+	$(PYTHON) -m venv .venv-slither
+	.venv-slither/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slither.txt
+	@touch $@
+
 check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -52,6 +65,17 @@ bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the m
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/tables.py
 
+bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where they install
+	@$(BIN)/python benchmarks/secure_lasso.py
+	@for part in lasso join; do \
+	  test -d benchmarks/.venv-tno-$$part || { $(PYTHON) -m venv benchmarks/.venv-tno-$$part && \
+	    benchmarks/.venv-tno-$$part/bin/python -m pip install --quiet --disable-pip-version-check \
+	      -r benchmarks/tno_$$part.txt; } || rm -rf benchmarks/.venv-tno-$$part; \
+	  test -d benchmarks/.venv-tno-$$part || echo "The paper's packages (tno_$$part.txt) do not install here."; done
+	@test ! -d benchmarks/.venv-tno-join || timeout 900 benchmarks/.venv-tno-join/bin/python benchmarks/tno_join.py 50 3
+	@test ! -d benchmarks/.venv-tno-lasso || for size in "100 5" "500 10"; do \
+	  benchmarks/.venv-tno-lasso/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done
+
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py
 
@@ -61,4 +85,4 @@ lock: setup ## Pin the newest versions again (hashes, no download addresses)
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file $(LOCK) pyproject.toml
 
 clean: ## Remove what setup installed
-	rm -rf $(VENV) contracts/node_modules
+	rm -rf $(VENV) .venv-slither contracts/node_modules

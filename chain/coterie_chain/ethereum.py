@@ -20,8 +20,8 @@ from coterie_chain.decode import integer_of, recorded_digest
 from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.heads import post_tuple
 from coterie_chain.journal import Journal, MemoryJournal
-from coterie_chain.ledger import ZERO, Event, Head, Post, Record, SiteEntry, StudyView, Terms
-from coterie_chain.network import Network, is_anvil, usual_price, verify
+from coterie_chain.ledger import ZERO, Ahead, Event, Head, Post, Record, SiteEntry, StudyView, Terms
+from coterie_chain.network import Network, is_anvil, mines_at_once, usual_price, verify
 from coterie_chain.reader import Reader
 from coterie_chain.rpc import NodeRefused, Rpc
 from coterie_chain.rules import EACH, MAX_SITES, MAX_STEPS, SERVER
@@ -66,6 +66,7 @@ class EthereumLedger:
         try:
             verify(network, self._rpc, confirmations)
             instant = is_anvil(self._rpc)
+            self.mines_at_once = mines_at_once(self._rpc)
         except BaseException:
             self._rpc.close()
             raise
@@ -104,9 +105,35 @@ class EthereumLedger:
         return seat.name if seat else None
 
     @property
+    def ahead(self) -> Ahead | None:
+        """This handle for sites that do not wait for their own records.
+
+        None where blocks take no time, and for an account without ether, which cannot pay to be first in a block.
+        """
+        if self.mines_at_once or self._account is None:
+            return None
+        return self if self._rpc.quantity("eth_getBalance", self._account.address, "latest") else None
+
+    @property
+    def newest(self) -> int:
+        """Number of the chain's newest block, whether it counts already or not."""
+        return self._rpc.quantity("eth_blockNumber")
+
+    @property
+    def peers(self) -> int:
+        """How many other nodes this site's chain node talks to; 0 where it has no such notion."""
+        try:
+            return self._rpc.quantity("net_peerCount")
+        except NodeRefused:
+            return 0
+
+    @property
     def gas_used(self) -> int:
         """Gas of all transactions that this handle sent."""
-        return self._gas_used
+        if self._writer is None:
+            return 0
+        self._writer.settle()
+        return self._gas_used + self._writer.gas_unwatched
 
     @property
     def records(self) -> int:
@@ -176,6 +203,15 @@ class EthereumLedger:
         if held != post.sha256:
             raise PostRejected("Overwrite")
 
+    def send(self, post: Post, *, first: bool) -> None:
+        """Send a record and return at once; `first` pays one wei more, which puts it in front of its block."""
+        seat = self._held_seat(self._reader.known_sites())
+        if seat is None or self._writer is None or self._reader.held(seat.name, post) is not None:
+            return
+        data = MODEL.encode("record", post_tuple(post))
+        self._writer.submit(self._reader.models[seat.id], data, GAS, _purpose(post), premium=int(first))
+        self._records += 1
+
     def skip(self, study: int) -> None:
         """Pass over a silent server."""
         self._catalog("skip", study)
@@ -232,7 +268,9 @@ class EthereumLedger:
 
     def _record(self, model: str, post: Post) -> bytes:
         """Send a record; returns the digest that the Model then holds in its slot."""
-        purpose = f"record {post.study}/{post.position}/{post.attempt}"
+        purpose = _purpose(post)
+        if self._writer is not None:
+            self._writer.forget_refused()
         try:
             receipt = self._send(model, MODEL.encode("record", post_tuple(post)), GAS, purpose, rehearsed=False)
         except PostRejected:
@@ -276,6 +314,10 @@ class EthereumLedger:
             if e.data is None:
                 raise
             raise refusal(e.data) from None
+
+
+def _purpose(post: Post) -> str:
+    return f"record {post.study}/{post.position}/{post.attempt}"
 
 
 def _word(kinds: tuple[str, ...], ids: dict[str, int], order: bytes) -> bytes:

@@ -233,3 +233,14 @@ class Ledger(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Return when something may have changed, or after `seconds`."""
+
+
+class Ahead(Protocol):
+    """A ledger whose blocks take time, seen by a site that does not wait for its own records."""
+
+    def send(self, post: Post, *, first: bool) -> None:
+        """Send a post and return at once; nothing is sent twice.
+
+        `first` puts it in front of the posts of the same block that build on it. A post that the ledger refuses is
+        never heard of again: whoever sent it reads the ledger.
+        """

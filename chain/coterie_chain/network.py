@@ -100,6 +100,11 @@ def is_anvil(rpc: Rpc) -> bool:
         return False
 
 
+def mines_at_once(rpc: Rpc) -> bool:
+    """Whether a block is made for each transaction as it comes, so that there is no block time to save."""
+    return is_anvil(rpc) and bool(rpc.call("anvil_getAutomine"))
+
+
 def usual_price(instant: bool) -> int:
     """Gas price in wei: nothing on Anvil; elsewhere sealers drop what pays nothing, and next to nothing is enough."""
     return 0 if instant else 1

@@ -63,12 +63,57 @@ class Writer:
         self._account = account
         self._journal = journal
         self._scope = f"{network.scope}/{account.address}"
-        self._fixed: TransactionDictType = {"chainId": network.chain_id, "gasPrice": gas_price, "value": 0}
+        self._price = gas_price
+        self._fixed: TransactionDictType = {"chainId": network.chain_id, "value": 0}
         self._confirmations = confirmations
         self._patience = patience
         self._lock = threading.RLock()
         self._unmined: dict[int, Signed] = {}
         self._next: int | None = None
+        self._unwatched: set[int] = set()
+        self.gas_unwatched = 0
+
+    def submit(self, to: str, data: str, gas: int, purpose: str, premium: int = 0) -> None:
+        """Send a call and do not wait for it; `premium` in wei puts it in front of others in its block.
+
+        One that was signed for the same purpose and is not mined is sent again instead; one that was mined is enough.
+        """
+        with self._lock:
+            if self._counts()[1] < self._ready():
+                # The node lacks some of ours: a reorganisation took them, and nobody waits who would notice.
+                self._next = None
+                self._ready()
+                self._push()
+            if not self.settle(purpose):
+                tx = self._signed_for(purpose) or self._sign(to, data, gas, purpose, premium)
+                self._unwatched.add(tx.nonce)
+                self._deliver(tx)
+
+    def settle(self, purpose: str = "") -> bool:
+        """Close the books on calls that have been mined; whether one for this purpose was, and not in vain."""
+        with self._lock:
+            mined = self._receipts()
+            for tx, _ in mined:
+                self._mined(tx)
+            return any(receipt.ok and tx.purpose == purpose for tx, receipt in mined)
+
+    def forget_refused(self) -> None:
+        """Close the books on calls that were mined in vain, so that they are made again."""
+        with self._lock:
+            for tx, receipt in self._receipts():
+                if not receipt.ok:
+                    self._mined(tx)
+
+    def _receipts(self) -> list[tuple[Signed, Receipt]]:
+        """What is mined of the calls that nobody waited for."""
+        count = self._counts()[0] if self._unmined else 0
+        used = [tx for tx in self._unmined.values() if tx.nonce < count]
+        found = [(tx, receipt) for tx in used if (receipt := self._receipt(tx)) is not None]
+        for tx, receipt in found:
+            if tx.nonce in self._unwatched:
+                self._unwatched.discard(tx.nonce)
+                self.gas_unwatched += receipt.gas
+        return found
 
     def pending(self, purpose: str) -> bool:
         """Whether a transaction for this purpose was signed and has not been seen mined."""
@@ -84,7 +129,7 @@ class Writer:
         with self._lock:
             self._ready()
             self._push()
-            tx = next((tx for tx in self._unmined.values() if tx.purpose == purpose), None)
+            tx = self._signed_for(purpose)
             while True:
                 if tx is None:
                     tx = self._sign(to, data, gas, purpose)
@@ -96,6 +141,9 @@ class Writer:
                 # The nonce went to a transaction of somebody else who signs with this key.
                 self._strike(tx)
                 tx = None
+
+    def _signed_for(self, purpose: str) -> Signed | None:
+        return next((tx for tx in self._unmined.values() if tx.purpose == purpose), None)
 
     def _ready(self) -> int:
         """Read the journal and the account's nonce, the first time; returns the next nonce."""
@@ -130,13 +178,14 @@ class Writer:
         for nonce in sorted(self._unmined):
             self._deliver(self._unmined[nonce])
 
-    def _sign(self, to: str, data: str, gas: int, purpose: str) -> Signed:
+    def _sign(self, to: str, data: str, gas: int, purpose: str, premium: int = 0) -> Signed:
         nonce = self._ready()
         own: TransactionDictType = {
             "to": HexStr(to_checksum_address(to)),
             "data": HexStr(data),
             "gas": gas,
             "nonce": nonce,
+            "gasPrice": self._price + premium,
         }
         signed = self._account.sign_transaction({**self._fixed, **own})
         tx = Signed(nonce, purpose, bytes(signed.raw_transaction), hexed(signed.hash))

@@ -44,11 +44,13 @@ def auc(eta: Array, u: Array, s: Array) -> float:
 
 def calibration(eta: Array, mean: Array, u: Array, s: Array) -> list[dict[str, float]]:
     """Rows, events and expected events by tenths of predicted risk; a pattern is never cut in two."""
-    order = np.argsort(eta, kind="stable")
-    middle = np.cumsum(u[order]) - 0.5 * u[order]
-    group = np.minimum((middle * GROUPS / u.sum()).astype(int), GROUPS - 1)
+    # Rows with one prediction stay together, at whichever sites they are; unique sorts them by it.
+    _, places = np.unique(np.round(eta, 10), return_inverse=True)
     columns = {"rows": u, "events": s, "expected": u * mean}
-    sums = {name: np.bincount(group, values[order], minlength=GROUPS).tolist() for name, values in columns.items()}
+    together = {name: np.bincount(places, values) for name, values in columns.items()}
+    middle = np.cumsum(together["rows"]) - 0.5 * together["rows"]
+    group = np.minimum((middle * GROUPS / u.sum()).astype(int), GROUPS - 1)
+    sums = {name: np.bincount(group, values, minlength=GROUPS).tolist() for name, values in together.items()}
     return [dict(zip(sums, row, strict=True)) for row in zip(*sums.values(), strict=True) if row[0] > 0]
 
 

@@ -5,6 +5,7 @@ LearnerError
  +- StudyError       the study file is wrong, or two studies differ
  +- ProtocolError    a peer posted what the protocol does not allow
  |   +- WrongPost    ... a server post that recomputes to something else
+ |   +- TooFewSites  ... nothing: the sites that are left are too few for this protocol to go on
  +- SealedInput      a step needs a payload that this reader may not open
  +- NotConverged     nobody's fault: the rounds ran out
  +- Separation       nobody's fault: the maximum of the likelihood lies at infinity
@@ -42,6 +43,10 @@ class ProtocolError(LearnerError):
         super().__init__(code, message)
         self.site = site
         self.topic = topic
+
+
+class TooFewSites(ProtocolError):
+    """After an exclusion the protocol would give away what the sites that are left hold."""
 
 
 class WrongPost(ProtocolError):

@@ -26,6 +26,8 @@ from coterie_learners.thin import Standardised, Thin, back, standardise, thin_fa
 
 # No column in units of its standard deviation comes near this, even if it is not centred.
 HUGE = 1e9
+# Share of its largest entry that the mean of a centred column may be, after all rounding.
+CENTRED = 1e-6
 
 
 class SplitOptions(Frozen):
@@ -90,7 +92,10 @@ class Split:
         if factor.shape[0] != n:
             raise ProtocolError("CO-P543", f"{told}; the sites have {n} patients in common.", site)
         width = self.width(site)
-        if factor.shape[1] > width or float(np.max(np.abs(factor), initial=0.0)) > self.largest(n, width):
+        largest = float(np.max(np.abs(factor), initial=0.0))
+        centre = float(np.max(np.abs(factor.mean(axis=0)), initial=0.0)) if largest < HUGE else HUGE
+        off_centre = self.intercept and centre > CENTRED * largest
+        if factor.shape[1] > width or largest > self.largest(n, width) or off_centre:
             raise ProtocolError("CO-P544", f"{told}; {width} standardised columns cannot have it.", site)
 
 
@@ -156,9 +161,11 @@ class Part:
         """What readers can solve from this site's factor or Gram matrix."""
         what = "The Gram matrix of its columns" if "gram" in payload else "A thin factor of its columns"
         given = self.disclosure.exposure(what)
+        if "outcome" not in payload:
+            return given
         # Who holds the outcome adds it where all are to compute with it.
-        outcome = (str(self.split.design.formula.outcome),) if "outcome" in payload else ()
-        return replace(given, rebuilt=(*outcome, *given.rebuilt))
+        rebuilt = (self.split.design.formula.outcome, *given.rebuilt)
+        return replace(given, rebuilt=rebuilt, **self._counts(site))
 
     def reveals_masked(self, site: Site, payload: Payload) -> Exposure:
         """What leaves under masks: of this site alone nothing."""
@@ -167,7 +174,13 @@ class Part:
 
     def reveals_result(self, site: Site, payload: Payload) -> Exposure:
         """What coefficients and covariances give away: they are the result of the study."""
-        return Exposure("Coefficients with their covariance", self.n)
+        return Exposure("Coefficients with their covariance", self.n, **self._counts(site))
+
+    def _counts(self, site: Site) -> dict[str, Any]:
+        """Events and coefficients, for the floor on them, at the site that knows the events."""
+        if site.name != self.split.outcome_site:
+            return {}
+        return {"events": int(self.outcome.sum()), "parameters": len(self.split.design.columns)}
 
     def back(self, gamma: Array, covariance: Array, rotation: Array | None = None) -> tuple[Array, Array]:
         """Coefficients (p,) and covariance (p, p) in the variables' own units, from those of the factor."""

@@ -140,6 +140,7 @@ class Step:
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
     from a payload that this site made here; the site's release gate asks before it leaves. `announces`: each post holds
     its poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
+    `compress=False` stores the post as it is, so that its length tells nothing of its content.
     """
 
     topic: str
@@ -152,6 +153,7 @@ class Step:
     expects: Schema | None = None
     reveals: Reveals | None = None
     announces: bool = False
+    compress: bool = True
 
 
 Script = Generator[Step, Posts, Any]
@@ -190,10 +192,11 @@ def only(
     expects: Schema | None = None,
     readers: tuple[str, ...] | None = None,
     reveals: Reveals | None = None,
+    compress: bool = True,
 ) -> Generator[Step, Posts, Payload]:
     """One named site posts f(site, *args), computed with what only it has."""
-    make = _own(f, args)
-    posts = yield Step(topic, f"only:{name}", make, expects=expects, readers=readers, reveals=reveals)
+    make, who = _own(f, args), f"only:{name}"
+    posts = yield Step(topic, who, make, expects=expects, readers=readers, reveals=reveals, compress=compress)
     return posts[name]
 
 
@@ -225,7 +228,8 @@ class Machine:
     """One learner at one site as a message-driven state machine: awaits -> draft / feed -> result.
 
     `tolerance` is the largest difference at which a recomputed server post still passes: 0 asks for the same bits.
-    Counters for the auditor: `checked` and `unchecked` public steps, `difference` (largest one seen).
+    Counters for the auditor: `checked` and `unchecked` public steps, `opened` results that the sites computed together
+    (nobody can recompute those), `difference` (largest one seen).
     """
 
     def __init__(self, script: Callable[[Site], Script], site: Site, tolerance: float = 0.0) -> None:
@@ -234,11 +238,17 @@ class Machine:
         self.result: Any = None
         self.checked = 0
         self.unchecked = 0
+        self.opened = 0
         self.difference = 0.0
         self._tolerance = tolerance
+        self._program = script
         self._drafted: tuple[Step, Payload] | None = None
         self._script = script(site)
         self._resume(None)
+
+    def afresh(self) -> Machine:
+        """The same learner at the same site, before its first step."""
+        return Machine(self._program, self.site, self._tolerance)
 
     def draft(self, parties: tuple[str, ...], attempt: int, channel: Channel | None = None) -> Payload:
         """What this site would post at the open step, for the parties of that attempt."""
@@ -259,6 +269,13 @@ class Machine:
             self._recompute(step, posts)
         if step.agree and len({canonical(p) for p in posts.values()}) != 1:
             raise ProtocolError("CO-P202", f"The sites opened different results at {step.topic!r}.", topic=step.topic)
+        self.opened += step.agree
+        self._resume(posts)
+
+    def accept(self, posts: Posts) -> None:
+        """Go on with a public post that this machine worked out itself: nothing is left to check about it."""
+        self._open()
+        self.checked += 1
         self._resume(posts)
 
     def _open(self) -> Step:

@@ -7,13 +7,14 @@ reads that site's table, and a ledger shows ciphertexts to all. Here masks lie b
 Every site makes its table over the whole grid (which patterns it has says something already) and hides it under
 pairwise masks. By `scheme`:
 
-masks: the masked tables are posted; adding them up is all there is. Everyone learns the sum, nobody a site's table.
-bfv (default): the masked words are encrypted under the holder's public key and posted; the server of the turn adds the
-ciphertexts; the holder decrypts the sum, leaves out patterns with fewer rows, over all sites, than the study's floor
-(`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a single
-upload that it decrypts shows uniform words. ckks: the same with the paper's scheme, which is approximate: sums are
-rounded to whole words before they are shown. newton: for tables that nobody may see, not even as a sum: masked sums of
-score, information and deviance in every Newton round, as in masked GLORE, made from each site's own table.
+- masks: the masked tables are posted; adding them up is all there is. Everyone learns the sum, nobody a site's table.
+- bfv (default): the masked words are encrypted under the holder's public key and posted; the server of the turn adds
+  the ciphertexts; the holder decrypts the sum, leaves out patterns with fewer rows, over all sites, than the study's
+  floor (`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a
+  single upload that it decrypts shows uniform words.
+- ckks: the same with the paper's scheme, which is approximate: sums are rounded to whole words before they are shown.
+- newton: for tables that nobody may see, not even as a sum: masked sums of score, information and deviance in every
+  Newton round, as in masked GLORE, made from each site's own table.
 
 What leaves a site: uniformly distributed words, or their encryption, and nothing else; with masks, bfv and ckks once,
 with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
@@ -27,9 +28,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field as Within
 
 from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum, table_disclosure
 from coterie_learners.cola import TableOnly, payload_of, statistics, table_of
@@ -61,15 +63,15 @@ class SecureOptions(TableOptions):
     """The learner section of a study.
 
     `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `suppress`:
-    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. No
-    `site_intercepts`: they would take a table of each site. `max_rounds`: of newton.
+    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. No `site_intercepts`: they
+    would take a table of each site. `max_rounds`: of newton.
     """
 
     scheme: Literal["masks", "bfv", "ckks", "newton"] = "bfv"
     holder: Name | None = None
     suppress: Literal["drop", "none"] = "drop"
     site_intercepts: Literal[False] = False
-    max_rounds: int = 50
+    max_rounds: Annotated[int, Within(ge=1, le=200)] = 50
 
 
 def plan_of(study: Study) -> Plan:
@@ -102,7 +104,8 @@ def by_masks(plan: Plan) -> Script:
     expects = Schema({"masked": secure_sum.masked_field(shapes_of(plan))})
     tables = yield from each(TOPIC, masked_table, plan, expects=expects, reveals=hides("The masked table"))
     model = yield from server("fit", fit_masked, plan, tables)
-    return fit_of(plan, model, "secure_cola", ())
+    fit = fit_of(plan, model, "secure_cola", ())
+    return with_diagnostics(plan, fit, {"sum": unmasked(plan, tables)}, "over all sites")
 
 
 def by_ciphertexts(plan: Plan) -> Script:
@@ -216,11 +219,16 @@ def masked_table(site: Site, plan: Plan) -> Payload:
     return secure_sum.hide(site, TOPIC, dense_table(plan, site))
 
 
-def fit_masked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
-    """The fit of the sum of masked tables."""
+def unmasked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
+    """The sum of masked tables; ProtocolError if no rows could have it."""
     table = sparse_table(plan, secure_sum.reveal(tables, shapes_of(plan)))
     check_table(plan, table)
-    return cola.fit_tables(plan, {"sum": table})
+    return table
+
+
+def fit_masked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
+    """The fit of the sum of masked tables."""
+    return cola.fit_tables(plan, {"sum": unmasked(plan, tables)})
 
 
 # bfv and ckks

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.errors import DataError, ProtocolError
+from coterie_learners.errors import DataError, TooFewSites
 from coterie_learners.payload import Field, Payload
 from coterie_learners.protocol import Posts, Site
 from coterie_learners.rows import Array
@@ -37,7 +37,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 def hide(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
     """This site's sums under the masks of all other parties: {"masked": (size, 2) uint64}, names in sorted order."""
     if len(site.parties) < MIN_PARTIES:
-        raise ProtocolError(
+        raise TooFewSites(
             "CO-P401",
             f"Only {len(site.parties)} sites are left in this masked sum; each could compute another's share. "
             "The study must end here.",

@@ -25,8 +25,8 @@ class TableOptions(Frozen):
 
     `cells`: share the outcome per pattern also where X'y would do, for AUC and calibration. `suppress`: what becomes of
     patterns with fewer rows than the study's floor. `site_intercepts`: an intercept for each site (GLM-H) instead of a
-    common one. `grids`: allowed values of numeric covariates (a count may have all
-    whole numbers of its range). `tolerance` is in standard errors.
+    common one. `grids`: allowed values of numeric covariates (a count may have all whole numbers of its range).
+    `tolerance` is in standard errors.
     """
 
     family: Literal["binomial", "poisson", "gaussian", "quasibinomial", "quasipoisson", "multinomial"] = "binomial"

@@ -32,8 +32,8 @@ AMPLE = 4
 ONLY_TABLES = ("multinomial", "quasibinomial", "quasipoisson")
 # What the learners of columns split over sites are for.
 COLUMNS = {
-    "vertigo": "logistic regression with the pooled fit's coefficients and errors, in rounds",
-    "valoris": "logistic regression in one exchange with the site that holds the outcome",
+    "valoris": "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors",
+    "vertigo": "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors",
     "secure_lasso": "patients matched and a penalised model fitted without anybody seeing rows, with a helper site",
 }
 
@@ -174,9 +174,8 @@ def advise_command(
         print(f"  {one.learner:<14s} {'can run it' if one.fits else 'cannot'}: {one.why}")
 
 
-@study_app.command("show")
-def show_command(study: StudyFile, as_json: Json = False) -> None:
-    """Show what a study does: sites, model, what leaves a site, and who must be trusted with what."""
+def show_file(study: Path, as_json: bool) -> None:
+    """Print what the study of a file does: sites, model, what leaves a site, and who must be trusted with what."""
     shown = describe(load_study(study))
     if as_json:
         print(json.dumps(shown, indent=2))

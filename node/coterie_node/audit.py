@@ -3,8 +3,10 @@
 The auditor is a site without rows. Every record of every site is checked against its hash chain and the contract's
 own head; the whole history is played through the contract's rules in Python; every payload against its CID, digest
 and stamp; every server step is computed again. Grade "identical": the same bits. Grade "within tolerance": the
-largest difference is at most the tolerance that the auditor chose. What it does not prove: that a site's sums come
-from true rows; only that site can compute them again.
+largest difference is at most the tolerance that the auditor chose. Grade "opened results": the sites computed a result
+together off the ledger, and all of them posted the same one, with the same digest of their messages; the record does
+not let anyone compute it again. What it does not prove: that a site's sums come from true rows; only that site can
+compute them again.
 """
 
 from __future__ import annotations
@@ -159,6 +161,7 @@ def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
 def _passed(runner: Runner, records: int, outcome: str) -> Verdict:
     machine = runner.machine
     grade = "identical" if machine.difference == 0.0 else "within tolerance"
+    grade = "opened results" if machine.opened else grade
     return Verdict("PASS", grade, machine.checked, machine.difference, records, machine.unchecked, outcome)
 
 

@@ -17,6 +17,7 @@ from coterie_node.advise import study_app
 from coterie_node.analysis import analyse
 from coterie_node.audit_commands import audit
 from coterie_node.certify_commands import certify_command
+from coterie_node.commands import register
 from coterie_node.devnet_commands import devnet
 from coterie_node.dry_run import Leaving, dry_run
 from coterie_node.errors import CoterieError, exit_status
@@ -34,6 +35,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="One regression model from all hospitals' patients; no row leaves."
 )
 app.add_typer(audit, name="audit")
+register(app)
 app.add_typer(devnet, name="devnet")
 app.add_typer(network, name="network")
 app.add_typer(release, name="release")
@@ -156,7 +158,9 @@ def _step(progress: Progress) -> dict[str, Any]:
 
 
 def _tell(line: Mapping[str, Any], shape: Format) -> None:
-    """One line per round on standard error, for people."""
+    """One line per round on standard error, for people; before the first, who will learn what."""
+    if shape is Format.text and "trust" in line:
+        print(line["trust"], file=sys.stderr)
     if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
         return
     told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"

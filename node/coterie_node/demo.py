@@ -6,13 +6,14 @@ import json
 import os
 import queue
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 from coterie_chain.ledger import Ledger, Record
 from coterie_learners.design import Design
 from coterie_learners.inference import fit_from, merged
+from coterie_learners.learner import learner_of
+from coterie_learners.study import Study
 from coterie_node.audit import AUDITOR, replay
 from coterie_node.cases.case import Case
 from coterie_node.certificate import CERTIFIED, certify, save
@@ -55,6 +58,8 @@ def demo(place: Place, case: Case, sites: Sequence[str], settings: Settings, tel
     """Set up a network in a folder, let the sites' processes fit the model, replay it, compare with the pooled fit."""
     prepare(place, case, sites)
     certified(place)
+    if case.talks:
+        tell({"trust": trusted(load_study(place.study))})
     with launched(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
     return _written(place, conclude(place, case, reports, seconds))
@@ -99,6 +104,21 @@ def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir(exist_ok=True)
     case.write_sites(place.root / "sites", sites)
+    if case.talks:
+        place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
+
+
+def trusted(study: Study) -> str:
+    """Who learns what, and who must be trusted with what, as the learner says it."""
+    trust = learner_of(study).trust
+    return "" if trust is None else trust(study)
+
+
+def free_addresses(sites: Sequence[str]) -> dict[str, str]:
+    """A free port of this machine's loopback for each site."""
+    with ExitStack() as stack:
+        held = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in sites}
+        return {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in held.items()}
 
 
 def certified(place: Place) -> None:
@@ -197,14 +217,19 @@ def conclude(place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]],
         gas=sum(int(r["gas"]) for r in reports.values()),
         seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
     )
+    # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
+    fits = {name: None if told["fit"] is None else fit_from(told["fit"]) for name, told in reports.items()}
+    fit = merged(fits | {AUDITOR: found.fit}, Design(found.study).names)
+    pooled = case.pooled()
     return Result(
         found.study.name,
         found.study.sites,
         fit,
         cost,
         found.verdict,
-        case.pooled().differences(fit),
+        pooled.differences(fit),
         (place.chain().note, *case.notes),
+        pooled.estimates,
     )
 
 

@@ -72,8 +72,8 @@ class Desk:
             told = f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is damaged: {error.message}"
             raise PayloadCorrupt(error.code, told, record.site, step.topic) from error
         except BlobMissing as error:
-            told = f"Nobody holds what {record.site} recorded for {step.topic!r} (record {record.seq}): {error.message}"
-            raise PayloadMissing(error.code, told, record.site, step.topic) from error
+            told = f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is out of reach"
+            raise PayloadMissing(error.code, f"{told}: {error.message}", record.site, step.topic) from error
 
     def _read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
         blob = fetch(record.post, blobs)
@@ -106,7 +106,8 @@ class Desk:
 def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) -> bytes:
     """A payload's compressed bytes, before any seal."""
     raw = pay.encode(Stamp(study.hash.hex(), step.topic, site, attempt), payload)
-    return pay.pack(raw, pay.STORED if step.public else CODECS[study.ledger.compression])
+    stored = step.public or not step.compress
+    return pay.pack(raw, pay.STORED if stored else CODECS[study.ledger.compression])
 
 
 def fetch(post: Post, blobs: BlobStore) -> bytes:

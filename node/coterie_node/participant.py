@@ -13,13 +13,14 @@ from coterie_chain.errors import ChainError, PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import Journal, SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
-from coterie_chain.ledger import Ledger, State
+from coterie_chain.ledger import Ahead, Ledger, State
 from coterie_chain.network import Network
 from coterie_learners.errors import DataError
 from coterie_learners.inference import plain
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine
 from coterie_learners.study import Study
+from coterie_node.attendance import Attendance
 from coterie_node.consent import ReleaseFolder
 from coterie_node.data import Loaded, load_site
 from coterie_node.errors import ConfigError, Overdue
@@ -32,10 +33,11 @@ from coterie_node.simulate import site_of
 from coterie_node.snapshot import commit
 from coterie_node.studies import load_study, terms_of
 from coterie_node.study_keys import study_keys
+from coterie_node.talk import Exchange
+from coterie_node.tls import Patience, TlsExchange
 
-POLL = 0.5
-# How often a fault of the network is tried again before the site gives up, and the longest pause between two tries.
-PATIENCE, LONGEST_PAUSE = 120.0, 5.0
+# How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
+POLL, SHORT_POLL = 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Node:
     policy: Policy = field(default_factory=Policy)
     consent: Consent = nobody
     observe: Callable[[Progress], None] = lambda _: None
+    exchange: Exchange | None = None
+    ahead: Ahead | None = None
 
 
 def open_node(
@@ -83,7 +87,37 @@ def open_node(
     consent = ReleaseFolder(part.releases).consent
     # After the run the site's own store may be down; what it held is read without it.
     blobs = place.blobs(name if reader is None else None)
-    return Node(study, name, rows, keys, network, ledger, blobs, journal, policy, consent, observe)
+    exchange = None if reader else exchange_of(place, study, name, keys, ledger, network)
+    return Node(
+        study,
+        name,
+        rows,
+        keys,
+        network,
+        ledger,
+        blobs,
+        journal,
+        policy,
+        consent,
+        observe,
+        exchange,
+        ledger.ahead if isinstance(ledger, EthereumLedger) else None,
+    )
+
+
+def exchange_of(
+    place: Place, study: Study, name: str, keys: SiteKeys, ledger: Ledger, network: Network
+) -> Exchange | None:
+    """Where this site talks to its peers in interactive steps; None where the run's folder names no addresses."""
+    addresses = place.addresses()
+    if addresses is None:
+        return None
+    missing = [site for site in study.sites if site not in addresses]
+    if missing:
+        raise ConfigError("CO-F342", f"{place.talk} lacks an address of {', '.join(missing)}.")
+    entries = {entry.name: entry.sealing for entry in ledger.sites()}
+    patience = Patience(arrive=float(study.ledger.step_seconds))
+    return TlsExchange(name, addresses, lambda peer: keys.shared(entries[peer]), network.scope, patience)
 
 
 def enter(node: Node) -> int:
@@ -117,11 +151,11 @@ def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], Overdu
 def _entered(node: Node) -> int | None:
     number = _number(node)
     if number is not None:
-        _join(node, number)
+        join(node, number)
     return number
 
 
-def runner_of(node: Node, number: int) -> Runner:
+def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | None = None) -> Runner:
     """This site's runner for a study that it has joined."""
     pin_rows(node, number)
     entries = node.ledger.sites()
@@ -132,24 +166,31 @@ def runner_of(node: Node, number: int) -> Runner:
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault, sealing=own.sealing))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
-    return Runner(machine, node.ledger, node.blobs, number, desk, gate=gate, observe=node.observe)
+    return Runner(
+        machine,
+        node.ledger,
+        node.blobs,
+        number,
+        desk,
+        gate=gate,
+        exchange=node.exchange,
+        observe=observe or node.observe,
+        ahead=node.ahead,
+    )
 
 
 def take_part(node: Node, number: int) -> Runner:
     """Take turns until the protocol has ended; returns the runner with the result."""
-    runner = runner_of(node, number)
-    last_moved, pause = time.monotonic(), 0.1
-    while not runner.done:
-        try:
-            if not runner.turn():
-                node.ledger.wait(POLL)
-            last_moved, pause = time.monotonic(), 0.1
-        except ChainError as error:
-            if not error.retry or time.monotonic() - last_moved > PATIENCE:
-                raise
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-    return runner
+    attendance = Attendance(lambda: runner_of(node, number))
+    while not attendance.done:
+        if attendance.beat():
+            continue
+        if attendance.fault is not None:
+            time.sleep(max(attendance.resume_at - time.monotonic(), 0.0))
+        else:
+            node.ledger.wait(SHORT_POLL if attendance.talking else POLL)
+    assert attendance.runner is not None
+    return attendance.runner
 
 
 def await_start(node: Node, number: int) -> None:
@@ -204,19 +245,21 @@ def _number(node: Node) -> int | None:
         return None
     # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
     node.blobs.put(node.study.document)
-    return node.ledger.propose(terms_of(node.study), _snapshot(node))
+    return node.ledger.propose(terms_of(node.study), snapshot_of(node))
 
 
-def _snapshot(node: Node) -> bytes:
+def snapshot_of(node: Node) -> bytes:
+    """The digest by which this site commits to its rows when it joins."""
     return commit(node.rows, node.study, node.network.scope, node.journal.vault)
 
 
-def _join(node: Node, number: int) -> None:
+def join(node: Node, number: int) -> None:
+    """Join a proposed study, if this site has not."""
     view = node.ledger.view(number)
     if view.state != State.PROPOSED or node.name in view.joined:
         return
     try:
-        node.ledger.join(number, node.study.hash, _snapshot(node))
+        node.ledger.join(number, node.study.hash, snapshot_of(node))
     except PostRejected as error:
         if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
             raise

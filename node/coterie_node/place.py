@@ -1,6 +1,7 @@
 """A run's folder: the study, the network, the store and, for each site, its data, keys and journal.
 
     study.toml  study.json  certificate.json  place.json  network.json  result.json  chain/  store/
+    talk.json (where the sites talk to each other in interactive steps)
     sites/<name>/{data.csv, keys/, passphrase, policy.toml, releases/, journal.sqlite, geth/, kubo/}
 
 `coterie demo --keep DIR` and `coterie devnet up DIR` leave one behind; `--at DIR` opens it again.
@@ -96,6 +97,22 @@ class Place:
     def chain_state(self) -> Path:
         """Anvil's state."""
         return self.root / "chain" / "state.json"
+
+    @property
+    def talk(self) -> Path:
+        """Addresses at which the sites talk to each other, if the study has interactive steps."""
+        return self.root / "talk.json"
+
+    def addresses(self) -> dict[str, tuple[str, int]] | None:
+        """Host and port of every site, from talk.json ({"site": "host:port"}); None without such a file."""
+        if not self.talk.exists():
+            return None
+        try:
+            given = {name: text.rpartition(":") for name, text in json.loads(self.talk.read_text()).items()}
+            return {name: (host.strip("[]"), int(port)) for name, (host, _, port) in given.items()}
+        except (OSError, ValueError, AttributeError):
+            told = f'{self.talk} does not give each site an address such as "127.0.0.1:7401"'
+            raise ConfigError("CO-F342", f"{told}.") from None
 
     def save(self, settings: Settings, network: Network) -> None:
         """Write place.json and network.json."""

@@ -19,6 +19,7 @@ class Reason(IntEnum):
     NOT_CONVERGED = 7
     UNFIT_STUDY = 8
     RELEASE_REFUSED = 9
+    TOO_FEW_SITES = 10
 
 
 WORDS = {
@@ -31,12 +32,14 @@ WORDS = {
     Reason.NOT_CONVERGED: "the fit did not converge",
     Reason.UNFIT_STUDY: "the pooled rows cannot carry the model",
     Reason.RELEASE_REFUSED: "its release gate kept a payload back",
+    Reason.TOO_FEW_SITES: "too few sites are left to hide each other's shares",
 }
 
 _OF_ERROR = (
     (errors.Separation, Reason.SEPARATION),
     (errors.Collinear, Reason.COLLINEAR),
     (errors.NotConverged, Reason.NOT_CONVERGED),
+    (errors.TooFewSites, Reason.TOO_FEW_SITES),
     (errors.ProtocolError, Reason.BAD_PAYLOAD),
     (errors.StudyError, Reason.UNFIT_STUDY),
     (errors.Withheld, Reason.RELEASE_REFUSED),

@@ -37,7 +37,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Result:
-    """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made."""
+    """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made.
+
+    `beside`: the pooled estimates by term, shown beside those of a method without standard errors.
+    """
 
     study: str
     sites: tuple[str, ...]
@@ -46,6 +49,7 @@ class Result:
     replay: Verdict | None
     pooled: Mapping[str, float] | None = None
     notes: tuple[str, ...] = ()
+    beside: Mapping[str, float] | None = None
 
     @property
     def params(self) -> Array:
@@ -108,7 +112,7 @@ class Result:
             f"{title}    study {self.study}    {len(self.sites)} sites: {', '.join(self.sites)}",
             f"{counted}; {fit.rounds} rounds",
             "",
-            *coefficient_lines(fit),
+            *coefficient_lines(fit, self.beside),
             "",
             *_deviances(fit),
             *_criteria(fit),
@@ -151,8 +155,8 @@ def replay_line(verdict: Verdict) -> str:
     return f"Replay: PASS, {verdict.grade} ({steps})."
 
 
-def coefficient_lines(fit: Fit) -> list[str]:
-    """The coefficient table, aligned, as R prints it."""
+def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> list[str]:
+    """The coefficient table, aligned, as R prints it; pooled estimates `beside` those without standard errors."""
     rows = table(fit)
     statistic = "z" if fit.dispersion_known else "t"
     head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", "95% CI"]
@@ -161,6 +165,9 @@ def coefficient_lines(fit: Fit) -> list[str]:
         head, body = [*head, "site"], [[*cells, row.site] for cells, row in zip(body, rows, strict=True)]
     if fit.covariance is None:
         head, body = head[:2] + head[8:], [cells[:2] + cells[8:] for cells in body]
+        if beside is not None:
+            head = [*head[:2], "Pooled", *head[2:]]
+            body = [[*c[:2], f"{beside[c[0]]:.6f}", *c[2:]] for c in body]
     widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
     aligned = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()

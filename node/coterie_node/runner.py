@@ -7,21 +7,27 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.errors import PostRejected
-from coterie_chain.ledger import Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
-from coterie_learners.errors import LearnerError, ProtocolError, WrongPost
-from coterie_learners.payload import Payload
+from coterie_chain.errors import BlobMissing, ChainError, PostRejected
+from coterie_chain.ledger import ZERO, Ahead, Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
+from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, WrongPost
+from coterie_learners.payload import Payload, decode, unpack
 from coterie_learners.protocol import Machine, Sealed, Step
 from coterie_node.errors import ReleaseRefused, StudyStopped
 from coterie_node.gate import Gate
 from coterie_node.letters import Desk, pack
 from coterie_node.reasons import Reason, reason_of, words_of
 from coterie_node.talk import Exchange, Talk
+
+# The contract's answers to a move about a silent site when others were faster, or when it is for people to decide.
+OVERTAKEN = (
+    *("NotYet", "WrongStep", "BadState", "AlreadyVoted", "NotSilent"),
+    *("NotAServerStep", "NotAnEachStep", "NotParticipant", "SiteNeeded"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,24 @@ class Progress:
     figures: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Guess:
+    """The post of a server that this site worked out itself and built on before it was on the ledger."""
+
+    step: Step
+    open: OpenStep
+    server: str
+    post: Post
+    figures: Mapping[str, float]
+
+
 class Runner:
     """A machine fed from the ledger; at a participant's node it also drafts and records.
 
     `seconds` splits the time spent by "compute", "ledger" and "store". `poster=False` makes an auditor of it. Without a
-    `gate` everything leaves, and the records say that nothing was judged.
+    `gate` everything leaves, and the records say that nothing was judged. With `ahead` it does not wait for a server's
+    post: it works the post out itself, goes on, and sends its next record behind it. Should the ledger hold another
+    post then, or none, or after a reorganisation not what it held before, the machine is built anew from what it holds.
     """
 
     def __init__(
@@ -59,15 +78,22 @@ class Runner:
         gate: Gate | None = None,
         exchange: Exchange | None = None,
         observe: Callable[[Progress], None] = lambda _: None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.machine = machine
         self.position = 0
         self.payload_bytes = 0
+        self.restarts = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._ledger, self._blobs, self._study, self._desk = ledger, blobs, study, desk
         self._poster, self._gate, self._exchange, self._observe = poster, gate, exchange, observe
         self._talk: Talk | None = None
-        self._held: Payload | None = None
+        self._held: tuple[OpenStep, Payload] | None = None
+        self._ahead = ahead
+        self._guess: Guess | None = None
+        self._heads: dict[int, tuple[bytes, ...]] = {}
+        self._told = 0
+        self._desk_at_first = desk
 
     def turn(self) -> bool:
         """Do the next thing there is to do; False if this site has to wait for others, or the protocol has ended.
@@ -77,11 +103,9 @@ class Runner:
         """
         try:
             return self._turn()
-        except WrongPost as error:
-            self._dispute(error)
-            raise
         except LearnerError as error:
-            self._abort(reason_of(error))
+            if self._explained(error):
+                return True
             raise
         except ReleaseRefused:
             self._abort(Reason.RELEASE_REFUSED)
@@ -90,14 +114,28 @@ class Runner:
     @property
     def done(self) -> bool:
         """Whether the protocol has ended."""
-        return self.machine.awaits is None
+        return self.machine.awaits is None and self._guess is None
 
     @property
     def talking(self) -> bool:
         """Whether this party is in the middle of an interactive step."""
         return self._talk is not None and self._talk.alive
 
+    def holds(self) -> bool:
+        """Whether the ledger still holds what this machine was fed last; not so after some reorganisations."""
+        # Each head stands for all that its site ever recorded, so two steps stand for all.
+        return all(
+            (held := self._ledger.finished(self._study, at)) is not None and _heads(held) == self._heads[at]
+            for at in sorted(self._heads)[-2:]
+        )
+
+    def check_end(self) -> bool:
+        """Whether the result still stands; if a reorganisation took its records, the study is followed anew."""
+        return self.holds() or not self._begin_anew()
+
     def _turn(self) -> bool:
+        if self._guess is not None:
+            return self._await_guessed(self._guess)
         step = self.machine.awaits
         if step is None:
             return False
@@ -106,48 +144,80 @@ class Runner:
             view = self._ledger.view(self._study)
             records = self._ledger.finished(self._study, self.position)
         if records is not None:
-            self._feed(step, records)
-            return True
+            return self._go_on(step, view, records)
         if view.open is None:
             return self._stopped(step, view)
+        if view.open.position < self.position and self._poster and not self.holds():
+            return self._begin_anew()
         if not self._poster or view.open.position != self.position:
             return False
         return self._act(step, view, view.open)
+
+    def _begin_anew(self) -> bool:
+        """Forget everything and follow the ledger from its first record, as after a restart."""
+        self.machine = self.machine.afresh()
+        self.position = 0
+        self.restarts += 1
+        self._guess = self._talk = self._held = None
+        self._desk = self._desk_at_first
+        self._heads.clear()
+        return True
 
     def _act(self, step: Step, view: StudyView, open_: OpenStep) -> bool:
         if step.who != open_.kind:
             told = f"Position {self.position} is {open_.kind!r} on the ledger but {step.who!r} in the learner's script."
             raise ProtocolError("CO-P114", told, topic=step.topic)
-        if self._desk.name in open_.posters and self._desk.name not in open_.posted:
-            return self._post(step, open_)
         # A site that was excluded follows to the end, but has no say in what becomes of the others.
-        late = self._ledger.now() > open_.deadline and self._desk.name in view.parties
+        involved = self._desk.name in view.parties
+        mine = self._desk.name in open_.posters and self._desk.name not in open_.posted
+        foresees = self._ahead is not None and step.public and step.readers is None and involved
+        if (mine or foresees) and not self.holds():
+            return self._begin_anew()
+        if foresees and self._foresee(step, open_):
+            return True
+        if mine:
+            return self._post(step, open_)
+        late = self._ledger.now() > open_.deadline and involved
         return late and self._overdue(view, open_)
 
     def _post(self, step: Step, open_: OpenStep) -> bool:
+        post = self._prepare(step, open_)
+        if post is None:
+            return False
+        with self._timed("ledger"):
+            return self._record(post)
+
+    def _prepare(self, step: Step, open_: OpenStep) -> Post | None:
+        """Draft this site's payload and store it; None while the parties still talk about it."""
         with self._timed("compute"):
-            payload = self._held or self._draft(step, open_)
+            payload = self._kept(open_) or self._draft(step, open_)
             verdict = None if payload is None else self._admit(step, open_, payload)
             # What people are asked about is kept as it is until they have answered.
-            self._held = payload if verdict is None else None
+            self._held = (open_, payload) if payload is not None and verdict is None else None
             if payload is None or verdict is None:
-                return False
+                return None
             blob = self._desk.write(step, open_.attempt, payload)
+        return self._store(blob, open_, bool(payload.get("converged", False)), verdict)
+
+    def _kept(self, open_: OpenStep) -> Payload | None:
+        """The payload that people are being asked about, if it is for this very step."""
+        slot = (open_.position, open_.attempt)
+        return self._held[1] if self._held and (self._held[0].position, self._held[0].attempt) == slot else None
+
+    def _store(self, blob: bytes, open_: OpenStep, converged: bool, verdict: bytes = ZERO) -> Post:
         with self._timed("store"):
             cid = self._blobs.put(blob)
-        post = Post(
+        return Post(
             study=self._study,
             position=open_.position,
             attempt=open_.attempt,
             cid=cid,
             sha256=hashlib.sha256(blob).digest(),
             size=len(blob),
-            converged=bool(payload.get("converged", False)),
+            converged=converged,
             basis=open_.basis,
             verdict=verdict,
         )
-        with self._timed("ledger"):
-            return self._record(post)
 
     def _admit(self, step: Step, open_: OpenStep, payload: Payload) -> bytes | None:
         """The gate's verdict on a payload, as the record holds it; None while this site's people are asked."""
@@ -160,7 +230,7 @@ class Runner:
             self._ledger.record(post)
         except PostRejected as error:
             # The step was skipped, excluded or stopped while this site computed: read the ledger again.
-            if error.name in ("WrongStep", "NotYourTurn", "BadState"):
+            if error.name in ("WrongStep", "NotYourTurn", "BadState", "BasisMismatch"):
                 return False
             raise
         self.payload_bytes += post.size
@@ -178,20 +248,114 @@ class Runner:
         if self._exchange is None:
             raise ProtocolError("CO-P602", "This step needs a channel between the sites, and this node has none.")
         channel = self._exchange.channel(self._desk.name, session)
-        return Talk(session, lambda: self.machine.draft(open_.parties, open_.attempt, channel))
+        return Talk(session, lambda: self.machine.draft(open_.parties, open_.attempt, channel), channel.close)
+
+    def _go_on(self, step: Step, view: StudyView, records: tuple[Record, ...]) -> bool:
+        try:
+            self._feed(step, records)
+        except BlobMissing:
+            if view.state == State.ABORTED:
+                raise self._aborted() from None  # nobody needs the payload any more
+            if not self._supply(step, records[-1]):
+                raise
+        return True
+
+    def _supply(self, step: Step, record: Record) -> bool:
+        """Put the post of a server that is gone into the store: whoever has the earlier posts can make it again."""
+        if not (step.public and step.readers is None and self._poster):
+            return False
+        with self._timed("compute"), suppress(SealedInput):
+            blob = pack(self._desk.study, step, record.site, record.post.attempt, self.machine.draft((), 0))
+            if hashlib.sha256(blob).digest() == record.post.sha256:
+                return self._blobs.put(blob) == record.post.cid
+        return False
 
     def _feed(self, step: Step, records: tuple[Record, ...]) -> None:
         with self._timed("store"):
             posts = {r.site: self._desk.read(step, r, self._blobs) for r in records}
+        self._heads[self.position] = _heads(records)
         self.position += 1
         if step.announces:
             self._desk = self._desk.announced(posts)
         with self._timed("compute"):
             self.machine.feed(posts)
+        self._tell(step, records, _figures(posts[records[-1].site]) if step.public else {})
+
+    def _tell(self, step: Step, records: tuple[Record, ...], figures: Mapping[str, float]) -> None:
         last = records[-1]
+        if last.post.position < self._told:
+            return  # heard before this machine was built anew
+        self._told = last.post.position + 1
         sites = tuple(r.site for r in records)
-        figures = _figures(posts[last.site]) if step.public else {}
         self._observe(Progress(last.post.position, step.topic, last.kind, last.round, sites, last.time, figures))
+
+    # Ahead of the ledger
+
+    def _foresee(self, step: Step, open_: OpenStep) -> bool:
+        """Go on with the server's post before it is recorded, and send what comes next; False if it is not to be known.
+
+        The records of both steps then fit into one block: the contract compares each with the post that it builds on.
+        """
+        (server,) = open_.posters
+        with self._timed("compute"):
+            try:
+                payload = self.machine.draft(open_.parties, open_.attempt)
+            except SealedInput:
+                return False
+            blob = pack(self._desk.study, step, server, open_.attempt, payload)
+        # Stored by every site: the post is there to be read, whatever becomes of the server's own store.
+        post = self._store(blob, open_, bool(payload.get("converged", False)))
+        if server == self._desk.name:
+            self._send(post, first=True)
+            self.payload_bytes += post.size
+        self._guess = Guess(step, open_, server, post, _figures(payload))
+        self.position += 1
+        with self._timed("compute"):
+            # As every site will read it, to the type of each number.
+            self.machine.accept({server: decode(unpack(blob))[1]})
+        self._send_next(open_, post.sha256)
+        return True
+
+    def _send_next(self, open_: OpenStep, basis: bytes) -> None:
+        step = self.machine.awaits
+        if step is None or step.who != "each" or step.talks:
+            return
+        following = replace(open_, position=self.position, attempt=0, kind="each", posters=open_.parties, basis=basis)
+        post = self._prepare(step, following)
+        if post is not None:
+            self._send(post, first=False)
+            self.payload_bytes += post.size
+
+    def _send(self, post: Post, *, first: bool) -> None:
+        if self._ahead is not None:
+            with self._timed("ledger"):
+                self._ahead.send(post, first=first)
+
+    def _await_guessed(self, guess: Guess) -> bool:
+        """Hold the guess against the ledger once the server has recorded its post; another post is a new start."""
+        with self._timed("ledger"):
+            view = self._ledger.view(self._study)
+            records = self._ledger.finished(self._study, guess.open.position)
+        if records is not None:
+            return self._confirm(guess, records)
+        open_ = view.open
+        if open_ is None or (open_.position, open_.attempt) != (guess.open.position, guess.open.attempt):
+            return self._begin_anew()
+        if self._ledger.now() > open_.deadline and self._desk.name in view.parties:
+            return self._overdue(view, open_)
+        if guess.server == self._desk.name:
+            self._send(guess.post, first=True)  # the node may have lost it; nothing is doubled
+        return False
+
+    def _confirm(self, guess: Guess, records: tuple[Record, ...]) -> bool:
+        if [(r.site, _said(r.post)) for r in records] != [(guess.server, _said(guess.post))] or not self.holds():
+            return self._begin_anew()
+        self._guess = None
+        self._heads[guess.open.position] = _heads(records)
+        self._tell(guess.step, records, guess.figures)
+        return True
+
+    # When something is wrong
 
     def _overdue(self, view: StudyView, open_: OpenStep) -> bool:
         """Do what the study says about a site that is silent after the deadline; every participant may."""
@@ -207,8 +371,7 @@ class Runner:
             else:
                 return False
         except PostRejected as error:
-            # Another participant was faster, or this site has voted already.
-            if error.name not in ("NotYet", "WrongStep", "BadState", "AlreadyVoted", "NotSilent", "NotAServerStep"):
+            if error.name not in OVERTAKEN:
                 raise
             return False
         return True
@@ -230,9 +393,30 @@ class Runner:
         told = f"{site} ended study {self._study} at position {self.position}: {words_of(code)}."
         return StudyStopped("CO-R101", f"{told} Nothing was published; see `coterie audit history`.")
 
+    def _explained(self, error: LearnerError) -> bool:
+        """Whether an error is only that of records which a reorganisation took; if not, the ledger is told of it."""
+        if not self._poster:
+            return False
+        try:
+            if not self.holds():
+                return self._begin_anew()
+            self._refuse(error)
+        except ChainError:
+            # The machine has stopped in the middle of a step: only a new one finds the same error again.
+            self._begin_anew()
+            raise
+        return False
+
+    def _refuse(self, error: LearnerError) -> None:
+        """Put on the ledger what this error means for all."""
+        if isinstance(error, WrongPost):
+            self._dispute(error)
+        else:
+            self._abort(reason_of(error))
+
     def _dispute(self, error: WrongPost) -> None:
         position = self.position - 1
-        records = self._ledger.finished(self._study, position) if self._poster else None
+        records = self._ledger.finished(self._study, position)
         if not records or self.machine.awaits is None:
             return
         record = next(r for r in records if r.site == error.site)
@@ -241,7 +425,7 @@ class Runner:
             self._ledger.dispute(self._study, position, record.post.sha256, hashlib.sha256(mine).digest())
 
     def _abort(self, reason: Reason | None) -> None:
-        if self._poster and reason is not None:
+        if reason is not None:
             with suppress(PostRejected):  # the study has ended already
                 self._ledger.abort(self._study, reason)
 
@@ -259,3 +443,11 @@ def _figures(payload: Payload) -> dict[str, float]:
         return {}
     arrays = {name: np.asarray(value) for name, value in payload.items()}
     return {name: float(a) for name, a in arrays.items() if a.ndim == 0 and a.dtype.kind == "f"}
+
+
+def _heads(records: tuple[Record, ...]) -> tuple[bytes, ...]:
+    return tuple(r.head for r in records)
+
+
+def _said(post: Post) -> tuple[str, bytes, int, bool]:
+    return post.cid, post.sha256, post.size, post.converged

@@ -16,10 +16,17 @@ from coterie_learners.payload import Payload
 from coterie_learners.protocol import Channel
 
 
+class Closable(Channel, Protocol):
+    """A channel that its owner closes when the session is over."""
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+
+
 class Exchange(Protocol):
     """Where a site gets its channel for one session of an interactive step."""
 
-    def channel(self, me: str, session: Hashable) -> Channel:
+    def channel(self, me: str, session: Hashable) -> Closable:
         """This site's channel to the other parties of a session."""
 
 
@@ -30,7 +37,7 @@ class Hub:
         self.seconds = seconds
         self._queues: defaultdict[Hashable, queue.Queue[bytes]] = defaultdict(queue.Queue)
 
-    def channel(self, me: str, session: Hashable) -> Channel:
+    def channel(self, me: str, session: Hashable) -> Closable:
         """One party's end."""
         return HubChannel(self, me, session)
 
@@ -57,13 +64,18 @@ class HubChannel:
             told = f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
             raise ProtocolError("CO-P601", told, sender) from None
 
+    def close(self) -> None:
+        """Nothing to let go."""
+
 
 class Talk:
-    """One party's part of an interactive step, running in a thread of its own."""
+    """One party's part of an interactive step, running in a thread of its own; `close` ends its session."""
 
-    def __init__(self, session: Hashable, program: Callable[[], Payload]) -> None:
+    def __init__(
+        self, session: Hashable, program: Callable[[], Payload], close: Callable[[], None] = lambda: None
+    ) -> None:
         self.session = session
-        self._program = program
+        self._program, self._close = program, close
         self._payload: Payload | None = None
         self._error: LearnerError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -81,6 +93,8 @@ class Talk:
             return None
         if self._error is not None:
             raise self._error
+        if self._payload is None:
+            raise ProtocolError("CO-P603", "This site's part of the interactive step crashed. Its own log says why.")
         return self._payload
 
     def _run(self) -> None:
@@ -88,3 +102,5 @@ class Talk:
             self._payload = self._program()
         except LearnerError as error:
             self._error = error
+        finally:
+            self._close()

@@ -74,6 +74,16 @@ def test_the_fit_has_the_bits_of_cola(model: str, scheme: str) -> None:
     assert got.deviance == pytest.approx(want.deviance, rel=1e-13)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_discrimination_on_the_sum_is_that_of_cola(scheme: str) -> None:
+    plain = strata.study(f"died ~ {FULL}", cells=True)
+    want = Table(cola, plain, strata.split(plain, codes())).play()["north"].details
+    got, _ = played(secure("logit from cells", scheme=scheme))
+    assert got.details["auc"] == pytest.approx(want["auc"], abs=1e-12)
+    assert got.details["hosmer_lemeshow"]["chi2"] == pytest.approx(want["hosmer_lemeshow"]["chi2"], rel=1e-9)
+    assert "heterogeneity" not in got.details
+
+
 @pytest.mark.parametrize("model", ["logit", "poisson with offset", "gaussian"])
 def test_newton_rounds_arrive_at_the_same_fit(model: str) -> None:
     formula, more = MODELS[model]

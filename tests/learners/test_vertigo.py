@@ -280,6 +280,7 @@ def factors(study: Study, codes: Codes) -> dict[str, dict[str, Array]]:
         ("south", {"factor": np.ones((59, 2))}, "CO-P543"),
         ("south", {"factor": np.ones((60, 7))}, "CO-P544"),
         ("south", {"factor": np.full((60, 6), 1e200)}, "CO-P544"),
+        ("south", {"factor": np.ones((60, 6))}, "CO-P544"),
         ("south", {"shift": np.ones(5)}, "CO-P544"),
     ],
 )

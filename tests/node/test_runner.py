@@ -286,7 +286,7 @@ def test_a_masked_sum_that_would_hide_nothing_ends_the_study_instead() -> None:
     assert isinstance(first, ProtocolError)
     assert (first.code, first.topic) == ("CO-P401", "stats/1")
     assert "Only 2 sites are left" in first.message
-    assert aborted(world)[1] == Reason.BAD_PAYLOAD
+    assert aborted(world)[1] == Reason.TOO_FEW_SITES
     assert [r for r in world.records() if r.post.attempt == 1] == []
 
 

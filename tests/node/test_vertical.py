@@ -179,6 +179,14 @@ def test_the_gate_keeps_a_factor_of_binary_columns_back_unless_the_study_allows_
         analyse(study(tmp_path, "vertigo", rebuild="refuse"), files(tmp_path))
 
 
+def test_the_floor_on_events_is_held_where_the_outcome_is(tmp_path: Path) -> None:
+    for learner in LEARNERS:
+        plain = study(tmp_path, learner).model_dump()
+        plain["disclosure"]["events_per_parameter"] = 20.0
+        with pytest.raises(ReleaseRefused, match="fewer than 20 events here for each of 4 coefficients"):
+            analyse(Study.model_validate(plain), files(tmp_path))
+
+
 def test_a_dry_run_says_what_would_leave_and_to_whom(tmp_path: Path) -> None:
     leaving = dry_run(study(tmp_path), dict(files(tmp_path)))
     told = {(one.site, one.release.verdict.topic): one.release.verdict.sentence for one in leaving}

@@ -7,7 +7,7 @@ from importlib import import_module
 from coterie_node.cases.case import Case
 from coterie_node.errors import ConfigError
 
-LEARNERS = ("glore", "vertigo", "valoris", "cola", "secure_cola")
+LEARNERS = ("glore", "vertigo", "valoris", "cola", "secure_cola", "secure_lasso")
 
 
 def case_of(learner: str) -> Case:

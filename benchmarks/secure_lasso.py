@@ -1,0 +1,151 @@
+"""Secure join and Secure Lasso as deployed: three processes, TLS, Anvil, a folder store. `make bench-mpc`.
+
+Simulated columns as in the paper's timing (scikit-learn's make_regression, the outcome over its standard deviation),
+half at each of two owners, who hold a quarter more patients each. Also what the paper's own packages take on the same
+rows, where they install (tno.py, in a virtual environment of its own).
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.datasets import make_regression
+from sklearn.linear_model import Lasso, LassoCV
+from sklearn.metrics import r2_score
+
+from coterie_chain.deploy import deploy
+from coterie_chain.devnet import Anvil
+from coterie_learners.rows import Array
+from coterie_node.cases.case import Case
+from coterie_node.cases.nhefs import listed, write
+from coterie_node.demo import founders, prepare, run_sites
+from coterie_node.place import Place, Settings
+from coterie_node.reference import Reference
+
+SITES = ("left", "right", "helper")
+LAMBDA = 0.001
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement: rows in common, columns, and the learner's options as TOML."""
+
+    title: str
+    n: int
+    m: int
+    options: str = f"alpha = {LAMBDA}\ntolerance = 1e-4"
+    linkage: str = "masks"
+
+
+JOBS = {
+    "5000x30": Job("join and fit, 5,000 x 30", 5_000, 30),
+    "10000x40": Job("join and fit, 10,000 x 40", 10_000, 40),
+    "100000x10": Job("join and fit, 100,000 x 10", 100_000, 10),
+    "path": Job(
+        "20 penalties, 5 folds, 1,000 x 10", 1_000, 10, f"alpha = {np.geomspace(1, 0.001, 20).tolist()}\nfolds = 5"
+    ),
+    "paillier": Job("join with Paillier and fit, 500 x 15", 500, 15, f'alpha = {LAMBDA}\nlinkage = "paillier"'),
+}
+
+
+def table(n: int, m: int) -> tuple[Array, Array]:
+    """The rows of the paper's timing."""
+    x, y = make_regression(n_samples=n, n_features=m, n_informative=max(1, m // 2), noise=25.0, random_state=3)
+    return x, y / np.std(y)
+
+
+def held(job: Job) -> Mapping[str, pd.DataFrame]:
+    """What each owner holds: the common patients and a quarter more of its own, in an order of its own."""
+    x, y = table(job.n, job.m)
+    rng, extra, half = np.random.default_rng(1), job.n // 4, job.m // 2
+    frames = {}
+    for k, (name, part) in enumerate((("left", slice(0, half)), ("right", slice(half, job.m)))):
+        own = np.vstack([x[:, part], rng.normal(size=(extra, x[:, part].shape[1]))])
+        frame = pd.DataFrame(own, columns=[f"x{j}" for j in range(job.m)][part])
+        frame["person"] = [f"P{i:07d}" for i in range(job.n)] + [f"Q{k}{i:06d}" for i in range(extra)]
+        if name == "right":
+            frame["y"] = np.concatenate([y, rng.normal(size=extra)])
+        frames[name] = frame.iloc[rng.permutation(job.n + extra)]
+    return frames
+
+
+def study_text(job: Job) -> str:
+    """The study file."""
+    names = [f"x{j}" for j in range(job.m)]
+    half = job.m // 2
+    columns = {"left": names[:half], "right": [*names[half:], "y"], "helper": []}
+    ranges = "\n".join(f'[variables.{name}]\ntype = "number"\nrange = [-8, 8]\n' for name in [*names, "y"])
+    shared = "\n".join(f"{site} = [{listed(held_)}]" for site, held_ in columns.items())
+    return (
+        f'name = "bench"\nsites = [{listed(SITES)}]\nformula = "y ~ {" + ".join(names)}"\nidentifier = ["person"]\n'
+        f'[columns]\n{shared}\n[learner]\nname = "secure_lasso"\n{job.options}\n{ranges}'
+    )
+
+
+def case_of(job: Job) -> Case:
+    """The job as the demo runs it."""
+    frames = held(job)
+
+    def write_sites(folder: Path, sites: Sequence[str]) -> Mapping[str, Path]:
+        return {name: write(frame, folder / name / "data.csv") for name, frame in frames.items()}
+
+    return Case(lambda _: SITES, lambda _: study_text(job), write_sites, lambda: Reference({}), talks=True)
+
+
+def run(job: Job) -> tuple[dict[str, Any], float]:
+    """One run over processes of their own; a report of the first site, and the wall seconds from join to result."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder))
+        prepare(place, case_of(job), SITES)
+        with Anvil(state=place.chain_state) as anvil:
+            place.save(Settings("anvil", "folder:store"), deploy(anvil.url, founders(place, SITES)))
+            reports, seconds = run_sites(place, SITES, lambda _: None)
+    return reports["left"], seconds
+
+
+def measure(job: Job) -> None:
+    """Run a job three times and print the median, the differences to scikit-learn, bytes and memory."""
+    walls = []
+    for _ in range(1 if job.n > 20_000 else 3):
+        report, seconds = run(job)
+        walls.append(seconds)
+    fit = report["fit"]
+    told = fit["details"]["interactive"]
+    busiest = max(told["bytes_sent"].values()) / 1e6
+    # Kilobytes on Linux: the largest of all processes that have ended, here those of the sites.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(
+        f"{job.title}: {sorted(walls)[len(walls) // 2]:.1f} s wall (of {', '.join(f'{w:.1f}' for w in walls)}); "
+        f"{told['rounds']} rounds, {fit['details']['iterations']} iterations, {busiest:.1f} MB sent by the busiest "
+        f"party between parties; largest process so far {peak:.0f} MB; {compared(job, fit)}",
+        flush=True,
+    )
+
+
+def compared(job: Job, fit: Mapping[str, Any]) -> str:
+    """The differences to scikit-learn on the pooled rows."""
+    x, y = table(job.n, job.m)
+    alpha, estimates = fit["details"]["alpha"], np.array(fit["estimates"])
+    pooled = Lasso(alpha=alpha, tol=1e-12, max_iter=10**6).fit(x, y)
+    coefficient = max(float(np.abs(estimates[1:] - pooled.coef_).max()), abs(estimates[0] - float(pooled.intercept_)))
+    same = bool(((estimates[1:] == 0) == (pooled.coef_ == 0)).all())
+    gap = abs(fit["details"]["r2"][0] - r2_score(y, estimates[0] + x @ estimates[1:]))
+    zeros = f"zeros {'the same' if same else 'differ'} ({int((pooled.coef_ == 0).sum())})"
+    told = f"coefficients within {coefficient:.1e} of scikit-learn's, {zeros}, R2 within {gap:.1e} of plaintext"
+    if "cross_validation_mse" in fit["details"]:
+        plain = LassoCV(alphas=np.geomspace(1, 0.001, 20), cv=5, tol=1e-8, max_iter=10**5).fit(x, y)
+        told += f", penalty chosen {alpha:.4g} (LassoCV on other folds: {plain.alpha_:.4g})"
+    return told
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or JOBS:
+        measure(JOBS[name])

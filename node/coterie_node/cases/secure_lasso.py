@@ -1,0 +1,106 @@
+"""Columns of NHEFS split over two owners: Secure Lasso fits systolic blood pressure on a table that nobody has.
+
+A clinic measured blood pressure, weight and cholesterol; a registry holds who the people are and how they smoke. Each
+knows only some of the people (chosen at random), and some of them in common; a helper has no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coterie_node.cases import nhefs
+from coterie_node.cases.case import Case
+from coterie_node.errors import ConfigError
+from coterie_node.reference import Reference
+
+SITES = ("clinic", "registry", "helper")
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "clinic": ("sbp", "wt71", "cholesterol", "diabetes"),
+    "registry": ("age", "sex", "race", "smokeintensity", "smokeyrs", "active"),
+    "helper": (),
+}
+NAMES = tuple(name for names in COLUMNS.values() for name in names if name != "sbp")
+ALPHA = 0.5
+# The share of people whom each owner knows.
+KNOWN = 0.85
+
+STUDY = """\
+# Systolic blood pressure in NHEFS, on columns that two owners hold of partly the same people.
+name = "nhefs-pressure"
+title = "NHEFS: systolic blood pressure, columns split"
+sites = [{sites}]
+formula = "sbp ~ {terms}"
+identifier = ["person", "born"]
+
+[columns]
+{columns}
+
+[learner]
+name = "secure_lasso"
+alpha = {alpha}
+penalise = "units"
+absolute_error = true
+
+[rows]
+missing = "drop"
+
+"""
+
+
+def site_names(count: int) -> tuple[str, ...]:
+    """The two owners and the helper; ConfigError for another number of sites."""
+    if count != len(SITES):
+        raise ConfigError("CO-F305", f"The demo of secure_lasso has {len(SITES)} sites: {', '.join(SITES)}.")
+    return SITES
+
+
+def study_text(sites: Sequence[str]) -> str:
+    """The study file."""
+    columns = "\n".join(f"{name} = [{nhefs.listed(COLUMNS[name])}]" for name in sites)
+    terms = " + ".join(NAMES)
+    return STUDY.format(sites=nhefs.listed(sites), terms=terms, columns=columns, alpha=ALPHA) + nhefs.VARIABLES
+
+
+def cohort() -> Any:
+    """The cohort with pseudonymous identifiers: a number, and the year of birth."""
+    frame = nhefs.cohort()
+    frame["person"] = [f"NH-{k:05d}" for k in range(1, len(frame) + 1)]
+    frame["born"] = (1971 - frame["age"]).astype(int).astype(str)
+    return frame
+
+
+def known(rows: int) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Which people each owner knows."""
+    rng = np.random.default_rng(nhefs.SEED)
+    return {name: rng.random(rows) < KNOWN for name, held in COLUMNS.items() if held}
+
+
+def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
+    """One CSV file per owner, in an order of its own; the helper has none."""
+    frame = cohort()
+    paths = {}
+    for seed, (name, rows) in enumerate(known(len(frame)).items()):
+        own = frame.loc[rows, ["person", "born", *COLUMNS[name]]]
+        paths[name] = nhefs.write(own.sample(frac=1, random_state=seed), folder / name / "data.csv")
+    return paths
+
+
+def pooled() -> Reference:
+    """scikit-learn's Lasso on the rows that the join finds: pooled for the demo only."""
+    from sklearn.linear_model import Lasso
+
+    frame = cohort()
+    both = np.logical_and.reduce(list(known(len(frame)).values()))
+    joint = frame[both].dropna()
+    terms, x = nhefs.design(joint, NAMES)
+    fit = Lasso(alpha=ALPHA, tol=1e-12, max_iter=1_000_000).fit(x[:, 1:], joint["sbp"].to_numpy(float))
+    return Reference(dict(zip(terms, [float(fit.intercept_), *fit.coef_.tolist()], strict=True)))
+
+
+NOTE = "NHEFS: people whom both owners know and who lack no value; the helper saw neither names nor values."
+
+CASE = Case(site_names, study_text, write_sites, pooled, (NOTE,), len(SITES), talks=True)

@@ -1,0 +1,176 @@
+"""`coterie doctor`: what a node needs, checked one by one; each failure with its cure."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+
+from coterie_chain.errors import ChainError
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.journal import SqliteJournal
+from coterie_chain.keys import SiteKeys, read_passphrase
+from coterie_chain.ledger import State
+from coterie_chain.private_files import check_mode, read_private
+from coterie_node.audit import study_on_ledger
+from coterie_node.commands.options import HERE, Folder, Json, show
+from coterie_node.data import load_site
+from coterie_node.decisions import DecisionFolder
+from coterie_node.errors import ConfigError, CoterieError
+from coterie_node.findings import printable
+from coterie_node.site_config import Home
+
+ROOM = 1 << 30
+SKEW = 60
+PROBE = b"coterie doctor"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what was looked at, whether it is well (None: not to be told), what was found, and the cure."""
+
+    check: str
+    well: bool | None
+    found: str
+    cure: str = ""
+
+
+def doctor_command(node: Folder = HERE, as_json: Json = False) -> None:
+    """Check this site's node: key, journal, disk, chain, seat, peers, clock, store and rows; status 12 if one fails."""
+    findings = list(examine(Home(node)))
+    words = {True: "ok", False: "FAILED", None: "-"}
+    rows = [asdict(f) | {"result": words[f.well]} for f in findings]
+    show(rows, as_json, ("check", "result", "found"))
+    failed = [f for f in findings if f.well is False]
+    if not as_json and failed:
+        print("\n" + "\n".join(f"{f.check}: {printable(f.cure)}" for f in failed))
+    if failed:
+        raise typer.Exit(12)
+
+
+def examine(home: Home) -> Iterator[Finding]:
+    """All checks; those that need what failed before are left out."""
+    yield _try("folder", lambda: _folder(home))
+    yield _try("API token", lambda: _token(home))
+    yield _try("disk", lambda: _disk(home))
+    keys: list[SiteKeys] = []
+    yield _try("key", lambda: _key(home, keys))
+    yield _try("journal", lambda: _journal(home))
+    yield _try("store", lambda: _store(home))
+    with ExitStack() as stack:
+        ledgers: list[EthereumLedger] = []
+        yield _try("chain", lambda: _chain(home, stack, ledgers))
+        for ledger in ledgers:
+            yield _try("clock", lambda held=ledger: _clock(held))  # type: ignore[misc]
+            yield _try("peers", lambda held=ledger: _peers(held))  # type: ignore[misc]
+            for held in keys:
+                yield _try("seat", lambda keys=held, ledger=ledger: _seat(home, keys, ledger))  # type: ignore[misc]
+            yield from _studies(home, ledger)
+
+
+def _try(check: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except (*CoterieError, OSError) as error:
+        code = getattr(error, "code", "")
+        return Finding(check, False, code or "failed", f"{code}: {error}".lstrip(": "))
+
+
+def _folder(home: Home) -> Finding:
+    check_mode(home.root, home.root.stat().st_mode, "the node's folder", "700")
+    return Finding("folder", True, str(home.root))
+
+
+def _token(home: Home) -> Finding:
+    read_private(home.path(home.config.api.token_file), "the API's token file")
+    return Finding("API token", True, f"{home.config.api.host}:{home.config.api.port}")
+
+
+def _disk(home: Home) -> Finding:
+    free = shutil.disk_usage(home.root).free
+    cure = f"Make room on the disk of {home.root}: the journal and the store need it."
+    return Finding("disk", free > ROOM, f"{free / (1 << 30):.1f} GiB free", cure)
+
+
+def _key(home: Home, keys: list[SiteKeys]) -> Finding:
+    keys.append(SiteKeys.load(home.keys, read_passphrase(home.passphrase)))
+    return Finding("key", True, keys[0].address)
+
+
+def _journal(home: Home) -> Finding:
+    try:
+        SqliteJournal(home.journal).close()
+    except ChainError as error:
+        if error.code != "CO-C320":
+            raise
+        return Finding("journal", True, "held by the running daemon")
+    return Finding("journal", True, "free: the daemon does not run")
+
+
+def _store(home: Home) -> Finding:
+    blobs = home.blobs()
+    well = blobs.get(blobs.put(PROBE), len(PROBE)) == PROBE
+    return Finding("store", well, home.config.store.url.partition("?")[0], "The store does not give back what it got.")
+
+
+def _chain(home: Home, stack: ExitStack, ledgers: list[EthereumLedger]) -> Finding:
+    network = home.network()
+    ledgers.append(stack.enter_context(EthereumLedger(network, None)))
+    return Finding("chain", True, f"id {network.chain_id}, block {ledgers[0].newest}, Catalog {network.catalog}")
+
+
+def _clock(ledger: EthereumLedger) -> Finding:
+    skew = time.time() - ledger.now()
+    cure = (
+        "Set this machine's clock (NTP). If it is right, the chain has made no block for that long: do its sealers run?"
+    )
+    # A chain that makes blocks on demand only stands still at rest: its age says nothing, a clock behind it does.
+    late = skew > SKEW and ledger.newest > 0 and not ledger.mines_at_once
+    return Finding("clock", skew > -SKEW and not late, f"{skew:+.0f} s against the newest block", cure)
+
+
+def _peers(ledger: EthereumLedger) -> Finding:
+    if ledger.mines_at_once:
+        return Finding("peers", None, "a development chain of one process")
+    count = ledger.peers
+    return Finding("peers", count > 0, str(count), "Give the chain node the peers of peers.json, and open its port.")
+
+
+def _seat(home: Home, keys: SiteKeys, ledger: EthereumLedger) -> Finding:
+    name = home.config.site
+    seat = next((s for s in ledger.sites() if s.name == name), None)
+    if seat is None or not seat.active:
+        cure = f"The Catalog has no active site {name}: send card.json to the sites, who vote it in."
+        return Finding("seat", False, "none", cure)
+    if (seat.address, seat.sealing) != (keys.address, keys.sealing):
+        cure = (
+            f"The Catalog lists other keys for {name} than those here: {seat.address}. Restore the keys from the copy."
+        )
+        return Finding("seat", False, seat.address, cure)
+    return Finding("seat", True, f"{name} is site {seat.id} of {len(ledger.sites())}")
+
+
+def _studies(home: Home, ledger: EthereumLedger) -> Iterator[Finding]:
+    """The rows against each study that this site's people approved and that has not ended."""
+    decisions = DecisionFolder(home.root / "decisions")
+    for number in ledger.studies():
+        view = ledger.view(number)
+        decision = decisions.of(view.terms.hash)
+        if decision is None or not decision.takes_part or view.state in (State.COMPLETED, State.ABORTED):
+            continue
+        path = home.path(decision.data) if decision.data else home.data
+
+        def look(path: Path = path, number: int = number) -> Finding:
+            study = study_on_ledger(ledger.view(number), home.blobs())
+            if home.config.site not in study.sites:
+                raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {number}.")
+            home.config.policy.check(study, home.config.site)
+            rows = load_site(path, study, home.config.site)
+            return Finding(f"rows of study {number}", True, f"{path.name}: {rows.n if rows else 0} rows")
+
+        yield _try(f"rows of study {number}", look)

@@ -1,0 +1,148 @@
+"""`coterie init`: the folder of a site's node, with its settings, its keys and its card for the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from coterie_chain.keys import SCRYPT, SiteKeys, read_passphrase
+from coterie_chain.private_files import write_private
+from coterie_learners.study import Name
+from coterie_node.errors import ConfigError
+from coterie_node.site_config import CONFIG, Home
+
+TEMPLATE = """\
+# Settings of one site's Coterie node. No secret belongs in here. Paths are relative to this folder.
+site = {site}
+
+# This site's rows: CSV or Parquet. A study may be approved on another file: coterie study approve --data FILE.
+data = {data}
+
+# The first line of this file opens the keys in keys/. Only this user may read it (mode 600).
+passphrase_file = {passphrase}
+
+[chain]
+# This site's own chain node, on this machine.
+url = {chain}
+# Blocks after which a result is final: 0 on Besu QBFT, floor(N/2)+1 on Clique with N sealers.
+confirmations = {confirmations}
+# "auto" sends a record behind the server's where blocks take time; "off" waits for each block.
+overlap = "auto"
+
+[store]
+# This site's own store: kubo+http://127.0.0.1:5001?token_file=kubo.token, or folder:PATH.
+url = {store}
+
+[policy]
+# Learners and columns this site ever takes part with; without `columns` every column but those of `never`.
+learners = [{learners}]
+# columns = ["age", "sex"]
+never = []
+# Ask a person before each payload leaves (coterie release approve).
+ask = false
+
+[policy.floors]
+# Stricter floors than a study's own count here. See docs/disclosure.md.
+rows = 5
+cell = 5
+rebuild = "refuse"
+
+[api]
+# /health is open, /metrics and /status want the token of this file. Loopback only, unless you know better.
+host = "127.0.0.1"
+port = {port}
+token_file = "api.token"
+"""
+
+
+def init_command(
+    folder: Annotated[Path, typer.Argument(help="New folder of the node.")],
+    site: Annotated[str | None, typer.Option(help="Name of this site: a-z, 0-9 and -.")] = None,
+    data: Annotated[str | None, typer.Option(help="File of this site's rows.")] = None,
+    chain: Annotated[str | None, typer.Option(help="URL of this site's chain node.")] = None,
+    store: Annotated[str | None, typer.Option(help="This site's store.")] = None,
+    confirmations: Annotated[int, typer.Option(min=0, max=1000, help="Blocks until a result is final.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of health and metrics.")] = 9464,
+    passphrase_file: Annotated[Path | None, typer.Option(help="Your own passphrase file (mode 600).")] = None,
+    light: Annotated[bool, typer.Option(hidden=True, help="Weak key derivation, for tests.")] = False,
+) -> None:
+    """Make a site's node: settings, encrypted keys, and a card to send to the network's founders.
+
+    Asks for what is not given. Without --passphrase-file a strong passphrase is drawn and left in a file of mode 600.
+    Keys that the folder holds already are kept.
+    """
+    site = _name(site or _ask("Name of this site", "north"))
+    data = data or _ask("File of this site's rows", "data.csv")
+    chain = chain or _ask("URL of this site's chain node", "http://127.0.0.1:8545")
+    store = store or _ask("This site's store", "folder:store")
+    _make(folder)
+    passphrase = _passphrase(folder, passphrase_file)
+    settings = TEMPLATE.format(
+        site=_quoted(site),
+        data=_quoted(data),
+        chain=_quoted(chain),
+        store=_quoted(store),
+        passphrase=_quoted(str(passphrase_file.absolute()) if passphrase_file else "passphrase"),
+        confirmations=confirmations,
+        port=port,
+        learners=", ".join(_quoted(name) for name in _learners()),
+    )
+    write_private(folder / CONFIG, settings)
+    write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
+    Home(folder)
+    if not (folder / "keys").is_dir():
+        SiteKeys.create(folder / "keys", passphrase, scrypt=1 << 12 if light else SCRYPT)
+    keys = SiteKeys.load(folder / "keys", passphrase)
+    card = {"name": site, "address": keys.address, "sealing": "0x" + keys.sealing.hex(), "peer": "0x" + "00" * 32}
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    print(f"{folder} holds the node of {site}; its signing address is {keys.address}.")
+    print(f"Send {folder / 'card.json'} to a founder (nothing in it is secret), then: coterie join INVITE.")
+    print(f"Keep a copy of {folder / 'keys'} and of the passphrase, apart from each other.")
+
+
+def _learners() -> list[str]:
+    return sorted({point.name for point in entry_points(group="coterie.learners")})
+
+
+def _ask(what: str, default: str) -> str:
+    if not sys.stdin.isatty():
+        return default
+    return str(typer.prompt(what, default=default))
+
+
+def _name(text: str) -> str:
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        told = "A site's name has 1 to 31 letters a-z, digits and hyphens, and starts with none"
+        raise ConfigError("CO-F325", f"{told}; {text[:40]!r} does not.") from None
+
+
+def _make(folder: Path) -> None:
+    begun = (folder / "keys").is_dir() and not (folder / CONFIG).exists()
+    if folder.exists() and not begun and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("CO-F203", f"{folder} is not an empty folder; a node is never written over another.")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chmod(folder, 0o700)
+
+
+def _passphrase(folder: Path, given: Path | None) -> str:
+    if given is not None:
+        return read_passphrase(given)
+    held = folder / "passphrase"
+    if not held.exists() and not (folder / "keys").is_dir():
+        write_private(held, secrets.token_urlsafe(32) + "\n")
+    return read_passphrase(held)
+
+
+def _quoted(text: str) -> str:
+    """A TOML string; JSON's escapes are TOML's for everything but DEL."""
+    return json.dumps(text, ensure_ascii=True).replace("\x7f", "\\u007f")

@@ -1,0 +1,119 @@
+"""`coterie serve`: run a site's daemon until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.journal import SqliteJournal
+from coterie_chain.keys import SiteKeys, read_passphrase
+from coterie_chain.private_files import read_private
+from coterie_node.api import Api
+from coterie_node.commands.options import HERE, Folder
+from coterie_node.daemon import Daemon, Desk
+from coterie_node.keeping import Keeping
+from coterie_node.log import Log
+from coterie_node.site_config import LOOPBACK, Home
+
+UNIT = """\
+# /etc/systemd/system/coterie.service
+[Unit]
+Description=Coterie node
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+User=coterie
+ExecStart={python} -m coterie_node serve --node {folder}
+KillSignal=SIGTERM
+TimeoutStopSec=180
+Restart=on-failure
+RestartSec=15
+RestartPreventExitStatus=11 12 13 23
+UMask=0077
+NoNewPrivileges=true
+ProtectSystem=strict
+ReadWritePaths={folder}
+PrivateTmp=true
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def serve_command(
+    node: Folder = HERE,
+    unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for this node, and end.")] = False,
+) -> None:
+    """Run this site's node: take part in what its people approved, until SIGTERM or Ctrl-C.
+
+    Logs are JSON lines on standard error. The step at hand is finished before it stops; a second signal ends it
+    at once, which loses nothing either.
+    """
+    home = Home(node)
+    if unit:
+        print(UNIT.format(python=sys.executable, folder=home.root.absolute()), end="")
+        return
+    log, stop = Log(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _stop(stop))
+    with opened(home, log) as daemon:
+        log.tell("serving", site=home.config.site, version=version("coterie"))
+        daemon.run(stop)
+        log.tell("stopped", site=home.config.site)
+
+
+@contextmanager
+def opened(home: Home, log: Log) -> Iterator[Daemon]:
+    """A site's daemon with everything that it holds, and its API."""
+    with ExitStack() as stack:
+        journal = stack.enter_context(SqliteJournal(home.journal))
+        keys = SiteKeys.load(home.keys, read_passphrase(home.passphrase))
+        network = home.network()
+        ledger = stack.enter_context(EthereumLedger(network, keys.account, journal))
+        desk = Desk(
+            home=home,
+            keys=keys,
+            network=network,
+            ledger=ledger,
+            blobs=Keeping(home.blobs()),
+            journal=journal,
+            ahead=ledger.ahead if home.config.chain.overlap == "auto" else None,
+            newest=lambda: ledger.newest,
+            peers=lambda: ledger.peers,
+            log=log,
+        )
+        daemon = Daemon(desk)
+        stack.enter_context(_api(home, daemon, log))
+        yield daemon
+
+
+def _api(home: Home, daemon: Daemon, log: Log) -> Api:
+    part = home.config.api
+    token = read_private(home.path(part.token_file), "the API's token file").strip()
+    api = Api(
+        part.host,
+        part.port,
+        token,
+        healthy=lambda: daemon.healthy,
+        metrics=daemon.desk.metrics.text,
+        status=lambda: [one.as_dict() for one in list(daemon.engagements.values())],
+    )
+    if part.host not in LOOPBACK:
+        log.tell("api is open to other machines", level="warning", address=part.host)
+    log.tell("api", address=part.host, port=api.port)
+    return api
+
+
+def _stop(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise KeyboardInterrupt
+    stop.set()

@@ -1,0 +1,201 @@
+"""`coterie study`: people read what is proposed, and decide. The daemon carries it out; it alone holds the key."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coterie_chain.ledger import Event, Ledger, Record, State, StudyView
+from coterie_learners.errors import StudyError
+from coterie_learners.study import Study
+from coterie_node.advise import describe, show_file
+from coterie_node.advise import study_app as study
+from coterie_node.audit import study_on_ledger
+from coterie_node.commands.options import HERE, Folder, Json, number_of, reader, show
+from coterie_node.decisions import DecisionFolder, decided
+from coterie_node.errors import ConfigError
+from coterie_node.findings import printable
+from coterie_node.reasons import words_of
+from coterie_node.site_config import Home
+from coterie_node.studies import load_study, study_of
+
+Which = Annotated[str, typer.Argument(help="Number on the ledger, or eight letters or more of the hash.")]
+Why = Annotated[str, typer.Option(help="Why, for this site's own record; nothing of it leaves.")]
+DataFile = Annotated[str, typer.Option(help="Another file of rows than node.toml names.")]
+
+
+@study.command("propose")
+def propose_command(
+    file: Annotated[Path, typer.Argument(help="Study file (TOML).")], node: Folder = HERE, data: DataFile = ""
+) -> None:
+    """Propose a study, and approve it for this site; the daemon puts it on the ledger."""
+    home, proposed = Home(node), load_study(file)
+    if home.config.site not in proposed.sites:
+        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in {proposed.name!r}.")
+    home.config.policy.check(proposed, home.config.site)
+    folder = _decisions(home)
+    folder.keep(proposed.hash, proposed.document)
+    folder.record(decided(proposed.hash, "propose", data=data))
+    print(f"Proposed: {proposed.name}, hash {proposed.hash.hex()}.")
+    print("The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.")
+
+
+@study.command("list")
+def list_command(node: Folder = HERE, as_json: Json = False) -> None:
+    """List the studies on the ledger, and what this site decided."""
+    home = Home(node)
+    with reader(home) as ledger:
+        rows = [_row(home, ledger, ledger.view(number)) for number in ledger.studies()]
+    show(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash"))
+
+
+@study.command("show")
+def show_command(
+    which: Annotated[str, typer.Argument(help="A study file, or a study's number or hash on the ledger.")],
+    node: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """Show what a study does: sites, model, what leaves a site, and who must be trusted with what.
+
+    Of a study on the ledger also its state, what this site's policy says of it, and its document as it was hashed.
+    """
+    if Path(which).suffix in (".toml", ".json"):
+        show_file(Path(which), as_json)
+        return
+    home = Home(node)
+    with reader(home) as ledger:
+        view = ledger.view(number_of(ledger, which))
+        row = _row(home, ledger, view)
+    found = study_on_ledger(view, home.blobs())
+    told = {**row, "policy": _policy(home, found), "what": describe(found), "document": json.loads(found.document)}
+    print(json.dumps(told, indent=2, ensure_ascii=True, default=str) if as_json else _text(told))
+
+
+@study.command("approve")
+def approve_command(which: Which, node: Folder = HERE, data: DataFile = "", reason: Why = "") -> None:
+    """Approve a study: this site's node will join it and take part with this site's rows."""
+    home = Home(node)
+    found = _document(home, which)
+    home.config.policy.check(found, home.config.site)
+    if data and not home.path(data).exists():
+        raise ConfigError("CO-F327", f"There is no file {home.path(data)}.")
+    _decisions(home).record(decided(found.hash, "approve", data=data, reason=reason))
+    print(f"Approved: {printable(found.name)}, hash {found.hash.hex()}.")
+
+
+@study.command("decline")
+def decline_command(which: Which, node: Folder = HERE, reason: Why = "") -> None:
+    """Decline a study: it cannot run without this site, and the ledger says so."""
+    _decide(Home(node), which, "decline", reason)
+
+
+@study.command("abort")
+def abort_command(which: Which, node: Folder = HERE, reason: Why = "") -> None:
+    """End a study for all sites, without a result."""
+    _decide(Home(node), which, "abort", reason)
+
+
+@study.command("status")
+def status_command(which: Which, node: Folder = HERE, as_json: Json = False) -> None:
+    """Tell where a study is, whom it waits for, and how it ended."""
+    home = Home(node)
+    with reader(home) as ledger:
+        view = ledger.view(number_of(ledger, which))
+        told = _row(home, ledger, view) | _progress(ledger, view)
+    result = home.results / f"{view.id}.json"
+    told["result"] = str(result) if result.exists() else ""
+    if as_json:
+        print(json.dumps(told, indent=2, default=str))
+    else:
+        print(
+            "\n".join(
+                f"{name.replace('_', ' '):12s} {printable(str(value))}" for name, value in told.items() if value != ""
+            )
+        )
+
+
+def _decisions(home: Home) -> DecisionFolder:
+    return DecisionFolder(home.root / "decisions")
+
+
+def _decide(home: Home, which: str, action: Any, reason: str) -> None:
+    with reader(home) as ledger:
+        view = ledger.view(number_of(ledger, which))
+    if view.state in (State.COMPLETED, State.ABORTED):
+        raise ConfigError("CO-F328", f"Study {view.id} is {view.state.name.lower()} already.")
+    if home.config.site not in view.terms.sites:
+        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
+    _decisions(home).record(decided(view.terms.hash, action, reason=reason))
+    print(f"Study {view.id}: {action}. The daemon (coterie serve) tells the ledger.")
+
+
+def _document(home: Home, which: str) -> Study:
+    with reader(home) as ledger:
+        view = ledger.view(number_of(ledger, which))
+    if home.config.site not in view.terms.sites:
+        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
+    return study_on_ledger(view, home.blobs())
+
+
+def _row(home: Home, ledger: Ledger, view: StudyView) -> dict[str, Any]:
+    decision = _decisions(home).of(view.terms.hash)
+    return {
+        "study": view.id,
+        "state": view.state.name.lower(),
+        "name": _name(home, view),
+        "sites": ", ".join(view.terms.sites),
+        "joined": f"{len(view.joined)}/{len(view.terms.sites)}",
+        "decision": decision.action if decision else "",
+        "hash": view.terms.hash.hex()[:16],
+    }
+
+
+def _name(home: Home, view: StudyView) -> str:
+    """The study's name, where this site holds its document already; the store is not searched for a list."""
+    kept = _decisions(home).document(view.terms.hash)
+    return study_of(kept.read_bytes(), str(kept)).name if kept.exists() else ""
+
+
+def _policy(home: Home, found: Study) -> str:
+    try:
+        home.config.policy.check(found, home.config.site)
+    except StudyError as error:
+        return f"{error.code}: {error.message}"
+    return "allowed by this site's policy"
+
+
+def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
+    entries = list(ledger.history(view.id))
+    records = [e for e in entries if isinstance(e, Record)]
+    told: dict[str, Any] = {"records": len(records)}
+    if records:
+        told["last_record"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(records[-1].time))
+    if view.state == State.PROPOSED:
+        told["waits_for"] = ", ".join(site for site in view.terms.sites if site not in view.joined)
+    if view.open is not None:
+        silent = [site for site in view.open.posters if site not in view.open.posted]
+        told |= {"position": view.open.position, "round": view.open.round + 1, "waits_for": ", ".join(silent)}
+        told["deadline"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(view.open.deadline))
+    ended = [e for e in entries if isinstance(e, Event) and e.name in ("StudyAborted", "Disputed")]
+    if ended:
+        told["ended"] = _ending(ended[-1])
+    return told
+
+
+def _ending(event: Event) -> str:
+    details = dict(event.details)
+    why = (
+        words_of(int(details["reason"])) if "reason" in details else f"disputed the post at step {details['position']}"
+    )
+    return f"{event.site}: {why}"
+
+
+def _text(told: Mapping[str, Any]) -> str:
+    head = [f"{name:10s} {printable(str(told[name]))}" for name in told if name not in ("document", "what")]
+    head += [f"{name:10s} {printable(str(value))}" for name, value in told["what"].items() if value]
+    return "\n".join([*head, "", json.dumps(told["document"], indent=2, ensure_ascii=True)])

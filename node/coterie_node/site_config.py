@@ -1,0 +1,149 @@
+"""node.toml: everything that one hospital's node is told, in one commented file that holds no secret.
+
+DIR/node.toml  network.json  card.json  keys/  passphrase  journal.sqlite  decisions/  results/  releases/  log.jsonl
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from coterie_chain.blobs import BlobStore
+from coterie_chain.errors import StoreFault
+from coterie_chain.network import Network
+from coterie_chain.stores import open_store
+from coterie_learners.design import Design
+from coterie_learners.errors import StudyError
+from coterie_learners.study import Column, Frozen, LearnerName, Name, Study
+from coterie_node.errors import ConfigError
+from coterie_node.gate import Policy
+
+CONFIG = "node.toml"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class SitePolicy(Policy):
+    """What a node may take part in: the gate's floors, and which learners and columns; None allows every column."""
+
+    learners: tuple[LearnerName, ...] = ()
+    columns: tuple[Column, ...] | None = None
+
+    def check(self, study: Study, site: str) -> None:
+        """StudyError unless a study keeps to this policy."""
+        super().check(study, site)
+        if study.learner.name not in self.learners:
+            allowed = ", ".join(self.learners) or "none"
+            told = f"{site}'s policy allows the learners {allowed}, and the study {study.name!r} wants"
+            raise StudyError("CO-S502", f"{told} {study.learner.name}. Decline it, or change [policy] in node.toml.")
+        used = Design(study, site).variables
+        beyond = [name for name in used if self.columns is not None and name not in self.columns]
+        if beyond:
+            told = (
+                f"{site}'s policy does not allow the columns {', '.join(beyond)}, which the study {study.name!r} uses"
+            )
+            raise StudyError("CO-S503", f"{told}. Decline it, or change [policy] in node.toml.")
+
+
+class ChainPart(Frozen):
+    """This site's own chain node. `confirmations`: blocks after which a result is final. `overlap`: see runner.py."""
+
+    url: str = "http://127.0.0.1:8545"
+    confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
+    overlap: Literal["auto", "off"] = "auto"
+
+
+class StorePart(Frozen):
+    """This site's own store."""
+
+    url: str = "folder:store"
+
+
+class ApiPart(Frozen):
+    """Where health and metrics are told; off if there is no port."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    token_file: str = "api.token"
+
+
+class NodeConfig(Frozen):
+    """One site's settings; paths are relative to the folder of node.toml."""
+
+    site: Name
+    data: str = "data.csv"
+    passphrase_file: str = "passphrase"
+    chain: ChainPart = ChainPart()
+    store: StorePart = StorePart()
+    policy: SitePolicy = SitePolicy()
+    api: ApiPart = ApiPart()
+
+
+class Home:
+    """The folder of one site's node."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = _load(root / CONFIG)
+
+    def path(self, name: str) -> Path:
+        """A path that the configuration names, relative to the folder."""
+        return self.root / Path(name).expanduser()
+
+    @property
+    def keys(self) -> Path:
+        """The directory of the key files."""
+        return self.root / "keys"
+
+    @property
+    def passphrase(self) -> Path:
+        """The file whose first line opens the keys."""
+        return self.path(self.config.passphrase_file)
+
+    @property
+    def journal(self) -> Path:
+        """Signed transactions and private memory."""
+        return self.root / "journal.sqlite"
+
+    @property
+    def data(self) -> Path:
+        """This site's rows, unless a decision names another file."""
+        return self.path(self.config.data)
+
+    @property
+    def results(self) -> Path:
+        """Where the fits of finished studies are left."""
+        return self.root / "results"
+
+    def network(self) -> Network:
+        """The network that this site has joined, through its own chain node."""
+        path = self.root / "network.json"
+        try:
+            told = Network.from_json(path.read_text())
+        except OSError:
+            raise ConfigError("CO-F321", f"{path} is missing. Join a network: coterie join INVITE.") from None
+        return Network(self.config.chain.url, told.chain_id, told.catalog, told.genesis, told.block)
+
+    def blobs(self) -> BlobStore:
+        """This site's store."""
+        kind, colon, path = self.config.store.url.partition(":")
+        if kind == "folder" and colon:
+            return open_store(f"folder:{self.path(path)}")
+        if kind == "memory":
+            raise StoreFault("CO-C210", "A node cannot keep its payloads in memory; name a store in node.toml.")
+        return open_store(self.config.store.url)
+
+
+def _load(path: Path) -> NodeConfig:
+    try:
+        return NodeConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError("CO-F320", f"{path} is missing. Make a node's folder with: coterie init.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError("CO-F320", f"{path} cannot be read: {error}.") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError("CO-F320", f"{path}: {where}: {first['msg']}.") from None

@@ -1,0 +1,74 @@
+"""The parties of an interactive step in threads of one process, with everything that goes between them on record."""
+
+from __future__ import annotations
+
+import queue
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from coterie_learners.errors import ProtocolError
+from coterie_learners.field import Field
+from coterie_learners.session import Keystream, Randomness, Session
+from coterie_learners.trio import Trio
+
+Out = TypeVar("Out")
+NAMES = ("ana", "bob", "cyd")
+
+
+class Wire:
+    """Queues between all parties; `log` holds every message as (sender, receiver, bytes)."""
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
+        self.log: list[tuple[str, str, bytes]] = []
+        self.queues: defaultdict[tuple[str, str], queue.Queue[bytes]] = defaultdict(queue.Queue)
+
+    def seen_by(self, name: str) -> list[bytes]:
+        return [data for _, receiver, data in self.log if receiver == name]
+
+
+class End:
+    """One party's end; `tamper` changes what it sends."""
+
+    def __init__(self, wire: Wire, me: str, tamper: Callable[[str, bytes], bytes] = lambda to, data: data) -> None:
+        self.wire, self.me, self.tamper = wire, me, tamper
+
+    def send(self, to: str, data: bytes) -> None:
+        changed = self.tamper(to, data)
+        self.wire.log.append((self.me, to, changed))
+        self.wire.queues[self.me, to].put(changed)
+
+    def receive(self, sender: str) -> bytes:
+        try:
+            return self.wire.queues[sender, self.me].get(timeout=self.wire.seconds)
+        except queue.Empty:
+            raise ProtocolError("CO-P601", f"{sender} sent nothing to {self.me}.", sender) from None
+
+
+def randomness(me: str, names: Sequence[str], seed: int = 0) -> Randomness:
+    """Streams that differ by pair and by seed."""
+
+    def key(*who: str) -> bytes:
+        return f"{seed}/{'+'.join(sorted(who))}".encode().ljust(32, b".")[:32]
+
+    return Randomness(Keystream(key(me)), {name: Keystream(key(me, name)) for name in names if name != me})
+
+
+def together(
+    program: Callable[[Trio], Out],
+    bits: int = 144,
+    seed: int = 0,
+    wire: Wire | None = None,
+    tamper: Mapping[str, Callable[[str, bytes], bytes]] | None = None,
+) -> list[Out]:
+    """program(trio) at each of three computing parties; what each returns."""
+    wire, changes = wire or Wire(), tamper or {}
+
+    def run(name: str) -> Out:
+        end = End(wire, name, changes.get(name, lambda to, data: data))
+        return program(Trio(Field(bits), Session(name, end, NAMES), NAMES, randomness(name, NAMES, seed)))
+
+    with ThreadPoolExecutor(3) as pool:
+        return list(pool.map(run, NAMES))

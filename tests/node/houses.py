@@ -1,0 +1,127 @@
+"""Sites' nodes as `coterie init` makes them, with rows that hold canaries: values that must turn up nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from coterie_chain.blobs import MemoryBlobs
+from coterie_chain.journal import Journal, MemoryJournal
+from coterie_chain.keys import SiteKeys, read_passphrase
+from coterie_chain.ledger import SiteEntry
+from coterie_chain.memory import MemoryChain
+from coterie_chain.network import Network
+from coterie_node.commands.init import init_command
+from coterie_node.daemon import Daemon, Desk
+from coterie_node.decisions import DecisionFolder, decided
+from coterie_node.log import Log
+from coterie_node.site_config import Home
+from coterie_node.studies import load_study
+
+SITES = ("north", "south", "west")
+CANARY = 4.123456789
+NETWORK = Network("http://127.0.0.1:1", 20240, "0x" + "12" * 20, "0x" + "00" * 32, 0)
+STUDY = """
+name = "{name}"
+sites = ["north", "south", "west"]
+formula = "died ~ age + male"
+[learner]
+name = "glore"
+[ledger]
+step_seconds = {seconds}
+[variables.died]
+type = "binary"
+[variables.male]
+type = "binary"
+[variables.age]
+type = "number"
+range = [-5, 5]
+"""
+
+
+def house(root: Path, site: str) -> Home:
+    """A site's node with 120 rows of its own."""
+    init_command(root, site, "data.csv", "http://127.0.0.1:1", "folder:../store", port=0, light=True)
+    write_rows(root / "data.csv", SITES.index(site) if site in SITES else 9)
+    return Home(root)
+
+
+def write_rows(path: Path, seed: int, n: int = 120) -> None:
+    """Simulated rows; the first age is the canary."""
+    rng = np.random.default_rng(seed)
+    age, male = rng.normal(size=n).clip(-4, 4), rng.integers(0, 2, n)
+    age[0] = CANARY
+    died = rng.random(n) < 1 / (1 + np.exp(-(0.5 * age - 0.3 * male)))
+    lines = [f"{int(d)},{a!r},{m}" for d, a, m in zip(died, age.tolist(), male.tolist(), strict=True)]
+    path.write_text("died,age,male\n" + "\n".join(lines) + "\n")
+
+
+def study_file(root: Path, name: str = "cohort", seconds: int = 600, **changes: str) -> Path:
+    """A study file; `changes` replace text in it."""
+    text = STUDY.format(name=name, seconds=seconds)
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    path = root / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+class Village:
+    """Three daemons in one process, on a memory ledger and a memory store; tests move the clock."""
+
+    def __init__(self, root: Path, confirmations: int = 0) -> None:
+        self.root, self.seconds, self.blocks = root, 1_000_000.0, 0
+        self.homes = {name: house(root / name, name) for name in SITES}
+        self.keys = {n: SiteKeys.load(h.keys, read_passphrase(h.passphrase)) for n, h in self.homes.items()}
+        entries = [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(self.keys.items(), 1)]
+        self.chain = MemoryChain(entries, lambda: int(self.seconds))
+        self.blobs = MemoryBlobs()
+        self.journals: dict[str, Journal] = {name: MemoryJournal() for name in SITES}
+        self.logs = {name: (root / name / "log.jsonl").open("a+") for name in SITES}
+        self.daemons = {name: self.daemon(name) for name in SITES}
+
+    def daemon(self, name: str) -> Daemon:
+        """A site's daemon, as a fresh process would make it."""
+        return Daemon(
+            Desk(
+                home=Home(self.root / name),
+                keys=self.keys[name],
+                network=NETWORK,
+                ledger=self.chain.ledger(self.keys[name].address),
+                blobs=self.blobs,
+                journal=self.journals[name],
+                clock=lambda: self.seconds,
+                newest=lambda: self.blocks,
+                log=Log(self.logs[name]),
+            )
+        )
+
+    def decisions(self, name: str) -> DecisionFolder:
+        return DecisionFolder(self.root / name / "decisions")
+
+    def propose(self, path: Path, by: str = "north") -> bytes:
+        """Let a site's people propose a study; returns its hash."""
+        study = load_study(path)
+        self.decisions(by).keep(study.hash, study.document)
+        self.decisions(by).record(decided(study.hash, "propose"))
+        return study.hash
+
+    def approve(self, study: bytes, *names: str) -> None:
+        for name in names:
+            self.decisions(name).record(decided(study, "approve"))
+
+    def settle(self) -> None:
+        """Beats until nobody has anything to do."""
+        moved = True
+        while moved:
+            moved = False
+            for daemon in self.daemons.values():
+                moved |= daemon.beat()
+
+    def log(self, name: str) -> str:
+        self.logs[name].seek(0)
+        return self.logs[name].read()
+
+    def phases(self) -> dict[str, list[str]]:
+        return {name: [e.phase for e in daemon.engagements.values()] for name, daemon in self.daemons.items()}

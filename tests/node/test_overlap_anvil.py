@@ -1,0 +1,163 @@
+"""Overlap on a chain whose blocks a test mines: sites as on a chain with block time, on their real ledger handles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from chain.anvil import binary
+from chain.anvil import running as anvil_running
+from node.test_recovery import bits, undisturbed
+from node.worlds import World, cohort
+
+from coterie_chain.deploy import deploy
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.journal import MemoryJournal
+from coterie_chain.ledger import Record
+from coterie_chain.network import mines_at_once
+from coterie_chain.rpc import Rpc
+from coterie_node.audit import replay
+from coterie_node.runner import Runner
+from coterie_node.studies import terms_of
+
+pytestmark = pytest.mark.anvil
+ETHER = hex(10**18)
+
+
+class Chain:
+    """Three sites of a small study on an Anvil that mines when it is told to."""
+
+    def __init__(self, url: str, world: World) -> None:
+        self.world, self.rpc = world, Rpc(url)
+        # Found, propose and join while blocks still come by themselves.
+        self.network = deploy(url, world.entries)
+        for keys in world.keys.values():
+            self.rpc.call("anvil_setBalance", keys.address, ETHER)
+        self.journals = {name: MemoryJournal() for name in world.study.sites}
+        self.number = self._start()
+        self.rpc.call("evm_setAutomine", False)
+        assert not mines_at_once(self.rpc)
+        self.ledgers = {name: self._handle(name) for name in world.study.sites}
+        self.crew = {name: self.runner(name) for name in world.study.sites}
+
+    def _handle(self, name: str) -> EthereumLedger:
+        return EthereumLedger(self.network, self.world.keys[name].account, self.journals[name], patience=5.0)
+
+    def _start(self) -> int:
+        first, *others = [self._handle(name) for name in self.world.study.sites]
+        number = first.propose(terms_of(self.world.study))
+        for ledger in others:
+            ledger.join(number, self.world.study.hash)
+        for ledger in (first, *others):
+            ledger.close()
+        return number
+
+    def runner(self, name: str) -> Runner:
+        """A site's runner whose first posts go ahead, too: nothing here waits for a block."""
+        self.world.number = self.number
+        ledger: Any = self.ledgers[name]
+        assert ledger.ahead is ledger
+        runner = self.world.runner(name, ledger=Unwaiting(ledger))
+        runner._ahead = ledger
+        return runner
+
+    def work(self) -> None:
+        """Turns until nobody can do anything before the next block."""
+        before = None
+        while before != (before := [(r.position, r._guess, r.restarts) for r in self.crew.values()]):
+            for runner in self.crew.values():
+                runner.turn()
+
+    def mine(self) -> None:
+        self.rpc.call("evm_mine")
+
+    def blocks(self) -> int:
+        return self.rpc.quantity("eth_blockNumber")
+
+    def refused(self) -> list[str]:
+        """Hashes of all transactions that were mined in vain."""
+        found = []
+        for number in range(self.blocks() + 1):
+            for tx in self.rpc.call("eth_getBlockByNumber", hex(number), False)["transactions"]:
+                if self.rpc.call("eth_getTransactionReceipt", tx)["status"] != "0x1":
+                    found.append(tx)
+        return found
+
+    def close(self) -> None:
+        for ledger in self.ledgers.values():
+            ledger.close()
+        self.rpc.close()
+
+
+class Unwaiting:
+    """A handle whose plain records do not wait for their block either: this test has one thread for all sites."""
+
+    def __init__(self, ledger: EthereumLedger) -> None:
+        self._ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    def record(self, post: Any) -> None:
+        self._ledger.send(post, first=False)
+
+
+@pytest.fixture
+def chain() -> Iterator[Chain]:
+    program = binary()
+    if program is None:
+        pytest.skip("Anvil is not installed: make setup")
+    with anvil_running(program) as anvil:
+        made = Chain(anvil.url, cohort(3, aggregation="masked"))
+        yield made
+        made.close()
+
+
+def finish(chain: Chain) -> None:
+    while not all(runner.done for runner in chain.crew.values()):
+        assert chain.blocks() < 100
+        chain.mine()
+        chain.work()
+
+
+def test_a_round_takes_one_block_and_no_record_is_refused(chain: Chain) -> None:
+    start = chain.blocks()
+    chain.work()
+    finish(chain)
+    reader = chain.ledgers["north"]
+    records = [e for e in reader.history(chain.number) if isinstance(e, Record)]
+    rounds = len([r for r in records if r.kind == "server"])
+    assert chain.blocks() - start == rounds + 1
+    assert chain.refused() == []
+    want = undisturbed(lambda: cohort(3, aggregation="masked"))[1]
+    assert {name: bits(r.machine.result) for name, r in chain.crew.items()} == want
+    assert replay(reader, chain.world.blobs, chain.number).verdict.grade == "identical"
+    assert reader.gas_used > 0
+
+
+def test_a_reorganisation_that_takes_records_is_followed_to_the_same_result(chain: Chain) -> None:
+    chain.work()
+    for _ in range(2):
+        chain.mine()
+        chain.work()
+    chain.rpc.call("anvil_reorg", 2, [])
+    finish(chain)
+    assert max(runner.restarts for runner in chain.crew.values()) > 0
+    want = undisturbed(lambda: cohort(3, aggregation="masked"))[1]
+    assert {name: bits(r.machine.result) for name, r in chain.crew.items()} == want
+    assert replay(chain.ledgers["south"], chain.world.blobs, chain.number).verdict.grade == "identical"
+
+
+def test_a_refused_record_is_sent_again_on_the_plain_path(chain: Chain) -> None:
+    chain.work()
+    chain.mine()
+    silent = chain.crew.pop("north")
+    chain.work()
+    chain.mine()
+    assert len(chain.refused()) == 2
+    chain.crew["north"] = silent
+    finish(chain)
+    assert len(chain.refused()) == 2
+    want = undisturbed(lambda: cohort(3, aggregation="masked"))[1]
+    assert {name: bits(r.machine.result) for name, r in chain.crew.items()} == want
