@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 
 from coterie_chain.calldata import codec, hexed
@@ -74,7 +75,7 @@ CAUSES = {
 }
 MEMBERSHIP = frozenset({"SiteAdmitted", "SiteRevoked", "KeyChanged"})
 MODEL_WORD = 5
-MALFORMED = (KeyError, IndexError, ValueError, TypeError, AttributeError, BlobCorrupt)
+MALFORMED = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError, BlobCorrupt, DecodingError)
 
 
 class Decoder:
@@ -160,12 +161,12 @@ class Decoder:
             cid=str(Cid(1, integer(word[5]), word[8])),
             sha256=word[9],
             size=integer(word[6]),
-            converged=word[7][31] == 1,
+            converged=(False, True)[integer(word[7])],
             basis=word[10],
             verdict=word[11],
         )
         site = self.names[self.models[log["address"].lower()]]
-        kind, round_ = self.kind(word[0][31]), integer(word[1])
+        kind, round_ = self.kind(integer(word[0])), integer(word[1])
         block = integer_of(log["blockNumber"])
         return Record(site, seq, kind, round_, post, word[12], block, time, log["transactionHash"])
 

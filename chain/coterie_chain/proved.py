@@ -4,8 +4,7 @@ Theory of operation. Headers hash into each other, so the first one's hash (whic
 chain, the signers that it names vouch for the last one. Each header vouches for its block's transactions and receipts,
 the receipts hold the logs, and the bloom filters say in which blocks logs of the Catalog or the Models may be: none can
 be left out, none added. The last header vouches for the contracts' code and storage, against which the history is
-held. Each entry must come in a transaction that the acting site's own key signed: that holds even on a development
-chain, where whoever runs the node can write any block but cannot sign for a site.
+held. And each entry must be the very call that the acting site's own key signed (`signatures.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from eth_utils.crypto import keccak
 
 from coterie_chain.abi import load
-from coterie_chain.decode import CAUSES, Decoder, admitted
+from coterie_chain.decode import Decoder, admitted
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.evidence import Evidence, may_hold
 from coterie_chain.headers import Header, bloom_of
@@ -27,6 +26,7 @@ from coterie_chain.readonly import ReadOnly
 from coterie_chain.receipts import Body
 from coterie_chain.referee import Referee, step_of
 from coterie_chain.seals import Sealing, sealing_of
+from coterie_chain.signatures import Signatures
 from coterie_chain.slots import Contracts
 from coterie_chain.tries import ProvedState
 
@@ -74,17 +74,12 @@ class ProvedLedger(ReadOnly):
         self._entries = [entry for entries in told.values() for entry in entries]
         self._contracts = self._proved_contracts()
         self._check_whole()
-        self._senders = {tx: by for body in self._bodies.values() for tx, by in body.senders().items()}
-        check_signatures(self._entries, self._senders)
+        calls = {tx: call for body in self._bodies.values() for tx, call in body.calls().items()}
+        Signatures(evidence.catalog, self._contracts.models(), calls, ADVICE).check(self._entries)
         self._steps: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
         for entry in self._entries:
             if isinstance(entry, Record):
                 self._steps[entry.post.study, entry.post.position].append(entry)
-
-    @property
-    def senders(self) -> Mapping[str, str]:
-        """Who signed each transaction: address by hash."""
-        return self._senders
 
     def now(self) -> int:
         """Time of the last block."""
@@ -181,28 +176,6 @@ class ProvedLedger(ReadOnly):
             return f"study {study}" * bool(study), ""
         awaited = [site for site in opened.posters if site not in opened.posted]
         return f"study {study}, position {opened.position}", awaited[0] if len(awaited) == 1 else ""
-
-
-def check_signatures(entries: list[Entry], senders: Mapping[str, str]) -> None:
-    """LedgerMismatch (CO-C357) unless each entry's transaction was signed by the key that its site held then."""
-    keys: dict[str, str] = {}
-    previous: Entry | None = None
-    for entry in entries:
-        details = {} if isinstance(entry, Record) else dict(entry.details)
-        name = "" if isinstance(entry, Record) else entry.name
-        founding = name == "SiteAdmitted" and not (isinstance(previous, Event) and previous.name == CAUSES[name])
-        allowed = {keys.get(entry.site, "")}
-        if name in ("SiteAdmitted", "KeyChanged"):
-            # A new key accepts its seat itself.
-            allowed |= {str(details["key"]).lower()}
-            keys[str(details["name"])] = str(details["key"]).lower()
-        signed_by = senders.get(entry.tx, "").lower()
-        if not founding and signed_by not in allowed:
-            what = f"record {entry.seq}" if isinstance(entry, Record) else name
-            told = f"The transaction of {what} of {entry.site} ({step_of(entry) or 'membership'}, block {entry.block})"
-            why = f"was signed by {signed_by or 'nobody'}, not by the key of {entry.site}"
-            raise LedgerMismatch("CO-C357", f"{told} {why}. {ADVICE}", entry.site, step_of(entry))
-        previous = entry
 
 
 def _linked(evidence: Evidence) -> dict[int, Header]:

@@ -77,30 +77,42 @@ class Body:
             for log in _logs(told, f"A receipt of block {self.number}"):
                 yield {**place, "transactionHash": tx, **log}
 
-    def senders(self) -> dict[str, str]:
-        """Who signed each transaction: address by hash; empty where no key did, or in a way not known here."""
-        return {hexed(keccak(raw)): _sender_or_nobody(raw, self.number) for raw in self.transactions}
+    def calls(self) -> dict[str, Call]:
+        """What each transaction asked for and who signed it, by its hash; nobody's for a kind not known here."""
+        return {hexed(keccak(raw)): _call_or_nobodys(raw, self.number) for raw in self.transactions}
 
 
-def sender(raw: bytes, what: str) -> str:
-    """Address whose key signed a transaction; LedgerMismatch for a kind of transaction that is not known here."""
+@dataclass(frozen=True)
+class Call:
+    """A transaction's call: address whose key signed it, address called, calldata."""
+
+    sender: str
+    to: str
+    data: bytes
+
+
+def call(raw: bytes, what: str) -> Call:
+    """A signed transaction's call; LedgerMismatch for a kind of transaction that is not known here."""
     kind = raw[0] if raw and raw[0] < 0x80 else LEGACY
     if kind not in HEADS:
         raise malformed(what, f"its type {kind} is not known here")
     items = list(listed(decoded(raw if kind == LEGACY else raw[1:], what), what, 9, 12))
     unsigned, (v, r, s) = items[:-3], (number(item, what) for item in items[-3:])
+    to, data = (bytes_of(items[len(HEADS[kind]) + k], what, MOST_DATA) for k in (0, 2))
     if kind != LEGACY:
-        return hexed(signer(keccak(bytes([kind]) + encoded(unsigned)), r, s, v, what))
+        sender = signer(keccak(bytes([kind]) + encoded(unsigned)), r, s, v, what)
+        return Call(hexed(sender), hexed(to), data)
     if v not in (27, 28):
         unsigned = [*unsigned, minimal((v - 35) // 2), b"", b""]
-    return hexed(signer(keccak(encoded(unsigned)), r, s, v - 27 if v in (27, 28) else (v - 35) % 2, what))
+    sender = signer(keccak(encoded(unsigned)), r, s, v - 27 if v in (27, 28) else (v - 35) % 2, what)
+    return Call(hexed(sender), hexed(to), data)
 
 
-def _sender_or_nobody(raw: bytes, block: int) -> str:
+def _call_or_nobodys(raw: bytes, block: int) -> Call:
     try:
-        return sender(raw, f"A transaction of block {block}")
-    except LedgerMismatch:
-        return ""
+        return call(raw, f"A transaction of block {block}")
+    except (LedgerMismatch, OverflowError):
+        return Call("", "", b"")
 
 
 def body_of(block: dict[str, Any], receipts: Sequence[dict[str, Any]]) -> Body:

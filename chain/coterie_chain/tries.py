@@ -42,9 +42,22 @@ class ProvedState:
     def __init__(self, root: bytes, nodes: Iterable[bytes]) -> None:
         self._nodes = {keccak(node): node for node in nodes} | {EMPTY_ROOT: encoded(b"")}
         self._root = root
+        self._accounts: dict[str, Account] = {}
+        self._slots: dict[tuple[str, int], int] = {}
 
     def account(self, address: str) -> Account:
         """An account; one that does not exist has neither code nor storage."""
+        if address not in self._accounts:
+            self._accounts[address] = self._account(address)
+        return self._accounts[address]
+
+    def slot(self, address: str, place: int) -> int:
+        """One word of an account's storage."""
+        if (address, place) not in self._slots:
+            self._slots[address, place] = self._slot(address, place)
+        return self._slots[address, place]
+
+    def _account(self, address: str) -> Account:
         what = f"The account {address}"
         raw = self._value(self._root, bytes.fromhex(address.removeprefix("0x")), what)
         if not raw:
@@ -52,8 +65,7 @@ class ProvedState:
         _, _, storage, code = listed(decoded(raw, what), what, 4, 4)
         return Account(exactly(code, what, 32), exactly(storage, what, 32))
 
-    def slot(self, address: str, place: int) -> int:
-        """One word of an account's storage."""
+    def _slot(self, address: str, place: int) -> int:
         what = f"Storage slot {place:#x} of {address}"
         raw = self._value(self.account(address).storage, place.to_bytes(32), what)
         return number(decoded(raw, what), what) if raw else 0

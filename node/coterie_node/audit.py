@@ -18,7 +18,7 @@ from typing import Any
 from coterie_chain.blobs import BlobStore
 from coterie_chain.cid import Cid
 from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
-from coterie_chain.ledger import Event, Head, Ledger, Record, State, StudyView
+from coterie_chain.ledger import Event, Head, Ledger, Record, SiteEntry, State, StudyView
 from coterie_chain.referee import referee
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
 from coterie_learners.learner import learner_of
@@ -84,9 +84,9 @@ def replay(
     runner: Runner | None = None
     study: Study | None = None
     try:
-        view, heads, entries = snapshot(ledger, number)
+        view, heads, sites, entries = snapshot(ledger, number)
         study = study_on_ledger(view, blobs)
-        records = check_ledger(view, heads, entries, study)
+        records = check_ledger(view, heads, sites, entries, study)
         desk = Desk(study, AUDITOR, None, {}, view=granted or {})
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
         runner = Runner(machine, ledger, blobs, number, desk, poster=False, observe=observe)
@@ -106,18 +106,26 @@ def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
     return study
 
 
-def snapshot(ledger: Ledger, number: int) -> tuple[StudyView, dict[str, Head], list[Record | Event]]:
-    """A study, all chain heads and the whole history as of one moment; AuditFailed if the ledger never rests."""
+def snapshot(
+    ledger: Ledger, number: int
+) -> tuple[StudyView, dict[str, Head], tuple[SiteEntry, ...], list[Record | Event]]:
+    """A study, all chain heads, all seats and the whole history as of one moment; AuditFailed if that never comes."""
     for _ in range(SNAPSHOT_TRIES):
-        view, heads = ledger.view(number), ledger.heads()
+        view, heads, sites = ledger.view(number), ledger.heads(), ledger.sites()
         entries = list(ledger.history())
-        if (ledger.view(number), ledger.heads()) == (view, heads):
-            return view, heads, entries
+        if (ledger.view(number), ledger.heads(), ledger.sites()) == (view, heads, sites):
+            return view, heads, sites, entries
     raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Replay the study when it rests.")
 
 
-def check_ledger(view: StudyView, heads: dict[str, Head], entries: Sequence[Record | Event], study: Study) -> int:
-    """Check terms, hash chains, turns and slots of the whole ledger; returns the number of the study's records."""
+def check_ledger(
+    view: StudyView,
+    heads: dict[str, Head],
+    sites: tuple[SiteEntry, ...],
+    entries: Sequence[Record | Event],
+    study: Study,
+) -> int:
+    """Check terms, hash chains, seats, turns and slots of the whole ledger; returns how many records the study has."""
     if view.terms != terms_of(study):
         raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
     judge = referee(entries, {site: head.genesis for site, head in heads.items()})
@@ -125,6 +133,10 @@ def check_ledger(view: StudyView, heads: dict[str, Head], entries: Sequence[Reco
         if judge.heads.get(site) != head:
             told = f"The records of {site} do not lead to the head of its hash chain on the ledger."
             raise AuditFailed("CO-A103", f"{told} Records are missing, added or altered.", site)
+    other = [mine.name for mine, theirs in zip(judge.sites(), sites, strict=False) if mine != theirs]
+    if other or len(judge.sites()) != len(sites):
+        told = f"The history does not lead to the seats on the ledger{f' ({other[0]} differs)' * bool(other)}."
+        raise AuditFailed("CO-A109", told, *other[:1])
     if judge.view(view.id) != view:
         raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state on the ledger.")
     return sum(isinstance(e, Record) and e.post.study == view.id for e in entries)

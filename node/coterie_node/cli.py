@@ -67,7 +67,7 @@ def demo_command(
     settings = settings_of(chain, store)
     shape = Format.json if as_json else shape
     if at is not None:
-        _print(rerun(Place(at), case, lambda line: _tell(line, shape)), shape)
+        _print(rerun(Place(at), case), shape)
         return
     with workplace(keep) as place:
         names = case.site_names(sites or case.sites)

@@ -37,6 +37,7 @@ from coterie_node.reasons import Reason, words_of
 from coterie_node.runner import Progress, Runner
 from coterie_node.site_config import Home
 from coterie_node.studies import study_of, terms_of
+from coterie_node.talk import Exchange
 
 # Seconds between two looks at the ledger, and until a study that stopped here is tried again.
 POLL, AGAIN = 0.5, 60.0
@@ -89,6 +90,7 @@ class Desk:
     journal: Journal
     ahead: Ahead | None = None
     clock: Callable[[], float] = time.monotonic
+    exchange: Exchange | None = None
     newest: Callable[[], int] = lambda: 0
     peers: Callable[[], int] = lambda: 0
     log: Log = field(default_factory=Log)
@@ -308,6 +310,7 @@ class Daemon:
             desk.journal,
             home.config.policy,
             consent,
+            exchange=desk.exchange,
             ahead=desk.ahead,
         )
 

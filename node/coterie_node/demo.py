@@ -26,6 +26,8 @@ from coterie_learners.study import Study
 from coterie_node.audit import AUDITOR, replay
 from coterie_node.cases.case import Case
 from coterie_node.certificate import CERTIFIED, certify, save
+from coterie_node.daemons import SiteDaemons
+from coterie_node.decisions import DecisionFolder, decided
 from coterie_node.devnet import founders as founders
 from coterie_node.devnet import launched
 from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
@@ -65,13 +67,47 @@ def demo(place: Place, case: Case, sites: Sequence[str], settings: Settings, tel
     return _written(place, conclude(place, case, reports, seconds))
 
 
-def rerun(place: Place, case: Case, tell: Tell) -> Result:
-    """The same on a network that runs; a study that has ended there is followed to its end again."""
+def rerun(place: Place, case: Case) -> Result:
+    """The same on a network whose sites' daemons run: people propose and approve, the daemons do the rest.
+
+    A study that has ended there is not run again; its result is looked at again.
+    """
     sites = place.settings().sites
     place.study.write_text(case.study_text(sites), encoding="utf-8")
-    case.write_sites(place.root / "sites", sites)
-    reports, seconds = run_sites(place, sites, tell)
-    return _written(place, conclude(place, case, reports, seconds))
+    study = load_study(place.study)
+    daemons = SiteDaemons(place)
+    spent = {name: daemons.facts(name).get("gas", 0) for name in sites}
+    for name in sites:
+        folder = DecisionFolder(place.site(name).root / "decisions")
+        if folder.of(study.hash) is None:
+            folder.keep(study.hash, study.document)
+            folder.record(decided(study.hash, "propose" if name == sites[0] else "approve"))
+    results = {name: _await_result(place, name, study.hash.hex()) for name in sites}
+    gas = {name: daemons.facts(name).get("gas", 0) - spent[name] for name in sites}
+    reports = {name: {**told, "seconds": {}, "gas": gas[name]} for name, told in results.items()}
+    seconds = _ledger_seconds(place, results[sites[0]]["study"])
+    return _written(place, conclude(place, case, reports, seconds, granted=False))
+
+
+def _await_result(place: Place, name: str, study: str) -> dict[str, Any]:
+    """What a site's daemon left of a study; Overdue names the site that leaves nothing."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        for file in (place.site(name).root / "results").glob("*.json"):
+            told: dict[str, Any] = json.loads(file.read_text())
+            if told["hash"] == study:
+                return told
+        time.sleep(0.2)
+    told_so = f"No result of study {study[:16]} at {name} within {DEADLINE:.0f} s"
+    raise Overdue("CO-R204", f"{told_so}; read {place.site(name).root / 'node' / 'log'}.")
+
+
+def _ledger_seconds(place: Place, number: int) -> float:
+    """From the last site's joining to the last record, by the chain's clock."""
+    with place.reader() as ledger:
+        times = [e.time for e in ledger.history(number)]
+        first = [e.time for e in ledger.history(number) if not isinstance(e, Record) and e.name == "StudyJoined"]
+    return float(max(times) - max(first))
 
 
 def _written(place: Place, result: Result) -> Result:
@@ -198,11 +234,17 @@ def start_site(place: Place, name: str) -> subprocess.Popen[str]:
     )
 
 
-def conclude(place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float) -> Result:
-    """Replay the run as an auditor whom all sites have granted a view, and compare its result with the pooled fit."""
+def conclude(
+    place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
+) -> Result:
+    """Replay the run as an auditor whom all sites have granted a view, and compare its result with the pooled fit.
+
+    While daemons run, nobody else may open the sites' journals: such an auditor has no view of sealed payloads.
+    """
     number = next(iter(reports.values()))["study"]
     with place.reader() as ledger:
-        found = replay(ledger, place.blobs(), number, granted=_granted(place, ledger, number, list(reports)))
+        view = _granted(place, ledger, number, list(reports)) if granted else {}
+        found = replay(ledger, place.blobs(), number, granted=view)
         records = [e for e in ledger.history(number) if isinstance(e, Record)]
     if found.study is None:
         told = f"The run does not replay: {found.verdict.problem}"

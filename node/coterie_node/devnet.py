@@ -18,6 +18,7 @@ from coterie_chain.network import Network, verify
 from coterie_chain.private_files import write_private
 from coterie_chain.rpc import Rpc
 from coterie_chain.service import Service
+from coterie_node.daemons import SiteDaemons
 from coterie_node.errors import ConfigError
 from coterie_node.place import Place, Settings
 
@@ -63,13 +64,15 @@ def found(place: Place, sites: Sequence[str], settings: Settings) -> Network:
 
 
 def up(place: Place) -> None:
-    """Start again whatever of a network does not run."""
+    """Start again whatever of a network does not run, the sites' daemons last."""
     place.chain().start()
     place.store().start()
+    SiteDaemons(place).start()
 
 
 def down(place: Place) -> None:
-    """End every program of a network; its chain and its blocks stay."""
+    """End every program of a network, the sites' daemons first; its chain and its blocks stay."""
+    SiteDaemons(place).stop()
     place.store().stop()
     place.chain().stop()
 
@@ -91,16 +94,15 @@ class Line:
 
 def status(place: Place) -> list[Line]:
     """Every program of a network, by site."""
-    chain, store = place.chain(), place.store()
-    lines = [_line(site, service, chain.facts) for site, service in chain.services().items()]
-    lines += [_line(site, service, store.facts) for site, service in store.services().items()]
+    parts = (place.chain(), place.store(), SiteDaemons(place))
+    lines = [_line(site, service, part.facts) for part in parts for site, service in part.services().items()]
     return sorted(lines, key=lambda line: (line.site, line.program))
 
 
 def services(place: Place) -> dict[tuple[str, str], Service]:
     """Every program of a network, by site and name."""
-    found = [*place.chain().services().items(), *place.store().services().items()]
-    return {(site, service.name): service for site, service in found}
+    parts = (place.chain(), place.store(), SiteDaemons(place))
+    return {(site, service.name): service for part in parts for site, service in part.services().items()}
 
 
 def _line(site: str, service: Service, facts: Callable[[str], Mapping[str, int]]) -> Line:

@@ -64,7 +64,7 @@ def status_command(folder: Folder = DEFAULT, as_json: Json = False) -> None:
 def logs_command(
     folder: Folder = DEFAULT,
     site: Annotated[str | None, typer.Option(help="Only this site's.")] = None,
-    program: Annotated[str | None, typer.Option(help="Only this program's: geth, kubo or anvil.")] = None,
+    program: Annotated[str | None, typer.Option(help="Only this program's: geth, kubo, anvil or node.")] = None,
     lines: Annotated[int, typer.Option(min=1, help="How many lines of each.")] = 20,
 ) -> None:
     """Show the ends of the programs' logs."""
@@ -97,6 +97,7 @@ def _founded(place: Place, sites: int, chain: str, store: str, period: int | Non
     names = case.site_names(sites)
     prepare(place, case, names)
     found(place, names, settings)
+    up(place)
 
 
 def _tell(lines: list[Line], as_json: bool) -> None:

@@ -21,6 +21,7 @@ from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.network import Network
 from coterie_chain.stores import open_store
 from coterie_node.errors import ConfigError
+from coterie_node.tls import address_of
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ class Place:
         if not self.talk.exists():
             return None
         try:
-            given = {name: text.rpartition(":") for name, text in json.loads(self.talk.read_text()).items()}
-            return {name: (host.strip("[]"), int(port)) for name, (host, _, port) in given.items()}
+            return {name: address_of(text) for name, text in json.loads(self.talk.read_text()).items()}
         except (OSError, ValueError, AttributeError):
             told = f'{self.talk} does not give each site an address such as "127.0.0.1:7401"'
             raise ConfigError("CO-F342", f"{told}.") from None

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import StoreFault
@@ -20,6 +20,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study import Column, Frozen, LearnerName, Name, Study
 from coterie_node.errors import ConfigError
 from coterie_node.gate import Policy
+from coterie_node.tls import address_of
 
 CONFIG = "node.toml"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -69,6 +70,21 @@ class ApiPart(Frozen):
     token_file: str = "api.token"
 
 
+def _address(text: str) -> str:
+    address_of(text)
+    return text
+
+
+AddressText = Annotated[str, AfterValidator(_address)]
+
+
+class TalkPart(Frozen):
+    """Where this node listens for its peers in interactive steps (Secure Lasso), and where they do; off if empty."""
+
+    listen: AddressText | None = None
+    peers: dict[Name, AddressText] = Field(default_factory=dict)
+
+
 class NodeConfig(Frozen):
     """One site's settings; paths are relative to the folder of node.toml."""
 
@@ -79,6 +95,7 @@ class NodeConfig(Frozen):
     store: StorePart = StorePart()
     policy: SitePolicy = SitePolicy()
     api: ApiPart = ApiPart()
+    talk: TalkPart = TalkPart()
 
 
 class Home:

@@ -51,8 +51,9 @@ class Patience:
 class TlsExchange:
     """One site's end of all its sessions: listens at its own address, and calls its peers at theirs.
 
-    `secret` gives the secret (32 bytes) shared with a peer; `scope` names the ledger, so that no session of another
-    one is taken for ours. ConfigError (CO-F341) if the own address cannot be used.
+    `secret` gives the secret (32 bytes) shared with a peer; it is asked when a session begins. `scope` names the
+    ledger, so that no session of another one is taken for ours. ConfigError (CO-F341) if the own address cannot be
+    used.
     """
 
     def __init__(
@@ -105,10 +106,10 @@ class TlsExchange:
             greeting = _exactly(connection, GREETING)
             name = _exactly(connection, greeting[-1]).decode("ascii", "replace")
             channel = self._open.get(greeting[len(MAGIC) : -1])
-            if greeting[: len(MAGIC)] != MAGIC or channel is None or name not in self.addresses or name == self.me:
+            if greeting[: len(MAGIC)] != MAGIC or channel is None or not channel.knows(name):
                 connection.close()
                 return
-            pairing = Pairing(self.secret(name), channel.digest, name, self.me)
+            pairing = Pairing(channel.secret(name), channel.digest, name, self.me)
             secured = pairing.server_context().wrap_socket(connection, server_side=True)
             if not pairing.is_peer(secured.getpeercert(binary_form=True), "client"):
                 secured.close()
@@ -138,9 +139,21 @@ class TlsChannel:
         self._in: dict[str, ssl.SSLSocket] = {}
         self._heard: set[str] = set()
         self._culprit = ""
-        self._frames: dict[str, queue.Queue[bytes | Ended]] = {
-            name: queue.Queue(MAX_WAITING) for name in exchange.addresses if name != exchange.me
-        }
+        peers = [name for name in exchange.addresses if name != exchange.me]
+        # Asked for here, in the runner's thread: the threads that answer calls leave the ledger alone.
+        self._secrets = {name: exchange.secret(name) for name in peers}
+        self._frames: dict[str, queue.Queue[bytes | Ended]] = {name: queue.Queue(MAX_WAITING) for name in peers}
+
+    def knows(self, name: str) -> bool:
+        """Whether a site is a peer with an address here."""
+        return name in self._secrets
+
+    def secret(self, name: str) -> bytes:
+        """The secret shared with a peer; ProtocolError if this node has no address of it."""
+        if name not in self._secrets:
+            told = f"{self._exchange.me} has no address of {name} for interactive steps"
+            raise ProtocolError("CO-P664", f"{told}. Add it to [talk] in node.toml, or to talk.json.", name)
+        return self._secrets[name]
 
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party; ProtocolError names it if it does not come, is somebody else, or breaks off."""
@@ -158,6 +171,7 @@ class TlsChannel:
 
     def receive(self, sender: str) -> bytes:
         """Next bytes from a party; ProtocolError names it when it stays silent or breaks off."""
+        self.secret(sender)
         patience = self._exchange.patience
         seconds = patience.message if sender in self._heard else patience.arrive
         try:
@@ -203,7 +217,7 @@ class TlsChannel:
     def _call(self, name: str) -> ssl.SSLSocket:
         """Call a peer until it is there, as long as it may take to arrive."""
         exchange = self._exchange
-        pairing = Pairing(exchange.secret(name), self.digest, exchange.me, name)
+        pairing = Pairing(self.secret(name), self.digest, exchange.me, name)
         context, deadline = pairing.client_context(), time.monotonic() + exchange.patience.arrive
         while time.monotonic() < deadline:
             try:
@@ -253,6 +267,14 @@ class TlsChannel:
 
 class _Closed(Exception):
     """The other side closed the connection."""
+
+
+def address_of(text: str) -> Address:
+    """Host and port of "host:port" or "[host]:port"; ValueError if it is neither."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{text!r} is not host:port")
+    return host.strip("[]"), int(port)
 
 
 def _short(name: str) -> bytes:

@@ -65,8 +65,11 @@ def test_the_demo_on_clique_and_kubo_has_the_coefficients_of_the_one_on_anvil(de
 
 def test_status_and_logs_show_every_program(running: Path) -> None:
     lines = json.loads(coterie("devnet", "status", running, "--json").stdout)
-    assert {(line["site"], line["program"]) for line in lines} == {(s, p) for s in SITES for p in ("geth", "kubo")}
-    assert all(line["pid"] and line["facts"]["peers"] == 2 for line in lines)
+    assert {(line["site"], line["program"]) for line in lines} == {
+        (s, p) for s in SITES for p in ("geth", "kubo", "node")
+    }
+    assert all(line["pid"] and line["facts"] for line in lines)
+    assert all(line["facts"]["peers"] == 2 for line in lines if line["program"] != "node")
     logs = coterie("devnet", "logs", running, "--site", "south", "--program", "kubo")
     assert logs.stdout.startswith("== south kubo")
     assert "north" not in logs.stdout.partition("\n")[0]
@@ -87,7 +90,7 @@ def test_a_network_is_never_started_over_other_files(tmp_path: Path) -> None:
 def test_no_port_is_open_but_on_the_loopback_address(running: Path) -> None:
     pids = [line["pid"] for line in json.loads(coterie("devnet", "status", running, "--json").stdout)]
     listening = [c for pid in pids for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"]
-    assert len(listening) == 4 * len(SITES)
+    assert len(listening) == 5 * len(SITES)
     assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
 
 
@@ -129,12 +132,21 @@ def test_kubo_answers_only_its_token_and_only_what_a_node_needs(running: Path) -
 def test_no_secret_shows_in_the_process_list_or_in_a_log(running: Path) -> None:
     secrets = [
         line
-        for name in ("passphrase", "sealer.passphrase", "jwt.hex", "token", "nodekey", "swarm.key", "identity.json")
+        for name in (
+            "passphrase",
+            "api.token",
+            "sealer.passphrase",
+            "jwt.hex",
+            "token",
+            "nodekey",
+            "swarm.key",
+            "identity.json",
+        )
         for file in running.rglob(name)
         for line in file.read_text().splitlines()
         if len(line) >= 32
     ]
-    assert len(secrets) >= 7 * len(SITES)
+    assert len(secrets) >= 8 * len(SITES)
     lines = json.loads(coterie("devnet", "status", running, "--json").stdout)
     processes = [psutil.Process(line["pid"]) for line in lines]
     seen = " ".join(" ".join(p.cmdline()) + str(p.environ()) for p in processes)

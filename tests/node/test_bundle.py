@@ -259,16 +259,32 @@ def test_an_altered_record_with_its_root_is_found_by_the_next_header(honest: Hon
     failed(forged, tmp_path, "CO-C354", "south", step(record))
 
 
-def test_an_altered_record_with_all_headers_linked_anew_is_found_by_the_hash_chain(
+def test_an_altered_record_with_all_headers_linked_anew_is_not_what_its_site_signed(
     honest: Honest, tmp_path: Path
 ) -> None:
-    """An unsealed chain can be written anew; the contract's own state at its end cannot be made to fit."""
+    """An unsealed chain can be written anew around any log; what the site signed cannot be made to fit."""
     record = honest.record(3, "south")
     bodies = [edited(b, altered) if b.number == record.block else b for b in bodies_of(honest.files)]
     body = next(b for b in bodies if b.number == record.block)
     forged = with_headers(with_bodies(honest.files, bodies), relinked(rooted(headers_of(honest.files), body)))
-    found = failed(forged, tmp_path, "CO-C340", "south", step(record))
-    assert "hash chain" in found.verdict.problem
+    found = failed(forged, tmp_path, "CO-C357", "south", step(record))
+    assert "signed by south for another call or another content" in found.verdict.problem
+
+
+def test_whatever_log_an_operator_rewrites_with_all_headers_anew_is_found(honest: Honest, tmp_path: Path) -> None:
+    rng, bodies = random.Random(3), bodies_of(honest.files)
+
+    def flip(logs: list[Any]) -> None:
+        log = logs[rng.randrange(len(logs))]
+        data = bytearray(log[2] or log[1][0])
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        log[2 if log[2] else 1] = bytes(data) if log[2] else [bytes(data), *log[1][1:]]
+
+    for k in range(25):
+        body = edited(rng.choice(bodies), flip)
+        parts = [body if b.number == body.number else b for b in bodies]
+        forged = with_headers(with_bodies(honest.files, parts), relinked(rooted(headers_of(honest.files), body)))
+        assert verify(written(forged, tmp_path, f"{k}.zip")).verdict.verdict == "FAIL"
 
 
 def test_a_renamed_site_is_found(honest: Honest, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,18 @@ from node.worlds import keys_of
 from sklearn.linear_model import Lasso
 
 from coterie_chain.keys import SiteKeys
+from coterie_chain.ledger import SiteEntry
+from coterie_chain.memory import MemoryChain
+from coterie_chain.network import Network
 from coterie_learners.errors import ProtocolError
 from coterie_node import tls
+from coterie_node.commands import serve
 from coterie_node.errors import ConfigError, StudyStopped
+from coterie_node.log import Log
 from coterie_node.pairing import Pairing
 from coterie_node.place import Place
 from coterie_node.simulate import World, found, run, runner_of
+from coterie_node.site_config import Home
 from coterie_node.tls import MAGIC, Patience, TlsChannel, TlsExchange
 
 NAMES = ("ana", "bob", "cyd")
@@ -311,3 +317,38 @@ def test_who_ends_a_session_for_another_s_fault_says_whose_it_was() -> None:
             ends["bob"].receive("cyd")
         assert (second.value.code, second.value.site) == ("CO-P662", "ana")
         assert second.value.message == "cyd ended the session because ana broke it off."
+
+
+def test_a_peer_without_an_address_here_is_told_in_words() -> None:
+    with exchanges() as made:
+        del made["ana"].addresses["cyd"]
+        ana = made["ana"].channel("ana", SESSION)
+        for use in (lambda: ana.send("cyd", b"hello"), lambda: ana.receive("cyd")):
+            with pytest.raises(ProtocolError) as caught:
+                use()
+            assert (caught.value.code, caught.value.site) == ("CO-P664", "cyd")
+
+
+def test_a_node_s_settings_name_where_it_listens_and_where_its_peers_do(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(
+        'site = "ana"\n[talk]\nlisten = "127.0.0.1:0"\npeers = { bob = "[::1]:7402", eve = "127.0.0.1:7403" }\n'
+    )
+    home, keys = Home(tmp_path), {name: keys_of(name) for name in NAMES}
+    entries = [SiteEntry(k, name, one.address, one.sealing) for k, (name, one) in enumerate(keys.items(), 1)]
+    with ExitStack() as stack:
+        network = Network("", 1, "0x" + "1" * 40, "0x" + "2" * 64, 1)
+        made = serve._exchange(stack, home, keys["ana"], MemoryChain(entries).ledger(None), network, Log())
+        assert isinstance(made, TlsExchange)
+        assert (made.addresses["bob"], made.addresses["ana"][0]) == (("::1", 7402), "127.0.0.1")
+        assert made.secret("bob") == keys["bob"].shared(keys["ana"].sealing)
+        with pytest.raises(ConfigError) as caught:
+            made.channel("ana", SESSION)
+        assert caught.value.code == "CO-F342"
+        assert "eve" in caught.value.message
+
+
+def test_a_node_s_settings_refuse_what_is_no_address(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('site = "ana"\n[talk]\nlisten = "here"\n')
+    with pytest.raises(ConfigError) as caught:
+        Home(tmp_path)
+    assert (caught.value.code, "talk.listen" in caught.value.message) == ("CO-F320", True)

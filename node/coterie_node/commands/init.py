@@ -60,6 +60,11 @@ rebuild = "refuse"
 host = "127.0.0.1"
 port = {port}
 token_file = "api.token"
+
+# Interactive steps (Secure Lasso): where this node listens, and where its peers do. TLS with the Catalog's keys.
+# [talk]
+# listen = "127.0.0.1:7401"
+# peers = {{ registry = "10.0.0.6:7401", helper = "10.0.0.7:7401" }}
 """
 
 

@@ -15,13 +15,18 @@ import typer
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
+from coterie_chain.ledger import Ledger
+from coterie_chain.network import Network
 from coterie_chain.private_files import read_private
 from coterie_node.api import Api
 from coterie_node.commands.options import HERE, Folder
 from coterie_node.daemon import Daemon, Desk
+from coterie_node.errors import ConfigError
 from coterie_node.keeping import Keeping
 from coterie_node.log import Log
 from coterie_node.site_config import LOOPBACK, Home
+from coterie_node.talk import Exchange
+from coterie_node.tls import TlsExchange, address_of
 
 UNIT = """\
 # /etc/systemd/system/coterie.service
@@ -87,6 +92,7 @@ def opened(home: Home, log: Log) -> Iterator[Daemon]:
             blobs=Keeping(home.blobs()),
             journal=journal,
             ahead=ledger.ahead if home.config.chain.overlap == "auto" else None,
+            exchange=_exchange(stack, home, keys, ledger, network, log),
             newest=lambda: ledger.newest,
             peers=lambda: ledger.peers,
             log=log,
@@ -94,6 +100,27 @@ def opened(home: Home, log: Log) -> Iterator[Daemon]:
         daemon = Daemon(desk)
         stack.enter_context(_api(home, daemon, log))
         yield daemon
+
+
+def _exchange(
+    stack: ExitStack, home: Home, keys: SiteKeys, ledger: Ledger, network: Network, log: Log
+) -> Exchange | None:
+    """Where this node talks to its peers in interactive steps, if node.toml says so."""
+    part, me = home.config.talk, home.config.site
+    if part.listen is None:
+        return None
+
+    def secret(peer: str) -> bytes:
+        listed = {entry.name: entry.sealing for entry in ledger.sites()}
+        if peer not in listed:
+            raise ConfigError("CO-F342", f"[talk.peers] names {peer}, which is no site of this network.")
+        return keys.shared(listed[peer])
+
+    texts = {**part.peers, me: part.listen}
+    exchange = TlsExchange(me, {name: address_of(text) for name, text in texts.items()}, secret, network.scope)
+    stack.callback(exchange.close)
+    log.tell("talk", address=exchange.addresses[me][0], port=exchange.addresses[me][1])
+    return exchange
 
 
 def _api(home: Home, daemon: Daemon, log: Log) -> Api:
