@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -35,6 +36,13 @@ def in_parallel(work: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """BLAS with one thread: many small products wait longer for a second one than they take."""
+    with _controller().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache

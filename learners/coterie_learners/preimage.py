@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.optimize import brentq, linprog
 
+from coterie_learners.parallel import one_thread
 from coterie_learners.rows import Array
 
 # |x| stays below 1 by the first; a flipped x_i is at least the second away from 0 (VALORIS: 1e-3 and 1e-2).
@@ -241,6 +242,7 @@ def is_twin(factor: Array, answer: Answer, twin: Twin, x: Array) -> bool:
     return bool(np.max(score) < SAME and off < SAME and linear < SAME)
 
 
+@one_thread()
 def judge(
     site: str, factor: Array, x: Array, intercept: bool, answer: Answer | None, eta: Array | None = None
 ) -> Verdict:

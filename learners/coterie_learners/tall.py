@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie_learners.parallel import one_thread
 from coterie_learners.rows import Array
 
 BITS = 22
@@ -67,6 +68,7 @@ class Tall:
         """The powers of two (q,) that the slices' columns are to be multiplied with."""
         return np.ldexp(1.0, self.exponents)
 
+    @one_thread()
     def times(self, b: Array) -> Array:
         """Z b (n,) for b (q,)."""
         q = len(self.exponents)
@@ -75,6 +77,7 @@ class Tall:
         products = np.concatenate([self.slices[:, :q] @ parts, self.slices[:, q:] @ parts], axis=1)
         return unit * _from_small(products.T)
 
+    @one_thread()
     def sums(self, r: Array) -> Array:
         """Z' r (q,) for r (n,)."""
         q = len(self.exponents)
@@ -85,6 +88,7 @@ class Tall:
         products = np.concatenate([total[:q], total[q:]], axis=1)
         return unit * self.scale * _from_small(products.T)
 
+    @one_thread()
     def gram(self, weights: Array) -> Array:
         """Z' diag(weights) Z (q, q) for weights (n,) of at least 0."""
         root = np.sqrt(weights)
