@@ -20,7 +20,7 @@ NAMES = ("ana", "bob", "cyd")
 class Wire:
     """Queues between all parties; `log` holds every message as (sender, receiver, bytes)."""
 
-    def __init__(self, seconds: float = 30.0) -> None:
+    def __init__(self, seconds: float = 240.0) -> None:
         self.seconds = seconds
         self.log: list[tuple[str, str, bytes]] = []
         self.queues: defaultdict[tuple[str, str], queue.Queue[bytes]] = defaultdict(queue.Queue)
