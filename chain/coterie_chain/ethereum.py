@@ -120,12 +120,20 @@ class EthereumLedger:
         return self._rpc.quantity("eth_blockNumber")
 
     @property
-    def peers(self) -> int:
-        """How many other nodes this site's chain node talks to; 0 where it has no such notion."""
+    def peers(self) -> int | None:
+        """How many other nodes this site's chain node talks to; None where it does not tell at this address."""
         try:
             return self._rpc.quantity("net_peerCount")
         except NodeRefused:
-            return 0
+            return None
+
+    @property
+    def client(self) -> str:
+        """Name and version of this site's chain node, as it says; empty where it does not tell at this address."""
+        try:
+            return str(self._rpc.call("web3_clientVersion"))
+        except NodeRefused:
+            return ""
 
     @property
     def gas_used(self) -> int:

@@ -76,6 +76,10 @@ class KuboBlobs:
         """The version that the daemon reports."""
         return rpc.field(self._ask("version", {}), "Version") or "unknown"
 
+    def listens(self) -> tuple[str, ...]:
+        """The libp2p addresses at which the daemon says it can be reached."""
+        return rpc.texts(self._ask("id", {}), "Addresses")
+
     def close(self) -> None:
         """Close the connections to the daemon."""
         self._client.close()

@@ -67,6 +67,16 @@ def field(body: bytes, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def texts(body: bytes, name: str) -> tuple[str, ...]:
+    """A list of texts in a JSON object, empty if it is not there or the bytes are something else."""
+    try:
+        found = from_json(body)
+    except ValueError:
+        return ()
+    values = found.get(name) if isinstance(found, dict) else None
+    return tuple(v for v in values if isinstance(v, str)) if isinstance(values, list) else ()
+
+
 def check_key(url: str, cid: str, key: str | None) -> None:
     """BlobCorrupt if the daemon answered another CID than ours."""
     if key != cid:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from coterie_learners.errors import StudyError
@@ -32,7 +31,10 @@ from coterie_node.seal_commands import seal
 from coterie_node.studies import load_study
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="One regression model from all hospitals' patients; no row leaves."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they may hold rows or keys
+    help="One regression model from all hospitals' patients; no row leaves.",
 )
 app.add_typer(audit, name="audit")
 register(app)
@@ -126,15 +128,9 @@ def version_command() -> None:
 def main() -> None:
     """Run the command; errors of ours become one sentence on standard error, never a traceback."""
     try:
-        status = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(130)
+        app()
     except CoterieError as error:
         sys.exit(_fail(error.code, error.message, exit_status(error)))
-    sys.exit(status or 0)
 
 
 def _fail(code: str, message: str, status: int) -> int:

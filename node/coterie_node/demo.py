@@ -134,7 +134,7 @@ def workplace(keep: Path | None) -> Iterator[Place]:
 def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
     """Write the study, its sites' folders and their data."""
     for name in sites:
-        place.site(name).root.mkdir(parents=True, exist_ok=True)
+        place.site(name).root.mkdir(mode=0o700, parents=True, exist_ok=True)
     place.study.write_text(case.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
     (place.root / "study.json").write_bytes(study.document)

@@ -32,7 +32,7 @@ def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
     entries = []
     for number, name in enumerate(sites, start=1):
         part = place.site(name)
-        part.root.mkdir(parents=True, exist_ok=True)
+        part.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         passphrase = secrets.token_urlsafe(24)
         write_private(part.passphrase, passphrase + "\n")
         keys = SiteKeys.create(part.keys, passphrase, scrypt=LIGHT_SCRYPT)

@@ -192,3 +192,13 @@ def test_hostile_names_do_not_reach_the_terminal_raw(trial: Mapping[str, Path]) 
     done = simulate(spoil(trial, [*GOOD, ["0", "\x1b[31mred", "f"]]))
     assert done.returncode == 10
     assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [("nosuch",), ("simulate",), ("demo", "--sites", "many"), ("audit", "replay", "--nosuch")]
+)
+def test_a_wrong_use_of_a_command_is_told_without_a_traceback(wrong: tuple[str, ...]) -> None:
+    done = coterie(*wrong)
+    assert done.returncode == 2
+    assert "Usage: " in done.stderr
+    assert "Traceback" not in done.stderr

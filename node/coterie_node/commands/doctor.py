@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import typer
 
 from coterie_chain.errors import ChainError
 from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.ipfs import KuboBlobs
 from coterie_chain.journal import SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.ledger import State
+from coterie_chain.privacy import speaks_privately
 from coterie_chain.private_files import check_mode, read_private
 from coterie_node.audit import study_on_ledger
 from coterie_node.commands.options import HERE, Folder, Json, show
@@ -62,10 +65,12 @@ def examine(home: Home) -> Iterator[Finding]:
     yield _try("key", lambda: _key(home, keys))
     yield _try("journal", lambda: _journal(home))
     yield _try("store", lambda: _store(home))
+    yield _try("swarm", lambda: _swarm(home))
     with ExitStack() as stack:
         ledgers: list[EthereumLedger] = []
         yield _try("chain", lambda: _chain(home, stack, ledgers))
         for ledger in ledgers:
+            yield _try("versions", lambda held=ledger: _versions(home, held))  # type: ignore[misc]
             yield _try("clock", lambda held=ledger: _clock(held))  # type: ignore[misc]
             yield _try("peers", lambda held=ledger: _peers(held))  # type: ignore[misc]
             for held in keys:
@@ -118,6 +123,29 @@ def _store(home: Home) -> Finding:
     return Finding("store", well, home.config.store.url.partition("?")[0], "The store does not give back what it got.")
 
 
+def _swarm(home: Home) -> Finding:
+    """The daemon's own port tells whether it wants the swarm's key of whoever connects."""
+    blobs = home.blobs()
+    if not isinstance(blobs, KuboBlobs):
+        return Finding("swarm", None, "the store is no IPFS daemon")
+    private = speaks_privately(blobs.listens())
+    if private is None:
+        cure = "The IPFS daemon names no TCP address that answers from here: does it listen on TCP (Addresses.Swarm)?"
+        return Finding("swarm", False, "no answer", cure)
+    cure = (
+        "This IPFS daemon talks to anybody. Stop it; put the network's swarm.key into its repository, set "
+        "LIBP2P_FORCE_PNET=1, and start it again."
+    )
+    return Finding("swarm", private, "private" if private else "PUBLIC", cure)
+
+
+def _versions(home: Home, ledger: EthereumLedger) -> Finding:
+    blobs = home.blobs()
+    store = f", Kubo {blobs.version()}" if isinstance(blobs, KuboBlobs) else ""
+    chain = f", {ledger.client}" if ledger.client else ""
+    return Finding("versions", None, printable(f"coterie {version('coterie')}{chain}{store}"))
+
+
 def _chain(home: Home, stack: ExitStack, ledgers: list[EthereumLedger]) -> Finding:
     network = home.network()
     ledgers.append(stack.enter_context(EthereumLedger(network, None)))
@@ -138,6 +166,8 @@ def _peers(ledger: EthereumLedger) -> Finding:
     if ledger.mines_at_once:
         return Finding("peers", None, "a development chain of one process")
     count = ledger.peers
+    if count is None:
+        return Finding("peers", None, "the chain node does not tell at this address (Geth's port for the engine)")
     return Finding("peers", count > 0, str(count), "Give the chain node the peers of peers.json, and open its port.")
 
 

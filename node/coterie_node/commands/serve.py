@@ -94,7 +94,7 @@ def opened(home: Home, log: Log) -> Iterator[Daemon]:
             ahead=ledger.ahead if home.config.chain.overlap == "auto" else None,
             exchange=_exchange(stack, home, keys, ledger, network, log),
             newest=lambda: ledger.newest,
-            peers=lambda: ledger.peers,
+            peers=lambda: ledger.peers or 0,
             log=log,
         )
         daemon = Daemon(desk)
