@@ -71,6 +71,10 @@ class DecisionFolder:
         """Where a proposed study's document is kept."""
         return self.root / f"{study.hex()}.study"
 
+    def certificate(self, study: bytes) -> Path:
+        """Where a proposed study's "equals pooled" certificate is kept."""
+        return self.root / f"{study.hex()}.certificate"
+
     def keep(self, study: bytes, document: bytes) -> None:
         """Keep the document of a study that this site proposes."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)

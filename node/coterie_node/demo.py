@@ -25,7 +25,7 @@ from coterie_learners.learner import learner_of
 from coterie_learners.study import Study
 from coterie_node.audit import AUDITOR, replay
 from coterie_node.cases.case import Case
-from coterie_node.certificate import CERTIFIED, certify, save
+from coterie_node.certificate import certifiable, certify, save
 from coterie_node.daemons import SiteDaemons
 from coterie_node.decisions import DecisionFolder, decided
 from coterie_node.devnet import founders as founders
@@ -160,7 +160,7 @@ def free_addresses(sites: Sequence[str]) -> dict[str, str]:
 def certified(place: Place) -> None:
     """Before it is proposed, hold the study's shape against the pooled fit, where one is known."""
     study = load_study(place.study)
-    if study.learner.name in CERTIFIED:
+    if certifiable(study):
         save(certify(study), place.certificate)
 
 

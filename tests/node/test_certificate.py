@@ -13,10 +13,12 @@ from learners import cohorts
 from learners.pooled import FAMILIES, LINKS
 
 from coterie_learners.design import Design
+from coterie_learners.learner import complete
 from coterie_learners.study import Study
-from coterie_node.certificate import Certificate, certify, draw, pooled, save
+from coterie_node.certificate import Certificate, certifiable, certify, pooled, save
 from coterie_node.certify_commands import certify_command
 from coterie_node.errors import ConfigError
+from coterie_node.made_up import draw
 
 SHAPES: dict[str, dict[str, Any]] = {
     "logit, three sites, masked": {},
@@ -40,6 +42,46 @@ def test_a_study_of_each_shape_equals_the_pooled_fit(shape: str) -> None:
     assert made.rows >= 200 * len(study.sites)
     assert made.max_in_std_errors < 1e-7
     assert made.max_abs_std_error < 1e-8
+
+
+SPLIT = {
+    "columns": {"mid": ["male"], "north": ["died", "age"], "south": ["crp", "stage"]},
+    "identifier": ["code"],
+    "sites": ["north", "south", "mid"],
+}
+TABLES = {"formula": "died ~ male + stage", "sites": ["north", "south", "mid"]}
+OTHERS: dict[str, dict[str, Any]] = {
+    "cola": {**TABLES, "learner": {"name": "cola"}},
+    "cola, probit": {**TABLES, "learner": {"name": "cola", "link": "probit"}},
+    "cola, numbers on a grid": {
+        **TABLES,
+        "formula": "died ~ age + male",
+        "learner": {"name": "cola", "grids": {"age": [-2.0, -1.0, 0.0, 1.0, 2.0]}},
+    },
+    "secure_cola, masks": {**TABLES, "learner": {"name": "secure_cola", "scheme": "masks"}},
+    "secure_cola, bfv": {**TABLES, "learner": {"name": "secure_cola"}},
+    "vertigo": {**SPLIT, "learner": {"name": "vertigo"}},
+    "valoris": {**SPLIT, "learner": {"name": "valoris"}},
+}
+
+
+@pytest.mark.parametrize("shape", OTHERS)
+def test_other_learners_equal_the_pooled_fit(shape: str) -> None:
+    study = complete(Study.model_validate({**cohorts.study().model_dump(exclude={"learner"}), **OTHERS[shape]}))
+    made = certify(study)
+    assert made.study == study.hash.hex()
+    assert made.max_in_std_errors < 1e-7
+    assert made.max_abs_std_error < 1e-8
+
+
+@pytest.mark.parametrize("option", ["firth", "robust", "site_intercepts"])
+def test_options_that_the_pooled_fit_does_not_know_are_told(option: str) -> None:
+    learner = {"name": "cola", option: True}
+    study = complete(Study.model_validate({**cohorts.study().model_dump(), **TABLES, "learner": learner}))
+    with pytest.raises(ConfigError, match="No pooled fit is known to hold cola with these options"):
+        certify(study)
+    ridge = {**SPLIT, "learner": {"name": "vertigo", "ridge": 3.0}}
+    assert not certifiable(complete(Study.model_validate({**cohorts.study().model_dump(exclude={"learner"}), **ridge})))
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if "ridge" not in s])

@@ -332,6 +332,20 @@ def test_a_dry_run_of_masked_sums_shows_uniform_words(files: dict[str, Path], st
         dry_run(load_study(study_file(text)), {"east": files["north"]})
 
 
+def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('site = "north"\n')
+    for k, seed in enumerate((1, 2)):
+        study, rows = two_sites(cohorts.draw(300, seed))
+        folder = ReleaseFolder(tmp_path / "releases" / f"{k:016x}")
+        asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+        asked.turn()
+    listed = coterie("release", "list", "--node", tmp_path).stdout.splitlines()
+    assert len(listed) == 2
+    assert coterie("release", "approve", listed[1].split()[0], "--node", tmp_path).returncode == 0
+    assert asked.turn()
+    assert coterie("release", "list").returncode == 12
+
+
 def test_people_see_and_approve_what_waits(files: dict[str, Path], study_file: Made, tmp_path: Path) -> None:
     study, rows = two_sites()
     folder = ReleaseFolder(tmp_path / "sites" / "north" / "releases")

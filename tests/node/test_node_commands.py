@@ -124,7 +124,10 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     checks = json.loads(run("doctor", *town.node("south"), "--json"))
     assert {c["check"]: c["result"] for c in checks}["seat"] == "ok"
 
-    run("study", "propose", study_file(town.root), *town.node("north"))
+    told = run("study", "propose", study_file(town.root), *town.node("north"))
+    assert "the federated fit and the pooled one differ by at most" in told
+    (certificate,) = (town.root / "north" / "decisions").glob("*.certificate")
+    assert json.loads(certificate.read_text())["max_in_std_errors"] < 1e-7
     for name in SITES:
         town.serve(name)
     town.until("the proposal", lambda: json.loads(run("study", "list", *town.node("south"), "--json")))

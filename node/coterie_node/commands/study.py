@@ -16,6 +16,7 @@ from coterie_learners.study import Study
 from coterie_node.advise import describe, show_file
 from coterie_node.advise import study_app as study
 from coterie_node.audit import study_on_ledger
+from coterie_node.certificate import certifiable, certify, save
 from coterie_node.commands.options import HERE, Folder, Json, number_of, reader, show
 from coterie_node.decisions import DecisionFolder, decided
 from coterie_node.errors import ConfigError
@@ -40,6 +41,10 @@ def propose_command(
     home.config.policy.check(proposed, home.config.site)
     folder = _decisions(home)
     folder.keep(proposed.hash, proposed.document)
+    if certifiable(proposed):
+        made = certify(proposed)
+        save(made, folder.certificate(proposed.hash))
+        print(made.sentence)
     folder.record(decided(proposed.hash, "propose", data=data))
     print(f"Proposed: {proposed.name}, hash {proposed.hash.hex()}.")
     print("The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.")
