@@ -38,10 +38,10 @@ from coterie_learners.learner import complete, learner_of
 from coterie_learners.protocol import Machine, Site
 from coterie_learners.rows import ArrayRows
 from coterie_learners.study import Study
-from coterie_node.certificate import draw
 from coterie_node.history import line_of
 from coterie_node.index import Index, Question
 from coterie_node.letters import pack
+from coterie_node.made_up import draw
 from coterie_node.studies import terms_of
 from coterie_node.tables import write_csv
 
