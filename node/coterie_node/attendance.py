@@ -74,6 +74,16 @@ class Attendance:
         self.fault, self._well, self._pause = None, self._clock(), self._patience.first
         return moved
 
+    def rest(self, wait: Callable[[float], None], seconds: float) -> None:
+        """Wait for news of the ledger, or out the pause after a fault; a fault while waiting is borne as any other."""
+        if self.fault is not None:
+            time.sleep(max(self.resume_at - self._clock(), 0.0))
+            return
+        try:
+            wait(seconds)
+        except ChainError as error:
+            self._bear(error)
+
     def _bear(self, error: ChainError) -> None:
         now = self._clock()
         if not self._patience.bears(error) or now - self._well > self._patience.limit:

@@ -183,12 +183,8 @@ def take_part(node: Node, number: int) -> Runner:
     """Take turns until the protocol has ended; returns the runner with the result."""
     attendance = Attendance(lambda: runner_of(node, number))
     while not attendance.done:
-        if attendance.beat():
-            continue
-        if attendance.fault is not None:
-            time.sleep(max(attendance.resume_at - time.monotonic(), 0.0))
-        else:
-            node.ledger.wait(SHORT_POLL if attendance.talking else POLL)
+        if not attendance.beat():
+            attendance.rest(node.ledger.wait, SHORT_POLL if attendance.talking else POLL)
     assert attendance.runner is not None
     return attendance.runner
 

@@ -11,14 +11,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from coterie_chain.ipfs import KuboBlobs
 from coterie_chain.writer import Writer
 from coterie_learners.protocol import Machine
 from coterie_node import cli, participant
 from coterie_node.letters import Desk
+from coterie_node.runner import Runner
 
 CALLS_INTO_A_COMPUTATION = 5
-written = ""
 ending = signal.SIGKILL
 
 
@@ -76,26 +75,35 @@ def inside(owner: Any, name: str, meant: Callable[..., bool]) -> None:
     setattr(owner, name, doomed)
 
 
-def remember(desk: Desk, step: Any, *_: Any) -> bool:
-    """Which step's post is under way."""
-    global written
-    written = step.topic
-    return False
+def position_of(topic: str) -> int:
+    """Where a step of GLORE stands in its study: each and server, round after round."""
+    kind, _, turn = topic.partition("/")
+    return 2 * int(turn) + (kind == "model")
 
 
 def doom(point: str, topic: str) -> None:
-    """Put the death where it is wanted."""
-    before(Desk, "write", remember)
-    drafting, writing = (lambda machine, *_: topic_of(machine) == topic), (lambda desk, step, *_: step.topic == topic)
-    under_way = lambda *_: written == topic  # noqa: E731
+    """Put the death where it is wanted, on the plain path and on that of a site which goes on ahead."""
+
+    def drafting(machine: Machine, *_: Any) -> bool:
+        return topic_of(machine) == topic
+
+    def storing(runner: Runner, *_: Any) -> bool:
+        return topic_of(runner.machine) == topic
+
+    def recording(writer: Writer, tx: Any, *_: Any) -> bool:
+        return str(tx.purpose).startswith("record ") and tx.purpose.split("/")[1] == str(position_of(topic))
+
+    def reading(desk: Desk, step: Any, *_: Any) -> bool:
+        return bool(step.topic == topic)
+
     points: dict[str, Callable[[], None]] = {
         "before compute": lambda: before(Machine, "draft", drafting),
         "during compute": lambda: inside(Machine, "draft", drafting),
-        "after compute": lambda: before(Desk, "write", writing),
-        "after storing": lambda: after(KuboBlobs, "put", under_way),
-        "after sending": lambda: after(Writer, "_deliver", under_way),
-        "after receipt": lambda: before(Writer, "_mined", under_way),
-        "before reading": lambda: before(Desk, "read", writing),
+        "after compute": lambda: before(Runner, "_store", storing),
+        "after storing": lambda: after(Runner, "_store", storing),
+        "after sending": lambda: after(Writer, "_deliver", recording),
+        "after receipt": lambda: before(Writer, "_mined", recording),
+        "before reading": lambda: before(Desk, "read", reading),
         "at the end": lambda: before(participant, "report", lambda *_: True),
     }
     points[point]()
