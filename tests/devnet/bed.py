@@ -62,6 +62,7 @@ class Bed:
     def __init__(self, folder: Path, *, step_seconds: int = 3600, tolerance: float = 1e-2) -> None:
         self.place = Place(folder)
         self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.started: list[subprocess.Popen[str]] = []
         folder.mkdir(parents=True, exist_ok=True)
         CASE.write_sites(folder / "sites", SITES)
         data = self.place.site("south").data
@@ -82,10 +83,15 @@ class Bed:
         arguments = ["site", "--at", str(root or self.place.root), "--site", site, "--approve", self.study.hash.hex()]
         part = self.place.site(site).root
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        with (part / "node.out").open("a") as out, (part / "node.err").open("a") as err:
-            self.processes[site] = subprocess.Popen(
+        aside = part / "starting.out"
+        with aside.open("w") as out, (part / "node.err").open("a") as err:
+            process = subprocess.Popen(
                 [sys.executable, *program, *arguments], stdout=out, stderr=err, text=True, env=environment
             )
+        # Each process tells its own story: two of one site may run at once.
+        aside.rename(part / f"{process.pid}.out")
+        self.processes[site] = process
+        self.started.append(process)
 
     def start_all(self) -> None:
         """Start every site's process."""
@@ -98,8 +104,9 @@ class Bed:
 
     def ended(self, site: str, within: float = ENDS_WITHIN) -> tuple[int, dict[str, Any]]:
         """Exit status and last line of a site's process."""
-        status = self.processes[site].wait(within)
-        lines = (self.place.site(site).root / "node.out").read_text().splitlines()
+        process = self.processes[site]
+        status = process.wait(within)
+        lines = (self.place.site(site).root / f"{process.pid}.out").read_text().splitlines()
         return status, json.loads(lines[-1]) if lines else {}
 
     def service(self, site: str, program: str) -> Service:
@@ -172,7 +179,7 @@ class Bed:
 
     def close(self) -> None:
         """End everything."""
-        for process in self.processes.values():
+        for process in self.started:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
