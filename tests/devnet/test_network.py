@@ -18,6 +18,7 @@ from coterie_chain import kubo
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, StoreFault
 from coterie_chain.ipfs import KuboBlobs
 from coterie_chain.ports import recorded_ports
+from coterie_chain.programs import IPFS
 from coterie_chain.rpc import Rpc
 from coterie_chain.stores import open_store
 from coterie_chain.swarm import Kubo, KuboSwarm
@@ -73,6 +74,15 @@ def test_status_and_logs_show_every_program(running: Path) -> None:
     logs = coterie("devnet", "logs", running, "--site", "south", "--program", "kubo")
     assert logs.stdout.startswith("== south kubo")
     assert "north" not in logs.stdout.partition("\n")[0]
+
+
+def test_doctor_finds_a_site_s_node_well_and_its_swarm_private(running: Path) -> None:
+    done = coterie("doctor", "--node", running / "sites" / "north", "--json")
+    found = {check["check"]: check for check in json.loads(done.stdout)}
+    assert done.returncode == 0, found
+    assert (found["swarm"]["result"], found["swarm"]["found"]) == ("ok", "private")
+    assert found["versions"]["found"].endswith(f"Kubo {IPFS.version}")
+    assert {found[name]["result"] for name in ("folder", "key", "store", "chain", "clock", "seat")} == {"ok"}
 
 
 def test_a_network_is_never_started_over_other_files(tmp_path: Path) -> None:
