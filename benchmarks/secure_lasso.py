@@ -21,13 +21,12 @@ from sklearn.datasets import make_regression
 from sklearn.linear_model import Lasso, LassoCV
 from sklearn.metrics import r2_score
 
-from coterie_chain.deploy import deploy
-from coterie_chain.devnet import Anvil
 from coterie_learners.rows import Array
 from coterie_node.cases.case import Case
 from coterie_node.cases.nhefs import listed, write
-from coterie_node.demo import founders, prepare, run_sites
-from coterie_node.place import Place, Settings
+from coterie_node.demo import prepare, run_sites
+from coterie_node.devnet import launched, settings_of
+from coterie_node.place import Place
 from coterie_node.reference import Reference
 
 SITES = ("left", "right", "helper")
@@ -105,8 +104,7 @@ def run(job: Job) -> tuple[dict[str, Any], float]:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         prepare(place, case_of(job), SITES)
-        with Anvil(state=place.chain_state) as anvil:
-            place.save(Settings("anvil", "folder:store"), deploy(anvil.url, founders(place, SITES)))
+        with launched(place, SITES, settings_of("anvil", "folder")):
             reports, seconds = run_sites(place, SITES, lambda _: None)
     return reports["left"], seconds
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from coterie_chain.errors import ChainError
 from coterie_chain.ledger import Ledger, State
 from coterie_learners.learner import complete
 from coterie_learners.study import Study
@@ -85,7 +86,7 @@ def ended(place: Place, ledger: Ledger, studies: int) -> Iterator[int]:
         while decided_on < min(done + AT_ONCE, studies):
             decide(place, numbered(first, decided_on))
             decided_on += 1
-        states = [ledger.view(number).state for number in ledger.studies()]
+        states = seen(ledger)
         if State.ABORTED in states:
             raise SystemExit(f"study {states.index(State.ABORTED) + 1} was aborted")
         for _ in range(states.count(State.COMPLETED) - done):
@@ -93,7 +94,17 @@ def ended(place: Place, ledger: Ledger, studies: int) -> Iterator[int]:
             yield done
         if time.monotonic() - moved > LONGEST:
             raise SystemExit(f"no study has ended for {LONGEST:.0f} s after {done}")
-        ledger.wait(1.0)
+        time.sleep(1.0)
+
+
+def seen(ledger: Ledger) -> list[State]:
+    """The state of every study; none while the node cannot tell, as for a moment around a reorganisation."""
+    try:
+        return [ledger.view(number).state for number in ledger.studies()]
+    except ChainError as fault:
+        if not fault.retry:
+            raise
+        return []
 
 
 def decide(place: Place, study: Study) -> None:

@@ -259,9 +259,6 @@ def conclude(
         gas=sum(int(r["gas"]) for r in reports.values()),
         seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
     )
-    # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
-    fits = {name: None if told["fit"] is None else fit_from(told["fit"]) for name, told in reports.items()}
-    fit = merged(fits | {AUDITOR: found.fit}, Design(found.study).names)
     pooled = case.pooled()
     return Result(
         found.study.name,
