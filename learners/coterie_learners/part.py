@@ -259,3 +259,12 @@ def fit_of(
 def with_intercept(terms: tuple[str, ...], intercept: bool) -> tuple[str, ...]:
     """A site's terms with the intercept before them, if the model has one."""
     return (INTERCEPT, *terms) if intercept else terms
+
+
+def blocks_of(factors: Mapping[str, Array], intercept: bool) -> dict[str, slice]:
+    """Where among all coefficients each factor's are; an intercept is the first."""
+    at, out = int(intercept), {}
+    for name, factor in factors.items():
+        out[name] = slice(at, at + factor.shape[1])
+        at += factor.shape[1]
+    return out

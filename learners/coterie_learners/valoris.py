@@ -40,7 +40,16 @@ from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Sepa
 from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner, options_of
 from coterie_learners.logistic import Logistic, newton_step, shortened
-from coterie_learners.part import Part, Split, SplitOptions, check_counts, check_split, fit_of, with_intercept
+from coterie_learners.part import (
+    Part,
+    Split,
+    SplitOptions,
+    blocks_of,
+    check_counts,
+    check_split,
+    fit_of,
+    with_intercept,
+)
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.preimage import Answer, Verdict, judge
 from coterie_learners.protocol import Script, Site, only
@@ -269,11 +278,7 @@ class Solution:
     @cached_property
     def blocks(self) -> dict[str, slice]:
         """Where in theta each factor's coefficients are; an intercept is the first."""
-        at, out = int(self.plan.split.intercept), {}
-        for name, factor in self.factors.items():
-            out[name] = slice(at, at + factor.shape[1])
-            at += factor.shape[1]
-        return out
+        return blocks_of(self.factors, self.plan.split.intercept)
 
     @cached_property
     def model(self) -> Logistic:

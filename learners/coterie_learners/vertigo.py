@@ -38,7 +38,7 @@ from coterie_learners.errors import NotConverged, ProtocolError, Separation, Stu
 from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner, options_of
 from coterie_learners.logistic import Dual, Logistic, Step, newton_step, shortened
-from coterie_learners.part import FACTOR, Part, Split, SplitOptions, check_counts, check_split, fit_of
+from coterie_learners.part import FACTOR, Part, Split, SplitOptions, blocks_of, check_counts, check_split, fit_of
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each, server
 from coterie_learners.rows import Array
@@ -166,11 +166,7 @@ class Problem:
     @cached_property
     def blocks(self) -> dict[str, slice]:
         """Where in the coefficients each site's are; an intercept is the first."""
-        at, out = int(self.plan.split.intercept), {}
-        for name, factor in self.factors.items():
-            out[name] = slice(at, at + factor.shape[1])
-            at += factor.shape[1]
-        return out
+        return blocks_of(self.factors, self.plan.split.intercept)
 
     @property
     def width(self) -> int:
