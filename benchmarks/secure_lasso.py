@@ -96,7 +96,7 @@ def case_of(job: Job) -> Case:
     def write_sites(folder: Path, sites: Sequence[str]) -> Mapping[str, Path]:
         return {name: write(frame, folder / name / "data.csv") for name, frame in frames.items()}
 
-    return Case(lambda _: SITES, lambda _: study_text(job), write_sites, lambda: Reference({}), talks=True)
+    return Case(lambda _: SITES, lambda _: study_text(job), write_sites, lambda: Reference({}))
 
 
 def run(job: Job) -> tuple[dict[str, Any], float]:

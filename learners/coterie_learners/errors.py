@@ -45,6 +45,10 @@ class ProtocolError(LearnerError):
         self.topic = topic
 
 
+class SessionLost(ProtocolError):
+    """An interactive step that a party left before its end, or never came to; names it."""
+
+
 class TooFewSites(ProtocolError):
     """After an exclusion the protocol would give away what the sites that are left hold."""
 

@@ -26,7 +26,7 @@ class Learner:
     of what its site may know, or None. `splits`: how its studies may be split over sites. `reads`: what a site's
     data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
     (`site.codes`); where columns are split they are `site.columns`. `trust` says in words who learns what, and who must
-    be trusted with what.
+    be trusted with what. `talks`: a step is interactive, for which the sites must reach each other.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Learner:
     reads: Literal["rows", "codes"] = "rows"
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
     trust: Callable[[Study], str] | None = None
+    talks: bool = False
 
 
 def learner_of(study: Study) -> Learner:

@@ -341,4 +341,5 @@ SECURE_LASSO = Learner(
     secure_lasso,
     splits=("rows", "columns"),
     trust=trust,
+    talks=True,
 )

@@ -57,6 +57,11 @@ class Attendance:
         """Whether this site is in the middle of an interactive step."""
         return self.runner is not None and self.runner.talking
 
+    def close(self) -> None:
+        """Leave whatever this site is in the middle of with others."""
+        if self.runner is not None:
+            self.runner.close()
+
     def beat(self) -> bool:
         """Take the next turn; False if there is nothing to do before `resume_at` or before the ledger changes.
 

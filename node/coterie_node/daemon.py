@@ -213,11 +213,11 @@ class Daemon:
         reason = Reason.DECLINED if decision.action == "decline" else Reason.OPERATOR
         self.desk.ledger.abort(one.number, reason)
         self.desk.log.tell("study ended by this site", study=one.number, cause=words_of(reason))
-        one.phase, one.attendance = ("declined" if decision.action == "decline" else "aborted"), None
+        self._leave_off(one, "declined" if decision.action == "decline" else "aborted")
         return True
 
     def _aborted(self, one: Engagement) -> bool:
-        one.phase, one.attendance = "aborted", None
+        self._leave_off(one, "aborted")
         self.desk.log.tell("study aborted", level="warning", study=one.number)
         return True
 
@@ -243,7 +243,7 @@ class Daemon:
         if not moved and one.attendance.fault is not None:
             self._report(one, one.attendance.fault)
         elif not moved and not one.attendance.done:
-            self._await(one, self._culprits(one.number))
+            self._await(one, self._culprits(one))
         return moved
 
     def _settle(self, one: Engagement, attendance: Attendance) -> bool:
@@ -297,6 +297,7 @@ class Daemon:
         if desk.name not in study.sites:
             raise ConfigError("CO-F302", f"{desk.name!r} takes no part in study {study.name!r}.")
         home.config.policy.check(study, desk.name)
+        home.config.talk.check(study, desk.name)
         rows = load_site(home.path(decision.data) if decision.data else home.data, study, desk.name)
         consent = ReleaseFolder(home.root / "releases" / study.hash.hex()[:16]).consent
         return Node(
@@ -335,14 +336,16 @@ class Daemon:
 
     # What is told
 
-    def _culprits(self, number: int) -> str:
+    def _culprits(self, one: Engagement) -> str:
         """Whom a study waits for, by name, and since when if it is late."""
-        view = self.desk.ledger.view(number)
+        view = self.desk.ledger.view(one.number)
         if view.state == State.PAUSED:
             return "people: the study is paused over a dispute"
         if view.open is None:
             return "the ledger"
-        silent = [site for site in view.open.posters if site not in view.open.posted]
+        runner = None if one.attendance is None else one.attendance.runner
+        absent = () if runner is None else runner.absent
+        silent = absent or [site for site in view.open.posters if site not in view.open.posted]
         late = self.desk.ledger.now() - view.open.deadline
         told = f"{', '.join(silent)} at step {view.open.position}"
         return f"{told}, {late} s past the deadline" if late > 0 else told
@@ -356,7 +359,13 @@ class Daemon:
     def _halt(self, one: Engagement, error: Exception, seconds: float) -> None:
         """Tell what stopped a study here, and try again later: as long as it runs, people may mend it."""
         self._report(one, error)
-        one.phase, one.attendance, one.again_at = "stopped", None, self.desk.clock() + seconds
+        self._leave_off(one, "stopped")
+        one.again_at = self.desk.clock() + seconds
+
+    def _leave_off(self, one: Engagement, phase: str) -> None:
+        if one.attendance is not None:
+            one.attendance.close()
+        one.phase, one.attendance = phase, None
 
     def _report(self, one: Engagement, error: Exception) -> None:
         if one.fault is None or str(error) != str(one.fault):

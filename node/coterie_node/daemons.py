@@ -21,7 +21,7 @@ from coterie_node.place import Place, SitePlace
 from coterie_node.site_config import CONFIG
 
 READY_WITHIN = 60.0
-PORTS = ("api",)
+PORTS = ("api", "talk")
 SETTINGS = """\
 # Written anew at each start of the development network; what it may mean: coterie init.
 site = {site}
@@ -38,6 +38,10 @@ learners = {learners}
 
 [api]
 port = {port}
+
+[talk]
+listen = "{listen}"
+peers = {{ {peers} }}
 """
 
 
@@ -50,10 +54,12 @@ class SiteDaemons:
 
     def start(self) -> None:
         """Start every daemon that does not run; returns when all of them have read the ledger."""
-        for site, service in self.services().items():
-            if service.pid is None:
-                self._settle(site)
-                service.start()
+        waiting = {site: service for site, service in self.services().items() if service.pid is None}
+        for site in waiting:
+            kept_ports(self._ports(self._place.site(site)), PORTS)
+        for site, service in waiting.items():
+            self._settle(site)
+            service.start()
         for site, service in self.services().items():
             _await_health(service, self._api(site))
 
@@ -85,12 +91,17 @@ class SiteDaemons:
             store=json.dumps(store.url(site)),
             confirmations=chain.confirmations,
             learners=json.dumps(sorted({point.name for point in entry_points(group="coterie.learners")})),
-            port=kept_ports(self._ports(part), PORTS)["api"],
+            port=recorded_ports(self._ports(part))["api"],
+            listen=self._talks_at(site),
+            peers=", ".join(f'{peer} = "{self._talks_at(peer)}"' for peer in self._sites if peer != site),
         )
         replace_private(part.root / CONFIG, text)
         (part.root / "network.json").write_text(self._place.network(site).to_json())
         if not (part.root / "api.token").exists():
             write_private(part.root / "api.token", secrets.token_urlsafe(32) + "\n")
+
+    def _talks_at(self, site: str) -> str:
+        return f"{LOOPBACK}:{recorded_ports(self._ports(self._place.site(site)))['talk']}"
 
     def _api(self, site: str) -> str:
         return f"http://{LOOPBACK}:{recorded_ports(self._ports(self._place.site(site)))['api']}"

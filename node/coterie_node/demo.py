@@ -60,7 +60,7 @@ def demo(place: Place, case: Case, sites: Sequence[str], settings: Settings, tel
     """Set up a network in a folder, let the sites' processes fit the model, replay it, compare with the pooled fit."""
     prepare(place, case, sites)
     certified(place)
-    if case.talks:
+    if learner_of(load_study(place.study)).talks:
         tell({"trust": trusted(load_study(place.study))})
     with launched(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
@@ -73,15 +73,18 @@ def rerun(place: Place, case: Case) -> Result:
     A study that has ended there is not run again; its result is looked at again.
     """
     sites = place.settings().sites
+    case.site_names(len(sites))
     place.study.write_text(case.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
+    files = case.write_sites(place.root.absolute() / "data" / study.name, sites)
     daemons = SiteDaemons(place)
     spent = {name: daemons.facts(name).get("gas", 0) for name in sites}
     for name in sites:
         folder = DecisionFolder(place.site(name).root / "decisions")
         if folder.of(study.hash) is None:
             folder.keep(study.hash, study.document)
-            folder.record(decided(study.hash, "propose" if name == sites[0] else "approve"))
+            data = str(files[name]) if name in files else ""
+            folder.record(decided(study.hash, "propose" if name == sites[0] else "approve", data=data))
     results = {name: _await_result(place, name, study.hash.hex()) for name in sites}
     gas = {name: daemons.facts(name).get("gas", 0) - spent[name] for name in sites}
     reports = {name: {**told, "seconds": {}, "gas": gas[name]} for name, told in results.items()}
@@ -140,7 +143,7 @@ def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir(exist_ok=True)
     case.write_sites(place.root / "sites", sites)
-    if case.talks:
+    if learner_of(study).talks:
         place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
 
 

@@ -34,7 +34,7 @@ from coterie_node.snapshot import commit
 from coterie_node.studies import load_study, terms_of
 from coterie_node.study_keys import study_keys
 from coterie_node.talk import Exchange
-from coterie_node.tls import Patience, TlsExchange
+from coterie_node.tls import TlsExchange
 
 # How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
 POLL, SHORT_POLL = 0.5, 0.02
@@ -87,7 +87,7 @@ def open_node(
     consent = ReleaseFolder(part.releases).consent
     # After the run the site's own store may be down; what it held is read without it.
     blobs = place.blobs(name if reader is None else None)
-    exchange = None if reader else exchange_of(place, study, name, keys, ledger, network)
+    exchange = None if reader else exchange_of(place, name, keys, ledger, network)
     return Node(
         study,
         name,
@@ -105,19 +105,15 @@ def open_node(
     )
 
 
-def exchange_of(
-    place: Place, study: Study, name: str, keys: SiteKeys, ledger: Ledger, network: Network
-) -> Exchange | None:
+def exchange_of(place: Place, name: str, keys: SiteKeys, ledger: Ledger, network: Network) -> Exchange | None:
     """Where this site talks to its peers in interactive steps; None where the run's folder names no addresses."""
     addresses = place.addresses()
     if addresses is None:
         return None
-    missing = [site for site in study.sites if site not in addresses]
-    if missing:
-        raise ConfigError("CO-F342", f"{place.talk} lacks an address of {', '.join(missing)}.")
+    if name not in addresses:
+        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}.")
     entries = {entry.name: entry.sealing for entry in ledger.sites()}
-    patience = Patience(arrive=float(study.ledger.step_seconds))
-    return TlsExchange(name, addresses, lambda peer: keys.shared(entries[peer]), network.scope, patience)
+    return TlsExchange(name, addresses, lambda peer: keys.shared(entries[peer]), network.scope)
 
 
 def enter(node: Node) -> int:

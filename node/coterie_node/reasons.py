@@ -20,6 +20,7 @@ class Reason(IntEnum):
     UNFIT_STUDY = 8
     RELEASE_REFUSED = 9
     TOO_FEW_SITES = 10
+    SESSION_LOST = 11
 
 
 WORDS = {
@@ -33,6 +34,7 @@ WORDS = {
     Reason.UNFIT_STUDY: "the pooled rows cannot carry the model",
     Reason.RELEASE_REFUSED: "its release gate kept a payload back",
     Reason.TOO_FEW_SITES: "too few sites are left to hide each other's shares",
+    Reason.SESSION_LOST: "a site left an interactive step before its end; propose the study again",
 }
 
 _OF_ERROR = (
@@ -40,6 +42,7 @@ _OF_ERROR = (
     (errors.Collinear, Reason.COLLINEAR),
     (errors.NotConverged, Reason.NOT_CONVERGED),
     (errors.TooFewSites, Reason.TOO_FEW_SITES),
+    (errors.SessionLost, Reason.SESSION_LOST),
     (errors.ProtocolError, Reason.BAD_PAYLOAD),
     (errors.StudyError, Reason.UNFIT_STUDY),
     (errors.Withheld, Reason.RELEASE_REFUSED),

@@ -17,7 +17,7 @@ from coterie_chain.ledger import ZERO, Ahead, Event, Ledger, OpenStep, Post, Rec
 from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, WrongPost
 from coterie_learners.payload import Payload, decode, unpack
 from coterie_learners.protocol import Machine, Sealed, Step
-from coterie_node.errors import ReleaseRefused, StudyStopped
+from coterie_node.errors import ConfigError, ReleaseRefused, StudyStopped
 from coterie_node.gate import Gate
 from coterie_node.letters import Desk, pack
 from coterie_node.reasons import Reason, reason_of, words_of
@@ -119,7 +119,18 @@ class Runner:
     @property
     def talking(self) -> bool:
         """Whether this party is in the middle of an interactive step."""
-        return self._talk is not None and self._talk.alive
+        return self._talk is not None and self._talk.alive and not self._talk.absent
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The parties of an interactive step that have not come to it yet."""
+        return () if self._talk is None else self._talk.absent
+
+    def close(self) -> None:
+        """Leave an interactive step that this party is in."""
+        if self._talk is not None:
+            self._talk.end()
+            self._talk = None
 
     def holds(self) -> bool:
         """Whether the ledger still holds what this machine was fed last; not so after some reorganisations."""
@@ -158,7 +169,8 @@ class Runner:
         self.machine = self.machine.afresh()
         self.position = 0
         self.restarts += 1
-        self._guess = self._talk = self._held = None
+        # A session goes on if the same step is open again, built on the same records.
+        self._guess = self._held = None
         self._desk = self._desk_at_first
         self._heads.clear()
         return True
@@ -176,7 +188,9 @@ class Runner:
         if foresees and self._foresee(step, open_):
             return True
         if mine:
-            return self._post(step, open_)
+            moved = self._post(step, open_)
+            if moved or not step.talks:
+                return moved
         late = self._ledger.now() > open_.deadline and involved
         return late and self._overdue(view, open_)
 
@@ -239,16 +253,19 @@ class Runner:
     def _draft(self, step: Step, open_: OpenStep) -> Payload | None:
         if not step.talks:
             return self.machine.draft(open_.parties, open_.attempt)
-        session = (self._study, open_.position, open_.attempt)
+        session = (self._study, open_.position, open_.attempt, open_.basis.hex())
         if self._talk is None or self._talk.session != session:
+            self.close()
             self._talk = self._start_talk(session, open_)
         return self._talk.outcome()
 
-    def _start_talk(self, session: tuple[int, int, int], open_: OpenStep) -> Talk:
+    def _start_talk(self, session: tuple[int, int, int, str], open_: OpenStep) -> Talk:
         if self._exchange is None:
-            raise ProtocolError("CO-P602", "This step needs a channel between the sites, and this node has none.")
-        channel = self._exchange.channel(self._desk.name, session)
-        return Talk(session, lambda: self.machine.draft(open_.parties, open_.attempt, channel), channel.close)
+            told = "This step needs a channel between the sites, and this node has none"
+            raise ConfigError("CO-F342", f"{told}. Fill in [talk] in node.toml, or talk.json.")
+        channel = self._exchange.channel(self._desk.name, session, open_.parties)
+        machine = self.machine  # this one, also should the ledger be followed anew meanwhile
+        return Talk(session, channel, lambda: machine.draft(open_.parties, open_.attempt, channel))
 
     def _go_on(self, step: Step, view: StudyView, records: tuple[Record, ...]) -> bool:
         try:

@@ -17,6 +17,7 @@ from coterie_chain.network import Network
 from coterie_chain.stores import open_store
 from coterie_learners.design import Design
 from coterie_learners.errors import StudyError
+from coterie_learners.learner import learner_of
 from coterie_learners.study import Column, Frozen, LearnerName, Name, Study
 from coterie_node.errors import ConfigError
 from coterie_node.gate import Policy
@@ -83,6 +84,16 @@ class TalkPart(Frozen):
 
     listen: AddressText | None = None
     peers: dict[Name, AddressText] = Field(default_factory=dict)
+
+    def check(self, study: Study, site: str) -> None:
+        """ConfigError if a study's sites talk to each other, and this one could not."""
+        if not learner_of(study).talks:
+            return
+        missing = [peer for peer in study.sites if peer != site and peer not in self.peers]
+        if self.listen is None or missing:
+            told = f"In study {study.name!r} the sites talk to each other, and [talk] in {site}'s node.toml lacks"
+            lacks = " and ".join(["`listen`"] * (self.listen is None) + [f"an address of {m}" for m in missing])
+            raise ConfigError("CO-F342", f"{told} {lacks}.")
 
 
 class NodeConfig(Frozen):

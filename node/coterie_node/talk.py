@@ -1,6 +1,8 @@
 """Interactive steps: the parties talk off the ledger while the runner goes on polling.
 
-`Hub` is the memory twin of the parties' channels: queues between all pairs of one process.
+Nothing of the rows is sent before all parties are there, so a party that comes late costs time and nothing else; once
+they have begun, a party that leaves ends the step for all. `Hub` is the memory twin of the parties' channels: queues
+between all pairs of one process.
 """
 
 from __future__ import annotations
@@ -8,25 +10,34 @@ from __future__ import annotations
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
-from coterie_learners.errors import LearnerError, ProtocolError
+from coterie_learners.errors import LearnerError, SessionLost
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Channel
 
+# How long parties wait for each other before they look whether the step is still open.
+MEET_SECONDS = 2.0
+
 
 class Closable(Channel, Protocol):
-    """A channel that its owner closes when the session is over."""
+    """A channel whose owner meets the other parties first, and closes it when the session is over."""
+
+    def meet(self, seconds: float) -> tuple[str, ...]:
+        """Wait for the other parties; who is still absent after `seconds`, nobody once every party knows of all."""
 
     def close(self) -> None:
         """Say that nothing more comes."""
+
+    def abandon(self) -> None:
+        """Break the session off, from another thread than the one that talks."""
 
 
 class Exchange(Protocol):
     """Where a site gets its channel for one session of an interactive step."""
 
-    def channel(self, me: str, session: Hashable) -> Closable:
+    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> Closable:
         """This site's channel to the other parties of a session."""
 
 
@@ -36,10 +47,21 @@ class Hub:
     def __init__(self, seconds: float = 30.0) -> None:
         self.seconds = seconds
         self._queues: defaultdict[Hashable, queue.Queue[bytes]] = defaultdict(queue.Queue)
+        self._there: defaultdict[Hashable, set[str]] = defaultdict(set)
+        self._news = threading.Condition()
 
-    def channel(self, me: str, session: Hashable) -> Closable:
+    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> Closable:
         """One party's end."""
-        return HubChannel(self, me, session)
+        with self._news:
+            self._there[session].add(me)
+            self._news.notify_all()
+        return HubChannel(self, me, session, parties)
+
+    def absent(self, session: Hashable, parties: Sequence[str], seconds: float) -> tuple[str, ...]:
+        """Who of a session's parties has not come after `seconds`."""
+        with self._news:
+            self._news.wait_for(lambda: self._there[session].issuperset(parties), timeout=seconds)
+            return tuple(name for name in parties if name not in self._there[session])
 
     def between(self, session: Hashable, sender: str, receiver: str) -> queue.Queue[bytes]:
         """The queue of one direction of one pair."""
@@ -49,8 +71,12 @@ class Hub:
 class HubChannel:
     """One party's end of a session in a Hub."""
 
-    def __init__(self, hub: Hub, me: str, session: Hashable) -> None:
-        self._hub, self._me, self._session = hub, me, session
+    def __init__(self, hub: Hub, me: str, session: Hashable, parties: Sequence[str]) -> None:
+        self._hub, self._me, self._session, self._parties = hub, me, session, parties
+
+    def meet(self, seconds: float) -> tuple[str, ...]:
+        """Who is still absent after `seconds`."""
+        return self._hub.absent(self._session, self._parties, seconds)
 
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party."""
@@ -62,20 +88,26 @@ class HubChannel:
             return self._hub.between(self._session, sender, self._me).get(timeout=self._hub.seconds)
         except queue.Empty:
             told = f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
-            raise ProtocolError("CO-P601", told, sender) from None
+            raise SessionLost("CO-P601", told, sender) from None
 
     def close(self) -> None:
         """Nothing to let go."""
 
+    def abandon(self) -> None:
+        """Nothing either: who waits for this party finds it silent."""
+
 
 class Talk:
-    """One party's part of an interactive step, running in a thread of its own; `close` ends its session."""
+    """One party's part of an interactive step, in a thread of its own: it meets the others, then runs the program.
 
-    def __init__(
-        self, session: Hashable, program: Callable[[], Payload], close: Callable[[], None] = lambda: None
-    ) -> None:
+    `absent` names the parties that it has waited for in vain so far.
+    """
+
+    def __init__(self, session: Hashable, channel: Closable, program: Callable[[], Payload]) -> None:
         self.session = session
-        self._program, self._close = program, close
+        self.absent: tuple[str, ...] = ()
+        self._channel, self._program = channel, program
+        self._ended = False
         self._payload: Payload | None = None
         self._error: LearnerError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -83,7 +115,7 @@ class Talk:
 
     @property
     def alive(self) -> bool:
-        """Whether the parties still talk."""
+        """Whether this party talks or waits for the others."""
         return self._thread.is_alive()
 
     def outcome(self, patience: float = 0.001) -> Payload | None:
@@ -94,13 +126,22 @@ class Talk:
         if self._error is not None:
             raise self._error
         if self._payload is None:
-            raise ProtocolError("CO-P603", "This site's part of the interactive step crashed. Its own log says why.")
+            raise SessionLost("CO-P603", "This site's part of the interactive step crashed. Its own log says why.")
         return self._payload
+
+    def end(self) -> None:
+        """Leave: the others find this party gone."""
+        self._ended = True
+        self._channel.abandon()
 
     def _run(self) -> None:
         try:
-            self._payload = self._program()
+            while not self._ended and (absent := self._channel.meet(MEET_SECONDS)):
+                self.absent = absent
+            self.absent = ()
+            if not self._ended:
+                self._payload = self._program()
         except LearnerError as error:
             self._error = error
         finally:
-            self._close()
+            self._channel.close()

@@ -17,6 +17,7 @@ from devnet.bed import SITES, needed
 from coterie_chain import kubo
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, StoreFault
 from coterie_chain.ipfs import KuboBlobs
+from coterie_chain.kubo_repo import RepoBlobs
 from coterie_chain.ports import recorded_ports
 from coterie_chain.programs import IPFS
 from coterie_chain.rpc import Rpc
@@ -64,6 +65,19 @@ def test_the_demo_on_clique_and_kubo_has_the_coefficients_of_the_one_on_anvil(de
     assert mine["ledger"]["records"] == 4 * mine["rounds"]
 
 
+@pytest.mark.parametrize(
+    ("learner", "close", "grade"), [("vertigo", 1e-9, "identical"), ("secure_lasso", 5e-4, "opened results")]
+)
+def test_learners_of_split_columns_run_on_the_same_nodes(learner: str, close: float, grade: str, demo: Path) -> None:
+    """Each site's decision names its own file; Secure Lasso's sites talk to each other at the ports in node.toml."""
+    done = coterie("demo", "--at", demo, "--learner", learner, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["sites"] == list(SITES)
+    assert told["pooled"]["max_abs_estimate"] < close
+    assert (told["replay"]["verdict"], told["replay"]["grade"]) == ("PASS", grade)
+
+
 def test_status_and_logs_show_every_program(running: Path) -> None:
     lines = json.loads(coterie("devnet", "status", running, "--json").stdout)
     assert {(line["site"], line["program"]) for line in lines} == {
@@ -100,7 +114,7 @@ def test_a_network_is_never_started_over_other_files(tmp_path: Path) -> None:
 def test_no_port_is_open_but_on_the_loopback_address(running: Path) -> None:
     pids = [line["pid"] for line in json.loads(coterie("devnet", "status", running, "--json").stdout)]
     listening = [c for pid in pids for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"]
-    assert len(listening) == 5 * len(SITES)
+    assert len(listening) == 6 * len(SITES)
     assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
 
 
@@ -229,11 +243,15 @@ def test_what_is_down_leaves_nothing_but_its_folder_and_can_be_audited_and_start
 
 def test_a_finished_run_is_audited_on_the_stopped_network(demo: Path) -> None:
     assert coterie("devnet", "down", demo).returncode == 0
-    done = coterie("audit", "replay", "--at", demo, "--json")
+    done = coterie("audit", "replay", "1", "--at", demo, "--json")
     assert json.loads(done.stdout)["grade"] == "identical"
-    first = next((demo / "sites").glob("*/kubo/repo/blocks/*/*.data"))
-    original = first.read_bytes()
-    for copy in (demo / "sites").glob(f"*/kubo/repo/blocks/{first.parent.name}/{first.name}"):
+    history = coterie("audit", "history", "1", "--at", demo, "--json")
+    cid = next(event["cid"] for event in json.loads(history.stdout) if event.get("cid"))
+    copies = [p for site in SITES for p in RepoBlobs([demo / "sites" / site / "kubo" / "repo"])._places(cid)]
+    held = [path for path in copies if path.exists()]
+    assert held
+    for copy in held:
+        original = copy.read_bytes()
         copy.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
-    failed = coterie("audit", "replay", "--at", demo, "--json")
+    failed = coterie("audit", "replay", "1", "--at", demo, "--json")
     assert (failed.returncode, json.loads(failed.stdout)["verdict"]) == (22, "FAIL")

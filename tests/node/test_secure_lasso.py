@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from coterie_learners.secure_plan import Plan
 from coterie_learners.secure_result import check_result
 from coterie_learners.session import Keystream
 from coterie_learners.study import Study
+from coterie_node import talk
 from coterie_node.analysis import analyse
 from coterie_node.audit import replay
 from coterie_node.cases import secure_lasso as nhefs_columns
@@ -46,8 +47,8 @@ class Tap(Hub):
         super().__init__(seconds)
         self.log: list[tuple[str, str, bytes]] = []
 
-    def channel(self, me: str, session: Hashable) -> Closable:
-        inner, log = super().channel(me, session), self.log
+    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> Closable:
+        inner, log = super().channel(me, session, parties), self.log
 
         class Tapped:
             def send(self, to: str, data: bytes) -> None:
@@ -57,8 +58,14 @@ class Tap(Hub):
             def receive(self, sender: str) -> bytes:
                 return inner.receive(sender)
 
+            def meet(self, seconds: float) -> tuple[str, ...]:
+                return inner.meet(seconds)
+
             def close(self) -> None:
                 inner.close()
+
+            def abandon(self) -> None:
+                inner.abandon()
 
         return Tapped()
 
@@ -118,7 +125,7 @@ def test_it_obeys_and_equals_the_pooled_fit(name: str) -> None:
 
 
 def test_it_runs_on_nhefs_as_the_demo_splits_it(tmp_path: Path) -> None:
-    sites = tuple(nhefs_columns.COLUMNS)[::-1]
+    sites = ("west", "north", "east")
     study = complete(Study.from_toml(nhefs_columns.study_text(sites)))
     found = analyse(study, nhefs_columns.write_sites(tmp_path, sites))
     reference = nhefs_columns.pooled()
@@ -291,7 +298,10 @@ def test_the_same_study_again_shows_other_bytes_in_every_message() -> None:
             runner.turn()
     with ThreadPoolExecutor(3) as pool:
         posts = list(
-            pool.map(lambda n: crew[n].machine.draft(c.study.sites, 0, again.channel(n, "again")), c.study.sites)
+            pool.map(
+                lambda n: crew[n].machine.draft(c.study.sites, 0, again.channel(n, "again", c.study.sites)),
+                c.study.sites,
+            )
         )
     assert len(posts) == 3
     assert not first & {d for _, _, d in again.log if len(d) > 60}
@@ -332,17 +342,24 @@ def test_rows_below_the_floor_are_refused_before_anything_but_their_number_is_op
 
 
 @pytest.mark.parametrize("dead", ["ana", "bob", "hub"])
-def test_a_party_that_dies_before_the_computation_ends_the_step_and_is_named(dead: str) -> None:
-    w = world(joins.cohort(alpha=ALPHA), seconds=0.3)
+def test_a_party_that_dies_before_the_computation_is_named_and_waited_for(
+    dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    w = world(joins.cohort(alpha=ALPHA))
     crew = w.crew()
     while (open_ := w.view().open) is not None and open_.position < INTERACTIVE:
         for runner in crew.values():
             runner.turn()
-    alive = tuple(name for name in w.study.sites if name != dead)
-    told = ended(w, alive)
-    culprits = {(e.code, e.site) for e in told.values() if isinstance(e, ProtocolError)}
-    assert culprits == {("CO-P601", dead)}
+    alive = [runner for name, runner in crew.items() if name != dead]
+    while any(runner.absent != (dead,) for runner in alive):
+        for runner in alive:
+            runner.turn()
     assert not results(w)
+    revived = w.runner(dead)
+    sweep([*alive, revived])
+    assert revived.machine.result is not None
+    assert w.view().state == State.COMPLETED
 
 
 def test_an_overflowing_value_is_stopped_at_its_owner_before_anything_leaves() -> None:

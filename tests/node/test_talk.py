@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from learners import shapes
@@ -10,18 +11,27 @@ from learners.shapes import SHAPES
 from node.worlds import World, sweep
 
 from coterie_chain.ledger import State
-from coterie_learners.errors import DataError, LearnerError, ProtocolError
+from coterie_learners.errors import DataError, LearnerError, ProtocolError, SessionLost
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Channel, Script, Site, together
-from coterie_learners.study import Schedule
+from coterie_learners.study import Schedule, Study
+from coterie_node import talk
+from coterie_node.errors import ConfigError, StudyStopped
 from coterie_node.reasons import Reason
 from coterie_node.runner import Runner
 from coterie_node.talk import Hub, Talk
 
+NAMES = ("ana", "bob")
+
+
+def alone(program: Callable[[], Payload]) -> Talk:
+    """A session of one party."""
+    return Talk("session", Hub().channel("ana", "session", ("ana",)), program)
+
 
 def test_bytes_arrive_in_order_at_whom_they_were_sent_to() -> None:
     hub = Hub(5.0)
-    ana, bob = hub.channel("ana", 1), hub.channel("bob", 1)
+    ana, bob = hub.channel("ana", 1, NAMES), hub.channel("bob", 1, NAMES)
     for k in range(3):
         ana.send("bob", bytes([k]))
     bob.send("ana", b"back")
@@ -31,16 +41,16 @@ def test_bytes_arrive_in_order_at_whom_they_were_sent_to() -> None:
 
 def test_sessions_and_pairs_do_not_hear_each_other() -> None:
     hub = Hub(0.01)
-    hub.channel("ana", 1).send("bob", b"for session 1")
+    hub.channel("ana", 1, NAMES).send("bob", b"for session 1")
     for me, session, sender in (("bob", 2, "ana"), ("cyd", 1, "ana"), ("bob", 1, "cyd"), ("ana", 1, "bob")):
         with pytest.raises(ProtocolError):
-            hub.channel(me, session).receive(sender)
-    assert hub.channel("bob", 1).receive("ana") == b"for session 1"
+            hub.channel(me, session, NAMES).receive(sender)
+    assert hub.channel("bob", 1, NAMES).receive("ana") == b"for session 1"
 
 
 def test_a_peer_that_stays_silent_is_named_with_the_time_it_was_given() -> None:
     with pytest.raises(ProtocolError) as caught:
-        Hub(0.02).channel("ana", 1).receive("bob")
+        Hub(0.02).channel("ana", 1, NAMES).receive("bob")
     assert (caught.value.code, caught.value.site) == ("CO-P601", "bob")
     assert caught.value.message == "bob sent nothing to ana within 0.02 s."
 
@@ -52,25 +62,25 @@ def test_an_outcome_is_none_while_the_parties_talk_and_then_the_result() -> None
         gate.wait(20)
         return {"x": 1}
 
-    talk = Talk("session", program)
-    assert talk.alive
-    assert talk.outcome() is None
+    session = alone(program)
+    assert session.alive
+    assert session.outcome() is None
     gate.set()
-    assert talk.outcome(patience=20.0) == {"x": 1}
-    assert not talk.alive
-    assert talk.outcome() == {"x": 1}
+    assert session.outcome(patience=20.0) == {"x": 1}
+    assert not session.alive
+    assert session.outcome() == {"x": 1}
 
 
 def test_what_ended_a_program_comes_out_where_it_is_polled() -> None:
     def program() -> Payload:
         raise DataError("CO-D301", "too large")
 
-    talk = Talk("session", program)
+    session = alone(program)
     with pytest.raises(DataError, match="too large"):
-        talk.outcome(patience=20.0)
+        session.outcome(patience=20.0)
 
 
-def world(program: object, sites: tuple[str, ...] = ("a", "b", "c")) -> World:
+def world(program: object, sites: tuple[str, ...] = ("a", "b", "c"), silent_site: str = "wait") -> World:
     """A study with one interactive step."""
 
     def script(site: Site) -> Script:
@@ -78,7 +88,9 @@ def world(program: object, sites: tuple[str, ...] = ("a", "b", "c")) -> World:
         return int(opened["x"])
 
     rows = dict.fromkeys(sites, SHAPES["cola"].rows["a"])
-    return World(shapes.study(sites), rows, script, Schedule(opening=("each",)))
+    raw = shapes.study(sites).model_dump()
+    study = Study.model_validate({**raw, "ledger": {**raw["ledger"], "silent_site": silent_site}})
+    return World(study, rows, script, Schedule(opening=("each",)))
 
 
 def ring(site: Site, channel: Channel) -> Payload:
@@ -115,30 +127,96 @@ def failure(crew: dict[str, Runner], name: str) -> LearnerError:
     return caught.value
 
 
-def test_a_party_that_does_not_come_is_named_and_the_study_ends() -> None:
+def test_parties_wait_for_one_that_comes_late_and_name_it_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
     w = world(ring)
+    crew = w.crew()
+    early = [crew["a"], crew["b"]]
+    while any(r.absent != ("c",) for r in early):
+        assert not any(r.turn() for r in early)
+    assert not any(r.talking for r in early)
+    w.late()  # the study waits, as it says
+    assert not any(r.turn() for r in early)
+    sweep(crew.values())
+    assert [r.machine.result for r in crew.values()] == [6, 6, 6]
+    assert all(r.absent == () for r in crew.values())
+
+
+def test_a_study_that_ends_for_a_silent_site_ends_for_one_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    w = world(ring, silent_site="abort")
+    a = w.runner("a")
+    while not a.absent:
+        a.turn()
+    w.late()
+    while not w.events("StudyAborted"):
+        a.turn()
+    (event,) = w.events("StudyAborted")
+    assert dict(event.details)["reason"] == Reason.SILENT_SITE
+    with pytest.raises(StudyStopped):
+        a.turn()
+    left = a._talk
+    a.close()
+    assert left is not None
+    with pytest.raises(ProtocolError):
+        left.outcome(patience=20.0)
+
+
+def test_a_session_that_a_party_leaves_ends_the_study_and_has_a_reason_of_its_own() -> None:
+    def program(site: Site, channel: Channel) -> Payload:
+        if site.name == "c":
+            raise ProtocolError("CO-P603", "killed")
+        return {"x": int.from_bytes(channel.receive("c"), "little")}
+
+    w = world(program)
     w.hub.seconds = 0.05
-    error = failure(w.crew(("a",)), "a")
-    assert isinstance(error, ProtocolError)
+    crew = w.crew()
+    for name in ("c", "b"):
+        crew[name].turn()
+    error = failure(crew, "a")
+    assert isinstance(error, SessionLost)
     assert (error.code, error.site) == ("CO-P601", "c")
     (event,) = w.events("StudyAborted")
-    assert dict(event.details)["reason"] == Reason.BAD_PAYLOAD
+    assert dict(event.details)["reason"] == Reason.SESSION_LOST
+
+
+def test_a_session_outlives_a_reorganisation_that_changes_nothing_before_it() -> None:
+    gate = threading.Event()
+
+    def program(site: Site, channel: Channel) -> Payload:
+        gate.wait(20)
+        return ring(site, channel)
+
+    w = world(program)
+    crew = w.crew()
+    for runner in crew.values():
+        runner.turn()
+    before = {name: runner._talk for name, runner in crew.items()}
+    for runner in crew.values():
+        runner._begin_anew()
+        runner.turn()
+    assert {name: runner._talk for name, runner in crew.items()} == before
+    gate.set()
+    sweep(crew.values())
+    assert [r.machine.result for r in crew.values()] == [6, 6, 6]
 
 
 def test_parties_that_open_different_results_are_told() -> None:
     w = world(lambda site, channel: {"x": len(site.name) + (site.name == "b")})
     crew = w.crew()
-    for name, runner in crew.items():
-        while (open_ := w.view().open) is not None and name not in open_.posted:
-            runner.turn()
+    while (open_ := w.view().open) is not None:
+        for name, runner in crew.items():
+            if name not in open_.posted:
+                runner.turn()
     error = failure(crew, "a")
     assert (error.code, "different results at 'talk'" in error.message) == ("CO-P202", True)
 
 
-def test_a_node_without_a_channel_says_so() -> None:
+def test_a_node_without_a_channel_says_so_and_the_study_waits_for_it() -> None:
     w = world(ring)
     runner = w.runner("a")
     runner._exchange = None
-    with pytest.raises(ProtocolError, match="this node has none") as caught:
+    with pytest.raises(ConfigError, match="this node has none") as caught:
         runner.turn()
-    assert caught.value.code == "CO-P602"
+    assert caught.value.code == "CO-F342"
+    assert w.view().state == State.RUNNING

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
-import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,8 +20,8 @@ from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import SiteEntry
 from coterie_chain.memory import MemoryChain
 from coterie_chain.network import Network
-from coterie_learners.errors import ProtocolError
-from coterie_node import tls
+from coterie_learners.errors import ProtocolError, SessionLost
+from coterie_node import tls_channel
 from coterie_node.commands import serve
 from coterie_node.errors import ConfigError, StudyStopped
 from coterie_node.log import Log
@@ -30,7 +29,8 @@ from coterie_node.pairing import Pairing
 from coterie_node.place import Place
 from coterie_node.simulate import World, found, run, runner_of
 from coterie_node.site_config import Home
-from coterie_node.tls import MAGIC, Patience, TlsChannel, TlsExchange
+from coterie_node.tls import TlsExchange
+from coterie_node.tls_channel import MAGIC, Patience, TlsChannel
 
 NAMES = ("ana", "bob", "cyd")
 SESSION = (1, 5, 0)
@@ -60,21 +60,34 @@ def exchanges(
             exchange.close()
 
 
-def channels(made: dict[str, TlsExchange]) -> dict[str, TlsChannel]:
-    return {name: exchange.channel(name, SESSION) for name, exchange in made.items()}
+def opened(made: dict[str, TlsExchange], session: Hashable = SESSION) -> dict[str, TlsChannel]:
+    """A channel for each site, before it has met anybody."""
+    return {name: exchange.channel(name, session, tuple(made)) for name, exchange in made.items()}
+
+
+def met(ends: dict[str, TlsChannel], seconds: float = 20.0) -> dict[str, tuple[str, ...]]:
+    """Let all of them meet at once; who is absent, by whom."""
+    with ThreadPoolExecutor(len(ends)) as pool:
+        return dict(zip(ends, pool.map(lambda end: end.meet(seconds), ends.values()), strict=True))
+
+
+def channels(made: dict[str, TlsExchange], session: Hashable = SESSION) -> dict[str, TlsChannel]:
+    """A channel for each site, and all have met."""
+    ends = opened(made, session)
+    assert set(met(ends).values()) == {()}
+    return ends
 
 
 def test_bytes_arrive_in_order_and_sessions_do_not_hear_each_other() -> None:
     with exchanges() as made:
-        ends = channels(made)
-        other = made["ana"].channel("ana", (1, 6, 0)), made["bob"].channel("bob", (1, 6, 0))
+        ends, other = channels(made), channels(made, (1, 6, 0))
         for k in range(5):
             ends["ana"].send("bob", bytes([k]) * k)
-        other[0].send("bob", b"another session")
+        other["ana"].send("bob", b"another session")
         ends["cyd"].send("bob", b"from cyd")
         assert [ends["bob"].receive("ana") for _ in range(5)] == [bytes([k]) * k for k in range(5)]
         assert ends["bob"].receive("cyd") == b"from cyd"
-        assert other[1].receive("ana") == b"another session"
+        assert other["bob"].receive("ana") == b"another session"
 
 
 def test_large_messages_in_both_directions_at_once_do_not_block_each_other() -> None:
@@ -91,37 +104,79 @@ def test_large_messages_in_both_directions_at_once_do_not_block_each_other() -> 
         assert list(pool.map(lambda me: part(ends, me), NAMES)) == [True] * 3
 
 
-def test_a_peer_with_another_key_than_the_catalog_s_is_refused_and_named() -> None:
+# Meeting
+
+
+def test_a_peer_with_another_key_than_the_catalog_s_is_let_in_by_nobody_and_named() -> None:
     with exchanges(keys={"bob": keys_of("somebody else")}) as made:
-        ends = channels(made)
-        with pytest.raises(ProtocolError) as caught:
-            ends["ana"].send("bob", b"secret")
-        assert (caught.value.code, caught.value.site) == ("CO-P661", "bob")
-        assert "does not prove" in caught.value.message
-        # Nor is bob let in where it calls itself.
-        with pytest.raises(ProtocolError) as turned_away:
-            ends["bob"].send("ana", b"let me in")
-        assert turned_away.value.code == "CO-P661"
-        assert ends["ana"]._frames["bob"].empty()
+        ends = opened(made)
+        absent = met(ends, 0.5)
+        for me in ("ana", "cyd"):
+            (named,) = absent[me]
+            assert named.startswith("bob (who answers does not prove to have the key in the Catalog")
+            assert ends[me]._lines["bob"].connection is None
+        assert [name.partition(" ")[0] for name in absent["bob"]] == ["ana", "cyd"]
 
 
 def test_a_peer_on_another_ledger_never_comes_to_the_session() -> None:
-    with exchanges(scopes={"bob": "another chain"}, patience=Patience(0.5, 0.5)) as made:
-        ends = channels(made)
-        with pytest.raises(ProtocolError) as caught:
-            ends["ana"].send("bob", b"hello")
-        assert (caught.value.code, caught.value.site) == ("CO-P601", "bob")
+    with exchanges(scopes={"bob": "another chain"}) as made:
+        ends = opened(made)
+        assert met(ends, 0.5) == {"ana": ("bob",), "bob": ("ana", "cyd"), "cyd": ("bob",)}
 
 
-def test_a_peer_that_comes_late_is_waited_for() -> None:
+def test_a_peer_that_comes_late_is_waited_for_by_all() -> None:
     with exchanges() as made:
-        ana = made["ana"].channel("ana", SESSION)
-        later: list[TlsChannel] = []
-        timer = threading.Timer(0.3, lambda: later.append(made["bob"].channel("bob", SESSION)))
-        timer.start()
-        ana.send("bob", b"at last")
-        timer.join()
-        assert later[0].receive("ana") == b"at last"
+        early = {name: made[name].channel(name, SESSION, NAMES) for name in ("ana", "cyd")}
+        assert met(early, 0.2) == {"ana": ("bob",), "cyd": ("bob",)}
+        late = made["bob"].channel("bob", SESSION, NAMES)
+        assert set(met({**early, "bob": late}).values()) == {()}
+        early["ana"].send("bob", b"at last")
+        assert late.receive("ana") == b"at last"
+
+
+def test_nobody_begins_before_all_have_met_all() -> None:
+    """Cyd is there for ana, but not for bob: ana waits with them."""
+    with exchanges() as made:
+        right = made["bob"].addresses["cyd"]
+        made["bob"].addresses["cyd"] = LOOPBACK
+        ends = opened(made)
+        assert met(ends, 0.5) == {"ana": ("bob", "cyd"), "bob": ("cyd",), "cyd": ("bob",)}
+        ends["bob"].abandon()
+        ends["bob"].close()
+        made["bob"].addresses["cyd"] = right
+        ends["bob"] = made["bob"].channel("bob", SESSION, NAMES)
+        assert set(met(ends).values()) == {()}
+
+
+@pytest.mark.parametrize("polite", [True, False])
+def test_a_peer_that_goes_before_the_beginning_may_come_again(polite: bool) -> None:
+    with exchanges() as made:
+        ends = {name: made[name].channel(name, SESSION, NAMES) for name in ("ana", "bob")}
+        assert met(ends, 0.3) == {"ana": ("cyd",), "bob": ("cyd",)}
+        if not polite:
+            ends["bob"].abandon()
+        ends["bob"].close()
+        ends["bob"] = made["bob"].channel("bob", SESSION, NAMES)
+        ends["cyd"] = made["cyd"].channel("cyd", SESSION, NAMES)
+        assert set(met(ends).values()) == {()}
+        for me in NAMES:
+            for to in NAMES:
+                if to != me:
+                    ends[me].send(to, me.encode())
+        assert all(ends[me].receive(peer) == peer.encode() for me in NAMES for peer in NAMES if peer != me)
+
+
+def test_parties_of_a_session_are_the_study_s_and_not_the_network_s() -> None:
+    with exchanges() as made:
+        ends = {name: made[name].channel(name, SESSION, ("ana", "bob")) for name in ("ana", "bob")}
+        assert set(met(ends).values()) == {()}
+        stranger = made["cyd"].channel("cyd", SESSION, NAMES)
+        assert stranger.meet(0.2) == ("ana", "bob")
+        ends["ana"].send("bob", b"between us")
+        assert ends["bob"].receive("ana") == b"between us"
+
+
+# Talking
 
 
 def test_silence_and_a_broken_session_name_the_peer() -> None:
@@ -129,21 +184,44 @@ def test_silence_and_a_broken_session_name_the_peer() -> None:
         ends = channels(made)
         ends["bob"].send("ana", b"one")
         assert ends["ana"].receive("bob") == b"one"
-        with pytest.raises(ProtocolError) as silent:
+        with pytest.raises(SessionLost) as silent:
             ends["ana"].receive("bob")
         assert (silent.value.code, silent.value.site) == ("CO-P601", "bob")
         ends["bob"].send("ana", b"two")
         ends["bob"].close()
         assert ends["ana"].receive("bob") == b"two"
-        with pytest.raises(ProtocolError) as broken:
+        with pytest.raises(SessionLost) as broken:
             ends["ana"].receive("bob")
         assert (broken.value.code, broken.value.site) == ("CO-P662", "bob")
+
+
+def test_a_party_that_abandons_a_session_from_outside_ends_it_for_all() -> None:
+    with exchanges() as made, ThreadPoolExecutor(1) as pool:
+        ends = channels(made)
+        waiting = pool.submit(ends["ana"].receive, "bob")
+        ends["ana"].abandon()
+        with pytest.raises(SessionLost):
+            waiting.result(timeout=10)
+        with pytest.raises(SessionLost) as caught:
+            ends["bob"].receive("ana")
+        assert caught.value.site == "ana"
+
+
+def test_a_second_connection_in_a_peer_s_name_is_refused_once_they_talk() -> None:
+    with exchanges() as made:
+        ends = channels(made)
+        again = made["bob"].channel("bob", SESSION, NAMES)
+        assert again.meet(0.3) != ()
+        again.close()
+        ends["bob"].send("ana", b"still me")
+        assert ends["ana"].receive("bob") == b"still me"
+        ends["bob"].close()
 
 
 def test_frames_have_a_limit_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     with exchanges() as made:
         ends = channels(made)
-        monkeypatch.setattr(tls, "MAX_FRAME", 100)
+        monkeypatch.setattr(tls_channel, "MAX_FRAME", 100)
         with pytest.raises(ProtocolError) as caught:
             ends["ana"].send("bob", bytes(101))
         assert caught.value.code == "CO-P663"
@@ -185,14 +263,14 @@ def test_strangers_get_a_closed_connection_and_harm_nobody(kind: str) -> None:
 
 def test_who_names_itself_a_peer_without_its_key_is_not_heard() -> None:
     with exchanges() as made:
-        ends = channels(made)
+        ends = opened(made)
         digest = ends["ana"].digest
         eve = Pairing(b"e" * 32, digest, "bob", "ana")
         with socket.create_connection(made["ana"].addresses["ana"], timeout=5) as plain:
             plain.sendall(MAGIC + digest + b"\x03bob")
             with pytest.raises(ssl.SSLError):
                 eve.client_context().wrap_socket(plain).recv(1)
-        assert ends["ana"]._in == {}
+        assert ends["ana"]._lines["bob"].connection is None
 
 
 def test_a_certificate_serves_one_direction_of_one_pair_in_one_session() -> None:
@@ -276,11 +354,12 @@ def test_a_party_that_dies_in_the_middle_is_named_and_nothing_is_opened(
     dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with lasso_over_tls(Patience(5, 5)) as (c, w, made):
+        usual = made[dead].channel
 
-        def channel(me: str, session: object) -> TlsChannel:
-            digest = hashlib.sha256(f"memory/{session!r}".encode()).digest()
-            made[dead]._open[digest] = dying = Dying(made[dead], digest)
-            return dying
+        def channel(me: str, session: Hashable, parties: Sequence[str]) -> TlsChannel:
+            opened = usual(me, session, parties)
+            opened.__class__ = Dying
+            return opened
 
         monkeypatch.setattr(made[dead], "channel", channel)
         runners = {name: runner_of(w, name, c.data.get(name), made[name]) for name in NAMES}
@@ -322,11 +401,9 @@ def test_who_ends_a_session_for_another_s_fault_says_whose_it_was() -> None:
 def test_a_peer_without_an_address_here_is_told_in_words() -> None:
     with exchanges() as made:
         del made["ana"].addresses["cyd"]
-        ana = made["ana"].channel("ana", SESSION)
-        for use in (lambda: ana.send("cyd", b"hello"), lambda: ana.receive("cyd")):
-            with pytest.raises(ProtocolError) as caught:
-                use()
-            assert (caught.value.code, caught.value.site) == ("CO-P664", "cyd")
+        with pytest.raises(ConfigError, match="has no address of cyd") as caught:
+            made["ana"].channel("ana", SESSION, NAMES)
+        assert caught.value.code == "CO-F342"
 
 
 def test_a_node_s_settings_name_where_it_listens_and_where_its_peers_do(tmp_path: Path) -> None:
@@ -342,7 +419,7 @@ def test_a_node_s_settings_name_where_it_listens_and_where_its_peers_do(tmp_path
         assert (made.addresses["bob"], made.addresses["ana"][0]) == (("::1", 7402), "127.0.0.1")
         assert made.secret("bob") == keys["bob"].shared(keys["ana"].sealing)
         with pytest.raises(ConfigError) as caught:
-            made.channel("ana", SESSION)
+            made.channel("ana", SESSION, ("ana", "eve"))
         assert caught.value.code == "CO-F342"
         assert "eve" in caught.value.message
 

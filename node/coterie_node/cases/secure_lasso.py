@@ -6,7 +6,7 @@ knows only some of the people (chosen at random), and some of them in common; a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from coterie_node.errors import ConfigError
 from coterie_node.reference import Reference
 
 SITES = ("clinic", "registry", "helper")
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "clinic": ("sbp", "wt71", "cholesterol", "diabetes"),
-    "registry": ("age", "sex", "race", "smokeintensity", "smokeyrs", "active"),
-    "helper": (),
-}
-NAMES = tuple(name for names in COLUMNS.values() for name in names if name != "sbp")
+# What each of them holds, in this order.
+COLUMNS: tuple[tuple[str, ...], ...] = (
+    ("sbp", "wt71", "cholesterol", "diabetes"),
+    ("age", "sex", "race", "smokeintensity", "smokeyrs", "active"),
+    (),
+)
+NAMES = tuple(name for names in COLUMNS for name in names if name != "sbp")
 ALPHA = 0.5
 # The share of people whom each owner knows.
 KNOWN = 0.85
@@ -60,7 +61,8 @@ def site_names(count: int) -> tuple[str, ...]:
 
 def study_text(sites: Sequence[str]) -> str:
     """The study file."""
-    columns = "\n".join(f"{name} = [{nhefs.listed(COLUMNS[name])}]" for name in sites)
+    held = zip(sites, COLUMNS, strict=True)
+    columns = "\n".join(f"{name} = [{nhefs.listed(names)}]" for name, names in held)
     terms = " + ".join(NAMES)
     return STUDY.format(sites=nhefs.listed(sites), terms=terms, columns=columns, alpha=ALPHA) + nhefs.VARIABLES
 
@@ -73,18 +75,18 @@ def cohort() -> Any:
     return frame
 
 
-def known(rows: int) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+def known(rows: int) -> list[np.ndarray[Any, np.dtype[np.bool_]]]:
     """Which people each owner knows."""
     rng = np.random.default_rng(nhefs.SEED)
-    return {name: rng.random(rows) < KNOWN for name, held in COLUMNS.items() if held}
+    return [rng.random(rows) < KNOWN for held in COLUMNS if held]
 
 
 def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
     """One CSV file per owner, in an order of its own; the helper has none."""
     frame = cohort()
     paths = {}
-    for seed, (name, rows) in enumerate(known(len(frame)).items()):
-        own = frame.loc[rows, ["person", "born", *COLUMNS[name]]]
+    for seed, (name, held, rows) in enumerate(zip(sites, COLUMNS, known(len(frame)), strict=False)):
+        own = frame.loc[rows, ["person", "born", *held]]
         paths[name] = nhefs.write(own.sample(frac=1, random_state=seed), folder / name / "data.csv")
     return paths
 
@@ -94,7 +96,7 @@ def pooled() -> Reference:
     from sklearn.linear_model import Lasso
 
     frame = cohort()
-    both = np.logical_and.reduce(list(known(len(frame)).values()))
+    both = np.logical_and.reduce(known(len(frame)))
     joint = frame[both].dropna()
     terms, x = nhefs.design(joint, NAMES)
     fit = Lasso(alpha=ALPHA, tol=1e-12, max_iter=1_000_000).fit(x[:, 1:], joint["sbp"].to_numpy(float))
@@ -103,4 +105,4 @@ def pooled() -> Reference:
 
 NOTE = "NHEFS: people whom both owners know and who lack no value; the helper saw neither names nor values."
 
-CASE = Case(site_names, study_text, write_sites, pooled, (NOTE,), len(SITES), talks=True)
+CASE = Case(site_names, study_text, write_sites, pooled, (NOTE,), len(SITES))

@@ -12,12 +12,14 @@ from coterie_node.cases.case import Case
 from coterie_node.errors import ConfigError
 from coterie_node.reference import Reference
 
-HELD = {
-    "demographics": ("age", "sex", "race"),
-    "habits": ("smokeintensity", "smokeyrs", "active"),
-    "clinical": ("death", "wt71", "sbp", "cholesterol", "diabetes"),
-}
-TERMS = tuple(name for held in HELD.values() for name in held if name != nhefs.OUTCOME)
+SITES = ("demographics", "habits", "clinical")
+# What each of them holds, in this order.
+HELD = (
+    ("age", "sex", "race"),
+    ("smokeintensity", "smokeyrs", "active"),
+    ("death", "wt71", "sbp", "cholesterol", "diabetes"),
+)
+TERMS = tuple(name for held in HELD for name in held if name != nhefs.OUTCOME)
 
 STUDY = """\
 # Death by 1992 in NHEFS; each site knows other things of the same people. All sites approve this file by its hash.
@@ -47,16 +49,16 @@ NOTE = "NHEFS: 93 people without a blood pressure or a cholesterol value are mis
 
 def site_names(count: int) -> tuple[str, ...]:
     """The three sites; ConfigError for another number."""
-    if count != len(HELD):
-        raise ConfigError("CO-F305", f"This demo splits columns over {len(HELD)} sites, not over {count}.")
-    return tuple(HELD)
+    if count != len(SITES):
+        raise ConfigError("CO-F305", f"This demo splits columns over {len(SITES)} sites, not over {count}.")
+    return SITES
 
 
 def study_text(learner: str) -> Callable[[Sequence[str]], str]:
     """The study file of a learner, for given sites."""
 
     def text(sites: Sequence[str]) -> str:
-        columns = "\n".join(f"{site} = [{nhefs.listed(HELD[site])}]" for site in sites)
+        columns = "\n".join(f"{site} = [{nhefs.listed(held)}]" for site, held in zip(sites, HELD, strict=True))
         listed, terms = nhefs.listed(sites), " + ".join(TERMS)
         return STUDY.format(learner=learner, sites=listed, terms=terms, columns=columns) + nhefs.VARIABLES
 
@@ -68,8 +70,8 @@ def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
     frame = nhefs.cohort("seqn")
     rng = np.random.default_rng(nhefs.SEED)
     return {
-        name: nhefs.write(frame[["seqn", *HELD[name]]].iloc[rng.permutation(len(frame))], folder / name / "data.csv")
-        for name in sites
+        name: nhefs.write(frame[["seqn", *held]].iloc[rng.permutation(len(frame))], folder / name / "data.csv")
+        for name, held in zip(sites, HELD, strict=True)
     }
 
 

@@ -39,6 +39,7 @@ def propose_command(
     if home.config.site not in proposed.sites:
         raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in {proposed.name!r}.")
     home.config.policy.check(proposed, home.config.site)
+    home.config.talk.check(proposed, home.config.site)
     folder = _decisions(home)
     folder.keep(proposed.hash, proposed.document)
     if certifiable(proposed):
@@ -87,6 +88,7 @@ def approve_command(which: Which, node: Folder = HERE, data: DataFile = "", reas
     home = Home(node)
     found = _document(home, which)
     home.config.policy.check(found, home.config.site)
+    home.config.talk.check(found, home.config.site)
     if data and not home.path(data).exists():
         raise ConfigError("CO-F327", f"There is no file {home.path(data)}.")
     _decisions(home).record(decided(found.hash, "approve", data=data, reason=reason))
