@@ -63,7 +63,7 @@ class Terms:
     silence: Silence = Silence.WAIT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Post:
     """What a site records at one position: where its payload is (CID), its SHA-256, its size in bytes.
 
@@ -82,7 +82,7 @@ class Post:
     verdict: bytes = ZERO
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """A post as the ledger holds it: whose, the site's sequence number (from 1), kind, round, chain head, when."""
 
@@ -106,7 +106,7 @@ class Head:
     head: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """Any other entry of the history: kind of event, study (0 for membership), acting site, details, when."""
 
