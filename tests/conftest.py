@@ -12,6 +12,12 @@ settings.register_profile("coterie", deadline=None)
 settings.load_profile("coterie")
 
 CANNOT = "cannot run here:"
+LONGEST_ID = 60
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A short name for a long value: names of tests go into environment variables and messages between workers."""
+    return f"{argname} of {len(val)}" if isinstance(val, str | bytes) and len(val) > LONGEST_ID else None
 
 
 @pytest.hookimpl(tryfirst=True)

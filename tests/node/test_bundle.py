@@ -455,7 +455,11 @@ def test_a_zip_bomb_stops_at_the_limit(honest: Honest, tmp_path: Path, name: str
     assert "unpacks to more than" in verdict.problem
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"not a zip", b"PK\5\6" + bytes(18), os.urandom(500)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\3\4", b"not a zip", b"PK\5\6" + bytes(18), random.Random(1).randbytes(500)],
+    ids=["nothing", "a head", "text", "an empty zip", "noise"],
+)
 def test_bytes_that_are_no_bundle_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "b.zip"
     path.write_bytes(content)
@@ -469,7 +473,9 @@ def test_a_truncated_zip_is_refused(honest: Honest, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "manifest", [b"{", b"[" * 100_000, b"[]", b'{"format": "coterie-bundle/9"}', b"\xff\xfe", b'{"a": 1e999}']
+    "manifest",
+    [b"{", b"[" * 100_000, b"[]", b'{"format": "coterie-bundle/9"}', b"\xff\xfe", b'{"a": 1e999}'],
+    ids=["torn", "deep", "a list", "of another release", "no text", "endless"],
 )
 def test_a_manifest_that_is_none_is_refused(honest: Honest, tmp_path: Path, manifest: bytes) -> None:
     verdict = verify(written({**honest.files, MANIFEST: manifest}, tmp_path)).verdict
