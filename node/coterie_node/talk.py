@@ -65,7 +65,8 @@ class Hub:
 
     def between(self, session: Hashable, sender: str, receiver: str) -> queue.Queue[bytes]:
         """The queue of one direction of one pair."""
-        return self._queues[session, sender, receiver]
+        with self._news:  # or both ends may make one at the same time, and what goes into one is lost
+            return self._queues[session, sender, receiver]
 
 
 class HubChannel:

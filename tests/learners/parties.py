@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -23,7 +22,11 @@ class Wire:
     def __init__(self, seconds: float = 240.0) -> None:
         self.seconds = seconds
         self.log: list[tuple[str, str, bytes]] = []
-        self.queues: defaultdict[tuple[str, str], queue.Queue[bytes]] = defaultdict(queue.Queue)
+        self._queues: dict[tuple[str, str], queue.Queue[bytes]] = {}
+
+    def between(self, sender: str, receiver: str) -> queue.Queue[bytes]:
+        """One direction of one pair; made once, whichever end asks first."""
+        return self._queues.setdefault((sender, receiver), queue.Queue())
 
     def seen_by(self, name: str) -> list[bytes]:
         return [data for _, receiver, data in self.log if receiver == name]
@@ -38,11 +41,11 @@ class End:
     def send(self, to: str, data: bytes) -> None:
         changed = self.tamper(to, data)
         self.wire.log.append((self.me, to, changed))
-        self.wire.queues[self.me, to].put(changed)
+        self.wire.between(self.me, to).put(changed)
 
     def receive(self, sender: str) -> bytes:
         try:
-            return self.wire.queues[sender, self.me].get(timeout=self.wire.seconds)
+            return self.wire.between(sender, self.me).get(timeout=self.wire.seconds)
         except queue.Empty:
             raise ProtocolError("CO-P601", f"{sender} sent nothing to {self.me}.", sender) from None
 

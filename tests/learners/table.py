@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import queue
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,7 +18,11 @@ class Queues:
     """Channels between all sites."""
 
     def __init__(self) -> None:
-        self.queues: defaultdict[tuple[str, str], queue.Queue[bytes]] = defaultdict(queue.Queue)
+        self._queues: dict[tuple[str, str], queue.Queue[bytes]] = {}
+
+    def between(self, sender: str, receiver: str) -> queue.Queue[bytes]:
+        """One direction of one pair; made once, whichever end asks first."""
+        return self._queues.setdefault((sender, receiver), queue.Queue())
 
     def channel(self, me: str) -> Channel:
         return End(self, me)
@@ -30,10 +33,10 @@ class End:
         self.queues, self.me = queues, me
 
     def send(self, to: str, data: bytes) -> None:
-        self.queues.queues[self.me, to].put(data)
+        self.queues.between(self.me, to).put(data)
 
     def receive(self, sender: str) -> bytes:
-        return self.queues.queues[sender, self.me].get(timeout=20)
+        return self.queues.between(sender, self.me).get(timeout=20)
 
 
 def sealed(me: str, step: Step, payload: Payload) -> Sealed:

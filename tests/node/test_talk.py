@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from learners import shapes
@@ -46,6 +49,20 @@ def test_sessions_and_pairs_do_not_hear_each_other() -> None:
         with pytest.raises(ProtocolError):
             hub.channel(me, session, NAMES).receive(sender)
     assert hub.channel("bob", 1, NAMES).receive("ana") == b"for session 1"
+
+
+def test_two_ends_that_come_at_once_have_one_queue_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = queue.Queue
+
+    def slow() -> queue.Queue[bytes]:
+        time.sleep(0.05)
+        return made()
+
+    hub = Hub(5.0)
+    monkeypatch.setattr(hub._queues, "default_factory", slow)
+    with ThreadPoolExecutor(2) as pool:
+        ends = list(pool.map(lambda _: hub.between(1, "ana", "bob"), range(2)))
+    assert ends[0] is ends[1]
 
 
 def test_a_peer_that_stays_silent_is_named_with_the_time_it_was_given() -> None:
