@@ -1,23 +1,26 @@
 """Endurance: many small studies on one Clique devnet; memory and open files of every program, from start to end.
 
 `python benchmarks/soak.py --studies 200`: a Geth, a Kubo and a daemon (`coterie serve`) for each of three sites. Each
-study is proposed at one site and approved at the others as their people would, a few at a time; it is COLA-GLM's demo:
-one round of tables.
+study is proposed at one site and approved at the others as their people would, a few at a time (`--at-once`); it is
+COLA-GLM's demo: one round of tables. `--learner glore` is a study of some rounds: how long each takes is told, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from coterie_chain.errors import ChainError
-from coterie_chain.ledger import Ledger, State
+from coterie_chain.ledger import Ledger, Record, State
 from coterie_learners.learner import complete
 from coterie_learners.study import Study
 from coterie_node.audit import replay
@@ -30,8 +33,6 @@ from coterie_node.place import Place
 from coterie_node.studies import load_study
 
 SITES = ("north", "south", "west")
-AT_ONCE = 4
-EVERY = 20
 LONGEST = 180.0
 
 
@@ -48,14 +49,17 @@ def main() -> None:
     """Run the studies and print the figures."""
     told = argparse.ArgumentParser()
     told.add_argument("--studies", type=int, default=200)
-    studies = told.parse_args().studies
+    told.add_argument("--at-once", type=int, default=4)
+    told.add_argument("--learner", default="cola")
+    given = told.parse_args()
     with tempfile.TemporaryDirectory(prefix="coterie-soak-") as folder:
-        soak(Place(Path(folder) / "net"), studies)
+        soak(Place(Path(folder) / "net"), given.learner, given.studies, given.at_once)
 
 
-def soak(place: Place, studies: int) -> None:
+def soak(place: Place, learner: str, studies: int, at_once: int) -> None:
     """Run a network and its daemons, decide on one study after the other, and look at all programs as they end."""
-    prepare(place, case_of("cola"), SITES)
+    prepare(place, case_of(learner), SITES)
+    every = max(studies // 10, 1)
     samples: dict[str, list[Sample]] = {}
     with launched(place, SITES, settings_of("clique", "kubo")):
         daemons = SiteDaemons(place)
@@ -63,14 +67,17 @@ def soak(place: Place, studies: int) -> None:
         begun = time.monotonic()
         try:
             with place.reader() as ledger:
-                for done in ended(place, ledger, studies):
-                    if done % EVERY == 0 or done == studies:
+                for done in ended(place, ledger, studies, at_once):
+                    if done % every == 0 or done == studies:
                         look(place, samples, done)
         finally:
             daemons.stop()
         seconds = time.monotonic() - begun
-        verdicts = check(place, studies)
+        verdicts, rounds = check(place), pace(place)
     tell(samples, seconds, studies, verdicts)
+    if rounds:
+        told = f"median {statistics.median(rounds):.0f} s, longest {max(rounds):.0f} s"
+        print(f"{len(rounds)} intervals between the servers' records of a study: {told}")
 
 
 def numbered(study: Study, k: int) -> Study:
@@ -79,11 +86,11 @@ def numbered(study: Study, k: int) -> Study:
     return complete(Study.model_validate(raw | {"name": f"soak-{k}"}))
 
 
-def ended(place: Place, ledger: Ledger, studies: int) -> Iterator[int]:
+def ended(place: Place, ledger: Ledger, studies: int, at_once: int) -> Iterator[int]:
     """Keep a few studies open; yields how many have ended after each that does."""
     first, done, decided_on, moved = load_study(place.study), 0, 0, time.monotonic()
     while done < studies:
-        while decided_on < min(done + AT_ONCE, studies):
+        while decided_on < min(done + at_once, studies):
             decide(place, numbered(first, decided_on))
             decided_on += 1
         states = seen(ledger)
@@ -123,12 +130,22 @@ def look(place: Place, samples: dict[str, list[Sample]], done: int) -> None:
     print(f"{done} studies, MiB and open files: {json.dumps(last)}", file=sys.stderr, flush=True)
 
 
-def check(place: Place, studies: int) -> int:
+def check(place: Place) -> int:
     """Replay the first, the middle and the last study; returns how many pass."""
     with place.reader() as ledger:
         numbers = ledger.studies()
         picked = {numbers[0], numbers[len(numbers) // 2], numbers[-1]}
         return sum(replay(ledger, place.blobs(), n).verdict.verdict == "PASS" for n in picked)
+
+
+def pace(place: Place) -> list[float]:
+    """Seconds between the servers' records, within each study."""
+    served: defaultdict[int, list[int]] = defaultdict(list)
+    with place.reader() as ledger:
+        for entry in ledger.history():
+            if isinstance(entry, Record) and entry.kind == "server":
+                served[entry.post.study].append(entry.time)
+    return [float(b - a) for times in served.values() for a, b in pairwise(times)]
 
 
 def tell(samples: dict[str, list[Sample]], seconds: float, studies: int, verdicts: int) -> None:

@@ -184,13 +184,7 @@ class EthereumLedger:
 
     def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
         """Propose a study and join it."""
-        ids = {s.name: s.id for s in self.sites()}
-        order = bytes(ids.get(name, 0) for name in terms.sites)
-        words = [_word(kinds, ids, order) for kinds in (terms.opening, terms.loop, terms.closing)]
-        if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32:
-            raise PostRejected("BadTerms")
-        numbers = (terms.max_rounds, terms.timeout, int(terms.silence))
-        receipt = self._catalog("propose", terms.hash, order, words, *numbers, snapshot, gas=PROPOSAL_GAS)
+        receipt = self._catalog("propose", *self._proposal(terms), snapshot, gas=PROPOSAL_GAS)
         topics = next(t for log in receipt.logs if CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
         return integer_of(topics[1])
 
@@ -211,8 +205,30 @@ class EthereumLedger:
         if held != post.sha256:
             raise PostRejected("Overwrite")
 
+    def submit(self, post: Post) -> None:
+        """Send a record to an open step and return at once."""
+        seat = self._held_seat(self._reader.known_sites())
+        if seat is None:
+            raise PostRejected("NotOwner")
+        held = self._reader.held(seat.name, post)
+        if held is None:
+            data = MODEL.encode("record", post_tuple(post))
+            self._records += self._begin(self._reader.models[seat.id], data, _purpose(post))
+        elif held != post.sha256:
+            raise PostRejected("Overwrite")
+
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+        """Send a proposal and return at once."""
+        data = CATALOG.encode("propose", *self._proposal(terms), snapshot)
+        self._begin(self.network.catalog, data, _move("propose", data), PROPOSAL_GAS, once=True)
+
+    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+        """Send a joining and return at once."""
+        data = CATALOG.encode("join", study, hash, snapshot)
+        self._begin(self.network.catalog, data, _move("join", data))
+
     def send(self, post: Post, *, first: bool) -> None:
-        """Send a record and return at once; `first` pays one wei more, which puts it in front of its block."""
+        """Send a record ahead and return at once; `first` pays one wei more, which puts it in front of its block."""
         seat = self._held_seat(self._reader.known_sites())
         if seat is None or self._writer is None or self._reader.held(seat.name, post) is not None:
             return
@@ -291,9 +307,29 @@ class EthereumLedger:
         # It may have been the journal's transaction for this slot, with another payload than today's.
         return recorded_digest(receipt.logs[-1])
 
+    def _proposal(self, terms: Terms) -> tuple[object, ...]:
+        """Terms as the Catalog takes them."""
+        ids = {s.name: s.id for s in self.sites()}
+        order = bytes(ids.get(name, 0) for name in terms.sites)
+        words = [_word(kinds, ids, order) for kinds in (terms.opening, terms.loop, terms.closing)]
+        if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32:
+            raise PostRejected("BadTerms")
+        return (terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence))
+
     def _catalog(self, move: str, *args: object, gas: int = GAS) -> Receipt:
         data = CATALOG.encode(move, *args)
-        return self._send(self.network.catalog, data, gas, f"{move} {keccak(hexstr=data)[:8].hex()}")
+        return self._send(self.network.catalog, data, gas, _move(move, data))
+
+    def _begin(self, to: str, data: str, purpose: str, gas: int = GAS, once: bool = False) -> bool:
+        """Send a move that the contract takes now, unless it is under way; whether it was sent just now."""
+        if self._writer is None:
+            raise PostRejected("NotSite")
+        self._writer.forget_refused()
+        new = not (self._writer.pending(purpose) or (once and self._writer.made(purpose)))
+        if new:
+            self._rehearse(to, data, self._soon)
+        self._writer.submit(to, data, gas, purpose, once=once)
+        return new
 
     def _send(self, to: str, data: str, gas: int, purpose: str, rehearsed: bool = True) -> Receipt:
         """Make a move; PostRejected with the contract's reason."""
@@ -322,6 +358,10 @@ class EthereumLedger:
             if e.data is None:
                 raise
             raise refusal(e.data) from None
+
+
+def _move(name: str, data: str) -> str:
+    return f"{name} {keccak(hexstr=data)[:8].hex()}"
 
 
 def _purpose(post: Post) -> str:

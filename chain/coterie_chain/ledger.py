@@ -236,10 +236,23 @@ class Ledger(Protocol):
 
 
 class Ahead(Protocol):
-    """A ledger whose blocks take time, seen by a site that does not wait for its own records."""
+    """A ledger whose blocks take time, seen by a site that does not wait for its own moves.
+
+    Each may be made again until the ledger shows it: nothing is sent twice. LedgerUnreachable (CO-C304) if no block
+    takes it in time.
+    """
+
+    def submit(self, post: Post) -> None:
+        """Send a post to a step that is open on the ledger, and return at once; PostRejected if it is not taken now."""
+
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+        """Propose a study as `Ledger.propose` does, and return at once; the same proposal is never made twice."""
+
+    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+        """Join a proposed study as `Ledger.join` does, and return at once."""
 
     def send(self, post: Post, *, first: bool) -> None:
-        """Send a post and return at once; nothing is sent twice.
+        """Send a post to a step that is not open yet, and return at once.
 
         `first` puts it in front of the posts of the same block that build on it. A post that the ledger refuses is
         never heard of again: whoever sent it reads the ledger.

@@ -71,12 +71,15 @@ class Writer:
         self._unmined: dict[int, Signed] = {}
         self._next: int | None = None
         self._unwatched: set[int] = set()
+        self._seen: dict[str, float] = {}
         self.gas_unwatched = 0
 
-    def submit(self, to: str, data: str, gas: int, purpose: str, premium: int = 0) -> None:
+    def submit(self, to: str, data: str, gas: int, purpose: str, *, premium: int = 0, once: bool = False) -> None:
         """Send a call and do not wait for it; `premium` in wei puts it in front of others in its block.
 
         One that was signed for the same purpose and is not mined is sent again instead; one that was mined is enough.
+        `once`: for good, also when its block is gone since.
+        LedgerUnreachable if no block has taken it within the patience.
         """
         with self._lock:
             if self._counts()[1] < self._ready():
@@ -85,9 +88,12 @@ class Writer:
                 self._ready()
                 self._push()
             if not self.settle(purpose):
-                tx = self._signed_for(purpose) or self._sign(to, data, gas, purpose, premium)
+                tx = self._alive(purpose) or (self.made(purpose) if once else None)
+                tx = tx or self._sign(to, data, gas, purpose, premium)
                 self._unwatched.add(tx.nonce)
                 self._deliver(tx)
+                if self._age(tx.hash) > self._patience:
+                    raise self._late(tx)
 
     def settle(self, purpose: str = "") -> bool:
         """Close the books on calls that have been mined; whether one for this purpose was, and not in vain."""
@@ -96,6 +102,13 @@ class Writer:
             for tx, _ in mined:
                 self._mined(tx)
             return any(receipt.ok and tx.purpose == purpose for tx, receipt in mined)
+
+    def made(self, purpose: str) -> Signed | None:
+        """The last call that was signed for this purpose, mined or not, unless it was mined in vain."""
+        with self._lock:
+            made = [tx for tx, _ in self._journal.sent(self._scope) if tx.purpose == purpose]
+            receipt = self._receipt(made[-1]) if made else None
+            return made[-1] if made and (receipt is None or receipt.ok) else None
 
     def forget_refused(self) -> None:
         """Close the books on calls that were mined in vain, so that they are made again."""
@@ -141,6 +154,25 @@ class Writer:
                 # The nonce went to a transaction of somebody else who signs with this key.
                 self._strike(tx)
                 tx = None
+
+    def _alive(self, purpose: str) -> Signed | None:
+        """The unmined transaction for a purpose, unless its nonce went to somebody else who signs with this key."""
+        tx = self._signed_for(purpose)
+        if tx is None or not self._used(tx) or self._receipt(tx) is not None:
+            return tx
+        if self._age(f"nonce of {tx.hash}") <= GRACE:
+            return tx
+        self._strike(tx)
+        return None
+
+    def _age(self, what: str) -> float:
+        """Seconds since this was first asked."""
+        now = time.monotonic()
+        return now - self._seen.setdefault(what, now)
+
+    def _age_over(self, tx: Signed) -> None:
+        self._seen.pop(tx.hash, None)
+        self._seen.pop(f"nonce of {tx.hash}", None)
 
     def _signed_for(self, purpose: str) -> Signed | None:
         return next((tx for tx in self._unmined.values() if tx.purpose == purpose), None)
@@ -249,10 +281,12 @@ class Writer:
     def _mined(self, tx: Signed) -> None:
         self._journal.mined(self._scope, tx.nonce)
         self._unmined.pop(tx.nonce, None)
+        self._age_over(tx)
 
     def _strike(self, tx: Signed) -> None:
         self._journal.forget(self._scope, tx.nonce)
         self._unmined.pop(tx.nonce, None)
+        self._age_over(tx)
         self._next = None
 
     def _late(self, tx: Signed) -> LedgerUnreachable:

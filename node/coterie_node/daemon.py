@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from threading import Event as Flag
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.errors import ChainError, StoreFault
+from coterie_chain.errors import ChainError, PostRejected, StoreFault
 from coterie_chain.journal import Journal
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Ahead, Ledger, State, StudyView
@@ -32,11 +32,12 @@ from coterie_node.decisions import Decision, DecisionFolder
 from coterie_node.errors import ConfigError, NodeError
 from coterie_node.log import Log, code_of, sentence_of
 from coterie_node.metrics import Metrics
-from coterie_node.participant import Node, join, runner_of, snapshot_of
+from coterie_node.participant import Node, runner_of, snapshot_of
+from coterie_node.proposals import Proposals
 from coterie_node.reasons import Reason, words_of
 from coterie_node.runner import Progress, Runner
 from coterie_node.site_config import Home
-from coterie_node.studies import study_of, terms_of
+from coterie_node.studies import study_of
 from coterie_node.talk import Exchange
 
 # Seconds between two looks at the ledger, and until a study that stopped here is tried again.
@@ -62,6 +63,7 @@ class Engagement:
     final_at: int | None = None
     restarts: int = 0
     posted: int = 0
+    snapshot: bytes | None = None
 
     @property
     def over(self) -> bool:
@@ -109,6 +111,9 @@ class Daemon:
         self.engagements: dict[int, Engagement] = {}
         self.desk = desk
         self.decisions = DecisionFolder(desk.home.root / "decisions")
+        self.proposals = Proposals(
+            self.decisions, desk.ledger, desk.ahead, desk.blobs, desk.clock, self._node, self._told_of_proposal
+        )
         self.reached = -math.inf
         self._seen = 0
         self._measure_at = -math.inf
@@ -136,7 +141,7 @@ class Daemon:
     def beat(self) -> bool:
         """Do what there is to do in every study; False if it is time to wait."""
         self._meet()
-        self._propose()
+        self.proposals.beat({one.hash.hex() for one in self.engagements.values()})
         moved = [self._advance(one) for one in self.engagements.values() if not one.over]
         if self.desk.clock() >= self._measure_at:
             self._measure_at = self.desk.clock() + EVERY
@@ -163,16 +168,11 @@ class Daemon:
                 self.desk.log.tell("study found", study=number, hash=terms.hash.hex())
         self._seen = len(numbers)
 
-    def _propose(self) -> None:
-        """Put on the ledger what this site's people propose."""
-        known = {one.hash.hex() for one in self.engagements.values()}
-        for decision in self.decisions.newest():
-            if decision.action == "propose" and decision.study not in known:
-                document = self.decisions.document(bytes.fromhex(decision.study)).read_bytes()
-                node = self._node(document, decision)
-                self.desk.blobs.put(document)
-                number = self.desk.ledger.propose(terms_of(node.study), snapshot_of(node))
-                self.desk.log.tell("study proposed", study=number, hash=decision.study)
+    def _told_of_proposal(self, study: str, fault: Exception | None) -> None:
+        if fault is None:
+            self.desk.log.tell("study proposed", hash=study)
+        else:
+            self._tell_fault("fault", fault, hash=study)
 
     def _advance(self, one: Engagement) -> bool:
         """Do the next thing in one study; what is wrong with it stays there."""
@@ -226,11 +226,28 @@ class Daemon:
         missing = ", ".join(site for site in view.terms.sites if site not in view.joined)
         if decision is None or not decision.takes_part or self.desk.name in view.joined:
             self._await(one, f"approval by {missing}")
-        else:
-            join(self._node_of(view, decision), one.number)
+            return False
+        new = one.snapshot is None
+        if one.snapshot is None:
+            one.snapshot = snapshot_of(self._node_of(view, decision))
+        self._join(one)
+        if new:
             self.desk.log.tell("study joined", study=one.number)
-            return True
-        return False
+        return new
+
+    def _join(self, one: Engagement) -> None:
+        """Join a study, or see to it that a joining under way gets into a block."""
+        assert one.snapshot is not None
+        ledger = self.desk.ledger
+        try:
+            if self.desk.ahead is None:
+                ledger.join(one.number, one.hash, one.snapshot)
+            else:
+                self.desk.ahead.submit_join(one.number, one.hash, one.snapshot)
+        except PostRejected as error:
+            if error.name != "AlreadyVoted":  # a joining sent before a crash has arrived since
+                raise
+        self._await(one, "a block that takes this site's joining")
 
     def _work(self, one: Engagement, view: StudyView, decision: Decision) -> bool:
         if one.attendance is None:
@@ -372,9 +389,9 @@ class Daemon:
             self._tell_fault("fault", error, study=one.number)
         one.fault = error
 
-    def _tell_fault(self, event: str, error: Exception, study: int = 0) -> None:
+    def _tell_fault(self, event: str, error: Exception, **which: object) -> None:
         self.desk.metrics.faults.labels(code_of(error)).inc()
-        self.desk.log.fault(event, error, study=study)
+        self.desk.log.fault(event, error, **which)
 
     def _note_restarts(self, one: Engagement) -> None:
         runner = None if one.attendance is None else one.attendance.runner

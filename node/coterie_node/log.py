@@ -40,9 +40,10 @@ class Log:
         line = {"time": self._clock().isoformat(timespec="milliseconds"), "level": level, "event": event, **fields}
         print(json.dumps(line, default=str), file=self._stream, flush=True)
 
-    def fault(self, event: str, error: Exception, level: str = "warning", **fields: int) -> None:
+    def fault(self, event: str, error: Exception, **fields: object) -> None:
         """Write an error by its code, with its sentence where that cannot hold a patient's value."""
-        self.tell(event, level, code=code_of(error), message=sentence_of(error), **fields)
+        told: dict[str, object] = {"code": code_of(error), "message": sentence_of(error), **fields}
+        self.tell(event, "warning", **told)
 
 
 def code_of(error: Exception) -> str:

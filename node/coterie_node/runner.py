@@ -89,6 +89,7 @@ class Runner:
         self._poster, self._gate, self._exchange, self._observe = poster, gate, exchange, observe
         self._talk: Talk | None = None
         self._held: tuple[OpenStep, Payload] | None = None
+        self._sent: Post | None = None
         self._ahead = ahead
         self._guess: Guess | None = None
         self._heads: dict[int, tuple[bytes, ...]] = {}
@@ -170,7 +171,7 @@ class Runner:
         self.position = 0
         self.restarts += 1
         # A session goes on if the same step is open again, built on the same records.
-        self._guess = self._held = None
+        self._guess = self._held = self._sent = None
         self._desk = self._desk_at_first
         self._heads.clear()
         return True
@@ -195,11 +196,17 @@ class Runner:
         return late and self._overdue(view, open_)
 
     def _post(self, step: Step, open_: OpenStep) -> bool:
-        post = self._prepare(step, open_)
+        post = self._sent_to(open_) or self._prepare(step, open_)
         if post is None:
             return False
         with self._timed("ledger"):
             return self._record(post)
+
+    def _sent_to(self, open_: OpenStep) -> Post | None:
+        """What this site has sent to this very step, and no block has taken yet."""
+        slot = (open_.position, open_.attempt, open_.basis)
+        sent = self._sent
+        return sent if sent is not None and (sent.position, sent.attempt, sent.basis) == slot else None
 
     def _prepare(self, step: Step, open_: OpenStep) -> Post | None:
         """Draft this site's payload and store it; None while the parties still talk about it."""
@@ -240,15 +247,21 @@ class Runner:
         return self._gate.admit(step, self.machine.seat(open_.parties, open_.attempt), open_.position, payload)
 
     def _record(self, post: Post) -> bool:
+        """Record a post; where blocks take time send it, and again at each turn until a block has it."""
+        new = post != self._sent
         try:
-            self._ledger.record(post)
+            if self._ahead is None:
+                self._ledger.record(post)
+            else:
+                self._ahead.submit(post)
         except PostRejected as error:
             # The step was skipped, excluded or stopped while this site computed: read the ledger again.
             if error.name in ("WrongStep", "NotYourTurn", "BadState", "BasisMismatch"):
                 return False
             raise
-        self.payload_bytes += post.size
-        return True
+        self._sent = post
+        self.payload_bytes += post.size if new else 0
+        return new
 
     def _draft(self, step: Step, open_: OpenStep) -> Payload | None:
         if not step.talks:
@@ -341,6 +354,7 @@ class Runner:
         post = self._prepare(step, following)
         if post is not None:
             self._send(post, first=False)
+            self._sent = post
             self.payload_bytes += post.size
 
     def _send(self, post: Post, *, first: bool) -> None:

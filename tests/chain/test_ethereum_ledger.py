@@ -21,7 +21,7 @@ from coterie_chain.calldata import bytes32, refusal
 from coterie_chain.deploy import Network, connect, deploy, discover
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.journal import SqliteJournal
+from coterie_chain.journal import MemoryJournal, SqliteJournal
 from coterie_chain.ledger import Record, State
 from coterie_chain.rpc import NodeRefused, Rpc
 
@@ -314,3 +314,102 @@ def test_two_handles_with_one_key_take_turns(bench: AnvilBench, monkeypatch: pyt
     for i, handle in enumerate((one, two, one, two)):
         handle.admit(entry(f"site {i}"))
     assert len([e for e in one.history(0) if e.site == "ana"]) == 5
+
+
+# Moves that nobody waits for
+
+
+@pytest.fixture
+def slow(bench: AnvilBench) -> Iterator[Rpc]:
+    """The chain, which makes a block only when it is told to."""
+    with Rpc(bench.network.url) as rpc:
+        rpc.call("evm_setAutomine", False)
+        try:
+            yield rpc
+        finally:
+            rpc.call("evm_setAutomine", True)
+            rpc.call("evm_mine")
+
+
+def test_what_is_submitted_is_sent_once_and_taken_by_the_next_block(bench: AnvilBench, sites: Sites) -> None:
+    study = sites.start()
+    handle, post = bench.ledger(account("ana")), sites.draft(study, "ana")
+    with Rpc(bench.network.url) as rpc:
+        count = rpc.quantity("eth_getTransactionCount", account("ana").address, "latest")
+        rpc.call("evm_setAutomine", False)
+        for _ in range(3):
+            handle.submit(post)
+        assert handle.records == 1
+        rpc.call("evm_mine")
+        rpc.call("evm_setAutomine", True)
+        handle.submit(post)
+        assert rpc.quantity("eth_getTransactionCount", account("ana").address, "pending") == count + 1
+    opened = handle.view(study).open
+    assert opened is not None
+    assert opened.posted == ("ana",)
+    assert refused(handle.submit, replace(post, sha256=HASH)) == ("Overwrite",)
+
+
+def test_what_the_contract_would_refuse_is_not_submitted(bench: AnvilBench, sites: Sites, slow: Rpc) -> None:
+    slow.call("evm_setAutomine", True)
+    study = sites.start()
+    slow.call("evm_setAutomine", False)
+    handle, post = bench.ledger(account("ana")), sites.draft(study, "ana")
+    pending = slow.quantity("eth_getTransactionCount", account("ana").address, "pending")
+    assert refused(handle.submit, replace(post, position=1))[0] == "WrongStep"
+    assert refused(handle.submit_join, study, HASH)[0] in ("AlreadyVoted", "BadState")
+    assert refused(bench.ledger(Account.create()).submit, post) == ("NotOwner",)
+    assert slow.quantity("eth_getTransactionCount", account("ana").address, "pending") == pending
+
+
+def test_a_joining_is_submitted_as_well(bench: AnvilBench, sites: Sites, slow: Rpc) -> None:
+    slow.call("evm_setAutomine", True)
+    study = sites["ana"].propose(replace(GLORE, sites=("ana", "bob")))
+    slow.call("evm_setAutomine", False)
+    handle = bench.ledger(account("bob"))
+    for _ in range(2):
+        handle.submit_join(study, HASH)
+    assert handle.view(study).joined == ("ana",)
+    slow.call("evm_mine")
+    assert handle.view(study).joined == ("ana", "bob")
+
+
+def test_what_no_block_takes_is_told_after_the_patience(bench: AnvilBench, sites: Sites, slow: Rpc) -> None:
+    slow.call("evm_setAutomine", True)
+    study = sites.start()
+    slow.call("evm_setAutomine", False)
+    post = sites.draft(study, "ana")
+    with EthereumLedger(bench.network, account("ana"), MemoryJournal(), patience=0.1) as handle:
+        handle.submit(post)
+        time.sleep(0.2)
+        with pytest.raises(LedgerUnreachable, match="was not mined within") as caught:
+            handle.submit(post)
+        assert (caught.value.code, caught.value.retry) == ("CO-C304", True)
+        slow.call("evm_mine")
+        handle.submit(post)
+        assert handle.heads()["ana"].seq == 1
+
+
+def test_a_submitted_nonce_that_somebody_else_used_is_replaced(
+    bench: AnvilBench, sites: Sites, slow: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coterie_chain.writer.GRACE", 0.05)
+    slow.call("evm_setAutomine", True)
+    study = sites.start()
+    handle, thief = bench.ledger(account("ana")), bench.ledger(account("ana"))
+    handle.sites()
+    call = handle._rpc.call
+
+    def lost(asked: str, *params: object) -> Any:
+        return None if asked == "eth_sendRawTransaction" else call(asked, *params)
+
+    handle._rpc.call = lost  # type: ignore[method-assign, assignment]
+    post = sites.draft(study, "ana")
+    handle.submit(post)
+    thief.admit(entry("thief"))
+    handle._rpc.call = call  # type: ignore[method-assign]
+    handle.submit(post)
+    time.sleep(0.1)
+    handle.submit(post)
+    slow.call("evm_mine")
+    assert handle.heads()["ana"].seq == 1

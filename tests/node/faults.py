@@ -114,6 +114,10 @@ class Forking(MemoryChain):
         self.log[:], self.heads = list(kept.log), dict(kept.heads)
         return lost
 
+    def rehearse(self, address: str, post: Post) -> None:
+        """PostRejected if the chain would not take a post now."""
+        self._still().ledger(address).record(post)
+
     def mine(self, chance: random.Random) -> None:
         """Execute the pool as a sealer does: the better paid first; what reverts is forgotten."""
         pool, self.pool = self.pool, []
@@ -169,6 +173,16 @@ class Node:
             self._write("record", post)
         story.acknowledged.append((self._name, post))
         self._strike("after record")
+
+    def submit(self, post: Post) -> None:
+        story = self._story
+        post = story.forged(self._name, post)
+        self._strike("before submit")
+        story.chain.rehearse(self._address, post)
+        entry = (1, self._address, post)
+        if not story.strikes(story.weather.late_record) and entry not in story.chain.pool:
+            story.chain.pool.append(entry)
+        self._strike("after submit")
 
     def send(self, post: Post, *, first: bool) -> None:
         story = self._story
@@ -399,8 +413,11 @@ class Story:
 
     def _settle(self, name: str) -> bool:
         runner = self.crew[name].runner
-        if runner is not None and runner.check_end():
-            self.unsettled.discard(name)
+        try:
+            if runner is not None and runner.check_end():
+                self.unsettled.discard(name)
+        except ChainError:
+            return False  # asked again, as the daemon does
         return True
 
     def _fork(self) -> None:

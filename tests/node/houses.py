@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from coterie_chain.blobs import MemoryBlobs
+from coterie_chain.errors import PostRejected
 from coterie_chain.journal import Journal, MemoryJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
-from coterie_chain.ledger import SiteEntry
+from coterie_chain.ledger import ZERO, Ledger, Post, SiteEntry, Terms
 from coterie_chain.memory import MemoryChain
 from coterie_chain.network import Network
 from coterie_node.commands.init import init_command
@@ -67,11 +69,58 @@ def study_file(root: Path, name: str = "cohort", seconds: int = 600, **changes: 
     return path
 
 
-class Village:
-    """Three daemons in one process, on a memory ledger and a memory store; tests move the clock."""
+class Pool:
+    """Moves that wait for the next block, the better paid first; `mined` counts blocks."""
 
-    def __init__(self, root: Path, confirmations: int = 0) -> None:
-        self.root, self.seconds, self.blocks = root, 1_000_000.0, 0
+    def __init__(self) -> None:
+        self.moves: dict[tuple[object, ...], tuple[int, Callable[[], object]]] = {}
+        self.mined = 0
+        self.refused: list[str] = []
+
+    def mine(self) -> None:
+        """One block."""
+        moves, self.moves = self.moves, {}
+        self.mined += 1
+        for _, move in sorted(moves.values(), key=lambda entry: entry[0]):
+            try:
+                move()
+            except PostRejected as error:
+                self.refused.append(error.name)
+
+
+class Sender:
+    """One site's moves on their way into a pool."""
+
+    def __init__(self, pool: Pool, ledger: Ledger) -> None:
+        self._pool, self._ledger = pool, ledger
+        self._proposed: set[bytes] = set()
+
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+        if terms.hash not in self._proposed:
+            self._proposed.add(terms.hash)
+            self._wait((terms.hash,), lambda: self._ledger.propose(terms, snapshot))
+
+    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+        self._wait((study,), lambda: self._ledger.join(study, hash, snapshot))
+
+    def submit(self, post: Post) -> None:
+        self._wait((post.study, post.position, post.attempt), lambda: self._ledger.record(post))
+
+    def send(self, post: Post, *, first: bool) -> None:
+        self._wait((post.study, post.position, post.attempt), lambda: self._ledger.record(post), 0 if first else 1)
+
+    def _wait(self, what: tuple[object, ...], move: Callable[[], object], rank: int = 1) -> None:
+        self._pool.moves.setdefault((self._ledger.me, *what), (rank, move))
+
+
+class Village:
+    """Three daemons in one process, on a memory ledger and a memory store; tests move the clock.
+
+    With `pool` the ledger has blocks, which tests make.
+    """
+
+    def __init__(self, root: Path, confirmations: int = 0, pool: Pool | None = None) -> None:
+        self.root, self.seconds, self.blocks, self.pool = root, 1_000_000.0, 0, pool
         self.homes = {name: house(root / name, name) for name in SITES}
         self.keys = {n: SiteKeys.load(h.keys, read_passphrase(h.passphrase)) for n, h in self.homes.items()}
         entries = [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(self.keys.items(), 1)]
@@ -83,12 +132,14 @@ class Village:
 
     def daemon(self, name: str) -> Daemon:
         """A site's daemon, as a fresh process would make it."""
+        ledger = self.chain.ledger(self.keys[name].address)
         return Daemon(
             Desk(
                 home=Home(self.root / name),
                 keys=self.keys[name],
                 network=NETWORK,
-                ledger=self.chain.ledger(self.keys[name].address),
+                ledger=ledger,
+                ahead=None if self.pool is None else Sender(self.pool, ledger),
                 blobs=self.blobs,
                 journal=self.journals[name],
                 clock=lambda: self.seconds,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node.houses import CANARY, SITES, Village, study_file, write_rows
+from node.houses import CANARY, SITES, Pool, Village, study_file, write_rows
 
 from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
 from coterie_chain.errors import BlobMissing, LedgerUnreachable
@@ -67,6 +67,47 @@ def test_several_studies_go_on_side_by_side_and_each_is_approved_by_itself(villa
     village.settle()
     done = {e.hash: e.phase for e in village.daemons["south"].engagements.values()}
     assert [done[study] for study in hashes] == ["done", "done", "waiting"]
+
+
+def test_studies_side_by_side_take_no_more_blocks_than_one(tmp_path: Path) -> None:
+    """A daemon that waited for each of its moves would give every study a block of its own."""
+
+    def blocks(folder: Path, studies: int) -> int:
+        folder.mkdir()
+        pool = Pool()
+        village = Village(folder, pool=pool)
+        for k in range(studies):
+            village.approve(village.propose(study_file(folder, f"cohort-{k}")), "south", "west")
+        while any(phase != "done" for phases in village.phases().values() for phase in phases) or pool.mined < 2:
+            village.settle()
+            pool.mine()
+            assert pool.mined < 50
+        assert village.phases() == {name: ["done"] * studies for name in SITES}
+        assert pool.refused == []
+        for log in village.logs.values():
+            log.close()
+        return pool.mined
+
+    assert blocks(tmp_path / "one", 1) == blocks(tmp_path / "five", 5)
+
+
+def test_a_proposal_with_which_something_is_wrong_holds_up_nothing_else(village: Village) -> None:
+    village.homes["north"].data.rename(village.root / "moved.csv")
+    first = village.propose(study_file(village.root))
+    stranger = village.propose(study_file(village.root, "with-a-stranger", west="east"))
+    other = village.propose(study_file(village.root, "by-south"), "south")
+    village.approve(other, "west")
+    village.settle()
+    assert [e.hash for e in village.daemons["south"].engagements.values()] == [other]
+    (village.root / "moved.csv").rename(village.homes["north"].data)
+    village.settle()
+    village.seconds += 61
+    village.settle()
+    assert {e.hash for e in village.daemons["south"].engagements.values()} == {first, other}
+    told = [json.loads(line) for line in village.log("north").splitlines()]
+    faults = [(line["hash"], line["code"]) for line in told if line["event"] == "fault" and "hash" in line]
+    expected = [(first.hex(), "CO-D101"), (stranger.hex(), "CO-D101"), (stranger.hex(), "CO-C401")]
+    assert sorted(faults) == sorted(expected)
 
 
 def test_a_study_that_is_declined_ends_for_all_and_says_by_whom(village: Village) -> None:

@@ -52,4 +52,4 @@ def test_a_runner_that_believes_its_own_guess_is_caught(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Runner, "_confirm", believe)
     with pytest.raises(AssertionError, match=r"make faults SEED="):
-        told(range(300))
+        told(range(350, 430))  # a lying server meets sites that go on ahead in one story of some hundred

@@ -81,6 +81,9 @@ class Sender:
     def record(self, post: Post) -> None:
         self._blocks.pool.setdefault((self._name, post.position, post.attempt), (1, post))
 
+    def submit(self, post: Post) -> None:
+        self.record(post)
+
     def send(self, post: Post, *, first: bool) -> None:
         self._blocks.pool.setdefault((self._name, post.position, post.attempt), (0 if first else 1, post))
 

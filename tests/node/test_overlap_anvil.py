@@ -54,11 +54,11 @@ class Chain:
         return number
 
     def runner(self, name: str) -> Runner:
-        """A site's runner whose first posts go ahead, too: nothing here waits for a block."""
+        """A site's runner: nothing here waits for a block."""
         self.world.number = self.number
         ledger: Any = self.ledgers[name]
         assert ledger.ahead is ledger
-        runner = self.world.runner(name, ledger=Unwaiting(ledger))
+        runner = self.world.runner(name, ledger=ledger)
         runner._ahead = ledger
         return runner
 
@@ -88,19 +88,6 @@ class Chain:
         for ledger in self.ledgers.values():
             ledger.close()
         self.rpc.close()
-
-
-class Unwaiting:
-    """A handle whose plain records do not wait for their block either: this test has one thread for all sites."""
-
-    def __init__(self, ledger: EthereumLedger) -> None:
-        self._ledger = ledger
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger, name)
-
-    def record(self, post: Any) -> None:
-        self._ledger.send(post, first=False)
 
 
 @pytest.fixture
