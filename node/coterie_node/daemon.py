@@ -107,6 +107,7 @@ class Daemon:
 
     def __init__(self, desk: Desk) -> None:
         self.engagements: dict[int, Engagement] = {}
+        self._proposals: dict[str, Engagement] = {}
         self.desk = desk
         self.decisions = DecisionFolder(desk.home.root / "decisions")
         self.reached = -math.inf
@@ -149,6 +150,12 @@ class Daemon:
         """Whether the ledger was read within the last two minutes."""
         return self.desk.clock() - self.reached < 120
 
+    @property
+    def told(self) -> list[dict[str, object]]:
+        """How this site stands to each study; proposals that something keeps off the ledger have the number 0."""
+        stuck = [one for one in list(self._proposals.values()) if one.fault is not None]
+        return [one.as_dict() for one in [*self.engagements.copy().values(), *stuck]]
+
     # Studies
 
     def _meet(self) -> None:
@@ -164,22 +171,36 @@ class Daemon:
         self._seen = len(numbers)
 
     def _propose(self) -> None:
-        """Put on the ledger what this site's people propose."""
-        known = {one.hash.hex() for one in self.engagements.values()}
-        for decision in self.decisions.newest():
-            if decision.action == "propose" and decision.study not in known:
-                document = self.decisions.document(bytes.fromhex(decision.study)).read_bytes()
-                node = self._node(document, decision)
-                self.desk.blobs.put(document)
-                number = self.desk.ledger.propose(terms_of(node.study), snapshot_of(node))
-                self.desk.log.tell("study proposed", study=number, hash=decision.study)
+        """Put on the ledger what this site's people propose; what is wrong with one proposal stays there."""
+        known = {one.hash for one in self.engagements.values()}
+        for study in self.decisions.studies():
+            if study not in known:
+                one = self._proposals.setdefault(study.hex(), Engagement(0, study))
+                self._guard(one, self._put_forward)
+        self._proposals = {study: one for study, one in self._proposals.items() if one.hash not in known}
+
+    def _put_forward(self, one: Engagement) -> bool:
+        decision = self.decisions.of(one.hash)
+        if decision is None or decision.action != "propose":
+            return False
+        document = self.decisions.kept(one.hash)
+        node = self._node(document, decision)
+        one.name = node.study.name
+        self.desk.blobs.put(document)
+        number = self.desk.ledger.propose(terms_of(node.study), snapshot_of(node))
+        self.desk.log.tell("study proposed", study=number, hash=decision.study)
+        return True
 
     def _advance(self, one: Engagement) -> bool:
         """Do the next thing in one study; what is wrong with it stays there."""
+        return self._guard(one, self._step)
+
+    def _guard(self, one: Engagement, step: Callable[[Engagement], bool]) -> bool:
+        """Do something for one study unless it stopped a moment ago; a fault stops this study alone."""
         if self.desk.clock() < one.again_at:
             return False
         try:
-            moved = self._step(one)
+            moved = step(one)
         except ChainError as error:
             self._halt(one, error, ENDLESS.longest if ENDLESS.bears(error) else AGAIN)
             return False

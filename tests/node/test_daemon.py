@@ -9,13 +9,16 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from node.houses import CANARY, SITES, Village, study_file, write_rows
 
 from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
 from coterie_chain.errors import BlobMissing, LedgerUnreachable
+from coterie_chain.ipfs import KuboBlobs
 from coterie_chain.ledger import State
+from coterie_chain.private_files import write_private
 from coterie_node.api import Api
 from coterie_node.decisions import decided
 from coterie_node.errors import ConfigError
@@ -131,6 +134,24 @@ def test_rows_that_do_not_fit_stop_one_study_until_they_are_mended(village: Vill
     village.seconds += 61
     village.settle()
     assert village.phases() == {name: ["done"] for name in SITES}
+
+
+def test_a_proposal_that_cannot_be_made_stops_nothing_but_itself(village: Village) -> None:
+    good = village.propose(study_file(village.root))
+    village.approve(good, "south", "west")
+    path = study_file(village.root, "other")
+    path.write_text(path.read_text().replace("[-5, 5]", "[-1, 1]"))
+    bad = village.propose(path)
+    village.settle()
+    assert village.phases() == {name: ["done"] for name in SITES}
+    told = {str(one["hash"]): one for one in village.daemons["north"].told}
+    assert (told[bad.hex()]["phase"], told[bad.hex()]["study"]) == ("stopped", 0)
+    assert "CO-D113" in json.dumps(told[bad.hex()])
+    assert repr(CANARY) not in village.log("north") + json.dumps(told)
+    village.decisions("north").document(bad).unlink()
+    village.seconds += 61
+    village.settle()
+    assert "CO-F322" in village.log("north")
 
 
 # Restarts and faults
@@ -367,3 +388,22 @@ def test_a_store_in_memory_is_refused_for_a_node(village: Village) -> None:
     path.write_text(path.read_text().replace('url = "folder:../store"', 'url = "memory:"', 1))
     with pytest.raises(Exception, match="cannot keep its payloads in memory"):
         Home(village.root / "north").blobs()
+
+
+def test_token_files_in_addresses_lie_in_the_nodes_folder(village: Village, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, elsewhere = village.root / "north" / CONFIG, "http://127.0.0.1:8551"
+    text = path.read_text().replace('"http://127.0.0.1:1"', f'"{elsewhere}?jwt_file=geth/jwt.hex"', 1)
+    path.write_text(text.replace('"folder:../store"', '"kubo+http://127.0.0.1:5001?token_file=token"', 1))
+    write_private(village.root / "north" / "token", "secret")
+    home = Home(village.root / "north")
+    monkeypatch.chdir("/")
+    assert home.chain == f"{elsewhere}?jwt_file={village.root / 'north' / 'geth' / 'jwt.hex'}"
+    assert isinstance(home.blobs(), KuboBlobs)
+    absolute = "/etc/jwt file.hex"
+    path.write_text(text.replace("geth/jwt.hex", absolute))
+    assert split_path(Home(village.root / "north").chain) == absolute
+
+
+def split_path(url: str) -> str:
+    """The token file that an address names."""
+    return parse_qs(urlsplit(url).query)["jwt_file"][0]

@@ -53,7 +53,7 @@ def join_command(
     if wanted and wanted != invitation.fingerprint.replace(" ", ""):
         told = f"The fingerprint of {invite} is {invitation.fingerprint}, not the one that you were told"
         raise ConfigError("CO-F326", f"{told}. Do not use it; ask the inviter for the file again.")
-    network = invitation.network(home.config.chain.url)
+    network = invitation.network(home.chain)
     with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this release's
         seats = {site.name: site for site in ledger.sites() if site.active}
     (home.root / "network.json").write_text(network.to_json())

@@ -132,7 +132,7 @@ def _api(home: Home, daemon: Daemon, log: Log) -> Api:
         token,
         healthy=lambda: daemon.healthy,
         metrics=daemon.desk.metrics.text,
-        status=lambda: [one.as_dict() for one in list(daemon.engagements.values())],
+        status=lambda: daemon.told,
     )
     if part.host not in LOOPBACK:
         log.tell("api is open to other machines", level="warning", address=part.host)

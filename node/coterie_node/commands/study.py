@@ -57,6 +57,8 @@ def list_command(node: Folder = HERE, as_json: Json = False) -> None:
     home = Home(node)
     with reader(home) as ledger:
         rows = [_row(home, ledger, ledger.view(number)) for number in ledger.studies()]
+        listed = {ledger.view(number).terms.hash for number in ledger.studies()}
+    rows += [_waiting(home, proposed) for proposed in _decisions(home).proposals() if proposed not in listed]
     show(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash"))
 
 
@@ -160,6 +162,13 @@ def _row(home: Home, ledger: Ledger, view: StudyView) -> dict[str, Any]:
         "decision": decision.action if decision else "",
         "hash": view.terms.hash.hex()[:16],
     }
+
+
+def _waiting(home: Home, proposed: bytes) -> dict[str, Any]:
+    """A proposal of this site that its daemon has not put on the ledger yet, or cannot: `coterie doctor` says why."""
+    found = study_of(_decisions(home).kept(proposed), "The proposed study")
+    told = {"study": "-", "state": "not on the ledger yet", "name": found.name, "sites": ", ".join(found.sites)}
+    return told | {"joined": f"0/{len(found.sites)}", "decision": "propose", "hash": proposed.hex()[:16]}
 
 
 def _name(home: Home, view: StudyView) -> str:
