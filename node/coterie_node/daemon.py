@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from threading import Event as Flag
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.errors import ChainError, StoreFault
+from coterie_chain.errors import ChainError, PostRejected, StoreFault
 from coterie_chain.journal import Journal
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Ahead, Ledger, State, StudyView
@@ -26,6 +26,7 @@ from coterie_learners.errors import LearnerError
 from coterie_learners.inference import plain
 from coterie_node.attendance import Attendance, Patience
 from coterie_node.audit import study_on_ledger
+from coterie_node.ballots import Ballot, BallotBox
 from coterie_node.consent import ReleaseFolder
 from coterie_node.data import load_site
 from coterie_node.decisions import Decision, DecisionFolder
@@ -110,6 +111,7 @@ class Daemon:
         self._proposals: dict[str, Engagement] = {}
         self.desk = desk
         self.decisions = DecisionFolder(desk.home.root / "decisions")
+        self.ballots = BallotBox(desk.home.root / "ballots")
         self.reached = -math.inf
         self._seen = 0
         self._measure_at = -math.inf
@@ -138,12 +140,13 @@ class Daemon:
         """Do what there is to do in every study; False if it is time to wait."""
         self._meet()
         self._propose()
+        voted = self._vote()
         moved = [self._advance(one) for one in self.engagements.values() if not one.over]
         if self.desk.clock() >= self._measure_at:
             self._measure_at = self.desk.clock() + EVERY
             with suppress(ChainError):  # the figures must never hold up the work
                 self._measure()
-        return any(moved)
+        return voted or any(moved)
 
     @property
     def healthy(self) -> bool:
@@ -190,6 +193,27 @@ class Daemon:
         number = self.desk.ledger.propose(terms_of(node.study), snapshot_of(node))
         self.desk.log.tell("study proposed", study=number, hash=decision.study)
         return True
+
+    def _vote(self) -> bool:
+        """Cast this site's votes about members and paused studies; one that the contract refuses is put aside."""
+        waiting = self.ballots.waiting()
+        for path in waiting:
+            try:
+                self._cast(self.ballots.read(path))
+            except (PostRejected, ConfigError) as error:
+                self._tell_fault("vote refused", error)
+                self.ballots.settle(path, "refused")
+            else:
+                self.ballots.settle(path, "cast")
+        return bool(waiting)
+
+    def _cast(self, ballot: Ballot) -> None:
+        try:
+            ballot.cast(self.desk.ledger)
+        except PostRejected as error:
+            if error.name != "AlreadyVoted":  # a vote sent before a crash has arrived since
+                raise
+        self.desk.log.tell("vote cast", decision=ballot.motion, name=ballot.subject)
 
     def _advance(self, one: Engagement) -> bool:
         """Do the next thing in one study; what is wrong with it stays there."""
@@ -361,7 +385,7 @@ class Daemon:
         """Whom a study waits for, by name, and since when if it is late."""
         view = self.desk.ledger.view(one.number)
         if view.state == State.PAUSED:
-            return "people: the study is paused over a dispute"
+            return "people: the study is paused over a dispute (coterie study resume, or abort)"
         if view.open is None:
             return "the ledger"
         runner = None if one.attendance is None else one.attendance.runner

@@ -314,3 +314,21 @@ def test_two_handles_with_one_key_take_turns(bench: AnvilBench, monkeypatch: pyt
     for i, handle in enumerate((one, two, one, two)):
         handle.admit(entry(f"site {i}"))
     assert len([e for e in one.history(0) if e.site == "ana"]) == 5
+
+
+# Members
+
+
+def test_who_votes_for_a_new_key_gives_it_wei_for_its_gas_once_if_it_has_any(
+    bench: AnvilBench, sites: Sites, anvil: Anvil
+) -> None:
+    def held(name: str) -> int:
+        return int(str(anvil.rpc("eth_getBalance", entry(name).address, "latest")), 16)
+
+    sites["ana"].admit(entry("dan"))
+    assert held("dan") == 0
+    anvil.rpc("anvil_setBalance", entry("bob").address, hex(10**27))
+    sites["bob"].admit(entry("dan"))
+    assert held("dan") == ethereum.ENDOWMENT
+    sites["bob"].recover("ana", entry("dan2").address, entry("dan2").sealing)
+    assert held("dan2") == ethereum.ENDOWMENT

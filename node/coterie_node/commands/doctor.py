@@ -176,7 +176,9 @@ def _seat(home: Home, keys: SiteKeys, ledger: EthereumLedger) -> Finding:
     name = home.config.site
     seat = next((s for s in ledger.sites() if s.name == name), None)
     if seat is None or not seat.active:
-        cure = f"The Catalog has no active site {name}: send card.json to the sites, who vote it in."
+        cure = (
+            f"The Catalog has no active site {name}: send card.json to the sites, who vote with `coterie site admit`."
+        )
         return Finding("seat", False, "none", cure)
     if (seat.address, seat.sealing) != (keys.address, keys.sealing):
         cure = (

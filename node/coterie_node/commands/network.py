@@ -66,7 +66,8 @@ def join_command(
     if not wanted:
         print("Compare it with the inviter's by telephone before you approve a study.")
     if home.config.site not in seats:
-        print(f"{home.config.site} has no seat there yet: the sites vote it in with its card.json.")
+        print(f"{home.config.site} has no seat there yet. Send the sites its card.json, on which they vote:")
+        print("coterie site admit card.json")
 
 
 def _genesis(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from coterie_learners.study import Study
 from coterie_node.advise import describe, show_file
 from coterie_node.advise import study_app as study
 from coterie_node.audit import study_on_ledger
+from coterie_node.ballots import Ballot, BallotBox
 from coterie_node.certificate import certifiable, certify, save
 from coterie_node.commands.options import HERE, Folder, Json, number_of, reader, show
 from coterie_node.decisions import DecisionFolder, decided
@@ -40,6 +41,7 @@ def propose_command(
         raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in {proposed.name!r}.")
     home.config.policy.check(proposed, home.config.site)
     home.config.talk.check(proposed, home.config.site)
+    _check_new(home, proposed)
     folder = _decisions(home)
     folder.keep(proposed.hash, proposed.document)
     if certifiable(proposed):
@@ -109,6 +111,18 @@ def abort_command(which: Which, node: Folder = HERE, reason: Why = "") -> None:
     _decide(Home(node), which, "abort", reason)
 
 
+@study.command("resume")
+def resume_command(which: Which, node: Folder = HERE) -> None:
+    """Vote to go on with a study that a dispute paused; it goes on when most of its sites do."""
+    home = Home(node)
+    with reader(home) as ledger:
+        view = ledger.view(number_of(ledger, which))
+    if view.state != State.PAUSED:
+        raise ConfigError("CO-F328", f"Study {view.id} is {view.state.name.lower()}; only a paused one can be resumed.")
+    BallotBox(home.root / "ballots").record(Ballot(motion="resume", subject=str(view.id)))
+    print(f"{home.config.site} votes to resume study {view.id}. The daemon (coterie serve) tells the ledger.")
+
+
 @study.command("status")
 def status_command(which: Which, node: Folder = HERE, as_json: Json = False) -> None:
     """Tell where a study is, whom it waits for, and how it ended."""
@@ -135,19 +149,33 @@ def _decisions(home: Home) -> DecisionFolder:
 def _decide(home: Home, which: str, action: Any, reason: str) -> None:
     with reader(home) as ledger:
         view = ledger.view(number_of(ledger, which))
-    if view.state in (State.COMPLETED, State.ABORTED):
-        raise ConfigError("CO-F328", f"Study {view.id} is {view.state.name.lower()} already.")
-    if home.config.site not in view.terms.sites:
-        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
+    _check_open(home, view)
     _decisions(home).record(decided(view.terms.hash, action, reason=reason))
     print(f"Study {view.id}: {action}. The daemon (coterie serve) tells the ledger.")
+
+
+def _check_new(home: Home, proposed: Study) -> None:
+    """ConfigError if the ledger knows the study: it takes each document once."""
+    with reader(home) as ledger:
+        held = next((v for v in map(ledger.view, ledger.studies()) if v.terms.hash == proposed.hash), None)
+    if held is not None:
+        told = f"This is study {held.id} of the ledger, which is {held.state.name.lower()}"
+        raise ConfigError("CO-F328", f"{told}. To run it once more, give it another name.")
+
+
+def _check_open(home: Home, view: StudyView) -> None:
+    """ConfigError if there is nothing left to decide, or not for this site."""
+    if view.state in (State.COMPLETED, State.ABORTED):
+        told = f"Study {view.id} is {view.state.name.lower()} already"
+        raise ConfigError("CO-F328", f"{told}. To run it after all, propose it under another name.")
+    if home.config.site not in view.terms.sites:
+        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
 
 
 def _document(home: Home, which: str) -> Study:
     with reader(home) as ledger:
         view = ledger.view(number_of(ledger, which))
-    if home.config.site not in view.terms.sites:
-        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
+    _check_open(home, view)
     return study_on_ledger(view, home.blobs())
 
 
