@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from eth_utils.address import to_checksum_address
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from coterie_chain.ledger import ZERO, SiteEntry
 from coterie_learners.study import Frozen, Name
@@ -14,6 +14,15 @@ from coterie_node.errors import ConfigError
 from coterie_node.invitation import Hex32
 
 LARGEST = 1 << 16
+
+
+def site_name(text: str) -> str:
+    """A site's name; ConfigError if it is none."""
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        told = "A site's name has 1 to 31 letters a-z, digits and hyphens, and starts with none"
+        raise ConfigError("CO-F325", f"{told}; {text[:40]!r} does not.") from None
 
 
 class SiteCard(Frozen):
