@@ -31,6 +31,7 @@ from coterie_node.consent import ReleaseFolder
 from coterie_node.data import load_site
 from coterie_node.decisions import Decision, DecisionFolder
 from coterie_node.errors import ConfigError, NodeError
+from coterie_node.fault_notes import FaultNotes
 from coterie_node.log import Log, code_of, sentence_of
 from coterie_node.metrics import Metrics
 from coterie_node.participant import Node, join, runner_of, snapshot_of
@@ -93,7 +94,7 @@ class Desk:
     clock: Callable[[], float] = time.monotonic
     exchange: Exchange | None = None
     newest: Callable[[], int] = lambda: 0
-    peers: Callable[[], int] = lambda: 0
+    peers: Callable[[], float] = lambda: 0
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -112,6 +113,7 @@ class Daemon:
         self.desk = desk
         self.decisions = DecisionFolder(desk.home.root / "decisions")
         self.ballots = BallotBox(desk.home.root / "ballots")
+        self.notes = FaultNotes(desk.home.root / "faults")
         self.reached = -math.inf
         self._seen = 0
         self._measure_at = -math.inf
@@ -415,6 +417,7 @@ class Daemon:
     def _report(self, one: Engagement, error: Exception) -> None:
         if one.fault is None or str(error) != str(one.fault):
             self._tell_fault("fault", error, study=one.number)
+            self.notes.note(one.number, error)
         one.fault = error
 
     def _tell_fault(self, event: str, error: Exception, study: int = 0) -> None:

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,14 +16,18 @@ from node.houses import CANARY, SITES, Village, study_file, write_rows
 
 from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
 from coterie_chain.errors import BlobMissing, LedgerUnreachable
+from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ipfs import KuboBlobs
 from coterie_chain.ledger import State
 from coterie_chain.private_files import write_private
 from coterie_node.api import Api
+from coterie_node.commands.serve import peers_of
 from coterie_node.decisions import decided
 from coterie_node.errors import ConfigError
+from coterie_node.fault_notes import FaultNotes
 from coterie_node.keeping import Keeping
 from coterie_node.log import Log
+from coterie_node.metrics import Metrics
 from coterie_node.reasons import Reason
 from coterie_node.site_config import CONFIG, Home
 
@@ -128,6 +132,11 @@ def test_rows_that_do_not_fit_stop_one_study_until_they_are_mended(village: Vill
     engagement = village.daemons["south"].engagements[1]
     assert engagement.phase == "stopped"
     assert "77.125" not in village.log("south") + json.dumps(engagement.as_dict())
+    note = village.root / "south" / "faults" / "1.txt"
+    assert "CO-D113" in FaultNotes(note.parent).of(1)
+    assert "77.125" in FaultNotes(note.parent).of(1)
+    assert note.stat().st_mode & 0o077 == 0
+    assert FaultNotes(note.parent).of(2) == ""
     write_rows(data, 1)
     village.settle()
     assert engagement.phase == "stopped"
@@ -330,6 +339,16 @@ def test_metrics_count_steps_waits_and_faults(village: Village) -> None:
     rounds = len([r for r in village.chain.log if getattr(r, "kind", "") == "server"])
     assert f'coterie_steps_total{{kind="server"}} {rounds}.0' in text
     assert "coterie_chain_head" in text
+
+
+@pytest.mark.parametrize(("told", "shown"), [(None, "NaN"), (0, "0.0"), (3, "3.0")])
+def test_peers_that_the_chain_node_does_not_tell_are_no_alarm(told: int | None, shown: str) -> None:
+    class Ledger:
+        peers = told
+
+    metrics = Metrics()
+    metrics.peers.set(peers_of(cast(EthereumLedger, Ledger())))
+    assert f"coterie_chain_peers {shown}" in metrics.text().decode()
 
 
 def test_the_api_shows_health_to_all_and_the_rest_to_who_has_the_token() -> None:

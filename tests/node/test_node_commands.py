@@ -134,6 +134,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     shown = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
     assert (shown["state"], shown["policy"]) == ("proposed", "allowed by this site's policy")
     assert shown["document"]["formula"] == "died ~ age + male"
+    check_rows_that_do_not_fit(town, shown["hash"])
     for name in SITES[1:]:
         run("study", "approve", shown["hash"], *town.node(name))
     # One process dies without a word while the study runs, and is started anew.
@@ -159,6 +160,18 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0, name
         assert town.log(name)[-1]["event"] == "stopped"
+
+
+def check_rows_that_do_not_fit(town: Town, study: str) -> None:
+    """An approval says at once what its rows lack, and the status says what stopped the daemon."""
+    wrong = town.root / "south" / "wrong.csv"
+    wrong.write_text("died,Age,male\n1,2,0\n")
+    told = run("study", "approve", study, *town.node("south"), "--data", "wrong.csv")
+    assert "CO-D106" in told
+    assert "'Age'" in told
+    status = ("study", "status", study, *town.node("south"))
+    town.until("the fault", lambda: "CO-D106" in run(*status))
+    assert "'Age'" in run(*status)
 
 
 def check_telling(town: Town) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from coterie_chain.ledger import Event, Ledger, Record, State, StudyView
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import DataError, StudyError
 from coterie_learners.study import Study
 from coterie_node.advise import describe, show_file
 from coterie_node.advise import study_app as study
@@ -19,8 +19,10 @@ from coterie_node.audit import study_on_ledger
 from coterie_node.ballots import Ballot, BallotBox
 from coterie_node.certificate import certifiable, certify, save
 from coterie_node.commands.options import HERE, Folder, Json, number_of, reader, show
+from coterie_node.data import load_site
 from coterie_node.decisions import DecisionFolder, decided
 from coterie_node.errors import ConfigError
+from coterie_node.fault_notes import FaultNotes
 from coterie_node.findings import printable
 from coterie_node.reasons import words_of
 from coterie_node.site_config import Home
@@ -51,6 +53,7 @@ def propose_command(
     folder.record(decided(proposed.hash, "propose", data=data))
     print(f"Proposed: {proposed.name}, hash {proposed.hash.hex()}.")
     print("The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.")
+    _look_at_rows(home, proposed, data)
 
 
 @study.command("list")
@@ -94,9 +97,19 @@ def approve_command(which: Which, node: Folder = HERE, data: DataFile = "", reas
     home.config.policy.check(found, home.config.site)
     home.config.talk.check(found, home.config.site)
     if data and not home.path(data).exists():
-        raise ConfigError("CO-F327", f"There is no file {home.path(data)}.")
+        told = f"There is no file {home.path(data)}; --data is looked for in the node's folder"
+        raise ConfigError("CO-F327", f"{told}. Give its whole path.")
     _decisions(home).record(decided(found.hash, "approve", data=data, reason=reason))
     print(f"Approved: {printable(found.name)}, hash {found.hash.hex()}.")
+    _look_at_rows(home, found, data)
+
+
+def _look_at_rows(home: Home, found: Study, data: str) -> None:
+    """Say at once what the daemon would say later; the approval stands, because people may mend their rows."""
+    try:
+        load_site(home.path(data) if data else home.data, found, home.config.site)
+    except DataError as error:
+        print(f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}")
 
 
 @study.command("decline")
@@ -125,13 +138,14 @@ def resume_command(which: Which, node: Folder = HERE) -> None:
 
 @study.command("status")
 def status_command(which: Which, node: Folder = HERE, as_json: Json = False) -> None:
-    """Tell where a study is, whom it waits for, and how it ended."""
+    """Tell where a study is, whom it waits for, how it ended, and what last stopped it at this site."""
     home = Home(node)
     with reader(home) as ledger:
         view = ledger.view(number_of(ledger, which))
         told = _row(home, ledger, view) | _progress(ledger, view)
     result = home.results / f"{view.id}.json"
     told["result"] = str(result) if result.exists() else ""
+    told["last_fault"] = FaultNotes(home.root / "faults").of(view.id)
     if as_json:
         print(json.dumps(told, indent=2, default=str))
     else:
