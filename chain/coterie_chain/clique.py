@@ -20,8 +20,6 @@ from coterie_chain.programs import GETH
 from coterie_chain.rpc import Rpc, newest_block
 from coterie_chain.service import Service, ended_early
 
-# Light key derivation: the keys of a devnet guard nothing.
-LIGHT_SCRYPT = 1 << 12
 PERIOD = 2
 READY_WITHIN = 60.0
 INIT_WITHIN = 60.0
@@ -43,7 +41,7 @@ class CliqueChain:
         """Make keys and the genesis, and write it into each site's data directory."""
         program = GETH.find()
         for node in self._nodes.values():
-            node.create(LIGHT_SCRYPT)
+            node.create()
         sealers = [node.sealer for node in self._nodes.values()]
         self._genesis.parent.mkdir(parents=True, exist_ok=True)
         self._genesis.write_text(json.dumps(genesis.clique(sealers, funded, period=self._period), indent=1) + "\n")

@@ -23,12 +23,18 @@ from coterie_chain.network import is_anvil, usual_price
 from coterie_chain.rpc import FAULTS, Rpc
 
 if TYPE_CHECKING:
+    from hexbytes import HexBytes
     from requests import PreparedRequest
     from web3 import Web3
+    from web3.types import TxReceipt
 
 BASE_GAS = 4_000_000
 GAS_PER_FOUNDER = 1_000_000
 MINED_WITHIN = 120.0
+STALLED = (
+    "Do more than half of the sealers run, and do they reach each other? If all do and say `signed recently`, "
+    "start one of them again."
+)
 
 
 def deploy(
@@ -106,7 +112,7 @@ def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, pric
         }
     )
     sent = w3.eth.send_raw_transaction(payer.sign_transaction(transaction).raw_transaction)
-    receipt = w3.eth.wait_for_transaction_receipt(sent, timeout=MINED_WITHIN, poll_latency=0.02)
+    receipt = _mined(w3, sent)
     address = receipt["contractAddress"]
     if receipt["status"] != 1 or address is None:
         raise LedgerMismatch(
@@ -117,11 +123,21 @@ def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, pric
     return str(address), int(receipt["blockNumber"])
 
 
+def _mined(w3: Web3, sent: HexBytes) -> TxReceipt:
+    from web3.exceptions import TimeExhausted
+
+    try:
+        return w3.eth.wait_for_transaction_receipt(sent, timeout=MINED_WITHIN, poll_latency=0.02)
+    except TimeExhausted:
+        told = f"No block took the deployment within {MINED_WITHIN:g} s; the newest is {w3.eth.block_number}"
+        raise LedgerUnreachable("CO-C304", f"{told}. {STALLED}") from None
+
+
 def _await_block(w3: Web3, number: int) -> None:
     deadline = time.monotonic() + MINED_WITHIN
     while w3.eth.block_number < number:
         if time.monotonic() > deadline:
             raise LedgerUnreachable(
-                "CO-C304", f"No block {number} within {MINED_WITHIN:g} s after the deployment. Do enough sealers run?"
+                "CO-C304", f"No block {number} within {MINED_WITHIN:g} s after the deployment. {STALLED}"
             )
         time.sleep(0.05)

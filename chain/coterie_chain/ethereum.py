@@ -30,6 +30,8 @@ from coterie_chain.writer import Receipt, Writer
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
 GAS = 500_000
 PROPOSAL_GAS = ADMISSION_GAS = 1_500_000
+# Wei that a new key gets from each who votes for it and has it: records for ever at one wei per gas. What that costs.
+ENDOWMENT, PLAIN_GAS = 10**18, 21_000
 # No move needs as much.
 MOST_GAS = 8_000_000
 RACES = 3
@@ -262,6 +264,7 @@ class EthereumLedger:
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site."""
+        self._endow(entry.address)
         name = bytes32(entry.name)
         self._catalog("admit", name, entry.address, entry.sealing, entry.peer, gas=ADMISSION_GAS)
 
@@ -271,6 +274,7 @@ class EthereumLedger:
 
     def recover(self, site: str, address: str, sealing: bytes) -> None:
         """Vote to give a site a new key."""
+        self._endow(address)
         self._catalog("recover", self._id(site), address, sealing)
 
     def offer(self, address: str, sealing: bytes) -> None:
@@ -282,6 +286,14 @@ class EthereumLedger:
         self._catalog("accept", self._id(site))
 
     # What the moves share
+
+    def _endow(self, address: str) -> None:
+        """Give a new key wei for its gas, as the genesis did with the founders'; nothing where gas costs nothing."""
+        if self._writer is None or self._account is None:
+            return
+        have, own = (self._rpc.quantity("eth_getBalance", a, "latest") for a in (address, self._account.address))
+        if have < ENDOWMENT and own > 2 * ENDOWMENT:
+            self._writer.send(address, "0x", PLAIN_GAS, f"endow {address}", ENDOWMENT)
 
     def _held_seat(self, sites: Iterable[SiteEntry]) -> SiteEntry | None:
         address = self._account and self._account.address

@@ -5,7 +5,7 @@ Both stop at London: Clique refuses Shanghai (go-ethereum 1.13, consensus/clique
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import rlp
@@ -71,6 +71,13 @@ def qbft(
         "extraData": "0x" + _qbft_extra([bytes.fromhex(s) for s in signers]).hex(),
         "alloc": _funded(funded),
     }
+
+
+def listed_sealers(genesis: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sealers that a Clique genesis lists, in lower case; none if it is no such genesis."""
+    extra = str(genesis.get("extraData", ""))[2:]
+    listed = extra[2 * VANITY : -2 * SIGNATURE] if "clique" in genesis.get("config", {}) else ""
+    return tuple("0x" + listed[at : at + 40].lower() for at in range(0, len(listed), 40))
 
 
 def tolerated(sealers: int) -> int:

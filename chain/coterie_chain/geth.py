@@ -20,6 +20,10 @@ from eth_utils.address import to_checksum_address
 from coterie_chain.private_files import write_private
 
 P2P_PORT, RPC_PORT = 30303, 8551
+# Light, because the passphrase is 24 random bytes, and a Geth that takes a second to open its key may stall the chain:
+# it has peers already and drops their new blocks until it seals itself. Sealers that start together may all lose the
+# block that would have decided between them, and none may seal the next one ("signed recently") until one reconnects.
+SEALER_SCRYPT = 1 << 12
 # The unix socket's address has room for so many letters; a longer one gets no socket.
 LONGEST_IPC = 100
 
@@ -61,13 +65,13 @@ class Geth:
         keyfile = next((self.data / "keystore").iterdir())
         return to_checksum_address("0x" + json.loads(keyfile.read_text())["address"].removeprefix("0x"))
 
-    def create(self, scrypt: int) -> None:
+    def create(self) -> None:
         """New keys: the sealer's, the peer's, and the secret of the RPC."""
         passphrase = secrets.token_urlsafe(24)
         (self.data / "keystore").mkdir(parents=True, mode=0o700)
         (self.data / "geth").mkdir(mode=0o700)
         key = bytes(Account.create().key)
-        keyfile = create_keyfile_json(key, passphrase.encode(), kdf="scrypt", iterations=scrypt)
+        keyfile = create_keyfile_json(key, passphrase.encode(), kdf="scrypt", iterations=SEALER_SCRYPT)
         write_private(self.data / "keystore" / "sealer.json", json.dumps(keyfile))
         write_private(self.data / "geth" / "nodekey", secrets.token_hex(32))
         write_private(self.passphrase, passphrase + "\n")

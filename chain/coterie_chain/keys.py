@@ -150,7 +150,11 @@ def _secret(path: Path, passphrase: str) -> bytes:
         secret = decode_keyfile_json(from_json(text), passphrase.encode())
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as e:
         if str(e) == "MAC mismatch":
-            raise KeyFault("CO-C103", f"The passphrase does not open {path}.") from None
+            told = f"The passphrase does not open {path}. Put the one that was there when the keys were made"
+            cure = (
+                "into the passphrase file again. If nobody has it, this site needs new keys, for which the sites vote."
+            )
+            raise KeyFault("CO-C103", f"{told} {cure}") from None
         raise KeyFault("CO-C104", f"{path} is not a key file, or it is damaged ({type(e).__name__}).") from None
     if len(secret) != 32:
         raise KeyFault("CO-C104", f"{path} holds a key of {len(secret)} bytes instead of 32.")

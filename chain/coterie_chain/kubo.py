@@ -7,6 +7,7 @@ the peers it is told and to nobody who lacks the swarm's key. (Kubo 0.43: docs/c
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -70,6 +71,11 @@ TRANSPORTS = ("QUIC", "WebTransport", "WebRTCDirect", "Websocket", "Relay")
 def swarm_key() -> str:
     """A new key of a private swarm, as its file holds it."""
     return f"/key/swarm/psk/1.0.0/\n/base16/\n{secrets.token_hex(32)}\n"
+
+
+def is_swarm_key(text: str) -> bool:
+    """Whether a text is the key of a private swarm."""
+    return re.fullmatch(r"/key/swarm/psk/1\.0\.0/\n/base16/\n[0-9a-f]{64}\n?", text.replace("\r\n", "\n")) is not None
 
 
 def address(host: str, port: int) -> str:

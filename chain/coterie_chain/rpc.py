@@ -105,6 +105,8 @@ class Rpc:
             except FAULTS as e:
                 self._http.close()
                 raise self._silent(e) from e
+        if status == http.HTTPStatus.UNAUTHORIZED:
+            raise self._locked()
         try:
             return from_json(answer)
         except ValueError:
@@ -137,6 +139,14 @@ class Rpc:
         if "result" not in answer:
             raise self.garbled(method)
         return answer["result"]
+
+    def _locked(self) -> LedgerUnreachable:
+        cure = "Name its token file in the address: ?jwt_file=PATH"
+        if self._secret:
+            cure = "Is jwt_file the token file of this very chain node, and are the clocks within a minute?"
+        return LedgerUnreachable(
+            "CO-C303", f"The chain node {self.where} does not let this node in (HTTP status 401). {cure}"
+        )
 
     def _silent(self, error: Exception) -> LedgerUnreachable:
         why = str(error) or type(error).__name__

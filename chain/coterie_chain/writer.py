@@ -64,7 +64,7 @@ class Writer:
         self._journal = journal
         self._scope = f"{network.scope}/{account.address}"
         self._price = gas_price
-        self._fixed: TransactionDictType = {"chainId": network.chain_id, "value": 0}
+        self._fixed: TransactionDictType = {"chainId": network.chain_id}
         self._confirmations = confirmations
         self._patience = patience
         self._lock = threading.RLock()
@@ -134,8 +134,10 @@ class Writer:
             self._ready()
             return any(tx.purpose == purpose for tx in self._unmined.values())
 
-    def send(self, to: str, data: str, gas: int, purpose: str) -> Receipt:
+    def send(self, to: str, data: str, gas: int, purpose: str, value: int = 0) -> Receipt:
         """Send a call and wait until it is mined; an unmined transaction for the same purpose is sent again instead.
+
+        `value` in wei goes with it.
 
         LedgerUnreachable if the node is out of reach or does not mine it in time: call again, nothing is doubled.
         """
@@ -145,7 +147,7 @@ class Writer:
             tx = self._signed_for(purpose)
             while True:
                 if tx is None:
-                    tx = self._sign(to, data, gas, purpose)
+                    tx = self._sign(to, data, gas, purpose, value=value)
                     self._deliver(tx)
                 receipt = self._await(tx)
                 if receipt is not None:
@@ -210,7 +212,7 @@ class Writer:
         for nonce in sorted(self._unmined):
             self._deliver(self._unmined[nonce])
 
-    def _sign(self, to: str, data: str, gas: int, purpose: str, premium: int = 0) -> Signed:
+    def _sign(self, to: str, data: str, gas: int, purpose: str, premium: int = 0, value: int = 0) -> Signed:
         nonce = self._ready()
         own: TransactionDictType = {
             "to": HexStr(to_checksum_address(to)),
@@ -218,6 +220,7 @@ class Writer:
             "gas": gas,
             "nonce": nonce,
             "gasPrice": self._price + premium,
+            "value": value,
         }
         signed = self._account.sign_transaction({**self._fixed, **own})
         tx = Signed(nonce, purpose, bytes(signed.raw_transaction), hexed(signed.hash))

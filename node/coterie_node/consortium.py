@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from eth_utils.address import to_checksum_address
 
@@ -22,10 +23,12 @@ from coterie_chain.geth import Geth
 from coterie_chain.keys import SCRYPT, SiteKeys, read_passphrase
 from coterie_chain.ledger import SiteEntry
 from coterie_chain.network import Network
+from coterie_chain.ports import LOOPBACK
 from coterie_chain.private_files import read_private, write_private
 from coterie_chain.swarm import Kubo
 from coterie_node.errors import ConfigError
 from coterie_node.place import SitePlace
+from coterie_node.site_card import site_name
 
 NODE_SETTINGS = """\
 # Settings of one site's node of a trial; `coterie init` writes them for a real one.
@@ -82,8 +85,11 @@ class Card:
             if not all(isinstance(value, str) for value in raw.values()):
                 raise TypeError("a card holds texts")
             return cls(**raw)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise ConfigError("CO-F501", f"{path} is no site's card: {error}.") from None
+        except OSError as error:
+            raise ConfigError("CO-F501", f"The card {path} cannot be read: {error.strerror}.") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            told = f"{path} is no site's card: {error}"
+            raise ConfigError("CO-F501", f"{told}. `coterie network keys` writes it, as founder.json.") from None
 
 
 def make_keys(
@@ -94,13 +100,16 @@ def make_keys(
     The hosts are the addresses at which the other sites reach its chain node and its Kubo.
     """
     part = SitePlace(folder)
+    site_name(site)
+    if chain not in CHAINS:
+        raise ConfigError("CO-F305", f"There is no chain {chain!r} to found; there is {', '.join(CHAINS)}.")
     if not part.keys.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         passphrase = secrets.token_urlsafe(24)
         write_private(part.passphrase, passphrase + "\n")
         SiteKeys.create(part.keys, passphrase, scrypt=scrypt)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
-    sealer, enode = _chain_keys(folder, chain, chain_host, scrypt)
+    sealer, enode = _chain_keys(folder, chain, chain_host)
     store = Kubo(folder / "kubo")
     if not store.identity.exists():
         store.create(kubo.swarm_key())
@@ -108,17 +117,30 @@ def make_keys(
     return Card(site, chain, sealer, keys.address, keys.sealing.hex(), enode, store.peer, at)
 
 
-def write_files(folder: Path, site: str, cards: Sequence[Card], *, period: int = PERIOD) -> None:
-    """Write a site's genesis and configurations from the cards of all sites; the site's own must be among them."""
+def write_files(
+    folder: Path,
+    site: str,
+    cards: Sequence[Card],
+    *,
+    period: int = PERIOD,
+    api: str = LOOPBACK,
+    of_network: Path | None = None,
+) -> None:
+    """Write a site's genesis and configurations from the cards of all sites; the site's own must be among them.
+
+    `api` is where this site's own programs reach its Kubo. A site that comes later brings the genesis `of_network`.
+    """
     mine = next((card for card in cards if card.site == site), None)
     if mine is None or len({card.site for card in cards}) < len(cards) or len({card.chain for card in cards}) > 1:
         names = ", ".join(f"{card.site} ({card.chain})" for card in cards)
         raise ConfigError("CO-F502", f"One card of each site and one kind of chain are needed, {site}'s too: {names}.")
     others = [card for card in cards if card.site != site]
-    _chain_files(folder, mine, cards, others, period)
+    _chain_files(
+        folder, mine, others, _genesis_text(cards, period) if of_network is None else _kept_genesis(of_network)
+    )
     store = Kubo(folder / "kubo")
     peers = {card.peer: card.swarm for card in others}
-    store.listen(kubo.address(ANY, kubo.SWARM_PORT), kubo.address(ANY, kubo.API_PORT), peers)
+    store.listen(kubo.address(ANY, kubo.SWARM_PORT), kubo.address(api, kubo.API_PORT), peers)
 
 
 def deploy_catalog(folder: Path, url: str, cards: Sequence[Card]) -> Network:
@@ -139,7 +161,7 @@ def make_trial(root: Path, sites: Sequence[str], *, period: int = PERIOD) -> dic
     shared = read_private(Kubo(root / sites[0] / "kubo").key, "the swarm's key")
     for site in sites:
         Kubo(root / site / "kubo").join(shared)
-        write_files(root / site, site, cards, period=period)
+        write_files(root / site, site, cards, period=period, api=ANY)
         _trial_node(root / site, site, cards)
     return {f"{card.site.upper()}_SEALER": card.sealer for card in cards}
 
@@ -164,14 +186,12 @@ def trial_address(number: int, part: str) -> str:
     return f"{TRIAL_NET}.{10 * number + TRIAL_PARTS[part]}"
 
 
-def _chain_keys(folder: Path, chain: str, host: str, scrypt: int) -> tuple[str, str]:
+def _chain_keys(folder: Path, chain: str, host: str) -> tuple[str, str]:
     """Address of the site's sealer and enode of its node; the keys are made if they are missing."""
-    if chain not in CHAINS:
-        raise ConfigError("CO-F305", f"There is no chain {chain!r} to found; there is {', '.join(CHAINS)}.")
     if chain == "clique":
         node = Geth(folder / "geth")
         if not node.data.is_dir():
-            node.create(scrypt)
+            node.create()
         return node.sealer, node.enode(host, geth.P2P_PORT)
     validator = Besu(folder / "besu")
     if not validator.key.exists():
@@ -179,14 +199,56 @@ def _chain_keys(folder: Path, chain: str, host: str, scrypt: int) -> tuple[str, 
     return validator.validator, validator.enode(host)
 
 
-def _chain_files(folder: Path, mine: Card, cards: Sequence[Card], others: Sequence[Card], period: int) -> None:
-    sealers, operators = [card.sealer for card in cards], [card.operator for card in cards]
-    make = genesis.clique if mine.chain == "clique" else genesis.qbft
-    text = json.dumps(make(sealers, operators, period=period), indent=1) + "\n"
-    home = folder / ("geth" if mine.chain == "clique" else "besu")
-    (home / "genesis.json").write_text(text)
+def genesis_file(folder: Path, chain: str) -> Path:
+    """Where a site's genesis lies."""
+    return folder / ("geth" if chain == "clique" else "besu") / "genesis.json"
+
+
+def _genesis_text(cards: Sequence[Card], period: int) -> str:
+    signing, operators = [card.sealer for card in cards], [card.operator for card in cards]
+    make = genesis.clique if cards[0].chain == "clique" else genesis.qbft
+    return _written(make(signing, operators, period=period))
+
+
+def _written(found: Mapping[str, Any]) -> str:
+    """A genesis file, the same text for equal contents, whichever way they came: its SHA-256 is compared."""
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+def _kept_genesis(path: Path) -> str:
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError("CO-F324", f"The genesis file {path} cannot be read: {error}.") from None
+    if isinstance(raw, dict) and isinstance(raw.get("genesis_file"), dict):
+        raw = raw["genesis_file"]  # of an invitation: `join` wants a chain node that runs, and that wants the genesis
+    if not isinstance(raw, dict) or not {"config", "extraData", "alloc"} <= raw.keys():
+        raise ConfigError("CO-F324", f"{path} holds no genesis. An invitation made with --genesis does.")
+    return _written(raw)
+
+
+def _chain_files(folder: Path, mine: Card, others: Sequence[Card], text: str) -> None:
+    genesis_file(folder, mine.chain).write_text(text)
     enodes = [card.enode for card in others]
     if mine.chain == "clique":
-        Geth(home).listen(ANY, geth.P2P_PORT, enodes)
+        Geth(folder / "geth").listen(ANY, geth.P2P_PORT, enodes)
     else:
-        Besu(home).listen(mine.enode.partition("@")[2].rpartition(":")[0], enodes)
+        Besu(folder / "besu").listen(mine.enode.partition("@")[2].rpartition(":")[0], enodes)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Chain node and store of a site, and the blocks until a result on that chain is final."""
+
+    chain: str
+    store: str
+    confirmations: int
+
+
+def founded(folder: Path) -> Addresses:
+    """What a site's folder holds of `coterie network keys` and `files`, as node.toml names it; else what is usual."""
+    node, store, file = Geth(folder / "geth"), Kubo(folder / "kubo"), genesis_file(folder, "clique")
+    chain = f"http://{LOOPBACK}:{geth.RPC_PORT}?jwt_file=geth/jwt.hex" if node.jwt.exists() else "http://127.0.0.1:8545"
+    held = f"kubo+http://{LOOPBACK}:{kubo.API_PORT}?token_file=kubo/token" if store.token.exists() else "folder:store"
+    signing = genesis.listed_sealers(json.loads(file.read_text())) if file.exists() else ()
+    return Addresses(chain, held, len(signing) // 2 + 1 if signing else 0)

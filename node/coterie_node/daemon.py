@@ -20,24 +20,25 @@ from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import ChainError, PostRejected, StoreFault
 from coterie_chain.journal import Journal
 from coterie_chain.keys import SiteKeys
-from coterie_chain.ledger import Ahead, Ledger, State, StudyView
+from coterie_chain.ledger import Ahead, Ledger, State, StudyView, Terms
 from coterie_chain.network import Network
 from coterie_learners.errors import LearnerError
 from coterie_learners.inference import plain
 from coterie_node.attendance import Attendance, Patience
 from coterie_node.audit import study_on_ledger
+from coterie_node.ballots import Ballot, BallotBox
 from coterie_node.consent import ReleaseFolder
 from coterie_node.data import load_site
 from coterie_node.decisions import Decision, DecisionFolder
 from coterie_node.errors import ConfigError, NodeError
+from coterie_node.fault_notes import FaultNotes
 from coterie_node.log import Log, code_of, sentence_of
 from coterie_node.metrics import Metrics
 from coterie_node.participant import Node, runner_of, snapshot_of
-from coterie_node.proposals import Proposals
 from coterie_node.reasons import Reason, words_of
 from coterie_node.runner import Progress, Runner
 from coterie_node.site_config import Home
-from coterie_node.studies import study_of
+from coterie_node.studies import study_of, terms_of
 from coterie_node.talk import Exchange
 
 # Seconds between two looks at the ledger, and until a study that stopped here is tried again.
@@ -63,6 +64,7 @@ class Engagement:
     final_at: int | None = None
     restarts: int = 0
     posted: int = 0
+    move: tuple[Terms, bytes] | None = None
     snapshot: bytes | None = None
 
     @property
@@ -94,7 +96,7 @@ class Desk:
     clock: Callable[[], float] = time.monotonic
     exchange: Exchange | None = None
     newest: Callable[[], int] = lambda: 0
-    peers: Callable[[], int] = lambda: 0
+    peers: Callable[[], float] = lambda: 0
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -109,11 +111,11 @@ class Daemon:
 
     def __init__(self, desk: Desk) -> None:
         self.engagements: dict[int, Engagement] = {}
+        self._proposals: dict[str, Engagement] = {}
         self.desk = desk
         self.decisions = DecisionFolder(desk.home.root / "decisions")
-        self.proposals = Proposals(
-            self.decisions, desk.ledger, desk.ahead, desk.blobs, desk.clock, self._node, self._told_of_proposal
-        )
+        self.ballots = BallotBox(desk.home.root / "ballots")
+        self.notes = FaultNotes(desk.home.root / "faults")
         self.reached = -math.inf
         self._seen = 0
         self._measure_at = -math.inf
@@ -141,18 +143,25 @@ class Daemon:
     def beat(self) -> bool:
         """Do what there is to do in every study; False if it is time to wait."""
         self._meet()
-        self.proposals.beat({one.hash.hex() for one in self.engagements.values()})
+        self._propose()
+        voted = self._vote()
         moved = [self._advance(one) for one in self.engagements.values() if not one.over]
         if self.desk.clock() >= self._measure_at:
             self._measure_at = self.desk.clock() + EVERY
             with suppress(ChainError):  # the figures must never hold up the work
                 self._measure()
-        return any(moved)
+        return voted or any(moved)
 
     @property
     def healthy(self) -> bool:
         """Whether the ledger was read within the last two minutes."""
         return self.desk.clock() - self.reached < 120
+
+    @property
+    def told(self) -> list[dict[str, object]]:
+        """How this site stands to each study; proposals that something keeps off the ledger have the number 0."""
+        stuck = [one for one in list(self._proposals.values()) if one.fault is not None]
+        return [one.as_dict() for one in [*self.engagements.copy().values(), *stuck]]
 
     # Studies
 
@@ -168,18 +177,68 @@ class Daemon:
                 self.desk.log.tell("study found", study=number, hash=terms.hash.hex())
         self._seen = len(numbers)
 
-    def _told_of_proposal(self, study: str, fault: Exception | None) -> None:
-        if fault is None:
-            self.desk.log.tell("study proposed", hash=study)
+    def _propose(self) -> None:
+        """Put on the ledger what this site's people propose; what is wrong with one proposal stays there."""
+        known = {one.hash for one in self.engagements.values()}
+        for study in self.decisions.studies():
+            if study not in known:
+                one = self._proposals.setdefault(study.hex(), Engagement(0, study))
+                self._guard(one, self._put_forward)
+        self._proposals = {study: one for study, one in self._proposals.items() if one.hash not in known}
+
+    def _put_forward(self, one: Engagement) -> bool:
+        decision = self.decisions.of(one.hash)
+        if decision is None or decision.action != "propose":
+            return False
+        if one.move is not None:
+            self._propose_as(one.move)
+            return False
+        document = self.decisions.kept(one.hash)
+        node = self._node(document, decision)
+        one.name = node.study.name
+        self.desk.blobs.put(document)
+        one.move = terms_of(node.study), snapshot_of(node)
+        self._propose_as(one.move)
+        self.desk.log.tell("study proposed", hash=decision.study)
+        return True
+
+    def _propose_as(self, move: tuple[Terms, bytes]) -> None:
+        if self.desk.ahead is None:
+            self.desk.ledger.propose(*move)
         else:
-            self._tell_fault("fault", fault, hash=study)
+            self.desk.ahead.submit_proposal(*move)
+
+    def _vote(self) -> bool:
+        """Cast this site's votes about members and paused studies; one that the contract refuses is put aside."""
+        waiting = self.ballots.waiting()
+        for path in waiting:
+            try:
+                self._cast(self.ballots.read(path))
+            except (PostRejected, ConfigError) as error:
+                self._tell_fault("vote refused", error)
+                self.ballots.settle(path, "refused")
+            else:
+                self.ballots.settle(path, "cast")
+        return bool(waiting)
+
+    def _cast(self, ballot: Ballot) -> None:
+        try:
+            ballot.cast(self.desk.ledger)
+        except PostRejected as error:
+            if error.name != "AlreadyVoted":  # a vote sent before a crash has arrived since
+                raise
+        self.desk.log.tell("vote cast", decision=ballot.motion, name=ballot.subject)
 
     def _advance(self, one: Engagement) -> bool:
         """Do the next thing in one study; what is wrong with it stays there."""
+        return self._guard(one, self._step)
+
+    def _guard(self, one: Engagement, step: Callable[[Engagement], bool]) -> bool:
+        """Do something for one study unless it stopped a moment ago; a fault stops this study alone."""
         if self.desk.clock() < one.again_at:
             return False
         try:
-            moved = self._step(one)
+            moved = step(one)
         except ChainError as error:
             self._halt(one, error, ENDLESS.longest if ENDLESS.bears(error) else AGAIN)
             return False
@@ -357,7 +416,7 @@ class Daemon:
         """Whom a study waits for, by name, and since when if it is late."""
         view = self.desk.ledger.view(one.number)
         if view.state == State.PAUSED:
-            return "people: the study is paused over a dispute"
+            return "people: the study is paused over a dispute (coterie study resume, or abort)"
         if view.open is None:
             return "the ledger"
         runner = None if one.attendance is None else one.attendance.runner
@@ -377,6 +436,7 @@ class Daemon:
         """Tell what stopped a study here, and try again later: as long as it runs, people may mend it."""
         self._report(one, error)
         self._leave_off(one, "stopped")
+        one.move = one.snapshot = None  # people may mend the rows
         one.again_at = self.desk.clock() + seconds
 
     def _leave_off(self, one: Engagement, phase: str) -> None:
@@ -387,6 +447,7 @@ class Daemon:
     def _report(self, one: Engagement, error: Exception) -> None:
         if one.fault is None or str(error) != str(one.fault):
             self._tell_fault("fault", error, study=one.number)
+            self.notes.note(one.number, error)
         one.fault = error
 
     def _tell_fault(self, event: str, error: Exception, **which: object) -> None:

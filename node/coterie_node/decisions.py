@@ -6,7 +6,6 @@ The commands write, the daemon reads: only the daemon holds the site's key, so t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,16 +59,28 @@ class DecisionFolder:
         held = sorted(self.root.glob(f"{study.hex()}.*.json"))
         return _read(held[-1]) if held else None
 
-    def newest(self) -> Iterator[Decision]:
-        """The newest decision about each study."""
-        for study in sorted({path.name.partition(".")[0] for path in self.root.glob("*.json")}):
-            decision = self.of(bytes.fromhex(study))
-            if decision is not None:
-                yield decision
+    def studies(self) -> tuple[bytes, ...]:
+        """Hashes of the studies about which something was decided."""
+        return tuple(
+            bytes.fromhex(h) for h in sorted({path.name.partition(".")[0] for path in self.root.glob("*.json")})
+        )
+
+    def proposals(self) -> tuple[bytes, ...]:
+        """Hashes of the studies that this site's people propose."""
+        newest = {study: self.of(study) for study in self.studies()}
+        return tuple(study for study, decision in newest.items() if decision and decision.action == "propose")
 
     def document(self, study: bytes) -> Path:
         """Where a proposed study's document is kept."""
         return self.root / f"{study.hex()}.study"
+
+    def kept(self, study: bytes) -> bytes:
+        """A proposed study's document; ConfigError if it is gone."""
+        try:
+            return self.document(study).read_bytes()
+        except OSError as error:
+            told = f"The proposed study {self.document(study)} cannot be read: {error.strerror}"
+            raise ConfigError("CO-F322", f"{told}. Propose it again.") from None
 
     def certificate(self, study: bytes) -> Path:
         """Where a proposed study's "equals pooled" certificate is kept."""

@@ -74,5 +74,5 @@ class Invitation(Frozen):
             raise ConfigError("CO-F324", f"The invitation {path} cannot be read: {error.strerror}.") from None
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ConfigError("CO-F324", f"{path} is no invitation: {where}: {first['msg']}.") from None

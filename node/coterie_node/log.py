@@ -1,7 +1,7 @@
 """The node's log: one JSON object a line, of fields that are named here, so that no payload's value gets in.
 
 Messages about rows and verdicts of the gate may quote values and small counts: of those only the code is written. The
-whole sentence is for the site's own people, who ask for it by `coterie doctor` or `coterie study status`.
+whole sentence is for the site's own people, who ask for it by `coterie study status` (and `doctor`, of a proposal).
 """
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ def code_of(error: Exception) -> str:
 def sentence_of(error: Exception) -> str:
     """What the log may say of an error."""
     if code_of(error).removeprefix("CO-").startswith(QUIET):
-        return "The sentence is for this site's people only: ask `coterie doctor`."
+        return "The sentence is for this site's people only: ask `coterie study status`."
     return str(getattr(error, "message", error))

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from coterie_chain.errors import KeyFault
+from coterie_chain.kubo import is_swarm_key
+from coterie_chain.ports import LOOPBACK
 from coterie_chain.private_files import read_private, write_private
 from coterie_chain.swarm import Kubo
-from coterie_node.consortium import CHAINS, PERIOD, Card, deploy_catalog, make_keys, make_trial, write_files
+from coterie_node.consortium import (
+    CHAINS,
+    PERIOD,
+    Card,
+    deploy_catalog,
+    genesis_file,
+    make_keys,
+    make_trial,
+    write_files,
+)
 from coterie_node.errors import ConfigError
+from coterie_node.units import UNITS
 
 network = typer.Typer(no_args_is_help=True, help="Found a network: keys, genesis and configurations for all programs.")
 
@@ -27,8 +41,13 @@ def keys_command(
     chain: Annotated[str, typer.Option(help=f"Kind of chain: {' or '.join(CHAINS)} (Besu).")] = "clique",
 ) -> None:
     """Make this site's keys and print its card, which is public, for the others."""
+    file = folder / "founder.json"
+    if file.exists() and (held := Card.read(file)).site != site:
+        raise ConfigError(
+            "CO-F203", f"{folder} holds the keys of {held.site}, not of {site}. Give {site} its own folder."
+        )
     card = make_keys(folder, site, host, host, chain=chain).to_json()
-    (folder / "founder.json").write_text(card)
+    file.write_text(card)
     print(card, end="")
 
 
@@ -39,13 +58,38 @@ def files_command(
     founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
     swarm_key: Annotated[Path | None, typer.Option(help="The swarm's key, if another site made it.")] = None,
     period: Period = PERIOD,
+    genesis: Annotated[
+        Path | None, typer.Option(help="Genesis or invitation of a network that exists already.")
+    ] = None,
+    api: Annotated[str, typer.Option(help="Where this site's programs reach Kubo; 0.0.0.0 in containers.")] = LOOPBACK,
 ) -> None:
     """Write genesis and configurations from the cards of all sites; the same cards give the same genesis."""
     if swarm_key is not None:
-        Kubo(folder / "kubo").join(read_private(swarm_key, "the swarm's key"))
-    write_files(folder, site, [Card.read(path) for path in founder], period=period)
+        Kubo(folder / "kubo").join(_swarm_key(swarm_key))
+    cards = [Card.read(path) for path in founder]
+    write_files(folder, site, cards, period=period, api=api, of_network=genesis)
+    text = genesis_file(folder, cards[0].chain).read_bytes()
+    print(f"Written to {folder}. The genesis has SHA-256 {hashlib.sha256(text).hexdigest()} at every site.")
     key = folder / "kubo" / "repo" / "swarm.key"
-    print(f"Written to {folder}. All sites need the same {key}; hand it over in person.")
+    print(f"All sites need the same {key}: if this site made it, hand it over in person.")
+
+
+def _swarm_key(path: Path) -> str:
+    text = read_private(path, "the swarm's key")
+    if not is_swarm_key(text):
+        told = f"{path} is no swarm's key: it has the lines /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits"
+        raise KeyFault("CO-C104", f"{told}. Ask the site that made it for the file again.")
+    return text
+
+
+@network.command("unit")
+def unit_command(
+    folder: Folder, part: Annotated[str, typer.Argument(help=f"Which program: {' or '.join(UNITS)}.")]
+) -> None:
+    """Print a systemd unit for this site's Geth or Kubo, with what to do before the first start."""
+    if part not in UNITS:
+        raise ConfigError("CO-F305", f"There is no unit for {part!r}; there is {', '.join(UNITS)}.")
+    print(UNITS[part](folder), end="")
 
 
 @network.command("deploy")
@@ -54,9 +98,13 @@ def deploy_command(
     chain: Annotated[str, typer.Option(help="Address of this site's chain node; ?jwt_file=PATH names its token file.")],
     founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
 ) -> None:
-    """Deploy the Catalog once for all, and write network.json, which every site needs."""
+    """Deploy the Catalog once for all, and write network.json; `coterie invite` tells the other sites."""
+    file = folder / "network.json"
+    if file.exists():
+        told = f"{file} names a network already, and a second Catalog would be another network"
+        raise ConfigError("CO-F203", f"{told}. To found one all the same, put that file away first.")
     text = deploy_catalog(folder, chain, [Card.read(path) for path in founder]).to_json()
-    (folder / "network.json").write_text(text)
+    file.write_text(text)
     print(text, end="")
 
 

@@ -17,7 +17,9 @@ release = typer.Typer(no_args_is_help=True, help="Payloads that wait until this 
 
 At = Annotated[Path | None, typer.Option(help="Folder of a run of this machine, with --site.")]
 SiteName = Annotated[str, typer.Option(help="Name of this site.")]
-NodeFolder = Annotated[Path | None, typer.Option(help="Folder of this site's node, instead of --at and --site.")]
+NodeFolder = Annotated[
+    Path | None, typer.Option(envvar="COTERIE_NODE", help="Folder of this site's node, instead of --at and --site.")
+]
 
 
 @release.command("list")
@@ -32,6 +34,8 @@ def list_command(
     if as_json:
         print(json.dumps(held, indent=2))
         return
+    if not held:
+        print("Nothing waits for a person's yes.")
     for one in held:
         print(f"{one['payload_digest'][:16]}  {one['topic']}  {one['sentence']}")
         print("".join(f"  {name}: {count}\n" for name, count in one["cells_below_floor"].items()), end="")
@@ -53,7 +57,7 @@ def approve_command(
 
 def _folders(at: Path | None, site: str, node: Path | None) -> list[ReleaseFolder]:
     """Where payloads wait: a run's folder for one site, or one folder for each study of a node."""
-    if node is not None:
+    if node is not None and at is None:
         root = Home(node).root / "releases"
         return [ReleaseFolder(folder) for folder in sorted(root.glob("*/"))] or [ReleaseFolder(root)]
     if at is None or not site:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -24,6 +25,8 @@ from coterie_node.gate import Policy
 from coterie_node.tls import address_of
 
 CONFIG = "node.toml"
+# What an address may name: the file with the secret or token that opens it.
+TOKENS = ("jwt_file", "token_file")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -145,6 +148,21 @@ class Home:
         """Where the fits of finished studies are left."""
         return self.root / "results"
 
+    @property
+    def chain(self) -> str:
+        """Address of this site's chain node."""
+        return self._rooted(self.config.chain.url)
+
+    def _rooted(self, url: str) -> str:
+        """An address whose token file is looked for in this folder, wherever the process was started."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return url  # whoever opens it tells what is wrong with it
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        held = [(name, str(self.path(value).absolute()) if name in TOKENS else value) for name, value in pairs]
+        return urlunsplit(parts._replace(query=urlencode(held, safe="/"))) if held else url
+
     def network(self) -> Network:
         """The network that this site has joined, through its own chain node."""
         path = self.root / "network.json"
@@ -152,7 +170,7 @@ class Home:
             told = Network.from_json(path.read_text())
         except OSError:
             raise ConfigError("CO-F321", f"{path} is missing. Join a network: coterie join INVITE.") from None
-        return Network(self.config.chain.url, told.chain_id, told.catalog, told.genesis, told.block)
+        return Network(self.chain, told.chain_id, told.catalog, told.genesis, told.block)
 
     def blobs(self) -> BlobStore:
         """This site's store."""
@@ -161,7 +179,7 @@ class Home:
             return open_store(f"folder:{self.path(path)}")
         if kind == "memory":
             raise StoreFault("CO-C210", "A node cannot keep its payloads in memory; name a store in node.toml.")
-        return open_store(self.config.store.url)
+        return open_store(self._rooted(self.config.store.url))
 
 
 def _load(path: Path) -> NodeConfig:

@@ -15,6 +15,7 @@ from chain.bench import FOUNDERS, GLORE, HASH, AnvilBench, Sites, account, entry
 from eth_account import Account
 from eth_utils.crypto import keccak
 
+from coterie_chain import deploy as deployment
 from coterie_chain import ethereum
 from coterie_chain.abi import load
 from coterie_chain.calldata import bytes32, refusal
@@ -413,3 +414,29 @@ def test_a_submitted_nonce_that_somebody_else_used_is_replaced(
     handle.submit(post)
     slow.call("evm_mine")
     assert handle.heads()["ana"].seq == 1
+
+
+# Members
+
+
+def test_who_votes_for_a_new_key_gives_it_wei_for_its_gas_once_if_it_has_any(
+    bench: AnvilBench, sites: Sites, anvil: Anvil
+) -> None:
+    def held(name: str) -> int:
+        return int(str(anvil.rpc("eth_getBalance", entry(name).address, "latest")), 16)
+
+    sites["ana"].admit(entry("dan"))
+    assert held("dan") == 0
+    anvil.rpc("anvil_setBalance", entry("bob").address, hex(10**27))
+    sites["bob"].admit(entry("dan"))
+    assert held("dan") == ethereum.ENDOWMENT
+    sites["bob"].recover("ana", entry("dan2").address, entry("dan2").sealing)
+    assert held("dan2") == ethereum.ENDOWMENT
+
+
+def test_a_deployment_that_no_block_takes_says_what_to_look_for(anvil: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "MINED_WITHIN", 0.1)
+    anvil.rpc("evm_setAutomine", False)
+    with pytest.raises(LedgerUnreachable, match=r"the newest is \d+\. .*signed recently") as caught:
+        deploy(anvil.url, [entry(name) for name in FOUNDERS])
+    assert caught.value.code == "CO-C304"

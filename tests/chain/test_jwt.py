@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from coterie_chain.errors import KeyFault
+from coterie_chain.errors import KeyFault, LedgerUnreachable
 from coterie_chain.jwt import bearer, split_secret
 from coterie_chain.private_files import write_private
+from coterie_chain.rpc import Rpc
 
 
 def test_a_token_is_signed_and_dated_now() -> None:
@@ -42,3 +45,28 @@ def test_a_secret_that_others_can_read_or_that_is_none_is_refused(tmp_path: Path
     file.chmod(0o644)
     with pytest.raises(KeyFault, match="Others can reach"):
         split_secret(f"jwt_file={file}")
+
+
+class Locked(BaseHTTPRequestHandler):
+    """A node that lets nobody in."""
+
+    def do_POST(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the test's output stays clean."""
+
+
+def test_a_node_that_lets_nobody_in_is_told_from_one_that_is_none(tmp_path: Path) -> None:
+    write_private(tmp_path / "jwt.hex", "ab" * 32)
+    with HTTPServer(("127.0.0.1", 0), Locked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        for query, cure in (("", r"jwt_file=PATH"), (f"?jwt_file={tmp_path}/jwt.hex", "token file of this very")):
+            with Rpc(url + query) as rpc, pytest.raises(LedgerUnreachable, match=cure) as caught:
+                rpc.quantity("eth_blockNumber")
+            assert caught.value.code == "CO-C303"
+            assert "401" in str(caught.value)
+            assert "ab" * 32 not in str(caught.value)
+        server.shutdown()

@@ -8,19 +8,26 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from node.houses import CANARY, SITES, Pool, Village, study_file, write_rows
 
 from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
 from coterie_chain.errors import BlobMissing, LedgerUnreachable
+from coterie_chain.ethereum import EthereumLedger
+from coterie_chain.ipfs import KuboBlobs
 from coterie_chain.ledger import State
+from coterie_chain.private_files import write_private
 from coterie_node.api import Api
+from coterie_node.commands.serve import peers_of
 from coterie_node.decisions import decided
 from coterie_node.errors import ConfigError
+from coterie_node.fault_notes import FaultNotes
 from coterie_node.keeping import Keeping
 from coterie_node.log import Log
+from coterie_node.metrics import Metrics
 from coterie_node.reasons import Reason
 from coterie_node.site_config import CONFIG, Home
 
@@ -105,9 +112,9 @@ def test_a_proposal_with_which_something_is_wrong_holds_up_nothing_else(village:
     village.settle()
     assert {e.hash for e in village.daemons["south"].engagements.values()} == {first, other}
     told = [json.loads(line) for line in village.log("north").splitlines()]
-    faults = [(line["hash"], line["code"]) for line in told if line["event"] == "fault" and "hash" in line]
-    expected = [(first.hex(), "CO-D101"), (stranger.hex(), "CO-D101"), (stranger.hex(), "CO-C401")]
-    assert sorted(faults) == sorted(expected)
+    assert sorted(line["code"] for line in told if line["event"] == "fault") == ["CO-C401", "CO-D101", "CO-D101"]
+    stuck = {str(one["hash"]): one for one in village.daemons["north"].told}[stranger.hex()]
+    assert (stuck["phase"], "CO-C401" in json.dumps(stuck)) == ("stopped", True)
 
 
 def test_a_study_that_is_declined_ends_for_all_and_says_by_whom(village: Village) -> None:
@@ -166,12 +173,35 @@ def test_rows_that_do_not_fit_stop_one_study_until_they_are_mended(village: Vill
     engagement = village.daemons["south"].engagements[1]
     assert engagement.phase == "stopped"
     assert "77.125" not in village.log("south") + json.dumps(engagement.as_dict())
+    note = village.root / "south" / "faults" / "1.txt"
+    assert "CO-D113" in FaultNotes(note.parent).of(1)
+    assert "77.125" in FaultNotes(note.parent).of(1)
+    assert note.stat().st_mode & 0o077 == 0
+    assert FaultNotes(note.parent).of(2) == ""
     write_rows(data, 1)
     village.settle()
     assert engagement.phase == "stopped"
     village.seconds += 61
     village.settle()
     assert village.phases() == {name: ["done"] for name in SITES}
+
+
+def test_a_proposal_that_cannot_be_made_stops_nothing_but_itself(village: Village) -> None:
+    good = village.propose(study_file(village.root))
+    village.approve(good, "south", "west")
+    path = study_file(village.root, "other")
+    path.write_text(path.read_text().replace("[-5, 5]", "[-1, 1]"))
+    bad = village.propose(path)
+    village.settle()
+    assert village.phases() == {name: ["done"] for name in SITES}
+    told = {str(one["hash"]): one for one in village.daemons["north"].told}
+    assert (told[bad.hex()]["phase"], told[bad.hex()]["study"]) == ("stopped", 0)
+    assert "CO-D113" in json.dumps(told[bad.hex()])
+    assert repr(CANARY) not in village.log("north") + json.dumps(told)
+    village.decisions("north").document(bad).unlink()
+    village.seconds += 61
+    village.settle()
+    assert "CO-F322" in village.log("north")
 
 
 # Restarts and faults
@@ -352,6 +382,16 @@ def test_metrics_count_steps_waits_and_faults(village: Village) -> None:
     assert "coterie_chain_head" in text
 
 
+@pytest.mark.parametrize(("told", "shown"), [(None, "NaN"), (0, "0.0"), (3, "3.0")])
+def test_peers_that_the_chain_node_does_not_tell_are_no_alarm(told: int | None, shown: str) -> None:
+    class Ledger:
+        peers = told
+
+    metrics = Metrics()
+    metrics.peers.set(peers_of(cast(EthereumLedger, Ledger())))
+    assert f"coterie_chain_peers {shown}" in metrics.text().decode()
+
+
 def test_the_api_shows_health_to_all_and_the_rest_to_who_has_the_token() -> None:
     well = [True]
     api = Api("127.0.0.1", 0, "secret", healthy=lambda: well[0], metrics=lambda: b"m 1\n", status=lambda: [{"a": 1}])
@@ -408,3 +448,22 @@ def test_a_store_in_memory_is_refused_for_a_node(village: Village) -> None:
     path.write_text(path.read_text().replace('url = "folder:../store"', 'url = "memory:"', 1))
     with pytest.raises(Exception, match="cannot keep its payloads in memory"):
         Home(village.root / "north").blobs()
+
+
+def test_token_files_in_addresses_lie_in_the_nodes_folder(village: Village, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, elsewhere = village.root / "north" / CONFIG, "http://127.0.0.1:8551"
+    text = path.read_text().replace('"http://127.0.0.1:1"', f'"{elsewhere}?jwt_file=geth/jwt.hex"', 1)
+    path.write_text(text.replace('"folder:../store"', '"kubo+http://127.0.0.1:5001?token_file=token"', 1))
+    write_private(village.root / "north" / "token", "secret")
+    home = Home(village.root / "north")
+    monkeypatch.chdir("/")
+    assert home.chain == f"{elsewhere}?jwt_file={village.root / 'north' / 'geth' / 'jwt.hex'}"
+    assert isinstance(home.blobs(), KuboBlobs)
+    absolute = "/etc/jwt file.hex"
+    path.write_text(text.replace("geth/jwt.hex", absolute))
+    assert split_path(Home(village.root / "north").chain) == absolute
+
+
+def split_path(url: str) -> str:
+    """The token file that an address names."""
+    return parse_qs(urlsplit(url).query)["jwt_file"][0]

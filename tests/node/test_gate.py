@@ -332,7 +332,7 @@ def test_a_dry_run_of_masked_sums_shows_uniform_words(files: dict[str, Path], st
         dry_run(load_study(study_file(text)), {"east": files["north"]})
 
 
-def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path) -> None:
+def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "node.toml").write_text('site = "north"\n')
     for k, seed in enumerate((1, 2)):
         study, rows = two_sites(cohorts.draw(300, seed))
@@ -344,6 +344,12 @@ def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path) ->
     assert coterie("release", "approve", listed[1].split()[0], "--node", tmp_path).returncode == 0
     assert asked.turn()
     assert coterie("release", "list").returncode == 12
+    monkeypatch.setenv("COTERIE_NODE", str(tmp_path))
+    assert coterie("release", "list").stdout.splitlines() == listed[:1]
+    (tmp_path / "other").mkdir()
+    assert coterie("release", "list", "--at", tmp_path / "other", "--site", "north").stdout == (
+        "Nothing waits for a person's yes.\n"
+    )
 
 
 def test_people_see_and_approve_what_waits(files: dict[str, Path], study_file: Made, tmp_path: Path) -> None:

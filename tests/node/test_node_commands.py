@@ -134,6 +134,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     shown = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
     assert (shown["state"], shown["policy"]) == ("proposed", "allowed by this site's policy")
     assert shown["document"]["formula"] == "died ~ age + male"
+    check_rows_that_do_not_fit(town, shown["hash"])
     for name in SITES[1:]:
         run("study", "approve", shown["hash"], *town.node(name))
     # One process dies without a word while the study runs, and is started anew.
@@ -150,12 +151,27 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     status = json.loads(run("study", "status", "1", *town.node("north"), "--json"))
     assert status["state"] == "completed"
     assert status["result"] == str(results[0])
+    assert refusal("study", "propose", study_file(town.root), *town.node("north")).code == "CO-F328"
+    assert refusal("study", "approve", "1", *town.node("south")).code == "CO-F328"
+    assert refusal("study", "resume", "1", *town.node("south")).code == "CO-F328"
     check_telling(town)
     check_secrets(town)
     for name, process in town.processes.items():
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0, name
         assert town.log(name)[-1]["event"] == "stopped"
+
+
+def check_rows_that_do_not_fit(town: Town, study: str) -> None:
+    """An approval says at once what its rows lack, and the status says what stopped the daemon."""
+    wrong = town.root / "south" / "wrong.csv"
+    wrong.write_text("died,Age,male\n1,2,0\n")
+    told = run("study", "approve", study, *town.node("south"), "--data", "wrong.csv")
+    assert "CO-D106" in told
+    assert "'Age'" in told
+    status = ("study", "status", study, *town.node("south"))
+    town.until("the fault", lambda: "CO-D106" in run(*status))
+    assert "'Age'" in run(*status)
 
 
 def check_telling(town: Town) -> None:
@@ -199,12 +215,26 @@ def test_a_node_says_what_is_wrong_with_it_and_how_to_mend_it(town: Town) -> Non
     stranger = town.root / "east"
     run("init", stranger, "--site", "east", "--chain", town.url, "--store", f"folder:{town.root / 'store'}", "--light")
     assert "no seat there yet" in run("join", invitation, "--node", stranger)
-    assert "vote it in" in run("doctor", "--node", stranger, code=12)
+    assert "coterie site admit" in run("doctor", "--node", stranger, code=12)
+    check_votes(town, stranger)
     for name in ("operator.json", "private.json"):
         (home.keys / name).write_bytes((stranger / "keys" / name).read_bytes())
     home.passphrase.write_text((stranger / "passphrase").read_text())
     assert "other keys for south" in run("doctor", *town.node("south"), code=12)
     assert card.exists()
+
+
+def check_votes(town: Town, stranger: Path) -> None:
+    """A vote is written for the daemon; what cannot be voted on is refused at once."""
+    told = run("site", "admit", stranger / "card.json", *town.node("south"))
+    assert json.loads((stranger / "card.json").read_text())["address"] in told
+    (ballot,) = (town.root / "south" / "ballots").iterdir()
+    assert json.loads(ballot.read_text())["subject"] == "east"
+    assert [row["state"] for row in json.loads(run("site", "list", *town.node("south"), "--json"))] == ["active"] * 3
+    assert refusal("site", "recover", stranger / "card.json", *town.node("south")).code == "CO-F329"
+    assert refusal("site", "revoke", "east", *town.node("south")).code == "CO-F329"
+    assert refusal("site", "admit", town.root / "north" / "card.json", *town.node("south")).code == "CO-F329"
+    ballot.unlink()
 
 
 def test_init_makes_private_files_and_never_writes_over_a_node(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands of a hospital's node: init, doctor, join, invite, serve and `study`. `register` adds them to the app."""
+"""The commands of a hospital's node: init, doctor, join, invite, serve, `site` and `study`; `register` adds them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from coterie_node.commands.doctor import doctor_command
 from coterie_node.commands.init import init_command
 from coterie_node.commands.network import invite_command, join_command
 from coterie_node.commands.serve import serve_command
+from coterie_node.commands.site import site
 
 
 def register(app: typer.Typer) -> None:
@@ -18,3 +19,4 @@ def register(app: typer.Typer) -> None:
     app.command("invite")(invite_command)
     app.command("join")(join_command)
     app.command("serve")(serve_command)
+    app.add_typer(site, name="site")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import typer
 
@@ -20,6 +19,7 @@ from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.ledger import State
 from coterie_chain.privacy import speaks_privately
 from coterie_chain.private_files import check_mode, read_private
+from coterie_learners.study import Study
 from coterie_node.audit import study_on_ledger
 from coterie_node.commands.options import HERE, Folder, Json, show
 from coterie_node.data import load_site
@@ -27,6 +27,7 @@ from coterie_node.decisions import DecisionFolder
 from coterie_node.errors import ConfigError, CoterieError
 from coterie_node.findings import printable
 from coterie_node.site_config import Home
+from coterie_node.studies import study_of
 
 ROOM = 1 << 30
 SKEW = 60
@@ -175,7 +176,9 @@ def _seat(home: Home, keys: SiteKeys, ledger: EthereumLedger) -> Finding:
     name = home.config.site
     seat = next((s for s in ledger.sites() if s.name == name), None)
     if seat is None or not seat.active:
-        cure = f"The Catalog has no active site {name}: send card.json to the sites, who vote it in."
+        cure = (
+            f"The Catalog has no active site {name}: send card.json to the sites, who vote with `coterie site admit`."
+        )
         return Finding("seat", False, "none", cure)
     if (seat.address, seat.sealing) != (keys.address, keys.sealing):
         cure = (
@@ -186,21 +189,36 @@ def _seat(home: Home, keys: SiteKeys, ledger: EthereumLedger) -> Finding:
 
 
 def _studies(home: Home, ledger: EthereumLedger) -> Iterator[Finding]:
-    """The rows against each study that this site's people approved and that has not ended."""
+    """The rows against each study that this site's people approved or propose and that has not ended."""
     decisions = DecisionFolder(home.root / "decisions")
+    listed = {ledger.view(number).terms.hash for number in ledger.studies()}
+    for proposed in decisions.proposals():
+        if proposed not in listed:
+            yield _try("rows of a proposal", lambda study=proposed: _proposal(home, decisions, study))  # type: ignore[misc]
     for number in ledger.studies():
         view = ledger.view(number)
         decision = decisions.of(view.terms.hash)
         if decision is None or not decision.takes_part or view.state in (State.COMPLETED, State.ABORTED):
             continue
-        path = home.path(decision.data) if decision.data else home.data
 
-        def look(path: Path = path, number: int = number) -> Finding:
+        def look(number: int = number, data: str = decision.data) -> Finding:
             study = study_on_ledger(ledger.view(number), home.blobs())
-            if home.config.site not in study.sites:
-                raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {number}.")
-            home.config.policy.check(study, home.config.site)
-            rows = load_site(path, study, home.config.site)
-            return Finding(f"rows of study {number}", True, f"{path.name}: {rows.n if rows else 0} rows")
+            return _rows(home, study, data, f"rows of study {number}")
 
         yield _try(f"rows of study {number}", look)
+
+
+def _proposal(home: Home, decisions: DecisionFolder, proposed: bytes) -> Finding:
+    decision, study = decisions.of(proposed), study_of(decisions.kept(proposed), "The proposed study")
+    return _rows(home, study, decision.data if decision else "", "rows of a proposal")
+
+
+def _rows(home: Home, study: Study, data: str, check: str) -> Finding:
+    """Whether this site could take part: its seat in the study, its policy, its address for peers, its rows."""
+    if home.config.site not in study.sites:
+        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {study.name!r}.")
+    home.config.policy.check(study, home.config.site)
+    home.config.talk.check(study, home.config.site)
+    path = home.path(data) if data else home.data
+    rows = load_site(path, study, home.config.site)
+    return Finding(check, True, f"{path.name}: {rows.n if rows else 0} rows")

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from coterie_chain.keys import SCRYPT, SiteKeys, read_passphrase
 from coterie_chain.private_files import write_private
-from coterie_learners.study import Name
+from coterie_node.consortium import founded
 from coterie_node.errors import ConfigError
+from coterie_node.site_card import site_name
 from coterie_node.site_config import CONFIG, Home
 
 TEMPLATE = """\
@@ -38,7 +38,7 @@ confirmations = {confirmations}
 overlap = "auto"
 
 [store]
-# This site's own store: kubo+http://127.0.0.1:5001?token_file=kubo.token, or folder:PATH.
+# This site's own store: kubo+http://127.0.0.1:5001?token_file=kubo/token, or folder:PATH (a folder that all sites see).
 url = {store}
 
 [policy]
@@ -74,20 +74,26 @@ def init_command(
     data: Annotated[str | None, typer.Option(help="File of this site's rows.")] = None,
     chain: Annotated[str | None, typer.Option(help="URL of this site's chain node.")] = None,
     store: Annotated[str | None, typer.Option(help="This site's store.")] = None,
-    confirmations: Annotated[int, typer.Option(min=0, max=1000, help="Blocks until a result is final.")] = 0,
+    confirmations: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Blocks until a result is final; 0, or what the folder's Geth needs."),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of health and metrics.")] = 9464,
     passphrase_file: Annotated[Path | None, typer.Option(help="Your own passphrase file (mode 600).")] = None,
     light: Annotated[bool, typer.Option(hidden=True, help="Weak key derivation, for tests.")] = False,
 ) -> None:
     """Make a site's node: settings, encrypted keys, and a card to send to the network's founders.
 
-    Asks for what is not given. Without --passphrase-file a strong passphrase is drawn and left in a file of mode 600.
-    Keys that the folder holds already are kept.
+    Asks for what is not given, and proposes the Geth and the Kubo that `coterie network` made in the folder. Without
+    --passphrase-file a strong passphrase is drawn and left in a file of mode 600. Keys that are there are kept.
     """
-    site = _name(site or _ask("Name of this site", "north"))
+    site = site_name(site or _ask("Name of this site", "north"))
     data = data or _ask("File of this site's rows", "data.csv")
-    chain = chain or _ask("URL of this site's chain node", "http://127.0.0.1:8545")
-    store = store or _ask("This site's store", "folder:store")
+    own = founded(folder)
+    chain = chain or _ask("URL of this site's chain node", own.chain)
+    store = store or _ask("This site's store", own.store)
+    if confirmations is None:
+        confirmations = own.confirmations
     _make(folder)
     passphrase = _passphrase(folder, passphrase_file)
     settings = TEMPLATE.format(
@@ -121,14 +127,6 @@ def _ask(what: str, default: str) -> str:
     if not sys.stdin.isatty():
         return default
     return str(typer.prompt(what, default=default))
-
-
-def _name(text: str) -> str:
-    try:
-        return TypeAdapter(Name).validate_python(text)
-    except ValidationError:
-        told = "A site's name has 1 to 31 letters a-z, digits and hyphens, and starts with none"
-        raise ConfigError("CO-F325", f"{told}; {text[:40]!r} does not.") from None
 
 
 def _make(folder: Path) -> None:

@@ -53,7 +53,7 @@ def join_command(
     if wanted and wanted != invitation.fingerprint.replace(" ", ""):
         told = f"The fingerprint of {invite} is {invitation.fingerprint}, not the one that you were told"
         raise ConfigError("CO-F326", f"{told}. Do not use it; ask the inviter for the file again.")
-    network = invitation.network(home.config.chain.url)
+    network = invitation.network(home.chain)
     with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this release's
         seats = {site.name: site for site in ledger.sites() if site.active}
     (home.root / "network.json").write_text(network.to_json())
@@ -66,7 +66,8 @@ def join_command(
     if not wanted:
         print("Compare it with the inviter's by telephone before you approve a study.")
     if home.config.site not in seats:
-        print(f"{home.config.site} has no seat there yet: the sites vote it in with its card.json.")
+        print(f"{home.config.site} has no seat there yet. Send the sites its card.json, on which they vote:")
+        print("coterie site admit card.json")
 
 
 def _genesis(path: Path) -> dict[str, Any]:

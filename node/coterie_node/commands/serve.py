@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -94,12 +95,18 @@ def opened(home: Home, log: Log) -> Iterator[Daemon]:
             ahead=ledger.ahead if home.config.chain.overlap == "auto" else None,
             exchange=_exchange(stack, home, keys, ledger, network, log),
             newest=lambda: ledger.newest,
-            peers=lambda: ledger.peers or 0,
+            peers=lambda: peers_of(ledger),
             log=log,
         )
         daemon = Daemon(desk)
         stack.enter_context(_api(home, daemon, log))
         yield daemon
+
+
+def peers_of(ledger: EthereumLedger) -> float:
+    """For the metrics: no number where the chain node does not tell, as Geth's authenticated port; 0 is an alarm."""
+    count = ledger.peers
+    return math.nan if count is None else count
 
 
 def _exchange(
@@ -132,7 +139,7 @@ def _api(home: Home, daemon: Daemon, log: Log) -> Api:
         token,
         healthy=lambda: daemon.healthy,
         metrics=daemon.desk.metrics.text,
-        status=lambda: [one.as_dict() for one in list(daemon.engagements.values())],
+        status=lambda: daemon.told,
     )
     if part.host not in LOOPBACK:
         log.tell("api is open to other machines", level="warning", address=part.host)

@@ -11,15 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from coterie_chain.ledger import Event, Ledger, Record, State, StudyView
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import DataError, StudyError
 from coterie_learners.study import Study
 from coterie_node.advise import describe, show_file
 from coterie_node.advise import study_app as study
 from coterie_node.audit import study_on_ledger
+from coterie_node.ballots import Ballot, BallotBox
 from coterie_node.certificate import certifiable, certify, save
 from coterie_node.commands.options import HERE, Folder, Json, number_of, reader, show
+from coterie_node.data import load_site
 from coterie_node.decisions import DecisionFolder, decided
 from coterie_node.errors import ConfigError
+from coterie_node.fault_notes import FaultNotes
 from coterie_node.findings import printable
 from coterie_node.reasons import words_of
 from coterie_node.site_config import Home
@@ -40,6 +43,7 @@ def propose_command(
         raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in {proposed.name!r}.")
     home.config.policy.check(proposed, home.config.site)
     home.config.talk.check(proposed, home.config.site)
+    _check_new(home, proposed)
     folder = _decisions(home)
     folder.keep(proposed.hash, proposed.document)
     if certifiable(proposed):
@@ -49,6 +53,7 @@ def propose_command(
     folder.record(decided(proposed.hash, "propose", data=data))
     print(f"Proposed: {proposed.name}, hash {proposed.hash.hex()}.")
     print("The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.")
+    _look_at_rows(home, proposed, data)
 
 
 @study.command("list")
@@ -57,6 +62,8 @@ def list_command(node: Folder = HERE, as_json: Json = False) -> None:
     home = Home(node)
     with reader(home) as ledger:
         rows = [_row(home, ledger, ledger.view(number)) for number in ledger.studies()]
+        listed = {ledger.view(number).terms.hash for number in ledger.studies()}
+    rows += [_waiting(home, proposed) for proposed in _decisions(home).proposals() if proposed not in listed]
     show(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash"))
 
 
@@ -90,9 +97,19 @@ def approve_command(which: Which, node: Folder = HERE, data: DataFile = "", reas
     home.config.policy.check(found, home.config.site)
     home.config.talk.check(found, home.config.site)
     if data and not home.path(data).exists():
-        raise ConfigError("CO-F327", f"There is no file {home.path(data)}.")
+        told = f"There is no file {home.path(data)}; --data is looked for in the node's folder"
+        raise ConfigError("CO-F327", f"{told}. Give its whole path.")
     _decisions(home).record(decided(found.hash, "approve", data=data, reason=reason))
     print(f"Approved: {printable(found.name)}, hash {found.hash.hex()}.")
+    _look_at_rows(home, found, data)
+
+
+def _look_at_rows(home: Home, found: Study, data: str) -> None:
+    """Say at once what the daemon would say later; the approval stands, because people may mend their rows."""
+    try:
+        load_site(home.path(data) if data else home.data, found, home.config.site)
+    except DataError as error:
+        print(f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}")
 
 
 @study.command("decline")
@@ -107,15 +124,28 @@ def abort_command(which: Which, node: Folder = HERE, reason: Why = "") -> None:
     _decide(Home(node), which, "abort", reason)
 
 
+@study.command("resume")
+def resume_command(which: Which, node: Folder = HERE) -> None:
+    """Vote to go on with a study that a dispute paused; it goes on when most of its sites do."""
+    home = Home(node)
+    with reader(home) as ledger:
+        view = ledger.view(number_of(ledger, which))
+    if view.state != State.PAUSED:
+        raise ConfigError("CO-F328", f"Study {view.id} is {view.state.name.lower()}; only a paused one can be resumed.")
+    BallotBox(home.root / "ballots").record(Ballot(motion="resume", subject=str(view.id)))
+    print(f"{home.config.site} votes to resume study {view.id}. The daemon (coterie serve) tells the ledger.")
+
+
 @study.command("status")
 def status_command(which: Which, node: Folder = HERE, as_json: Json = False) -> None:
-    """Tell where a study is, whom it waits for, and how it ended."""
+    """Tell where a study is, whom it waits for, how it ended, and what last stopped it at this site."""
     home = Home(node)
     with reader(home) as ledger:
         view = ledger.view(number_of(ledger, which))
         told = _row(home, ledger, view) | _progress(ledger, view)
     result = home.results / f"{view.id}.json"
     told["result"] = str(result) if result.exists() else ""
+    told["last_fault"] = FaultNotes(home.root / "faults").of(view.id)
     if as_json:
         print(json.dumps(told, indent=2, default=str))
     else:
@@ -133,19 +163,33 @@ def _decisions(home: Home) -> DecisionFolder:
 def _decide(home: Home, which: str, action: Any, reason: str) -> None:
     with reader(home) as ledger:
         view = ledger.view(number_of(ledger, which))
-    if view.state in (State.COMPLETED, State.ABORTED):
-        raise ConfigError("CO-F328", f"Study {view.id} is {view.state.name.lower()} already.")
-    if home.config.site not in view.terms.sites:
-        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
+    _check_open(home, view)
     _decisions(home).record(decided(view.terms.hash, action, reason=reason))
     print(f"Study {view.id}: {action}. The daemon (coterie serve) tells the ledger.")
+
+
+def _check_new(home: Home, proposed: Study) -> None:
+    """ConfigError if the ledger knows the study: it takes each document once."""
+    with reader(home) as ledger:
+        held = next((v for v in map(ledger.view, ledger.studies()) if v.terms.hash == proposed.hash), None)
+    if held is not None:
+        told = f"This is study {held.id} of the ledger, which is {held.state.name.lower()}"
+        raise ConfigError("CO-F328", f"{told}. To run it once more, give it another name.")
+
+
+def _check_open(home: Home, view: StudyView) -> None:
+    """ConfigError if there is nothing left to decide, or not for this site."""
+    if view.state in (State.COMPLETED, State.ABORTED):
+        told = f"Study {view.id} is {view.state.name.lower()} already"
+        raise ConfigError("CO-F328", f"{told}. To run it after all, propose it under another name.")
+    if home.config.site not in view.terms.sites:
+        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
 
 
 def _document(home: Home, which: str) -> Study:
     with reader(home) as ledger:
         view = ledger.view(number_of(ledger, which))
-    if home.config.site not in view.terms.sites:
-        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
+    _check_open(home, view)
     return study_on_ledger(view, home.blobs())
 
 
@@ -160,6 +204,13 @@ def _row(home: Home, ledger: Ledger, view: StudyView) -> dict[str, Any]:
         "decision": decision.action if decision else "",
         "hash": view.terms.hash.hex()[:16],
     }
+
+
+def _waiting(home: Home, proposed: bytes) -> dict[str, Any]:
+    """A proposal of this site that its daemon has not put on the ledger yet, or cannot: `coterie doctor` says why."""
+    found = study_of(_decisions(home).kept(proposed), "The proposed study")
+    told = {"study": "-", "state": "not on the ledger yet", "name": found.name, "sites": ", ".join(found.sites)}
+    return told | {"joined": f"0/{len(found.sites)}", "decision": "propose", "hash": proposed.hex()[:16]}
 
 
 def _name(home: Home, view: StudyView) -> str:

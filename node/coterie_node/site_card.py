@@ -1,0 +1,54 @@
+"""card.json: what the sites must know of a hospital before they give it a seat. It holds no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from eth_utils.address import to_checksum_address
+from pydantic import Field, TypeAdapter, ValidationError
+
+from coterie_chain.ledger import ZERO, SiteEntry
+from coterie_learners.study import Frozen, Name
+from coterie_node.errors import ConfigError
+from coterie_node.invitation import Hex32
+
+LARGEST = 1 << 16
+
+
+def site_name(text: str) -> str:
+    """A site's name; ConfigError if it is none."""
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        told = "A site's name has 1 to 31 letters a-z, digits and hyphens, and starts with none"
+        raise ConfigError("CO-F325", f"{told}; {text[:40]!r} does not.") from None
+
+
+class SiteCard(Frozen):
+    """A site's name, signing address, sealing key, and key of its swarm peer (zero if it has none)."""
+
+    name: Name
+    address: Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]
+    sealing: Hex32
+    peer: Hex32 = "0x" + ZERO.hex()
+
+    @property
+    def entry(self) -> SiteEntry:
+        """The seat that the site asks for; its number is the Catalog's to give."""
+        address = to_checksum_address(self.address)
+        return SiteEntry(0, self.name, address, bytes.fromhex(self.sealing[2:]), bytes.fromhex(self.peer[2:]))
+
+    @classmethod
+    def load(cls, path: Path) -> SiteCard:
+        """Read a card from a file; ConfigError if it is none."""
+        try:
+            with path.open("rb") as file:
+                return cls.model_validate_json(file.read(LARGEST))
+        except OSError as error:
+            raise ConfigError("CO-F501", f"The card {path} cannot be read: {error.strerror}.") from None
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            told = f"{path} is no site's card.json: {where}: {first['msg']}"
+            raise ConfigError("CO-F501", f"{told}. `coterie init` makes one.") from None
