@@ -15,6 +15,7 @@ from learners import cohorts
 from learners.cohorts import Codes
 from node.worlds import World
 
+from coterie_chain.errors import StoreFault
 from coterie_chain.ledger import State
 from coterie_learners.disclosure import Ruling
 from coterie_learners.errors import StudyError
@@ -166,6 +167,32 @@ def test_a_yes_for_one_payload_is_no_yes_for_another(tmp_path: Path) -> None:
     other, changed = two_sites(cohorts.draw(300, seed=2))
     second = runner(World(other, changed), "north", Gate(other, Policy(ask=True), consent=folder.consent))
     assert not second.turn()
+    (held,) = folder.waiting()  # asked anew, although there was a yes in this place
+    folder.approve(held["payload_digest"])
+    assert second.turn()
+
+
+def test_a_payload_that_waits_is_written_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    study, rows = two_sites()
+    folder = ReleaseFolder(tmp_path / "releases")
+    asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    asked.turn()
+    (laid_out,) = folder.root.glob("*")
+    before = laid_out.stat()
+    asked.turn()
+    after = laid_out.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert after.st_mode & 0o777 == 0o600
+
+
+def test_a_folder_of_releases_that_cannot_be_used_is_told_as_such(tmp_path: Path) -> None:
+    study, rows = two_sites()
+    (tmp_path / "releases").write_text("in the way")
+    folder = ReleaseFolder(tmp_path / "releases")
+    asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    with pytest.raises(StoreFault) as caught:
+        asked.turn()
+    assert caught.value.code == "CO-C204"
 
 
 def test_where_nobody_can_be_asked_nothing_leaves() -> None:
