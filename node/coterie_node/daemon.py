@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from coterie_chain.journal import Journal
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Ahead, Ledger, State, StudyView
 from coterie_chain.network import Network
+from coterie_chain.private_files import replace_private
 from coterie_learners.errors import LearnerError
 from coterie_learners.inference import plain
 from coterie_node.attendance import Attendance, Patience
@@ -193,6 +193,7 @@ class Daemon:
     def _step(self, one: Engagement) -> bool:
         view, decision = self.desk.ledger.view(one.number), self.decisions.of(one.hash)
         if view.terms.hash != one.hash:  # a reorganisation gave the number to another study
+            self._leave_off(one, one.phase)
             self.engagements[one.number] = Engagement(one.number, view.terms.hash)
             return True
         if decision is not None and decision.action in ("decline", "abort") and self._end(one, view, decision):
@@ -273,15 +274,15 @@ class Daemon:
 
     def _leave(self, one: Engagement, runner: Runner) -> None:
         results = self.desk.home.results
-        results.mkdir(mode=0o700, exist_ok=True)
         fit = None if runner.machine.result is None else plain(runner.machine.result)
         told = {"study": one.number, "hash": one.hash.hex(), "name": one.name, "fit": fit}
         told["network"] = self.desk.network.scope
-        aside = results / f"{one.number}.part"
-        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(told, file, indent=2)
-        os.replace(aside, results / f"{one.number}.json")
+        try:
+            results.mkdir(mode=0o700, exist_ok=True)
+            replace_private(results / f"{one.number}.json", json.dumps(told, indent=2))
+        except OSError as error:
+            what = f"The folder of results {results} cannot be used: {error.strerror or error}"
+            raise StoreFault("CO-C204", f"{what}. Check the free space, and that this user may write there.") from None
 
     # What a study needs
 

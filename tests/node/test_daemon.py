@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import random
 import urllib.error
@@ -17,6 +19,7 @@ from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
 from coterie_chain.errors import BlobMissing, LedgerUnreachable
 from coterie_chain.ledger import State
 from coterie_node.api import Api
+from coterie_node.attendance import Attendance
 from coterie_node.decisions import decided
 from coterie_node.errors import ConfigError
 from coterie_node.keeping import Keeping
@@ -187,6 +190,30 @@ def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(
     assert village.phases() == {name: ["done"] for name in SITES}
 
 
+def test_results_that_cannot_be_written_are_told_and_written_when_they_can(village: Village) -> None:
+    study = village.propose(study_file(village.root))
+    in_the_way = village.root / "north" / "results"
+    in_the_way.write_text("")
+    village.settle()
+    village.approve(study, "south", "west")
+    village.settle()
+    engagement = village.daemons["north"].engagements[1]
+    assert (engagement.phase, getattr(engagement.fault, "code", "")) == ("stopped", "CO-C204")
+    assert village.phases()["south"] == ["done"]
+    in_the_way.unlink()
+    village.seconds += 61
+    village.settle()
+    assert result(village, "north", 1)["fit"] == result(village, "south", 1)["fit"]
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_the_node() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    Log(Full()).tell("waiting", study=1)
+
+
 def test_a_silent_site_is_named_with_its_delay_and_waited_for(village: Village) -> None:
     study = village.propose(study_file(village.root))
     village.approve(study, "south", "west")
@@ -247,9 +274,17 @@ def test_a_number_that_a_reorganisation_gave_to_another_study_is_met_anew(villag
     village.approve(study, "south", "west")
     village.daemons["north"].beat()
     village.daemons["south"].beat()
-    village.daemons["south"].engagements[1].hash = bytes(32)
+    left: list[str] = []
+
+    class Talking(Attendance):
+        def close(self) -> None:
+            left.append("session")
+
+    one = village.daemons["south"].engagements[1]
+    one.hash, one.attendance = bytes(32), Talking(lambda: pytest.fail("of the other study"))
     village.settle()
     assert village.phases() == {name: ["done"] for name in SITES}
+    assert left == ["session"]
 
 
 def test_what_a_site_has_read_once_outlives_the_site_that_made_it() -> None:
