@@ -6,9 +6,11 @@ import errno
 import io
 import json
 import random
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from node.houses import CANARY, SITES, Village, study_file, write_rows
 from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
 from coterie_chain.errors import BlobMissing, LedgerUnreachable
 from coterie_chain.ledger import State
+from coterie_node import api as api_module
 from coterie_node.api import Api
 from coterie_node.attendance import Attendance
 from coterie_node.decisions import decided
@@ -372,6 +375,21 @@ def test_the_api_shows_health_to_all_and_the_rest_to_who_has_the_token() -> None
         assert ask("/health")[0] == 503
         with pytest.raises(ConfigError, match="cannot listen"):
             Api("127.0.0.1", api.port, "x", healthy=bool, metrics=bytes, status=list)
+
+
+def test_who_connects_to_the_api_and_says_nothing_keeps_neither_its_files_nor_others_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api_module, "MOST", 4)
+    with (
+        Api("127.0.0.1", 0, "secret", healthy=lambda: True, metrics=bytes, status=list) as api,
+        ExitStack() as held,
+    ):
+        silent = [held.enter_context(socket.create_connection(("127.0.0.1", api.port), timeout=5)) for _ in range(9)]
+        with urllib.request.urlopen(f"http://127.0.0.1:{api.port}/health", timeout=5) as answer:
+            assert answer.status == 200
+        with suppress(ConnectionError):
+            assert [one.recv(1) for one in silent[:6]] == [b""] * 6
 
 
 # Settings
