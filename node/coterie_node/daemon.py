@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from threading import Event as Flag
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.errors import ChainError, StoreFault
+from coterie_chain.errors import ChainError, PostRejected, StoreFault
 from coterie_chain.journal import Journal
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Ahead, Ledger, State, StudyView
@@ -43,6 +43,9 @@ from coterie_node.talk import Exchange
 POLL, AGAIN = 0.5, 60.0
 # ... and between two measurements.
 EVERY = 5.0
+# Seconds to go on for the sake of an interactive step once told to stop (the unit's TimeoutStopSec is longer), and
+# between two looks at it.
+LEAVE, BRIEFLY = 150.0, 0.05
 # A daemon bears what may pass for as long as it lasts: its people are told, and read the metrics.
 ENDLESS = Patience(limit=math.inf, first=0.5, longest=30.0, also=(StoreFault,))
 
@@ -113,25 +116,36 @@ class Daemon:
         self._seen = 0
         self._measure_at = -math.inf
         self._outage = ""
+        self._leave_by = math.inf
         desk.metrics.confirmations.set(desk.home.config.chain.confirmations)
 
     def run(self, stop: Flag) -> None:
-        """Beat until `stop` is set; whatever is being done is finished first."""
+        """Beat until `stop` is set; whatever is being done is finished first, an interactive step within 150 s."""
         pause = ENDLESS.first
-        while not stop.is_set():
+        while not stop.is_set() or self._must_stay():
             try:
                 moved = self.beat()
                 pause, self._outage = ENDLESS.first, ""
                 if not moved and not stop.is_set():
                     self._wait(stop)
+                elif not moved:
+                    time.sleep(BRIEFLY)
             except ChainError as error:
                 if not ENDLESS.bears(error):
                     raise
                 if error.code != self._outage:  # told once, counted each time
                     self._tell_fault("ledger out of reach", error)
                 self._outage = error.code
-                stop.wait(pause)
+                if stop.wait(pause):
+                    time.sleep(BRIEFLY)
                 pause = min(2 * pause, ENDLESS.longest)
+
+    def _must_stay(self) -> bool:
+        """Whether leaving now would end a study for all: this site is in the middle of an interactive step of it."""
+        now = self.desk.clock()
+        self._leave_by = min(self._leave_by, now + LEAVE)
+        talking = any(one.attendance is not None and one.attendance.talking for one in self.engagements.values())
+        return talking and now < self._leave_by
 
     def beat(self) -> bool:
         """Do what there is to do in every study; False if it is time to wait."""
@@ -155,13 +169,26 @@ class Daemon:
         """Take note of studies that are new on the ledger."""
         numbers = self.desk.ledger.studies()
         self.reached = self.desk.clock()
+        self._seen = min(self._seen, len(numbers))
         for number in numbers[self._seen :]:
-            terms = self.desk.ledger.view(number).terms
+            try:
+                terms = self.desk.ledger.view(number).terms
+            except PostRejected:
+                return  # a reorganisation took it since the studies were counted: look again
+            self._seen += 1
             if self.desk.name in terms.sites:
-                one = self.engagements[number] = Engagement(number, terms.hash)
-                one.phase = "done" if self._left(one) else "waiting"
-                self.desk.log.tell("study found", study=number, hash=terms.hash.hex())
-        self._seen = len(numbers)
+                self._find(number, terms.hash)
+
+    def _find(self, number: int, hash: bytes) -> None:
+        """A study is there; it may have been before, and be there again after a reorganisation."""
+        before = self.engagements.get(number)
+        if before is not None and not before.over:
+            if before.hash == hash:
+                return
+            self._leave_off(before, before.phase)
+        one = self.engagements[number] = Engagement(number, hash)
+        one.phase = "done" if self._left(one) else "waiting"
+        self.desk.log.tell("study found", study=number, hash=hash.hex())
 
     def _propose(self) -> None:
         """Put on the ledger what this site's people propose."""

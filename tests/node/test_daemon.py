@@ -12,14 +12,15 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
 import pytest
 from node.houses import CANARY, SITES, Village, study_file, write_rows
 
 from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
-from coterie_chain.errors import BlobMissing, LedgerUnreachable
-from coterie_chain.ledger import State
+from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected
+from coterie_chain.ledger import State, StudyView
 from coterie_node import api as api_module
 from coterie_node.api import Api
 from coterie_node.attendance import Attendance
@@ -288,6 +289,46 @@ def test_a_number_that_a_reorganisation_gave_to_another_study_is_met_anew(villag
     village.settle()
     assert village.phases() == {name: ["done"] for name in SITES}
     assert left == ["session"]
+
+
+def test_a_study_that_a_reorganisation_takes_while_it_is_looked_at_is_looked_for_again(
+    village: Village, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    village.propose(study_file(village.root))
+    village.daemons["north"].beat()
+    south = village.daemons["south"]
+
+    def gone(number: int) -> StudyView:
+        raise PostRejected("BadState", 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(south.desk.ledger, "view", gone)
+        south.beat()
+        assert south.engagements == {}
+    south.beat()
+    assert list(south.engagements) == [1]
+
+
+def test_a_node_that_is_told_to_stop_stays_until_its_interactive_step_is_over(village: Village) -> None:
+    village.propose(study_file(village.root))
+    village.settle()
+    south, stop = village.daemons["south"], Flag()
+    looks = [True, True, True, False]
+
+    class Talking(Attendance):
+        @property
+        def talking(self) -> bool:
+            return looks.pop(0)
+
+    south.engagements[1].attendance = Talking(lambda: pytest.fail("nothing to begin"))
+    stop.set()
+    south.run(stop)
+    assert looks == []
+    looks[:] = [True, True]
+    south.engagements[1].attendance = Talking(lambda: pytest.fail("nothing to begin"))
+    village.seconds += 200  # told long ago: it leaves although the step goes on
+    south.run(stop)
+    assert looks == [True]
 
 
 def test_what_a_site_has_read_once_outlives_the_site_that_made_it() -> None:
