@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from eth_utils.address import to_checksum_address
+from pydantic_core import from_json
 
 from coterie_chain.abi import load
 from coterie_chain.calldata import codec, unhexed
@@ -42,7 +43,8 @@ class Network:
     def from_json(cls, text: str) -> Network:
         """The network that a `network.json` describes; LedgerMismatch if it is none."""
         try:
-            raw = json.loads(text)
+            # Not json.loads: py_ecc lifts Python's recursion limit, so that nested brackets crash the process.
+            raw = from_json(text)
             catalog = to_checksum_address(raw["catalog"])
             return cls(str(raw["url"]), int(raw["chain_id"]), catalog, str(raw["genesis"]), int(raw["block"]))
         except (ValueError, KeyError, TypeError) as e:

@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from coterie_node.doorstep import Doorstep
 from coterie_node.errors import ConfigError
 
+# Requests that are answered at a time; a newer one sends the oldest away.
+MOST = 32
 JSON, TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -41,11 +44,10 @@ class Api:
             return 404, JSON, b'{"error": "no such page"}'
 
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(answer))
+            self._server = _Server((host, port), _handler(answer))
         except OSError as error:
             told = f"The API cannot listen on {host}:{port}: {error.strerror or error}"
             raise ConfigError("CO-F323", f"{told}. Change [api] in node.toml; port 0 takes a free one.") from None
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="api", daemon=True)
 
     @property
@@ -61,6 +63,24 @@ class Api:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each request, and few of them: who connects and says nothing takes no file from the node."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._doorstep = Doorstep(MOST, 0.0)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one request."""
+        caller = self._doorstep.enter(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._doorstep.leave(caller)
 
 
 def _handler(answer: Callable[[str, str], tuple[int, str, bytes]]) -> type[BaseHTTPRequestHandler]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from coterie_chain.errors import StoreFault
+from coterie_chain.private_files import write_private
 from coterie_learners.payload import canonical
 from coterie_node.errors import ConfigError
 from coterie_node.gate import Release
@@ -27,17 +29,31 @@ class ReleaseFolder:
     root: Path
 
     def consent(self, release: Release) -> bool:
-        """Whether this very payload has been approved; if not, it is laid out for reading."""
+        """Whether this very payload has been approved; if not, it is laid out for reading.
+
+        StoreFault if the folder cannot be used.
+        """
         digest = _digest(release)
         stem = self.root / f"{release.position}-{release.attempt}"
         try:
-            return stem.with_suffix(".yes").read_text().strip() == digest
-        except FileNotFoundError:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            stem.with_suffix(".json").write_text(
-                json.dumps({"payload_digest": digest, **told(release)}, indent=2) + "\n"
-            )
-            return False
+            approved = _line(stem.with_suffix(".yes"))
+            if approved != digest:
+                self._lay_out(stem, digest, release)
+        except OSError as error:
+            told = f"The folder of releases {self.root} cannot be used: {error.strerror or error}"
+            raise StoreFault("CO-C204", f"{told}. Check the free space, and that this user may write there.") from None
+        return approved == digest
+
+    def _lay_out(self, stem: Path, digest: str, release: Release) -> None:
+        """Write a payload down for this site's people, once; a yes to another one in its place is worth nothing now."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stem.with_suffix(".yes").unlink(missing_ok=True)
+        place, aside = stem.with_suffix(".json"), stem.with_suffix(".part")
+        if _laid_out(place) != digest:
+            text = json.dumps({"payload_digest": digest, **told(release)}, indent=2) + "\n"
+            aside.unlink(missing_ok=True)
+            write_private(aside, text)
+            aside.replace(place)
 
     def waiting(self) -> list[Mapping[str, Any]]:
         """What waits for a yes, in order."""
@@ -53,6 +69,22 @@ class ReleaseFolder:
                 return held
         told = f"Nothing with the digest {digest!r} waits for approval in {self.root}"
         raise ConfigError("CO-F311", f"{told}. List what does with `coterie release list`.")
+
+
+def _line(path: Path) -> str:
+    """The line in a file, empty if there is none."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _laid_out(path: Path) -> str:
+    """The digest of the payload in a file, empty if the file is not there or not whole."""
+    try:
+        return str(json.loads(path.read_bytes())["payload_digest"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def told(release: Release) -> dict[str, Any]:

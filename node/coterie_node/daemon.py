@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from coterie_chain.journal import Journal
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Ahead, Ledger, State, StudyView, Terms
 from coterie_chain.network import Network
+from coterie_chain.private_files import replace_private
 from coterie_learners.errors import LearnerError
 from coterie_learners.inference import plain
 from coterie_node.attendance import Attendance, Patience
@@ -45,6 +45,9 @@ from coterie_node.talk import Exchange
 POLL, AGAIN = 0.5, 60.0
 # ... and between two measurements.
 EVERY = 5.0
+# Seconds to go on for the sake of an interactive step once told to stop (the unit's TimeoutStopSec is longer), and
+# between two looks at it.
+LEAVE, BRIEFLY = 150.0, 0.05
 # A daemon bears what may pass for as long as it lasts: its people are told, and read the metrics.
 ENDLESS = Patience(limit=math.inf, first=0.5, longest=30.0, also=(StoreFault,))
 
@@ -120,25 +123,36 @@ class Daemon:
         self._seen = 0
         self._measure_at = -math.inf
         self._outage = ""
+        self._leave_by = math.inf
         desk.metrics.confirmations.set(desk.home.config.chain.confirmations)
 
     def run(self, stop: Flag) -> None:
-        """Beat until `stop` is set; whatever is being done is finished first."""
+        """Beat until `stop` is set; whatever is being done is finished first, an interactive step within 150 s."""
         pause = ENDLESS.first
-        while not stop.is_set():
+        while not stop.is_set() or self._must_stay():
             try:
                 moved = self.beat()
                 pause, self._outage = ENDLESS.first, ""
                 if not moved and not stop.is_set():
                     self._wait(stop)
+                elif not moved:
+                    time.sleep(BRIEFLY)
             except ChainError as error:
                 if not ENDLESS.bears(error):
                     raise
                 if error.code != self._outage:  # told once, counted each time
                     self._tell_fault("ledger out of reach", error)
                 self._outage = error.code
-                stop.wait(pause)
+                if stop.wait(pause):
+                    time.sleep(BRIEFLY)
                 pause = min(2 * pause, ENDLESS.longest)
+
+    def _must_stay(self) -> bool:
+        """Whether leaving now would end a study for all: this site is in the middle of an interactive step of it."""
+        now = self.desk.clock()
+        self._leave_by = min(self._leave_by, now + LEAVE)
+        talking = any(one.attendance is not None and one.attendance.talking for one in self.engagements.values())
+        return talking and now < self._leave_by
 
     def beat(self) -> bool:
         """Do what there is to do in every study; False if it is time to wait."""
@@ -169,13 +183,26 @@ class Daemon:
         """Take note of studies that are new on the ledger."""
         numbers = self.desk.ledger.studies()
         self.reached = self.desk.clock()
+        self._seen = min(self._seen, len(numbers))
         for number in numbers[self._seen :]:
-            terms = self.desk.ledger.view(number).terms
+            try:
+                terms = self.desk.ledger.view(number).terms
+            except PostRejected:
+                return  # a reorganisation took it since the studies were counted: look again
+            self._seen += 1
             if self.desk.name in terms.sites:
-                one = self.engagements[number] = Engagement(number, terms.hash)
-                one.phase = "done" if self._left(one) else "waiting"
-                self.desk.log.tell("study found", study=number, hash=terms.hash.hex())
-        self._seen = len(numbers)
+                self._find(number, terms.hash)
+
+    def _find(self, number: int, hash: bytes) -> None:
+        """A study is there; it may have been before, and be there again after a reorganisation."""
+        before = self.engagements.get(number)
+        if before is not None and not before.over:
+            if before.hash == hash:
+                return
+            self._leave_off(before, before.phase)
+        one = self.engagements[number] = Engagement(number, hash)
+        one.phase = "done" if self._left(one) else "waiting"
+        self.desk.log.tell("study found", study=number, hash=hash.hex())
 
     def _propose(self) -> None:
         """Put on the ledger what this site's people propose; what is wrong with one proposal stays there."""
@@ -252,6 +279,7 @@ class Daemon:
     def _step(self, one: Engagement) -> bool:
         view, decision = self.desk.ledger.view(one.number), self.decisions.of(one.hash)
         if view.terms.hash != one.hash:  # a reorganisation gave the number to another study
+            self._leave_off(one, one.phase)
             self.engagements[one.number] = Engagement(one.number, view.terms.hash)
             return True
         if decision is not None and decision.action in ("decline", "abort") and self._end(one, view, decision):
@@ -349,15 +377,15 @@ class Daemon:
 
     def _leave(self, one: Engagement, runner: Runner) -> None:
         results = self.desk.home.results
-        results.mkdir(mode=0o700, exist_ok=True)
         fit = None if runner.machine.result is None else plain(runner.machine.result)
         told = {"study": one.number, "hash": one.hash.hex(), "name": one.name, "fit": fit}
         told["network"] = self.desk.network.scope
-        aside = results / f"{one.number}.part"
-        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(told, file, indent=2)
-        os.replace(aside, results / f"{one.number}.json")
+        try:
+            results.mkdir(mode=0o700, exist_ok=True)
+            replace_private(results / f"{one.number}.json", json.dumps(told, indent=2))
+        except OSError as error:
+            what = f"The folder of results {results} cannot be used: {error.strerror or error}"
+            raise StoreFault("CO-C204", f"{what}. Check the free space, and that this user may write there.") from None
 
     # What a study needs
 

@@ -2,12 +2,14 @@
 
 What its readers can solve is the learner's knowledge (`reveals` of the step); the floors are the stricter of the
 study's and of this site's own policy; what this site released before is in its release book. A step that posts from
-own rows and does not say what it reveals is refused. What sites compute with each other in an interactive step and
-what a server computes from posts alone are not judged here.
+own rows and does not say what it reveals is refused, and so is a payload under masks that have hidden other numbers.
+What sites compute with each other in an interactive step and what a server computes from posts alone are not judged
+here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,12 +20,14 @@ from pydantic import ValidationError
 from coterie_learners.design import Design
 from coterie_learners.disclosure import Ruling, Verdict, judge
 from coterie_learners.errors import StudyError
-from coterie_learners.payload import Payload
+from coterie_learners.payload import Payload, canonical
 from coterie_learners.protocol import Site, Step
 from coterie_learners.study import Column, Floors, Frozen, Study
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.releases import ReleaseBook, compare, release_of
 
+# The field of every payload whose numbers are hidden by masks that are the same whenever the step is made anew.
+PADDED = "masked"
 NO_FLOORS = Floors(rows=1, cell=0, rebuild="allow")
 
 
@@ -99,9 +103,27 @@ class Gate:
         self.watch(release)
         if verdict.refused:
             raise ReleaseRefused("CO-R301", f"{site.name}'s release gate keeps {step.topic!r} back: {verdict.sentence}")
-        if not self.policy.ask:
-            return verdict.digest
-        return replace(verdict, ruling=Ruling.CONSENTED).digest if self.consent(release) else None
+        if self.policy.ask:
+            if not self.consent(release):
+                return None
+            verdict = replace(verdict, ruling=Ruling.CONSENTED)
+        self._spend_pad(step, site, payload)
+        return verdict.digest
+
+    def _spend_pad(self, step: Step, site: Site, payload: Payload) -> None:
+        """ReleaseRefused if other numbers left this site under the same pad before.
+
+        After a reorganisation a site posts anew, under the masks that it had. If another site has changed what this one
+        builds on, the difference of its two posts would be without any mask.
+        """
+        if PADDED not in payload:
+            return
+        label = f"pad/{site.session}/{site.study.hash.hex()}/{step.topic}/{site.attempt}"
+        digest = hashlib.sha256(canonical(payload)).digest()
+        if self.book.vault.setdefault(label, digest) != digest:
+            told = f"{site.name} has sent other numbers under the masks of {step.topic!r} before a reorganisation"
+            more = "What it builds on was changed since, and the difference would show its own sums"
+            raise ReleaseRefused("CO-R302", f"{told}. {more}. Propose the study again.")
 
     def judge(self, step: Step, site: Site, payload: Payload) -> Verdict:
         """The verdict on one payload of a step."""

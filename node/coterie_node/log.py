@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import IO
 
@@ -38,7 +39,9 @@ class Log:
         if unknown:
             raise ValueError(f"no such field of the log: {', '.join(sorted(unknown))}")
         line = {"time": self._clock().isoformat(timespec="milliseconds"), "level": level, "event": event, **fields}
-        print(json.dumps(line, default=str), file=self._stream, flush=True)
+        # A full disk, or a reader that has gone, must not end what is being told of.
+        with suppress(OSError):
+            print(json.dumps(line, default=str), file=self._stream, flush=True)
 
     def fault(self, event: str, error: Exception, **fields: object) -> None:
         """Write an error by its code, with its sentence where that cannot hold a patient's value."""

@@ -14,12 +14,13 @@ import numpy as np
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import BlobMissing, ChainError, PostRejected
 from coterie_chain.ledger import ZERO, Ahead, Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
-from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, WrongPost
+from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, SessionLost, WrongPost
 from coterie_learners.payload import Payload, decode, unpack
 from coterie_learners.protocol import Machine, Sealed, Step
 from coterie_node.errors import ConfigError, ReleaseRefused, StudyStopped
 from coterie_node.gate import Gate
 from coterie_node.letters import Desk, pack
+from coterie_node.opened import Opened
 from coterie_node.reasons import Reason, reason_of, words_of
 from coterie_node.talk import Exchange, Talk
 
@@ -269,8 +270,22 @@ class Runner:
         session = (self._study, open_.position, open_.attempt, open_.basis.hex())
         if self._talk is None or self._talk.session != session:
             self.close()
+            opened = Opened(self.machine.site).of(open_)
+            if opened is not None:
+                return opened
             self._talk = self._start_talk(session, open_)
-        return self._talk.outcome()
+        return self._outcome(self._talk, open_)
+
+    def _outcome(self, talk: Talk, open_: OpenStep) -> Payload | None:
+        if talk.absent and open_.posted:
+            # A site posts after a session with all of them: it had one with this site, before a crash, and has left it.
+            told = f"{', '.join(open_.posted)} ended this interactive step while {self._desk.name} was restarted"
+            raise SessionLost("CO-P604", f"{told}. Propose the study again.", self._desk.name)
+        try:
+            return talk.outcome()
+        except ChainError:
+            self.close()  # borne as any other; then this site tries to meet the others once more
+            raise
 
     def _start_talk(self, session: tuple[int, int, int, str], open_: OpenStep) -> Talk:
         if self._exchange is None:
@@ -278,7 +293,14 @@ class Runner:
             raise ConfigError("CO-F342", f"{told}. Fill in [talk] in node.toml, or talk.json.")
         channel = self._exchange.channel(self._desk.name, session, open_.parties)
         machine = self.machine  # this one, also should the ledger be followed anew meanwhile
-        return Talk(session, channel, lambda: machine.draft(open_.parties, open_.attempt, channel))
+
+        def program() -> Payload:
+            payload = machine.draft(open_.parties, open_.attempt, channel)
+            with suppress(ChainError):  # then a crash before the record costs the session, and nothing else
+                Opened(machine.site).keep(open_, payload)
+            return payload
+
+        return Talk(session, channel, program)
 
     def _go_on(self, step: Step, view: StudyView, records: tuple[Record, ...]) -> bool:
         try:

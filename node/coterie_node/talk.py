@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
+from coterie_chain.errors import ChainError
 from coterie_learners.errors import LearnerError, SessionLost
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Channel
@@ -110,7 +111,7 @@ class Talk:
         self._channel, self._program = channel, program
         self._ended = False
         self._payload: Payload | None = None
-        self._error: LearnerError | None = None
+        self._error: LearnerError | ChainError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -142,7 +143,7 @@ class Talk:
             self.absent = ()
             if not self._ended:
                 self._payload = self._program()
-        except LearnerError as error:
+        except (LearnerError, ChainError) as error:
             self._error = error
         finally:
             self._channel.close()

@@ -11,12 +11,25 @@ import hashlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+from coterie_node.doorstep import Caller, Doorstep
 from coterie_node.errors import ConfigError
 from coterie_node.pairing import Pairing
-from coterie_node.tls_channel import GREETING, MAGIC, WELCOME, Address, Closed, Patience, TlsChannel, exactly
+from coterie_node.tls_channel import (
+    GREETING,
+    MAGIC,
+    PAUSE,
+    WELCOME,
+    Address,
+    Closed,
+    Patience,
+    TlsChannel,
+    exactly,
+    keep_alive,
+)
 
 # Strangers may hold so many connections, each for so many seconds.
 MAX_CALLS, GREET_SECONDS = 64, 10.0
@@ -41,7 +54,8 @@ class TlsExchange:
     ) -> None:
         self.me, self.addresses, self.secret, self.scope, self.patience = me, dict(addresses), secret, scope, patience
         self._open: dict[bytes, TlsChannel] = {}
-        self._calls = threading.Semaphore(MAX_CALLS)
+        self._doorstep = Doorstep(MAX_CALLS, GREET_SECONDS)
+        self._closed = False
         self._listener = _listen(me, self.addresses[me])
         self.addresses[me] = self._listener.getsockname()[:2]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -72,44 +86,52 @@ class TlsExchange:
 
     def close(self) -> None:
         """End everything."""
+        self._closed = True
+        # Closing alone would leave the thread that waits for calls with the listener, and the port taken.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for channel in list(self._open.values()):
+            channel.abandon()
             channel.close()
 
     def _accept(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                return  # closed
-            if not self._calls.acquire(blocking=False):
-                connection.close()
+                # The caller has gone, or there are too many open files: that passes, and then peers call again.
+                time.sleep(PAUSE)
                 continue
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._answer, args=(self._doorstep.enter(connection),), daemon=True).start()
 
-    def _answer(self, connection: socket.socket) -> None:
+    def _answer(self, caller: Caller) -> None:
         """Let a peer into its session; close on anybody else."""
         try:
-            channel, name, secured = self._welcome(connection)
+            channel, name, secured = self._welcome(caller)
         except (OSError, Closed):
             return
         finally:
-            self._calls.release()
+            self._doorstep.leave(caller)
         channel.hear(name, secured)
 
-    def _welcome(self, connection: socket.socket) -> tuple[TlsChannel, str, ssl.SSLSocket]:
+    def _welcome(self, caller: Caller) -> tuple[TlsChannel, str, ssl.SSLSocket]:
         """Who calls for which session; Closed for anybody who is not a peer with the right key."""
         with ExitStack() as held:
-            held.enter_context(connection).settimeout(GREET_SECONDS)
-            greeting = exactly(connection, GREETING)
-            name = exactly(connection, greeting[-1]).decode("ascii", "replace")
+            plain = held.enter_context(caller.connection)
+            greeting = exactly(plain, GREETING, caller.deadline)
+            name = exactly(plain, greeting[-1], caller.deadline).decode("ascii", "replace")
             channel = self._open.get(greeting[len(MAGIC) : -1])
             if greeting[: len(MAGIC)] != MAGIC or channel is None or not channel.knows(name):
                 raise Closed
             pairing = Pairing(channel.secret(name), channel.digest, name, self.me)
-            secured = held.enter_context(pairing.server_context().wrap_socket(connection, server_side=True))
+            secured = pairing.server_context().wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            caller.connection = held.enter_context(secured)
+            secured.settimeout(caller.left)
+            secured.do_handshake()
             if not pairing.is_peer(secured.getpeercert(binary_form=True), "client"):
                 raise Closed
+            keep_alive(secured)
             secured.sendall(WELCOME)
             held.pop_all()
         return channel, name, secured
@@ -118,9 +140,17 @@ class TlsExchange:
 def address_of(text: str) -> Address:
     """Host and port of "host:port" or "[host]:port"; ValueError if it is neither."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or int(port) >= 1 << 16 or not _nameable(host):
         raise ValueError(f"{text!r} is not host:port")
     return host.strip("[]"), int(port)
+
+
+def _nameable(host: str) -> bool:
+    """Whether a host can be looked up at all: `socket` raises no OSError for a name that it cannot even ask for."""
+    try:
+        return b"\0" not in host.encode("idna")
+    except UnicodeError:
+        return False
 
 
 def _listen(me: str, address: Address) -> socket.socket:

@@ -10,15 +10,16 @@ whose fault it was, so that they name the same one.
 
 from __future__ import annotations
 
-import queue
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from coterie_learners.errors import ProtocolError, SessionLost
+from coterie_node.inbox import Ended, Inbox
 from coterie_node.pairing import Pairing
 
 MAGIC = b"COTALK2\n"
@@ -29,10 +30,14 @@ MAX_FRAME = 1 << 28
 BLAME = (1 << 64) - 1
 # ... and of this one, nothing: the sender is connected with all parties, both ways.
 READY = BLAME - 1
-# Frames of one peer that may wait to be read; then its connection is not read on.
-MAX_WAITING = 4096
-# Seconds between two calls to a peer that is not there, and for one to be answered.
+# Seconds between two looks at who is there, and for a call, or a last word, to get through.
 PAUSE, CALL_SECONDS = 0.05, 10.0
+# Seconds until a peer that was not there is called again: twice as many each time, up to these.
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+# Seconds of silence after which the other machine is asked whether it is still there, between questions; and how many.
+ALIVE_AFTER, ALIVE_EVERY, ALIVE_TIMES = 60, 15, 4
+# Seconds for the last word of a peer that reads no more.
+LAST_WORD_SECONDS = 1.0
 
 Address = tuple[str, int]
 
@@ -49,13 +54,6 @@ class Patience:
     message: float = 120.0
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A peer's last word: for whose fault it ends the session, empty if it just went away."""
-
-    culprit: str = ""
-
-
 @dataclass
 class Line:
     """What one peer sends: over which connection, whether it is ready, and its frames."""
@@ -63,7 +61,7 @@ class Line:
     connection: ssl.SSLSocket | None = None
     ready: bool = False
     heard: bool = False
-    frames: queue.Queue[bytes | Ended] = field(default_factory=lambda: queue.Queue(MAX_WAITING))
+    frames: Inbox = field(default_factory=Inbox)
 
 
 class TlsChannel:
@@ -93,7 +91,11 @@ class TlsChannel:
         self._lines = {name: Line() for name in addresses}
         self._told: set[str] = set()
         self._doubts: dict[str, str] = {}
-        self._begun = False
+        self._pauses: dict[str, float] = {}
+        self._call_at: dict[str, float] = {}
+        # Held while it is settled whose connection counts: by the threads that answer calls, and by the one that talks.
+        self._lock = threading.Lock()
+        self._begun = self._over = False
         self._culprit = ""
 
     def knows(self, name: str) -> bool:
@@ -109,14 +111,19 @@ class TlsChannel:
     def meet(self, seconds: float) -> tuple[str, ...]:
         """Call the peers and wait for theirs; who is still absent after `seconds`, with what is known of it."""
         deadline = time.monotonic() + seconds
-        while absent := self._absent():
-            if time.monotonic() >= deadline:
+        while (absent := self._absent()) or not self._begin():
+            if absent and time.monotonic() >= deadline:
                 return tuple(name + self._doubts.get(name, "") for name in absent)
             for name in absent:
                 self._look_for(name)
             time.sleep(PAUSE)
-        self._begun = True
         return ()
+
+    def _begin(self) -> bool:
+        """Whether all are ready at this very moment; if so, no connection is replaced any more."""
+        with self._lock:
+            self._begun = all(line.ready for line in self._lines.values())
+            return self._begun
 
     def _absent(self) -> list[str]:
         """Peers without a connection each way; if there are none, those who miss somebody themselves."""
@@ -125,16 +132,20 @@ class TlsChannel:
             return missing
         for name in self._lines:
             self._tell_ready(name)
-        return [name for name, line in self._lines.items() if not line.ready]
+        return [name for name, line in self._lines.items() if not line.ready or name not in self._told]
 
     def _look_for(self, name: str) -> None:
         """Call a peer that is not there, or whose connection has ended since."""
         if name in self._out and _gone(self._out[name], self._patience.message):
             self._hang_up(name)
-        if name not in self._out:
+        if name not in self._out and time.monotonic() >= self._call_at.get(name, 0.0):
             called = self._call(name)
             if called is not None:
                 self._out[name] = called
+            # A peer may be away for days. One that is back calls itself, and is called at once.
+            pause = FIRST_PAUSE if called is not None else self._pauses.get(name, FIRST_PAUSE)
+            self._call_at[name] = time.monotonic() + pause
+            self._pauses[name] = min(2 * pause, LONGEST_PAUSE)
 
     def _hang_up(self, name: str) -> None:
         self._out.pop(name).close()
@@ -172,25 +183,34 @@ class TlsChannel:
             if not pairing.is_peer(secured.getpeercert(binary_form=True), "server") or secured.recv(1) != WELCOME:
                 raise Closed
             secured.settimeout(self._patience.message)
+            keep_alive(secured)
             held.pop_all()
         return secured
 
     def hear(self, name: str, connection: ssl.SSLSocket) -> None:
         """Read what a peer sends until it ends. Before the session begins a newer connection takes its place."""
-        line = self._lines[name]
-        if line.connection is not None:
-            if self._begun:
-                connection.close()
-                return
-            line = self._lines[name] = Line()
-        line.connection = connection
-        connection.settimeout(None)
+        line = self._take(name, connection)
+        if line is None:
+            connection.close()
+            return
         last = self._read(connection, line)
         connection.close()
-        if line.ready or self._begun:
-            line.frames.put(last)
-        else:
-            line.connection = None  # it may come again
+        line.frames.end(last)
+        with self._lock:
+            if not (line.ready or self._begun):
+                line.connection = None  # it may come again
+
+    def _take(self, name: str, connection: ssl.SSLSocket) -> Line | None:
+        """A peer's line over a new connection, in the place of an older one; None once they talk, or have ended."""
+        with self._lock:
+            if self._begun or self._over:
+                return None
+            connection.settimeout(None)
+            hang_up(self._lines[name].connection)
+            self._call_at.pop(name, None)
+            self._pauses.pop(name, None)
+            line = self._lines[name] = Line(connection)
+            return line
 
     def _read(self, connection: ssl.SSLSocket, line: Line) -> Ended:
         with suppress(OSError, Closed):
@@ -198,9 +218,7 @@ class TlsChannel:
                 size = int.from_bytes(exactly(connection, 8), "big")
                 if size == READY:
                     line.ready = True
-                elif size <= MAX_FRAME:
-                    line.frames.put(exactly(connection, size))
-                else:
+                elif size > MAX_FRAME or not line.ready or not line.frames.put(exactly(connection, size)):
                     break
             if size == BLAME:
                 told = exactly(connection, exactly(connection, 1)[0]).decode("ascii", "replace")
@@ -222,12 +240,11 @@ class TlsChannel:
         """Next bytes from a party; SessionLost names it when it stays silent or breaks off."""
         line = self._lines[sender]
         seconds = self._patience.message if line.heard else self._patience.first
-        try:
-            frame = line.frames.get(timeout=seconds)
-        except queue.Empty:
+        frame = line.frames.get(seconds)
+        if frame is None:
             told = f"{sender} sent nothing to {self._me} within {seconds:g} s."
             self._culprit = sender
-            raise SessionLost("CO-P601", told, sender) from None
+            raise SessionLost("CO-P601", told, sender)
         if isinstance(frame, Ended):
             raise self._broken(sender, frame.culprit)
         line.heard = True
@@ -236,37 +253,31 @@ class TlsChannel:
     def close(self) -> None:
         """Say that nothing more comes, and for whose fault if there was one; what was sent still arrives."""
         self._forget(self)
-        if not self._begun:
-            self._shut(line.connection for line in self._lines.values())
         last = b"" if not self._culprit else BLAME.to_bytes(8, "big") + _short(self._culprit)
         for connection in self._out.values():
             with suppress(OSError):
+                connection.settimeout(CALL_SECONDS)
                 connection.sendall(last)
                 connection.shutdown(socket.SHUT_WR)
             connection.close()
+        # A peer that keeps its end open would keep a thread and what it sent here for ever.
+        with self._lock:
+            self._over = True
+            for line in self._lines.values():
+                hang_up(line.connection)
+                line.frames.shut()
 
     def abandon(self) -> None:
         """Break the session off from another thread; the one that talks finds it ended, and closes."""
-        self._shut(list(self._out.values()))
-        for line in self._lines.values():
-            with suppress(queue.Full):
-                line.frames.put_nowait(Ended(self._me))
-
-    def _shut(self, connections: Iterable[ssl.SSLSocket | None]) -> None:
-        for connection in connections:
-            if connection is not None:
-                with suppress(OSError):
-                    # Below TLS: SSLSocket's own would let a send that is under way go on without encryption.
-                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for connection in list(self._out.values()):
+            hang_up(connection)
+        for line in list(self._lines.values()):
+            line.frames.end(Ended(self._me))
 
     def _last_word(self, name: str) -> str:
         """Whose fault a peer that reads no more says it is, if it says so soon."""
-        with suppress(queue.Empty):
-            while True:
-                frame = self._lines[name].frames.get(timeout=1.0)
-                if isinstance(frame, Ended):
-                    return frame.culprit
-        return ""
+        found = self._lines[name].frames.last_word(LAST_WORD_SECONDS)
+        return "" if found is None else found.culprit
 
     def _broken(self, name: str, culprit: str) -> SessionLost:
         if culprit in ("", name, self._me):
@@ -277,15 +288,35 @@ class TlsChannel:
         return SessionLost("CO-P662", f"{name} ended the session because {culprit} broke it off.", culprit)
 
 
-def exactly(connection: socket.socket, size: int) -> bytes:
-    """The next `size` bytes of a connection; Closed if it ends before."""
+def exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
+    """The next `size` bytes of a connection; Closed if it ends before, or does not bring them by the deadline."""
     parts = bytearray()
     while len(parts) < size:
+        if deadline is not None:
+            if (left := deadline - time.monotonic()) <= 0:
+                raise Closed
+            connection.settimeout(left)
         piece = connection.recv(min(size - len(parts), 1 << 20))
         if not piece:
             raise Closed
         parts += piece
     return bytes(parts)
+
+
+def hang_up(connection: socket.socket | None) -> None:
+    """End a connection, whatever another thread is doing with it; that one closes it."""
+    if connection is not None:
+        with suppress(OSError):
+            # Below TLS: SSLSocket's own would let a send that is under way go on without encryption.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Have the kernel notice a machine that went without a word: parties may wait in silence for days."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ALIVE_AFTER)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ALIVE_EVERY)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, ALIVE_TIMES)
 
 
 def _gone(connection: ssl.SSLSocket, patience: float) -> bool:

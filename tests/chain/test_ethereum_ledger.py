@@ -47,7 +47,8 @@ def sites(bench: AnvilBench) -> Sites:
 def test_a_network_file_says_where_the_catalog_is(bench: AnvilBench) -> None:
     network = bench.network
     assert Network.from_json(network.to_json()) == network
-    for broken in ("", "[]", "{}", network.to_json().replace(network.catalog, "0x12")):
+    nested = "[" * 100_000 + "]" * 100_000
+    for broken in ("", "[]", "{}", nested, network.to_json().replace(network.catalog, "0x12")):
         with pytest.raises(LedgerMismatch, match=r"no network\.json") as caught:
             Network.from_json(broken)
         assert caught.value.code == "CO-C310"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import random
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,12 +20,14 @@ import pytest
 from node.houses import CANARY, SITES, Pool, Village, study_file, write_rows
 
 from coterie_chain.blobs import MAX_BLOB, MemoryBlobs, cid_of
-from coterie_chain.errors import BlobMissing, LedgerUnreachable
+from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ipfs import KuboBlobs
-from coterie_chain.ledger import State
+from coterie_chain.ledger import State, StudyView
 from coterie_chain.private_files import write_private
+from coterie_node import api as api_module
 from coterie_node.api import Api
+from coterie_node.attendance import Attendance
 from coterie_node.commands.serve import peers_of
 from coterie_node.decisions import decided
 from coterie_node.errors import ConfigError
@@ -258,6 +265,30 @@ def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(
     assert village.phases() == {name: ["done"] for name in SITES}
 
 
+def test_results_that_cannot_be_written_are_told_and_written_when_they_can(village: Village) -> None:
+    study = village.propose(study_file(village.root))
+    in_the_way = village.root / "north" / "results"
+    in_the_way.write_text("")
+    village.settle()
+    village.approve(study, "south", "west")
+    village.settle()
+    engagement = village.daemons["north"].engagements[1]
+    assert (engagement.phase, getattr(engagement.fault, "code", "")) == ("stopped", "CO-C204")
+    assert village.phases()["south"] == ["done"]
+    in_the_way.unlink()
+    village.seconds += 61
+    village.settle()
+    assert result(village, "north", 1)["fit"] == result(village, "south", 1)["fit"]
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_the_node() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    Log(Full()).tell("waiting", study=1)
+
+
 def test_a_silent_site_is_named_with_its_delay_and_waited_for(village: Village) -> None:
     study = village.propose(study_file(village.root))
     village.approve(study, "south", "west")
@@ -318,9 +349,57 @@ def test_a_number_that_a_reorganisation_gave_to_another_study_is_met_anew(villag
     village.approve(study, "south", "west")
     village.daemons["north"].beat()
     village.daemons["south"].beat()
-    village.daemons["south"].engagements[1].hash = bytes(32)
+    left: list[str] = []
+
+    class Talking(Attendance):
+        def close(self) -> None:
+            left.append("session")
+
+    one = village.daemons["south"].engagements[1]
+    one.hash, one.attendance = bytes(32), Talking(lambda: pytest.fail("of the other study"))
     village.settle()
     assert village.phases() == {name: ["done"] for name in SITES}
+    assert left == ["session"]
+
+
+def test_a_study_that_a_reorganisation_takes_while_it_is_looked_at_is_looked_for_again(
+    village: Village, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    village.propose(study_file(village.root))
+    village.daemons["north"].beat()
+    south = village.daemons["south"]
+
+    def gone(number: int) -> StudyView:
+        raise PostRejected("BadState", 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(south.desk.ledger, "view", gone)
+        south.beat()
+        assert south.engagements == {}
+    south.beat()
+    assert list(south.engagements) == [1]
+
+
+def test_a_node_that_is_told_to_stop_stays_until_its_interactive_step_is_over(village: Village) -> None:
+    village.propose(study_file(village.root))
+    village.settle()
+    south, stop = village.daemons["south"], Flag()
+    looks = [True, True, True, False]
+
+    class Talking(Attendance):
+        @property
+        def talking(self) -> bool:
+            return looks.pop(0)
+
+    south.engagements[1].attendance = Talking(lambda: pytest.fail("nothing to begin"))
+    stop.set()
+    south.run(stop)
+    assert looks == []
+    looks[:] = [True, True]
+    south.engagements[1].attendance = Talking(lambda: pytest.fail("nothing to begin"))
+    village.seconds += 200  # told long ago: it leaves although the step goes on
+    south.run(stop)
+    assert looks == [True]
 
 
 def test_what_a_site_has_read_once_outlives_the_site_that_made_it() -> None:
@@ -418,6 +497,21 @@ def test_the_api_shows_health_to_all_and_the_rest_to_who_has_the_token() -> None
         assert ask("/health")[0] == 503
         with pytest.raises(ConfigError, match="cannot listen"):
             Api("127.0.0.1", api.port, "x", healthy=bool, metrics=bytes, status=list)
+
+
+def test_who_connects_to_the_api_and_says_nothing_keeps_neither_its_files_nor_others_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api_module, "MOST", 4)
+    with (
+        Api("127.0.0.1", 0, "secret", healthy=lambda: True, metrics=bytes, status=list) as api,
+        ExitStack() as held,
+    ):
+        silent = [held.enter_context(socket.create_connection(("127.0.0.1", api.port), timeout=5)) for _ in range(9)]
+        with urllib.request.urlopen(f"http://127.0.0.1:{api.port}/health", timeout=5) as answer:
+            assert answer.status == 200
+        with suppress(ConnectionError):
+            assert [one.recv(1) for one in silent[:6]] == [b""] * 6
 
 
 # Settings

@@ -8,14 +8,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from learners import cohorts
 from learners.cohorts import Codes
-from node.worlds import World
+from node.worlds import World, until
 
+from coterie_chain.errors import StoreFault
 from coterie_chain.ledger import State
+from coterie_learners import secure_sum
 from coterie_learners.disclosure import Ruling
 from coterie_learners.errors import StudyError
 from coterie_learners.payload import Payload
@@ -88,6 +91,54 @@ def test_masked_sums_of_the_same_rows_pass_and_the_records_say_sums_only() -> No
     assert {release.verdict.ruling for release in seen} == {Ruling.SUMS_ONLY}
     lines = [line for line in history(world.ledger()) if line.kind == "each"]
     assert all(line.verdict.startswith("sums only 02") for line in lines)
+
+
+def changed(payload: dict[str, Any]) -> None:
+    """Another sum of the score, by a little: nobody can tell."""
+    score = payload["masked"][25:26]
+    payload["masked"][25] = secure_sum.add(score, np.array([[1 << 62, 0]], np.uint64))[0]
+
+
+def second_round(change: bool, gate: Gate) -> tuple[World, Runner]:
+    """A branch of the chain on which two sites have posted in the second round, and a third is about to."""
+    study = cohorts.study(count=3)
+    world = World(study, cohorts.split(study, CODES))
+    if change:
+        world.forge("south", changed)
+    north = runner(world, "north", gate)
+    until(lambda: north.position == 2, [north, *world.crew(("south", "east")).values()])
+    return world, north
+
+
+def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
+    """A site that takes its post back in a reorganisation, and posts another, learns nothing of the rest by it."""
+    gate = Gate(cohorts.study(count=3))
+    before, north = second_round(False, gate)
+    north.turn()
+    (sent,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 2))
+    after, north = second_round(True, gate)
+    step, open_ = north.machine.awaits, after.view().open
+    assert step is not None
+    assert open_ is not None
+    kept = north.machine.draft(open_.parties, open_.attempt)
+    gap = secure_sum.decode(
+        secure_sum.add(kept["masked"], secure_sum.negate(np.asarray(before.payload(sent)["masked"])))
+    )
+    assert 0 < np.abs(gap).max() < 10  # no mask is left in it
+    with pytest.raises(ReleaseRefused) as refused:
+        north.turn()
+    assert refused.value.code == "CO-R302"
+    assert ("north", 2) not in {(r.site, r.post.position) for r in after.records()}
+    (event,) = after.events("StudyAborted")
+    assert dict(event.details)["reason"] == Reason.RELEASE_REFUSED
+
+
+def test_the_same_numbers_leave_under_their_masks_again() -> None:
+    gate = Gate(cohorts.study(count=3))
+    for _ in range(2):
+        world, north = second_round(False, gate)
+        assert north.turn()
+        assert ("north", 2) in {(r.site, r.post.position) for r in world.records()}
 
 
 def test_plain_sums_above_the_floor_pass_and_their_verdict_is_the_digest_on_record() -> None:
@@ -166,6 +217,32 @@ def test_a_yes_for_one_payload_is_no_yes_for_another(tmp_path: Path) -> None:
     other, changed = two_sites(cohorts.draw(300, seed=2))
     second = runner(World(other, changed), "north", Gate(other, Policy(ask=True), consent=folder.consent))
     assert not second.turn()
+    (held,) = folder.waiting()  # asked anew, although there was a yes in this place
+    folder.approve(held["payload_digest"])
+    assert second.turn()
+
+
+def test_a_payload_that_waits_is_written_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    study, rows = two_sites()
+    folder = ReleaseFolder(tmp_path / "releases")
+    asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    asked.turn()
+    (laid_out,) = folder.root.glob("*")
+    before = laid_out.stat()
+    asked.turn()
+    after = laid_out.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert after.st_mode & 0o777 == 0o600
+
+
+def test_a_folder_of_releases_that_cannot_be_used_is_told_as_such(tmp_path: Path) -> None:
+    study, rows = two_sites()
+    (tmp_path / "releases").write_text("in the way")
+    folder = ReleaseFolder(tmp_path / "releases")
+    asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    with pytest.raises(StoreFault) as caught:
+        asked.turn()
+    assert caught.value.code == "CO-C204"
 
 
 def test_where_nobody_can_be_asked_nothing_leaves() -> None:

@@ -13,6 +13,7 @@ from learners import shapes
 from learners.shapes import SHAPES
 from node.worlds import World, sweep
 
+from coterie_chain.errors import StoreFault
 from coterie_chain.ledger import State
 from coterie_learners.errors import DataError, LearnerError, ProtocolError, SessionLost
 from coterie_learners.payload import Payload
@@ -216,6 +217,88 @@ def test_a_session_outlives_a_reorganisation_that_changes_nothing_before_it() ->
     gate.set()
     sweep(crew.values())
     assert [r.machine.result for r in crew.values()] == [6, 6, 6]
+
+
+def dies_before_its_record(w: World, crew: dict[str, Runner]) -> None:
+    """The parties open a result, which all but site a record."""
+    for name in "bc":
+        crew[name].turn()
+    step, open_ = crew["a"].machine.awaits, w.view().open
+    assert step is not None
+    assert open_ is not None
+    crew["a"]._draft(step, open_)
+    died = crew["a"]._talk
+    assert died is not None
+    assert died.outcome(patience=20.0) == {"x": 6}
+    while (now := w.view().open) is not None and not {"b", "c"} <= set(now.posted):
+        for name in "bc":
+            crew[name].turn()
+
+
+def test_a_site_that_dies_after_a_session_and_before_its_record_posts_what_was_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    w = world(ring)
+    crew = w.crew()
+    dies_before_its_record(w, crew)
+    w.hub = Hub(20.0)  # the others have left the session, and do not come again
+    crew["a"] = w.runner("a")
+    sweep(crew.values())
+    assert [r.machine.result for r in crew.values()] == [6, 6, 6]
+
+
+def test_a_site_that_dies_in_a_session_that_the_others_end_does_not_wait_for_them_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    w = world(ring)
+    crew = w.crew()
+    dies_before_its_record(w, crew)
+    w.vaults["a"].clear()  # it died before the result was kept
+    w.hub = Hub(20.0)
+    error = failure({"a": w.runner("a")}, "a")
+    assert isinstance(error, SessionLost)
+    assert error.code == "CO-P604"
+    (event,) = w.events("StudyAborted")
+    assert dict(event.details)["reason"] == Reason.SESSION_LOST
+
+
+class Full(dict[str, bytes]):
+    """A vault on a disk that is full, for a while."""
+
+    full = True
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        if self.full:
+            raise StoreFault("CO-C322", "The disk is full.")
+        super().__setitem__(key, value)
+
+
+def test_a_full_disk_in_an_interactive_step_is_told_as_such_and_the_site_tries_again() -> None:
+    def program(site: Site, channel: Channel) -> Payload:
+        site.vault["number"] = b"1"
+        return {"x": 1}
+
+    w = world(program)
+    w.vaults["a"] = vault = Full()
+    crew = w.crew()
+    for name in "bc":
+        crew[name].turn()
+    with pytest.raises(StoreFault):
+        sweep([crew["a"]])
+    assert not w.events("StudyAborted")
+    vault.full = False
+    sweep(crew.values())
+    assert crew["a"].machine.result == 1
+
+
+def test_a_full_disk_does_not_take_what_was_opened() -> None:
+    w = world(ring)
+    w.vaults["a"] = Full()
+    crew = w.crew()
+    sweep(crew.values())
+    assert crew["a"].machine.result == 6
 
 
 def test_parties_that_open_different_results_are_told() -> None:

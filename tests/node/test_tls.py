@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import socket
 import ssl
-from collections.abc import Hashable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,7 +24,7 @@ from coterie_chain.ledger import SiteEntry
 from coterie_chain.memory import MemoryChain
 from coterie_chain.network import Network
 from coterie_learners.errors import ProtocolError, SessionLost
-from coterie_node import tls_channel
+from coterie_node import tls, tls_channel
 from coterie_node.commands import serve
 from coterie_node.errors import ConfigError, StudyStopped
 from coterie_node.log import Log
@@ -104,6 +107,12 @@ def test_large_messages_in_both_directions_at_once_do_not_block_each_other() -> 
         assert list(pool.map(lambda me: part(ends, me), NAMES)) == [True] * 3
 
 
+def eventually(there: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    while not there():
+        time.sleep(0.01)
+
+
 # Meeting
 
 
@@ -164,6 +173,117 @@ def test_a_peer_that_goes_before_the_beginning_may_come_again(polite: bool) -> N
                 if to != me:
                     ends[me].send(to, me.encode())
         assert all(ends[me].receive(peer) == peer.encode() for me in NAMES for peer in NAMES if peer != me)
+
+
+def test_a_peer_that_is_back_is_called_at_once_however_seldom_it_was_called_while_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tls_channel, "FIRST_PAUSE", 1000.0)
+    monkeypatch.setattr(tls_channel, "LONGEST_PAUSE", 1000.0)
+    with exchanges() as made:
+        ana = made["ana"].channel("ana", SESSION, NAMES[:2])
+        assert ana.meet(0.1) == ("bob",)
+        bob = made["bob"].channel("bob", SESSION, NAMES[:2])
+        assert met({"ana": ana, "bob": bob}) == {"ana": (), "bob": ()}
+
+
+def test_a_peer_that_stays_away_is_called_more_and_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    usual = TlsChannel._handshake
+
+    def counted(self: TlsChannel, name: str, pairing: Pairing) -> ssl.SSLSocket:
+        calls.append(name)
+        return usual(self, name, pairing)
+
+    monkeypatch.setattr(TlsChannel, "_handshake", counted)
+    with exchanges() as made:
+        assert made["ana"].channel("ana", SESSION, NAMES[:2]).meet(1.0) == ("bob",)
+    assert 1 < len(calls) < 7
+
+
+def test_a_call_that_is_answered_while_the_session_ends_does_not_keep_the_peer_from_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise the peer would hold on to a connection that nobody reads, and never call again."""
+    with exchanges() as made:
+        ends = {name: made[name].channel(name, SESSION, NAMES[:2]) for name in NAMES[:2]}
+        usual, answered, gone = TlsChannel.hear, threading.Event(), threading.Event()
+
+        def late(self: TlsChannel, name: str, connection: ssl.SSLSocket) -> None:
+            if self is ends["ana"] and not gone.is_set():
+                answered.set()
+                gone.wait(20)
+            usual(self, name, connection)
+
+        monkeypatch.setattr(TlsChannel, "hear", late)
+        with ThreadPoolExecutor(1) as pool:
+            early = pool.submit(ends["bob"].meet, 0.3)
+            answered.wait(20)
+            left = ends["ana"]
+            left.close()
+            gone.set()
+            assert early.result() == ("ana",)
+        again = made["ana"].channel("ana", SESSION, NAMES[:2])
+        assert met({"ana": again, "bob": ends["bob"]}) == {"ana": (), "bob": ()}
+
+
+def test_a_session_does_not_begin_before_every_peer_has_been_told_that_this_one_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection to a peer that has said so itself may break at that very moment."""
+    usual, broken = TlsChannel._tell_ready, threading.Event()
+
+    def breaking(self: TlsChannel, name: str) -> None:
+        if (self._me, name) == ("ana", "bob") and not broken.is_set():
+            if not self._lines[name].ready:
+                return  # later
+            broken.set()
+            self._out[name].close()
+        usual(self, name)
+
+    monkeypatch.setattr(TlsChannel, "_tell_ready", breaking)
+    with exchanges() as made:
+        ends = channels(made)
+        assert broken.is_set()
+        ends["ana"].send("bob", b"heard")
+        assert ends["bob"].receive("ana") == b"heard"
+
+
+def test_a_peer_holds_one_connection_however_often_it_calls() -> None:
+    with exchanges() as made:
+        ends = opened(made)
+        calls = [ends["bob"]._call("ana") for _ in range(5)]
+        for replaced in calls[:-1]:
+            assert replaced is not None
+            with suppress(ConnectionError):
+                assert replaced.recv(1) == b""
+            replaced.close()
+        assert calls[-1] is not None
+        ends["bob"]._out["ana"] = calls[-1]
+        assert set(met(ends).values()) == {()}
+
+
+def test_what_comes_before_a_peer_is_ready_is_not_kept() -> None:
+    with exchanges() as made:
+        ends = opened(made)
+        early = ends["bob"]._call("ana")
+        assert early is not None
+        early.sendall((4).to_bytes(8, "big") + b"rows")
+        with suppress(ConnectionError):
+            assert early.recv(1) == b""
+        early.close()
+        assert set(met(ends).values()) == {()}
+        ends["bob"].send("ana", b"first")
+        assert ends["ana"].receive("bob") == b"first"
+
+
+def test_both_ends_ask_whether_the_other_machine_is_still_there() -> None:
+    with exchanges() as made:
+        ends = channels(made)
+        for connection in (ends["ana"]._out["bob"], ends["bob"]._lines["ana"].connection):
+            assert connection is not None
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == tls_channel.ALIVE_AFTER
 
 
 def test_parties_of_a_session_are_the_study_s_and_not_the_network_s() -> None:
@@ -233,6 +353,39 @@ def test_frames_have_a_limit_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> N
         assert broken.value.code == "CO-P662"
 
 
+def test_a_session_that_is_over_keeps_nothing_of_a_peer_that_holds_its_end_open() -> None:
+    with exchanges() as made:
+        ends = channels(made)
+        ends["bob"].send("ana", b"unread")
+        ends["ana"].close()
+        for line in ends["ana"]._lines.values():
+            held = line.connection
+            assert held is not None
+            eventually(lambda held=held: held.fileno() == -1)  # type: ignore[misc]
+            assert not line.frames.put(b"more")
+
+
+def test_a_peer_that_reads_nothing_and_says_more_and_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_channel, "LAST_WORD_SECONDS", 0.1)
+    with exchanges() as made, ThreadPoolExecutor(1) as pool:
+        ends = channels(made)
+        over = threading.Event()
+
+        def babble() -> None:
+            with suppress(OSError):
+                while not over.is_set():
+                    ends["bob"]._out["ana"].sendall(bytes(8))
+
+        talking = pool.submit(babble)
+        tls_channel.hang_up(ends["ana"]._out["bob"])
+        with pytest.raises(SessionLost) as caught:
+            ends["ana"].send("bob", b"hello")
+        assert caught.value.site == "bob"
+        ends["ana"].close()
+        over.set()
+        talking.result(timeout=20)
+
+
 STRANGERS = {
     "silence": b"",
     "noise": bytes(range(256)) * 4,
@@ -259,6 +412,69 @@ def test_strangers_get_a_closed_connection_and_harm_nobody(kind: str) -> None:
             assert answer(stranger, STRANGERS[kind]) == b""
         ends["bob"].send("ana", b"still here")
         assert ends["ana"].receive("bob") == b"still here"
+
+
+def test_strangers_who_stand_at_the_door_do_not_bar_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "MAX_CALLS", 4)
+    monkeypatch.setattr(tls, "GREET_SECONDS", 1000.0)
+    with exchanges() as made, ExitStack() as standing:
+        for _ in range(9):
+            standing.enter_context(socket.create_connection(made["ana"].addresses["ana"], timeout=5))
+        assert set(met(opened(made)).values()) == {()}
+
+
+def test_a_stranger_who_speaks_slowly_is_given_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "GREET_SECONDS", 0.2)
+    said = 0
+    with exchanges() as made, socket.create_connection(made["ana"].addresses["ana"], timeout=5) as stranger:
+        stranger.setblocking(False)
+        with suppress(ConnectionError):
+            while said < 41:
+                stranger.send(b"x")
+                said += 1
+                time.sleep(0.05)
+                with suppress(BlockingIOError):
+                    if stranger.recv(1) == b"":
+                        break
+    assert said < 41
+
+
+class Busy:
+    """A listener in a process that has too many open files, for a moment."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self.inner, self.failures = inner, 3
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def accept(self) -> object:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self.inner.accept()
+
+
+def test_a_node_with_too_many_open_files_answers_again_when_there_are_fewer() -> None:
+    with exchanges() as made:
+        made["ana"]._listener = busy = Busy(made["ana"]._listener)  # type: ignore[assignment]
+        with socket.create_connection(made["ana"].addresses["ana"], timeout=5):
+            eventually(lambda: not busy.failures)
+        assert set(met(opened(made)).values()) == {()}
+
+
+def test_an_exchange_that_is_closed_gives_its_port_back() -> None:
+    with exchanges() as made:
+        address = made["ana"].addresses["ana"]
+    eventually(lambda: free(address))
+
+
+def free(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_server(address).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_who_names_itself_a_peer_without_its_key_is_not_heard() -> None:
@@ -296,7 +512,10 @@ def test_an_address_in_use_is_told_in_words() -> None:
     assert caught.value.code == "CO-F341"
 
 
-@pytest.mark.parametrize("text", ["[]", '{"ana": "nowhere"}', "{", '{"ana": 7}'])
+NO_ADDRESSES = ["[]", '{"ana": "nowhere"}', "{", '{"ana": 7}', '{"ana": "a..b:80"}', '{"ana": "127.0.0.1:70000"}']
+
+
+@pytest.mark.parametrize("text", NO_ADDRESSES)
 def test_a_file_of_addresses_that_is_none_is_told_in_words(text: str, tmp_path: Path) -> None:
     place = Place(tmp_path)
     assert place.addresses() is None
