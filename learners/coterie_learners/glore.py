@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field as Within
 
-from coterie_learners import linalg, secure_sum, sums_disclosure
+from coterie_learners import cautions, linalg, secure_sum, sums_disclosure
 from coterie_learners.design import Design
 from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
@@ -357,7 +357,9 @@ def look_for_separation(plan: Plan, gain: float, step: Array, before: Array) -> 
 def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
     """The result in the variables' own units, from the last model post."""
     estimates, covariance = plan.design.outside(model["base"], model["covariance"])
-    n, deviance = float(model["n"]), float(model["deviance"])
+    n, deviance, law = float(model["n"]), float(model["deviance"]), plan.family.name
+    events = int(model["outcome"]) if law in ("binomial", "poisson") else None
+    slopes = plan.p - plan.design.formula.intercept
     dispersion = _dispersion(plan, deviance, n)
     likelihood = float(model["saturated"]) - 0.5 * deviance
     if plan.family.dispersion:
@@ -370,7 +372,7 @@ def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
         estimates=estimates,
         covariance=dispersion * covariance,
         n=int(n),
-        events=int(model["outcome"]) if plan.family.name == "binomial" else None,
+        events=events,
         rounds=rounds,
         converged=True,
         dispersion=dispersion,
@@ -379,6 +381,7 @@ def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
         null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
         log_likelihood=float(likelihood),
         ratio=RATIOS.get(plan.family.link, ""),
+        notes=(*cautions.ridge(plan.options.ridge), *cautions.few(law, int(n), events, slopes)),
     )
 
 
