@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,32 +79,14 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
-        fit = self.fit
         plain = {
             "study": self.study,
-            "learner": fit.learner,
-            "family": fit.family,
-            "link": fit.link,
-            "sites": list(self.sites),
-            "n": fit.n,
-            "events": fit.events,
-            "rounds": fit.rounds,
-            "converged": fit.converged,
-            "terms": [row.as_dict() for row in table(fit)],
-            "statistic": fit.statistic,
-            "deviance": fit.deviance,
-            "df_residual": fit.df_residual,
-            "null_deviance": fit.null_deviance,
-            "df_null": None if fit.null_deviance is None else fit.df_null,
-            "aic": fit.aic,
-            "bic": fit.bic,
-            "log_likelihood": fit.log_likelihood,
-            "dispersion": fit.dispersion,
+            **numbers(self.fit, self.sites),
             "ledger": {k: getattr(self.cost, k) for k in ("records", "payload_bytes", "gas")},
             "seconds": dict(self.cost.seconds),
             "replay": _replay(self.replay),
-            "notes": [*fit.notes, *self.notes],
-            "details": dict(fit.details),
+            "notes": [*self.fit.notes, *self.notes],
+            "details": dict(self.fit.details),
         }
         told = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
         return {name: finite(value) for name, value in told.items()}
@@ -156,14 +138,42 @@ class Result:
         return replay_line(self.replay)
 
 
+def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
+    """The stable JSON keys of a fit, from its learner to its dispersion."""
+    return {
+        "learner": fit.learner,
+        "family": fit.family,
+        "link": fit.link,
+        "sites": list(sites),
+        "n": fit.n,
+        "events": fit.events,
+        "rounds": fit.rounds,
+        "converged": fit.converged,
+        "terms": [row.as_dict() for row in table(fit)],
+        "statistic": fit.statistic,
+        "deviance": fit.deviance,
+        "df_residual": fit.df_residual,
+        "null_deviance": fit.null_deviance,
+        "df_null": None if fit.null_deviance is None else fit.df_null,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "log_likelihood": fit.log_likelihood,
+        "dispersion": fit.dispersion,
+    }
+
+
 def replay_line(verdict: Verdict) -> str:
     """A verdict in one sentence."""
     if verdict.verdict != "PASS":
         return f"Replay: FAIL [{verdict.code}] {verdict.problem}"
-    sealed = f", {verdict.unchecked} steps sealed to others" if verdict.unchecked else ""
+    sealed = f", {_counted(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
     largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
-    steps = f"{verdict.steps} server steps recomputed{sealed}, largest difference {largest}"
+    steps = f"{_counted(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
     return f"Replay: PASS, {verdict.grade} ({steps})."
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> list[str]:

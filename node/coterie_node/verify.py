@@ -13,6 +13,7 @@ from coterie_chain.proved import Anchor, ProvedLedger
 from coterie_node.audit import Replay, Verdict, failure, replay
 from coterie_node.bundle import Bundle, check_crate, load
 from coterie_node.errors import AuditFailed
+from coterie_node.grants import View
 from coterie_node.runner import Progress
 
 SEALS = {
@@ -68,11 +69,12 @@ def verify(
     sealed: bool = False,
     tolerance: float = 0.0,
     observe: Callable[[Progress], None] = lambda _: None,
+    grants: Callable[[bytes], View] = lambda _: {},
 ) -> Verified:
     """Verify a bundle; never raises for what is wrong with it, which is the verdict's business.
 
     `genesis` is the hash of its first block, or `network` the whole network, as the auditor knows it from a site.
-    `sealed` refuses a chain without seals.
+    `sealed` refuses a chain without seals. `grants`: what the auditor can open of the study with this hash.
     """
     bundle: Bundle | None = None
     anchor: Anchor | None = None
@@ -82,7 +84,8 @@ def verify(
         ledger = ProvedLedger(bundle.evidence)
         anchor, proved = ledger.anchor, ledger
         check_anchor(bundle, anchor, genesis, network, sealed)
-        found = replay(ledger, bundle.blobs(), _number(bundle, ledger), tolerance=tolerance, observe=observe)
+        number, view = _number(bundle, ledger), grants(bytes.fromhex(bundle.manifest.study.hash))
+        found = replay(ledger, bundle.blobs(), number, tolerance=tolerance, observe=observe, granted=view)
         if found.verdict.verdict == "PASS":
             # last: what is wrong with an entry is told first, with its site and step
             check_crate(bundle)
