@@ -172,6 +172,9 @@ def export_command(
 def verify_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle that `coterie audit export` made.")],
     genesis: Annotated[str | None, typer.Option(help="Hash of its first block, as a site's node tells it.")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Address of its Catalog, as a site's network.json has it.")
+    ] = None,
     network: Annotated[Path | None, typer.Option(help="A site's network.json, which the bundle must match.")] = None,
     sealed: Annotated[bool, typer.Option("--sealed", help="Refuse a chain without seals.")] = False,
     tolerance: Tolerance = 0.0,
@@ -184,9 +187,15 @@ def verify_command(
     """Verify a bundle offline, without node, keys or data; exit status 0 only for PASS."""
     from coterie_node.verify import verify
 
-    grants = partial(_granted, grant or [], keys, passphrase_file)
-    known = _network(network)
-    found = verify(bundle, genesis=genesis, network=known, sealed=sealed, tolerance=tolerance, grants=grants)
+    found = verify(
+        bundle,
+        genesis=genesis,
+        catalog=catalog,
+        network=_network(network),
+        sealed=sealed,
+        tolerance=tolerance,
+        grants=partial(_granted, grant or [], keys, passphrase_file),
+    )
     verdict = _compared(result, found.replay)
     plain = {**found.as_dict(), **verdict.as_dict()}
     _conclude(verdict, plain, as_json, [*_equal(result, verdict), *found.trust()])
@@ -281,7 +290,7 @@ def report_command(
     bundle = Path(study) if study and (study.endswith(".zip") or Path(study, "bundle.json").is_file()) else None
     with ExitStack() as stack:
         if bundle is not None:
-            made = report_on_bundle(bundle, genesis, tolerance, now, grants)
+            made = report_on_bundle(bundle, genesis, tolerance, now, grants, catalog)
         else:
             made = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now, grants)
     for path in out or [Path("report.html")]:

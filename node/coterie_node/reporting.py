@@ -24,12 +24,19 @@ Where = tuple[Path | None, str | None, str | None, str | None]
 
 
 def report_on_bundle(
-    path: Path, genesis: str | None, tolerance: float, now: datetime, grants: Grants | None = None
+    path: Path,
+    genesis: str | None,
+    tolerance: float,
+    now: datetime,
+    grants: Grants | None = None,
+    catalog: str | None = None,
 ) -> Report:
     """The report on a bundle, verified offline."""
     progress: list[Progress] = []
-    found = verify(path, genesis=genesis, tolerance=tolerance, observe=progress.append, grants=grants or _none)
-    known = f" --genesis {genesis}" if genesis else ""
+    given, observe = grants or _none, progress.append
+    found = verify(path, genesis=genesis, catalog=catalog, tolerance=tolerance, observe=observe, grants=given)
+    named = {"--genesis": genesis, "--catalog": catalog}
+    known = "".join(f" {name} {shlex.quote(value)}" for name, value in named.items() if value)
     certificate = None if found.bundle is None else _certificate(found.bundle.certificate)
     source = Source(
         tuple(found.trust()), f"coterie audit verify {shlex.quote(path.name)}{known}{_with(grants)}", certificate
