@@ -93,23 +93,10 @@ class Result:
 
     def text(self) -> str:
         """The result for a terminal."""
-        fit, seconds = self.fit, self.cost.seconds
-        title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
-        notes = (*fit.notes, *self.notes)
-        counted = f"{fit.n} rows" + ("" if fit.events is None else f", {fit.events} events")
-        rounds = (
-            f"{fit.rounds} round{'s' * (fit.rounds != 1)}{'' if fit.converged else ', not known to have converged'}"
-        )
+        seconds = self.cost.seconds
         lines = [
-            f"{title}    study {self.study}    {len(self.sites)} sites: {', '.join(self.sites)}",
-            f"{counted}; {rounds}",
-            "",
-            *coefficient_lines(fit, self.beside),
-            "",
-            *_dispersion(fit),
-            *_deviances(fit),
-            *_criteria(fit),
-            *notes,
+            *fit_lines(self.fit, self.study, self.sites, self.beside),
+            *self.notes,
             f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
             "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in PARTS if k in seconds) + ".",
         ]
@@ -117,13 +104,7 @@ class Result:
 
     def csv(self) -> str:
         """The coefficient table with broom's column names and full precision."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
-        for row in table(self.fit):
-            numbers = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
-            writer.writerow([_harmless(row.term), *("" if v != v else repr(v) for v in numbers)])
-        return out.getvalue()
+        return tidy(self.fit)
 
     def _pooled_line(self) -> list[str]:
         if self.pooled is None:
@@ -160,6 +141,35 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
         "log_likelihood": fit.log_likelihood,
         "dispersion": fit.dispersion,
     }
+
+
+def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, float] | None = None) -> tuple[str, ...]:
+    """A fit for a terminal: heading, coefficients, deviances, criteria and notes."""
+    rounds = _counted(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
+    events = "" if fit.events is None else f", {fit.events} events"
+    title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
+    return (
+        f"{title}    study {study}    {len(sites)} sites: {', '.join(sites)}",
+        f"{fit.n} rows{events}; {rounds}",
+        "",
+        *coefficient_lines(fit, beside),
+        "",
+        *_dispersion(fit),
+        *_deviances(fit),
+        *_criteria(fit),
+        *fit.notes,
+    )
+
+
+def tidy(fit: Fit) -> str:
+    """The coefficient table as CSV, with broom's column names and full precision."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
+    for row in table(fit):
+        values = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
+        writer.writerow([_harmless(row.term), *("" if v != v else repr(v) for v in values)])
+    return out.getvalue()
 
 
 def replay_line(verdict: Verdict) -> str:

@@ -136,6 +136,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     assert shown["document"]["formula"] == "died ~ age + male"
     for name in SITES[1:]:
         run("study", "approve", shown["hash"], *town.node(name))
+    assert refusal("study", "result", "1", *town.node("north")).code == "CO-F330"
     # One process dies without a word while the study runs, and is started anew.
     town.until("a first step", lambda: any(e["event"] == "step finished" for e in town.log("west")))
     town.processes["west"].kill()
@@ -150,12 +151,27 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     status = json.loads(run("study", "status", "1", *town.node("north"), "--json"))
     assert status["state"] == "completed"
     assert status["result"] == str(results[0])
+    check_result(town)
     check_telling(town)
     check_secrets(town)
     for name, process in town.processes.items():
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0, name
         assert town.log(name)[-1]["event"] == "stopped"
+
+
+def check_result(town: Town) -> None:
+    """The result as people read it, and as JSON that `coterie audit replay --result` takes."""
+    wanted = pooled(town.root)
+    lines = run("study", "result", "1", *town.node("west")).splitlines()
+    assert lines[0].startswith("GLORE, binomial (logit)    study ")
+    assert [line.split()[0] for line in lines[4:7]] == ["(Intercept)", "age", "male"]
+    told = json.loads(run("study", "result", "1", *town.node("west"), "--json"))
+    assert np.allclose([t["p_value"] for t in told["terms"]], wanted.pvalues, rtol=0, atol=1e-8)
+    assert (told["df_residual"], told["sites"]) == (int(wanted.df_resid), list(SITES))
+    table = run("study", "result", "1", *town.node("west"), "--format", "csv").splitlines()
+    assert table[0] == "term,estimate,std.error,statistic,p.value,conf.low,conf.high"
+    assert len(table) == 4
 
 
 def check_telling(town: Town) -> None:

@@ -194,6 +194,16 @@ def test_the_methods_paragraph_says_nothing_that_is_not_so() -> None:
     assert "no patient row" not in replace(report, replay=replace(report.replay, study=study)).methods
 
 
+def test_a_study_without_a_floor_for_cells_says_so() -> None:
+    report = masked()
+    assert report.study is not None
+    assert "no count from 1 to 4 solvable" in Page(report.html()).text
+    study = report.study.model_copy(update={"disclosure": report.study.disclosure.model_copy(update={"cell": 0})})
+    page = Page(replace(report, replay=replace(report.replay, study=study)).html()).text
+    assert "any count may be solvable" in page
+    assert "to -1" not in page
+
+
 def test_a_method_without_standard_errors_has_no_empty_columns() -> None:
     report = masked()
     assert report.fit is not None
