@@ -47,6 +47,8 @@ MAX_HALVINGS = 10
 WORSE = 1e-10
 # No sums of real rows come near this; beyond it arithmetic would overflow.
 HUGE = 1e100
+# A share of the outcome's variation that is rounding.
+EXACT = 1e-20
 RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 
 COUNTS = ("n", "outcome", "saturated")
@@ -160,11 +162,15 @@ def glore(site: Site) -> Script:
         model = yield from server(f"model/{t}", newton, plan, t, model, stats)
         if model["converged"]:
             return fit_of(plan, model, t + 1)
-    raise NotConverged(
-        "CO-N101",
-        f"No convergence in {plan.options.max_rounds} rounds: the next step would still be "
-        f"{np.sqrt(float(model['gain'])):.2g} standard errors long. Raise max_rounds, or look for separation.",
-    )
+    raise NotConverged("CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_why_not(plan, model)}")
+
+
+def _why_not(plan: Plan, model: Payload) -> str:
+    """How far the last step is from rest, and what to do; a step is measured against what the columns leave open."""
+    if plan.family.dispersion and float(model["deviance"]) <= EXACT * float(model.get("null_deviance", np.inf)):
+        return "the columns give the outcome without error, so that nothing can be said of chance. Leave one out."
+    length = np.sqrt(float(model["gain"]))
+    return f"the next step would still be {length:.2g} standard errors long. Raise max_rounds, or look for separation."
 
 
 def share(site: Site, plan: Plan, topic: str, beta: Array) -> Payload:
