@@ -78,11 +78,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Replay:
-    """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none)."""
+    """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none).
+
+    `parties`: the sites that took part to the end, whose rows the fit is of: the study's but for those excluded.
+    """
 
     verdict: Verdict
     study: Study | None
     fit: Any
+    parties: tuple[str, ...] = ()
 
 
 def replay(
@@ -109,7 +113,7 @@ def replay(
         runner = Runner(machine, ledger, blobs, number, desk, poster=False, observe=observe)
         outcome = follow(runner, view)
         check_superseded(ledger, blobs, number)
-        return Replay(_passed(runner, records, outcome), study, machine.result)
+        return Replay(_passed(runner, records, outcome), study, machine.result, view.parties)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)
 

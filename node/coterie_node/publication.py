@@ -51,9 +51,9 @@ def _check(published: Mapping[str, Any], name: str, found: Replay) -> None:
     if found.study is None or not isinstance(found.fit, Fit):
         told = f"The replay arrives at no model to hold {name} against"
         raise AuditFailed("CO-A110", f"{told}; ask for a result of another study, or for a grant.")
-    wanted = finite({"study": found.study.name, **numbers(found.fit, found.study.sites)})
+    wanted = finite({"study": found.study.name, **numbers(found.fit, found.parties)})
     for where, theirs, ours in _differences(published, wanted):
-        told = f"{name} says {theirs!r} for {where}, and the replay arrives at {ours!r}"
+        told = f"{name} says {theirs!r:.60} for {where}, and the replay arrives at {ours!r:.60}"
         raise AuditFailed("CO-A110", f"{told}. The published result is not the one on record.")
 
 

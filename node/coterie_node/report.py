@@ -212,7 +212,7 @@ class Report:
             "gate": self.rulings,
             "anomalies": [line.as_dict() for line in self.anomalies],
             "terms": self.coefficients,
-            "result": None if self.fit is None else finite(numbers(self.fit, self.study.sites if self.study else ())),
+            "result": None if self.fit is None else finite(numbers(self.fit, self.replay.parties)),
             "screen": None if self.screen is None else self.screen.as_dict(),
             "methods": self.methods,
         }
@@ -318,12 +318,20 @@ def methods(report: Report) -> str:
     model = study.learner.name if fit is None else f"{fit.family} regression ({fit.link} link) by {fit.learner.upper()}"
     rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
     return (
-        f"We fitted a {model}{rows} at {len(study.sites)} sites with Coterie {report.versions.get('coterie', '')} "
+        f"We fitted a {model}{rows} at {_sites(study, view)} with Coterie {report.versions.get('coterie', '')} "
         f"(learner {study.learner.name} {study.learner.version}); {_stayed(study)}. The model was {study.formula}; "
         f"rows with missing values were {'left out' if study.rows.missing == 'drop' else 'not accepted'}. All sites "
         f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
         f"shared ledger as study {view.id}.{rounds} {_audited(report.verdict)}"
     )
+
+
+def _sites(study: Study, view: StudyView) -> str:
+    """How many sites the model is of, and who was excluded."""
+    gone = [name for name in study.sites if name not in view.parties]
+    if not gone:
+        return f"{len(study.sites)} sites"
+    return f"{len(view.parties)} of {len(study.sites)} sites ({', '.join(gone)} excluded on the way)"
 
 
 def _stayed(study: Study) -> str:

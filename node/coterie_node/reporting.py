@@ -64,7 +64,7 @@ def report_on_study(
     network = read.ledger.network
     told = (
         f"Read through one node of chain {network.chain_id} (block 0 is {network.genesis}), from the Catalog "
-        f"{network.catalog}. Whether the chain itself is sealed is shown by a bundle: coterie audit export."
+        f"{network.catalog}. A bundle (coterie audit export) shows that it is sealed, and each entry signed."
     )
     at, chain, catalog, store = where
     options = {"--at": at, "--chain": chain, "--catalog": catalog, "--store": store}

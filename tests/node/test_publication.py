@@ -25,7 +25,7 @@ def honest() -> tuple[str, Replay]:
     world = cohort(3)
     sweep(world.crew().values())
     found = replay(world.ledger(), world.blobs, world.number)
-    result = Result(world.study.name, world.study.sites, found.fit, Cost(0, 0, 0, {}), found.verdict)
+    result = Result(world.study.name, found.parties, found.fit, Cost(0, 0, 0, {}), found.verdict)
     return json.dumps(result.as_dict()), found
 
 

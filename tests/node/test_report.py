@@ -183,6 +183,14 @@ def test_steps_that_rest_on_sealed_payloads_are_not_said_to_be_recomputed() -> N
     assert "(partly sealed)" in page
 
 
+def test_the_methods_paragraph_does_not_count_a_site_that_was_excluded() -> None:
+    report = masked()
+    assert report.view is not None
+    assert "at 3 sites" in report.methods
+    view = replace(report.view, parties=report.view.parties[1:])
+    assert f"at 2 of 3 sites ({report.view.parties[0]} excluded on the way)" in replace(report, view=view).methods
+
+
 def test_the_methods_paragraph_says_nothing_that_is_not_so() -> None:
     report = masked()
     assert report.study is not None

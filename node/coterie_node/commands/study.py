@@ -136,12 +136,20 @@ def result_command(which: Which, node: Folder = HERE, shape: Shape = Format.text
     with reader(home) as ledger:
         view = ledger.view(number_of(ledger, which))
     name, fit = _result(home, view)
-    sites = view.terms.sites
+    sites, gone = view.parties, [site for site in view.terms.sites if site not in view.parties]
     if as_json or shape is Format.json:
         told = {"study": name, **numbers(fit, sites), "notes": list(fit.notes), "details": dict(fit.details)}
         print(json.dumps(finite(told), indent=2))
     else:
-        print(tidy(fit).rstrip() if shape is Format.csv else "\n".join(fit_lines(fit, printable(name), sites)))
+        print(
+            tidy(fit).rstrip()
+            if shape is Format.csv
+            else "\n".join([*fit_lines(fit, printable(name), sites), *_without(gone)])
+        )
+
+
+def _without(gone: list[str]) -> list[str]:
+    return [f"Excluded: {', '.join(gone)}; no row of theirs is in these numbers."] if gone else []
 
 
 def _result(home: Home, view: StudyView) -> tuple[str, Fit]:
