@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ class Cost:
 class Result:
     """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made.
 
-    `beside`: the pooled estimates by term, shown beside those of a method without standard errors.
+    `beside`: the pooled estimates by term, shown beside those of a method without standard errors. `rows`: what each
+    site read, used and left out, where whoever runs the analysis holds all files.
     """
 
     study: str
@@ -53,6 +54,7 @@ class Result:
     pooled: Mapping[str, float] | None = None
     notes: tuple[str, ...] = ()
     beside: Mapping[str, float] | None = None
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def params(self) -> Array:
@@ -89,6 +91,7 @@ class Result:
             "details": dict(self.fit.details),
         }
         told = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
+        told |= {"rows": dict(self.rows)} if self.rows else {}
         return {name: finite(value) for name, value in told.items()}
 
     def text(self) -> str:
