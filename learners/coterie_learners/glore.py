@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field as Within
 
-from coterie_learners import linalg, secure_sum, sums_disclosure
+from coterie_learners import cautions, linalg, secure_sum, sums_disclosure
 from coterie_learners.design import Design
 from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
@@ -47,6 +47,8 @@ MAX_HALVINGS = 10
 WORSE = 1e-10
 # No sums of real rows come near this; beyond it arithmetic would overflow.
 HUGE = 1e100
+# A share of the outcome's variation that is rounding.
+EXACT = 1e-20
 RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 
 COUNTS = ("n", "outcome", "saturated")
@@ -160,11 +162,15 @@ def glore(site: Site) -> Script:
         model = yield from server(f"model/{t}", newton, plan, t, model, stats)
         if model["converged"]:
             return fit_of(plan, model, t + 1)
-    raise NotConverged(
-        "CO-N101",
-        f"No convergence in {plan.options.max_rounds} rounds: the next step would still be "
-        f"{np.sqrt(float(model['gain'])):.2g} standard errors long. Raise max_rounds, or look for separation.",
-    )
+    raise NotConverged("CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_why_not(plan, model)}")
+
+
+def _why_not(plan: Plan, model: Payload) -> str:
+    """How far the last step is from rest, and what to do; a step is measured against what the columns leave open."""
+    if plan.family.dispersion and float(model["deviance"]) <= EXACT * float(model.get("null_deviance", np.inf)):
+        return "the columns give the outcome without error, so that nothing can be said of chance. Leave one out."
+    length = np.sqrt(float(model["gain"]))
+    return f"the next step would still be {length:.2g} standard errors long. Raise max_rounds, or look for separation."
 
 
 def share(site: Site, plan: Plan, topic: str, beta: Array) -> Payload:
@@ -357,7 +363,9 @@ def look_for_separation(plan: Plan, gain: float, step: Array, before: Array) -> 
 def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
     """The result in the variables' own units, from the last model post."""
     estimates, covariance = plan.design.outside(model["base"], model["covariance"])
-    n, deviance = float(model["n"]), float(model["deviance"])
+    n, deviance, law = float(model["n"]), float(model["deviance"]), plan.family.name
+    events = int(model["outcome"]) if law in ("binomial", "poisson") else None
+    slopes = plan.p - plan.design.formula.intercept
     dispersion = _dispersion(plan, deviance, n)
     likelihood = float(model["saturated"]) - 0.5 * deviance
     if plan.family.dispersion:
@@ -370,7 +378,7 @@ def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
         estimates=estimates,
         covariance=dispersion * covariance,
         n=int(n),
-        events=int(model["outcome"]) if plan.family.name == "binomial" else None,
+        events=events,
         rounds=rounds,
         converged=True,
         dispersion=dispersion,
@@ -379,6 +387,7 @@ def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
         null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
         log_likelihood=float(likelihood),
         ratio=RATIOS.get(plan.family.link, ""),
+        notes=(*cautions.ridge(plan.options.ridge), *cautions.few(law, int(n), events, slopes)),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from coterie_learners.design import INTERCEPT
 from coterie_learners.rows import Array
 
 LEVEL = 0.95
@@ -23,9 +24,11 @@ class Fit:
     """A fitted model in the variables' own units.
 
     `covariance` includes the dispersion; None where the method has no standard errors; NaN between terms of sites that
-    keep their covariance apart. Deviances and likelihood are None where they are not known (to this site). `ratio`
-    names what exp(estimate) is ("OR", "IRR"), or is empty. `sites`: whose each term is, where columns are split.
-    `notes` are sentences for people, `details` further results of the learner as JSON has them.
+    keep their covariance apart. Deviances and likelihood are None where they are not known (to this site). `events`:
+    rows with outcome 1, or the sum of counts. `ratio` names what exp(estimate) is ("OR", "IRR"), or is empty. `sites`:
+    whose each term is, where columns are split. `notes` are sentences for people, `details` further results of the
+    learner as JSON has them. `equations`: linear predictors of a row. `selected`: a penalty chose the coefficients that
+    are not zero, and n - p counts nothing. `converged` is False also where nobody looked whether the fit had settled.
     """
 
     learner: str
@@ -47,6 +50,28 @@ class Fit:
     notes: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    equations: int = 1
+    selected: bool = False
+
+    @property
+    def intercepts(self) -> int:
+        """Intercepts that all sites have in common, one for each linear predictor or none."""
+        return sum(term == INTERCEPT or term.endswith(f":{INTERCEPT}") for term in self.terms)
+
+    @property
+    def statistic(self) -> str:
+        """Whose table the p-values come from: "z" where the dispersion is known, "t" where it is estimated."""
+        return "z" if self.dispersion_known else "t"
+
+    @property
+    def df_residual(self) -> int | None:
+        """Degrees of freedom of the residual deviance."""
+        return None if self.selected else self.n * self.equations - len(self.terms)
+
+    @property
+    def df_null(self) -> int | None:
+        """Degrees of freedom of the null deviance."""
+        return None if self.selected else self.n * self.equations - self.intercepts
 
     @property
     def std_errors(self) -> Array:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field as Within
 
-from coterie_learners import linalg
+from coterie_learners import cautions, linalg
 from coterie_learners.alignment import Alignment
 from coterie_learners.design import INTERCEPT, Design
 from coterie_learners.disclosure import Exposure
@@ -232,7 +232,9 @@ def fit_of(
 ) -> Fit:
     """A Fit of some terms; `facts` are n, events, rounds, deviance and null deviance as far as they are known."""
     holder = dict(zip(split.design.names, split.sites_of_terms, strict=True))
-    deviance = facts.get("deviance")
+    n, events, deviance = int(facts["n"]), facts.get("events"), facts.get("deviance")
+    slopes = len(split.design.names) - split.intercept
+    small = () if events is None else cautions.few("binomial", n, events, slopes)
     return Fit(
         learner=split.study.learner.name,
         family="binomial",
@@ -240,8 +242,8 @@ def fit_of(
         terms=terms,
         estimates=estimates,
         covariance=covariance,
-        n=int(facts["n"]),
-        events=facts.get("events"),
+        n=n,
+        events=events,
         rounds=int(facts.get("rounds", 1)),
         converged=True,
         dispersion=1.0,
@@ -250,7 +252,7 @@ def fit_of(
         null_deviance=facts.get("null_deviance"),
         log_likelihood=None if deviance is None else -0.5 * deviance,
         ratio="OR",
-        notes=tuple(facts.get("notes", ())),
+        notes=(*cautions.ridge(split.options.ridge), *small, *facts.get("notes", ())),
         sites=tuple(holder[term] for term in terms),
         details=facts.get("details", {}),
     )

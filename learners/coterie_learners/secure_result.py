@@ -17,6 +17,8 @@ from coterie_learners.secure_plan import Plan
 from coterie_learners.session import Account
 from coterie_learners.shared_moments import Sums
 
+UNSEEN = "All iterations were done, and nobody looked whether the fit had settled (check_every = 0): it may not have."
+
 
 def result_form(plan: Plan) -> Schema:
     """Form of the opened result."""
@@ -95,7 +97,7 @@ def fit_of(plan: Plan, post: Payload) -> Fit:
         n=n,
         events=None,
         rounds=int(post["rounds"]),
-        converged=True,
+        converged=plan.options.check_every > 0,
         dispersion=max(error, 0.0),
         dispersion_known=False,
         deviance=error * n,
@@ -104,6 +106,7 @@ def fit_of(plan: Plan, post: Payload) -> Fit:
         sites=tuple(holder.get(name, "") for name in plan.design.names) if plan.joins else (),
         notes=notes_of(plan, post, chosen),
         details=details_of(plan, post, coefficients, chosen),
+        selected=True,
     )
 
 
@@ -155,4 +158,5 @@ def notes_of(plan: Plan, post: Payload, chosen: int) -> tuple[str, ...]:
     found = f"alpha {plan.options.alpha[chosen]:g}{by}: R2 {r2:.6f}, {zeros} of {plan.m} coefficients are zero"
     megabytes = np.asarray(post["sent"]) / 1e6
     cost = f"{int(post['rounds'])} rounds between the parties, {megabytes.max():.1f} MB sent by the busiest"
-    return (f"{found}; {int(post['iterations'])} iterations, {cost}.",)
+    told = (f"{found}; {int(post['iterations'])} iterations, {cost}.",)
+    return told if plan.options.check_every else (*told, UNSEEN)

@@ -217,5 +217,14 @@ class Study(Frozen):
 
 
 def _explain(error: ValidationError) -> str:
-    parts = [f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors()]
+    parts = [
+        f"{'.'.join(map(str, e['loc'])) or 'study'}: {_said(e['type'], e['loc'], e['msg'])}" for e in error.errors()
+    ]
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "") + "."
+
+
+def _said(kind: str, place: tuple[int | str, ...], message: str) -> str:
+    """What pydantic says, but for a variable's name: a column called otherwise has to be renamed."""
+    if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):
+        return message
+    return "a variable's name has letters a to z, digits and _, and no digit first; rename the column in every file"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners import diagnostics
+from coterie_learners import cautions, diagnostics
 from coterie_learners.errors import LearnerError
 from coterie_learners.grouped import estimate
 from coterie_learners.inference import Fit
@@ -39,7 +39,7 @@ def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> 
         estimates=np.asarray(model["estimates"]),
         covariance=np.asarray(model["covariance"]),
         n=int(n),
-        events=int(model["outcome"]) if family.law == "binomial" else None,
+        events=_events(plan, model),
         rounds=1,
         converged=True,
         dispersion=float(model["dispersion"]),
@@ -49,8 +49,22 @@ def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> 
         # A quasi family has no likelihood.
         log_likelihood=None if family.dispersion == "pearson" else likelihood,
         ratio=RATIOS.get(family.link, ""),
+        notes=_cautions(plan, model),
         details={"patterns": plan.grid.size, "steps": int(model["steps"])},
+        equations=max(plan.levels, 1),
     )
+
+
+def _events(plan: Plan, model: Payload) -> int | None:
+    return int(model["outcome"]) if plan.family.law in ("binomial", "poisson") else None
+
+
+def _cautions(plan: Plan, model: Payload) -> tuple[str, ...]:
+    """What must be known of the fit before its numbers are used."""
+    slopes = (plan.p - plan.design.formula.intercept) * max(plan.levels, 1)
+    small = cautions.few(plan.family.law, int(model["n"]), _events(plan, model), slopes)
+    robust = cautions.ROBUST if plan.options.robust else ()
+    return (*robust, *(cautions.FIRTH if plan.options.firth else small))
 
 
 def with_diagnostics(plan: Plan, fit: Fit, tables: Posts, where: str = "at a site") -> Fit:

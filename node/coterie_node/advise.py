@@ -18,7 +18,7 @@ import typer
 
 from coterie_learners.design import Design
 from coterie_learners.errors import StudyError
-from coterie_learners.learner import GROUP, find, learner_of
+from coterie_learners.learner import GROUP, complete, find, learner_of
 from coterie_learners.patterns import Grid
 from coterie_learners.secure_cola import MAX_PATTERNS
 from coterie_learners.secure_sum import MIN_PARTIES
@@ -34,8 +34,12 @@ ONLY_TABLES = ("multinomial", "quasibinomial", "quasipoisson")
 COLUMNS = {
     "valoris": "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors",
     "vertigo": "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors",
-    "secure_lasso": "patients matched and a penalised model fitted without anybody seeing rows, with a helper site",
+    "secure_lasso": "patients matched and a penalised linear model fitted without anybody seeing rows, with a helper "
+    "site; no standard errors",
 }
+ROWS = {"secure_lasso": "penalised linear regression on shares of each site's sums; no standard errors"}
+# What the learners without a choice of families fit.
+LAWS = {"secure_lasso": "gaussian", "valoris": "binomial", "vertigo": "binomial"}
 
 study_app = typer.Typer(no_args_is_help=True, help="Which learner fits a study, and what a study does.")
 StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
@@ -59,11 +63,34 @@ def advise(study: Study, rows: int | None = None) -> list[Advice]:
     found = list(_for_rows(study, rows) if study.split == "rows" else _for_columns(installed))
     known = {one.learner for one in found}
     rest = [name for name in installed if name not in known and name not in other]
-    found += [
-        Advice(name, True, "it is not among those that this advice knows; see its documentation.") for name in rest
-    ]
+    found += [Advice(name, True, f"{ROWS.get(name, 'it is not among those that this advice knows')}.") for name in rest]
+    found = [_checked(study, one) if one.fits and one.learner in installed else one for one in found]
     found += [Advice(name, False, split) for name in other]
     return sorted((one for one in found if one.learner in installed), key=lambda one: not one.fits)
+
+
+def _checked(study: Study, advice: Advice) -> Advice:
+    """The advice, or why the learner would not take this study with the options that it knows of those given."""
+    asked, law = _family(study), LAWS.get(advice.learner)
+    if asked is not None and law is not None and asked != law:
+        return Advice(advice.learner, False, f"it fits {law} models, and the study asks for a {asked} one.")
+    model = find(advice.learner).options.model_fields
+    options = {name: value for name, value in study.learner.options.items() if name in model}
+    try:
+        complete(Study.model_validate({**study.model_dump(), "learner": {"name": advice.learner, **options}}))
+    except StudyError as error:
+        return Advice(advice.learner, False, error.message)
+    return advice
+
+
+def _family(study: Study) -> str | None:
+    """The family that the study asks for, if only by the default of the learner that it names."""
+    try:
+        model = find(study.learner.name).options.model_fields
+    except StudyError:
+        return None
+    default = model["family"].default if "family" in model else LAWS.get(study.learner.name)
+    return study.learner.options.get("family", default)
 
 
 def _for_rows(study: Study, rows: int | None) -> Iterator[Advice]:

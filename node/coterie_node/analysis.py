@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from coterie_learners.design import Design
 from coterie_learners.inference import merged
@@ -47,10 +47,19 @@ def analyse(
     cost = Cost(found.verdict.records, payload_bytes, 0, seconds | {"total": total})
     notes = tuple(counted(given) for given in rows.values())
     fit = merged({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
-    return Result(study.name, study.sites, fit, cost, found.verdict, notes=notes)
+    counts = {name: counts_of(given) for name, given in rows.items()}
+    return Result(study.name, study.sites, fit, cost, found.verdict, notes=notes, rows=counts)
 
 
 def counted(rows: Loaded) -> str:
     """One site's rows in a sentence for the people who hold all of the files."""
     events = "" if rows.events is None else f", {rows.events} events"
-    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values."
+    lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
+    which = f" (a row may lack several: {lacking})" if rows.dropped else ""
+    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
+
+
+def counts_of(rows: Loaded) -> dict[str, Any]:
+    """The same as JSON has it: rows read, used and dropped, events among those used, and who lacks which variable."""
+    counts = {"read": rows.read, "used": rows.n, "dropped": rows.dropped, "events": rows.events}
+    return {**counts, "missing": dict(rows.missing)}

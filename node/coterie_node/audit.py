@@ -5,8 +5,9 @@ own head; the whole history is played through the contract's rules in Python; ev
 and stamp; every server step is computed again. Grade "identical": the same bits. Grade "within tolerance": the
 largest difference is at most the tolerance that the auditor chose. Grade "opened results": the sites computed a result
 together off the ledger, and all of them posted the same one, with the same digest of their messages; the record does
-not let anyone compute it again. What it does not prove: that a site's sums come from true rows; only that site can
-compute them again.
+not let anyone compute it again. Grade "partly sealed": some server steps rest on payloads that the auditor cannot open.
+Grade "nothing recomputed": the model came about at a site, in steps that need its rows. What a replay does not prove:
+that a site's sums come from true rows; only that site can compute them again.
 """
 
 from __future__ import annotations
@@ -54,6 +55,22 @@ class Verdict:
     site: str = ""
     topic: str = ""
 
+    @property
+    def claim(self) -> str:
+        """What this verdict proves of the model, and no more; empty for FAIL."""
+        what = "The published model is" if self.outcome == "converged" else "What the servers posted is"
+        return {
+            "identical": f"{what} what the recorded payloads give, bit for bit.",
+            "within tolerance": f"{what} what the recorded payloads give, within {self.max_difference:.1e}.",
+            "opened results": "All sites posted the same result of what they computed with each other; nobody can "
+            "compute it again from the record.",
+            "partly sealed": f"{self.unchecked} of {self.steps + self.unchecked} server steps rest on sealed payloads "
+            "and were not computed again: whether the model follows from what was posted is proved to those only who "
+            "can open them (coterie seal grant).",
+            "nothing recomputed": "No step could be computed again without a site's rows: the record proves who posted "
+            "what and when, and not that a model follows from it.",
+        }.get(self.grade, "")
+
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
         return asdict(self)
@@ -61,11 +78,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Replay:
-    """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none)."""
+    """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none).
+
+    `parties`: the sites that took part to the end, whose rows the fit is of: the study's but for those excluded.
+    """
 
     verdict: Verdict
     study: Study | None
     fit: Any
+    parties: tuple[str, ...] = ()
 
 
 def replay(
@@ -92,7 +113,7 @@ def replay(
         runner = Runner(machine, ledger, blobs, number, desk, poster=False, observe=observe)
         outcome = follow(runner, view)
         check_superseded(ledger, blobs, number)
-        return Replay(_passed(runner, records, outcome), study, machine.result)
+        return Replay(_passed(runner, records, outcome), study, machine.result, view.parties)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)
 
@@ -172,9 +193,20 @@ def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
 
 def _passed(runner: Runner, records: int, outcome: str) -> Verdict:
     machine = runner.machine
-    grade = "identical" if machine.difference == 0.0 else "within tolerance"
-    grade = "opened results" if machine.opened else grade
-    return Verdict("PASS", grade, machine.checked, machine.difference, records, machine.unchecked, outcome)
+    return Verdict(
+        "PASS", _grade(machine, outcome), machine.checked, machine.difference, records, machine.unchecked, outcome
+    )
+
+
+def _grade(machine: Machine, outcome: str) -> str:
+    """The weakest of what there is to say; a study that ended before its first server step has nothing to recompute."""
+    if machine.opened:
+        return "opened results"
+    if machine.unchecked:
+        return "partly sealed"
+    if outcome == "converged" and not machine.checked:
+        return "nothing recomputed"
+    return "identical" if machine.difference == 0.0 else "within tolerance"
 
 
 def failure(error: Exception, runner: Runner | None = None) -> Verdict:

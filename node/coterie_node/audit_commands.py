@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 
 from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.network import Network
-from coterie_node.audit import Verdict, replay
+from coterie_node.audit import Replay, Verdict, replay
 from coterie_node.errors import ConfigError
 from coterie_node.grants import View, load_grants
 from coterie_node.options import At, Catalog, Chain, Json, Store, StudyArgument, TableFormat
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 
 Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
+Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")]
+Keys = Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")]
+Passphrase = Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")]
+Published = Annotated[
+    Path | None, typer.Option("--result", help="Published result (JSON), to be held against the replay.")
+]
 FAILED = 22
 
 
@@ -68,9 +75,10 @@ def replay_command(
     catalog: Catalog = None,
     store: Store = None,
     tolerance: Tolerance = 0.0,
-    grant: Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")] = None,
-    keys: Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")] = None,
-    passphrase_file: Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")] = None,
+    grant: Grant = None,
+    keys: Keys = None,
+    passphrase_file: Passphrase = None,
+    result: Published = None,
     as_json: Json = False,
 ) -> None:
     """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
@@ -80,8 +88,9 @@ def replay_command(
         read = open_reading(stack, at, chain, catalog, store)
         number = number_of(read.ledger, study)
         granted = _granted(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
-        verdict = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted).verdict
-    _conclude(verdict, verdict.as_dict(), as_json)
+        found = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted)
+    verdict = _compared(result, found)
+    _conclude(verdict, verdict.as_dict(), as_json, _equal(result, verdict))
 
 
 @audit.command("recompute")
@@ -163,16 +172,46 @@ def export_command(
 def verify_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle that `coterie audit export` made.")],
     genesis: Annotated[str | None, typer.Option(help="Hash of its first block, as a site's node tells it.")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Address of its Catalog, as a site's network.json has it.")
+    ] = None,
     network: Annotated[Path | None, typer.Option(help="A site's network.json, which the bundle must match.")] = None,
     sealed: Annotated[bool, typer.Option("--sealed", help="Refuse a chain without seals.")] = False,
     tolerance: Tolerance = 0.0,
+    grant: Grant = None,
+    keys: Keys = None,
+    passphrase_file: Passphrase = None,
+    result: Published = None,
     as_json: Json = False,
 ) -> None:
     """Verify a bundle offline, without node, keys or data; exit status 0 only for PASS."""
     from coterie_node.verify import verify
 
-    found = verify(bundle, genesis=genesis, network=_network(network), sealed=sealed, tolerance=tolerance)
-    _conclude(found.verdict, found.as_dict(), as_json, found.trust())
+    found = verify(
+        bundle,
+        genesis=genesis,
+        catalog=catalog,
+        network=_network(network),
+        sealed=sealed,
+        tolerance=tolerance,
+        grants=partial(_granted, grant or [], keys, passphrase_file),
+    )
+    verdict = _compared(result, found.replay)
+    plain = {**found.as_dict(), **verdict.as_dict()}
+    _conclude(verdict, plain, as_json, [*_equal(result, verdict), *found.trust()])
+
+
+def _compared(result: Path | None, found: Replay) -> Verdict:
+    """The verdict on a replay and, if one is named, on a published result."""
+    from coterie_node.publication import compare, read_publication
+
+    return found.verdict if result is None else compare(read_publication(result), result.name, found)
+
+
+def _equal(result: Path | None, verdict: Verdict) -> list[str]:
+    if result is None or verdict.verdict != "PASS":
+        return []
+    return [f"{result.name} has the numbers that the replay arrives at."]
 
 
 def _granted(grants: list[Path], keys: Path | None, passphrase_file: Path | None, study: bytes) -> View:
@@ -239,18 +278,21 @@ def report_command(
     genesis: Annotated[str | None, typer.Option(help="For a bundle: hash of its first block, as you know it.")] = None,
     out: Annotated[list[Path] | None, typer.Option(help="report.html, .pdf or .json; may be given again.")] = None,
     tolerance: Tolerance = 0.0,
+    grant: Grant = None,
+    keys: Keys = None,
+    passphrase_file: Passphrase = None,
 ) -> None:
     """Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS."""
     from coterie_node.report import write
     from coterie_node.reporting import report_on_bundle, report_on_study
 
-    now = datetime.now(UTC)
+    now, grants = datetime.now(UTC), partial(_granted, grant, keys, passphrase_file) if grant else None
     bundle = Path(study) if study and (study.endswith(".zip") or Path(study, "bundle.json").is_file()) else None
     with ExitStack() as stack:
         if bundle is not None:
-            made = report_on_bundle(bundle, genesis, tolerance, now)
+            made = report_on_bundle(bundle, genesis, tolerance, now, grants, catalog)
         else:
-            made = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now)
+            made = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now, grants)
     for path in out or [Path("report.html")]:
         write(made, path)
         print(f"{made.verdict.verdict}: {path}")
@@ -271,6 +313,7 @@ def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, more: list
     """Print a verdict; exit status 22 for FAIL."""
     lines = [replay_line(verdict)]
     if verdict.verdict == "PASS":
+        lines += [] if verdict.grade == "identical" else [verdict.claim]
         lines.append(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
     elif verdict.site or verdict.topic:
         lines.append(f"First bad step: {verdict.topic or 'unknown'}, of {verdict.site or 'unknown'}.")

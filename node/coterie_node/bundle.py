@@ -48,10 +48,11 @@ GUIDE_TEXT = """\
 # How to check this bundle
 
     pip install coterie=={version}
-    coterie audit verify THIS-FOLDER-OR-ZIP --genesis {genesis}
+    coterie audit verify THIS-FOLDER-OR-ZIP --genesis {genesis} \\
+      --catalog {catalog}
 
-No network, node, key or data is needed. Take the hash after `--genesis` from one of the study's sites and not from
-here: it is what everything else in the bundle rests on. Exit status 0 means PASS.
+No network, node, key or data is needed. Take the hash after `--genesis` and the address after `--catalog` from one of
+the study's sites and not from here: they are what everything else in the bundle rests on. Exit status 0 means PASS.
 """
 
 
@@ -159,7 +160,7 @@ def save(bundle: Bundle, path: Path) -> None:
 def files_of(bundle: Bundle) -> dict[str, bytes]:
     """A bundle's files by name, in the order in which a zip has them."""
     network = bundle.manifest.network
-    guide = GUIDE_TEXT.format(version=bundle.manifest.code.coterie, genesis=network.genesis)
+    guide = GUIDE_TEXT.format(version=bundle.manifest.code.coterie, genesis=network.genesis, catalog=network.catalog)
     content = {MANIFEST: _json(bundle.manifest.model_dump()), GUIDE: guide.encode(), **bundle.evidence.files()}
     if bundle.certificate is not None:
         content[CERTIFICATE] = bundle.certificate

@@ -265,7 +265,7 @@ def conclude(
     pooled = case.pooled()
     return Result(
         found.study.name,
-        found.study.sites,
+        found.parties,
         fit,
         cost,
         found.verdict,

@@ -7,7 +7,6 @@ from outside goes through the template's escaping; the page has no script and fo
 from __future__ import annotations
 
 import json
-import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
 from coterie_chain.ledger import Event, Ledger, Record, SiteEntry, StudyView, study_of
 from coterie_learners.disclosure import Ruling
 from coterie_learners.errors import LearnerError
-from coterie_learners.inference import Fit, table
+from coterie_learners.inference import Fit, Row, table
 from coterie_learners.study import Study
 from coterie_node.audit import Replay, Verdict
 from coterie_node.errors import AuditFailed, ConfigError
@@ -33,6 +32,7 @@ from coterie_node.findings import printable
 from coterie_node.history import Line, line_of, ruling_of
 from coterie_node.plots import Forest, convergence, forest
 from coterie_node.plots import Line as Curve
+from coterie_node.result import finite, limits, numbers
 from coterie_node.runner import Progress
 from coterie_node.screen import Screen, screen_steps
 from coterie_node.steps import steps
@@ -48,8 +48,10 @@ DECIMALS = 6
 NOT_PROVED = (
     "That a site's sums come from true and complete rows: only that site can compute them again. Its commitment to a "
     "snapshot of its rows lets an inspector at the site check it (coterie audit recompute).",
-    "That rows which a site left out were left out rightly; counts are the site's own word.",
-    "That sites did not agree with each other outside the ledger.",
+    "That rows which a site left out were left out rightly; counts are the site's own word, and so are the rulings of "
+    "its release gate.",
+    "That sites did not agree with each other outside the ledger, or read their data before they approved.",
+    "Who wrote this page: it is not signed, and anybody can change its words. Trust the command that repeats it.",
     "Anything about causes: the model describes associations in the sites' data.",
 )
 
@@ -118,13 +120,13 @@ class Report:
     @property
     def steps(self) -> list[dict[str, Any]]:
         """The records as rows of the step table, with what the replay did with each."""
-        topics = {p.position: p.topic for p in self.progress}
+        told = {p.position: p for p in self.progress}
         left = {(r.site, r.seq) for r in self.superseded}
         return [
             {
                 "line": line_of(r),
-                "topic": topics.get(r.post.position, ""),
-                "checked": _checked(r, (r.site, r.seq) in left, r.post.position in topics),
+                "topic": told[r.post.position].topic if r.post.position in told else "",
+                "checked": _checked(r, (r.site, r.seq) in left, told.get(r.post.position)),
             }
             for r in self.records
         ]
@@ -163,6 +165,12 @@ class Report:
         """The coefficient table."""
         return [] if self.fit is None else [row.as_dict() for row in table(self.fit)]
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The coefficient table with the ratios and their intervals in words."""
+        ratio = "" if self.fit is None else self.fit.ratio
+        return [] if self.fit is None else [row.as_dict() | {"ratio": _ratio(row, ratio)} for row in table(self.fit)]
+
     @cached_property
     def forest(self) -> Forest | None:
         """The forest plot."""
@@ -174,10 +182,14 @@ class Report:
         return convergence([p.figures for p in self.progress if p.kind == "server"])
 
     @property
-    def certificate(self) -> Mapping[str, Any] | None:
-        """The certificate beside the study, if it is this study's."""
-        found = self.source.certificate
-        return found if found and self.study and found.get("study") == self.study.hash.hex() else None
+    def certificate(self) -> str:
+        """What the certificate beside the study says, from its numbers alone; empty if it is another study's."""
+        found = self.source.certificate or {}
+        rows, gap = found.get("rows"), found.get("max_in_std_errors")
+        same = self.study is not None and found.get("study") == self.study.hash.hex()
+        if not (same and isinstance(rows, int) and isinstance(gap, float)):
+            return ""
+        return f"On {rows} made-up rows the two are said to differ by at most {gap:.1e} standard errors."
 
     @property
     def methods(self) -> str:
@@ -192,6 +204,7 @@ class Report:
         """The stable JSON keys: the verdict and what the tables hold."""
         return {
             **self.verdict.as_dict(),
+            "claim": self.verdict.claim,
             "made": self.made,
             "trust": list(self.source.trust),
             "command": self.source.command,
@@ -199,6 +212,7 @@ class Report:
             "gate": self.rulings,
             "anomalies": [line.as_dict() for line in self.anomalies],
             "terms": self.coefficients,
+            "result": None if self.fit is None else finite(numbers(self.fit, self.replay.parties)),
             "screen": None if self.screen is None else self.screen.as_dict(),
             "methods": self.methods,
         }
@@ -280,34 +294,60 @@ def _screened(ledger: Ledger, blobs: BlobStore, number: int, found: Replay) -> S
         return None
 
 
-def _checked(record: Record, superseded: bool, reached: bool) -> str:
+def _checked(record: Record, superseded: bool, progress: Progress | None) -> str:
+    """What the replay did with a record, and no more."""
     if superseded:
         return "bytes only: superseded"
-    if not reached:
+    if progress is None:
         return "not reached"
-    return "recomputed, equal" if record.kind == "server" else "form and binding"
+    if record.site in progress.sealed:
+        return "bytes only: sealed to others"
+    if record.kind != "server":
+        return "form and binding"
+    return "recomputed, equal" if progress.recomputed else "form and binding; its inputs are sealed to others"
 
 
 def methods(report: Report) -> str:
     """A paragraph for the methods section of a paper, with the numbers that identify this analysis."""
-    study, view, verdict = report.study, report.view, report.verdict
+    study, view, fit = report.study, report.view, report.fit
     assert study is not None
     assert view is not None
-    fit = report.fit
     rows = (
         "" if fit is None else f" on {fit.n:,} patients" + ("" if fit.events is None else f" ({fit.events:,} events)")
     )
     model = study.learner.name if fit is None else f"{fit.family} regression ({fit.link} link) by {fit.learner.upper()}"
-    rounds = "" if fit is None else f" The fit took {fit.rounds} rounds."
-    graded = {"identical": "bit for bit", "within tolerance": f"within {verdict.max_difference:.1g}"}
-    checked = f"recomputed {verdict.steps} of the steps {graded.get(verdict.grade, '')}".rstrip()
-    audited = f"An independent replay {checked} and ended with {verdict.verdict}."
+    rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
     return (
-        f"We fitted a {model}{rows} at {len(study.sites)} sites with Coterie {report.versions.get('coterie', '')} "
-        f"(learner {study.learner.name} {study.learner.version}); no patient row left a site. The model was "
-        f"{study.formula}. All sites approved the protocol (SHA-256 {study.hash.hex()}) before any data were read, and "
-        f"each step was recorded on a shared ledger as study {view.id}.{rounds} {audited}"
+        f"We fitted a {model}{rows} at {_sites(study, view)} with Coterie {report.versions.get('coterie', '')} "
+        f"(learner {study.learner.name} {study.learner.version}); {_stayed(study)}. The model was {study.formula}; "
+        f"rows with missing values were {'left out' if study.rows.missing == 'drop' else 'not accepted'}. All sites "
+        f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
+        f"shared ledger as study {view.id}.{rounds} {_audited(report.verdict)}"
     )
+
+
+def _sites(study: Study, view: StudyView) -> str:
+    """How many sites the model is of, and who was excluded."""
+    gone = [name for name in study.sites if name not in view.parties]
+    if not gone:
+        return f"{len(study.sites)} sites"
+    return f"{len(view.parties)} of {len(study.sites)} sites ({', '.join(gone)} excluded on the way)"
+
+
+def _stayed(study: Study) -> str:
+    """What of the rows stayed at the sites; a study may agree that columns can be rebuilt from what it shares."""
+    if study.disclosure.rebuild == "allow":
+        return "rows did not leave a site as they are, but the protocol allows that columns be rebuilt from what did"
+    return "no patient row left a site in the clear"
+
+
+def _audited(verdict: Verdict) -> str:
+    equal = {"identical": " bit for bit", "within tolerance": f" within {verdict.max_difference:.1g}"}
+    done = (
+        f"recomputed {verdict.steps} of {verdict.steps + verdict.unchecked} server steps{equal.get(verdict.grade, '')}"
+    )
+    told = f"An independent replay {done} and ended with {verdict.verdict}"
+    return f"{told}." if verdict.grade in equal else f"{told} ({verdict.grade})."
 
 
 # The template
@@ -322,7 +362,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"num": _number, "exp": _exp, "p": _p_value, "plain": _plain, "short": _short}
+    made.filters |= {"num": _number, "p": _p_value, "plain": _plain, "short": _short}
     return made
 
 
@@ -330,8 +370,10 @@ def _number(value: float | None, digits: int = DECIMALS) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}g}"
 
 
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 709.0 else math.inf
+def _ratio(row: Row, name: str) -> str:
+    """A ratio with its interval; "–" in its place where there is none."""
+    ratio, interval = limits(row, name)
+    return f"{ratio} {interval if row.std_error == row.std_error else '–'}"
 
 
 def _p_value(value: float | None) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from coterie_learners.design import INTERCEPT
 from coterie_learners.inference import Fit, Row, table
 from coterie_learners.rows import Array
 from coterie_node.audit import Verdict
 
+UNKNOWN = "NA"
+DIGITS = 4
+# Below this six decimals leave fewer than four digits.
+SMALL = 1e-3
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 
 PARTS = ("compute", "ledger", "store", "total", "round")
@@ -39,7 +42,8 @@ class Cost:
 class Result:
     """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made.
 
-    `beside`: the pooled estimates by term, shown beside those of a method without standard errors.
+    `beside`: the pooled estimates by term, shown beside those of a method without standard errors. `rows`: what each
+    site read, used and left out, where whoever runs the analysis holds all files.
     """
 
     study: str
@@ -50,6 +54,7 @@ class Result:
     pooled: Mapping[str, float] | None = None
     notes: tuple[str, ...] = ()
     beside: Mapping[str, float] | None = None
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def params(self) -> Array:
@@ -76,47 +81,25 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
-        fit = self.fit
         plain = {
             "study": self.study,
-            "learner": fit.learner,
-            "family": fit.family,
-            "link": fit.link,
-            "sites": list(self.sites),
-            "n": fit.n,
-            "events": fit.events,
-            "rounds": fit.rounds,
-            "converged": fit.converged,
-            "terms": [row.as_dict() for row in table(fit)],
-            "deviance": fit.deviance,
-            "null_deviance": fit.null_deviance,
-            "aic": fit.aic,
-            "bic": fit.bic,
-            "log_likelihood": fit.log_likelihood,
-            "dispersion": fit.dispersion,
+            **numbers(self.fit, self.sites),
             "ledger": {k: getattr(self.cost, k) for k in ("records", "payload_bytes", "gas")},
             "seconds": dict(self.cost.seconds),
             "replay": _replay(self.replay),
-            "notes": [*fit.notes, *self.notes],
-            "details": dict(fit.details),
+            "notes": [*self.fit.notes, *self.notes],
+            "details": dict(self.fit.details),
         }
-        return plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
+        told = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
+        told |= {"rows": dict(self.rows)} if self.rows else {}
+        return {name: finite(value) for name, value in told.items()}
 
     def text(self) -> str:
         """The result for a terminal."""
-        fit, seconds = self.fit, self.cost.seconds
-        title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
-        notes = (*fit.notes, *self.notes)
-        counted = f"{fit.n} rows" + ("" if fit.events is None else f", {fit.events} events")
+        seconds = self.cost.seconds
         lines = [
-            f"{title}    study {self.study}    {len(self.sites)} sites: {', '.join(self.sites)}",
-            f"{counted}; {fit.rounds} rounds",
-            "",
-            *coefficient_lines(fit, self.beside),
-            "",
-            *_deviances(fit),
-            *_criteria(fit),
-            *notes,
+            *fit_lines(self.fit, self.study, self.sites, self.beside),
+            *self.notes,
             f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
             "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in PARTS if k in seconds) + ".",
         ]
@@ -124,13 +107,7 @@ class Result:
 
     def csv(self) -> str:
         """The coefficient table with broom's column names and full precision."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
-        for row in table(self.fit):
-            numbers = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
-            writer.writerow([_harmless(row.term), *("" if v != v else repr(v) for v in numbers)])
-        return out.getvalue()
+        return tidy(self.fit)
 
     def _pooled_line(self) -> list[str]:
         if self.pooled is None:
@@ -145,20 +122,77 @@ class Result:
         return replay_line(self.replay)
 
 
+def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
+    """The stable JSON keys of a fit, from its learner to its dispersion."""
+    return {
+        "learner": fit.learner,
+        "family": fit.family,
+        "link": fit.link,
+        "sites": list(sites),
+        "n": fit.n,
+        "events": fit.events,
+        "rounds": fit.rounds,
+        "converged": fit.converged,
+        "terms": [row.as_dict() for row in table(fit)],
+        "statistic": fit.statistic,
+        "deviance": fit.deviance,
+        "df_residual": fit.df_residual,
+        "null_deviance": fit.null_deviance,
+        "df_null": None if fit.null_deviance is None else fit.df_null,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "log_likelihood": fit.log_likelihood,
+        "dispersion": fit.dispersion,
+    }
+
+
+def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, float] | None = None) -> tuple[str, ...]:
+    """A fit for a terminal: heading, coefficients, deviances, criteria and notes."""
+    rounds = _counted(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
+    events = "" if fit.events is None else f", {fit.events} events"
+    title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
+    return (
+        f"{title}    study {study}    {len(sites)} sites: {', '.join(sites)}",
+        f"{fit.n} rows{events}; {rounds}",
+        "",
+        *coefficient_lines(fit, beside),
+        "",
+        *_dispersion(fit),
+        *_deviances(fit),
+        *_criteria(fit),
+        *fit.notes,
+    )
+
+
+def tidy(fit: Fit) -> str:
+    """The coefficient table as CSV, with broom's column names and full precision."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
+    for row in table(fit):
+        values = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
+        writer.writerow([_harmless(row.term), *("" if v != v else repr(v) for v in values)])
+    return out.getvalue()
+
+
 def replay_line(verdict: Verdict) -> str:
     """A verdict in one sentence."""
     if verdict.verdict != "PASS":
         return f"Replay: FAIL [{verdict.code}] {verdict.problem}"
-    sealed = f", {verdict.unchecked} steps sealed to others" if verdict.unchecked else ""
+    sealed = f", {_counted(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
     largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
-    steps = f"{verdict.steps} server steps recomputed{sealed}, largest difference {largest}"
+    steps = f"{_counted(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
     return f"Replay: PASS, {verdict.grade} ({steps})."
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> list[str]:
     """The coefficient table, aligned, as R prints it; pooled estimates `beside` those without standard errors."""
     rows = table(fit)
-    statistic = "z" if fit.dispersion_known else "t"
+    statistic = fit.statistic
     head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", "95% CI"]
     body = [_cells(row, fit.ratio) for row in rows]
     if fit.sites:
@@ -167,7 +201,7 @@ def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> li
         head, body = head[:2] + head[8:], [cells[:2] + cells[8:] for cells in body]
         if beside is not None:
             head = [*head[:2], "Pooled", *head[2:]]
-            body = [[*c[:2], f"{beside[c[0]]:.6f}", *c[2:]] for c in body]
+            body = [[*c[:2], number(beside[c[0]]), *c[2:]] for c in body]
     widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
     aligned = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
@@ -177,12 +211,28 @@ def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> li
 
 
 def _cells(row: Row, ratio: str) -> list[str]:
-    low, high = (_exp(row.ci_low), _exp(row.ci_high)) if ratio else (row.ci_low, row.ci_high)
+    times, interval = limits(row, ratio)
+    if row.std_error != row.std_error:  # this term's site keeps it, or nobody has it
+        return [row.term, number(row.estimate), UNKNOWN, UNKNOWN, UNKNOWN, "", times, UNKNOWN]
     star = next((mark for bound, mark in STARS if row.p_value < bound), "")
-    number = f"{_exp(row.estimate):.4g}" if ratio else ""
     p_value = "<2e-16" if row.p_value < 2e-16 else f"{row.p_value:.3g}"
-    interval = f"[{low:.4g}, {high:.4g}]"
-    return [row.term, f"{row.estimate:.6f}", f"{row.std_error:.6f}", f"{row.z:.3f}", p_value, star, number, interval]
+    tests = [number(row.std_error), f"{row.z:.3f}", p_value, star]
+    return [row.term, number(row.estimate), *tests, times, interval]
+
+
+def number(value: float) -> str:
+    """Six decimals, or four digits where these would be lost: a covariate in large units has a small coefficient."""
+    return f"{value:.3e}" if 0.0 < abs(value) < SMALL else f"{value + 0.0:.6f}"
+
+
+def limits(row: Row, ratio: str) -> tuple[str, str]:
+    """The ratio, if there is one, and the confidence limits of it or else of the coefficient: told apart from 1."""
+    scale = _exp if ratio else float
+    low, middle, high = scale(row.ci_low), scale(row.estimate), scale(row.ci_high)
+    digits = DIGITS
+    if len({f"{value:.{digits}g}" for value in (low, middle, high)}) < 3 and 0.0 < high - low < abs(middle):
+        digits = min(2 - math.floor(math.log10((high - low) / abs(middle))), 15)
+    return f"{middle:.{digits}g}" if ratio else "", f"[{low:.{digits}g}, {high:.{digits}g}]"
 
 
 def _exp(x: float) -> float:
@@ -190,13 +240,24 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 709.0 else math.inf
 
 
+def _dispersion(fit: Fit) -> list[str]:
+    """What R's summary calls so; known dispersions are 1."""
+    if fit.dispersion_known or fit.covariance is None:
+        return []
+    return [f"Dispersion parameter for {fit.family} taken to be {fit.dispersion:.6g}"]
+
+
 def _deviances(fit: Fit) -> list[str]:
     if fit.deviance is None:
         return []
-    residual = f"Residual deviance {fit.deviance:.2f} on {fit.n - len(fit.terms)} df"
+    residual = f"Residual deviance {fit.deviance:.2f}{_freedom(fit.df_residual)}"
     if fit.null_deviance is None:
         return [residual]
-    return [f"Null deviance {fit.null_deviance:.2f} on {fit.n - (INTERCEPT in fit.terms)} df   {residual}"]
+    return [f"Null deviance {fit.null_deviance:.2f}{_freedom(fit.df_null)}   {residual}"]
+
+
+def _freedom(count: int | None) -> str:
+    return "" if count is None else f" on {count} df"
 
 
 def _criteria(fit: Fit) -> list[str]:
@@ -209,6 +270,15 @@ def _replay(verdict: Verdict | None) -> dict[str, Any]:
     if verdict is None:
         return {"verdict": "NOT RUN", "grade": "none", "steps": 0, "max_difference": None}
     return verdict.as_dict()
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can have it: None for NaN and infinities, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _harmless(text: str) -> str:

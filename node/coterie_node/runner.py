@@ -35,7 +35,8 @@ OVERTAKEN = (
 class Progress:
     """One finished step, for whoever watches: its place, who posted, the ledger's time.
 
-    `figures` are the single numbers of a server's post, such as the deviance.
+    `figures` are the single numbers of a server's post, such as the deviance. `recomputed`: whether this reader worked
+    a server's post out itself; `sealed`: whose posts it could not open.
     """
 
     position: int
@@ -45,6 +46,8 @@ class Progress:
     sites: tuple[str, ...]
     time: int
     figures: Mapping[str, float]
+    recomputed: bool = False
+    sealed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -329,17 +332,28 @@ class Runner:
         self.position += 1
         if step.announces:
             self._desk = self._desk.announced(posts)
+        before = self.machine.checked
         with self._timed("compute"):
             self.machine.feed(posts)
-        self._tell(step, records, _figures(posts[records[-1].site]) if step.public else {})
+        figures = _figures(posts[records[-1].site]) if step.public else {}
+        sealed = tuple(name for name, post in posts.items() if isinstance(post, Sealed))
+        self._tell(step, records, figures, self.machine.checked > before, sealed)
 
-    def _tell(self, step: Step, records: tuple[Record, ...], figures: Mapping[str, float]) -> None:
+    def _tell(
+        self,
+        step: Step,
+        records: tuple[Record, ...],
+        figures: Mapping[str, float],
+        recomputed: bool = True,
+        sealed: tuple[str, ...] = (),
+    ) -> None:
         last = records[-1]
         if last.post.position < self._told:
             return  # heard before this machine was built anew
         self._told = last.post.position + 1
         sites = tuple(r.site for r in records)
-        self._observe(Progress(last.post.position, step.topic, last.kind, last.round, sites, last.time, figures))
+        place = (last.post.position, step.topic, last.kind, last.round)
+        self._observe(Progress(*place, sites, last.time, figures, recomputed, sealed))
 
     # Ahead of the ledger
 

@@ -110,7 +110,9 @@ def sentences(found: Heterogeneity) -> Iterator[str]:
             yield f"{site} moves {_listed(large)}, which its number of rows can explain."
     differing = [t for t, p in zip(found.terms, found.q_p.tolist(), strict=True) if p < HETEROGENEOUS]
     if differing:
-        yield f"The sites' estimates differ by more than chance for {_listed(differing)} (Cochran's Q, p < 0.05)."
+        tests = int(np.isfinite(found.q_p).sum())
+        chance = f"of {tests} tests {HETEROGENEOUS * tests:.1g} would have that by chance"
+        yield f"Cochran's Q has p < {HETEROGENEOUS} for {_listed(differing)}; {chance}."
     blind = [s for s, own in zip(found.sites, found.own, strict=True) if np.isnan(own).any()]
     if blind:
         yield f"{_listed(blind)} cannot estimate every coefficient alone; no comparison is made there."

@@ -60,7 +60,9 @@ def destroy_command(at: At, site: SiteName, study: Number = 1) -> None:
     finally:
         journal.close()
     told = (
-        "is destroyed. Copies of the journal, if there are any, hold it still." if held else "was not there (any more)."
+        "is destroyed. Copies of the journal hold it still, if there are any, and grants open what they opened."
+        if held
+        else "was not there (any more)."
     )
     print(f"{site}'s sealing key of study {study} {told}")
 

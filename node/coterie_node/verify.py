@@ -13,6 +13,7 @@ from coterie_chain.proved import Anchor, ProvedLedger
 from coterie_node.audit import Replay, Verdict, failure, replay
 from coterie_node.bundle import Bundle, check_crate, load
 from coterie_node.errors import AuditFailed
+from coterie_node.grants import View
 from coterie_node.runner import Progress
 
 SEALS = {
@@ -25,13 +26,18 @@ SEALS = {
 
 @dataclass(frozen=True)
 class Verified:
-    """The outcome: the replay's verdict, and what of the chain it rests on (None if the bundle could not be read)."""
+    """The outcome: the replay's verdict, and what of the chain it rests on (None if the bundle could not be read).
+
+    `known`: the auditor named the first block; `catalog_known`: the Catalog as well. On one chain anybody can found a
+    Catalog of his own, with sites of the same names.
+    """
 
     replay: Replay
     anchor: Anchor | None = None
     bundle: Bundle | None = None
     ledger: ProvedLedger | None = None
     known: bool = False
+    catalog_known: bool = False
 
     @property
     def verdict(self) -> Verdict:
@@ -43,11 +49,15 @@ class Verified:
         if self.anchor is None:
             return []
         a = self.anchor
-        rests = f"It rests on block {a.first}, {a.first_hash}, of chain {a.chain_id}, and on the Catalog {a.catalog}"
-        asked = "as you named them" if self.known else "which the bundle names: compare them with a site's network.json"
+        block = f"block {a.first}, {a.first_hash}, of chain {a.chain_id}{', as you named it' if self.known else ''}"
+        rests = (
+            f"It rests on {block}, and on the Catalog {a.catalog}{', as you named it' if self.catalog_known else ''}"
+        )
+        theirs = [name for name, told in (("the block", self.known), ("the Catalog", self.catalog_known)) if not told]
+        asked = f". The bundle names {' and '.join(theirs)}: compare with a site's network.json" if theirs else ""
         keys = ", ".join(f"{s.name} {s.address}" for s in self.ledger.sites()) if self.ledger else ""
         return [
-            f"{rests}, {asked}.",
+            f"{rests}{asked}.",
             *([f"Keys of the sites: {keys}."] if keys else []),
             f"It reaches to block {a.last}, {a.last_hash}.",
             SEALS[a.kind] + (f" {a.sealed} seals checked." if a.sealed else ""),
@@ -56,23 +66,34 @@ class Verified:
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
         chain = None if self.anchor is None else {**asdict(self.anchor), "signers": list(self.anchor.signers)}
+        catalog = {"catalog_known": self.catalog_known}
         study = None if self.bundle is None else self.bundle.manifest.study.model_dump()
-        return {**self.verdict.as_dict(), "study": study, "chain": chain, "known": self.known, "trust": self.trust()}
+        return {
+            **self.verdict.as_dict(),
+            "study": study,
+            "chain": chain,
+            "known": self.known,
+            **catalog,
+            "trust": self.trust(),
+        }
 
 
 def verify(
     path: Path,
     *,
     genesis: str | None = None,
+    catalog: str | None = None,
     network: Network | None = None,
     sealed: bool = False,
     tolerance: float = 0.0,
     observe: Callable[[Progress], None] = lambda _: None,
+    grants: Callable[[bytes], View] = lambda _: {},
 ) -> Verified:
     """Verify a bundle; never raises for what is wrong with it, which is the verdict's business.
 
-    `genesis` is the hash of its first block, or `network` the whole network, as the auditor knows it from a site.
-    `sealed` refuses a chain without seals.
+    `genesis` is the hash of its first block and `catalog` the Catalog's address, or `network` the whole network, as the
+    auditor knows them from a site.
+    `sealed` refuses a chain without seals. `grants`: what the auditor can open of the study with this hash.
     """
     bundle: Bundle | None = None
     anchor: Anchor | None = None
@@ -82,12 +103,15 @@ def verify(
         ledger = ProvedLedger(bundle.evidence)
         anchor, proved = ledger.anchor, ledger
         check_anchor(bundle, anchor, genesis, network, sealed)
-        found = replay(ledger, bundle.blobs(), _number(bundle, ledger), tolerance=tolerance, observe=observe)
+        if catalog is not None and catalog.lower() != anchor.catalog.lower():
+            raise _other("Catalog", anchor.catalog, catalog)
+        number, view = _number(bundle, ledger), grants(bytes.fromhex(bundle.manifest.study.hash))
+        found = replay(ledger, bundle.blobs(), number, tolerance=tolerance, observe=observe, granted=view)
         if found.verdict.verdict == "PASS":
             # last: what is wrong with an entry is told first, with its site and step
             check_crate(bundle)
             _check_last(bundle, anchor)
-        return Verified(found, anchor, bundle, ledger, known=bool(genesis or network))
+        return Verified(found, anchor, bundle, ledger, bool(genesis or network), bool(catalog or network))
     except (LedgerMismatch, BlobCorrupt, AuditFailed) as error:
         return Verified(Replay(failure(error), None, None), anchor, bundle, proved)
 

@@ -103,7 +103,8 @@ def test_deviances_likelihood_and_dispersion_equal_the_pooled_ones(model: str) -
         assert fit.dispersion == pytest.approx(want.scale, rel=1e-10)
     else:
         assert fit.log_likelihood == pytest.approx(want.llf, abs=1e-9)
-    assert fit.events == (int(codes()["died"].sum()) if "binomial" in fit.family else None)
+    counted = next((name for law, name in (("binomial", "died"), ("poisson", "visits")) if law in fit.family), None)
+    assert fit.events == (None if counted is None else int(codes()[counted].sum()))
 
 
 def test_interactions_and_powers_equal_the_pooled_fit() -> None:

@@ -101,7 +101,8 @@ def test_deviances_likelihood_and_aic_equal_the_pooled_ones(model: str) -> None:
     parameters = 7 if fit.family == "gaussian" else 6
     assert fit.aic == pytest.approx(2 * parameters - 2 * want.log_likelihood, abs=1e-8)
     assert (fit.n, fit.rounds > 1, fit.converged) == (N, True, True)
-    assert fit.events == (int(codes()["died"].sum()) if fit.family == "binomial" else None)
+    counted = next((name for law, name in (("binomial", "died"), ("poisson", "visits")) if law in fit.family), None)
+    assert fit.events == (None if counted is None else int(codes()[counted].sum()))
     assert fit.ratio == {"logit": "OR", "cloglog": "HR", "log": "IRR"}.get(fit.link, "")
 
 

@@ -304,3 +304,12 @@ def test_sums_that_lead_to_no_finite_step_are_refused() -> None:
     with pytest.raises(ProtocolError) as caught:
         newton(plan, 1, {**model, "objective": np.float64(1e9)}, tiny)
     assert caught.value.code == "CO-P507"
+
+
+def test_an_outcome_that_the_columns_give_without_error_is_told_as_such() -> None:
+    """There is no chance to measure a step against, and more rounds would not help."""
+    rows = cohorts.draw(90, family="gaussian")
+    rows["score"] = np.clip(1.0 + 0.5 * rows["age"], -8, 8)
+    told = ends(NotConverged, "CO-N101", cohorts.study("score ~ age", family="gaussian"), rows)
+    assert "give the outcome without error" in told
+    assert "separation" not in told

@@ -78,7 +78,7 @@ def test_two_sites_cannot_sum_in_secret() -> None:
 
 
 def test_a_multinomial_outcome_is_for_tables_alone() -> None:
-    of = study(more='[learner]\nname = "cola"\nfamily = "multinomial"')
+    of = study(more='[learner]\nname = "cola"\nfamily = "multinomial"', formula="stage ~ sex")
     assert "glore" not in order(of)
     assert order(of)[0] == "cola"
 
@@ -89,6 +89,35 @@ def test_columns_split_over_sites_rule_out_learners_of_rows() -> None:
     assert not found["cola"].fits
     assert not found["glore"].fits
     assert found["cola"].why == "it is for studies whose rows are split over sites."
+
+
+def test_a_learner_of_another_kind_of_outcome_is_not_advised() -> None:
+    """Lasso is linear: for deaths it would run, and answer another question."""
+    found = {one.learner: one for one in advise(study())}
+    assert not found["secure_lasso"].fits
+    assert found["secure_lasso"].why == "it fits gaussian models, and the study asks for a binomial one."
+    number = '[variables.sbp]\ntype = "number"\nrange = [50, 250]\n'
+    linear = study(more='[learner]\nname = "glore"\nfamily = "gaussian"', formula="sbp ~ sex", extra=number)
+    assert "secure_lasso" in order(linear)
+    held = 'identifier = ["id"]\ncolumns = {s0 = ["died", "sex"], s1 = ["stage"], s2 = []}\n'
+    split = held.replace('"died"', '"sbp"') + '[learner]\nname = "secure_lasso"\nalpha = 0.5'
+    assert order(study(3, split, "sbp ~ sex + stage", number)) == ["secure_lasso"]
+    assert "secure_lasso" not in order(study(3, f'{held}[learner]\nname = "vertigo"'))
+
+
+def test_what_a_learner_would_refuse_is_not_advised() -> None:
+    held = 'identifier = ["id"]\ncolumns = {s0 = ["sbp", "sex"], s1 = ["stage"]}\n[learner]\nname = "glore"'
+    number = '[variables.sbp]\ntype = "number"\nrange = [50, 250]\n'
+    of = study(2, f'{held}\nfamily = "gaussian"', "sbp ~ sex + stage", number)
+    assert order(of) == []
+    offset = study(
+        more='[learner]\nname = "glore"\nfamily = "gaussian"',
+        formula="sbp ~ sex + offset(base)",
+        extra=(number + number.replace("sbp", "base")),
+    )
+    lasso = next(one for one in advise(offset) if one.learner == "secure_lasso")
+    assert not lasso.fits
+    assert "has no offset" in lasso.why
 
 
 # Commands

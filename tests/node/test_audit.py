@@ -111,7 +111,10 @@ def test_a_study_with_a_skip_and_an_exclusion_passes() -> None:
     world.late()
     sweep(rest)
     assert len(world.events("ServerSkipped")) == len(world.events("SiteExcluded")) == 1
-    assert judged(world).verdict.verdict == "PASS"
+    found = judged(world)
+    assert found.verdict.verdict == "PASS"
+    (gone,) = (dict(e.details)["silent"] for e in world.events("SiteExcluded"))
+    assert found.parties == tuple(name for name in world.study.sites if name != gone)
 
 
 def test_several_studies_on_one_ledger_are_judged_each_by_itself() -> None:

@@ -116,6 +116,29 @@ def test_it_passes_in_a_fresh_process_without_network_node_or_keys(honest: Hones
     assert verdict["chain"]["kind"] == "none"
 
 
+def test_another_catalog_on_the_same_chain_is_not_the_one_that_the_auditor_knows(tmp_path: Path) -> None:
+    """Whoever may write to the chain can found a Catalog there, with sites of the same names and keys of his own."""
+    with Anvil() as anvil:
+        real, false = (Run(tmp_path / name, anvil) for name in ("real", "false"))
+        false.finish()
+        path = written(false.files(), tmp_path)
+        known, forged = real.network, false.network
+        real.close()
+        false.close()
+    assert known.genesis == forged.genesis
+    alone = verify(path, genesis=known.genesis)
+    told = alone.trust()[0]
+    assert (alone.verdict.verdict, alone.known, alone.catalog_known) == ("PASS", True, False)
+    assert f"of chain {known.chain_id}, as you named it, and on the Catalog {forged.catalog}. The bundle names" in told
+    assert told.endswith("The bundle names the Catalog: compare with a site's network.json.")
+    for asked in ({"genesis": known.genesis, "catalog": known.catalog}, {"network": known}):
+        verdict = verify(path, **asked).verdict
+        assert (verdict.verdict, verdict.code) == ("FAIL", "CO-A203")
+    named = verify(path, genesis=known.genesis, catalog=forged.catalog.upper().replace("0X", "0x"))
+    assert (named.verdict.verdict, named.catalog_known) == ("PASS", True)
+    assert named.trust()[0].endswith(f"the Catalog {forged.catalog}, as you named it.")
+
+
 def test_a_folder_passes_like_a_zip(honest: Honest, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     write_files(folder, honest.files)

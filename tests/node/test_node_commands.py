@@ -137,6 +137,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     check_rows_that_do_not_fit(town, shown["hash"])
     for name in SITES[1:]:
         run("study", "approve", shown["hash"], *town.node(name))
+    assert refusal("study", "result", "1", *town.node("north")).code == "CO-F332"
     # One process dies without a word while the study runs, and is started anew.
     town.until("a first step", lambda: any(e["event"] == "step finished" for e in town.log("west")))
     town.processes["west"].kill()
@@ -154,6 +155,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     assert refusal("study", "propose", study_file(town.root), *town.node("north")).code == "CO-F328"
     assert refusal("study", "approve", "1", *town.node("south")).code == "CO-F328"
     assert refusal("study", "resume", "1", *town.node("south")).code == "CO-F328"
+    check_result(town)
     check_telling(town)
     check_secrets(town)
     for name, process in town.processes.items():
@@ -172,6 +174,20 @@ def check_rows_that_do_not_fit(town: Town, study: str) -> None:
     status = ("study", "status", study, *town.node("south"))
     town.until("the fault", lambda: "CO-D106" in run(*status))
     assert "'Age'" in run(*status)
+
+
+def check_result(town: Town) -> None:
+    """The result as people read it, and as JSON that `coterie audit replay --result` takes."""
+    wanted = pooled(town.root)
+    lines = run("study", "result", "1", *town.node("west")).splitlines()
+    assert lines[0].startswith("GLORE, binomial (logit)    study ")
+    assert [line.split()[0] for line in lines[4:7]] == ["(Intercept)", "age", "male"]
+    told = json.loads(run("study", "result", "1", *town.node("west"), "--json"))
+    assert np.allclose([t["p_value"] for t in told["terms"]], wanted.pvalues, rtol=0, atol=1e-8)
+    assert (told["df_residual"], told["sites"]) == (int(wanted.df_resid), list(SITES))
+    table = run("study", "result", "1", *town.node("west"), "--format", "csv").splitlines()
+    assert table[0] == "term,estimate,std.error,statistic,p.value,conf.low,conf.high"
+    assert len(table) == 4
 
 
 def check_telling(town: Town) -> None:

@@ -163,7 +163,72 @@ def test_a_failed_verdict_names_site_and_step_and_prints_no_false_comfort() -> N
     assert "model/0" in page
     assert "north" in page
     assert "The published model is what" not in page
+    assert "every server step was recorded by the site whose turn it was" not in page
     assert report.screen is None
+
+
+def test_steps_that_rest_on_sealed_payloads_are_not_said_to_be_recomputed() -> None:
+    report = masked()
+    (last,) = [p for p in report.progress if p.position == max(q.position for q in report.progress)]
+    sealed = tuple(replace(p, recomputed=False) if p.kind == "server" else p for p in report.progress)
+    sealed = tuple(replace(p, sealed=("north",)) if p.position == 0 else p for p in sealed)
+    checked = [(row["line"].kind, row["line"].site, row["checked"]) for row in replace(report, progress=sealed).steps]
+    assert {c for kind, _, c in checked if kind == "server"} == {"form and binding; its inputs are sealed to others"}
+    assert ("each", "north", "bytes only: sealed to others") in checked
+    assert last.recomputed
+    verdict = replace(report.verdict, grade="partly sealed", unchecked=3)
+    page = Page(replace(report, replay=replace(report.replay, verdict=verdict)).html()).text
+    assert "The published model is what" not in page
+    assert f"{report.verdict.steps} of {report.verdict.steps + 3}" in page
+    assert "(partly sealed)" in page
+
+
+def test_the_methods_paragraph_does_not_count_a_site_that_was_excluded() -> None:
+    report = masked()
+    assert report.view is not None
+    assert "at 3 sites" in report.methods
+    view = replace(report.view, parties=report.view.parties[1:])
+    assert f"at 2 of 3 sites ({report.view.parties[0]} excluded on the way)" in replace(report, view=view).methods
+
+
+def test_the_methods_paragraph_says_nothing_that_is_not_so() -> None:
+    report = masked()
+    assert report.study is not None
+    assert "before any data" not in Page(report.html()).text
+    assert "no patient row left a site in the clear" in report.methods
+    floors = report.study.disclosure.model_copy(update={"rebuild": "allow"})
+    study = report.study.model_copy(update={"disclosure": floors})
+    assert "columns be rebuilt" in replace(report, replay=replace(report.replay, study=study)).methods
+    assert "no patient row" not in replace(report, replay=replace(report.replay, study=study)).methods
+
+
+def test_a_study_without_a_floor_for_cells_says_so() -> None:
+    report = masked()
+    assert report.study is not None
+    assert "no count from 1 to 4 solvable" in Page(report.html()).text
+    study = report.study.model_copy(update={"disclosure": report.study.disclosure.model_copy(update={"cell": 0})})
+    page = Page(replace(report, replay=replace(report.replay, study=study)).html()).text
+    assert "any count may be solvable" in page
+    assert "to -1" not in page
+
+
+def test_a_method_without_standard_errors_has_no_empty_columns() -> None:
+    report = masked()
+    assert report.fit is not None
+    plain = replace(report, replay=replace(report.replay, fit=replace(report.fit, covariance=None, selected=True)))
+    page = Page(plain.html()).text
+    assert "the method has no standard errors" in page
+    assert "std. error" not in page
+    assert " df" not in page[page.index("8. Result") : page.index("9. Do the sites")]
+
+
+def test_the_result_of_the_report_has_degrees_of_freedom_and_intervals_of_the_ratio() -> None:
+    report = masked()
+    assert report.fit is not None
+    page = Page(report.html()).text
+    assert f"on {report.fit.df_residual} df" in page
+    for row in table(report.fit):
+        assert f"{math.exp(row.estimate):.4g} [{math.exp(row.ci_low):.4g}, {math.exp(row.ci_high):.4g}]" in page
 
 
 def test_what_could_not_be_read_has_a_report_as_well() -> None:
@@ -224,7 +289,7 @@ def hostile() -> Report:
         replay=Replay(verdict, study, fit),
         entries=(*report.entries, event, joined),
         sites=(*report.sites, SiteEntry(9, EVIL, EVIL, b"", b"")),
-        source=Source((EVIL,), EVIL, {"sentence": EVIL, "study": study.hash.hex()}),
+        source=Source((EVIL,), EVIL, {"rows": EVIL, "max_in_std_errors": EVIL, "study": study.hash.hex()}),
     )
 
 
@@ -247,8 +312,21 @@ def test_a_certificate_is_shown_with_its_own_study_only() -> None:
     report = eventful()
     assert report.study is not None
     for study, shown in ((report.study.hash.hex(), True), ("ab" * 32, False)):
-        source = Source((), "x", {"sentence": "Equal to the pooled fit.", "study": study})
-        assert ("Equal to the pooled fit." in replace(report, source=source).html()) == shown
+        source = Source((), "x", {"rows": 990, "max_in_std_errors": 1e-13, "study": study})
+        assert ("On 990 made-up rows" in replace(report, source=source).html()) == shown
+
+
+def test_a_certificate_has_no_words_of_its_own_in_the_report() -> None:
+    """It lies unsigned in the bundle: whoever passes one on can write what he likes into it."""
+    report = eventful()
+    assert report.study is not None
+    said = {"sentence": "On 3,000,000 real patients the fit was proved right.", "study": report.study.hash.hex()}
+    forged = {**said, "rows": 990, "max_in_std_errors": 1e-13}
+    page = Page(replace(report, source=Source((), "x", forged)).html()).text
+    assert "real patients" not in page
+    assert "no part of the proof" in page
+    for odd in ({"rows": "990"}, {"max_in_std_errors": "none"}, {"rows": None}):
+        assert "made-up rows" not in replace(report, source=Source((), "x", {**forged, **odd})).html()
 
 
 def test_characters_that_turn_the_line_are_spelled_out() -> None:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,44 @@ def test_a_linear_model_has_t_and_no_ratio() -> None:
     lines = coefficient_lines(dataclasses.replace(FIT, dispersion_known=False, ratio="", dispersion=2.0))
     assert lines[0].split() == ["Estimate", "Std.Error", "t", "Pr(>|t|)", "95%", "CI"]
     assert "[-5.008, -3.7]" in lines[1]
+
+
+def test_an_estimated_dispersion_is_told_and_a_known_one_is_not() -> None:
+    lines = changed(dispersion_known=False, dispersion=185.461479, family="gaussian").text().splitlines()
+    assert "Dispersion parameter for gaussian taken to be 185.461" in lines
+    assert "Dispersion" not in RESULT.text()
+
+
+def test_a_coefficient_in_large_units_keeps_its_digits_and_its_ratio_is_told_apart_from_one() -> None:
+    small = changed(estimates=np.array([0.0, 2.113e-7, -4.2e-6]), covariance=np.diag([1.0, 1.447e-7**2, 1e-6**2]))
+    lines = [line.split() for line in small.text().splitlines()[4:7]]
+    assert lines[1][1:3] == ["2.113e-07", "1.447e-07"]
+    assert lines[1][-3:] == ["1.00000021", "[0.999999928,", "1.00000049]"]
+    assert lines[2][1:3] == ["-4.200e-06", "1.000e-06"]
+    assert lines[0][1] == "0.000000"
+
+
+def test_a_term_whose_standard_error_nobody_has_shows_na_and_no_interval() -> None:
+    lines = changed(covariance=np.diag([0.1, np.nan, 0.1])).text().splitlines()
+    assert lines[5].split() == ["age", "2.331545", "NA", "NA", "NA", "10.29", "NA"]
+    assert "nan" not in "".join(lines)
+
+
+def test_one_round_is_one_round_and_a_fit_that_may_not_have_settled_says_so() -> None:
+    assert changed(rounds=1).text().splitlines()[1] == "1002 rows, 219 events; 1 round"
+    told = changed(converged=False).text().splitlines()[1]
+    assert told == "1002 rows, 219 events; 8 rounds, not known to have converged"
+
+
+def test_deviances_of_coefficients_that_a_penalty_chose_have_no_degrees_of_freedom() -> None:
+    chosen = changed(selected=True)
+    assert "Null deviance 1052.27   Residual deviance 375.89" in chosen.text().splitlines()
+    assert (chosen.as_dict()["df_null"], chosen.as_dict()["df_residual"]) == (None, None)
+
+
+def test_an_outcome_of_several_levels_has_degrees_of_freedom_for_each() -> None:
+    two = changed(terms=("II:(Intercept)", "III:(Intercept)", "II:age"), equations=2)
+    assert "Null deviance 1052.27 on 2002 df   Residual deviance 375.89 on 2001 df" in two.text().splitlines()
 
 
 def test_a_ratio_too_large_for_a_number_is_infinite_and_not_a_crash() -> None:
@@ -155,8 +194,11 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
         "rounds",
         "converged",
         "terms",
+        "statistic",
         "deviance",
+        "df_residual",
         "null_deviance",
+        "df_null",
         "aic",
         "bic",
         "log_likelihood",
@@ -172,6 +214,19 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
     back = json.loads(json.dumps(plain, allow_nan=False))
     assert back == plain
     assert [t["estimate"] for t in back["terms"]] == FIT.estimates.tolist()
+
+
+def test_json_has_the_statistic_and_degrees_of_freedom() -> None:
+    plain = RESULT.as_dict()
+    assert (plain["statistic"], plain["df_residual"], plain["df_null"]) == ("z", 999, 1001)
+    assert changed(dispersion_known=False).as_dict()["statistic"] == "t"
+    assert changed(null_deviance=None).as_dict()["df_null"] is None
+
+
+def test_json_has_no_number_that_json_does_not_know() -> None:
+    odd = changed(log_likelihood=math.inf, details={"q": [math.nan, 1.0], "by": {"i2": -math.inf}}).as_dict()
+    assert (odd["log_likelihood"], odd["aic"], odd["details"]) == (None, None, {"q": [None, 1.0], "by": {"i2": None}})
+    json.dumps(odd, allow_nan=False)
 
 
 def test_json_of_a_result_that_was_not_replayed_says_so() -> None:

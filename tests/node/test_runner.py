@@ -249,7 +249,8 @@ def test_a_silent_site_is_excluded_and_the_fit_is_that_of_the_rest(
     np.testing.assert_allclose(fit.std_errors, want.std_errors, rtol=0, atol=1e-8)
     assert fit.n == len(rest)
     assert fit.log_likelihood == pytest.approx(want.log_likelihood, abs=1e-6)
-    assert fit.events == (int(kept["died"].sum()) if fit.family == "binomial" else None)
+    outcome = {"binomial": "died", "poisson": "visits"}.get(fit.family)
+    assert fit.events == (None if outcome is None else int(kept[outcome].sum()))
     if after == 0 or fit.family == "binomial":
         assert fit.null_deviance == pytest.approx(want.null_deviance, abs=1e-6)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -121,7 +122,8 @@ def test_half_of_the_sites_in_league_are_seen_as_disagreement_and_no_side_is_tak
     sweep(world.crew().values())
     found = screened(world)
     assert found.outliers
-    assert any("Cochran's Q" in line for line in found.told)
+    (told,) = (line for line in found.told if line.startswith("Cochran's Q has p < 0.05 for "))
+    assert re.search(r"; of \d+ tests 0\.\d would have that by chance\.$", told)
     assert "who disagrees, not who is right" in found.told[-1]
 
 

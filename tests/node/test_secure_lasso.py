@@ -24,7 +24,7 @@ from coterie_learners.protocol import Sealed, Site
 from coterie_learners.rows import OwnColumns, Rows
 from coterie_learners.secure_lasso import SECURE_LASSO
 from coterie_learners.secure_plan import Plan
-from coterie_learners.secure_result import check_result
+from coterie_learners.secure_result import UNSEEN, check_result
 from coterie_learners.session import Keystream
 from coterie_learners.study import Study
 from coterie_node import talk
@@ -282,6 +282,17 @@ def test_changing_a_row_without_a_match_changes_the_length_of_no_message() -> No
     names[alone] = ("Somebody with quite another and a much longer name", "1899")
     changed = replace(c, data={**c.data, "ana": replace(held, x=x, identifiers=tuple(names))})
     assert sizes(finished(c)) == sizes(finished(changed))
+
+
+def test_a_fit_at_which_nobody_looked_does_not_say_that_it_converged() -> None:
+    """Three steps of a gradient method are not the Lasso, and the result must not look as if they were."""
+    w = finished(joins.cohort(alpha=ALPHA, check_every=0, max_iterations=3))
+    fit = replay(w.ledger(), w.blobs, w.number).fit
+    assert not fit.converged
+    assert UNSEEN in fit.notes
+    assert (fit.df_residual, fit.df_null) == (None, None)
+    looked = finished(joins.cohort(alpha=ALPHA))
+    assert replay(looked.ledger(), looked.blobs, looked.number).fit.converged
 
 
 def test_the_same_study_again_shows_other_bytes_in_every_message() -> None:

@@ -12,6 +12,7 @@ import typer
 
 from coterie_chain.ledger import Event, Ledger, Record, State, StudyView
 from coterie_learners.errors import DataError, StudyError
+from coterie_learners.inference import Fit, fit_from
 from coterie_learners.study import Study
 from coterie_node.advise import describe, show_file
 from coterie_node.advise import study_app as study
@@ -24,7 +25,9 @@ from coterie_node.decisions import DecisionFolder, decided
 from coterie_node.errors import ConfigError
 from coterie_node.fault_notes import FaultNotes
 from coterie_node.findings import printable
+from coterie_node.options import Format, Shape
 from coterie_node.reasons import words_of
+from coterie_node.result import finite, fit_lines, numbers, tidy
 from coterie_node.site_config import Home
 from coterie_node.studies import load_study, study_of
 
@@ -154,6 +157,42 @@ def status_command(which: Which, node: Folder = HERE, as_json: Json = False) -> 
                 f"{name.replace('_', ' '):12s} {printable(str(value))}" for name, value in told.items() if value != ""
             )
         )
+
+
+@study.command("result")
+def result_command(which: Which, node: Folder = HERE, shape: Shape = Format.text, as_json: Json = False) -> None:
+    """Print the result that this site's node left of a study, as a table, JSON or CSV."""
+    home = Home(node)
+    with reader(home) as ledger:
+        view = ledger.view(number_of(ledger, which))
+    name, fit = _result(home, view)
+    sites, gone = view.parties, [site for site in view.terms.sites if site not in view.parties]
+    if as_json or shape is Format.json:
+        told = {"study": name, **numbers(fit, sites), "notes": list(fit.notes), "details": dict(fit.details)}
+        print(json.dumps(finite(told), indent=2))
+    else:
+        print(
+            tidy(fit).rstrip()
+            if shape is Format.csv
+            else "\n".join([*fit_lines(fit, printable(name), sites), *_without(gone)])
+        )
+
+
+def _without(gone: list[str]) -> list[str]:
+    return [f"Excluded: {', '.join(gone)}; no row of theirs is in these numbers."] if gone else []
+
+
+def _result(home: Home, view: StudyView) -> tuple[str, Fit]:
+    """A study's name and fit, as this site's node left them; ConfigError (CO-F332) if there is none."""
+    path = home.results / f"{view.id}.json"
+    try:
+        told = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        told = {}
+    if told.get("hash") != view.terms.hash.hex() or told["fit"] is None:
+        why = f"{home.config.site} has no result of study {view.id}, which is {view.state.name.lower()}"
+        raise ConfigError("CO-F332", f"{why}: its node leaves one in {path.parent} once the study is done.")
+    return str(told["name"]), fit_from(told["fit"])
 
 
 def _decisions(home: Home) -> DecisionFolder:
