@@ -196,8 +196,11 @@ def check_crate(bundle: Bundle) -> None:
     try:
         graph = from_json(bundle.files.get(METADATA, b""))["@graph"]
         told = {str(e["@id"]): str(e["sha256"]) for e in graph if e.get("@type") == "File"}
+        (named,) = (str(e["identifier"]) for e in graph if e.get("@id") == "./")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AuditFailed("CO-A205", f"{METADATA} is not the description of an RO-Crate.") from None
+    if named != bundle.manifest.study.hash:
+        raise AuditFailed("CO-A205", f"{METADATA} is about study {named[:16]}, not {bundle.manifest.study.hash[:16]}.")
     wrong = sorted(name for name in found.keys() | told.keys() if found.get(name) != told.get(name))
     if wrong:
         raise AuditFailed(

@@ -51,7 +51,8 @@ def _check(published: Mapping[str, Any], name: str, found: Replay) -> None:
     if found.study is None or not isinstance(found.fit, Fit):
         told = f"The replay arrives at no model to hold {name} against"
         raise AuditFailed("CO-A110", f"{told}; ask for a result of another study, or for a grant.")
-    wanted = finite({"study": found.study.name, **numbers(found.fit, found.parties)})
+    details = {"details": dict(found.fit.details)}  # as far as an auditor has them
+    wanted = finite({"study": found.study.name, **numbers(found.fit, found.parties), **details})
     for where, theirs, ours in _differences(published, wanted):
         told = f"{name} says {theirs!r:.60} for {where}, and the replay arrives at {ours!r:.60}"
         raise AuditFailed("CO-A110", f"{told}. The published result is not the one on record.")

@@ -111,6 +111,7 @@ def verify(
             # last: what is wrong with an entry is told first, with its site and step
             check_crate(bundle)
             _check_last(bundle, anchor)
+            _check_learner(bundle, found)
         return Verified(found, anchor, bundle, ledger, bool(genesis or network), bool(catalog or network))
     except (LedgerMismatch, BlobCorrupt, AuditFailed) as error:
         return Verified(Replay(failure(error), None, None), anchor, bundle, proved)
@@ -139,6 +140,13 @@ def _check_last(bundle: Bundle, anchor: Anchor) -> None:
     told = bundle.manifest.network.last
     if anchor.last_hash != told:
         raise _other("last block", anchor.last_hash, told)
+
+
+def _check_learner(bundle: Bundle, found: Replay) -> None:
+    told = bundle.manifest.code.learner
+    pinned = "" if found.study is None else f"{found.study.learner.name} {found.study.learner.version}"
+    if told != pinned:
+        raise AuditFailed("CO-A206", f"The bundle names the learner {told!r}, and its study pins {pinned!r}.")
 
 
 def _number(bundle: Bundle, ledger: ProvedLedger) -> int:

@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,31 @@ def test_it_passes_in_a_fresh_process_without_network_node_or_keys(honest: Hones
     verdict = json.loads(done.stdout)
     assert (done.returncode, verdict["verdict"], verdict["grade"]) == (0, "PASS", "identical")
     assert verdict["chain"]["kind"] == "none"
+
+
+def test_another_learner_or_another_study_in_words_is_found(honest: Honest, tmp_path: Path) -> None:
+    cases: list[tuple[str, Callable[[Any], Any], str]] = [
+        (MANIFEST, lambda m: m["code"].__setitem__("learner", "better 2"), "CO-A206"),
+        (METADATA, lambda m: _root(m).__setitem__("identifier", "ab" * 32), "CO-A205"),
+        (METADATA, lambda m: m["@graph"].append({**_root(m), "identifier": "ab" * 32}), "CO-A205"),
+        (METADATA, lambda m: _root(m).pop("identifier"), "CO-A205"),
+    ]
+    for name, change, code in cases:
+        plain = json.loads(honest.files[name])
+        change(plain)
+        files = {**honest.files, name: json.dumps(plain).encode()}
+        if name == MANIFEST:
+            crate = json.loads(files[METADATA])
+            (entry,) = (e for e in crate["@graph"] if e["@id"] == MANIFEST)
+            entry["sha256"] = hashlib.sha256(files[MANIFEST]).hexdigest()
+            files[METADATA] = json.dumps(crate).encode()
+        folder = tmp_path / hashlib.sha256(files[METADATA]).hexdigest()[:8]
+        folder.mkdir()
+        failed(files, folder, code)
+
+
+def _root(crate: Any) -> Any:
+    return next(e for e in crate["@graph"] if e["@id"] == "./")
 
 
 def test_another_catalog_on_the_same_chain_is_not_the_one_that_the_auditor_knows(tmp_path: Path) -> None:

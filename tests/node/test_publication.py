@@ -71,6 +71,18 @@ def test_a_result_of_an_older_release_lacks_newer_keys_and_passes() -> None:
     assert judged(lambda r: [r.pop(key) for key in ("statistic", "df_null", "bic")]) == ("", "")
 
 
+def test_details_are_compared_as_far_as_the_replay_has_them() -> None:
+    found = replace(honest()[1], fit=replace(honest()[1].fit, details={"auc": 0.7, "by": {"q": [1.0, 2.0]}}))
+    plain: Plain = json.loads(honest()[0])
+    for details, code in (
+        ({"auc": 0.7, "alignment": 3}, ""),
+        ({"auc": 0.8}, "CO-A110"),
+        ({"by": {"q": [1.0, 2.5]}}, "CO-A110"),
+        ({}, ""),
+    ):
+        assert compare({**plain, "details": details}, "paper.json", found).code == code
+
+
 def test_without_a_model_there_is_nothing_to_hold_a_result_against() -> None:
     verdict = compare({"terms": [1]}, "paper.json", replace(honest()[1], fit=None))
     assert (verdict.verdict, verdict.code) == ("FAIL", "CO-A110")

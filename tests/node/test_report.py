@@ -227,6 +227,10 @@ def test_the_result_of_the_report_has_degrees_of_freedom_and_intervals_of_the_ra
     assert report.fit is not None
     page = Page(report.html()).text
     assert f"on {report.fit.df_residual} df" in page
+    assert "95 % from" not in page  # both intervals do not fit on a page
+    linear = replace(report, replay=replace(report.replay, fit=replace(report.fit, ratio="", dispersion_known=False)))
+    assert "95 % from" in Page(linear.html()).text
+    assert "Dispersion parameter 1." in Page(linear.html()).text
     for row in table(report.fit):
         assert f"{math.exp(row.estimate):.4g} [{math.exp(row.ci_low):.4g}, {math.exp(row.ci_high):.4g}]" in page
 
