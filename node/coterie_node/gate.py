@@ -26,8 +26,8 @@ from coterie_learners.study import Column, Floors, Frozen, Study
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.releases import ReleaseBook, compare, release_of
 
-# The field of every payload whose numbers are hidden by masks that are the same whenever the step is made anew.
-PADDED = "masked"
+# Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made anew.
+HIDDEN = frozenset({"masked", "ciphers", "places"})
 NO_FLOORS = Floors(rows=1, cell=0, rebuild="allow")
 
 
@@ -107,22 +107,22 @@ class Gate:
             if not self.consent(release):
                 return None
             verdict = replace(verdict, ruling=Ruling.CONSENTED)
-        self._spend_pad(step, site, payload)
+        self._spend(step, site, payload)
         return verdict.digest
 
-    def _spend_pad(self, step: Step, site: Site, payload: Payload) -> None:
-        """ReleaseRefused if other numbers left this site under the same pad before.
+    def _spend(self, step: Step, site: Site, payload: Payload) -> None:
+        """ReleaseRefused if other numbers left this site under the same masks before.
 
         After a reorganisation a site posts anew, under the masks that it had. If another site has changed what this one
         builds on, the difference of its two posts would be without any mask.
         """
-        if PADDED not in payload:
+        if HIDDEN.isdisjoint(payload):
             return
-        label = f"pad/{site.session}/{site.study.hash.hex()}/{step.topic}/{site.attempt}"
+        label = f"masks/{site.session}/{site.study.hash.hex()}/{step.topic}/{site.attempt}"
         digest = hashlib.sha256(canonical(payload)).digest()
         if self.book.vault.setdefault(label, digest) != digest:
             told = f"{site.name} has sent other numbers under the masks of {step.topic!r} before a reorganisation"
-            more = "What it builds on was changed since, and the difference would show its own sums"
+            more = "What it builds on was changed since, and the difference would be without them"
             raise ReleaseRefused("CO-R302", f"{told}. {more}. Propose the study again.")
 
     def judge(self, step: Step, site: Site, payload: Payload) -> Verdict:

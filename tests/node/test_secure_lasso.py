@@ -32,7 +32,8 @@ from coterie_node.analysis import analyse
 from coterie_node.audit import replay
 from coterie_node.cases import secure_lasso as nhefs_columns
 from coterie_node.conformance import check_learner
-from coterie_node.errors import StudyStopped
+from coterie_node.errors import ReleaseRefused, StudyStopped
+from coterie_node.gate import Gate
 from coterie_node.reference import Reference
 from coterie_node.simulate import simulate
 from coterie_node.talk import Closable, Hub
@@ -172,6 +173,37 @@ def spelled(columns: OwnColumns, wrong: bool) -> OwnColumns:
         other = wrong and name == "Pat" and number.endswith("0")
         rows.append(("Patt" if other else name, f"{name}{number}"))
     return replace(columns, identifiers=tuple(rows))
+
+
+def renamed(columns: OwnColumns) -> OwnColumns:
+    """The same rows, in which every tenth joint patient is somebody whom nobody else has."""
+    tenth = [given.startswith("Pat ") and given.endswith("0") for given, _ in columns.identifiers]
+    rows = (
+        (f"Nobody {given}" if other else given, born)
+        for other, (given, born) in zip(tenth, columns.identifiers, strict=True)
+    )
+    return replace(columns, identifiers=tuple(rows))
+
+
+@pytest.mark.parametrize("linkage_by", ["masks", "paillier"])
+def test_a_helper_answers_one_question_only_whatever_an_owner_does_in_a_reorganisation(linkage_by: str) -> None:
+    """The difference of two answers would tell an owner which of its patients the others have."""
+    c = joins.cohort(linkage=linkage_by, alpha=ALPHA)
+    gate = Gate(c.study)
+    answers: list[object] = []
+    for data in (c.data, {**c.data, "ana": renamed(cast(OwnColumns, c.data["ana"]))}):
+        w = world(replace(c, data=data))
+        crew = w.crew()
+        crew["hub"]._gate = gate
+        while (open_ := w.view().open) is not None and open_.position < 4:
+            try:
+                sweep([crew["ana"], crew["bob"]])
+                crew["hub"].turn()
+            except ReleaseRefused as refused:
+                answers.append(refused.code)
+                break
+        answers.append(len([r for r in w.records() if r.site == "hub"]))
+    assert answers == [2, "CO-R302", 1]
 
 
 def test_a_second_pass_finds_what_the_first_one_misses() -> None:
