@@ -21,7 +21,7 @@ from coterie_chain.ipfs import KuboBlobs
 from coterie_chain.ledger import State
 from coterie_chain.private_files import write_private
 from coterie_node.api import Api
-from coterie_node.commands.serve import peers_of
+from coterie_node.commands.serve import look_at_store, peers_of
 from coterie_node.decisions import decided
 from coterie_node.errors import ConfigError
 from coterie_node.fault_notes import FaultNotes
@@ -341,6 +341,14 @@ def test_metrics_count_steps_waits_and_faults(village: Village) -> None:
     assert "coterie_chain_head" in text
 
 
+def test_a_store_that_cannot_be_used_is_told_at_the_start(village: Village) -> None:
+    log = Log(village.logs["north"])
+    look_at_store(KuboBlobs("http://127.0.0.1:9"), log)
+    assert "CO-C206" in village.log("north")
+    look_at_store(MemoryBlobs(), log)
+    assert village.log("north").count("store cannot be used") == 1
+
+
 @pytest.mark.parametrize(("told", "shown"), [(None, "NaN"), (0, "0.0"), (3, "3.0")])
 def test_peers_that_the_chain_node_does_not_tell_are_no_alarm(told: int | None, shown: str) -> None:
     class Ledger:
@@ -387,7 +395,8 @@ def test_the_api_shows_health_to_all_and_the_rest_to_who_has_the_token() -> None
     [
         ('site = "north"', 'site = "../north"', "site"),
         ("confirmations = 0", "confirmations = -1", "chain.confirmations"),
-        ("[api]", "[api]\nsecret = 1", "api.secret"),
+        ("[api]", "[api]\nsecret = 1", "api.secret: there is no such setting"),
+        ("[policy]", "[polcy]", "polcy: there is no such setting"),
         ("[chain]", "[chain", ""),
     ],
 )
