@@ -134,6 +134,12 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     shown = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
     assert (shown["state"], shown["policy"]) == ("proposed", "allowed by this site's policy")
     assert shown["document"]["formula"] == "died ~ age + male"
+    lines = run("study", "show", "1", *town.node("south")).splitlines()
+    assert [line for line in lines if line.startswith(("sites ", "name "))] == [
+        "name       cohort",
+        "sites      north, south, west",
+    ]
+    assert not [line for line in lines if line.startswith(("options ", "floors ")) and "{" in line]
     check_rows_that_do_not_fit(town, shown["hash"])
     for name in SITES[1:]:
         run("study", "approve", shown["hash"], *town.node(name))
