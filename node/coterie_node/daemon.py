@@ -168,11 +168,12 @@ class Daemon:
         numbers = self.desk.ledger.studies()
         self.reached = self.desk.clock()
         for number in numbers[self._seen :]:
-            terms = self.desk.ledger.view(number).terms
-            if self.desk.name in terms.sites:
-                one = self.engagements[number] = Engagement(number, terms.hash)
-                one.phase = "done" if self._left(one) else "waiting"
-                self.desk.log.tell("study found", study=number, hash=terms.hash.hex())
+            view = self.desk.ledger.view(number)
+            if self.desk.name in view.terms.sites:
+                one = self.engagements[number] = Engagement(number, view.terms.hash)
+                one.phase = "done" if self._left(one) else "aborted" if view.state == State.ABORTED else "waiting"
+                state = view.state.name.lower()
+                self.desk.log.tell("study found", study=number, hash=view.terms.hash.hex(), state=state)
         self._seen = len(numbers)
 
     def _propose(self) -> None:

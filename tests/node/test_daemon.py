@@ -85,6 +85,12 @@ def test_a_study_that_is_declined_ends_for_all_and_says_by_whom(village: Village
     assert reason(village) == Reason.DECLINED
     assert village.phases()["west"] == ["aborted"]
     assert "not ours" not in village.log("south")
+    # An old end is no news for a daemon that is started again.
+    told = village.log("west").count("study aborted")
+    village.daemons["west"] = village.daemon("west")
+    village.settle()
+    assert village.phases()["west"] == ["aborted"]
+    assert village.log("west").count("study aborted") == told == 1
 
 
 def test_a_running_study_is_aborted_by_its_peoples_decision(village: Village) -> None:

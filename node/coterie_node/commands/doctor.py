@@ -182,7 +182,8 @@ def _seat(home: Home, keys: SiteKeys, ledger: EthereumLedger) -> Finding:
         return Finding("seat", False, "none", cure)
     if (seat.address, seat.sealing) != (keys.address, keys.sealing):
         cure = (
-            f"The Catalog lists other keys for {name} than those here: {seat.address}. Restore the keys from the copy."
+            f"The Catalog lists other keys for {name} than those here: {seat.address}. Restore the keys from the copy; "
+            "if they are lost, the sites vote with `coterie site recover` on the card.json of new ones."
         )
         return Finding("seat", False, seat.address, cure)
     return Finding("seat", True, f"{name} is site {seat.id} of {len(ledger.sites())}")
