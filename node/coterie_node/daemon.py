@@ -61,6 +61,7 @@ class Engagement:
     fault: Exception | None = None
     attendance: Attendance | None = None
     again_at: float = -math.inf
+    decided: int = 0
     final_at: int | None = None
     restarts: int = 0
     posted: int = 0
@@ -224,7 +225,7 @@ class Daemon:
 
     def _guard(self, one: Engagement, step: Callable[[Engagement], bool]) -> bool:
         """Do something for one study unless it stopped a moment ago; a fault stops this study alone."""
-        if self.desk.clock() < one.again_at:
+        if self.desk.clock() < one.again_at and self.decisions.count(one.hash) == one.decided:
             return False
         try:
             moved = step(one)
@@ -408,7 +409,8 @@ class Daemon:
         """Tell what stopped a study here, and try again later: as long as it runs, people may mend it."""
         self._report(one, error)
         self._leave_off(one, "stopped")
-        one.again_at = self.desk.clock() + seconds
+        # people who decide anew have mended something, and do not wait for the next look
+        one.again_at, one.decided = self.desk.clock() + seconds, self.decisions.count(one.hash)
 
     def _leave_off(self, one: Engagement, phase: str) -> None:
         if one.attendance is not None:

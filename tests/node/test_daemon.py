@@ -151,6 +151,17 @@ def test_rows_that_do_not_fit_stop_one_study_until_they_are_mended(village: Vill
     assert village.phases() == {name: ["done"] for name in SITES}
 
 
+def test_a_decision_made_anew_is_carried_out_at_once(village: Village) -> None:
+    study = village.propose(study_file(village.root))
+    village.approve(study, "west")
+    village.decisions("south").record(decided(study, "approve", data="nowhere.csv"))
+    village.settle()
+    assert village.phases()["south"] == ["stopped"]
+    village.approve(study, "south")
+    village.settle()
+    assert village.phases() == {name: ["done"] for name in SITES}
+
+
 def test_a_proposal_that_cannot_be_made_stops_nothing_but_itself(village: Village) -> None:
     good = village.propose(study_file(village.root))
     village.approve(good, "south", "west")
