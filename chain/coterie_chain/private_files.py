@@ -21,7 +21,8 @@ def read_private(path: Path, what: str) -> str:
             check_mode(path, mode, what, "600")
             data = file.read(LARGEST + 1)
     except OSError as e:
-        raise KeyFault("CO-C101", f"Cannot read {what} {path}: {e.strerror or e}.") from e
+        told = f"Cannot read {what} {path}: {e.strerror or e}"
+        raise KeyFault("CO-C101", f"{told}. Put it back from your copy, or name the right file.") from e
     try:
         text = data.decode()
     except UnicodeDecodeError:

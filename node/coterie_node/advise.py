@@ -209,10 +209,11 @@ def show_file(study: Path, as_json: bool) -> None:
         return
     for name, value in shown.items():
         if value:
-            print(f"{name:<10s} {_text(value)}")
+            print(f"{name:<10s} {in_words(value)}")
 
 
-def _text(value: Any) -> str:
+def in_words(value: Any) -> str:
+    """A value of what a study does, for people to read."""
     if isinstance(value, dict):
         return ", ".join(f"{key} = {json.dumps(one)}" for key, one in value.items())
     return ", ".join(value) if isinstance(value, list) else str(value)

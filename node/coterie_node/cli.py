@@ -100,8 +100,8 @@ def simulate_command(
     _print(result, shape)
 
 
-@app.command("site", hidden=True)
-def site_command(
+@app.command("take-part", hidden=True)
+def take_part_command(
     at: Annotated[Path, typer.Option(help="Folder of the run.")],
     site: Annotated[str, typer.Option(help="Name of this site.")],
     approve: Annotated[str, typer.Option(help="Hash of the study that this site's people approved.")],
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 def _fail(code: str, message: str, status: int) -> int:
-    if {"--json", "json", "--format=json"} & set(sys.argv) or "site" in sys.argv[1:2]:
+    if {"--json", "json", "--format=json"} & set(sys.argv) or "take-part" in sys.argv[1:2]:
         _line({"error": {"code": code, "message": message, "status": status}})
     else:
         print(f"{code}: {message}", file=sys.stderr)

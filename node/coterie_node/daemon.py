@@ -64,6 +64,7 @@ class Engagement:
     fault: Exception | None = None
     attendance: Attendance | None = None
     again_at: float = -math.inf
+    decided: int = 0
     final_at: int | None = None
     restarts: int = 0
     posted: int = 0
@@ -186,23 +187,23 @@ class Daemon:
         self._seen = min(self._seen, len(numbers))
         for number in numbers[self._seen :]:
             try:
-                terms = self.desk.ledger.view(number).terms
+                view = self.desk.ledger.view(number)
             except PostRejected:
                 return  # a reorganisation took it since the studies were counted: look again
             self._seen += 1
-            if self.desk.name in terms.sites:
-                self._find(number, terms.hash)
+            if self.desk.name in view.terms.sites:
+                self._find(number, view)
 
-    def _find(self, number: int, hash: bytes) -> None:
+    def _find(self, number: int, view: StudyView) -> None:
         """A study is there; it may have been before, and be there again after a reorganisation."""
-        before = self.engagements.get(number)
+        before, found = self.engagements.get(number), view.terms.hash
         if before is not None and not before.over:
-            if before.hash == hash:
+            if before.hash == found:
                 return
             self._leave_off(before, before.phase)
-        one = self.engagements[number] = Engagement(number, hash)
-        one.phase = "done" if self._left(one) else "waiting"
-        self.desk.log.tell("study found", study=number, hash=hash.hex())
+        one = self.engagements[number] = Engagement(number, found)
+        one.phase = "done" if self._left(one) else "aborted" if view.state == State.ABORTED else "waiting"
+        self.desk.log.tell("study found", study=number, hash=found.hex(), state=view.state.name.lower())
 
     def _propose(self) -> None:
         """Put on the ledger what this site's people propose; what is wrong with one proposal stays there."""
@@ -262,7 +263,7 @@ class Daemon:
 
     def _guard(self, one: Engagement, step: Callable[[Engagement], bool]) -> bool:
         """Do something for one study unless it stopped a moment ago; a fault stops this study alone."""
-        if self.desk.clock() < one.again_at:
+        if self.desk.clock() < one.again_at and self.decisions.count(one.hash) == one.decided:
             return False
         try:
             moved = step(one)
@@ -465,7 +466,8 @@ class Daemon:
         self._report(one, error)
         self._leave_off(one, "stopped")
         one.move = one.snapshot = None  # people may mend the rows
-        one.again_at = self.desk.clock() + seconds
+        # people who decide anew have mended something, and do not wait for the next look
+        one.again_at, one.decided = self.desk.clock() + seconds, self.decisions.count(one.hash)
 
     def _leave_off(self, one: Engagement, phase: str) -> None:
         if one.attendance is not None:

@@ -44,7 +44,7 @@ class DecisionFolder:
     def record(self, decision: Decision) -> None:
         """Write a decision down, whole or not at all."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = len(list(self.root.glob(f"{decision.study}.*.json")))
+        number = self.count(bytes.fromhex(decision.study))
         place = self.root / f"{decision.study}.{number:04d}.json"
         aside = place.with_suffix(".part")
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -53,6 +53,10 @@ class DecisionFolder:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, place)
+
+    def count(self, study: bytes) -> int:
+        """How often something was decided about a study."""
+        return len(list(self.root.glob(f"{study.hex()}.*.json")))
 
     def of(self, study: bytes) -> Decision | None:
         """The newest decision about a study."""

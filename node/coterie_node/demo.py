@@ -229,7 +229,7 @@ def _check_end(name: str, process: subprocess.Popen[str], last: Mapping[str, Any
 def start_site(place: Place, name: str) -> subprocess.Popen[str]:
     """Start one site's process; it tells its progress as JSON lines on standard output."""
     approved = load_study(place.study).hash.hex()
-    arguments = ["site", "--at", str(place.root), "--site", name, "--approve", approved]
+    arguments = ["take-part", "--at", str(place.root), "--site", name, "--approve", approved]
     # Sites share this machine's cores: one thread of linear algebra each.
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(

@@ -14,6 +14,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.invitation import Hex32
 
 LARGEST = 1 << 16
+REVOKED = "The Catalog takes no name and no key twice: it may come back under another name, with new keys."
 
 
 def site_name(text: str) -> str:

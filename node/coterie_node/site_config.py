@@ -192,4 +192,5 @@ def _load(path: Path) -> NodeConfig:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError("CO-F320", f"{path}: {where}: {first['msg']}.") from None
+        told = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError("CO-F320", f"{path}: {where}: {told}. See what `coterie init` writes.") from None

@@ -159,4 +159,4 @@ def _listen(me: str, address: Address) -> socket.socket:
     except OSError as error:
         host, port = address
         told = f"{me} cannot listen at {host}:{port} for its peers: {error.strerror}"
-        raise ConfigError("CO-F341", f"{told}. Name another address in talk.json.") from None
+        raise ConfigError("CO-F341", f"{told}. Name another one in [talk] of node.toml (or in talk.json).") from None

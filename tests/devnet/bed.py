@@ -80,7 +80,15 @@ class Bed:
     def start(self, site: str, *doom: str, root: Path | None = None) -> None:
         """Start a site's process, in a copy of the folder for `root`; a doom is a point, a step, and a signal there."""
         program = [str(HERE / "doomed.py"), *doom] if doom else ["-m", "coterie_node"]
-        arguments = ["site", "--at", str(root or self.place.root), "--site", site, "--approve", self.study.hash.hex()]
+        arguments = [
+            "take-part",
+            "--at",
+            str(root or self.place.root),
+            "--site",
+            site,
+            "--approve",
+            self.study.hash.hex(),
+        ]
         part = self.place.site(site).root
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         aside = part / "starting.out"

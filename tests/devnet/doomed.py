@@ -1,4 +1,4 @@
-"""A site's process that kills or stops itself at a point of a step: `doomed.py POINT TOPIC SIGNAL site --at ...`.
+"""A site's process that kills or stops itself at a point of a step: `doomed.py POINT TOPIC SIGNAL take-part --at ...`.
 
 The product has no such hooks; they are put around its functions here.
 """

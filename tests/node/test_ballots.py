@@ -13,6 +13,8 @@ from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ledger import SiteEntry, State
 from coterie_chain.memory import MemoryLedger
 from coterie_node.ballots import Ballot, BallotBox, open_motions
+from coterie_node.commands.doctor import examine_seat
+from coterie_node.commands.site import seated
 from coterie_node.errors import ConfigError
 from coterie_node.site_card import SiteCard
 
@@ -56,6 +58,12 @@ def test_a_member_gets_new_keys_or_loses_its_seat_by_votes(village: Village) -> 
     assert open_motions(reader.history()) == {("revoke", "west", ""): ["north"]}
     vote(village, Ballot(motion="revoke", subject="west"), "west")
     assert not reader.sites()[2].active
+    for told in (
+        seated(reader.sites()[2]).message,
+        examine_seat(village.homes["west"], village.keys["west"], reader).cure,
+    ):
+        assert "revoked" in told
+        assert "another name, with new keys" in told
 
 
 def test_a_vote_that_arrived_before_a_crash_counts_as_cast_and_a_refused_one_is_put_aside(village: Village) -> None:

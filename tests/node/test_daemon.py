@@ -28,7 +28,7 @@ from coterie_chain.private_files import write_private
 from coterie_node import api as api_module
 from coterie_node.api import Api
 from coterie_node.attendance import Attendance
-from coterie_node.commands.serve import peers_of
+from coterie_node.commands.serve import look_at_store, peers_of
 from coterie_node.decisions import decided
 from coterie_node.errors import ConfigError
 from coterie_node.fault_notes import FaultNotes
@@ -133,6 +133,12 @@ def test_a_study_that_is_declined_ends_for_all_and_says_by_whom(village: Village
     assert reason(village) == Reason.DECLINED
     assert village.phases()["west"] == ["aborted"]
     assert "not ours" not in village.log("south")
+    # An old end is no news for a daemon that is started again.
+    told = village.log("west").count("study aborted")
+    village.daemons["west"] = village.daemon("west")
+    village.settle()
+    assert village.phases()["west"] == ["aborted"]
+    assert village.log("west").count("study aborted") == told == 1
 
 
 def test_a_running_study_is_aborted_by_its_peoples_decision(village: Village) -> None:
@@ -189,6 +195,17 @@ def test_rows_that_do_not_fit_stop_one_study_until_they_are_mended(village: Vill
     village.settle()
     assert engagement.phase == "stopped"
     village.seconds += 61
+    village.settle()
+    assert village.phases() == {name: ["done"] for name in SITES}
+
+
+def test_a_decision_made_anew_is_carried_out_at_once(village: Village) -> None:
+    study = village.propose(study_file(village.root))
+    village.approve(study, "west")
+    village.decisions("south").record(decided(study, "approve", data="nowhere.csv"))
+    village.settle()
+    assert village.phases()["south"] == ["stopped"]
+    village.approve(study, "south")
     village.settle()
     assert village.phases() == {name: ["done"] for name in SITES}
 
@@ -461,6 +478,14 @@ def test_metrics_count_steps_waits_and_faults(village: Village) -> None:
     assert "coterie_chain_head" in text
 
 
+def test_a_store_that_cannot_be_used_is_told_at_the_start(village: Village) -> None:
+    log = Log(village.logs["north"])
+    look_at_store(KuboBlobs("http://127.0.0.1:9"), log)
+    assert "CO-C206" in village.log("north")
+    look_at_store(MemoryBlobs(), log)
+    assert village.log("north").count("store cannot be used") == 1
+
+
 @pytest.mark.parametrize(("told", "shown"), [(None, "NaN"), (0, "0.0"), (3, "3.0")])
 def test_peers_that_the_chain_node_does_not_tell_are_no_alarm(told: int | None, shown: str) -> None:
     class Ledger:
@@ -522,7 +547,8 @@ def test_who_connects_to_the_api_and_says_nothing_keeps_neither_its_files_nor_ot
     [
         ('site = "north"', 'site = "../north"', "site"),
         ("confirmations = 0", "confirmations = -1", "chain.confirmations"),
-        ("[api]", "[api]\nsecret = 1", "api.secret"),
+        ("[api]", "[api]\nsecret = 1", "api.secret: there is no such setting"),
+        ("[policy]", "[polcy]", "polcy: there is no such setting"),
         ("[chain]", "[chain", ""),
     ],
 )

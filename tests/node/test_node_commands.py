@@ -134,6 +134,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     shown = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
     assert (shown["state"], shown["policy"]) == ("proposed", "allowed by this site's policy")
     assert shown["document"]["formula"] == "died ~ age + male"
+    check_words(town)
     check_rows_that_do_not_fit(town, shown["hash"])
     for name in SITES[1:]:
         run("study", "approve", shown["hash"], *town.node(name))
@@ -152,9 +153,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     status = json.loads(run("study", "status", "1", *town.node("north"), "--json"))
     assert status["state"] == "completed"
     assert status["result"] == str(results[0])
-    assert refusal("study", "propose", study_file(town.root), *town.node("north")).code == "CO-F328"
-    assert refusal("study", "approve", "1", *town.node("south")).code == "CO-F328"
-    assert refusal("study", "resume", "1", *town.node("south")).code == "CO-F328"
+    check_ended(town)
     check_result(town)
     check_telling(town)
     check_secrets(town)
@@ -162,6 +161,16 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0, name
         assert town.log(name)[-1]["event"] == "stopped"
+
+
+def check_words(town: Town) -> None:
+    """What people read of a study holds no Python."""
+    lines = run("study", "show", "1", *town.node("south")).splitlines()
+    assert [line for line in lines if line.startswith(("sites ", "name "))] == [
+        "name       cohort",
+        "sites      north, south, west",
+    ]
+    assert not [line for line in lines if line.startswith(("options ", "floors ")) and "{" in line]
 
 
 def check_rows_that_do_not_fit(town: Town, study: str) -> None:
@@ -188,6 +197,13 @@ def check_result(town: Town) -> None:
     table = run("study", "result", "1", *town.node("west"), "--format", "csv").splitlines()
     assert table[0] == "term,estimate,std.error,statistic,p.value,conf.low,conf.high"
     assert len(table) == 4
+
+
+def check_ended(town: Town) -> None:
+    """Nothing more is decided about a study that has ended."""
+    assert refusal("study", "propose", study_file(town.root), *town.node("north")).code == "CO-F328"
+    assert refusal("study", "approve", "1", *town.node("south")).code == "CO-F328"
+    assert refusal("study", "resume", "1", *town.node("south")).code == "CO-F328"
 
 
 def check_telling(town: Town) -> None:

@@ -16,7 +16,7 @@ from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ipfs import KuboBlobs
 from coterie_chain.journal import SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
-from coterie_chain.ledger import State
+from coterie_chain.ledger import Ledger, State
 from coterie_chain.privacy import speaks_privately
 from coterie_chain.private_files import check_mode, read_private
 from coterie_learners.study import Study
@@ -26,6 +26,7 @@ from coterie_node.data import load_site
 from coterie_node.decisions import DecisionFolder
 from coterie_node.errors import ConfigError, CoterieError
 from coterie_node.findings import printable
+from coterie_node.site_card import REVOKED
 from coterie_node.site_config import Home
 from coterie_node.studies import study_of
 
@@ -75,7 +76,7 @@ def examine(home: Home) -> Iterator[Finding]:
             yield _try("clock", lambda held=ledger: _clock(held))  # type: ignore[misc]
             yield _try("peers", lambda held=ledger: _peers(held))  # type: ignore[misc]
             for held in keys:
-                yield _try("seat", lambda keys=held, ledger=ledger: _seat(home, keys, ledger))  # type: ignore[misc]
+                yield _try("seat", lambda keys=held, ledger=ledger: examine_seat(home, keys, ledger))  # type: ignore[misc]
             yield from _studies(home, ledger)
 
 
@@ -172,17 +173,19 @@ def _peers(ledger: EthereumLedger) -> Finding:
     return Finding("peers", count > 0, str(count), "Give the chain node the peers of peers.json, and open its port.")
 
 
-def _seat(home: Home, keys: SiteKeys, ledger: EthereumLedger) -> Finding:
+def examine_seat(home: Home, keys: SiteKeys, ledger: Ledger) -> Finding:
+    """Whether the Catalog lists this site with the keys that are here."""
     name = home.config.site
     seat = next((s for s in ledger.sites() if s.name == name), None)
-    if seat is None or not seat.active:
-        cure = (
-            f"The Catalog has no active site {name}: send card.json to the sites, who vote with `coterie site admit`."
-        )
+    if seat is None:
+        cure = f"The Catalog has no site {name}: send card.json to the sites, who vote with `coterie site admit`."
         return Finding("seat", False, "none", cure)
+    if not seat.active:
+        return Finding("seat", False, "revoked", f"The sites revoked the seat of {name}. {REVOKED}")
     if (seat.address, seat.sealing) != (keys.address, keys.sealing):
         cure = (
-            f"The Catalog lists other keys for {name} than those here: {seat.address}. Restore the keys from the copy."
+            f"The Catalog lists other keys for {name} than those here: {seat.address}. Restore the keys from the copy; "
+            "if they are lost, the sites vote with `coterie site recover` on the card.json of new ones."
         )
         return Finding("seat", False, seat.address, cure)
     return Finding("seat", True, f"{name} is site {seat.id} of {len(ledger.sites())}")

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from coterie_chain.blobs import BlobStore
+from coterie_chain.errors import ChainError
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
@@ -20,6 +22,7 @@ from coterie_chain.ledger import Ledger
 from coterie_chain.network import Network
 from coterie_chain.private_files import read_private
 from coterie_node.api import Api
+from coterie_node.commands.doctor import PROBE
 from coterie_node.commands.options import HERE, Folder
 from coterie_node.daemon import Daemon, Desk
 from coterie_node.errors import ConfigError
@@ -85,12 +88,14 @@ def opened(home: Home, log: Log) -> Iterator[Daemon]:
         keys = SiteKeys.load(home.keys, read_passphrase(home.passphrase))
         network = home.network()
         ledger = stack.enter_context(EthereumLedger(network, keys.account, journal))
+        blobs = home.blobs()
+        look_at_store(blobs, log)
         desk = Desk(
             home=home,
             keys=keys,
             network=network,
             ledger=ledger,
-            blobs=Keeping(home.blobs()),
+            blobs=Keeping(blobs),
             journal=journal,
             ahead=ledger.ahead if home.config.chain.overlap == "auto" else None,
             exchange=_exchange(stack, home, keys, ledger, network, log),
@@ -101,6 +106,14 @@ def opened(home: Home, log: Log) -> Iterator[Daemon]:
         daemon = Daemon(desk)
         stack.enter_context(_api(home, daemon, log))
         yield daemon
+
+
+def look_at_store(blobs: BlobStore, log: Log) -> None:
+    """Tell at the start what is wrong with the store; else it would be told only once a study needs it."""
+    try:
+        blobs.put(PROBE)
+    except ChainError as error:
+        log.fault("store cannot be used", error)
 
 
 def peers_of(ledger: EthereumLedger) -> float:

@@ -11,7 +11,7 @@ from coterie_chain.ledger import Ledger, SiteEntry
 from coterie_node.ballots import Ballot, BallotBox, open_motions
 from coterie_node.commands.options import HERE, Folder, Json, reader, show
 from coterie_node.errors import ConfigError
-from coterie_node.site_card import SiteCard
+from coterie_node.site_card import REVOKED, SiteCard
 from coterie_node.site_config import Home
 
 site = typer.Typer(no_args_is_help=True, help="The network's members, and votes about them: a majority decides.")
@@ -43,8 +43,7 @@ def admit_command(card: CardFile, node: Folder = HERE) -> None:
     with reader(home) as ledger:
         known = _seat(ledger, found.name)
     if known is not None:
-        told = f"{found.name} has a seat already, with the address {known.address}"
-        raise ConfigError("CO-F329", f"{told}. For new keys of that site: coterie site recover {card}")
+        raise seated(known)
     _vote(home, Ballot(motion="admit", subject=found.name, card=found))
     _compare(found)
 
@@ -64,6 +63,14 @@ def revoke_command(name: Named, node: Folder = HERE) -> None:
     home = Home(node)
     _member(home, name)
     _vote(home, Ballot(motion="revoke", subject=name))
+
+
+def seated(known: SiteEntry) -> ConfigError:
+    """The error of a vote to admit a name that the Catalog has."""
+    if not known.active:
+        return ConfigError("CO-F329", f"The seat of {known.name} was revoked. {REVOKED}")
+    told = f"{known.name} has a seat already, with the address {known.address}"
+    return ConfigError("CO-F329", f"{told}. For new keys of that site: coterie site recover CARD")
 
 
 def _seat(ledger: Ledger, name: str) -> SiteEntry | None:

@@ -14,7 +14,7 @@ from coterie_chain.ledger import Event, Ledger, Record, State, StudyView
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.inference import Fit, fit_from
 from coterie_learners.study import Study
-from coterie_node.advise import describe, show_file
+from coterie_node.advise import describe, in_words, show_file
 from coterie_node.advise import study_app as study
 from coterie_node.audit import study_on_ledger
 from coterie_node.ballots import Ballot, BallotBox
@@ -88,7 +88,13 @@ def show_command(
         view = ledger.view(number_of(ledger, which))
         row = _row(home, ledger, view)
     found = study_on_ledger(view, home.blobs())
-    told = {**row, "policy": _policy(home, found), "what": describe(found), "document": json.loads(found.document)}
+    told = {
+        **row,
+        "name": found.name,
+        "policy": _policy(home, found),
+        "what": describe(found),
+        "document": json.loads(found.document),
+    }
     print(json.dumps(told, indent=2, ensure_ascii=True, default=str) if as_json else _text(told))
 
 
@@ -147,7 +153,8 @@ def status_command(which: Which, node: Folder = HERE, as_json: Json = False) -> 
         view = ledger.view(number_of(ledger, which))
         told = _row(home, ledger, view) | _progress(ledger, view)
     result = home.results / f"{view.id}.json"
-    told["result"] = str(result) if result.exists() else ""
+    soon = "not here yet: the daemon leaves it once it is final" if view.state == State.COMPLETED else ""
+    told["result"] = str(result) if result.exists() else soon
     told["last_fault"] = FaultNotes(home.root / "faults").of(view.id)
     if as_json:
         print(json.dumps(told, indent=2, default=str))
@@ -294,5 +301,7 @@ def _ending(event: Event) -> str:
 
 def _text(told: Mapping[str, Any]) -> str:
     head = [f"{name:10s} {printable(str(told[name]))}" for name in told if name not in ("document", "what")]
-    head += [f"{name:10s} {printable(str(value))}" for name, value in told["what"].items() if value]
+    # its number, name, sites and hash are in the row already
+    rest = {name: value for name, value in told["what"].items() if value and name not in ("study", "sites", "hash")}
+    head += [f"{name:10s} {printable(in_words(value))}" for name, value in rest.items()]
     return "\n".join([*head, "", json.dumps(told["document"], indent=2, ensure_ascii=True)])
