@@ -18,6 +18,7 @@ from eth_utils.crypto import keccak
 from coterie_chain.calldata import bytes32, codec, refusal
 from coterie_chain.decode import integer_of, recorded_digest
 from coterie_chain.errors import LedgerUnreachable, PostRejected
+from coterie_chain.headers import Header, header_of
 from coterie_chain.heads import post_tuple
 from coterie_chain.journal import Journal, MemoryJournal
 from coterie_chain.ledger import ZERO, Ahead, Event, Head, Post, Record, SiteEntry, StudyView, Terms
@@ -25,6 +26,7 @@ from coterie_chain.network import Network, is_anvil, mines_at_once, usual_price,
 from coterie_chain.reader import Reader
 from coterie_chain.rpc import NodeRefused, Rpc
 from coterie_chain.rules import EACH, MAX_SITES, MAX_STEPS, SERVER
+from coterie_chain.seals import sealing_of
 from coterie_chain.writer import Receipt, Writer
 
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
@@ -120,6 +122,13 @@ class EthereumLedger:
     def newest(self) -> int:
         """Number of the chain's newest block, whether it counts already or not."""
         return self._rpc.quantity("eth_blockNumber")
+
+    @property
+    def final_after(self) -> int:
+        """Blocks after which a block stays, by the first header: floor(N/2)+1 on Clique with N sealers, else 0."""
+        first = self._rpc.call("eth_getBlockByNumber", hex(0), False)
+        sealing = sealing_of(Header.decode(header_of(first)))
+        return len(sealing.signers) // 2 + 1 if sealing.kind == "clique" else 0
 
     @property
     def peers(self) -> int | None:

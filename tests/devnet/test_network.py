@@ -23,7 +23,9 @@ from coterie_chain.programs import IPFS
 from coterie_chain.rpc import Rpc
 from coterie_chain.stores import open_store
 from coterie_chain.swarm import Kubo, KuboSwarm
+from coterie_node.commands.doctor import examine
 from coterie_node.place import Place
+from coterie_node.site_config import Home
 
 pytestmark = [pytest.mark.devnet, pytest.mark.xdist_group("network")]
 
@@ -96,7 +98,16 @@ def test_doctor_finds_a_site_s_node_well_and_its_swarm_private(running: Path) ->
     assert done.returncode == 0, found
     assert (found["swarm"]["result"], found["swarm"]["found"]) == ("ok", "private")
     assert found["versions"]["found"].endswith(f"Kubo {IPFS.version}")
-    assert {found[name]["result"] for name in ("folder", "key", "store", "chain", "clock", "seat")} == {"ok"}
+    well = ("folder", "key", "store", "chain", "clock", "finality", "seat")
+    assert {found[name]["result"] for name in well} == {"ok"}
+
+
+def test_doctor_finds_results_that_are_told_too_soon(running: Path) -> None:
+    home = Home(running / "sites" / "north")
+    home.config = home.config.model_copy(update={"chain": home.config.chain.model_copy(update={"confirmations": 1})})
+    found = {finding.check: finding for finding in examine(home)}
+    assert (found["finality"].well, found["finality"].found) == (False, "results wait for 1 blocks, 2 are needed")
+    assert "confirmations = 2" in found["finality"].cure
 
 
 def test_a_network_is_never_started_over_other_files(tmp_path: Path) -> None:

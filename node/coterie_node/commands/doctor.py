@@ -74,6 +74,7 @@ def examine(home: Home) -> Iterator[Finding]:
         for ledger in ledgers:
             yield _try("versions", lambda held=ledger: _versions(home, held))  # type: ignore[misc]
             yield _try("clock", lambda held=ledger: _clock(held))  # type: ignore[misc]
+            yield _try("finality", lambda held=ledger: _finality(home, held))  # type: ignore[misc]
             yield _try("peers", lambda held=ledger: _peers(held))  # type: ignore[misc]
             for held in keys:
                 yield _try("seat", lambda keys=held, ledger=ledger: examine_seat(home, keys, ledger))  # type: ignore[misc]
@@ -129,7 +130,7 @@ def _swarm(home: Home) -> Finding:
     """The daemon's own port tells whether it wants the swarm's key of whoever connects."""
     blobs = home.blobs()
     if not isinstance(blobs, KuboBlobs):
-        return Finding("swarm", None, "the store is no IPFS daemon")
+        return Finding("swarm", None, "no IPFS daemon: only sites that share its folder read each other's payloads")
     private = speaks_privately(blobs.listens())
     if private is None:
         cure = "The IPFS daemon names no TCP address that answers from here: does it listen on TCP (Addresses.Swarm)?"
@@ -162,6 +163,13 @@ def _clock(ledger: EthereumLedger) -> Finding:
     # A chain that makes blocks on demand only stands still at rest: its age says nothing, a clock behind it does.
     late = skew > SKEW and ledger.newest > 0 and not ledger.mines_at_once
     return Finding("clock", skew > -SKEW and not late, f"{skew:+.0f} s against the newest block", cure)
+
+
+def _finality(home: Home, ledger: EthereumLedger) -> Finding:
+    """Whether a result is told only once its blocks cannot be replaced any more."""
+    waits, needed = home.config.chain.confirmations, ledger.final_after
+    cure = f"Set confirmations = {needed} under [chain] in node.toml: blocks with fewer on them may be replaced yet."
+    return Finding("finality", waits >= needed, f"results wait for {waits} blocks, {needed} are needed", cure)
 
 
 def _peers(ledger: EthereumLedger) -> Finding:
