@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,7 @@ class Loaded:
     """Checked data of one site, in the form that the study's learner reads.
 
     `read` counts all rows of the file; `missing` the rows that lack each variable, which were dropped (a row may lack
-    several); `events` the rows used with outcome 1, where the outcome is binary.
+    several); `events` the rows used with outcome 1, where the outcome is binary. `before`: the file when it was opened.
     """
 
     path: Path
@@ -68,6 +68,7 @@ class Loaded:
     missing: Mapping[str, int]
     events: int | None
     rows: Data
+    before: Stamp | None = None
 
     @property
     def n(self) -> int:
@@ -205,7 +206,9 @@ def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
         return None
     if path is None:
         raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
-    return LOADERS["columns" if study.columns else learner_of(study).reads](path, Design(study, site), site)
+    before = stamp(Origin(site, path))
+    loaded = LOADERS["columns" if study.columns else learner_of(study).reads](path, Design(study, site), site)
+    return replace(loaded, before=before)
 
 
 LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {

@@ -6,6 +6,7 @@ The commands write, the daemon reads: only the daemon holds the site's key, so t
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +17,8 @@ from coterie_learners.study import Frozen, Text
 from coterie_node.errors import ConfigError
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# Of the file that holds one decision: the study's hash, and which decision about it.
+NAME = re.compile(r"([0-9a-f]{64})\.\d{4,}\.json")
 Action = Literal["propose", "approve", "decline", "abort"]
 
 
@@ -65,9 +68,8 @@ class DecisionFolder:
 
     def studies(self) -> tuple[bytes, ...]:
         """Hashes of the studies about which something was decided."""
-        return tuple(
-            bytes.fromhex(h) for h in sorted({path.name.partition(".")[0] for path in self.root.glob("*.json")})
-        )
+        named = (NAME.fullmatch(path.name) for path in self.root.glob("*.json"))  # not what people leave beside them
+        return tuple(bytes.fromhex(h) for h in sorted({found[1] for found in named if found}))
 
     def proposals(self) -> tuple[bytes, ...]:
         """Hashes of the studies that this site's people propose."""

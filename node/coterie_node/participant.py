@@ -24,6 +24,7 @@ from coterie_node.attendance import Attendance
 from coterie_node.consent import ReleaseFolder
 from coterie_node.data import Loaded, load_site
 from coterie_node.errors import ConfigError, Overdue
+from coterie_node.findings import Origin
 from coterie_node.gate import Consent, Gate, Policy, nobody
 from coterie_node.letters import Desk
 from coterie_node.place import Place
@@ -31,6 +32,7 @@ from coterie_node.releases import ReleaseBook
 from coterie_node.runner import Progress, Runner
 from coterie_node.simulate import site_of
 from coterie_node.snapshot import commit
+from coterie_node.source import check_unchanged
 from coterie_node.studies import load_study, terms_of
 from coterie_node.study_keys import study_keys
 from coterie_node.talk import Exchange
@@ -224,9 +226,12 @@ def pin_rows(node: Node, number: int) -> None:
     with node.rows.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     label = f"rows/{node.network.scope}/{number}"
-    if node.journal.vault.setdefault(label, digest) != digest:
+    if node.journal.vault.get(label, digest) != digest:
         told = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
         raise DataError("CO-D131", f"{told} Put that file back, or have the study aborted and propose it anew.")
+    if node.rows.before is not None:
+        check_unchanged(Origin(node.name, node.rows.path), node.rows.before)  # or it is not the one that was read
+    node.journal.vault.setdefault(label, digest)
 
 
 def _number(node: Node) -> int | None:

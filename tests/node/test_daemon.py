@@ -105,6 +105,15 @@ def test_studies_side_by_side_take_no_more_blocks_than_one(tmp_path: Path) -> No
     assert blocks(tmp_path / "one", 1) == blocks(tmp_path / "five", 5)
 
 
+def test_what_people_leave_beside_their_decisions_is_no_decision(village: Village) -> None:
+    study = village.propose(study_file(village.root))
+    village.approve(study, "south", "west")
+    for name in ("notes.json", "x.0001.json", f"{study.hex()}.json"):
+        (village.decisions("north").root / name).write_text("{}")
+    village.settle()
+    assert village.phases() == {name: ["done"] for name in SITES}
+
+
 def test_a_proposal_with_which_something_is_wrong_holds_up_nothing_else(village: Village) -> None:
     village.homes["north"].data.rename(village.root / "moved.csv")
     first = village.propose(study_file(village.root))

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from coterie_learners import payload as pay
 from coterie_learners.errors import DataError
 from coterie_node.audit import Verdict, replay
 from coterie_node.cases.glore import CASE
+from coterie_node.data import load_site
 from coterie_node.demo import Crew, await_reports, founders, prepare, start_site
 from coterie_node.participant import enter, open_node, pin_rows, runner_of
 from coterie_node.place import Place, Settings
@@ -307,6 +309,19 @@ def test_rows_exchanged_after_the_study_began_are_refused(network: Network) -> N
     part.data.write_text("\n".join(part.data.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(DataError, match="is not the file with which study"):
         pin_rows(node, number)
+
+
+def test_rows_exchanged_between_their_reading_and_the_study_s_begin_are_refused(network: Network) -> None:
+    """Else the study would be held to a file of which it has other rows."""
+    number, node = network.start(), network.nodes["south"]
+    part = network.place.site("south")
+    whole = part.data.read_text()
+    part.data.write_text("\n".join(whole.splitlines()[:-1]) + "\n")
+    with pytest.raises(DataError) as caught:
+        pin_rows(node, number)
+    assert caught.value.code == "CO-D130"
+    network.nodes["south"] = replace(node, rows=load_site(part.data, node.study, "south"))
+    pin_rows(network.nodes["south"], number)
 
 
 def test_the_sites_of_a_network_fit_the_model_in_threads_of_turns(network: Network) -> None:
