@@ -30,9 +30,10 @@ from coterie_node.ballots import Ballot, BallotBox
 from coterie_node.consent import ReleaseFolder
 from coterie_node.data import load_site
 from coterie_node.decisions import Decision, DecisionFolder
+from coterie_node.engagement import Engagement
 from coterie_node.errors import ConfigError, NodeError
 from coterie_node.fault_notes import FaultNotes
-from coterie_node.log import Log, code_of, sentence_of
+from coterie_node.log import Log, code_of
 from coterie_node.metrics import Metrics
 from coterie_node.participant import Node, runner_of, snapshot_of
 from coterie_node.reasons import Reason, words_of
@@ -50,40 +51,6 @@ EVERY = 5.0
 LEAVE, BRIEFLY = 150.0, 0.05
 # A daemon bears what may pass for as long as it lasts: its people are told, and read the metrics.
 ENDLESS = Patience(limit=math.inf, first=0.5, longest=30.0, also=(StoreFault,))
-
-
-@dataclass
-class Engagement:
-    """One study as this site stands to it. `phase`: waiting, working, settling, done, stopped, declined, aborted."""
-
-    number: int
-    hash: bytes
-    phase: str = "waiting"
-    name: str = ""
-    cause: str = ""
-    fault: Exception | None = None
-    attendance: Attendance | None = None
-    again_at: float = -math.inf
-    decided: int = 0
-    final_at: int | None = None
-    restarts: int = 0
-    posted: int = 0
-    move: tuple[Terms, bytes] | None = None
-    snapshot: bytes | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing more to do."""
-        return self.phase in ("done", "declined", "aborted")
-
-    def as_dict(self) -> dict[str, object]:
-        """What the status tells: never a number of patients."""
-        fault = None if self.fault is None else {"code": code_of(self.fault), "message": sentence_of(self.fault)}
-        position = (
-            None if self.attendance is None or self.attendance.runner is None else self.attendance.runner.position
-        )
-        told = {"study": self.number, "hash": self.hash.hex(), "name": self.name, "phase": self.phase}
-        return told | {"cause": self.cause, "position": position, "fault": fault}
 
 
 @dataclass(frozen=True)
@@ -448,7 +415,7 @@ class Daemon:
             return "people: the study is paused over a dispute (coterie study resume, or abort)"
         if view.open is None:
             return "the ledger"
-        runner = None if one.attendance is None else one.attendance.runner
+        runner = one.runner
         absent = () if runner is None else runner.absent
         silent = absent or [site for site in view.open.posters if site not in view.open.posted]
         late = self.desk.ledger.now() - view.open.deadline
@@ -485,7 +452,7 @@ class Daemon:
         self.desk.log.fault(event, error, **which)
 
     def _note_restarts(self, one: Engagement) -> None:
-        runner = None if one.attendance is None else one.attendance.runner
+        runner = one.runner
         if runner is not None:
             one.posted = max(one.posted, runner.payload_bytes)
         if runner is not None and runner.restarts > one.restarts:
