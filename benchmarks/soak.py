@@ -21,6 +21,7 @@ from pathlib import Path
 
 from coterie_chain.errors import ChainError
 from coterie_chain.ledger import Ledger, Record, State
+from coterie_chain.rpc import Rpc
 from coterie_learners.learner import complete
 from coterie_learners.study import Study
 from coterie_node.audit import replay
@@ -74,6 +75,8 @@ def soak(place: Place, learner: str, studies: int, at_once: int) -> None:
             daemons.stop()
         seconds = time.monotonic() - begun
         verdicts, rounds = check(place), pace(place)
+        sent, vain = transactions(place)
+    print(f"{sent} transactions on the chain, {vain} reverted")
     tell(samples, seconds, studies, verdicts)
     if rounds:
         told = f"median {statistics.median(rounds):.0f} s, longest {max(rounds):.0f} s"
@@ -146,6 +149,14 @@ def pace(place: Place) -> list[float]:
             if isinstance(entry, Record) and entry.kind == "server":
                 served[entry.post.study].append(entry.time)
     return [float(b - a) for times in served.values() for a, b in pairwise(times)]
+
+
+def transactions(place: Place) -> tuple[int, int]:
+    """How many transactions the chain holds, and how many of them were mined in vain."""
+    with Rpc(place.network(SITES[0]).url) as rpc:
+        blocks = range(rpc.quantity("eth_blockNumber") + 1)
+        receipts = [receipt for number in blocks for receipt in rpc.call("eth_getBlockReceipts", hex(number))]
+    return len(receipts), sum(receipt["status"] != "0x1" for receipt in receipts)
 
 
 def tell(samples: dict[str, list[Sample]], seconds: float, studies: int, verdicts: int) -> None:
