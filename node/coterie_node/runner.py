@@ -52,13 +52,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Guess:
-    """The post of a server that this site worked out itself and built on before it was on the ledger."""
+    """The post of a server that this site worked out itself and builds on before it is on the ledger.
+
+    `followed`: whether this site has sent what comes next.
+    """
 
     step: Step
     open: OpenStep
     server: str
     post: Post
     figures: Mapping[str, float]
+    followed: bool = False
 
 
 class Runner:
@@ -358,7 +362,7 @@ class Runner:
     # Ahead of the ledger
 
     def _foresee(self, step: Step, open_: OpenStep) -> bool:
-        """Go on with the server's post before it is recorded, and send what comes next; False if it is not to be known.
+        """Go on with the server's post before it is recorded; False if it is not to be known.
 
         The records of both steps then fit into one block: the contract compares each with the post that it builds on.
         """
@@ -379,7 +383,6 @@ class Runner:
         with self._timed("compute"):
             # As every site will read it, to the type of each number.
             self.machine.accept({server: decode(unpack(blob))[1]})
-        self._send_next(open_, post.sha256)
         return True
 
     def _send_next(self, open_: OpenStep, basis: bytes) -> None:
@@ -399,7 +402,16 @@ class Runner:
                 self._ahead.send(post, first=first)
 
     def _await_guessed(self, guess: Guess) -> bool:
-        """Hold the guess against the ledger once the server has recorded its post; another post is a new start."""
+        """Send what comes next; hold the guess against the ledger once the server has recorded its post.
+
+        What comes next waits for a turn, so that the servers' posts of other studies go first: a block takes the moves
+        of one site in their order, and would else take what builds on such a post before it. Another post is a new
+        start.
+        """
+        if not guess.followed:
+            self._guess = replace(guess, followed=True)
+            self._send_next(guess.open, guess.post.sha256)
+            return True
         with self._timed("ledger"):
             view = self._ledger.view(self._study)
             records = self._ledger.finished(self._study, guess.open.position)

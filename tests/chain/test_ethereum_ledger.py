@@ -322,10 +322,17 @@ def test_two_handles_with_one_key_take_turns(bench: AnvilBench, monkeypatch: pyt
 # Moves that nobody waits for
 
 
+def fund(rpc: Rpc) -> None:
+    """What is submitted pays one wei, to stand before what builds on it."""
+    for name in ("ana", "bob"):
+        rpc.call("anvil_setBalance", account(name).address, hex(10**18))
+
+
 @pytest.fixture
 def slow(bench: AnvilBench) -> Iterator[Rpc]:
     """The chain, which makes a block only when it is told to."""
     with Rpc(bench.network.url) as rpc:
+        fund(rpc)
         rpc.call("evm_setAutomine", False)
         try:
             yield rpc
@@ -338,6 +345,7 @@ def test_what_is_submitted_is_sent_once_and_taken_by_the_next_block(bench: Anvil
     study = sites.start()
     handle, post = bench.ledger(account("ana")), sites.draft(study, "ana")
     with Rpc(bench.network.url) as rpc:
+        fund(rpc)
         count = rpc.quantity("eth_getTransactionCount", account("ana").address, "latest")
         rpc.call("evm_setAutomine", False)
         for _ in range(3):
