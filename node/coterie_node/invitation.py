@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from coterie_chain.network import Network
 from coterie_learners.study import Frozen, Name, Text
-from coterie_node.errors import ConfigError
+from coterie_node.strict_file import read_strict
 
 LARGEST = 1 << 20
 Hex32 = Annotated[str, Field(pattern="^0x[0-9a-f]{64}$")]
@@ -67,12 +67,4 @@ class Invitation(Frozen):
     @classmethod
     def load(cls, path: Path) -> Invitation:
         """Read an invitation from a file; ConfigError if it is none."""
-        try:
-            with path.open("rb") as file:
-                return cls.model_validate_json(file.read(LARGEST))
-        except OSError as error:
-            raise ConfigError("CO-F324", f"The invitation {path} cannot be read: {error.strerror}.") from None
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ConfigError("CO-F324", f"{path} is no invitation: {where}: {first['msg']}.") from None
+        return read_strict(path, cls, LARGEST, "CO-F324", "an invitation")

@@ -12,6 +12,7 @@ from coterie_chain.ledger import ZERO, SiteEntry
 from coterie_learners.study import Frozen, Name
 from coterie_node.errors import ConfigError
 from coterie_node.invitation import Hex32
+from coterie_node.strict_file import read_strict
 
 LARGEST = 1 << 16
 REVOKED = "The Catalog takes no name and no key twice: it may come back under another name, with new keys."
@@ -43,13 +44,4 @@ class SiteCard(Frozen):
     @classmethod
     def load(cls, path: Path) -> SiteCard:
         """Read a card from a file; ConfigError if it is none."""
-        try:
-            with path.open("rb") as file:
-                return cls.model_validate_json(file.read(LARGEST))
-        except OSError as error:
-            raise ConfigError("CO-F501", f"The card {path} cannot be read: {error.strerror}.") from None
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            told = f"{path} is no site's card.json: {where}: {first['msg']}"
-            raise ConfigError("CO-F501", f"{told}. `coterie init` makes one.") from None
+        return read_strict(path, cls, LARGEST, "CO-F501", "a site's card.json", " `coterie init` makes one.")

@@ -15,6 +15,17 @@ from coterie_chain.programs import GETH, IPFS
 from coterie_chain.swarm import Kubo
 from coterie_node.errors import ConfigError
 
+# What every unit of a site ends with.
+HARDENED = """\
+UMask=0077
+NoNewPrivileges=true
+ProtectSystem=strict
+ReadWritePaths={folder}
+PrivateTmp=true
+
+[Install]
+WantedBy=multi-user.target
+"""
 UNIT = """\
 # /etc/systemd/system/coterie-{name}.service
 # Before the first start, as the user that it runs as:
@@ -31,14 +42,6 @@ KillSignal=SIGINT
 TimeoutStopSec=120
 Restart=always
 RestartSec=5
-UMask=0077
-NoNewPrivileges=true
-ProtectSystem=strict
-ReadWritePaths={folder}
-PrivateTmp=true
-
-[Install]
-WantedBy=multi-user.target
 """
 
 
@@ -85,18 +88,18 @@ def _unit(
     start: Sequence[str],
     environment: dict[str, str] | None = None,
 ) -> str:
-    settings = "".join(f"Environment={_escaped([f'{k}={v}'])}\n" for k, v in (environment or {}).items())
-    return UNIT.format(
+    settings = "".join(f"Environment={escaped([f'{k}={v}'])}\n" for k, v in (environment or {}).items())
+    return (UNIT + HARDENED).format(
         name=name,
         what=what,
         once="\n".join(f"#   {shlex.join(line)}" for line in once),
         environment=settings,
-        start=_escaped(start),
-        folder=_escaped([str(folder)]),
+        start=escaped(start),
+        folder=escaped([str(folder)]),
     )
 
 
-def _escaped(words: Sequence[str]) -> str:
+def escaped(words: Sequence[str]) -> str:
     """Words of a command line as systemd reads them."""
     return shlex.join(words).replace("%", "%%").replace("$", "$$")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from node.houses import SITES, Village, house, study_file
@@ -17,14 +15,6 @@ from coterie_node.commands.doctor import examine_seat
 from coterie_node.commands.site import seated
 from coterie_node.errors import ConfigError
 from coterie_node.site_card import SiteCard
-
-
-@pytest.fixture
-def village(tmp_path: Path) -> Iterator[Village]:
-    made = Village(tmp_path)
-    yield made
-    for log in made.logs.values():
-        log.close()
 
 
 def vote(village: Village, ballot: Ballot, *names: str) -> None:

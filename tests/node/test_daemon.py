@@ -9,7 +9,6 @@ import random
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event as Flag
@@ -37,14 +36,6 @@ from coterie_node.log import Log
 from coterie_node.metrics import Metrics
 from coterie_node.reasons import Reason
 from coterie_node.site_config import CONFIG, Home
-
-
-@pytest.fixture
-def village(tmp_path: Path) -> Iterator[Village]:
-    made = Village(tmp_path)
-    yield made
-    for log in made.logs.values():
-        log.close()
 
 
 def result(village: Village, name: str, number: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from learners.test_reproducible import DISPATCHED
@@ -46,23 +47,7 @@ def test_vertigo_equals_the_pooled_fit_and_only_a_granted_auditor_reads_what_is_
     assert (granted["grade"], granted["unchecked"]) == ("identical", 0)
     assert coterie("audit", "replay", "--at", kept, "--grant", grant).returncode == 12
 
-    # The same offline, on the page of the report, and against the published numbers.
-    bundle, page = tmp_path / "study.zip", tmp_path / "report.html"
-    assert coterie("audit", "export", "1", bundle, "--at", kept).returncode == 0
-    verified = coterie("audit", "verify", bundle, "--grant", grant, *auditor, "--result", kept / "result.json")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert "PASS, identical" in verified.stdout
-    assert "result.json has the numbers" in verified.stdout
-    forged = tmp_path / "forged.json"
-    forged.write_text(json.dumps({**result, "n": 1537}))
-    caught = coterie("audit", "verify", bundle, "--result", forged, "--json")
-    assert (caught.returncode, json.loads(caught.stdout)["code"]) == (22, "CO-A110")
-    assert coterie("audit", "report", bundle, "--out", page, "--grant", grant, *auditor).returncode == 0
-    assert page.read_text().count("recomputed, equal") == granted["steps"]
-    assert "study.zip --grant GRANT" in page.read_text()
-    assert coterie("audit", "report", bundle, "--out", page).returncode == 0
-    assert page.read_text().count("recomputed, equal") == 1
-
+    check_offline(tmp_path, result, grant, auditor)
     # What each site posted from its own columns comes out the same again at that site.
     again = coterie("audit", "recompute", "--at", kept, "--site", "habits", "--json")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -72,6 +57,26 @@ def test_vertigo_equals_the_pooled_fit_and_only_a_granted_auditor_reads_what_is_
     empty = coterie(*give, tmp_path / "late")
     assert empty.stdout.startswith("0 payloads")
     assert replayed("--at", kept) == stranger
+
+
+def check_offline(folder: Path, result: dict[str, Any], grant: Path, auditor: tuple[str | Path, ...]) -> None:
+    """The same from a bundle, on the page of the report, and against the published numbers."""
+    kept = folder / "run"
+    bundle, page = folder / "study.zip", folder / "report.html"
+    assert coterie("audit", "export", "1", bundle, "--at", kept).returncode == 0
+    verified = coterie("audit", "verify", bundle, "--grant", grant, *auditor, "--result", kept / "result.json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "PASS, identical" in verified.stdout
+    assert "result.json has the numbers" in verified.stdout
+    forged = folder / "forged.json"
+    forged.write_text(json.dumps({**result, "n": 1537}))
+    caught = coterie("audit", "verify", bundle, "--result", forged, "--json")
+    assert (caught.returncode, json.loads(caught.stdout)["code"]) == (22, "CO-A110")
+    assert coterie("audit", "report", bundle, "--out", page, "--grant", grant, *auditor).returncode == 0
+    assert page.read_text().count("recomputed, equal") == result["replay"]["steps"]
+    assert "study.zip --grant GRANT" in page.read_text()
+    assert coterie("audit", "report", bundle, "--out", page).returncode == 0
+    assert page.read_text().count("recomputed, equal") == 1
 
 
 def test_valoris_equals_the_pooled_fit_and_tells_its_verdicts(tmp_path: Path) -> None:

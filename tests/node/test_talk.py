@@ -219,8 +219,11 @@ def test_a_session_outlives_a_reorganisation_that_changes_nothing_before_it() ->
     assert [r.machine.result for r in crew.values()] == [6, 6, 6]
 
 
-def dies_before_its_record(w: World, crew: dict[str, Runner]) -> None:
-    """The parties open a result, which all but site a record."""
+def dead_before_its_record(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[str, Runner]]:
+    """A study whose parties opened a result, which all but site a have recorded."""
+    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    w = world(ring)
+    crew = w.crew()
     for name in "bc":
         crew[name].turn()
     step, open_ = crew["a"].machine.awaits, w.view().open
@@ -233,15 +236,13 @@ def dies_before_its_record(w: World, crew: dict[str, Runner]) -> None:
     while (now := w.view().open) is not None and not {"b", "c"} <= set(now.posted):
         for name in "bc":
             crew[name].turn()
+    return w, crew
 
 
 def test_a_site_that_dies_after_a_session_and_before_its_record_posts_what_was_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
-    w = world(ring)
-    crew = w.crew()
-    dies_before_its_record(w, crew)
+    w, crew = dead_before_its_record(monkeypatch)
     w.hub = Hub(20.0)  # the others have left the session, and do not come again
     crew["a"] = w.runner("a")
     sweep(crew.values())
@@ -251,10 +252,7 @@ def test_a_site_that_dies_after_a_session_and_before_its_record_posts_what_was_o
 def test_a_site_that_dies_in_a_session_that_the_others_end_does_not_wait_for_them_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
-    w = world(ring)
-    crew = w.crew()
-    dies_before_its_record(w, crew)
+    w, _ = dead_before_its_record(monkeypatch)
     w.vaults["a"].clear()  # it died before the result was kept
     w.hub = Hub(20.0)
     error = failure({"a": w.runner("a")}, "a")

@@ -31,6 +31,7 @@ from coterie_node.log import Log
 from coterie_node.site_config import LOOPBACK, Home
 from coterie_node.talk import Exchange
 from coterie_node.tls import TlsExchange, address_of
+from coterie_node.units import HARDENED, escaped
 
 UNIT = """\
 # /etc/systemd/system/coterie.service
@@ -41,20 +42,12 @@ Wants=network-online.target
 
 [Service]
 User=coterie
-ExecStart={python} -m coterie_node serve --node {folder}
+ExecStart={start}
 KillSignal=SIGTERM
 TimeoutStopSec=180
 Restart=on-failure
 RestartSec=15
 RestartPreventExitStatus=11 12 13 23
-UMask=0077
-NoNewPrivileges=true
-ProtectSystem=strict
-ReadWritePaths={folder}
-PrivateTmp=true
-
-[Install]
-WantedBy=multi-user.target
 """
 
 
@@ -69,7 +62,9 @@ def serve_command(
     """
     home = Home(node)
     if unit:
-        print(UNIT.format(python=sys.executable, folder=home.root.absolute()), end="")
+        folder = str(home.root.absolute())
+        start = escaped([sys.executable, "-m", "coterie_node", "serve", "--node", folder])
+        print((UNIT + HARDENED).format(start=start, folder=escaped([folder])), end="")
         return
     log, stop = Log(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
