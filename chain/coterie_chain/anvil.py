@@ -22,17 +22,17 @@ from typing import IO, Any, Self
 from pydantic_core import from_json
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
-from coterie_chain.ports import LOOPBACK, free_port, kept_ports, recorded_ports
-from coterie_chain.rpc import Rpc, newest_block
-from coterie_chain.service import Service, ended_early
+from coterie_chain.ports import LOOPBACK, find_free_port, read_ports, reserve_ports
+from coterie_chain.rpc import Rpc, read_newest_block
+from coterie_chain.service import Service, explain_early_end
 
 CHAIN_ID = 20240
 BINARY = "COTERIE_ANVIL"
 # State snapshots, not blocks or logs: without the limit Anvil spills them into the user's home.
 SNAPSHOTS = "128"
 OPTIONS = ("--hardfork", "london", "--base-fee", "0", "--gas-price", "0", "--silent", "--prune-history", SNAPSHOTS)
-READY_WITHIN = 20.0
-STOPPED_WITHIN = 30.0
+_READY_TIMEOUT = 20.0
+_STOP_TIMEOUT = 30.0
 ATTEMPTS = 3
 COPIES = 10
 
@@ -55,9 +55,16 @@ class Anvil:
     ) -> None:
         self._binary = find_anvil()
         self._scratch = Path(tempfile.mkdtemp(prefix="coterie-anvil-"))
-        more = ("--block-time", str(block_time)) if block_time else ()
+        block_time_options = ("--block-time", str(block_time)) if block_time else ()
         try:
-            arguments = (*OPTIONS, "--chain-id", str(CHAIN_ID), *more, *self._kept(state, frozen), *options)
+            arguments = (
+                *OPTIONS,
+                "--chain-id",
+                str(CHAIN_ID),
+                *block_time_options,
+                *self._build_state_options(state, frozen),
+                *options,
+            )
             self._process, self.url = self._start(arguments, port)
             if "--timestamp" in arguments:
                 _set_clock(self.url)
@@ -87,20 +94,20 @@ class Anvil:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _kept(self, state: str | Path | None, frozen: bool) -> tuple[str, ...]:
+    def _build_state_options(self, state: str | Path | None, frozen: bool) -> tuple[str, ...]:
         if state is None:
             return ()
         if not frozen:
             _restore(Path(state))
-            return ("--state", str(state), "--state-interval", "1", *_founded(Path(state)))
+            return ("--state", str(state), "--state-interval", "1", *_build_genesis_option(Path(state)))
         # Anvil gets a copy, so that the file cannot be changed and may belong to a running chain.
         copy = self._scratch / "state.json"
-        _copy_whole(Path(state), copy)
-        return ("--load-state", str(copy), *_founded(copy))
+        _copy_readable(Path(state), copy)
+        return ("--load-state", str(copy), *_build_genesis_option(copy))
 
     def _start(self, arguments: tuple[str, ...], port: int | None) -> tuple[subprocess.Popen[bytes], str]:
         for attempt in range(ATTEMPTS):
-            chosen = free_port(port or 0)
+            chosen = find_free_port(port or 0)
             command: list[str | Path] = [self._binary, "--host", LOOPBACK, "--port", str(chosen), *arguments]
             with (self._scratch / f"stderr-{attempt}").open("w+b") as log:
                 # A session of its own: Ctrl-C at the terminal reaches the sites first, which then end this process.
@@ -108,13 +115,13 @@ class Anvil:
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
                 url = f"http://{LOOPBACK}:{chosen}"
-                if _ready(process, url):
+                if _await_ready(process, url):
                     return process, url
-                said = _said(log)
+                log_text = _read_log(log)
             # Another process may have taken the port since it was found free.
-            if port is not None or "address already in use" not in said.lower():
+            if port is not None or "address already in use" not in log_text.lower():
                 break
-        raise LedgerUnreachable("CO-C332", f"Anvil ended (code {process.poll()}) before it answered: {said}")
+        raise LedgerUnreachable("CO-C332", f"Anvil ended (code {process.poll()}) before it answered: {log_text}")
 
 
 class AnvilChain:
@@ -132,35 +139,35 @@ class AnvilChain:
 
     def start(self) -> None:
         """Start Anvil unless it runs, on the port that it had or another one."""
-        if (service := self._service(self._port())).pid is not None:
+        if (service := self._build_service(self._read_port())).pid is not None:
             return
         _restore(self._state)
-        port = kept_ports(self._ports, ("rpc",))["rpc"]
-        service = self._service(port)
+        port = reserve_ports(self._ports, ("rpc",))["rpc"]
+        service = self._build_service(port)
         service.start()
-        with Rpc(self.url(""), timeout=READY_WITHIN) as rpc:
+        with Rpc(self.url(""), timeout=_READY_TIMEOUT) as rpc:
             _await_answer(service, rpc)
-        if _founded(self._state):
+        if _build_genesis_option(self._state):
             _set_clock(self.url(""))
 
     def stop(self) -> None:
         """End Anvil; the chain stays in its file."""
-        self._service(self._port()).stop()
+        self._build_service(self._read_port()).stop()
 
     def services(self) -> dict[str, Service]:
         """The one process of all sites."""
-        return {"all": self._service(self._port())}
+        return {"all": self._build_service(self._read_port())}
 
     def url(self, site: str) -> str:
         """Address of the chain's node, the same for every site."""
-        return f"http://{LOOPBACK}:{self._port()}"
+        return f"http://{LOOPBACK}:{self._read_port()}"
 
     def facts(self, site: str) -> dict[str, int]:
         """The newest block."""
-        return newest_block(self.url(site))
+        return read_newest_block(self.url(site))
 
     @contextmanager
-    def reading(self) -> Iterator[str]:
+    def open_reader(self) -> Iterator[str]:
         """Address of a node that holds the chain as it is in its file, and takes nothing."""
         with Anvil(self._state, frozen=True) as anvil:
             yield anvil.url
@@ -169,25 +176,25 @@ class AnvilChain:
     def _ports(self) -> Path:
         return self._folder / "ports.json"
 
-    def _port(self) -> int:
-        return recorded_ports(self._ports).get("rpc", 0)
+    def _read_port(self) -> int:
+        return read_ports(self._ports).get("rpc", 0)
 
-    def _service(self, port: int) -> Service:
-        kept = ("--state", str(self._state), "--state-interval", "1", *_founded(self._state))
+    def _build_service(self, port: int) -> Service:
+        state_options = ("--state", str(self._state), "--state-interval", "1", *_build_genesis_option(self._state))
         paced = ("--block-time", str(self._period)) if self._period else ()
         own = ("--host", LOOPBACK, "--port", str(port), "--chain-id", str(CHAIN_ID))
-        return Service("anvil", self._folder, find_anvil, (*own, *OPTIONS, *kept, *paced))
+        return Service("anvil", self._folder, find_anvil, (*own, *OPTIONS, *state_options, *paced))
 
 
 def _await_answer(service: Service, rpc: Rpc) -> None:
-    deadline = time.monotonic() + READY_WITHIN
+    deadline = time.monotonic() + _READY_TIMEOUT
     while True:
         try:
             rpc.call("eth_chainId")
             return
         except LedgerUnreachable:
             if service.pid is None or time.monotonic() > deadline:
-                raise ended_early(service) from None
+                raise explain_early_end(service) from None
             time.sleep(0.02)
 
 
@@ -196,43 +203,43 @@ def _restore(state: Path) -> None:
     backup = state.with_name(state.name + ".bak")
     if not state.exists():
         state.parent.mkdir(parents=True, exist_ok=True)
-    elif _whole(state):
+    elif _is_readable(state):
         shutil.copyfile(state, backup)
-    elif _whole(backup):
+    elif _is_readable(backup):
         shutil.copyfile(backup, state)
     else:
-        raise _damaged(state)
+        raise _explain_damage(state)
 
 
-def _copy_whole(state: Path, copy: Path) -> None:
+def _copy_readable(state: Path, copy: Path) -> None:
     for _ in range(COPIES):
         try:
             shutil.copyfile(state, copy)
         except OSError as e:
             raise StoreFault("CO-C331", f"Cannot read the kept chain {state}: {e.strerror or e}.") from e
-        if _whole(copy):
+        if _is_readable(copy):
             return
         # its owner is writing it
         time.sleep(0.1)
-    raise _damaged(state)
+    raise _explain_damage(state)
 
 
-def _whole(state: Path) -> bool:
+def _is_readable(state: Path) -> bool:
     return _read(state) is not None
 
 
 def _read(state: Path) -> dict[str, Any] | None:
     try:
-        kept = from_json(state.read_bytes())
+        document = from_json(state.read_bytes())
     except (OSError, ValueError):
         return None
-    return kept if isinstance(kept, dict) else None
+    return document if isinstance(document, dict) else None
 
 
-def _founded(state: Path) -> tuple[str, ...]:
+def _build_genesis_option(state: Path) -> tuple[str, ...]:
     """The option that gives a kept chain the first block that it had; Anvil would make another one at each start."""
-    kept = _read(state) or {}
-    headers = [block["header"] for block in kept.get("blocks", ())]
+    document = _read(state) or {}
+    headers = [block["header"] for block in document.get("blocks", ())]
     times = [int(header["timestamp"], 16) for header in headers if int(header["number"], 16) == 0]
     return ("--timestamp", str(min(times))) if times else ()
 
@@ -244,7 +251,7 @@ def _set_clock(url: str) -> None:
         rpc.call("evm_setTime", max(int(time.time()), last))
 
 
-def _damaged(state: Path) -> StoreFault:
+def _explain_damage(state: Path) -> StoreFault:
     return StoreFault(
         "CO-C331", f"The kept chain {state} is damaged or something else. Delete it to begin a new development chain."
     )
@@ -258,13 +265,13 @@ def find_anvil() -> Path:
             raise StoreFault("CO-C330", f"{BINARY} names no program: {named}.")
         return Path(named)
     on_path = shutil.which("anvil")
-    found = Path(on_path) if on_path else next((p for p in _in_checkouts() if p.is_file()), None)
-    if found is None:
+    executable = Path(on_path) if on_path else next((p for p in _list_checkout_binaries() if p.is_file()), None)
+    if executable is None:
         raise StoreFault("CO-C330", f"Anvil is not installed. Run `make setup` in a checkout, or set {BINARY}.")
-    return found
+    return executable
 
 
-def _in_checkouts() -> list[Path]:
+def _list_checkout_binaries() -> list[Path]:
     system = {"windows": "win32"}.get(platform.system().lower(), platform.system().lower())
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine().lower())
     name = "anvil.exe" if system == "win32" else "anvil"
@@ -273,9 +280,9 @@ def _in_checkouts() -> list[Path]:
     return [folder / inside for folder in (*here.parents, there, *there.parents)]
 
 
-def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
-    deadline = time.monotonic() + READY_WITHIN
-    with Rpc(url, timeout=READY_WITHIN) as rpc:
+def _await_ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + _READY_TIMEOUT
+    with Rpc(url, timeout=_READY_TIMEOUT) as rpc:
         while process.poll() is None and time.monotonic() < deadline:
             try:
                 rpc.call("eth_chainId")
@@ -283,24 +290,24 @@ def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
                 time.sleep(0.005)
             else:
                 return process.poll() is None
-    _end(process)
+    _stop_process(process)
     return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _stop_process(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(STOPPED_WITHIN)
+        process.wait(_STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
 def _finish(process: subprocess.Popen[bytes], scratch: Path) -> None:
-    _end(process)
+    _stop_process(process)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _said(log: IO[bytes]) -> str:
+def _read_log(log: IO[bytes]) -> str:
     log.seek(0)
     return log.read(2000).decode(errors="replace").strip() or "it said nothing"

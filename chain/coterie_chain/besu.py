@@ -49,10 +49,10 @@ class Besu:
     def listen(self, host: str, peers: Sequence[str]) -> None:
         """Write the configuration and the list of the only peers it talks to."""
         (self.folder / "static-nodes.json").write_text(json.dumps(list(peers), indent=2) + "\n")
-        (self.folder / "besu.toml").write_text(configuration(host))
+        (self.folder / "besu.toml").write_text(render_besu_config(host))
 
 
-def configuration(host: str) -> str:
+def render_besu_config(host: str) -> str:
     """Besu's configuration file, for a folder that is mounted or copied to /besu; RPC on loopback only."""
     return "\n".join(
         [

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from coterie_chain.cid import MAX_BLOCK, Cid, cid_of, parse, read_blocks, write_blocks
+from coterie_chain.cid import MAX_BLOCK, Cid, compute_cid, parse_cid, read_blocks, write_blocks
 from coterie_chain.errors import BlobMissing, StoreFault
 
 MAX_BLOB = 1 << 28
@@ -40,13 +40,13 @@ class MemoryBlobs:
 
     def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
         """Verified bytes behind a CID."""
-        return read_blocks(cid, self._block, max_bytes)
+        return read_blocks(cid, self._read_block, max_bytes)
 
     def has(self, cid: str) -> bool:
         """Whether the root block is here."""
-        return str(parse(cid)) in self.blocks
+        return str(parse_cid(cid)) in self.blocks
 
-    def _block(self, cid: str) -> bytes:
+    def _read_block(self, cid: str) -> bytes:
         if cid not in self.blocks:
             raise BlobMissing("CO-C201", f"No block {cid} in this store.")
         return self.blocks[cid]
@@ -61,7 +61,7 @@ class FolderBlobs:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with _refusals(self.path):
+        with _translate_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def put(self, data: bytes) -> str:
@@ -70,35 +70,35 @@ class FolderBlobs:
 
     def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
         """Verified bytes behind a CID."""
-        return read_blocks(cid, self._block, max_bytes)
+        return read_blocks(cid, self._read_block, max_bytes)
 
     def has(self, cid: str) -> bool:
         """Whether the root block is here."""
-        with _refusals(self.path):
-            return self._place(cid).is_file()
+        with _translate_os_errors(self.path):
+            return self._locate(cid).is_file()
 
-    def _place(self, cid: str) -> Path:
+    def _locate(self, cid: str) -> Path:
         # One name for all spellings of a CID, in letters that no file system folds: hostile text never gets this far.
-        known = parse(cid)
+        known = parse_cid(cid)
         name = str(Cid(1, known.codec, known.digest))
         return self.path / name[-3:-1] / name
 
-    def _block(self, cid: str) -> bytes:
-        place = self._place(cid)
-        with _refusals(place):
+    def _read_block(self, cid: str) -> bytes:
+        place = self._locate(cid)
+        with _translate_os_errors(place):
             try:
                 return _read(place)
             except FileNotFoundError:
                 raise BlobMissing("CO-C201", f"No block {cid} in the folder {self.path}.") from None
 
     def _write(self, cid: str, block: bytes) -> None:
-        place = self._place(cid)
+        place = self._locate(cid)
         with suppress(OSError):
             if _read(place) == block:
                 return
-        with _refusals(place):
+        with _translate_os_errors(place):
             place.parent.mkdir(exist_ok=True)
-            _write_aside(place, block)
+            _write_then_rename(place, block)
             _sync_directory(place.parent)
             _sync_directory(self.path)
 
@@ -110,7 +110,7 @@ def _read(place: Path) -> bytes:
         return file.read(MAX_BLOCK + 1)
 
 
-def _write_aside(place: Path, block: bytes) -> None:
+def _write_then_rename(place: Path, block: bytes) -> None:
     # Not tempfile: its mode 0600 would hide the block from the other sites. The umask decides.
     aside = place.with_name(f".{secrets.token_hex(8)}.part")
     try:
@@ -134,7 +134,7 @@ def _sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def _refusals(place: Path) -> Iterator[None]:
+def _translate_os_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
@@ -145,4 +145,4 @@ def _refusals(place: Path) -> Iterator[None]:
         ) from e
 
 
-__all__ = ["MAX_BLOB", "BlobStore", "FolderBlobs", "MemoryBlobs", "cid_of"]
+__all__ = ["MAX_BLOB", "BlobStore", "FolderBlobs", "MemoryBlobs", "compute_cid"]

@@ -15,7 +15,7 @@ from eth_utils.abi import (
     get_abi_output_types,
 )
 
-from coterie_chain.abi import errors, load
+from coterie_chain.abi import load_artifact, load_errors
 from coterie_chain.errors import LedgerMismatch, PostRejected
 
 
@@ -23,55 +23,55 @@ class Codec:
     """Calldata and answers of one contract."""
 
     def __init__(self, name: Literal["Catalog", "Model"]) -> None:
-        artifact = load(name)
+        artifact = load_artifact(name)
         functions = filter_abi_by_type("function", artifact.abi)
         self._inputs = {f["name"]: (function_abi_to_4byte_selector(f), get_abi_input_types(f)) for f in functions}
         self._outputs = {f["name"]: get_abi_output_types(f) for f in functions}
-        self.topics = {hexed(event_abi_to_log_topic(e)): e["name"] for e in filter_abi_by_type("event", artifact.abi)}
+        self.topics = {to_hex(event_abi_to_log_topic(e)): e["name"] for e in filter_abi_by_type("event", artifact.abi)}
 
     def encode(self, name: str, *args: object) -> str:
         """Calldata of a call; ValueError for a value that the contract's type cannot hold."""
         selector, types = self._inputs[name]
         try:
-            return hexed(selector + encode(types, args))
+            return to_hex(selector + encode(types, args))
         except EncodingError as e:
             raise ValueError(f"The ledger cannot hold an argument of `{name}`: {e}") from None
 
     def decode(self, name: str, answer: str) -> Any:
         """The answer to a call; a tuple if the function returns more than one value."""
         try:
-            values = decode(self._outputs[name], unhexed(answer))
+            values = decode(self._outputs[name], from_hex(answer))
         except (DecodingError, ValueError):
             raise LedgerMismatch("CO-C312", f"The node's answer to `{name}` is not the contract's: {answer}.") from None
         return values if len(values) > 1 else values[0]
 
 
 @cache
-def codec(name: Literal["Catalog", "Model"]) -> Codec:
+def load_codec(name: Literal["Catalog", "Model"]) -> Codec:
     """The codec of a contract."""
     return Codec(name)
 
 
-def refusal(output: str) -> PostRejected:
+def decode_refusal(output: str) -> PostRejected:
     """The custom error in a reverted call's output; bytes among its values as 0x-hex."""
-    name, types = errors().get(output[:10], ("Reverted", ()))
+    name, types = load_errors().get(output[:10], ("Reverted", ()))
     if name == "Reverted":
         return PostRejected(name, output) if output != "0x" else PostRejected(name)
-    values = decode(types, unhexed(output)[4:])
-    return PostRejected(name, *(hexed(v) if isinstance(v, bytes) else v for v in values))
+    values = decode(types, from_hex(output)[4:])
+    return PostRejected(name, *(to_hex(v) if isinstance(v, bytes) else v for v in values))
 
 
-def hexed(raw: bytes) -> str:
+def to_hex(raw: bytes) -> str:
     """Bytes as 0x-hex."""
     return "0x" + raw.hex()
 
 
-def unhexed(text: str) -> bytes:
+def from_hex(text: str) -> bytes:
     """Bytes of 0x-hex."""
     return bytes.fromhex(text.removeprefix("0x"))
 
 
-def bytes32(name: str) -> bytes:
+def encode_site_name(name: str) -> bytes:
     """A site's name as the Catalog holds it: UTF-8, 1 to 32 bytes."""
     raw = name.encode()
     if not 0 < len(raw) <= 32:

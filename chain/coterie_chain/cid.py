@@ -26,7 +26,7 @@ MAX_DEPTH = 8
 
 SHA2_256 = b"\x12\x20"
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-LONGEST_TEXT = 64
+MAX_TEXT = 64
 VARINT, BYTES = 0, 2
 UNIXFS_RAW, UNIXFS_FILE = 0, 2
 
@@ -49,43 +49,43 @@ class Cid:
 
     def __str__(self) -> str:
         raw = bytes(self)
-        return to_base58(raw) if self.version == 0 else "b" + base64.b32encode(raw).decode().lower().rstrip("=")
+        return encode_base58(raw) if self.version == 0 else "b" + base64.b32encode(raw).decode().lower().rstrip("=")
 
     def __bytes__(self) -> bytes:
         head = b"" if self.version == 0 else bytes([1, self.codec])
         return head + SHA2_256 + self.digest
 
 
-def parse(text: str) -> Cid:
+def parse_cid(text: str) -> Cid:
     """The CID that a text names: version 0 (Qm..) or version 1 in base32 (b..) or base58 (z..), in canonical spelling.
 
     Raises BlobCorrupt (CO-C203) for anything else.
     """
     try:
-        cid = _from_bytes(_decode(text))
+        cid = _decode_binary(_decode(text))
     except ValueError as e:
-        raise BlobCorrupt("CO-C203", f"Not a CID of this system: {text[:LONGEST_TEXT]!r} ({e}).") from None
-    spellings = {str(cid), "z" + to_base58(bytes(cid))} if cid.version else {str(cid)}
+        raise BlobCorrupt("CO-C203", f"Not a CID of this system: {text[:MAX_TEXT]!r} ({e}).") from None
+    spellings = {str(cid), "z" + encode_base58(bytes(cid))} if cid.version else {str(cid)}
     if text not in spellings:
         raise BlobCorrupt("CO-C203", f"Not the canonical spelling of a CID: {text!r}; it should read {cid}.")
     return cid
 
 
-def raw_cid(data: bytes) -> str:
+def compute_raw_cid(data: bytes) -> str:
     """CID of one raw block."""
     return str(Cid(1, RAW, sha256(data).digest()))
 
 
-def cid_of(data: bytes) -> str:
+def compute_cid(data: bytes) -> str:
     """CID that every store gives to a payload."""
     return write_blocks(data, lambda cid, block: None)
 
 
 def write_blocks(data: bytes, put: Callable[[str, bytes], object]) -> str:
     """Cut a payload into blocks and hand each to `put(cid, block)`, leaves first and the root last; returns its CID."""
-    level = [_leaf(data[at : at + CHUNK], put) for at in range(0, max(len(data), 1), CHUNK)]
+    level = [_write_leaf(data[at : at + CHUNK], put) for at in range(0, max(len(data), 1), CHUNK)]
     while len(level) > 1:
-        level = [_branch(level[at : at + FANOUT], put) for at in range(0, len(level), FANOUT)]
+        level = [_write_branch(level[at : at + FANOUT], put) for at in range(0, len(level), FANOUT)]
     return str(level[0].cid)
 
 
@@ -96,7 +96,7 @@ def read_blocks(cid: str, get_block: Callable[[str], bytes], max_bytes: int) -> 
     not match its CID or is no part of a UnixFS file, and for a payload above `max_bytes`, 16384 blocks or 8 levels.
     """
     parts: list[bytes] = []
-    stack = [(parse(cid), 0)]
+    stack = [(parse_cid(cid), 0)]
     size = opened = 0
     while stack:
         here, depth = stack.pop()
@@ -121,26 +121,30 @@ class _Node:
     total: int
 
 
-def _leaf(part: bytes, put: Callable[[str, bytes], object]) -> _Node:
-    return _written(RAW, part, len(part), 0, put)
+def _write_leaf(part: bytes, put: Callable[[str, bytes], object]) -> _Node:
+    return _write_node(RAW, part, len(part), 0, put)
 
 
-def _branch(children: list[_Node], put: Callable[[str, bytes], object]) -> _Node:
+def _write_branch(children: list[_Node], put: Callable[[str, bytes], object]) -> _Node:
     size = sum(child.size for child in children)
-    unixfs = _uint(1, UNIXFS_FILE) + _uint(3, size) + b"".join(_uint(4, child.size) for child in children)
-    links = (_bytes(1, bytes(c.cid)) + _bytes(2, b"") + _uint(3, c.total) for c in children)
+    unixfs = (
+        _encode_uint(1, UNIXFS_FILE)
+        + _encode_uint(3, size)
+        + b"".join(_encode_uint(4, child.size) for child in children)
+    )
+    links = (_encode_bytes(1, bytes(c.cid)) + _encode_bytes(2, b"") + _encode_uint(3, c.total) for c in children)
     # dag-pb is the one protobuf whose canonical form puts field 2 before field 1.
-    block = b"".join(_bytes(2, link) for link in links) + _bytes(1, unixfs)
-    return _written(DAG_PB, block, size, sum(child.total for child in children), put)
+    block = b"".join(_encode_bytes(2, link) for link in links) + _encode_bytes(1, unixfs)
+    return _write_node(DAG_PB, block, size, sum(child.total for child in children), put)
 
 
-def _written(codec: int, block: bytes, size: int, below: int, put: Callable[[str, bytes], object]) -> _Node:
+def _write_node(codec: int, block: bytes, size: int, below: int, put: Callable[[str, bytes], object]) -> _Node:
     cid = Cid(1, codec, sha256(block).digest())
     put(str(cid), block)
     return _Node(cid, size, len(block) + below)
 
 
-def _varint(value: int) -> bytes:
+def _encode_varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -149,12 +153,12 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _uint(field: int, value: int) -> bytes:
-    return _varint(field << 3 | VARINT) + _varint(value)
+def _encode_uint(field: int, value: int) -> bytes:
+    return _encode_varint(field << 3 | VARINT) + _encode_varint(value)
 
 
-def _bytes(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | BYTES) + _varint(len(value)) + value
+def _encode_bytes(field: int, value: bytes) -> bytes:
+    return _encode_varint(field << 3 | BYTES) + _encode_varint(len(value)) + value
 
 
 # Reading
@@ -163,29 +167,31 @@ def _bytes(field: int, value: bytes) -> bytes:
 def _open_block(cid: Cid, block: bytes) -> tuple[bytes, list[Cid]]:
     """Payload bytes in the block itself, and the blocks that follow it."""
     if len(block) > MAX_BLOCK:
-        raise _corrupt(cid, f"it has {len(block)} bytes, more than the {MAX_BLOCK} that a block may have")
+        raise _explain_corruption(cid, f"it has {len(block)} bytes, more than the {MAX_BLOCK} that a block may have")
     if sha256(block).digest() != cid.digest:
-        raise _corrupt(cid, f"the {len(block)} bytes received do not hash to it")
+        raise _explain_corruption(cid, f"the {len(block)} bytes received do not hash to it")
     if cid.codec == RAW:
         return block, []
     try:
-        return _file_node(block)
+        return _parse_file_node(block)
     except ValueError as e:
-        raise _corrupt(cid, f"it is no node of a UnixFS file ({e})") from None
+        raise _explain_corruption(cid, f"it is no node of a UnixFS file ({e})") from None
 
 
-def _file_node(block: bytes) -> tuple[bytes, list[Cid]]:
-    fields = list(_fields(block))
-    unixfs = list(_fields(_one_bytes(fields, 1)))
+def _parse_file_node(block: bytes) -> tuple[bytes, list[Cid]]:
+    fields = list(_parse_fields(block))
+    unixfs = list(_parse_fields(_require_bytes_field(fields, 1)))
     kinds = [value for field, value in unixfs if field == 1]
     if kinds not in ([UNIXFS_RAW], [UNIXFS_FILE]):
         raise ValueError(f"UnixFS type {kinds}")
-    data = _one_bytes(unixfs, 2) if any(field == 2 for field, _ in unixfs) else b""
-    links = [_one_bytes(list(_fields(_as_bytes(value))), 1) for field, value in fields if field == 2]
-    return data, [_from_bytes(link) for link in links]
+    data = _require_bytes_field(unixfs, 2) if any(field == 2 for field, _ in unixfs) else b""
+    links = [
+        _require_bytes_field(list(_parse_fields(_require_bytes(value))), 1) for field, value in fields if field == 2
+    ]
+    return data, [_decode_binary(link) for link in links]
 
 
-def _fields(block: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _parse_fields(block: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Fields of a protobuf message, numbers or bytes; ValueError for any other wire type."""
     at = 0
     while at < len(block):
@@ -212,14 +218,14 @@ def _read_varint(block: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number is cut short or too long")
 
 
-def _one_bytes(fields: list[tuple[int, int | bytes]], wanted: int) -> bytes:
-    found = [value for field, value in fields if field == wanted]
-    if len(found) != 1:
-        raise ValueError(f"field {wanted} is there {len(found)} times")
-    return _as_bytes(found[0])
+def _require_bytes_field(fields: list[tuple[int, int | bytes]], wanted: int) -> bytes:
+    values = [value for field, value in fields if field == wanted]
+    if len(values) != 1:
+        raise ValueError(f"field {wanted} is there {len(values)} times")
+    return _require_bytes(values[0])
 
 
-def _as_bytes(value: int | bytes) -> bytes:
+def _require_bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
         raise ValueError("a number stands where bytes belong")
     return value
@@ -227,21 +233,23 @@ def _as_bytes(value: int | bytes) -> bytes:
 
 def _check_bounds(cid: Cid, size: int, max_bytes: int, blocks: int, depth: int) -> None:
     if size > max_bytes:
-        raise _corrupt(cid, f"with it the payload exceeds the {max_bytes} bytes that are allowed here")
+        raise _explain_corruption(cid, f"with it the payload exceeds the {max_bytes} bytes that are allowed here")
     if blocks > MAX_BLOCKS:
-        raise _corrupt(cid, f"with it the payload exceeds {MAX_BLOCKS} blocks")
+        raise _explain_corruption(cid, f"with it the payload exceeds {MAX_BLOCKS} blocks")
     if depth > MAX_DEPTH:
-        raise _corrupt(cid, f"it lies deeper than {MAX_DEPTH} levels")
+        raise _explain_corruption(cid, f"it lies deeper than {MAX_DEPTH} levels")
 
 
-def _corrupt(cid: Cid, why: str) -> BlobCorrupt:
-    return BlobCorrupt("CO-C202", f"Block {cid} is not usable: {why}. Ask the site that recorded it to store it again.")
+def _explain_corruption(cid: Cid, cause: str) -> BlobCorrupt:
+    return BlobCorrupt(
+        "CO-C202", f"Block {cid} is not usable: {cause}. Ask the site that recorded it to store it again."
+    )
 
 
 # Text
 
 
-def _from_bytes(raw: bytes) -> Cid:
+def _decode_binary(raw: bytes) -> Cid:
     if len(raw) == 34 and raw[:2] == SHA2_256:
         return Cid(0, DAG_PB, raw[2:])
     if len(raw) == 36 and raw[0] == 1 and raw[1] in (RAW, DAG_PB) and raw[2:4] == SHA2_256:
@@ -250,18 +258,18 @@ def _from_bytes(raw: bytes) -> Cid:
 
 
 def _decode(text: str) -> bytes:
-    if len(text) > LONGEST_TEXT:
+    if len(text) > MAX_TEXT:
         raise ValueError(f"{len(text)} characters")
     if text.startswith("Qm"):
-        return from_base58(text)
+        return decode_base58(text)
     if text.startswith("z"):
-        return from_base58(text[1:])
+        return decode_base58(text[1:])
     if text.startswith("b"):
         return base64.b32decode(text[1:].upper() + "=" * (-len(text[1:]) % 8))
     raise ValueError("it must start with b, z or Qm")
 
 
-def to_base58(raw: bytes) -> str:
+def encode_base58(raw: bytes) -> str:
     """Bytes as libp2p and CIDs of version 0 write them; leading zero bytes are lost."""
     number = int.from_bytes(raw, "big")
     out = ""
@@ -271,7 +279,7 @@ def to_base58(raw: bytes) -> str:
     return out
 
 
-def from_base58(text: str) -> bytes:
+def decode_base58(text: str) -> bytes:
     """Bytes of a base58 text, without leading zero bytes."""
     number = 0
     for letter in text:

@@ -13,17 +13,23 @@ from pathlib import Path
 
 from coterie_chain import genesis
 from coterie_chain.errors import LedgerUnreachable, StoreFault
-from coterie_chain.geth import Geth, arguments, initial, sealing, socket_arguments
+from coterie_chain.geth import (
+    Geth,
+    build_geth_arguments,
+    build_init_arguments,
+    build_sealing_arguments,
+    build_socket_arguments,
+)
 from coterie_chain.ipc import ask
-from coterie_chain.ports import LOOPBACK, kept_ports, recorded_ports
+from coterie_chain.ports import LOOPBACK, read_ports, reserve_ports
 from coterie_chain.programs import GETH
-from coterie_chain.rpc import Rpc, newest_block
-from coterie_chain.service import Service, ended_early
+from coterie_chain.rpc import Rpc, read_newest_block
+from coterie_chain.service import Service, explain_early_end
 
 PERIOD = 2
-READY_WITHIN = 60.0
-INIT_WITHIN = 60.0
-PORTS = ("p2p", "rpc")
+_READY_TIMEOUT = 60.0
+_INIT_TIMEOUT = 60.0
+_PORT_NAMES = ("p2p", "rpc")
 
 
 class CliqueChain:
@@ -44,14 +50,16 @@ class CliqueChain:
             node.create()
         sealers = [node.sealer for node in self._nodes.values()]
         self._genesis.parent.mkdir(parents=True, exist_ok=True)
-        self._genesis.write_text(json.dumps(genesis.clique(sealers, funded, period=self._period), indent=1) + "\n")
+        self._genesis.write_text(
+            json.dumps(genesis.build_clique_genesis(sealers, funded, period=self._period), indent=1) + "\n"
+        )
         for node in self._nodes.values():
             _initialise(program, node, self._genesis)
 
     def start(self) -> None:
         """Start every Geth that does not run; returns when all of them follow a growing chain."""
         if not any(service.pid for service in self.services().values()):
-            self._place()
+            self._assign_ports()
         for service in self.services().values():
             service.start()
         for site, service in self.services().items():
@@ -64,66 +72,66 @@ class CliqueChain:
 
     def services(self) -> dict[str, Service]:
         """Each site's Geth."""
-        return {name: _service(node) for name, node in self._nodes.items()}
+        return {name: _build_service(node) for name, node in self._nodes.items()}
 
     def url(self, site: str) -> str:
         """Address of a site's own node, with the file that opens it."""
         node = self._nodes[site]
-        return f"http://{LOOPBACK}:{_ports(node).get('rpc', 0)}?jwt_file={node.jwt.absolute()}"
+        return f"http://{LOOPBACK}:{_read_ports(node).get('rpc', 0)}?jwt_file={node.jwt.absolute()}"
 
     def facts(self, site: str) -> dict[str, int]:
         """The newest block, and the peers that the administrator's socket tells of."""
-        found = newest_block(self.url(site))
+        facts = read_newest_block(self.url(site))
         with suppress(LedgerUnreachable):
-            found["peers"] = int(ask(self._nodes[site].ipc, "net_peerCount"), 16)
-        return found
+            facts["peers"] = int(ask(self._nodes[site].ipc, "net_peerCount"), 16)
+        return facts
 
     @contextmanager
-    def reading(self) -> Iterator[str]:
+    def open_reader(self) -> Iterator[str]:
         """Address of a node that runs; if none does, of one on a copy, which seals nothing and has no peers."""
         for site, service in self.services().items():
             if service.pid is not None:
                 yield self.url(site)
                 return
-        with _copied(next(iter(self._nodes.values()))) as url:
+        with _run_copy(next(iter(self._nodes.values()))) as url:
             yield url
 
-    def _place(self) -> None:
-        ports = {name: kept_ports(node.folder / "ports.json", PORTS) for name, node in self._nodes.items()}
+    def _assign_ports(self) -> None:
+        ports = {name: reserve_ports(node.folder / "ports.json", _PORT_NAMES) for name, node in self._nodes.items()}
         enodes = {name: node.enode(LOOPBACK, ports[name]["p2p"]) for name, node in self._nodes.items()}
         for name, node in self._nodes.items():
             node.listen(LOOPBACK, ports[name]["p2p"], [e for other, e in enodes.items() if other != name])
 
 
-def await_block(service: Service, url: str, number: int = 1, within: float = READY_WITHIN) -> None:
+def await_block(service: Service, url: str, number: int = 1, within: float = _READY_TIMEOUT) -> None:
     """Wait until a node has a block; the fault names the program and the end of its log."""
     deadline = time.monotonic() + within
     with Rpc(url) as rpc:
         while True:
             try:
-                if rpc.quantity("eth_blockNumber") >= number:
+                if rpc.call_quantity("eth_blockNumber") >= number:
                     return
             except LedgerUnreachable:
                 if service.pid is None:
-                    raise ended_early(service) from None
+                    raise explain_early_end(service) from None
             if time.monotonic() > deadline:
-                raise ended_early(service)
+                raise explain_early_end(service)
             time.sleep(0.05)
 
 
 def _initialise(program: Path, node: Geth, file: Path) -> None:
-    command: list[str | Path] = [program, *initial(node.data, file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INIT_WITHIN, check=False)
+    command: list[str | Path] = [program, *build_init_arguments(node.data, file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_INIT_TIMEOUT, check=False)
     if done.returncode != 0:
         raise StoreFault("CO-C336", f"geth does not take the genesis {file}: {done.stderr[-500:].strip()}")
 
 
-def _ports(node: Geth) -> dict[str, int]:
-    return recorded_ports(node.folder / "ports.json")
+def _read_ports(node: Geth) -> dict[str, int]:
+    return read_ports(node.folder / "ports.json")
 
 
-def _common(node: Geth, port: int) -> tuple[str, ...]:
-    told = arguments(
+def _build_arguments(node: Geth, port: int) -> tuple[str, ...]:
+    options = build_geth_arguments(
         data=node.data,
         config=node.config,
         jwt=node.jwt,
@@ -131,26 +139,26 @@ def _common(node: Geth, port: int) -> tuple[str, ...]:
         rpc=(LOOPBACK, port),
         names=f"localhost,{LOOPBACK}",
     )
-    return (*told, "--netrestrict", "127.0.0.0/8")
+    return (*options, "--netrestrict", "127.0.0.0/8")
 
 
-def _service(node: Geth) -> Service:
-    told = (*_common(node, _ports(node).get("rpc", 0)), *socket_arguments(node.ipc))
-    sealer = sealing(node.sealer, node.passphrase) if (node.data / "keystore").is_dir() else ()
-    return Service("geth", node.folder, GETH.find, (*told, *sealer))
+def _build_service(node: Geth) -> Service:
+    options = (*_build_arguments(node, _read_ports(node).get("rpc", 0)), *build_socket_arguments(node.ipc))
+    sealer = build_sealing_arguments(node.sealer, node.passphrase) if (node.data / "keystore").is_dir() else ()
+    return Service("geth", node.folder, GETH.find, (*options, *sealer))
 
 
 @contextmanager
-def _copied(node: Geth) -> Iterator[str]:
+def _run_copy(node: Geth) -> Iterator[str]:
     """A node on a copy of another's chain, without its keys and peers."""
     scratch = Path(tempfile.mkdtemp(prefix="coterie-geth-"))
     try:
         copy = Geth(scratch / "geth")
         shutil.copytree(node.data / "geth", copy.data / "geth", ignore=shutil.ignore_patterns("nodekey", "LOCK"))
         shutil.copy(node.jwt, copy.jwt)
-        port = kept_ports(copy.folder / "ports.json", PORTS)
+        port = reserve_ports(copy.folder / "ports.json", _PORT_NAMES)
         copy.listen(LOOPBACK, port["p2p"], ())
-        service = Service("geth", copy.folder, GETH.find, (*_common(copy, port["rpc"]), "--ipcdisable"))
+        service = Service("geth", copy.folder, GETH.find, (*_build_arguments(copy, port["rpc"]), "--ipcdisable"))
         url = f"http://{LOOPBACK}:{port['rpc']}?jwt_file={copy.jwt}"
         try:
             service.start()

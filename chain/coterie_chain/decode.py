@@ -15,11 +15,11 @@ from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 
-from coterie_chain.calldata import codec, hexed
+from coterie_chain.calldata import load_codec, to_hex
 from coterie_chain.cid import Cid
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ledger import Event, Post, Record, Silence, Terms
-from coterie_chain.memory import proposal
+from coterie_chain.memory import describe_terms
 from coterie_chain.rules import EACH, SERVER
 
 Log = dict[str, Any]
@@ -75,7 +75,16 @@ CAUSES = {
 }
 MEMBERSHIP = frozenset({"SiteAdmitted", "SiteRevoked", "KeyChanged"})
 MODEL_WORD = 5
-MALFORMED = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError, BlobCorrupt, DecodingError)
+_MALFORMED_LOG = (
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    BlobCorrupt,
+    DecodingError,
+)
 
 
 class Decoder:
@@ -83,13 +92,13 @@ class Decoder:
 
     def __init__(self, catalog: str) -> None:
         self._catalog = catalog.lower()
-        self._topics = codec("Catalog").topics | codec("Model").topics
+        self._topics = load_codec("Catalog").topics | load_codec("Model").topics
         self._readers: dict[str, Callable[[bytes], str | int]] = {
-            "int": integer,
-            "hex": hexed,
-            "text": text,
-            "address": _address,
-            "site": lambda word: self.names[integer(word)],
+            "int": decode_integer,
+            "hex": to_hex,
+            "text": decode_name,
+            "address": _decode_address,
+            "site": lambda word: self.names[decode_integer(word)],
         }
         self.names: dict[int, str] = {}
         self.models: dict[str, int] = {}
@@ -101,18 +110,18 @@ class Decoder:
 
     def entries(self, logs: Iterable[Log], times: Callable[[Log], int]) -> list[Record | Event]:
         """Entries of logs in chain order; LedgerMismatch for a log that no contract of this release writes."""
-        found: list[Record | Event] = []
+        entries: list[Record | Event] = []
         previous: Log | None = None
         for log in logs:
             try:
-                entry = self._entry(log, times(log), found, previous)
-            except MALFORMED as e:
+                entry = self._decode_entry(log, times(log), entries, previous)
+            except _MALFORMED_LOG as e:
                 raise LedgerMismatch(
                     "CO-C312", f"The node sent a log that no contract of this release writes ({e!r}): {log}"
                 ) from None
-            found.append(entry)
+            entries.append(entry)
             previous = log
-        return _completions(found)
+        return _name_completions(entries)
 
     def forget(self, admitted: int) -> None:
         """Keep only the first sites, after a reorganisation."""
@@ -129,89 +138,91 @@ class Decoder:
         opening, loop, closing = words
         return Terms(hash, tuple(self.names[i] for i in order), opening, loop, closing, rounds, timeout, Silence(how))
 
-    def _entry(self, log: Log, time: int, found: list[Record | Event], previous: Log | None) -> Record | Event:
+    def _decode_entry(self, log: Log, time: int, entries: list[Record | Event], previous: Log | None) -> Record | Event:
         name = self._topics[log["topics"][0]]
         data = bytes.fromhex(log["data"][2:])
         topics = tuple(bytes.fromhex(topic[2:]) for topic in log["topics"][1:])
         if name == "Recorded":
-            return self._record(log, topics, data, time)
+            return self._decode_record(log, topics, data, time)
         if name == "StudyProposed":
-            return self._proposal(log, topics, data, time)
+            return self._decode_proposal(log, topics, data, time)
         words = topics + tuple(data[at : at + 32] for at in range(0, len(data), 32))
         if name == "SiteAdmitted":
-            self.names[integer(words[0])] = text(words[1])
-            self.models[_raw_address(words[MODEL_WORD])] = integer(words[0])
+            self.names[decode_integer(words[0])] = decode_name(words[1])
+            self.models[_slice_address(words[MODEL_WORD])] = decode_integer(words[0])
         layout = LAYOUTS[name]
-        study = 0 if layout.study is None else integer(words[layout.study])
-        site = "" if layout.site is None else self.names[integer(words[layout.site])]
-        cause = _cause(name, log, found, previous)
+        study = 0 if layout.study is None else decode_integer(words[layout.study])
+        site = "" if layout.site is None else self.names[decode_integer(words[layout.site])]
+        cause = _find_cause(name, log, entries, previous)
         details = tuple((key, self._readers[reader](words[place])) for key, place, reader in layout.details)
-        return Event(name, study, cause or site, details, integer_of(log["blockNumber"]), time, log["transactionHash"])
+        return Event(
+            name, study, cause or site, details, parse_quantity(log["blockNumber"]), time, log["transactionHash"]
+        )
 
-    def _record(self, log: Log, topics: Words, data: bytes, time: int) -> Record:
+    def _decode_record(self, log: Log, topics: Words, data: bytes, time: int) -> Record:
         # data: kind, round, then the post's ten words, then the head
         word = [data[at : at + 32] for at in range(0, 416, 32)]
-        study, position, seq = map(integer, topics)
-        if (integer(word[2]), integer(word[3])) != (study, position):
+        study, position, seq = map(decode_integer, topics)
+        if (decode_integer(word[2]), decode_integer(word[3])) != (study, position):
             raise ValueError("indexed words differ from the post")
         post = Post(
             study=study,
             position=position,
-            attempt=integer(word[4]),
-            cid=str(Cid(1, integer(word[5]), word[8])),
+            attempt=decode_integer(word[4]),
+            cid=str(Cid(1, decode_integer(word[5]), word[8])),
             sha256=word[9],
-            size=integer(word[6]),
-            converged=(False, True)[integer(word[7])],
+            size=decode_integer(word[6]),
+            converged=(False, True)[decode_integer(word[7])],
             basis=word[10],
             verdict=word[11],
         )
         site = self.names[self.models[log["address"].lower()]]
-        kind, round_ = self.kind(integer(word[0])), integer(word[1])
-        block = integer_of(log["blockNumber"])
+        kind, round_ = self.kind(decode_integer(word[0])), decode_integer(word[1])
+        block = parse_quantity(log["blockNumber"])
         return Record(site, seq, kind, round_, post, word[12], block, time, log["transactionHash"])
 
-    def _proposal(self, log: Log, topics: Words, data: bytes, time: int) -> Event:
+    def _decode_proposal(self, log: Log, topics: Words, data: bytes, time: int) -> Event:
         types = ["bytes32", "bytes", "bytes32[3]", "uint16", "uint32", "uint8"]
         terms = self.terms(*decode(types, data))
-        study, by = map(integer, topics)
-        details = tuple(proposal(terms).items())
-        block = integer_of(log["blockNumber"])
+        study, by = map(decode_integer, topics)
+        details = tuple(describe_terms(terms).items())
+        block = parse_quantity(log["blockNumber"])
         return Event("StudyProposed", study, self.names[by], details, block, time, log["transactionHash"])
 
 
-def admitted(logs: Iterable[Log], catalog: str) -> set[str]:
+def list_new_models(logs: Iterable[Log], catalog: str) -> set[str]:
     """Models that the Catalog announces in these logs."""
-    topic = next(topic for topic, name in codec("Catalog").topics.items() if name == "SiteAdmitted")
+    topic = next(topic for topic, name in load_codec("Catalog").topics.items() if name == "SiteAdmitted")
     # a contract of somebody else may log without a topic
     own = (log for log in logs if log["address"].lower() == catalog.lower() and log["topics"][:1] == [topic])
     # a word too many or too few is for the decoder to refuse
     return {"0x" + log["data"][-40:] for log in own if len(log["data"]) == 2 + 64 * MODEL_WORD}
 
 
-def recorded_digest(log: Log) -> bytes:
+def read_digest(log: Log) -> bytes:
     """SHA-256 of the payload in a Model's log."""
     return bytes.fromhex(log["data"][2:])[9 * 32 : 10 * 32]
 
 
-def integer(word: bytes) -> int:
+def decode_integer(word: bytes) -> int:
     """A number in a word."""
     return int.from_bytes(word)
 
 
-def integer_of(text: str) -> int:
+def parse_quantity(text: str) -> int:
     """A number in JSON-RPC's hex."""
     return int(text, 16)
 
 
-def _cause(name: str, log: Log, found: list[Record | Event], previous: Log | None) -> str | None:
+def _find_cause(name: str, log: Log, entries: list[Record | Event], previous: Log | None) -> str | None:
     """Acting site of the entry just before, if that one brought this one about."""
     if previous is None or previous["transactionHash"] != log["transactionHash"]:
         return None
-    last = found[-1]
+    last = entries[-1]
     return last.site if isinstance(last, Event) and last.name == CAUSES.get(name) else None
 
 
-def _completions(entries: list[Record | Event]) -> list[Record | Event]:
+def _name_completions(entries: list[Record | Event]) -> list[Record | Event]:
     """Name the site that completed a study: its record follows, since the Catalog speaks before the Model does."""
     for i, entry in enumerate(entries[:-1]):
         after = entries[i + 1]
@@ -220,16 +231,16 @@ def _completions(entries: list[Record | Event]) -> list[Record | Event]:
     return entries
 
 
-def text(word: bytes) -> str:
+def decode_name(word: bytes) -> str:
     """A name in a word."""
     # Any bytes can be voted in as a name; what is no UTF-8 must not stop everybody's reading.
     return word.rstrip(b"\0").decode(errors="backslashreplace")
 
 
-def _raw_address(word: bytes) -> str:
+def _slice_address(word: bytes) -> str:
     return "0x" + word[12:].hex()
 
 
 @lru_cache(maxsize=1024)
-def _address(word: bytes) -> str:
+def _decode_address(word: bytes) -> str:
     return to_checksum_address(word[12:])

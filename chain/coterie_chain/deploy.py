@@ -12,14 +12,14 @@ from urllib.parse import urlsplit, urlunsplit
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from coterie_chain.abi import load
-from coterie_chain.calldata import bytes32
+from coterie_chain.abi import load_artifact
+from coterie_chain.calldata import encode_site_name
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
-from coterie_chain.jwt import bearer, split_secret
+from coterie_chain.jwt import create_bearer_token, split_secret
 from coterie_chain.ledger import SiteEntry
 from coterie_chain.network import Network as Network
+from coterie_chain.network import choose_gas_price, is_anvil
 from coterie_chain.network import discover as discover
-from coterie_chain.network import is_anvil, usual_price
 from coterie_chain.rpc import FAULTS, Rpc
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BASE_GAS = 4_000_000
 GAS_PER_FOUNDER = 1_000_000
-MINED_WITHIN = 120.0
+DEPLOYMENT_TIMEOUT = 120.0
 STALLED = (
     "Do more than half of the sealers run, and do they reach each other? If all do and say `signed recently`, "
     "start one of them again."
@@ -51,15 +51,15 @@ def deploy(
     elsewhere); it gets no rights. Returns when the Catalog has its `confirmations`.
     """
     with connect(url) as w3:
-        price = _price(url) if gas_price is None else gas_price
+        price = _fetch_gas_price(url) if gas_price is None else gas_price
         address, block = _deploy(w3, tuple(founders), account or Account.create(), price)
         _await_block(w3, block + confirmations)
         return Network(url, w3.eth.chain_id, address, w3.to_hex(w3.eth.get_block(0)["hash"]), block)
 
 
-def _price(url: str) -> int:
+def _fetch_gas_price(url: str) -> int:
     with Rpc(url) as rpc:
-        return usual_price(is_anvil(rpc))
+        return choose_gas_price(is_anvil(rpc))
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
     query, secret = split_secret(parts.query)
     with requests.Session() as session:
         if secret is not None:
-            session.auth = partial(_signed, secret)
+            session.auth = partial(_authorize, secret)
         bare = urlunsplit(parts._replace(query=query))
         w3 = Web3(HTTPProvider(bare, {"timeout": timeout}, session=session, exception_retry_configuration=None))
         w3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
@@ -88,15 +88,15 @@ def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
             ) from None
 
 
-def _signed(secret: bytes, request: PreparedRequest) -> PreparedRequest:
-    request.headers["Authorization"] = f"Bearer {bearer(secret)}"
+def _authorize(secret: bytes, request: PreparedRequest) -> PreparedRequest:
+    request.headers["Authorization"] = f"Bearer {create_bearer_token(secret)}"
     return request
 
 
 def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, price: int) -> tuple[str, int]:
-    artifact = load("Catalog")
+    artifact = load_artifact("Catalog")
     columns = (
-        [bytes32(e.name) for e in founders],
+        [encode_site_name(e.name) for e in founders],
         [e.address for e in founders],
         [e.sealing for e in founders],
         [e.peer for e in founders],
@@ -111,8 +111,8 @@ def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, pric
             "chainId": w3.eth.chain_id,
         }
     )
-    sent = w3.eth.send_raw_transaction(payer.sign_transaction(transaction).raw_transaction)
-    receipt = _mined(w3, sent)
+    tx_hash = w3.eth.send_raw_transaction(payer.sign_transaction(transaction).raw_transaction)
+    receipt = _await_receipt(w3, tx_hash)
     address = receipt["contractAddress"]
     if receipt["status"] != 1 or address is None:
         raise LedgerMismatch(
@@ -123,21 +123,21 @@ def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, pric
     return str(address), int(receipt["blockNumber"])
 
 
-def _mined(w3: Web3, sent: HexBytes) -> TxReceipt:
+def _await_receipt(w3: Web3, tx_hash: HexBytes) -> TxReceipt:
     from web3.exceptions import TimeExhausted
 
     try:
-        return w3.eth.wait_for_transaction_receipt(sent, timeout=MINED_WITHIN, poll_latency=0.02)
+        return w3.eth.wait_for_transaction_receipt(tx_hash, timeout=DEPLOYMENT_TIMEOUT, poll_latency=0.02)
     except TimeExhausted:
-        told = f"No block took the deployment within {MINED_WITHIN:g} s; the newest is {w3.eth.block_number}"
-        raise LedgerUnreachable("CO-C304", f"{told}. {STALLED}") from None
+        message = f"No block took the deployment within {DEPLOYMENT_TIMEOUT:g} s; the newest is {w3.eth.block_number}"
+        raise LedgerUnreachable("CO-C304", f"{message}. {STALLED}") from None
 
 
 def _await_block(w3: Web3, number: int) -> None:
-    deadline = time.monotonic() + MINED_WITHIN
+    deadline = time.monotonic() + DEPLOYMENT_TIMEOUT
     while w3.eth.block_number < number:
         if time.monotonic() > deadline:
             raise LedgerUnreachable(
-                "CO-C304", f"No block {number} within {MINED_WITHIN:g} s after the deployment. {STALLED}"
+                "CO-C304", f"No block {number} within {DEPLOYMENT_TIMEOUT:g} s after the deployment. {STALLED}"
             )
         time.sleep(0.05)

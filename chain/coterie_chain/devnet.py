@@ -44,7 +44,7 @@ class ChainLauncher(Protocol):
     def facts(self, site: str) -> Mapping[str, int]:
         """Newest block and number of peers of a site's node, as far as they are known; nothing if it is down."""
 
-    def reading(self) -> AbstractContextManager[str]:
+    def open_reader(self) -> AbstractContextManager[str]:
         """Address of a node for an auditor, while the network runs or after it has ended."""
 
 
@@ -69,7 +69,7 @@ class StoreLauncher(Protocol):
     def facts(self, site: str) -> Mapping[str, int]:
         """Number of peers and of blocks of a site's store, as far as they are known; nothing if it is down."""
 
-    def reading(self) -> BlobStore:
+    def open_reader(self) -> BlobStore:
         """All blocks, for an auditor, while the network runs or after it has ended."""
 
 
@@ -101,13 +101,16 @@ class SharedFolder:
         """Nothing to tell."""
         return {}
 
-    def reading(self) -> BlobStore:
+    def open_reader(self) -> BlobStore:
         """The folder."""
         return FolderBlobs(self._path)
 
 
-CHAINS: Mapping[str, Callable[[Path, Sequence[str], int | None], ChainLauncher]] = {
+CHAIN_LAUNCHERS: Mapping[str, Callable[[Path, Sequence[str], int | None], ChainLauncher]] = {
     "anvil": AnvilChain,
     "clique": CliqueChain,
 }
-STORES: Mapping[str, Callable[[Path, Sequence[str]], StoreLauncher]] = {"folder": SharedFolder, "kubo": KuboSwarm}
+STORE_LAUNCHERS: Mapping[str, Callable[[Path, Sequence[str]], StoreLauncher]] = {
+    "folder": SharedFolder,
+    "kubo": KuboSwarm,
+}

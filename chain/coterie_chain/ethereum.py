@@ -15,18 +15,18 @@ from eth_abi.abi import encode
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
-from coterie_chain.calldata import bytes32, codec, refusal
-from coterie_chain.decode import integer_of, recorded_digest
+from coterie_chain.calldata import decode_refusal, encode_site_name, load_codec
+from coterie_chain.decode import parse_quantity, read_digest
 from coterie_chain.errors import LedgerUnreachable, PostRejected
-from coterie_chain.headers import Header, header_of
-from coterie_chain.heads import post_tuple
+from coterie_chain.headers import Header, encode_header
+from coterie_chain.heads import flatten_post
 from coterie_chain.journal import Journal, MemoryJournal
-from coterie_chain.ledger import ZERO, Ahead, Event, Head, Post, Record, SiteEntry, StudyView, Terms
-from coterie_chain.network import Network, is_anvil, mines_at_once, usual_price, verify
+from coterie_chain.ledger import ZERO, Event, Head, PipelinedLedger, Post, Record, SiteEntry, StudyView, Terms
+from coterie_chain.network import Network, choose_gas_price, is_anvil, is_mining_instantly, verify
 from coterie_chain.reader import Reader
 from coterie_chain.rpc import NodeRefused, Rpc
 from coterie_chain.rules import EACH, MAX_SITES, MAX_STEPS, SERVER
-from coterie_chain.seals import sealing_of
+from coterie_chain.seals import detect_sealing
 from coterie_chain.writer import Receipt, Writer
 
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
@@ -35,11 +35,11 @@ PROPOSAL_GAS = ADMISSION_GAS = 1_500_000
 # Wei that a new key gets from each who votes for it and has it: records for ever at one wei per gas. What that costs.
 ENDOWMENT, PLAIN_GAS = 10**18, 21_000
 # No move needs as much.
-MOST_GAS = 8_000_000
-RACES = 3
+MAX_GAS = 8_000_000
+_RACE_ERRORS = 3
 # Anvil mines at once and is this machine's own: an eager poll costs nobody anything.
 POLL_INSTANT, POLL_BLOCKS = 0.02, 0.5
-CATALOG, MODEL = codec("Catalog"), codec("Model")
+CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 
 class EthereumLedger:
@@ -70,7 +70,7 @@ class EthereumLedger:
         try:
             verify(network, self._rpc, confirmations)
             instant = is_anvil(self._rpc)
-            self.mines_at_once = mines_at_once(self._rpc)
+            self.mines_at_once = is_mining_instantly(self._rpc)
         except BaseException:
             self._rpc.close()
             raise
@@ -85,7 +85,7 @@ class EthereumLedger:
                 account,
                 journal or MemoryJournal(),
                 network,
-                gas_price=usual_price(instant) if gas_price is None else gas_price,
+                gas_price=choose_gas_price(instant) if gas_price is None else gas_price,
                 confirmations=confirmations,
                 patience=patience,
             )
@@ -105,36 +105,36 @@ class EthereumLedger:
     @property
     def me(self) -> str | None:
         """Name of the site that this handle speaks for."""
-        seat = self._held_seat(self.sites())
+        seat = self._find_own_seat(self.sites())
         return seat.name if seat else None
 
     @property
-    def ahead(self) -> Ahead | None:
+    def pipelined(self) -> PipelinedLedger | None:
         """This handle for sites that do not wait for their own records.
 
         None where blocks take no time, and for an account without ether, which cannot pay to be first in a block.
         """
         if self.mines_at_once or self._account is None:
             return None
-        return self if self._rpc.quantity("eth_getBalance", self._account.address, "latest") else None
+        return self if self._rpc.call_quantity("eth_getBalance", self._account.address, "latest") else None
 
     @property
     def newest(self) -> int:
         """Number of the chain's newest block, whether it counts already or not."""
-        return self._rpc.quantity("eth_blockNumber")
+        return self._rpc.call_quantity("eth_blockNumber")
 
     @property
     def final_after(self) -> int:
         """Blocks after which a block stays, by the first header: floor(N/2)+1 on Clique with N sealers, else 0."""
         first = self._rpc.call("eth_getBlockByNumber", hex(0), False)
-        sealing = sealing_of(Header.decode(header_of(first)))
+        sealing = detect_sealing(Header.decode(encode_header(first)))
         return len(sealing.signers) // 2 + 1 if sealing.kind == "clique" else 0
 
     @property
     def peers(self) -> int | None:
         """How many other nodes this site's chain node talks to; None where it does not tell at this address."""
         try:
-            return self._rpc.quantity("net_peerCount")
+            return self._rpc.call_quantity("net_peerCount")
         except NodeRefused:
             return None
 
@@ -175,9 +175,9 @@ class EthereumLedger:
         """The study's terms and state."""
         return self._reader.view(study)
 
-    def finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+    def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
         """Records of a finished step's last attempt, in the study's order."""
-        return self._reader.finished(study, position)
+        return self._reader.read_finished(study, position)
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all, in chain order."""
@@ -195,104 +195,104 @@ class EthereumLedger:
 
     def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
         """Propose a study and join it."""
-        receipt = self._catalog("propose", *self._proposal(terms), snapshot, gas=PROPOSAL_GAS)
+        receipt = self._send_move("propose", *self._encode_proposal(terms), snapshot, gas=PROPOSAL_GAS)
         topics = next(t for log in receipt.logs if CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
-        return integer_of(topics[1])
+        return parse_quantity(topics[1])
 
     def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
         """Join by repeating the study's hash."""
-        self._catalog("join", study, hash, snapshot)
+        self._send_move("join", study, hash, snapshot)
 
     def record(self, post: Post) -> None:
         """Append a post to this site's Model; returns quietly if the Model holds it already."""
         # The contract judges by today's seats; where our Model is never changes, so yesterday's will do.
-        seat = self._held_seat(self._reader.known_sites()) or self._held_seat(self.sites())
+        seat = self._find_own_seat(self._reader.known_sites()) or self._find_own_seat(self.sites())
         if seat is None:
             raise PostRejected("NotOwner")
         model = self._reader.models[seat.id]
-        held = self._reader.held(seat.name, post)
-        if held is None:
-            held = self._record(model, post)
-        if held != post.sha256:
+        digest = self._reader.find_digest(seat.name, post)
+        if digest is None:
+            digest = self._encode_record(model, post)
+        if digest != post.sha256:
             raise PostRejected("Overwrite")
 
     def submit(self, post: Post) -> None:
         """Send a record to an open step and return at once."""
-        seat = self._held_seat(self._reader.known_sites())
+        seat = self._find_own_seat(self._reader.known_sites())
         if seat is None:
             raise PostRejected("NotOwner")
-        held = self._reader.held(seat.name, post)
-        if held is None:
-            data = MODEL.encode("record", post_tuple(post))
-            self._records += self._begin(self._reader.models[seat.id], data, _purpose(post))
-        elif held != post.sha256:
+        digest = self._reader.find_digest(seat.name, post)
+        if digest is None:
+            data = MODEL.encode("record", flatten_post(post))
+            self._records += self._begin(self._reader.models[seat.id], data, _name_purpose(post))
+        elif digest != post.sha256:
             raise PostRejected("Overwrite")
 
     def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
         """Send a proposal and return at once."""
-        data = CATALOG.encode("propose", *self._proposal(terms), snapshot)
-        self._begin(self.network.catalog, data, _move("propose", data), PROPOSAL_GAS, once=True)
+        data = CATALOG.encode("propose", *self._encode_proposal(terms), snapshot)
+        self._begin(self.network.catalog, data, _name_move("propose", data), PROPOSAL_GAS, once=True)
 
     def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
         """Send a joining and return at once."""
         data = CATALOG.encode("join", study, hash, snapshot)
-        self._begin(self.network.catalog, data, _move("join", data))
+        self._begin(self.network.catalog, data, _name_move("join", data))
 
-    def send(self, post: Post, *, first: bool) -> None:
+    def submit_early(self, post: Post, *, priority: bool) -> None:
         """Send a record ahead and return at once; `first` pays one wei more, which puts it in front of its block."""
-        seat = self._held_seat(self._reader.known_sites())
-        if seat is None or self._writer is None or self._reader.held(seat.name, post) is not None:
+        seat = self._find_own_seat(self._reader.known_sites())
+        if seat is None or self._writer is None or self._reader.find_digest(seat.name, post) is not None:
             return
-        data = MODEL.encode("record", post_tuple(post))
-        self._writer.submit(self._reader.models[seat.id], data, GAS, _purpose(post), premium=int(first))
+        data = MODEL.encode("record", flatten_post(post))
+        self._writer.submit(self._reader.models[seat.id], data, GAS, _name_purpose(post), premium=int(priority))
         self._records += 1
 
     def skip(self, study: int) -> None:
         """Pass over a silent server."""
-        self._catalog("skip", study)
+        self._send_move("skip", study)
 
     def exclude(self, study: int, site: str) -> None:
         """Vote to exclude a silent site."""
-        self._catalog("exclude", study, self._id(site))
+        self._send_move("exclude", study, self._find_id(site))
 
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
         """Pause the study over a wrong server post."""
-        self._catalog("dispute", study, position, posted, recomputed)
+        self._send_move("dispute", study, position, posted, recomputed)
 
     def pause(self, study: int, reason: int) -> None:
         """Pause a running study."""
-        self._catalog("pause", study, reason)
+        self._send_move("pause", study, reason)
 
     def resume(self, study: int) -> None:
         """Vote to go on."""
-        self._catalog("resume", study)
+        self._send_move("resume", study)
 
     def abort(self, study: int, reason: int) -> None:
         """End a study without a result."""
-        self._catalog("abort", study, reason)
+        self._send_move("abort", study, reason)
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site."""
         self._endow(entry.address)
-        name = bytes32(entry.name)
-        self._catalog("admit", name, entry.address, entry.sealing, entry.peer, gas=ADMISSION_GAS)
+        name = encode_site_name(entry.name)
+        self._send_move("admit", name, entry.address, entry.sealing, entry.peer, gas=ADMISSION_GAS)
 
     def revoke(self, site: str) -> None:
         """Vote to revoke a site."""
-        self._catalog("revoke", self._id(site))
+        self._send_move("revoke", self._find_id(site))
 
     def recover(self, site: str, address: str, sealing: bytes) -> None:
         """Vote to give a site a new key."""
         self._endow(address)
-        self._catalog("recover", self._id(site), address, sealing)
+        self._send_move("recover", self._find_id(site), address, sealing)
 
     def offer(self, address: str, sealing: bytes) -> None:
         """Offer this seat to a new key."""
-        self._catalog("offer", address, sealing)
+        self._send_move("offer", address, sealing)
 
     def accept(self, site: str) -> None:
         """Accept a seat."""
-        self._catalog("accept", self._id(site))
+        self._send_move("accept", self._find_id(site))
 
     # What the moves share
 
@@ -300,53 +300,53 @@ class EthereumLedger:
         """Give a new key wei for its gas, as the genesis did with the founders'; nothing where gas costs nothing."""
         if self._writer is None or self._account is None:
             return
-        have, own = (self._rpc.quantity("eth_getBalance", a, "latest") for a in (address, self._account.address))
+        have, own = (self._rpc.call_quantity("eth_getBalance", a, "latest") for a in (address, self._account.address))
         if have < ENDOWMENT and own > 2 * ENDOWMENT:
             self._writer.send(address, "0x", PLAIN_GAS, f"endow {address}", ENDOWMENT)
 
-    def _held_seat(self, sites: Iterable[SiteEntry]) -> SiteEntry | None:
+    def _find_own_seat(self, sites: Iterable[SiteEntry]) -> SiteEntry | None:
         address = self._account and self._account.address
         return next((s for s in sites if s.address == address and s.active), None)
 
-    def _id(self, name: str) -> int:
+    def _find_id(self, name: str) -> int:
         return next((s.id for s in self.sites() if s.name == name), 0)
 
-    def _record(self, model: str, post: Post) -> bytes:
+    def _encode_record(self, model: str, post: Post) -> bytes:
         """Send a record; returns the digest that the Model then holds in its slot."""
-        purpose = _purpose(post)
+        purpose = _name_purpose(post)
         if self._writer is not None:
             self._writer.forget_refused()
         try:
-            receipt = self._send(model, MODEL.encode("record", post_tuple(post)), GAS, purpose, rehearsed=False)
+            receipt = self._send(model, MODEL.encode("record", flatten_post(post)), GAS, purpose, rehearsed=False)
         except PostRejected:
             slot = keccak(encode(["uint64", "uint32", "uint16"], [post.study, post.position, post.attempt]))
-            (held,) = self._reader.ask([(MODEL, model, "shaAt", (slot,))], "latest")
-            if held == ZERO:
+            (digest,) = self._reader.ask([(MODEL, model, "shaAt", (slot,))], "latest")
+            if digest == ZERO:
                 raise
-            return bytes(held)
+            return bytes(digest)
         self._records += 1
         # It may have been the journal's transaction for this slot, with another payload than today's.
-        return recorded_digest(receipt.logs[-1])
+        return read_digest(receipt.logs[-1])
 
-    def _proposal(self, terms: Terms) -> tuple[object, ...]:
+    def _encode_proposal(self, terms: Terms) -> tuple[object, ...]:
         """Terms as the Catalog takes them."""
         ids = {s.name: s.id for s in self.sites()}
         order = bytes(ids.get(name, 0) for name in terms.sites)
-        words = [_word(kinds, ids, order) for kinds in (terms.opening, terms.loop, terms.closing)]
+        words = [_encode_phase(kinds, ids, order) for kinds in (terms.opening, terms.loop, terms.closing)]
         if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32:
             raise PostRejected("BadTerms")
         return (terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence))
 
-    def _catalog(self, move: str, *args: object, gas: int = GAS) -> Receipt:
+    def _send_move(self, move: str, *args: object, gas: int = GAS) -> Receipt:
         data = CATALOG.encode(move, *args)
-        return self._send(self.network.catalog, data, gas, _move(move, data))
+        return self._send(self.network.catalog, data, gas, _name_move(move, data))
 
     def _begin(self, to: str, data: str, purpose: str, gas: int = GAS, once: bool = False) -> bool:
         """Send a move that the contract takes now, unless it is under way; whether it was sent just now."""
         if self._writer is None:
             raise PostRejected("NotSite")
         self._writer.forget_refused()
-        new = not (self._writer.pending(purpose) or (once and self._writer.made(purpose)))
+        new = not (self._writer.is_pending(purpose) or (once and self._writer.find_signed(purpose)))
         if new:
             self._rehearse(to, data, self._soon)
         # As well paid as a server's record, which must not wait behind it.
@@ -357,40 +357,41 @@ class EthereumLedger:
         """Make a move; PostRejected with the contract's reason."""
         if self._writer is None:
             raise PostRejected("NotSite")
-        for _ in range(RACES):
-            if rehearsed and not self._writer.pending(purpose):
+        for _ in range(_RACE_ERRORS):
+            if rehearsed and not self._writer.is_pending(purpose):
                 self._rehearse(to, data, self._soon)
             receipt = self._writer.send(to, data, gas, purpose)
             self._gas_used += receipt.gas
             if receipt.ok:
                 return receipt
             if receipt.gas >= gas:
-                gas = min(2 * gas, MOST_GAS)
+                gas = min(2 * gas, MAX_GAS)
             # The state changed between the rehearsal and the block: ask again what the contract says there.
             self._rehearse(to, data, hex(receipt.block))
         raise LedgerUnreachable(
-            "CO-C305", f"`{purpose}` was reverted {RACES} times without a reason, last in transaction {receipt.tx}."
+            "CO-C305",
+            f"`{purpose}` was reverted {_RACE_ERRORS} times without a reason, last in transaction {receipt.tx}.",
         )
 
     def _rehearse(self, to: str, data: str, block: str) -> None:
         sender = self._account.address if self._account else None
         try:
-            self._rpc.call("eth_call", {"from": sender, "to": to, "data": data, "gas": hex(MOST_GAS)}, block)
+            self._rpc.call("eth_call", {"from": sender, "to": to, "data": data, "gas": hex(MAX_GAS)}, block)
         except NodeRefused as e:
             if e.data is None:
                 raise
-            raise refusal(e.data) from None
+            raise decode_refusal(e.data) from None
 
 
-def _move(name: str, data: str) -> str:
+def _name_move(name: str, data: str) -> str:
     return f"{name} {keccak(hexstr=data)[:8].hex()}"
 
 
-def _purpose(post: Post) -> str:
+def _name_purpose(post: Post) -> str:
     return f"record {post.study}/{post.position}/{post.attempt}"
 
 
-def _word(kinds: tuple[str, ...], ids: dict[str, int], order: bytes) -> bytes:
+def _encode_phase(kinds: tuple[str, ...], ids: dict[str, int], order: bytes) -> bytes:
     """A phase of the schedule, one byte a step."""
     codes = {"each": EACH, "server": SERVER}
     word = [codes.get(kind) or ids.get(kind.removeprefix("only:"), 0) for kind in kinds]

@@ -12,16 +12,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import takewhile
 
-from coterie_chain.decode import MEMBERSHIP, Decoder, Log, admitted, integer_of
+from coterie_chain.decode import MEMBERSHIP, Decoder, Log, list_new_models, parse_quantity
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ledger import Event, Record
 from coterie_chain.network import Network
 from coterie_chain.rpc import NodeRefused, Request, Rpc
 
-PAGE = 2000
-HEADERS_AT_ONCE = 100
+MAX_BLOCKS_PER_QUERY = 2000
+HEADERS_PER_BATCH = 100
 # Deeper than any reorganisation of a proof-of-authority chain that still has a majority of honest sealers.
-DEEPEST = 64
+MAX_REORG_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,17 @@ def read_block(rpc: Rpc, which: str) -> Tip:
     if block is None:
         raise LedgerUnreachable("CO-C302", f"The chain node {rpc.where} has no block {which} (any more).")
     try:
-        return Tip(integer_of(block["number"]), block["hash"], block["parentHash"], integer_of(block["timestamp"]))
+        return Tip(
+            parse_quantity(block["number"]), block["hash"], block["parentHash"], parse_quantity(block["timestamp"])
+        )
     except (KeyError, TypeError, ValueError):
-        raise rpc.garbled("eth_getBlockByNumber") from None
+        raise rpc.explain_garbled("eth_getBlockByNumber") from None
 
 
 class Follower:
     """The entries of one network, up to `confirmations` blocks below the newest; `page` in blocks."""
 
-    def __init__(self, rpc: Rpc, network: Network, confirmations: int = 0, page: int = PAGE) -> None:
+    def __init__(self, rpc: Rpc, network: Network, confirmations: int = 0, page: int = MAX_BLOCKS_PER_QUERY) -> None:
         self._rpc = rpc
         self._network = network
         self._confirmations = confirmations
@@ -82,7 +84,7 @@ class Follower:
         LedgerMismatch if the chain was rewound further than any reorganisation, or if the node leaves out records.
         """
         with self._lock:
-            tip = self._newest()
+            tip = self._fetch_newest()
             while self._tip is None or self._tip.hash != tip.hash:
                 try:
                     if not self._advance(tip):
@@ -111,29 +113,29 @@ class Follower:
         self._tip: Tip | None = None
         self.changes += 1
 
-    def _newest(self) -> Tip:
-        tip = self._block("latest")
+    def _fetch_newest(self) -> Tip:
+        tip = self._fetch_block("latest")
         self.newest = tip.number
-        return tip if self._confirmations == 0 else self._block(hex(max(tip.number - self._confirmations, 0)))
+        return tip if self._confirmations == 0 else self._fetch_block(hex(max(tip.number - self._confirmations, 0)))
 
-    def _block(self, which: str) -> Tip:
+    def _fetch_block(self, which: str) -> Tip:
         return read_block(self._rpc, which)
 
     def _advance(self, tip: Tip) -> bool:
         """Read one page on the way to `tip`, all of it or nothing; False if a node that lags has nothing new."""
-        start = self._shared(tip) + 1
+        start = self._find_fork(tip) + 1
         if start > tip.number:
             return False
-        end = tip if tip.number - start < self._page else self._block(hex(start + self._page - 1))
+        end = tip if tip.number - start < self._page else self._fetch_block(hex(start + self._page - 1))
         try:
-            logs = self._logs(start, end.number)
+            logs = self._fetch_logs(start, end.number)
         except NodeRefused:
             # Nodes bound the blocks or the logs of an answer, each at another number.
             if self._page == 1:
                 raise
             self._page = max(min(self._page, end.number - start + 1) // 2, 1)
             return True
-        times, hashes = self._times(logs, end), self._landmarks(logs, end)
+        times, hashes = self._fetch_times(logs, end), self._choose_landmarks(logs, end)
         # Nothing is asked of the node from here on: a page is kept whole or not at all.
         self._take(self._decoder.entries(logs, lambda log: times[log["blockHash"]]))
         self._hashes, self._tip = hashes, end
@@ -141,27 +143,27 @@ class Follower:
 
     # Where the chain is the one that was read
 
-    def _shared(self, tip: Tip) -> int:
+    def _find_fork(self, tip: Tip) -> int:
         """Number of the last block that the chain shares with what was read; what lies above it is dropped."""
         old = self._tip
         if old is None:
             return self._network.block - 1
-        if (tip.number == old.number + 1 and tip.parent == old.hash) or self._now_at([old.number]) == [old.hash]:
+        if (tip.number == old.number + 1 and tip.parent == old.hash) or self._fetch_hashes([old.number]) == [old.hash]:
             return old.number
         numbers = sorted(self._hashes)
-        pairs = zip(numbers, self._now_at(numbers), strict=True)
+        pairs = zip(numbers, self._fetch_hashes(numbers), strict=True)
         # from the oldest up to the first that differs: a page may have been read in the middle of a reorganisation
         shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], pairs)]
         if not shared:
-            raise self._rewound(old, tip, numbers[0])
+            raise self._explain_rewind(old, tip, numbers[0])
         self._drop(shared[-1])
         return shared[-1]
 
-    def _now_at(self, numbers: list[int]) -> list[str | None]:
+    def _fetch_hashes(self, numbers: list[int]) -> list[str | None]:
         blocks = self._rpc.batch([("eth_getBlockByNumber", (hex(n), False)) for n in numbers])
         return [block["hash"] if block else None for block in blocks]
 
-    def _rewound(self, old: Tip, tip: Tip, oldest: int) -> LedgerMismatch:
+    def _explain_rewind(self, old: Tip, tip: Tip, oldest: int) -> LedgerMismatch:
         return LedgerMismatch(
             "CO-C314",
             f"The chain at {self._rpc.where} was rewound or replaced: this site has read it up to block {old.number}, "
@@ -170,54 +172,54 @@ class Follower:
         )
 
     def _drop(self, above: int) -> None:
-        kept = list(takewhile(lambda entry: entry.block <= above, self._entries))
+        remaining = list(takewhile(lambda entry: entry.block <= above, self._entries))
         hashes = {number: hash_ for number, hash_ in self._hashes.items() if number <= above}
         decoder, tip = self._decoder, Tip(above, hashes[above], "", 0)
-        decoder.forget(sum(isinstance(e, Event) and e.name == "SiteAdmitted" for e in kept))
+        decoder.forget(sum(isinstance(e, Event) and e.name == "SiteAdmitted" for e in remaining))
         self._reset()
         self._decoder, self._hashes, self._tip = decoder, hashes, tip
-        self._take(kept)
+        self._take(remaining)
 
-    def _landmarks(self, logs: list[Log], tip: Tip) -> dict[int, str]:
+    def _choose_landmarks(self, logs: list[Log], tip: Tip) -> dict[int, str]:
         """Hashes by which a reorganisation is found: of the last blocks read and of one below them."""
-        floor = max(tip.number - DEEPEST, 0)
-        recent = {integer_of(log["blockNumber"]): str(log["blockHash"]) for log in logs}
-        known = self._hashes | recent | {tip.number: tip.hash}
-        if not any(floor - DEEPEST <= number <= floor for number in known):
-            known[floor] = self._block(hex(floor)).hash
-        below = max(number for number in known if number <= floor)
-        return {number: hash_ for number, hash_ in known.items() if number >= below}
+        floor = max(tip.number - MAX_REORG_DEPTH, 0)
+        recent = {parse_quantity(log["blockNumber"]): str(log["blockHash"]) for log in logs}
+        landmarks = self._hashes | recent | {tip.number: tip.hash}
+        if not any(floor - MAX_REORG_DEPTH <= number <= floor for number in landmarks):
+            landmarks[floor] = self._fetch_block(hex(floor)).hash
+        below = max(number for number in landmarks if number <= floor)
+        return {number: hash_ for number, hash_ in landmarks.items() if number >= below}
 
     # Logs
 
-    def _logs(self, start: int, end: int) -> list[Log]:
+    def _fetch_logs(self, start: int, end: int) -> list[Log]:
         asked = set(self._decoder.addresses)
         logs = self._ask(asked, start, end)
         # A site admitted on this page has records in its own Model, which was not asked for.
-        models = admitted(logs, self._network.catalog) - asked
+        models = list_new_models(logs, self._network.catalog) - asked
         return self._ask(asked | models, start, end) if models else logs
 
     def _ask(self, addresses: set[str], start: int, end: int) -> list[Log]:
         wanted = {"fromBlock": hex(start), "toBlock": hex(end), "address": sorted(addresses)}
-        found = self._rpc.call("eth_getLogs", wanted)
+        answer = self._rpc.call("eth_getLogs", wanted)
         try:
-            logs: list[Log] = [log for log in found if not log.get("removed") and log["blockHash"]]
-            return sorted(logs, key=lambda log: (integer_of(log["blockNumber"]), integer_of(log["logIndex"])))
+            logs: list[Log] = [log for log in answer if not log.get("removed") and log["blockHash"]]
+            return sorted(logs, key=lambda log: (parse_quantity(log["blockNumber"]), parse_quantity(log["logIndex"])))
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise self._rpc.garbled("eth_getLogs") from None
+            raise self._rpc.explain_garbled("eth_getLogs") from None
 
-    def _times(self, logs: list[Log], tip: Tip) -> dict[str, int]:
-        times = {log["blockHash"]: integer_of(log["blockTimestamp"]) for log in logs if log.get("blockTimestamp")}
+    def _fetch_times(self, logs: list[Log], tip: Tip) -> dict[str, int]:
+        times = {log["blockHash"]: parse_quantity(log["blockTimestamp"]) for log in logs if log.get("blockTimestamp")}
         times[tip.hash] = tip.time
         missing = list(dict.fromkeys(log["blockHash"] for log in logs if log["blockHash"] not in times))
-        for at in range(0, len(missing), HEADERS_AT_ONCE):
+        for at in range(0, len(missing), HEADERS_PER_BATCH):
             wanted: list[Request] = [
-                ("eth_getBlockByHash", (hash_, False)) for hash_ in missing[at : at + HEADERS_AT_ONCE]
+                ("eth_getBlockByHash", (hash_, False)) for hash_ in missing[at : at + HEADERS_PER_BATCH]
             ]
             for block in self._rpc.batch(wanted):
                 if block is None:
                     raise _Gap("CO-C315", f"The node {self._rpc.where} lost a block while its logs were read.")
-                times[block["hash"]] = integer_of(block["timestamp"])
+                times[block["hash"]] = parse_quantity(block["timestamp"])
         return times
 
     # Entries

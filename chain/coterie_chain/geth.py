@@ -25,7 +25,7 @@ P2P_PORT, RPC_PORT = 30303, 8551
 # block that would have decided between them, and none may seal the next one ("signed recently") until one reconnects.
 SEALER_SCRYPT = 1 << 12
 # The unix socket's address has room for so many letters; a longer one gets no socket.
-LONGEST_IPC = 100
+MAX_IPC_PATH = 100
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Geth:
 
     def listen(self, host: str, port: int, peers: Sequence[str]) -> None:
         """Write the configuration: where peers reach it, and the only peers it talks to."""
-        self.config.write_text(configuration(host, port, peers))
+        self.config.write_text(render_geth_config(host, port, peers))
 
 
-def configuration(host: str, port: int, peers: Sequence[str]) -> str:
+def render_geth_config(host: str, port: int, peers: Sequence[str]) -> str:
     """Geth's config.toml: the listener, and static peers instead of any discovery."""
     listed = json.dumps(list(peers))
     return (
@@ -97,12 +97,12 @@ def configuration(host: str, port: int, peers: Sequence[str]) -> str:
     )
 
 
-def initial(data: Path | str, genesis: Path | str) -> tuple[str, ...]:
+def build_init_arguments(data: Path | str, genesis: Path | str) -> tuple[str, ...]:
     """Arguments that write a genesis into a new data directory."""
     return ("init", "--datadir", str(data), "--state.scheme", "hash", str(genesis))
 
 
-def arguments(
+def build_geth_arguments(
     *, data: Path | str, config: Path | str, jwt: Path | str, chain_id: int, rpc: tuple[str, int], names: str
 ) -> tuple[str, ...]:
     """Arguments of every Geth of ours: whole history kept, no discovery, `eth_*` behind tokens at `rpc`.
@@ -118,7 +118,7 @@ def arguments(
     )
 
 
-def sealing(sealer: str, passphrase: Path | str) -> tuple[str, ...]:
+def build_sealing_arguments(sealer: str, passphrase: Path | str) -> tuple[str, ...]:
     """Arguments that make it a sealer.
 
     Gas price 1 and not 0: at 0 Geth takes 1 gwei for its minimum, and each transaction waits for its own sealer's turn.
@@ -131,6 +131,6 @@ def sealing(sealer: str, passphrase: Path | str) -> tuple[str, ...]:
     )
 
 
-def socket_arguments(ipc: Path) -> tuple[str, ...]:
+def build_socket_arguments(ipc: Path) -> tuple[str, ...]:
     """Arguments for the administrator's socket, which a long path cannot have."""
-    return ("--ipcpath", str(ipc)) if len(str(ipc)) <= LONGEST_IPC else ("--ipcdisable",)
+    return ("--ipcpath", str(ipc)) if len(str(ipc)) <= MAX_IPC_PATH else ("--ipcdisable",)

@@ -8,22 +8,32 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from coterie_chain.calldata import unhexed
-from coterie_chain.encoding import Item, bytes_of, decoded, encoded, exactly, listed, malformed, minimal, number
+from coterie_chain.calldata import from_hex
+from coterie_chain.encoding import (
+    Item,
+    decode_rlp,
+    encode_number,
+    encode_rlp,
+    explain_malformed,
+    require_bytes,
+    require_exact_bytes,
+    require_list,
+    require_number,
+)
 
 # Fields in the order of the hash; those from the base fee on came with later rules of Ethereum.
-NAMES = (
+HEADER_FIELDS = (
     *("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom", "difficulty"),
     *("number", "gasLimit", "gasUsed", "timestamp", "extraData", "mixHash", "nonce", "baseFeePerGas"),
     *("withdrawalsRoot", "blobGasUsed", "excessBlobGas", "parentBeaconBlockRoot", "requestsHash"),
 )
-NUMBERS = frozenset(
+NUMBER_FIELDS = frozenset(
     {"difficulty", "number", "gasLimit", "gasUsed", "timestamp", "baseFeePerGas", "blobGasUsed", "excessBlobGas"}
 )
-ALWAYS = 15
-EXTRA = NAMES.index("extraData")
+REQUIRED_FIELDS = 15
+EXTRA_FIELD = HEADER_FIELDS.index("extraData")
 # 253 sealers of Clique in an epoch's header need 5 kB, QBFT's seals three times that.
-LARGEST = 1 << 15
+MAX_HEADER_BYTES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -36,24 +46,24 @@ class Header:
     def decode(cls, raw: bytes) -> Header:
         """A header from its RLP; LedgerMismatch for anything else."""
         what = "A block's header"
-        items = listed(decoded(raw, what), what, ALWAYS, len(NAMES))
-        header = cls(tuple(bytes_of(item, what, LARGEST) for item in items))
+        items = require_list(decode_rlp(raw, what), what, REQUIRED_FIELDS, len(HEADER_FIELDS))
+        header = cls(tuple(require_bytes(item, what, MAX_HEADER_BYTES) for item in items))
         sizes = {"parentHash": 32, "miner": 20, "stateRoot": 32, "transactionsRoot": 32, "receiptsRoot": 32}
         for name, size in {**sizes, "logsBloom": 256, "mixHash": 32, "nonce": 8}.items():
-            exactly(header[name], f"{what} ({name})", size)
+            require_exact_bytes(header[name], f"{what} ({name})", size)
         for name in ("difficulty", "number", "timestamp"):
-            number(header[name], f"{what} ({name})")
+            require_number(header[name], f"{what} ({name})")
         if header.number >= 1 << 63 or header.time >= 1 << 36:
-            raise malformed(what, "its number or its time is too large")
+            raise explain_malformed(what, "its number or its time is too large")
         return header
 
     def __getitem__(self, name: str) -> bytes:
-        return self.fields[NAMES.index(name)]
+        return self.fields[HEADER_FIELDS.index(name)]
 
     @property
     def raw(self) -> bytes:
         """RLP."""
-        return encoded(self.fields)
+        return encode_rlp(self.fields)
 
     @cached_property
     def number(self) -> int:
@@ -79,22 +89,24 @@ class Header:
         """Hash of the header, with another extraData if given."""
         fields = list(self.fields)
         if extra is not None:
-            fields[EXTRA] = extra
-        return keccak(encoded(fields))
+            fields[EXTRA_FIELD] = extra
+        return keccak(encode_rlp(fields))
 
 
-def header_of(block: dict[str, Any]) -> bytes:
+def encode_header(block: dict[str, Any]) -> bytes:
     """RLP of the header that a node tells as JSON."""
-    told = [(name, block[name]) for name in NAMES if block.get(name) is not None]
-    return encoded([minimal(int(value, 16)) if name in NUMBERS else unhexed(value) for name, value in told])
+    fields_in_order = [(name, block[name]) for name in HEADER_FIELDS if block.get(name) is not None]
+    return encode_rlp(
+        [encode_number(int(value, 16)) if name in NUMBER_FIELDS else from_hex(value) for name, value in fields_in_order]
+    )
 
 
-def bloom_of(address: str) -> int:
+def compute_bloom(address: str) -> int:
     """The bits that a log of this address sets in its block's filter."""
-    digest = keccak(unhexed(address))
+    digest = keccak(from_hex(address))
     return sum({1 << (int.from_bytes(digest[at : at + 2]) & 2047) for at in (0, 2, 4)})
 
 
-def address_of(item: Item, what: str) -> str:
+def decode_address(item: Item, what: str) -> str:
     """An address in lower-case hex."""
-    return "0x" + exactly(item, what, 20).hex()
+    return "0x" + require_exact_bytes(item, what, 20).hex()

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from coterie_chain.errors import LedgerUnreachable
 
 ANSWERED_WITHIN = 5.0
-LARGEST = 1 << 20
+_MAX_ANSWER_BYTES = 1 << 20
 
 
 def ask(path: Path, method: str, *params: object) -> Any:
@@ -34,16 +34,16 @@ def ask(path: Path, method: str, *params: object) -> Any:
 def _read(line: socket.socket) -> dict[str, Any]:
     """One JSON object: the node keeps the line open, so the text's own end is the end."""
     told = b""
-    while len(told) < LARGEST:
+    while len(told) < _MAX_ANSWER_BYTES:
         part = line.recv(1 << 16)
         told += part
         try:
-            found = from_json(told)
+            document = from_json(told)
         except ValueError:
             if part:
                 continue
             break
-        if isinstance(found, dict):
-            return found
+        if isinstance(document, dict):
+            return document
         break
     raise OSError("no JSON-RPC")

@@ -25,12 +25,12 @@ import httpx
 
 from coterie_chain import kubo_rpc as rpc
 from coterie_chain.blobs import MAX_BLOB
-from coterie_chain.cid import CHUNK, parse, read_blocks, write_blocks
+from coterie_chain.cid import CHUNK, parse_cid, read_blocks, write_blocks
 from coterie_chain.errors import BlobMissing, StoreFault
 
-CONNECT: Final = 3.0
+_CONNECT_TIMEOUT: Final = 3.0
 # Kubo gives up after the time-out that we pass on; we wait a little longer for it to say so.
-GRACE: Final = 5.0
+_GRACE: Final = 5.0
 
 T = TypeVar("T")
 
@@ -46,7 +46,9 @@ class KuboBlobs:
         self._timeout = timeout
         # trust_env: no proxy from the environment may see the token.
         self._client = httpx.Client(
-            headers=rpc.headers(token), timeout=httpx.Timeout(timeout + GRACE, connect=CONNECT), trust_env=False
+            headers=rpc.build_headers(token),
+            timeout=httpx.Timeout(timeout + _GRACE, connect=_CONNECT_TIMEOUT),
+            trust_env=False,
         )
         weakref.finalize(self, self._client.close)
 
@@ -56,51 +58,55 @@ class KuboBlobs:
 
     def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
         """Verified bytes behind a CID, from this daemon or from the swarm."""
-        return read_blocks(cid, self._block, max_bytes)
+        return read_blocks(cid, self._read_block, max_bytes)
 
     def has(self, cid: str) -> bool:
         """Whether this daemon holds the root block, without asking the swarm."""
-        name = str(parse(cid))
-        params = {"arg": name, "offline": "true", "timeout": rpc.duration(self._timeout)}
+        name = str(parse_cid(cid))
+        params = {"arg": name, "offline": "true", "timeout": rpc.format_duration(self._timeout)}
         return _has(self.url, name, lambda: self._ask("block/stat", params))
 
     def pin(self, cid: str) -> None:
         """Keep all blocks of a payload."""
-        self._ask("pin/add", {"arg": str(parse(cid)), "recursive": "true", "timeout": rpc.duration(self._timeout)})
+        self._ask(
+            "pin/add", {"arg": str(parse_cid(cid)), "recursive": "true", "timeout": rpc.format_duration(self._timeout)}
+        )
 
     def unpin(self, cid: str) -> None:
         """Let the daemon's next garbage collection take a payload; no error if it was not pinned."""
-        _unpin(lambda: self._ask("pin/rm", {"arg": str(parse(cid)), "recursive": "true"}))
+        _unpin(lambda: self._ask("pin/rm", {"arg": str(parse_cid(cid)), "recursive": "true"}))
 
     def version(self) -> str:
         """The version that the daemon reports."""
-        return rpc.field(self._ask("version", {}), "Version") or "unknown"
+        return rpc.read_field(self._ask("version", {}), "Version") or "unknown"
 
-    def listens(self) -> tuple[str, ...]:
+    def list_addresses(self) -> tuple[str, ...]:
         """The libp2p addresses at which the daemon says it can be reached."""
-        return rpc.texts(self._ask("id", {}), "Addresses")
+        return rpc.read_texts(self._ask("id", {}), "Addresses")
 
     def close(self) -> None:
         """Close the connections to the daemon."""
         self._client.close()
 
     def _put_block(self, cid: str, block: bytes, pin: bool) -> None:
-        rpc.check_key(self.url, cid, rpc.field(self._ask("block/put", rpc.put_options(cid, pin), block), "Key"))
+        rpc.check_key(
+            self.url, cid, rpc.read_field(self._ask("block/put", rpc.build_put_options(cid, pin), block), "Key")
+        )
 
-    def _block(self, cid: str) -> bytes:
-        return self._ask("block/get", {"arg": cid, "timeout": rpc.duration(self._timeout)})
+    def _read_block(self, cid: str) -> bytes:
+        return self._ask("block/get", {"arg": cid, "timeout": rpc.format_duration(self._timeout)})
 
     def _ask(self, command: str, params: dict[str, str], block: bytes | None = None) -> bytes:
         files = None if block is None else {"data": ("block", block, "application/octet-stream")}
         try:
             with self._client.stream("POST", f"{self.url}/api/v0/{command}", params=params, files=files) as response:
-                body = rpc.bounded(self.url, response.iter_raw(), self._timeout + GRACE)
+                body = rpc.read_bounded(self.url, response.iter_raw(), self._timeout + _GRACE)
         except httpx.TimeoutException as e:
-            raise rpc.silent(self.url, e) from e
+            raise rpc.explain_silence(self.url, e) from e
         except (httpx.HTTPError, httpx.InvalidURL) as e:
-            raise rpc.unreachable(self.url, e) from e
+            raise rpc.explain_unreachable(self.url, e) from e
         if response.status_code != 200:
-            raise rpc.refusal(self.url, response.status_code, rpc.field(body, "Message"))
+            raise rpc.explain_refusal(self.url, response.status_code, rpc.read_field(body, "Message"))
         return body
 
 
@@ -110,7 +116,7 @@ class HttpClientBlobs:
     def __init__(self, url: str, token: str | None = None, timeout: float = 20.0) -> None:
         self.url = url.rstrip("/")
         self._timeout = timeout
-        self._library = _library()
+        self._library = _import_library()
         self._client = _open(self._library, self.url, token, timeout)
         weakref.finalize(self, self._client.close)
 
@@ -120,57 +126,59 @@ class HttpClientBlobs:
 
     def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
         """Verified bytes behind a CID, from this daemon or from the swarm."""
-        return read_blocks(cid, self._block, max_bytes)
+        return read_blocks(cid, self._read_block, max_bytes)
 
     def has(self, cid: str) -> bool:
         """Whether this daemon holds the root block, without asking the swarm."""
-        name = str(parse(cid))
-        opts = {"timeout": rpc.duration(self._timeout)}
-        return _has(self.url, name, lambda: self._ask(lambda c: _json(c.block.stat(name, offline=True, opts=opts))))
+        name = str(parse_cid(cid))
+        opts = {"timeout": rpc.format_duration(self._timeout)}
+        return _has(
+            self.url, name, lambda: self._ask(lambda c: _encode_json(c.block.stat(name, offline=True, opts=opts)))
+        )
 
     def pin(self, cid: str) -> None:
         """Keep all blocks of a payload."""
-        self._ask(lambda c: c.pin.add(str(parse(cid)), opts={"timeout": rpc.duration(self._timeout)}))
+        self._ask(lambda c: c.pin.add(str(parse_cid(cid)), opts={"timeout": rpc.format_duration(self._timeout)}))
 
     def unpin(self, cid: str) -> None:
         """Let the daemon's next garbage collection take a payload; no error if it was not pinned."""
-        _unpin(lambda: self._ask(lambda c: c.pin.rm(str(parse(cid)))))
+        _unpin(lambda: self._ask(lambda c: c.pin.rm(str(parse_cid(cid)))))
 
     def version(self) -> str:
         """The version that the daemon reports."""
-        return rpc.field(self._ask(lambda c: _json(c.version())), "Version") or "unknown"
+        return rpc.read_field(self._ask(lambda c: _encode_json(c.version())), "Version") or "unknown"
 
     def close(self) -> None:
         """Close the connections to the daemon."""
         self._client.close()
 
     def _put_block(self, cid: str, block: bytes, pin: bool) -> None:
-        answer = self._ask(lambda c: _json(c.block.put(io.BytesIO(block), opts=rpc.put_options(cid, pin))))
-        rpc.check_key(self.url, cid, rpc.field(answer, "Key"))
+        answer = self._ask(lambda c: _encode_json(c.block.put(io.BytesIO(block), opts=rpc.build_put_options(cid, pin))))
+        rpc.check_key(self.url, cid, rpc.read_field(answer, "Key"))
 
-    def _block(self, cid: str) -> bytes:
+    def _read_block(self, cid: str) -> bytes:
         def fetch(client: Any) -> bytes:
-            with client.block.get(cid, stream=True, opts={"timeout": rpc.duration(self._timeout)}) as chunks:
-                return rpc.bounded(self.url, chunks, self._timeout + GRACE)
+            with client.block.get(cid, stream=True, opts={"timeout": rpc.format_duration(self._timeout)}) as chunks:
+                return rpc.read_bounded(self.url, chunks, self._timeout + _GRACE)
 
         return self._ask(fetch)
 
     def _ask(self, call: Callable[[Any], T]) -> T:
-        found = self._library.exceptions
+        exceptions = self._library.exceptions
         try:
             return call(self._client)
-        except found.StatusError as e:
-            said = str(e) if isinstance(e, found.ErrorResponse) else None
+        except exceptions.StatusError as e:
+            message = str(e) if isinstance(e, exceptions.ErrorResponse) else None
             status = getattr(getattr(e.original, "response", None), "status_code", 500)
-            raise rpc.refusal(self.url, status, said) from e
-        except found.TimeoutError as e:
-            raise rpc.silent(self.url, e) from e
-        except (found.CommunicationError, OSError) as e:
+            raise rpc.explain_refusal(self.url, status, message) from e
+        except exceptions.TimeoutError as e:
+            raise rpc.explain_silence(self.url, e) from e
+        except (exceptions.CommunicationError, OSError) as e:
             # OSError: requests' own errors, when the connection breaks in the middle of an answer.
-            raise rpc.unreachable(self.url, e) from e
-        except (found.Error, AssertionError) as e:
+            raise rpc.explain_unreachable(self.url, e) from e
+        except (exceptions.Error, AssertionError) as e:
             # AssertionError: how the library says that an answer is not the JSON that it expects.
-            raise rpc.refusal(self.url, 200, None) from e
+            raise rpc.explain_refusal(self.url, 200, None) from e
 
 
 # What both do
@@ -191,7 +199,7 @@ def _has(url: str, cid: str, stat: Callable[[], bytes]) -> bool:
         if e.code != rpc.ABSENT:
             raise
         return False
-    rpc.check_key(url, cid, rpc.field(answer, "Key"))
+    rpc.check_key(url, cid, rpc.read_field(answer, "Key"))
     return True
 
 
@@ -203,7 +211,7 @@ def _unpin(remove: Callable[[], object]) -> None:
             raise
 
 
-def _json(answer: Any) -> bytes:
+def _encode_json(answer: Any) -> bytes:
     # Back to bytes, so that one function judges what either client received.
     return json.dumps(answer.as_json() if hasattr(answer, "as_json") else answer).encode()
 
@@ -211,7 +219,7 @@ def _json(answer: Any) -> bytes:
 # What ipfshttpclient needs
 
 
-def _library() -> ModuleType:
+def _import_library() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -223,16 +231,16 @@ def _library() -> ModuleType:
 
 def _open(library: ModuleType, url: str, token: str | None, timeout: float) -> Any:
     # Never connect(): it refuses every Kubo since 0.8.
-    headers, waits = rpc.headers(token), (CONNECT, timeout + GRACE)
+    headers, waits = rpc.build_headers(token), (_CONNECT_TIMEOUT, timeout + _GRACE)
     try:
-        client = library.Client(_multiaddr(url), headers=headers, timeout=waits, session=True)
+        client = library.Client(_to_multiaddr(url), headers=headers, timeout=waits, session=True)
     except library.exceptions.AddressError as e:
         raise StoreFault("CO-C210", f"ipfshttpclient cannot read the daemon's address {url}.") from e
     _repair(client._client._session)
     return client
 
 
-def _multiaddr(url: str) -> str:
+def _to_multiaddr(url: str) -> str:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:

@@ -21,7 +21,7 @@ from coterie_chain.private_files import check_mode
 
 VERSION = 1
 # Mined transactions are kept for a while: a reorganisation can drop them from the chain and from the node's memory.
-KEPT = 64
+MAX_MINED = 64
 
 SCHEMA = """
 CREATE TABLE sent (
@@ -52,13 +52,13 @@ class Journal(Protocol):
     def save(self, scope: str, tx: Signed) -> None:
         """Write a transaction down, durably, before it is sent; one with the same nonce is replaced."""
 
-    def mined(self, scope: str, nonce: int) -> None:
+    def mark_mined(self, scope: str, nonce: int) -> None:
         """Note that a transaction is on the chain; of those only the last 64 are kept."""
 
     def forget(self, scope: str, nonce: int) -> None:
         """Strike a transaction that can never be mined."""
 
-    def sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
+    def list_sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
         """All transactions kept, by nonce, each with whether it was mined."""
 
     def close(self) -> None:
@@ -80,11 +80,11 @@ class MemoryJournal:
     def save(self, scope: str, tx: Signed) -> None:
         """Write a transaction down."""
         self._sent[scope, tx.nonce] = tx, False
-        for held, nonce in [k for k, (_, mined) in self._sent.items() if mined]:
-            if held == scope and nonce < tx.nonce - KEPT:
-                del self._sent[held, nonce]
+        for other_scope, nonce in [k for k, (_, mined) in self._sent.items() if mined]:
+            if other_scope == scope and nonce < tx.nonce - MAX_MINED:
+                del self._sent[other_scope, nonce]
 
-    def mined(self, scope: str, nonce: int) -> None:
+    def mark_mined(self, scope: str, nonce: int) -> None:
         """Note that a transaction is on the chain."""
         if (scope, nonce) in self._sent:
             self._sent[scope, nonce] = self._sent[scope, nonce][0], True
@@ -93,7 +93,7 @@ class MemoryJournal:
         """Strike a transaction."""
         self._sent.pop((scope, nonce), None)
 
-    def sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
+    def list_sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
         """All transactions kept, by nonce."""
         return tuple(self._sent[k] for k in sorted(self._sent) if k[0] == scope)
 
@@ -113,7 +113,7 @@ class SqliteJournal:
         _create_private(self._path)
         self._db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
-            with self._faults():
+            with self._translate_sqlite_errors():
                 self._open()
         except BaseException:
             self._db.close()
@@ -127,28 +127,28 @@ class SqliteJournal:
 
     def save(self, scope: str, tx: Signed) -> None:
         """Write a transaction down, durably."""
-        with self.writing():
-            self.ask("DELETE FROM sent WHERE scope = ? AND mined AND nonce < ?", scope, tx.nonce - KEPT)
+        with self.transaction():
+            self.ask("DELETE FROM sent WHERE scope = ? AND mined AND nonce < ?", scope, tx.nonce - MAX_MINED)
             row = (scope, tx.nonce, tx.purpose, tx.raw, tx.hash)
             self.ask("INSERT OR REPLACE INTO sent (scope, nonce, purpose, raw, hash) VALUES (?, ?, ?, ?, ?)", *row)
 
-    def mined(self, scope: str, nonce: int) -> None:
+    def mark_mined(self, scope: str, nonce: int) -> None:
         """Note that a transaction is on the chain."""
         # Not forced to the disk: what a crash forgets here, the receipt tells again.
         with self._lock:
             self.ask("PRAGMA synchronous = NORMAL")
             try:
-                with self.writing():
+                with self.transaction():
                     self.ask("UPDATE sent SET mined = 1 WHERE scope = ? AND nonce = ?", scope, nonce)
             finally:
                 self.ask("PRAGMA synchronous = FULL")
 
     def forget(self, scope: str, nonce: int) -> None:
         """Strike a transaction."""
-        with self.writing():
+        with self.transaction():
             self.ask("DELETE FROM sent WHERE scope = ? AND nonce = ?", scope, nonce)
 
-    def sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
+    def list_sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
         """All transactions kept, by nonce."""
         rows = self.ask("SELECT nonce, purpose, raw, hash, mined FROM sent WHERE scope = ? ORDER BY nonce", scope)
         return tuple((Signed(n, purpose, raw, hash_), bool(mined)) for n, purpose, raw, hash_, mined in rows)
@@ -166,11 +166,11 @@ class SqliteJournal:
 
     def ask(self, statement: str, *values: object) -> list[Any]:
         """Rows that a statement returns."""
-        with self._lock, self._faults():
+        with self._lock, self._translate_sqlite_errors():
             return self._db.execute(statement, values).fetchall()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """All statements inside or none, durable at the end."""
         with self._lock:
             self.ask("BEGIN IMMEDIATE")
@@ -196,10 +196,10 @@ class SqliteJournal:
             self._db.execute(f"PRAGMA user_version = {VERSION}")
         self._db.execute("COMMIT")
         if version not in (0, VERSION):
-            raise _alien(self._path, f"version {version} instead of {VERSION}")
+            raise _explain_alien(self._path, f"version {version} instead of {VERSION}")
 
     @contextmanager
-    def _faults(self) -> Iterator[None]:
+    def _translate_sqlite_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as e:
@@ -211,7 +211,7 @@ class SqliteJournal:
                 ) from None
             raise StoreFault("CO-C322", f"The journal {self._path} cannot be used: {e}.") from e
         except sqlite3.DatabaseError as e:
-            raise _alien(self._path, str(e)) from e
+            raise _explain_alien(self._path, str(e)) from e
 
 
 class _Vault(MutableMapping[str, bytes]):
@@ -227,12 +227,12 @@ class _Vault(MutableMapping[str, bytes]):
         return bytes(rows[0][0])
 
     def __setitem__(self, key: str, value: bytes) -> None:
-        with self._journal.writing():
+        with self._journal.transaction():
             self._journal.ask("INSERT OR REPLACE INTO vault VALUES (?, ?)", key, value)
 
     def __delitem__(self, key: str) -> None:
         self[key]
-        with self._journal.writing():
+        with self._journal.transaction():
             self._journal.ask("DELETE FROM vault WHERE key = ?", key)
         # What is deleted here are secrets: they shall not stay in the log that precedes the file.
         self._journal.ask("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -254,7 +254,7 @@ def _create_private(path: Path) -> None:
         raise StoreFault("CO-C322", f"Cannot create the journal {path}: {e.strerror or e}.") from e
 
 
-def _alien(path: Path, why: str) -> StoreFault:
+def _explain_alien(path: Path, cause: str) -> StoreFault:
     return StoreFault(
-        "CO-C321", f"{path} is no journal of this release ({why}). Move it away only if no study of this site runs."
+        "CO-C321", f"{path} is no journal of this release ({cause}). Move it away only if no study of this site runs."
     )

@@ -19,11 +19,11 @@ NAME = "jwt_file"
 SECRET_BYTES = 32
 
 
-def bearer(secret: bytes) -> str:
+def create_bearer_token(secret: bytes) -> str:
     """A token made now."""
-    head, body = _encoded({"alg": "HS256", "typ": "JWT"}), _encoded({"iat": int(time.time())})
+    head, body = _encode_json({"alg": "HS256", "typ": "JWT"}), _encode_json({"iat": int(time.time())})
     signed = head + b"." + body
-    return (signed + b"." + _base64(hmac.digest(secret, signed, "sha256"))).decode()
+    return (signed + b"." + _encode_base64(hmac.digest(secret, signed, "sha256"))).decode()
 
 
 def split_secret(query: str) -> tuple[str, bytes | None]:
@@ -46,9 +46,9 @@ def read_secret(path: Path) -> bytes:
     return secret
 
 
-def _encoded(value: dict[str, object]) -> bytes:
-    return _base64(json.dumps(value, separators=(",", ":")).encode())
+def _encode_json(value: dict[str, object]) -> bytes:
+    return _encode_base64(json.dumps(value, separators=(",", ":")).encode())
 
 
-def _base64(raw: bytes) -> bytes:
+def _encode_base64(raw: bytes) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")

@@ -26,7 +26,7 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import KeyFault
 from coterie_chain.private_files import check_mode, read_private, write_private
-from coterie_chain.sealing import body_key, seal, unseal
+from coterie_chain.sealing import open_body_key, seal, unseal
 
 OPERATOR = "operator.json"
 PRIVATE = "private.json"
@@ -50,11 +50,11 @@ class SiteKeys:
         """New keys, written to `directory`; KeyFault if it holds keys already. `scrypt` is a power of two."""
         if not passphrase:
             raise KeyFault("CO-C103", "The passphrase is empty. Choose one that only this site's people know.")
-        folder = _new_directory(Path(directory))
+        folder = _create_directory(Path(directory))
         signing, root = bytes(Account.create().key), secrets.token_bytes(32)
-        _save(folder / OPERATOR, _keyfile(signing, passphrase, scrypt))
+        _save(folder / OPERATOR, _encrypt_secret(signing, passphrase, scrypt))
         # The address that the format adds would be the root's, and means nothing.
-        _save(folder / PRIVATE, {k: v for k, v in _keyfile(root, passphrase, scrypt).items() if k != "address"})
+        _save(folder / PRIVATE, {k: v for k, v in _encrypt_secret(root, passphrase, scrypt).items() if k != "address"})
         return cls.of(signing, root)
 
     @classmethod
@@ -63,7 +63,7 @@ class SiteKeys:
         folder = Path(directory)
         if folder.is_dir():
             check_mode(folder, folder.stat().st_mode, "the key directory", "700")
-        return cls.of(_secret(folder / OPERATOR, passphrase), _secret(folder / PRIVATE, passphrase))
+        return cls.of(_read_secret(folder / OPERATOR, passphrase), _read_secret(folder / PRIVATE, passphrase))
 
     @classmethod
     def of(cls, signing: bytes, root: bytes) -> SiteKeys:
@@ -81,28 +81,28 @@ class SiteKeys:
         """X25519 public key (32 bytes), as the Catalog lists it."""
         return bytes(self.private.public_key)
 
-    def for_study(self, seed: bytes) -> SiteKeys:
+    def derive_for_study(self, seed: bytes) -> SiteKeys:
         """The same keys with another sealing key (32 bytes), for one run of a study."""
         return replace(self, private=PrivateKey(seed))
 
-    def shared(self, peer_public: bytes) -> bytes:
+    def derive_shared_secret(self, peer_public: bytes) -> bytes:
         """Secret (32 bytes) that only this site and the owner of `peer_public` can compute; the same at both ends."""
         if len(peer_public) != 32:
-            raise _unusable(peer_public)
+            raise _explain_unusable(peer_public)
         try:
             # libsodium refuses the points of low order, for which the secret would be known to everybody.
             point = crypto_scalarmult(bytes(self.private), peer_public)
         except (CryptoError, RuntimeError):
-            raise _unusable(peer_public) from None
+            raise _explain_unusable(peer_public) from None
         return _derive(point, b"coterie/1 shared secret" + b"".join(sorted((self.sealing, peer_public))))
 
     def seal(self, raw: bytes, readers: Mapping[str, bytes], context: bytes = b"") -> bytes:
         """Seal bytes to readers; see `sealing.seal`."""
         return seal(raw, readers, context)
 
-    def body_key(self, blob: bytes, name: str) -> bytes | None:
+    def open_body_key(self, blob: bytes, name: str) -> bytes | None:
         """The key of one envelope's body, if this site is a reader of it. See `sealing.body_key`."""
-        return body_key(blob, name, self.private)
+        return open_body_key(blob, name, self.private)
 
     def unseal(self, blob: bytes, name: str, context: bytes = b"") -> bytes | None:
         """Bytes sealed to this site, which is called `name`; None if it is no reader. See `sealing.unseal`."""
@@ -121,10 +121,10 @@ def _derive(secret: bytes, label: bytes) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=label).derive(secret)
 
 
-def _new_directory(folder: Path) -> Path:
-    held = [name for name in (OPERATOR, PRIVATE) if (folder / name).exists()]
-    if held:
-        raise KeyFault("CO-C105", f"{folder} holds {' and '.join(held)} already; keys are never overwritten.")
+def _create_directory(folder: Path) -> Path:
+    existing = [name for name in (OPERATOR, PRIVATE) if (folder / name).exists()]
+    if existing:
+        raise KeyFault("CO-C105", f"{folder} holds {' and '.join(existing)} already; keys are never overwritten.")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
@@ -133,7 +133,7 @@ def _new_directory(folder: Path) -> Path:
     return folder
 
 
-def _keyfile(secret: bytes, passphrase: str, scrypt: int) -> dict[str, object]:
+def _encrypt_secret(secret: bytes, passphrase: str, scrypt: int) -> dict[str, object]:
     return dict(create_keyfile_json(secret, passphrase.encode(), kdf="scrypt", iterations=scrypt))
 
 
@@ -144,22 +144,22 @@ def _save(path: Path, keyfile: dict[str, object]) -> None:
         raise KeyFault("CO-C105", f"Cannot write the key file {path}: {e.strerror or e}.") from e
 
 
-def _secret(path: Path, passphrase: str) -> bytes:
+def _read_secret(path: Path, passphrase: str) -> bytes:
     text = read_private(path, "the key file")
     try:
         secret = decode_keyfile_json(from_json(text), passphrase.encode())
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as e:
         if str(e) == "MAC mismatch":
-            told = f"The passphrase does not open {path}. Put the one that was there when the keys were made"
+            message = f"The passphrase does not open {path}. Put the one that was there when the keys were made"
             cure = (
                 "into the passphrase file again. If nobody has it, this site needs new keys, for which the sites vote."
             )
-            raise KeyFault("CO-C103", f"{told} {cure}") from None
+            raise KeyFault("CO-C103", f"{message} {cure}") from None
         raise KeyFault("CO-C104", f"{path} is not a key file, or it is damaged ({type(e).__name__}).") from None
     if len(secret) != 32:
         raise KeyFault("CO-C104", f"{path} holds a key of {len(secret)} bytes instead of 32.")
     return bytes(secret)
 
 
-def _unusable(public: bytes) -> KeyFault:
+def _explain_unusable(public: bytes) -> KeyFault:
     return KeyFault("CO-C106", f"The peer's sealing key is no usable X25519 key: {public.hex()}.")

@@ -14,7 +14,7 @@ from typing import Any
 
 from nacl.signing import SigningKey
 
-from coterie_chain.cid import to_base58
+from coterie_chain.cid import encode_base58
 
 SWARM_PORT, API_PORT = 4001, 5001
 # FORCE_PNET: without the swarm's key the daemon refuses to start.
@@ -68,7 +68,7 @@ DATASTORE: dict[str, Any] = {
 TRANSPORTS = ("QUIC", "WebTransport", "WebRTCDirect", "Websocket", "Relay")
 
 
-def swarm_key() -> str:
+def create_swarm_key() -> str:
     """A new key of a private swarm, as its file holds it."""
     return f"/key/swarm/psk/1.0.0/\n/base16/\n{secrets.token_hex(32)}\n"
 
@@ -78,25 +78,25 @@ def is_swarm_key(text: str) -> bool:
     return re.fullmatch(r"/key/swarm/psk/1\.0\.0/\n/base16/\n[0-9a-f]{64}\n?", text.replace("\r\n", "\n")) is not None
 
 
-def address(host: str, port: int) -> str:
+def format_multiaddr(host: str, port: int) -> str:
     """A host's TCP port as libp2p writes it."""
     kind = "ip4" if host.replace(".", "").isdigit() else "dns4"
     return f"/{kind}/{host}/tcp/{port}"
 
 
-def identity() -> dict[str, str]:
+def create_identity() -> dict[str, str]:
     """A new peer: its id and its key, Ed25519 as libp2p writes it (specs/peer-ids)."""
     key = SigningKey.generate()
     public = bytes(key.verify_key)
     # the protobuf {type: Ed25519, data}; an id is the identity multihash of the public one, whose first byte is 0
     private = b"\x08\x01\x12\x40" + bytes(key) + public
     return {
-        "PeerID": "1" + to_base58(b"\x00\x24\x08\x01\x12\x20" + public),
+        "PeerID": "1" + encode_base58(b"\x00\x24\x08\x01\x12\x20" + public),
         "PrivKey": base64.b64encode(private).decode(),
     }
 
 
-def configuration(
+def build_kubo_config(
     own: Mapping[str, str], *, swarm: str, api: str, token: str, peers: Mapping[str, str]
 ) -> dict[str, Any]:
     """A daemon's configuration.
@@ -106,22 +106,22 @@ def configuration(
     return {
         **OFF,
         "Addresses": {"Swarm": [swarm], "API": api, "Gateway": [], "Announce": [], "AppendAnnounce": []},
-        "API": {"Authorizations": {"coterie": authorization(token)}, "HTTPHeaders": {}},
+        "API": {"Authorizations": {"coterie": build_authorization(token)}, "HTTPHeaders": {}},
         "Datastore": DATASTORE,
         "Identity": dict(own),
         # bitswap's thinned broadcasts are made for the public network
         "Internal": {"Bitswap": {"BroadcastControl": {"Enable": False}}},
         "Peering": {"Peers": [{"ID": peer, "Addrs": [at]} for peer, at in peers.items()]},
-        "Swarm": swarm_section(),
+        "Swarm": build_swarm_section(),
     }
 
 
-def authorization(token: str) -> dict[str, Any]:
+def build_authorization(token: str) -> dict[str, Any]:
     """Who may use the daemon's RPC, and for what."""
     return {"AuthSecret": f"bearer:{token}", "AllowedPaths": [f"/api/v0/{path}" for path in ALLOWED]}
 
 
-def swarm_section() -> dict[str, Any]:
+def build_swarm_section() -> dict[str, Any]:
     """A private swarm speaks TCP only, and reaches only whom it is told."""
     return {
         "AddrFilters": None,
@@ -133,6 +133,6 @@ def swarm_section() -> dict[str, Any]:
     }
 
 
-def daemon_arguments() -> Sequence[str]:
+def build_daemon_arguments() -> Sequence[str]:
     """Arguments of the daemon; without --enable-gc what is pinned and what is not stays until somebody decides."""
     return ("daemon", "--migrate=false")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from coterie_chain.blobs import MAX_BLOB
-from coterie_chain.cid import MAX_BLOCK, parse, read_blocks
+from coterie_chain.cid import MAX_BLOCK, parse_cid, read_blocks
 from coterie_chain.errors import BlobMissing, StoreFault
 
 SHA2_256 = b"\x12\x20"
@@ -29,19 +29,19 @@ class RepoBlobs:
 
     def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
         """Verified bytes behind a CID."""
-        return read_blocks(cid, self._block, max_bytes)
+        return read_blocks(cid, self._read_block, max_bytes)
 
     def has(self, cid: str) -> bool:
         """Whether one of the repositories holds the root block."""
-        return any(place.is_file() for place in self._places(cid))
+        return any(place.is_file() for place in self._list_paths(cid))
 
-    def _block(self, cid: str) -> bytes:
-        for place in self._places(cid):
+    def _read_block(self, cid: str) -> bytes:
+        for place in self._list_paths(cid):
             if place.is_file():
                 with place.open("rb") as file:
                     return file.read(MAX_BLOCK + 1)
         raise BlobMissing("CO-C201", f"No block {cid} in {len(self._repos)} repositories.")
 
-    def _places(self, cid: str) -> list[Path]:
-        key = base64.b32encode(SHA2_256 + parse(cid).digest).decode().rstrip("=")
+    def _list_paths(self, cid: str) -> list[Path]:
+        key = base64.b32encode(SHA2_256 + parse_cid(cid).digest).decode().rstrip("=")
         return [repo / "blocks" / key[-3:-1] / f"{key}.data" for repo in self._repos]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from pydantic_core import from_json
 
-from coterie_chain.cid import MAX_BLOCK, RAW, parse
+from coterie_chain.cid import MAX_BLOCK, RAW, parse_cid
 from coterie_chain.errors import BlobCorrupt, BlobMissing, ChainError, StoreFault
 
 ABSENT = "CO-C201"
@@ -21,13 +21,13 @@ NOT_PINNED = "not pinned"
 DISK_FULL = "no space left on device"
 
 
-def put_options(cid: str, pin: bool) -> dict[str, str]:
+def build_put_options(cid: str, pin: bool) -> dict[str, str]:
     """Parameters of block/put, all of them, so that no setting of the daemon matters."""
-    codec = "raw" if parse(cid).codec == RAW else "dag-pb"
+    codec = "raw" if parse_cid(cid).codec == RAW else "dag-pb"
     return {"cid-codec": codec, "mhtype": "sha2-256", "pin": str(pin).lower()}
 
 
-def headers(token: str | None) -> dict[str, str]:
+def build_headers(token: str | None) -> dict[str, str]:
     """Headers of every request; StoreFault for a token that no header can carry."""
     # Blocks do not compress, and what a daemon inflates on our side would not be bounded.
     headers = {"Accept-Encoding": "identity"}
@@ -38,12 +38,12 @@ def headers(token: str | None) -> dict[str, str]:
     return headers
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as Go reads them."""
     return f"{round(seconds * 1000)}ms"
 
 
-def bounded(url: str, chunks: Iterable[bytes], seconds: float) -> bytes:
+def read_bounded(url: str, chunks: Iterable[bytes], seconds: float) -> bytes:
     """An answer of at most one byte more than a block may have, if it comes in time."""
     deadline = time.monotonic() + seconds
     body = bytearray()
@@ -52,28 +52,28 @@ def bounded(url: str, chunks: Iterable[bytes], seconds: float) -> bytes:
         if len(body) > MAX_BLOCK:
             break
         if time.monotonic() > deadline:
-            raise silent(url, TimeoutError(f"no end of the answer after {seconds:g} s"))
+            raise explain_silence(url, TimeoutError(f"no end of the answer after {seconds:g} s"))
     return bytes(body[: MAX_BLOCK + 1])
 
 
-def field(body: bytes, name: str) -> str | None:
+def read_field(body: bytes, name: str) -> str | None:
     """A text in a JSON object, None if it is not there or the bytes are something else."""
     try:
         # Not json.loads: py_ecc, under web3, lifts Python's recursion limit, so that nested brackets crash the process.
-        found = from_json(body)
+        document = from_json(body)
     except ValueError:
         return None
-    value = found.get(name) if isinstance(found, dict) else None
+    value = document.get(name) if isinstance(document, dict) else None
     return value if isinstance(value, str) else None
 
 
-def texts(body: bytes, name: str) -> tuple[str, ...]:
+def read_texts(body: bytes, name: str) -> tuple[str, ...]:
     """A list of texts in a JSON object, empty if it is not there or the bytes are something else."""
     try:
-        found = from_json(body)
+        document = from_json(body)
     except ValueError:
         return ()
-    values = found.get(name) if isinstance(found, dict) else None
+    values = document.get(name) if isinstance(document, dict) else None
     return tuple(v for v in values if isinstance(v, str)) if isinstance(values, list) else ()
 
 
@@ -81,35 +81,35 @@ def check_key(url: str, cid: str, key: str | None) -> None:
     """BlobCorrupt if the daemon answered another CID than ours."""
     if key != cid:
         raise BlobCorrupt(
-            "CO-C209", f"The daemon at {url} answered {_short(key)} for the block {cid}. Check what answers there."
+            "CO-C209", f"The daemon at {url} answered {_shorten(key)} for the block {cid}. Check what answers there."
         )
 
 
-def silent(url: str, error: Exception) -> BlobMissing:
+def explain_silence(url: str, error: Exception) -> BlobMissing:
     """The daemon did not answer in time."""
     return BlobMissing("CO-C205", f"The daemon at {url} did not answer in time ({type(error).__name__}).")
 
 
-def unreachable(url: str, error: Exception) -> BlobMissing:
+def explain_unreachable(url: str, error: Exception) -> BlobMissing:
     """The daemon is not there, or the connection broke."""
     advice = "Is it running, and is this its RPC address?"
     return BlobMissing("CO-C206", f"The daemon at {url} cannot be reached ({type(error).__name__}). {advice}")
 
 
-def refusal(url: str, status: int, said: str | None) -> ChainError:
+def explain_refusal(url: str, status: int, answer: str | None) -> ChainError:
     """What an answer other than 200 means; `said` is the daemon's own message."""
     if status in (401, 403):
         advice = "Check the token, and the AllowedPaths of the daemon's API.Authorizations."
         return StoreFault("CO-C207", f"The daemon at {url} does not let this site in (HTTP {status}). {advice}")
     if status in (429, 502, 503, 504):
         return BlobMissing("CO-C206", f"The daemon at {url} is not available now (HTTP {status}).")
-    if status == 500 and said and DISK_FULL in said:
-        told = f"The disk of the daemon at {url} is full: {_short(said)}."
-        return StoreFault("CO-C213", f"{told} Make room there; nothing that was recorded is lost.")
-    if status == 500 and said and any(sign in said for sign in ABSENT_SIGNS):
-        return BlobMissing(ABSENT, f"The daemon at {url} finds no such block: {_short(said)}.")
-    return StoreFault("CO-C208", f"The daemon at {url} refused (HTTP {status}): {_short(said)}. Is it a Kubo RPC?")
+    if status == 500 and answer and DISK_FULL in answer:
+        message = f"The disk of the daemon at {url} is full: {_shorten(answer)}."
+        return StoreFault("CO-C213", f"{message} Make room there; nothing that was recorded is lost.")
+    if status == 500 and answer and any(sign in answer for sign in ABSENT_SIGNS):
+        return BlobMissing(ABSENT, f"The daemon at {url} finds no such block: {_shorten(answer)}.")
+    return StoreFault("CO-C208", f"The daemon at {url} refused (HTTP {status}): {_shorten(answer)}. Is it a Kubo RPC?")
 
 
-def _short(text: str | None) -> str:
+def _shorten(text: str | None) -> str:
     return "something that is not Kubo's JSON" if text is None else ascii(text[:200])

@@ -146,14 +146,14 @@ class StudyView:
     open: OpenStep | None
 
 
-def last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tuple[Record, ...]:
+def select_last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tuple[Record, ...]:
     """Of a step's records those of its last attempt, in the order of the study's sites."""
-    found = tuple(records)
-    last = max((r.post.attempt for r in found), default=0)
-    return tuple(sorted((r for r in found if r.post.attempt == last), key=lambda r: sites.index(r.site)))
+    step_records = tuple(records)
+    last = max((r.post.attempt for r in step_records), default=0)
+    return tuple(sorted((r for r in step_records if r.post.attempt == last), key=lambda r: sites.index(r.site)))
 
 
-def study_of(entry: Record | Event) -> int:
+def get_study_number(entry: Record | Event) -> int:
     """The study that an entry belongs to; 0 for membership."""
     return entry.post.study if isinstance(entry, Record) else entry.study
 
@@ -177,7 +177,7 @@ class Ledger(Protocol):
     def view(self, study: int) -> StudyView:
         """The study's terms and state."""
 
-    def finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+    def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
         """Records of a finished step in the study's site order (its last attempt only); None while it is open."""
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
@@ -235,7 +235,7 @@ class Ledger(Protocol):
         """Return when something may have changed, or after `seconds`."""
 
 
-class Ahead(Protocol):
+class PipelinedLedger(Protocol):
     """A ledger whose blocks take time, seen by a site that does not wait for its own moves.
 
     Each may be made again until the ledger shows it: nothing is sent twice. LedgerUnreachable (CO-C304) if no block
@@ -251,7 +251,7 @@ class Ahead(Protocol):
     def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
         """Join a proposed study as `Ledger.join` does, and return at once."""
 
-    def send(self, post: Post, *, first: bool) -> None:
+    def submit_early(self, post: Post, *, priority: bool) -> None:
         """Send a post to a step that is not open yet, and return at once.
 
         `first` puts it in front of the posts of the same block that build on it. A post that the ledger refuses is

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from eth_utils.address import to_checksum_address
 from pydantic_core import from_json
 
-from coterie_chain.abi import load
-from coterie_chain.calldata import codec, unhexed
+from coterie_chain.abi import load_artifact
+from coterie_chain.calldata import from_hex, load_codec
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.rpc import NodeRefused, Request, Rpc
 
 # Blocks whose logs are asked for at once.
-PAGE = 2000
+BLOCKS_PER_QUERY = 2000
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def discover(url: str, catalog: str | None = None) -> Network:
     Without an address the chain must hold exactly one Catalog, which is looked for in its logs.
     """
     with Rpc(url) as rpc:
-        catalog = catalog or _only_catalog(rpc)
+        catalog = catalog or _find_catalog(rpc)
         first = rpc.call("eth_getBlockByNumber", "0x0", False)
-        network = Network(url, rpc.quantity("eth_chainId"), _checksum(catalog), str(first["hash"]), 0)
+        network = Network(url, rpc.call_quantity("eth_chainId"), _to_checksum(catalog), str(first["hash"]), 0)
         verify(network, rpc)
-        return replace(network, block=_deployment(rpc, catalog))
+        return replace(network, block=_find_deployment_block(rpc, catalog))
 
 
 def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
@@ -71,12 +71,12 @@ def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
     """
     requests: list[Request] = [("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False)), ("eth_blockNumber", ())]
     chain_id, genesis, newest, code = rpc.batch([*requests, ("eth_getCode", (network.catalog, "latest"))])
-    found = {"chain id": int(chain_id, 16), "hash of block 0": genesis["hash"] if genesis else None}
+    actual = {"chain id": int(chain_id, 16), "hash of block 0": genesis["hash"] if genesis else None}
     for what, wanted in {"chain id": network.chain_id, "hash of block 0": network.genesis}.items():
-        if found[what] != wanted:
+        if actual[what] != wanted:
             raise LedgerMismatch(
                 "CO-C311",
-                f"The node {rpc.where} is on another chain: its {what} is {found[what]}, and the network's is {wanted}."
+                f"The node {rpc.where} is on another chain: its {what} is {actual[what]}, and the network's is {wanted}."
                 " Check the node's address and its data directory.",
             )
     if int(newest, 16) < network.block + confirmations:
@@ -85,10 +85,10 @@ def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
             f"The node {rpc.where} is at block {int(newest, 16)}; the Catalog was deployed in block {network.block} "
             f"and counts after {confirmations} more. If the node was just started, wait until it has caught up.",
         )
-    if not load("Catalog").matches(unhexed(code)):
+    if not load_artifact("Catalog").matches(from_hex(code)):
         raise LedgerMismatch(
             "CO-C311",
-            f"The code at {network.catalog} on {rpc.where} ({len(unhexed(code))} bytes) is not this release's Catalog. "
+            f"The code at {network.catalog} on {rpc.where} ({len(from_hex(code))} bytes) is not this release's Catalog. "
             "Use the release that founded the network, or the right network.json.",
         )
 
@@ -102,50 +102,50 @@ def is_anvil(rpc: Rpc) -> bool:
         return False
 
 
-def mines_at_once(rpc: Rpc) -> bool:
+def is_mining_instantly(rpc: Rpc) -> bool:
     """Whether a block is made for each transaction as it comes, so that there is no block time to save."""
     return is_anvil(rpc) and bool(rpc.call("anvil_getAutomine"))
 
 
-def usual_price(instant: bool) -> int:
+def choose_gas_price(instant: bool) -> int:
     """Gas price in wei: nothing on Anvil; elsewhere sealers drop what pays nothing, and next to nothing is enough."""
     return 0 if instant else 1
 
 
-def _only_catalog(rpc: Rpc) -> str:
+def _find_catalog(rpc: Rpc) -> str:
     """Address of the contract that admitted founders, if there is just one."""
-    topic = next(topic for topic, name in codec("Catalog").topics.items() if name == "SiteAdmitted")
-    newest, found = rpc.quantity("eth_blockNumber"), set()
-    for first in range(0, newest + 1, PAGE):
-        window = {"fromBlock": hex(first), "toBlock": hex(min(first + PAGE - 1, newest)), "topics": [topic]}
-        found |= {str(log["address"]) for log in rpc.call("eth_getLogs", window)}
-    if len(found) != 1:
+    topic = next(topic for topic, name in load_codec("Catalog").topics.items() if name == "SiteAdmitted")
+    newest, catalogs = rpc.call_quantity("eth_blockNumber"), set()
+    for first in range(0, newest + 1, BLOCKS_PER_QUERY):
+        window = {"fromBlock": hex(first), "toBlock": hex(min(first + BLOCKS_PER_QUERY - 1, newest)), "topics": [topic]}
+        catalogs |= {str(log["address"]) for log in rpc.call("eth_getLogs", window)}
+    if len(catalogs) != 1:
         raise LedgerMismatch(
-            "CO-C316", f"The chain at {rpc.where} holds {len(found)} Catalogs. Name the one to read by its address."
+            "CO-C316", f"The chain at {rpc.where} holds {len(catalogs)} Catalogs. Name the one to read by its address."
         )
-    return found.pop()
+    return catalogs.pop()
 
 
-def _deployment(rpc: Rpc, catalog: str) -> int:
+def _find_deployment_block(rpc: Rpc, catalog: str) -> int:
     """Block of the Catalog's deployment; 0 if the node does not know any more."""
-    low, high = 0, rpc.quantity("eth_blockNumber")
+    low, high = 0, rpc.call_quantity("eth_blockNumber")
     try:
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if _code(rpc, catalog, middle) else (middle + 1, high)
+            low, high = (low, middle) if _read_code(rpc, catalog, middle) else (middle + 1, high)
         # The founders' admissions prove it: a node without old states may answer anything.
         founded = rpc.call("eth_getLogs", {"fromBlock": hex(low), "toBlock": hex(low), "address": [catalog]})
     except NodeRefused:
         return 0
-    names = [codec("Catalog").topics.get(log["topics"][0]) for log in founded]
+    names = [load_codec("Catalog").topics.get(log["topics"][0]) for log in founded]
     return low if "SiteAdmitted" in names else 0
 
 
-def _code(rpc: Rpc, address: str, block: int) -> bytes:
-    return unhexed(rpc.call("eth_getCode", address, hex(block)))
+def _read_code(rpc: Rpc, address: str, block: int) -> bytes:
+    return from_hex(rpc.call("eth_getCode", address, hex(block)))
 
 
-def _checksum(address: str) -> str:
+def _to_checksum(address: str) -> str:
     try:
         return to_checksum_address(address)
     except (ValueError, TypeError):

@@ -11,37 +11,37 @@ import socket
 import time
 from collections.abc import Iterable
 
-NONCE = 24
+_NONCE_BYTES = 24
 GREETING = b"/multistream/"
 _TCP = re.compile(r"^/(?:ip4|ip6|dns4|dns6|dns)/([^/]+)/tcp/([0-9]{1,5})(?:/p2p/[A-Za-z0-9]+)?$")
 
 
-def speaks_privately(addresses: Iterable[str], seconds: float = 3.0) -> bool | None:
+def is_private_swarm(addresses: Iterable[str], seconds: float = 3.0) -> bool | None:
     """Whether the daemon that listens at these libp2p addresses wants the swarm's key of whoever connects.
 
     None if no TCP address of it answers in time.
     """
-    for host, port in _places(addresses):
+    for host, port in _parse_addresses(addresses):
         try:
-            first = _first_bytes(host, port, seconds)
+            first = _read_first_bytes(host, port, seconds)
         except OSError:
             continue
-        return GREETING not in first and len(first) == NONCE
+        return GREETING not in first and len(first) == _NONCE_BYTES
     return None
 
 
-def _places(addresses: Iterable[str]) -> list[tuple[str, int]]:
-    found = [match for match in map(_TCP.match, addresses) if match is not None]
-    return list(dict.fromkeys((match[1], int(match[2])) for match in found if int(match[2]) < 1 << 16))
+def _parse_addresses(addresses: Iterable[str]) -> list[tuple[str, int]]:
+    matches = [match for match in map(_TCP.match, addresses) if match is not None]
+    return list(dict.fromkeys((match[1], int(match[2])) for match in matches if int(match[2]) < 1 << 16))
 
 
-def _first_bytes(host: str, port: int, seconds: float) -> bytes:
+def _read_first_bytes(host: str, port: int, seconds: float) -> bytes:
     deadline, first = time.monotonic() + seconds, b""
     with socket.create_connection((host, port), timeout=seconds) as connection:
-        while len(first) < NONCE and (left := deadline - time.monotonic()) > 0:
-            connection.settimeout(left)
+        while len(first) < _NONCE_BYTES and (seconds_left := deadline - time.monotonic()) > 0:
+            connection.settimeout(seconds_left)
             try:
-                part = connection.recv(NONCE - len(first))
+                part = connection.recv(_NONCE_BYTES - len(first))
             except TimeoutError:
                 break
             if not part:

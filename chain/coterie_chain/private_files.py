@@ -9,7 +9,7 @@ from pathlib import Path
 from coterie_chain.errors import KeyFault
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-LARGEST = 1 << 16
+_MAX_FILE_BYTES = 1 << 16
 
 
 def read_private(path: Path, what: str) -> str:
@@ -19,16 +19,16 @@ def read_private(path: Path, what: str) -> str:
             # The file that is open is the one judged, whatever the path names by then.
             mode = os.fstat(file.fileno()).st_mode
             check_mode(path, mode, what, "600")
-            data = file.read(LARGEST + 1)
+            data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as e:
-        told = f"Cannot read {what} {path}: {e.strerror or e}"
-        raise KeyFault("CO-C101", f"{told}. Put it back from your copy, or name the right file.") from e
+        message = f"Cannot read {what} {path}: {e.strerror or e}"
+        raise KeyFault("CO-C101", f"{message}. Put it back from your copy, or name the right file.") from e
     try:
         text = data.decode()
     except UnicodeDecodeError:
         text = ""
-    if not text or len(data) > LARGEST:
-        raise KeyFault("CO-C104", f"{path} is no {what}: it must be UTF-8 text of 1 to {LARGEST} bytes.")
+    if not text or len(data) > _MAX_FILE_BYTES:
+        raise KeyFault("CO-C104", f"{path} is no {what}: it must be UTF-8 text of 1 to {_MAX_FILE_BYTES} bytes.")
     return text
 
 
@@ -52,5 +52,5 @@ def replace_private(path: Path, text: str) -> None:
 def check_mode(path: Path, mode: int, what: str, wanted: str) -> None:
     """KeyFault if group or others may do anything with what `mode` belongs to."""
     if mode & OTHERS:
-        shown = f"{stat.S_IMODE(mode):o}"
-        raise KeyFault("CO-C102", f"Others can reach {what} {path} (mode {shown}). Run: chmod {wanted} {path}")
+        mode_text = f"{stat.S_IMODE(mode):o}"
+        raise KeyFault("CO-C102", f"Others can reach {what} {path} (mode {mode_text}). Run: chmod {wanted} {path}")

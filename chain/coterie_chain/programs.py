@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coterie_chain.errors import StoreFault
 
-ASKED_WITHIN = 20.0
+_VERSION_TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Program:
 
     name: str
     version: str
-    asks: tuple[str, ...]
+    version_arguments: tuple[str, ...]
     variable: str
     source: str
 
     @property
     def cached(self) -> Path:
         """Where `make tools` puts it, outside every checkout."""
-        return cache_folder() / f"{self.name}-{self.version}" / self.name
+        return find_cache_folder() / f"{self.name}-{self.version}" / self.name
 
     def find(self) -> Path:
         """The program: $VARIABLE, what `make tools` built, or the PATH if the version is ours; StoreFault if absent."""
@@ -41,7 +41,7 @@ class Program:
             return Path(named)
         on_path = shutil.which(self.name)
         for place in (self.cached, Path(on_path) if on_path else None):
-            if place is not None and place.is_file() and told_version(place, self.asks) == self.version:
+            if place is not None and place.is_file() and read_version(place, self.version_arguments) == self.version:
                 return place
         raise StoreFault(
             "CO-C330",
@@ -55,7 +55,7 @@ GETH = Program("geth", "1.13.15", ("version",), "COTERIE_GETH", "geth.ethereum.o
 IPFS = Program("ipfs", "0.43.1", ("version", "--number"), "COTERIE_IPFS", "dist.ipfs.tech/kubo")
 
 
-def cache_folder() -> Path:
+def find_cache_folder() -> Path:
     """$COTERIE_TOOLS, or `coterie/tools` in the user's cache."""
     own = os.environ.get("COTERIE_TOOLS")
     if own:
@@ -64,10 +64,12 @@ def cache_folder() -> Path:
 
 
 @cache
-def told_version(path: Path, asks: tuple[str, ...]) -> str:
+def read_version(path: Path, version_arguments: tuple[str, ...]) -> str:
     """The version that a program tells of itself; empty if it tells none."""
     try:
-        answer = subprocess.run([path, *asks], capture_output=True, text=True, timeout=ASKED_WITHIN, check=False).stdout
+        answer = subprocess.run(
+            [path, *version_arguments], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
     lines = [line.removeprefix("Version:").strip() for line in answer.splitlines()]

@@ -7,18 +7,29 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from coterie_chain.calldata import Codec, codec
+from coterie_chain.calldata import Codec, load_codec
 from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.follower import Follower, Tip, read_block
-from coterie_chain.heads import genesis
-from coterie_chain.ledger import Event, Head, Post, Record, SiteEntry, State, StudyView, Terms, last_attempt, study_of
+from coterie_chain.heads import compute_genesis_head
+from coterie_chain.ledger import (
+    Event,
+    Head,
+    Post,
+    Record,
+    SiteEntry,
+    State,
+    StudyView,
+    Terms,
+    get_study_number,
+    select_last_attempt,
+)
 from coterie_chain.network import Network
 from coterie_chain.rpc import Request, Rpc
-from coterie_chain.views import Status, seat, study_view, terms
+from coterie_chain.views import Status, build_study_view, decode_seat, decode_terms
 
 SHORTEST_POLL = 0.004
 BACKOFF = 1.4
-CATALOG, MODEL = codec("Catalog"), codec("Model")
+CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
 View = tuple[Codec, str, str, Sequence[object]]
@@ -58,8 +69,8 @@ class Reader:
             tip = self._sync()
             if self._sites is None:
                 ids = sorted(self._follower.decoder.names)
-                answers = self.ask([self._catalog("seat", i) for i in ids], hex(tip.number))
-                self._sites = tuple(seat(i, answer) for i, answer in zip(ids, answers, strict=True))
+                answers = self.ask([self._catalog_view("seat", i) for i in ids], hex(tip.number))
+                self._sites = tuple(decode_seat(i, answer) for i, answer in zip(ids, answers, strict=True))
             return self._sites
 
     def known_sites(self) -> tuple[SiteEntry, ...]:
@@ -69,50 +80,50 @@ class Reader:
 
     def studies(self) -> tuple[int, ...]:
         """Ids of all studies."""
-        (count,) = self.ask([self._catalog("studyCount")], hex(self._sync().number))
+        (count,) = self.ask([self._catalog_view("studyCount")], hex(self._sync().number))
         return tuple(range(1, count + 1))
 
     def view(self, study: int) -> StudyView:
         """The study's terms and state; PostRejected (BadState) if there is none."""
         with self._lock:
-            status = self._status(study)
-            order, held = self._terms[study]
-            return study_view(study, order, held, status, self._follower.decoder)
+            status = self._read_status(study)
+            order, decode_terms = self._terms[study]
+            return build_study_view(study, order, decode_terms, status, self._follower.decoder)
 
-    def finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+    def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
         """Records of a finished step's last attempt, in the study's order."""
         with self._lock:
-            status = self._status(study)
+            status = self._read_status(study)
             if position >= status.position:
                 return None
-            last = last_attempt(self._follower.records(study, position), self._terms[study][1].sites)
-            parties = self._parties(status)
+            last = select_last_attempt(self._follower.records(study, position), self._terms[study][1].sites)
+            parties = self._name_parties(status)
             # Whoever is a party now posted at each earlier step of all; any other step has one record.
             if not last or (last[0].kind == "each" and not parties <= {r.site for r in last}):
-                raise self._incomplete(study, position)
+                raise self._explain_incomplete(study, position)
         return last
 
-    def _parties(self, status: Status) -> set[str]:
+    def _name_parties(self, status: Status) -> set[str]:
         return {name for i, name in self._follower.decoder.names.items() if status.active >> i & 1}
 
-    def _incomplete(self, study: int, position: int) -> LedgerUnreachable:
+    def _explain_incomplete(self, study: int, position: int) -> LedgerUnreachable:
         """The node told of a block before it had all of its logs: everything is read again at the next try."""
         self._follower.forget()
         self._statuses.clear()
-        told = f"The node has not all records of study {study}, position {position}, although the step is over."
-        return LedgerUnreachable("CO-C306", f"{told} They are asked for again.")
+        message = f"The node has not all records of study {study}, position {position}, although the step is over."
+        return LedgerUnreachable("CO-C306", f"{message} They are asked for again.")
 
-    def held(self, site: str, post: Post) -> bytes | None:
+    def find_digest(self, site: str, post: Post) -> bytes | None:
         """Digest of the site's record in a post's slot, in what was read so far; None if there is none."""
-        found = self._follower.records(post.study, post.position)
-        return next((r.post.sha256 for r in found if (r.site, r.post.attempt) == (site, post.attempt)), None)
+        records = self._follower.records(post.study, post.position)
+        return next((r.post.sha256 for r in records if (r.site, r.post.attempt) == (site, post.attempt)), None)
 
     def history(self, study: int | None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all."""
         with self._lock:
             self._sync()
             entries = self._follower.entries
-        return (e for e in entries if study is None or study == study_of(e))
+        return (e for e in entries if study is None or study == get_study_number(e))
 
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records, as its Model holds it."""
@@ -122,7 +133,7 @@ class Reader:
             answers = self.ask(
                 [(MODEL, models[i], name, ()) for i in ids for name in ("next", "head")], hex(tip.number)
             )
-        firsts = (genesis(self._network.catalog, self._network.chain_id, i) for i in ids)
+        firsts = (compute_genesis_head(self._network.catalog, self._network.chain_id, i) for i in ids)
         rows = zip(ids, firsts, answers[::2], answers[1::2], strict=True)
         return {decoder.names[i]: Head(first, following - 1, head) for i, first, following, head in rows}
 
@@ -130,11 +141,11 @@ class Reader:
         """Return when there is another block than the one last read, or after `seconds`."""
         deadline = time.monotonic() + seconds
         pause = min(SHORTEST_POLL, self._poll)
-        while self._rpc.quantity("eth_blockNumber") == self._follower.newest:
-            left = deadline - time.monotonic()
-            if left <= 0:
+        while self._rpc.call_quantity("eth_blockNumber") == self._follower.newest:
+            seconds_left = deadline - time.monotonic()
+            if seconds_left <= 0:
                 return
-            time.sleep(min(pause, left))
+            time.sleep(min(pause, seconds_left))
             pause = min(pause * BACKOFF, self._poll)
 
     def ask(self, views: Sequence[View], block: str) -> list[Any]:
@@ -145,7 +156,7 @@ class Reader:
         answers = self._rpc.batch(requests)
         return [codec.decode(name, answer) for (codec, _, name, _), answer in zip(views, answers, strict=True)]
 
-    def _catalog(self, name: str, *args: object) -> View:
+    def _catalog_view(self, name: str, *args: object) -> View:
         return CATALOG, self._network.catalog, name, args
 
     def _sync(self) -> Tip:
@@ -160,16 +171,16 @@ class Reader:
         self._read_at = read_at
         return tip
 
-    def _status(self, study: int) -> Status:
+    def _read_status(self, study: int) -> Status:
         tip = self._sync()
         if study not in self._statuses:
-            wanted = [self._catalog("status", study)]
-            wanted += [] if study in self._terms else [self._catalog("terms", study)]
+            wanted = [self._catalog_view("status", study)]
+            wanted += [] if study in self._terms else [self._catalog_view("terms", study)]
             answers = self.ask(wanted, hex(tip.number))
             status = Status(*answers[0])
             if status.state == State.NONE:
                 raise PostRejected("BadState", int(State.NONE))
             if len(answers) > 1:
-                self._terms[study] = terms(self._follower.decoder, answers[1])
+                self._terms[study] = decode_terms(self._follower.decoder, answers[1])
             self._statuses[study] = status
         return self._statuses[study]

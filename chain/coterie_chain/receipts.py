@@ -8,27 +8,27 @@ from typing import Any
 
 from eth_utils.crypto import keccak
 
-from coterie_chain.calldata import hexed, unhexed
-from coterie_chain.decode import Log, integer_of
+from coterie_chain.calldata import from_hex, to_hex
+from coterie_chain.decode import Log, parse_quantity
 from coterie_chain.encoding import (
     Item,
-    bytes_of,
-    decoded,
-    encoded,
-    exactly,
-    listed,
-    malformed,
-    minimal,
-    number,
-    signer,
+    decode_rlp,
+    encode_number,
+    encode_rlp,
+    explain_malformed,
+    recover_signer,
+    require_bytes,
+    require_exact_bytes,
+    require_list,
+    require_number,
 )
 from coterie_chain.errors import LedgerMismatch
-from coterie_chain.headers import Header, address_of
-from coterie_chain.tries import root_of
+from coterie_chain.headers import Header, decode_address
+from coterie_chain.tries import compute_root
 
-MOST = 1 << 14
-LARGEST = 1 << 26
-MOST_DATA = 1 << 20
+MAX_ITEMS = 1 << 14
+MAX_ITEM_BYTES = 1 << 26
+MAX_DATA_BYTES = 1 << 20
 LEGACY, ACCESS_LIST, DYNAMIC_FEE = 0, 1, 2
 # Numbers of a transaction before its recipient, by its type.
 HEADS = {
@@ -50,36 +50,39 @@ class Body:
     def decode(cls, raw: bytes) -> Body:
         """A body from its RLP."""
         what = "A block's transactions and receipts"
-        at, sent, told = listed(decoded(raw, what), what, 3, 3)
-        where = f"{what} (block {number(at, what)})"
-        parts = [tuple(bytes_of(i, where, LARGEST) for i in listed(part, where, 0, MOST)) for part in (sent, told)]
+        at, transactions, receipts = require_list(decode_rlp(raw, what), what, 3, 3)
+        where = f"{what} (block {require_number(at, what)})"
+        parts = [
+            tuple(require_bytes(i, where, MAX_ITEM_BYTES) for i in require_list(part, where, 0, MAX_ITEMS))
+            for part in (transactions, receipts)
+        ]
         if len(parts[0]) != len(parts[1]):
-            raise malformed(where, f"{len(parts[0])} transactions have {len(parts[1])} receipts")
-        return cls(number(at, what), parts[0], parts[1])
+            raise explain_malformed(where, f"{len(parts[0])} transactions have {len(parts[1])} receipts")
+        return cls(require_number(at, what), parts[0], parts[1])
 
     @property
     def raw(self) -> bytes:
         """RLP."""
-        return encoded([minimal(self.number), self.transactions, self.receipts])
+        return encode_rlp([encode_number(self.number), self.transactions, self.receipts])
 
     def fault(self, header: Header) -> str:
         """Which of the lists is not the one that the header was made of; empty if both are."""
         for name, items in (("transactions", self.transactions), ("receipts", self.receipts)):
-            if root_of(items) != header[f"{name}Root"]:
+            if compute_root(items) != header[f"{name}Root"]:
                 return name
         return ""
 
     def logs(self, header: Header) -> Iterator[Log]:
         """The block's logs as a node tells them."""
         place = {"blockNumber": hex(self.number), "blockHash": "", "blockTimestamp": hex(header.time)}
-        for sent, told in zip(self.transactions, self.receipts, strict=True):
-            tx = hexed(keccak(sent))
-            for log in _logs(told, f"A receipt of block {self.number}"):
+        for transaction, receipt in zip(self.transactions, self.receipts, strict=True):
+            tx = to_hex(keccak(transaction))
+            for log in _decode_logs(receipt, f"A receipt of block {self.number}"):
                 yield {**place, "transactionHash": tx, **log}
 
     def calls(self) -> dict[str, Call]:
         """What each transaction asked for and who signed it, by its hash; nobody's for a kind not known here."""
-        return {hexed(keccak(raw)): _call_or_nobodys(raw, self.number) for raw in self.transactions}
+        return {to_hex(keccak(raw)): _decode_call_or_none(raw, self.number) for raw in self.transactions}
 
 
 @dataclass(frozen=True)
@@ -91,70 +94,79 @@ class Call:
     data: bytes
 
 
-def call(raw: bytes, what: str) -> Call:
+def decode_call(raw: bytes, what: str) -> Call:
     """A signed transaction's call; LedgerMismatch for a kind of transaction that is not known here."""
     kind = raw[0] if raw and raw[0] < 0x80 else LEGACY
     if kind not in HEADS:
-        raise malformed(what, f"its type {kind} is not known here")
-    items = list(listed(decoded(raw if kind == LEGACY else raw[1:], what), what, 9, 12))
-    unsigned, (v, r, s) = items[:-3], (number(item, what) for item in items[-3:])
-    to, data = (bytes_of(items[len(HEADS[kind]) + k], what, MOST_DATA) for k in (0, 2))
+        raise explain_malformed(what, f"its type {kind} is not known here")
+    items = list(require_list(decode_rlp(raw if kind == LEGACY else raw[1:], what), what, 9, 12))
+    unsigned, (v, r, s) = items[:-3], (require_number(item, what) for item in items[-3:])
+    to, data = (require_bytes(items[len(HEADS[kind]) + k], what, MAX_DATA_BYTES) for k in (0, 2))
     if kind != LEGACY:
-        sender = signer(keccak(bytes([kind]) + encoded(unsigned)), r, s, v, what)
-        return Call(hexed(sender), hexed(to), data)
+        sender = recover_signer(keccak(bytes([kind]) + encode_rlp(unsigned)), r, s, v, what)
+        return Call(to_hex(sender), to_hex(to), data)
     if v not in (27, 28):
-        unsigned = [*unsigned, minimal((v - 35) // 2), b"", b""]
-    sender = signer(keccak(encoded(unsigned)), r, s, v - 27 if v in (27, 28) else (v - 35) % 2, what)
-    return Call(hexed(sender), hexed(to), data)
+        unsigned = [*unsigned, encode_number((v - 35) // 2), b"", b""]
+    sender = recover_signer(keccak(encode_rlp(unsigned)), r, s, v - 27 if v in (27, 28) else (v - 35) % 2, what)
+    return Call(to_hex(sender), to_hex(to), data)
 
 
-def _call_or_nobodys(raw: bytes, block: int) -> Call:
+def _decode_call_or_none(raw: bytes, block: int) -> Call:
     try:
-        return call(raw, f"A transaction of block {block}")
+        return decode_call(raw, f"A transaction of block {block}")
     except (LedgerMismatch, OverflowError):
         return Call("", "", b"")
 
 
-def body_of(block: dict[str, Any], receipts: Sequence[dict[str, Any]]) -> Body:
+def build_body(block: dict[str, Any], receipts: Sequence[dict[str, Any]]) -> Body:
     """A body from a block with its transactions, and its receipts, as a node tells them."""
-    sent = tuple(map(_transaction, block["transactions"]))
-    return Body(integer_of(block["number"]), sent, tuple(map(_receipt, receipts)))
+    transactions = tuple(map(_encode_transaction, block["transactions"]))
+    return Body(parse_quantity(block["number"]), transactions, tuple(map(_encode_receipt, receipts)))
 
 
-def _logs(receipt: bytes, what: str) -> Iterator[Log]:
+def _decode_logs(receipt: bytes, what: str) -> Iterator[Log]:
     plain = receipt[1:] if receipt and receipt[0] < 0x80 else receipt
-    items = listed(decoded(plain, what), what, 4, 4)
-    for log in listed(items[3], what, 0, MOST):
-        emitter, topics, data = listed(log, what, 3, 3)
-        told = [hexed(exactly(topic, what, 32)) for topic in listed(topics, what, 0, 4)]
-        yield {"address": address_of(emitter, what), "topics": told, "data": hexed(bytes_of(data, what, MOST_DATA))}
+    items = require_list(decode_rlp(plain, what), what, 4, 4)
+    for log in require_list(items[3], what, 0, MAX_ITEMS):
+        emitter, topics, data = require_list(log, what, 3, 3)
+        words = [to_hex(require_exact_bytes(topic, what, 32)) for topic in require_list(topics, what, 0, 4)]
+        yield {
+            "address": decode_address(emitter, what),
+            "topics": words,
+            "data": to_hex(require_bytes(data, what, MAX_DATA_BYTES)),
+        }
 
 
-def _transaction(told: dict[str, Any]) -> bytes:
-    kind = integer_of(told.get("type") or "0x0")
+def _encode_transaction(transaction: dict[str, Any]) -> bytes:
+    kind = parse_quantity(transaction.get("type") or "0x0")
     if kind not in HEADS:
-        raise malformed(f"Transaction {told['hash']}", f"its type {kind} is not known here")
-    head = [minimal(integer_of(told[name])) for name in HEADS[kind]]
-    to = unhexed(told["to"]) if told.get("to") else b""
-    middle: list[Item] = [to, minimal(integer_of(told["value"])), unhexed(told["input"])]
-    access: list[Item] = [] if kind == LEGACY else [_access(told.get("accessList") or [])]
-    signature = [minimal(integer_of(told[name])) for name in ("v", "r", "s")]
-    return _typed(kind, [*head, *middle, *access, *signature])
+        raise explain_malformed(f"Transaction {transaction['hash']}", f"its type {kind} is not known here")
+    head = [encode_number(parse_quantity(transaction[name])) for name in HEADS[kind]]
+    to = from_hex(transaction["to"]) if transaction.get("to") else b""
+    middle: list[Item] = [to, encode_number(parse_quantity(transaction["value"])), from_hex(transaction["input"])]
+    access: list[Item] = [] if kind == LEGACY else [_encode_access_list(transaction.get("accessList") or [])]
+    signature = [encode_number(parse_quantity(transaction[name])) for name in ("v", "r", "s")]
+    return _prefix_type(kind, [*head, *middle, *access, *signature])
 
 
-def _access(entries: Sequence[dict[str, Any]]) -> Item:
-    return [[unhexed(entry["address"]), [unhexed(key) for key in entry["storageKeys"]]] for entry in entries]
+def _encode_access_list(entries: Sequence[dict[str, Any]]) -> Item:
+    return [[from_hex(entry["address"]), [from_hex(key) for key in entry["storageKeys"]]] for entry in entries]
 
 
-def _receipt(told: dict[str, Any]) -> bytes:
+def _encode_receipt(receipt: dict[str, Any]) -> bytes:
     logs: list[Item] = [
-        [unhexed(log["address"]), [unhexed(topic) for topic in log["topics"]], unhexed(log["data"])]
-        for log in told["logs"]
+        [from_hex(log["address"]), [from_hex(topic) for topic in log["topics"]], from_hex(log["data"])]
+        for log in receipt["logs"]
     ]
-    outcome = unhexed(told["root"]) if told.get("root") else minimal(integer_of(told["status"]))
-    items: list[Item] = [outcome, minimal(integer_of(told["cumulativeGasUsed"])), unhexed(told["logsBloom"]), logs]
-    return _typed(integer_of(told.get("type") or "0x0"), items)
+    outcome = from_hex(receipt["root"]) if receipt.get("root") else encode_number(parse_quantity(receipt["status"]))
+    items: list[Item] = [
+        outcome,
+        encode_number(parse_quantity(receipt["cumulativeGasUsed"])),
+        from_hex(receipt["logsBloom"]),
+        logs,
+    ]
+    return _prefix_type(parse_quantity(receipt.get("type") or "0x0"), items)
 
 
-def _typed(kind: int, items: Item) -> bytes:
-    return (bytes([kind]) if kind else b"") + encoded(items)
+def _prefix_type(kind: int, items: Item) -> bytes:
+    return (bytes([kind]) if kind else b"") + encode_rlp(items)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
-from coterie_chain.heads import next_head
-from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView, study_of
-from coterie_chain.memory import kind_in_words, sites_of, view_of
+from coterie_chain.heads import compute_next_head
+from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView, get_study_number
+from coterie_chain.memory import build_view, describe_kind, list_sites
 from coterie_chain.rules import EACH, SERVER, Rules
 
-Details = dict[str, str | int]
+_Details = dict[str, str | int]
 # Which outcome follows a vote that passes; it carries the vote's details.
 OUTCOMES = {
     "AdmissionVoted": "SiteAdmitted",
@@ -26,24 +26,24 @@ OUTCOMES = {
     "ExclusionVoted": "SiteExcluded",
     "ResumeVoted": "StudyResumed",
 }
-MALFORMED = (KeyError, ValueError, TypeError, IndexError, AttributeError, BlobCorrupt)
+_MALFORMED_ENTRY = (KeyError, ValueError, TypeError, IndexError, AttributeError, BlobCorrupt)
 
 
-def referee(entries: Iterable[Record | Event], genesis: Mapping[str, bytes]) -> Referee:
+def check_history(entries: Iterable[Record | Event], genesis: Mapping[str, bytes]) -> HistoryCheck:
     """Check a whole history, with the first head of each site's hash chain (`Head.genesis`).
 
     LedgerMismatch (CO-C340) names the first entry that the rules refuse, that breaks a hash chain or that does not
     follow from the entry before. What the history must have led to is in `heads`, `sites` and `view`: compare them with
     the ledger's own, as a history can also be cut short.
     """
-    judge = Referee(genesis)
+    judge = HistoryCheck(genesis)
     for entry in entries:
-        judge.see(entry)
+        judge.check_entry(entry)
     judge.end()
     return judge
 
 
-class Referee:
+class HistoryCheck:
     """The state that a history leads to, entry by entry."""
 
     def __init__(self, genesis: Mapping[str, bytes]) -> None:
@@ -53,50 +53,50 @@ class Referee:
         self._ids: dict[str, int] = {}
         self._founding = True
         # outcomes that must be the next entries, each as (name, study, acting site, details or None for any)
-        self._due: deque[tuple[str, int, str, Details | None]] = deque()
+        self._due: deque[tuple[str, int, str, _Details | None]] = deque()
         # the Catalog announces a completion just before the Model logs the record that brought it about
         self._completion: Event | None = None
-        self._moves: dict[str, Callable[[Event, Details, str], None]] = {
-            "AdmissionVoted": self._admission,
-            "RevocationVoted": self._revocation,
-            "RecoveryVoted": self._recovery,
-            "KeyOffered": self._offer,
-            "KeyChanged": self._acceptance,
-            "StudyProposed": self._proposal,
-            "StudyJoined": self._joining,
-            "ServerSkipped": self._skip,
-            "ExclusionVoted": self._exclusion,
-            "Disputed": self._dispute,
-            "StudyPaused": self._pause,
-            "ResumeVoted": self._resumption,
-            "StudyAborted": self._abortion,
+        self._moves: dict[str, Callable[[Event, _Details, str], None]] = {
+            "AdmissionVoted": self._check_admission,
+            "RevocationVoted": self._check_revocation,
+            "RecoveryVoted": self._check_recovery,
+            "KeyOffered": self._check_offer,
+            "KeyChanged": self._check_acceptance,
+            "StudyProposed": self._check_proposal,
+            "StudyJoined": self._check_join,
+            "ServerSkipped": self._check_skip,
+            "ExclusionVoted": self._check_exclusion,
+            "Disputed": self._check_dispute,
+            "StudyPaused": self._check_pause,
+            "ResumeVoted": self._check_resumption,
+            "StudyAborted": self._check_abort,
         }
 
     @property
     def heads(self) -> dict[str, Head]:
         """Each site's hash chain as the history leads to it."""
-        return {name: self._head(name) for name in self._ids}
+        return {name: self._read_head(name) for name in self._ids}
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All seats as the history leads to them, by id."""
-        return sites_of(self.rules)
+        return list_sites(self.rules)
 
     def view(self, study: int) -> StudyView:
         """A study as the history leads to it; PostRejected (BadState) if it was never proposed."""
-        return view_of(self.rules, study)
+        return build_view(self.rules, study)
 
-    def see(self, entry: Record | Event) -> None:
+    def check_entry(self, entry: Record | Event) -> None:
         """Judge the next entry."""
         try:
             if isinstance(entry, Record):
-                self._record(entry)
+                self._check_record(entry)
             else:
-                self._event(entry)
+                self._check_event(entry)
         except PostRejected as refusal:
-            shown = f"{refusal.name}({', '.join(map(str, refusal.values))})"
-            self._fault(entry, f"the rules refuse it: {shown}")
-        except MALFORMED as e:
-            self._fault(entry, f"it cannot be read: {e!r}")
+            refusal_text = f"{refusal.name}({', '.join(map(str, refusal.values))})"
+            self._reject(entry, f"the rules refuse it: {refusal_text}")
+        except _MALFORMED_ENTRY as e:
+            self._reject(entry, f"it cannot be read: {e!r}")
 
     def end(self) -> None:
         """Judge that the history does not stop between an entry and what must follow it."""
@@ -106,83 +106,85 @@ class Referee:
 
     # Entries
 
-    def _record(self, record: Record) -> None:
-        self._nothing_due(record)
+    def _check_record(self, record: Record) -> None:
+        self._require_nothing_due(record)
         post, site = record.post, self._ids[record.site]
         key = self.rules.seats[site].key
         kind, round_ = self.rules.post(
             key, site, post.study, post.position, post.attempt, post.basis, post.converged, post.sha256, record.time
         )
-        self._same(record, "kind", record.kind, kind_in_words(self.rules, kind))
-        self._same(record, "round", record.round, round_)
-        before = self._head(record.site)
-        self._same(record, "sequence number", record.seq, before.seq + 1)
-        head = next_head(before.head, record.seq, kind, round_, post)
-        self._same(record, "hash chain", record.head.hex(), head.hex())
+        self._require_same(record, "kind", record.kind, describe_kind(self.rules, kind))
+        self._require_same(record, "round", record.round, round_)
+        before = self._read_head(record.site)
+        self._require_same(record, "sequence number", record.seq, before.seq + 1)
+        head = compute_next_head(before.head, record.seq, kind, round_, post)
+        self._require_same(record, "hash chain", record.head.hex(), head.hex())
         self._heads[record.site] = Head(before.genesis, record.seq, head)
-        announced, self._completion = self._completion, None
+        with_announced_keys, self._completion = self._completion, None
         completed = self.rules.studies[post.study].state == State.COMPLETED
         wanted = (post.study, record.site) if completed else None
-        self._same(record, "completion", announced and (announced.study, announced.site), wanted)
+        self._require_same(
+            record, "completion", with_announced_keys and (with_announced_keys.study, with_announced_keys.site), wanted
+        )
 
-    def _event(self, event: Event) -> None:
+    def _check_event(self, event: Event) -> None:
         details = dict(event.details)
         if self._completion:
-            self._fault(event, "the record that completes the study must come here")
+            self._reject(event, "the record that completes the study must come here")
         if self._due:
             wanted = self._due.popleft()
-            found = (event.name, event.study, event.site, None if wanted[3] is None else details)
-            self._same(event, "outcome", found, wanted)
+            actual = (event.name, event.study, event.site, None if wanted[3] is None else details)
+            self._require_same(event, "outcome", actual, wanted)
         elif event.name == "StudyCompleted":
             self._completion = event
         elif event.name == "SiteAdmitted" and self._founding:
-            self._found(event, details)
+            self._check_founding(event, details)
         elif event.name in self._moves:
             self._founding = False
             self._moves[event.name](event, details, self.rules.seats[self._ids[event.site]].key)
         else:
-            self._fault(event, "nothing that came before brings it about")
+            self._reject(event, "nothing that came before brings it about")
 
     # Membership
 
-    def _found(self, event: Event, d: Details) -> None:
-        self._same(event, "founder", event.site, d["name"])
+    def _check_founding(self, event: Event, d: _Details) -> None:
+        self._require_same(event, "founder", event.site, d["name"])
         self.rules = Rules(
-            [*((s.name, s.key, s.sealing, s.peer) for s in self.rules.seats.values()), _seat(d)],
+            [*((s.name, s.key, s.sealing, s.peer) for s in self.rules.seats.values()), _read_seat(d)],
         )
         self._ids[event.site] = len(self.rules.seats)
 
-    def _admission(self, event: Event, d: Details, key: str) -> None:
-        passed = self.rules.admit(key, *_seat(d))
+    def _check_admission(self, event: Event, d: _Details, key: str) -> None:
+        passed = self.rules.admit(key, *_read_seat(d))
         if passed:
             self._ids[str(d["name"])] = len(self.rules.seats)
-        self._voted(event, d, passed)
+        self._expect_outcome(event, d, passed)
 
-    def _revocation(self, event: Event, d: Details, key: str) -> None:
-        self._voted(event, d, self.rules.revoke(key, self._id(d["name"])))
+    def _check_revocation(self, event: Event, d: _Details, key: str) -> None:
+        self._expect_outcome(event, d, self.rules.revoke(key, self._find_id(d["name"])))
 
-    def _recovery(self, event: Event, d: Details, key: str) -> None:
-        name, address, sealing = d["name"], str(d["key"]), _bytes(d["sealing"])
-        self._voted(event, d, self.rules.recover(key, self._id(name), address, sealing))
+    def _check_recovery(self, event: Event, d: _Details, key: str) -> None:
+        name, address, sealing = d["name"], str(d["key"]), _from_hex(d["sealing"])
+        self._expect_outcome(event, d, self.rules.recover(key, self._find_id(name), address, sealing))
 
-    def _offer(self, event: Event, d: Details, key: str) -> None:
-        self._same(event, "seat", d["name"], event.site)
-        self.rules.offer(key, str(d["key"]), _bytes(d["sealing"]))
+    def _check_offer(self, event: Event, d: _Details, key: str) -> None:
+        self._require_same(event, "seat", d["name"], event.site)
+        self.rules.offer(key, str(d["key"]), _from_hex(d["sealing"]))
 
-    def _acceptance(self, event: Event, d: Details, key: str) -> None:
-        site = self._id(d["name"])
+    def _check_acceptance(self, event: Event, d: _Details, key: str) -> None:
+        site = self._find_id(d["name"])
         self.rules.accept(str(d["key"]), site)
-        self._same(event, "seat", d["name"], event.site)
-        self._same(event, "sealing key", _bytes(d["sealing"]), self.rules.seats[site].sealing)
+        self._require_same(event, "seat", d["name"], event.site)
+        self._require_same(event, "sealing key", _from_hex(d["sealing"]), self.rules.seats[site].sealing)
 
     # Studies
 
-    def _proposal(self, event: Event, d: Details, key: str) -> None:
-        words = tuple(tuple(map(self._code, _split(d[phase]))) for phase in ("opening", "loop", "closing"))
-        order = tuple(map(self._id, _split(d["sites"])))
+    def _check_proposal(self, event: Event, d: _Details, key: str) -> None:
+        words = tuple(tuple(map(self._encode_kind, _split_names(d[phase]))) for phase in ("opening", "loop", "closing"))
+        order = tuple(map(self._find_id, _split_names(d["sites"])))
         study = self.rules.propose(
             key,
-            _bytes(d["hash"]),
+            _from_hex(d["hash"]),
             order,
             words,
             int(d["max_rounds"]),
@@ -190,87 +192,87 @@ class Referee:
             Silence(int(d["silence"])),
             event.time,
         )
-        self._same(event, "study", event.study, study)
+        self._require_same(event, "study", event.study, study)
         # the rules have joined the proposer already; what rows it commits to is its own affair
         self._due.append(("StudyJoined", study, event.site, None))
-        self._started(event)
+        self._expect_start(event)
 
-    def _joining(self, event: Event, d: Details, key: str) -> None:
+    def _check_join(self, event: Event, d: _Details, key: str) -> None:
         study = self.rules.studies[event.study]
         self.rules.join(key, event.study, study.hash, event.time)
-        self._started(event)
+        self._expect_start(event)
 
-    def _skip(self, event: Event, d: Details, key: str) -> None:
-        self._at_open_step(event, d)
+    def _check_skip(self, event: Event, d: _Details, key: str) -> None:
+        self._require_open_step(event, d)
         silent = self.rules.skip(key, event.study, event.time)
-        self._same(event, "server", d["server"], self.rules.seats[silent].name)
+        self._require_same(event, "server", d["server"], self.rules.seats[silent].name)
 
-    def _exclusion(self, event: Event, d: Details, key: str) -> None:
-        self._at_open_step(event, d)
-        self._voted(event, d, self.rules.exclude(key, event.study, self._id(d["silent"]), event.time))
+    def _check_exclusion(self, event: Event, d: _Details, key: str) -> None:
+        self._require_open_step(event, d)
+        self._expect_outcome(event, d, self.rules.exclude(key, event.study, self._find_id(d["silent"]), event.time))
 
-    def _dispute(self, event: Event, d: Details, key: str) -> None:
+    def _check_dispute(self, event: Event, d: _Details, key: str) -> None:
         self.rules.dispute(key, event.study, int(d["position"]))
 
-    def _pause(self, event: Event, d: Details, key: str) -> None:
+    def _check_pause(self, event: Event, d: _Details, key: str) -> None:
         self.rules.pause(key, event.study)
 
-    def _resumption(self, event: Event, d: Details, key: str) -> None:
-        self._voted(event, d, self.rules.resume(key, event.study, event.time))
+    def _check_resumption(self, event: Event, d: _Details, key: str) -> None:
+        self._expect_outcome(event, d, self.rules.resume(key, event.study, event.time))
 
-    def _abortion(self, event: Event, d: Details, key: str) -> None:
+    def _check_abort(self, event: Event, d: _Details, key: str) -> None:
         self.rules.abort(key, event.study)
 
     # What they share
 
-    def _voted(self, event: Event, d: Details, passed: bool) -> None:
+    def _expect_outcome(self, event: Event, d: _Details, passed: bool) -> None:
         if passed:
             self._due.append((OUTCOMES[event.name], event.study, event.site, d))
 
-    def _started(self, event: Event) -> None:
+    def _expect_start(self, event: Event) -> None:
         if self.rules.studies[event.study].state == State.RUNNING:
             self._due.append(("StudyStarted", event.study, event.site, {}))
 
-    def _at_open_step(self, event: Event, d: Details) -> None:
+    def _require_open_step(self, event: Event, d: _Details) -> None:
         step = self.rules.studies[event.study]
-        self._same(event, "step", (d["position"], d["attempt"]), (step.position, step.attempt))
+        self._require_same(event, "step", (d["position"], d["attempt"]), (step.position, step.attempt))
 
-    def _nothing_due(self, entry: Record) -> None:
+    def _require_nothing_due(self, entry: Record) -> None:
         if self._due:
-            self._fault(entry, f"{self._due[0][0]} must come here")
+            self._reject(entry, f"{self._due[0][0]} must come here")
 
-    def _head(self, name: str) -> Head:
+    def _read_head(self, name: str) -> Head:
         first = self._genesis[name]
         return self._heads.get(name, Head(first, 0, first))
 
-    def _id(self, name: str | int) -> int:
+    def _find_id(self, name: str | int) -> int:
         return self._ids.get(str(name), 0)
 
-    def _code(self, kind: str) -> int:
-        return {"each": EACH, "server": SERVER}.get(kind) or self._id(kind.removeprefix("only:"))
+    def _encode_kind(self, kind: str) -> int:
+        return {"each": EACH, "server": SERVER}.get(kind) or self._find_id(kind.removeprefix("only:"))
 
-    def _same(self, entry: Record | Event, what: str, found: object, wanted: object) -> None:
-        if found != wanted:
-            self._fault(entry, f"its {what} is {found}, and must be {wanted}")
+    def _require_same(self, entry: Record | Event, what: str, actual: object, wanted: object) -> None:
+        if actual != wanted:
+            self._reject(entry, f"its {what} is {actual}, and must be {wanted}")
 
-    def _fault(self, entry: Record | Event, why: str) -> NoReturn:
+    def _reject(self, entry: Record | Event, cause: str) -> NoReturn:
         raise LedgerMismatch(
             "CO-C340",
-            f"The history breaks the ledger's rules at {_place(entry)}: {why}. "
+            f"The history breaks the ledger's rules at {_describe_position(entry)}: {cause}. "
             "Do not rely on it; compare it with another site's node.",
             entry.site,
-            step_of(entry),
+            describe_step(entry),
         )
 
 
-def step_of(entry: Record | Event) -> str:
+def describe_step(entry: Record | Event) -> str:
     """An entry's step in words, such as "study 1, position 6"; empty for an entry of no study."""
-    study = study_of(entry)
+    study = get_study_number(entry)
     position = entry.post.position if isinstance(entry, Record) else dict(entry.details).get("position")
     return (f"study {study}" if study else "") + ("" if position is None else f", position {position}")
 
 
-def _place(entry: Record | Event) -> str:
+def _describe_position(entry: Record | Event) -> str:
     where = f"block {entry.block}" + (f", transaction {entry.tx}" if entry.tx else "")
     if isinstance(entry, Record):
         post = entry.post
@@ -281,13 +283,13 @@ def _place(entry: Record | Event) -> str:
     return f"{entry.name} by {entry.site or 'nobody'} ({study}{step}{where})"
 
 
-def _seat(d: Details) -> tuple[str, str, bytes, bytes]:
-    return str(d["name"]), str(d["key"]), _bytes(d["sealing"]), _bytes(d["peer"])
+def _read_seat(d: _Details) -> tuple[str, str, bytes, bytes]:
+    return str(d["name"]), str(d["key"]), _from_hex(d["sealing"]), _from_hex(d["peer"])
 
 
-def _split(names: str | int) -> list[str]:
+def _split_names(names: str | int) -> list[str]:
     return str(names).split(",") if names else []
 
 
-def _bytes(text: str | int) -> bytes:
+def _from_hex(text: str | int) -> bytes:
     return bytes.fromhex(str(text).removeprefix("0x"))

@@ -22,11 +22,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic_core import from_json
 
 from coterie_chain.errors import LedgerUnreachable
-from coterie_chain.jwt import bearer, split_secret
+from coterie_chain.jwt import create_bearer_token, split_secret
 
 Request = tuple[str, Sequence[object]]
 
-LARGEST = 1 << 28
+_MAX_ANSWER_BYTES = 1 << 28
 FAULTS = (OSError, http.client.HTTPException)
 
 
@@ -49,7 +49,7 @@ class Rpc:
         self.where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         query, self._secret = split_secret(parts.query)
         self._path = (parts.path or "/") + (f"?{query}" if query else "")
-        self._headers = {"Content-Type": "application/json"} | _authorization(parts)
+        self._headers = {"Content-Type": "application/json"} | _build_authorization(parts)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._http = kind(parts.hostname, parts.port, timeout=timeout)
         self._lock = threading.Lock()
@@ -58,16 +58,16 @@ class Rpc:
         """Answer to one request."""
         answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
         if not isinstance(answer, dict):
-            raise self.garbled(method)
-        return self._result(method, answer)
+            raise self.explain_garbled(method)
+        return self._take_result(method, answer)
 
-    def quantity(self, method: str, *params: object) -> int:
+    def call_quantity(self, method: str, *params: object) -> int:
         """A number that the node answers."""
         answer = self.call(method, *params)
         try:
             return int(answer, 16)
         except (TypeError, ValueError):
-            raise self.garbled(method) from None
+            raise self.explain_garbled(method) from None
 
     def batch(self, requests: Sequence[Request]) -> list[Any]:
         """Answers to requests that do not depend on each other, in their order."""
@@ -76,16 +76,16 @@ class Rpc:
         body = [{"jsonrpc": "2.0", "id": i, "method": m, "params": p} for i, (m, p) in enumerate(requests)]
         answers = self._post(body)
         if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
-            raise self.garbled("a batch")
+            raise self.explain_garbled("a batch")
         by_id = {a.get("id"): a for a in answers}
-        return [self._result(m, by_id.get(i, {})) for i, (m, _) in enumerate(requests)]
+        return [self._take_result(m, by_id.get(i, {})) for i, (m, _) in enumerate(requests)]
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         with self._lock:
             self._http.close()
 
-    def garbled(self, method: str) -> LedgerUnreachable:
+    def explain_garbled(self, method: str) -> LedgerUnreachable:
         """The fault of an answer that makes no sense."""
         return LedgerUnreachable(
             "CO-C303", f"{self.where} did not answer {method} with JSON-RPC. Does the address name a chain node?"
@@ -104,13 +104,13 @@ class Rpc:
                 status, answer = self._exchange(raw)
             except FAULTS as e:
                 self._http.close()
-                raise self._silent(e) from e
+                raise self._explain_silence(e) from e
         if status == http.HTTPStatus.UNAUTHORIZED:
-            raise self._locked()
+            raise self._explain_locked()
         try:
             return from_json(answer)
         except ValueError:
-            raise self.garbled(f"a request (HTTP status {status})") from None
+            raise self.explain_garbled(f"a request (HTTP status {status})") from None
 
     def _exchange(self, raw: bytes) -> tuple[int, bytes]:
         reused = self._http.sock is not None
@@ -124,23 +124,23 @@ class Rpc:
             return self._send(raw)
 
     def _send(self, raw: bytes) -> tuple[int, bytes]:
-        fresh = {"Authorization": f"Bearer {bearer(self._secret)}"} if self._secret else {}
+        fresh = {"Authorization": f"Bearer {create_bearer_token(self._secret)}"} if self._secret else {}
         self._http.request("POST", self._path, raw, self._headers | fresh)
         response = self._http.getresponse()
-        answer = response.read(LARGEST + 1)
-        if len(answer) > LARGEST:
-            raise http.client.HTTPException(f"an answer of more than {LARGEST} bytes")
+        answer = response.read(_MAX_ANSWER_BYTES + 1)
+        if len(answer) > _MAX_ANSWER_BYTES:
+            raise http.client.HTTPException(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
         return response.status, answer
 
-    def _result(self, method: str, answer: dict[str, Any]) -> Any:
+    def _take_result(self, method: str, answer: dict[str, Any]) -> Any:
         error = answer.get("error")
         if error is not None:
-            raise _refused(self.where, method, error)
+            raise _explain_refusal(self.where, method, error)
         if "result" not in answer:
-            raise self.garbled(method)
+            raise self.explain_garbled(method)
         return answer["result"]
 
-    def _locked(self) -> LedgerUnreachable:
+    def _explain_locked(self) -> LedgerUnreachable:
         cure = "Name its token file in the address: ?jwt_file=PATH"
         if self._secret:
             cure = "Is jwt_file the token file of this very chain node, and are the clocks within a minute?"
@@ -148,32 +148,32 @@ class Rpc:
             "CO-C303", f"The chain node {self.where} does not let this node in (HTTP status 401). {cure}"
         )
 
-    def _silent(self, error: Exception) -> LedgerUnreachable:
-        why = str(error) or type(error).__name__
+    def _explain_silence(self, error: Exception) -> LedgerUnreachable:
+        cause = str(error) or type(error).__name__
         return LedgerUnreachable(
-            "CO-C301", f"The chain node {self.where} does not answer: {why}. Is it running, and is the network up?"
+            "CO-C301", f"The chain node {self.where} does not answer: {cause}. Is it running, and is the network up?"
         )
 
 
-def newest_block(url: str) -> dict[str, int]:
+def read_newest_block(url: str) -> dict[str, int]:
     """The number of a node's newest block as `{"block": number}`; nothing if it does not answer."""
     try:
         with Rpc(url, timeout=2.0) as rpc:
-            return {"block": rpc.quantity("eth_blockNumber")}
+            return {"block": rpc.call_quantity("eth_blockNumber")}
     except LedgerUnreachable:
         return {}
 
 
-def _authorization(parts: SplitResult) -> dict[str, str]:
+def _build_authorization(parts: SplitResult) -> dict[str, str]:
     if parts.username is None:
         return {}
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
 
 
-def _refused(where: str, method: str, error: object) -> NodeRefused:
+def _explain_refusal(where: str, method: str, error: object) -> NodeRefused:
     if not isinstance(error, dict):
         return NodeRefused(where, method, str(error))
     data = error.get("data")
-    found = data if isinstance(data, str) and data.startswith("0x") else None
-    return NodeRefused(where, method, str(error.get("message", error)), found)
+    output = data if isinstance(data, str) and data.startswith("0x") else None
+    return NodeRefused(where, method, str(error.get("message", error)), output)

@@ -19,8 +19,8 @@ EACH = 0xFF
 SERVER = 0xFE
 MAX_SITES = 253
 MAX_STEPS = 32
-CLOSED = 3
-NOBODY = "0x" + "00" * 20
+CLOSED_STATES = 3
+ZERO_ADDRESS = "0x" + "00" * 20
 
 
 @dataclass
@@ -91,13 +91,13 @@ class Rules:
 
     # Membership
 
-    def site_of(self, key: str) -> int:
+    def find_site(self, key: str) -> int:
         """Id of the active site that holds the key, else 0."""
         return next((s.id for s in self.seats.values() if s.key == key and s.active), 0)
 
     def admit(self, caller: str, name: str, key: str, sealing: bytes, peer: bytes) -> bool:
         """Vote to admit a site; True when the vote passed."""
-        me = self._caller(caller)
+        me = self._require_site(caller)
         self._require_new(name, key)
         passed = self._vote(me, "admit", name, key, sealing, peer)
         if passed:
@@ -106,8 +106,8 @@ class Rules:
 
     def revoke(self, caller: str, site: int) -> bool:
         """Vote to revoke a site."""
-        me = self._caller(caller)
-        self._known(site)
+        me = self._require_site(caller)
+        self._require_known(site)
         passed = self._vote(me, "revoke", site)
         if passed:
             self.seats[site].active = False
@@ -115,9 +115,9 @@ class Rules:
 
     def recover(self, caller: str, site: int, key: str, sealing: bytes) -> bool:
         """Vote to give a site a new key."""
-        me = self._caller(caller)
-        self._known(site)
-        self._free(key)
+        me = self._require_site(caller)
+        self._require_known(site)
+        self._require_free(key)
         passed = self._vote(me, "recover", site, key, sealing)
         if passed:
             self._rekey(site, key, sealing)
@@ -125,17 +125,17 @@ class Rules:
 
     def offer(self, caller: str, key: str, sealing: bytes) -> None:
         """Offer the caller's seat to a new key."""
-        me = self._caller(caller)
-        self._free(key)
+        me = self._require_site(caller)
+        self._require_free(key)
         self.seats[me].offered = (key, sealing)
 
     def accept(self, caller: str, site: int) -> None:
         """Take a seat that was offered to the caller."""
-        self._known(site)
+        self._require_known(site)
         offered = self.seats[site].offered
         if offered is None or offered[0] != caller:
             raise PostRejected("NotOffered")
-        self._free(caller)
+        self._require_free(caller)
         self._rekey(site, *offered)
 
     # Studies
@@ -152,7 +152,7 @@ class Rules:
         now: int,
     ) -> int:
         """Propose a study and join it; returns its id."""
-        me = self._caller(caller)
+        me = self._require_site(caller)
         if hash == ZERO or max_rounds == 0 or timeout == 0 or silence > Silence.ABORT:
             raise PostRejected("BadTerms")
         if not order or len(set(order)) != len(order) or not all(self._is_active(p) for p in order):
@@ -171,7 +171,7 @@ class Rules:
 
     def join(self, caller: str, study: int, hash: bytes, now: int) -> None:
         """Join a proposed study; it runs once every participant has joined."""
-        me, s = self._participant(caller, study)
+        me, s = self._require_participant(caller, study)
         _require(s, State.PROPOSED)
         if hash != s.hash:
             raise PostRejected("HashMismatch")
@@ -200,7 +200,7 @@ class Rules:
             raise PostRejected("NotOwner")
         if sha == ZERO:
             raise PostRejected("EmptyPost")
-        s = self._study(study)
+        s = self._require_study(study)
         _require(s, State.RUNNING)
         if (position, attempt) != (s.position, s.attempt):
             raise PostRejected("WrongStep", s.position, s.attempt)
@@ -213,7 +213,7 @@ class Rules:
 
     def skip(self, caller: str, study: int, now: int) -> int:
         """Pass over a silent server; returns its id."""
-        _, s = self._running(caller, study)
+        _, s = self._require_running(caller, study)
         if s.kind() != SERVER:
             raise PostRejected("NotAServerStep")
         _require_late(s, now)
@@ -225,7 +225,7 @@ class Rules:
 
     def exclude(self, caller: str, study: int, site: int, now: int) -> bool:
         """Vote to exclude a silent site; True when the vote passed."""
-        me, s = self._running(caller, study)
+        me, s = self._require_running(caller, study)
         if s.silence != Silence.EXCLUDE:
             raise PostRejected("NotAllowed")
         if s.kind() != EACH:
@@ -237,7 +237,7 @@ class Rules:
         if any(site in word for word in s.schedule):
             raise PostRejected("SiteNeeded", site)
         ballot = self._ballots[("exclude", study, s.position, s.attempt, site)]
-        if not _passes(ballot, me, s.active):
+        if not _count_vote(ballot, me, s.active):
             return False
         s.active.discard(site)
         s.posted.clear()
@@ -247,7 +247,7 @@ class Rules:
 
     def dispute(self, caller: str, study: int, position: int) -> None:
         """Pause a running or completed study over the post at `position`."""
-        _, s = self._participant(caller, study)
+        _, s = self._require_participant(caller, study)
         if s.state not in (State.RUNNING, State.COMPLETED):
             raise PostRejected("BadState", int(s.state))
         if position >= s.position:
@@ -256,25 +256,25 @@ class Rules:
 
     def pause(self, caller: str, study: int) -> None:
         """Pause a running study."""
-        _, s = self._running(caller, study)
+        _, s = self._require_running(caller, study)
         s.state = State.PAUSED
 
     def resume(self, caller: str, study: int, now: int) -> bool:
         """Vote to go on with a paused study; True when the vote passed."""
-        me, s = self._participant(caller, study)
+        me, s = self._require_participant(caller, study)
         _require(s, State.PAUSED)
         ballot = self._ballots[("resume", study)]
-        if not _passes(ballot, me, s.active):
+        if not _count_vote(ballot, me, s.active):
             return False
         ballot.clear()
-        s.state = State.COMPLETED if s.phase == CLOSED else State.RUNNING
+        s.state = State.COMPLETED if s.phase == CLOSED_STATES else State.RUNNING
         s.deadline = now + s.timeout
         return True
 
     def abort(self, caller: str, study: int) -> None:
         """End a study that has not run to its end; a completed one stays so, even while it is disputed."""
-        _, s = self._participant(caller, study)
-        if s.state >= State.COMPLETED or s.phase == CLOSED:
+        _, s = self._require_participant(caller, study)
+        if s.state >= State.COMPLETED or s.phase == CLOSED_STATES:
             raise PostRejected("BadState", int(s.state))
         s.state = State.ABORTED
 
@@ -283,22 +283,22 @@ class Rules:
     def _is_active(self, site: int) -> bool:
         return site in self.seats and self.seats[site].active
 
-    def _caller(self, key: str) -> int:
-        me = self.site_of(key)
+    def _require_site(self, key: str) -> int:
+        me = self.find_site(key)
         if me == 0:
             raise PostRejected("NotSite")
         return me
 
-    def _known(self, site: int) -> None:
+    def _require_known(self, site: int) -> None:
         if not self._is_active(site):
             raise PostRejected("UnknownSite")
 
-    def _free(self, key: str) -> None:
-        if key == NOBODY or any(s.key == key for s in self.seats.values()):
+    def _require_free(self, key: str) -> None:
+        if key == ZERO_ADDRESS or any(s.key == key for s in self.seats.values()):
             raise PostRejected("KeyTaken")
 
     def _require_new(self, name: str, key: str) -> None:
-        self._free(key)
+        self._require_free(key)
         if any(s.name == name for s in self.seats.values()):
             raise PostRejected("NameTaken")
         if len(self.seats) >= MAX_SITES:
@@ -314,24 +314,24 @@ class Rules:
 
     def _vote(self, me: int, *motion: object) -> bool:
         ballot = self._ballots[motion]
-        passed = _passes(ballot, me, {s.id for s in self.seats.values() if s.active})
+        passed = _count_vote(ballot, me, {s.id for s in self.seats.values() if s.active})
         if passed:
             ballot.clear()
         return passed
 
-    def _study(self, study: int) -> StudyState:
+    def _require_study(self, study: int) -> StudyState:
         if study not in self.studies:
             raise PostRejected("BadState", int(State.NONE))
         return self.studies[study]
 
-    def _participant(self, caller: str, study: int) -> tuple[int, StudyState]:
-        me = self._caller(caller)
+    def _require_participant(self, caller: str, study: int) -> tuple[int, StudyState]:
+        me = self._require_site(caller)
         if study not in self.studies or me not in self.studies[study].active:
             raise PostRejected("NotParticipant")
         return me, self.studies[study]
 
-    def _running(self, caller: str, study: int) -> tuple[int, StudyState]:
-        me, s = self._participant(caller, study)
+    def _require_running(self, caller: str, study: int) -> tuple[int, StudyState]:
+        me, s = self._require_participant(caller, study)
         _require(s, State.RUNNING)
         return me, s
 
@@ -346,7 +346,7 @@ def _require_late(s: StudyState, now: int) -> None:
         raise PostRejected("NotYet", s.deadline)
 
 
-def _passes(ballot: set[int], me: int, electorate: set[int]) -> bool:
+def _count_vote(ballot: set[int], me: int, electorate: set[int]) -> bool:
     """Add a vote; True when a strict majority of the electorate has voted for it."""
     if me in ballot:
         raise PostRejected("AlreadyVoted")
@@ -393,6 +393,6 @@ def _enter(s: StudyState) -> None:
             s.round += 1
             return
         s.phase += 1
-        if s.phase == CLOSED:
+        if s.phase == CLOSED_STATES:
             s.state = State.COMPLETED
             return

@@ -16,7 +16,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
-from coterie_chain.encoding import Item, bytes_of, decoded, encoded, exactly, listed, malformed, minimal, number, signer
+from coterie_chain.encoding import (
+    Item,
+    decode_rlp,
+    encode_number,
+    encode_rlp,
+    explain_malformed,
+    recover_signer,
+    require_bytes,
+    require_exact_bytes,
+    require_list,
+    require_number,
+)
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.headers import Header
 
@@ -24,8 +35,8 @@ VANITY, SEAL, ADDRESS = 32, 65, 20
 AUTHORISE, DROP = b"\xff" * 8, b"\0" * 8
 IN_TURN, OUT_OF_TURN = 2, 1
 ISTANBUL = bytes.fromhex("63746963616c2062797a616e74696e65206661756c7420746f6c6572616e6365")
-NOBODY = b"\0" * ADDRESS
-MOST_SIGNERS = 1 << 10
+_ZERO_ADDRESS = b"\0" * ADDRESS
+MAX_SIGNERS = 1 << 10
 
 
 class Sealing(Protocol):
@@ -45,17 +56,17 @@ class Sealing(Protocol):
         """Check the next header's seal and follow its vote; LedgerMismatch (CO-C353) names block and signer."""
 
 
-def sealing_of(first: Header) -> Sealing:
+def detect_sealing(first: Header) -> Sealing:
     """The kind of chain that a first header, trusted by its hash, begins."""
     extra = first["extraData"]
     if first["mixHash"] == ISTANBUL:
         return Qbft(_Extra.decode(first))
     if len(extra) > VANITY + SEAL and (len(extra) - VANITY - SEAL) % ADDRESS == 0:
-        return Clique(set(_addresses(extra[VANITY:-SEAL])))
-    return Unsealed()
+        return Clique(set(_split_addresses(extra[VANITY:-SEAL])))
+    return NoSealing()
 
 
-class Unsealed:
+class NoSealing:
     """A chain whose headers carry no signatures: a development chain, or one whose consensus is not known here."""
 
     kind = "none"
@@ -88,7 +99,7 @@ class Clique:
     @property
     def signers(self) -> tuple[str, ...]:
         """Addresses that may seal the next block."""
-        return _shown(self.allowed)
+        return _format_addresses(self.allowed)
 
     def hash(self, header: Header) -> bytes:
         """The plain hash, seal included."""
@@ -99,13 +110,13 @@ class Clique:
         extra = header["extraData"]
         if len(extra) < VANITY + SEAL or header["mixHash"] != bytes(32):
             _refuse(header, "it has not the form of Clique")
-        signed_by = _sealer(header, extra)
-        self._may_sign(header, signed_by)
-        self._epoch(header, extra[VANITY:-SEAL])
-        self._vote(header, signed_by)
+        signed_by = _recover_sealer(header, extra)
+        self._check_signer(header, signed_by)
+        self._check_epoch(header, extra[VANITY:-SEAL])
+        self._count_vote(header, signed_by)
         self.sealed += 1
 
-    def _may_sign(self, header: Header, by: bytes) -> None:
+    def _check_signer(self, header: Header, by: bytes) -> None:
         limit = len(self.allowed) // 2 + 1
         while self.recent and self.recent[0][0] + limit <= header.number:
             self.recent.popleft()
@@ -118,14 +129,14 @@ class Clique:
             _refuse(header, f"its difficulty is {header.difficulty}, which is not that of its signer's turn")
         self.recent.append((header.number, by))
 
-    def _epoch(self, header: Header, listed_signers: bytes) -> None:
+    def _check_epoch(self, header: Header, listed_signers: bytes) -> None:
         if not listed_signers:
             return
-        if listed_signers != b"".join(sorted(self.allowed)) or header["miner"] != NOBODY:
+        if listed_signers != b"".join(sorted(self.allowed)) or header["miner"] != _ZERO_ADDRESS:
             _refuse(header, "it begins an epoch with other signers than the votes led to")
         self.votes.clear()
 
-    def _vote(self, header: Header, by: bytes) -> None:
+    def _count_vote(self, header: Header, by: bytes) -> None:
         subject, nonce = header["miner"], header["nonce"]
         if nonce not in (AUTHORISE, DROP):
             _refuse(header, "its nonce is no vote")
@@ -162,7 +173,7 @@ class Qbft:
     @property
     def signers(self) -> tuple[str, ...]:
         """Validators of the last block."""
-        return _shown(self.last.validators)
+        return _format_addresses(self.last.validators)
 
     def hash(self, header: Header) -> bytes:
         """The hash without what differs between honest copies: the seals, and the round in which they were given."""
@@ -173,16 +184,19 @@ class Qbft:
     def accept(self, header: Header) -> None:
         """Check that a quorum committed to the block and that only votes changed the validators."""
         extra = _Extra.decode(header)
-        self._follows(header, set(extra.validators))
+        self._check_change(header, set(extra.validators))
         digest = header.digest(extra.encode(extra.round))
         what = f"Block {header.number}"
-        found = {signer(digest, *_rsv(seal), what) for seal in extra.seals}
-        strangers = found - set(extra.validators)
+        seal_signers = {recover_signer(digest, *_split_signature(seal), what) for seal in extra.seals}
+        strangers = seal_signers - set(extra.validators)
         if strangers:
-            _refuse(header, f"{_shown(strangers)[0]} sealed it, who is none of the {len(extra.validators)} validators")
+            _refuse(
+                header,
+                f"{_format_addresses(strangers)[0]} sealed it, who is none of the {len(extra.validators)} validators",
+            )
         quorum = -(-2 * len(extra.validators) // 3)
-        if len(found) < quorum:
-            _refuse(header, f"{len(found)} of {len(extra.validators)} validators sealed it, and {quorum} must")
+        if len(seal_signers) < quorum:
+            _refuse(header, f"{len(seal_signers)} of {len(extra.validators)} validators sealed it, and {quorum} must")
         if header["miner"] not in extra.validators:
             _refuse(header, "its proposer is no validator")
         if extra.vote is not None:
@@ -190,14 +204,14 @@ class Qbft:
         self.last = extra
         self.sealed += 1
 
-    def _follows(self, header: Header, now: set[bytes]) -> None:
+    def _check_change(self, header: Header, now: set[bytes]) -> None:
         before = set(self.last.validators)
         for subject in before ^ now:
             admit = subject in now
             voters = {by for (by, on), add in self.votes.items() if (on, add) == (subject, admit) and by in before}
             if 2 * len(voters) <= len(before):
-                told = "adds" if admit else "drops"
-                _refuse(header, f"it {told} 0x{subject.hex()} by {len(voters)} votes of {len(before)} validators")
+                verb = "adds" if admit else "drops"
+                _refuse(header, f"it {verb} 0x{subject.hex()} by {len(voters)} votes of {len(before)} validators")
             self.votes = {key: add for key, add in self.votes.items() if key[1] != subject and key[0] in now}
 
 
@@ -215,49 +229,49 @@ class _Extra:
     @classmethod
     def decode(cls, header: Header) -> _Extra:
         what = f"The extraData of block {header.number}"
-        vanity, validators, ballot, round_, seals = listed(decoded(header["extraData"], what), what, 5, 5)
+        vanity, validators, ballot, round_, seals = require_list(decode_rlp(header["extraData"], what), what, 5, 5)
         if isinstance(ballot, bytes):
-            raise malformed(what, "it is not QBFT's; IBFT is not supported")
+            raise explain_malformed(what, "it is not QBFT's; IBFT is not supported")
         return cls(
-            bytes_of(vanity, what, VANITY),
-            tuple(exactly(v, what, ADDRESS) for v in listed(validators, what, 1, MOST_SIGNERS)),
-            _ballot(ballot, what),
+            require_bytes(vanity, what, VANITY),
+            tuple(require_exact_bytes(v, what, ADDRESS) for v in require_list(validators, what, 1, MAX_SIGNERS)),
+            _decode_ballot(ballot, what),
             ballot,
-            number(round_, what),
-            tuple(exactly(seal, what, SEAL) for seal in listed(seals, what, 0, MOST_SIGNERS)),
+            require_number(round_, what),
+            tuple(require_exact_bytes(seal, what, SEAL) for seal in require_list(seals, what, 0, MAX_SIGNERS)),
         )
 
     def encode(self, round_: int) -> bytes:
         """The same without seals, for a round."""
-        return encoded([self.vanity, list(self.validators), self.ballot, minimal(round_), []])
+        return encode_rlp([self.vanity, list(self.validators), self.ballot, encode_number(round_), []])
 
 
-def _ballot(ballot: Sequence[Item], what: str) -> tuple[bytes, bool] | None:
+def _decode_ballot(ballot: Sequence[Item], what: str) -> tuple[bytes, bool] | None:
     if not ballot:
         return None
-    subject, kind = listed(ballot, what, 2, 2)
+    subject, kind = require_list(ballot, what, 2, 2)
     if kind not in (b"\xff", b"", b"\0"):
-        raise malformed(what, "its vote neither adds nor drops")
-    return exactly(subject, what, ADDRESS), kind == b"\xff"
+        raise explain_malformed(what, "its vote neither adds nor drops")
+    return require_exact_bytes(subject, what, ADDRESS), kind == b"\xff"
 
 
-def _sealer(header: Header, extra: bytes) -> bytes:
-    return signer(header.digest(extra[:-SEAL]), *_rsv(extra[-SEAL:]), f"Block {header.number}")
+def _recover_sealer(header: Header, extra: bytes) -> bytes:
+    return recover_signer(header.digest(extra[:-SEAL]), *_split_signature(extra[-SEAL:]), f"Block {header.number}")
 
 
-def _rsv(seal: bytes) -> tuple[int, int, int]:
+def _split_signature(seal: bytes) -> tuple[int, int, int]:
     return int.from_bytes(seal[:32]), int.from_bytes(seal[32:64]), seal[64]
 
 
-def _addresses(run: bytes) -> list[bytes]:
+def _split_addresses(run: bytes) -> list[bytes]:
     return [run[at : at + ADDRESS] for at in range(0, len(run), ADDRESS)]
 
 
-def _shown(addresses: Iterable[bytes]) -> tuple[str, ...]:
+def _format_addresses(addresses: Iterable[bytes]) -> tuple[str, ...]:
     return tuple("0x" + address.hex() for address in sorted(addresses))
 
 
-def _refuse(header: Header, why: str) -> NoReturn:
+def _refuse(header: Header, cause: str) -> NoReturn:
     raise LedgerMismatch(
-        "CO-C353", f"Block {header.number} is not sealed as its chain asks: {why}. The chain of headers is forged."
+        "CO-C353", f"Block {header.number} is not sealed as its chain asks: {cause}. The chain of headers is forged."
     )

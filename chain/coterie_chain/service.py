@@ -19,7 +19,7 @@ import psutil
 
 from coterie_chain.errors import StoreFault
 
-STOPPED_WITHIN = 30.0
+STOP_TIMEOUT = 30.0
 LOG_TAIL = 2000
 PAUSE = 0.02
 
@@ -45,7 +45,7 @@ class Service:
     @property
     def pid(self) -> int | None:
         """Process id while it runs."""
-        return running_pid(self._record)
+        return read_running_pid(self._record)
 
     @property
     def memory(self) -> int:
@@ -88,25 +88,25 @@ class Service:
         with suppress(psutil.NoSuchProcess):
             self._record.write_text(json.dumps({"pid": pid, "began": psutil.Process(pid).create_time()}) + "\n")
 
-    def stop(self, within: float = STOPPED_WITHIN) -> None:
+    def stop(self, within: float = STOP_TIMEOUT) -> None:
         """End the program and wait for it; after `within` seconds it is killed."""
-        if not self._signalled(signal.SIGTERM, within):
+        if not self._send_signal(signal.SIGTERM, within):
             self.kill()
         self._record.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """End the program as a power cut would."""
-        self._signalled(signal.SIGKILL, STOPPED_WITHIN)
+        self._send_signal(signal.SIGKILL, STOP_TIMEOUT)
 
     def pause(self) -> None:
         """Let the program stand still."""
-        self._signalled(signal.SIGSTOP, 0.0)
+        self._send_signal(signal.SIGSTOP, 0.0)
 
     def wake(self) -> None:
         """Let a paused program go on."""
-        self._signalled(signal.SIGCONT, 0.0)
+        self._send_signal(signal.SIGCONT, 0.0)
 
-    def said(self) -> str:
+    def read_log_tail(self) -> str:
         """The end of its log."""
         with suppress(OSError), self.log.open("rb") as file:
             file.seek(max(self.log.stat().st_size - LOG_TAIL, 0))
@@ -117,7 +117,7 @@ class Service:
     def _record(self) -> Path:
         return self.folder / "run.json"
 
-    def _signalled(self, number: int, within: float) -> bool:
+    def _send_signal(self, number: int, within: float) -> bool:
         """Send a signal; whether the program has ended within so many seconds."""
         deadline, pid = time.monotonic() + within, self.pid
         if pid is not None:
@@ -130,11 +130,11 @@ class Service:
         return True
 
 
-def running_pid(record: Path) -> int | None:
+def read_running_pid(record: Path) -> int | None:
     """Id of the process that a `run.json` names, None if it does not run (any more)."""
     try:
-        told = json.loads(record.read_text())
-        pid, began = int(told["pid"]), float(told["began"])
+        document = json.loads(record.read_text())
+        pid, began = int(document["pid"]), float(document["began"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     with suppress(ChildProcessError):
@@ -148,6 +148,8 @@ def running_pid(record: Path) -> int | None:
         return None
 
 
-def ended_early(service: Service) -> StoreFault:
+def explain_early_end(service: Service) -> StoreFault:
     """The fault of a program that ended, or said nothing useful, before it was ready."""
-    return StoreFault("CO-C336", f"{service.name} did not become ready. Its log {service.log} ends: {service.said()}")
+    return StoreFault(
+        "CO-C336", f"{service.name} did not become ready. Its log {service.log} ends: {service.read_log_tail()}"
+    )

@@ -9,12 +9,12 @@ from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from coterie_chain.decode import Decoder, text
+from coterie_chain.decode import Decoder, decode_name
 from coterie_chain.errors import LedgerMismatch, PostRejected
-from coterie_chain.heads import genesis
+from coterie_chain.heads import compute_genesis_head
 from coterie_chain.ledger import Head, SiteEntry, State, StudyView
 from coterie_chain.rules import MAX_SITES
-from coterie_chain.views import Status, study_view
+from coterie_chain.views import Status, build_study_view
 
 COUNTS, MEMBERS, SEATS, STUDIES = 0, 1, 2, 5
 SEAT_SLOTS, STUDY_SLOTS = 5, 11
@@ -48,114 +48,120 @@ class Contracts:
 
     def models(self) -> dict[int, str]:
         """Address of each site's Model, in lower-case hex."""
-        return {i: f"0x{self._seat(i, 4) & ADDRESS:040x}" for i in range(1, self.site_count + 1)}
+        return {i: f"0x{self._read_seat_word(i, 4) & ADDRESS:040x}" for i in range(1, self.site_count + 1)}
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All seats, by id."""
         members = self._storage.slot(self._catalog, MEMBERS)
-        return tuple(self._site(i, bool(members >> i & 1)) for i in range(1, self.site_count + 1))
+        return tuple(self._read_site(i, bool(members >> i & 1)) for i in range(1, self.site_count + 1))
 
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records."""
-        found = {}
+        heads = {}
         for site, model in self.models().items():
             following, head = (self._storage.slot(model, place) for place in (NEXT, HEAD))
-            first = genesis(self._catalog, self._chain_id, site)
-            found[text(_word(self._seat(site, 0)))] = Head(first, following - 1, _word(head))
-        return found
+            first = compute_genesis_head(self._catalog, self._chain_id, site)
+            heads[decode_name(_encode_word(self._read_seat_word(site, 0)))] = Head(
+                first, following - 1, _encode_word(head)
+            )
+        return heads
 
     def position(self, study: int) -> int:
         """The step that a study has come to; PostRejected (BadState) if there is none."""
-        return self._step(study)["position"]
+        return self._read_step(study)["position"]
 
     def view(self, study: int, decoder: Decoder) -> StudyView:
         """A study's terms and state; PostRejected (BadState) if there is none."""
-        step, order = self._step(study), self._order(study)
-        hash_, *schedule = (_word(self._study(study, HASH + k)) for k in range(4))
+        step, order = self._read_step(study), self._read_order(study)
+        hash_, *schedule = (_encode_word(self._read_study_word(study, HASH + k)) for k in range(4))
         terms = decoder.terms(hash_, order, schedule, step["max_rounds"], step["timeout"], step["silence"])
-        return study_view(study, tuple(order), terms, self._status(study, step, schedule, order), decoder)
+        return build_study_view(study, tuple(order), terms, self._read_status(study, step, schedule, order), decoder)
 
-    def _step(self, study: int) -> dict[str, int]:
+    def _read_step(self, study: int) -> dict[str, int]:
         if not 1 <= study <= self.study_count:
             raise PostRejected("BadState", int(State.NONE))
-        return _step(self._study(study, 0))
+        return _split_step(self._read_study_word(study, 0))
 
-    def _status(self, study: int, step: dict[str, int], schedule: list[bytes], order: bytes) -> Status:
+    def _read_status(self, study: int, step: dict[str, int], schedule: list[bytes], order: bytes) -> Status:
         kind = server = 0
         if step["state"] == State.RUNNING:
             kind = schedule[step["phase"]][step["index"]]
-            places = self._study(study, PLACES)
+            places = self._read_study_word(study, PLACES)
             ahead = places >> step["turn"] << step["turn"] or places
             server = order[(ahead & -ahead).bit_length() - 1]
         names = ("state", "position", "attempt", "round", "phase", "index", "turn", "deadline")
         return Status(
             **{name: step[name] for name in names},
             done=bool(step["done"]),
-            active=self._study(study, ACTIVE),
-            joined=self._study(study, JOINED),
-            posted=self._study(study, POSTED) & ~1,
-            basis=_word(self._study(study, BASIS)),
+            active=self._read_study_word(study, ACTIVE),
+            joined=self._read_study_word(study, JOINED),
+            posted=self._read_study_word(study, POSTED) & ~1,
+            basis=_encode_word(self._read_study_word(study, BASIS)),
             kind=kind,
             server=server,
         )
 
-    def _site(self, site: int, active: bool) -> SiteEntry:
-        name, key, sealing, peer = (self._seat(site, k) for k in range(4))
+    def _read_site(self, site: int, active: bool) -> SiteEntry:
+        name, key, sealing, peer = (self._read_seat_word(site, k) for k in range(4))
         address = to_checksum_address(f"0x{key & ADDRESS:040x}")
-        return SiteEntry(site, text(_word(name)), address, _word(sealing), _word(peer), active)
+        return SiteEntry(
+            site, decode_name(_encode_word(name)), address, _encode_word(sealing), _encode_word(peer), active
+        )
 
-    def _order(self, study: int) -> bytes:
-        place = _place(study, STUDIES) + ORDER
+    def _read_order(self, study: int) -> bytes:
+        place = _compute_slot(study, STUDIES) + ORDER
         head = self._storage.slot(self._catalog, place)
         if head & 1 == 0:
-            return _word(head)[: (head & 0xFF) // 2]
+            return _encode_word(head)[: (head & 0xFF) // 2]
         size = head // 2
         if size > MAX_SITES:
             raise LedgerMismatch("CO-C312", f"The Catalog's storage tells of {size} sites in study {study}.")
-        return b"".join(_word(self._storage.slot(self._catalog, p)) for p in order_slots(study, size))[:size]
+        return b"".join(_encode_word(self._storage.slot(self._catalog, p)) for p in list_order_slots(study, size))[
+            :size
+        ]
 
-    def _seat(self, site: int, k: int) -> int:
-        return self._storage.slot(self._catalog, _place(site, SEATS) + k)
+    def _read_seat_word(self, site: int, k: int) -> int:
+        return self._storage.slot(self._catalog, _compute_slot(site, SEATS) + k)
 
-    def _study(self, study: int, k: int) -> int:
-        return self._storage.slot(self._catalog, _place(study, STUDIES) + k)
+    def _read_study_word(self, study: int, k: int) -> int:
+        return self._storage.slot(self._catalog, _compute_slot(study, STUDIES) + k)
 
 
-def catalog_slots(sites: int, studies: int) -> Iterator[int]:
+def list_catalog_slots(sites: int, studies: int) -> Iterator[int]:
     """The Catalog's slots that `Contracts` reads, but for orders of more than 31 sites."""
     yield from (COUNTS, MEMBERS)
-    yield from _runs(range(1, sites + 1), SEATS, SEAT_SLOTS)
-    yield from _runs(range(1, studies + 1), STUDIES, STUDY_SLOTS)
+    yield from _list_slots(range(1, sites + 1), SEATS, SEAT_SLOTS)
+    yield from _list_slots(range(1, studies + 1), STUDIES, STUDY_SLOTS)
 
 
-def order_slots(study: int, size: int) -> range:
+def list_order_slots(study: int, size: int) -> range:
     """Slots of an order of so many sites that does not fit into one word."""
-    first = int.from_bytes(keccak((_place(study, STUDIES) + ORDER).to_bytes(32)))
+    first = int.from_bytes(keccak((_compute_slot(study, STUDIES) + ORDER).to_bytes(32)))
     return range(first, first + -(-size // 32))
 
 
-def order_head(study: int) -> int:
+def compute_order_slot(study: int) -> int:
     """The slot that tells how long a study's order is."""
-    return _place(study, STUDIES) + ORDER
+    return _compute_slot(study, STUDIES) + ORDER
 
 
-def _runs(keys: Iterable[int], mapping: int, length: int) -> Iterator[int]:
+def _list_slots(keys: Iterable[int], mapping: int, length: int) -> Iterator[int]:
     for key in keys:
-        first = _place(key, mapping)
+        first = _compute_slot(key, mapping)
         yield from range(first, first + length)
 
 
-def _place(key: int, mapping: int) -> int:
+def _compute_slot(key: int, mapping: int) -> int:
     return int.from_bytes(keccak(encode(["uint256", "uint256"], [key, mapping])))
 
 
-def _step(word: int) -> dict[str, int]:
-    found = {}
+def _split_step(word: int) -> dict[str, int]:
+    fields = {}
     for name, size in STEP:
-        found[name] = word & (1 << 8 * size) - 1
+        fields[name] = word & (1 << 8 * size) - 1
         word >>= 8 * size
-    return found
+    return fields
 
 
-def _word(value: int) -> bytes:
+def _encode_word(value: int) -> bytes:
     return value.to_bytes(32)

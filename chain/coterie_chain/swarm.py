@@ -16,17 +16,24 @@ import httpx
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import StoreFault
-from coterie_chain.kubo import ENVIRONMENT, address, configuration, daemon_arguments, identity, swarm_key
+from coterie_chain.kubo import (
+    ENVIRONMENT,
+    build_daemon_arguments,
+    build_kubo_config,
+    create_identity,
+    create_swarm_key,
+    format_multiaddr,
+)
 from coterie_chain.kubo_repo import RepoBlobs
-from coterie_chain.kubo_rpc import headers
-from coterie_chain.ports import LOOPBACK, kept_ports, recorded_ports
+from coterie_chain.kubo_rpc import build_headers
+from coterie_chain.ports import LOOPBACK, read_ports, reserve_ports
 from coterie_chain.private_files import read_private, replace_private, write_private
 from coterie_chain.programs import IPFS
-from coterie_chain.service import Service, ended_early
+from coterie_chain.service import Service, explain_early_end
 
-READY_WITHIN = 60.0
-INIT_WITHIN = 60.0
-PORTS = ("swarm", "api")
+_READY_TIMEOUT = 60.0
+_INIT_TIMEOUT = 60.0
+_PORT_NAMES = ("swarm", "api")
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Kubo:
     @property
     def api(self) -> str:
         """Address of its RPC."""
-        return f"http://{LOOPBACK}:{recorded_ports(self.ports).get('api', 0)}"
+        return f"http://{LOOPBACK}:{read_ports(self.ports).get('api', 0)}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -85,7 +92,7 @@ class Kubo:
         self.repo.mkdir(parents=True, mode=0o700)
         write_private(self.key, key)
         write_private(self.token, secrets.token_urlsafe(32) + "\n")
-        write_private(self.identity, json.dumps(identity()) + "\n")
+        write_private(self.identity, json.dumps(create_identity()) + "\n")
 
     def join(self, key: str) -> None:
         """Change into the swarm of another key."""
@@ -93,7 +100,7 @@ class Kubo:
 
     def listen(self, swarm: str, api: str, peers: Mapping[str, str]) -> None:
         """Write the configuration: where peers and this site reach it, and the only peers it talks to."""
-        settings = configuration(
+        settings = build_kubo_config(
             json.loads(read_private(self.identity, "the peer's key")),
             swarm=swarm,
             api=api,
@@ -112,17 +119,17 @@ class KuboSwarm:
 
     def prepare(self) -> None:
         """Make each site's repository and token, and one key for all."""
-        key = swarm_key()
+        key = create_swarm_key()
         for node in self._nodes.values():
             node.create(key)
-        self._place()
+        self._assign_ports()
         for node in self._nodes.values():
             _initialise(node)
 
     def start(self) -> None:
         """Start every Kubo that does not run; returns when all of them are connected to all others."""
         if not any(service.pid for service in self.services().values()):
-            self._place()
+            self._assign_ports()
         for service in self.services().values():
             service.start()
         for site, service in self.services().items():
@@ -136,7 +143,7 @@ class KuboSwarm:
     def services(self) -> dict[str, Service]:
         """Each site's Kubo."""
         return {
-            name: Service("kubo", node.folder, IPFS.find, daemon_arguments(), node.environment)
+            name: Service("kubo", node.folder, IPFS.find, build_daemon_arguments(), node.environment)
             for name, node in self._nodes.items()
         }
 
@@ -147,61 +154,63 @@ class KuboSwarm:
 
     def facts(self, site: str) -> dict[str, int]:
         """Peers, and blocks held."""
-        with self._client(site) as client, suppress(httpx.HTTPError, ValueError, KeyError):
-            return {"peers": connected(client), "blocks": int(client.post("repo/stat").json()["NumObjects"])}
+        with self._open_client(site) as client, suppress(httpx.HTTPError, ValueError, KeyError):
+            return {"peers": count_peers(client), "blocks": int(client.post("repo/stat").json()["NumObjects"])}
         return {}
 
-    def reading(self) -> BlobStore:
+    def open_reader(self) -> BlobStore:
         """What all sites' repositories hold, read as files: needs no daemon, changes nothing, checks every block."""
         return RepoBlobs(node.repo for node in self._nodes.values())
 
-    def _place(self) -> None:
-        ports = {name: kept_ports(node.ports, PORTS) for name, node in self._nodes.items()}
-        found = {name: (node.peer, address(LOOPBACK, ports[name]["swarm"])) for name, node in self._nodes.items()}
+    def _assign_ports(self) -> None:
+        ports = {name: reserve_ports(node.ports, _PORT_NAMES) for name, node in self._nodes.items()}
+        addresses = {
+            name: (node.peer, format_multiaddr(LOOPBACK, ports[name]["swarm"])) for name, node in self._nodes.items()
+        }
         for name, node in self._nodes.items():
-            peers = {peer: at for other, (peer, at) in found.items() if other != name}
-            node.listen(found[name][1], address(LOOPBACK, ports[name]["api"]), peers)
+            peers = {peer: at for other, (peer, at) in addresses.items() if other != name}
+            node.listen(addresses[name][1], format_multiaddr(LOOPBACK, ports[name]["api"]), peers)
             if (node.repo / "version").exists():
                 replace_private(node.repo / "config", node.config.read_text())
 
     def _join(self, site: str, service: Service) -> None:
         """Connect a site to all others at once, as Kubo's own peering takes seconds to do."""
         others = [other for name, other in self._nodes.items() if name != site]
-        with self._client(site) as client:
-            _await(service, lambda: client.post("id").status_code == 200)
+        with self._open_client(site) as client:
+            _await_ready(service, lambda: client.post("id").status_code == 200)
             for other in others:
-                port = recorded_ports(other.ports)["swarm"]
-                client.post("swarm/connect", params={"arg": f"{address(LOOPBACK, port)}/p2p/{other.peer}"})
-            _await(service, lambda: connected(client) >= len(others))
+                port = read_ports(other.ports)["swarm"]
+                client.post("swarm/connect", params={"arg": f"{format_multiaddr(LOOPBACK, port)}/p2p/{other.peer}"})
+            _await_ready(service, lambda: count_peers(client) >= len(others))
 
-    def _client(self, site: str) -> httpx.Client:
+    def _open_client(self, site: str) -> httpx.Client:
         node = self._nodes[site]
         token = read_private(node.token, "the token file").strip()
-        return httpx.Client(base_url=f"{node.api}/api/v0/", headers=headers(token), trust_env=False)
+        return httpx.Client(base_url=f"{node.api}/api/v0/", headers=build_headers(token), trust_env=False)
 
 
-def connected(client: httpx.Client) -> int:
+def count_peers(client: httpx.Client) -> int:
     """How many peers a daemon is connected to."""
     return len(client.post("swarm/peers").json().get("Peers") or ())
 
 
-def _await(service: Service, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + READY_WITHIN
+def _await_ready(service: Service, ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _READY_TIMEOUT
     while True:
         try:
             if ready():
                 return
         except httpx.TransportError:
             if service.pid is None:
-                raise ended_early(service) from None
+                raise explain_early_end(service) from None
         if time.monotonic() > deadline:
-            raise ended_early(service)
+            raise explain_early_end(service)
         time.sleep(0.05)
 
 
 def _initialise(node: Kubo) -> None:
     command: list[str | Path] = [IPFS.find(), "init", "--empty-repo", node.config]
     environment = {**os.environ, **node.environment}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INIT_WITHIN, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_INIT_TIMEOUT, env=environment, check=False)
     if done.returncode != 0:
         raise StoreFault("CO-C336", f"ipfs does not make a repository in {node.repo}: {done.stderr[-500:].strip()}")

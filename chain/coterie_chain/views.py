@@ -8,7 +8,7 @@ from typing import Any
 
 from eth_utils.address import to_checksum_address
 
-from coterie_chain.decode import Decoder, text
+from coterie_chain.decode import Decoder, decode_name
 from coterie_chain.ledger import OpenStep, SiteEntry, State, StudyView, Terms
 from coterie_chain.rules import EACH, SERVER
 
@@ -34,25 +34,25 @@ class Status:
     server: int
 
 
-def seat(site: int, answer: Any) -> SiteEntry:
+def decode_seat(site: int, answer: Any) -> SiteEntry:
     """A site's entry from the answer of `seat`."""
     name, key, sealing, peer, _, active = answer
-    return SiteEntry(site, text(name), to_checksum_address(key), sealing, peer, active)
+    return SiteEntry(site, decode_name(name), to_checksum_address(key), sealing, peer, active)
 
 
-def terms(decoder: Decoder, answer: Any) -> tuple[tuple[int, ...], Terms]:
+def decode_terms(decoder: Decoder, answer: Any) -> tuple[tuple[int, ...], Terms]:
     """Ids of the participants in turn order, and the terms, from the answer of `terms`."""
     hash_, order, schedule, max_rounds, timeout, silence = answer
     return tuple(order), decoder.terms(hash_, order, schedule, max_rounds, timeout, silence)
 
 
-def study_view(study: int, order: tuple[int, ...], terms: Terms, status: Status, decoder: Decoder) -> StudyView:
+def build_study_view(study: int, order: tuple[int, ...], terms: Terms, status: Status, decoder: Decoder) -> StudyView:
     """A study from its terms and status."""
 
     def names(ids: Iterable[int]) -> tuple[str, ...]:
         return tuple(decoder.names[i] for i in ids)
 
-    parties = _members(order, status.active)
+    parties = _list_members(order, status.active)
     opened = None
     if status.state == State.RUNNING:
         posters = {EACH: parties, SERVER: (status.server,)}.get(status.kind, (status.kind,))
@@ -62,14 +62,14 @@ def study_view(study: int, order: tuple[int, ...], terms: Terms, status: Status,
             round=status.round,
             kind=decoder.kind(status.kind),
             posters=names(posters),
-            posted=names(_members(order, status.posted)),
+            posted=names(_list_members(order, status.posted)),
             parties=names(parties),
             basis=status.basis,
             deadline=status.deadline,
         )
-    joined = names(_members(order, status.joined))
+    joined = names(_list_members(order, status.joined))
     return StudyView(study, terms, State(status.state), joined, names(parties), opened)
 
 
-def _members(order: tuple[int, ...], bitmap: int) -> tuple[int, ...]:
+def _list_members(order: tuple[int, ...], bitmap: int) -> tuple[int, ...]:
     return tuple(site for site in order if bitmap >> site & 1)

@@ -39,7 +39,7 @@ NO_LETTER, LEADING_ZEROS = re.compile(r"[\W_]+"), re.compile(r"(?<!\d)0+(?=\d)")
 # Kinds of the three steps, for the schedule of whoever uses `align`.
 STEPS = ("each", "each", "each")
 
-Tags = NDArray[np.bytes_]
+_Tags = NDArray[np.bytes_]
 
 
 def align(site: Site) -> Script:
@@ -47,29 +47,29 @@ def align(site: Site) -> Script:
     readers = site.study.sites
     yield from announce()
     form = Schema({"share": Field("|u1", (KEY,))})
-    keys = yield from each("align/key", key_share, expects=form, readers=readers, reveals=randomness)
+    keys = yield from each("align/key", draw_key_share, expects=form, readers=readers, reveals=expose_randomness)
     form = Schema({"tag": Field("|u1", (None, TAG)), "spelling": Field("|u1", (None, TAG))}, check=check_tags)
     own = Identifiers(site, keys)
-    tags = yield from each("align/tags", tags_of_site, own, expects=form, readers=readers, reveals=hashes)
+    tags = yield from each("align/tags", post_tags, own, expects=form, readers=readers, reveals=expose_hashes)
     return Alignment(site.study, own, tags)
 
 
-def key_share(site: Site) -> Payload:
+def draw_key_share(site: Site) -> Payload:
     """This site's part of the key."""
     return {"share": np.frombuffer(site.stream("align/key", KEY), np.uint8)}
 
 
-def randomness(site: Site, payload: Payload) -> Exposure:
+def expose_randomness(site: Site, payload: Payload) -> Exposure:
     """What random bytes give away: nothing of any patient."""
     return Exposure("A random number", site.columns.n)
 
 
-def hashes(site: Site, payload: Payload) -> Exposure:
+def expose_hashes(site: Site, payload: Payload) -> Exposure:
     """What the hashes give away to those who have the key: who of their own patients is here too."""
     return Exposure("Keyed hashes of its patients' identifiers", len(payload["tag"]))
 
 
-def group_key(study: Study, keys: Posts) -> bytes:
+def derive_group_key(study: Study, keys: Posts) -> bytes:
     """The key (32 bytes) that all shares together give, whatever the order of the sites."""
     shares = b"".join(keys[name]["share"].tobytes() for name in sorted(keys))
     return HKDF(SHA256(), KEY, salt=None, info=b"coterie/1 alignment" + study.hash).derive(shares)
@@ -85,27 +85,29 @@ class Identifiers:
     @cached_property
     def key(self) -> bytes:
         """The common key."""
-        return group_key(self.site.study, self.keys)
+        return derive_group_key(self.site.study, self.keys)
 
     @cached_property
     def normal(self) -> NDArray[np.uint8]:
         """Hashes (n, 16) of the identifiers in normal form, in the order of this site's rows."""
-        return _hashes(self.key, b"normal", [tuple(map(normal, one)) for one in self.site.columns.identifiers])
+        return _hashes(
+            self.key, b"normal", [tuple(map(normalise_identifier, one)) for one in self.site.columns.identifiers]
+        )
 
     @property
-    def written(self) -> NDArray[np.uint8]:
+    def as_written(self) -> NDArray[np.uint8]:
         """Hashes (n, 16) of the identifiers as they are written."""
         return _hashes(self.key, b"written", self.site.columns.identifiers)
 
 
-def tags_of_site(site: Site, own: Identifiers) -> Payload:
+def post_tags(site: Site, own: Identifiers) -> Payload:
     """Hashes of this site's identifiers, normal and as written, sorted by the first; DataError counts duplicates."""
     _check_different(site.name, own.normal)
     order = np.argsort(_words(own.normal))
-    return {"tag": own.normal[order], "spelling": own.written[order]}
+    return {"tag": own.normal[order], "spelling": own.as_written[order]}
 
 
-def normal(text: str) -> str:
+def normalise_identifier(text: str) -> str:
     """An identifier without what people write differently: case, blanks, punctuation, leading zeros."""
     folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return LEADING_ZEROS.sub("", NO_LETTER.sub("", folded.casefold()))
@@ -132,12 +134,12 @@ class Alignment:
     tags: Posts
 
     @cached_property
-    def common(self) -> Tags:
+    def common(self) -> _Tags:
         """Hashes of the common patients, sorted: their order at every site."""
         common = _words(self.tags[self.study.sites[0]]["tag"])
         for name in self.study.sites[1:]:
-            theirs = _words(self.tags[name]["tag"])
-            common = common[np.isin(common, theirs, assume_unique=True)]
+            peer_tags = _words(self.tags[name]["tag"])
+            common = common[np.isin(common, peer_tags, assume_unique=True)]
         return common
 
     @property
@@ -153,9 +155,9 @@ class Alignment:
                 f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}. "
                 f"{' '.join(self.notes)} Do all files identify patients by the same code?",
             )
-        mine = _words(self.own.normal)
-        order = np.argsort(mine)
-        return order[np.searchsorted(mine, self.common, sorter=order)]
+        own_tags = _words(self.own.normal)
+        order = np.argsort(own_tags)
+        return order[np.searchsorted(own_tags, self.common, sorter=order)]
 
     @cached_property
     def counts(self) -> Mapping[str, Any]:
@@ -174,12 +176,14 @@ class Alignment:
         """The counts in sentences."""
         counts = self.counts
         unmatched = ", ".join(f"{name} {k} of {counts['rows'][name]}" for name, k in counts["unmatched"].items() if k)
-        told = [f"Alignment: {self.n} patients are at every site; without a match: {unmatched or 'none'}."]
+        sentences = [f"Alignment: {self.n} patients are at every site; without a match: {unmatched or 'none'}."]
         if counts["written_differently"]:
-            told.append(f"{counts['written_differently']} of their identifiers are written differently at some site.")
-        return tuple(told)
+            sentences.append(
+                f"{counts['written_differently']} of their identifiers are written differently at some site."
+            )
+        return tuple(sentences)
 
-    def _spellings(self, name: str) -> Tags:
+    def _spellings(self, name: str) -> _Tags:
         post = self.tags[name]
         where = np.searchsorted(_words(post["tag"]), self.common)
         return _words(post["spelling"])[where]
@@ -188,8 +192,8 @@ class Alignment:
 def _hashes(key: bytes, label: bytes, identifiers: Sequence[tuple[str, ...]]) -> NDArray[np.uint8]:
     """HMAC of each identifier (n, 16); lengths are hashed too, so that no two identifiers read as one."""
     derived = HKDF(SHA256(), KEY, salt=None, info=b"coterie/1 identifiers " + label).derive(key)
-    made = b"".join(hmac.digest(derived, _bytes(one), "sha256")[:TAG] for one in identifiers)
-    return np.frombuffer(made, np.uint8).reshape(-1, TAG)
+    digests = b"".join(hmac.digest(derived, _bytes(row), "sha256")[:TAG] for row in identifiers)
+    return np.frombuffer(digests, np.uint8).reshape(-1, TAG)
 
 
 def _bytes(identifier: tuple[str, ...]) -> bytes:
@@ -197,9 +201,9 @@ def _bytes(identifier: tuple[str, ...]) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
-def _words(tags: NDArray[np.uint8]) -> Tags:
+def _words(tags: NDArray[np.uint8]) -> _Tags:
     """Rows of bytes as strings that can be sorted and compared; being of one length, they differ as their bytes do."""
-    words: Tags = np.ascontiguousarray(tags).view(f"S{TAG}")[:, 0]
+    words: _Tags = np.ascontiguousarray(tags).view(f"S{TAG}")[:, 0]
     return words
 
 

@@ -16,17 +16,17 @@ FIRTH = (
 )
 
 
-def ridge(weight: float) -> tuple[str, ...]:
+def ridge_warning(weight: float) -> tuple[str, ...]:
     """What a ridge does to a table of coefficients; nothing if there is none."""
     if not weight:
         return ()
-    told = (
+    message = (
         f"Ridge {weight:g}: estimates are drawn towards zero, of which standard errors, p-values and intervals do not"
     )
-    return (f"{told} tell; degrees of freedom, AIC and BIC count every coefficient in full.",)
+    return (f"{message} tell; degrees of freedom, AIC and BIC count every coefficient in full.",)
 
 
-def few(law: str, n: int, events: int | None, coefficients: int) -> tuple[str, ...]:
+def few_events_warning(law: str, n: int, events: int | None, coefficients: int) -> tuple[str, ...]:
     """Too few events (rows, where nothing is counted) for the coefficients besides intercepts; nothing if enough."""
     rows = events is None
     least = n if events is None else min(events, n - events) if law == "binomial" else events
@@ -34,5 +34,7 @@ def few(law: str, n: int, events: int | None, coefficients: int) -> tuple[str, .
         return ()
     what = "rows" if rows else "patients with the rarer outcome" if law == "binomial" else "events"
     firth = ", or use Firth's penalty (learner cola, firth = true)" if law == "binomial" else ""
-    told = f"{least} {what} for {coefficients} coefficients, intercepts aside, are fewer than {ENOUGH} for each"
-    return (f"{told}: estimates may be far off, and Wald p-values and intervals unreliable. Leave terms out{firth}.",)
+    message = f"{least} {what} for {coefficients} coefficients, intercepts aside, are fewer than {ENOUGH} for each"
+    return (
+        f"{message}: estimates may be far off, and Wald p-values and intervals unreliable. Leave terms out{firth}.",
+    )

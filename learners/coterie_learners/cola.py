@@ -44,47 +44,47 @@ from coterie_learners.protocol import Posts, Script, Site, each, server
 from coterie_learners.rows import Array, Codes
 from coterie_learners.study import Schedule, Study
 from coterie_learners.table_checks import form_of
-from coterie_learners.table_plan import Plan, TableOptions, check_plan
-from coterie_learners.table_pool import back, by_site, summed
-from coterie_learners.table_result import fit_of, with_diagnostics
-from coterie_learners.tally import Counts, count
+from coterie_learners.table_plan import TableOptions, TablePlan, check_plan
+from coterie_learners.table_pool import back_transform, stack_by_site, sum_tables
+from coterie_learners.table_result import add_diagnostics, build_table_fit
+from coterie_learners.tally import Counts, count_patterns
 
-VERSION = "1"
+_VERSION = "1"
 
 
 def cola(site: Site) -> Script:
     """Each site's table once, then the fit by the site whose turn it is."""
-    plan = plan_of(site.study)
-    tables = yield from each("table", share, plan, expects=form_of(plan), reveals=partial(reveals, plan))
+    plan = plan_table(site.study)
+    tables = yield from each("table", _share, plan, expects=form_of(plan), reveals=partial(expose_posted_table, plan))
     model = yield from server("fit", fit_tables, plan, tables)
-    return with_diagnostics(plan, fit_of(plan, model, "cola", tuple(tables)), tables)
+    return add_diagnostics(plan, build_table_fit(plan, model, "cola", tuple(tables)), tables)
 
 
-def plan_of(study: Study) -> Plan:
+def plan_table(study: Study) -> TablePlan:
     """The plan of a study."""
-    return Plan.of(study, TableOptions)
+    return TablePlan.of(study, TableOptions)
 
 
 # At a site
 
 
-def share(site: Site, plan: Plan) -> Payload:
+def _share(site: Site, plan: TablePlan) -> Payload:
     """What one site posts: its table, without what lies below the floor."""
-    held: Any = site.codes
-    if isinstance(held, TableOnly):
-        return held.table(plan)
-    return table_of(plan, count(plan.tally, held))
+    own_rows: Any = site.codes
+    if isinstance(own_rows, CountedTable):
+        return own_rows.table(plan)
+    return build_table(plan, count_patterns(plan.tally, own_rows))
 
 
-def reveals(plan: Plan, site: Site, table: Payload) -> Exposure:
+def expose_posted_table(plan: TablePlan, site: Site, table: Payload) -> Exposure:
     """What readers can solve from a posted table."""
     raw = plan.grid.raw(plan.design, table["keys"])
     n = int(table["rows"] if "rows" in table else table["n"].sum())
-    return table_disclosure.exposure(plan.design, raw, table, n, 0 if plan.drops else plan.floor)
+    return table_disclosure.expose_table(plan.design, raw, table, n, 0 if plan.drops else plan.floor)
 
 
 @dataclass(frozen=True)
-class TableOnly:
+class CountedTable:
     """A site whose rows were counted elsewhere, such as by the R package pda: counts and X'y, nothing else."""
 
     grid: Grid
@@ -101,32 +101,34 @@ class TableOnly:
         """The covariates' values of the rows that were counted; of the outcome nothing is known."""
         yield {name: np.repeat(values, self.counts) for name, values in self.grid.codes(self.keys).items()}
 
-    def table(self, plan: Plan) -> Payload:
+    def table(self, plan: TablePlan) -> Payload:
         """The table as COLA-GLM posts it; StudyError if the study needs more than counts and X'y."""
         if set(plan.fields) - {"suppressed"} != {"keys", "n", "cross", "outcome"} or plan.levels:
-            told = "A table of counts and X'y suffices for a binomial model with the logit link"
-            raise StudyError("CO-S327", f"{told}, and for nothing else; count the rows of this site here.")
+            message = "A table of counts and X'y suffices for a binomial model with the logit link"
+            raise StudyError("CO-S327", f"{message}, and for nothing else; count the rows of this site here.")
         intercept = plan.design.formula.intercept
         if not intercept:
             raise StudyError("CO-S327", "A table of counts and X'y needs a model with an intercept.")
         values = {"keys": self.keys, "n": self.counts, "cross": self.cross, "outcome": self.cross[0]}
-        return payload_of({**values, "suppressed": np.zeros(2)}, plan.fields)
+        return pack_table({**values, "suppressed": np.zeros(2)}, plan.fields)
 
 
-def table_of(plan: Plan, counts: Counts) -> Payload:
+def build_table(plan: TablePlan, counts: Counts) -> Payload:
     """A site's counts as it posts them, without what lies below the floor."""
-    floor, kept = plan.floor, counts
+    floor, shared = plan.floor, counts
     if floor:
-        kept = suppression.dropped(counts, floor) if plan.drops else suppression.imputed(counts, floor)
-    table = statistics(plan, kept if plan.drops else counts)
+        shared = (
+            suppression.drop_small_cells(counts, floor) if plan.drops else suppression.impute_small_cells(counts, floor)
+        )
+    table = table_statistics(plan, shared if plan.drops else counts)
     if not plan.drops:
-        table["n"] = kept.sums["n"]
+        table["n"] = shared.sums["n"]
     if floor:
-        table["suppressed"] = suppression.rounded(counts, floor)
-    return payload_of(table, plan.fields)
+        table["suppressed"] = suppression.round_small_cells(counts, floor)
+    return pack_table(table, plan.fields)
 
 
-def statistics(plan: Plan, counts: Counts) -> dict[str, Any]:
+def table_statistics(plan: TablePlan, counts: Counts) -> dict[str, Any]:
     """Everything that a table may say, from counted rows."""
     sums = counts.sums
     s = np.stack([sums[f"s{k + 1}"] for k in range(plan.levels)]) if plan.levels else sums["s"]
@@ -137,7 +139,7 @@ def statistics(plan: Plan, counts: Counts) -> dict[str, Any]:
     return out | {"rows": sums["n"].sum(), "squares": sums.get("q", sums["n"]).sum()}
 
 
-def payload_of(values: Mapping[str, Any], fields: Mapping[str, Field]) -> Payload:
+def pack_table(values: Mapping[str, Any], fields: Mapping[str, Field]) -> Payload:
     """The fields of a table in the types in which they are posted."""
     return {name: np.asarray(values[name], dtype=np.dtype(field.dtype)) for name, field in fields.items()}
 
@@ -145,60 +147,60 @@ def payload_of(values: Mapping[str, Any], fields: Mapping[str, Field]) -> Payloa
 # From the tables of all sites
 
 
-def fit_tables(plan: Plan, tables: Posts) -> Payload:
+def fit_tables(plan: TablePlan, tables: Posts) -> Payload:
     """The fit of the sum of the tables."""
-    together = by_site(plan, tables) if plan.site_intercepts else summed(plan, tables)
-    return model_of(plan, together, estimate(together, plan.choice))
+    pooled_table = stack_by_site(plan, tables) if plan.site_intercepts else sum_tables(plan, tables)
+    return pack_model(plan, pooled_table, estimate(pooled_table, plan.choice))
 
 
-def model_of(plan: Plan, table: Grouped, found: Estimate) -> Payload:
+def pack_model(plan: TablePlan, table: Grouped, estimated: Estimate) -> Payload:
     """What the server posts: the fit in the variables' own units, and what the result table needs."""
-    carry = back(plan, len(table.intercepts) if plan.site_intercepts else 0)
-    covariance = linalg.matmul(linalg.matmul(carry, found.covariance), carry.T)
+    carry = back_transform(plan, len(table.intercepts) if plan.site_intercepts else 0)
+    covariance = linalg.matmul(linalg.matmul(carry, estimated.covariance), carry.T)
     model = {
-        "estimates": linalg.matvec(carry, found.beta),
+        "estimates": linalg.matvec(carry, estimated.beta),
         "covariance": 0.5 * (covariance + covariance.T),
         "n": table.n,
         "outcome": table.outcome,
-        "dispersion": found.dispersion,
-        "deviance": found.deviance,
-        "likelihood": found.likelihood,
-        "steps": found.steps,
+        "dispersion": estimated.dispersion,
+        "deviance": estimated.deviance,
+        "likelihood": estimated.likelihood,
+        "steps": estimated.steps,
         "converged": True,
     }
-    known = {} if found.null_deviance is None else {"null_deviance": found.null_deviance}
-    return {name: np.asarray(value) for name, value in (model | known).items()}
+    null_deviance_field = {} if estimated.null_deviance is None else {"null_deviance": estimated.null_deviance}
+    return {name: np.asarray(value) for name, value in (model | null_deviance_field).items()}
 
 
-def check_study(study: Study) -> None:
+def _check_study(study: Study) -> None:
     """StudyError for a study that COLA-GLM cannot run."""
-    plan = plan_of(study)
+    plan = plan_table(study)
     check_plan(plan)
     if plan.site_intercepts and (not plan.design.formula.intercept or plan.levels or len(study.sites) < 2):
         raise StudyError("CO-S325", "site_intercepts needs an intercept, one outcome, and two sites or more.")
     if plan.options.suppress == "none" and plan.tally.exposure and plan.study.disclosure.cell:
-        told = "With an offset a table has no counts of rows that the gate could hold against the floor"
-        raise StudyError("CO-S326", f'{told}. Use suppress = "drop".')
+        message = "With an offset a table has no counts of rows that the gate could hold against the floor"
+        raise StudyError("CO-S326", f'{message}. Use suppress = "drop".')
     if not plan.drops and (not plan.floor or plan.cells or plan.tally.exposure or plan.levels):
-        told = 'suppress = "impute" needs a floor (disclosure.cell), and a model that counts and X\'y suffice for'
-        raise StudyError("CO-S326", f'{told} (a canonical link, no offset, no cells). Use suppress = "drop".')
+        message = 'suppress = "impute" needs a floor (disclosure.cell), and a model that counts and X\'y suffice for'
+        raise StudyError("CO-S326", f'{message} (a canonical link, no offset, no cells). Use suppress = "drop".')
 
 
-def schedule(study: Study) -> Schedule:
+def _schedule(study: Study) -> Schedule:
     """Each site's table, then the fit."""
     return Schedule(opening=("each", "server"))
 
 
-TRUST = (
+_TRUST = (
     "Every member of the study, and whoever reads its store, reads each site's table: the patterns that occur there "
     "with their rows, and the sums of the outcome. Patterns below the floor are not in it. No key holder, no masks; "
     "secure_cola shows sums over the sites only."
 )
 
 
-def trust(study: Study) -> str:
+def _trust(study: Study) -> str:
     """Who learns what."""
-    return TRUST
+    return _TRUST
 
 
-COLA = Learner("cola", VERSION, TableOptions, check_study, schedule, cola, reads="codes", trust=trust)
+COLA = Learner("cola", _VERSION, TableOptions, _check_study, _schedule, cola, reads="codes", trust=_trust)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.field import Elements, bits_of
-from coterie_learners.trio import SECURITY, WEIGHTS, Trio
+from coterie_learners.trio import SECURITY, WEIGHTS, ThreePartyShamir
 
 # Digits are shared modulo this prime: more than the digits of any number compared.
 Q = 251
@@ -24,7 +24,7 @@ MASKER = 2
 Digits = NDArray[np.int32]
 
 
-def negative(trio: Trio, shares: Elements, bits: int) -> Elements:
+def negative_shares(trio: ThreePartyShamir, shares: Elements, bits: int) -> Elements:
     """Shares of [v < 0] (0 or 1) for |v| < 2^(bits - 1)."""
     flat = shares.ravel() + (1 << bits - 1)  # then the highest of `bits` digits says whether v >= 0
     role = _mask if trio.me == MASKER else _evaluate
@@ -33,38 +33,38 @@ def negative(trio: Trio, shares: Elements, bits: int) -> Elements:
     return trio.reshare(np.asarray(both % trio.field.p)).reshape(shares.shape)
 
 
-def _mask(trio: Trio, flat: Elements, bits: int) -> tuple[Elements, Elements]:
+def _mask(trio: ThreePartyShamir, flat: Elements, bits: int) -> tuple[Elements, Elements]:
     """The third party: masks the sums, deals the mask's digits, looks for a zero; returns shares of both flips."""
     mask = trio.own.integers(len(flat), bits + SECURITY)
     digits = bits_of(mask, (bits + SECURITY + 7) // 8, bits)
     top = digits[:, 0].copy()
     digits[:, 0] = 0
-    masked = (_additive(trio, flat) + mask) % trio.field.p
+    masked = (_to_additive(trio, flat) + mask) % trio.field.p
     others = (digits - trio.stream(0).words(digits.shape, Q)) % Q
     trio.round()
     trio.send(0, masked)
     trio.send(1, masked)
     trio.session.send(trio.names[1], others.astype(np.uint8).tobytes())
     trio.round()
-    answers = [_received(trio, k, digits.shape) for k in (0, 1)]
-    found = ((answers[0] + answers[1]) % Q == 0).any(axis=1)
-    hidden = trio.deal(MASKER, (top ^ found).astype(object), flat.shape)
+    answers = [_receive_digits(trio, k, digits.shape) for k in (0, 1)]
+    has_zero = ((answers[0] + answers[1]) % Q == 0).any(axis=1)
+    hidden = trio.deal(MASKER, (top ^ has_zero).astype(object), flat.shape)
     return np.zeros(len(flat), dtype=object), hidden
 
 
-def _evaluate(trio: Trio, flat: Elements, bits: int) -> tuple[Elements, Elements]:
+def _evaluate(trio: ThreePartyShamir, flat: Elements, bits: int) -> tuple[Elements, Elements]:
     """The first two parties: see the masked sums, compare their digits with the shared ones; return the same."""
     other = 1 - trio.me
-    mine = _additive(trio, flat)
-    held = trio.stream(MASKER).words((len(flat), bits), Q) if trio.me == 0 else None
+    own_summand = _to_additive(trio, flat)
+    mask_digits = trio.stream(MASKER).words((len(flat), bits), Q) if trio.me == 0 else None
     trio.round()
-    trio.send(other, mine)
-    masked = (mine + trio.receive(other, flat.shape) + trio.receive(MASKER, flat.shape)) % trio.field.p
-    if held is None:
-        held = _received(trio, MASKER, (len(flat), bits))
+    trio.send(other, own_summand)
+    masked = (own_summand + trio.receive(other, flat.shape) + trio.receive(MASKER, flat.shape)) % trio.field.p
+    if mask_digits is None:
+        mask_digits = _receive_digits(trio, MASKER, (len(flat), bits))
     coin = trio.stream(other).words((len(flat),), 2)
     low = (masked & (1 << bits - 1) - 1) + coin
-    answer = _compared(trio, bits_of(low, (bits + 7) // 8, bits), held, coin)
+    answer = _compare_digits(trio, bits_of(low, (bits + 7) // 8, bits), mask_digits, coin)
     trio.round()
     trio.session.send(trio.names[MASKER], answer.astype(np.uint8).tobytes())
     hidden = trio.deal(MASKER, None, flat.shape)
@@ -74,7 +74,7 @@ def _evaluate(trio: Trio, flat: Elements, bits: int) -> tuple[Elements, Elements
     return np.asarray(flip * weight % trio.field.p), hidden
 
 
-def _compared(trio: Trio, seen: Digits, held: Digits, coin: Digits) -> Digits:
+def _compare_digits(trio: ThreePartyShamir, masked_digits: Digits, mask_digits: Digits, coin: Digits) -> Digits:
     """This party's shares of digits of which one is zero if mask > seen (coin 0) or mask < seen (coin 1), hidden.
 
     Digit i is zero if the digits differ there in the wanted way and nowhere before; it is multiplied by a random factor
@@ -82,16 +82,16 @@ def _compared(trio: Trio, seen: Digits, held: Digits, coin: Digits) -> Digits:
     """
     first = 1 if trio.me == 0 else 0
     sign = (1 - 2 * coin)[:, None]
-    differ = first * seen + held - 2 * seen * held
-    digits = sign * (first * seen - held) + first + np.cumsum(differ, axis=1) - differ
+    differ = first * masked_digits + mask_digits - 2 * masked_digits * mask_digits
+    digits = sign * (first * masked_digits - mask_digits) + first + np.cumsum(differ, axis=1) - differ
     stream = trio.stream(1 - trio.me)
-    digits = (digits % Q) * (stream.words(seen.shape, Q - 1) + 1) % Q
-    width = seen.shape[1]
-    places = (np.arange(width) + stream.words((len(seen), 1), width)) % width
+    digits = (digits % Q) * (stream.words(masked_digits.shape, Q - 1) + 1) % Q
+    width = masked_digits.shape[1]
+    places = (np.arange(width) + stream.words((len(masked_digits), 1), width)) % width
     return np.asarray(np.take_along_axis(digits, places, axis=1))
 
 
-def _additive(trio: Trio, flat: Elements) -> Elements:
+def _to_additive(trio: ThreePartyShamir, flat: Elements) -> Elements:
     """Uniform summands of the shared numbers, one at each party."""
     total = WEIGHTS[trio.me] * flat
     for party in range(3):
@@ -101,6 +101,6 @@ def _additive(trio: Trio, flat: Elements) -> Elements:
     return np.asarray(total % trio.field.p)
 
 
-def _received(trio: Trio, party: int, shape: tuple[int, ...]) -> Digits:
+def _receive_digits(trio: ThreePartyShamir, party: int, shape: tuple[int, ...]) -> Digits:
     raw = trio.session.receive(trio.names[party], int(np.prod(shape)))
     return np.frombuffer(raw, np.uint8).astype(np.int32).reshape(shape)

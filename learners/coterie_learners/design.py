@@ -117,10 +117,10 @@ class Design:
         """The columns in order; the intercept, if any, is the first."""
         first = [Column(INTERCEPT, (), 0.0, 1.0)] if self.formula.intercept and self.site is None else []
         here = [term for term in self.formula.terms if all(self._holds(name) for name, _ in term)]
-        made = first + [c for term in here for c in self._columns_of(term)]
-        if len(made) > MAX_COLUMNS:
-            raise StudyError("CO-S203", f"The formula makes {len(made)} columns; the limit is {MAX_COLUMNS}.")
-        return tuple(made)
+        all_columns = first + [c for term in here for c in self._columns_of(term)]
+        if len(all_columns) > MAX_COLUMNS:
+            raise StudyError("CO-S203", f"The formula makes {len(all_columns)} columns; the limit is {MAX_COLUMNS}.")
+        return tuple(all_columns)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -185,8 +185,8 @@ class Design:
         centre = 0.5 * (low + high) if self.formula.intercept else 0.0
         scale = max(abs(low - centre), abs(high - centre))
         if not 0.0 < scale < math.inf:
-            told = f"The declared ranges give {name} the range {low:.3g} to {high:.3g}"
-            raise StudyError("CO-S207", f"{told}, with which nothing can be computed. Choose another unit.")
+            message = f"The declared ranges give {name} the range {low:.3g} to {high:.3g}"
+            raise StudyError("CO-S207", f"{message}, with which nothing can be computed. Choose another unit.")
         return Column(name, factors, centre, scale)
 
     def _label(self, factor: Factor) -> str:
@@ -229,10 +229,10 @@ def parse_formula(text: str) -> Formula:
 
 def _parts(right: str, text: str) -> list[str]:
     parts = [p.strip() for p in right.replace("-", "+-").split("+")]
-    wanted = [re.sub(r"^-\s*", "-", p) for p in parts if p]
-    if not wanted or any(p.startswith("-") and p != "-1" for p in wanted):
+    cleaned = [re.sub(r"^-\s*", "-", p) for p in parts if p]
+    if not cleaned or any(p.startswith("-") and p != "-1" for p in cleaned):
         raise StudyError("CO-S201", f"The formula {text!r} takes `+` between terms, and `-1` for no intercept.")
-    return wanted
+    return cleaned
 
 
 def _expand(part: str, text: str) -> list[tuple[tuple[str, int], ...]]:
@@ -265,8 +265,8 @@ def _check_split(study: Study, formula: Formula) -> None:
         sites = sorted({holder[name] for name, _ in term})
         if len(sites) > 1:
             name = ":".join(v for v, _ in term)
-            told = f"The term {name} multiplies variables of {' and '.join(sites)}"
-            raise StudyError("CO-S209", f"{told}; no site could compute it. Leave it out.")
+            message = f"The term {name} multiplies variables of {' and '.join(sites)}"
+            raise StudyError("CO-S209", f"{message}; no site could compute it. Leave it out.")
 
 
 def _check_roles(study: Study, formula: Formula) -> None:

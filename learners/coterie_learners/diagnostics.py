@@ -23,7 +23,7 @@ NOTABLE_SHARE = 0.05
 NOTABLE_P = 0.05
 
 
-def predictions(eta: Array, mean: Array, u: Array, s: Array, parameters: int) -> dict[str, Any]:
+def assess_predictions(eta: Array, mean: Array, u: Array, s: Array, parameters: int) -> dict[str, Any]:
     """Discrimination and calibration from rows u, events s and predictions per pattern (m,)."""
     error = float(np.sum(s * (1.0 - mean) ** 2 + (u - s) * mean**2) / u.sum())
     table = calibration(eta, mean, u, s)
@@ -47,14 +47,14 @@ def calibration(eta: Array, mean: Array, u: Array, s: Array) -> list[dict[str, f
     # Rows with one prediction stay together, at whichever sites they are; unique sorts them by it.
     _, places = np.unique(np.round(eta, 10), return_inverse=True)
     columns = {"rows": u, "events": s, "expected": u * mean}
-    together = {name: np.bincount(places, values) for name, values in columns.items()}
-    middle = np.cumsum(together["rows"]) - 0.5 * together["rows"]
+    by_prediction = {name: np.bincount(places, values) for name, values in columns.items()}
+    middle = np.cumsum(by_prediction["rows"]) - 0.5 * by_prediction["rows"]
     group = np.minimum((middle * GROUPS / u.sum()).astype(int), GROUPS - 1)
-    sums = {name: np.bincount(group, values, minlength=GROUPS).tolist() for name, values in together.items()}
+    sums = {name: np.bincount(group, values, minlength=GROUPS).tolist() for name, values in by_prediction.items()}
     return [dict(zip(sums, row, strict=True)) for row in zip(*sums.values(), strict=True) if row[0] > 0]
 
 
-def cochran(terms: tuple[str, ...], own: Mapping[str, tuple[Array, Array]], sites: tuple[str, ...]) -> dict[str, Any]:
+def cochran_q(terms: tuple[str, ...], own: Mapping[str, tuple[Array, Array]], sites: tuple[str, ...]) -> dict[str, Any]:
     """Q and I squared of every term over the sites that carry the model alone: (estimates, variances) by site."""
     lines = []
     if len(own) > 1:
@@ -76,7 +76,7 @@ def likelihood_ratio(joint: float, apart: float, freedom: int) -> dict[str, floa
     return {"chi2": chi2, "df": freedom, "p": float(special.chdtrc(freedom, chi2))}
 
 
-def suppressed(left_out: Mapping[str, Any], tables: Mapping[str, Payload], n: int) -> dict[str, Any]:
+def summarise_suppression(left_out: Mapping[str, Any], tables: Mapping[str, Payload], n: int) -> dict[str, Any]:
     """At most so many patterns and rows were not shared, by site and in all; `n` rows were, or were imputed."""
     sites = {name: {"cells_at_most": int(v[0]), "rows_at_most": int(v[1])} for name, v in left_out.items()}
     cells, rows = (sum(site[key] for site in sites.values()) for key in ("cells_at_most", "rows_at_most"))
@@ -84,27 +84,27 @@ def suppressed(left_out: Mapping[str, Any], tables: Mapping[str, Payload], n: in
     return {"sites": sites, "cells_at_most": cells, "cells_shared": shared, "rows_at_most": rows, "rows_shared": n}
 
 
-def suppression_notes(found: Mapping[str, Any], where: str) -> list[str]:
+def suppression_notes(summary: Mapping[str, Any], where: str) -> list[str]:
     """What suppression did, in sentences; `where` rows of a pattern were counted together."""
-    cells, rows = found["cells_at_most"], found["rows_at_most"]
+    cells, rows = summary["cells_at_most"], summary["rows_at_most"]
     if not cells:
-        return [f"No pattern had fewer than {found['floor']} rows {where}; nothing was left out."]
-    imputes = found["mode"] == "impute"
-    of_cells = found["cells_shared"] if imputes else found["cells_shared"] + cells
-    of_rows = found["rows_shared"] if imputes else found["rows_shared"] + rows
+        return [f"No pattern had fewer than {summary['floor']} rows {where}; nothing was left out."]
+    imputes = summary["mode"] == "impute"
+    of_cells = summary["cells_shared"] if imputes else summary["cells_shared"] + cells
+    of_rows = summary["rows_shared"] if imputes else summary["rows_shared"] + rows
     share = rows / max(of_rows, 1)
     what = (
-        f"counted as {(found['floor'] + 1) // 2} rows each (X'y was not changed: the fit is biased)"
+        f"counted as {(summary['floor'] + 1) // 2} rows each (X'y was not changed: the fit is biased)"
         if imputes
         else "left out"
     )
-    told = (
-        f"Patterns with fewer than {found['floor']} rows {where} were {what}: at most {cells} of {of_cells} "
+    sentence = (
+        f"Patterns with fewer than {summary['floor']} rows {where} were {what}: at most {cells} of {of_cells} "
         f"({cells / of_cells:.1%}), with at most {rows} of {of_rows} rows ({share:.1%})."
     )
     if share <= NOTABLE_SHARE:
-        return [told]
-    return [told, f"That is more than {NOTABLE_SHARE:.0%} of the rows: merge levels, or use secure_cola."]
+        return [sentence]
+    return [sentence, f"That is more than {NOTABLE_SHARE:.0%} of the rows: merge levels, or use secure_cola."]
 
 
 def small_cell_notes(rows: Mapping[str, Any], where: str) -> list[str]:
@@ -118,13 +118,13 @@ def small_cell_notes(rows: Mapping[str, Any], where: str) -> list[str]:
 
 def notes(details: Mapping[str, Any]) -> list[str]:
     """Heterogeneity and discrimination, in sentences."""
-    told = []
+    sentences = []
     test = details.get("heterogeneity", {}).get("site_intercepts")
     if test is not None:
         differ = (
             "The sites' baselines differ" if test["p"] < NOTABLE_P else "The sites' baselines do not differ notably"
         )
-        told.append(f"{differ}: chi-squared {test['chi2']:.2f} on {test['df']} df, p = {test['p']:.2g}.")
+        sentences.append(f"{differ}: chi-squared {test['chi2']:.2f} on {test['df']} df, p = {test['p']:.2g}.")
     if "auc" in details:
-        told.append(f"AUC {details['auc']:.4f}, Brier score {details['brier']:.4f}, on the rows of the fit.")
-    return told
+        sentences.append(f"AUC {details['auc']:.4f}, Brier score {details['brier']:.4f}, on the rows of the fit.")
+    return sentences

@@ -62,7 +62,7 @@ class Exposure:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """The gate's decision on one payload: a ruling, and one sentence without any number of patients.
 
     `secret` is for this site's own people: the cells below the floor with their counts.
@@ -97,38 +97,38 @@ class Verdict:
         }
 
 
-def judge(exposure: Exposure, floors: Floors, topic: str) -> Verdict:
+def judge_exposure(exposure: Exposure, floors: Floors, topic: str) -> GateVerdict:
     """Hold an exposure against the floors; the first floor that it breaks decides."""
     to = "every member" if exposure.readers is None else " and ".join(exposure.readers) or "nobody"
-    passed = Verdict(Ruling.PASSED, f"{exposure.what} goes to {to}; it breaks no floor.", floors, topic)
+    passed = GateVerdict(Ruling.PASSED, f"{exposure.what} goes to {to}; it breaks no floor.", floors, topic)
     if exposure.sums_only:
-        told = (
+        message = (
             f"{exposure.what} leaves as uniformly distributed numbers; only sums over {exposure.parties} sites exist."
         )
-        passed = replace(passed, ruling=Ruling.SUMS_ONLY, sentence=told)
-    broken = next((told for told in _broken(exposure, floors) if told), None)
+        passed = replace(passed, ruling=Ruling.SUMS_ONLY, sentence=message)
+    broken = next((message for message in _list_breaches(exposure, floors) if message), None)
     if broken is None:
         return passed
-    told = f"{exposure.what} may not go to {to}: {broken}"
-    return replace(passed, ruling=Ruling.REFUSED, sentence=told, secret=exposure.small(floors.cell))
+    message = f"{exposure.what} may not go to {to}: {broken}"
+    return replace(passed, ruling=Ruling.REFUSED, sentence=message, secret=exposure.small(floors.cell))
 
 
-def _broken(exposure: Exposure, floors: Floors) -> Sequence[str | None]:
+def _list_breaches(exposure: Exposure, floors: Floors) -> Sequence[str | None]:
     return (
-        _too_few_rows(exposure, floors),
-        _too_many_parameters(exposure, floors),
-        None if exposure.sums_only else _too_small_cells(exposure, floors),
-        None if exposure.sums_only or floors.rebuild == "allow" else _comes_back(exposure),
+        _check_rows(exposure, floors),
+        _check_parameters(exposure, floors),
+        None if exposure.sums_only else _check_cells(exposure, floors),
+        None if exposure.sums_only or floors.rebuild == "allow" else _check_rebuild(exposure),
     )
 
 
-def _too_few_rows(exposure: Exposure, floors: Floors) -> str | None:
+def _check_rows(exposure: Exposure, floors: Floors) -> str | None:
     if exposure.rows >= floors.rows:
         return None
     return f"it stands on fewer than {floors.rows} rows. Take part with more rows, or agree on another floor."
 
 
-def _too_many_parameters(exposure: Exposure, floors: Floors) -> str | None:
+def _check_parameters(exposure: Exposure, floors: Floors) -> str | None:
     events = exposure.rows if exposure.events is None else min(exposure.events, exposure.rows - exposure.events)
     if events >= floors.events_per_parameter * exposure.parameters:
         return None
@@ -138,24 +138,24 @@ def _too_many_parameters(exposure: Exposure, floors: Floors) -> str | None:
     )
 
 
-def _too_small_cells(exposure: Exposure, floors: Floors) -> str | None:
+def _check_cells(exposure: Exposure, floors: Floors) -> str | None:
     small = exposure.small(floors.cell)
     if not small:
         return None
     kinds = list(dict.fromkeys(exposure.kinds.get(name, name) for name in small))
-    more = f" and {len(kinds) - SHOWN} more kinds" if len(kinds) > SHOWN else ""
+    rest = f" and {len(kinds) - SHOWN} more kinds" if len(kinds) > SHOWN else ""
     return (
-        f"counts below {floors.cell} patients can be solved from it, of {'; '.join(kinds[:SHOWN])}{more}. "
+        f"counts below {floors.cell} patients can be solved from it, of {'; '.join(kinds[:SHOWN])}{rest}. "
         "Merge rare levels, use masked sums (three sites or more), or agree on another floor."
     )
 
 
-def _comes_back(exposure: Exposure) -> str | None:
+def _check_rebuild(exposure: Exposure) -> str | None:
     if not exposure.rebuilt:
         return None
-    more = f" and {len(exposure.rebuilt) - SHOWN} more" if len(exposure.rebuilt) > SHOWN else ""
+    rest = f" and {len(exposure.rebuilt) - SHOWN} more" if len(exposure.rebuilt) > SHOWN else ""
     return (
-        f"its readers can rebuild {', '.join(exposure.rebuilt[:SHOWN])}{more} row by row. "
+        f"its readers can rebuild {', '.join(exposure.rebuilt[:SHOWN])}{rest} row by row. "
         'Leave these columns out, or agree on disclosure.rebuild = "allow" knowingly.'
     )
 
@@ -186,30 +186,30 @@ def two_way(
     its products with these columns (k,). Rounded to whole numbers, as they are exactly up to rounding.
     """
     columns = [design.columns[j] for j in indicators(design)]
-    whole = np.block([[np.array([[n]]), np.diag(gram)[None, :]], [np.diag(gram)[:, None], gram]])
+    bordered = np.block([[np.array([[n]]), np.diag(gram)[None, :]], [np.diag(gram)[:, None], gram]])
     groups = _groups(design, columns)
-    cells = {f"{a.name}": float(a.weights @ whole[0]) for group in groups for a in group}
+    cells = {f"{a.name}": float(a.weights @ bordered[0]) for group in groups for a in group}
     kinds = {a.name: a.variable for group in groups for a in group}
-    for one, other in itertools.combinations(groups, 2):
-        for a, b in itertools.product(one, other):
+    for first_group, other in itertools.combinations(groups, 2):
+        for a, b in itertools.product(first_group, other):
             name = f"{a.name} & {b.name}"
-            cells[name] = float(a.weights @ whole @ b.weights)
+            cells[name] = float(a.weights @ bordered @ b.weights)
             kinds[name] = f"{a.variable} by {b.variable}"
     if events is not None:
-        _with_outcome(design.formula.outcome, groups, whole, events, cells, kinds)
+        _with_outcome(design.formula.outcome, groups, bordered, events, cells, kinds)
     return {name: round(count) for name, count in cells.items()}, kinds
 
 
 def _with_outcome(
     outcome: str,
     groups: Sequence[Sequence[Atom]],
-    whole: Array,
+    bordered: Array,
     events: tuple[float, Array],
     cells: dict[str, float],
     kinds: dict[str, str],
 ) -> None:
     total = np.concatenate([[events[0]], events[1]])
-    for value, sums in ((1, total), (0, whole[0] - total)):
+    for value, sums in ((1, total), (0, bordered[0] - total)):
         cells[f"{outcome}={value}"], kinds[f"{outcome}={value}"] = float(sums[0]), outcome
         for atom in itertools.chain.from_iterable(groups):
             name = f"{atom.name} & {outcome}={value}"
@@ -224,13 +224,13 @@ def _groups(design: Design, columns: Sequence[Column]) -> list[list[Atom]]:
 
 
 def _levels(design: Design, variable: str, columns: Sequence[Column]) -> list[Atom]:
-    mine = [k for k, c in enumerate(columns) if len(c.factors) == 1 and c.factors[0].variable == variable]
+    own_positions = [k for k, c in enumerate(columns) if len(c.factors) == 1 and c.factors[0].variable == variable]
     declared = design.study.variables[variable]
     if declared.type != "category":
-        return _in_or_out(variable, mine[0], len(columns))
+        return _in_or_out(variable, own_positions[0], len(columns))
     units = np.eye(len(columns) + 1)
-    atoms = [Atom(variable, f"{variable}[{declared.levels[0]}]", units[0] - sum(units[k + 1] for k in mine))]
-    return atoms + [Atom(variable, columns[k].name, units[k + 1]) for k in mine]
+    atoms = [Atom(variable, f"{variable}[{declared.levels[0]}]", units[0] - sum(units[k + 1] for k in own_positions))]
+    return atoms + [Atom(variable, columns[k].name, units[k + 1]) for k in own_positions]
 
 
 def _in_or_out(name: str, k: int, size: int) -> list[Atom]:

@@ -53,7 +53,7 @@ FAR_BOTTOM = (
 )  # fmt: skip
 
 
-def exp(x: Array) -> Array:
+def exp_of_array(x: Array) -> Array:
     """e^x by range reduction and a fixed polynomial."""
     bounded = np.clip(x, LEAST, MOST)
     k = np.rint(bounded * LOG2_E)
@@ -61,7 +61,7 @@ def exp(x: Array) -> Array:
     return np.asarray(np.ldexp(1.0 + (r + r * r * _polynomial(EXP_TERMS, r)), k.astype(np.int32)))
 
 
-def log(x: Array) -> Array:
+def log_of_array(x: Array) -> Array:
     """Natural logarithm of x > 0 by frexp and the series of atanh."""
     mantissa, k = np.frexp(x)
     small = mantissa < SQRT_HALF
@@ -77,14 +77,14 @@ def log1p(x: Array) -> Array:
     u = 1.0 + x
     step = u - 1.0
     exact = step == 0.0
-    return np.asarray(np.where(exact, x, log(u) * (x / np.where(exact, 1.0, step))))
+    return np.asarray(np.where(exact, x, log_of_array(u) * (x / np.where(exact, 1.0, step))))
 
 
 def expm1(x: Array) -> Array:
     """e^x - 1, by its series near zero."""
     near = np.clip(x, -0.5, 0.5)
     series = near + near * near * _polynomial(EXPM1_TERMS, near)
-    return np.asarray(np.where(np.abs(x) <= 0.5, series, exp(x) - 1.0))
+    return np.asarray(np.where(np.abs(x) <= 0.5, series, exp_of_array(x) - 1.0))
 
 
 def erfcx(x: Array) -> Array:
@@ -98,7 +98,7 @@ def erfcx(x: Array) -> Array:
     return np.asarray(
         np.where(
             x <= 0.46875,
-            exp(square) * (1.0 - erf),
+            exp_of_array(square) * (1.0 - erf),
             np.where(
                 x <= 4.0,
                 _polynomial(MIDDLE_TOP, middle) / _polynomial(MIDDLE_BOTTOM, middle),
@@ -120,14 +120,14 @@ class Normal:
     log_above: Array
 
 
-def normal(z: Array) -> Normal:
+def evaluate_normal(z: Array) -> Normal:
     """Everything about the normal distribution that a probit model needs, to full relative precision in both tails."""
     scaled = erfcx(np.abs(z) * SQRT_HALF)
     gauss = _gauss(z)
     tail = 0.5 * scaled * gauss
     bulk = 1.0 - tail
     tail_rate, bulk_rate = SQRT_2_OVER_PI / scaled, SQRT_2_OVER_PI * gauss / (2.0 - scaled * gauss)
-    log_tail, log_bulk = log(0.5 * scaled) - 0.5 * z * z, log1p(-tail)
+    log_tail, log_bulk = log_of_array(0.5 * scaled) - 0.5 * z * z, log1p(-tail)
     left = z < 0
     pairs = ((tail, bulk), (tail_rate, bulk_rate), (log_tail, log_bulk))
     (below, above), (rate_below, rate_above), (log_below, log_above) = (
@@ -138,14 +138,14 @@ def normal(z: Array) -> Normal:
 
 def softplus(x: Array) -> Array:
     """log(1 + e^x)."""
-    return np.asarray(np.maximum(x, 0.0) + log1p(exp(-np.abs(x))))
+    return np.asarray(np.maximum(x, 0.0) + log1p(exp_of_array(-np.abs(x))))
 
 
 def _gauss(z: Array) -> Array:
     """exp(-z^2 / 2), the square being split so that its rounding does not grow with it."""
     z = np.minimum(np.abs(z), 40.0)
     coarse = np.rint(z * 16.0) / 16.0
-    return np.asarray(exp(-0.5 * coarse * coarse) * exp(-0.5 * (z - coarse) * (z + coarse)))
+    return np.asarray(exp_of_array(-0.5 * coarse * coarse) * exp_of_array(-0.5 * (z - coarse) * (z + coarse)))
 
 
 def _polynomial(coefficients: Sequence[float], x: Array) -> Array:

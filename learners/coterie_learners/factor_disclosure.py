@@ -25,7 +25,7 @@ LEFT = 1e-6
 
 
 @dataclass(frozen=True)
-class Disclosure:
+class FactorDisclosure:
     """What a site's factor (n, r) gives away.
 
     `binary` names columns with two values, which readers can rebuild; `rebuilt` those that the attack on this payload
@@ -41,17 +41,17 @@ class Disclosure:
     @property
     def words(self) -> str:
         """The disclosure in sentences."""
-        told = f"The factor ({self.n} x {self.rank}) is the site's {self.columns} columns up to one rotation."
+        message = f"The factor ({self.n} x {self.rank}) is the site's {self.columns} columns up to one rotation."
         if self.binary:
             some = f" It gives these {len(self.binary)} binary columns away exactly: {', '.join(self.binary)}."
             tried = "" if self.rebuilt is None else f" (An attack on it rebuilt {len(self.rebuilt)} of them.)"
-            told += some + tried
-        return f"{told} Whoever knows {self.rank} of its rows by other means can compute all {self.n}."
+            message += some + tried
+        return f"{message} Whoever knows {self.rank} of its rows by other means can compute all {self.n}."
 
     def exposure(self, what: str) -> Exposure:
         """What the release gate asks; `what` names the payload. With a column every count of it comes back."""
-        told = f"{what}, which is these columns up to one rotation"
-        return Exposure(what=told, rows=self.n, rebuilt=self.binary)
+        message = f"{what}, which is these columns up to one rotation"
+        return Exposure(what=message, rows=self.n, rebuilt=self.binary)
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
@@ -66,12 +66,14 @@ class Disclosure:
         }
 
 
-def disclosure_of(x: Array, names: Sequence[str], factor: Array) -> Disclosure:
+def assess_factor(x: Array, names: Sequence[str], factor: Array) -> FactorDisclosure:
     """Judge a factor (n, r) of columns x (n, m), by running the attack on it."""
     two = {name: column for name, column in zip(names, x.T, strict=True) if len(np.unique(column)) == 2}
-    found = binary_vectors(factor) if two else np.zeros((0, len(x)))
-    rebuilt = None if found is None else tuple(name for name, column in two.items() if _among(column, found))
-    return Disclosure(len(x), factor.shape[1], x.shape[1], tuple(two), rebuilt)
+    vectors = binary_vectors(factor) if two else np.zeros((0, len(x)))
+    rebuilt = (
+        None if vectors is None else tuple(name for name, column in two.items() if _contains_column(column, vectors))
+    )
+    return FactorDisclosure(len(x), factor.shape[1], x.shape[1], tuple(two), rebuilt)
 
 
 def binary_vectors(factor: Array, most: int = MAX_SPAN) -> Array | None:
@@ -94,10 +96,10 @@ def binary_vectors(factor: Array, most: int = MAX_SPAN) -> Array | None:
     for start in range(0, n, 64):
         values = patterns @ of_pivots[start : start + 64].T
         patterns = patterns[(np.abs(values * (values - 1.0)) < LEFT).all(axis=1)]
-    found: Array = np.rint(patterns @ of_pivots.T)
-    return found
+    vectors: Array = np.rint(patterns @ of_pivots.T)
+    return vectors
 
 
-def _among(column: Array, found: Array) -> bool:
+def _contains_column(column: Array, vectors: Array) -> bool:
     upper = (column == column.max()).astype(float)
-    return bool(np.any(np.all(found == upper, axis=1) | np.all(found == 1.0 - upper, axis=1)))
+    return bool(np.any(np.all(vectors == upper, axis=1) | np.all(vectors == 1.0 - upper, axis=1)))

@@ -19,7 +19,7 @@ from coterie_learners.study import Variable
 
 # Beyond this a Poisson mean (1e13) is far outside any declared count; the step that led there is halved anyway.
 LOG_LIMIT = 30.0
-TINY = 1e-300
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _probit(eta: Array, y: Array) -> Parts:
 
 def _cloglog(eta: Array, y: Array) -> Parts:
     hazard = np.exp(np.minimum(eta, LOG_LIMIT))
-    log_p = np.log(np.maximum(-np.expm1(-hazard), TINY))
+    log_p = np.log(np.maximum(-np.expm1(-hazard), _TINY))
     chosen = np.where(y > 0.5, log_p, -hazard)
     # mu' = hazard (1 - mu); the residual is mu'/mu for an event and -hazard otherwise.
     odds = np.exp(-hazard - log_p)
@@ -96,31 +96,31 @@ def _identity(eta: Array, y: Array) -> Parts:
     return Parts(residual, np.ones_like(eta), float(residual @ residual))
 
 
-def _nothing(y: Array) -> float:
+def _zero_saturated(y: Array) -> float:
     return 0.0
 
 
-def _saturated_poisson(y: Array) -> float:
+def _poisson_saturated(y: Array) -> float:
     return float(np.sum(special.xlogy(y, y) - y - special.gammaln(y + 1.0)))
 
 
 FAMILIES = {
     (f.name, f.link): f
     for f in (
-        Family("binomial", "logit", _logit, _nothing, ("binary",)),
-        Family("binomial", "probit", _probit, _nothing, ("binary",)),
-        Family("binomial", "cloglog", _cloglog, _nothing, ("binary",)),
-        Family("poisson", "log", _log, _saturated_poisson, ("count",)),
-        Family("gaussian", "identity", _identity, _nothing, ("number", "count"), dispersion=True),
+        Family("binomial", "logit", _logit, _zero_saturated, ("binary",)),
+        Family("binomial", "probit", _probit, _zero_saturated, ("binary",)),
+        Family("binomial", "cloglog", _cloglog, _zero_saturated, ("binary",)),
+        Family("poisson", "log", _log, _poisson_saturated, ("count",)),
+        Family("gaussian", "identity", _identity, _zero_saturated, ("number", "count"), dispersion=True),
     )
 }
-DEFAULT_LINK = {"binomial": "logit", "poisson": "log", "gaussian": "identity"}
+CANONICAL_LINKS = {"binomial": "logit", "poisson": "log", "gaussian": "identity"}
 
 
 def family_of(name: str, link: str | None) -> Family:
     """The family by name and link (None: its canonical link); StudyError lists what there is."""
-    chosen = link or DEFAULT_LINK.get(name, "")
+    chosen = link or CANONICAL_LINKS.get(name, "")
     if (name, chosen) not in FAMILIES:
-        known = ", ".join(f"{f}/{k}" for f, k in FAMILIES)
-        raise StudyError("CO-S303", f"There is no family {name!r} with link {chosen!r}. There are: {known}.")
+        names = ", ".join(f"{f}/{k}" for f, k in FAMILIES)
+        raise StudyError("CO-S303", f"There is no family {name!r} with link {chosen!r}. There are: {names}.")
     return FAMILIES[name, chosen]

@@ -27,18 +27,18 @@ CHUNK = 1 << 23
 
 
 @dataclass(frozen=True)
-class Field:
+class PrimeField:
     """The integers modulo the largest prime below 2^bits. Uniform bytes are uniform elements up to 2^-100."""
 
     bits: int
 
     @classmethod
-    def sized(cls, bits: int) -> Field:
+    def sized(cls, bits: int) -> PrimeField:
         """The smallest field of at least so many bits; StudyError if the numbers of a study need a larger one."""
         fitting = [size for size in PRIMES if size >= bits]
         if not fitting:
-            told = f"This study's numbers need a field of {bits} bits; the largest has {max(PRIMES)}"
-            raise StudyError("CO-S545", f"{told}. Take fewer columns or folds, or a smaller penalty.")
+            message = f"This study's numbers need a field of {bits} bits; the largest has {max(PRIMES)}"
+            raise StudyError("CO-S545", f"{message}. Take fewer columns or folds, or a smaller penalty.")
         return cls(fitting[0])
 
     @cached_property
@@ -72,22 +72,22 @@ class Field:
         if len(raw) != width * int(np.prod(shape)):
             raise ProtocolError("CO-P643", f"{len(raw)} bytes do not hold an array of shape {shape}.")
         read = int.from_bytes
-        return array([read(raw[at : at + width], "little") for at in range(0, len(raw), width)], shape)
+        return element_array([read(raw[at : at + width], "little") for at in range(0, len(raw), width)], shape)
 
     def encode(self, values: Array, fraction: int) -> Elements:
         """Floats as elements with `fraction` binary digits behind the point."""
         scaled = np.rint(np.ldexp(np.asarray(values, dtype=np.float64), fraction))
-        return np.asarray(array([int(v) for v in scaled.ravel().tolist()], scaled.shape) % self.p)
+        return np.asarray(element_array([int(v) for v in scaled.ravel().tolist()], scaled.shape) % self.p)
 
-    def signed(self, elements: Elements) -> Elements:
+    def to_signed(self, elements: Elements) -> Elements:
         """Elements as integers of both signs."""
-        whole, half = elements % self.p, self.p // 2
-        return array([x - self.p if x > half else x for x in whole.ravel().tolist()], whole.shape)
+        residues, half = elements % self.p, self.p // 2
+        return element_array([x - self.p if x > half else x for x in residues.ravel().tolist()], residues.shape)
 
     def decode(self, elements: Elements, fraction: int) -> Array:
         """The inverse of encode."""
-        whole = self.signed(elements)
-        return np.array([x / 2**fraction for x in whole.ravel().tolist()], dtype=np.float64).reshape(whole.shape)
+        residues = self.to_signed(elements)
+        return np.array([x / 2**fraction for x in residues.ravel().tolist()], dtype=np.float64).reshape(residues.shape)
 
     def inverse(self, x: int) -> int:
         """1/x."""
@@ -98,18 +98,18 @@ class Field:
         n, m = z.shape
         limbs = self.bits // LIMB
         step = min(max(1, CHUNK // (m * limbs)), (1 << 21) - 1)
-        out = array([0] * (m * m), (m, m))
+        out = element_array([0] * (m * m), (m, m))
         for at in range(0, n, step):
             part = np.frombuffer(self.pack(z[at : at + step]), "<u2").reshape(-1, m * limbs).astype(np.float64)
-            out = out + _recombined((part.T @ part).reshape(m, limbs, m, limbs))
+            out = out + _recombine_limbs((part.T @ part).reshape(m, limbs, m, limbs))
         return np.asarray(out % self.p)
 
 
-def _recombined(products: Array) -> Elements:
+def _recombine_limbs(products: Array) -> Elements:
     """Sums of products of limbs (m, k, m, k) as integers (m, m)."""
     m, k = products.shape[:2]
     exact = products.astype(np.int64)
-    out = array([0] * (m * m), (m, m))
+    out = element_array([0] * (m * m), (m, m))
     for power in range(2 * k - 1):
         low = max(0, power - k + 1)
         column = sum(exact[:, a, :, power - a].astype(object) for a in range(low, min(power, k - 1) + 1))
@@ -117,14 +117,14 @@ def _recombined(products: Array) -> Elements:
     return out
 
 
-def array(values: list[int], shape: tuple[int, ...]) -> Elements:
+def element_array(values: list[int], shape: tuple[int, ...]) -> Elements:
     """Python integers as an array of this shape."""
     flat: Elements = np.empty(len(values), dtype=object)
     flat[:] = values
     return flat.reshape(shape)
 
 
-def constant(value: int, shape: tuple[int, ...]) -> Elements:
+def constant_elements(value: int, shape: tuple[int, ...]) -> Elements:
     """One integer everywhere."""
     return np.full(shape, value, dtype=object)
 

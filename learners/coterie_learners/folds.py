@@ -11,7 +11,7 @@ import numpy as np
 from coterie_learners.rows import Array
 
 
-def fold(a: Array) -> Array:
+def pairwise_sum(a: Array) -> Array:
     """Sum over the first axis of an array (m, ...)."""
     if not len(a):
         return np.zeros(a.shape[1:])
@@ -22,16 +22,16 @@ def fold(a: Array) -> Array:
     return np.asarray(a[0])
 
 
-def cross(x: Array, v: Array) -> Array:
+def weighted_sum(x: Array, v: Array) -> Array:
     """x' v (p,) for x (m, p) and v (m,)."""
-    return fold(x * v[:, None])
+    return pairwise_sum(x * v[:, None])
 
 
-def gram(x: Array, w: Array) -> Array:
+def weighted_gram(x: Array, w: Array) -> Array:
     """x' diag(w) x (p, p). Memory: one weighted copy of x."""
     p = x.shape[1]
     out = np.zeros((p, p))
     for j in range(p):
-        out[j, j:] = fold(x[:, j:] * (w * x[:, j])[:, None])
+        out[j, j:] = pairwise_sum(x[:, j:] * (w * x[:, j])[:, None])
         out[j:, j] = out[j, j:]
     return out

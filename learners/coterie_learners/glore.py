@@ -38,22 +38,22 @@ from coterie_learners.parallel import in_parallel
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each, server
 from coterie_learners.rows import Array, Block, Rows
-from coterie_learners.separation import grows
+from coterie_learners.separation import diverging_coefficients
 from coterie_learners.study import Frozen, Schedule, Study
 
-VERSION = "1"
+_VERSION = "1"
 MAX_HALVINGS = 10
 # An objective that grew by less than this share of itself grew by rounding.
-WORSE = 1e-10
+_ROUNDING_SHARE = 1e-10
 # No sums of real rows come near this; beyond it arithmetic would overflow.
-HUGE = 1e100
+_MAX_SUM = 1e100
 # A share of the outcome's variation that is rounding.
 EXACT = 1e-20
 RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 
 COUNTS = ("n", "outcome", "saturated")
 
-Sums = Mapping[str, Array]
+PooledSums = Mapping[str, Array]
 
 
 class GloreOptions(Frozen):
@@ -73,7 +73,7 @@ class GloreOptions(Frozen):
 
 
 @dataclass(frozen=True)
-class Plan:
+class GlorePlan:
     """What every site derives from the study alone."""
 
     study: Study
@@ -83,7 +83,7 @@ class Plan:
     masked: bool
 
     @classmethod
-    def of(cls, study: Study) -> Plan:
+    def of(cls, study: Study) -> GlorePlan:
         """The plan of a study."""
         options = options_of(study, GloreOptions)
         masked = options.aggregation == "masked" or (options.aggregation == "auto" and len(study.sites) >= 3)
@@ -119,7 +119,7 @@ class Plan:
     def check(self, sums: Payload) -> None:
         """ProtocolError if no rows could have these sums."""
         largest = max(float(np.max(np.abs(value), initial=0.0)) for value in sums.values())
-        if largest > HUGE:
+        if largest > _MAX_SUM:
             raise ProtocolError("CO-P505", f"A sum of {largest:.3g} cannot come from rows.")
         spectrum = np.linalg.eigvalsh(linalg.symmetric(sums["information"], self.p))
         if spectrum[0] < -1e-8 * max(spectrum[-1], 1e-8):
@@ -142,7 +142,7 @@ class Plan:
         """Scaled sums: each row weighs at most so much, and its residual is bounded by its outcome."""
         n, outcome, weight = (float(v) for v in (sums["n"], sums["outcome"], sums["information"][0]))
         slack = 1.0 + 1e-9
-        most = {"logit": 0.25 * n, "identity": n}.get(self.family.link, HUGE)
+        most = {"logit": 0.25 * n, "identity": n}.get(self.family.link, _MAX_SUM)
         if not 0.0 < weight <= most * slack or (self.family.link == "identity" and weight * slack < n):
             raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
         score = float(sums["score"][0])
@@ -152,20 +152,22 @@ class Plan:
 
 def glore(site: Site) -> Script:
     """Distributed Newton-Raphson: sums from every site, one step by the site whose turn it is, until it is at rest."""
-    plan = Plan.of(site.study)
+    plan = GlorePlan.of(site.study)
     model: Payload = {"beta": np.zeros(plan.p)}
     path: tuple[Array, ...] = ()
     for t in range(plan.options.max_rounds):
         topic, path = f"stats/{t}", (*path, model["beta"])
-        revealed = partial(reveals, plan, path)
-        stats = yield from each(topic, share, plan, topic, model["beta"], expects=plan.form, reveals=revealed)
+        revealed = partial(expose_stats, plan, path)
+        stats = yield from each(topic, share_stats, plan, topic, model["beta"], expects=plan.form, reveals=revealed)
         model = yield from server(f"model/{t}", newton, plan, t, model, stats)
         if model["converged"]:
-            return fit_of(plan, model, t + 1)
-    raise NotConverged("CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_why_not(plan, model)}")
+            return build_newton_fit(plan, model, t + 1)
+    raise NotConverged(
+        "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(plan, model)}"
+    )
 
 
-def _why_not(plan: Plan, model: Payload) -> str:
+def _explain_nonconvergence(plan: GlorePlan, model: Payload) -> str:
     """How far the last step is from rest, and what to do; a step is measured against what the columns leave open."""
     if plan.family.dispersion and float(model["deviance"]) <= EXACT * float(model.get("null_deviance", np.inf)):
         return "the columns give the outcome without error, so that nothing can be said of chance. Leave one out."
@@ -173,20 +175,20 @@ def _why_not(plan: Plan, model: Payload) -> str:
     return f"the next step would still be {length:.2g} standard errors long. Raise max_rounds, or look for separation."
 
 
-def share(site: Site, plan: Plan, topic: str, beta: Array) -> Payload:
+def share_stats(site: Site, plan: GlorePlan, topic: str, beta: Array) -> Payload:
     """What one site posts: its sums at beta, under masks where the study says so."""
-    sums = local_sums(plan, site.rows, beta)
-    return secure_sum.hide(site, topic, sums) if plan.masked else sums
+    sums = compute_local_sums(plan, site.rows, beta)
+    return secure_sum.mask_sums(site, topic, sums) if plan.masked else sums
 
 
-def reveals(plan: Plan, path: tuple[Array, ...], site: Site, payload: Payload) -> Exposure:
+def expose_stats(plan: GlorePlan, path: tuple[Array, ...], site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's post, after the rounds at the coefficients `path`."""
     if plan.masked:
-        return sums_disclosure.masked(plan.design, plan.family, path, site)
-    return sums_disclosure.exposure(plan.design, plan.family, path, site, payload)
+        return sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site)
+    return sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
 
 
-def local_sums(plan: Plan, rows: Rows, beta: Array) -> dict[str, Array]:
+def compute_local_sums(plan: GlorePlan, rows: Rows, beta: Array) -> dict[str, Array]:
     """Score (p,), information (upper triangle) and deviance of this site's rows at beta (p,), and their counts."""
     score, information, single = np.zeros(plan.p), np.zeros((plan.p, plan.p)), np.zeros(3)
     for part in in_parallel(lambda block: block_sums(plan, block, beta), rows.blocks()):
@@ -200,7 +202,7 @@ def local_sums(plan: Plan, rows: Rows, beta: Array) -> dict[str, Array]:
     return {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
 
 
-def block_sums(plan: Plan, block: Block, beta: Array) -> tuple[Array, Array, Array]:
+def block_sums(plan: GlorePlan, block: Block, beta: Array) -> tuple[Array, Array, Array]:
     """One block's score (p,) and information (p, p), and its deviance, outcome and saturated log-likelihood (3,)."""
     eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
     parts = plan.family.parts(eta, block.y)
@@ -209,22 +211,26 @@ def block_sums(plan: Plan, block: Block, beta: Array) -> tuple[Array, Array, Arr
     return block.x.T @ parts.residual, weighted.T @ weighted, single
 
 
-def newton(plan: Plan, t: int, last: Payload, stats: Posts) -> Payload:
+def newton(plan: GlorePlan, t: int, last: Payload, stats: Posts) -> Payload:
     """One Newton-Raphson step from the sites' sums at the last coefficients, or half of the last step again."""
-    sums = pooled(plan, stats)
-    known = null_model(plan, sums) if t == 0 else carried(plan, last, sums)
-    here = known.pop("start") if t == 0 else Point(last["beta"], sums["score"], _matrix(plan, sums), _deviance(sums))
+    sums = pool_stats(plan, stats)
+    repeated = null_model(plan, sums) if t == 0 else carry_forward(plan, last, sums)
+    here = (
+        repeated.pop("start")
+        if t == 0
+        else NewtonPoint(last["beta"], sums["score"], _matrix(plan, sums), _deviance(sums))
+    )
     objective = here.deviance + linalg.dot(here.beta, linalg.matvec(plan.penalty, here.beta))
-    if t > 0 and objective - float(last["objective"]) > WORSE * (abs(objective) + 0.1):
-        return halved(plan, last)
+    if t > 0 and objective - float(last["objective"]) > _ROUNDING_SHARE * (abs(objective) + 0.1):
+        return halve_step(plan, last)
     gradient = here.score - linalg.matvec(plan.penalty, here.beta)
     factor = linalg.cholesky(here.information + plan.penalty, plan.design.names)
     step = linalg.solve(factor, gradient)
-    if not np.all(np.abs(step) < HUGE):
+    if not np.all(np.abs(step) < _MAX_SUM):
         raise ProtocolError("CO-P507", "The sums of the sites lead to no finite step; no rows could have them.")
-    gain = max(linalg.dot(gradient, step), 0.0) / _dispersion(plan, here.deviance, float(known["n"]))
+    gain = max(linalg.dot(gradient, step), 0.0) / _dispersion(plan, here.deviance, float(repeated["n"]))
     model = {
-        **known,
+        **repeated,
         "base": here.beta,
         "step": step,
         "objective": objective,
@@ -233,14 +239,14 @@ def newton(plan: Plan, t: int, last: Payload, stats: Posts) -> Payload:
         "halvings": 0,
     }
     if gain <= plan.options.tolerance**2:
-        return _settled({**model, "beta": here.beta, "converged": True, "covariance": _covariance(here, factor)})
+        return _to_arrays({**model, "beta": here.beta, "converged": True, "covariance": _covariance(here, factor)})
     if t > 0:
-        look_for_separation(plan, gain, step, last["step"])
-    return _settled({**model, "beta": here.beta + step, "converged": False})
+        _check_separation(plan, gain, step, last["step"])
+    return _to_arrays({**model, "beta": here.beta + step, "converged": False})
 
 
 @dataclass(frozen=True)
-class Point:
+class NewtonPoint:
     """Coefficients (p,) with the pooled score (p,), information (p, p) and deviance there."""
 
     beta: Array
@@ -249,58 +255,58 @@ class Point:
     deviance: float
 
 
-def pooled(plan: Plan, stats: Posts) -> Sums:
+def pool_stats(plan: GlorePlan, stats: Posts) -> PooledSums:
     """The sums over all sites, exact in either aggregation; ProtocolError if no rows could have them."""
     if not plan.masked:
         return {name: linalg.total([np.asarray(p[name]) for p in stats.values()]) for name in plan.shapes}
-    sums = secure_sum.reveal(stats, plan.shapes)
+    sums = secure_sum.unmask_sums(stats, plan.shapes)
     plan.check(sums)
     return sums
 
 
-def null_model(plan: Plan, sums: Sums) -> dict[str, Any]:
+def null_model(plan: GlorePlan, sums: PooledSums) -> dict[str, Any]:
     """Counts and null deviance, and the point to start from, out of the sums at beta = 0.
 
     At zero every row has the same mean and weight (for the log link: up to its offset), so that X'X, X'1 and X'y
     follow, and with them the score and the information at any intercept.
     """
     n, outcome = float(sums["n"]), float(sums["outcome"])
-    zero = Point(np.zeros(plan.p), sums["score"], _matrix(plan, sums), _deviance(sums))
+    zero = NewtonPoint(np.zeros(plan.p), sums["score"], _matrix(plan, sums), _deviance(sums))
     _check_size(plan, n, outcome)
-    known = {"n": n, "outcome": outcome, "saturated": float(sums["saturated"])}
+    repeated = {"n": n, "outcome": outcome, "saturated": float(sums["saturated"])}
     if not plan.design.formula.intercept:
-        return {**known, "null_deviance": zero.deviance, "start": zero}
+        return {**repeated, "null_deviance": zero.deviance, "start": zero}
     starts = {"logit": _start_logit, "log": _start_log, "identity": _start_identity}
     if plan.family.link in starts:
         start = starts[plan.family.link](zero, n, outcome)
-        return {**known, "null_deviance": start.deviance, "start": start}
-    return {**known, "null_deviance": _binomial_null(n, outcome), "start": zero}
+        return {**repeated, "null_deviance": start.deviance, "start": start}
+    return {**repeated, "null_deviance": _binomial_null(n, outcome), "start": zero}
 
 
-def _start_logit(zero: Point, n: float, outcome: float) -> Point:
+def _start_logit(zero: NewtonPoint, n: float, outcome: float) -> NewtonPoint:
     mean = outcome / n
     cross = 4.0 * zero.information
     score = zero.score + (0.5 - mean) * cross[0]
     beta = _intercept_only(zero, linalg.log(mean / (1.0 - mean)))
-    return Point(beta, score, mean * (1.0 - mean) * cross, _binomial_null(n, outcome))
+    return NewtonPoint(beta, score, mean * (1.0 - mean) * cross, _binomial_null(n, outcome))
 
 
-def _start_log(zero: Point, n: float, outcome: float) -> Point:
+def _start_log(zero: NewtonPoint, n: float, outcome: float) -> NewtonPoint:
     exposure = float(zero.information[0, 0])
     rate = outcome / exposure
     logarithm = linalg.log(rate)
     deviance = zero.deviance - 2.0 * logarithm * outcome + 2.0 * (rate - 1.0) * exposure
     score = zero.score + (1.0 - rate) * zero.information[0]
-    return Point(_intercept_only(zero, logarithm), score, rate * zero.information, deviance)
+    return NewtonPoint(_intercept_only(zero, logarithm), score, rate * zero.information, deviance)
 
 
-def _start_identity(zero: Point, n: float, outcome: float) -> Point:
+def _start_identity(zero: NewtonPoint, n: float, outcome: float) -> NewtonPoint:
     mean = float(zero.score[0]) / n
     score = zero.score - mean * zero.information[0]
-    return Point(_intercept_only(zero, mean), score, zero.information, zero.deviance - n * mean * mean)
+    return NewtonPoint(_intercept_only(zero, mean), score, zero.information, zero.deviance - n * mean * mean)
 
 
-def _intercept_only(zero: Point, value: float) -> Array:
+def _intercept_only(zero: NewtonPoint, value: float) -> Array:
     beta = np.zeros_like(zero.beta)
     beta[0] = value
     return beta
@@ -311,7 +317,7 @@ def _binomial_null(n: float, events: float) -> float:
     return -2.0 * (events * linalg.log(mean) + (n - events) * linalg.log(1.0 - mean))
 
 
-def _check_size(plan: Plan, n: float, outcome: float) -> None:
+def _check_size(plan: GlorePlan, n: float, outcome: float) -> None:
     if n <= plan.p:
         raise StudyError("CO-N203", f"{n:.0f} rows at all sites together cannot carry {plan.p} coefficients.")
     if plan.family.name == "binomial" and outcome in (0.0, n):
@@ -320,7 +326,7 @@ def _check_size(plan: Plan, n: float, outcome: float) -> None:
         raise Separation("CO-N301", "All counts at all sites are zero; nothing can be fitted.")
 
 
-def carried(plan: Plan, last: Payload, sums: Sums) -> dict[str, Any]:
+def carry_forward(plan: GlorePlan, last: Payload, sums: PooledSums) -> dict[str, Any]:
     """What every model post repeats, so that the last one alone holds the fit.
 
     After an exclusion the counts are those of the sites that are left, and the null deviance is known only where it
@@ -335,7 +341,7 @@ def carried(plan: Plan, last: Payload, sums: Sums) -> dict[str, Any]:
     return counts
 
 
-def halved(plan: Plan, last: Payload) -> Payload:
+def halve_step(plan: GlorePlan, last: Payload) -> Payload:
     """The last step again, half as long; NotConverged after ten halvings."""
     count = int(last["halvings"]) + 1
     if count > MAX_HALVINGS:
@@ -344,12 +350,12 @@ def halved(plan: Plan, last: Payload) -> Payload:
             f"The deviance still grows after halving a step {MAX_HALVINGS} times. Check the data and the family.",
         )
     beta = last["base"] + last["step"] * 0.5**count
-    return _settled({**last, "beta": beta, "halvings": count})
+    return _to_arrays({**last, "beta": beta, "halvings": count})
 
 
-def look_for_separation(plan: Plan, gain: float, step: Array, before: Array) -> None:
+def _check_separation(plan: GlorePlan, gain: float, step: Array, before: Array) -> None:
     """Separation (naming columns) if the likelihood is flat and the steps go on in one direction."""
-    grown = grows(gain, step, before)
+    grown = diverging_coefficients(gain, step, before)
     if plan.family.dispersion or not np.any(grown):
         return
     names = [n for n, g in zip(plan.design.names, grown.tolist(), strict=True) if g]
@@ -360,7 +366,7 @@ def look_for_separation(plan: Plan, gain: float, step: Array, before: Array) -> 
     )
 
 
-def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
+def build_newton_fit(plan: GlorePlan, model: Payload, rounds: int) -> Fit:
     """The result in the variables' own units, from the last model post."""
     estimates, covariance = plan.design.outside(model["base"], model["covariance"])
     n, deviance, law = float(model["n"]), float(model["deviance"]), plan.family.name
@@ -387,35 +393,35 @@ def fit_of(plan: Plan, model: Payload, rounds: int) -> Fit:
         null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
         log_likelihood=float(likelihood),
         ratio=RATIOS.get(plan.family.link, ""),
-        notes=(*cautions.ridge(plan.options.ridge), *cautions.few(law, int(n), events, slopes)),
+        notes=(*cautions.ridge_warning(plan.options.ridge), *cautions.few_events_warning(law, int(n), events, slopes)),
     )
 
 
-def _covariance(here: Point, factor: Array) -> Array:
+def _covariance(here: NewtonPoint, factor: Array) -> Array:
     """(I + P)^-1 I (I + P)^-1: the inverse information without a ridge, the variance of the estimator with one."""
     whole = linalg.inverse(factor)
     return linalg.matmul(linalg.matmul(whole, here.information), whole)
 
 
-def _dispersion(plan: Plan, deviance: float, n: float) -> float:
+def _dispersion(plan: GlorePlan, deviance: float, n: float) -> float:
     return max(deviance / (n - plan.p), 1e-300) if plan.family.dispersion else 1.0
 
 
-def _matrix(plan: Plan, sums: Sums) -> Array:
+def _matrix(plan: GlorePlan, sums: PooledSums) -> Array:
     return linalg.symmetric(sums["information"], plan.p)
 
 
-def _deviance(sums: Sums) -> float:
+def _deviance(sums: PooledSums) -> float:
     return float(sums["deviance"])
 
 
-def _settled(model: Mapping[str, Any]) -> Payload:
+def _to_arrays(model: Mapping[str, Any]) -> Payload:
     return {name: np.asarray(value) for name, value in model.items()}
 
 
-def check_study(study: Study) -> None:
+def _check_study(study: Study) -> None:
     """StudyError for a study that GLORE cannot run."""
-    plan = Plan.of(study)
+    plan = GlorePlan.of(study)
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     if plan.design.formula.offset and plan.family.name == "binomial":
         raise StudyError("CO-S304", "An offset needs the log or the identity link.")
@@ -429,9 +435,9 @@ def check_study(study: Study) -> None:
         raise StudyError("CO-S201", "The formula makes no columns.")
 
 
-def schedule(study: Study) -> Schedule:
+def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until the server's post says converged."""
     return Schedule(loop=("each", "server"), max_rounds=options_of(study, GloreOptions).max_rounds)
 
 
-GLORE = Learner("glore", VERSION, GloreOptions, check_study, schedule, glore)
+GLORE = Learner("glore", _VERSION, GloreOptions, _check_study, _schedule, glore)

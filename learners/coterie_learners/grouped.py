@@ -18,10 +18,10 @@ import numpy as np
 
 from coterie_learners import elementary, linalg
 from coterie_learners.errors import Collinear, NotConverged, Separation, StudyError
-from coterie_learners.folds import cross, fold, gram
+from coterie_learners.folds import pairwise_sum, weighted_gram, weighted_sum
 from coterie_learners.rows import Array
-from coterie_learners.scoring import Evaluate, Maximum, Point, maximise
-from coterie_learners.separability import separated
+from coterie_learners.scoring import Evaluate, LikelihoodPoint, Maximum, maximise
+from coterie_learners.separability import separated_columns
 from coterie_learners.table_families import Curve, TableFamily
 
 # A pattern whose outcome is predicted this surely may be separated: then the linear programme decides.
@@ -54,7 +54,7 @@ class Grouped:
     @property
     def mean(self) -> float:
         """Outcome per row, or per unit of exposure."""
-        return float(self.outcome) / float(fold(self.u))
+        return float(self.outcome) / float(pairwise_sum(self.u))
 
 
 @dataclass(frozen=True)
@@ -87,73 +87,73 @@ def estimate(table: Grouped, choice: Choice) -> Estimate:
     multinomial = choice.family.law == "multinomial"
     evaluate = _multinomial(table) if multinomial else _evaluate(table, choice)
     try:
-        found = maximise(evaluate, _start(table, choice.family), _all_names(table), choice.tolerance, choice.limit)
+        optimum = maximise(evaluate, _start(table, choice.family), _all_names(table), choice.tolerance, choice.limit)
     except (NotConverged, Collinear):
         _look_for_separation(table, choice)
         raise
-    if _sure(table, choice, found.point.beta):
+    if _is_saturated(table, choice, optimum.point.beta):
         _look_for_separation(table, choice)
-    return _multinomial_estimate(table, found) if multinomial else _estimate(table, choice, found)
+    return _multinomial_estimate(table, optimum) if multinomial else _estimate(table, choice, optimum)
 
 
-def means(table: Grouped, family: TableFamily, beta: Array) -> Array:
+def fitted_means(table: Grouped, family: TableFamily, beta: Array) -> Array:
     """Fitted mean (m,) of each pattern."""
     return family.curve(linalg.matvec(table.x, beta)).mean
 
 
-def _estimate(table: Grouped, choice: Choice, found: Maximum) -> Estimate:
-    family, beta = choice.family, found.point.beta
+def _estimate(table: Grouped, choice: Choice, optimum: Maximum) -> Estimate:
+    family, beta = choice.family, optimum.point.beta
     curve = family.curve(linalg.matvec(table.x, beta))
     likelihood = _likelihood(table, family, curve, beta)
     deviance = _deviance(table, family, likelihood)
     dispersion = _dispersion(table, family, curve, deviance)
-    covariance = _sandwich(table, curve, found.inverse) if choice.robust else dispersion * found.inverse
+    covariance = _sandwich(table, curve, optimum.inverse) if choice.robust else dispersion * optimum.inverse
     null = None if choice.firth else _null_deviance(table, family)
-    return Estimate(beta, covariance, dispersion, deviance, likelihood + table.constant, null, found.steps)
+    return Estimate(beta, covariance, dispersion, deviance, likelihood + table.constant, null, optimum.steps)
 
 
 def _evaluate(table: Grouped, choice: Choice) -> Evaluate:
     family, free = choice.family, max(table.n - table.x.shape[1], 1.0)
 
-    def at(beta: Array) -> Point:
+    def at(beta: Array) -> LikelihoodPoint:
         curve = family.curve(linalg.matvec(table.x, beta))
-        information = gram(table.x, table.u * curve.weight)
+        information = weighted_gram(table.x, table.u * curve.weight)
         score = _score(table, family, curve)
         likelihood = _likelihood(table, family, curve, beta)
-        scale = max(_deviance(table, family, likelihood) / free, TINY) if family.dispersion == "residual" else 1.0
-        point = Point(beta, score, information, likelihood, scale)
-        return _penalised(table, curve, point) if choice.firth else point
+        scale = max(_deviance(table, family, likelihood) / free, _TINY) if family.dispersion == "residual" else 1.0
+        point = LikelihoodPoint(beta, score, information, likelihood, scale)
+        return _firth_point(table, curve, point) if choice.firth else point
 
     return at
 
 
-TINY = 1e-300
+_TINY = 1e-300
 
 
 def _score(table: Grouped, family: TableFamily, curve: Curve) -> Array:
     if family.canonical:
-        return table.cross - cross(table.x, table.u * curve.mean)
+        return table.cross - weighted_sum(table.x, table.u * curve.mean)
     assert table.s is not None
-    return cross(table.x, (table.s - table.u * curve.mean) * curve.slope)
+    return weighted_sum(table.x, (table.s - table.u * curve.mean) * curve.slope)
 
 
 def _likelihood(table: Grouped, family: TableFamily, curve: Curve, beta: Array) -> float:
-    base = float(fold(table.u * curve.down))
+    base = float(pairwise_sum(table.u * curve.down))
     if family.canonical:
         return linalg.dot(beta, table.cross) + base
     assert table.s is not None
-    return float(fold(table.s * curve.up)) + base
+    return float(pairwise_sum(table.s * curve.up)) + base
 
 
-def _penalised(table: Grouped, curve: Curve, point: Point) -> Point:
+def _firth_point(table: Grouped, curve: Curve, point: LikelihoodPoint) -> LikelihoodPoint:
     """Firth's score and penalised log-likelihood: every row gives its leverage times (1/2 - mean)."""
     factor = linalg.cholesky(point.information, table.names)
-    reach = fold((linalg.matmul(table.x, linalg.inverse(factor)) * table.x).T)
+    reach = pairwise_sum((linalg.matmul(table.x, linalg.inverse(factor)) * table.x).T)
     leverage = table.u * curve.weight * reach
-    penalty = float(fold(elementary.log(np.diag(factor))))
-    return Point(
+    penalty = float(pairwise_sum(elementary.log_of_array(np.diag(factor))))
+    return LikelihoodPoint(
         point.beta,
-        point.score + cross(table.x, leverage * (0.5 - curve.mean)),
+        point.score + weighted_sum(table.x, leverage * (0.5 - curve.mean)),
         point.information,
         point.likelihood + penalty,
     )
@@ -170,11 +170,11 @@ def _dispersion(table: Grouped, family: TableFamily, curve: Curve, deviance: flo
     if family.dispersion is None:
         return 1.0
     if family.dispersion == "residual":
-        return max(deviance / free, TINY)
-    return max(float(fold(_squared_residuals(table, curve) / curve.variance)) / free, TINY)
+        return max(deviance / free, _TINY)
+    return max(float(pairwise_sum(_sum_squared_residuals(table, curve) / curve.variance)) / free, _TINY)
 
 
-def _squared_residuals(table: Grouped, curve: Curve) -> Array:
+def _sum_squared_residuals(table: Grouped, curve: Curve) -> Array:
     """Sum over each pattern's rows of (y - mean)^2, with an exposure over the exposure."""
     assert table.s is not None
     # An outcome of 0 and 1 is its own square.
@@ -183,7 +183,7 @@ def _squared_residuals(table: Grouped, curve: Curve) -> Array:
 
 
 def _sandwich(table: Grouped, curve: Curve, bread: Array) -> Array:
-    meat = gram(table.x, _squared_residuals(table, curve) * curve.slope * curve.slope)
+    meat = weighted_gram(table.x, _sum_squared_residuals(table, curve) * curve.slope * curve.slope)
     whole = linalg.matmul(linalg.matmul(bread, meat), bread)
     return 0.5 * (whole + whole.T)
 
@@ -206,22 +206,22 @@ def _null_deviance(table: Grouped, family: TableFamily) -> float | None:
 def _multinomial(table: Grouped) -> Evaluate:
     levels, p = table.cross.shape
 
-    def at(beta: Array) -> Point:
+    def at(beta: Array) -> LikelihoodPoint:
         eta = np.stack([linalg.matvec(table.x, b) for b in beta.reshape(levels, p)])
-        share, log_total = shares(eta)
-        score = table.cross - np.stack([cross(table.x, table.u * q) for q in share])
-        likelihood = linalg.dot(beta, table.cross.ravel()) - float(fold(table.u * log_total))
-        return Point(beta, score.ravel(), _information(table, share), likelihood)
+        share, log_total = _category_shares(eta)
+        score = table.cross - np.stack([weighted_sum(table.x, table.u * q) for q in share])
+        likelihood = linalg.dot(beta, table.cross.ravel()) - float(pairwise_sum(table.u * log_total))
+        return LikelihoodPoint(beta, score.ravel(), _information(table, share), likelihood)
 
     return at
 
 
-def shares(eta: Array) -> tuple[Array, Array]:
+def _category_shares(eta: Array) -> tuple[Array, Array]:
     """Probabilities (k - 1, m) of the levels after the first, and log(1 + sum of e^eta) (m,)."""
     top = np.maximum(np.max(eta, axis=0), 0.0)
-    parts = elementary.exp(eta - top)
-    total = elementary.exp(-top) + fold(parts)
-    return parts / total, top + elementary.log(total)
+    parts = elementary.exp_of_array(eta - top)
+    total = elementary.exp_of_array(-top) + pairwise_sum(parts)
+    return parts / total, top + elementary.log_of_array(total)
 
 
 def _information(table: Grouped, share: Array) -> Array:
@@ -229,19 +229,19 @@ def _information(table: Grouped, share: Array) -> Array:
     out = np.zeros((levels, p, levels, p))
     for a in range(levels):
         for b in range(a, levels):
-            block = gram(table.x, table.u * share[a] * (float(a == b) - share[b]))
+            block = weighted_gram(table.x, table.u * share[a] * (float(a == b) - share[b]))
             out[a, :, b, :] = block
             out[b, :, a, :] = block
     return out.reshape(levels * p, levels * p)
 
 
-def _multinomial_estimate(table: Grouped, found: Maximum) -> Estimate:
-    deviance = -2.0 * found.point.likelihood
+def _multinomial_estimate(table: Grouped, optimum: Maximum) -> Estimate:
+    deviance = -2.0 * optimum.point.likelihood
     null = None
     if table.intercepts == (0,):
-        counts = [table.n - float(fold(table.outcome)), *table.outcome.tolist()]
+        counts = [table.n - float(pairwise_sum(table.outcome)), *table.outcome.tolist()]
         null = -2.0 * sum(c * linalg.log(c / table.n) for c in counts)
-    return Estimate(found.point.beta, found.inverse, 1.0, deviance, found.point.likelihood, null, found.steps)
+    return Estimate(optimum.point.beta, optimum.inverse, 1.0, deviance, optimum.point.likelihood, null, optimum.steps)
 
 
 # Where to start, and where there is nothing to fit
@@ -252,8 +252,8 @@ def _start(table: Grouped, family: TableFamily) -> Array:
     if not table.intercepts:
         return beta.ravel()
     if family.law == "multinomial":
-        first = table.n - float(fold(table.outcome))
-        beta[:, 0] = elementary.log(table.outcome / first)
+        first = table.n - float(pairwise_sum(table.outcome))
+        beta[:, 0] = elementary.log_of_array(table.outcome / first)
     else:
         beta[list(table.intercepts)] = family.start(table.mean)
     return beta.ravel()
@@ -279,13 +279,13 @@ def _all_names(table: Grouped) -> Sequence[str]:
     )
 
 
-def _sure(table: Grouped, choice: Choice, beta: Array) -> bool:
+def _is_saturated(table: Grouped, choice: Choice, beta: Array) -> bool:
     """Whether some pattern's outcome is all but certain at these coefficients."""
     if choice.firth or choice.family.law == "gaussian":
         return False
     if choice.family.law == "multinomial":
-        share, _ = shares(np.stack([linalg.matvec(table.x, b) for b in beta.reshape(table.cross.shape)]))
-        return bool(np.any(share < SURE) or np.any(fold(share) > 1.0 - SURE))
+        share, _ = _category_shares(np.stack([linalg.matvec(table.x, b) for b in beta.reshape(table.cross.shape)]))
+        return bool(np.any(share < SURE) or np.any(pairwise_sum(share) > 1.0 - SURE))
     curve = choice.family.curve(linalg.matvec(table.x, beta))
     return bool(np.any(curve.variance < SURE))
 
@@ -293,7 +293,7 @@ def _sure(table: Grouped, choice: Choice, beta: Array) -> bool:
 def _look_for_separation(table: Grouped, choice: Choice) -> None:
     if choice.firth or choice.family.law == "gaussian":
         return
-    names = separated(table.x, table.u, table.cross, choice.family.law, table.names)
+    names = separated_columns(table.x, table.u, table.cross, choice.family.law, table.names)
     if names is not None:
         raise Separation(
             "CO-N302",

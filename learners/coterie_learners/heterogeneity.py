@@ -56,7 +56,7 @@ class Heterogeneity:
     apart_p: Array
 
 
-def heterogeneity(
+def compare_sites(
     terms: Sequence[str],
     beta: Array,
     shares: Mapping[str, Share],
@@ -76,12 +76,12 @@ def heterogeneity(
     # at a fit the step is nothing
     pooled = back @ (beta + inverse @ score)
     pooled_errors = _errors(back, dispersion * inverse @ whole @ inverse)
-    alone = [_alone(beta, share, dispersion) for share in shares.values()]
-    rest = [_rest(beta, shares, name, penalty, dispersion) for name in shares]
-    own, own_errors = (np.array(column) for column in zip(*(_outside(back, *pair) for pair in alone), strict=True))
+    alone = [_estimate_alone(beta, share, dispersion) for share in shares.values()]
+    rest = [_estimate_rest(beta, shares, name, penalty, dispersion) for name in shares]
+    own, own_errors = (np.array(column) for column in zip(*(_to_own_units(back, *pair) for pair in alone), strict=True))
     without = np.array([back @ estimate for estimate, _ in rest])
     q, q_df = _cochran(own, own_errors)
-    apart = np.array([_apart(*a, *r) for a, r in zip(alone, rest, strict=True)])
+    apart = np.array([_wald_distance(*a, *r) for a, r in zip(alone, rest, strict=True)])
     df = np.where(np.isnan(apart), 0.0, float(len(beta)))
     return Heterogeneity(
         terms=tuple(terms),
@@ -109,12 +109,12 @@ def chi2_tail(value: Array, df: Array) -> Array:
     return np.asarray(np.where(known, tail, np.nan), dtype=np.float64)
 
 
-def _alone(beta: Array, share: Share, dispersion: float) -> tuple[Array, Array]:
+def _estimate_alone(beta: Array, share: Share, dispersion: float) -> tuple[Array, Array]:
     """One Newton step from the pooled estimate over one site's rows, and its covariance; NaN if they cannot tell."""
     return _step(beta, share.score, share.information, np.zeros_like(share.information), dispersion)
 
 
-def _rest(
+def _estimate_rest(
     beta: Array, shares: Mapping[str, Share], left_out: str, penalty: Array, dispersion: float
 ) -> tuple[Array, Array]:
     others = [share for name, share in shares.items() if name != left_out]
@@ -130,7 +130,7 @@ def _step(beta: Array, score: Array, information: Array, penalty: Array, dispers
     return beta + inverse @ score, dispersion * inverse @ information @ inverse
 
 
-def _outside(back: Array, estimate: Array, covariance: Array) -> tuple[Array, Array]:
+def _to_own_units(back: Array, estimate: Array, covariance: Array) -> tuple[Array, Array]:
     return back @ estimate, _errors(back, covariance)
 
 
@@ -150,8 +150,8 @@ def _cochran(own: Array, errors: Array) -> tuple[Array, Array]:
     return np.where(count > 1, q, np.nan), np.maximum(count - 1, 0).astype(float)
 
 
-def _apart(one: Array, one_covariance: Array, other: Array, other_covariance: Array) -> float:
-    if np.isnan(one).any() or np.isnan(other).any():
+def _wald_distance(first: Array, first_covariance: Array, second: Array, second_covariance: Array) -> float:
+    if np.isnan(first).any() or np.isnan(second).any():
         return float("nan")
-    gap = one - other
-    return float(gap @ np.linalg.solve(one_covariance + other_covariance, gap))
+    gap = first - second
+    return float(gap @ np.linalg.solve(first_covariance + second_covariance, gap))

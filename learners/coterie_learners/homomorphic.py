@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from coterie_learners.errors import ProtocolError, StudyError
 
 Scheme = Literal["bfv", "ckks"]
-Words = NDArray[np.uint32]
+Words32 = NDArray[np.uint32]
 
 # The least prime above 2^40 that is 1 modulo twice the ring's dimension, as batching needs.
 PLAIN_MODULUS = 1099511799809
 # A CKKS value further than this from a whole number was no sum of words.
-ROUNDING = 0.01
+_ROUNDING = 0.01
 LARGEST_CIPHERTEXT = 1 << 20
 
 
@@ -72,7 +72,7 @@ def public_part(secret: bytes) -> bytes:
     )
 
 
-def encrypt(scheme: Scheme, public: bytes, words: Words) -> list[bytes]:
+def encrypt(scheme: Scheme, public: bytes, words: Words32) -> list[bytes]:
     """Ciphertexts of words (k,), as many as they need."""
     context, make = _context(public), _vector(scheme)
     slots = RINGS[scheme].slots
@@ -84,21 +84,21 @@ def encrypt(scheme: Scheme, public: bytes, words: Words) -> list[bytes]:
         raise ProtocolError("CO-P553", f"The key does not encrypt {scheme} words: {str(error)[:100]}.") from None
 
 
-def add(scheme: Scheme, public: bytes, uploads: Sequence[Sequence[bytes]]) -> list[bytes]:
+def add_ciphertexts(scheme: Scheme, public: bytes, uploads: Sequence[Sequence[bytes]]) -> list[bytes]:
     """The ciphertexts of the sum of what several sites encrypted."""
     context = _context(public)
     sums = []
     for part in zip(*uploads, strict=True):
-        total, *rest = (_loaded(scheme, context, blob) for blob in part)
-        for other in rest:
-            total = _added(total, other)
+        total, *rest = (_load_vector(scheme, context, blob) for blob in part)
+        for right in rest:
+            total = _add_vectors(total, right)
         sums.append(bytes(total.serialize()))
     return sums
 
 
-def _added(one: Any, other: Any) -> Any:
+def _add_vectors(left: Any, right: Any) -> Any:
     try:
-        return one + other
+        return left + right
     except (RuntimeError, ValueError) as error:
         raise ProtocolError("CO-P551", f"Two sites' ciphertexts do not add up: {str(error)[:100]}.") from None
 
@@ -107,7 +107,7 @@ def decrypt(scheme: Scheme, secret: bytes, ciphertexts: Sequence[bytes], count: 
     """The sums of words (count,) in these ciphertexts, exactly; ProtocolError if they hold something else."""
     context = _context(secret)
     try:
-        parts = [np.asarray(_loaded(scheme, context, blob).decrypt()) for blob in ciphertexts]
+        parts = [np.asarray(_load_vector(scheme, context, blob).decrypt()) for blob in ciphertexts]
     except (RuntimeError, ValueError) as error:
         raise ProtocolError("CO-P551", f"The sum does not decrypt: {str(error)[:100]}.") from None
     values = np.concatenate(parts)
@@ -116,7 +116,7 @@ def decrypt(scheme: Scheme, secret: bytes, ciphertexts: Sequence[bytes], count: 
     if scheme == "bfv":
         return np.asarray(values.astype(np.int64) % PLAIN_MODULUS)
     whole = np.rint(values)
-    if not np.max(np.abs(values - whole), initial=0.0) < ROUNDING:
+    if not np.max(np.abs(values - whole), initial=0.0) < _ROUNDING:
         raise ProtocolError("CO-P552", "A decrypted sum is not near a whole number; no words add up to it.")
     return np.asarray(whole, dtype=np.int64)
 
@@ -134,7 +134,7 @@ def _context(data: bytes) -> Any:
         raise ProtocolError("CO-P553", f"The key is none that TenSEAL can read: {str(error)[:100]}.") from None
 
 
-def _loaded(scheme: Scheme, context: Any, blob: bytes) -> Any:
+def _load_vector(scheme: Scheme, context: Any, blob: bytes) -> Any:
     ts = _library()
     if len(blob) > LARGEST_CIPHERTEXT:
         raise ProtocolError("CO-P551", f"A ciphertext has {len(blob)} bytes.")

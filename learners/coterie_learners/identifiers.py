@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from coterie_learners.errors import DataError, StudyError
 
 TAG = 16
-VERSION = b"coterie/1 identifiers"
+_RULES_VERSION = b"coterie/1 identifiers"
 PROBES = ("Ægir", "İstanbul", "Straße", "O'Brien", " 00-17 ", "Müller-Lüdenscheidt", "ﬁ", "Ωμέγα")
 
-Tags = NDArray[np.uint8]
+TagArray = NDArray[np.uint8]
 Values = tuple[str, ...]
 
 
-def normal(text: str) -> str:
+def normalise(text: str) -> str:
     """Letters and digits alone, without accents and case (NFKD, then casefold)."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return "".join(c for c in plain if c.isalnum())
@@ -36,7 +36,7 @@ def normal(text: str) -> str:
 
 def soundex(text: str) -> str:
     """American Soundex of a name (Knuth, volume 3): a letter and three digits; other scripts stay as they are."""
-    name = normal(text)
+    name = normalise(text)
     if not name or not name.isascii():
         return name
     codes = {c: str(k) for k, group in enumerate(("bfpv", "cgjkqsxz", "dt", "l", "mn", "r"), 1) for c in group}
@@ -51,14 +51,14 @@ def soundex(text: str) -> str:
 
 
 RULES: Mapping[str, Callable[[str], str]] = {
-    "exact": normal,
+    "exact": normalise,
     "phonetic": soundex,
-    "initial": lambda text: normal(text)[:1],
-    "year": lambda text: normal(text)[:4],
+    "initial": lambda text: normalise(text)[:1],
+    "year": lambda text: normalise(text)[:4],
 }
 
 
-def encoded(parts: Sequence[str]) -> bytes:
+def encode_parts(parts: Sequence[str]) -> bytes:
     """Injective bytes of normalised parts: each with its length, so that ab + c differs from a + bc."""
     raw = [part.encode() for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in raw)
@@ -67,42 +67,42 @@ def encoded(parts: Sequence[str]) -> bytes:
 def rules_digest() -> bytes:
     """SHA-256 of how this installation normalises: owners whose Unicode tables differ would miss each other's rows."""
     probes = [rule(probe) for rule in RULES.values() for probe in PROBES]
-    return hashlib.sha256(VERSION + encoded(probes)).digest()
+    return hashlib.sha256(_RULES_VERSION + encode_parts(probes)).digest()
 
 
 @dataclass(frozen=True)
-class Pass:
+class LinkagePass:
     """One way of finding a patient: places of identifying columns, and the rule for each."""
 
     places: tuple[int, ...]
     rules: tuple[str, ...]
 
     @classmethod
-    def of(cls, text: Sequence[str], columns: Sequence[str]) -> Pass:
+    def of(cls, text: Sequence[str], columns: Sequence[str]) -> LinkagePass:
         """A pass as a study writes it; StudyError if it names a column or a rule that there is not."""
         pairs = [part.partition(":")[::2] for part in text]
         wrong = [f"{name}:{rule}" if rule else name for name, rule in pairs if name not in columns]
         wrong += [f"{name}:{rule}" for name, rule in pairs if rule and rule not in RULES]
         if wrong or not pairs:
-            told = f"A pass of the linkage names {', '.join(wrong) or 'nothing'}; identifying columns are"
-            raise StudyError("CO-S546", f"{told} {', '.join(columns)}, rules {', '.join(RULES)}.")
+            message = f"A pass of the linkage names {', '.join(wrong) or 'nothing'}; identifying columns are"
+            raise StudyError("CO-S546", f"{message} {', '.join(columns)}, rules {', '.join(RULES)}.")
         return cls(tuple(columns.index(name) for name, _ in pairs), tuple(rule or "exact" for _, rule in pairs))
 
-    def encoded(self, identifiers: Sequence[Values]) -> list[bytes | None]:
+    def encode(self, identifiers: Sequence[Values]) -> list[bytes | None]:
         """Each row's parts as bytes; None for a row that lacks one."""
         chosen = [RULES[rule] for rule in self.rules]
         rows = [[rule(row[k]) for k, rule in zip(self.places, chosen, strict=True)] for row in identifiers]
-        return [encoded(parts) if all(parts) else None for parts in rows]
+        return [encode_parts(parts) if all(parts) else None for parts in rows]
 
 
-def tags(key: bytes, passes: Sequence[Pass], identifiers: Sequence[Values], noise: bytes, site: str) -> Tags:
+def tags(key: bytes, passes: Sequence[LinkagePass], identifiers: Sequence[Values], noise: bytes, site: str) -> TagArray:
     """Tags (passes, n, 16) of all rows; `noise` (passes * n * 16 random bytes) stands in where a row has no tag.
 
     DataError if two rows have the same identifiers in the first pass, or a row has none and there is no other pass.
     """
     out = np.frombuffer(noise, np.uint8).reshape(len(passes), len(identifiers), TAG).copy()
-    for number, one in enumerate(passes):
-        texts = one.encoded(identifiers)
+    for number, linkage_pass in enumerate(passes):
+        texts = linkage_pass.encode(identifiers)
         counts = Counter(texts)
         if number == 0:
             _check_first(texts, counts, len(passes), site)
@@ -119,26 +119,26 @@ def _check_first(texts: Sequence[bytes | None], counts: Counter[bytes | None], p
     lacking = counts.pop(None, 0)
     repeated = sum(count for count in counts.values() if count > 1)
     if repeated:
-        told = f"{site}: {repeated} of {len(texts)} rows share their identifiers with another row"
-        raise DataError("CO-D341", f"{told}. Keep one row for each patient; how often a row matches would show.")
+        message = f"{site}: {repeated} of {len(texts)} rows share their identifiers with another row"
+        raise DataError("CO-D341", f"{message}. Keep one row for each patient; how often a row matches would show.")
     if lacking and passes == 1:
-        told = f"{site}: {lacking} of {len(texts)} rows lack an identifier"
-        raise DataError("CO-D342", f"{told}. Leave these rows out, or agree on a second pass that needs less.")
+        message = f"{site}: {lacking} of {len(texts)} rows lack an identifier"
+        raise DataError("CO-D342", f"{message}. Leave these rows out, or agree on a second pass that needs less.")
 
 
-def matched(lists: Sequence[Tags]) -> NDArray[np.int64]:
+def match_tags(lists: Sequence[TagArray]) -> NDArray[np.int64]:
     """Rows of all owners that belong together (owners, k), pass by pass among the rows still unmatched."""
-    free = [set(range(one.shape[1])) for one in lists]
-    found: list[list[int]] = []
+    free = [set(range(owner_tags.shape[1])) for owner_tags in lists]
+    matches: list[list[int]] = []
     for number in range(lists[0].shape[0]):
-        places = [_places(one[number], rows) for one, rows in zip(lists, free, strict=True)]
+        places = [_places(owner_tags[number], rows) for owner_tags, rows in zip(lists, free, strict=True)]
         common = [tag for tag in places[0] if all(tag in other for other in places[1:])]
-        found += [[place[tag] for place in places] for tag in common]
+        matches += [[place[tag] for place in places] for tag in common]
         for place, rows in zip(places, free, strict=True):
             rows.difference_update(place[tag] for tag in common)
-    return np.array(found, dtype=np.int64).reshape(-1, len(lists)).T
+    return np.array(matches, dtype=np.int64).reshape(-1, len(lists)).T
 
 
-def _places(one: Tags, rows: set[int]) -> dict[bytes, int]:
-    raw = one.tobytes()
+def _places(owner_tags: TagArray, rows: set[int]) -> dict[bytes, int]:
+    raw = owner_tags.tobytes()
     return {raw[TAG * row : TAG * (row + 1)]: row for row in sorted(rows)}

@@ -115,7 +115,7 @@ class Row:
         return plain if self.site else {name: value for name, value in plain.items() if name != "site"}
 
 
-def table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
+def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     """The coefficient table with two-sided Wald p-values and intervals at `level`."""
     z = fit.estimates / fit.std_errors
     if fit.dispersion_known:
@@ -130,19 +130,19 @@ def table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     return tuple(Row(*line) for line in lines)
 
 
-def merged(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
+def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     """One fit of the fits that the sites ended with, for whoever holds them all; its terms in the given order.
 
     The numbers that belong to no term come from the fit that knows the deviance, or else the most terms.
     """
-    known = [fit for fit in fits.values() if fit is not None]
-    base = max(known, key=lambda fit: (fit.deviance is not None, len(fit.terms)))
-    notes = tuple(dict.fromkeys(note for fit in known for note in fit.notes))
-    details = {key: value for fit in known for key, value in fit.details.items()}
-    if all(set(fit.terms) <= set(base.terms) for fit in known):
+    fitted = [fit for fit in fits.values() if fit is not None]
+    base = max(fitted, key=lambda fit: (fit.deviance is not None, len(fit.terms)))
+    notes = tuple(dict.fromkeys(note for fit in fitted for note in fit.notes))
+    details = {key: value for fit in fitted for key, value in fit.details.items()}
+    if all(set(fit.terms) <= set(base.terms) for fit in fitted):
         return replace(base, notes=notes, details=details)
     place = {name: k for k, name in enumerate(order)}
-    rows = sorted({t: (fit, j) for fit in known for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
+    rows = sorted({t: (fit, j) for fit in fitted for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
     covariance = np.full((len(rows), len(rows)), np.nan)
     for a, (_, (fit, j)) in enumerate(rows):
         for b, (_, (other, k)) in enumerate(rows):
@@ -159,12 +159,12 @@ def merged(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     )
 
 
-def plain(fit: Fit) -> dict[str, Any]:
+def fit_to_json(fit: Fit) -> dict[str, Any]:
     """A fit as JSON has it."""
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(fit).items()}
 
 
-def fit_from(values: Mapping[str, Any]) -> Fit:
+def fit_from_json(values: Mapping[str, Any]) -> Fit:
     """The inverse of plain."""
     covariance = values["covariance"]
     lists = {name: tuple(values[name]) for name in ("terms", "notes", "sites")}

@@ -43,7 +43,7 @@ class Learner:
 
 def learner_of(study: Study) -> Learner:
     """The installed learner that the study names; StudyError if it is missing or of another version."""
-    learner = find(study.learner.name)
+    learner = find_learner(study.learner.name)
     if study.learner.version != learner.version:
         raise StudyError(
             "CO-S402",
@@ -53,35 +53,37 @@ def learner_of(study: Study) -> Learner:
     return learner
 
 
-def find(name: str) -> Learner:
+def find_learner(name: str) -> Learner:
     """An installed learner by name, from the entry points in the group coterie.learners."""
-    found = {e.name: e for e in entry_points(group=GROUP)}
-    if name not in found:
-        raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(found))}.")
-    learner = found[name].load()
+    entries = {e.name: e for e in entry_points(group=GROUP)}
+    if name not in entries:
+        raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.")
+    learner = entries[name].load()
     if not isinstance(learner, Learner):
         raise StudyError("CO-S403", f"The entry point {name!r} does not lead to a Learner but to {learner!r:.80}.")
     return learner
 
 
-def complete(study: Study) -> Study:
+def complete_study(study: Study) -> Study:
     """The study with its learner's version and all of its options written out, checked by the learner."""
-    learner = find(study.learner.name)
-    given = study.learner
+    learner = find_learner(study.learner.name)
+    supplied_options = study.learner
     chosen = LearnerChoice(
-        name=given.name, version=given.version or learner.version, **options_of(study, learner.options).model_dump()
+        name=supplied_options.name,
+        version=supplied_options.version or learner.version,
+        **options_of(study, learner.options).model_dump(),
     )
     completed = Study.model_validate({**study.model_dump(), "learner": chosen.model_dump()})
-    check(completed)
+    check_choice(completed)
     return completed
 
 
-def check(study: Study) -> None:
+def check_choice(study: Study) -> None:
     """StudyError for a study that its learner cannot run."""
     learner = learner_of(study)
     if study.split not in learner.splits:
-        told = f"The study splits {study.split} over its sites; {learner.name} takes {' or '.join(learner.splits)}"
-        raise StudyError("CO-S405", f"{told}. Choose another learner, or mend [columns].")
+        message = f"The study splits {study.split} over its sites; {learner.name} takes {' or '.join(learner.splits)}"
+        raise StudyError("CO-S405", f"{message}. Choose another learner, or mend [columns].")
     learner.check(study)
 
 

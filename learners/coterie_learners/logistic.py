@@ -20,16 +20,16 @@ import numpy as np
 from coterie_learners import elementary, linalg
 from coterie_learners.errors import NotConverged
 from coterie_learners.rows import Array
-from coterie_learners.tall import Tall
+from coterie_learners.tall import TallMatrix
 
 ARMIJO = 1e-4
-MAX_HALVINGS = 40
+_MAX_HALVINGS = 40
 # What grew by less than this share of itself grew by rounding.
-WORSE = 1e-13
+_ROUNDING_SHARE = 1e-13
 
 
 @dataclass(frozen=True)
-class At:
+class LogisticPoint:
     """The model at one linear predictor: means and weights of the rows (n,), and minus the log-likelihood."""
 
     mean: Array
@@ -41,24 +41,24 @@ class At:
 class Logistic:
     """Design z (n, q), outcome y (n,) of zeros and ones, and the penalty (q,) of each squared coefficient (halved)."""
 
-    z: Tall
+    z: TallMatrix
     y: Array
     penalty: Array
     names: Sequence[str]
 
-    def at(self, eta: Array) -> At:
+    def at(self, eta: Array) -> LogisticPoint:
         """Means, weights and loss at a linear predictor (n,)."""
-        small = elementary.exp(-np.abs(eta))
+        small = elementary.exp_of_array(-np.abs(eta))
         whole = 1.0 + small
         mean = np.where(eta >= 0, 1.0, small) / whole
         loss = np.maximum(eta, 0.0) - self.y * eta + elementary.log1p(small)
-        return At(mean, small / (whole * whole), math.fsum(loss.tolist()))
+        return LogisticPoint(mean, small / (whole * whole), math.fsum(loss.tolist()))
 
     def objective(self, theta: Array) -> float:
         """Loss and penalty at coefficients (q,)."""
-        return self.at(self.z.times(theta)).loss + self.penalised(theta)
+        return self.at(self.z.times(theta)).loss + self.penalty_at(theta)
 
-    def penalised(self, theta: Array) -> float:
+    def penalty_at(self, theta: Array) -> float:
         """The penalty at coefficients (q,)."""
         return 0.5 * linalg.dot(self.penalty * theta, theta)
 
@@ -73,34 +73,34 @@ class Logistic:
 
 
 @dataclass(frozen=True)
-class Step:
+class NewtonStep:
     """One Newton step from coefficients: the step (q,), its gain in objective, the information (q, q) at its start."""
 
     step: Array
     gain: float
     information: Array
-    at: At
+    at: LogisticPoint
 
 
-def newton_step(model: Logistic, theta: Array) -> Step:
+def newton_step(model: Logistic, theta: Array) -> NewtonStep:
     """The Newton step at theta (q,); `gain` is its squared length in standard errors."""
     at = model.at(model.z.times(theta))
     gradient = model.z.sums(model.y - at.mean) - model.penalty * theta
     information = model.z.gram(at.weight)
     step = linalg.solve(model.factor(information), gradient)
-    return Step(step, max(linalg.dot(gradient, step), 0.0), information, at)
+    return NewtonStep(step, max(linalg.dot(gradient, step), 0.0), information, at)
 
 
-def shortened(objective: Callable[[Array], float], start: Array, step: Array, here: float, gain: float) -> Array:
+def shorten_step(objective: Callable[[Array], float], start: Array, step: Array, here: float, gain: float) -> Array:
     """start + t step for the first t of 1, 1/2, 1/4 ... at which the objective falls as it should (Armijo)."""
     share = 1.0
-    for _ in range(MAX_HALVINGS):
+    for _ in range(_MAX_HALVINGS):
         there = start + share * step
-        if objective(there) <= here - ARMIJO * share * gain + WORSE * (1.0 + abs(here)):
+        if objective(there) <= here - ARMIJO * share * gain + _ROUNDING_SHARE * (1.0 + abs(here)):
             return there
         share *= 0.5
     raise NotConverged(
-        "CO-N102", f"The objective still grows after halving a step {MAX_HALVINGS} times. Check the data."
+        "CO-N102", f"The objective still grows after halving a step {_MAX_HALVINGS} times. Check the data."
     )
 
 
@@ -111,7 +111,7 @@ class Dual:
     `free`: the intercept is not penalised, which in the dual is the constraint sum s alpha = 0.
     """
 
-    f: Tall
+    f: TallMatrix
     s: Array
     ridge: float
     free: bool
@@ -127,24 +127,24 @@ class Dual:
         if not (np.all(alpha > 0) and np.all(alpha < 1)):
             return math.inf
         turned = self.f.sums(self.s * alpha)
-        entropy = alpha * elementary.log(alpha) + (1.0 - alpha) * elementary.log(1.0 - alpha)
+        entropy = alpha * elementary.log_of_array(alpha) + (1.0 - alpha) * elementary.log_of_array(1.0 - alpha)
         return 0.5 * linalg.dot(turned, turned) / self.ridge + math.fsum(entropy.tolist())
 
     def step(self, alpha: Array) -> tuple[Array, float]:
         """The Newton step (n,) at alpha and its gain, by Woodbury's identity on F (n, r)."""
         variance = alpha * (1.0 - alpha)
         turned = self.f.times(self.f.sums(self.s * alpha))
-        gradient = self.s * turned / self.ridge + elementary.log(alpha / (1.0 - alpha))
+        gradient = self.s * turned / self.ridge + elementary.log_of_array(alpha / (1.0 - alpha))
         middle = self.f.gram(variance) + self.ridge * np.eye(self.f.shape[1])
         factor = linalg.cholesky(middle, self.names)
 
-        def solved(v: Array) -> Array:
+        def solve_woodbury(v: Array) -> Array:
             inner = linalg.solve(factor, self.f.sums(self.s * variance * v))
             return variance * (v - self.s * self.f.times(inner))
 
-        step = solved(gradient)
+        step = solve_woodbury(gradient)
         if self.free:
-            along = solved(self.s)
+            along = solve_woodbury(self.s)
             step = step - along * (linalg.dot(self.s, step) / linalg.dot(self.s, along))
         return -step, max(linalg.dot(gradient, step), 0.0)
 
@@ -152,6 +152,6 @@ class Dual:
         """The intercept that alpha stands for."""
         if not self.free:
             return math.fsum((self.s * alpha).tolist()) / self.ridge
-        eta = self.s * elementary.log((1.0 - alpha) / alpha)
+        eta = self.s * elementary.log_of_array((1.0 - alpha) / alpha)
         rest = eta - self.f.times(self.f.sums(self.s * alpha)) / self.ridge
         return math.fsum(rest.tolist()) / len(alpha)

@@ -22,17 +22,17 @@ WORD = 1 << 32
 PER_FRACTION = 4
 
 
-def hide(site: Site, topic: str, whole: Array, fractions: Array) -> NDArray[np.uint32]:
+def mask_words(site: Site, topic: str, count: Array, fractions: Array) -> NDArray[np.uint32]:
     """This site's numbers (k,) and (f,) as words (k + 4 f,) under the masks of all other parties."""
     parties = site.parties
     if len(parties) < secure_sum.MIN_PARTIES:
-        told = f"Only {len(parties)} sites are left in this sum; each could compute another's share"
-        raise ProtocolError("CO-P401", f"{told}. The study must end here.", site.name, topic)
-    if np.any(whole < 0) or np.any(whole >= WORD / len(parties)):
-        largest = float(np.max(whole))
+        message = f"Only {len(parties)} sites are left in this sum; each could compute another's share"
+        raise ProtocolError("CO-P401", f"{message}. The study must end here.", site.name, topic)
+    if np.any(count < 0) or np.any(count >= WORD / len(parties)):
+        largest = float(np.max(count))
         raise DataError("CO-D301", f'A count of {largest:.3g} does not fit the sum. Choose scheme = "masks".')
-    narrow = whole.astype(np.uint32)
-    wide = secure_sum.encode(fractions, secure_sum.LIMIT / len(parties))
+    narrow = count.astype(np.uint32)
+    wide = secure_sum.encode_fixed_point(fractions, secure_sum.LIMIT / len(parties))
     for peer in parties:
         if peer == site.name:
             continue
@@ -41,25 +41,25 @@ def hide(site: Site, topic: str, whole: Array, fractions: Array) -> NDArray[np.u
         second = np.frombuffer(pad, "<u8", 2 * len(wide), 4 * len(narrow)).reshape(wide.shape)
         adds = site.name < peer
         narrow = narrow + first if adds else narrow - first
-        wide = secure_sum.add(wide, second if adds else secure_sum.negate(second))
+        wide = secure_sum.add_words(wide, second if adds else secure_sum.negate_words(second))
     return np.concatenate([narrow, wide.astype("<u8").view("<u4").ravel()])
 
 
-def opened(sums: NDArray[np.int64], whole: int) -> tuple[Array, Array]:
+def unmask_words(sums: NDArray[np.int64], count: int) -> tuple[Array, Array]:
     """The numbers behind sums of words (k + 4 f,), k being `whole`."""
-    narrow = (sums[:whole] % WORD).astype(np.float64)
-    limbs = sums[whole:].reshape(-1, PER_FRACTION)
+    narrow = (sums[:count] % WORD).astype(np.float64)
+    limbs = sums[count:].reshape(-1, PER_FRACTION)
     wide = np.zeros((len(limbs), 2), dtype=np.uint64)
     for k, column in enumerate(_columns(limbs)):
-        wide = secure_sum.add(wide, _shifted(column, 32 * k))
-    return narrow, secure_sum.decode(wide)
+        wide = secure_sum.add_words(wide, _shift_left(column, 32 * k))
+    return narrow, secure_sum.decode_fixed_point(wide)
 
 
 def _columns(limbs: NDArray[np.int64]) -> Sequence[NDArray[np.uint64]]:
     return list(limbs.astype(np.uint64).T)
 
 
-def _shifted(values: NDArray[np.uint64], bits: int) -> secure_sum.Words:
+def _shift_left(values: NDArray[np.uint64], bits: int) -> secure_sum.Words64:
     """Sums of words (m,), at most 2^40, times 2^bits, modulo 2^128."""
     zero = np.zeros_like(values)
     low, high = {

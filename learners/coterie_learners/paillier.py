@@ -17,15 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from numpy.typing import NDArray
 
 from coterie_learners.errors import ProtocolError, StudyError
-from coterie_learners.field import Elements, array
-from coterie_learners.field import Field as Numbers
+from coterie_learners.field import Elements, element_array
+from coterie_learners.field import PrimeField as Numbers
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.session import Keystream
 from coterie_learners.shared_moments import INPUT
 from coterie_learners.trio import SECURITY
 
 if TYPE_CHECKING:
-    from coterie_learners.linkage import Link
+    from coterie_learners.linkage import JoinPlan
     from coterie_learners.protocol import Site
 
 MODULUS = 2048
@@ -37,14 +37,14 @@ SLOT = BLIND + 2
 SLOTS = (MODULUS - 2) // SLOT
 
 
-def rows_form(link: Link) -> Schema:
+def encrypted_rows_form(link: JoinPlan) -> Schema:
     """Form of an owner's tags and encrypted rows."""
     tags = Field("|u1", (len(link.passes), None, 16))
     ciphers = Field("|u1", (None, None, CIPHER))
     return Schema({"tags": tags, "modulus": Field("|u1", (MODULUS // 8,)), "ciphers": ciphers})
 
 
-def match_form(link: Link) -> Schema:
+def encrypted_match_form(link: JoinPlan) -> Schema:
     """Form of the helper's answer: whether enough rows match, and their blinded ciphertexts."""
     return Schema({"enough": Field("|b1"), "ciphers": Field("|u1", (None, None, CIPHER))})
 
@@ -54,46 +54,49 @@ def library() -> Any:
     try:
         from tno.mpc.encryption_schemes import paillier
     except ImportError:
-        told = 'The linkage in mode = "paillier" needs the package tno.mpc.encryption_schemes.paillier'
-        raise StudyError("CO-S547", f"{told}. Run `pip install coterie[paillier]`.") from None
+        message = 'The linkage in mode = "paillier" needs the package tno.mpc.encryption_schemes.paillier'
+        raise StudyError("CO-S547", f"{message}. Run `pip install coterie[paillier]`.") from None
     return paillier
 
 
-def encrypted(site: Site, numbers: Numbers, values: Elements) -> dict[str, Any]:
+def encrypt_rows(site: Site, numbers: Numbers, values: Elements) -> dict[str, Any]:
     """This owner's modulus and its rows (n, c) as ciphertexts (n, blocks, bytes)."""
     scheme, stream = _own_scheme(site), Keystream(site.stream("ciphers", 32))
-    words = _packed((values + (1 << INPUT)) % numbers.p, VALUE)
-    ciphers = [[_hidden(scheme, scheme.unsafe_encrypt(word), stream) for word in row] for row in words]
-    return {"modulus": _bytes(int(scheme.public_key.n).to_bytes(MODULUS // 8, "little")), "ciphers": _stacked(ciphers)}
+    words = _pack_rows((values + (1 << INPUT)) % numbers.p, VALUE)
+    ciphers = [[_rerandomise(scheme, scheme.unsafe_encrypt(word), stream) for word in row] for row in words]
+    return {
+        "modulus": _bytes(int(scheme.public_key.n).to_bytes(MODULUS // 8, "little")),
+        "ciphers": _stack_rows(ciphers),
+    }
 
 
-def blinded(site: Site, post: Payload, places: NDArray[np.int64], owner: str) -> dict[str, Any]:
+def blind_rows(site: Site, post: Payload, places: NDArray[np.int64], owner: str) -> dict[str, Any]:
     """The matched rows' ciphertexts with their blinding added and fresh randomness (k, blocks, bytes)."""
     scheme = _public_scheme(bytes(np.asarray(post["modulus"])), owner)
     chosen = np.asarray(post["ciphers"])[places]
     blocks = chosen.shape[1]
-    pads = _blinding(site, owner, len(places), blocks * SLOTS)
+    pads = _draw_blinding(site, owner, len(places), blocks * SLOTS)
     stream, out = Keystream(site.stream(f"fresh/{owner}", 32)), []
-    for row, pad in zip(chosen, _packed(pads, BLIND), strict=True):
+    for row, pad in zip(chosen, _pack_rows(pads, BLIND), strict=True):
         sums = [_cipher(scheme, bytes(cipher), owner) + word for cipher, word in zip(row, pad, strict=True)]
-        out.append([_hidden(scheme, total, stream) for total in sums])
-    return {"ciphers": _stacked(out) if out else np.zeros((0, blocks, CIPHER), np.uint8)}
+        out.append([_rerandomise(scheme, total, stream) for total in sums])
+    return {"ciphers": _stack_rows(out) if out else np.zeros((0, blocks, CIPHER), np.uint8)}
 
 
-def blinding(site: Site, numbers: Numbers, owner: str, count: int, width: int) -> Elements:
+def blinding_summand(site: Site, numbers: Numbers, owner: str, count: int, width: int) -> Elements:
     """The helper's summand (k, c) of an owner's matched rows: minus its blinding, and minus the offset."""
     blocks = -(-width // SLOTS)
-    pads = _blinding(site, owner, count, blocks * SLOTS)
+    pads = _draw_blinding(site, owner, count, blocks * SLOTS)
     return np.asarray((-pads[:, :width] - (1 << INPUT)) % numbers.p)
 
 
-def decrypted(site: Site, numbers: Numbers, post: Payload, width: int) -> Elements:
+def decrypt_summand(site: Site, numbers: Numbers, post: Payload, width: int) -> Elements:
     """This owner's summand (k, c): blinded values of its matched rows, in an order that it cannot tell."""
     scheme, ciphers = _own_scheme(site), np.asarray(post["ciphers"])
     rows = [[int(scheme.decrypt(_cipher(scheme, bytes(c), "the helper"))) for c in row] for row in ciphers]
     mask = (1 << SLOT) - 1
     values = [[word >> SLOT * k & mask for word in row for k in range(SLOTS)][:width] for row in rows]
-    return np.asarray(array([v for row in values for v in row], (len(rows), width)) % numbers.p)
+    return np.asarray(element_array([v for row in values for v in row], (len(rows), width)) % numbers.p)
 
 
 def _own_scheme(site: Site) -> Any:
@@ -106,8 +109,8 @@ def _own_scheme(site: Site) -> Any:
         n, lambda_ = primes.p * primes.q, (primes.p - 1) * (primes.q - 1)
         return b"".join(v.to_bytes(MODULUS // 8, "little") for v in (n, lambda_, pow(lambda_, -1, n)))
 
-    kept, size = site.keep(f"paillier/{site.session}", make), MODULUS // 8
-    n, lambda_, mu = (int.from_bytes(kept[at : at + size], "little") for at in range(0, 3 * size, size))
+    stored, size = site.keep(f"paillier/{site.session}", make), MODULUS // 8
+    n, lambda_, mu = (int.from_bytes(stored[at : at + size], "little") for at in range(0, 3 * size, size))
     return tno.Paillier(tno.PaillierPublicKey(n, n + 1), tno.PaillierSecretKey(lambda_, mu, n))
 
 
@@ -119,7 +122,7 @@ def _public_scheme(modulus: bytes, owner: str) -> Any:
     return tno.Paillier(tno.PaillierPublicKey(n, n + 1), None)
 
 
-def _hidden(scheme: Any, cipher: Any, stream: Keystream) -> bytes:
+def _rerandomise(scheme: Any, cipher: Any, stream: Keystream) -> bytes:
     """A ciphertext's bytes under fresh randomness r^n, r uniform from the site's own stream."""
     from tno.mpc.encryption_schemes.utils import pow_mod
 
@@ -136,12 +139,12 @@ def _cipher(scheme: Any, raw: bytes, whose: str) -> Any:
     return library().PaillierCiphertext(value, scheme)
 
 
-def _blinding(site: Site, owner: str, count: int, width: int) -> Elements:
+def _draw_blinding(site: Site, owner: str, count: int, width: int) -> Elements:
     stream = Keystream(site.stream(f"blinding/{owner}", 32))
     return stream.integers(count * width, BLIND).reshape(count, width)
 
 
-def _packed(values: Elements, bits: int) -> list[list[int]]:
+def _pack_rows(values: Elements, bits: int) -> list[list[int]]:
     """Rows (n, c) of integers below 2^bits as plaintexts of SLOTS values each."""
     assert bits < SLOT
     mask = (1 << bits) - 1
@@ -150,7 +153,7 @@ def _packed(values: Elements, bits: int) -> list[list[int]]:
     return [[sum(v << SLOT * k for k, v in enumerate(block)) for block in blocks] for blocks in cut]
 
 
-def _stacked(rows: list[list[bytes]]) -> NDArray[np.uint8]:
+def _stack_rows(rows: list[list[bytes]]) -> NDArray[np.uint8]:
     return np.stack([np.stack([_bytes(cipher) for cipher in row]) for row in rows])
 
 

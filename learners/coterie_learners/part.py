@@ -16,16 +16,16 @@ from coterie_learners.alignment import Alignment
 from coterie_learners.design import INTERCEPT, Design
 from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import ProtocolError, Separation, StudyError
-from coterie_learners.factor_disclosure import Disclosure, disclosure_of
+from coterie_learners.factor_disclosure import FactorDisclosure, assess_factor
 from coterie_learners.inference import Fit
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Site
 from coterie_learners.rows import Array
 from coterie_learners.study import Frozen, Study
-from coterie_learners.thin import Standardised, Thin, back, standardise, thin_factor
+from coterie_learners.thin import Standardised, ThinFactor, standardise, thin_factor, unstandardise
 
 # No column in units of its standard deviation comes near this, even if it is not centred.
-HUGE = 1e9
+_MAX_SHIFT = 1e9
 # Share of its largest entry that the mean of a centred column may be, after all rounding.
 CENTRED = 1e-6
 
@@ -44,7 +44,7 @@ class SplitOptions(Frozen):
 
 
 @dataclass(frozen=True)
-class Split:
+class ColumnSplit:
     """What every site derives from the study alone."""
 
     study: Study
@@ -53,7 +53,7 @@ class Split:
     options: SplitOptions
 
     @classmethod
-    def of(cls, study: Study, options: SplitOptions) -> Split:
+    def of(cls, study: Study, options: SplitOptions) -> ColumnSplit:
         """The split of a study."""
         return cls(study, Design(study), {name: Design(study, name) for name in study.sites}, options)
 
@@ -84,26 +84,26 @@ class Split:
 
     def largest(self, n: int, width: int) -> float:
         """No entry of a factor of `width` standardised columns is larger: together they have their length."""
-        return math.sqrt(2.0 * (n - 1.0) * width) if self.intercept else HUGE
+        return math.sqrt(2.0 * (n - 1.0) * width) if self.intercept else _MAX_SHIFT
 
     def check_factor(self, site: str, factor: Array, n: int) -> None:
         """ProtocolError if no standardised columns of this site could have this factor (n, r)."""
-        told = f"The factor of {site} is {factor.shape[0]} x {factor.shape[1]}"
+        message = f"The factor of {site} is {factor.shape[0]} x {factor.shape[1]}"
         if factor.shape[0] != n:
-            raise ProtocolError("CO-P543", f"{told}; the sites have {n} patients in common.", site)
+            raise ProtocolError("CO-P543", f"{message}; the sites have {n} patients in common.", site)
         width = self.width(site)
         largest = float(np.max(np.abs(factor), initial=0.0))
-        centre = float(np.max(np.abs(factor.mean(axis=0)), initial=0.0)) if largest < HUGE else HUGE
+        centre = float(np.max(np.abs(factor.mean(axis=0)), initial=0.0)) if largest < _MAX_SHIFT else _MAX_SHIFT
         off_centre = self.intercept and centre > CENTRED * largest
         if factor.shape[1] > width or largest > self.largest(n, width) or off_centre:
-            raise ProtocolError("CO-P544", f"{told}; {width} standardised columns cannot have it.", site)
+            raise ProtocolError("CO-P544", f"{message}; {width} standardised columns cannot have it.", site)
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class SiteColumns:
     """One site's own columns of the common patients. Computed when asked for: an auditor carries an empty one."""
 
-    split: Split
+    split: ColumnSplit
     site: Site
     alignment: Alignment
 
@@ -137,7 +137,7 @@ class Part:
         return standardise(self.site.columns.x[self.order], self.design.names, self.split.intercept)
 
     @cached_property
-    def thin(self) -> Thin:
+    def thin(self) -> ThinFactor:
         """Their thin factor; Collinear names the columns where some are combinations of others."""
         thin = thin_factor(self.columns.z)
         if thin.factor.shape[1] < self.split.width(self.site.name) and self.split.study.rows.collinear == "refuse":
@@ -153,19 +153,19 @@ class Part:
         return shift
 
     @cached_property
-    def disclosure(self) -> Disclosure:
+    def disclosure(self) -> FactorDisclosure:
         """What this site's factor gives away."""
-        return disclosure_of(self.site.columns.x[self.order], self.design.names, self.thin.factor)
+        return assess_factor(self.site.columns.x[self.order], self.design.names, self.thin.factor)
 
     def reveals_factor(self, site: Site, payload: Payload) -> Exposure:
         """What readers can solve from this site's factor or Gram matrix."""
         what = "The Gram matrix of its columns" if "gram" in payload else "A thin factor of its columns"
-        given = self.disclosure.exposure(what)
+        exposure_of_factor = self.disclosure.exposure(what)
         if "outcome" not in payload:
-            return given
+            return exposure_of_factor
         # Who holds the outcome adds it where all are to compute with it.
-        rebuilt = (self.split.design.formula.outcome, *given.rebuilt)
-        return replace(given, rebuilt=rebuilt, **self._counts(site))
+        rebuilt = (self.split.design.formula.outcome, *exposure_of_factor.rebuilt)
+        return replace(exposure_of_factor, rebuilt=rebuilt, **self._counts(site))
 
     def reveals_masked(self, site: Site, payload: Payload) -> Exposure:
         """What leaves under masks: of this site alone nothing."""
@@ -186,10 +186,10 @@ class Part:
         """Coefficients (p,) and covariance (p, p) in the variables' own units, from those of the factor."""
         scale = np.array([c.scale for c in self.design.columns])
         turned = self.thin.rotation if rotation is None else rotation
-        return back(turned, self.columns.sd * scale if len(scale) else np.zeros(0), gamma, covariance)
+        return unstandardise(turned, self.columns.sd * scale if len(scale) else np.zeros(0), gamma, covariance)
 
 
-FACTOR = Schema(
+FACTOR_FORM = Schema(
     {"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,)), "outcome": Field("|u1", (None,))},
     optional=frozenset({"outcome"}),
 )
@@ -203,7 +203,7 @@ def check_counts(n: int, events: int, q: int) -> None:
         raise Separation("CO-N301", "The common patients have only one value of the outcome; nothing can be fitted.")
 
 
-def check_split(split: Split) -> None:
+def check_split(split: ColumnSplit) -> None:
     """StudyError for a study on split columns that no logistic learner can run."""
     study, formula = split.study, split.design.formula
     if split.design.outcome.type != "binary":
@@ -221,20 +221,20 @@ def check_split(split: Split) -> None:
     if len(study.sites) < 2:
         raise StudyError("CO-S331", "Columns of one site are not split. Take part with two sites or more.")
     if study.ledger.silent_site == "exclude":
-        told = "Without one site's columns the model is another one"
-        raise StudyError("CO-S332", f'{told}: silent_site = "exclude" is for rows. Choose "wait" or "abort".')
+        message = "Without one site's columns the model is another one"
+        raise StudyError("CO-S332", f'{message}: silent_site = "exclude" is for rows. Choose "wait" or "abort".')
     if split.options.penalise_intercept and not (split.intercept and split.options.ridge):
         raise StudyError("CO-S333", "penalise_intercept needs an intercept and a ridge above 0.")
 
 
-def fit_of(
-    split: Split, terms: tuple[str, ...], estimates: Array, covariance: Array | None, facts: Mapping[str, Any]
+def build_split_fit(
+    split: ColumnSplit, terms: tuple[str, ...], estimates: Array, covariance: Array | None, facts: Mapping[str, Any]
 ) -> Fit:
     """A Fit of some terms; `facts` are n, events, rounds, deviance and null deviance as far as they are known."""
     holder = dict(zip(split.design.names, split.sites_of_terms, strict=True))
     n, events, deviance = int(facts["n"]), facts.get("events"), facts.get("deviance")
     slopes = len(split.design.names) - split.intercept
-    small = () if events is None else cautions.few("binomial", n, events, slopes)
+    small = () if events is None else cautions.few_events_warning("binomial", n, events, slopes)
     return Fit(
         learner=split.study.learner.name,
         family="binomial",
@@ -252,13 +252,13 @@ def fit_of(
         null_deviance=facts.get("null_deviance"),
         log_likelihood=None if deviance is None else -0.5 * deviance,
         ratio="OR",
-        notes=(*cautions.ridge(split.options.ridge), *small, *facts.get("notes", ())),
+        notes=(*cautions.ridge_warning(split.options.ridge), *small, *facts.get("notes", ())),
         sites=tuple(holder[term] for term in terms),
         details=facts.get("details", {}),
     )
 
 
-def with_intercept(terms: tuple[str, ...], intercept: bool) -> tuple[str, ...]:
+def prepend_intercept(terms: tuple[str, ...], intercept: bool) -> tuple[str, ...]:
     """A site's terms with the intercept before them, if the model has one."""
     return (INTERCEPT, *terms) if intercept else terms
 

@@ -44,8 +44,10 @@ class Axis:
         at = np.minimum(np.searchsorted(self.values, column), len(self.values) - 1)
         off = np.flatnonzero(self.values[at] != column)
         if len(off):
-            told = f"{self.name} has {len(off)} values that are not on its declared grid, such as {column[off[0]]:.15g}"
-            raise DataError("CO-D302", f"{told}. Round them as the study's `grids` say, or widen the grid.")
+            message = (
+                f"{self.name} has {len(off)} values that are not on its declared grid, such as {column[off[0]]:.15g}"
+            )
+            raise DataError("CO-D302", f"{message}. Round them as the study's `grids` say, or widen the grid.")
         return at
 
 
@@ -113,8 +115,8 @@ def _values(name: str, variable: Variable, grid: Sequence[float] | None) -> Arra
         return np.arange(max(len(variable.levels), 2), dtype=np.float64)
     low, high = variable.bounds
     if grid is None and variable.type == "number":
-        told = f"{name} is a number without a declared grid"
-        raise StudyError("CO-S322", f"{told}. Add it to `grids`, cut it into categories, or use GLORE.")
+        message = f"{name} is a number without a declared grid"
+        raise StudyError("CO-S322", f"{message}. Add it to `grids`, cut it into categories, or use GLORE.")
     values = np.arange(np.ceil(low), np.floor(high) + 1.0) if grid is None and high - low <= MAX_VALUES else grid
     if values is None or not 2 <= len(values) <= MAX_VALUES:
         raise StudyError("CO-S322", f"{name} needs between 2 and {MAX_VALUES} declared values: narrow its range.")

@@ -164,10 +164,10 @@ def _serialise(header: dict[str, Any], payload: Payload) -> bytes:
     listed = [[name, a.dtype.str, list(a.shape)] for name, a in arrays.items()]
     text = json.dumps({**header, "arrays": listed}, sort_keys=True, separators=(",", ":")).encode()
     head = len(text).to_bytes(4, "little") + text
-    return b"".join(_padded(part) for part in (head, *(a.tobytes() for a in arrays.values())))
+    return b"".join(_pad_array(part) for part in (head, *(a.tobytes() for a in arrays.values())))
 
 
-def _padded(part: bytes) -> bytes:
+def _pad_array(part: bytes) -> bytes:
     return part + bytes(-len(part) % 8)
 
 
@@ -193,12 +193,12 @@ def _stamp(value: Any) -> Stamp:
 
 
 def _array_list(value: Any) -> list[tuple[str, str, list[int]]]:
-    if not isinstance(value, list) or len(value) > MAX_ARRAYS or not all(map(_is_listed, value)):
+    if not isinstance(value, list) or len(value) > MAX_ARRAYS or not all(map(_is_array_entry, value)):
         raise ProtocolError("CO-P104", "The payload's list of arrays is malformed.")
     return [(name, dtype, shape) for name, dtype, shape in value]
 
 
-def _is_listed(entry: Any) -> bool:
+def _is_array_entry(entry: Any) -> bool:
     """Whether an entry is [name, dtype, shape] with a shape of whole numbers."""
     if not isinstance(entry, list) or [type(part) for part in entry] != [str, str, list]:
         return False
@@ -212,8 +212,8 @@ def _array(raw: bytes, at: int, dtype: str, shape: list[int]) -> tuple[NDArray[A
     count = math.prod(few)
     size = count * np.dtype(dtype).itemsize
     if len(shape) > 4 or extent > MAX_RAW or at + size + (-size % 8) > len(raw):
-        told = f"{min(extent, MAX_RAW)} bytes in {len(shape)} dimensions"
-        raise ProtocolError("CO-P105", f"The payload is too short for an array of {told}.")
+        content = f"{min(extent, MAX_RAW)} bytes in {len(shape)} dimensions"
+        raise ProtocolError("CO-P105", f"The payload is too short for an array of {content}.")
     if dtype == "|b1" and size and max(raw[at : at + size]) > 1:
         raise ProtocolError("CO-P109", "The payload holds a boolean that is neither 0 nor 1.")
     return np.frombuffer(raw, dtype, count, at).reshape(shape), at + size + (-size % 8)

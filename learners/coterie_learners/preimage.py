@@ -41,7 +41,7 @@ SAME = 1e-6
 
 
 @dataclass(frozen=True)
-class Flips:
+class FlipCheck:
     """Which patients' outcomes could be flipped (n,), of whom it is proved that they could not, and programs solved."""
 
     flippable: NDArray[np.bool_]
@@ -50,7 +50,7 @@ class Flips:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LeakageVerdict:
     """What one covariate site's answer lets it find out.
 
     `flippable` and `fixed` count patients; `twinned` those whose outcome differs in a twin that was found, None where
@@ -84,20 +84,24 @@ class Verdict:
     @property
     def words(self) -> str:
         """The verdict in sentences."""
-        told = f"{self.site}: every outcome could be the other one given its coefficients."
+        message = f"{self.site}: every outcome could be the other one given its coefficients."
         if self.flippable < self.n:
             proved = f", for {self.fixed} this is proved" if self.fixed else ""
-            told = f"{self.site}: {self.n - self.flippable} of {self.n} outcomes follow from its coefficients{proved}."
+            message = (
+                f"{self.site}: {self.n - self.flippable} of {self.n} outcomes follow from its coefficients{proved}."
+            )
         if not self.enough_rows:
-            told += f" {self.n} patients are too few for {self.rank} columns ({ROWS_PER_COEFFICIENT} each are asked)."
+            message += (
+                f" {self.n} patients are too few for {self.rank} columns ({ROWS_PER_COEFFICIENT} each are asked)."
+            )
         if not self.few_equations:
             equations = self.rank * (self.rank + 1) // 2
-            told += f" Its covariance is {equations} equations on {self.n} patients and may determine them."
+            message += f" Its covariance is {equations} equations on {self.n} patients and may determine them."
         if self.twinned == 0:
-            told += " No other data with the same answer were found, which proves nothing."
+            message += " No other data with the same answer were found, which proves nothing."
         elif self.twinned is not None:
-            told += f" Other data with the same answer were made in which {self.twinned} outcomes differ."
-        return told
+            message += f" Other data with the same answer were made in which {self.twinned} outcomes differ."
+        return message
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
@@ -115,7 +119,7 @@ class Verdict:
         }
 
 
-def flip_check(factor: Array, x: Array, intercept: bool) -> Flips:
+def check_flips(factor: Array, x: Array, intercept: bool) -> FlipCheck:
     """Whose outcome could be flipped, for what a site with this factor (n, r) may know of x = y - p (n,).
 
     With an intercept the flipped x keeps its sum too, so that a twin has the same intercept.
@@ -124,27 +128,27 @@ def flip_check(factor: Array, x: Array, intercept: bool) -> Flips:
     basis = np.linalg.svd(a, full_matrices=False)
     rows = basis[0][:, basis[1] > 1e-10 * basis[1][0]].T
     sign = np.where(x > 0, 1.0, -1.0)
-    found = np.zeros(len(x), dtype=bool)
+    flippable_mask = np.zeros(len(x), dtype=bool)
     # Without a ridge rows @ x is 0, so that -x alone flips nearly everybody; with one it does after a correction.
     for least, most in MIRRORS:
         mirrored = -sign * np.clip(np.abs(x), least, most)
         mirrored = mirrored + rows.T @ (rows @ (x - mirrored))
         if np.max(np.abs(mirrored)) <= 1 - BOX:
-            found |= sign * mirrored <= -MARGIN
+            flippable_mask |= sign * mirrored <= -MARGIN
     fixed, programs = np.zeros(len(x), dtype=bool), 0
-    while programs < MAX_PROGRAMS and not np.all(found | fixed):
-        left = np.flatnonzero(~(found | fixed))
+    while programs < MAX_PROGRAMS and not np.all(flippable_mask | fixed):
+        remaining = np.flatnonzero(~(flippable_mask | fixed))
         # All at once as long as that gains something, then one by one: there the optimum is a proof.
-        wanted = left if programs < 3 else left[:1]
+        targets = remaining if programs < 3 else remaining[:1]
         cost = np.zeros(len(x))
-        cost[wanted] = sign[wanted]
+        cost[targets] = sign[targets]
         done = linprog(cost, A_eq=rows, b_eq=rows @ x, bounds=(-1 + BOX, 1 - BOX), method="highs")
         programs += 1
         if done.status == 0:
-            found |= sign * done.x <= -MARGIN
-        if len(wanted) == 1 and not found[wanted[0]]:
-            fixed[wanted[0]] = True
-    return Flips(found, fixed & ~found, programs)
+            flippable_mask |= sign * done.x <= -MARGIN
+        if len(targets) == 1 and not flippable_mask[targets[0]]:
+            fixed[targets[0]] = True
+    return FlipCheck(flippable_mask, fixed & ~flippable_mask, programs)
 
 
 @dataclass(frozen=True)
@@ -158,14 +162,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Twin:
+class AlternativeData:
     """Other outcomes y (n,) and other sites' columns z (n, r + 1) that give a site the same answer."""
 
     y: Array
     z: Array
 
 
-def twins(factor: Array, answer: Answer, x: Array, eta: Array) -> NDArray[np.bool_]:
+def compare_alternatives(factor: Array, answer: Answer, x: Array, eta: Array) -> NDArray[np.bool_]:
     """Which outcomes (n,) differ in some twin, of those that were made; each is checked by its score and information.
 
     The outcomes of a twin are drawn from the model itself with a somewhat flatter linear predictor eta (n,), which
@@ -174,14 +178,14 @@ def twins(factor: Array, answer: Answer, x: Array, eta: Array) -> NDArray[np.boo
     rng = np.random.default_rng(0)
     flipped = np.zeros(len(x), dtype=bool)
     for flatness in FLATNESS:
-        candidate = _drawn(factor, flatness * eta, rng)
-        twin = None if candidate is None else twin_of(factor, answer, candidate, rng)
-        if twin is not None and candidate is not None and is_twin(factor, answer, twin, candidate):
+        candidate = _draw_residuals(factor, flatness * eta, rng)
+        twin = None if candidate is None else alternative_outcome(factor, answer, candidate, rng)
+        if twin is not None and candidate is not None and is_alternative(factor, answer, twin, candidate):
             flipped |= twin.y != (x > 0)
     return flipped
 
 
-def _drawn(factor: Array, eta: Array, rng: np.random.Generator) -> Array | None:
+def _draw_residuals(factor: Array, eta: Array, rng: np.random.Generator) -> Array | None:
     """y - p of outcomes drawn at eta, moved into the kernel of the factor and 1, scaled so that its own eta' x = 0."""
     a = np.c_[np.ones(len(eta)), factor]
     p = special.expit(eta)
@@ -200,7 +204,7 @@ def _entropy(x: Array) -> float:
     return float(np.sum(size * np.log((1 - size) / size)))
 
 
-def twin_of(factor: Array, answer: Answer, x: Array, rng: np.random.Generator) -> Twin | None:
+def alternative_outcome(factor: Array, answer: Answer, x: Array, rng: np.random.Generator) -> AlternativeData | None:
     """Outcomes and other sites' columns for which y - p = x, with the site's answer unchanged; None if this x has none.
 
     With D = sqrt(p (1 - p)) and u what of the linear predictor is the others', the residual of D L on D [1, u] has a
@@ -211,8 +215,8 @@ def twin_of(factor: Array, answer: Answer, x: Array, rng: np.random.Generator) -
     p = y - x
     eta, root = np.log(p / (1 - p)), np.sqrt(p * (1 - p))
     u = eta - factor @ answer.gamma - answer.intercept
-    known = root[:, None] * np.c_[np.ones(n), u]
-    basis, _ = np.linalg.qr(known)
+    constraints = root[:, None] * np.c_[np.ones(n), u]
+    basis, _ = np.linalg.qr(constraints)
     own = root[:, None] * factor
     rest = own - basis @ (basis.T @ own)
     a = rest.T @ rest
@@ -221,15 +225,15 @@ def twin_of(factor: Array, answer: Answer, x: Array, rng: np.random.Generator) -
         return None
     spread = a @ np.linalg.solve(gap, a) - a
     free = rng.standard_normal((n, r))
-    taken, _ = np.linalg.qr(np.c_[rest, known, x / root])
+    spanned, _ = np.linalg.qr(np.c_[rest, constraints, x / root])
     for _ in range(2):
-        free = free - taken @ (taken.T @ free)
+        free = free - spanned @ (spanned.T @ free)
     free, _ = np.linalg.qr(free)
     added = rest + free @ np.linalg.cholesky((spread + spread.T) / 2).T
-    return Twin(y, np.c_[u, added / root[:, None]])
+    return AlternativeData(y, np.c_[u, added / root[:, None]])
 
 
-def is_twin(factor: Array, answer: Answer, twin: Twin, x: Array) -> bool:
+def is_alternative(factor: Array, answer: Answer, twin: AlternativeData, x: Array) -> bool:
     """Whether the twin's maximum likelihood gives the same answer: its score vanishes there, its information agrees."""
     design = np.c_[np.ones(len(x)), factor, twin.z]
     p = twin.y - x
@@ -243,23 +247,27 @@ def is_twin(factor: Array, answer: Answer, twin: Twin, x: Array) -> bool:
 
 
 @one_thread()
-def judge(
+def assess(
     site: str, factor: Array, x: Array, intercept: bool, answer: Answer | None, eta: Array | None = None
-) -> Verdict:
+) -> LeakageVerdict:
     """The verdict on a site's answer, which is None without a covariance; twins are made where eta (n,) is given.
 
     They need a ridge of 0 and an intercept.
     """
-    found = flip_check(factor, x, intercept)
+    flippable_mask = check_flips(factor, x, intercept)
     looked = answer is not None and eta is not None and factor.shape[1] > 0
-    twinned = int(np.sum(twins(factor, answer, x, eta))) if looked and answer is not None and eta is not None else None
-    return Verdict(
+    twinned = (
+        int(np.sum(compare_alternatives(factor, answer, x, eta)))
+        if looked and answer is not None and eta is not None
+        else None
+    )
+    return LeakageVerdict(
         site=site,
         n=len(x),
         rank=factor.shape[1],
-        flippable=int(np.sum(found.flippable)),
-        fixed=int(np.sum(found.fixed)),
-        programs=found.programs,
+        flippable=int(np.sum(flippable_mask.flippable)),
+        fixed=int(np.sum(flippable_mask.fixed)),
+        programs=flippable_mask.programs,
         covariance=answer is not None,
         twinned=twinned,
     )

@@ -86,19 +86,19 @@ class Site:
     @property
     def rows(self) -> Rows:
         """This site's rows; ProtocolError for an auditor, who has none."""
-        return cast(Rows, self._held())
+        return cast(Rows, self._require_data())
 
     @property
     def codes(self) -> CodedRows:
         """This site's rows as values of the variables; ProtocolError for an auditor, who has none."""
-        return cast(CodedRows, self._held())
+        return cast(CodedRows, self._require_data())
 
     @property
     def columns(self) -> OwnColumns:
         """This site's own columns; ProtocolError for an auditor or a helper, who have none."""
-        return cast(OwnColumns, self._held())
+        return cast(OwnColumns, self._require_data())
 
-    def _held(self) -> Data:
+    def _require_data(self) -> Data:
         if self.data is None:
             raise ProtocolError("CO-P302", f"{self.name} holds no rows.", self.name)
         return self.data
@@ -210,7 +210,7 @@ def _sealing_key(site: Site, channel: Channel | None) -> Payload:
     return {"sealing": np.frombuffer(site.sealing or bytes(SEALING_KEY), np.uint8)}
 
 
-def together(
+def interactive(
     topic: str, program: Callable[..., Payload], *args: Any, expects: Schema | None = None
 ) -> Generator[Step, Posts, Payload]:
     """All participants run program(site, channel, *args) with each other; all post the same opened result."""
@@ -246,7 +246,7 @@ class Machine:
         self._script = script(site)
         self._resume(None)
 
-    def afresh(self) -> Machine:
+    def restarted(self) -> Machine:
         """The same learner at the same site, before its first step."""
         return Machine(self._program, self.site, self._tolerance)
 
@@ -284,22 +284,22 @@ class Machine:
         return self.awaits
 
     def _recompute(self, step: Step, posts: Posts) -> None:
-        if any(isinstance(theirs, Sealed) for theirs in posts.values()):
+        if any(isinstance(peer_posts, Sealed) for peer_posts in posts.values()):
             self.unchecked += 1
             return
         try:
-            mine = self._mine(step)
+            own_post = self._own_draft(step)
         except SealedInput:
             self.unchecked += 1
             return
         self.checked += 1
-        for name, theirs in posts.items():
-            difference = largest_difference(mine, theirs)
+        for name, peer_posts in posts.items():
+            difference = largest_difference(own_post, peer_posts)
             if not difference <= self._tolerance:  # a NaN is a difference as well
-                raise WrongPost(name, step.topic, difference, mine)
+                raise WrongPost(name, step.topic, difference, own_post)
             self.difference = max(self.difference, difference)
 
-    def _mine(self, step: Step) -> Payload:
+    def _own_draft(self, step: Step) -> Payload:
         drafted, self._drafted = self._drafted, None
         return drafted[1] if drafted is not None and drafted[0] is step else step.make(self.site, None)
 

@@ -47,7 +47,7 @@ def solve(grams: Mapping[str, Array], y: Array, ridge_per_row: float = RIDGE_PER
     ridge = n * ridge_per_row
     k = sum(grams.values(), start=np.ones((n, n)))
     factor = pivoted_cholesky(k)
-    alpha = dual(factor * s[:, None] / np.sqrt(ridge), n, ridge_per_row)
+    alpha = solve_dual(factor * s[:, None] / np.sqrt(ridge), n, ridge_per_row)
     v = alpha * (1.0 - alpha)
     weighted = factor * v[:, None]
     inner = n * eta * np.eye(factor.shape[1]) + factor.T @ weighted
@@ -55,12 +55,12 @@ def solve(grams: Mapping[str, Array], y: Array, ridge_per_row: float = RIDGE_PER
     messages = {
         name: Message(gram @ (s * alpha) / ridge, inverse + NOISE * np.outer(z, z))
         for name, gram in grams.items()
-        for z in [in_kernel(gram)]
+        for z in [project_on_kernel(gram)]
     }
     return Published(alpha, float(np.sum(s * alpha)) / ridge, messages)
 
 
-def dual(y: Array, n: int, ridge_per_row: float) -> Array:
+def solve_dual(y: Array, n: int, ridge_per_row: float) -> Array:
     """alpha (n,) that minimises |Y' alpha|^2 / 2 + sum alpha log alpha + (1 - alpha) log(1 - alpha) over the box."""
     q = y.shape[1] - 1
     enough = (2.0 if n <= 10_000 else 10.0) * ridge_per_row / np.sqrt((q + 1.0) * (q * (n - 1.0) + n))
@@ -70,7 +70,7 @@ def dual(y: Array, n: int, ridge_per_row: float) -> Array:
         if np.linalg.norm(gradient) < enough:
             return alpha
         step = _step(y, alpha, gradient)
-        moved = _shortened(y, alpha, gradient, step)
+        moved = _shorten_step(y, alpha, gradient, step)
         if moved is None:
             return alpha
         alpha = moved
@@ -93,12 +93,12 @@ def _step(y: Array, alpha: Array, gradient: Array) -> Array:
     d = alpha * (1.0 - alpha)
     weighted = y * d[:, None]
     newton = d * gradient - weighted @ np.linalg.solve(np.eye(y.shape[1]) + y.T @ weighted, weighted.T @ gradient)
-    held = ((alpha <= BOX) & (gradient > 0)) | ((alpha >= 1.0 - BOX) & (gradient < 0))
-    step: Array = np.where(held, gradient, newton)
+    blocked = ((alpha <= BOX) & (gradient > 0)) | ((alpha >= 1.0 - BOX) & (gradient < 0))
+    step: Array = np.where(blocked, gradient, newton)
     return step
 
 
-def _shortened(y: Array, alpha: Array, gradient: Array, step: Array) -> Array | None:
+def _shorten_step(y: Array, alpha: Array, gradient: Array, step: Array) -> Array | None:
     here, share = _objective(y, alpha), 1.0
     while share > TAU * TAU:
         there = np.clip(alpha - share * step, BOX, 1.0 - BOX)
@@ -121,7 +121,7 @@ def pivoted_cholesky(k: Array, tolerance: float = 1e-12) -> Array:
     return np.column_stack(columns)
 
 
-def in_kernel(gram: Array) -> Array:
+def project_on_kernel(gram: Array) -> Array:
     """The published noise: a random unit vector, always the same one, projected on the kernel of a Gram matrix."""
     z = np.random.default_rng(SEED).standard_normal(len(gram))
     basis, _ = np.linalg.qr(pivoted_cholesky(gram))
@@ -130,7 +130,7 @@ def in_kernel(gram: Array) -> Array:
     return projected
 
 
-def finish(z: Array, message: Message, eta: float = ETA) -> tuple[Array, Array]:
+def finish_site(z: Array, message: Message, eta: float = ETA) -> tuple[Array, Array]:
     """Coefficients and standard errors (m,) of standardised columns z (n, m) from the published second message."""
     n = len(z)
     beta = scipy.linalg.lstsq(z, message.c)[0]

@@ -115,7 +115,7 @@ def block_size(p: int) -> int:
     return max(256, (1 << 19) // max(p, 1))
 
 
-def whole(rows: Rows) -> Block:
+def join_blocks(rows: Rows) -> Block:
     """All rows as one block, for learners that need them at once."""
     parts = list(rows.blocks())
     offsets = [b.offset for b in parts]

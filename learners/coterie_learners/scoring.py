@@ -14,14 +14,14 @@ from coterie_learners import linalg
 from coterie_learners.errors import NotConverged
 from coterie_learners.rows import Array
 
-MAX_HALVINGS = 30
+_MAX_HALVINGS = 30
 # An objective that fell by less than this share of itself fell by rounding.
-WORSE = 1e-12
+_ROUNDING_SHARE = 1e-12
 LONGEST_STEP = 5.0
 
 
 @dataclass(frozen=True)
-class Point:
+class LikelihoodPoint:
     """Coefficients (p,) with the score (p,), the expected information (p, p) and the log-likelihood there.
 
     `scale` is the dispersion by which the log-likelihood is to be divided (1 where it is known).
@@ -38,12 +38,12 @@ class Point:
 class Maximum:
     """Where the likelihood is largest, the inverse information (p, p) there, and the steps taken."""
 
-    point: Point
+    point: LikelihoodPoint
     inverse: Array
     steps: int
 
 
-Evaluate = Callable[[Array], Point]
+Evaluate = Callable[[Array], LikelihoodPoint]
 
 
 def maximise(evaluate: Evaluate, start: Array, names: Sequence[str], tolerance: float, limit: int) -> Maximum:
@@ -54,7 +54,7 @@ def maximise(evaluate: Evaluate, start: Array, names: Sequence[str], tolerance: 
         step = linalg.solve(factor, here.score)
         gain = linalg.dot(here.score, step) / here.scale
         if not gain > tolerance**2:
-            return _arrived(evaluate(here.beta + step), names, taken + 1)
+            return _build_maximum(evaluate(here.beta + step), names, taken + 1)
         here = _advance(evaluate, here, step * min(1.0, LONGEST_STEP / float(np.max(np.abs(step)))))
     raise NotConverged(
         "CO-N103",
@@ -63,16 +63,16 @@ def maximise(evaluate: Evaluate, start: Array, names: Sequence[str], tolerance: 
     )
 
 
-def _advance(evaluate: Evaluate, here: Point, step: Array) -> Point:
-    for halvings in range(MAX_HALVINGS):
+def _advance(evaluate: Evaluate, here: LikelihoodPoint, step: Array) -> LikelihoodPoint:
+    for halvings in range(_MAX_HALVINGS):
         there = evaluate(here.beta + step * 0.5**halvings)
-        if there.likelihood >= here.likelihood - WORSE * (abs(here.likelihood) + 0.1):
+        if there.likelihood >= here.likelihood - _ROUNDING_SHARE * (abs(here.likelihood) + 0.1):
             return there
     raise NotConverged(
         "CO-N104",
-        f"The likelihood still falls after halving a step {MAX_HALVINGS} times. Check the data and the family.",
+        f"The likelihood still falls after halving a step {_MAX_HALVINGS} times. Check the data and the family.",
     )
 
 
-def _arrived(here: Point, names: Sequence[str], steps: int) -> Maximum:
+def _build_maximum(here: LikelihoodPoint, names: Sequence[str], steps: int) -> Maximum:
     return Maximum(here, linalg.inverse(linalg.cholesky(here.information, names)), steps)

@@ -34,11 +34,11 @@ import numpy as np
 from pydantic import Field as Within
 
 from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum, table_disclosure
-from coterie_learners.cola import TableOnly, payload_of, statistics, table_of
+from coterie_learners.cola import CountedTable, build_table, pack_table, table_statistics
 from coterie_learners.disclosure import Exposure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.families import family_of
-from coterie_learners.folds import gram
+from coterie_learners.folds import weighted_gram
 from coterie_learners.learner import Learner
 from coterie_learners.patterns import Keys
 from coterie_learners.payload import Field, Payload, Schema
@@ -46,14 +46,14 @@ from coterie_learners.protocol import Reveals, Script, Site, each, only, server
 from coterie_learners.rows import Array
 from coterie_learners.study import Name, Schedule, Study
 from coterie_learners.table_checks import check_table, form_of
-from coterie_learners.table_plan import Plan, TableOptions, check_plan
-from coterie_learners.table_result import fit_of, with_diagnostics
-from coterie_learners.tally import Counts, count
+from coterie_learners.table_plan import TableOptions, TablePlan, check_plan
+from coterie_learners.table_result import add_diagnostics, build_table_fit
+from coterie_learners.tally import Counts, count_patterns
 
-VERSION = "1"
+_VERSION = "1"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
-MAX_PATTERNS = 1 << 20
-TOPIC = "table"
+MAX_DENSE_PATTERNS = 1 << 20
+_TOPIC = "table"
 SINGLE = ("saturated", "constant")
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -74,216 +74,218 @@ class SecureOptions(TableOptions):
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 50
 
 
-def plan_of(study: Study) -> Plan:
+def plan_secure_table(study: Study) -> TablePlan:
     """The plan of a study; where everyone sees the sum, or nobody does, nobody can hold a floor against it."""
-    plan = Plan.of(study, SecureOptions)
-    if options_of(plan).scheme in ("bfv", "ckks"):
+    plan = TablePlan.of(study, SecureOptions)
+    if secure_options(plan).scheme in ("bfv", "ckks"):
         return plan
     return replace(plan, options=plan.options.model_copy(update={"suppress": "none"}))
 
 
-def options_of(plan: Plan) -> SecureOptions:
+def secure_options(plan: TablePlan) -> SecureOptions:
     """The options of a plan made for this learner."""
     assert isinstance(plan.options, SecureOptions)
     return plan.options
 
 
-def holder_of(plan: Plan) -> str:
+def holder_of(plan: TablePlan) -> str:
     """The site that holds the key."""
-    return options_of(plan).holder or plan.study.sites[0]
+    return secure_options(plan).holder or plan.study.sites[0]
 
 
 def secure_cola(site: Site) -> Script:
     """The scheme that the study names."""
-    plan = plan_of(site.study)
-    return (yield from SCRIPTS[options_of(plan).scheme](plan))
+    plan = plan_secure_table(site.study)
+    return (yield from SCRIPTS[secure_options(plan).scheme](plan))
 
 
-def by_masks(plan: Plan) -> Script:
+def run_masks(plan: TablePlan) -> Script:
     """Masked tables, and the fit of their sum."""
     expects = Schema({"masked": secure_sum.masked_field(shapes_of(plan))})
-    tables = yield from each(TOPIC, masked_table, plan, expects=expects, reveals=hides("The masked table"))
+    tables = yield from each(_TOPIC, masked_table, plan, expects=expects, reveals=expose_nothing("The masked table"))
     model = yield from server("fit", fit_masked, plan, tables)
-    fit = fit_of(plan, model, "secure_cola", ())
-    return with_diagnostics(plan, fit, {"sum": unmasked(plan, tables)}, "over all sites")
+    fit = build_table_fit(plan, model, "secure_cola", ())
+    return add_diagnostics(plan, fit, {"sum": unmask_tables(plan, tables)}, "over all sites")
 
 
-def by_ciphertexts(plan: Plan) -> Script:
+def run_ciphertexts(plan: TablePlan) -> Script:
     """The holder's public key, encrypted masked tables, their sum, what the holder opens of it, and the fit."""
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
-    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=tells_nothing)
-    hidden = hides("The masked and encrypted table")
-    uploads = yield from each(TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
-    total = yield from server("sum", added, plan, key, uploads, expects=CIPHERTEXTS)
-    form, told = form_of(plan), partial(cola.reveals, plan)
-    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=told)
+    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
+    hidden = expose_nothing("The masked and encrypted table")
+    uploads = yield from each(_TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
+    total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
+    form, revealed = form_of(plan), partial(cola.expose_posted_table, plan)
+    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=revealed)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
-    fit = fit_of(plan, model, "secure_cola", ())
-    return with_diagnostics(plan, fit, {"sum": opened}, "over all sites")
+    fit = build_table_fit(plan, model, "secure_cola", ())
+    return add_diagnostics(plan, fit, {"sum": opened}, "over all sites")
 
 
-def by_newton(plan: Plan) -> Script:
+def run_newton(plan: TablePlan) -> Script:
     """Masked sums of every Newton round, each site's made from its own table, counted once."""
     rounds = newton_plan(plan)
-    kept: dict[str, Counts] = {}
+    own_counts: dict[str, Counts] = {}
     model: Payload = {"beta": np.zeros(plan.p)}
     for t in range(rounds.options.max_rounds):
         topic = f"stats/{t}"
-        told = hides(f"The masked sums of round {t + 1}")
-        stats = yield from each(topic, round_sums, plan, topic, model["beta"], kept, expects=rounds.form, reveals=told)
+        revealed = expose_nothing(f"The masked sums of round {t + 1}")
+        stats = yield from each(
+            topic, round_sums, plan, topic, model["beta"], own_counts, expects=rounds.form, reveals=revealed
+        )
         model = yield from server(f"model/{t}", glore.newton, rounds, t, model, stats)
         if model["converged"]:
-            return replace(glore.fit_of(rounds, model, t + 1), learner="secure_cola")
+            return replace(glore.build_newton_fit(rounds, model, t + 1), learner="secure_cola")
     raise NotConverged("CO-N101", f"No convergence in {rounds.options.max_rounds} rounds. Raise max_rounds.")
 
 
-def hides(what: str) -> Reveals:
+def expose_nothing(what: str) -> Reveals:
     """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
-    return lambda site, _: table_disclosure.hidden(what, site, site.codes.n)
+    return lambda site, _: table_disclosure.expose_masked_table(what, site, site.codes.n)
 
 
-def tells_nothing(site: Site, key: Payload) -> Exposure:
+def expose_public_key(site: Site, key: Payload) -> Exposure:
     """A public key is made without a look at the rows."""
     return Exposure(what="The public key", rows=site.codes.n)
 
 
-SCRIPTS = {"masks": by_masks, "bfv": by_ciphertexts, "ckks": by_ciphertexts, "newton": by_newton}
+SCRIPTS = {"masks": run_masks, "bfv": run_ciphertexts, "ckks": run_ciphertexts, "newton": run_newton}
 CIPHERTEXTS = Schema({"bytes": Field("|u1", (None,)), "lengths": Field("<i8", (None,))})
 
 
 # What a table holds
 
 
-def by_measure(plan: Plan) -> bool:
+def sums_by_pattern(plan: TablePlan) -> bool:
     """Whether every measure is summed per pattern: the model asks for it, or patterns may be left out of the sum."""
     return plan.cells or plan.floor > 0
 
 
-def whole_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+def whole_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of the numbers of a dense table that are whole and below 2^32."""
     size = (plan.grid.size,)
-    if not by_measure(plan):
+    if not sums_by_pattern(plan):
         return {} if plan.tally.exposure else {"n": size}
     outcomes = [name for name in plan.tally.measures if name == "s" or name[1:].isdigit()]
     return dict.fromkeys(["n", *([] if plan.family.law == "gaussian" else outcomes)], size)
 
 
-def fraction_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+def fraction_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of the numbers of a dense table that may be fractional, or large."""
     size, levels = (plan.grid.size,), (plan.levels,) if plan.levels else ()
-    if by_measure(plan):
+    if sums_by_pattern(plan):
         return {name: size for name in plan.tally.measures if name not in whole_shapes(plan)}
     out: dict[str, tuple[int, ...]] = {"exposure": size} if plan.tally.exposure else {}
     out |= {n: () for n in ("rows", "squares", "saturated", "constant") if n in plan.fields}
     return {**out, "cross": (*levels, plan.p), "outcome": levels}
 
 
-def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+def shapes_of(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of all numbers of a dense table."""
     return whole_shapes(plan) | fraction_shapes(plan)
 
 
-def dense_table(plan: Plan, site: Site) -> dict[str, Array]:
+def dense_table(plan: TablePlan, site: Site) -> dict[str, Array]:
     """A site's table over the whole grid, by field; StudyError for a table counted elsewhere."""
-    if isinstance(site.codes, TableOnly):
+    if isinstance(site.codes, CountedTable):
         raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
-    counts = count(plan.tally, site.codes)
-    found = counts.sums if by_measure(plan) else statistics(plan, counts)
+    counts = count_patterns(plan.tally, site.codes)
+    found = counts.sums if sums_by_pattern(plan) else table_statistics(plan, counts)
     return {name: _spread(plan, name, found[name], counts.keys) for name in shapes_of(plan)}
 
 
-def _spread(plan: Plan, name: str, values: Array, keys: Keys) -> Array:
-    if name not in (*plan.tally.measures, "exposure") or (name in SINGLE and not by_measure(plan)):
+def _spread(plan: TablePlan, name: str, values: Array, keys: Keys) -> Array:
+    if name not in (*plan.tally.measures, "exposure") or (name in SINGLE and not sums_by_pattern(plan)):
         return np.asarray(values, dtype=np.float64)
     out = np.zeros(plan.grid.size)
     out[keys] = values
     return out
 
 
-def sparse_table(plan: Plan, dense: Mapping[str, Array]) -> Payload:
+def sparse_table(plan: TablePlan, dense: Mapping[str, Array]) -> Payload:
     """The sum of dense tables as COLA-GLM posts a table, without what lies below the floor."""
-    if by_measure(plan):
+    if sums_by_pattern(plan):
         keys = np.flatnonzero(dense["n"] > 0)
-        return table_of(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
+        return build_table(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
     counted = "exposure" if plan.tally.exposure else "n"
     keys = np.flatnonzero(dense[counted] > 0)
-    return payload_of({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
+    return pack_table({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
 
 
 # masks
 
 
-def masked_table(site: Site, plan: Plan) -> Payload:
+def masked_table(site: Site, plan: TablePlan) -> Payload:
     """This site's dense table under masks."""
-    return secure_sum.hide(site, TOPIC, dense_table(plan, site))
+    return secure_sum.mask_sums(site, _TOPIC, dense_table(plan, site))
 
 
-def unmasked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
+def unmask_tables(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
     """The sum of masked tables; ProtocolError if no rows could have it."""
-    table = sparse_table(plan, secure_sum.reveal(tables, shapes_of(plan)))
+    table = sparse_table(plan, secure_sum.unmask_sums(tables, shapes_of(plan)))
     check_table(plan, table)
     return table
 
 
-def fit_masked(plan: Plan, tables: Mapping[str, Payload]) -> Payload:
+def fit_masked(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
     """The fit of the sum of masked tables."""
-    return cola.fit_tables(plan, {"sum": unmasked(plan, tables)})
+    return cola.fit_tables(plan, {"sum": unmask_tables(plan, tables)})
 
 
 # bfv and ckks
 
 
-def scheme_of(plan: Plan) -> homomorphic.Scheme:
+def scheme_of(plan: TablePlan) -> homomorphic.Scheme:
     """The homomorphic scheme of a plan that has one."""
-    scheme = options_of(plan).scheme
+    scheme = secure_options(plan).scheme
     assert scheme in ("bfv", "ckks")
     return scheme
 
 
-def secret_key(site: Site, plan: Plan) -> bytes:
+def secret_key(site: Site, plan: TablePlan) -> bytes:
     """The holder's key, made once and kept."""
     label = f"secure_cola/{site.session}/{site.study.hash.hex()}"
     return site.keep(label, lambda: homomorphic.make_key(scheme_of(plan)))
 
 
-def public_key(site: Site, plan: Plan) -> Payload:
+def public_key(site: Site, plan: TablePlan) -> Payload:
     """What the holder posts of its key."""
     return {"key": _octets(homomorphic.public_part(secret_key(site, plan)))}
 
 
-def encrypted_table(site: Site, plan: Plan, key: Payload) -> Payload:
+def encrypted_table(site: Site, plan: TablePlan, key: Payload) -> Payload:
     """This site's dense table, masked and then encrypted."""
     table = dense_table(plan, site)
-    whole, fractions = (_flat(table, shapes) for shapes in (whole_shapes(plan), fraction_shapes(plan)))
-    words = masked_words.hide(site, TOPIC, whole, fractions)
+    whole, fractions = (_flatten(table, shapes) for shapes in (whole_shapes(plan), fraction_shapes(plan)))
+    words = masked_words.mask_words(site, _TOPIC, whole, fractions)
     return _bundle(homomorphic.encrypt(scheme_of(plan), key["key"].tobytes(), words))
 
 
-def added(plan: Plan, key: Payload, uploads: Mapping[str, Payload]) -> Payload:
+def add_uploads(plan: TablePlan, key: Payload, uploads: Mapping[str, Payload]) -> Payload:
     """The sum of the ciphertexts; the same bytes whoever adds them."""
-    parts = [_unbundled(plan, upload, name) for name, upload in uploads.items()]
-    return _bundle(homomorphic.add(scheme_of(plan), key["key"].tobytes(), parts))
+    parts = [_unbundle(plan, upload, name) for name, upload in uploads.items()]
+    return _bundle(homomorphic.add_ciphertexts(scheme_of(plan), key["key"].tobytes(), parts))
 
 
-def open_sum(site: Site, plan: Plan, total: Payload) -> Payload:
+def open_sum(site: Site, plan: TablePlan, total: Payload) -> Payload:
     """What the holder posts of the decrypted sum; ProtocolError if no tables add up to it."""
     whole, fractions = whole_shapes(plan), fraction_shapes(plan)
     wide, narrow = secure_sum.size_of(fractions), secure_sum.size_of(whole)
-    parts = _unbundled(plan, total, "the sum")
+    parts = _unbundle(plan, total, "the sum")
     words = narrow + masked_words.PER_FRACTION * wide
     sums = homomorphic.decrypt(scheme_of(plan), secret_key(site, plan), parts, words)
-    first, second = masked_words.opened(sums, narrow)
-    table = sparse_table(plan, _named(first, whole) | _named(second, fractions))
+    first, second = masked_words.unmask_words(sums, narrow)
+    table = sparse_table(plan, _name_values(first, whole) | _name_values(second, fractions))
     check_table(plan, table)
     return table
 
 
-def _flat(table: Mapping[str, Array], shapes: Shapes) -> Array:
+def _flatten(table: Mapping[str, Array], shapes: Shapes) -> Array:
     return np.concatenate([np.zeros(0), *(np.ravel(table[name]) for name in shapes)])
 
 
-def _named(values: Array, shapes: Shapes) -> dict[str, Array]:
+def _name_values(values: Array, shapes: Shapes) -> dict[str, Array]:
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
     parts = np.split(values, ends) if shapes else []
     return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
@@ -297,12 +299,12 @@ def _bundle(parts: list[bytes]) -> Payload:
     return {"bytes": _octets(b"".join(parts)), "lengths": np.array([len(part) for part in parts], dtype=np.int64)}
 
 
-def _unbundled(plan: Plan, upload: Payload, whose: str) -> list[bytes]:
+def _unbundle(plan: TablePlan, upload: Payload, whose: str) -> list[bytes]:
     lengths, data = upload["lengths"].tolist(), upload["bytes"].tobytes()
     wide, narrow = secure_sum.size_of(fraction_shapes(plan)), secure_sum.size_of(whole_shapes(plan))
-    wanted = -(-(narrow + masked_words.PER_FRACTION * wide) // homomorphic.RINGS[scheme_of(plan)].slots)
-    if len(lengths) != wanted or min(lengths) < 1 or sum(lengths) != len(data):
-        raise ProtocolError("CO-P551", f"The upload of {whose} is not {wanted} ciphertexts.", whose, TOPIC)
+    expected = -(-(narrow + masked_words.PER_FRACTION * wide) // homomorphic.RINGS[scheme_of(plan)].slots)
+    if len(lengths) != expected or min(lengths) < 1 or sum(lengths) != len(data):
+        raise ProtocolError("CO-P551", f"The upload of {whose} is not {expected} ciphertexts.", whose, _TOPIC)
     ends = np.cumsum(lengths).tolist()
     return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
@@ -310,9 +312,9 @@ def _unbundled(plan: Plan, upload: Payload, whose: str) -> list[bytes]:
 # newton
 
 
-def newton_plan(plan: Plan) -> glore.Plan:
+def newton_plan(plan: TablePlan) -> glore.GlorePlan:
     """GLORE's plan for the same model: its rounds, its server's step, its checks."""
-    o = options_of(plan)
+    o = secure_options(plan)
     options = glore.GloreOptions.model_validate(
         {
             "family": o.family,
@@ -322,17 +324,17 @@ def newton_plan(plan: Plan) -> glore.Plan:
             "tolerance": o.tolerance,
         }
     )
-    return glore.Plan(plan.study, plan.design, options, family_of(o.family, o.link), masked=True)
+    return glore.GlorePlan(plan.study, plan.design, options, family_of(o.family, o.link), masked=True)
 
 
-def round_sums(site: Site, plan: Plan, topic: str, beta: Array, kept: dict[str, Counts]) -> Payload:
+def round_sums(site: Site, plan: TablePlan, topic: str, beta: Array, own_counts: dict[str, Counts]) -> Payload:
     """A site's masked sums at these coefficients, from its table."""
-    if not kept:
-        kept["own"] = count(plan.tally, site.codes)
-    return secure_sum.hide(site, topic, table_sums(plan, kept["own"], beta))
+    if not own_counts:
+        own_counts["own"] = count_patterns(plan.tally, site.codes)
+    return secure_sum.mask_sums(site, topic, table_sums(plan, own_counts["own"], beta))
 
 
-def table_sums(plan: Plan, counts: Counts, beta: Array) -> dict[str, Array]:
+def table_sums(plan: TablePlan, counts: Counts, beta: Array) -> dict[str, Array]:
     """Score, information (upper triangle), deviance and counts of a table at beta, as GLORE's of the rows."""
     sums, x = counts.sums, plan.grid.matrix(plan.design, counts.keys)
     u, s = sums["exposure"] if plan.tally.exposure else sums["n"], sums["s"]
@@ -345,7 +347,7 @@ def table_sums(plan: Plan, counts: Counts, beta: Array) -> dict[str, Array]:
         deviance = 2.0 * (measured["saturated"] - measured["constant"] - likelihood)
     named = {
         "score": x.T @ ((s - u * curve.mean) * curve.slope),
-        "information": gram(x, u * curve.weight)[np.triu_indices(plan.p)],
+        "information": weighted_gram(x, u * curve.weight)[np.triu_indices(plan.p)],
         "deviance": max(deviance, 0.0),
         "n": sums["n"].sum(),
         "outcome": s.sum(),
@@ -357,17 +359,17 @@ def table_sums(plan: Plan, counts: Counts, beta: Array) -> dict[str, Array]:
 # Which studies it can run, and who must trust whom
 
 
-def check_study(study: Study) -> None:
+def check_secure_study(study: Study) -> None:
     """StudyError for a study that secure-COLA-GLM cannot run."""
-    plan = plan_of(study)
+    plan = plan_secure_table(study)
     check_plan(plan)
-    o = options_of(plan)
+    o = secure_options(plan)
     if len(study.sites) < secure_sum.MIN_PARTIES:
-        told = f"A sum over {len(study.sites)} sites would give each the other's share"
-        raise StudyError("CO-S305", f"{told}. Take part with three sites or more.")
-    if o.scheme != "newton" and plan.grid.size > MAX_PATTERNS:
-        told = f"The grid has {plan.grid.size} patterns; a table of all of them may have {MAX_PATTERNS}"
-        raise StudyError("CO-S328", f'{told}. Merge levels, or choose scheme = "newton" or GLORE.')
+        message = f"A sum over {len(study.sites)} sites would give each the other's share"
+        raise StudyError("CO-S305", f"{message}. Take part with three sites or more.")
+    if o.scheme != "newton" and plan.grid.size > MAX_DENSE_PATTERNS:
+        message = f"The grid has {plan.grid.size} patterns; a table of all of them may have {MAX_DENSE_PATTERNS}"
+        raise StudyError("CO-S328", f'{message}. Merge levels, or choose scheme = "newton" or GLORE.')
     if holder_of(plan) not in study.sites:
         raise StudyError("CO-S329", f"The holder {o.holder!r} is no site of the study.")
     if o.scheme == "newton":
@@ -376,17 +378,17 @@ def check_study(study: Study) -> None:
         homomorphic.check_installed()
 
 
-def _check_newton(plan: Plan) -> None:
+def _check_newton(plan: TablePlan) -> None:
     o = plan.options
     if o.firth or o.robust or o.cells or plan.levels or plan.family.dispersion == "pearson":
-        told = 'scheme = "newton" fits binomial, Poisson and Gaussian models as they are'
-        raise StudyError("CO-S329", f"{told}: no firth, robust, cells, quasi families or multinomial outcome.")
+        message = 'scheme = "newton" fits binomial, Poisson and Gaussian models as they are'
+        raise StudyError("CO-S329", f"{message}: no firth, robust, cells, quasi families or multinomial outcome.")
 
 
-def schedule(study: Study) -> Schedule:
+def _schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; or rounds."""
-    plan = plan_of(study)
-    o = options_of(plan)
+    plan = plan_secure_table(study)
+    o = secure_options(plan)
     if o.scheme == "masks":
         return Schedule(opening=("each", "server"))
     if o.scheme == "newton":
@@ -401,7 +403,7 @@ EVERYWHERE = (
     "scheme prevents that. Nor does any prevent learning from a second study of the same sites but one; hold the "
     "cohort and the list of sites fixed. The result itself is not differentially private."
 )
-TRUST = {
+_TRUST = {
     "masks": "Everyone with access to the ledger learns the summed table over all sites, and no site's own. No key "
     "holder, no homomorphic library.",
     "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the "
@@ -416,12 +418,19 @@ TRUST = {
 }
 
 
-def trust(study: Study) -> str:
+def describe_trust(study: Study) -> str:
     """Who learns what, and who must be trusted with what, in the study's scheme."""
-    plan = plan_of(study)
-    return f"{TRUST[options_of(plan).scheme].format(holder=holder_of(plan))} {EVERYWHERE}"
+    plan = plan_secure_table(study)
+    return f"{_TRUST[secure_options(plan).scheme].format(holder=holder_of(plan))} {EVERYWHERE}"
 
 
 SECURE_COLA = Learner(
-    "secure_cola", VERSION, SecureOptions, check_study, schedule, secure_cola, reads="codes", trust=trust
+    "secure_cola",
+    _VERSION,
+    SecureOptions,
+    check_secure_study,
+    _schedule,
+    secure_cola,
+    reads="codes",
+    trust=describe_trust,
 )

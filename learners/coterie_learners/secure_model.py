@@ -13,22 +13,22 @@ from functools import cached_property
 
 import numpy as np
 
-from coterie_learners.comparison import negative
-from coterie_learners.field import Elements, constant
+from coterie_learners.comparison import negative_shares
+from coterie_learners.field import Elements, constant_elements
 from coterie_learners.rows import Array
-from coterie_learners.shared_fista import Problem, Rule, Solution, solve
+from coterie_learners.shared_fista import Rule, SharedProblem, SharedSolution, minimise
 from coterie_learners.shared_moments import (
     INPUT,
     MOMENT,
     POINT,
-    Sums,
+    SharedSums,
+    concatenate_sums,
     correlations,
     covariances,
     diagonal,
     inverse_roots,
-    joined,
 )
-from coterie_learners.trio import Trio
+from coterie_learners.trio import ThreePartyShamir
 
 # Digits of public coefficients where they are multiplied with shares: with the outcome's rows, with moments.
 ROUGH, FINE = 16, 20
@@ -88,7 +88,7 @@ class Outcome:
     iterations: int
 
 
-def fit(trio: Trio, sums: Sums, rows: Sequence[Elements], target: Target) -> Outcome:
+def fit(trio: ThreePartyShamir, sums: SharedSums, rows: Sequence[Elements], target: Target) -> Outcome:
     """Fit all penalties on the groups of rows and open the result.
 
     The groups are the folds (or one group), then the group held out if there is one. `rows`: shares of the rows fitted
@@ -97,7 +97,7 @@ def fit(trio: Trio, sums: Sums, rows: Sequence[Elements], target: Target) -> Out
     training = list(range(max(target.folds, 1)))
     whole = sums.over(training)
     without = [sums.over([g for g in training if g != fold]) for fold in training] if target.folds else []
-    sets = joined([whole, *without])
+    sets = concatenate_sums([whole, *without])
     moments = covariances(trio, sets, whole.digits)
     coefficients, iterations = _coefficients(trio, moments, sets, whole.digits, target)
     scores = _scores(trio, sums, sets, coefficients, target.folds) if target.folds else None
@@ -107,15 +107,17 @@ def fit(trio: Trio, sums: Sums, rows: Sequence[Elements], target: Target) -> Out
     opened = open_coefficients(trio, whole, coefficients[0][:, list(shown)])
     share = (whole.counts[0] / 2**whole.digits) ** 2
     errors, variance = _quality(trio, moments[:1], opened[:, 1:]) / share, _variance(trio, moments[:1]) / share
-    held_out = _held_out(trio, sums.over([len(training)]), opened) if target.held_out else None
-    absolute = tuple(_absolute(trio, z, opened) for z in rows)
+    held_out = _assess_held_out(trio, sums.over([len(training)]), opened) if target.held_out else None
+    absolute = tuple(_mean_absolute_errors(trio, z, opened) for z in rows)
     return Outcome(shown, opened, errors, variance, held_out, absolute, scores, iterations)
 
 
 # Coefficients
 
 
-def _coefficients(trio: Trio, moments: Elements, sets: Sums, digits: int, target: Target) -> tuple[Elements, int]:
+def _coefficients(
+    trio: ThreePartyShamir, moments: Elements, sets: SharedSums, digits: int, target: Target
+) -> tuple[Elements, int]:
     """Shares (sets, m, penalties) of the coefficients, and the iterations it took."""
     roots = _roots(trio, moments, sets, digits, target)
     groups, count, c = roots.shape
@@ -125,13 +127,13 @@ def _coefficients(trio: Trio, moments: Elements, sets: Sums, digits: int, target
     matrix = correlations(trio, matrices, flat)
     columns = len(target.penalties) // groups
     threshold = _thresholds(trio, flat, sets, digits, target)
-    solution = solve(trio, Problem(matrix[:, :m, :m], matrix[:, :m, m], threshold, columns), target.rule)
-    scaled = _rescaled(trio, solution, matrices[:, m, m], flat, sparse=threshold is not None)
+    solution = minimise(trio, SharedProblem(matrix[:, :m, :m], matrix[:, :m, m], threshold, columns), target.rule)
+    scaled = _rescale(trio, solution, matrices[:, m, m], flat, sparse=threshold is not None)
     apart = scaled.reshape(groups, count, m, columns).transpose(1, 2, 0, 3)
     return apart.reshape(count, m, groups * columns), solution.iterations
 
 
-def _roots(trio: Trio, moments: Elements, sets: Sums, digits: int, target: Target) -> Elements:
+def _roots(trio: ThreePartyShamir, moments: Elements, sets: SharedSums, digits: int, target: Target) -> Elements:
     """Shares (l2, sets, c) of the factors that give each problem's matrix a unit diagonal; the outcome's is the last.
 
     A penalty of squares is part of the matrix: own units add it to the variances, cohort units scale by 1 / (1 + l2).
@@ -153,7 +155,9 @@ def _roots(trio: Trio, moments: Elements, sets: Sums, digits: int, target: Targe
     return roots
 
 
-def _thresholds(trio: Trio, roots: Elements, sets: Sums, digits: int, target: Target) -> Elements | None:
+def _thresholds(
+    trio: ThreePartyShamir, roots: Elements, sets: SharedSums, digits: int, target: Target
+) -> Elements | None:
     """Shares (problems, m, columns) of the l1 penalty of each coefficient on the problems' own scale.
 
     A penalty of 1 on the inside scale makes all coefficients zero, so a larger one need not be told from it.
@@ -173,7 +177,9 @@ def _thresholds(trio: Trio, roots: Elements, sets: Sums, digits: int, target: Ta
     return trio.truncate(both[..., None] * whole, THRESHOLD, POINT + THRESHOLD + 28)
 
 
-def _rescaled(trio: Trio, solution: Solution, spread: Elements, roots: Elements, *, sparse: bool) -> Elements:
+def _rescale(
+    trio: ThreePartyShamir, solution: SharedSolution, spread: Elements, roots: Elements, *, sparse: bool
+) -> Elements:
     """Shares (problems, m, columns) of coefficients on the inside scale; what is zero stays exactly zero."""
     deviation = trio.truncate(spread * roots[:, -1], MOMENT, MOMENT + POINT + 4)
     factor = trio.truncate(roots[:, :-1] * deviation[:, None], POINT, 2 * POINT + 16)
@@ -181,22 +187,22 @@ def _rescaled(trio: Trio, solution: Solution, spread: Elements, roots: Elements,
     return trio.reshare(scaled * solution.active if sparse else scaled)
 
 
-def open_coefficients(trio: Trio, whole: Sums, shares: Elements) -> Array:
+def open_coefficients(trio: ThreePartyShamir, whole: SharedSums, shares: Elements) -> Array:
     """Coefficients with their intercepts (k, m + 1) from shares (m, k); of the means only the intercept is seen."""
-    found = trio.open(shares, exact=True)
-    signed = trio.field.signed(found)
+    opened_shares = trio.open(shares, exact=True)
+    signed = trio.field.to_signed(opened_shares)
     totals = whole.totals[0]
     exact = (totals[-1] << POINT) - totals[:-1] @ signed
     digits = whole.digits
     rounded = trio.open(trio.truncate(exact, INPUT + digits, INPUT + POINT + digits + 14))
     intercepts = trio.field.decode(rounded, POINT - digits) / whole.counts[0]
-    return np.column_stack([intercepts, trio.field.decode(found, POINT).T])
+    return np.column_stack([intercepts, trio.field.decode(opened_shares, POINT).T])
 
 
 # Cross-validation
 
 
-def _scores(trio: Trio, sums: Sums, sets: Sums, coefficients: Elements, folds: int) -> Array:
+def _scores(trio: ThreePartyShamir, sums: SharedSums, sets: SharedSums, coefficients: Elements, folds: int) -> Array:
     """Mean over the folds of the mean squared error of the model fitted without the fold, for each penalty (k)."""
     digits = max(sums.counts[:folds]).bit_length()
     c = sums.totals.shape[1]
@@ -206,7 +212,7 @@ def _scores(trio: Trio, sums: Sums, sets: Sums, coefficients: Elements, folds: i
     inner = (weights * centre[:, :-1, None]).sum(axis=1)
     intercept = trio.truncate(inner, POINT, 2 * POINT + 30) + centre[:, -1:]
     residual = np.concatenate(
-        [weights, constant(1 << POINT, (folds, 1, weights.shape[2])), -intercept[:, None]], axis=1
+        [weights, constant_elements(1 << POINT, (folds, 1, weights.shape[2])), -intercept[:, None]], axis=1
     )
     half = trio.truncate(moments @ residual, POINT, 2 * POINT + 30)
     error = trio.truncate((half * residual).sum(axis=1), POINT, 2 * POINT + 30)
@@ -215,7 +221,7 @@ def _scores(trio: Trio, sums: Sums, sets: Sums, coefficients: Elements, folds: i
     return trio.field.decode(trio.open(trio.truncate(parts @ error, SHARE, POINT + SHARE + 30)), POINT)
 
 
-def _means(trio: Trio, sets: Sums) -> Elements:
+def _means(trio: ThreePartyShamir, sets: SharedSums) -> Elements:
     """Shares (sets, c) of the columns' means with POINT digits."""
     parts = np.array([round(2**THRESHOLD / n) for n in sets.counts], dtype=object)[:, None]
     return trio.truncate(sets.totals * parts, INPUT + THRESHOLD - POINT, INPUT + THRESHOLD + 4)
@@ -224,19 +230,19 @@ def _means(trio: Trio, sets: Sums) -> Elements:
 # Quality
 
 
-def _quality(trio: Trio, moments: Elements, coefficients: Array) -> Array:
+def _quality(trio: ThreePartyShamir, moments: Elements, coefficients: Array) -> Array:
     """Squared errors (k) of public coefficients (k, c - 1), as the moments (1, c, c) with MOMENT digits count them."""
     residual = trio.field.encode(np.column_stack([-coefficients, np.ones(len(coefficients))]), FINE)
-    signed = trio.field.signed(residual)
+    signed = trio.field.to_signed(residual)
     forms = ((signed @ moments[0]) * signed).sum(axis=1)
     return trio.field.decode(trio.open(trio.truncate(forms, 2 * FINE, MOMENT + 2 * FINE + 18)), MOMENT)
 
 
-def _variance(trio: Trio, moments: Elements) -> float:
+def _variance(trio: ThreePartyShamir, moments: Elements) -> float:
     return float(trio.field.decode(trio.open(moments[0, -1:, -1]), MOMENT)[0])
 
 
-def _held_out(trio: Trio, group: Sums, coefficients: Array) -> tuple[Array, float]:
+def _assess_held_out(trio: ThreePartyShamir, group: SharedSums, coefficients: Array) -> tuple[Array, float]:
     """Mean squared errors and the outcome's variance on rows that were not fitted."""
     digits, n, c = group.digits, group.counts[0], group.totals.shape[1]
     raw = trio.truncate(group.gram, 2 * INPUT - MOMENT + digits, 2 * INPUT + digits + 3)
@@ -247,11 +253,11 @@ def _held_out(trio: Trio, group: Sums, coefficients: Array) -> tuple[Array, floa
     return errors, spread
 
 
-def _absolute(trio: Trio, rows: Elements, coefficients: Array) -> Array:
+def _mean_absolute_errors(trio: ThreePartyShamir, rows: Elements, coefficients: Array) -> Array:
     """Mean absolute errors (k) on shares of rows (n, c): each residual's sign is compared, their sum opened."""
-    whole = trio.field.signed(trio.field.encode(coefficients, ROUGH))
+    whole = trio.field.to_signed(trio.field.encode(coefficients, ROUGH))
     fitted = rows[:, :-1] @ whole[:, 1:].T + (whole[:, 0] << INPUT)
     residual = trio.truncate((rows[:, -1:] << ROUGH) - fitted, INPUT, INPUT + ROUGH + 20)
-    sizes = residual * (1 - 2 * negative(trio, residual, ROUGH + 22))
+    sizes = residual * (1 - 2 * negative_shares(trio, residual, ROUGH + 22))
     total = trio.truncate(sizes.sum(axis=0), 4, ROUGH + 48)
     return trio.field.decode(trio.open(total), ROUGH - 4) / len(rows)

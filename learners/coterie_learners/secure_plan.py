@@ -11,10 +11,10 @@ from pydantic import Field as Within
 from pydantic import field_validator
 
 from coterie_learners.design import Design
-from coterie_learners.field import Field as Numbers
-from coterie_learners.identifiers import Pass
+from coterie_learners.field import PrimeField as Numbers
+from coterie_learners.identifiers import LinkagePass
 from coterie_learners.learner import options_of
-from coterie_learners.linkage import Link
+from coterie_learners.linkage import JoinPlan
 from coterie_learners.secure_model import Target
 from coterie_learners.shared_fista import Rule
 from coterie_learners.shared_moments import field_bits
@@ -64,7 +64,7 @@ class SecureLassoOptions(Frozen):
 
 
 @dataclass(frozen=True)
-class Plan:
+class LassoPlan:
     """What every site derives from the study alone."""
 
     study: Study
@@ -72,7 +72,7 @@ class Plan:
     options: SecureLassoOptions
 
     @classmethod
-    def of(cls, study: Study) -> Plan:
+    def of(cls, study: Study) -> LassoPlan:
         """The plan of a study."""
         return cls(study, Design(study), options_of(study, SecureLassoOptions))
 
@@ -103,13 +103,13 @@ class Plan:
         return max(self.study.rows.minimum, self.options.rows_per_column * self.m)
 
     @cached_property
-    def link(self) -> Link:
+    def link(self) -> JoinPlan:
         """The join."""
         owners = tuple(name for name in self.study.sites if name not in self.helpers)
         columns = self.study.identifier
-        passes = tuple(Pass.of(part, columns) for part in self.options.passes or (columns,))
+        passes = tuple(LinkagePass.of(part, columns) for part in self.options.passes or (columns,))
         widths = {name: len(self.order_of(name)) for name in owners}
-        return Link(
+        return JoinPlan(
             owners, self.helpers[0], widths, passes, self.floor, self.numbers, self.options.linkage, self.outcome
         )
 

@@ -13,14 +13,14 @@ from coterie_learners.inference import Fit
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.rows import Array
 from coterie_learners.secure_model import Outcome
-from coterie_learners.secure_plan import Plan
+from coterie_learners.secure_plan import LassoPlan
 from coterie_learners.session import Account
-from coterie_learners.shared_moments import Sums
+from coterie_learners.shared_moments import SharedSums
 
 UNSEEN = "All iterations were done, and nobody looked whether the fit had settled (check_every = 0): it may not have."
 
 
-def result_form(plan: Plan) -> Schema:
+def result_form(plan: LassoPlan) -> Schema:
     """Form of the opened result."""
     columns = plan.m + 1
     single = {"n": Field("<i8"), "variance": Field("<f8"), "iterations": Field("<i8"), "rounds": Field("<i8")}
@@ -42,7 +42,7 @@ def result_form(plan: Plan) -> Schema:
     return Schema({**fields, **extra}, frozenset(extra), lambda post: check_result(plan, post))
 
 
-def check_result(plan: Plan, post: Payload) -> None:
+def check_result(plan: LassoPlan, post: Payload) -> None:
     """ProtocolError for a result that no computation could open."""
     shown = np.asarray(post["shown"])
     if len(shown) == 0 or np.any(shown < 0) or np.any(shown >= len(plan.options.alpha)):
@@ -51,11 +51,11 @@ def check_result(plan: Plan, post: Payload) -> None:
         raise ProtocolError("CO-P647", f"The opened result has {int(post['n'])} rows, or figures of other penalties.")
 
 
-def posted(plan: Plan, sums: Sums, outcome: Outcome) -> Payload:
+def pack_result(plan: LassoPlan, sums: SharedSums, outcome: Outcome) -> Payload:
     """What is opened, as arrays."""
-    held = sums.counts[-1] if plan.options.held_out else 0
+    held_out_rows = sums.counts[-1] if plan.options.held_out else 0
     post: dict[str, Any] = {
-        "n": sum(sums.counts) - held,
+        "n": sum(sums.counts) - held_out_rows,
         "shown": np.array(outcome.shown, dtype=np.int64),
         "coefficients": outcome.coefficients,
         "errors": outcome.errors,
@@ -65,25 +65,29 @@ def posted(plan: Plan, sums: Sums, outcome: Outcome) -> Payload:
     if outcome.scores is not None:
         post["scores"] = outcome.scores
     if outcome.held_out is not None:
-        post |= {"held_out_n": held, "held_out_errors": outcome.held_out[0], "held_out_variance": outcome.held_out[1]}
+        post |= {
+            "held_out_n": held_out_rows,
+            "held_out_errors": outcome.held_out[0],
+            "held_out_variance": outcome.held_out[1],
+        }
     if outcome.absolute:
         post["absolute_errors"] = np.stack(outcome.absolute)
     return {name: np.asarray(value) for name, value in post.items()}
 
 
-def accounted(account: Account) -> Payload:
+def pack_account(account: Account) -> Payload:
     """What of a session goes on the ledger, as arrays."""
     digest = np.frombuffer(account.digest, np.uint8)
     return {"rounds": np.array(account.rounds), "sent": np.array(account.sent, dtype=np.int64), "transcript": digest}
 
 
-def fit_of(plan: Plan, post: Payload) -> Fit:
+def build_lasso_fit(plan: LassoPlan, post: Payload) -> Fit:
     """The result in the variables' own units: the best penalty's (or the first one's) fit, and all that is shown."""
     chosen = int(np.argmin(post["scores"])) if "scores" in post else int(post["shown"][0])
     place = [int(k) for k in post["shown"]].index(chosen)
     unit = plan.outcome[1] ** 2
     n, error, variance = int(post["n"]), float(post["errors"][place]) * unit, float(post["variance"]) * unit
-    coefficients = in_units(plan, np.asarray(post["coefficients"]))
+    coefficients = to_own_units(plan, np.asarray(post["coefficients"]))
     holder = (
         {name: owner for owner in plan.link.owners for name in Design(plan.study, owner).names} if plan.joins else {}
     )
@@ -110,7 +114,7 @@ def fit_of(plan: Plan, post: Payload) -> Fit:
     )
 
 
-def in_units(plan: Plan, inside: Array) -> Array:
+def to_own_units(plan: LassoPlan, inside: Array) -> Array:
     """Coefficients (k, m + 1) in the variables' own units."""
     centre, scale = plan.outcome
     slopes = inside[:, 1:] * scale / plan.target.scales
@@ -118,7 +122,7 @@ def in_units(plan: Plan, inside: Array) -> Array:
     return np.column_stack([centre + scale * inside[:, 0] - slopes @ middle, slopes])
 
 
-def details_of(plan: Plan, post: Payload, coefficients: Array, chosen: int) -> Mapping[str, Any]:
+def details_of(plan: LassoPlan, post: Payload, coefficients: Array, chosen: int) -> Mapping[str, Any]:
     """Everything that was opened, in units, as JSON has it."""
     scale = plan.outcome[1]
     errors, variance = np.asarray(post["errors"]), float(post["variance"])
@@ -138,25 +142,25 @@ def details_of(plan: Plan, post: Payload, coefficients: Array, chosen: int) -> M
     if "scores" in post:
         figures["cross_validation_mse"] = (np.asarray(post["scores"]) * scale**2).tolist()
     if "held_out_errors" in post:
-        held, spread = np.asarray(post["held_out_errors"]), float(post["held_out_variance"])
+        held_out_rows, spread = np.asarray(post["held_out_errors"]), float(post["held_out_variance"])
         figures["held_out"] = {
             "n": int(post["held_out_n"]),
-            "r2": [1.0 - e / spread if spread else 0.0 for e in held.tolist()],
-            "mse": (held * scale**2).tolist(),
+            "r2": [1.0 - e / spread if spread else 0.0 for e in held_out_rows.tolist()],
+            "mse": (held_out_rows * scale**2).tolist(),
         }
     if "absolute_errors" in post:
         figures["mae"] = (np.asarray(post["absolute_errors"]) * scale).tolist()
     return figures
 
 
-def notes_of(plan: Plan, post: Payload, chosen: int) -> tuple[str, ...]:
+def notes_of(plan: LassoPlan, post: Payload, chosen: int) -> tuple[str, ...]:
     """Sentences for people."""
     place = [int(k) for k in post["shown"]].index(chosen)
     r2 = 1.0 - float(post["errors"][place]) / max(float(post["variance"]), 1e-300)
     zeros = int(np.count_nonzero(np.asarray(post["coefficients"])[place, 1:] == 0))
     by = " (least error in cross-validation)" if "scores" in post else ""
-    found = f"alpha {plan.options.alpha[chosen]:g}{by}: R2 {r2:.6f}, {zeros} of {plan.m} coefficients are zero"
+    choice = f"alpha {plan.options.alpha[chosen]:g}{by}: R2 {r2:.6f}, {zeros} of {plan.m} coefficients are zero"
     megabytes = np.asarray(post["sent"]) / 1e6
     cost = f"{int(post['rounds'])} rounds between the parties, {megabytes.max():.1f} MB sent by the busiest"
-    told = (f"{found}; {int(post['iterations'])} iterations, {cost}.",)
-    return told if plan.options.check_every else (*told, UNSEEN)
+    message = (f"{choice}; {int(post['iterations'])} iterations, {cost}.",)
+    return message if plan.options.check_every else (*message, UNSEEN)

@@ -30,11 +30,11 @@ FRACTION = 2.0**64
 # The same for large sums of standardised values.
 SHORT_LIMIT, SHORT_FRACTION = 2.0**22, 2.0**40
 
-Words = NDArray[np.uint64]
+Words64 = NDArray[np.uint64]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def hide(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
+def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
     """This site's sums under the masks of all other parties: {"masked": (size, 2) uint64}, names in sorted order."""
     if len(site.parties) < MIN_PARTIES:
         raise TooFewSites(
@@ -45,20 +45,20 @@ def hide(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
             topic,
         )
     values = np.concatenate([np.ravel(sums[name]) for name in sorted(sums)])
-    total = encode(values, LIMIT / len(site.parties))
+    total = encode_fixed_point(values, LIMIT / len(site.parties))
     for peer in site.parties:
         if peer != site.name:
             pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
-            total = add(total, pad if site.name < peer else negate(pad))
+            total = add_words(total, pad if site.name < peer else negate_words(pad))
     return {"masked": total}
 
 
-def reveal(posts: Posts, shapes: Shapes) -> dict[str, Array]:
+def unmask_sums(posts: Posts, shapes: Shapes) -> dict[str, Array]:
     """The sums over all parties, by name, from what `hide` made at each."""
     total = np.zeros((size_of(shapes), 2), dtype=np.uint64)
     for payload in posts.values():
-        total = add(total, np.asarray(payload["masked"], dtype=np.uint64))
-    values = decode(total)
+        total = add_words(total, np.asarray(payload["masked"], dtype=np.uint64))
+    values = decode_fixed_point(total)
     ends = list(itertools.accumulate(int(np.prod(shapes[name])) for name in sorted(shapes)))
     parts = np.split(values, ends[:-1])
     return {name: part.reshape(shapes[name]) for name, part in zip(sorted(shapes), parts, strict=True)}
@@ -74,14 +74,14 @@ def size_of(shapes: Shapes) -> int:
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
-def hide_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> NDArray[np.uint64]:
+def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> NDArray[np.uint64]:
     """Values as 64-bit fixed point (40 bits of fraction) under pairwise masks with `peers`, for large sums.
 
     Unlike `hide` it is for a sum that goes to somebody who is none of the parties, so that two parties are enough.
     """
     if not np.all(np.abs(values) < SHORT_LIMIT / (len(peers) + 1)):
-        told = f"A value of {np.max(np.abs(values)):.3g} does not fit the secure sum's range"
-        raise DataError("CO-D301", f"{told} of {SHORT_LIMIT:.1g}. Declare the variables in larger units.")
+        message = f"A value of {np.max(np.abs(values)):.3g} does not fit the secure sum's range"
+        raise DataError("CO-D301", f"{message} of {SHORT_LIMIT:.1g}. Declare the variables in larger units.")
     total = np.rint(values * SHORT_FRACTION).astype(np.int64).view(np.uint64)
     for peer in peers:
         pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
@@ -89,40 +89,40 @@ def hide_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> N
     return total
 
 
-def reveal_short(parts: Iterable[NDArray[np.uint64]]) -> Array:
+def unmask_short(parts: Iterable[NDArray[np.uint64]]) -> Array:
     """The sum of what `hide_short` made at each party."""
     total: NDArray[np.uint64] = np.sum(np.stack(list(parts)), axis=0, dtype=np.uint64)
     return np.asarray(total.view(np.int64) / SHORT_FRACTION, dtype=np.float64)
 
 
-def encode(values: Array, limit: float = LIMIT) -> Words:
+def encode_fixed_point(values: Array, limit: float = LIMIT) -> Words64:
     """Floats (k,) as 128-bit two's complement fixed point (k, 2): low word, high word. Error at most 2^-65."""
     magnitude = np.abs(values)
     if not np.all(magnitude < limit):
-        told = f"A sum of {np.max(magnitude):.3g} does not fit the secure sum's range of {limit:.1g} for each site."
-        raise DataError("CO-D301", f"{told} Declare the variables in larger units.")
+        message = f"A sum of {np.max(magnitude):.3g} does not fit the secure sum's range of {limit:.1g} for each site."
+        raise DataError("CO-D301", f"{message} Declare the variables in larger units.")
     high = np.floor(magnitude)
     low = np.rint((magnitude - high) * FRACTION)
     words = np.stack([low.astype(np.uint64), high.astype(np.uint64)], axis=-1)
-    return np.where((values < 0)[:, None], negate(words), words)
+    return np.where((values < 0)[:, None], negate_words(words), words)
 
 
-def decode(words: Words) -> Array:
+def decode_fixed_point(words: Words64) -> Array:
     """The inverse of encode: the nearest float, up to one rounding of each word."""
     negative = words[:, 1] >> np.uint64(63) == 1
-    magnitude = np.where(negative[:, None], negate(words), words)
+    magnitude = np.where(negative[:, None], negate_words(words), words)
     values = magnitude[:, 1].astype(np.float64) + magnitude[:, 0].astype(np.float64) / FRACTION
     return np.where(negative, -values, values)
 
 
-def add(a: Words, b: Words) -> Words:
+def add_words(a: Words64, b: Words64) -> Words64:
     """Sum modulo 2^128."""
     low = a[:, 0] + b[:, 0]
     carry = (low < a[:, 0]).astype(np.uint64)
     return np.stack([low, a[:, 1] + b[:, 1] + carry], axis=-1)
 
 
-def negate(a: Words) -> Words:
+def negate_words(a: Words64) -> Words64:
     """Negative modulo 2^128."""
     low = ~a[:, 0] + np.uint64(1)
     carry = (low == 0).astype(np.uint64)

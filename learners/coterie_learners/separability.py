@@ -23,7 +23,7 @@ NOTABLE = 1e-6
 OPTIMAL, INFEASIBLE = 0, 2
 
 
-def separated(x: Array, u: Array, cross: Array, law: str, names: Sequence[str]) -> list[str] | None:
+def separated_columns(x: Array, u: Array, cross: Array, law: str, names: Sequence[str]) -> list[str] | None:
     """Names of the columns whose coefficients run away, or None if the maximum is finite.
 
     `x` (m, p), `u` (m,), `cross` X'y (p,), or (k - 1, p) for the levels of a multinomial outcome.
@@ -47,7 +47,7 @@ def _cells(x: Array, u: Array, target: Array, bounded: bool) -> Any:
     slack = x.sum(axis=0)
     equal = np.vstack([x, slack]).T
     upper = sparse.hstack([sparse.identity(m), sparse.csr_matrix(np.full((m, 1), 2.0))]) if bounded else None
-    return _solved(upper, u, equal, target)
+    return _solve_programme(upper, u, equal, target)
 
 
 def _levels(x: Array, u: Array, targets: Array) -> Any:
@@ -57,10 +57,10 @@ def _levels(x: Array, u: Array, targets: Array) -> Any:
     slack = np.tile(x.sum(axis=0), k)[:, None]
     equal = sparse.hstack([cells, sparse.csr_matrix(slack)])
     upper = sparse.hstack([sparse.hstack([sparse.identity(m)] * k), sparse.csr_matrix(np.full((m, 1), k + 1.0))])
-    return _solved(upper, u, equal, targets.ravel())
+    return _solve_programme(upper, u, equal, targets.ravel())
 
 
-def _solved(upper: Any, u: Array, equal: Any, target: Array) -> Any:
+def _solve_programme(upper: Any, u: Array, equal: Any, target: Array) -> Any:
     """The largest last variable, at most 1, with equal t = target and upper t <= u, nothing being negative."""
     goal = np.zeros(equal.shape[1])
     goal[-1] = -1.0

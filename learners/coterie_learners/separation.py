@@ -13,7 +13,7 @@ from coterie_learners.rows import Array
 FLAT_GAIN, STEADY_STEP, STRAIGHT, LONG_STEP = 1e-3, 0.7, 0.99, 0.05
 
 
-def grows(gain: float, step: Array, before: Array) -> NDArray[np.bool_]:
+def diverging_coefficients(gain: float, step: Array, before: Array) -> NDArray[np.bool_]:
     """Which coefficients (p,) grow without bound, from the last two steps on the inside scale; none if it converges."""
     none = np.zeros(len(step), dtype=bool)
     longest = float(np.max(np.abs(step), initial=0.0))

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.field import Elements, array
+from coterie_learners.field import Elements, element_array
 from coterie_learners.protocol import Channel, Site
 
 DIGEST = 32
@@ -39,7 +39,9 @@ class Keystream:
         """The next `count` uniform integers below 2^bits."""
         width = (bits + 7) // 8
         raw, mask, read = self.take(width * count), (1 << bits) - 1, int.from_bytes
-        return array([read(raw[at : at + width], "little") & mask for at in range(0, len(raw), width)], (count,))
+        return element_array(
+            [read(raw[at : at + width], "little") & mask for at in range(0, len(raw), width)], (count,)
+        )
 
     def words(self, shape: tuple[int, ...], below: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
         """Uniform integers below a small number, up to a bias of `below` / 2^64."""
@@ -78,8 +80,8 @@ class Session:
         """The next message of a party; ProtocolError names it if the message is not `size` bytes long."""
         data = self._channel.receive(sender)
         if len(data) != size:
-            told = f"{sender} sent {len(data)} bytes to {self.me} where the protocol has {size}."
-            raise ProtocolError("CO-P641", told, sender)
+            message = f"{sender} sent {len(data)} bytes to {self.me} where the protocol has {size}."
+            raise ProtocolError("CO-P641", message, sender)
         self._in[sender].update(len(data).to_bytes(8, "little") + data)
         return data
 
@@ -87,34 +89,34 @@ class Session:
         """Tell all others what this site is about to compute (32 bytes) and a nonce; returns theirs, by party."""
         for name in self.peers:
             self.send(name, terms + nonce)
-        heard = {name: self.receive(name, DIGEST + NONCE) for name in self.peers}
-        for name, told in heard.items():
-            if told[:DIGEST] != terms:
+        greetings = {name: self.receive(name, DIGEST + NONCE) for name in self.peers}
+        for name, greeting in greetings.items():
+            if greeting[:DIGEST] != terms:
                 told_words = f"{name} is about to compute something else than {self.me}"
                 raise ProtocolError("CO-P642", f"{told_words}: parameters or earlier posts differ.", name)
-        return {name: told[DIGEST:] for name, told in heard.items()} | {self.me: nonce}
+        return {name: greeting[DIGEST:] for name, greeting in greetings.items()} | {self.me: nonce}
 
     def account(self) -> Account:
         """Compare what was sent and received with every party; ProtocolError names one whose bytes differ."""
-        mine = self._statement()
+        own_statement = self._statement()
         for name in self.peers:
-            self._channel.send(name, mine)
-        statements = {name: self._channel.receive(name) for name in self.peers} | {self.me: mine}
+            self._channel.send(name, own_statement)
+        statements = {name: self._channel.receive(name) for name in self.peers} | {self.me: own_statement}
         for name, statement in statements.items():
-            if len(statement) != len(mine) or not self._agrees(name, statement):
-                told = f"{name} and {self.me} do not agree on the bytes that they exchanged."
-                raise ProtocolError("CO-P644", told, name)
-        said = [statements[name] for name in self.parties]
-        digest = hashlib.sha256(b"".join(s[16 : 16 + DIGEST * len(self.peers)] for s in said)).digest()
-        rounds = max(int.from_bytes(s[:8], "little") for s in said)
-        return Account(rounds, tuple(int.from_bytes(s[8:16], "little") for s in said), digest)
+            if len(statement) != len(own_statement) or not self._matches_own(name, statement):
+                message = f"{name} and {self.me} do not agree on the bytes that they exchanged."
+                raise ProtocolError("CO-P644", message, name)
+        ordered = [statements[name] for name in self.parties]
+        digest = hashlib.sha256(b"".join(s[16 : 16 + DIGEST * len(self.peers)] for s in ordered)).digest()
+        rounds = max(int.from_bytes(s[:8], "little") for s in ordered)
+        return Account(rounds, tuple(int.from_bytes(s[8:16], "little") for s in ordered), digest)
 
     def _statement(self) -> bytes:
         counts = self.rounds.to_bytes(8, "little") + self.sent.to_bytes(8, "little")
         sent = b"".join(self._out[name].digest() for name in self.peers)
         return counts + sent + b"".join(self._in[name].digest() for name in self.peers)
 
-    def _agrees(self, name: str, statement: bytes) -> bool:
+    def _matches_own(self, name: str, statement: bytes) -> bool:
         if name == self.me:
             return True
         place = [peer for peer in self.parties if peer != name].index(self.me)

@@ -22,7 +22,7 @@ MAX_DOCUMENT = 1 << 20
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
 LearnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
-Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
@@ -46,7 +46,7 @@ class Variable(Frozen):
     label: Text = ""
 
     @model_validator(mode="after")
-    def _fits_its_type(self) -> Self:
+    def _check_type(self) -> Self:
         numeric = self.type in ("number", "count")
         if numeric and (self.range is None or not self.range[0] < self.range[1]):
             raise ValueError("a number or count needs range = [low, high] with low < high")
@@ -146,31 +146,31 @@ class Study(Frozen):
     title: Text = ""
     sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
     formula: Annotated[str, Field(max_length=10_000)]
-    variables: dict[Column, Variable]
-    columns: dict[Name, tuple[Column, ...]] = {}
-    identifier: tuple[Column, ...] = ()
+    variables: dict[ColumnName, Variable]
+    columns: dict[Name, tuple[ColumnName, ...]] = {}
+    identifier: tuple[ColumnName, ...] = ()
     learner: LearnerChoice
     rows: RowRules = RowRules()
     ledger: LedgerRules = LedgerRules()
     disclosure: Floors = Floors()
 
     @model_validator(mode="after")
-    def _sites_differ(self) -> Self:
+    def _check_sites(self) -> Self:
         if len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites are named twice: {sorted(s for s in self.sites if self.sites.count(s) > 1)}")
         return self
 
     @model_validator(mode="after")
-    def _columns_are_shared_out(self) -> Self:
+    def _check_columns(self) -> Self:
         if bool(self.columns) != bool(self.identifier):
             raise ValueError("`columns` and `identifier` go together: both for columns split over sites, or neither")
         if self.columns and set(self.columns) != set(self.sites):
             raise ValueError(f"`columns` lists {sorted(self.columns)}, but the sites are {sorted(self.sites)}")
-        held = [name for names in self.columns.values() for name in names]
-        twice = sorted({name for name in held if held.count(name) > 1})
+        assigned = [name for names in self.columns.values() for name in names]
+        twice = sorted({name for name in assigned if assigned.count(name) > 1})
         if twice:
             raise ValueError(f"`columns` gives {twice} to more than one site")
-        wrong = sorted(set(held) - set(self.variables)) + sorted(set(held) & set(self.identifier))
+        wrong = sorted(set(assigned) - set(self.variables)) + sorted(set(assigned) & set(self.identifier))
         if wrong:
             raise ValueError(f"`columns` names {wrong}, which are not declared variables, or identify patients")
         return self
@@ -218,12 +218,13 @@ class Study(Frozen):
 
 def _explain(error: ValidationError) -> str:
     parts = [
-        f"{'.'.join(map(str, e['loc'])) or 'study'}: {_said(e['type'], e['loc'], e['msg'])}" for e in error.errors()
+        f"{'.'.join(map(str, e['loc'])) or 'study'}: {_reword_error(e['type'], e['loc'], e['msg'])}"
+        for e in error.errors()
     ]
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "") + "."
 
 
-def _said(kind: str, place: tuple[int | str, ...], message: str) -> str:
+def _reword_error(kind: str, place: tuple[int | str, ...], message: str) -> str:
     """What pydantic says, but for a variable's name: a column called otherwise has to be renamed."""
     if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):
         return message

@@ -21,12 +21,12 @@ from coterie_learners.protocol import Site
 from coterie_learners.rows import Array, Rows
 
 # More patterns than this are not searched; no round of a study that small in rows determines them.
-MOST_PATTERNS = 500
+_MAX_PATTERNS = 500
 # Of the largest singular value; what is smaller is rounding to whoever solves the equations.
-DETERMINED = 1e-9
+_DETERMINED = 1e-9
 
 
-def exposure(design: Design, family: Family, path: Sequence[Array], site: Site, sums: Payload) -> Exposure:
+def expose_sums(design: Design, family: Family, path: Sequence[Array], site: Site, sums: Payload) -> Exposure:
     """What readers can solve from a site's plain sums after rounds at the coefficients `path`."""
     n = int(np.asarray(sums["n"]))
     cells, kinds = _tables(design, family, sums) if len(path) == 1 else ({}, {})
@@ -41,7 +41,7 @@ def exposure(design: Design, family: Family, path: Sequence[Array], site: Site, 
     )
 
 
-def masked(design: Design, family: Family, path: Sequence[Array], site: Site) -> Exposure:
+def expose_masked_sums(design: Design, family: Family, path: Sequence[Array], site: Site) -> Exposure:
     """What leaves under masks: nothing of this site alone. Its events are counted once, for the floor on them."""
     binary = family.name == "binomial" and len(path) == 1
     return Exposure(
@@ -63,10 +63,10 @@ def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, in
     gram = information[np.ix_(at, at)] / parts.weight[0]
     events = None
     if family.name == "binomial":
-        none, one = parts.residual.tolist()
+        zero, unit = parts.residual.tolist()
         events = (
             float(np.asarray(sums["outcome"])),
-            (np.asarray(sums["score"])[at] - none * np.diag(gram)) / (one - none),
+            (np.asarray(sums["score"])[at] - zero * np.diag(gram)) / (unit - zero),
         )
     return two_way(design, float(np.asarray(sums["n"])), gram, events)
 
@@ -74,12 +74,12 @@ def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, in
 def _determined(design: Design, family: Family, path: Sequence[Array], rows: Rows) -> dict[str, int]:
     """Patients by pattern, and events among them, as far as the equations of all rounds so far determine each."""
     p = len(design.columns)
-    most = min(MOST_PATTERNS, len(path) * p * (p + 1) // 2)
-    found = None if design.formula.offset else _patterns(rows, most)
-    if found is None:
+    most = min(_MAX_PATTERNS, len(path) * p * (p + 1) // 2)
+    listed_patterns = None if design.formula.offset else _patterns(rows, most)
+    if listed_patterns is None:
         return {}
-    x, counts = found
-    fixed = _fixed(_equations(family, path, x))
+    x, counts = listed_patterns
+    fixed = _find_fixed(_equations(family, path, x))
     names = [_name(design, row) for row in x]
     cells = {name: int(counts[k, 0]) for k, name in enumerate(names) if fixed[k]}
     if family.name == "binomial":
@@ -90,16 +90,16 @@ def _determined(design: Design, family: Family, path: Sequence[Array], rows: Row
 
 def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
     """Distinct rows (m, p) of the design and their numbers of patients and of events (m, 2); None if there are more."""
-    seen: dict[bytes, Array] = {}
+    seen_patterns: dict[bytes, Array] = {}
     for block in rows.blocks():
         for cut in np.array_split(np.arange(len(block)), max(len(block) // (4 * most + 4), 1)):
             x, group = np.unique(block.x[cut], axis=0, return_inverse=True)
-            if len(x) + len(seen) > most and len({row.tobytes() for row in x} | seen.keys()) > most:
+            if len(x) + len(seen_patterns) > most and len({row.tobytes() for row in x} | seen_patterns.keys()) > most:
                 return None
             new = np.stack([np.bincount(group.ravel()), np.bincount(group.ravel(), weights=block.y[cut])], axis=1)
             for row, count in zip(x, new, strict=True):
-                seen[row.tobytes()] = seen.get(row.tobytes(), np.zeros(2)) + count
-    return np.array([np.frombuffer(key) for key in seen]), np.array(list(seen.values()))
+                seen_patterns[row.tobytes()] = seen_patterns.get(row.tobytes(), np.zeros(2)) + count
+    return np.array([np.frombuffer(key) for key in seen_patterns]), np.array(list(seen_patterns.values()))
 
 
 def _equations(family: Family, path: Sequence[Array], x: Array) -> Array:
@@ -109,17 +109,17 @@ def _equations(family: Family, path: Sequence[Array], x: Array) -> Array:
     products = (x[:, upper[0]] * x[:, upper[1]]).T
     parts = []
     for beta in path:
-        none, one = (family.parts(x @ beta, np.full(m, y)) for y in (0.0, 1.0))
-        parts.append(np.hstack([products * none.weight, np.zeros_like(products)]))
-        parts.append(np.hstack([x.T * none.residual, x.T * (one.residual - none.residual)]))
+        without, event = (family.parts(x @ beta, np.full(m, y)) for y in (0.0, 1.0))
+        parts.append(np.hstack([products * without.weight, np.zeros_like(products)]))
+        parts.append(np.hstack([x.T * without.residual, x.T * (event.residual - without.residual)]))
     return np.vstack([np.hstack([np.ones((1, m)), np.zeros((1, m))]), *parts])
 
 
-def _fixed(equations: Array) -> Sequence[bool]:
+def _find_fixed(equations: Array) -> Sequence[bool]:
     """Which unknowns have one value in all solutions: those whose unit vector lies in the span of the equations."""
     _, size, basis = np.linalg.svd(equations, full_matrices=False)
-    span = basis[size > DETERMINED * size[0]]
-    fixed: list[bool] = (1.0 - np.sum(span * span, axis=0) < DETERMINED).tolist()
+    span = basis[size > _DETERMINED * size[0]]
+    fixed: list[bool] = (1.0 - np.sum(span * span, axis=0) < _DETERMINED).tolist()
     return fixed
 
 

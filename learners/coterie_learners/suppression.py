@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from coterie_learners.tally import Counts
 
 
-def dropped(counts: Counts, floor: int) -> Counts:
+def drop_small_cells(counts: Counts, floor: int) -> Counts:
     """Without the patterns that have fewer rows: they leave every sum, and look like patterns that do not occur."""
-    return counts.kept(counts.sums["n"] >= floor)
+    return counts.select(counts.sums["n"] >= floor)
 
 
-def imputed(counts: Counts, floor: int) -> Counts:
+def impute_small_cells(counts: Counts, floor: int) -> Counts:
     """Patterns with fewer rows count as half the floor, rounded up; sums of the outcome stay as they are."""
     n = np.where(counts.sums["n"] < floor, float((floor + 1) // 2), counts.sums["n"])
     return replace(counts, sums={**counts.sums, "n": n})
 
 
-def rounded(counts: Counts, floor: int) -> NDArray[np.int64]:
+def round_small_cells(counts: Counts, floor: int) -> NDArray[np.int64]:
     """Patterns and rows below the floor, (2,), each rounded up to a multiple of the floor."""
     small = counts.sums["n"] < floor
     exact = np.array([np.count_nonzero(small), counts.sums["n"][small].sum()])

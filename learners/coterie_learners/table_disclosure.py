@@ -17,12 +17,12 @@ from coterie_learners.protocol import Site
 from coterie_learners.rows import Array
 
 # Of the largest singular value; what is smaller is rounding to whoever solves the equations.
-DETERMINED = 1e-9
+_DETERMINED = 1e-9
 # The solving is a singular value decomposition of the table; beyond this only columns are looked at.
-MOST_PATTERNS = 2000
+_MAX_PATTERNS = 2000
 
 
-def exposure(design: Design, raw: Array, table: Payload, n: int, imputed: int) -> Exposure:
+def expose_table(design: Design, raw: Array, table: Payload, n: int, imputed: int) -> Exposure:
     """What readers can solve from a posted table whose patterns have the design `raw` (m, p), standing on n rows.
 
     Counts below `imputed` are not those of any patients. Sums of counts and measurements are no counts of patients.
@@ -49,7 +49,7 @@ def exposure(design: Design, raw: Array, table: Payload, n: int, imputed: int) -
     )
 
 
-def hidden(what: str, site: Site, n: int) -> Exposure:
+def expose_masked_table(what: str, site: Site, n: int) -> Exposure:
     """What leaves under masks: nothing of this site alone."""
     return Exposure(what=what, rows=n, sums_only=True, parties=len(site.parties))
 
@@ -84,19 +84,19 @@ def _by_column(design: Design, raw: Array, cross: Array, total: float) -> dict[s
         name = design.names[j]
         cells[f"{name}=1"], cells[f"{name}=0"] = round(float(cross[j])), round(total - float(cross[j]))
     for variable in {f.variable for j in at for f in design.columns[j].factors if f.level is not None}:
-        mine = [j for j in at if [f.variable for f in design.columns[j].factors] == [variable]]
-        cells[f"{variable}, first level"] = round(total - float(sum(cross[j] for j in mine)))
+        own_columns = [j for j in at if [f.variable for f in design.columns[j].factors] == [variable]]
+        cells[f"{variable}, first level"] = round(total - float(sum(cross[j] for j in own_columns)))
     return cells | _determined(design, raw, cross)
 
 
 def _determined(design: Design, raw: Array, cross: Array) -> dict[str, int]:
     """Events of the patterns whose number is the same in all tables with this X'y."""
-    if not 0 < len(raw) <= MOST_PATTERNS:
+    if not 0 < len(raw) <= _MAX_PATTERNS:
         return {}
     left, size, right = np.linalg.svd(raw, full_matrices=False)
-    keep = size > DETERMINED * size[0]
+    keep = size > _DETERMINED * size[0]
     left, size, right = left[:, keep], size[keep], right[keep]
-    fixed = np.flatnonzero(1.0 - np.sum(left * left, axis=1) < DETERMINED)
+    fixed = np.flatnonzero(1.0 - np.sum(left * left, axis=1) < _DETERMINED)
     solved = (left[fixed] / size) @ (right @ cross)
     names = _names(design, raw[fixed])
     return {name: round(value) for name, value in zip(names, solved.tolist(), strict=True)}

@@ -15,7 +15,7 @@ from coterie_learners.grouped import Choice
 from coterie_learners.learner import options_of
 from coterie_learners.patterns import Grid
 from coterie_learners.payload import Field
-from coterie_learners.study import Column, Frozen, Study
+from coterie_learners.study import ColumnName, Frozen, Study
 from coterie_learners.table_families import TableFamily, table_family
 from coterie_learners.tally import CountPlan
 
@@ -36,13 +36,13 @@ class TableOptions(Frozen):
     firth: bool = False
     suppress: Literal["drop", "impute", "none"] = "drop"
     site_intercepts: bool = False
-    grids: Mapping[Column, tuple[float, ...]] = Within(default_factory=dict)
+    grids: Mapping[ColumnName, tuple[float, ...]] = Within(default_factory=dict)
     max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 500
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
 
 
 @dataclass(frozen=True)
-class Plan:
+class TablePlan:
     """What every site derives from the study alone."""
 
     study: Study
@@ -52,7 +52,7 @@ class Plan:
     grid: Grid
 
     @classmethod
-    def of(cls, study: Study, model: type[TableOptions]) -> Plan:
+    def of(cls, study: Study, model: type[TableOptions]) -> TablePlan:
         """The plan of a study."""
         options, design = options_of(study, model), Design(study)
         return cls(study, design, options, table_family(options.family, options.link), Grid.of(design, options.grids))
@@ -141,13 +141,13 @@ class Plan:
         return tuple(name for name in names if name in self.fields)
 
 
-def check_plan(plan: Plan) -> None:
+def check_plan(plan: TablePlan) -> None:
     """StudyError for a model that no table can give, in any form of COLA-GLM."""
     formula, family, options = plan.design.formula, plan.family, plan.options
     outcome = plan.design.outcome
     if outcome.type not in family.outcomes:
-        told = f"A {family.name} model needs an outcome of type {' or '.join(family.outcomes)}"
-        raise StudyError("CO-S301", f"{told}; {formula.outcome!r} is declared as {outcome.type}.")
+        message = f"A {family.name} model needs an outcome of type {' or '.join(family.outcomes)}"
+        raise StudyError("CO-S301", f"{message}; {formula.outcome!r} is declared as {outcome.type}.")
     if family.law == "poisson" and outcome.bounds[0] < 0:
         raise StudyError("CO-S302", f"A count is never negative; the range of {formula.outcome!r} begins below 0.")
     if formula.offset and family.law in ("binomial", "multinomial"):

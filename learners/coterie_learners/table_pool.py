@@ -7,29 +7,29 @@ from collections.abc import Mapping
 import numpy as np
 
 from coterie_learners import linalg
-from coterie_learners.folds import cross
+from coterie_learners.folds import weighted_sum
 from coterie_learners.grouped import Grouped
 from coterie_learners.patterns import Keys
 from coterie_learners.protocol import Posts
 from coterie_learners.rows import Array
-from coterie_learners.table_plan import Plan
+from coterie_learners.table_plan import TablePlan
 
 
-def summed(plan: Plan, tables: Posts) -> Grouped:
+def sum_tables(plan: TablePlan, tables: Posts) -> Grouped:
     """The sum of the tables: patterns by number, whichever sites have them."""
     keys = np.unique(np.concatenate([t["keys"] for t in tables.values()]))
     spread = {name: _spread(plan, name, keys, tables) for name in plan.per_pattern}
     single = {name: linalg.total([t[name] for t in tables.values()]) for name in plan.single}
-    return grouped(plan, keys, spread, single)
+    return group_table(plan, keys, spread, single)
 
 
-def grouped(plan: Plan, keys: Keys, spread: Mapping[str, Array], single: Mapping[str, Array]) -> Grouped:
+def group_table(plan: TablePlan, keys: Keys, spread: Mapping[str, Array], single: Mapping[str, Array]) -> Grouped:
     """A pooled table by field, as the estimation takes it."""
     x = plan.grid.matrix(plan.design, keys)
     u = spread["exposure"] if plan.tally.exposure else spread["n"]
     n = float(single["rows"]) if plan.tally.exposure else float(np.sum(u.astype(np.int64)))
     s = spread.get("s")
-    inside = _cross_of(x, s) if s is not None else inwards(plan, np.asarray(single["cross"]))
+    inside = _cross_of(x, s) if s is not None else scale_cross_products(plan, np.asarray(single["cross"]))
     return Grouped(
         names=plan.design.names,
         x=x,
@@ -46,9 +46,9 @@ def grouped(plan: Plan, keys: Keys, spread: Mapping[str, Array], single: Mapping
     )
 
 
-def by_site(plan: Plan, tables: Posts) -> Grouped:
+def stack_by_site(plan: TablePlan, tables: Posts) -> Grouped:
     """The tables one below the other, with an intercept for each site in place of the common one."""
-    parts = [summed(plan, {name: table}) for name, table in tables.items()]
+    parts = [sum_tables(plan, {name: table}) for name, table in tables.items()]
     own = np.repeat(np.eye(len(parts)), [len(part.x) for part in parts], axis=0)
 
     def below(name: str) -> Array | None:
@@ -74,14 +74,14 @@ def by_site(plan: Plan, tables: Posts) -> Grouped:
     )
 
 
-def inwards(plan: Plan, cross: Array) -> Array:
+def scale_cross_products(plan: TablePlan, cross: Array) -> Array:
     """X'y of the variables' own units on the inside scale."""
     columns = plan.design.columns
     centre, scale = np.array([c.centre for c in columns]), np.array([c.scale for c in columns])
     return np.asarray((cross - cross[..., :1] * centre) / scale)
 
 
-def back(plan: Plan, sites: int = 0) -> Array:
+def back_transform(plan: TablePlan, sites: int = 0) -> Array:
     """The matrix that carries coefficients to the variables' own units; with so many site intercepts in front."""
     common = plan.design.back
     if sites:
@@ -97,7 +97,7 @@ def back(plan: Plan, sites: int = 0) -> Array:
     return out
 
 
-def _spread(plan: Plan, name: str, keys: Keys, tables: Posts) -> Array:
+def _spread(plan: TablePlan, name: str, keys: Keys, tables: Posts) -> Array:
     """A field's sum over the sites in every pattern of `keys`."""
     shape = (plan.levels, len(keys)) if name == "s" and plan.levels else (len(keys),)
     stacked = np.zeros((len(tables), *shape))
@@ -109,4 +109,4 @@ def _spread(plan: Plan, name: str, keys: Keys, tables: Posts) -> Array:
 
 
 def _cross_of(x: Array, s: Array) -> Array:
-    return cross(x, s) if s.ndim == 1 else np.stack([cross(x, row) for row in s])
+    return weighted_sum(x, s) if s.ndim == 1 else np.stack([weighted_sum(x, row) for row in s])

@@ -15,15 +15,15 @@ from coterie_learners.inference import Fit
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Posts
 from coterie_learners.rows import Array
-from coterie_learners.table_plan import Plan
-from coterie_learners.table_pool import back, by_site, summed
+from coterie_learners.table_plan import TablePlan
+from coterie_learners.table_pool import back_transform, stack_by_site, sum_tables
 
-RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
+_RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 # A site whose own fit takes more steps than this has none: one level of some covariate is without events there.
 OWN_FIT_STEPS = 40
 
 
-def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> Fit:
+def build_table_fit(plan: TablePlan, model: Payload, learner: str, sites: tuple[str, ...]) -> Fit:
     """The result, from the server's post."""
     n, deviance = float(model["n"]), float(model["deviance"])
     family = plan.family
@@ -48,43 +48,45 @@ def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> 
         null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
         # A quasi family has no likelihood.
         log_likelihood=None if family.dispersion == "pearson" else likelihood,
-        ratio=RATIOS.get(family.link, ""),
+        ratio=_RATIOS.get(family.link, ""),
         notes=_cautions(plan, model),
         details={"patterns": plan.grid.size, "steps": int(model["steps"])},
         equations=max(plan.levels, 1),
     )
 
 
-def _events(plan: Plan, model: Payload) -> int | None:
+def _events(plan: TablePlan, model: Payload) -> int | None:
     return int(model["outcome"]) if plan.family.law in ("binomial", "poisson") else None
 
 
-def _cautions(plan: Plan, model: Payload) -> tuple[str, ...]:
+def _cautions(plan: TablePlan, model: Payload) -> tuple[str, ...]:
     """What must be known of the fit before its numbers are used."""
     slopes = (plan.p - plan.design.formula.intercept) * max(plan.levels, 1)
-    small = cautions.few(plan.family.law, int(model["n"]), _events(plan, model), slopes)
+    small = cautions.few_events_warning(plan.family.law, int(model["n"]), _events(plan, model), slopes)
     robust = cautions.ROBUST if plan.options.robust else ()
     return (*robust, *(cautions.FIRTH if plan.options.firth else small))
 
 
-def with_diagnostics(plan: Plan, fit: Fit, tables: Posts, where: str = "at a site") -> Fit:
+def add_diagnostics(plan: TablePlan, fit: Fit, tables: Posts, where: str = "at a site") -> Fit:
     """The result with what else the tables tell: suppression, heterogeneity of the sites, discrimination."""
     details, notes = dict(fit.details), list(fit.notes)
     if plan.floor:
-        found = diagnostics.suppressed({name: t["suppressed"] for name, t in tables.items()}, tables, fit.n)
-        details["suppression"] = {"floor": plan.floor, "mode": "drop" if plan.drops else "impute", **found}
+        summary = diagnostics.summarise_suppression(
+            {name: t["suppressed"] for name, t in tables.items()}, tables, fit.n
+        )
+        details["suppression"] = {"floor": plan.floor, "mode": "drop" if plan.drops else "impute", **summary}
         notes += diagnostics.suppression_notes(details["suppression"], where)
     elif not plan.tally.exposure:
         notes += diagnostics.small_cell_notes({name: t["n"] for name, t in tables.items()}, where)
     if not plan.site_intercepts and not plan.options.firth:
-        details |= heterogeneity(plan, tables)
+        details |= _assess_heterogeneity(plan, tables)
     if plan.cells and plan.family.law == "binomial":
-        details |= predictions(plan, fit, tables)
+        details |= _assess_predictions(plan, fit, tables)
     notes += diagnostics.notes(details)
     return replace(fit, details=details, notes=tuple(notes))
 
 
-def predictions(plan: Plan, fit: Fit, tables: Posts) -> dict[str, Any]:
+def _assess_predictions(plan: TablePlan, fit: Fit, tables: Posts) -> dict[str, Any]:
     """Discrimination and calibration of the fit on the rows that it was made of."""
     predictors, rows, events = [], [], []
     for k, table in enumerate(tables.values()):
@@ -98,22 +100,22 @@ def predictions(plan: Plan, fit: Fit, tables: Posts) -> dict[str, Any]:
         events.append(table["s"])
     eta = np.concatenate(predictors)
     mean = plan.family.curve(eta).mean
-    return diagnostics.predictions(eta, mean, np.concatenate(rows), np.concatenate(events), len(fit.terms))
+    return diagnostics.assess_predictions(eta, mean, np.concatenate(rows), np.concatenate(events), len(fit.terms))
 
 
-def heterogeneity(plan: Plan, tables: Posts) -> dict[str, Any]:
+def _assess_heterogeneity(plan: TablePlan, tables: Posts) -> dict[str, Any]:
     """Whether the sites agree: a test of site intercepts, and Cochran's Q of each coefficient over their own fits."""
     if len(tables) < 2:
         return {}
     own: dict[str, tuple[Array, Array]] = {}
     for name, table in tables.items():
         with suppress(LearnerError):  # a site that cannot carry the model by itself
-            found = estimate(summed(plan, {name: table}), replace(plan.choice, limit=OWN_FIT_STEPS))
-            carry = back(plan)
-            own[name] = carry @ found.beta, np.diag(carry @ found.covariance @ carry.T)
-    out = diagnostics.cochran(plan.terms, own, tuple(tables))
+            own_fit = estimate(sum_tables(plan, {name: table}), replace(plan.choice, limit=OWN_FIT_STEPS))
+            carry = back_transform(plan)
+            own[name] = carry @ own_fit.beta, np.diag(carry @ own_fit.covariance @ carry.T)
+    out = diagnostics.cochran_q(plan.terms, own, tuple(tables))
     if plan.design.formula.intercept and not plan.levels and plan.family.dispersion is None:
         with suppress(LearnerError):
-            joint, apart = (estimate(t, plan.choice) for t in (summed(plan, tables), by_site(plan, tables)))
+            joint, apart = (estimate(t, plan.choice) for t in (sum_tables(plan, tables), stack_by_site(plan, tables)))
             out["site_intercepts"] = diagnostics.likelihood_ratio(joint.likelihood, apart.likelihood, len(tables) - 1)
     return {"heterogeneity": out}

@@ -30,14 +30,14 @@ PARTS = 3
 Exponents = NDArray[np.int64]
 
 
-def on_grid(x: Array) -> Array:
+def round_to_grid(x: Array) -> Array:
     """x (n, q) rounded to 44 bits below the largest entry of each column: relative error 2^-45 of that entry."""
     unit = np.ldexp(1.0, _exponents(x) - 2 * BITS)
     return np.rint(x / unit) * unit
 
 
 @dataclass(frozen=True, eq=False)
-class Tall:
+class TallMatrix:
     """A matrix (n, q) on the grid of `on_grid`, with products of fixed bits.
 
     Exact up to one rounding for each block of 512 rows; `gram` has a relative error of about 2^-44 in each product.
@@ -47,7 +47,7 @@ class Tall:
     exponents: Exponents
 
     @classmethod
-    def of(cls, columns: Sequence[Array]) -> Tall:
+    def of(cls, columns: Sequence[Array]) -> TallMatrix:
         """The matrices (n, q_k) side by side; values off the grid are rounded to it."""
         x = np.concatenate(columns, axis=1) if len(columns) > 1 else np.asarray(columns[0], dtype=np.float64)
         exponents = _exponents(x)

@@ -59,13 +59,13 @@ class Counts:
     keys: Keys
     sums: dict[str, Array]
 
-    def kept(self, mask: NDArray[np.bool_]) -> Counts:
+    def select(self, mask: NDArray[np.bool_]) -> Counts:
         """Only the patterns that the mask marks."""
         return Counts(self.keys[mask], {name: values[mask] for name, values in self.sums.items()})
 
 
 @dataclass
-class Tally:
+class PatternCounter:
     """Counters that take in rows block by block."""
 
     plan: CountPlan
@@ -81,19 +81,19 @@ class Tally:
             sums = self._sums(keys, size, codes, outcome)
             self.dense = sums if self.dense is None else np.add(self.dense, sums, out=self.dense)
             return
-        found, places = np.unique(keys, return_inverse=True)
-        self.parts.append((found.astype(np.int64), self._sums(places, len(found), codes, outcome)))
+        occurring, places = np.unique(keys, return_inverse=True)
+        self.parts.append((occurring.astype(np.int64), self._sums(places, len(occurring), codes, outcome)))
         if len(self.parts) > 64:
-            self.parts = [_joined(self.parts)]
+            self.parts = [_join_parts(self.parts)]
 
     def counts(self) -> Counts:
         """What was counted."""
         parts = list(self.parts)
         if self.dense is not None:
-            found = np.flatnonzero(self.dense[0] > 0)
-            parts.append((found, self.dense[:, found]))
+            occurring = np.flatnonzero(self.dense[0] > 0)
+            parts.append((occurring, self.dense[:, occurring]))
         nothing = (np.zeros(0, np.int64), np.zeros((len(self.plan.measures), 0)))
-        keys, sums = parts[0] if len(parts) == 1 else _joined([nothing, *parts])
+        keys, sums = parts[0] if len(parts) == 1 else _join_parts([nothing, *parts])
         return Counts(keys, dict(zip(self.plan.measures, sums, strict=True)))
 
     def _sums(self, keys: Keys, size: int, codes: Codes, outcome: Array) -> Array:
@@ -120,15 +120,15 @@ class Tally:
         return (*counted, np.exp(offset)) if self.plan.exposure else counted
 
 
-def count(plan: CountPlan, rows: CodedRows) -> Counts:
+def count_patterns(plan: CountPlan, rows: CodedRows) -> Counts:
     """Count all rows of a site."""
-    tally = Tally(plan)
+    tally = PatternCounter(plan)
     for codes in rows.codes():
         tally.add(codes)
     return tally.counts()
 
 
-def _joined(parts: Sequence[tuple[Keys, Array]]) -> tuple[Keys, Array]:
+def _join_parts(parts: Sequence[tuple[Keys, Array]]) -> tuple[Keys, Array]:
     keys, places = np.unique(np.concatenate([k for k, _ in parts]), return_inverse=True)
     stacked = np.concatenate([sums for _, sums in parts], axis=1)
     return keys, np.stack([np.bincount(places, row, minlength=len(keys)) for row in stacked])

@@ -18,7 +18,7 @@ import numpy as np
 from coterie_learners import linalg
 from coterie_learners.errors import Collinear, DataError
 from coterie_learners.rows import Array
-from coterie_learners.tall import on_grid
+from coterie_learners.tall import round_to_grid
 
 # A column of the factor that is shorter than this share of the longest is rounding.
 NULL = 1e-10
@@ -39,7 +39,7 @@ class Standardised:
 
 
 @dataclass(frozen=True)
-class Thin:
+class ThinFactor:
     """A factor (n, r) of L L' = Z Z', and the rotation W (m, r) with Z = L W', W'W = I."""
 
     factor: Array
@@ -62,28 +62,28 @@ def standardise(x: Array, names: Sequence[str], centred: bool) -> Standardised:
     return Standardised((x - mean) / spread, mean, spread)
 
 
-def thin_factor(z: Array) -> Thin:
+def thin_factor(z: Array) -> ThinFactor:
     """The canonical factor of standardised columns (n, m): principal component scores, longest first, on the grid.
 
     Of each column the largest entry is positive. A column without length is dropped, so that r is the rank, which
     the Gram matrix shows as well.
     """
     if not z.shape[1]:
-        return Thin(np.zeros((len(z), 0)), np.zeros((0, 0)))
+        return ThinFactor(np.zeros((len(z), 0)), np.zeros((0, 0)))
     rotation: Array = np.linalg.eigh(z.T @ z)[1][:, ::-1]
     scores: Array = z @ rotation
     length = np.linalg.norm(scores, axis=0)
-    kept = length > NULL * length.max()
-    scores = scores[:, kept]
-    rotation = rotation[:, kept]
+    nonzero = length > NULL * length.max()
+    scores = scores[:, nonzero]
+    rotation = rotation[:, nonzero]
     peak = scores[np.abs(scores).argmax(axis=0), np.arange(scores.shape[1])]
     sign = np.where(peak < 0, -1.0, 1.0)
-    thin = Thin(on_grid(scores * sign), rotation * sign)
+    thin = ThinFactor(round_to_grid(scores * sign), rotation * sign)
     check_equivalent(thin, z)
     return thin
 
 
-def check_equivalent(thin: Thin, z: Array) -> None:
+def check_equivalent(thin: ThinFactor, z: Array) -> None:
     """Collinear unless the factor says what the Gram matrix Z Z' says: Z = L W' with orthonormal columns of W.
 
     Then L L' = L W'W L' = Z Z', without making a matrix of n x n numbers.
@@ -99,7 +99,7 @@ def check_equivalent(thin: Thin, z: Array) -> None:
         )
 
 
-def gram(z: Array) -> Array:
+def gram_upper_triangle(z: Array) -> Array:
     """The upper triangle of Z Z' row by row, n (n + 1) / 2 numbers, as the papers send it."""
     upper: Array = (z @ z.T)[np.triu_indices(len(z))]
     return upper
@@ -107,7 +107,7 @@ def gram(z: Array) -> Array:
 
 def factor_of_gram(upper: Array, n: int, most: int) -> Array:
     """The pivoted Cholesky factor (n, r) of a Gram matrix, r at most `most`, the same bits on every machine."""
-    rows = _RowsOf(upper, n)
+    rows = _SymmetricRows(upper, n)
     rest = rows.diagonal()
     largest = float(np.max(rest, initial=0.0))
     columns: list[Array] = []
@@ -120,11 +120,11 @@ def factor_of_gram(upper: Array, n: int, most: int) -> Array:
         columns.append(column)
         rest = np.maximum(rest - column * column, 0.0)
         rest[pivot] = 0.0
-    return on_grid(np.column_stack(columns)) if columns else np.zeros((n, 0))
+    return round_to_grid(np.column_stack(columns)) if columns else np.zeros((n, 0))
 
 
 @dataclass(frozen=True)
-class _RowsOf:
+class _SymmetricRows:
     """Rows of a symmetric matrix of which there is the upper triangle."""
 
     upper: Array
@@ -151,7 +151,7 @@ def rotation_of(factor: Array, z: Array) -> Array:
     return np.asarray(np.linalg.lstsq(z, factor, rcond=None)[0], dtype=np.float64)
 
 
-def back(rotation: Array, sd: Array, gamma: Array, covariance: Array) -> tuple[Array, Array]:
+def unstandardise(rotation: Array, sd: Array, gamma: Array, covariance: Array) -> tuple[Array, Array]:
     """Coefficients (m,) and covariance (m, m) in units of the columns, from those of the factor's columns."""
     turned = rotation / sd[:, None]
     return linalg.matvec(turned, gamma), linalg.matmul(linalg.matmul(turned, covariance), turned.T)

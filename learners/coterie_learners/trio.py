@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.field import Elements, Field
+from coterie_learners.field import Elements, PrimeField
 from coterie_learners.session import Keystream, Randomness, Session
 
 # Masks are 2^SECURITY times as large as what they hide.
@@ -26,10 +26,10 @@ SECURITY = 40
 WEIGHTS = (3, -3, 1)
 
 
-class Trio:
+class ThreePartyShamir:
     """One computing party's end; `me` is 0, 1 or 2. `Elements` in and out are this party's shares."""
 
-    def __init__(self, field: Field, session: Session, names: Sequence[str], randomness: Randomness) -> None:
+    def __init__(self, field: PrimeField, session: Session, names: Sequence[str], randomness: Randomness) -> None:
         self.field, self.session, self.names = field, session, tuple(names)
         self.me = self.names.index(session.me)
         self.own = randomness.own
@@ -37,9 +37,9 @@ class Trio:
 
     def stream(self, party: int) -> Keystream:
         """The stream that this party has in common with another."""
-        found = self._pair[party]
-        assert found is not None
-        return found
+        common = self._pair[party]
+        assert common is not None
+        return common
 
     def round(self) -> None:
         """Count a round."""
@@ -65,9 +65,9 @@ class Trio:
         if self.me == after:
             return self._uniform(dealer, shape)
         assert values is not None
-        mine, other = self._split(values, self._uniform(after, shape))
+        own_share, other = self._split(values, self._uniform(after, shape))
         self.send(before, other)
-        return mine
+        return own_share
 
     def gather(self, name: str, shape: tuple[int, ...]) -> Elements:
         """Shares of what a site that does not compute supplies with `supply`."""
@@ -80,11 +80,11 @@ class Trio:
         peers = [k for k in range(3) if k != self.me]
         for party in peers:
             self.send(party, shares)
-        held = {self.me: shares} | {party: self.receive(party, shares.shape) for party in peers}
-        if exact and np.any((held[0] - 2 * held[1] + held[2]) % self.field.p != 0):
-            told = "The parties' shares of a result do not lie on a line: one of them sent a wrong share."
-            raise ProtocolError("CO-P645", told)
-        return np.asarray(sum(WEIGHTS[k] * held[k] for k in range(3)) % self.field.p)
+        shares_by_party = {self.me: shares} | {party: self.receive(party, shares.shape) for party in peers}
+        if exact and np.any((shares_by_party[0] - 2 * shares_by_party[1] + shares_by_party[2]) % self.field.p != 0):
+            message = "The parties' shares of a result do not lie on a line: one of them sent a wrong share."
+            raise ProtocolError("CO-P645", message)
+        return np.asarray(sum(WEIGHTS[k] * shares_by_party[k] for k in range(3)) % self.field.p)
 
     # Products and truncation
 
@@ -92,11 +92,11 @@ class Trio:
         """Shares of degree one of what a local product has as shares of degree two."""
         self.round()
         after, before = (self.me + 1) % 3, (self.me + 2) % 3
-        mine, other = self._split(product, self._uniform(after, product.shape))
+        own_share, other = self._split(product, self._uniform(after, product.shape))
         self.send(before, other)
         from_before = self._uniform(before, product.shape)
         from_after = self.receive(after, product.shape)
-        parts = WEIGHTS[self.me] * mine + WEIGHTS[before] * from_before + WEIGHTS[after] * from_after
+        parts = WEIGHTS[self.me] * own_share + WEIGHTS[before] * from_before + WEIGHTS[after] * from_after
         return np.asarray(parts % self.field.p)
 
     def truncate(self, shares: Elements, digits: int, bits: int) -> Elements:
@@ -140,12 +140,12 @@ class Trio:
         p = self.field.p
         after, before = (self.me + 1) % 3, (self.me + 2) % 3
         inverse = self.field.inverse(after + 1)
-        mine, other = (self.me + 1) * inverse % p, (before + 1) * inverse % p
+        own_share, other = (self.me + 1) * inverse % p, (before + 1) * inverse % p
         slope = following - values
-        return np.asarray((values + slope * mine) % p), np.asarray((values + slope * other) % p)
+        return np.asarray((values + slope * own_share) % p), np.asarray((values + slope * other) % p)
 
 
-def supply(field: Field, session: Session, names: Sequence[str], values: Elements, randomness: Randomness) -> None:
+def supply(field: PrimeField, session: Session, names: Sequence[str], values: Elements, randomness: Randomness) -> None:
     """Share values with the three computing parties, as a site that does not compute."""
     size = field.width * values.size
     slope = field.uniform(randomness.own.take(size), values.shape)

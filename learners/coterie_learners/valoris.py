@@ -35,33 +35,33 @@ import numpy as np
 from scipy import special
 
 from coterie_learners import linalg
-from coterie_learners.alignment import STEPS, align, randomness
+from coterie_learners.alignment import STEPS, align, expose_randomness
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Separation, StudyError, Withheld
 from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner, options_of
-from coterie_learners.logistic import Logistic, newton_step, shortened
+from coterie_learners.logistic import Logistic, newton_step, shorten_step
 from coterie_learners.part import (
-    Part,
-    Split,
+    ColumnSplit,
+    SiteColumns,
     SplitOptions,
     blocks_of,
+    build_split_fit,
     check_counts,
     check_split,
-    fit_of,
-    with_intercept,
+    prepend_intercept,
 )
 from coterie_learners.payload import Field, Payload, Schema
-from coterie_learners.preimage import Answer, Verdict, judge
+from coterie_learners.preimage import Answer, LeakageVerdict, assess
 from coterie_learners.protocol import Script, Site, only
 from coterie_learners.rows import Array
-from coterie_learners.secure_sum import hide_short, reveal_short
-from coterie_learners.separation import grows
+from coterie_learners.secure_sum import mask_short, unmask_short
+from coterie_learners.separation import diverging_coefficients
 from coterie_learners.study import Schedule, Study
-from coterie_learners.tall import Tall, on_grid
+from coterie_learners.tall import TallMatrix, round_to_grid
 
-VERSION = "1"
+_VERSION = "1"
 ALL = "covariates"
-FACTOR = Schema({"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,))})
+_FACTOR = Schema({"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,))})
 MASKED = Schema({"masked": Field("<u8", (None, None))})
 SEED = Schema({"seed": Field("|u1", (32,))})
 ANSWER = Schema(
@@ -82,21 +82,21 @@ class ValorisOptions(SplitOptions):
 
 def valoris(site: Site) -> Script:
     """Factors to the response site, one solution there, one answer to each covariate site."""
-    plan = plan_of(site.study)
-    part = Part(plan.split, site, (yield from align(site)))
+    plan = plan_valoris(site.study)
+    part = SiteColumns(plan.split, site, (yield from align(site)))
     rotation = None
     if plan.aggregated:
         first, *others = plan.covariate_sites
         readers = tuple(others)
         rotation = Rotation(
-            plan, (yield from only(first, "seed", seed, expects=SEED, readers=readers, reveals=randomness))
+            plan, (yield from only(first, "seed", seed, expects=SEED, readers=readers, reveals=expose_randomness))
         )
     posts = {}
     for name in plan.covariate_sites:
         posts[name] = yield from only(
             name,
             f"factor/{name}",
-            share,
+            _share,
             plan,
             part,
             rotation,
@@ -104,7 +104,7 @@ def valoris(site: Site) -> Script:
             readers=(plan.response,),
             reveals=part.reveals_masked if plan.aggregated else part.reveals_factor,
         )
-    solution = Solution(plan, part, posts)
+    solution = ValorisSolution(plan, part, posts)
     answers = {}
     for name, readers in plan.answers.items():
         answers[name] = yield from only(
@@ -117,14 +117,14 @@ def valoris(site: Site) -> Script:
             readers=readers,
             reveals=part.reveals_result,
         )
-    return result(plan, part, solution, answers, rotation)
+    return build_valoris_result(plan, part, solution, answers, rotation)
 
 
 @dataclass(frozen=True)
-class Plan:
+class ValorisPlan:
     """What every site derives from the study alone."""
 
-    split: Split
+    split: ColumnSplit
     options: ValorisOptions
 
     @property
@@ -140,7 +140,7 @@ class Plan:
     @property
     def form(self) -> Schema:
         """Form of a covariate site's post."""
-        return MASKED if self.aggregated else FACTOR
+        return MASKED if self.aggregated else _FACTOR
 
     @property
     def covariate_sites(self) -> tuple[str, ...]:
@@ -169,10 +169,10 @@ class Plan:
         return sum(self.split.width(name) for name in self.covariate_sites)
 
 
-def plan_of(study: Study) -> Plan:
+def plan_valoris(study: Study) -> ValorisPlan:
     """The plan of a study."""
     options = options_of(study, ValorisOptions)
-    return Plan(Split.of(study, options), options)
+    return ValorisPlan(ColumnSplit.of(study, options), options)
 
 
 # At a covariate site
@@ -187,7 +187,7 @@ def seed(site: Site) -> Payload:
 class Rotation:
     """A rotation Q (p, p) of all covariate sites' columns, uniformly distributed, from their common seed."""
 
-    plan: Plan
+    plan: ValorisPlan
     post: Payload
 
     @cached_property
@@ -206,7 +206,7 @@ class Rotation:
         return rows
 
 
-def share(site: Site, plan: Plan, part: Part, rotation: Rotation | None) -> Payload:
+def _share(site: Site, plan: ValorisPlan, part: SiteColumns, rotation: Rotation | None) -> Payload:
     """What a covariate site sends: its factor, or its part of the masked sum; with the shift of the intercept."""
     if rotation is None:
         return {"factor": part.thin.factor, "shift": part.thin.rotation.T @ part.shift}
@@ -215,34 +215,34 @@ def share(site: Site, plan: Plan, part: Part, rotation: Rotation | None) -> Payl
     turned = rotation.of(site.name)
     values = np.vstack([part.columns.z @ turned, part.shift @ turned])
     peers = [name for name in plan.covariate_sites if name != site.name]
-    return {"masked": hide_short(site, "valoris/factor", values, peers)}
+    return {"masked": mask_short(site, "valoris/factor", values, peers)}
 
 
 # At the response site
 
 
-def answer(site: Site, solution: Solution, name: str) -> Payload:
+def answer(site: Site, solution: ValorisSolution, name: str) -> Payload:
     """What goes back to a covariate site; Withheld if the check finds that any answer gives outcomes away."""
     unsafe = [verdict for verdict in solution.verdicts.values() if not verdict.safe]
     if unsafe:
-        told = " ".join(verdict.words for verdict in unsafe)
+        message = " ".join(verdict.words for verdict in unsafe)
         raise Withheld(
             "CO-D401",
-            f"{site.name} returns nothing to any site. {told} Use fewer columns or more patients, "
+            f"{site.name} returns nothing to any site. {message} Use fewer columns or more patients, "
             "or let the study do without standard errors.",
         )
-    found = solution.answers[name]
-    upper = found.covariance[np.triu_indices(len(found.gamma))]
+    site_answer = solution.answers[name]
+    upper = site_answer.covariance[np.triu_indices(len(site_answer.gamma))]
     with_errors = {"covariance": upper} if solution.plan.options.standard_errors else {}
-    return {"gamma": found.gamma, **with_errors}
+    return {"gamma": site_answer.gamma, **with_errors}
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class ValorisSolution:
     """What the response site computes from the factors and its own columns. Computed when asked for."""
 
-    plan: Plan
-    part: Part
+    plan: ValorisPlan
+    part: SiteColumns
     posts: Mapping[str, Payload]
 
     @cached_property
@@ -262,12 +262,12 @@ class Solution:
         shape = (self.part.n + 1, self.plan.width)
         for name, post in self.posts.items():
             if post["masked"].shape != shape:
-                told = f"{name} posted {post['masked'].shape} numbers; the sum has {shape}."
-                raise ProtocolError("CO-P543", told, name, f"factor/{name}")
-        total = reveal_short([post["masked"] for post in self.posts.values()])
+                message = f"{name} posted {post['masked'].shape} numbers; the sum has {shape}."
+                raise ProtocolError("CO-P543", message, name, f"factor/{name}")
+        total = unmask_short([post["masked"] for post in self.posts.values()])
         if float(np.max(np.abs(total[:-1]))) > self.plan.split.largest(self.part.n, self.plan.width):
             raise ProtocolError("CO-P544", "The sum of the covariate sites' columns is none of standardised columns.")
-        return on_grid(total[:-1]), total[-1]
+        return round_to_grid(total[:-1]), total[-1]
 
     @cached_property
     def factors(self) -> dict[str, Array]:
@@ -286,7 +286,7 @@ class Solution:
         ones = [np.ones((self.part.n, 1))] if self.plan.split.intercept else []
         names = [f"component {j + 1} of {s}" for s, f in self.factors.items() for j in range(f.shape[1])]
         penalty = self.plan.split.penalty(len(names))
-        z = Tall.of([*ones, *self.factors.values()])
+        z = TallMatrix.of([*ones, *self.factors.values()])
         return Logistic(z, self.part.outcome, penalty, [*["(Intercept)"] * len(ones), *names])
 
     @cached_property
@@ -299,9 +299,9 @@ class Solution:
             here = newton_step(model, theta)
             if here.gain <= options.tolerance**2:
                 return theta, model.covariance(here.information), t
-            self._look_for_separation(grows(here.gain, here.step, before))
-            objective = here.at.loss + model.penalised(theta)
-            theta, before = shortened(model.objective, theta, here.step, objective, here.gain), here.step
+            self._look_for_separation(diverging_coefficients(here.gain, here.step, before))
+            objective = here.at.loss + model.penalty_at(theta)
+            theta, before = shorten_step(model.objective, theta, here.step, objective, here.gain), here.step
         raise NotConverged("CO-N101", f"No convergence in {options.max_rounds} steps. Raise max_rounds.")
 
     def _look_for_separation(self, grown: Any) -> None:
@@ -335,13 +335,15 @@ class Solution:
         return out
 
     @cached_property
-    def verdicts(self) -> dict[str, Verdict]:
+    def verdicts(self) -> dict[str, LeakageVerdict]:
         """What each answer would let its readers find out."""
         residual = self.part.outcome - self.model.at(self.eta).mean
         options, intercept = self.plan.options, self.plan.split.intercept
         eta = self.eta if intercept and not options.ridge else None
         return {
-            name: judge(name, factor, residual, intercept, self.answers[name] if options.standard_errors else None, eta)
+            name: assess(
+                name, factor, residual, intercept, self.answers[name] if options.standard_errors else None, eta
+            )
             for name, (factor, _) in self.received.items()
         }
 
@@ -352,7 +354,7 @@ class Solution:
         estimates, own_covariance = self.part.back(theta[own], covariance[own, own])
         if self.plan.split.intercept:
             estimates, own_covariance = self._with_intercept(estimates, own_covariance)
-        terms = with_intercept(self.part.design.names, self.plan.split.intercept)
+        terms = prepend_intercept(self.part.design.names, self.plan.split.intercept)
         n, events = self.part.n, self.events
         rate = events / n if self.plan.split.intercept else 0.5
         facts = {
@@ -367,7 +369,7 @@ class Solution:
                 "privacy": {name: verdict.as_dict() for name, verdict in self.verdicts.items()},
             },
         }
-        return fit_of(self.plan.split, terms, estimates, own_covariance, facts)
+        return build_split_fit(self.plan.split, terms, estimates, own_covariance, facts)
 
     def _with_intercept(self, estimates: Array, covariance: Array) -> tuple[Array, Array]:
         """Own estimates and covariance with those of the intercept in the variables' own units before them."""
@@ -389,8 +391,12 @@ class Solution:
 # What each site ends with
 
 
-def result(
-    plan: Plan, part: Part, solution: Solution, answers: Mapping[str, Payload], rotation: Rotation | None
+def build_valoris_result(
+    plan: ValorisPlan,
+    part: SiteColumns,
+    solution: ValorisSolution,
+    answers: Mapping[str, Payload],
+    rotation: Rotation | None,
 ) -> Fit | None:
     """At the response site its own terms and the intercept; at a covariate site its own terms; else nothing."""
     site = part.site
@@ -399,46 +405,46 @@ def result(
     if site.name == plan.response:
         return solution.fit()
     turned = part.thin.rotation if rotation is None else rotation.of(site.name)
-    gamma, covariance = received(plan, answers[ALL if plan.aggregated else site.name], turned.shape[1])
+    gamma, covariance = _check_answer(plan, answers[ALL if plan.aggregated else site.name], turned.shape[1])
     estimates, own = part.back(gamma, covariance, turned)
-    given = part.disclosure
+    factor_disclosure = part.disclosure
     facts = {
         "n": part.n,
-        "notes": (f"{site.name}: {given.words}",),
-        "details": {f"disclosure/{site.name}": given.as_dict()},
+        "notes": (f"{site.name}: {factor_disclosure.words}",),
+        "details": {f"disclosure/{site.name}": factor_disclosure.as_dict()},
     }
-    known = own if plan.options.standard_errors else None
-    return fit_of(plan.split, part.design.names, estimates, known, facts)
+    known_covariance = own if plan.options.standard_errors else None
+    return build_split_fit(plan.split, part.design.names, estimates, known_covariance, facts)
 
 
-def received(plan: Plan, answer: Payload, r: int) -> tuple[Array, Array]:
+def _check_answer(plan: ValorisPlan, answer: Payload, r: int) -> tuple[Array, Array]:
     """gamma (r,) and its covariance (r, r), zeros if the study does without; ProtocolError for other lengths."""
     upper = answer.get("covariance", np.zeros(0))
-    wanted = r * (r + 1) // 2 if plan.options.standard_errors else 0
-    if (len(answer["gamma"]), len(upper)) != (r, wanted):
-        told = f"{plan.response} answered with {len(answer['gamma'])} coefficients and {len(upper)} covariances"
-        raise ProtocolError("CO-P547", f"{told}; this site's {r} columns have {r} and {wanted}.", plan.response)
-    return answer["gamma"], linalg.symmetric(upper, r) if wanted else np.zeros((r, r))
+    expected = r * (r + 1) // 2 if plan.options.standard_errors else 0
+    if (len(answer["gamma"]), len(upper)) != (r, expected):
+        message = f"{plan.response} answered with {len(answer['gamma'])} coefficients and {len(upper)} covariances"
+        raise ProtocolError("CO-P547", f"{message}; this site's {r} columns have {r} and {expected}.", plan.response)
+    return answer["gamma"], linalg.symmetric(upper, r) if expected else np.zeros((r, r))
 
 
-def check_study(study: Study) -> None:
+def _check_study(study: Study) -> None:
     """StudyError for a study that VALORIS cannot run."""
-    plan = plan_of(study)
+    plan = plan_valoris(study)
     check_split(plan.split)
     empty = [name for name in plan.covariate_sites if not plan.split.width(name)]
     if empty:
         raise StudyError("CO-S330", f"The formula has no term of {', '.join(empty)}; leave that site out.")
     if plan.aggregated and len(plan.covariate_sites) < 2:
-        told = "The sum over one covariate site is that site's own factor"
-        raise StudyError("CO-S335", f'{told}. Take part with two or more, or choose mode = "per_site" knowingly.')
+        message = "The sum over one covariate site is that site's own factor"
+        raise StudyError("CO-S335", f'{message}. Take part with two or more, or choose mode = "per_site" knowingly.')
 
 
-def schedule(study: Study) -> Schedule:
+def _schedule(study: Study) -> Schedule:
     """Alignment, factors to the response site, answers from it."""
-    plan = plan_of(study)
+    plan = plan_valoris(study)
     agreed = (f"only:{plan.covariate_sites[0]}",) if plan.aggregated else ()
     factors = tuple(f"only:{name}" for name in plan.covariate_sites)
     return Schedule(opening=(*STEPS, *agreed, *factors), closing=(f"only:{plan.response}",) * len(plan.answers))
 
 
-VALORIS = Learner("valoris", VERSION, ValorisOptions, check_study, schedule, valoris, splits=("columns",))
+VALORIS = Learner("valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, splits=("columns",))

@@ -37,17 +37,26 @@ from coterie_learners.design import INTERCEPT
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
 from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner, options_of
-from coterie_learners.logistic import Dual, Logistic, Step, newton_step, shortened
-from coterie_learners.part import FACTOR, Part, Split, SplitOptions, blocks_of, check_counts, check_split, fit_of
+from coterie_learners.logistic import Dual, Logistic, NewtonStep, newton_step, shorten_step
+from coterie_learners.part import (
+    FACTOR_FORM,
+    ColumnSplit,
+    SiteColumns,
+    SplitOptions,
+    blocks_of,
+    build_split_fit,
+    check_counts,
+    check_split,
+)
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each, server
 from coterie_learners.rows import Array
-from coterie_learners.separation import grows
+from coterie_learners.separation import diverging_coefficients
 from coterie_learners.study import Schedule, Study
-from coterie_learners.tall import Tall
-from coterie_learners.thin import factor_of_gram, gram, rotation_of
+from coterie_learners.tall import TallMatrix
+from coterie_learners.thin import factor_of_gram, gram_upper_triangle, rotation_of
 
-VERSION = "1"
+_VERSION = "1"
 # The upper triangle of a Gram matrix must fit into a payload of 256 MiB.
 MAX_GRAM = 8000
 
@@ -60,39 +69,39 @@ class VertigoOptions(SplitOptions):
 
 def vertigo(site: Site) -> Script:
     """Factors from every site, Newton steps by the site whose turn it is until they are at rest, parts put together."""
-    plan = plan_of(site.study)
+    plan = plan_vertigo(site.study)
     members = site.study.sites
-    part = Part(plan.split, site, (yield from align(site)))
+    part = SiteColumns(plan.split, site, (yield from align(site)))
     posts = yield from each(
-        "factor", share, plan, part, expects=plan.form, readers=members, reveals=part.reveals_factor
+        "factor", _share, plan, part, expects=plan.form, readers=members, reveals=part.reveals_factor
     )
-    problem = Problem(plan, posts)
-    state = yield from server("start", start, problem, readers=members)
+    problem = VertigoProblem(plan, posts)
+    state = yield from server("start", start_model, problem, readers=members)
     for t in range(plan.options.max_rounds):
-        state = yield from server(f"step/{t}", step, problem, state, readers=members)
+        state = yield from server(f"step/{t}", newton_step_of, problem, state, readers=members)
         if state["converged"]:
             break
     else:
         raise NotConverged("CO-N101", f"No convergence in {plan.options.max_rounds} rounds. Raise max_rounds.")
-    own = yield from each("part", own_part, plan, part, problem, state, expects=PART, reveals=part.reveals_result)
-    model = yield from server("model", put_together, plan, own)
-    return result(plan, part, own, model, t + 1)
+    own = yield from each("part", solve_own_part, plan, part, problem, state, expects=PART, reveals=part.reveals_result)
+    model = yield from server("model", assemble_parts, plan, own)
+    return build_vertigo_result(plan, part, own, model, t + 1)
 
 
 @dataclass(frozen=True)
-class Plan:
+class VertigoPlan:
     """What every site derives from the study alone."""
 
-    split: Split
+    split: ColumnSplit
     options: VertigoOptions
 
     @property
     def form(self) -> Schema:
         """Form of one site's post."""
         if self.options.exchange == "thin":
-            return FACTOR
-        fields = {name: field for name, field in FACTOR.fields.items() if name != "factor"}
-        return Schema({**fields, "gram": Field("<f8", (None,))}, optional=FACTOR.optional)
+            return FACTOR_FORM
+        fields = {name: field for name, field in FACTOR_FORM.fields.items() if name != "factor"}
+        return Schema({**fields, "gram": Field("<f8", (None,))}, optional=FACTOR_FORM.optional)
 
 
 PART = Schema(
@@ -106,35 +115,35 @@ PART = Schema(
 )
 
 
-def plan_of(study: Study) -> Plan:
+def plan_vertigo(study: Study) -> VertigoPlan:
     """The plan of a study."""
     options = options_of(study, VertigoOptions)
-    return Plan(Split.of(study, options), options)
+    return VertigoPlan(ColumnSplit.of(study, options), options)
 
 
-def share(site: Site, plan: Plan, part: Part) -> Payload:
+def _share(site: Site, plan: VertigoPlan, part: SiteColumns) -> Payload:
     """What one site posts: its factor or Gram matrix, the shift of the intercept, and the outcome if it holds it."""
     outcome = {"outcome": part.outcome.astype(np.uint8)} if site.name == plan.split.outcome_site else {}
     if plan.options.exchange == "thin":
         return {"factor": part.thin.factor, "shift": part.thin.rotation.T @ part.shift, **outcome}
     if part.n > MAX_GRAM:
-        told = f"A Gram matrix of {part.n} patients has {part.n * (part.n + 1) // 2} numbers"
-        raise StudyError("CO-N206", f'{told}; the limit is {MAX_GRAM} patients. Choose exchange = "thin".')
-    upper = gram(part.columns.z)
+        message = f"A Gram matrix of {part.n} patients has {part.n * (part.n + 1) // 2} numbers"
+        raise StudyError("CO-N206", f'{message}; the limit is {MAX_GRAM} patients. Choose exchange = "thin".')
+    upper = gram_upper_triangle(part.columns.z)
     return {"gram": upper, "shift": gram_rotation(part, upper).T @ part.shift, **outcome}
 
 
-def gram_rotation(part: Part, upper: Array) -> Array:
+def gram_rotation(part: SiteColumns, upper: Array) -> Array:
     """The rotation (m, r) of this site's columns that the factor of its Gram matrix is."""
     width = part.split.width(part.site.name)
     return rotation_of(factor_of_gram(upper, part.n, width), part.columns.z)
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class VertigoProblem:
     """The common problem that the sites' posts pose. Computed when asked for: who may not read them carries it."""
 
-    plan: Plan
+    plan: VertigoPlan
     posts: Posts
 
     @cached_property
@@ -154,8 +163,8 @@ class Problem:
             if self.plan.options.exchange == "thin":
                 out[name] = np.asarray(post["factor"])
             elif len(post["gram"]) != n * (n + 1) // 2:
-                told = f"The Gram matrix of {name} has {len(post['gram'])} numbers, not those of {n} patients."
-                raise ProtocolError("CO-P543", told, name, "factor")
+                message = f"The Gram matrix of {name} has {len(post['gram'])} numbers, not those of {n} patients."
+                raise ProtocolError("CO-P543", message, name, "factor")
             else:
                 out[name] = factor_of_gram(post["gram"], n, self.plan.split.width(name))
             self.plan.split.check_factor(name, out[name], n)
@@ -181,7 +190,7 @@ class Problem:
     @cached_property
     def model(self) -> Logistic:
         """The primal problem."""
-        z = Tall.of([*self.ones, *self.factors.values()])
+        z = TallMatrix.of([*self.ones, *self.factors.values()])
         return Logistic(z, self.y, self.plan.split.penalty(self.width), self.names)
 
     @cached_property
@@ -197,10 +206,10 @@ class Problem:
         columns = [*(self.ones if options.penalise_intercept else []), *self.factors.values()]
         names = self.names[-sum(c.shape[1] for c in columns) :]
         free = self.plan.split.intercept and not options.penalise_intercept
-        return Dual(Tall.of(columns), 2.0 * self.y - 1.0, options.ridge, free, names)
+        return Dual(TallMatrix.of(columns), 2.0 * self.y - 1.0, options.ridge, free, names)
 
 
-def start(problem: Problem) -> Payload:
+def start_model(problem: VertigoProblem) -> Payload:
     """The null model, from which the steps begin."""
     n, events = len(problem.y), int(np.sum(problem.y))
     check_counts(n, events, len(problem.model.names))
@@ -210,32 +219,40 @@ def start(problem: Problem) -> Payload:
         theta[0] = linalg.log(rate / (1.0 - rate))
     null = -2.0 * (events * linalg.log(rate) + (n - events) * linalg.log(1.0 - rate))
     begin = {"theta": theta} if problem.plan.options.exchange == "thin" else {"alpha": problem.dual.start()}
-    known = {"n": n, "events": events, "null_deviance": null if problem.plan.split.intercept else 2 * n * linalg.log(2)}
-    return {**known, **begin, "step": np.zeros_like(next(iter(begin.values())))}
+    shared_fields = {
+        "n": n,
+        "events": events,
+        "null_deviance": null if problem.plan.split.intercept else 2 * n * linalg.log(2),
+    }
+    return {**shared_fields, **begin, "step": np.zeros_like(next(iter(begin.values())))}
 
 
-def step(problem: Problem, last: Payload) -> Payload:
+def newton_step_of(problem: VertigoProblem, last: Payload) -> Payload:
     """One Newton step from the last state, or the end if it would be shorter than the tolerance."""
-    known = {name: last[name] for name in ("n", "events", "null_deviance")}
+    shared_fields = {name: last[name] for name in ("n", "events", "null_deviance")}
     if problem.plan.options.exchange == "gram":
-        return {**known, **dual_step(problem, last["alpha"], float(last.get("gain", math.inf)))}
-    return {**known, **primal_step(problem, last["theta"], last["step"])}
+        return {**shared_fields, **dual_step(problem, last["alpha"], float(last.get("gain", math.inf)))}
+    return {**shared_fields, **primal_step(problem, last["theta"], last["step"])}
 
 
-def primal_step(problem: Problem, theta: Array, before: Array) -> dict[str, Any]:
+def primal_step(problem: VertigoProblem, theta: Array, before: Array) -> dict[str, Any]:
     """A step over the coefficients (q,) of the rotated columns."""
     model = problem.model
     here = newton_step(model, theta)
-    known = {"step": here.step, "gain": here.gain, "deviance": 2.0 * here.at.loss}
+    shared_fields = {"step": here.step, "gain": here.gain, "deviance": 2.0 * here.at.loss}
     if here.gain <= problem.plan.options.tolerance**2:
         covariance = model.covariance(here.information)
-        return {**known, "theta": theta, "covariance": covariance, "converged": True}
-    look_for_separation(problem, here, before)
-    objective = here.at.loss + model.penalised(theta)
-    return {**known, "theta": shortened(model.objective, theta, here.step, objective, here.gain), "converged": False}
+        return {**shared_fields, "theta": theta, "covariance": covariance, "converged": True}
+    _check_separation(problem, here, before)
+    objective = here.at.loss + model.penalty_at(theta)
+    return {
+        **shared_fields,
+        "theta": shorten_step(model.objective, theta, here.step, objective, here.gain),
+        "converged": False,
+    }
 
 
-def dual_step(problem: Problem, alpha: Array, before: float) -> dict[str, Any]:
+def dual_step(problem: VertigoProblem, alpha: Array, before: float) -> dict[str, Any]:
     """A step over the dual variable (n,) after one that gained `before`; at the end the primal solution."""
     dual = problem.dual
     move, gain = dual.step(alpha)
@@ -243,7 +260,7 @@ def dual_step(problem: Problem, alpha: Array, before: float) -> dict[str, Any]:
     # Near the end a step gains the square of what the last one gained, until all that is left is rounding.
     rounding = gain < 1e-12 * (1.0 + abs(here)) and gain > 0.01 * before
     if gain > problem.plan.options.tolerance**2 and not rounding:
-        alpha = shortened(dual.objective, alpha, move, here, gain)
+        alpha = shorten_step(dual.objective, alpha, move, here, gain)
         return {"alpha": alpha, "step": move, "gain": gain, "converged": False}
     gamma = dual.f.sums(dual.s * alpha) / dual.ridge
     theta = np.concatenate([[dual.intercept(alpha)], gamma]) if dual.free else gamma
@@ -253,9 +270,9 @@ def dual_step(problem: Problem, alpha: Array, before: float) -> dict[str, Any]:
     return {"alpha": alpha, "step": move, "gain": gain, **solution, "converged": True}
 
 
-def look_for_separation(problem: Problem, here: Step, before: Array) -> None:
+def _check_separation(problem: VertigoProblem, here: NewtonStep, before: Array) -> None:
     """Separation (naming sites) if the likelihood is flat and the steps go on in one direction."""
-    grown = grows(here.gain, here.step, before)
+    grown = diverging_coefficients(here.gain, here.step, before)
     sites = [name for name, block in problem.blocks.items() if np.any(grown[block])]
     if sites:
         raise Separation(
@@ -265,7 +282,9 @@ def look_for_separation(problem: Problem, here: Step, before: Array) -> None:
         )
 
 
-def own_part(site: Site, plan: Plan, part: Part, problem: Problem, state: Payload) -> Payload:
+def solve_own_part(
+    site: Site, plan: VertigoPlan, part: SiteColumns, problem: VertigoProblem, state: Payload
+) -> Payload:
     """This site's coefficients and covariance in the variables' own units; with the outcome goes what is common."""
     block = problem.blocks[site.name]
     covariance = state["covariance"][block, block]
@@ -276,17 +295,17 @@ def own_part(site: Site, plan: Plan, part: Part, problem: Problem, state: Payloa
             state["theta"][block], covariance, gram_rotation(part, problem.posts[site.name]["gram"])
         )
         estimates = dual_coefficients(part, state["alpha"], problem)
-    return {"estimates": estimates, "covariance": own, **common(site, plan, problem, state)}
+    return {"estimates": estimates, "covariance": own, **summarise_common(site, plan, problem, state)}
 
 
-def dual_coefficients(part: Part, alpha: Array, problem: Problem) -> Array:
+def dual_coefficients(part: SiteColumns, alpha: Array, problem: VertigoProblem) -> Array:
     """b_k = Z_k' (s alpha) / lambda (paper, equation for the primal variables), in the variables' own units."""
     scale = part.columns.sd * np.array([c.scale for c in part.design.columns])
-    found: Array = part.columns.z.T @ (problem.dual.s * alpha) / problem.dual.ridge / scale
-    return found
+    coefficients: Array = part.columns.z.T @ (problem.dual.s * alpha) / problem.dual.ridge / scale
+    return coefficients
 
 
-def common(site: Site, plan: Plan, problem: Problem, state: Payload) -> dict[str, Any]:
+def summarise_common(site: Site, plan: VertigoPlan, problem: VertigoProblem, state: Payload) -> dict[str, Any]:
     """Counts, deviances and the intercept with its standard error, which the site with the outcome posts."""
     if site.name != plan.split.outcome_site:
         return {}
@@ -300,9 +319,9 @@ def common(site: Site, plan: Plan, problem: Problem, state: Payload) -> dict[str
     return {"summary": summary, "intercept": np.array([intercept, math.sqrt(variance)])}
 
 
-def put_together(plan: Plan, parts: Posts) -> Payload:
+def assemble_parts(plan: VertigoPlan, parts: Posts) -> Payload:
     """All coefficients and standard errors in the order of the design, and what is common."""
-    found: dict[str, tuple[float, float]] = {}
+    by_term: dict[str, tuple[float, float]] = {}
     for name, post in parts.items():
         terms = plan.split.parts[name].names
         if len(post["estimates"]) != len(terms) or post["covariance"].shape != (len(terms), len(terms)):
@@ -311,20 +330,20 @@ def put_together(plan: Plan, parts: Posts) -> Payload:
         if not np.all(variances >= 0):
             raise ProtocolError("CO-P546", f"The part of {name} has a negative variance.", name)
         pairs = zip(post["estimates"].tolist(), np.sqrt(variances).tolist(), strict=True)
-        found.update(zip(terms, pairs, strict=True))
+        by_term.update(zip(terms, pairs, strict=True))
     first = parts[plan.split.outcome_site]
     if "summary" not in first or ("intercept" in first) != plan.split.intercept:
-        told = f"{plan.split.outcome_site} holds the outcome but posted no summary or intercept that fits the model."
-        raise ProtocolError("CO-P546", told, plan.split.outcome_site)
+        message = f"{plan.split.outcome_site} holds the outcome but posted no summary or intercept that fits the model."
+        raise ProtocolError("CO-P546", message, plan.split.outcome_site)
     if plan.split.intercept:
-        found[INTERCEPT] = (float(first["intercept"][0]), float(first["intercept"][1]))
-    pairs_in_order = np.array([found[name] for name in plan.split.design.names])
+        by_term[INTERCEPT] = (float(first["intercept"][0]), float(first["intercept"][1]))
+    pairs_in_order = np.array([by_term[name] for name in plan.split.design.names])
     n, events, deviance, null_deviance = first["summary"].tolist()
     facts = {"n": n, "events": events, "deviance": deviance, "null_deviance": null_deviance}
     return {"estimates": pairs_in_order[:, 0], "std_errors": pairs_in_order[:, 1], **facts}
 
 
-def result(plan: Plan, part: Part, parts: Posts, model: Payload, rounds: int) -> Fit:
+def build_vertigo_result(plan: VertigoPlan, part: SiteColumns, parts: Posts, model: Payload, rounds: int) -> Fit:
     """The result in the variables' own units; covariances between sites are nobody's to know (NaN)."""
     names = plan.split.design.names
     covariance = np.full((len(names), len(names)), np.nan)
@@ -336,34 +355,37 @@ def result(plan: Plan, part: Part, parts: Posts, model: Payload, rounds: int) ->
         covariance[0, 0] = float(model["std_errors"][0]) ** 2
     facts: dict[str, Any] = {name: float(model[name]) for name in ("deviance", "null_deviance")}
     facts |= {"n": int(model["n"]), "events": int(model["events"]), "rounds": rounds}
-    return fit_of(plan.split, names, model["estimates"], covariance, {**facts, **_told(part)})
+    return build_split_fit(plan.split, names, model["estimates"], covariance, {**facts, **_site_facts(part)})
 
 
-def _told(part: Part) -> Mapping[str, Any]:
+def _site_facts(part: SiteColumns) -> Mapping[str, Any]:
     """What a site, unlike an auditor, can say of its patients and its factor."""
     if part.site.data is None:
         return {}
-    given = part.disclosure
+    factor_disclosure = part.disclosure
     return {
-        "notes": (*part.alignment.notes, f"{part.site.name}: {given.words}"),
-        "details": {"alignment": dict(part.alignment.counts), f"disclosure/{part.site.name}": given.as_dict()},
+        "notes": (*part.alignment.notes, f"{part.site.name}: {factor_disclosure.words}"),
+        "details": {
+            "alignment": dict(part.alignment.counts),
+            f"disclosure/{part.site.name}": factor_disclosure.as_dict(),
+        },
     }
 
 
-def check_study(study: Study) -> None:
+def _check_study(study: Study) -> None:
     """StudyError for a study that VERTIGO cannot run."""
-    plan = plan_of(study)
+    plan = plan_vertigo(study)
     check_split(plan.split)
     if plan.options.exchange == "gram" and not plan.options.ridge:
-        told = "The dual problem of the paper needs a ridge above 0"
-        raise StudyError("CO-S334", f'{told}. Set a ridge, or choose exchange = "thin", which is exact without one.')
+        message = "The dual problem of the paper needs a ridge above 0"
+        raise StudyError("CO-S334", f'{message}. Set a ridge, or choose exchange = "thin", which is exact without one.')
 
 
-def schedule(study: Study) -> Schedule:
+def _schedule(study: Study) -> Schedule:
     """Alignment, factors and start; steps until the server's post says converged; parts put together."""
     rounds = options_of(study, VertigoOptions).max_rounds
     opening = (*STEPS, "each", "server")
     return Schedule(opening=opening, loop=("server",), closing=("each", "server"), max_rounds=rounds)
 
 
-VERTIGO = Learner("vertigo", VERSION, VertigoOptions, check_study, schedule, vertigo, splits=("columns",))
+VERTIGO = Learner("vertigo", _VERSION, VertigoOptions, _check_study, _schedule, vertigo, splits=("columns",))

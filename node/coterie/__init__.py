@@ -8,9 +8,9 @@ print(result.summary()); result.params; result.bse; result.conf_int()
 
 from coterie_chain.errors import ChainError
 from coterie_learners.errors import LearnerError
-from coterie_learners.inference import Fit, table
+from coterie_learners.inference import Fit, coefficient_table
 from coterie_learners.learner import Learner
-from coterie_learners.protocol import Machine, Site, each, only, server, together
+from coterie_learners.protocol import Machine, Site, each, interactive, only, server
 from coterie_node.analysis import Study
 from coterie_node.analysis import analyse as simulate
 from coterie_node.audit import Verdict, replay
@@ -37,7 +37,7 @@ __all__ = [
     "replay",
     "server",
     "simulate",
-    "table",
-    "together",
+    "coefficient_table",
+    "interactive",
     "verify",
 ]

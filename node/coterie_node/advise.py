@@ -18,9 +18,9 @@ import typer
 
 from coterie_learners.design import Design
 from coterie_learners.errors import StudyError
-from coterie_learners.learner import GROUP, complete, find, learner_of
+from coterie_learners.learner import GROUP, complete_study, find_learner, learner_of
 from coterie_learners.patterns import Grid
-from coterie_learners.secure_cola import MAX_PATTERNS
+from coterie_learners.secure_cola import MAX_DENSE_PATTERNS
 from coterie_learners.secure_sum import MIN_PARTIES
 from coterie_learners.study import Study
 from coterie_node.studies import load_study, read_plain
@@ -31,19 +31,19 @@ SMALL_GRID = 4096
 AMPLE = 4
 ONLY_TABLES = ("multinomial", "quasibinomial", "quasipoisson")
 # What the learners of columns split over sites are for.
-COLUMNS = {
+_COLUMN_REASONS = {
     "valoris": "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors",
     "vertigo": "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors",
     "secure_lasso": "patients matched and a penalised linear model fitted without anybody seeing rows, with a helper "
     "site; no standard errors",
 }
-ROWS = {"secure_lasso": "penalised linear regression on shares of each site's sums; no standard errors"}
+_ROW_REASONS = {"secure_lasso": "penalised linear regression on shares of each site's sums; no standard errors"}
 # What the learners without a choice of families fit.
 LAWS = {"secure_lasso": "gaussian", "valoris": "binomial", "vertigo": "binomial"}
 
 study_app = typer.Typer(no_args_is_help=True, help="Which learner fits a study, and what a study does.")
 StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 @dataclass(frozen=True)
@@ -58,35 +58,38 @@ class Advice:
 def advise(study: Study, rows: int | None = None) -> list[Advice]:
     """All installed learners, the most suitable first; `rows` over all sites, if it is known."""
     installed = sorted(e.name for e in entry_points(group=GROUP))
-    other = [name for name in installed if study.split not in find(name).splits]
+    other = [name for name in installed if study.split not in find_learner(name).splits]
     split = f"it is for studies whose {'rows' if study.split == 'columns' else 'columns'} are split over sites."
-    found = list(_for_rows(study, rows) if study.split == "rows" else _for_columns(installed))
-    known = {one.learner for one in found}
+    advices = list(_for_rows(study, rows) if study.split == "rows" else _for_columns(installed))
+    known = {item.learner for item in advices}
     rest = [name for name in installed if name not in known and name not in other]
-    found += [Advice(name, True, f"{ROWS.get(name, 'it is not among those that this advice knows')}.") for name in rest]
-    found = [_checked(study, one) if one.fits and one.learner in installed else one for one in found]
-    found += [Advice(name, False, split) for name in other]
-    return sorted((one for one in found if one.learner in installed), key=lambda one: not one.fits)
+    advices += [
+        Advice(name, True, f"{_ROW_REASONS.get(name, 'it is not among those that this advice knows')}.")
+        for name in rest
+    ]
+    advices = [_check_options(study, item) if item.fits and item.learner in installed else item for item in advices]
+    advices += [Advice(name, False, split) for name in other]
+    return sorted((item for item in advices if item.learner in installed), key=lambda item: not item.fits)
 
 
-def _checked(study: Study, advice: Advice) -> Advice:
+def _check_options(study: Study, advice: Advice) -> Advice:
     """The advice, or why the learner would not take this study with the options that it knows of those given."""
-    asked, law = _family(study), LAWS.get(advice.learner)
+    asked, law = _find_family(study), LAWS.get(advice.learner)
     if asked is not None and law is not None and asked != law:
         return Advice(advice.learner, False, f"it fits {law} models, and the study asks for a {asked} one.")
-    model = find(advice.learner).options.model_fields
+    model = find_learner(advice.learner).options.model_fields
     options = {name: value for name, value in study.learner.options.items() if name in model}
     try:
-        complete(Study.model_validate({**study.model_dump(), "learner": {"name": advice.learner, **options}}))
+        complete_study(Study.model_validate({**study.model_dump(), "learner": {"name": advice.learner, **options}}))
     except StudyError as error:
         return Advice(advice.learner, False, error.message)
     return advice
 
 
-def _family(study: Study) -> str | None:
+def _find_family(study: Study) -> str | None:
     """The family that the study asks for, if only by the default of the learner that it names."""
     try:
-        model = find(study.learner.name).options.model_fields
+        model = find_learner(study.learner.name).options.model_fields
     except StudyError:
         return None
     default = model["family"].default if "family" in model else LAWS.get(study.learner.name)
@@ -114,7 +117,7 @@ def _for_rows(study: Study, rows: int | None) -> Iterator[Advice]:
 
 
 def _for_columns(installed: list[str]) -> Iterator[Advice]:
-    yield from (Advice(name, True, f"{why}.") for name, why in COLUMNS.items() if name in installed)
+    yield from (Advice(name, True, f"{why}.") for name, why in _COLUMN_REASONS.items() if name in installed)
 
 
 def _grid_size(study: Study) -> int | str:
@@ -152,12 +155,12 @@ def _cola_reason(size: int, sites: int, floor: int, rows: int | None, thin: bool
 def _secure(size: int, sites: int, floor: int) -> Advice:
     if sites < MIN_PARTIES:
         return Advice("secure_cola", False, f"it needs three sites or more; the study has {sites}.")
-    if size > MAX_PATTERNS:
+    if size > MAX_DENSE_PATTERNS:
         return Advice(
-            "secure_cola", False, f"a table of all {size} patterns is too large; at most {MAX_PATTERNS} can be."
+            "secure_cola", False, f"a table of all {size} patterns is too large; at most {MAX_DENSE_PATTERNS} can be."
         )
-    held = f"; the floor of {floor} is held against the sum, so that fewer patterns are left out" if floor else ""
-    return Advice("secure_cola", True, f"as cola, but only the sum of the tables exists outside a site{held}.")
+    floor_note = f"; the floor of {floor} is held against the sum, so that fewer patterns are left out" if floor else ""
+    return Advice("secure_cola", True, f"as cola, but only the sum of the tables exists outside a site{floor_note}.")
 
 
 def describe(study: Study) -> dict[str, Any]:
@@ -189,25 +192,25 @@ def _what_leaves(module: str) -> str:
 def advise_command(
     study: StudyFile,
     rows: Annotated[int | None, typer.Option(min=1, help="Rows over all sites, if you know them.")] = None,
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """Say which learner fits a study, and why."""
-    found = advise(read_plain(study), rows)
+    advices = advise(read_plain(study), rows)
     if as_json:
-        print(json.dumps({"advice": found[0].learner, "learners": [asdict(one) for one in found]}, indent=2))
+        print(json.dumps({"advice": advices[0].learner, "learners": [asdict(item) for item in advices]}, indent=2))
         return
-    print(f"Advice: {found[0].learner}" if found[0].fits else "Advice: no installed learner fits.")
-    for one in found:
-        print(f"  {one.learner:<14s} {'can run it' if one.fits else 'cannot'}: {one.why}")
+    print(f"Advice: {advices[0].learner}" if advices[0].fits else "Advice: no installed learner fits.")
+    for item in advices:
+        print(f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}")
 
 
 def show_file(study: Path, as_json: bool) -> None:
     """Print what the study of a file does: sites, model, what leaves a site, and who must be trusted with what."""
-    shown = describe(load_study(study))
+    description = describe(load_study(study))
     if as_json:
-        print(json.dumps(shown, indent=2))
+        print(json.dumps(description, indent=2))
         return
-    for name, value in shown.items():
+    for name, value in description.items():
         if value:
             print(f"{name:<10s} {in_words(value)}")
 
@@ -215,5 +218,5 @@ def show_file(study: Path, as_json: bool) -> None:
 def in_words(value: Any) -> str:
     """A value of what a study does, for people to read."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} = {json.dumps(one)}" for key, one in value.items())
+        return ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items())
     return ", ".join(value) if isinstance(value, list) else str(value)

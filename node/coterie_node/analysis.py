@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from coterie_learners.design import Design
-from coterie_learners.inference import merged
+from coterie_learners.inference import merge_fits
 from coterie_learners.study import Study as PlainStudy
 from coterie_node.audit import replay
 from coterie_node.data import Loaded, load_site
@@ -37,21 +37,21 @@ def analyse(
     """
     check_sites(study, data)
     loaded = {name: load_site(Path(path), study, name) for name, path in data.items()}
-    rows = {name: given for name, given in loaded.items() if given is not None}
+    rows = {name: site_data for name, site_data in loaded.items() if site_data is not None}
     gates = {name: Gate(study) for name in study.sites}
-    world, runners, total = simulate(study, {name: given.rows for name, given in rows.items()}, observe, gates)
+    world, runners, total = simulate(study, {name: site_data.rows for name, site_data in rows.items()}, observe, gates)
     # Whoever runs the simulation holds all keys, so that its replay can check what is sealed as well.
-    found = replay(world.ledger(), world.blobs, world.number, granted=world.view())
+    outcome = replay(world.ledger(), world.blobs, world.number, granted=world.view())
     seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
     payload_bytes = sum(r.payload_bytes for r in runners.values())
-    cost = Cost(found.verdict.records, payload_bytes, 0, seconds | {"total": total})
-    notes = tuple(counted(given) for given in rows.values())
-    fit = merged({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
-    counts = {name: counts_of(given) for name, given in rows.items()}
-    return Result(study.name, study.sites, fit, cost, found.verdict, notes=notes, rows=counts)
+    cost = Cost(outcome.verdict.records, payload_bytes, 0, seconds | {"total": total})
+    notes = tuple(describe_counts(site_data) for site_data in rows.values())
+    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
+    counts = {name: list_counts(site_data) for name, site_data in rows.items()}
+    return Result(study.name, study.sites, fit, cost, outcome.verdict, notes=notes, rows=counts)
 
 
-def counted(rows: Loaded) -> str:
+def describe_counts(rows: Loaded) -> str:
     """One site's rows in a sentence for the people who hold all of the files."""
     events = "" if rows.events is None else f", {rows.events} events"
     lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
@@ -59,7 +59,7 @@ def counted(rows: Loaded) -> str:
     return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
 
 
-def counts_of(rows: Loaded) -> dict[str, Any]:
+def list_counts(rows: Loaded) -> dict[str, Any]:
     """The same as JSON has it: rows read, used and dropped, events among those used, and who lacks which variable."""
     counts = {"read": rows.read, "used": rows.n, "dropped": rows.dropped, "events": rows.events}
     return {**counts, "missing": dict(rows.missing)}

@@ -10,15 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from coterie_node.doorstep import Doorstep
+from coterie_node.doorstep import PendingConnections
 from coterie_node.errors import ConfigError
 
 # Requests that are answered at a time; a newer one sends the oldest away.
-MOST = 32
+MAX_REQUESTS = 32
 JSON, TEXT = "application/json", "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Api:
+class HttpApi:
     """A server on one address; `token` opens everything but the health. The callables are asked at each request."""
 
     def __init__(
@@ -31,11 +31,11 @@ class Api:
         metrics: Callable[[], bytes],
         status: Callable[[], object],
     ) -> None:
-        def answer(path: str, given: str) -> tuple[int, str, bytes]:
+        def answer(path: str, token_given: str) -> tuple[int, str, bytes]:
             if path == "/health":
                 well = healthy()
                 return (200 if well else 503), JSON, json.dumps({"healthy": well}).encode()
-            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            if not hmac.compare_digest(token_given.encode(), f"Bearer {token}".encode()):
                 return 401, JSON, b'{"error": "a bearer token is needed"}'
             if path == "/metrics":
                 return 200, TEXT, metrics()
@@ -46,8 +46,8 @@ class Api:
         try:
             self._server = _Server((host, port), _handler(answer))
         except OSError as error:
-            told = f"The API cannot listen on {host}:{port}: {error.strerror or error}"
-            raise ConfigError("CO-F323", f"{told}. Change [api] in node.toml; port 0 takes a free one.") from None
+            message = f"The API cannot listen on {host}:{port}: {error.strerror or error}"
+            raise ConfigError("CO-F323", f"{message}. Change [api] in node.toml; port 0 takes a free one.") from None
         self._thread = threading.Thread(target=self._server.serve_forever, name="api", daemon=True)
 
     @property
@@ -72,7 +72,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(address, handler)
-        self._doorstep = Doorstep(MOST, 0.0)
+        self._doorstep = PendingConnections(MAX_REQUESTS, 0.0)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer one request."""

@@ -19,10 +19,10 @@ MOST_BYTES = 1 << 30
 LONGEST_NAME = 200
 # What zipfile raises for bytes that are no zip, or one of a kind that it does not read.
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, RuntimeError)
-EPOCH = (1980, 1, 1, 0, 0, 0)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def write_files(path: Path, files: Mapping[str, bytes]) -> None:
+def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
     """Write a bundle's files to a new zip (a path that ends in .zip) or a new folder."""
     if path.exists() and (path.is_file() or any(path.iterdir())):
         raise ConfigError("CO-F204", f"{path} exists; a bundle is never written over another file or folder.")
@@ -32,7 +32,7 @@ def write_files(path: Path, files: Mapping[str, bytes]) -> None:
         raise ConfigError("CO-F205", f"The bundle {path} cannot be written: {error.strerror or error}.") from None
 
 
-def read_files(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
+def read_archive(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
     """A bundle's files by name; `limit` says how many bytes a file of a name may have, 0 for one that has no place.
 
     AuditFailed (CO-A201) for a file without a place, and for too much of anything.
@@ -50,7 +50,7 @@ def _write_zip(path: Path, files: Mapping[str, bytes]) -> None:
     try:
         with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in files.items():
-                entry = zipfile.ZipInfo(name, EPOCH)
+                entry = zipfile.ZipInfo(name, _EPOCH)
                 entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
                 archive.writestr(entry, content)
         os.replace(aside, path)
@@ -66,8 +66,8 @@ def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _read_zip(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    left = MOST_BYTES
+    content: dict[str, bytes] = {}
+    bytes_left = MOST_BYTES
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if len(entries) > MOST_FILES:
@@ -75,29 +75,29 @@ def _read_zip(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
         for entry in entries:
             if entry.is_dir():
                 continue
-            most = _allowed(entry.filename, limit, found)
+            most = _find_limit(entry.filename, limit, content)
             if entry.flag_bits & 1:
                 raise _fault(f"{quote(entry.filename)} is encrypted")
             with archive.open(entry) as file:
                 # What the directory says of sizes is not believed: reading stops at the limit.
-                found[entry.filename] = _bounded(file, entry.filename, min(most, left))
-            left -= len(found[entry.filename])
-    return found
+                content[entry.filename] = _read_bounded(file, entry.filename, min(most, bytes_left))
+            bytes_left -= len(content[entry.filename])
+    return content
 
 
 def _read_folder(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    left = MOST_BYTES
+    content: dict[str, bytes] = {}
+    bytes_left = MOST_BYTES
     for place, name in _walk(path):
-        most = _allowed(name, limit, found)
-        if len(found) >= MOST_FILES:
+        most = _find_limit(name, limit, content)
+        if len(content) >= MOST_FILES:
             raise _fault(f"it holds more than {MOST_FILES} files")
         with open(place, "rb", opener=_no_links) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise _fault(f"{quote(name)} is no plain file")
-            found[name] = _bounded(file, name, min(most, left))
-        left -= len(found[name])
-    return found
+            content[name] = _read_bounded(file, name, min(most, bytes_left))
+        bytes_left -= len(content[name])
+    return content
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, str]]:
@@ -111,21 +111,21 @@ def _no_links(path: str, _: int) -> int:
     return os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
-def _bounded(file: IO[bytes], name: str, most: int) -> bytes:
+def _read_bounded(file: IO[bytes], name: str, most: int) -> bytes:
     content = file.read(most + 1)
     if len(content) > most:
         raise _fault(f"{quote(name)} unpacks to more than the {most} bytes that are allowed here")
     return content
 
 
-def _allowed(name: str, limit: Callable[[str], int], found: Mapping[str, bytes]) -> int:
+def _find_limit(name: str, limit: Callable[[str], int], content: Mapping[str, bytes]) -> int:
     most = 0 if len(name) > LONGEST_NAME else limit(name)
     if not most:
         raise _fault(f"it holds a file that no bundle has: {quote(name)}")
-    if name in found:
+    if name in content:
         raise _fault(f"it holds {quote(name)} twice")
     return most
 
 
-def _fault(why: str) -> AuditFailed:
-    return AuditFailed("CO-A201", f"The bundle cannot be read: {why}. Ask for it again.")
+def _fault(cause: str) -> AuditFailed:
+    return AuditFailed("CO-A201", f"The bundle cannot be read: {cause}. Ask for it again.")

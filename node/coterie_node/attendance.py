@@ -15,7 +15,7 @@ from coterie_node.runner import Runner
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How faults of the network are borne: pauses in seconds that double from `first` to `longest`, `limit` in all.
 
     `also` names faults that are borne besides those which pass by themselves, such as a full disk.
@@ -26,26 +26,29 @@ class Patience:
     longest: float = 5.0
     also: tuple[type[ChainError], ...] = ()
 
-    def bears(self, error: ChainError) -> bool:
+    def is_transient(self, error: ChainError) -> bool:
         """Whether this fault may pass."""
         return error.retry or isinstance(error, self.also)
 
 
-class Attendance:
+class Supervisor:
     """`start` makes the site's runner, as after a restart; `clock` is in seconds and never goes back.
 
     `fault` is what keeps the site from its next turn, `resume_at` when it tries again.
     """
 
     def __init__(
-        self, start: Callable[[], Runner], clock: Callable[[], float] = time.monotonic, patience: Patience = Patience()
+        self,
+        start: Callable[[], Runner],
+        clock: Callable[[], float] = time.monotonic,
+        policy: RetryPolicy = RetryPolicy(),
     ) -> None:
         self.runner: Runner | None = None
         self.fault: ChainError | None = None
         self.resume_at = -math.inf
-        self._start, self._clock, self._patience = start, clock, patience
+        self._start, self._clock, self._policy = start, clock, policy
         self._well = clock()
-        self._pause = patience.first
+        self._delay = policy.first
 
     @property
     def done(self) -> bool:
@@ -62,7 +65,7 @@ class Attendance:
         if self.runner is not None:
             self.runner.close()
 
-    def beat(self) -> bool:
+    def tick(self) -> bool:
         """Take the next turn; False if there is nothing to do before `resume_at` or before the ledger changes.
 
         Raises what ends this site's part: errors that no waiting mends, and faults that outlast the patience.
@@ -74,12 +77,12 @@ class Attendance:
                 self.runner = self._start()
             moved = self.runner.turn()
         except ChainError as error:
-            self._bear(error)
+            self._schedule_retry(error)
             return False
-        self.fault, self._well, self._pause = None, self._clock(), self._patience.first
+        self.fault, self._well, self._delay = None, self._clock(), self._policy.first
         return moved
 
-    def rest(self, wait: Callable[[float], None], seconds: float) -> None:
+    def pause(self, wait: Callable[[float], None], seconds: float) -> None:
         """Wait for news of the ledger, or out the pause after a fault; a fault while waiting is borne as any other."""
         if self.fault is not None:
             time.sleep(max(self.resume_at - self._clock(), 0.0))
@@ -87,11 +90,11 @@ class Attendance:
         try:
             wait(seconds)
         except ChainError as error:
-            self._bear(error)
+            self._schedule_retry(error)
 
-    def _bear(self, error: ChainError) -> None:
+    def _schedule_retry(self, error: ChainError) -> None:
         now = self._clock()
-        if not self._patience.bears(error) or now - self._well > self._patience.limit:
+        if not self._policy.is_transient(error) or now - self._well > self._policy.limit:
             raise error
-        self.fault, self.resume_at = error, now + self._pause
-        self._pause = min(2 * self._pause, self._patience.longest)
+        self.fault, self.resume_at = error, now + self._delay
+        self._delay = min(2 * self._delay, self._policy.longest)

@@ -20,18 +20,18 @@ from coterie_chain.blobs import BlobStore
 from coterie_chain.cid import Cid
 from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
 from coterie_chain.ledger import Event, Head, Ledger, Record, SiteEntry, State, StudyView
-from coterie_chain.referee import referee
+from coterie_chain.referee import check_history
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine, Site
 from coterie_learners.study import MAX_DOCUMENT, Study
 from coterie_node.errors import AuditFailed, StudyStopped
-from coterie_node.letters import Desk, fetch
+from coterie_node.letters import PayloadCodec, fetch
 from coterie_node.runner import Progress, Runner
-from coterie_node.studies import study_of, terms_of
+from coterie_node.studies import study_of, study_terms
 
 AUDITOR = "auditor"
-RAW = 0x55
+_RAW = 0x55
 SNAPSHOT_TRIES = 20
 
 
@@ -108,19 +108,19 @@ def replay(
         view, heads, sites, entries = snapshot(ledger, number)
         study = study_on_ledger(view, blobs)
         records = check_ledger(view, heads, sites, entries, study)
-        desk = Desk(study, AUDITOR, None, {}, view=granted or {})
+        codec = PayloadCodec(study, AUDITOR, None, {}, view=granted or {})
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
-        runner = Runner(machine, ledger, blobs, number, desk, poster=False, observe=observe)
+        runner = Runner(machine, ledger, blobs, number, codec, poster=False, observe=observe)
         outcome = follow(runner, view)
         check_superseded(ledger, blobs, number)
-        return Replay(_passed(runner, records, outcome), study, machine.result, view.parties)
+        return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)
 
 
 def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
     """The study that the ledger names by hash, from the store: its canonical JSON is one raw block of that digest."""
-    document = blobs.get(str(Cid(1, RAW, view.terms.hash)), MAX_DOCUMENT)
+    document = blobs.get(str(Cid(1, _RAW, view.terms.hash)), MAX_DOCUMENT)
     study = study_of(document, f"The document of study {view.id}")
     if study.hash != view.terms.hash:
         raise AuditFailed("CO-A101", f"The document of study {view.id} has another hash than the ledger.")
@@ -147,17 +147,19 @@ def check_ledger(
     study: Study,
 ) -> int:
     """Check terms, hash chains, seats, turns and slots of the whole ledger; returns how many records the study has."""
-    if view.terms != terms_of(study):
+    if view.terms != study_terms(study):
         raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
-    judge = referee(entries, {site: head.genesis for site, head in heads.items()})
+    judge = check_history(entries, {site: head.genesis for site, head in heads.items()})
     for site, head in heads.items():
         if judge.heads.get(site) != head:
-            told = f"The records of {site} do not lead to the head of its hash chain on the ledger."
-            raise AuditFailed("CO-A103", f"{told} Records are missing, added or altered.", site)
-    other = [mine.name for mine, theirs in zip(judge.sites(), sites, strict=False) if mine != theirs]
-    if other or len(judge.sites()) != len(sites):
-        told = f"The history does not lead to the seats on the ledger{f' ({other[0]} differs)' * bool(other)}."
-        raise AuditFailed("CO-A109", told, *other[:1])
+            message = f"The records of {site} do not lead to the head of its hash chain on the ledger."
+            raise AuditFailed("CO-A103", f"{message} Records are missing, added or altered.", site)
+    differing = [mine.name for mine, theirs in zip(judge.sites(), sites, strict=False) if mine != theirs]
+    if differing or len(judge.sites()) != len(sites):
+        message = (
+            f"The history does not lead to the seats on the ledger{f' ({differing[0]} differs)' * bool(differing)}."
+        )
+        raise AuditFailed("CO-A109", message, *differing[:1])
     if judge.view(view.id) != view:
         raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state on the ledger.")
     return sum(isinstance(e, Record) and e.post.study == view.id for e in entries)
@@ -187,11 +189,11 @@ def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
                 fetch(record.post, blobs)
             except (LearnerError, BlobCorrupt, BlobMissing) as error:
                 where = f"position {record.post.position}, attempt {record.post.attempt}"
-                told = f"The superseded payload of {record.site} ({where}) does not hold: {error.message}"
-                raise AuditFailed(error.code, told, record.site) from error
+                message = f"The superseded payload of {record.site} ({where}) does not hold: {error.message}"
+                raise AuditFailed(error.code, message, record.site) from error
 
 
-def _passed(runner: Runner, records: int, outcome: str) -> Verdict:
+def _pass_verdict(runner: Runner, records: int, outcome: str) -> Verdict:
     machine = runner.machine
     return Verdict(
         "PASS", _grade(machine, outcome), machine.checked, machine.difference, records, machine.unchecked, outcome

@@ -18,23 +18,23 @@ from coterie_node.audit import Replay, Verdict, replay
 from coterie_node.errors import ConfigError
 from coterie_node.grants import View, load_grants
 from coterie_node.options import At, Catalog, Chain, Json, Store, StudyArgument, TableFormat
-from coterie_node.place import Place
+from coterie_node.place import RunFolder
 from coterie_node.result import replay_line
 
 if TYPE_CHECKING:
-    from coterie_node.index import Index
+    from coterie_node.index import HistoryIndex
     from coterie_node.tables import Lines
 
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
 
-Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
-Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")]
-Keys = Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")]
-Passphrase = Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")]
-Published = Annotated[
+_Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
+_Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")]
+_Keys = Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")]
+_Passphrase = Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")]
+_Published = Annotated[
     Path | None, typer.Option("--result", help="Published result (JSON), to be held against the replay.")
 ]
-FAILED = 22
+_FAILED = 22
 
 
 @audit.command("history")
@@ -58,13 +58,13 @@ def history_command(
     as_json: Json = False,
 ) -> None:
     """List what is on the ledger: who did what, when, with which payload, and what the release gate said."""
-    from coterie_node.index import Index, Question
+    from coterie_node.index import HistoryIndex, HistoryQuery
 
     with ExitStack() as stack:
-        kept = stack.enter_context(Index(index))
-        number = _refreshed(kept, stack, study, at, chain, catalog)
-        asked = Question(number, site, kind, round_, _moment(since), _moment(until))
-        _write(lambda: kept.lines(asked, first, most), TableFormat.json if as_json else shape, out)
+        history_index = stack.enter_context(HistoryIndex(index))
+        number = _refresh_index(history_index, stack, study, at, chain, catalog)
+        asked = HistoryQuery(number, site, kind, round_, _moment(since), _moment(until))
+        _write(lambda: history_index.lines(asked, first, most), TableFormat.json if as_json else shape, out)
 
 
 @audit.command("replay")
@@ -74,23 +74,23 @@ def replay_command(
     chain: Chain = None,
     catalog: Catalog = None,
     store: Store = None,
-    tolerance: Tolerance = 0.0,
-    grant: Grant = None,
-    keys: Keys = None,
-    passphrase_file: Passphrase = None,
-    result: Published = None,
+    tolerance: _Tolerance = 0.0,
+    grant: _Grant = None,
+    keys: _Keys = None,
+    passphrase_file: _Passphrase = None,
+    result: _Published = None,
     as_json: Json = False,
 ) -> None:
     """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
-    from coterie_node.reading import number_of, open_reading
+    from coterie_node.reading import find_study_number, open_sources
 
     with ExitStack() as stack:
-        read = open_reading(stack, at, chain, catalog, store)
-        number = number_of(read.ledger, study)
-        granted = _granted(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
-        found = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted)
-    verdict = _compared(result, found)
-    _conclude(verdict, verdict.as_dict(), as_json, _equal(result, verdict))
+        read = open_sources(stack, at, chain, catalog, store)
+        number = find_study_number(read.ledger, study)
+        granted = _open_grants(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
+        outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted)
+    verdict = _compare_result(result, outcome)
+    _conclude(verdict, verdict.as_dict(), as_json, _describe_match(result, verdict))
 
 
 @audit.command("recompute")
@@ -102,17 +102,17 @@ def recompute_command(
 ) -> None:
     """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to."""
     from coterie_node.participant import open_node
-    from coterie_node.reading import number_of
+    from coterie_node.reading import find_study_number
     from coterie_node.recompute import inspect
 
-    place = Place(at)
+    place = RunFolder(at)
     with place.reader() as ledger:
-        number = number_of(ledger, study)
+        number = find_study_number(ledger, study)
         approved = ledger.view(number).terms.hash.hex()
-        found = inspect(open_node(place, site, approved, reader=ledger), number)
-    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
-    if not found.passed:
-        raise typer.Exit(FAILED)
+        outcome = inspect(open_node(place, site, approved, reader=ledger), number)
+    print(json.dumps(outcome.as_dict(), indent=2) if as_json else outcome.text())
+    if not outcome.passed:
+        raise typer.Exit(_FAILED)
 
 
 @audit.command("screen")
@@ -125,17 +125,17 @@ def screen_command(
     as_json: Json = False,
 ) -> None:
     """Compare the sites of a study with each other: who disagrees, and who moves which coefficient how far."""
-    from coterie_node.reading import number_of, open_reading
+    from coterie_node.reading import find_study_number, open_sources
     from coterie_node.screen import screen
 
     with ExitStack() as stack:
-        read = open_reading(stack, at, chain, catalog, store)
-        found = screen(read.ledger, read.blobs, number_of(read.ledger, study))
-    print(json.dumps(found.as_dict(), indent=2) if as_json else found.text())
+        read = open_sources(stack, at, chain, catalog, store)
+        outcome = screen(read.ledger, read.blobs, find_study_number(read.ledger, study))
+    print(json.dumps(outcome.as_dict(), indent=2) if as_json else outcome.text())
 
 
 @audit.command("export")
-def export_command(
+def export_bundle_command(
     study: Annotated[str, typer.Argument(help="Number on the ledger, hash, or study file.")],
     bundle: Annotated[Path, typer.Argument(help="New zip (a name that ends in .zip) or new folder.")],
     at: At = None,
@@ -150,22 +150,22 @@ def export_command(
 ) -> None:
     """Put a study and all that proves it into one bundle, which `coterie audit verify` checks offline."""
     from coterie_chain.evidence import gather
-    from coterie_chain.proved import ProvedLedger
-    from coterie_node.bundle import collect, save
-    from coterie_node.reading import number_of, open_reading
+    from coterie_chain.proved import VerifiedLedger
+    from coterie_node.bundle import collect, save_bundle
+    from coterie_node.reading import find_study_number, open_sources
 
     with ExitStack() as stack:
-        read = open_reading(stack, at, chain, catalog, store)
+        read = open_sources(stack, at, chain, catalog, store)
         evidence = gather(read.ledger.network, first, confirmations)
-        proved = ProvedLedger(evidence)
-        number = number_of(proved, study)
-        kept = None if at is None else Place(at).certificate
-        certificate = kept.read_bytes() if kept is not None and kept.is_file() else None
-        made = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
-    save(made, bundle)
-    told = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(made.blocks)}
-    words = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(made.blocks)} payload blocks."
-    print(json.dumps(told, indent=2) if as_json else words)
+        proved = VerifiedLedger(evidence)
+        number = find_study_number(proved, study)
+        path = None if at is None else RunFolder(at).certificate
+        certificate = path.read_bytes() if path is not None and path.is_file() else None
+        document = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
+    save_bundle(document, bundle)
+    summary = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(document.blocks)}
+    words = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."
+    print(json.dumps(summary, indent=2) if as_json else words)
 
 
 @audit.command("verify")
@@ -177,44 +177,44 @@ def verify_command(
     ] = None,
     network: Annotated[Path | None, typer.Option(help="A site's network.json, which the bundle must match.")] = None,
     sealed: Annotated[bool, typer.Option("--sealed", help="Refuse a chain without seals.")] = False,
-    tolerance: Tolerance = 0.0,
-    grant: Grant = None,
-    keys: Keys = None,
-    passphrase_file: Passphrase = None,
-    result: Published = None,
+    tolerance: _Tolerance = 0.0,
+    grant: _Grant = None,
+    keys: _Keys = None,
+    passphrase_file: _Passphrase = None,
+    result: _Published = None,
     as_json: Json = False,
 ) -> None:
     """Verify a bundle offline, without node, keys or data; exit status 0 only for PASS."""
     from coterie_node.verify import verify
 
-    found = verify(
+    outcome = verify(
         bundle,
         genesis=genesis,
         catalog=catalog,
         network=_network(network),
         sealed=sealed,
         tolerance=tolerance,
-        grants=partial(_granted, grant or [], keys, passphrase_file),
+        grants=partial(_open_grants, grant or [], keys, passphrase_file),
     )
-    verdict = _compared(result, found.replay)
-    plain = {**found.as_dict(), **verdict.as_dict()}
-    _conclude(verdict, plain, as_json, [*_equal(result, verdict), *found.trust()])
+    verdict = _compare_result(result, outcome.replay)
+    plain = {**outcome.as_dict(), **verdict.as_dict()}
+    _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.trust()])
 
 
-def _compared(result: Path | None, found: Replay) -> Verdict:
+def _compare_result(result: Path | None, outcome: Replay) -> Verdict:
     """The verdict on a replay and, if one is named, on a published result."""
-    from coterie_node.publication import compare, read_publication
+    from coterie_node.publication import check_publication, read_publication
 
-    return found.verdict if result is None else compare(read_publication(result), result.name, found)
+    return outcome.verdict if result is None else check_publication(read_publication(result), result.name, outcome)
 
 
-def _equal(result: Path | None, verdict: Verdict) -> list[str]:
+def _describe_match(result: Path | None, verdict: Verdict) -> list[str]:
     if result is None or verdict.verdict != "PASS":
         return []
     return [f"{result.name} has the numbers that the replay arrives at."]
 
 
-def _granted(grants: list[Path], keys: Path | None, passphrase_file: Path | None, study: bytes) -> View:
+def _open_grants(grants: list[Path], keys: Path | None, passphrase_file: Path | None, study: bytes) -> View:
     """What grants let an auditor open."""
     if not grants:
         return {}
@@ -225,20 +225,25 @@ def _granted(grants: list[Path], keys: Path | None, passphrase_file: Path | None
     return load_grants(grants, study, SiteKeys.load(keys, read_passphrase(passphrase_file)))
 
 
-def _refreshed(
-    kept: Index, stack: ExitStack, study: str | None, at: Path | None, chain: str | None, catalog: str | None
+def _refresh_index(
+    history_index: HistoryIndex,
+    stack: ExitStack,
+    study: str | None,
+    at: Path | None,
+    chain: str | None,
+    catalog: str | None,
 ) -> int | None:
     """Bring an index up to date where a ledger is named, check it where none is; returns the study's number."""
-    from coterie_node.reading import number_of, open_reading
+    from coterie_node.reading import find_study_number, open_sources
 
-    if kept.path is not None and at is None and chain is None:
-        kept.check()
+    if history_index.path is not None and at is None and chain is None:
+        history_index.check()
         if study is not None and not study.isdecimal():
             raise ConfigError("CO-F304", f"An index knows studies by number, not as {study!r}.")
         return None if study is None else int(study)
-    ledger = open_reading(stack, at, chain, catalog, None).ledger
-    kept.refresh(ledger)
-    return None if study is None else number_of(ledger, study)
+    ledger = open_sources(stack, at, chain, catalog, None).ledger
+    history_index.refresh(ledger)
+    return None if study is None else find_study_number(ledger, study)
 
 
 def _moment(text: str | None) -> str | None:
@@ -246,10 +251,10 @@ def _moment(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        given = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError("CO-F307", f"{text!r} is no time such as 2026-11-24 or 2026-11-24T18:00:00Z.") from None
-    return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
@@ -277,27 +282,27 @@ def report_command(
     store: Store = None,
     genesis: Annotated[str | None, typer.Option(help="For a bundle: hash of its first block, as you know it.")] = None,
     out: Annotated[list[Path] | None, typer.Option(help="report.html, .pdf or .json; may be given again.")] = None,
-    tolerance: Tolerance = 0.0,
-    grant: Grant = None,
-    keys: Keys = None,
-    passphrase_file: Passphrase = None,
+    tolerance: _Tolerance = 0.0,
+    grant: _Grant = None,
+    keys: _Keys = None,
+    passphrase_file: _Passphrase = None,
 ) -> None:
     """Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS."""
-    from coterie_node.report import write
+    from coterie_node.report import write_report
     from coterie_node.reporting import report_on_bundle, report_on_study
 
-    now, grants = datetime.now(UTC), partial(_granted, grant, keys, passphrase_file) if grant else None
+    now, grants = datetime.now(UTC), partial(_open_grants, grant, keys, passphrase_file) if grant else None
     bundle = Path(study) if study and (study.endswith(".zip") or Path(study, "bundle.json").is_file()) else None
     with ExitStack() as stack:
         if bundle is not None:
-            made = report_on_bundle(bundle, genesis, tolerance, now, grants, catalog)
+            document = report_on_bundle(bundle, genesis, tolerance, now, grants, catalog)
         else:
-            made = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now, grants)
+            document = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now, grants)
     for path in out or [Path("report.html")]:
-        write(made, path)
-        print(f"{made.verdict.verdict}: {path}")
-    if made.verdict.verdict != "PASS":
-        raise typer.Exit(FAILED)
+        write_report(document, path)
+        print(f"{document.verdict.verdict}: {path}")
+    if document.verdict.verdict != "PASS":
+        raise typer.Exit(_FAILED)
 
 
 def _network(path: Path | None) -> Network | None:
@@ -309,7 +314,7 @@ def _network(path: Path | None) -> Network | None:
         raise ConfigError("CO-F202", f"{path} cannot be read.") from None
 
 
-def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, more: list[str] | None = None) -> None:
+def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, extra_lines: list[str] | None = None) -> None:
     """Print a verdict; exit status 22 for FAIL."""
     lines = [replay_line(verdict)]
     if verdict.verdict == "PASS":
@@ -317,6 +322,6 @@ def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, more: list
         lines.append(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
     elif verdict.site or verdict.topic:
         lines.append(f"First bad step: {verdict.topic or 'unknown'}, of {verdict.site or 'unknown'}.")
-    print(json.dumps(plain, indent=2) if as_json else "\n".join([*lines, *(more or [])]))
+    print(json.dumps(plain, indent=2) if as_json else "\n".join([*lines, *(extra_lines or [])]))
     if verdict.verdict != "PASS":
-        raise typer.Exit(FAILED)
+        raise typer.Exit(_FAILED)

@@ -76,14 +76,14 @@ OUTCOMES: dict[str, Motion] = {"SiteAdmitted": "admit", "KeyChanged": "recover",
 
 def open_motions(history: Iterable[object]) -> dict[tuple[Motion, str, str], list[str]]:
     """Who voted for each motion about a member that has not passed: (motion, name, key or "") -> sites."""
-    held: dict[tuple[Motion, str, str], list[str]] = {}
+    votes: dict[tuple[Motion, str, str], list[str]] = {}
     for entry in history:
         if not isinstance(entry, Event) or entry.name not in VOTES | OUTCOMES:
             continue
         details = dict(entry.details)
         name, key = str(details["name"]), str(details.get("key", ""))
         if entry.name in VOTES:
-            held.setdefault((VOTES[entry.name], name, key), []).append(entry.site)
+            votes.setdefault((VOTES[entry.name], name, key), []).append(entry.site)
         else:
-            held = {motion: sites for motion, sites in held.items() if motion[:2] != (OUTCOMES[entry.name], name)}
-    return held
+            votes = {motion: sites for motion, sites in votes.items() if motion[:2] != (OUTCOMES[entry.name], name)}
+    return votes

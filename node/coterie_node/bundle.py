@@ -19,18 +19,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from coterie_chain.blobs import BlobStore, MemoryBlobs
-from coterie_chain.cid import MAX_BLOCK, Cid, parse, write_blocks
+from coterie_chain.cid import MAX_BLOCK, Cid, parse_cid, write_blocks
 from coterie_chain.errors import BlobCorrupt
 from coterie_chain.evidence import BODIES, CODES, HEADERS, STATE, Evidence
 from coterie_chain.headers import Header
 from coterie_chain.ledger import ZERO, Ledger, Record
 from coterie_chain.network import Network
-from coterie_chain.proved import ProvedLedger
+from coterie_chain.proved import VerifiedLedger
 from coterie_learners.study import MAX_DOCUMENT, Study
-from coterie_node.archive import read_files, write_files
+from coterie_node.archive import read_archive, write_archive
 from coterie_node.audit import study_on_ledger
 from coterie_node.errors import AuditFailed
-from coterie_node.letters import MAX_BLOB
+from coterie_node.letters import MAX_PAYLOAD_BYTES
 from coterie_node.studies import study_of
 
 METADATA, MANIFEST, GUIDE, CERTIFICATE = "ro-crate-metadata.json", "bundle.json", "README.md", "certificate.json"
@@ -41,7 +41,7 @@ LIMITS = {
     **dict.fromkeys((HEADERS, BODIES, STATE), 1 << 29),
     CODES: 1 << 20,
 }
-RAW = 0x55
+_RAW = 0x55
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
 
 GUIDE_TEXT = """\
@@ -56,7 +56,7 @@ the study's sites and not from here: they are what everything else in the bundle
 """
 
 
-class Closed(BaseModel):
+class ManifestPart(BaseModel):
     """Base of the manifest's parts: immutable, and refusing keys that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,7 +65,7 @@ class Closed(BaseModel):
 Hash = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
 
 
-class NetworkPart(Closed):
+class NetworkPart(ManifestPart):
     """Which network: its chain id, its Catalog, hash of block 0; the first block told, and the last one's hash."""
 
     chain_id: Annotated[int, Field(ge=0, lt=1 << 256)]
@@ -75,21 +75,21 @@ class NetworkPart(Closed):
     last: Hash
 
 
-class StudyPart(Closed):
+class StudyPart(ManifestPart):
     """Which study: its number on the ledger, the hash of its document."""
 
     number: Annotated[int, Field(ge=1, lt=1 << 64)]
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class CodePart(Closed):
+class CodePart(ManifestPart):
     """What made the bundle, and the learner that the study pins."""
 
     coterie: Annotated[str, Field(max_length=100)]
     learner: Annotated[str, Field(max_length=100)]
 
 
-class Manifest(Closed):
+class Manifest(ManifestPart):
     """What `bundle.json` holds."""
 
     format: Literal["coterie-bundle/1"] = "coterie-bundle/1"
@@ -118,7 +118,7 @@ class Bundle:
 def collect(
     network: Network,
     evidence: Evidence,
-    ledger: ProvedLedger,
+    ledger: VerifiedLedger,
     blobs: BlobStore,
     number: int,
     certificate: bytes | None = None,
@@ -146,15 +146,15 @@ def collect(
 def _payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
     """The stored bytes of every record of a study, and of the gate's verdicts that the store has."""
     for record in (e for e in ledger.history(number) if isinstance(e, Record)):
-        yield blobs.get(record.post.cid, min(max(record.post.size, 1), MAX_BLOB))
-        verdict = str(Cid(1, RAW, record.post.verdict))
+        yield blobs.get(record.post.cid, min(max(record.post.size, 1), MAX_PAYLOAD_BYTES))
+        verdict = str(Cid(1, _RAW, record.post.verdict))
         if record.post.verdict != ZERO and blobs.has(verdict):
             yield blobs.get(verdict, MAX_DOCUMENT)
 
 
-def save(bundle: Bundle, path: Path) -> None:
+def save_bundle(bundle: Bundle, path: Path) -> None:
     """Write a bundle to a new zip or folder."""
-    write_files(path, files_of(bundle))
+    write_archive(path, files_of(bundle))
 
 
 def files_of(bundle: Bundle) -> dict[str, bytes]:
@@ -165,13 +165,13 @@ def files_of(bundle: Bundle) -> dict[str, bytes]:
     if bundle.certificate is not None:
         content[CERTIFICATE] = bundle.certificate
     content |= {PAYLOADS + cid: block for cid, block in sorted(bundle.blocks.items())}
-    study = study_of(bundle.blobs().get(str(Cid(1, RAW, bytes.fromhex(bundle.manifest.study.hash)))), MANIFEST)
+    study = study_of(bundle.blobs().get(str(Cid(1, _RAW, bytes.fromhex(bundle.manifest.study.hash)))), MANIFEST)
     return {METADATA: _json(crate(bundle, study, content)), **content}
 
 
-def load(path: Path) -> Bundle:
+def load_bundle(path: Path) -> Bundle:
     """Read a bundle; AuditFailed (CO-A201, CO-A202) for what is none. Nothing in it is believed yet."""
-    files = read_files(path, limit)
+    files = read_archive(path, find_file_limit)
     manifest = _manifest(files)
     network = manifest.network
     evidence = Evidence.of_files(network.chain_id, network.catalog, files)
@@ -179,29 +179,31 @@ def load(path: Path) -> Bundle:
     return Bundle(manifest, evidence, blocks, files.get(CERTIFICATE), files)
 
 
-def limit(name: str) -> int:
+def find_file_limit(name: str) -> int:
     """How many bytes a bundle's file of this name may have; 0 if there is no such file."""
     if name in LIMITS:
         return LIMITS[name]
     try:
         cid = name.removeprefix(PAYLOADS)
-        return MAX_BLOCK if name.startswith(PAYLOADS) and str(parse(cid)) == cid else 0
+        return MAX_BLOCK if name.startswith(PAYLOADS) and str(parse_cid(cid)) == cid else 0
     except BlobCorrupt:
         return 0
 
 
 def check_crate(bundle: Bundle) -> None:
     """AuditFailed (CO-A205) if the crate's list of files is not what the bundle holds: for those who file it."""
-    found = {name: hashlib.sha256(content).hexdigest() for name, content in bundle.files.items() if name != METADATA}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in bundle.files.items() if name != METADATA}
     try:
         graph = from_json(bundle.files.get(METADATA, b""))["@graph"]
-        told = {str(e["@id"]): str(e["sha256"]) for e in graph if e.get("@type") == "File"}
+        listed_digests = {str(e["@id"]): str(e["sha256"]) for e in graph if e.get("@type") == "File"}
         (named,) = (str(e["identifier"]) for e in graph if e.get("@id") == "./")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AuditFailed("CO-A205", f"{METADATA} is not the description of an RO-Crate.") from None
     if named != bundle.manifest.study.hash:
         raise AuditFailed("CO-A205", f"{METADATA} is about study {named[:16]}, not {bundle.manifest.study.hash[:16]}.")
-    wrong = sorted(name for name in found.keys() | told.keys() if found.get(name) != told.get(name))
+    wrong = sorted(
+        name for name in digests.keys() | listed_digests.keys() if digests.get(name) != listed_digests.get(name)
+    )
     if wrong:
         raise AuditFailed(
             "CO-A205", f"{METADATA} does not describe {wrong[0]} as it is here; {len(wrong)} files differ."
@@ -227,11 +229,11 @@ def _manifest(files: Mapping[str, bytes]) -> Manifest:
 def crate(bundle: Bundle, study: Study, content: Mapping[str, bytes]) -> dict[str, Any]:
     """The description of a bundle as RO-Crate asks for it."""
     last = Header.decode(bundle.evidence.headers[-1])
-    made = datetime.fromtimestamp(last.time, UTC).isoformat()
-    return {"@context": CONTEXT, "@graph": [*_roots(bundle, study, content, made), *_files(content)]}
+    time_text = datetime.fromtimestamp(last.time, UTC).isoformat()
+    return {"@context": CONTEXT, "@graph": [*_roots(bundle, study, content, time_text), *_files(content)]}
 
 
-def _roots(bundle: Bundle, study: Study, content: Mapping[str, bytes], made: str) -> list[dict[str, Any]]:
+def _roots(bundle: Bundle, study: Study, content: Mapping[str, bytes], time_text: str) -> list[dict[str, Any]]:
     manifest = bundle.manifest
     about = f"Ledger evidence and payloads of study {study.name} ({manifest.study.hash}), for coterie audit verify."
     tool = {"@id": f"https://pypi.org/project/coterie/{manifest.code.coterie}/"}
@@ -247,7 +249,7 @@ def _roots(bundle: Bundle, study: Study, content: Mapping[str, bytes], made: str
             "@type": "Dataset",
             "name": study.title or study.name,
             "description": about,
-            "datePublished": made,
+            "datePublished": time_text,
             "license": "All rights reserved by the sites of the study.",
             "identifier": manifest.study.hash,
             "hasPart": [{"@id": name} for name in content],
@@ -257,7 +259,7 @@ def _roots(bundle: Bundle, study: Study, content: Mapping[str, bytes], made: str
             "@id": "#run",
             "@type": "CreateAction",
             "name": f"{manifest.code.learner} on {len(study.sites)} sites",
-            "endTime": made,
+            "endTime": time_text,
             "instrument": tool,
             "agent": [{"@id": f"#site-{name}"} for name in study.sites],
             "result": {"@id": "./"},

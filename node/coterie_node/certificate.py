@@ -18,18 +18,18 @@ import numpy as np
 from scipy import special
 
 from coterie_learners.design import Design
-from coterie_learners.inference import merged
+from coterie_learners.inference import merge_fits
 from coterie_learners.rows import Array, Block
 from coterie_learners.study import Floors, Study
 from coterie_node.errors import ConfigError
-from coterie_node.made_up import make_up
+from coterie_node.made_up import simulate_cohort
 from coterie_node.simulate import simulate
 
 # What the pooled fit here knows: these learners, families and options.
 CERTIFIED = ("glore", "cola", "secure_cola", "vertigo", "valoris")
 FAMILIES = ("binomial", "poisson", "gaussian")
-OTHER = ("firth", "robust", "site_intercepts")
-SEED = 20240
+_UNCERTIFIED_OPTIONS = ("firth", "robust", "site_intercepts")
+_SEED = 20240
 ROWS_PER_COEFFICIENT = 30
 FEWEST_ROWS = 200
 ROUNDS = 100
@@ -69,28 +69,28 @@ class Certificate:
         return {**asdict(self), "sites": list(self.sites), "sentence": self.sentence}
 
 
-def certify(study: Study, rows: int | None = None, seed: int = SEED) -> Certificate:
+def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certificate:
     """Run a study on made-up data, `rows` at each site, and compare it with the pooled fit.
 
     Small cells are not left out of made-up rows: what that costs depends on the real ones. ConfigError (CO-F312) where
     no pooled fit is known. Raises what a fit raises.
     """
     if not certifiable(study):
-        told = f"No pooled fit is known to hold {study.learner.name} with these options against"
-        raise ConfigError("CO-F312", f"{told}. There are certificates for {', '.join(CERTIFIED)}.")
+        message = f"No pooled fit is known to hold {study.learner.name} with these options against"
+        raise ConfigError("CO-F312", f"{message}. There are certificates for {', '.join(CERTIFIED)}.")
     design = Design(study)
     size = rows or max(FEWEST_ROWS, ROWS_PER_COEFFICIENT * len(design.columns))
-    made = make_up(study, size, np.random.default_rng(seed))
-    whole = Study.model_validate({**study.model_dump(), "disclosure": Floors(cell=0).model_dump()})
-    _, runners, _ = simulate(whole, made.sites)
-    fit = merged({name: runner.machine.result for name, runner in runners.items()}, design.names)
+    cohort = simulate_cohort(study, size, np.random.default_rng(seed))
+    full_study = Study.model_validate({**study.model_dump(), "disclosure": Floors(cell=0).model_dump()})
+    _, runners, _ = simulate(full_study, cohort.sites)
+    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, design.names)
     place = [design.names.index(term) for term in fit.terms]
-    estimates, errors = (values[place] for values in pooled(study, design, made.rows))
+    estimates, errors = (values[place] for values in fit_pooled_rows(study, design, cohort.rows))
     return Certificate(
         study=study.hash.hex(),
         learner=f"{study.learner.name} {study.learner.version}",
         sites=study.sites,
-        rows=sum(len(block) for block in made.rows),
+        rows=sum(len(block) for block in cohort.rows),
         seed=seed,
         rounds=fit.rounds,
         max_abs_estimate=_largest(fit.estimates - estimates),
@@ -105,11 +105,13 @@ def certifiable(study: Study) -> bool:
     options = study.learner.options
     usual = options.get("family", "binomial") in FAMILIES and options.get("standard_errors", True)
     # Where columns are split a ridge is on columns standardised by the patients in common, which are not made up here.
-    other = any(options.get(name) for name in OTHER) or (study.columns and options.get("ridge", 0.0))
-    return bool(study.learner.name in CERTIFIED and usual and not other)
+    uncertified = any(options.get(name) for name in _UNCERTIFIED_OPTIONS) or (
+        study.columns and options.get("ridge", 0.0)
+    )
+    return bool(study.learner.name in CERTIFIED and usual and not uncertified)
 
 
-def save(certificate: Certificate, path: Path) -> None:
+def save_certificate(certificate: Certificate, path: Path) -> None:
     """Write a certificate as JSON."""
     try:
         path.write_text(json.dumps(certificate.as_dict(), indent=2) + "\n", encoding="utf-8")
@@ -120,7 +122,7 @@ def save(certificate: Certificate, path: Path) -> None:
 # The pooled fit
 
 
-def pooled(study: Study, design: Design, blocks: Sequence[Block]) -> tuple[Array, Array]:
+def fit_pooled_rows(study: Study, design: Design, blocks: Sequence[Block]) -> tuple[Array, Array]:
     """Estimates and standard errors (p,) in the variables' own units, by Newton's method on all rows at once."""
     x, y = np.concatenate([b.x for b in blocks]), np.concatenate([b.y for b in blocks])
     offset = np.concatenate([np.zeros(len(b)) if b.offset is None else b.offset for b in blocks])
@@ -130,7 +132,7 @@ def pooled(study: Study, design: Design, blocks: Sequence[Block]) -> tuple[Array
     if family == "poisson" and design.formula.intercept:
         beta[0] = np.log(y.mean() / np.exp(offset).mean())
     for _ in range(ROUNDS):
-        score, weight, deviance = _parts(family, link, x @ beta + offset, y)
+        score, weight, deviance = _score_and_weight(family, link, x @ beta + offset, y)
         information = (x.T * weight) @ x
         inverse = np.linalg.inv(information + penalty)
         step = inverse @ (x.T @ score - penalty @ beta)
@@ -151,7 +153,7 @@ def _penalty(study: Study, design: Design) -> Array:
     return design.back.T @ np.diag(weights) @ design.back
 
 
-def _parts(family: str, link: str | None, eta: Array, y: Array) -> tuple[Array, Array, float]:
+def _score_and_weight(family: str, link: str | None, eta: Array, y: Array) -> tuple[Array, Array, float]:
     """Per-row score and expected weight by eta, and the residual sum of squares (of interest to gaussian models)."""
     if family == "gaussian":
         return y - eta, np.ones_like(eta), float(np.square(y - eta).sum())

@@ -21,8 +21,8 @@ def certify_command(
 ) -> None:
     """Simulate a study's shape on made-up data, and store the largest difference to the pooled fit beside it."""
     from coterie_node.bundle import CERTIFICATE
-    from coterie_node.certificate import certify, save
+    from coterie_node.certificate import certify, save_certificate
 
-    made = certify(load_study(study), rows, seed)
-    save(made, out or study.with_name(CERTIFICATE))
-    print(json.dumps(made.as_dict(), indent=2) if as_json else made.sentence)
+    certificate = certify(load_study(study), rows, seed)
+    save_certificate(certificate, out or study.with_name(CERTIFICATE))
+    print(json.dumps(certificate.as_dict(), indent=2) if as_json else certificate.sentence)

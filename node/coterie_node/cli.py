@@ -18,12 +18,12 @@ from coterie_node.audit_commands import audit
 from coterie_node.certify_commands import certify_command
 from coterie_node.commands import register
 from coterie_node.devnet_commands import devnet
-from coterie_node.dry_run import Leaving, dry_run
+from coterie_node.dry_run import PayloadPreview, dry_run
 from coterie_node.errors import CoterieError, exit_status
 from coterie_node.network_commands import network
 from coterie_node.options import Format, Json, Shape
 from coterie_node.pda_commands import pda_app
-from coterie_node.place import Place
+from coterie_node.place import RunFolder
 from coterie_node.release_commands import release
 from coterie_node.result import Result
 from coterie_node.runner import Progress
@@ -61,19 +61,19 @@ def demo_command(
     as_json: Json = False,
 ) -> None:
     """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
-    from coterie_node.cases import case_of
-    from coterie_node.demo import demo, rerun, workplace  # its imports are slow and no other command needs them
-    from coterie_node.devnet import settings_of
+    from coterie_node.cases import find_case
+    from coterie_node.demo import demo, open_run_folder, rerun  # its imports are slow and no other command needs them
+    from coterie_node.devnet import make_settings
 
-    case = case_of(learner)
-    settings = settings_of(chain, store)
+    case = find_case(learner)
+    settings = make_settings(chain, store)
     shape = Format.json if as_json else shape
     if at is not None:
-        _print(rerun(Place(at), case), shape)
+        _print(rerun(RunFolder(at), case), shape)
         return
-    with workplace(keep) as place:
+    with open_run_folder(keep) as place:
         names = case.site_names(sites or case.sites)
-        result = demo(place, case, names, settings, lambda line: _tell(line, shape))
+        result = demo(place, case, names, settings, lambda line: _print_progress(line, shape))
     _print(result, shape)
 
 
@@ -96,7 +96,7 @@ def simulate_command(
     if dry:
         _print_leaving(dry_run(load_study(study), files), shape)
         return
-    result = analyse(load_study(study), files, lambda p: _tell(_step(p), shape))
+    result = analyse(load_study(study), files, lambda p: _print_progress(_step(p), shape))
     _print(result, shape)
 
 
@@ -109,7 +109,7 @@ def take_part_command(
     """Take part in a study as one site; progress as JSON lines."""
     from coterie_node.participant import await_start, enter, open_node, report, take_part
 
-    node = open_node(Place(at), site, approve, lambda p: _line(_step(p)))
+    node = open_node(RunFolder(at), site, approve, lambda p: _line(_step(p)))
     number = enter(node)
     await_start(node, number)
     started = time.time()
@@ -153,27 +153,27 @@ def _step(progress: Progress) -> dict[str, Any]:
     return {"step": progress.topic, "round": progress.round, "sites": list(progress.sites), **figures}
 
 
-def _tell(line: Mapping[str, Any], shape: Format) -> None:
+def _print_progress(line: Mapping[str, Any], shape: Format) -> None:
     """One line per round on standard error, for people; before the first, who will learn what."""
     if shape is Format.text and "trust" in line:
         print(line["trust"], file=sys.stderr)
     if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
         return
-    told = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
-    print(f"{told}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)
+    message = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
+    print(f"{message}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)
 
 
 def _line(line: Mapping[str, Any]) -> None:
     print(json.dumps(line), flush=True)
 
 
-def _print_leaving(leaving: list[Leaving], shape: Format) -> None:
+def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
     """Print payloads with their verdicts; exit status 14 if one would be kept back."""
     if shape is Format.json:
-        print(json.dumps([one.as_dict() for one in leaving], indent=2))
+        print(json.dumps([payload.as_dict() for payload in leaving], indent=2))
     else:
-        print("\n".join(one.text() for one in leaving))
-    if any(one.release.verdict.refused for one in leaving):
+        print("\n".join(payload.text() for payload in leaving))
+    if any(payload.release.verdict.refused for payload in leaving):
         raise typer.Exit(14)
 
 

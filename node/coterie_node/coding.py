@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from coterie_learners.rows import Array
 from coterie_learners.study import Variable
-from coterie_node.findings import Mask, listed
+from coterie_node.findings import Mask, join_values
 
 # Any type of element: what it is decides here.
 Values: TypeAlias = "pa.Array[Any]"
@@ -57,7 +57,7 @@ def code(column: Values, variable: Variable) -> Coded:
     if _is_text(column.type):
         missing = _missing_text(column, variable)
         return Coded(
-            _floats(_parsed(pc.if_else(pa.array(missing), None, column) if missing.any() else column)), missing
+            _floats(_parse_text(pc.if_else(pa.array(missing), None, column) if missing.any() else column)), missing
         )
     values = _floats(column)
     return Coded(values, np.isnan(values))
@@ -80,7 +80,7 @@ def faults(coded: Coded, variable: Variable) -> Iterator[tuple[str, Mask]]:
             yield "CO-D114", ~coded.missing & ~unread & ~outside & (values != np.floor(values))
 
 
-def storable(kind: pa.DataType, variable: Variable) -> bool:
+def is_storable(kind: pa.DataType, variable: Variable) -> bool:
     """Whether a Parquet column of this type can hold the variable."""
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_integer(inner) or pa.types.is_null(inner):
@@ -111,21 +111,23 @@ def advice(fault: str, variable: Variable, value: object) -> str:
         return "Code a binary variable as 0 and 1."
     if re.match(r"^[+-]?[0-9]+,[0-9]+$", text):
         return "Write decimals with a dot, 1.5 and not 1,5."
-    return f"Write a plain number; what is missing is written as {listed(MISSING, 9)}."
+    return f"Write a plain number; what is missing is written as {join_values(MISSING, 9)}."
 
 
 def _advice_on_level(variable: Variable, text: str) -> str:
-    levels = f"The study declares the levels {listed(variable.levels, 20)}."
+    levels = f"The study declares the levels {join_values(variable.levels, 20)}."
     if text != text.strip() and text.strip() in variable.levels:
         return f"Remove the blanks around it. {levels}"
     folded = {level.casefold(): level for level in variable.levels}
     near = difflib.get_close_matches(text[:200].casefold(), folded, 1, 0.8)
     return (
-        f"Did you mean {listed([folded[near[0]]], 1)}? {levels}" if near else f"{levels} Recode it, or add the level."
+        f"Did you mean {join_values([folded[near[0]]], 1)}? {levels}"
+        if near
+        else f"{levels} Recode it, or add the level."
     )
 
 
-def shown(column: Values, i: int) -> object:
+def value_at(column: Values, i: int) -> object:
     """The i-th value as Python has it; bytes where Parquet text is not UTF-8."""
     value = column[i]
     try:
@@ -146,12 +148,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _missing_text(text: Values, variable: Variable) -> Mask:
     words = [word for word in MISSING if word not in variable.levels]
-    found = pc.is_in(text, value_set=pa.array(words, type=text.type))
-    mask: Mask = pc.or_(pc.is_null(text), found).to_numpy(zero_copy_only=False)
+    is_missing_word = pc.is_in(text, value_set=pa.array(words, type=text.type))
+    mask: Mask = pc.or_(pc.is_null(text), is_missing_word).to_numpy(zero_copy_only=False)
     return mask
 
 
-def _parsed(text: Values) -> Values:
+def _parse_text(text: Values) -> Values:
     """Doubles, null where the text is no number; "inf" and "NAN" come out as what they are, and are refused later."""
     try:
         return _doubles(text)

@@ -27,12 +27,12 @@ from coterie_learners.rows import Data
 from coterie_learners.study import Study
 from coterie_node.audit import replay
 from coterie_node.errors import NodeError
-from coterie_node.letters import Desk, fetch, pack
+from coterie_node.letters import PayloadCodec, fetch, pack
 from coterie_node.reference import Reference
 from coterie_node.runner import Runner
-from coterie_node.simulate import World, check_sites, found, site_of
-from coterie_node.studies import terms_of
-from coterie_node.talk import Hub
+from coterie_node.simulate import World, check_sites, make_world, site_of
+from coterie_node.studies import study_terms
+from coterie_node.talk import MemoryTransport
 
 Numbers = dict[str, tuple[float, float]]
 
@@ -62,13 +62,13 @@ _GUARDS = {
 class NonConformant(NodeError):
     """A learner that does not obey; `property` is the first one that failed."""
 
-    def __init__(self, failed: Property, told: str) -> None:
-        super().__init__("CO-L101", f"The learner fails the property {str(failed)!r}: {told}")
+    def __init__(self, failed: Property, message: str) -> None:
+        super().__init__("CO-L101", f"The learner fails the property {str(failed)!r}: {message}")
         self.property = failed
 
 
 @dataclass(frozen=True)
-class Report:
+class ConformanceReport:
     """What was proved, and by how much.
 
     Differences are the largest absolute ones. `restarts` counts restarts of all sites together. `disclosed` lists for
@@ -127,22 +127,22 @@ class Trial:
 
 def check_learner(
     study: Study, rows_by_site: Mapping[str, Data], reference: Reference, *, tolerance: float = 1e-10
-) -> Report:
+) -> ConformanceReport:
     """Prove the study's learner on these rows; NonConformant names the first property that fails.
 
     `tolerance` is absolute: for estimates as given, for standard errors ten times as much. Give covariates of about
     unit spread.
     """
     check_sites(study, rows_by_site)
-    trial = _run(found(study), rows_by_site)
+    trial = _run(make_world(study), rows_by_site)
     estimate, error = _check_pooled(trial.numbers, reference, tolerance)
     steps, unchecked = _check_replay(trial)
     order = _check_order(trial, rows_by_site, tolerance)
     disclosed = _check_posts(trial)
-    again = _run(_again(trial.world), rows_by_site, restart=True)
-    if (again.ending, again.numbers) != (trial.ending, trial.numbers):
+    second = _run(_restart_study(trial.world), rows_by_site, restart=True)
+    if (second.ending, second.numbers) != (trial.ending, trial.numbers):
         raise NonConformant(Property.RESTARTS, "the last server post or the result has other bytes than without.")
-    return Report(
+    return ConformanceReport(
         learner=study.learner.name,
         version=study.learner.version,
         sites=study.sites,
@@ -152,7 +152,7 @@ def check_learner(
         estimate_difference=estimate,
         std_error_difference=error,
         order_difference=order,
-        restarts=again.restarts,
+        restarts=second.restarts,
         disclosed=disclosed,
     )
 
@@ -164,24 +164,24 @@ def _run(world: World, rows: Mapping[str, Data], restart: bool = False) -> Trial
     vaults: dict[str, dict[str, bytes]] = {name: {} for name in world.study.sites}
     failed = Property.RESTARTS if restart else Property.RUNS
     try:
-        return _turns(world, rows, vaults, restart)
+        return _run_turns(world, rows, vaults, restart)
     except (LearnerError, ChainError) as error:
-        told = f"{type(error).__name__} [{error.code}]: {error.message}"
-        raise NonConformant(failed if restart else _GUARDS.get(error.code, failed), told) from error
+        message = f"{type(error).__name__} [{error.code}]: {error.message}"
+        raise NonConformant(failed if restart else _GUARDS.get(error.code, failed), message) from error
 
 
-def _turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict[str, bytes]], restart: bool) -> Trial:
-    hub, seen, restarts = Hub(), len(world.chain.log), 0
+def _run_turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict[str, bytes]], restart: bool) -> Trial:
+    hub, written, restarts = MemoryTransport(), len(world.chain.log), 0
     script = learner_of(world.study).script
-    crew = _crew(world, script, rows, vaults, hub)
+    crew = _make_runners(world, script, rows, vaults, hub)
     while not all(r.done for r in crew.values()):
         moved = False
         for name in world.study.sites:
             moved |= crew[name].turn()
             # An interactive step begins anew with all parties or not at all, so nobody restarts in the middle of one.
-            if restart and len(world.chain.log) > seen and not any(_in_talk(r) for r in crew.values()):
-                seen, restarts = len(world.chain.log), restarts + 1
-                crew = _crew(world, script, rows, vaults, hub)
+            if restart and len(world.chain.log) > written and not any(_is_talking(r) for r in crew.values()):
+                written, restarts = len(world.chain.log), restarts + 1
+                crew = _make_runners(world, script, rows, vaults, hub)
         if not moved and not any(r.talking for r in crew.values()):
             waiting = ", ".join(f"{name} for {r.machine.awaits.topic}" for name, r in crew.items() if r.machine.awaits)
             raise NonConformant(Property.RUNS, f"nobody can go on; {waiting} wait. Compare script and schedule.")
@@ -191,35 +191,37 @@ def _turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict[str
     return Trial(world, {name: r.machine.result for name, r in crew.items()}, restarts)
 
 
-def _crew(
+def _make_runners(
     world: World,
     script: Callable[[Site], Script],
     rows: Mapping[str, Data],
     vaults: Mapping[str, dict[str, bytes]],
-    hub: Hub,
+    hub: MemoryTransport,
 ) -> dict[str, Runner]:
     entries = world.ledger().sites()
     crew = {}
     for name in world.study.sites:
         site = site_of(world.study, name, rows.get(name), world.keys[name], entries, str(world.number))
         machine = Machine(script, replace(site, vault=vaults[name]))
-        crew[name] = Runner(machine, world.ledger(name), world.blobs, world.number, _desk(world, name), exchange=hub)
+        crew[name] = Runner(
+            machine, world.ledger(name), world.blobs, world.number, _make_codec(world, name), exchange=hub
+        )
     return crew
 
 
-def _desk(world: World, name: str) -> Desk:
-    return Desk(world.study, name, world.keys[name], {e.name: e.sealing for e in world.ledger().sites()})
+def _make_codec(world: World, name: str) -> PayloadCodec:
+    return PayloadCodec(world.study, name, world.keys[name], {e.name: e.sealing for e in world.ledger().sites()})
 
 
-def _in_talk(runner: Runner) -> bool:
+def _is_talking(runner: Runner) -> bool:
     return runner.machine.awaits is not None and runner.machine.awaits.talks
 
 
-def _again(world: World) -> World:
+def _restart_study(world: World) -> World:
     """The same network with the same keys, before the study's first record."""
     chain = MemoryChain(world.ledger().sites())
     first, *others = (chain.ledger(world.keys[name].address) for name in world.study.sites)
-    number = first.propose(terms_of(world.study))
+    number = first.propose(study_terms(world.study))
     for ledger in others:
         ledger.join(number, world.study.hash)
     return replace(world, chain=chain, number=number)
@@ -230,8 +232,10 @@ def _again(world: World) -> World:
 
 def _check_pooled(numbers: Numbers, reference: Reference, tolerance: float) -> tuple[float, float | None]:
     if set(numbers) != set(reference.estimates):
-        told = f"its terms are {', '.join(sorted(numbers))}, the reference's {', '.join(sorted(reference.estimates))}."
-        raise NonConformant(Property.POOLED, told)
+        message = (
+            f"its terms are {', '.join(sorted(numbers))}, the reference's {', '.join(sorted(reference.estimates))}."
+        )
+        raise NonConformant(Property.POOLED, message)
     estimate = _largest({t: numbers[t][0] for t in numbers}, reference.estimates, "estimate", tolerance)
     if reference.std_errors is None:
         return estimate, None
@@ -243,20 +247,20 @@ def _largest(mine: Mapping[str, float], other: Mapping[str, float], what: str, a
     gaps = {term: abs(mine[term] - other[term]) for term in mine}
     worst = max(gaps, key=lambda term: gaps[term])
     if not gaps[worst] <= allowed:
-        told = f"the {what} of {worst} is {mine[worst]!r}, pooled {other[worst]!r}: {gaps[worst]:.3g} apart."
-        raise NonConformant(Property.POOLED, told)
+        message = f"the {what} of {worst} is {mine[worst]!r}, pooled {other[worst]!r}: {gaps[worst]:.3g} apart."
+        raise NonConformant(Property.POOLED, message)
     return float(gaps[worst])
 
 
 def _check_replay(trial: Trial) -> tuple[int, int]:
     world = trial.world
-    again = replay(world.ledger(), world.blobs, world.number)
-    verdict = again.verdict
+    second = replay(world.ledger(), world.blobs, world.number)
+    verdict = second.verdict
     if verdict.verdict != "PASS" or verdict.max_difference:
         raise NonConformant(Property.REPLAYS, f"{verdict.verdict}, grade {verdict.grade}. {verdict.problem}".rstrip())
     # Without rows some protocols end with a part of the result, or with none; what there is must be the same.
-    found_again = Trial(world, {"the auditor": again.fit}, 0).numbers
-    other = [term for term, pair in found_again.items() if trial.numbers.get(term) != pair]
+    auditor_numbers = Trial(world, {"the auditor": second.fit}, 0).numbers
+    other = [term for term, pair in auditor_numbers.items() if trial.numbers.get(term) != pair]
     if other:
         raise NonConformant(Property.REPLAYS, f"the auditor arrives at other numbers for {', '.join(other)}.")
     return verdict.steps, verdict.unchecked
@@ -265,17 +269,17 @@ def _check_replay(trial: Trial) -> tuple[int, int]:
 def _check_order(trial: Trial, rows: Mapping[str, Data], tolerance: float) -> float:
     study = trial.world.study
     turned = Study.model_validate({**study.model_dump(), "sites": study.sites[::-1]})
-    mine, other = trial.numbers, _run(found(turned), rows).numbers
+    mine, other = trial.numbers, _run(make_world(turned), rows).numbers
     # Sums of whole numbers, such as masked ones, are exact: then not one bit may differ.
-    allowed = 0.0 if all(_whole(p) for step, _, p in _posts(trial) if not step.public) else tolerance
+    allowed = 0.0 if all(_has_integers(p) for step, _, p in _posts(trial) if not step.public) else tolerance
     gap = max((abs(a - b) for t in mine for a, b in zip(mine[t], other[t], strict=True)), default=0.0)
     if not gap <= allowed:
-        told = f"with the sites reversed the result differs by {gap:.3g}; allowed is {allowed:.3g}."
-        raise NonConformant(Property.ORDER, told)
+        message = f"with the sites reversed the result differs by {gap:.3g}; allowed is {allowed:.3g}."
+        raise NonConformant(Property.ORDER, message)
     return float(gap)
 
 
-def _whole(payload: Payload) -> bool:
+def _has_integers(payload: Payload) -> bool:
     return all(value.dtype.kind in "iu" for value in payload.values())
 
 
@@ -295,8 +299,8 @@ def _check_round_trip(world: World, step: Step, record: Record, payload: Payload
     stamp = Stamp(world.study.hash.hex(), step.topic, record.site, record.post.attempt)
     raw = pay.encode(stamp, payload)
     survived = all(pay.unpack(pay.pack(raw, c)) == raw for c in (pay.STORED, pay.DEFLATE, pay.SHUFFLE_ZSTD))
-    told, arrays = pay.decode(raw)
-    same = told == stamp and pay.canonical(arrays) == pay.canonical(payload)
+    read_stamp, arrays = pay.decode(raw)
+    same = read_stamp == stamp and pay.canonical(arrays) == pay.canonical(payload)
     if step.readers is None:
         same &= pack(world.study, step, record.site, stamp.attempt, payload) == fetch(record.post, world.blobs)
     if not (survived and same):
@@ -310,8 +314,8 @@ def _posts(trial: Trial) -> Iterator[tuple[Step, Record, Payload]]:
     machine = Machine(learner_of(world.study).script, Site(world.study, "witness"))
     while machine.awaits is not None:
         posts = {}
-        for record in ledger.finished(world.number, position) or ():
-            posts[record.site] = _desk(world, record.site).read(machine.awaits, record, world.blobs)
+        for record in ledger.read_finished(world.number, position) or ():
+            posts[record.site] = _make_codec(world, record.site).read(machine.awaits, record, world.blobs)
             yield machine.awaits, record, posts[record.site]
         machine.feed(posts)
         position += 1

@@ -23,7 +23,7 @@ from coterie_node.gate import Release
 
 
 @dataclass(frozen=True)
-class ReleaseFolder:
+class ApprovalFolder:
     """The folder of one site."""
 
     root: Path
@@ -40,8 +40,10 @@ class ReleaseFolder:
             if approved != digest:
                 self._lay_out(stem, digest, release)
         except OSError as error:
-            told = f"The folder of releases {self.root} cannot be used: {error.strerror or error}"
-            raise StoreFault("CO-C204", f"{told}. Check the free space, and that this user may write there.") from None
+            describe_release = f"The folder of releases {self.root} cannot be used: {error.strerror or error}"
+            raise StoreFault(
+                "CO-C204", f"{describe_release}. Check the free space, and that this user may write there."
+            ) from None
         return approved == digest
 
     def _lay_out(self, stem: Path, digest: str, release: Release) -> None:
@@ -49,26 +51,26 @@ class ReleaseFolder:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         stem.with_suffix(".yes").unlink(missing_ok=True)
         place, aside = stem.with_suffix(".json"), stem.with_suffix(".part")
-        if _laid_out(place) != digest:
-            text = json.dumps({"payload_digest": digest, **told(release)}, indent=2) + "\n"
+        if _read_release(place) != digest:
+            text = json.dumps({"payload_digest": digest, **describe_release(release)}, indent=2) + "\n"
             aside.unlink(missing_ok=True)
             write_private(aside, text)
             aside.replace(place)
 
     def waiting(self) -> list[Mapping[str, Any]]:
         """What waits for a yes, in order."""
-        held = [path for path in self.root.glob("*.json") if not path.with_suffix(".yes").exists()]
-        return [json.loads(path.read_text()) for path in sorted(held, key=_order)]
+        waiting_paths = [path for path in self.root.glob("*.json") if not path.with_suffix(".yes").exists()]
+        return [json.loads(path.read_text()) for path in sorted(waiting_paths, key=_order)]
 
     def approve(self, digest: str) -> Mapping[str, Any]:
         """Approve what waits under this digest; ConfigError if nothing does."""
         for path in self.root.glob("*.json"):
-            held: dict[str, Any] = json.loads(path.read_text())
-            if held["payload_digest"].startswith(digest) and len(digest) >= 8:
-                path.with_suffix(".yes").write_text(held["payload_digest"] + "\n")
-                return held
-        told = f"Nothing with the digest {digest!r} waits for approval in {self.root}"
-        raise ConfigError("CO-F311", f"{told}. List what does with `coterie release list`.")
+            waiting_paths: dict[str, Any] = json.loads(path.read_text())
+            if waiting_paths["payload_digest"].startswith(digest) and len(digest) >= 8:
+                path.with_suffix(".yes").write_text(waiting_paths["payload_digest"] + "\n")
+                return waiting_paths
+        describe_release = f"Nothing with the digest {digest!r} waits for approval in {self.root}"
+        raise ConfigError("CO-F311", f"{describe_release}. List what does with `coterie release list`.")
 
 
 def _line(path: Path) -> str:
@@ -79,7 +81,7 @@ def _line(path: Path) -> str:
         return ""
 
 
-def _laid_out(path: Path) -> str:
+def _read_release(path: Path) -> str:
     """The digest of the payload in a file, empty if the file is not there or not whole."""
     try:
         return str(json.loads(path.read_bytes())["payload_digest"])
@@ -87,7 +89,7 @@ def _laid_out(path: Path) -> str:
         return ""
 
 
-def told(release: Release) -> dict[str, Any]:
+def describe_release(release: Release) -> dict[str, Any]:
     """A release for this site's own people: where, the verdict, the cells below the floor, and every number."""
     verdict = release.verdict
     numbers = {name: np.asarray(value) for name, value in release.payload.items()}

@@ -17,7 +17,7 @@ from eth_utils.address import to_checksum_address
 
 from coterie_chain import genesis, geth, kubo
 from coterie_chain.besu import Besu
-from coterie_chain.cid import from_base58
+from coterie_chain.cid import decode_base58
 from coterie_chain.deploy import deploy
 from coterie_chain.geth import Geth
 from coterie_chain.keys import SCRYPT, SiteKeys, read_passphrase
@@ -27,8 +27,8 @@ from coterie_chain.ports import LOOPBACK
 from coterie_chain.private_files import read_private, write_private
 from coterie_chain.swarm import Kubo
 from coterie_node.errors import ConfigError
-from coterie_node.place import SitePlace
-from coterie_node.site_card import site_name
+from coterie_node.place import SiteFolder
+from coterie_node.site_card import check_site_name
 
 NODE_SETTINGS = """\
 # Settings of one site's node of a trial; `coterie init` writes them for a real one.
@@ -44,8 +44,8 @@ url = {store}
 [policy]
 learners = ["glore", "cola"]
 """
-CHAINS = ("clique", "qbft")
-PERIOD = 5
+CHAIN_KINDS = ("clique", "qbft")
+DEFAULT_PERIOD = 5
 ANY = "0.0.0.0"
 # A trial's keys guard nothing.
 TRIAL_SCRYPT = 1 << 12
@@ -55,7 +55,7 @@ TRIAL_PARTS = {"geth": 1, "kubo": 2, "node": 3}
 
 
 @dataclass(frozen=True)
-class Card:
+class FounderCard:
     """What the other sites must know of one: who makes its blocks and signs its records, and where it is reached."""
 
     site: str
@@ -74,11 +74,11 @@ class Card:
     def entry(self, number: int) -> SiteEntry:
         """The site's seat in the Catalog."""
         # a peer's id ends in its Ed25519 key
-        peer = from_base58(self.peer)[-32:]
+        peer = decode_base58(self.peer)[-32:]
         return SiteEntry(number, self.site, to_checksum_address(self.operator), bytes.fromhex(self.sealing), peer)
 
     @classmethod
-    def read(cls, path: Path) -> Card:
+    def read(cls, path: Path) -> FounderCard:
         """A card from its file; ConfigError if it is none."""
         try:
             raw = json.loads(path.read_text())
@@ -88,21 +88,21 @@ class Card:
         except OSError as error:
             raise ConfigError("CO-F501", f"The card {path} cannot be read: {error.strerror}.") from None
         except (ValueError, TypeError, AttributeError) as error:
-            told = f"{path} is no site's card: {error}"
-            raise ConfigError("CO-F501", f"{told}. `coterie network keys` writes it, as founder.json.") from None
+            message = f"{path} is no site's card: {error}"
+            raise ConfigError("CO-F501", f"{message}. `coterie network keys` writes it, as founder.json.") from None
 
 
 def make_keys(
     folder: Path, site: str, chain_host: str, swarm_host: str, *, chain: str = "clique", scrypt: int = SCRYPT
-) -> Card:
+) -> FounderCard:
     """Make what a site's folder lacks of keys, for its operator, chain node and Kubo; returns its card.
 
     The hosts are the addresses at which the other sites reach its chain node and its Kubo.
     """
-    part = SitePlace(folder)
-    site_name(site)
-    if chain not in CHAINS:
-        raise ConfigError("CO-F305", f"There is no chain {chain!r} to found; there is {', '.join(CHAINS)}.")
+    part = SiteFolder(folder)
+    check_site_name(site)
+    if chain not in CHAIN_KINDS:
+        raise ConfigError("CO-F305", f"There is no chain {chain!r} to found; there is {', '.join(CHAIN_KINDS)}.")
     if not part.keys.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         passphrase = secrets.token_urlsafe(24)
@@ -112,17 +112,17 @@ def make_keys(
     sealer, enode = _chain_keys(folder, chain, chain_host)
     store = Kubo(folder / "kubo")
     if not store.identity.exists():
-        store.create(kubo.swarm_key())
-    at = kubo.address(swarm_host, kubo.SWARM_PORT)
-    return Card(site, chain, sealer, keys.address, keys.sealing.hex(), enode, store.peer, at)
+        store.create(kubo.create_swarm_key())
+    at = kubo.format_multiaddr(swarm_host, kubo.SWARM_PORT)
+    return FounderCard(site, chain, sealer, keys.address, keys.sealing.hex(), enode, store.peer, at)
 
 
-def write_files(
+def write_network_files(
     folder: Path,
     site: str,
-    cards: Sequence[Card],
+    cards: Sequence[FounderCard],
     *,
-    period: int = PERIOD,
+    period: int = DEFAULT_PERIOD,
     api: str = LOOPBACK,
     of_network: Path | None = None,
 ) -> None:
@@ -130,43 +130,43 @@ def write_files(
 
     `api` is where this site's own programs reach its Kubo. A site that comes later brings the genesis `of_network`.
     """
-    mine = next((card for card in cards if card.site == site), None)
-    if mine is None or len({card.site for card in cards}) < len(cards) or len({card.chain for card in cards}) > 1:
+    own_card = next((card for card in cards if card.site == site), None)
+    if own_card is None or len({card.site for card in cards}) < len(cards) or len({card.chain for card in cards}) > 1:
         names = ", ".join(f"{card.site} ({card.chain})" for card in cards)
         raise ConfigError("CO-F502", f"One card of each site and one kind of chain are needed, {site}'s too: {names}.")
     others = [card for card in cards if card.site != site]
     _chain_files(
-        folder, mine, others, _genesis_text(cards, period) if of_network is None else _kept_genesis(of_network)
+        folder, own_card, others, _genesis_text(cards, period) if of_network is None else _read_genesis(of_network)
     )
     store = Kubo(folder / "kubo")
     peers = {card.peer: card.swarm for card in others}
-    store.listen(kubo.address(ANY, kubo.SWARM_PORT), kubo.address(api, kubo.API_PORT), peers)
+    store.listen(kubo.format_multiaddr(ANY, kubo.SWARM_PORT), kubo.format_multiaddr(api, kubo.API_PORT), peers)
 
 
-def deploy_catalog(folder: Path, url: str, cards: Sequence[Card]) -> Network:
+def deploy_catalog(folder: Path, url: str, cards: Sequence[FounderCard]) -> Network:
     """Deploy the Catalog with all sites' seats through this site's chain node; its operator pays and gets no rights."""
-    part = SitePlace(folder)
+    part = SiteFolder(folder)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     entries = [card.entry(number) for number, card in enumerate(cards, start=1)]
     confirmations = len(cards) // 2 + 1 if cards[0].chain == "clique" else 0
     return deploy(url, entries, keys.account, confirmations=confirmations)
 
 
-def make_trial(root: Path, sites: Sequence[str], *, period: int = PERIOD) -> dict[str, str]:
+def make_trial(root: Path, sites: Sequence[str], *, period: int = DEFAULT_PERIOD) -> dict[str, str]:
     """Write all folders of a trial in containers on one machine; returns the variables of its `.env` file."""
-    cards: list[Card] = []
+    cards: list[FounderCard] = []
     for number, site in enumerate(sites, start=1):
         hosts = (trial_address(number, "geth"), trial_address(number, "kubo"))
         cards.append(make_keys(root / site, site, *hosts, scrypt=TRIAL_SCRYPT))
     shared = read_private(Kubo(root / sites[0] / "kubo").key, "the swarm's key")
     for site in sites:
         Kubo(root / site / "kubo").join(shared)
-        write_files(root / site, site, cards, period=period, api=ANY)
+        write_network_files(root / site, site, cards, period=period, api=ANY)
         _trial_node(root / site, site, cards)
     return {f"{card.site.upper()}_SEALER": card.sealer for card in cards}
 
 
-def _trial_node(folder: Path, site: str, cards: Sequence[Card]) -> None:
+def _trial_node(folder: Path, site: str, cards: Sequence[FounderCard]) -> None:
     """What the site's node finds at /site: its settings, a token for its API, and all founders' cards."""
     text = NODE_SETTINGS.format(
         site=json.dumps(site),
@@ -204,18 +204,18 @@ def genesis_file(folder: Path, chain: str) -> Path:
     return folder / ("geth" if chain == "clique" else "besu") / "genesis.json"
 
 
-def _genesis_text(cards: Sequence[Card], period: int) -> str:
+def _genesis_text(cards: Sequence[FounderCard], period: int) -> str:
     signing, operators = [card.sealer for card in cards], [card.operator for card in cards]
-    make = genesis.clique if cards[0].chain == "clique" else genesis.qbft
-    return _written(make(signing, operators, period=period))
+    make = genesis.build_clique_genesis if cards[0].chain == "clique" else genesis.build_qbft_genesis
+    return _dump_genesis(make(signing, operators, period=period))
 
 
-def _written(found: Mapping[str, Any]) -> str:
+def _dump_genesis(content: Mapping[str, Any]) -> str:
     """A genesis file, the same text for equal contents, whichever way they came: its SHA-256 is compared."""
-    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
-def _kept_genesis(path: Path) -> str:
+def _read_genesis(path: Path) -> str:
     try:
         raw = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -224,16 +224,16 @@ def _kept_genesis(path: Path) -> str:
         raw = raw["genesis_file"]  # of an invitation: `join` wants a chain node that runs, and that wants the genesis
     if not isinstance(raw, dict) or not {"config", "extraData", "alloc"} <= raw.keys():
         raise ConfigError("CO-F324", f"{path} holds no genesis. An invitation made with --genesis does.")
-    return _written(raw)
+    return _dump_genesis(raw)
 
 
-def _chain_files(folder: Path, mine: Card, others: Sequence[Card], text: str) -> None:
-    genesis_file(folder, mine.chain).write_text(text)
+def _chain_files(folder: Path, own_card: FounderCard, others: Sequence[FounderCard], text: str) -> None:
+    genesis_file(folder, own_card.chain).write_text(text)
     enodes = [card.enode for card in others]
-    if mine.chain == "clique":
+    if own_card.chain == "clique":
         Geth(folder / "geth").listen(ANY, geth.P2P_PORT, enodes)
     else:
-        Besu(folder / "besu").listen(mine.enode.partition("@")[2].rpartition(":")[0], enodes)
+        Besu(folder / "besu").listen(own_card.enode.partition("@")[2].rpartition(":")[0], enodes)
 
 
 @dataclass(frozen=True)
@@ -245,10 +245,12 @@ class Addresses:
     confirmations: int
 
 
-def founded(folder: Path) -> Addresses:
+def propose_addresses(folder: Path) -> Addresses:
     """What a site's folder holds of `coterie network keys` and `files`, as node.toml names it; else what is usual."""
     node, store, file = Geth(folder / "geth"), Kubo(folder / "kubo"), genesis_file(folder, "clique")
     chain = f"http://{LOOPBACK}:{geth.RPC_PORT}?jwt_file=geth/jwt.hex" if node.jwt.exists() else "http://127.0.0.1:8545"
-    held = f"kubo+http://{LOOPBACK}:{kubo.API_PORT}?token_file=kubo/token" if store.token.exists() else "folder:store"
-    signing = genesis.listed_sealers(json.loads(file.read_text())) if file.exists() else ()
-    return Addresses(chain, held, len(signing) // 2 + 1 if signing else 0)
+    store_url = (
+        f"kubo+http://{LOOPBACK}:{kubo.API_PORT}?token_file=kubo/token" if store.token.exists() else "folder:store"
+    )
+    signing = genesis.read_sealers(json.loads(file.read_text())) if file.exists() else ()
+    return Addresses(chain, store_url, len(signing) // 2 + 1 if signing else 0)

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from coterie_learners.errors import DataError
-from coterie_node.findings import SHOWN, Finding, Origin, quote
-from coterie_node.source import Batch, check_header, unreadable
+from coterie_node.findings import EXAMPLES, ColumnFault, Origin, quote
+from coterie_node.source import Batch, check_header, unreadable_error
 
-HEAD = 1 << 20
+MAX_HEADER_BYTES = 1 << 20
 BLOCK = 8 << 20
 # Latin-1 takes any bytes, so that text in another encoding can still be told line by line.
 BYTES = "latin-1"
@@ -44,9 +44,9 @@ class CsvFile:
                     total += batch.num_rows
                     yield dict(zip(self.variables, batch.columns, strict=True))
         except pa.ArrowInvalid as error:
-            raise self._malformed(error) from None
+            raise self._find_malformed_row(error) from None
         except OSError as error:
-            raise unreadable(self.origin, error) from None
+            raise unreadable_error(self.origin, error) from None
         # A quotation mark that is not closed swallows rows without a trace.
         count, marks = self._lines()
         if count != total or marks % 2:
@@ -106,36 +106,36 @@ class CsvFile:
 
     def _check_records(self) -> None:
         """Read the file once more, strictly: DataError for quotation marks or numbers of fields that do not fit."""
-        total, ragged = 0, Finding()
+        total, ragged = 0, ColumnFault()
         for line, record in self._records():
             total += 1
             if len(record) == len(self.header):
                 continue
             ragged.total += 1
-            if len(ragged.first) < SHOWN:
+            if len(ragged.first) < EXAMPLES:
                 ragged.first.append((line, len(record)))
         if not ragged.total:
             return
-        shown = ", ".join(f"line {line} has {fields}" for line, fields in ragged.first)
-        more = f" and {ragged.total - SHOWN} more" if ragged.total > SHOWN else ""
+        examples = ", ".join(f"line {line} has {fields}" for line, fields in ragged.first)
+        suffix = f" and {ragged.total - EXAMPLES} more" if ragged.total > EXAMPLES else ""
         raise self.origin.error(
             "CO-D108",
-            f"The header has {len(self.header)} fields, other than {ragged.total} of {total} rows: {shown}{more}. "
+            f"The header has {len(self.header)} fields, other than {ragged.total} of {total} rows: {examples}{suffix}. "
             "A comma inside text needs quotation marks around the field; decimals are written with a dot.",
         )
 
-    def _malformed(self, error: pa.ArrowInvalid) -> DataError:
+    def _find_malformed_row(self, error: pa.ArrowInvalid) -> DataError:
         """What is wrong with a file that Arrow cannot read; its own message quotes a whole row."""
         try:
             self._check_records()
-        except DataError as found:
-            return found
+        except DataError as data_error:
+            return data_error
         with self.origin.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
                     line.decode()
                 except UnicodeDecodeError as wrong:
-                    return not_utf8(self.origin, f"line {number} has the byte 0x{line[wrong.start]:02x}")
+                    return utf8_error(self.origin, f"line {number} has the byte 0x{line[wrong.start]:02x}")
         return self.origin.error("CO-D110", f"The file cannot be read as CSV: {quote(error)}. Export it again.")
 
 
@@ -143,11 +143,11 @@ def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
     """Read and check the header; DataError says what is wrong with it."""
     try:
         with origin.path.open("rb") as file:
-            raw = file.read(HEAD)
+            raw = file.read(MAX_HEADER_BYTES)
     except OSError as error:
-        raise unreadable(origin, error) from None
+        raise unreadable_error(origin, error) from None
     if b"\0" in raw:
-        raise not_utf8(origin, "it has zero bytes, as UTF-16 and spreadsheets do")
+        raise utf8_error(origin, "it has zero bytes, as UTF-16 and spreadsheets do")
     # Python's own limit, 128 KiB, is less than a long note; Arrow's is a block.
     csv.field_size_limit(BLOCK)
     stream = io.StringIO(raw.decode("utf-8-sig", errors="surrogateescape"), newline="")
@@ -155,14 +155,14 @@ def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
     _check_delimiter(origin, header)
     if not stream.read().strip("\r\n"):
         text = "There is a header and no rows. Export the rows as well."
-        raise origin.error("CO-D103", text) if len(raw) < HEAD else origin.error("CO-D110", _ENDLESS)
+        raise origin.error("CO-D103", text) if len(raw) < MAX_HEADER_BYTES else origin.error("CO-D110", _ENDLESS)
     check_header(origin, header, variables)
     return CsvFile(origin, tuple(header), head, variables)
 
 
-def not_utf8(origin: Origin, why: str) -> DataError:
+def utf8_error(origin: Origin, cause: str) -> DataError:
     """The DataError for text in another encoding."""
-    return origin.error("CO-D109", f"The file is not UTF-8 text: {why}. Save it as CSV in UTF-8.")
+    return origin.error("CO-D109", f"The file is not UTF-8 text: {cause}. Save it as CSV in UTF-8.")
 
 
 _ENDLESS = "The header does not end within 1 MiB. Export the file again as CSV, one row a line."
@@ -180,7 +180,7 @@ def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
     if not header:
         raise origin.error("CO-D103", "The file has blank lines only. Export it again, with a header and rows.")
     if any("\udc80" <= c <= "\udcff" for name in header for c in name):
-        raise not_utf8(origin, "its header has bytes of another encoding")
+        raise utf8_error(origin, "its header has bytes of another encoding")
     return header, reader.line_num
 
 

@@ -14,10 +14,10 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from coterie_chain.ports import LOOPBACK, kept_ports, recorded_ports
+from coterie_chain.ports import LOOPBACK, read_ports, reserve_ports
 from coterie_chain.private_files import read_private, replace_private, write_private
-from coterie_chain.service import Service, ended_early
-from coterie_node.place import Place, SitePlace
+from coterie_chain.service import Service, explain_early_end
+from coterie_node.place import RunFolder, SiteFolder
 from coterie_node.site_config import CONFIG
 
 READY_WITHIN = 60.0
@@ -48,7 +48,7 @@ peers = {{ {peers} }}
 class SiteDaemons:
     """One daemon per site of a network whose Catalog is deployed."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: RunFolder) -> None:
         self._place = place
         self._sites = place.settings().sites
 
@@ -56,9 +56,9 @@ class SiteDaemons:
         """Start every daemon that does not run; returns when all of them have read the ledger."""
         waiting = {site: service for site, service in self.services().items() if service.pid is None}
         for site in waiting:
-            kept_ports(self._ports(self._place.site(site)), PORTS)
+            reserve_ports(self._ports(self._place.site(site)), PORTS)
         for site, service in waiting.items():
-            self._settle(site)
+            self._write_settings(site)
             service.start()
         for site, service in self.services().items():
             _await_health(service, self._api(site))
@@ -79,10 +79,10 @@ class SiteDaemons:
             answer = httpx.get(f"{self._api(site)}/metrics", headers={"Authorization": f"Bearer {token}"}).text
         except httpx.TransportError:
             return {}
-        told = {(s.name, s.labels.get("state", "")): s.value for s in _samples(answer)}
-        return {"studies": int(told["coterie_studies", "done"]), "gas": int(told["coterie_gas", ""])}
+        figures = {(s.name, s.labels.get("state", "")): s.value for s in _samples(answer)}
+        return {"studies": int(figures["coterie_studies", "done"]), "gas": int(figures["coterie_gas", ""])}
 
-    def _settle(self, site: str) -> None:
+    def _write_settings(self, site: str) -> None:
         """Write a site's settings for the addresses of today."""
         part, chain, store = self._place.site(site), self._place.chain(), self._place.store()
         text = SETTINGS.format(
@@ -91,25 +91,25 @@ class SiteDaemons:
             store=json.dumps(store.url(site)),
             confirmations=chain.confirmations,
             learners=json.dumps(sorted({point.name for point in entry_points(group="coterie.learners")})),
-            port=recorded_ports(self._ports(part))["api"],
-            listen=self._talks_at(site),
-            peers=", ".join(f'{peer} = "{self._talks_at(peer)}"' for peer in self._sites if peer != site),
+            port=read_ports(self._ports(part))["api"],
+            listen=self._talk_address(site),
+            peers=", ".join(f'{peer} = "{self._talk_address(peer)}"' for peer in self._sites if peer != site),
         )
         replace_private(part.root / CONFIG, text)
         (part.root / "network.json").write_text(self._place.network(site).to_json())
         if not (part.root / "api.token").exists():
             write_private(part.root / "api.token", secrets.token_urlsafe(32) + "\n")
 
-    def _talks_at(self, site: str) -> str:
-        return f"{LOOPBACK}:{recorded_ports(self._ports(self._place.site(site)))['talk']}"
+    def _talk_address(self, site: str) -> str:
+        return f"{LOOPBACK}:{read_ports(self._ports(self._place.site(site)))['talk']}"
 
     def _api(self, site: str) -> str:
-        return f"http://{LOOPBACK}:{recorded_ports(self._ports(self._place.site(site)))['api']}"
+        return f"http://{LOOPBACK}:{read_ports(self._ports(self._place.site(site)))['api']}"
 
-    def _ports(self, part: SitePlace) -> Path:
+    def _ports(self, part: SiteFolder) -> Path:
         return part.root / "node" / "ports.json"
 
-    def _service(self, part: SitePlace) -> Service:
+    def _service(self, part: SiteFolder) -> Service:
         arguments = ("-m", "coterie_node", "serve", "--node", str(part.root.absolute()))
         quiet = {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         return Service("node", part.root / "node", lambda: Path(sys.executable), arguments, quiet)
@@ -127,7 +127,7 @@ def _await_health(service: Service, url: str) -> None:
                 return
         except httpx.TransportError:
             if service.pid is None:
-                raise ended_early(service) from None
+                raise explain_early_end(service) from None
         if time.monotonic() > deadline:
-            raise ended_early(service)
+            raise explain_early_end(service)
         time.sleep(0.1)

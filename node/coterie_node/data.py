@@ -15,16 +15,16 @@ from coterie_learners.learner import learner_of
 from coterie_learners.rows import Array, ArrayCodes, ArrayRows, Block, Codes, Data, OwnColumns, Rows
 from coterie_learners.study import Study
 from coterie_node import pda
-from coterie_node.coding import FAULTS, Coded, advice, as_text, faults, shown
+from coterie_node.coding import FAULTS, Coded, advice, as_text, faults, value_at
 from coterie_node.csv_file import open_csv
 from coterie_node.findings import Findings, Mask, Origin, quote
 from coterie_node.parquet_file import open_parquet
-from coterie_node.source import Batch, Source, Stamp, check_unchanged, stamp
+from coterie_node.source import Batch, FileStamp, RowSource, check_unchanged, stamp_file
 from coterie_node.streaming import (
-    Streamed,
     StreamedCodes,
     StreamedRows,
-    coded_columns,
+    StreamedSource,
+    code_columns,
     compact,
     complete,
     lacking,
@@ -68,7 +68,7 @@ class Loaded:
     missing: Mapping[str, int]
     events: int | None
     rows: Data
-    before: Stamp | None = None
+    before: FileStamp | None = None
 
     @property
     def n(self) -> int:
@@ -83,12 +83,12 @@ class Loaded:
     @property
     def summary(self) -> Summary:
         """The counts, for people."""
-        streamed = isinstance(self.rows, Streamed)
+        streamed = isinstance(self.rows, StreamedSource)
         return Summary(self.site, self.path.name, self.read, self.n, dict(self.missing), self.events, streamed)
 
 
 @dataclass(frozen=True)
-class LoadedRows(Loaded):
+class MemoryRows(Loaded):
     """Checked rows of one site, as `coterie_learners.rows.Rows`."""
 
     rows: Rows
@@ -113,7 +113,7 @@ class FirstPass:
 
     def add(self, batch: Batch) -> None:
         """Take in the next rows."""
-        coded = coded_columns(batch, self.design)
+        coded = code_columns(batch, self.design)
         for name, column in coded.items():
             self._check(name, column, batch)
         codes = complete(coded)
@@ -124,10 +124,10 @@ class FirstPass:
         self.n += len(codes[first])
         self.events += 0 if outcome is None else int(np.count_nonzero(codes[outcome] == 1))
         self.spread.add(codes)
-        if self.keep and not self.findings.found:
-            self.chunks.append(self._kept(codes))
+        if self.keep and not self.findings.by_column:
+            self.chunks.append(self._keep_codes(codes))
 
-    def _kept(self, codes: Codes) -> Codes:
+    def _keep_codes(self, codes: Codes) -> Codes:
         """The numbers in the form in which they stay in memory."""
         return codes
 
@@ -145,39 +145,39 @@ class FirstPass:
         if self.design.study.rows.missing == "refuse":
             wrong.append(("CO-D117", coded.missing))
         for fault, mask in wrong:
-            self.findings.note(name, fault, mask, self.read, lambda i: shown(batch[name], i))
+            self.findings.note(name, fault, mask, self.read, lambda i: value_at(batch[name], i))
 
 
 class CodesPass(FirstPass):
     """A first pass that keeps whole numbers in few bytes."""
 
-    def _kept(self, codes: Codes) -> Codes:
+    def _keep_codes(self, codes: Codes) -> Codes:
         return compact(codes, self.design)
 
 
-def load_rows(path: Path, design: Design, site: str) -> LoadedRows:
+def load_rows(path: Path, design: Design, site: str) -> MemoryRows:
     """Read a CSV or Parquet file and check all of it; DataError names site, file, column and rows of what is wrong."""
     origin = Origin(site, path)
-    before = stamp(origin)
+    before = stamp_file(origin)
     source = _open(origin, design)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
-    first = checked(source, before, FirstPass(design, keep=small))
+    first = check_rows(source, before, FirstPass(design, keep=small))
     rows: Rows = _in_memory(design, first) if small else StreamedRows(source, before, design, first.n)
     check_variation(origin, design, rows, first.spread)
-    return LoadedRows(path, site, first.read, first.missing, _events(design, first), rows)
+    return MemoryRows(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
 def load_columns(path: Path, design: Design, site: str) -> Loaded:
     """Read and check the columns that a site holds of its own patients, and what identifies these."""
     origin = Origin(site, path)
-    before = stamp(origin)
-    first = checked(_open(origin, design), before, FirstPass(design, keep=True))
-    codes = _joined(design, first)
+    before = stamp_file(origin)
+    first = check_rows(_open(origin, design), before, FirstPass(design, keep=True))
+    codes = _join_columns(design, first)
     x = design.matrix(codes, first.n)
     check_variation(origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
     outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
     rows = OwnColumns(tuple(first.identifiers), design.names, x, outcome, offset)
-    return Loaded(path, site, first.read, first.missing, _events(design, first), rows)
+    return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
 def load_codes(path: Path, design: Design, site: str) -> Loaded:
@@ -186,17 +186,17 @@ def load_codes(path: Path, design: Design, site: str) -> Loaded:
         table = pda.read_table(Origin(site, path), design)
         return Loaded(path, site, table.n, {}, None, table)
     origin = Origin(site, path)
-    before = stamp(origin)
+    before = stamp_file(origin)
     source = _open(origin, design)
     row = sum(width(design.study.variables[name]).itemsize for name in design.variables)
     small = source.rows is None or source.rows * row <= IN_MEMORY
-    first = checked(source, before, CodesPass(design, keep=small))
-    rows = ArrayCodes(_joined(design, first)) if small else StreamedCodes(source, before, design, first.n)
+    first = check_rows(source, before, CodesPass(design, keep=small))
+    rows = ArrayCodes(_join_columns(design, first)) if small else StreamedCodes(source, before, design, first.n)
     check_variation(origin, design, PatternRows(design, rows), first.spread)
-    return Loaded(path, site, first.read, first.missing, _events(design, first), rows)
+    return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
-def _joined(design: Design, first: FirstPass) -> Codes:
+def _join_columns(design: Design, first: FirstPass) -> Codes:
     return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.variables}
 
 
@@ -206,7 +206,7 @@ def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
         return None
     if path is None:
         raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
-    before = stamp(Origin(site, path))
+    before = stamp_file(Origin(site, path))
     loaded = LOADERS["columns" if study.columns else learner_of(study).reads](path, Design(study, site), site)
     return replace(loaded, before=before)
 
@@ -218,7 +218,7 @@ LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {
 }
 
 
-def checked(source: Source, before: Stamp, first: FirstPass) -> FirstPass:
+def check_rows(source: RowSource, before: FileStamp, first: FirstPass) -> FirstPass:
     """The first pass over all rows; DataError for what is wrong with any of them."""
     for batch in source.batches():
         first.add(batch)
@@ -228,11 +228,11 @@ def checked(source: Source, before: Stamp, first: FirstPass) -> FirstPass:
     return first
 
 
-def _events(design: Design, first: FirstPass) -> int | None:
+def _count_events(design: Design, first: FirstPass) -> int | None:
     return first.events if design.outcome_here is not None and design.outcome.type == "binary" else None
 
 
-def _open(origin: Origin, design: Design) -> Source:
+def _open(origin: Origin, design: Design) -> RowSource:
     suffix = origin.path.suffix.lower()
     if suffix == ".csv":
         return open_csv(origin, (*design.variables, *design.identifier))
@@ -241,7 +241,7 @@ def _open(origin: Origin, design: Design) -> Source:
     raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
 
 
-def _check_values(source: Source, first: FirstPass) -> None:
+def _check_values(source: RowSource, first: FirstPass) -> None:
     design, findings = first.design, first.findings
     key = findings.first((*design.variables, *design.identifier))
     if key is None:
@@ -250,9 +250,9 @@ def _check_values(source: Source, first: FirstPass) -> None:
     kind = "outcome" if name == design.formula.outcome else "column"
     where = findings.rows(key, first.read, source.places)
     if name in design.identifier:
-        told = f"The identifying {kind} {quote(name)} is blank {where}. Give every row its identifier."
-        raise source.origin.error("CO-D132", f"{told}{findings.others(key)}")
-    todo = advice(fault, design.study.variables[name], findings.found[key].first[0][1])
+        message = f"The identifying {kind} {quote(name)} is blank {where}. Give every row its identifier."
+        raise source.origin.error("CO-D132", f"{message}{findings.others(key)}")
+    todo = advice(fault, design.study.variables[name], findings.by_column[key].first[0][1])
     raise source.origin.error(
         fault, f"The {kind} {quote(name)} is {FAULTS[fault]} {where}. {todo}{findings.others(key)}"
     )

@@ -61,44 +61,44 @@ class DecisionFolder:
         """How often something was decided about a study."""
         return len(list(self.root.glob(f"{study.hex()}.*.json")))
 
-    def of(self, study: bytes) -> Decision | None:
+    def latest(self, study: bytes) -> Decision | None:
         """The newest decision about a study."""
-        held = sorted(self.root.glob(f"{study.hex()}.*.json"))
-        return _read(held[-1]) if held else None
+        paths = sorted(self.root.glob(f"{study.hex()}.*.json"))
+        return _read(paths[-1]) if paths else None
 
     def studies(self) -> tuple[bytes, ...]:
         """Hashes of the studies about which something was decided."""
         named = (NAME.fullmatch(path.name) for path in self.root.glob("*.json"))  # not what people leave beside them
-        return tuple(bytes.fromhex(h) for h in sorted({found[1] for found in named if found}))
+        return tuple(bytes.fromhex(h) for h in sorted({match[1] for match in named if match}))
 
     def proposals(self) -> tuple[bytes, ...]:
         """Hashes of the studies that this site's people propose."""
-        newest = {study: self.of(study) for study in self.studies()}
+        newest = {study: self.latest(study) for study in self.studies()}
         return tuple(study for study, decision in newest.items() if decision and decision.action == "propose")
 
     def document(self, study: bytes) -> Path:
         """Where a proposed study's document is kept."""
         return self.root / f"{study.hex()}.study"
 
-    def kept(self, study: bytes) -> bytes:
+    def read_document(self, study: bytes) -> bytes:
         """A proposed study's document; ConfigError if it is gone."""
         try:
             return self.document(study).read_bytes()
         except OSError as error:
-            told = f"The proposed study {self.document(study)} cannot be read: {error.strerror}"
-            raise ConfigError("CO-F322", f"{told}. Propose it again.") from None
+            message = f"The proposed study {self.document(study)} cannot be read: {error.strerror}"
+            raise ConfigError("CO-F322", f"{message}. Propose it again.") from None
 
     def certificate(self, study: bytes) -> Path:
         """Where a proposed study's "equals pooled" certificate is kept."""
         return self.root / f"{study.hex()}.certificate"
 
-    def keep(self, study: bytes, document: bytes) -> None:
+    def save_document(self, study: bytes, document: bytes) -> None:
         """Keep the document of a study that this site proposes."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.document(study).write_bytes(document)
 
 
-def decided(study: bytes, action: Action, *, data: str = "", reason: str = "") -> Decision:
+def make_decision(study: bytes, action: Action, *, data: str = "", reason: str = "") -> Decision:
     """A decision of this moment by this user."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     by = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""

@@ -20,30 +20,30 @@ from typing import Any
 
 from coterie_chain.ledger import Ledger, Record
 from coterie_learners.design import Design
-from coterie_learners.inference import fit_from, merged
+from coterie_learners.inference import fit_from_json, merge_fits
 from coterie_learners.learner import learner_of
 from coterie_learners.study import Study
 from coterie_node.audit import AUDITOR, replay
 from coterie_node.cases.case import Case
-from coterie_node.certificate import certifiable, certify, save
+from coterie_node.certificate import certifiable, certify, save_certificate
 from coterie_node.daemons import SiteDaemons
-from coterie_node.decisions import DecisionFolder, decided
+from coterie_node.decisions import DecisionFolder, make_decision
 from coterie_node.devnet import founders as founders
-from coterie_node.devnet import launched
-from coterie_node.errors import AuditFailed, ConfigError, Overdue, SiteFailed
-from coterie_node.grants import View, held_by, view_of
-from coterie_node.place import Place, Settings
+from coterie_node.devnet import run_network
+from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
+from coterie_node.grants import View, keys_of_site, view_of
+from coterie_node.place import RunFolder, RunSettings
 from coterie_node.result import Cost, Result
 from coterie_node.studies import load_study
 
 DEADLINE = 600.0
 STOPPED_BY_ANOTHER = "CO-R101"
 
-Tell = Callable[[Mapping[str, Any]], None]
+ProgressCallback = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Crew:
+class DemoProcesses:
     """The processes of a demo's sites."""
 
     processes: Mapping[str, subprocess.Popen[str]]
@@ -56,18 +56,18 @@ class Crew:
             process.wait()
 
 
-def demo(place: Place, case: Case, sites: Sequence[str], settings: Settings, tell: Tell) -> Result:
+def demo(place: RunFolder, case: Case, sites: Sequence[str], settings: RunSettings, tell: ProgressCallback) -> Result:
     """Set up a network in a folder, let the sites' processes fit the model, replay it, compare with the pooled fit."""
     prepare(place, case, sites)
-    certified(place)
+    certify_study(place)
     if learner_of(load_study(place.study)).talks:
-        tell({"trust": trusted(load_study(place.study))})
-    with launched(place, sites, settings):
+        tell({"trust": describe_trust(load_study(place.study))})
+    with run_network(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
-    return _written(place, conclude(place, case, reports, seconds))
+    return _save_result(place, conclude(place, case, reports, seconds))
 
 
-def rerun(place: Place, case: Case) -> Result:
+def rerun(place: RunFolder, case: Case) -> Result:
     """The same on a network whose sites' daemons run: people propose and approve, the daemons do the rest.
 
     A study that has ended there is not run again; its result is looked at again.
@@ -81,31 +81,31 @@ def rerun(place: Place, case: Case) -> Result:
     spent = {name: daemons.facts(name).get("gas", 0) for name in sites}
     for name in sites:
         folder = DecisionFolder(place.site(name).root / "decisions")
-        if folder.of(study.hash) is None:
-            folder.keep(study.hash, study.document)
+        if folder.latest(study.hash) is None:
+            folder.save_document(study.hash, study.document)
             data = str(files[name]) if name in files else ""
-            folder.record(decided(study.hash, "propose" if name == sites[0] else "approve", data=data))
+            folder.record(make_decision(study.hash, "propose" if name == sites[0] else "approve", data=data))
     results = {name: _await_result(place, name, study.hash.hex()) for name in sites}
     gas = {name: daemons.facts(name).get("gas", 0) - spent[name] for name in sites}
-    reports = {name: {**told, "seconds": {}, "gas": gas[name]} for name, told in results.items()}
+    reports = {name: {**report, "seconds": {}, "gas": gas[name]} for name, report in results.items()}
     seconds = _ledger_seconds(place, results[sites[0]]["study"])
-    return _written(place, conclude(place, case, reports, seconds, granted=False))
+    return _save_result(place, conclude(place, case, reports, seconds, granted=False))
 
 
-def _await_result(place: Place, name: str, study: str) -> dict[str, Any]:
+def _await_result(place: RunFolder, name: str, study: str) -> dict[str, Any]:
     """What a site's daemon left of a study; Overdue names the site that leaves nothing."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         for file in (place.site(name).root / "results").glob("*.json"):
-            told: dict[str, Any] = json.loads(file.read_text())
-            if told["hash"] == study:
-                return told
+            report: dict[str, Any] = json.loads(file.read_text())
+            if report["hash"] == study:
+                return report
         time.sleep(0.2)
-    told_so = f"No result of study {study[:16]} at {name} within {DEADLINE:.0f} s"
-    raise Overdue("CO-R204", f"{told_so}; read {place.site(name).root / 'node' / 'log'}.")
+    message = f"No result of study {study[:16]} at {name} within {DEADLINE:.0f} s"
+    raise DeadlinePassed("CO-R204", f"{message}; read {place.site(name).root / 'node' / 'log'}.")
 
 
-def _ledger_seconds(place: Place, number: int) -> float:
+def _ledger_seconds(place: RunFolder, number: int) -> float:
     """From the last site's joining to the last record, by the chain's clock."""
     with place.reader() as ledger:
         times = [e.time for e in ledger.history(number)]
@@ -113,28 +113,28 @@ def _ledger_seconds(place: Place, number: int) -> float:
     return float(max(times) - max(first))
 
 
-def _written(place: Place, result: Result) -> Result:
+def _save_result(place: RunFolder, result: Result) -> Result:
     (place.root / "result.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     return result
 
 
 @contextmanager
-def workplace(keep: Path | None) -> Iterator[Place]:
+def open_run_folder(keep: Path | None) -> Iterator[RunFolder]:
     """A folder for the run: `keep`, which must be new or empty and stays, or a temporary one that does not."""
     if keep is None:
         folder = Path(tempfile.mkdtemp(prefix="coterie-demo-"))
         try:
-            yield Place(folder)
+            yield RunFolder(folder)
         finally:
             shutil.rmtree(folder)
         return
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise ConfigError("CO-F203", f"{keep} is not an empty folder; a run is never written over another.")
     keep.mkdir(parents=True, exist_ok=True)
-    yield Place(keep)
+    yield RunFolder(keep)
 
 
-def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
+def prepare(place: RunFolder, case: Case, sites: Sequence[str]) -> None:
     """Write the study, its sites' folders and their data."""
     for name in sites:
         place.site(name).root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def prepare(place: Place, case: Case, sites: Sequence[str]) -> None:
         place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
 
 
-def trusted(study: Study) -> str:
+def describe_trust(study: Study) -> str:
     """Who learns what, and who must be trusted with what, as the learner says it."""
     trust = learner_of(study).trust
     return "" if trust is None else trust(study)
@@ -156,23 +156,25 @@ def trusted(study: Study) -> str:
 def free_addresses(sites: Sequence[str]) -> dict[str, str]:
     """A free port of this machine's loopback for each site."""
     with ExitStack() as stack:
-        held = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in sites}
-        return {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in held.items()}
+        servers = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in sites}
+        return {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in servers.items()}
 
 
-def certified(place: Place) -> None:
+def certify_study(place: RunFolder) -> None:
     """Before it is proposed, hold the study's shape against the pooled fit, where one is known."""
     study = load_study(place.study)
     if certifiable(study):
-        save(certify(study), place.certificate)
+        save_certificate(certify(study), place.certificate)
 
 
-def run_sites(place: Place, sites: Sequence[str], tell: Tell) -> tuple[dict[str, dict[str, Any]], float]:
+def run_sites(
+    place: RunFolder, sites: Sequence[str], tell: ProgressCallback
+) -> tuple[dict[str, dict[str, Any]], float]:
     """Start one process per site and wait for all; returns their reports and the seconds from start to end of the fit.
 
     The first site's progress is told; the first failure of any site stops them all.
     """
-    crew = Crew({name: start_site(place, name) for name in sites})
+    crew = DemoProcesses({name: start_site(place, name) for name in sites})
     try:
         reports = await_reports(crew, sites[0], tell)
     finally:
@@ -181,19 +183,21 @@ def run_sites(place: Place, sites: Sequence[str], tell: Tell) -> tuple[dict[str,
     return reports, max(r["ended"] for r in reports.values()) - started
 
 
-def await_reports(crew: Crew, spokesman: str, tell: Tell) -> dict[str, dict[str, Any]]:
+def await_reports(crew: DemoProcesses, spokesman: str, tell: ProgressCallback) -> dict[str, dict[str, Any]]:
     """The last line of every process; SiteFailed or Overdue name the site that spoils it."""
     lines: queue.Queue[tuple[str, str | None]] = queue.Queue()
     for name, process in crew.processes.items():
         threading.Thread(target=_read_lines, args=(name, process, lines), daemon=True).start()
     last: dict[str, dict[str, Any]] = {name: {} for name in crew.processes}
     pending, deadline = set(crew.processes), time.monotonic() + DEADLINE
-    told: list[SiteFailed] = []
+    failures: list[SiteFailed] = []
     while pending:
         try:
             name, line = lines.get(timeout=max(deadline - time.monotonic(), 0.0))
         except queue.Empty:
-            raise Overdue("CO-R203", f"No end of {', '.join(sorted(pending))} within {DEADLINE:.0f} s.") from None
+            raise DeadlinePassed(
+                "CO-R203", f"No end of {', '.join(sorted(pending))} within {DEADLINE:.0f} s."
+            ) from None
         if line is None:
             pending.remove(name)
             try:
@@ -201,20 +205,20 @@ def await_reports(crew: Crew, spokesman: str, tell: Tell) -> dict[str, dict[str,
             except SiteFailed as error:
                 if error.code != STOPPED_BY_ANOTHER:
                     raise
-                told.append(error)  # the site that stopped the study says why
+                failures.append(error)  # the site that stopped the study says why
             continue
         last[name] = json.loads(line)
         if name == spokesman:
             tell(last[name])
-    if told:
-        raise told[0]
+    if failures:
+        raise failures[0]
     return last
 
 
 def _read_lines(name: str, process: subprocess.Popen[str], lines: queue.Queue[tuple[str, str | None]]) -> None:
     assert process.stdout is not None
-    with process.stdout as told:
-        for line in told:
+    with process.stdout as stream:
+        for line in stream:
             lines.put((name, line))
     lines.put((name, None))
 
@@ -226,7 +230,7 @@ def _check_end(name: str, process: subprocess.Popen[str], last: Mapping[str, Any
         raise SiteFailed(str(error["code"]), f"{name}: {error['message']}", status or 1)
 
 
-def start_site(place: Place, name: str) -> subprocess.Popen[str]:
+def start_site(place: RunFolder, name: str) -> subprocess.Popen[str]:
     """Start one site's process; it tells its progress as JSON lines on standard output."""
     approved = load_study(place.study).hash.hex()
     arguments = ["take-part", "--at", str(place.root), "--site", name, "--approve", approved]
@@ -238,7 +242,7 @@ def start_site(place: Place, name: str) -> subprocess.Popen[str]:
 
 
 def conclude(
-    place: Place, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
+    place: RunFolder, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
 ) -> Result:
     """Replay the run as an auditor whom all sites have granted a view, and compare its result with the pooled fit.
 
@@ -246,16 +250,16 @@ def conclude(
     """
     number = next(iter(reports.values()))["study"]
     with place.reader() as ledger:
-        view = _granted(place, ledger, number, list(reports)) if granted else {}
-        found = replay(ledger, place.blobs(), number, granted=view)
+        view = _collect_views(place, ledger, number, list(reports)) if granted else {}
+        outcome = replay(ledger, place.blobs(), number, granted=view)
         records = [e for e in ledger.history(number) if isinstance(e, Record)]
-    if found.study is None:
-        told = f"The run does not replay: {found.verdict.problem}"
-        raise AuditFailed(found.verdict.code, told, found.verdict.site, found.verdict.topic)
+    if outcome.study is None:
+        message = f"The run does not replay: {outcome.verdict.problem}"
+        raise AuditFailed(outcome.verdict.code, message, outcome.verdict.site, outcome.verdict.topic)
     parts = {k: max(r["seconds"].get(k, 0.0) for r in reports.values()) for k in ("compute", "ledger", "store")}
     # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
-    fits = {name: None if told["fit"] is None else fit_from(told["fit"]) for name, told in reports.items()}
-    fit = merged(fits | {AUDITOR: found.fit}, Design(found.study).names)
+    fits = {name: None if report["fit"] is None else fit_from_json(report["fit"]) for name, report in reports.items()}
+    fit = merge_fits(fits | {AUDITOR: outcome.fit}, Design(outcome.study).names)
     cost = Cost(
         records=len(records),
         payload_bytes=sum(r.post.size for r in records),
@@ -264,20 +268,20 @@ def conclude(
     )
     pooled = case.pooled()
     return Result(
-        found.study.name,
-        found.parties,
+        outcome.study.name,
+        outcome.parties,
         fit,
         cost,
-        found.verdict,
+        outcome.verdict,
         pooled.differences(fit),
         (place.chain().note, *case.notes),
         pooled.estimates,
     )
 
 
-def _granted(place: Place, ledger: Ledger, number: int, sites: Sequence[str]) -> View:
+def _collect_views(place: RunFolder, ledger: Ledger, number: int, sites: Sequence[str]) -> View:
     view: dict[bytes, bytes] = {}
     for name in sites:
-        keys = held_by(place, name, f"{place.network().scope}/{number}")
+        keys = keys_of_site(place, name, f"{place.network().scope}/{number}")
         view.update(view_of(ledger, place.blobs(), number, name, keys))
     return view

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from coterie_chain.deploy import deploy
-from coterie_chain.devnet import CHAINS, STORES
+from coterie_chain.devnet import CHAIN_LAUNCHERS, STORE_LAUNCHERS
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.ledger import SiteEntry
@@ -20,14 +20,14 @@ from coterie_chain.rpc import Rpc
 from coterie_chain.service import Service
 from coterie_node.daemons import SiteDaemons
 from coterie_node.errors import ConfigError
-from coterie_node.place import Place, Settings
+from coterie_node.place import RunFolder, RunSettings
 
 # A devnet's keys guard nothing: a light key derivation keeps the start quick.
 LIGHT_SCRYPT = 1 << 12
 SPREAD_WITHIN = 60.0
 
 
-def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
+def founders(place: RunFolder, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
     """Make each site's keys; returns what the Catalog is founded with."""
     entries = []
     for number, name in enumerate(sites, start=1):
@@ -40,7 +40,7 @@ def founders(place: Place, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
     return tuple(entries)
 
 
-def found(place: Place, sites: Sequence[str], settings: Settings) -> Network:
+def start_network(place: RunFolder, sites: Sequence[str], settings: RunSettings) -> Network:
     """Make and start a network of these sites in a folder, with its Catalog; returns what `network.json` holds.
 
     What was started runs on, also after an error: `down` ends it.
@@ -63,14 +63,14 @@ def found(place: Place, sites: Sequence[str], settings: Settings) -> Network:
     return network
 
 
-def up(place: Place) -> None:
+def start_programs(place: RunFolder) -> None:
     """Start again whatever of a network does not run, the sites' daemons last."""
     place.chain().start()
     place.store().start()
     SiteDaemons(place).start()
 
 
-def down(place: Place) -> None:
+def stop_programs(place: RunFolder) -> None:
     """End every program of a network, the sites' daemons first; its chain and its blocks stay."""
     SiteDaemons(place).stop()
     place.store().stop()
@@ -78,7 +78,7 @@ def down(place: Place) -> None:
 
 
 @dataclass(frozen=True)
-class Line:
+class ProgramStatus:
     """One program of a network: its process (None: not running), memory in bytes, and what it tells of itself."""
 
     site: str
@@ -92,39 +92,39 @@ class Line:
         return asdict(self)
 
 
-def status(place: Place) -> list[Line]:
+def list_programs(place: RunFolder) -> list[ProgramStatus]:
     """Every program of a network, by site."""
     parts = (place.chain(), place.store(), SiteDaemons(place))
-    lines = [_line(site, service, part.facts) for part in parts for site, service in part.services().items()]
+    lines = [_read_status(site, service, part.facts) for part in parts for site, service in part.services().items()]
     return sorted(lines, key=lambda line: (line.site, line.program))
 
 
-def services(place: Place) -> dict[tuple[str, str], Service]:
+def services(place: RunFolder) -> dict[tuple[str, str], Service]:
     """Every program of a network, by site and name."""
     parts = (place.chain(), place.store(), SiteDaemons(place))
     return {(site, service.name): service for part in parts for site, service in part.services().items()}
 
 
-def _line(site: str, service: Service, facts: Callable[[str], Mapping[str, int]]) -> Line:
+def _read_status(site: str, service: Service, facts: Callable[[str], Mapping[str, int]]) -> ProgramStatus:
     pid = service.pid
-    return Line(site, service.name, pid, service.memory, facts(site) if pid else {})
+    return ProgramStatus(site, service.name, pid, service.memory, facts(site) if pid else {})
 
 
 @contextmanager
-def launched(place: Place, sites: Sequence[str], settings: Settings) -> Iterator[Network]:
+def run_network(place: RunFolder, sites: Sequence[str], settings: RunSettings) -> Iterator[Network]:
     """A new network that runs as long as the block."""
     try:
-        yield found(place, sites, settings)
+        yield start_network(place, sites, settings)
     finally:
-        down(place)
+        stop_programs(place)
 
 
-def settings_of(chain: str, store: str, period: int | None = None) -> Settings:
+def make_settings(chain: str, store: str, period: int | None = None) -> RunSettings:
     """Settings of a network of these kinds; ConfigError lists those there are."""
-    for what, given, known in (("chain", chain, CHAINS), ("store", store, STORES)):
-        if given not in known:
-            raise ConfigError("CO-F305", f"There is no {what} {given!r} to launch; there is {', '.join(known)}.")
-    return Settings(chain, store, (), period)
+    for what, kind, kinds in (("chain", chain, CHAIN_LAUNCHERS), ("store", store, STORE_LAUNCHERS)):
+        if kind not in kinds:
+            raise ConfigError("CO-F305", f"There is no {what} {kind!r} to launch; there is {', '.join(kinds)}.")
+    return RunSettings(chain, store, (), period)
 
 
 def await_catalog(network: Network) -> None:

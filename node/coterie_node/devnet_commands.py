@@ -12,22 +12,30 @@ from typing import Annotated
 import typer
 
 from coterie_chain.service import Service
-from coterie_node.devnet import Line, down, found, services, settings_of, status, up
+from coterie_node.devnet import (
+    ProgramStatus,
+    list_programs,
+    make_settings,
+    services,
+    start_network,
+    start_programs,
+    stop_programs,
+)
 from coterie_node.errors import ConfigError
 from coterie_node.options import Json
-from coterie_node.place import Place
+from coterie_node.place import RunFolder
 
 devnet = typer.Typer(
     no_args_is_help=True, help="Development networks on this machine: a chain node and a store a site."
 )
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the network.")]
+_Folder = Annotated[Path, typer.Argument(help="Folder of the network.")]
 DEFAULT = Path("devnet")
 
 
 @devnet.command("up")
 def up_command(
-    folder: Folder = DEFAULT,
+    folder: _Folder = DEFAULT,
     sites: Annotated[int, typer.Option(min=1, max=20, help="Number of sites.")] = 3,
     chain: Annotated[str, typer.Option(help="clique (one Geth a site) or anvil (one process).")] = "clique",
     store: Annotated[str, typer.Option(help="kubo (one IPFS daemon a site) or folder.")] = "kubo",
@@ -35,72 +43,72 @@ def up_command(
     as_json: Json = False,
 ) -> None:
     """Start a network in a new folder, or start again what an old one has stopped."""
-    place, begun = Place(folder), time.monotonic()
+    place, begun = RunFolder(folder), time.monotonic()
     try:
         if (folder / "place.json").exists():
-            up(place)
+            start_programs(place)
         else:
-            _founded(place, sites, chain, store, period)
+            _start_new_network(place, sites, chain, store, period)
     except BaseException:
         # Nothing of a network that did not come up may run on.
         if (folder / "place.json").exists():
-            down(place)
+            stop_programs(place)
         raise
-    _tell(status(place), as_json)
+    _print_programs(list_programs(place), as_json)
     if not as_json:
         print(f"Up in {time.monotonic() - begun:.1f} s. Fit a model on it: coterie demo --at {folder}")
 
 
 @devnet.command("status")
-def status_command(folder: Folder = DEFAULT, as_json: Json = False) -> None:
+def devnet_status_command(folder: _Folder = DEFAULT, as_json: Json = False) -> None:
     """List the network's programs; exit status 1 if one of them does not run."""
-    lines = status(Place(folder))
-    _tell(lines, as_json)
+    lines = list_programs(RunFolder(folder))
+    _print_programs(lines, as_json)
     if not all(line.pid for line in lines):
         raise typer.Exit(1)
 
 
 @devnet.command("logs")
 def logs_command(
-    folder: Folder = DEFAULT,
+    folder: _Folder = DEFAULT,
     site: Annotated[str | None, typer.Option(help="Only this site's.")] = None,
     program: Annotated[str | None, typer.Option(help="Only this program's: geth, kubo, anvil or node.")] = None,
     lines: Annotated[int, typer.Option(min=1, help="How many lines of each.")] = 20,
 ) -> None:
     """Show the ends of the programs' logs."""
-    for (of_site, name), service in services(Place(folder)).items():
+    for (of_site, name), service in services(RunFolder(folder)).items():
         if site in (None, of_site) and program in (None, name):
             print(f"== {of_site} {name}: {service.log}")
-            print("\n".join(_last(service, lines)))
+            print("\n".join(_read_log_end(service, lines)))
 
 
 @devnet.command("down")
 def down_command(
-    folder: Folder = DEFAULT,
+    folder: _Folder = DEFAULT,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the folder, too.")] = False,
 ) -> None:
     """End all programs; the chain and the blocks stay for audits, unless they are deleted."""
-    down(Place(folder))
+    stop_programs(RunFolder(folder))
     if delete:
         shutil.rmtree(folder)
     print(f"Down; {folder} is deleted." if delete else f"Down. Audit it with --at {folder}; start it again with `up`.")
 
 
-def _founded(place: Place, sites: int, chain: str, store: str, period: int | None) -> None:
+def _start_new_network(place: RunFolder, sites: int, chain: str, store: str, period: int | None) -> None:
     # slow imports that the other commands do not need
-    from coterie_node.cases import case_of
+    from coterie_node.cases import find_case
     from coterie_node.demo import prepare
 
     if place.root.exists() and (not place.root.is_dir() or any(place.root.iterdir())):
         raise ConfigError("CO-F203", f"{place.root} is not an empty folder, and holds no network.")
-    case, settings = case_of("glore"), settings_of(chain, store, period)
+    case, settings = find_case("glore"), make_settings(chain, store, period)
     names = case.site_names(sites)
     prepare(place, case, names)
-    found(place, names, settings)
-    up(place)
+    start_network(place, names, settings)
+    start_programs(place)
 
 
-def _tell(lines: list[Line], as_json: bool) -> None:
+def _print_programs(lines: list[ProgramStatus], as_json: bool) -> None:
     if as_json:
         json.dump([line.as_dict() for line in lines], sys.stdout, indent=2)
         print()
@@ -108,11 +116,11 @@ def _tell(lines: list[Line], as_json: bool) -> None:
     print(f"{'site':<10s} {'program':<8s} {'pid':>8s} {'MiB':>5s}  {'block':>7s} {'peers':>5s}")
     for line in lines:
         pid = str(line.pid or "down")
-        told = [str(line.facts.get(name, "-")) for name in ("block", "peers")]
-        print(f"{line.site:<10s} {line.program:<8s} {pid:>8s} {line.memory >> 20:>5d}  {told[0]:>7s} {told[1]:>5s}")
+        facts = [str(line.facts.get(name, "-")) for name in ("block", "peers")]
+        print(f"{line.site:<10s} {line.program:<8s} {pid:>8s} {line.memory >> 20:>5d}  {facts[0]:>7s} {facts[1]:>5s}")
 
 
-def _last(service: Service, lines: int) -> list[str]:
+def _read_log_end(service: Service, lines: int) -> list[str]:
     try:
         return service.log.read_text(errors="replace").splitlines()[-lines:]
     except OSError:

@@ -17,17 +17,17 @@ from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine
 from coterie_learners.rows import Data
 from coterie_learners.study import Study
-from coterie_node.consent import told
+from coterie_node.consent import describe_release
 from coterie_node.data import load_site
 from coterie_node.errors import ReleaseRefused
 from coterie_node.gate import Gate, Policy, Release
 from coterie_node.simulate import simulate, site_of
 
-SHOWN = 400
+MAX_NUMBERS = 400
 
 
 @dataclass(frozen=True)
-class Leaving:
+class PayloadPreview:
     """One payload of one site, with the gate's verdict."""
 
     site: str
@@ -35,7 +35,7 @@ class Leaving:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything that would leave, for this site's own people."""
-        return {"site": self.site, **told(self.release)}
+        return {"site": self.site, **describe_release(self.release)}
 
     def text(self) -> str:
         """The same for a terminal; long arrays are cut, JSON has them whole."""
@@ -46,7 +46,7 @@ class Leaving:
         return "\n".join([head, *below, *(_array(name, v) for name, v in sorted(self.release.payload.items()))])
 
 
-def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = None) -> list[Leaving]:
+def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = None) -> list[PayloadPreview]:
     """Every payload that the study would make of these files: of all rounds where all sites' files are given.
 
     With some sites' files only, these sites' first payloads, which need no other site's posts. Stops at the first
@@ -56,8 +56,8 @@ def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = Non
     if unknown:
         raise StudyError("CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}.")
     loaded = {name: load_site(path, study, name) for name, path in files.items()}
-    rows: dict[str, Data] = {name: given.rows for name, given in loaded.items() if given is not None}
-    out: list[Leaving] = []
+    rows: dict[str, Data] = {name: site_rows.rows for name, site_rows in loaded.items() if site_rows is not None}
+    out: list[PayloadPreview] = []
     gates = {name: _gate(study, name, policy or Policy(), out) for name in study.sites}
     if all(study.columns and not study.columns[name] for name in set(study.sites) - set(rows)):
         try:
@@ -71,8 +71,8 @@ def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = Non
     return out
 
 
-def _gate(study: Study, name: str, policy: Policy, out: list[Leaving]) -> Gate:
-    return Gate(study, policy, watch=lambda release: out.append(Leaving(name, release)))
+def _gate(study: Study, name: str, policy: Policy, out: list[PayloadPreview]) -> Gate:
+    return Gate(study, policy, watch=lambda release: out.append(PayloadPreview(name, release)))
 
 
 def _first(study: Study, name: str, data: Data, gate: Gate) -> None:
@@ -82,8 +82,8 @@ def _first(study: Study, name: str, data: Data, gate: Gate) -> None:
     machine = Machine(learner_of(study).script, site_of(study, name, data, keys[name], entries, "dry run"))
     step = machine.awaits
     if step is None or step.who not in ("each", f"only:{name}") or step.talks or step.announces:
-        told = f"{name} posts nothing of its patients before it has seen posts of other sites"
-        raise StudyError("CO-S106", f"{told}. Give all sites' files, or simulated ones.")
+        message = f"{name} posts nothing of its patients before it has seen posts of other sites"
+        raise StudyError("CO-S106", f"{message}. Give all sites' files, or simulated ones.")
     try:
         gate.admit(step, machine.seat(study.sites, 0), 0, machine.draft(study.sites, 0))
     except ReleaseRefused:
@@ -92,6 +92,6 @@ def _first(study: Study, name: str, data: Data, gate: Gate) -> None:
 
 def _array(name: str, value: Any) -> str:
     array = np.asarray(value)
-    shown = np.array2string(array.ravel()[:SHOWN], threshold=SHOWN, max_line_width=110, prefix="    ")
-    more = f" ... and {array.size - SHOWN} more (--json prints all)" if array.size > SHOWN else ""
-    return f"  {name} {array.dtype} {array.shape}\n    {shown}{more}"
+    formatted = np.array2string(array.ravel()[:MAX_NUMBERS], threshold=MAX_NUMBERS, max_line_width=110, prefix="    ")
+    suffix = f" ... and {array.size - MAX_NUMBERS} more (--json prints all)" if array.size > MAX_NUMBERS else ""
+    return f"  {name} {array.dtype} {array.shape}\n    {formatted}{suffix}"

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 
 from coterie_chain.ledger import Terms
-from coterie_node.attendance import Attendance
-from coterie_node.log import code_of, sentence_of
+from coterie_node.attendance import Supervisor
+from coterie_node.log import code_of, error_sentence
 from coterie_node.runner import Runner
 
 
 @dataclass
-class Engagement:
+class StudyTask:
     """`number` and `hash` of the study, and what has become of it here.
 
     `phase`: waiting, working, settling, done, stopped, declined, aborted. `cause` is what it waits for, `fault` what
@@ -25,9 +25,9 @@ class Engagement:
     name: str = ""
     cause: str = ""
     fault: Exception | None = None
-    attendance: Attendance | None = None
+    supervisor: Supervisor | None = None
     again_at: float = -math.inf
-    decided: int = 0
+    decisions_seen: int = 0
     final_at: int | None = None
     restarts: int = 0
     posted: int = 0
@@ -42,13 +42,13 @@ class Engagement:
     @property
     def runner(self) -> Runner | None:
         """This site's runner, while it works on the study."""
-        attendance = self.attendance  # once: another thread tells the status
-        return None if attendance is None else attendance.runner
+        supervisor = self.supervisor  # once: another thread tells the status
+        return None if supervisor is None else supervisor.runner
 
     def as_dict(self) -> dict[str, object]:
         """What the status tells: never a number of patients."""
-        kept, runner = self.fault, self.runner
-        fault = None if kept is None else {"code": code_of(kept), "message": sentence_of(kept)}
+        error, runner = self.fault, self.runner
+        fault = None if error is None else {"code": code_of(error), "message": error_sentence(error)}
         position = None if runner is None else runner.position
-        told = {"study": self.number, "hash": self.hash.hex(), "name": self.name, "phase": self.phase}
-        return told | {"cause": self.cause, "position": position, "fault": fault}
+        status = {"study": self.number, "hash": self.hash.hex(), "name": self.name, "phase": self.phase}
+        return status | {"cause": self.cause, "position": position, "fault": fault}

@@ -10,7 +10,7 @@ from coterie_chain.private_files import replace_private
 from coterie_node.log import code_of
 
 
-class FaultNotes:
+class FaultRecord:
     """The last fault of each study, one private file each, in a folder of mode 0700."""
 
     def __init__(self, root: Path) -> None:
@@ -18,10 +18,10 @@ class FaultNotes:
 
     def note(self, study: int, error: Exception) -> None:
         """Write a fault down; a disk that cannot take it has faults of its own, which the log tells."""
-        told = f"{time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime())} {code_of(error)}: {error}"
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime())} {code_of(error)}: {error}"
         with suppress(OSError):
             self.root.mkdir(mode=0o700, exist_ok=True)
-            replace_private(self.root / f"{study}.txt", told + "\n")
+            replace_private(self.root / f"{study}.txt", line + "\n")
 
     def of(self, study: int) -> str:
         """The last fault of a study, and when it was; empty if there was none."""

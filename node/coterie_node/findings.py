@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from coterie_learners.errors import DataError
 
-SHOWN = 5
+EXAMPLES = 5
 CLIP = 40
 
 Mask = NDArray[np.bool_]
@@ -28,14 +28,14 @@ def printable(text: str) -> str:
 
 def quote(value: object) -> str:
     """A value as a message shows it: text in quotation marks, at most 40 characters."""
-    shown = repr(value[: CLIP + 1]) if isinstance(value, str) else printable(str(value))
-    return shown if len(shown) <= CLIP else shown[: CLIP - 1] + "…"
+    formatted = repr(value[: CLIP + 1]) if isinstance(value, str) else printable(str(value))
+    return formatted if len(formatted) <= CLIP else formatted[: CLIP - 1] + "…"
 
 
-def listed(values: Sequence[object], most: int) -> str:
+def join_values(values: Sequence[object], most: int) -> str:
     """The first values, quoted, and how many there are besides."""
-    more = f" and {len(values) - most} more" if len(values) > most else ""
-    return ", ".join(quote(v) for v in values[:most]) + more
+    suffix = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(quote(v) for v in values[:most]) + suffix
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Origin:
 
 
 @dataclass
-class Finding:
+class ColumnFault:
     """One kind of fault in one column: how many rows, and the first of them as (row from 0, value)."""
 
     total: int = 0
@@ -62,35 +62,35 @@ class Finding:
 class Findings:
     """All faults found so far, by column and error code."""
 
-    found: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    by_column: dict[tuple[str, str], ColumnFault] = field(default_factory=dict)
 
     def note(self, column: str, code: str, mask: Mask, start: int, value: Callable[[int], object]) -> None:
         """Add the rows of a batch that `mask` marks; the batch begins at row `start`, `value` gives its i-th value."""
         hits = np.flatnonzero(mask)
         if not len(hits):
             return
-        finding = self.found.setdefault((column, code), Finding())
+        finding = self.by_column.setdefault((column, code), ColumnFault())
         finding.total += len(hits)
-        wanted = hits[: SHOWN - len(finding.first)].tolist() if len(finding.first) < SHOWN else []
+        wanted = hits[: EXAMPLES - len(finding.first)].tolist() if len(finding.first) < EXAMPLES else []
         finding.first += [(start + i, value(i)) for i in wanted]
 
     def first(self, columns: Sequence[str]) -> tuple[str, str] | None:
         """Column and code to report: of the first column with a fault, the fault that begins first."""
-        keys = sorted(self.found, key=lambda key: (columns.index(key[0]), self.found[key].first[0][0]))
+        keys = sorted(self.by_column, key=lambda key: (columns.index(key[0]), self.by_column[key].first[0][0]))
         return keys[0] if keys else None
 
     def rows(self, key: tuple[str, str], read: int, places: Places) -> str:
         """Such as `in 7 of 200 rows: line 5 '1,5', line 9 'x' and 5 more`."""
-        finding = self.found[key]
+        finding = self.by_column[key]
         names = places([row for row, _ in finding.first])
-        shown = ", ".join(f"{name} {quote(value)}" for name, (_, value) in zip(names, finding.first, strict=True))
-        more = f" and {finding.total - len(finding.first)} more" if finding.total > len(finding.first) else ""
-        return f"in {finding.total} of {read} rows: {shown}{more}"
+        formatted = ", ".join(f"{name} {quote(value)}" for name, (_, value) in zip(names, finding.first, strict=True))
+        suffix = f" and {finding.total - len(finding.first)} more" if finding.total > len(finding.first) else ""
+        return f"in {finding.total} of {read} rows: {formatted}{suffix}"
 
     def others(self, key: tuple[str, str]) -> str:
         """Such as ` Faults also in 'age' (3 rows).`, so that a file can be mended in one go."""
         counts: Mapping[str, int] = {
-            column: sum(f.total for (c, _), f in self.found.items() if c == column) for column, _ in self.found
+            column: sum(f.total for (c, _), f in self.by_column.items() if c == column) for column, _ in self.by_column
         }
         rest = [f"{quote(c)} ({n} rows)" for c, n in counts.items() if c != key[0]]
         return f" Faults also in {', '.join(rest)}." if rest else ""

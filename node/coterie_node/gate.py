@@ -18,13 +18,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from coterie_learners.design import Design
-from coterie_learners.disclosure import Ruling, Verdict, judge
+from coterie_learners.disclosure import GateVerdict, Ruling, judge_exposure
 from coterie_learners.errors import StudyError
 from coterie_learners.payload import Payload, canonical
 from coterie_learners.protocol import Site, Step
-from coterie_learners.study import Column, Floors, Frozen, Study
+from coterie_learners.study import ColumnName, Floors, Frozen, Study
 from coterie_node.errors import ConfigError, ReleaseRefused
-from coterie_node.releases import ReleaseBook, compare, release_of
+from coterie_node.releases import ReleaseLog, compare_releases, release_of
 
 # Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made anew.
 HIDDEN = frozenset({"masked", "ciphers", "places"})
@@ -35,7 +35,7 @@ class Policy(Frozen):
     """A site's own rules: floors that may be stricter than a study's, columns never to be used, a person's yes."""
 
     floors: Floors = NO_FLOORS
-    never: tuple[Column, ...] = ()
+    never: tuple[ColumnName, ...] = ()
     ask: bool = False
 
     @classmethod
@@ -50,10 +50,12 @@ class Policy(Frozen):
 
     def check(self, study: Study, site: str) -> None:
         """StudyError if a study uses, at this site, a column that the policy keeps out."""
-        kept = [name for name in Design(study, site).variables if name in self.never]
-        if kept:
-            told = f"{site}'s policy never lets {', '.join(kept)} be used, which the study {study.name!r} asks for"
-            raise StudyError("CO-S501", f"{told}. Decline the study, or change the policy.")
+        forbidden = [name for name in Design(study, site).variables if name in self.never]
+        if forbidden:
+            message = (
+                f"{site}'s policy never lets {', '.join(forbidden)} be used, which the study {study.name!r} asks for"
+            )
+            raise StudyError("CO-S501", f"{message}. Decline the study, or change the policy.")
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,14 @@ class Release:
     position: int
     attempt: int
     payload: Payload
-    verdict: Verdict
+    verdict: GateVerdict
 
 
 # Whether this site's people have said yes to a release; asked again at every turn until they have.
 Consent = Callable[[Release], bool]
 
 
-def nobody(release: Release) -> bool:
+def refuse_all(release: Release) -> bool:
     """The consent of a site that has no one to ask: never."""
     return False
 
@@ -81,8 +83,8 @@ class Gate:
 
     study: Study
     policy: Policy = field(default_factory=Policy)
-    book: ReleaseBook = field(default_factory=ReleaseBook)
-    consent: Consent = nobody
+    book: ReleaseLog = field(default_factory=ReleaseLog)
+    consent: Consent = refuse_all
     watch: Callable[[Release], None] = lambda _: None
     _flag: str | None = field(default=None, init=False)
 
@@ -121,30 +123,30 @@ class Gate:
         label = f"masks/{site.session}/{site.study.hash.hex()}/{step.topic}/{site.attempt}"
         digest = hashlib.sha256(canonical(payload)).digest()
         if self.book.vault.setdefault(label, digest) != digest:
-            told = f"{site.name} has sent other numbers under the masks of {step.topic!r} before a reorganisation"
-            more = "What it builds on was changed since, and the difference would be without them"
-            raise ReleaseRefused("CO-R302", f"{told}. {more}. Propose the study again.")
+            message = f"{site.name} has sent other numbers under the masks of {step.topic!r} before a reorganisation"
+            cause = "What it builds on was changed since, and the difference would be without them"
+            raise ReleaseRefused("CO-R302", f"{message}. {cause}. Propose the study again.")
 
-    def judge(self, step: Step, site: Site, payload: Payload) -> Verdict:
+    def judge(self, step: Step, site: Site, payload: Payload) -> GateVerdict:
         """The verdict on one payload of a step."""
         if step.reveals is None:
-            told = f"The learner {self.study.learner.name} does not say what {step.topic!r} reveals."
-            return Verdict(Ruling.REFUSED, told, self.floors, step.topic)
+            message = f"The learner {self.study.learner.name} does not say what {step.topic!r} reveals."
+            return GateVerdict(Ruling.REFUSED, message, self.floors, step.topic)
         exposure = step.reveals(site, payload)
         if step.readers is not None:
             exposure = replace(exposure, readers=tuple(r for r in step.readers if r != site.name))
-        verdict = judge(exposure, self.floors, step.topic)
-        return verdict if verdict.refused else self._differenced(site, verdict)
+        verdict = judge_exposure(exposure, self.floors, step.topic)
+        return verdict if verdict.refused else self._compare_with_past(site, verdict)
 
-    def _differenced(self, site: Site, verdict: Verdict) -> Verdict:
+    def _compare_with_past(self, site: Site, verdict: GateVerdict) -> GateVerdict:
         """The verdict after a look at what this site released before; looked up once, at a run's first release."""
         if site.data is None:
             return verdict
         if self._flag is None:
             release = release_of(site, verdict.ruling is Ruling.SUMS_ONLY, self.book.key)
-            found = compare(release, self.book.others(site.session), self.floors.cell)
-            if found.refused:
-                return replace(verdict, ruling=Ruling.REFUSED, sentence=found.told)
-            self._flag = found.told
+            comparison = compare_releases(release, self.book.others(site.session), self.floors.cell)
+            if comparison.refused:
+                return replace(verdict, ruling=Ruling.REFUSED, sentence=comparison.message)
+            self._flag = comparison.message
             self.book.add(release)
         return replace(verdict, sentence=f"{verdict.sentence} {self._flag}".rstrip())

@@ -22,8 +22,8 @@ from coterie_chain.private_files import write_private
 from coterie_chain.sealing import is_sealed
 from coterie_node.errors import ConfigError
 from coterie_node.letters import fetch
-from coterie_node.place import Place
-from coterie_node.study_keys import held_keys
+from coterie_node.place import RunFolder
+from coterie_node.study_keys import current_keys
 
 READER = "auditor"
 View = Mapping[bytes, bytes]
@@ -31,11 +31,11 @@ View = Mapping[bytes, bytes]
 
 def view_of(ledger: Ledger, blobs: BlobStore, number: int, name: str, keys: Iterable[SiteKeys]) -> View:
     """The body keys of all payloads of a study that a site can read with its keys, by SHA-256 of the stored bytes."""
-    held, out = list(keys), {}
+    site_keys, out = list(keys), {}
     for record in ledger.history(number):
         blob = fetch(record.post, blobs) if isinstance(record, Record) else b""
         if isinstance(record, Record) and is_sealed(blob):
-            key = _first_key(blob, name, held)
+            key = _first_key(blob, name, site_keys)
             if key is not None:
                 out[record.post.sha256] = key
     return out
@@ -43,22 +43,22 @@ def view_of(ledger: Ledger, blobs: BlobStore, number: int, name: str, keys: Iter
 
 def _first_key(blob: bytes, name: str, keys: Iterable[SiteKeys]) -> bytes | None:
     """The body's key with whichever of a site's keys it was sealed to."""
-    for one in keys:
+    for key_pair in keys:
         try:
-            return one.body_key(blob, name)
+            return key_pair.open_body_key(blob, name)
         except BlobCorrupt as error:
             if error.code != "CO-C222":
                 raise
     return None
 
 
-def held_by(place: Place, name: str, session: str) -> tuple[SiteKeys, ...]:
+def keys_of_site(place: RunFolder, name: str, session: str) -> tuple[SiteKeys, ...]:
     """The keys with which a site of a run's folder can open payloads of a session."""
     part = place.site(name)
     keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
     journal = SqliteJournal(part.journal)
     try:
-        return held_keys(keys, journal.vault, session)
+        return current_keys(keys, journal.vault, session)
     finally:
         journal.close()
 
@@ -78,8 +78,8 @@ def load_grants(paths: Iterable[Path], study: bytes, auditor: SiteKeys) -> View:
             parts = from_json(plain or b"")
             view |= {bytes.fromhex(digest): bytes.fromhex(key) for digest, key in parts.items()}
         except (OSError, ValueError, AttributeError, TypeError, BlobCorrupt) as error:
-            told = f"{path} is no grant for this auditor's key and this study ({type(error).__name__})"
-            raise ConfigError("CO-F351", f"{told}. Ask the site that gave it for a new one.") from None
+            message = f"{path} is no grant for this auditor's key and this study ({type(error).__name__})"
+            raise ConfigError("CO-F351", f"{message}. Ask the site that gave it for a new one.") from None
     return view
 
 

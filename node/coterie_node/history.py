@@ -9,11 +9,11 @@ from typing import Any
 
 from coterie_chain.ledger import Event, Ledger, Record
 from coterie_learners.disclosure import Ruling
-from coterie_node.reasons import words_of
+from coterie_node.reasons import describe_reason
 
 
 @dataclass(frozen=True)
-class Line:
+class HistoryEntry:
     """One entry: when (block and UTC time), who, what, in which study and at which step; details in words."""
 
     block: int
@@ -37,20 +37,20 @@ class Line:
         return asdict(self)
 
 
-def history(ledger: Ledger, study: int | None = None) -> Iterator[Line]:
+def history(ledger: Ledger, study: int | None = None) -> Iterator[HistoryEntry]:
     """The ledger's entries in order, of one study or of all."""
-    return (line_of(entry) for entry in ledger.history(study))
+    return (to_history_entry(entry) for entry in ledger.history(study))
 
 
-def line_of(entry: Record | Event) -> Line:
+def to_history_entry(entry: Record | Event) -> HistoryEntry:
     """One entry as a row."""
     when = datetime.fromtimestamp(entry.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return _event_line(entry, when) if isinstance(entry, Event) else _record_line(entry, when)
 
 
-def _event_line(event: Event, when: str) -> Line:
+def _event_line(event: Event, when: str) -> HistoryEntry:
     details = dict(event.details)
-    return Line(
+    return HistoryEntry(
         block=event.block,
         time=when,
         study=event.study,
@@ -58,14 +58,14 @@ def _event_line(event: Event, when: str) -> Line:
         what=event.name,
         position=int(details["position"]) if "position" in details else None,
         attempt=int(details["attempt"]) if "attempt" in details else None,
-        details=_details(details),
+        details=_format_details(details),
         tx=event.tx,
     )
 
 
-def _record_line(record: Record, when: str) -> Line:
+def _record_line(record: Record, when: str) -> HistoryEntry:
     post = record.post
-    return Line(
+    return HistoryEntry(
         block=record.block,
         time=when,
         study=post.study,
@@ -80,20 +80,20 @@ def _record_line(record: Record, when: str) -> Line:
         size=post.size,
         details=f"record {record.seq}" + (", converged" if post.converged else ""),
         tx=record.tx,
-        verdict=ruling_of(post.verdict),
+        verdict=describe_ruling(post.verdict),
     )
 
 
-def ruling_of(verdict: bytes) -> str:
+def describe_ruling(verdict: bytes) -> str:
     """A record's verdict of the release gate in words, with its digest; empty for a post that no gate judges."""
     if not any(verdict):
         return ""
-    known = {int(ruling): ruling.name.lower().replace("_", " ") for ruling in Ruling}
-    return f"{known.get(verdict[0], f'ruling {verdict[0]}')} {verdict.hex()}"
+    ruling_names = {int(ruling): ruling.name.lower().replace("_", " ") for ruling in Ruling}
+    return f"{ruling_names.get(verdict[0], f'ruling {verdict[0]}')} {verdict.hex()}"
 
 
-def _details(details: dict[str, str | int]) -> str:
-    shown = {k: v for k, v in details.items() if k not in ("position", "attempt", "sealing", "peer")}
-    if "reason" in shown:
-        shown["reason"] = words_of(int(shown["reason"]))
-    return ", ".join(f"{k}={v}" for k, v in shown.items())
+def _format_details(details: dict[str, str | int]) -> str:
+    visible = {k: v for k, v in details.items() if k not in ("position", "attempt", "sealing", "peer")}
+    if "reason" in visible:
+        visible["reason"] = describe_reason(int(visible["reason"]))
+    return ", ".join(f"{k}={v}" for k, v in visible.items())

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 # Bytes that may wait, unless it is one frame alone; each frame counts for a little more than its data.
-ROOM, OVERHEAD = 1 << 29, 64
+MAX_WAITING_BYTES, OVERHEAD = 1 << 29, 64
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Ended:
 class Inbox:
     """Frames of one peer, and then its last word; one thread puts, another gets."""
 
-    def __init__(self, room: int = ROOM) -> None:
+    def __init__(self, room: int = MAX_WAITING_BYTES) -> None:
         self._room = room
         self._frames: deque[bytes] = deque()
         self._held = 0
@@ -61,10 +61,10 @@ class Inbox:
     def last_word(self, seconds: float) -> Ended | None:
         """The last word if it comes within `seconds`, whatever frames come before it: those are dropped."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            found = self.get(left)
-            if isinstance(found, Ended):
-                return found
+        while (seconds_left := deadline - time.monotonic()) > 0:
+            received = self.get(seconds_left)
+            if isinstance(received, Ended):
+                return received
         return None
 
     def shut(self) -> None:

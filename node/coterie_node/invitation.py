@@ -16,7 +16,7 @@ from coterie_chain.network import Network
 from coterie_learners.study import Frozen, Name, Text
 from coterie_node.strict_file import read_strict
 
-LARGEST = 1 << 20
+MAX_INVITATION_BYTES = 1 << 20
 Hex32 = Annotated[str, Field(pattern="^0x[0-9a-f]{64}$")]
 Peer = Annotated[str, Field(max_length=300, pattern=r"^[\x21-\x7e]*$")]
 
@@ -61,10 +61,12 @@ class Invitation(Frozen):
 
     def network(self, url: str) -> Network:
         """The network through one's own chain node."""
-        held = self.contracts
-        return Network(url, held.chain_id, held.catalog, held.genesis, held.block)
+        contracts_part = self.contracts
+        return Network(
+            url, contracts_part.chain_id, contracts_part.catalog, contracts_part.genesis, contracts_part.block
+        )
 
     @classmethod
     def load(cls, path: Path) -> Invitation:
         """Read an invitation from a file; ConfigError if it is none."""
-        return read_strict(path, cls, LARGEST, "CO-F324", "an invitation")
+        return read_strict(path, cls, MAX_INVITATION_BYTES, "CO-F324", "an invitation")

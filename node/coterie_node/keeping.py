@@ -5,7 +5,7 @@ from __future__ import annotations
 from coterie_chain.blobs import MAX_BLOB, BlobStore
 
 
-class Keeping:
+class PinningStore:
     """Another site's payload that was read is put into this site's own store, so that it outlives the one who made it.
 
     Nothing is unpinned when a study ends: whoever audits it needs the payloads.

@@ -27,11 +27,11 @@ from coterie_learners.study import Study
 from coterie_node.errors import PayloadCorrupt, PayloadMissing
 
 CODECS = {"zstd": pay.SHUFFLE_ZSTD, "deflate": pay.DEFLATE}
-MAX_BLOB = 1 << 27
+MAX_PAYLOAD_BYTES = 1 << 27
 
 
 @dataclass(frozen=True)
-class Desk:
+class PayloadCodec:
     """One reader's and writer's view of a study: its keys and the sealing keys of all sites.
 
     `own` are this site's keys for this run, in use once the sites have announced theirs. `view` opens single payloads
@@ -45,7 +45,7 @@ class Desk:
     own: SiteKeys | None = None
     view: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
 
-    def announced(self, posts: Mapping[str, Payload]) -> Desk:
+    def with_announced_keys(self, posts: Mapping[str, Payload]) -> PayloadCodec:
         """The desk after the sites have announced their sealing keys for this run."""
         directory = {site: np.asarray(post["sealing"]).tobytes() for site, post in posts.items()}
         return replace(self, keys=self.own or self.keys, directory={**self.directory, **directory})
@@ -66,32 +66,36 @@ class Desk:
         try:
             return self._read(step, record, blobs)
         except ProtocolError as error:
-            told = f"{record.site} posted a bad {step.topic!r} (record {record.seq}): {error.message}"
-            raise ProtocolError(error.code, told, record.site, step.topic) from error
+            message = f"{record.site} posted a bad {step.topic!r} (record {record.seq}): {error.message}"
+            raise ProtocolError(error.code, message, record.site, step.topic) from error
         except BlobCorrupt as error:
-            told = f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is damaged: {error.message}"
-            raise PayloadCorrupt(error.code, told, record.site, step.topic) from error
+            message = (
+                f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is damaged: {error.message}"
+            )
+            raise PayloadCorrupt(error.code, message, record.site, step.topic) from error
         except BlobMissing as error:
-            told = f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is out of reach"
-            raise PayloadMissing(error.code, f"{told}: {error.message}", record.site, step.topic) from error
+            message = f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is out of reach"
+            raise PayloadMissing(error.code, f"{message}: {error.message}", record.site, step.topic) from error
 
     def _read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
         blob = fetch(record.post, blobs)
         if step.readers is not None or is_sealed(blob):
-            opened = self._unseal(step, record, blob)
-            if opened is None:
+            unsealed = self._unseal(step, record, blob)
+            if unsealed is None:
                 return Sealed(record.site, step.topic, record.post.converged)
-            blob = opened
+            blob = unsealed
         stamp, payload = pay.decode(pay.unpack(blob))
         wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
         if stamp != wanted:
-            raise ProtocolError("CO-P110", f"The payload was made for {_told(stamp)}, not for {_told(wanted)}.")
+            raise ProtocolError(
+                "CO-P110", f"The payload was made for {_describe_stamp(stamp)}, not for {_describe_stamp(wanted)}."
+            )
         pay.check_finite(payload)
         if step.expects is not None:
             pay.check(payload, step.expects)
         if bool(np.all(payload.get("converged", False))) != record.post.converged:
-            told = f"The record says converged={record.post.converged}, which is not what its payload says."
-            raise ProtocolError("CO-P116", told)
+            message = f"The record says converged={record.post.converged}, which is not what its payload says."
+            raise ProtocolError("CO-P116", message)
         return payload
 
     def _unseal(self, step: Step, record: Record, blob: bytes) -> bytes | None:
@@ -112,8 +116,8 @@ def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) ->
 
 def fetch(post: Post, blobs: BlobStore) -> bytes:
     """The stored bytes of a post, checked against its size, CID and SHA-256."""
-    if not 0 < post.size <= MAX_BLOB:
-        raise ProtocolError("CO-P112", f"The record declares {post.size} bytes; the limit is {MAX_BLOB}.")
+    if not 0 < post.size <= MAX_PAYLOAD_BYTES:
+        raise ProtocolError("CO-P112", f"The record declares {post.size} bytes; the limit is {MAX_PAYLOAD_BYTES}.")
     blob = blobs.get(post.cid, post.size)
     if len(blob) != post.size or hashlib.sha256(blob).digest() != post.sha256:
         raise ProtocolError("CO-P113", f"The bytes behind {post.cid} do not match the record's size and SHA-256.")
@@ -124,5 +128,5 @@ def _context(study: Study, topic: str, site: str) -> bytes:
     return f"{study.hash.hex()}/{topic}/{site}".encode()
 
 
-def _told(stamp: Stamp) -> str:
+def _describe_stamp(stamp: Stamp) -> str:
     return f"{stamp.topic!r} of {stamp.site!r}, attempt {stamp.attempt}, study {stamp.study[:8]}"

@@ -45,8 +45,8 @@ class Log:
 
     def fault(self, event: str, error: Exception, **fields: object) -> None:
         """Write an error by its code, with its sentence where that cannot hold a patient's value."""
-        told: dict[str, object] = {"code": code_of(error), "message": sentence_of(error), **fields}
-        self.tell(event, "warning", **told)
+        fields_of_fault: dict[str, object] = {"code": code_of(error), "message": error_sentence(error), **fields}
+        self.tell(event, "warning", **fields_of_fault)
 
 
 def code_of(error: Exception) -> str:
@@ -54,7 +54,7 @@ def code_of(error: Exception) -> str:
     return error.code if isinstance(error, (*CoterieError, NodeError)) else type(error).__name__
 
 
-def sentence_of(error: Exception) -> str:
+def error_sentence(error: Exception) -> str:
     """What the log may say of an error."""
     if code_of(error).removeprefix("CO-").startswith(QUIET):
         return "The sentence is for this site's people only: ask `coterie study status`."

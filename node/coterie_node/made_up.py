@@ -17,26 +17,26 @@ EFFECT = 0.4
 
 
 @dataclass(frozen=True)
-class MadeUp:
+class SyntheticRows:
     """Data of every site that holds any, as the study's learner reads them, and all rows of the whole design."""
 
     sites: Mapping[str, Data]
     rows: Sequence[Block]
 
 
-def make_up(study: Study, n: int, rng: np.random.Generator) -> MadeUp:
+def simulate_cohort(study: Study, n: int, rng: np.random.Generator) -> SyntheticRows:
     """`n` rows for each site, of the study's variables; of the same patients where columns are split."""
     design = Design(study)
     beta = rng.normal(0.0, EFFECT, len(design.columns))
     if study.columns:
         codes = _codes(design, beta, n, rng)
         holders = [name for name in study.sites if study.columns[name]]
-        return MadeUp({name: _part(study, name, codes, n) for name in holders}, [design.block(codes)])
+        return SyntheticRows({name: _part(study, name, codes, n) for name in holders}, [design.block(codes)])
     drawn = {name: _codes(design, beta, n, rng) for name in study.sites}
     blocks = {name: design.block(codes) for name, codes in drawn.items()}
     if learner_of(study).reads == "codes":
-        return MadeUp({name: ArrayCodes(codes) for name, codes in drawn.items()}, list(blocks.values()))
-    return MadeUp({name: ArrayRows(b.x, b.y, b.offset) for name, b in blocks.items()}, list(blocks.values()))
+        return SyntheticRows({name: ArrayCodes(codes) for name, codes in drawn.items()}, list(blocks.values()))
+    return SyntheticRows({name: ArrayRows(b.x, b.y, b.offset) for name, b in blocks.items()}, list(blocks.values()))
 
 
 def draw(design: Design, beta: Array, n: int, rng: np.random.Generator) -> Block:

@@ -15,18 +15,18 @@ from coterie_learners.protocol import Site
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedResults:
     """The results that one site has opened in one run of a study."""
 
     site: Site
 
-    def of(self, step: OpenStep) -> Payload | None:
+    def load(self, step: OpenStep) -> Payload | None:
         """The result of this very step, if it was opened before."""
         vault: MutableMapping[str, bytes] = self.site.vault
         raw = vault.get(self._label(step))
         return None if raw is None else decode(raw)[1]
 
-    def keep(self, step: OpenStep, payload: Payload) -> None:
+    def save(self, step: OpenStep, payload: Payload) -> None:
         """Keep a result, durably; StoreFault if that is not possible now."""
         stamp = Stamp(self.site.study.hash.hex(), "", self.site.name, step.attempt)
         self.site.vault[self._label(step)] = encode(stamp, payload)

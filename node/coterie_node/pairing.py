@@ -53,13 +53,13 @@ class Pairing:
         """Whether a certificate (DER) is the one that the end in this role has."""
         return certificate == self._certificate(role).public_bytes(Encoding.DER)
 
-    def _context(self, protocol: ssl._SSLMethod, mine: str, theirs: str) -> ssl.SSLContext:
+    def _context(self, protocol: ssl._SSLMethod, own_role: str, peer_role: str) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False  # the certificate itself is the peer's name, see is_peer
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=self._certificate(theirs).public_bytes(Encoding.DER))
-        _load(context, self._certificate(mine), self._key(mine))
+        context.load_verify_locations(cadata=self._certificate(peer_role).public_bytes(Encoding.DER))
+        _load(context, self._certificate(own_role), self._key(own_role))
         return context
 
     def _key(self, role: str) -> Ed25519PrivateKey:
@@ -91,11 +91,11 @@ class Pairing:
 def _load(context: ssl.SSLContext, certificate: x509.Certificate, key: Ed25519PrivateKey) -> None:
     """Hand certificate and key to OpenSSL, which takes them from a file only: it is encrypted, and gone at once."""
     password = secrets.token_hex(32)
-    kept = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
     descriptor, path = tempfile.mkstemp(suffix=".pem")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(certificate.public_bytes(Encoding.PEM) + kept)
+            file.write(certificate.public_bytes(Encoding.PEM) + key_pem)
         context.load_cert_chain(path, password=password)
     finally:
         os.unlink(path)

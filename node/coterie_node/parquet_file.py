@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from coterie_learners.design import Design
 from coterie_learners.errors import DataError
-from coterie_node.coding import storable
+from coterie_node.coding import is_storable
 from coterie_node.findings import Origin, printable, quote
-from coterie_node.source import Batch, check_header, unreadable
+from coterie_node.source import Batch, check_header, unreadable_error
 
-BATCH = 1 << 16
+BATCH_ROWS = 1 << 16
 BUFFER = 1 << 20
 
 
@@ -30,11 +30,11 @@ class ParquetFile:
     def batches(self) -> Iterator[Batch]:
         """The study's columns as they are stored."""
         try:
-            with _opened(self.origin) as file:
-                for batch in file.iter_batches(BATCH, columns=list(self.variables)):
+            with _open_file(self.origin) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=list(self.variables)):
                     yield {name: batch.column(name) for name in self.variables}
         except (pa.ArrowException, OSError) as error:
-            raise _broken(self.origin, error) from None
+            raise _parquet_error(self.origin, error) from None
 
     def places(self, rows: Sequence[int]) -> list[str]:
         """Numbers of rows, the first being row 1."""
@@ -44,14 +44,14 @@ class ParquetFile:
 def open_parquet(origin: Origin, design: Design) -> ParquetFile:
     """Read and check names and types of the columns; DataError says which do not fit."""
     try:
-        with _opened(origin) as file:
+        with _open_file(origin) as file:
             schema, rows = file.schema_arrow, int(file.metadata.num_rows)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _broken(origin, error) from None
+        raise _parquet_error(origin, error) from None
     check_header(origin, schema.names, (*design.variables, *design.identifier))
     for name in design.variables:
         variable, kind = design.study.variables[name], schema.field(name).type
-        if not storable(kind, variable):
+        if not is_storable(kind, variable):
             wanted = "text or whole numbers" if variable.type == "category" else "numbers"
             raise origin.error(
                 "CO-D111",
@@ -61,22 +61,22 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
     for name in design.identifier:
         kind = schema.field(name).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-            told = f"The identifying column {quote(name)} is stored as {quote(kind)}."
-            raise origin.error("CO-D111", f"{told} Store it as text or whole numbers.")
+            message = f"The identifying column {quote(name)} is stored as {quote(kind)}."
+            raise origin.error("CO-D111", f"{message} Store it as text or whole numbers.")
     if rows == 0:
         raise origin.error("CO-D103", "There are columns and no rows. Export the rows as well.")
     return ParquetFile(origin, (*design.variables, *design.identifier), rows)
 
 
 @contextmanager
-def _opened(origin: Origin) -> Iterator[pq.ParquetFile]:
+def _open_file(origin: Origin) -> Iterator[pq.ParquetFile]:
     # A buffered stream, so that memory holds pages and not whole row groups.
     with origin.path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER) as file:
         yield file
 
 
-def _broken(origin: Origin, error: Exception) -> DataError:
+def _parquet_error(origin: Origin, error: Exception) -> DataError:
     if isinstance(error, PermissionError):
-        return unreadable(origin, error)
-    why = printable(str(error).splitlines()[0] if str(error) else "")[:200]
-    return origin.error("CO-D110", f"It cannot be read as Parquet: {why} Write it again, as one Parquet file.")
+        return unreadable_error(origin, error)
+    cause = printable(str(error).splitlines()[0] if str(error) else "")[:200]
+    return origin.error("CO-D110", f"It cannot be read as Parquet: {cause} Write it again, as one Parquet file.")

@@ -13,33 +13,33 @@ from coterie_chain.errors import ChainError, PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import Journal, SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
-from coterie_chain.ledger import Ahead, Ledger, State
+from coterie_chain.ledger import Ledger, PipelinedLedger, State
 from coterie_chain.network import Network
 from coterie_learners.errors import DataError
-from coterie_learners.inference import plain
+from coterie_learners.inference import fit_to_json
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine
 from coterie_learners.study import Study
-from coterie_node.attendance import Attendance
-from coterie_node.consent import ReleaseFolder
+from coterie_node.attendance import Supervisor
+from coterie_node.consent import ApprovalFolder
 from coterie_node.data import Loaded, load_site
-from coterie_node.errors import ConfigError, Overdue
+from coterie_node.errors import ConfigError, DeadlinePassed
 from coterie_node.findings import Origin
-from coterie_node.gate import Consent, Gate, Policy, nobody
-from coterie_node.letters import Desk
-from coterie_node.place import Place
-from coterie_node.releases import ReleaseBook
+from coterie_node.gate import Consent, Gate, Policy, refuse_all
+from coterie_node.letters import PayloadCodec
+from coterie_node.place import RunFolder
+from coterie_node.releases import ReleaseLog
 from coterie_node.runner import Progress, Runner
 from coterie_node.simulate import site_of
 from coterie_node.snapshot import commit
 from coterie_node.source import check_unchanged
-from coterie_node.studies import load_study, terms_of
+from coterie_node.studies import load_study, study_terms
 from coterie_node.study_keys import study_keys
 from coterie_node.talk import Exchange
 from coterie_node.tls import TlsExchange
 
 # How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
-POLL, SHORT_POLL = 0.5, 0.02
+POLL_SECONDS, SHORT_POLL_SECONDS = 0.5, 0.02
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Node:
     blobs: BlobStore
     journal: Journal
     policy: Policy = field(default_factory=Policy)
-    consent: Consent = nobody
+    consent: Consent = refuse_all
     observe: Callable[[Progress], None] = lambda _: None
     exchange: Exchange | None = None
-    ahead: Ahead | None = None
+    ahead: PipelinedLedger | None = None
 
 
 def open_node(
-    place: Place,
+    place: RunFolder,
     name: str,
     approved: str,
     observe: Callable[[Progress], None] = lambda _: None,
@@ -74,8 +74,8 @@ def open_node(
     """
     study = load_study(place.study)
     if study.hash.hex() != approved:
-        told = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
-        raise ConfigError("CO-F301", f"{told} Read it again and approve it anew.")
+        message = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
+        raise ConfigError("CO-F301", f"{message} Read it again and approve it anew.")
     if name not in study.sites:
         raise ConfigError("CO-F302", f"{name!r} takes no part in the study; its sites are {', '.join(study.sites)}.")
     part = place.site(name)
@@ -86,10 +86,10 @@ def open_node(
     journal = SqliteJournal(part.journal)
     network = place.network(name)
     ledger = reader or EthereumLedger(network, keys.account, journal)
-    consent = ReleaseFolder(part.releases).consent
+    consent = ApprovalFolder(part.releases).consent
     # After the run the site's own store may be down; what it held is read without it.
     blobs = place.blobs(name if reader is None else None)
-    exchange = None if reader else exchange_of(place, name, keys, ledger, network)
+    exchange = None if reader else open_exchange(place, name, keys, ledger, network)
     return Node(
         study,
         name,
@@ -103,11 +103,11 @@ def open_node(
         consent,
         observe,
         exchange,
-        ledger.ahead if isinstance(ledger, EthereumLedger) else None,
+        ledger.pipelined if isinstance(ledger, EthereumLedger) else None,
     )
 
 
-def exchange_of(place: Place, name: str, keys: SiteKeys, ledger: Ledger, network: Network) -> Exchange | None:
+def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, network: Network) -> Exchange | None:
     """Where this site talks to its peers in interactive steps; None where the run's folder names no addresses."""
     addresses = place.addresses()
     if addresses is None:
@@ -115,20 +115,20 @@ def exchange_of(place: Place, name: str, keys: SiteKeys, ledger: Ledger, network
     if name not in addresses:
         raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}.")
     entries = {entry.name: entry.sealing for entry in ledger.sites()}
-    return TlsExchange(name, addresses, lambda peer: keys.shared(entries[peer]), network.scope)
+    return TlsExchange(name, addresses, lambda peer: keys.derive_shared_secret(entries[peer]), network.scope)
 
 
 def enter(node: Node) -> int:
     """Join the study once it is on the ledger (its first site proposes it); returns its number there."""
 
-    def late() -> Overdue:
-        told = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
-        return Overdue("CO-R201", f"{told} Ask that site whether its node runs.")
+    def late() -> DeadlinePassed:
+        message = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
+        return DeadlinePassed("CO-R201", f"{message} Ask that site whether its node runs.")
 
-    return _insist(node, lambda: _entered(node), late)
+    return _insist(node, lambda: _register(node), late)
 
 
-def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], Overdue]) -> int:
+def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], DeadlinePassed]) -> int:
     """Ask until there is an answer, or until a step's deadline; what may pass is borne."""
     deadline = time.monotonic() + node.study.ledger.step_seconds
     while True:
@@ -136,24 +136,24 @@ def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], Overdu
             answer = ask()
             if answer is not None:
                 return answer
-            node.ledger.wait(POLL)
+            node.ledger.wait(POLL_SECONDS)
         except ChainError as error:
             # A reorganisation may take a proposal back until it is in a block again.
             if not error.retry and getattr(error, "name", "") != "BadState":
                 raise
-            time.sleep(POLL)
+            time.sleep(POLL_SECONDS)
         if time.monotonic() > deadline:
             raise late()
 
 
-def _entered(node: Node) -> int | None:
+def _register(node: Node) -> int | None:
     number = _number(node)
     if number is not None:
         join(node, number)
     return number
 
 
-def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | None = None) -> Runner:
+def make_site_runner(node: Node, number: int, observe: Callable[[Progress], None] | None = None) -> Runner:
     """This site's runner for a study that it has joined."""
     pin_rows(node, number)
     entries = node.ledger.sites()
@@ -162,14 +162,14 @@ def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | Non
     own = study_keys(node.keys, node.journal.vault, session)
     site = site_of(node.study, node.name, data, node.keys, entries, session)
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault, sealing=own.sealing))
-    desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
-    gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
+    codec = PayloadCodec(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
+    gate = Gate(node.study, node.policy, ReleaseLog(node.journal.vault), node.consent)
     return Runner(
         machine,
         node.ledger,
         node.blobs,
         number,
-        desk,
+        codec,
         gate=gate,
         exchange=node.exchange,
         observe=observe or node.observe,
@@ -179,10 +179,10 @@ def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | Non
 
 def take_part(node: Node, number: int) -> Runner:
     """Take turns until the protocol has ended; returns the runner with the result."""
-    attendance = Attendance(lambda: runner_of(node, number))
+    attendance = Supervisor(lambda: make_site_runner(node, number))
     while not attendance.done:
-        if not attendance.beat():
-            attendance.rest(node.ledger.wait, SHORT_POLL if attendance.talking else POLL)
+        if not attendance.tick():
+            attendance.pause(node.ledger.wait, SHORT_POLL_SECONDS if attendance.talking else POLL_SECONDS)
     assert attendance.runner is not None
     return attendance.runner
 
@@ -197,9 +197,9 @@ def await_start(node: Node, number: int) -> None:
         missing = ", ".join(s for s in node.study.sites if s not in view.joined)
         return None if view.state == State.PROPOSED else number
 
-    def late() -> Overdue:
-        told = f"Study {number} waits for {missing} to join."
-        return Overdue("CO-R202", f"{told} Ask them whether they approve it.")
+    def late() -> DeadlinePassed:
+        message = f"Study {number} waits for {missing} to join."
+        return DeadlinePassed("CO-R202", f"{message} Ask them whether they approve it.")
 
     _insist(node, started, late)
 
@@ -212,7 +212,7 @@ def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
         "seconds": dict(runner.seconds),
         "payload_bytes": runner.payload_bytes,
         "gas": getattr(node.ledger, "gas_used", 0),
-        "fit": None if runner.machine.result is None else plain(runner.machine.result),
+        "fit": None if runner.machine.result is None else fit_to_json(runner.machine.result),
     }
 
 
@@ -227,8 +227,8 @@ def pin_rows(node: Node, number: int) -> None:
         digest = hashlib.file_digest(file, "sha256").digest()
     label = f"rows/{node.network.scope}/{number}"
     if node.journal.vault.get(label, digest) != digest:
-        told = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
-        raise DataError("CO-D131", f"{told} Put that file back, or have the study aborted and propose it anew.")
+        message = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
+        raise DataError("CO-D131", f"{message} Put that file back, or have the study aborted and propose it anew.")
     if node.rows.before is not None:
         check_unchanged(Origin(node.name, node.rows.path), node.rows.before)  # or it is not the one that was read
     node.journal.vault.setdefault(label, digest)
@@ -242,10 +242,10 @@ def _number(node: Node) -> int | None:
         return None
     # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
     node.blobs.put(node.study.document)
-    return node.ledger.propose(terms_of(node.study), snapshot_of(node))
+    return node.ledger.propose(study_terms(node.study), take_snapshot(node))
 
 
-def snapshot_of(node: Node) -> bytes:
+def take_snapshot(node: Node) -> bytes:
     """The digest by which this site commits to its rows when it joins."""
     return commit(node.rows, node.study, node.network.scope, node.journal.vault)
 
@@ -256,7 +256,7 @@ def join(node: Node, number: int) -> None:
     if view.state != State.PROPOSED or node.name in view.joined:
         return
     try:
-        node.ledger.join(number, node.study.hash, snapshot_of(node))
+        node.ledger.join(number, node.study.hash, take_snapshot(node))
     except PostRejected as error:
         if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
             raise

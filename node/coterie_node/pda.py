@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coterie_learners.cola import TableOnly, reveals, table_of
+from coterie_learners.cola import CountedTable, build_table, expose_posted_table
 from coterie_learners.design import INTERCEPT, Design
-from coterie_learners.disclosure import judge
+from coterie_learners.disclosure import judge_exposure
 from coterie_learners.errors import StudyError
 from coterie_learners.patterns import Grid
 from coterie_learners.protocol import Site
 from coterie_learners.rows import CodedRows
-from coterie_learners.table_plan import Plan
-from coterie_learners.tally import count
+from coterie_learners.table_plan import TablePlan
+from coterie_learners.tally import count_patterns
 from coterie_node.errors import ReleaseRefused
-from coterie_node.findings import Origin, listed
+from coterie_node.findings import Origin, join_values
 from coterie_node.gate import Policy
 
 MAX_BYTES = 256 << 20
@@ -43,9 +43,9 @@ class Table(BaseModel):
     Xtable: list[dict[str, float]]
 
 
-def read_table(origin: Origin, design: Design) -> TableOnly:
+def read_table(origin: Origin, design: Design) -> CountedTable:
     """A site's table from pda's JSON; DataError if it does not fit the study's columns."""
-    table = _parsed(origin)
+    table = _read_json(origin)
     names = _columns(origin, design, table)
     grid = Grid.of(design, design.study.learner.options.get("grids", {}))
     counted = [line for line in table.Xtable if line[COUNT] != 0]
@@ -57,19 +57,19 @@ def read_table(origin: Origin, design: Design) -> TableOnly:
     order = np.argsort(keys)
     if len(np.unique(keys)) != len(keys):
         raise origin.error("CO-D142", "It lists a pattern twice.")
-    return TableOnly(grid, keys[order], counts[order].astype(np.int64), np.array(table.SXY[0]))
+    return CountedTable(grid, keys[order], counts[order].astype(np.int64), np.array(table.SXY[0]))
 
 
-def write_table(path: Path, plan: Plan, rows: CodedRows, policy: Policy) -> None:
+def write_table(path: Path, plan: TablePlan, rows: CodedRows, policy: Policy) -> None:
     """This site's table as pda reads it, without what lies below the study's floor; ReleaseRefused as at the gate."""
     needed = set(plan.fields) - {"suppressed", "saturated", "constant"}
     if not plan.design.formula.intercept or needed != {"keys", "n", "cross", "outcome"} or plan.levels:
         raise StudyError(
             "CO-S327", "pda's tables hold counts and X'y: a logit or a Poisson model with an intercept and no offset."
         )
-    table = table_of(plan, count(plan.tally, rows))
-    exposure = reveals(plan, Site(plan.study, path.stem), table)
-    verdict = judge(exposure, plan.study.disclosure.stricter(policy.floors), "table")
+    table = build_table(plan, count_patterns(plan.tally, rows))
+    exposure = expose_posted_table(plan, Site(plan.study, path.stem), table)
+    verdict = judge_exposure(exposure, plan.study.disclosure.stricter(policy.floors), "table")
     if verdict.refused:
         raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {verdict.sentence}")
     path.write_text(json.dumps(as_pda(plan.design, plan.grid, table)) + "\n", encoding="utf-8")
@@ -81,7 +81,7 @@ def as_pda(design: Design, grid: Grid, table: Mapping[str, Any]) -> dict[str, An
     counts = np.zeros(grid.size, dtype=np.int64)
     counts[table["keys"]] = table["n"]
     raw = grid.raw(design, keys)
-    names = [pda_name(name) for name in design.names]
+    names = [pda_term(name) for name in design.names]
     lines = [
         {**{name: _number(v) for name, v in zip(names, row, strict=True)}, COUNT: int(c)}
         for row, c in zip(raw.tolist(), counts.tolist(), strict=True)
@@ -89,7 +89,7 @@ def as_pda(design: Design, grid: Grid, table: Mapping[str, Any]) -> dict[str, An
     return {"SXY": [[_number(v) for v in table["cross"].tolist()]], "Xtable": lines}
 
 
-def pda_name(term: str) -> str:
+def pda_term(term: str) -> str:
     """R's name of a column: age65_79 for age[65_79]."""
     return term.replace("[", "").replace("]", "")
 
@@ -98,7 +98,7 @@ def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _parsed(origin: Origin) -> Table:
+def _read_json(origin: Origin) -> Table:
     try:
         if origin.path.stat().st_size > MAX_BYTES:
             raise origin.error("CO-D141", f"It is larger than {MAX_BYTES} bytes.")
@@ -108,8 +108,10 @@ def _parsed(origin: Origin) -> Table:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        told = f"It is no COLA table of pda ({where}: {first['msg']})"
-        raise origin.error("CO-D141", f"{told}. It needs SXY and Xtable, as pda writes them for model COLA.") from None
+        message = f"It is no COLA table of pda ({where}: {first['msg']})"
+        raise origin.error(
+            "CO-D141", f"{message}. It needs SXY and Xtable, as pda writes them for model COLA."
+        ) from None
     if len(table.SXY) != 1 or not table.Xtable or any(COUNT not in line for line in table.Xtable):
         raise origin.error("CO-D141", "It is no COLA table of pda: one row in SXY, and n in each line of Xtable.")
     return table
@@ -118,12 +120,14 @@ def _parsed(origin: Origin) -> Table:
 def _columns(origin: Origin, design: Design, table: Table) -> list[str]:
     """pda's names of the design's columns, in the design's order."""
     have = [name for name in table.Xtable[0] if name != COUNT]
-    wanted = [pda_name(name) for name in design.names]
+    wanted = [pda_term(name) for name in design.names]
     first = [next((n for n in INTERCEPTS if n in have), INTERCEPT)] if wanted[0] == INTERCEPT else []
     names = first + wanted[len(first) :]
     uneven = any(set(line) != {*have, COUNT} for line in table.Xtable)
     if set(names) != set(have) or uneven or len(table.SXY[0]) != len(names):
-        raise origin.error("CO-D142", f"Its columns are {listed(have, 10)}; the study's are {listed(names, 10)}.")
+        raise origin.error(
+            "CO-D142", f"Its columns are {join_values(have, 10)}; the study's are {join_values(names, 10)}."
+        )
     if have != names:
         # X'y stands in the order of pda's columns.
         table.SXY[0][:] = [table.SXY[0][have.index(name)] for name in names]
@@ -132,7 +136,7 @@ def _columns(origin: Origin, design: Design, table: Table) -> list[str]:
 
 def _keys(origin: Origin, design: Design, grid: Grid, wide: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
     """Pattern numbers of rows given by their design columns; DataError for a row that no person can have."""
-    codes = {axis.name: _decoded(design, axis.name, wide) for axis in grid.axes}
+    codes = {axis.name: _decode_levels(design, axis.name, wide) for axis in grid.axes}
     for axis in grid.axes:
         if not np.isin(codes[axis.name], axis.values).all():
             raise origin.error(
@@ -146,15 +150,15 @@ def _keys(origin: Origin, design: Design, grid: Grid, wide: np.ndarray[Any, np.d
     return keys
 
 
-def _decoded(design: Design, name: str, wide: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
+def _decode_levels(design: Design, name: str, wide: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
     """A variable's values from the columns of its main effect."""
-    mine: Sequence[int] = [
+    own_columns: Sequence[int] = [
         j for j, c in enumerate(design.columns) if len(c.factors) == 1 and c.factors[0].variable == name
     ]
-    plain = [j for j in mine if design.columns[j].factors[0].power == 1]
+    plain = [j for j in own_columns if design.columns[j].factors[0].power == 1]
     if not plain:
-        told = f"{name} has no main effect in the formula, so that pda's table cannot be read"
-        raise StudyError("CO-S327", f"{told}. Count the rows of this site here.")
+        message = f"{name} has no main effect in the formula, so that pda's table cannot be read"
+        raise StudyError("CO-S327", f"{message}. Count the rows of this site here.")
     if design.study.variables[name].type != "category":
         return wide[:, plain[0]]
     levels = np.array([design.columns[j].factors[0].level for j in plain])

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from coterie_learners.cola import plan_of
+from coterie_learners.cola import plan_table
 from coterie_learners.errors import StudyError
 from coterie_learners.rows import CodedRows
 from coterie_node.data import load_site
@@ -28,7 +28,7 @@ def group() -> None:
 
 
 @pda_app.command("export")
-def export_command(
+def export_table_command(
     study: Annotated[Path, typer.Argument(help="Study file (TOML) of COLA-GLM.")],
     site: Annotated[str, typer.Option(help="Name of this site.")],
     data: Annotated[Path, typer.Option(help="This site's rows (CSV or Parquet).")],
@@ -46,5 +46,5 @@ def export_command(
         raise StudyError("CO-S105", f"{site} holds no rows in the study {read.name!r}.")
     rules = Policy.load(policy)
     rules.check(read, site)
-    write_table(to, plan_of(read), loaded.rows, rules)
+    write_table(to, plan_table(read), loaded.rows, rules)
     print(f"Wrote {to}: {loaded.n} rows of {site} counted.")

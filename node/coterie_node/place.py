@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from coterie_chain.blobs import BlobStore
-from coterie_chain.devnet import CHAINS, STORES, ChainLauncher, StoreLauncher
+from coterie_chain.devnet import CHAIN_LAUNCHERS, STORE_LAUNCHERS, ChainLauncher, StoreLauncher
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.network import Network
 from coterie_chain.stores import open_store
@@ -25,7 +25,7 @@ from coterie_node.tls import address_of
 
 
 @dataclass(frozen=True)
-class SitePlace:
+class SiteFolder:
     """One site's part of a run's folder."""
 
     root: Path
@@ -62,7 +62,7 @@ class SitePlace:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """What place.json holds: the kinds of chain and of store, the sites, seconds per block.
 
     The chain "running" is not ours to start; network.json says where it is.
@@ -75,14 +75,14 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunFolder:
     """A run's folder."""
 
     root: Path
 
-    def site(self, name: str) -> SitePlace:
+    def site(self, name: str) -> SiteFolder:
         """One site's part."""
-        return SitePlace(self.root / "sites" / name)
+        return SiteFolder(self.root / "sites" / name)
 
     @property
     def study(self) -> Path:
@@ -111,38 +111,38 @@ class Place:
         try:
             return {name: address_of(text) for name, text in json.loads(self.talk.read_text()).items()}
         except (OSError, ValueError, AttributeError):
-            told = f'{self.talk} does not give each site an address such as "127.0.0.1:7401"'
-            raise ConfigError("CO-F342", f"{told}.") from None
+            message = f'{self.talk} does not give each site an address such as "127.0.0.1:7401"'
+            raise ConfigError("CO-F342", f"{message}.") from None
 
-    def save(self, settings: Settings, network: Network) -> None:
+    def save(self, settings: RunSettings, network: Network) -> None:
         """Write place.json and network.json."""
         self.save_settings(settings)
         (self.root / "network.json").write_text(network.to_json())
 
-    def save_settings(self, settings: Settings) -> None:
+    def save_settings(self, settings: RunSettings) -> None:
         """Write place.json."""
         (self.root / "place.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
 
-    def settings(self) -> Settings:
+    def settings(self) -> RunSettings:
         """Read place.json; ConfigError if the folder holds no run."""
         try:
             raw = json.loads((self.root / "place.json").read_text())
-            return replace(Settings(**raw), sites=tuple(raw.get("sites", ())))
+            return replace(RunSettings(**raw), sites=tuple(raw.get("sites", ())))
         except (OSError, ValueError, TypeError, AttributeError):
-            told = f"{self.root} holds no run of Coterie (no readable place.json)."
+            message = f"{self.root} holds no run of Coterie (no readable place.json)."
             raise ConfigError(
-                "CO-F201", f"{told} Make one with `coterie demo --keep {self.root}` or `coterie devnet up`."
+                "CO-F201", f"{message} Make one with `coterie demo --keep {self.root}` or `coterie devnet up`."
             ) from None
 
     def chain(self) -> ChainLauncher:
         """The launcher of the run's chain."""
         settings = self.settings()
-        return CHAINS[settings.chain](self.root, settings.sites, settings.period)
+        return CHAIN_LAUNCHERS[settings.chain](self.root, settings.sites, settings.period)
 
     def store(self) -> StoreLauncher:
         """The launcher of the run's store."""
         settings = self.settings()
-        return STORES[settings.store.partition(":")[0]](self.root, settings.sites)
+        return STORE_LAUNCHERS[settings.store.partition(":")[0]](self.root, settings.sites)
 
     def network(self, site: str | None = None) -> Network:
         """Read network.json; with the site's own node, where each has one."""
@@ -150,20 +150,20 @@ class Place:
             network = Network.from_json((self.root / "network.json").read_text())
         except OSError as error:
             raise ConfigError("CO-F202", f"{self.root}/network.json cannot be read: {error.strerror}.") from None
-        if site is None or self.settings().chain not in CHAINS:
+        if site is None or self.settings().chain not in CHAIN_LAUNCHERS:
             return network
         return replace(network, url=self.chain().url(site))
 
     def blobs(self, site: str | None = None) -> BlobStore:
         """A site's own store; for None all that the run's stores hold, for an auditor."""
         store = self.store()
-        return store.reading() if site is None else open_store(store.url(site))
+        return store.open_reader() if site is None else open_store(store.url(site))
 
     @contextmanager
     def reader(self) -> Iterator[EthereumLedger]:
         """A reader of the run's ledger; a development chain that was left behind is started again, read-only."""
         network = self.network()
         with ExitStack() as stack:
-            if self.settings().chain in CHAINS:
-                network = replace(network, url=stack.enter_context(self.chain().reading()))
+            if self.settings().chain in CHAIN_LAUNCHERS:
+                network = replace(network, url=stack.enter_context(self.chain().open_reader()))
             yield stack.enter_context(EthereumLedger(network, None))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from coterie_learners.design import INTERCEPT
 from coterie_learners.heterogeneity import Heterogeneity
-from coterie_learners.inference import Fit, table
+from coterie_learners.inference import Fit, coefficient_table
 
 WIDTH = 720.0
 LEFT, RIGHT, TOP, ROW, FOOT = 250.0, 20.0, 24.0, 22.0, 46.0
@@ -54,7 +54,7 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """The convergence plot: one point a round on a logarithmic axis."""
 
     width: float
@@ -70,15 +70,15 @@ class Line:
         return " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in self.points)
 
 
-def forest(fit: Fit, sites: Heterogeneity | None) -> Forest | None:
+def draw_forest(fit: Fit, sites: Heterogeneity | None) -> Forest | None:
     """The forest plot of a fit; None where the method has no standard errors."""
-    rows = [row for row in table(fit) if row.term != INTERCEPT and math.isfinite(row.ci_low)]
+    rows = [row for row in coefficient_table(fit) if row.term != INTERCEPT and math.isfinite(row.ci_low)]
     if not rows:
         return None
     lines = [
         line
         for row in rows
-        for line in [(row.term, row.estimate, row.ci_low, row.ci_high, True), *_own(sites, row.term)]
+        for line in [(row.term, row.estimate, row.ci_low, row.ci_high, True), *_list_site_intervals(sites, row.term)]
     ]
     ends = [min(max(v, -WIDEST), WIDEST) if fit.ratio else v for _, _, low, high, _ in lines for v in (low, high)]
     low, high = min(0.0, *ends), max(0.0, *ends)
@@ -89,18 +89,18 @@ def forest(fit: Fit, sites: Heterogeneity | None) -> Forest | None:
 
     bars = tuple(
         Bar(
-            TOP + ROW * k + ROW / 2, label, _shown(b, lo, hi, bool(fit.ratio)), x(b), x(lo), x(hi), pooled,
+            TOP + ROW * k + ROW / 2, label, _format_interval(b, lo, hi, bool(fit.ratio)), x(b), x(lo), x(hi), pooled,
             lo < low, hi > high,
         )
         for k, (label, b, lo, hi, pooled) in enumerate(lines)
     )  # fmt: skip
     axis = f"{fit.ratio} with 95 % interval, logarithmic" if fit.ratio else "coefficient with 95 % interval"
-    marks = _ratio_ticks(low, high) if fit.ratio else [(v, f"{v:.3g}") for v in _even(low, high, 5)]
+    marks = _ratio_ticks(low, high) if fit.ratio else [(v, f"{v:.3g}") for v in _even_marks(low, high, 5)]
     ticks = tuple(Tick(x(value), label) for value, label in marks)
     return Forest(WIDTH, TOP + ROW * len(lines) + FOOT, axis, x(0.0), bars, ticks)
 
 
-def convergence(rounds: Sequence[Mapping[str, float]]) -> Line | None:
+def draw_convergence(rounds: Sequence[Mapping[str, float]]) -> Curve | None:
     """How long each round's next step is, in standard errors; None for a learner that does not tell."""
     steps = [math.sqrt(max(r["gain"], 0.0)) for r in rounds if "gain" in r]
     if len(steps) < 2 or len(steps) != len(rounds):
@@ -118,32 +118,32 @@ def convergence(rounds: Sequence[Mapping[str, float]]) -> Line | None:
     x_ticks = tuple(Tick(left + across * k, str(k + 1)) for k in range(0, len(steps), every))
     stride = max(1, (high - low) // 6)
     y_ticks = tuple(Tick(top + (high - v) * down, f"1e{v:+d}") for v in range(low, high + 1, stride))
-    return Line(WIDTH, height, "length of the next step, in standard errors", points, x_ticks, y_ticks)
+    return Curve(WIDTH, height, "length of the next step, in standard errors", points, x_ticks, y_ticks)
 
 
-def _own(sites: Heterogeneity | None, term: str) -> list[tuple[str, float, float, float, bool]]:
+def _list_site_intervals(sites: Heterogeneity | None, term: str) -> list[tuple[str, float, float, float, bool]]:
     if sites is None or len(sites.sites) > MOST_SITES or term not in sites.terms:
         return []
     j = sites.terms.index(term)
-    found = []
+    intervals = []
     for site, b, e in zip(sites.sites, sites.own[:, j].tolist(), sites.own_errors[:, j].tolist(), strict=True):
         if math.isfinite(b) and math.isfinite(e):
-            found.append((site, b, b - Z * e, b + Z * e, False))
-    return found
+            intervals.append((site, b, b - Z * e, b + Z * e, False))
+    return intervals
 
 
-def _shown(estimate: float, low: float, high: float, ratio: bool) -> str:
+def _format_interval(estimate: float, low: float, high: float, ratio: bool) -> str:
     values = [math.exp(min(v, 700.0)) for v in (estimate, low, high)] if ratio else [estimate, low, high]
     return "{:.3g} [{:.3g}, {:.3g}]".format(*values)
 
 
 def _ratio_ticks(low: float, high: float) -> list[tuple[float, str]]:
     marks = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
-    within = [m for m in marks if low - 1e-9 <= math.log(m) <= high + 1e-9]
-    if len(within) >= 2:
-        return [(math.log(m), f"{m:g}") for m in within]
-    return [(v, f"{math.exp(v):.3g}") for v in _even(low, high, 4)]
+    marks_inside = [m for m in marks if low - 1e-9 <= math.log(m) <= high + 1e-9]
+    if len(marks_inside) >= 2:
+        return [(math.log(m), f"{m:g}") for m in marks_inside]
+    return [(v, f"{math.exp(v):.3g}") for v in _even_marks(low, high, 4)]
 
 
-def _even(low: float, high: float, count: int) -> list[float]:
+def _even_marks(low: float, high: float, count: int) -> list[float]:
     return [low + (high - low) * k / (count - 1) for k in range(count)]

@@ -12,12 +12,12 @@ from coterie_chain.ledger import Ledger
 from coterie_chain.network import discover
 from coterie_chain.stores import open_store
 from coterie_node.errors import ConfigError
-from coterie_node.place import Place
+from coterie_node.place import RunFolder
 from coterie_node.studies import load_study
 
 
 @dataclass(frozen=True)
-class Reading:
+class AuditSources:
     """A reader of a network, and a store if one was named."""
 
     ledger: EthereumLedger
@@ -31,20 +31,20 @@ class Reading:
         return self.store
 
 
-def open_reading(
+def open_sources(
     stack: ExitStack, at: Path | None, chain: str | None, catalog: str | None, store: str | None
-) -> Reading:
+) -> AuditSources:
     """The ledger and the store that an audit reads, closed with the stack."""
     if at is not None:
-        place = Place(at)
-        return Reading(stack.enter_context(place.reader()), open_store(store) if store else place.blobs())
+        place = RunFolder(at)
+        return AuditSources(stack.enter_context(place.reader()), open_store(store) if store else place.blobs())
     if chain is None:
         raise ConfigError("CO-F303", "Name what to read: --at DIR, or --chain URL and --store URL.")
     ledger = stack.enter_context(EthereumLedger(discover(chain, catalog), None))
-    return Reading(ledger, open_store(store) if store else None)
+    return AuditSources(ledger, open_store(store) if store else None)
 
 
-def number_of(ledger: Ledger, study: str | None) -> int:
+def find_study_number(ledger: Ledger, study: str | None) -> int:
     """A study's number on the ledger by number, hash or file; the last one for None."""
     numbers = ledger.studies()
     if not numbers:
@@ -54,7 +54,7 @@ def number_of(ledger: Ledger, study: str | None) -> int:
     if study.isdecimal() and int(study) in numbers:
         return int(study)
     wanted = load_study(Path(study)).hash.hex() if Path(study).suffix in (".toml", ".json") else study.lower()
-    found = [n for n in numbers if len(wanted) >= 8 and ledger.view(n).terms.hash.hex().startswith(wanted)]
-    if not found:
+    matches = [n for n in numbers if len(wanted) >= 8 and ledger.view(n).terms.hash.hex().startswith(wanted)]
+    if not matches:
         raise ConfigError("CO-F304", f"There is no study {study!r} on this ledger; there are {len(numbers)}.")
-    return found[-1]
+    return matches[-1]

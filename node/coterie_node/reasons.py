@@ -49,11 +49,11 @@ _OF_ERROR = (
 )
 
 
-def reason_of(error: Exception) -> Reason | None:
+def abort_reason(error: Exception) -> Reason | None:
     """The reason for which an error ends a study; None if the study can go on once the error is mended."""
     return next((reason for kind, reason in _OF_ERROR if isinstance(error, kind)), None)
 
 
-def words_of(code: int) -> str:
+def describe_reason(code: int) -> str:
     """A reason code in words."""
     return WORDS[Reason(code)] if code in set(Reason) else f"reason {code}"

@@ -14,15 +14,15 @@ from coterie_chain.ledger import Event, Ledger, Record
 from coterie_learners.learner import learner_of
 from coterie_learners.payload import canonical
 from coterie_learners.protocol import Machine, Step, largest_difference
-from coterie_node.letters import Desk
+from coterie_node.letters import PayloadCodec
 from coterie_node.participant import Node
 from coterie_node.simulate import site_of
-from coterie_node.snapshot import kept, take
+from coterie_node.snapshot import find_snapshot, make_snapshot
 from coterie_node.study_keys import study_keys
 
 
 @dataclass(frozen=True)
-class Recomputed:
+class RecomputedPost:
     """One post of this site: "equal", "differs" by the largest absolute difference, or "not repeatable" and why."""
 
     topic: str
@@ -38,7 +38,7 @@ class Inspection:
 
     site: str
     snapshot: str
-    posts: tuple[Recomputed, ...]
+    posts: tuple[RecomputedPost, ...]
 
     @property
     def passed(self) -> bool:
@@ -60,24 +60,24 @@ class Inspection:
 
 def inspect(node: Node, number: int) -> Inspection:
     """Compute every `each` and `only` post of this site in a study again, and compare."""
-    posts = tuple(_posts(node, number))
-    return Inspection(node.name, _snapshot(node, number), posts)
+    posts = tuple(_compare_posts(node, number))
+    return Inspection(node.name, _compare_snapshot(node, number), posts)
 
 
-def _snapshot(node: Node, number: int) -> str:
+def _compare_snapshot(node: Node, number: int) -> str:
     """Whether the rows at hand, the snapshot kept here and the digest on the ledger agree."""
-    recorded = committed(node.ledger, number, node.name)
-    snapshot = kept(node.study, node.network.scope, node.journal.vault)
+    recorded = find_commitment(node.ledger, number, node.name)
+    snapshot = find_snapshot(node.study, node.network.scope, node.journal.vault)
     if recorded is None or node.rows is None:
         return "none"
     if snapshot is None or snapshot.digest != recorded:
         return "differs: the snapshot kept here is not the one on the ledger"
-    now = take(node.rows, bytes.fromhex(snapshot.salt))
-    other = [name for name, value in asdict(now).items() if value != asdict(snapshot)[name]]
-    return f"differs in {', '.join(other)}" if other else "equal"
+    now = make_snapshot(node.rows, bytes.fromhex(snapshot.salt))
+    differing = [name for name, value in asdict(now).items() if value != asdict(snapshot)[name]]
+    return f"differs in {', '.join(differing)}" if differing else "equal"
 
 
-def committed(ledger: Ledger, number: int, site: str) -> bytes | None:
+def find_commitment(ledger: Ledger, number: int, site: str) -> bytes | None:
     """The digest to which a site committed when it joined; None if it committed to no rows."""
     for entry in ledger.history(number):
         if isinstance(entry, Event) and (entry.name, entry.site) == ("StudyJoined", site):
@@ -86,34 +86,34 @@ def committed(ledger: Ledger, number: int, site: str) -> bytes | None:
     return None
 
 
-def _posts(node: Node, number: int) -> Iterator[Recomputed]:
+def _compare_posts(node: Node, number: int) -> Iterator[RecomputedPost]:
     entries = node.ledger.sites()
     data = None if node.rows is None else node.rows.rows
     session = f"{node.network.scope}/{number}"
     own = study_keys(node.keys, node.journal.vault, session)
     site = site_of(node.study, node.name, data, node.keys, entries, session)
     machine = Machine(learner_of(node.study).script, replace(site, vault=dict(node.journal.vault), sealing=own.sealing))
-    desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
+    codec = PayloadCodec(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     position = 0
-    while machine.awaits is not None and (records := node.ledger.finished(number, position)) is not None:
+    while machine.awaits is not None and (records := node.ledger.read_finished(number, position)) is not None:
         step = machine.awaits
-        posts = {r.site: desk.read(step, r, node.blobs) for r in records}
+        posts = {r.site: codec.read(step, r, node.blobs) for r in records}
         if node.name in posts and not step.public:
             yield _compare(machine, step, records, posts[node.name])
         if step.announces:
-            desk = desk.announced(posts)
+            codec = codec.with_announced_keys(posts)
         machine.feed(posts)
         position += 1
 
 
-def _compare(machine: Machine, step: Step, records: tuple[Record, ...], posted: Mapping[str, Any]) -> Recomputed:
+def _compare(machine: Machine, step: Step, records: tuple[Record, ...], posted: Mapping[str, Any]) -> RecomputedPost:
     place = (step.topic, records[0].post.position)
     if step.talks:
-        return Recomputed(*place, "not repeatable", why="the sites computed it with each other")
+        return RecomputedPost(*place, "not repeatable", why="the sites computed it with each other")
     parties = tuple(r.site for r in records)
     drafts = [machine.draft(parties, records[0].post.attempt) for _ in range(2)]
     if canonical(drafts[0]) == canonical(posted):
-        return Recomputed(*place, "equal")
+        return RecomputedPost(*place, "equal")
     if canonical(drafts[0]) != canonical(drafts[1]):
-        return Recomputed(*place, "not repeatable", why="it draws fresh randomness each time")
-    return Recomputed(*place, "differs", largest_difference(drafts[0], posted))
+        return RecomputedPost(*place, "not repeatable", why="it draws fresh randomness each time")
+    return RecomputedPost(*place, "differs", largest_difference(drafts[0], posted))

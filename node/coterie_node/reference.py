@@ -17,10 +17,10 @@ class Reference:
 
     def differences(self, fit: Fit) -> dict[str, float]:
         """Largest absolute differences of a fit with the same terms."""
-        found = {"max_abs_estimate": _largest(fit, fit.estimates.tolist(), self.estimates)}
+        gaps = {"max_abs_estimate": _largest(fit, fit.estimates.tolist(), self.estimates)}
         if self.std_errors is not None:
-            found["max_abs_std_error"] = _largest(fit, fit.std_errors.tolist(), self.std_errors)
-        return found
+            gaps["max_abs_std_error"] = _largest(fit, fit.std_errors.tolist(), self.std_errors)
+        return gaps
 
 
 def _largest(fit: Fit, values: list[float], wanted: Mapping[str, float]) -> float:

@@ -22,11 +22,11 @@ from coterie_learners.rows import Array, CodedRows, Data, OwnColumns
 PREFIX = "released/"
 KEY = "released-key"
 
-Prints = NDArray[np.uint64]
+Fingerprints = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Released:
+class PastRelease:
     """One run of a study: its session on the ledger, name, sites and columns; `sums_only` as in the gate's verdict."""
 
     session: str
@@ -34,19 +34,19 @@ class Released:
     sites: tuple[str, ...]
     columns: tuple[str, ...]
     sums_only: bool
-    prints: Prints = field(repr=False)
+    prints: Fingerprints = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReleaseComparison:
     """Whether a release must stay for what was released before, and why; or a warning, or nothing."""
 
     refused: bool
-    told: str = ""
+    message: str = ""
 
 
 @dataclass
-class ReleaseBook:
+class ReleaseLog:
     """The runs in which this site released anything, in its durable private memory."""
 
     vault: MutableMapping[str, bytes] = field(default_factory=dict)
@@ -58,69 +58,73 @@ class ReleaseBook:
             self.vault[KEY] = secrets.token_bytes(32)
         return self.vault[KEY]
 
-    def add(self, release: Released) -> None:
+    def add(self, release: PastRelease) -> None:
         """Write a run down; again for the same session, it is replaced."""
         head = [release.session, release.name, release.sites, release.columns, release.sums_only]
         label = hashlib.sha256(release.session.encode()).hexdigest()
         self.vault[PREFIX + label] = json.dumps(head).encode() + b"\n" + release.prints.tobytes()
 
-    def others(self, session: str) -> Iterator[Released]:
+    def others(self, session: str) -> Iterator[PastRelease]:
         """All runs but that of a session."""
         for label in [key for key in self.vault if key.startswith(PREFIX)]:
             head, _, prints = self.vault[label].partition(b"\n")
             past, name, sites, columns, sums_only = json.loads(head)
             if past != session:
                 values = np.frombuffer(prints, np.uint64)
-                yield Released(past, name, tuple(sites), tuple(columns), bool(sums_only), values)
+                yield PastRelease(past, name, tuple(sites), tuple(columns), bool(sums_only), values)
 
 
-def release_of(site: Site, sums_only: bool, key: bytes) -> Released:
+def release_of(site: Site, sums_only: bool, key: bytes) -> PastRelease:
     """This run as the book keeps it."""
     assert site.data is not None
     columns = Design(site.study, site.name).names
     prints = np.sort(fingerprints(site.data, key))
-    return Released(site.session, site.study.name, site.study.sites, (site.study.formula, *columns), sums_only, prints)
+    return PastRelease(
+        site.session, site.study.name, site.study.sites, (site.study.formula, *columns), sums_only, prints
+    )
 
 
-def compare(release: Released, past: Iterable[Released], floor: int) -> Comparison:
+def compare_releases(release: PastRelease, past: Iterable[PastRelease], floor: int) -> ReleaseComparison:
     """Hold a run against those before: refused if the difference would single out patients, or another site."""
     warning = ""
-    for other in past:
-        apart = _apart(release.prints, other.prints)
-        alone = set(release.sites) ^ set(other.sites)
-        if release.columns != other.columns:
-            few = 0 < abs(len(release.prints) - len(other.prints)) < floor
-            warning = f"Its rows are nearly as many as those released in {other.name!r}." if few else warning
+    for past_release in past:
+        apart = _count_different_rows(release.prints, past_release.prints)
+        alone = set(release.sites) ^ set(past_release.sites)
+        if release.columns != past_release.columns:
+            is_close = 0 < abs(len(release.prints) - len(past_release.prints)) < floor
+            warning = (
+                f"Its rows are nearly as many as those released in {past_release.name!r}." if is_close else warning
+            )
         elif 0 < apart < floor:
-            return Comparison(True, _told_rows(other, floor))
-        elif apart < floor and release.sums_only and other.sums_only and len(alone) == 1:
-            return Comparison(True, _told_site(other, next(iter(alone))))
-    return Comparison(False, warning)
+            return ReleaseComparison(True, _describe_row_overlap(past_release, floor))
+        elif apart < floor and release.sums_only and past_release.sums_only and len(alone) == 1:
+            return ReleaseComparison(True, _describe_single_site(past_release, next(iter(alone))))
+    return ReleaseComparison(False, warning)
 
 
-def _told_rows(other: Released, floor: int) -> str:
+def _describe_row_overlap(past_release: PastRelease, floor: int) -> str:
     return (
-        f"It differs by fewer than {floor} rows from what this site released in the study {other.name!r}: the "
+        f"It differs by fewer than {floor} rows from what this site released in the study {past_release.name!r}: the "
         "difference of the two would give these patients away. Use the same rows, or wait for more."
     )
 
 
-def _told_site(other: Released, alone: str) -> str:
+def _describe_single_site(past_release: PastRelease, alone: str) -> str:
     return (
-        f"Sums over the same rows were released in the study {other.name!r}, with {alone} in one of the two and not in "
+        f"Sums over the same rows were released in the study {past_release.name!r}, with {alone} in one of the two and not in "
         f"the other: their difference is what {alone} holds alone. Keep the sites, or change two of them."
     )
 
 
-def _apart(a: Prints, b: Prints) -> int:
+def _count_different_rows(a: Fingerprints, b: Fingerprints) -> int:
     """How many rows are in one of two sorted lists and not in the other."""
-    mine, counts = np.unique(a, return_counts=True)
-    theirs, others = np.unique(b, return_counts=True)
-    _, i, j = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
+    own_values, counts = np.unique(a, return_counts=True)
+    past_values, others = np.unique(b, return_counts=True)
+    _, i, j = np.intersect1d(own_values, past_values, assume_unique=True, return_indices=True)
     return len(a) + len(b) - 2 * int(np.minimum(counts[i], others[j]).sum())
 
 
-def fingerprints(data: Data, key: bytes) -> Prints:
+def fingerprints(data: Data, key: bytes) -> Fingerprints:
     """A keyed 64-bit fingerprint of every row (n,), in the order of the rows."""
     if isinstance(data, OwnColumns):
         texts = (json.dumps(row).encode() for row in data.identifiers)
@@ -140,7 +144,7 @@ def _tables(data: Data) -> Iterator[list[Array]]:
         yield [*block.x.T, block.y, *offset]
 
 
-def _multilinear(columns: list[Array], key: bytes) -> Prints:
+def _multilinear(columns: list[Array], key: bytes) -> Fingerprints:
     stream = hashlib.shake_256(key).digest(16 * (len(columns) + 1))
     factors = np.frombuffer(stream, np.uint64).reshape(-1, 2)
     out = np.full(len(columns[0]), factors[-1, 0])

@@ -21,17 +21,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
-from coterie_chain.ledger import Event, Ledger, Record, SiteEntry, StudyView, study_of
+from coterie_chain.ledger import Event, Ledger, Record, SiteEntry, StudyView, get_study_number
 from coterie_learners.disclosure import Ruling
 from coterie_learners.errors import LearnerError
-from coterie_learners.inference import Fit, Row, table
+from coterie_learners.inference import Fit, Row, coefficient_table
 from coterie_learners.study import Study
 from coterie_node.audit import Replay, Verdict
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.findings import printable
-from coterie_node.history import Line, line_of, ruling_of
-from coterie_node.plots import Forest, convergence, forest
-from coterie_node.plots import Line as Curve
+from coterie_node.history import HistoryEntry, describe_ruling, to_history_entry
+from coterie_node.plots import Curve, Forest, draw_convergence, draw_forest
 from coterie_node.result import finite, limits, numbers
 from coterie_node.runner import Progress
 from coterie_node.screen import Screen, screen_steps
@@ -57,7 +56,7 @@ NOT_PROVED = (
 
 
 @dataclass(frozen=True)
-class Source:
+class ReportSource:
     """Where a study was read from: what it rests on in sentences, and the command that repeats the check."""
 
     trust: tuple[str, ...]
@@ -66,11 +65,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Report:
+class AuditReport:
     """Everything that the page shows."""
 
     replay: Replay
-    source: Source
+    source: ReportSource
     made: str
     view: StudyView | None = None
     sites: tuple[SiteEntry, ...] = ()
@@ -92,8 +91,8 @@ class Report:
     @property
     def fit(self) -> Fit | None:
         """The fit, if the study has one."""
-        found = self.replay.fit
-        return found if isinstance(found, Fit) else None
+        fit = self.replay.fit
+        return fit if isinstance(fit, Fit) else None
 
     @property
     def records(self) -> list[Record]:
@@ -101,15 +100,15 @@ class Report:
         return [e for e in self.entries if isinstance(e, Record)]
 
     @property
-    def approvals(self) -> list[Line]:
+    def approvals(self) -> list[HistoryEntry]:
         """Who proposed and joined, when, and to which rows it committed."""
         names = ("StudyProposed", "StudyJoined", "StudyStarted", "StudyCompleted")
-        return [line_of(e) for e in self.entries if isinstance(e, Event) and e.name in names]
+        return [to_history_entry(e) for e in self.entries if isinstance(e, Event) and e.name in names]
 
     @property
-    def anomalies(self) -> list[Line]:
+    def anomalies(self) -> list[HistoryEntry]:
         """Whatever did not go straight on."""
-        return [line_of(e) for e in self.entries if isinstance(e, Event) and e.name in ODD]
+        return [to_history_entry(e) for e in self.entries if isinstance(e, Event) and e.name in ODD]
 
     @cached_property
     def superseded(self) -> list[Record]:
@@ -120,13 +119,13 @@ class Report:
     @property
     def steps(self) -> list[dict[str, Any]]:
         """The records as rows of the step table, with what the replay did with each."""
-        told = {p.position: p for p in self.progress}
-        left = {(r.site, r.seq) for r in self.superseded}
+        by_position = {p.position: p for p in self.progress}
+        superseded_keys = {(r.site, r.seq) for r in self.superseded}
         return [
             {
-                "line": line_of(r),
-                "topic": told[r.post.position].topic if r.post.position in told else "",
-                "checked": _checked(r, (r.site, r.seq) in left, told.get(r.post.position)),
+                "line": to_history_entry(r),
+                "topic": by_position[r.post.position].topic if r.post.position in by_position else "",
+                "checked": _describe_check(r, (r.site, r.seq) in superseded_keys, by_position.get(r.post.position)),
             }
             for r in self.records
         ]
@@ -152,8 +151,8 @@ class Report:
     def rulings(self) -> list[dict[str, Any]]:
         """Per site and ruling of the release gate: how many payloads."""
         own = [r for r in self.records if r.kind != "server"]
-        found = Counter((r.site, ruling_of(r.post.verdict).rsplit(" ", 1)[0] or "not judged") for r in own)
-        return [{"site": site, "ruling": ruling, "count": count} for (site, ruling), count in sorted(found.items())]
+        counts = Counter((r.site, describe_ruling(r.post.verdict).rsplit(" ", 1)[0] or "not judged") for r in own)
+        return [{"site": site, "ruling": ruling, "count": count} for (site, ruling), count in sorted(counts.items())]
 
     @property
     def refused(self) -> bool:
@@ -163,30 +162,36 @@ class Report:
     @property
     def coefficients(self) -> list[dict[str, Any]]:
         """The coefficient table."""
-        return [] if self.fit is None else [row.as_dict() for row in table(self.fit)]
+        return [] if self.fit is None else [row.as_dict() for row in coefficient_table(self.fit)]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The coefficient table with the ratios and their intervals in words."""
         ratio = "" if self.fit is None else self.fit.ratio
-        return [] if self.fit is None else [row.as_dict() | {"ratio": _ratio(row, ratio)} for row in table(self.fit)]
+        return (
+            []
+            if self.fit is None
+            else [row.as_dict() | {"ratio": _ratio(row, ratio)} for row in coefficient_table(self.fit)]
+        )
 
     @cached_property
     def forest(self) -> Forest | None:
         """The forest plot."""
-        return None if self.fit is None else forest(self.fit, None if self.screen is None else self.screen.found)
+        return (
+            None if self.fit is None else draw_forest(self.fit, None if self.screen is None else self.screen.comparison)
+        )
 
     @cached_property
     def convergence(self) -> Curve | None:
         """The convergence plot."""
-        return convergence([p.figures for p in self.progress if p.kind == "server"])
+        return draw_convergence([p.figures for p in self.progress if p.kind == "server"])
 
     @property
     def certificate(self) -> str:
         """What the certificate beside the study says, from its numbers alone; empty if it is another study's."""
-        found = self.source.certificate or {}
-        rows, gap = found.get("rows"), found.get("max_in_std_errors")
-        same = self.study is not None and found.get("study") == self.study.hash.hex()
+        certificate = self.source.certificate or {}
+        rows, gap = certificate.get("rows"), certificate.get("max_in_std_errors")
+        same = self.study is not None and certificate.get("study") == self.study.hash.hex()
         if not (same and isinstance(rows, int) and isinstance(gap, float)):
             return ""
         return f"On {rows} made-up rows the two are said to differ by at most {gap:.1e} standard errors."
@@ -198,7 +203,11 @@ class Report:
 
     def html(self) -> str:
         """The page."""
-        return environment().get_template("report.html.j2").render(report=self, not_proved=NOT_PROVED, most=MOST_STEPS)
+        return (
+            make_environment()
+            .get_template("report.html.j2")
+            .render(report=self, not_proved=NOT_PROVED, most=MOST_STEPS)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys: the verdict and what the tables hold."""
@@ -218,32 +227,32 @@ class Report:
         }
 
 
-def report_of(
+def make_report(
     ledger: Ledger,
     blobs: BlobStore,
     number: int,
-    found: Replay,
+    outcome: Replay,
     progress: Sequence[Progress],
-    source: Source,
+    source: ReportSource,
     now: datetime,
-) -> Report:
+) -> AuditReport:
     """The report of a study that was replayed; what could not be read is left out of it."""
-    return Report(
-        found,
+    return AuditReport(
+        outcome,
         source,
         now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         ledger.view(number),
         ledger.sites(),
-        tuple(e for e in ledger.history() if study_of(e) in (0, number)),
+        tuple(e for e in ledger.history() if get_study_number(e) in (0, number)),
         tuple(progress),
-        _screened(ledger, blobs, number, found),
+        _screen_study(ledger, blobs, number, outcome),
         versions(),
     )
 
 
-def failed_report(found: Replay, source: Source, now: datetime) -> Report:
+def report_failure(outcome: Replay, source: ReportSource, now: datetime) -> AuditReport:
     """The report of what could not even be read."""
-    return Report(found, source, now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), versions=versions())
+    return AuditReport(outcome, source, now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), versions=versions())
 
 
 def versions() -> dict[str, str]:
@@ -251,7 +260,7 @@ def versions() -> dict[str, str]:
     return {"coterie": version("coterie"), "Python": platform.python_version(), "numpy": version("numpy")}
 
 
-def write(report: Report, path: Path) -> None:
+def write_report(report: AuditReport, path: Path) -> None:
     """Write the report to a file that ends in .html, .pdf or .json."""
     kinds = {".html": _html, ".pdf": _pdf, ".json": _json}
     if path.suffix not in kinds:
@@ -263,38 +272,38 @@ def write(report: Report, path: Path) -> None:
         raise ConfigError("CO-F205", f"The report {path} cannot be written: {error.strerror or error}.") from None
 
 
-def _html(report: Report) -> bytes:
+def _html(report: AuditReport) -> bytes:
     return report.html().encode()
 
 
-def _json(report: Report) -> bytes:
+def _json(report: AuditReport) -> bytes:
     return (json.dumps(report.as_dict(), indent=2) + "\n").encode()
 
 
-def _pdf(report: Report) -> bytes:
+def _pdf(report: AuditReport) -> bytes:
     try:
         from weasyprint import HTML  # the extra `report`; most readers print the page from their browser
     except (ImportError, OSError) as error:
-        told = f"PDF needs the extra `report` (WeasyPrint) and its library Pango, which is missing here ({error})"
-        raise ConfigError("CO-F309", f"{told}. Install them, or write .html and print it from a browser.") from None
-    content: bytes = HTML(string=report.html(), url_fetcher=_nothing).write_pdf()
+        message = f"PDF needs the extra `report` (WeasyPrint) and its library Pango, which is missing here ({error})"
+        raise ConfigError("CO-F309", f"{message}. Install them, or write .html and print it from a browser.") from None
+    content: bytes = HTML(string=report.html(), url_fetcher=_refuse_url).write_pdf()
     return content
 
 
-def _nothing(url: str, *_: Any, **__: Any) -> Any:
+def _refuse_url(url: str, *_: Any, **__: Any) -> Any:
     raise ValueError(f"the report loads nothing, and was asked for {url[:60]!r}")
 
 
-def _screened(ledger: Ledger, blobs: BlobStore, number: int, found: Replay) -> Screen | None:
-    if found.study is None or found.verdict.verdict != "PASS":
+def _screen_study(ledger: Ledger, blobs: BlobStore, number: int, outcome: Replay) -> Screen | None:
+    if outcome.study is None or outcome.verdict.verdict != "PASS":
         return None
     try:
-        return screen_steps(found.study, steps(ledger, blobs, number, found.study))
+        return screen_steps(outcome.study, steps(ledger, blobs, number, outcome.study))
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed):
         return None
 
 
-def _checked(record: Record, superseded: bool, progress: Progress | None) -> str:
+def _describe_check(record: Record, superseded: bool, progress: Progress | None) -> str:
     """What the replay did with a record, and no more."""
     if superseded:
         return "bytes only: superseded"
@@ -307,7 +316,7 @@ def _checked(record: Record, superseded: bool, progress: Progress | None) -> str
     return "recomputed, equal" if progress.recomputed else "form and binding; its inputs are sealed to others"
 
 
-def methods(report: Report) -> str:
+def methods(report: AuditReport) -> str:
     """A paragraph for the methods section of a paper, with the numbers that identify this analysis."""
     study, view, fit = report.study, report.view, report.fit
     assert study is not None
@@ -318,15 +327,15 @@ def methods(report: Report) -> str:
     model = study.learner.name if fit is None else f"{fit.family} regression ({fit.link} link) by {fit.learner.upper()}"
     rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
     return (
-        f"We fitted a {model}{rows} at {_sites(study, view)} with Coterie {report.versions.get('coterie', '')} "
-        f"(learner {study.learner.name} {study.learner.version}); {_stayed(study)}. The model was {study.formula}; "
-        f"rows with missing values were {'left out' if study.rows.missing == 'drop' else 'not accepted'}. All sites "
+        f"We fitted a {model}{rows} at {_describe_sites(study, view)} with Coterie {report.versions.get('coterie', '')} "
+        f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. The model was {study.formula}; "
+        f"rows with missing values were {'left out' if study.rows.missing == 'drop' else 'not accept_headers'}. All sites "
         f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
-        f"shared ledger as study {view.id}.{rounds} {_audited(report.verdict)}"
+        f"shared ledger as study {view.id}.{rounds} {_describe_replay(report.verdict)}"
     )
 
 
-def _sites(study: Study, view: StudyView) -> str:
+def _describe_sites(study: Study, view: StudyView) -> str:
     """How many sites the model is of, and who was excluded."""
     gone = [name for name in study.sites if name not in view.parties]
     if not gone:
@@ -334,36 +343,36 @@ def _sites(study: Study, view: StudyView) -> str:
     return f"{len(view.parties)} of {len(study.sites)} sites ({', '.join(gone)} excluded on the way)"
 
 
-def _stayed(study: Study) -> str:
+def _describe_disclosure(study: Study) -> str:
     """What of the rows stayed at the sites; a study may agree that columns can be rebuilt from what it shares."""
     if study.disclosure.rebuild == "allow":
         return "rows did not leave a site as they are, but the protocol allows that columns be rebuilt from what did"
     return "no patient row left a site in the clear"
 
 
-def _audited(verdict: Verdict) -> str:
+def _describe_replay(verdict: Verdict) -> str:
     equal = {"identical": " bit for bit", "within tolerance": f" within {verdict.max_difference:.1g}"}
     done = (
         f"recomputed {verdict.steps} of {verdict.steps + verdict.unchecked} server steps{equal.get(verdict.grade, '')}"
     )
-    told = f"An independent replay {done} and ended with {verdict.verdict}"
-    return f"{told}." if verdict.grade in equal else f"{told} ({verdict.grade})."
+    message = f"An independent replay {done} and ended with {verdict.verdict}"
+    return f"{message}." if verdict.grade in equal else f"{message} ({verdict.grade})."
 
 
 # The template
 
 
-def environment() -> Environment:
+def make_environment() -> Environment:
     """Jinja2 with escaping everywhere and no tolerance for a name that is not there."""
-    made = Environment(
+    jinja = Environment(
         loader=PackageLoader("coterie_node"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"num": _number, "p": _p_value, "plain": _plain, "short": _short}
-    return made
+    jinja.filters |= {"num": _number, "p": _p_value, "plain": _plain, "short": _short}
+    return jinja
 
 
 def _number(value: float | None, digits: int = DECIMALS) -> str:

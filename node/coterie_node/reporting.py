@@ -13,14 +13,14 @@ from pydantic_core import from_json
 
 from coterie_node.audit import replay
 from coterie_node.grants import View
-from coterie_node.place import Place
-from coterie_node.reading import number_of, open_reading
-from coterie_node.report import Report, Source, failed_report, report_of
+from coterie_node.place import RunFolder
+from coterie_node.reading import find_study_number, open_sources
+from coterie_node.report import AuditReport, ReportSource, make_report, report_failure
 from coterie_node.runner import Progress
 from coterie_node.verify import verify
 
 Grants = Callable[[bytes], View]
-Where = tuple[Path | None, str | None, str | None, str | None]
+StudyLocation = tuple[Path | None, str | None, str | None, str | None]
 
 
 def report_on_bundle(
@@ -30,69 +30,79 @@ def report_on_bundle(
     now: datetime,
     grants: Grants | None = None,
     catalog: str | None = None,
-) -> Report:
+) -> AuditReport:
     """The report on a bundle, verified offline."""
     progress: list[Progress] = []
-    given, observe = grants or _none, progress.append
-    found = verify(path, genesis=genesis, catalog=catalog, tolerance=tolerance, observe=observe, grants=given)
+    open_grants, observe = grants or _grant_nothing, progress.append
+    outcome = verify(path, genesis=genesis, catalog=catalog, tolerance=tolerance, observe=observe, grants=open_grants)
     named = {"--genesis": genesis, "--catalog": catalog}
-    known = "".join(f" {name} {shlex.quote(value)}" for name, value in named.items() if value)
-    certificate = None if found.bundle is None else _certificate(found.bundle.certificate)
-    source = Source(
-        tuple(found.trust()), f"coterie audit verify {shlex.quote(path.name)}{known}{_with(grants)}", certificate
+    option_text = "".join(f" {name} {shlex.quote(value)}" for name, value in named.items() if value)
+    certificate = None if outcome.bundle is None else _parse_certificate(outcome.bundle.certificate)
+    source = ReportSource(
+        tuple(outcome.trust()),
+        f"coterie audit verify {shlex.quote(path.name)}{option_text}{_grant_options(grants)}",
+        certificate,
     )
-    if found.bundle is None or found.ledger is None or found.replay.study is None:
-        return failed_report(found.replay, source, now)
-    number = found.bundle.manifest.study.number
-    return report_of(found.ledger, found.bundle.blobs(), number, found.replay, progress, source, now)
+    if outcome.bundle is None or outcome.ledger is None or outcome.replay.study is None:
+        return report_failure(outcome.replay, source, now)
+    number = outcome.bundle.manifest.study.number
+    return make_report(outcome.ledger, outcome.bundle.blobs(), number, outcome.replay, progress, source, now)
 
 
 def report_on_study(
     stack: ExitStack,
     study: str | None,
-    where: Where,
+    where: StudyLocation,
     tolerance: float,
     now: datetime,
     grants: Grants | None = None,
-) -> Report:
+) -> AuditReport:
     """The report on a study of a network; `where` is a run's folder, or a chain, a Catalog and a store."""
-    read = open_reading(stack, *where)
-    number = number_of(read.ledger, study)
+    read = open_sources(stack, *where)
+    number = find_study_number(read.ledger, study)
     progress: list[Progress] = []
-    view = (grants or _none)(read.ledger.view(number).terms.hash)
-    found = replay(read.ledger, read.blobs, number, tolerance=tolerance, observe=progress.append, granted=view)
+    view = (grants or _grant_nothing)(read.ledger.view(number).terms.hash)
+    outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, observe=progress.append, granted=view)
     network = read.ledger.network
-    told = (
+    statement = (
         f"Read through one node of chain {network.chain_id} (block 0 is {network.genesis}), from the Catalog "
         f"{network.catalog}. A bundle (coterie audit export) shows that it is sealed, and each entry signed."
     )
     at, chain, catalog, store = where
     options = {"--at": at, "--chain": chain, "--catalog": catalog, "--store": store}
-    given = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value and name != "--at")
-    command = f"coterie audit replay {number} {given or '--at RUN'}{_with(grants)}"
-    kept = None if at is None else _read(Place(at).certificate)
-    return report_of(
-        read.ledger, read.blobs, number, found, progress, Source((told,), command, _certificate(kept)), now
+    arguments = " ".join(
+        f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value and name != "--at"
+    )
+    command = f"coterie audit replay {number} {arguments or '--at RUN'}{_grant_options(grants)}"
+    raw_certificate = None if at is None else _read_optional(RunFolder(at).certificate)
+    return make_report(
+        read.ledger,
+        read.blobs,
+        number,
+        outcome,
+        progress,
+        ReportSource((statement,), command, _parse_certificate(raw_certificate)),
+        now,
     )
 
 
-def _none(study: bytes) -> View:
+def _grant_nothing(study: bytes) -> View:
     return {}
 
 
-def _with(grants: Grants | None) -> str:
+def _grant_options(grants: Grants | None) -> str:
     """What the command that repeats a check with grants needs besides."""
     return "" if grants is None else " --grant GRANT --keys KEYS --passphrase-file FILE"
 
 
-def _certificate(raw: bytes | None) -> Mapping[str, Any] | None:
+def _parse_certificate(raw: bytes | None) -> Mapping[str, Any] | None:
     """A certificate as it lies beside a study; None for what is none."""
     try:
-        found = from_json(raw) if raw else None
+        document = from_json(raw) if raw else None
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
-def _read(path: Path) -> bytes | None:
+def _read_optional(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners.inference import Fit, Row, table
+from coterie_learners.inference import Fit, Row, coefficient_table
 from coterie_learners.rows import Array
 from coterie_node.audit import Verdict
 
@@ -69,11 +69,11 @@ class Result:
     @property
     def pvalues(self) -> Array:
         """Two-sided Wald p-values (p,)."""
-        return np.array([row.p_value for row in table(self.fit)])
+        return np.array([row.p_value for row in coefficient_table(self.fit)])
 
     def conf_int(self, alpha: float = 0.05) -> Array:
         """Confidence limits (p, 2) at level 1 - alpha."""
-        return np.array([(row.ci_low, row.ci_high) for row in table(self.fit, 1.0 - alpha)])
+        return np.array([(row.ci_low, row.ci_high) for row in coefficient_table(self.fit, 1.0 - alpha)])
 
     def summary(self) -> str:
         """The result for a terminal."""
@@ -90,9 +90,9 @@ class Result:
             "notes": [*self.fit.notes, *self.notes],
             "details": dict(self.fit.details),
         }
-        told = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
-        told |= {"rows": dict(self.rows)} if self.rows else {}
-        return {name: finite(value) for name, value in told.items()}
+        document = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
+        document |= {"rows": dict(self.rows)} if self.rows else {}
+        return {name: finite(value) for name, value in document.items()}
 
     def text(self) -> str:
         """The result for a terminal."""
@@ -103,20 +103,20 @@ class Result:
             f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
             "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in PARTS if k in seconds) + ".",
         ]
-        return "\n".join([*lines, *self._pooled_line(), self._replay_line()])
+        return "\n".join([*lines, *self._format_pooled_difference(), self._format_replay()])
 
     def csv(self) -> str:
         """The coefficient table with broom's column names and full precision."""
-        return tidy(self.fit)
+        return format_csv(self.fit)
 
-    def _pooled_line(self) -> list[str]:
+    def _format_pooled_difference(self) -> list[str]:
         if self.pooled is None:
             return []
-        told = f"Largest difference to the pooled fit: coefficients {self.pooled['max_abs_estimate']:.1e}"
+        message = f"Largest difference to the pooled fit: coefficients {self.pooled['max_abs_estimate']:.1e}"
         error = self.pooled.get("max_abs_std_error")
-        return [f"{told}." if error is None else f"{told}, standard errors {error:.1e}."]
+        return [f"{message}." if error is None else f"{message}, standard errors {error:.1e}."]
 
-    def _replay_line(self) -> str:
+    def _format_replay(self) -> str:
         if self.replay is None:
             return "Replay: not run (coterie audit replay)."
         return replay_line(self.replay)
@@ -133,7 +133,7 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
         "events": fit.events,
         "rounds": fit.rounds,
         "converged": fit.converged,
-        "terms": [row.as_dict() for row in table(fit)],
+        "terms": [row.as_dict() for row in coefficient_table(fit)],
         "statistic": fit.statistic,
         "deviance": fit.deviance,
         "df_residual": fit.df_residual,
@@ -148,7 +148,7 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
 
 def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, float] | None = None) -> tuple[str, ...]:
     """A fit for a terminal: heading, coefficients, deviances, criteria and notes."""
-    rounds = _counted(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
+    rounds = _pluralise(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
     events = "" if fit.events is None else f", {fit.events} events"
     title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
     return (
@@ -157,21 +157,21 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         "",
         *coefficient_lines(fit, beside),
         "",
-        *_dispersion(fit),
-        *_deviances(fit),
-        *_criteria(fit),
+        *_format_dispersion(fit),
+        *_format_deviances(fit),
+        *_format_criteria(fit),
         *fit.notes,
     )
 
 
-def tidy(fit: Fit) -> str:
+def format_csv(fit: Fit) -> str:
     """The coefficient table as CSV, with broom's column names and full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
-    for row in table(fit):
+    for row in coefficient_table(fit):
         values = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
-        writer.writerow([_harmless(row.term), *("" if v != v else repr(v) for v in values)])
+        writer.writerow([_escape_cell(row.term), *("" if v != v else repr(v) for v in values)])
     return out.getvalue()
 
 
@@ -179,22 +179,22 @@ def replay_line(verdict: Verdict) -> str:
     """A verdict in one sentence."""
     if verdict.verdict != "PASS":
         return f"Replay: FAIL [{verdict.code}] {verdict.problem}"
-    sealed = f", {_counted(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
+    sealed = f", {_pluralise(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
     largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
-    steps = f"{_counted(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
+    steps = f"{_pluralise(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
     return f"Replay: PASS, {verdict.grade} ({steps})."
 
 
-def _counted(count: int, what: str) -> str:
+def _pluralise(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
 def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> list[str]:
     """The coefficient table, aligned, as R prints it; pooled estimates `beside` those without standard errors."""
-    rows = table(fit)
+    rows = coefficient_table(fit)
     statistic = fit.statistic
     head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", "95% CI"]
-    body = [_cells(row, fit.ratio) for row in rows]
+    body = [_format_cells(row, fit.ratio) for row in rows]
     if fit.sites:
         head, body = [*head, "site"], [[*cells, row.site] for cells, row in zip(body, rows, strict=True)]
     if fit.covariance is None:
@@ -210,7 +210,7 @@ def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> li
     return aligned if fit.covariance is None else [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
 
 
-def _cells(row: Row, ratio: str) -> list[str]:
+def _format_cells(row: Row, ratio: str) -> list[str]:
     times, interval = limits(row, ratio)
     if row.std_error != row.std_error:  # this term's site keeps it, or nobody has it
         return [row.term, number(row.estimate), UNKNOWN, UNKNOWN, UNKNOWN, "", times, UNKNOWN]
@@ -240,27 +240,27 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 709.0 else math.inf
 
 
-def _dispersion(fit: Fit) -> list[str]:
+def _format_dispersion(fit: Fit) -> list[str]:
     """What R's summary calls so; known dispersions are 1."""
     if fit.dispersion_known or fit.covariance is None:
         return []
     return [f"Dispersion parameter for {fit.family} taken to be {fit.dispersion:.6g}"]
 
 
-def _deviances(fit: Fit) -> list[str]:
+def _format_deviances(fit: Fit) -> list[str]:
     if fit.deviance is None:
         return []
-    residual = f"Residual deviance {fit.deviance:.2f}{_freedom(fit.df_residual)}"
+    residual = f"Residual deviance {fit.deviance:.2f}{_describe_df(fit.df_residual)}"
     if fit.null_deviance is None:
         return [residual]
-    return [f"Null deviance {fit.null_deviance:.2f}{_freedom(fit.df_null)}   {residual}"]
+    return [f"Null deviance {fit.null_deviance:.2f}{_describe_df(fit.df_null)}   {residual}"]
 
 
-def _freedom(count: int | None) -> str:
+def _describe_df(count: int | None) -> str:
     return "" if count is None else f" on {count} df"
 
 
-def _criteria(fit: Fit) -> list[str]:
+def _format_criteria(fit: Fit) -> list[str]:
     if fit.log_likelihood is None:
         return []
     return [f"Log-likelihood {fit.log_likelihood:.4f}   AIC {fit.aic:.2f}   BIC {fit.bic:.2f}"]
@@ -275,12 +275,12 @@ def _replay(verdict: Verdict | None) -> dict[str, Any]:
 def finite(value: Any) -> Any:
     """A value as JSON can have it: None for NaN and infinities, at any depth."""
     if isinstance(value, Mapping):
-        return {name: finite(one) for name, one in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _harmless(text: str) -> str:
+def _escape_cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return "'" + text if text[:1] in "=+-@\t\r" else text

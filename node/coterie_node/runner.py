@@ -13,16 +13,16 @@ import numpy as np
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.errors import BlobMissing, ChainError, PostRejected
-from coterie_chain.ledger import ZERO, Ahead, Event, Ledger, OpenStep, Post, Record, Silence, State, StudyView
+from coterie_chain.ledger import ZERO, Event, Ledger, OpenStep, PipelinedLedger, Post, Record, Silence, State, StudyView
 from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, SessionLost, WrongPost
 from coterie_learners.payload import Payload, decode, unpack
 from coterie_learners.protocol import Machine, Sealed, Step
 from coterie_node.errors import ConfigError, ReleaseRefused, StudyStopped
 from coterie_node.gate import Gate
-from coterie_node.letters import Desk, pack
-from coterie_node.opened import Opened
-from coterie_node.reasons import Reason, reason_of, words_of
-from coterie_node.talk import Exchange, Talk
+from coterie_node.letters import PayloadCodec, pack
+from coterie_node.opened import OpenedResults
+from coterie_node.reasons import Reason, abort_reason, describe_reason
+from coterie_node.talk import Exchange, InteractiveStep
 
 # The contract's answers to a move about a silent site when others were faster, or when it is for people to decide.
 OVERTAKEN = (
@@ -51,7 +51,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Guess:
+class PredictedPost:
     """The post of a server that this site worked out itself and builds on before it is on the ledger.
 
     `followed`: whether this site has sent what comes next.
@@ -80,29 +80,29 @@ class Runner:
         ledger: Ledger,
         blobs: BlobStore,
         study: int,
-        desk: Desk,
+        codec: PayloadCodec,
         *,
         poster: bool = True,
         gate: Gate | None = None,
         exchange: Exchange | None = None,
         observe: Callable[[Progress], None] = lambda _: None,
-        ahead: Ahead | None = None,
+        ahead: PipelinedLedger | None = None,
     ) -> None:
         self.machine = machine
         self.position = 0
         self.payload_bytes = 0
         self.restarts = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._ledger, self._blobs, self._study, self._desk = ledger, blobs, study, desk
+        self._ledger, self._blobs, self._study, self._codec = ledger, blobs, study, codec
         self._poster, self._gate, self._exchange, self._observe = poster, gate, exchange, observe
-        self._talk: Talk | None = None
-        self._held: tuple[OpenStep, Payload] | None = None
-        self._sent: Post | None = None
+        self._session: InteractiveStep | None = None
+        self._awaiting_approval: tuple[OpenStep, Payload] | None = None
+        self._sent_post: Post | None = None
         self._ahead = ahead
-        self._guess: Guess | None = None
+        self._prediction: PredictedPost | None = None
         self._heads: dict[int, tuple[bytes, ...]] = {}
-        self._told = 0
-        self._desk_at_first = desk
+        self._observed_until = 0
+        self._initial_codec = codec
 
     def turn(self) -> bool:
         """Do the next thing there is to do; False if this site has to wait for others, or the protocol has ended.
@@ -113,7 +113,7 @@ class Runner:
         try:
             return self._turn()
         except LearnerError as error:
-            if self._explained(error):
+            if self._handle_error(error):
                 return True
             raise
         except ReleaseRefused:
@@ -123,80 +123,83 @@ class Runner:
     @property
     def done(self) -> bool:
         """Whether the protocol has ended."""
-        return self.machine.awaits is None and self._guess is None
+        return self.machine.awaits is None and self._prediction is None
 
     @property
     def talking(self) -> bool:
         """Whether this party is in the middle of an interactive step."""
-        return self._talk is not None and self._talk.alive and not self._talk.absent
+        return self._session is not None and self._session.alive and not self._session.missing_parties
 
     @property
-    def absent(self) -> tuple[str, ...]:
+    def missing_parties(self) -> tuple[str, ...]:
         """The parties of an interactive step that have not come to it yet."""
-        return () if self._talk is None else self._talk.absent
+        return () if self._session is None else self._session.missing_parties
 
     def close(self) -> None:
         """Leave an interactive step that this party is in."""
-        if self._talk is not None:
-            self._talk.end()
-            self._talk = None
+        if self._session is not None:
+            self._session.end()
+            self._session = None
 
-    def holds(self) -> bool:
+    def matches_ledger(self) -> bool:
         """Whether the ledger still holds what this machine was fed last; not so after some reorganisations."""
         # Each head stands for all that its site ever recorded, so two steps stand for all.
         return all(
-            (held := self._ledger.finished(self._study, at)) is not None and _heads(held) == self._heads[at]
+            (recorded := self._ledger.read_finished(self._study, at)) is not None
+            and _heads(recorded) == self._heads[at]
             for at in sorted(self._heads)[-2:]
         )
 
     def check_end(self) -> bool:
         """Whether the result still stands; if a reorganisation took its records, the study is followed anew."""
-        return self.holds() or not self._begin_anew()
+        return self.matches_ledger() or not self._restart_from_ledger()
 
     def _turn(self) -> bool:
-        if self._guess is not None:
-            return self._await_guessed(self._guess)
+        if self._prediction is not None:
+            return self._await_predicted(self._prediction)
         step = self.machine.awaits
         if step is None:
             return False
-        with self._timed("ledger"):
+        with self._measure("ledger"):
             # In this order: a step that is over in the view is then surely found finished, however the ledger moves on.
             view = self._ledger.view(self._study)
-            records = self._ledger.finished(self._study, self.position)
+            records = self._ledger.read_finished(self._study, self.position)
         if records is not None:
-            return self._go_on(step, view, records)
+            return self._continue(step, view, records)
         if view.open is None:
-            return self._stopped(step, view)
-        if view.open.position < self.position and self._poster and not self.holds():
-            return self._begin_anew()
+            return self._check_stopped(step, view)
+        if view.open.position < self.position and self._poster and not self.matches_ledger():
+            return self._restart_from_ledger()
         if not self._poster or view.open.position != self.position:
             return False
         return self._act(step, view, view.open)
 
-    def _begin_anew(self) -> bool:
+    def _restart_from_ledger(self) -> bool:
         """Forget everything and follow the ledger from its first record, as after a restart."""
-        self.machine = self.machine.afresh()
+        self.machine = self.machine.restarted()
         self.position = 0
         self.restarts += 1
         # A session goes on if the same step is open again, built on the same records.
-        self._guess = self._held = self._sent = None
-        self._desk = self._desk_at_first
+        self._prediction = self._awaiting_approval = self._sent_post = None
+        self._codec = self._initial_codec
         self._heads.clear()
         return True
 
     def _act(self, step: Step, view: StudyView, open_: OpenStep) -> bool:
         if step.who != open_.kind:
-            told = f"Position {self.position} is {open_.kind!r} on the ledger but {step.who!r} in the learner's script."
-            raise ProtocolError("CO-P114", told, topic=step.topic)
+            message = (
+                f"Position {self.position} is {open_.kind!r} on the ledger but {step.who!r} in the learner's script."
+            )
+            raise ProtocolError("CO-P114", message, topic=step.topic)
         # A site that was excluded follows to the end, but has no say in what becomes of the others.
-        involved = self._desk.name in view.parties
-        mine = self._desk.name in open_.posters and self._desk.name not in open_.posted
+        involved = self._codec.name in view.parties
+        is_poster = self._codec.name in open_.posters and self._codec.name not in open_.posted
         foresees = self._ahead is not None and step.public and step.readers is None and involved
-        if (mine or foresees) and not self.holds():
-            return self._begin_anew()
-        if foresees and self._foresee(step, open_):
+        if (is_poster or foresees) and not self.matches_ledger():
+            return self._restart_from_ledger()
+        if foresees and self._predict(step, open_):
             return True
-        if mine:
+        if is_poster:
             moved = self._post(step, open_)
             if moved or not step.talks:
                 return moved
@@ -204,37 +207,46 @@ class Runner:
         return late and self._overdue(view, open_)
 
     def _post(self, step: Step, open_: OpenStep) -> bool:
-        post = self._sent_to(open_) or self._prepare(step, open_)
+        post = self._find_sent_post(open_) or self._prepare(step, open_)
         if post is None:
             return False
-        with self._timed("ledger"):
+        with self._measure("ledger"):
             return self._record(post)
 
-    def _sent_to(self, open_: OpenStep) -> Post | None:
+    def _find_sent_post(self, open_: OpenStep) -> Post | None:
         """What this site has sent to this very step, and no block has taken yet."""
         slot = (open_.position, open_.attempt, open_.basis)
-        sent = self._sent
-        return sent if sent is not None and (sent.position, sent.attempt, sent.basis) == slot else None
+        post_sent = self._sent_post
+        return (
+            post_sent
+            if post_sent is not None and (post_sent.position, post_sent.attempt, post_sent.basis) == slot
+            else None
+        )
 
     def _prepare(self, step: Step, open_: OpenStep) -> Post | None:
         """Draft this site's payload and store it; None while the parties still talk about it."""
-        with self._timed("compute"):
-            payload = self._kept(open_) or self._draft(step, open_)
+        with self._measure("compute"):
+            payload = self._find_kept_payload(open_) or self._draft(step, open_)
             verdict = None if payload is None else self._admit(step, open_, payload)
             # What people are asked about is kept as it is until they have answered.
-            self._held = (open_, payload) if payload is not None and verdict is None else None
+            self._awaiting_approval = (open_, payload) if payload is not None and verdict is None else None
             if payload is None or verdict is None:
                 return None
-            blob = self._desk.write(step, open_.attempt, payload)
+            blob = self._codec.write(step, open_.attempt, payload)
         return self._store(blob, open_, bool(payload.get("converged", False)), verdict)
 
-    def _kept(self, open_: OpenStep) -> Payload | None:
+    def _find_kept_payload(self, open_: OpenStep) -> Payload | None:
         """The payload that people are being asked about, if it is for this very step."""
         slot = (open_.position, open_.attempt)
-        return self._held[1] if self._held and (self._held[0].position, self._held[0].attempt) == slot else None
+        return (
+            self._awaiting_approval[1]
+            if self._awaiting_approval
+            and (self._awaiting_approval[0].position, self._awaiting_approval[0].attempt) == slot
+            else None
+        )
 
     def _store(self, blob: bytes, open_: OpenStep, converged: bool, verdict: bytes = ZERO) -> Post:
-        with self._timed("store"):
+        with self._measure("store"):
             cid = self._blobs.put(blob)
         return Post(
             study=self._study,
@@ -256,7 +268,7 @@ class Runner:
 
     def _record(self, post: Post) -> bool:
         """Record a post; where blocks take time send it, and again at each turn until a block has it."""
-        new = post != self._sent
+        new = post != self._sent_post
         try:
             if self._ahead is None:
                 self._ledger.record(post)
@@ -267,7 +279,7 @@ class Runner:
             if error.name in ("WrongStep", "NotYourTurn", "BadState", "BasisMismatch"):
                 return False
             raise
-        self._sent = post
+        self._sent_post = post
         self.payload_bytes += post.size if new else 0
         return new
 
@@ -275,46 +287,46 @@ class Runner:
         if not step.talks:
             return self.machine.draft(open_.parties, open_.attempt)
         session = (self._study, open_.position, open_.attempt, open_.basis.hex())
-        if self._talk is None or self._talk.session != session:
+        if self._session is None or self._session.session != session:
             self.close()
-            opened = Opened(self.machine.site).of(open_)
-            if opened is not None:
-                return opened
-            self._talk = self._start_talk(session, open_)
-        return self._outcome(self._talk, open_)
+            result = OpenedResults(self.machine.site).load(open_)
+            if result is not None:
+                return result
+            self._session = self._start_session(session, open_)
+        return self._await_result(self._session, open_)
 
-    def _outcome(self, talk: Talk, open_: OpenStep) -> Payload | None:
-        if talk.absent and open_.posted:
+    def _await_result(self, session_step: InteractiveStep, open_: OpenStep) -> Payload | None:
+        if session_step.missing_parties and open_.posted:
             # A site posts after a session with all of them: it had one with this site, before a crash, and has left it.
-            told = f"{', '.join(open_.posted)} ended this interactive step while {self._desk.name} was restarted"
-            raise SessionLost("CO-P604", f"{told}. Propose the study again.", self._desk.name)
+            message = f"{', '.join(open_.posted)} ended this interactive step while {self._codec.name} was restarted"
+            raise SessionLost("CO-P604", f"{message}. Propose the study again.", self._codec.name)
         try:
-            return talk.outcome()
+            return session_step.outcome()
         except ChainError:
             self.close()  # borne as any other; then this site tries to meet the others once more
             raise
 
-    def _start_talk(self, session: tuple[int, int, int, str], open_: OpenStep) -> Talk:
+    def _start_session(self, session: tuple[int, int, int, str], open_: OpenStep) -> InteractiveStep:
         if self._exchange is None:
-            told = "This step needs a channel between the sites, and this node has none"
-            raise ConfigError("CO-F342", f"{told}. Fill in [talk] in node.toml, or talk.json.")
-        channel = self._exchange.channel(self._desk.name, session, open_.parties)
+            message = "This step needs a channel between the sites, and this node has none"
+            raise ConfigError("CO-F342", f"{message}. Fill in [talk] in node.toml, or talk.json.")
+        channel = self._exchange.channel(self._codec.name, session, open_.parties)
         machine = self.machine  # this one, also should the ledger be followed anew meanwhile
 
         def program() -> Payload:
             payload = machine.draft(open_.parties, open_.attempt, channel)
             with suppress(ChainError):  # then a crash before the record costs the session, and nothing else
-                Opened(machine.site).keep(open_, payload)
+                OpenedResults(machine.site).save(open_, payload)
             return payload
 
-        return Talk(session, channel, program)
+        return InteractiveStep(session, channel, program)
 
-    def _go_on(self, step: Step, view: StudyView, records: tuple[Record, ...]) -> bool:
+    def _continue(self, step: Step, view: StudyView, records: tuple[Record, ...]) -> bool:
         try:
-            self._feed(step, records)
+            self._read_records(step, records)
         except BlobMissing:
             if view.state == State.ABORTED:
-                raise self._aborted() from None  # nobody needs the payload any more
+                raise self._make_abort_error() from None  # nobody needs the payload any more
             if not self._supply(step, records[-1]):
                 raise
         return True
@@ -323,27 +335,27 @@ class Runner:
         """Put the post of a server that is gone into the store: whoever has the earlier posts can make it again."""
         if not (step.public and step.readers is None and self._poster):
             return False
-        with self._timed("compute"), suppress(SealedInput):
-            blob = pack(self._desk.study, step, record.site, record.post.attempt, self.machine.draft((), 0))
+        with self._measure("compute"), suppress(SealedInput):
+            blob = pack(self._codec.study, step, record.site, record.post.attempt, self.machine.draft((), 0))
             if hashlib.sha256(blob).digest() == record.post.sha256:
                 return self._blobs.put(blob) == record.post.cid
         return False
 
-    def _feed(self, step: Step, records: tuple[Record, ...]) -> None:
-        with self._timed("store"):
-            posts = {r.site: self._desk.read(step, r, self._blobs) for r in records}
+    def _read_records(self, step: Step, records: tuple[Record, ...]) -> None:
+        with self._measure("store"):
+            posts = {r.site: self._codec.read(step, r, self._blobs) for r in records}
         self._heads[self.position] = _heads(records)
         self.position += 1
         if step.announces:
-            self._desk = self._desk.announced(posts)
+            self._codec = self._codec.with_announced_keys(posts)
         before = self.machine.checked
-        with self._timed("compute"):
+        with self._measure("compute"):
             self.machine.feed(posts)
         figures = _figures(posts[records[-1].site]) if step.public else {}
         sealed = tuple(name for name, post in posts.items() if isinstance(post, Sealed))
-        self._tell(step, records, figures, self.machine.checked > before, sealed)
+        self._notify(step, records, figures, self.machine.checked > before, sealed)
 
-    def _tell(
+    def _notify(
         self,
         step: Step,
         records: tuple[Record, ...],
@@ -352,35 +364,35 @@ class Runner:
         sealed: tuple[str, ...] = (),
     ) -> None:
         last = records[-1]
-        if last.post.position < self._told:
+        if last.post.position < self._observed_until:
             return  # heard before this machine was built anew
-        self._told = last.post.position + 1
+        self._observed_until = last.post.position + 1
         sites = tuple(r.site for r in records)
         place = (last.post.position, step.topic, last.kind, last.round)
         self._observe(Progress(*place, sites, last.time, figures, recomputed, sealed))
 
     # Ahead of the ledger
 
-    def _foresee(self, step: Step, open_: OpenStep) -> bool:
+    def _predict(self, step: Step, open_: OpenStep) -> bool:
         """Go on with the server's post before it is recorded; False if it is not to be known.
 
         The records of both steps then fit into one block: the contract compares each with the post that it builds on.
         """
         (server,) = open_.posters
-        with self._timed("compute"):
+        with self._measure("compute"):
             try:
                 payload = self.machine.draft(open_.parties, open_.attempt)
             except SealedInput:
                 return False
-            blob = pack(self._desk.study, step, server, open_.attempt, payload)
+            blob = pack(self._codec.study, step, server, open_.attempt, payload)
         # Stored by every site: the post is there to be read, whatever becomes of the server's own store.
         post = self._store(blob, open_, bool(payload.get("converged", False)))
-        if server == self._desk.name:
-            self._send(post, first=True)
+        if server == self._codec.name:
+            self._send(post, priority=True)
             self.payload_bytes += post.size
-        self._guess = Guess(step, open_, server, post, _figures(payload))
+        self._prediction = PredictedPost(step, open_, server, post, _figures(payload))
         self.position += 1
-        with self._timed("compute"):
+        with self._measure("compute"):
             # As every site will read it, to the type of each number.
             self.machine.accept({server: decode(unpack(blob))[1]})
         return True
@@ -392,16 +404,16 @@ class Runner:
         following = replace(open_, position=self.position, attempt=0, kind="each", posters=open_.parties, basis=basis)
         post = self._prepare(step, following)
         if post is not None:
-            self._send(post, first=False)
-            self._sent = post
+            self._send(post, priority=False)
+            self._sent_post = post
             self.payload_bytes += post.size
 
-    def _send(self, post: Post, *, first: bool) -> None:
+    def _send(self, post: Post, *, priority: bool) -> None:
         if self._ahead is not None:
-            with self._timed("ledger"):
-                self._ahead.send(post, first=first)
+            with self._measure("ledger"):
+                self._ahead.submit_early(post, priority=priority)
 
-    def _await_guessed(self, guess: Guess) -> bool:
+    def _await_predicted(self, guess: PredictedPost) -> bool:
         """Send what comes next; hold the guess against the ledger once the server has recorded its post.
 
         What comes next waits for a turn, so that the servers' posts of other studies go first: a block takes the moves
@@ -409,29 +421,31 @@ class Runner:
         start.
         """
         if not guess.followed:
-            self._guess = replace(guess, followed=True)
+            self._prediction = replace(guess, followed=True)
             self._send_next(guess.open, guess.post.sha256)
             return True
-        with self._timed("ledger"):
+        with self._measure("ledger"):
             view = self._ledger.view(self._study)
-            records = self._ledger.finished(self._study, guess.open.position)
+            records = self._ledger.read_finished(self._study, guess.open.position)
         if records is not None:
             return self._confirm(guess, records)
         open_ = view.open
         if open_ is None or (open_.position, open_.attempt) != (guess.open.position, guess.open.attempt):
-            return self._begin_anew()
-        if self._ledger.now() > open_.deadline and self._desk.name in view.parties:
+            return self._restart_from_ledger()
+        if self._ledger.now() > open_.deadline and self._codec.name in view.parties:
             return self._overdue(view, open_)
-        if guess.server == self._desk.name:
-            self._send(guess.post, first=True)  # the node may have lost it; nothing is doubled
+        if guess.server == self._codec.name:
+            self._send(guess.post, priority=True)  # the node may have lost it; nothing is doubled
         return False
 
-    def _confirm(self, guess: Guess, records: tuple[Record, ...]) -> bool:
-        if [(r.site, _said(r.post)) for r in records] != [(guess.server, _said(guess.post))] or not self.holds():
-            return self._begin_anew()
-        self._guess = None
+    def _confirm(self, guess: PredictedPost, records: tuple[Record, ...]) -> bool:
+        if [(r.site, _post_content(r.post)) for r in records] != [
+            (guess.server, _post_content(guess.post))
+        ] or not self.matches_ledger():
+            return self._restart_from_ledger()
+        self._prediction = None
         self._heads[guess.open.position] = _heads(records)
-        self._tell(guess.step, records, guess.figures)
+        self._notify(guess.step, records, guess.figures)
         return True
 
     # When something is wrong
@@ -455,34 +469,34 @@ class Runner:
             return False
         return True
 
-    def _stopped(self, step: Step, view: StudyView) -> bool:
+    def _check_stopped(self, step: Step, view: StudyView) -> bool:
         if view.state in (State.PROPOSED, State.PAUSED):
             return False
         if view.state == State.COMPLETED:
-            told = f"The ledger has completed the study, but the learner's script still awaits {step.topic!r}."
-            raise ProtocolError("CO-P115", told, topic=step.topic)
+            message = f"The ledger has completed the study, but the learner's script still awaits {step.topic!r}."
+            raise ProtocolError("CO-P115", message, topic=step.topic)
         if step.public:
             # A server that could not compute its step has aborted; the same computation says why, in words.
             self.machine.draft(view.parties, 0)
-        raise self._aborted()
+        raise self._make_abort_error()
 
-    def _aborted(self) -> StudyStopped:
+    def _make_abort_error(self) -> StudyStopped:
         events = [e for e in self._ledger.history(self._study) if isinstance(e, Event) and e.name == "StudyAborted"]
         site, code = (events[-1].site, int(dict(events[-1].details)["reason"])) if events else ("a site", 0)
-        told = f"{site} ended study {self._study} at position {self.position}: {words_of(code)}."
-        return StudyStopped("CO-R101", f"{told} Nothing was published; see `coterie audit history`.")
+        message = f"{site} ended study {self._study} at position {self.position}: {describe_reason(code)}."
+        return StudyStopped("CO-R101", f"{message} Nothing was published; see `coterie audit history`.")
 
-    def _explained(self, error: LearnerError) -> bool:
+    def _handle_error(self, error: LearnerError) -> bool:
         """Whether an error is only that of records which a reorganisation took; if not, the ledger is told of it."""
         if not self._poster:
             return False
         try:
-            if not self.holds():
-                return self._begin_anew()
+            if not self.matches_ledger():
+                return self._restart_from_ledger()
             self._refuse(error)
         except ChainError:
             # The machine has stopped in the middle of a step: only a new one finds the same error again.
-            self._begin_anew()
+            self._restart_from_ledger()
             raise
         return False
 
@@ -491,17 +505,17 @@ class Runner:
         if isinstance(error, WrongPost):
             self._dispute(error)
         else:
-            self._abort(reason_of(error))
+            self._abort(abort_reason(error))
 
     def _dispute(self, error: WrongPost) -> None:
         position = self.position - 1
-        records = self._ledger.finished(self._study, position)
+        records = self._ledger.read_finished(self._study, position)
         if not records or self.machine.awaits is None:
             return
         record = next(r for r in records if r.site == error.site)
-        mine = pack(self._desk.study, self.machine.awaits, record.site, record.post.attempt, error.recomputed)
+        is_poster = pack(self._codec.study, self.machine.awaits, record.site, record.post.attempt, error.recomputed)
         with suppress(PostRejected):  # another site has disputed it, or the study has been stopped
-            self._ledger.dispute(self._study, position, record.post.sha256, hashlib.sha256(mine).digest())
+            self._ledger.dispute(self._study, position, record.post.sha256, hashlib.sha256(is_poster).digest())
 
     def _abort(self, reason: Reason | None) -> None:
         if reason is not None:
@@ -509,7 +523,7 @@ class Runner:
                 self._ledger.abort(self._study, reason)
 
     @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
+    def _measure(self, what: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
             yield
@@ -528,5 +542,5 @@ def _heads(records: tuple[Record, ...]) -> tuple[bytes, ...]:
     return tuple(r.head for r in records)
 
 
-def _said(post: Post) -> tuple[str, bytes, int, bool]:
+def _post_content(post: Post) -> tuple[str, bytes, int, bool]:
     return post.cid, post.sha256, post.size, post.converged

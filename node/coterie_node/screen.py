@@ -15,8 +15,8 @@ import numpy as np
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.ledger import Ledger
-from coterie_learners.glore import Plan
-from coterie_learners.heterogeneity import Heterogeneity, Share, heterogeneity
+from coterie_learners.glore import GlorePlan
+from coterie_learners.heterogeneity import Heterogeneity, Share, compare_sites
 from coterie_learners.linalg import symmetric
 from coterie_learners.payload import Payload
 from coterie_learners.rows import Array
@@ -34,21 +34,23 @@ HETEROGENEOUS = 0.05
 
 @dataclass(frozen=True)
 class Screen:
-    """The outcome: `found` None where the ledger does not hold each site's own sums, and `told` in sentences."""
+    """The outcome: `comparison` None where the ledger does not hold each site's own sums, and `statements` in sentences."""
 
     study: str
-    found: Heterogeneity | None
+    comparison: Heterogeneity | None
     outliers: tuple[str, ...]
-    told: tuple[str, ...]
+    statements: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys; None for what cannot be told."""
-        plain: dict[str, Any] = {"study": self.study, "outliers": list(self.outliers), "told": list(self.told)}
-        return plain | {"sites": _by_site(self.found), "terms": _by_term(self.found)}
+        plain: dict[str, Any] = {"study": self.study, "outliers": list(self.outliers), "told": list(self.statements)}
+        return plain | {"sites": _by_site(self.comparison), "terms": _by_term(self.comparison)}
 
     def text(self) -> str:
         """The same for a terminal."""
-        return "\n".join([*self.told, *(() if self.found is None else ("", *_table(self.found)))])
+        return "\n".join(
+            [*self.statements, *(() if self.comparison is None else ("", *_format_table(self.comparison)))]
+        )
 
 
 def screen(ledger: Ledger, blobs: BlobStore, number: int) -> Screen:
@@ -60,14 +62,19 @@ def screen(ledger: Ledger, blobs: BlobStore, number: int) -> Screen:
 def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
     """Screen a study of which the finished steps are at hand."""
     if study.learner.name != "glore":
-        told = f"The ledger of {study.learner.name} does not hold the sums that a comparison of its sites needs."
-        return Screen(study.name, None, (), (told,))
-    plan = Plan.of(study)
+        message = f"The ledger of {study.learner.name} does not hold the sums that a comparison of its sites needs."
+        return Screen(study.name, None, (), (message,))
+    plan = GlorePlan.of(study)
     if plan.masked:
         return Screen(study.name, None, (), (MASKED,))
-    beta, stats, converged = _last(plan, done)
-    found = compare(plan, beta, stats)
-    return Screen(study.name, found, outliers(found), (*(() if converged else (UNFINISHED,)), *sentences(found)))
+    beta, stats, converged = _find_last_round(plan, done)
+    comparison = compare_posts(plan, beta, stats)
+    return Screen(
+        study.name,
+        comparison,
+        outliers(comparison),
+        (*(() if converged else (UNFINISHED,)), *describe_comparison(comparison)),
+    )
 
 
 UNFINISHED = "The study has no fit; its sites are compared at the coefficients of the last round that there is."
@@ -77,7 +84,7 @@ MASKED = (
 )
 
 
-def compare(plan: Plan, beta: Array, stats: Mapping[str, Payload]) -> Heterogeneity:
+def compare_posts(plan: GlorePlan, beta: Array, stats: Mapping[str, Payload]) -> Heterogeneity:
     """Agreement of the sites at coefficients (p,), from their posts there."""
     shares = {
         site: Share(int(post["n"]), np.asarray(post["score"]), symmetric(np.asarray(post["information"]), plan.p))
@@ -85,63 +92,63 @@ def compare(plan: Plan, beta: Array, stats: Mapping[str, Payload]) -> Heterogene
     }
     n, deviance = (sum(float(post[name]) for post in stats.values()) for name in ("n", "deviance"))
     dispersion = deviance / (n - plan.p) if plan.family.dispersion else 1.0
-    return heterogeneity(
+    return compare_sites(
         plan.design.names, beta, shares, penalty=plan.penalty, back=plan.design.back, dispersion=dispersion
     )
 
 
-def outliers(found: Heterogeneity) -> tuple[str, ...]:
+def outliers(comparison: Heterogeneity) -> tuple[str, ...]:
     """The sites whose own estimates do not go together with the rest's, the farthest apart first."""
-    bound = UNLIKELY / len(found.sites)
-    return tuple(found.sites[k] for k in _farthest(found) if found.apart_p[k] < bound)
+    bound = UNLIKELY / len(comparison.sites)
+    return tuple(comparison.sites[k] for k in _sort_by_distance(comparison) if comparison.apart_p[k] < bound)
 
 
-def sentences(found: Heterogeneity) -> Iterator[str]:
+def describe_comparison(comparison: Heterogeneity) -> Iterator[str]:
     """What there is to say, for people."""
-    named = outliers(found)
-    for k in _farthest(found):
-        site = found.sites[k]
-        moves = sorted(zip(found.terms, found.moved[k].tolist(), strict=True), key=lambda m: -abs(m[1]))
+    named = outliers(comparison)
+    for k in _sort_by_distance(comparison):
+        site = comparison.sites[k]
+        moves = sorted(zip(comparison.terms, comparison.moved[k].tolist(), strict=True), key=lambda m: -abs(m[1]))
         large = [f"{term} by {move:+.1f} standard errors" for term, move in moves if abs(move) > LARGE_MOVE]
         if site in named:
-            chi = f"chi-squared {found.apart[k]:.1f} on {found.apart_df[k]:.0f} df, p = {found.apart_p[k]:.1e}"
-            yield f"{site} does not go together with the other sites ({chi}); it moves {_listed(large) or 'little'}."
+            chi = f"chi-squared {comparison.apart[k]:.1f} on {comparison.apart_df[k]:.0f} df, p = {comparison.apart_p[k]:.1e}"
+            yield f"{site} does not go together with the other sites ({chi}); it moves {_join_names(large) or 'little'}."
         elif large:
-            yield f"{site} moves {_listed(large)}, which its number of rows can explain."
-    differing = [t for t, p in zip(found.terms, found.q_p.tolist(), strict=True) if p < HETEROGENEOUS]
+            yield f"{site} moves {_join_names(large)}, which its number of rows can explain."
+    differing = [t for t, p in zip(comparison.terms, comparison.q_p.tolist(), strict=True) if p < HETEROGENEOUS]
     if differing:
-        tests = int(np.isfinite(found.q_p).sum())
+        tests = int(np.isfinite(comparison.q_p).sum())
         chance = f"of {tests} tests {HETEROGENEOUS * tests:.1g} would have that by chance"
-        yield f"Cochran's Q has p < {HETEROGENEOUS} for {_listed(differing)}; {chance}."
-    blind = [s for s, own in zip(found.sites, found.own, strict=True) if np.isnan(own).any()]
+        yield f"Cochran's Q has p < {HETEROGENEOUS} for {_join_names(differing)}; {chance}."
+    blind = [s for s, own in zip(comparison.sites, comparison.own, strict=True) if np.isnan(own).any()]
     if blind:
-        yield f"{_listed(blind)} cannot estimate every coefficient alone; no comparison is made there."
+        yield f"{_join_names(blind)} cannot estimate every coefficient alone; no comparison is made there."
     if not named:
         yield "No site stands out against the rest."
     else:
         yield "The screen names who disagrees, not who is right: ask these sites for their data's origin and coding."
 
 
-def _last(plan: Plan, done: Iterable[Done]) -> tuple[Array, Mapping[str, Payload], bool]:
+def _find_last_round(plan: GlorePlan, done: Iterable[Done]) -> tuple[Array, Mapping[str, Payload], bool]:
     """The coefficients of the last round, the sites' posts at them, and whether it was the last of a fit."""
     beta, at, converged = np.zeros(plan.p), np.zeros(plan.p), False
     stats: Mapping[str, Any] = {}
-    for one in done:
-        if one.step.public:
-            (model,) = one.posts.values()
+    for entry in done:
+        if entry.step.public:
+            (model,) = entry.posts.values()
             beta, converged = np.asarray(model["beta"]), bool(model["converged"])
         else:
-            at, stats = beta, one.posts
+            at, stats = beta, entry.posts
     if not stats:
         raise AuditFailed("CO-A107", f"No site has posted its sums in study {plan.study.name!r}; nothing to compare.")
     return at, stats, converged
 
 
-def _farthest(found: Heterogeneity) -> list[int]:
-    return sorted(range(len(found.sites)), key=lambda k: -np.nan_to_num(found.apart[k]))
+def _sort_by_distance(comparison: Heterogeneity) -> list[int]:
+    return sorted(range(len(comparison.sites)), key=lambda k: -np.nan_to_num(comparison.apart[k]))
 
 
-def _listed(words: list[str]) -> str:
+def _join_names(words: list[str]) -> str:
     return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
 
 
@@ -149,46 +156,46 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _by_site(found: Heterogeneity | None) -> list[dict[str, Any]]:
-    if found is None:
+def _by_site(comparison: Heterogeneity | None) -> list[dict[str, Any]]:
+    if comparison is None:
         return []
     return [
         {
             "site": site,
-            "chi2": _number(found.apart[k]),
-            "df": int(found.apart_df[k]),
-            "p_value": _number(found.apart_p[k]),
-            "estimates": list(map(_number, found.own[k].tolist())),
-            "std_errors": list(map(_number, found.own_errors[k].tolist())),
-            "without": list(map(_number, found.without[k].tolist())),
-            "moved": list(map(_number, found.moved[k].tolist())),
+            "chi2": _number(comparison.apart[k]),
+            "df": int(comparison.apart_df[k]),
+            "p_value": _number(comparison.apart_p[k]),
+            "estimates": list(map(_number, comparison.own[k].tolist())),
+            "std_errors": list(map(_number, comparison.own_errors[k].tolist())),
+            "without": list(map(_number, comparison.without[k].tolist())),
+            "moved": list(map(_number, comparison.moved[k].tolist())),
         }
-        for k, site in enumerate(found.sites)
+        for k, site in enumerate(comparison.sites)
     ]
 
 
-def _by_term(found: Heterogeneity | None) -> list[dict[str, Any]]:
-    if found is None:
+def _by_term(comparison: Heterogeneity | None) -> list[dict[str, Any]]:
+    if comparison is None:
         return []
     names = ("estimates", "std_errors", "q", "q_df", "q_p", "i2")
     keys = ("estimate", "std_error", "q", "df", "p_value", "i2")
-    columns = [getattr(found, name).tolist() for name in names]
-    rows = zip(found.terms, *columns, strict=True)
+    columns = [getattr(comparison, name).tolist() for name in names]
+    rows = zip(comparison.terms, *columns, strict=True)
     return [{"term": term, **dict(zip(keys, map(_number, values), strict=True))} for term, *values in rows]
 
 
-def _table(found: Heterogeneity) -> list[str]:
-    head = ["", "Q", "df", "p", "I2", *(f"{site} moves" for site in found.sites)]
+def _format_table(comparison: Heterogeneity) -> list[str]:
+    head = ["", "Q", "df", "p", "I2", *(f"{site} moves" for site in comparison.sites)]
     body = [
         [
             term,
-            f"{found.q[j]:.2f}",
-            f"{found.q_df[j]:.0f}",
-            f"{found.q_p[j]:.3g}",
-            f"{100 * found.i2[j]:.0f}%",
-            *(f"{found.moved[k, j]:+.2f} SE" for k in range(len(found.sites))),
+            f"{comparison.q[j]:.2f}",
+            f"{comparison.q_df[j]:.0f}",
+            f"{comparison.q_p[j]:.3g}",
+            f"{100 * comparison.i2[j]:.0f}%",
+            *(f"{comparison.moved[k, j]:+.2f} SE" for k in range(len(comparison.sites))),
         ]
-        for j, term in enumerate(found.terms)
+        for j, term in enumerate(comparison.terms)
     ]
     widths = [max(len(row[k]) for row in [head, *body]) for k in range(len(head))]
     return [

@@ -10,36 +10,36 @@ import typer
 from coterie_chain.journal import SqliteJournal
 from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_node.errors import ConfigError
-from coterie_node.grants import held_by, save_grant, view_of
-from coterie_node.place import Place
+from coterie_node.grants import keys_of_site, save_grant, view_of
+from coterie_node.place import RunFolder
 from coterie_node.study_keys import destroy
 
 seal = typer.Typer(no_args_is_help=True, help="Who can open a study's sealed payloads, and the end of that.")
 
-At = Annotated[Path, typer.Option(help="Folder of the run.")]
-SiteName = Annotated[str, typer.Option(help="Name of this site.")]
-Number = Annotated[int, typer.Option(help="The study's number on the ledger.")]
-Keys = Annotated[Path, typer.Option(help="Directory for the auditor's key files.")]
-Passphrase = Annotated[Path, typer.Option(help="File (mode 0600) with the passphrase of these keys.")]
+_At = Annotated[Path, typer.Option(help="Folder of the run.")]
+_SiteName = Annotated[str, typer.Option(help="Name of this site.")]
+_Number = Annotated[int, typer.Option(help="The study's number on the ledger.")]
+_Keys = Annotated[Path, typer.Option(help="Directory for the auditor's key files.")]
+_Passphrase = Annotated[Path, typer.Option(help="File (mode 0600) with the passphrase of these keys.")]
 
 
 @seal.command("auditor")
-def auditor_command(keys: Keys, passphrase_file: Passphrase) -> None:
+def auditor_command(keys: _Keys, passphrase_file: _Passphrase) -> None:
     """Make keys for an auditor; prints the sealing key to give to the sites."""
     print(SiteKeys.create(keys, read_passphrase(passphrase_file)).sealing.hex())
 
 
 @seal.command("grant")
 def grant_command(
-    at: At,
-    site: SiteName,
+    at: _At,
+    site: _SiteName,
     to: Annotated[str, typer.Option(help="The auditor's sealing key, as `coterie seal auditor` printed it.")],
     out: Annotated[Path, typer.Option(help="File to write the grant to.")],
-    study: Number = 1,
+    study: _Number = 1,
 ) -> None:
     """Let an auditor open what this site can read of one study; it cannot be taken back."""
-    place = Place(at)
-    own = held_by(place, site, _session(place, study))
+    place = RunFolder(at)
+    own = keys_of_site(place, site, _session_name(place, study))
     with place.reader() as ledger:
         view = view_of(ledger, place.blobs(), study, site, own)
         digest = ledger.view(study).terms.hash
@@ -51,21 +51,21 @@ def grant_command(
 
 
 @seal.command("destroy")
-def destroy_command(at: At, site: SiteName, study: Number = 1) -> None:
+def destroy_command(at: _At, site: _SiteName, study: _Number = 1) -> None:
     """Destroy this site's sealing key of one study; what was sealed to it cannot be opened here ever again."""
-    place = Place(at)
+    place = RunFolder(at)
     journal = SqliteJournal(place.site(site).journal)
     try:
-        held = destroy(journal.vault, _session(place, study))
+        was_there = destroy(journal.vault, _session_name(place, study))
     finally:
         journal.close()
-    told = (
+    outcome = (
         "is destroyed. Copies of the journal hold it still, if there are any, and grants open what they opened."
-        if held
+        if was_there
         else "was not there (any more)."
     )
-    print(f"{site}'s sealing key of study {study} {told}")
+    print(f"{site}'s sealing key of study {study} {outcome}")
 
 
-def _session(place: Place, study: int) -> str:
+def _session_name(place: RunFolder, study: int) -> str:
     return f"{place.network().scope}/{study}"

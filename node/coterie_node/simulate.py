@@ -18,12 +18,12 @@ from coterie_learners.rows import Data
 from coterie_learners.study import Study
 from coterie_node.gate import Gate
 from coterie_node.grants import View, view_of
-from coterie_node.letters import Desk
+from coterie_node.letters import PayloadCodec
 from coterie_node.runner import Progress, Runner
-from coterie_node.studies import terms_of
-from coterie_node.talk import Exchange, Hub
+from coterie_node.studies import study_terms
+from coterie_node.talk import Exchange, MemoryTransport
 
-Observer = Callable[[Progress], None]
+ProgressObserver = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class World:
         return out
 
 
-def found(study: Study, clock: Callable[[], int] = lambda: 0) -> World:
+def make_world(study: Study, clock: Callable[[], int] = lambda: 0) -> World:
     """A network of the study's sites with fresh keys, on whose ledger all have joined the study."""
     keys = {name: SiteKeys.of(secrets.token_bytes(32), secrets.token_bytes(32)) for name in study.sites}
     founders = [SiteEntry(0, name, k.address, k.sealing) for name, k in keys.items()]
     chain = MemoryChain(founders, clock)
     first, *others = study.sites
-    number = chain.ledger(keys[first].address).propose(terms_of(study))
+    number = chain.ledger(keys[first].address).propose(study_terms(study))
     for name in others:
         chain.ledger(keys[name].address).join(number, study.hash)
     blobs = MemoryBlobs()
@@ -71,16 +71,16 @@ def site_of(
     `session` is the same at all sites and never twice: the ledger's own name and the study's number on it.
     """
     peers = {e.name: e.sealing for e in entries if e.name in study.sites and e.name != name}
-    shared = {peer: keys.shared(public) for peer, public in peers.items()}
+    shared = {peer: keys.derive_shared_secret(public) for peer, public in peers.items()}
     return Site(study, name, rows, keys.stream, shared, session=session, sealing=keys.sealing)
 
 
-def runner_of(
+def make_runner(
     world: World,
     name: str,
     rows: Data | None,
     exchange: Exchange | None = None,
-    observe: Observer = lambda _: None,
+    observe: ProgressObserver = lambda _: None,
     gate: Gate | None = None,
 ) -> Runner:
     """A participant's runner in a simulated network."""
@@ -89,8 +89,8 @@ def runner_of(
     machine = Machine(
         learner_of(world.study).script, site_of(world.study, name, rows, keys, entries, str(world.number))
     )
-    desk = Desk(world.study, name, keys, {e.name: e.sealing for e in entries})
-    return Runner(machine, ledger, world.blobs, world.number, desk, gate=gate, exchange=exchange, observe=observe)
+    codec = PayloadCodec(world.study, name, keys, {e.name: e.sealing for e in entries})
+    return Runner(machine, ledger, world.blobs, world.number, codec, gate=gate, exchange=exchange, observe=observe)
 
 
 def run(runners: Iterable[Runner]) -> None:
@@ -103,17 +103,20 @@ def run(runners: Iterable[Runner]) -> None:
 
 
 def simulate(
-    study: Study, rows: Mapping[str, Data], observe: Observer = lambda _: None, gates: Mapping[str, Gate] | None = None
+    study: Study,
+    rows: Mapping[str, Data],
+    observe: ProgressObserver = lambda _: None,
+    gates: Mapping[str, Gate] | None = None,
 ) -> tuple[World, dict[str, Runner], float]:
     """Run a study over its sites' rows; returns the world, the runners with their results, and the seconds taken.
 
     Without `gates` nothing is judged before it leaves a site.
     """
     check_sites(study, rows)
-    world, hub, start = found(study), Hub(), time.perf_counter()
+    world, hub, start = make_world(study), MemoryTransport(), time.perf_counter()
     first = study.sites[0]
     runners = {
-        name: runner_of(
+        name: make_runner(
             world, name, rows.get(name), hub, observe if name == first else lambda _: None, (gates or {}).get(name)
         )
         for name in study.sites
@@ -122,10 +125,10 @@ def simulate(
     return world, runners, time.perf_counter() - start
 
 
-def check_sites(study: Study, given: Iterable[str]) -> None:
+def check_sites(study: Study, site_names: Iterable[str]) -> None:
     """StudyError unless rows are given for exactly the study's sites."""
     wanted = {name for name in study.sites if not study.columns or study.columns[name]}
-    missing, unknown = sorted(wanted - set(given)), sorted(set(given) - wanted)
+    missing, unknown = sorted(wanted - set(site_names)), sorted(set(site_names) - wanted)
     if missing or unknown:
         raise StudyError(
             "CO-S105",

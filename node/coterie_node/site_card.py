@@ -14,17 +14,17 @@ from coterie_node.errors import ConfigError
 from coterie_node.invitation import Hex32
 from coterie_node.strict_file import read_strict
 
-LARGEST = 1 << 16
+MAX_CARD_BYTES = 1 << 16
 REVOKED = "The Catalog takes no name and no key twice: it may come back under another name, with new keys."
 
 
-def site_name(text: str) -> str:
+def check_site_name(text: str) -> str:
     """A site's name; ConfigError if it is none."""
     try:
         return TypeAdapter(Name).validate_python(text)
     except ValidationError:
-        told = "A site's name has 1 to 31 letters a-z, digits and hyphens, and starts with none"
-        raise ConfigError("CO-F325", f"{told}; {text[:40]!r} does not.") from None
+        message = "A site's name has 1 to 31 letters a-z, digits and hyphens, and starts with none"
+        raise ConfigError("CO-F325", f"{message}; {text[:40]!r} does not.") from None
 
 
 class SiteCard(Frozen):
@@ -44,4 +44,4 @@ class SiteCard(Frozen):
     @classmethod
     def load(cls, path: Path) -> SiteCard:
         """Read a card from a file; ConfigError if it is none."""
-        return read_strict(path, cls, LARGEST, "CO-F501", "a site's card.json", " `coterie init` makes one.")
+        return read_strict(path, cls, MAX_CARD_BYTES, "CO-F501", "a site's card.json", " `coterie init` makes one.")

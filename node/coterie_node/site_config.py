@@ -19,7 +19,7 @@ from coterie_chain.stores import open_store
 from coterie_learners.design import Design
 from coterie_learners.errors import StudyError
 from coterie_learners.learner import learner_of
-from coterie_learners.study import Column, Frozen, LearnerName, Name, Study
+from coterie_learners.study import ColumnName, Frozen, LearnerName, Name, Study
 from coterie_node.errors import ConfigError
 from coterie_node.gate import Policy
 from coterie_node.tls import address_of
@@ -27,29 +27,29 @@ from coterie_node.tls import address_of
 CONFIG = "node.toml"
 # What an address may name: the file with the secret or token that opens it.
 TOKENS = ("jwt_file", "token_file")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 class SitePolicy(Policy):
     """What a node may take part in: the gate's floors, and which learners and columns; None allows every column."""
 
     learners: tuple[LearnerName, ...] = ()
-    columns: tuple[Column, ...] | None = None
+    columns: tuple[ColumnName, ...] | None = None
 
     def check(self, study: Study, site: str) -> None:
         """StudyError unless a study keeps to this policy."""
         super().check(study, site)
         if study.learner.name not in self.learners:
             allowed = ", ".join(self.learners) or "none"
-            told = f"{site}'s policy allows the learners {allowed}, and the study {study.name!r} wants"
-            raise StudyError("CO-S502", f"{told} {study.learner.name}. Decline it, or change [policy] in node.toml.")
+            message = f"{site}'s policy allows the learners {allowed}, and the study {study.name!r} wants"
+            raise StudyError("CO-S502", f"{message} {study.learner.name}. Decline it, or change [policy] in node.toml.")
         used = Design(study, site).variables
         beyond = [name for name in used if self.columns is not None and name not in self.columns]
         if beyond:
-            told = (
+            message = (
                 f"{site}'s policy does not allow the columns {', '.join(beyond)}, which the study {study.name!r} uses"
             )
-            raise StudyError("CO-S503", f"{told}. Decline it, or change [policy] in node.toml.")
+            raise StudyError("CO-S503", f"{message}. Decline it, or change [policy] in node.toml.")
 
 
 class ChainPart(Frozen):
@@ -74,12 +74,12 @@ class ApiPart(Frozen):
     token_file: str = "api.token"
 
 
-def _address(text: str) -> str:
+def _check_address(text: str) -> str:
     address_of(text)
     return text
 
 
-AddressText = Annotated[str, AfterValidator(_address)]
+AddressText = Annotated[str, AfterValidator(_check_address)]
 
 
 class TalkPart(Frozen):
@@ -94,9 +94,9 @@ class TalkPart(Frozen):
             return
         missing = [peer for peer in study.sites if peer != site and peer not in self.peers]
         if self.listen is None or missing:
-            told = f"In study {study.name!r} the sites talk to each other, and [talk] in {site}'s node.toml lacks"
+            message = f"In study {study.name!r} the sites talk to each other, and [talk] in {site}'s node.toml lacks"
             lacks = " and ".join(["`listen`"] * (self.listen is None) + [f"an address of {m}" for m in missing])
-            raise ConfigError("CO-F342", f"{told} {lacks}.")
+            raise ConfigError("CO-F342", f"{message} {lacks}.")
 
 
 class NodeConfig(Frozen):
@@ -112,7 +112,7 @@ class NodeConfig(Frozen):
     talk: TalkPart = TalkPart()
 
 
-class Home:
+class NodeFolder:
     """The folder of one site's node."""
 
     def __init__(self, root: Path) -> None:
@@ -151,26 +151,26 @@ class Home:
     @property
     def chain(self) -> str:
         """Address of this site's chain node."""
-        return self._rooted(self.config.chain.url)
+        return self._resolve_url(self.config.chain.url)
 
-    def _rooted(self, url: str) -> str:
+    def _resolve_url(self, url: str) -> str:
         """An address whose token file is looked for in this folder, wherever the process was started."""
         try:
             parts = urlsplit(url)
         except ValueError:
             return url  # whoever opens it tells what is wrong with it
         pairs = parse_qsl(parts.query, keep_blank_values=True)
-        held = [(name, str(self.path(value).absolute()) if name in TOKENS else value) for name, value in pairs]
-        return urlunsplit(parts._replace(query=urlencode(held, safe="/"))) if held else url
+        query_pairs = [(name, str(self.path(value).absolute()) if name in TOKENS else value) for name, value in pairs]
+        return urlunsplit(parts._replace(query=urlencode(query_pairs, safe="/"))) if query_pairs else url
 
     def network(self) -> Network:
         """The network that this site has joined, through its own chain node."""
         path = self.root / "network.json"
         try:
-            told = Network.from_json(path.read_text())
+            network = Network.from_json(path.read_text())
         except OSError:
             raise ConfigError("CO-F321", f"{path} is missing. Join a network: coterie join INVITE.") from None
-        return Network(self.chain, told.chain_id, told.catalog, told.genesis, told.block)
+        return Network(self.chain, network.chain_id, network.catalog, network.genesis, network.block)
 
     def blobs(self) -> BlobStore:
         """This site's store."""
@@ -179,7 +179,7 @@ class Home:
             return open_store(f"folder:{self.path(path)}")
         if kind == "memory":
             raise StoreFault("CO-C210", "A node cannot keep its payloads in memory; name a store in node.toml.")
-        return open_store(self._rooted(self.config.store.url))
+        return open_store(self._resolve_url(self.config.store.url))
 
 
 def _load(path: Path) -> NodeConfig:
@@ -192,5 +192,5 @@ def _load(path: Path) -> NodeConfig:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        told = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ConfigError("CO-F320", f"{path}: {where}: {told}. See what `coterie init` writes.") from None
+        message = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError("CO-F320", f"{path}: {where}: {message}. See what `coterie init` writes.") from None

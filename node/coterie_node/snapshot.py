@@ -52,25 +52,25 @@ def commit(loaded: Loaded | None, study: Study, scope: str, vault: MutableMappin
     """
     if loaded is None:
         return bytes(32)
-    label = label_of(study, scope)
+    label = snapshot_label(study, scope)
     salt = bytes.fromhex(json.loads(vault[label])["salt"]) if label in vault else secrets.token_bytes(32)
-    snapshot = take(loaded, salt)
+    snapshot = make_snapshot(loaded, salt)
     vault[label] = snapshot.document
     return snapshot.digest
 
 
-def label_of(study: Study, scope: str) -> str:
+def snapshot_label(study: Study, scope: str) -> str:
     """Where in the vault a study's snapshot is."""
     return f"snapshot/{scope}/{study.hash.hex()}"
 
 
-def kept(study: Study, scope: str, vault: MutableMapping[str, bytes]) -> Snapshot | None:
+def find_snapshot(study: Study, scope: str, vault: MutableMapping[str, bytes]) -> Snapshot | None:
     """The snapshot that was committed to, if there was one."""
-    document = vault.get(label_of(study, scope))
+    document = vault.get(snapshot_label(study, scope))
     return None if document is None else Snapshot(**json.loads(document))
 
 
-def take(loaded: Loaded, salt: bytes) -> Snapshot:
+def make_snapshot(loaded: Loaded, salt: bytes) -> Snapshot:
     """The snapshot of a site's rows as they are now."""
     root = root_of(loaded.rows, salt).hex()
     with loaded.path.open("rb") as file:

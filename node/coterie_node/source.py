@@ -14,20 +14,20 @@ from typing import Protocol
 
 from coterie_learners.errors import DataError
 from coterie_node.coding import Values
-from coterie_node.findings import Origin, listed, quote
+from coterie_node.findings import Origin, join_values, quote
 
 Batch = Mapping[str, Values]
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileStamp:
     """Size and time of a file, by which a later pass knows it again."""
 
     size: int
     mtime_ns: int
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """An opened file whose header fits the study."""
 
     @property
@@ -45,35 +45,35 @@ class Source(Protocol):
         """What to call these rows so that a person finds them."""
 
 
-def stamp(origin: Origin) -> Stamp:
+def stamp_file(origin: Origin) -> FileStamp:
     """Size and time of the file; DataError if there is no file that can be read."""
     try:
         status = origin.path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise origin.error("CO-D101", f"There is no file {origin.path}. Check the path.") from None
     except (OSError, ValueError) as error:
-        raise unreadable(origin, error) from None
+        raise unreadable_error(origin, error) from None
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise origin.error("CO-D102", f"{origin.path} is {kind}. Name one CSV or Parquet file.")
     if status.st_size == 0:
         raise origin.error("CO-D103", "The file is empty. Export it again, with a header and rows.")
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return FileStamp(status.st_size, status.st_mtime_ns)
 
 
-def unreadable(origin: Origin, error: Exception) -> DataError:
+def unreadable_error(origin: Origin, error: Exception) -> DataError:
     """The DataError for an error of the operating system."""
-    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return origin.error("CO-D102", f"{origin.path} cannot be read: {why}. Check that this account may read it.")
+    cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return origin.error("CO-D102", f"{origin.path} cannot be read: {cause}. Check that this account may read it.")
 
 
-def check_unchanged(origin: Origin, before: Stamp) -> None:
+def check_unchanged(origin: Origin, before: FileStamp) -> None:
     """DataError if the file is no longer the one that was checked."""
-    if stamp(origin) != before:
-        raise changed(origin)
+    if stamp_file(origin) != before:
+        raise file_changed_error(origin)
 
 
-def changed(origin: Origin) -> DataError:
+def file_changed_error(origin: Origin) -> DataError:
     """The DataError for a file that is not the one that was checked."""
     return origin.error(
         "CO-D130",
@@ -87,22 +87,22 @@ def check_header(origin: Origin, header: Sequence[str], wanted: Sequence[str]) -
     if blank:
         raise origin.error(
             "CO-D105",
-            f"The header has no name for column {listed(blank, 5)}. Name it or leave it out "
+            f"The header has no name for column {join_values(blank, 5)}. Name it or leave it out "
             "(R's write.csv writes such a column of row names unless row.names = FALSE).",
         )
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         raise origin.error(
-            "CO-D104", f"The header has {listed(twice, 5)} more than once. Rename or leave out the rest."
+            "CO-D104", f"The header has {join_values(twice, 5)} more than once. Rename or leave out the rest."
         )
     missing = [name for name in wanted if name not in header]
     if missing:
-        told = "; ".join(f"{quote(name)} ({_near(name, header)})" for name in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise origin.error("CO-D106", f"The study needs columns that the file does not have: {told}{more}.")
+        suggestions = "; ".join(f"{quote(name)} ({_near(name, header)})" for name in missing[:5])
+        suffix = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise origin.error("CO-D106", f"The study needs columns that the file does not have: {suggestions}{suffix}.")
 
 
 def _near(name: str, header: Sequence[str]) -> str:
-    folded = {other.strip().casefold(): other for other in reversed(header)}
+    folded = {column.strip().casefold(): column for column in reversed(header)}
     near = [folded[n] for n in difflib.get_close_matches(name.casefold(), folded, 3)]
-    return f"did you mean {listed(near, 3)}?" if near else f"the file has {listed(header, 10)}"
+    return f"did you mean {join_values(near, 3)}?" if near else f"the file has {join_values(header, 10)}"

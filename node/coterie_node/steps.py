@@ -12,7 +12,7 @@ from coterie_learners.learner import learner_of
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Machine, Sealed, Site, Step
 from coterie_learners.study import Study
-from coterie_node.letters import Desk
+from coterie_node.letters import PayloadCodec
 
 AUDITOR = "auditor"
 
@@ -31,12 +31,12 @@ def steps(ledger: Ledger, blobs: BlobStore, number: int, study: Study, tolerance
 
     Ends where a protocol without a fit ends. Raises what a replay finds.
     """
-    desk = Desk(study, AUDITOR, None, {})
+    codec = PayloadCodec(study, AUDITOR, None, {})
     machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
     position = 0
-    while machine.awaits is not None and (records := ledger.finished(number, position)) is not None:
+    while machine.awaits is not None and (records := ledger.read_finished(number, position)) is not None:
         step = machine.awaits
-        posts = {record.site: desk.read(step, record, blobs) for record in records}
+        posts = {record.site: codec.read(step, record, blobs) for record in records}
         yield Done(step, records, posts)
         try:
             machine.feed(posts)

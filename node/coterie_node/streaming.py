@@ -13,16 +13,16 @@ from coterie_learners.rows import ArrayRows, Block, Codes, block_size
 from coterie_learners.study import Variable
 from coterie_node.coding import Coded, code
 from coterie_node.findings import Mask
-from coterie_node.source import Batch, Source, Stamp, changed, check_unchanged
+from coterie_node.source import Batch, FileStamp, RowSource, check_unchanged, file_changed_error
 
 # Blocks that are built in one go: some 16 MiB.
 GROUP = 8
 
 
-class Streamed:
+class StreamedSource:
     """Complete rows of a checked file, read anew in each pass; DataError if the file changed since."""
 
-    def __init__(self, source: Source, before: Stamp, design: Design, n: int) -> None:
+    def __init__(self, source: RowSource, before: FileStamp, design: Design, n: int) -> None:
         self._source = source
         self._before = before
         self._design = design
@@ -35,36 +35,36 @@ class Streamed:
 
     def _chunks(self) -> Iterator[Codes]:
         self._check_unchanged()
-        seen = 0
+        rows_read = 0
         try:
             for batch in self._source.batches():
-                chunk = complete(coded_columns(batch, self._design))
-                seen += len(chunk[self._design.variables[0]])
+                chunk = complete(code_columns(batch, self._design))
+                rows_read += len(chunk[self._design.variables[0]])
                 yield chunk
         except DataError:
             # What could be read before can be read again, unless it was replaced meanwhile.
             self._check_unchanged()
             raise
         self._check_unchanged()
-        if seen != self._n:
-            raise changed(self._source.origin)
+        if rows_read != self._n:
+            raise file_changed_error(self._source.origin)
 
     def _check_unchanged(self) -> None:
         check_unchanged(self._source.origin, self._before)
 
 
-class StreamedRows(Streamed):
+class StreamedRows(StreamedSource):
     """Streamed rows as blocks of the design matrix."""
 
     def blocks(self) -> Iterator[Block]:
         """The blocks that the same rows in memory would give."""
         size = block_size(len(self._design.columns))
-        for group in _regrouped(self._chunks(), GROUP * size):
+        for group in _regroup(self._chunks(), GROUP * size):
             block = self._design.block(group)
             yield from ArrayRows(block.x, block.y, block.offset, size).blocks()
 
 
-class StreamedCodes(Streamed):
+class StreamedCodes(StreamedSource):
     """Streamed rows as the variables' values."""
 
     def codes(self) -> Iterator[Codes]:
@@ -83,12 +83,12 @@ def width(variable: Variable) -> np.dtype[Any]:
     if variable.type == "number":
         return np.dtype(np.float64)
     low, high = (0, max(len(variable.levels) - 1, 1)) if variable.type != "count" else variable.bounds
-    whole = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.int32))
-    fits = (t for t in whole if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+    integer_types = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.int32))
+    fits = (t for t in integer_types if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
     return next(fits, np.dtype(np.float64))
 
 
-def coded_columns(batch: Batch, design: Design) -> dict[str, Coded]:
+def code_columns(batch: Batch, design: Design) -> dict[str, Coded]:
     """Every variable's numbers in a batch."""
     return {name: code(batch[name], design.study.variables[name]) for name in design.variables}
 
@@ -107,23 +107,23 @@ def lacking(coded: Mapping[str, Coded]) -> Mask:
     return mask
 
 
-def _regrouped(chunks: Iterable[Codes], rows: int) -> Iterator[Codes]:
+def _regroup(chunks: Iterable[Codes], rows: int) -> Iterator[Codes]:
     """The same rows in groups of exactly `rows`; the last may have fewer."""
-    held: list[Codes] = []
+    pending: list[Codes] = []
     count = 0
     for chunk in chunks:
-        held.append(chunk)
+        pending.append(chunk)
         count += len(next(iter(chunk.values())))
         if count < rows:
             continue
-        joined = _joined(held)
+        joined = _concatenate(pending)
         full = count - count % rows
         for at in range(0, full, rows):
             yield {name: values[at : at + rows] for name, values in joined.items()}
-        held, count = [{name: values[full:] for name, values in joined.items()}], count - full
+        pending, count = [{name: values[full:] for name, values in joined.items()}], count - full
     if count:
-        yield _joined(held)
+        yield _concatenate(pending)
 
 
-def _joined(parts: list[Codes]) -> Codes:
+def _concatenate(parts: list[Codes]) -> Codes:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coterie_chain.ledger import Silence, Terms
 from coterie_learners.errors import StudyError
-from coterie_learners.learner import check, complete, learner_of
+from coterie_learners.learner import check_choice, complete_study, learner_of
 from coterie_learners.study import Study
 
 SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.ABORT}
@@ -16,7 +16,7 @@ def load_study(path: Path) -> Study:
     """A study from a TOML file that people wrote, or from its canonical JSON; options and version completed."""
     if path.suffix == ".json":
         return study_of(_content(path), str(path))
-    return complete(read_plain(path))
+    return complete_study(read_plain(path))
 
 
 def read_plain(path: Path) -> Study:
@@ -40,11 +40,11 @@ def _content(path: Path) -> bytes:
 def study_of(document: bytes, where: str) -> Study:
     """A study from its canonical JSON, for this installation's learners."""
     study = Study.from_json(document, where)
-    check(study)
+    check_choice(study)
     return study
 
 
-def terms_of(study: Study) -> Terms:
+def study_terms(study: Study) -> Terms:
     """What the contract holds of a study: its hash, its sites in turn order, its schedule and its deadlines."""
     schedule = learner_of(study).schedule(study)
     return Terms(

@@ -29,17 +29,17 @@ def study_keys(keys: SiteKeys, vault: MutableMapping[str, bytes], session: str) 
         )
     if seed is None:
         seed = vault[label] = secrets.token_bytes(32)
-    return keys.for_study(seed)
+    return keys.derive_for_study(seed)
 
 
 def destroy(vault: MutableMapping[str, bytes], session: str) -> bool:
     """Destroy the sealing key of a run; whether there was one."""
-    held = vault.pop(LABEL + session, DESTROYED) != DESTROYED
+    existed = vault.pop(LABEL + session, DESTROYED) != DESTROYED
     vault[LABEL + session] = DESTROYED
-    return held
+    return existed
 
 
-def held_keys(keys: SiteKeys, vault: MutableMapping[str, bytes], session: str) -> tuple[SiteKeys, ...]:
+def current_keys(keys: SiteKeys, vault: MutableMapping[str, bytes], session: str) -> tuple[SiteKeys, ...]:
     """The keys with which this site can still open payloads of a run: those of the run, if there are, and its own."""
     seed = vault.get(LABEL + session)
-    return (keys,) if seed is None or seed == DESTROYED else (keys.for_study(seed), keys)
+    return (keys,) if seed is None or seed == DESTROYED else (keys.derive_for_study(seed), keys)

@@ -22,10 +22,10 @@ from coterie_learners.protocol import Channel
 MEET_SECONDS = 2.0
 
 
-class Closable(Channel, Protocol):
+class SessionChannel(Channel, Protocol):
     """A channel whose owner meets the other parties first, and closes it when the session is over."""
 
-    def meet(self, seconds: float) -> tuple[str, ...]:
+    def connect(self, seconds: float) -> tuple[str, ...]:
         """Wait for the other parties; who is still absent after `seconds`, nobody once every party knows of all."""
 
     def close(self) -> None:
@@ -38,11 +38,11 @@ class Closable(Channel, Protocol):
 class Exchange(Protocol):
     """Where a site gets its channel for one session of an interactive step."""
 
-    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> Closable:
+    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> SessionChannel:
         """This site's channel to the other parties of a session."""
 
 
-class Hub:
+class MemoryTransport:
     """Queues between all parties of one process; a receive that outlasts `seconds` names the silent peer."""
 
     def __init__(self, seconds: float = 30.0) -> None:
@@ -51,14 +51,14 @@ class Hub:
         self._there: defaultdict[Hashable, set[str]] = defaultdict(set)
         self._news = threading.Condition()
 
-    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> Closable:
+    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> SessionChannel:
         """One party's end."""
         with self._news:
             self._there[session].add(me)
             self._news.notify_all()
-        return HubChannel(self, me, session, parties)
+        return MemoryChannel(self, me, session, parties)
 
-    def absent(self, session: Hashable, parties: Sequence[str], seconds: float) -> tuple[str, ...]:
+    def missing_parties(self, session: Hashable, parties: Sequence[str], seconds: float) -> tuple[str, ...]:
         """Who of a session's parties has not come after `seconds`."""
         with self._news:
             self._news.wait_for(lambda: self._there[session].issuperset(parties), timeout=seconds)
@@ -70,15 +70,15 @@ class Hub:
             return self._queues[session, sender, receiver]
 
 
-class HubChannel:
+class MemoryChannel:
     """One party's end of a session in a Hub."""
 
-    def __init__(self, hub: Hub, me: str, session: Hashable, parties: Sequence[str]) -> None:
+    def __init__(self, hub: MemoryTransport, me: str, session: Hashable, parties: Sequence[str]) -> None:
         self._hub, self._me, self._session, self._parties = hub, me, session, parties
 
-    def meet(self, seconds: float) -> tuple[str, ...]:
+    def connect(self, seconds: float) -> tuple[str, ...]:
         """Who is still absent after `seconds`."""
-        return self._hub.absent(self._session, self._parties, seconds)
+        return self._hub.missing_parties(self._session, self._parties, seconds)
 
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party."""
@@ -89,8 +89,8 @@ class HubChannel:
         try:
             return self._hub.between(self._session, sender, self._me).get(timeout=self._hub.seconds)
         except queue.Empty:
-            told = f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
-            raise SessionLost("CO-P601", told, sender) from None
+            message = f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
+            raise SessionLost("CO-P601", message, sender) from None
 
     def close(self) -> None:
         """Nothing to let go."""
@@ -99,15 +99,15 @@ class HubChannel:
         """Nothing either: who waits for this party finds it silent."""
 
 
-class Talk:
+class InteractiveStep:
     """One party's part of an interactive step, in a thread of its own: it meets the others, then runs the program.
 
     `absent` names the parties that it has waited for in vain so far.
     """
 
-    def __init__(self, session: Hashable, channel: Closable, program: Callable[[], Payload]) -> None:
+    def __init__(self, session: Hashable, channel: SessionChannel, program: Callable[[], Payload]) -> None:
         self.session = session
-        self.absent: tuple[str, ...] = ()
+        self.missing_parties: tuple[str, ...] = ()
         self._channel, self._program = channel, program
         self._ended = False
         self._payload: Payload | None = None
@@ -138,9 +138,9 @@ class Talk:
 
     def _run(self) -> None:
         try:
-            while not self._ended and (absent := self._channel.meet(MEET_SECONDS)):
-                self.absent = absent
-            self.absent = ()
+            while not self._ended and (missing_parties := self._channel.connect(MEET_SECONDS)):
+                self.missing_parties = missing_parties
+            self.missing_parties = ()
             if not self._ended:
                 self._payload = self._program()
         except (LearnerError, ChainError) as error:

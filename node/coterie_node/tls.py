@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 
-from coterie_node.doorstep import Caller, Doorstep
+from coterie_node.doorstep import PendingConnection, PendingConnections
 from coterie_node.errors import ConfigError
 from coterie_node.pairing import Pairing
 from coterie_node.tls_channel import (
@@ -24,8 +24,8 @@ from coterie_node.tls_channel import (
     PAUSE,
     WELCOME,
     Address,
-    Closed,
-    Patience,
+    ConnectionEnded,
+    Timeouts,
     TlsChannel,
     exactly,
     keep_alive,
@@ -33,7 +33,7 @@ from coterie_node.tls_channel import (
 
 # Strangers may hold so many connections, each for so many seconds.
 MAX_CALLS, GREET_SECONDS = 64, 10.0
-USUAL = Patience()
+USUAL = Timeouts()
 
 
 class TlsExchange:
@@ -50,11 +50,11 @@ class TlsExchange:
         addresses: Mapping[str, Address],
         secret: Callable[[str], bytes],
         scope: str,
-        patience: Patience = USUAL,
+        timeouts: Timeouts = USUAL,
     ) -> None:
-        self.me, self.addresses, self.secret, self.scope, self.patience = me, dict(addresses), secret, scope, patience
+        self.me, self.addresses, self.secret, self.scope, self.timeouts = me, dict(addresses), secret, scope, timeouts
         self._open: dict[bytes, TlsChannel] = {}
-        self._doorstep = Doorstep(MAX_CALLS, GREET_SECONDS)
+        self._doorstep = PendingConnections(MAX_CALLS, GREET_SECONDS)
         self._closed = False
         self._listener = _listen(me, self.addresses[me])
         self.addresses[me] = self._listener.getsockname()[:2]
@@ -64,8 +64,8 @@ class TlsExchange:
         """This site's end of a session; ConfigError (CO-F342) if this node has no address of a party."""
         unknown = [name for name in parties if name not in self.addresses]
         if unknown:
-            told = f"{me} has no address of {', '.join(unknown)} for interactive steps"
-            raise ConfigError("CO-F342", f"{told}. Add it to [talk] in node.toml, or to talk.json.")
+            message = f"{me} has no address of {', '.join(unknown)} for interactive steps"
+            raise ConfigError("CO-F342", f"{message}. Add it to [talk] in node.toml, or to talk.json.")
         digest = hashlib.sha256(f"{self.scope}/{session!r}".encode()).digest()
         opened = TlsChannel(
             me,
@@ -73,7 +73,7 @@ class TlsExchange:
             {name: self.addresses[name] for name in parties if name != me},
             # Asked for here, in the runner's thread: the threads that answer calls leave the ledger alone.
             {name: self.secret(name) for name in parties if name != me},
-            self.patience,
+            self.timeouts,
             self.forget,
         )
         self._open[digest] = opened
@@ -105,35 +105,35 @@ class TlsExchange:
                 continue
             threading.Thread(target=self._answer, args=(self._doorstep.enter(connection),), daemon=True).start()
 
-    def _answer(self, caller: Caller) -> None:
+    def _answer(self, caller: PendingConnection) -> None:
         """Let a peer into its session; close on anybody else."""
         try:
             channel, name, secured = self._welcome(caller)
-        except (OSError, Closed):
+        except (OSError, ConnectionEnded):
             return
         finally:
             self._doorstep.leave(caller)
         channel.hear(name, secured)
 
-    def _welcome(self, caller: Caller) -> tuple[TlsChannel, str, ssl.SSLSocket]:
+    def _welcome(self, caller: PendingConnection) -> tuple[TlsChannel, str, ssl.SSLSocket]:
         """Who calls for which session; Closed for anybody who is not a peer with the right key."""
-        with ExitStack() as held:
-            plain = held.enter_context(caller.connection)
+        with ExitStack() as stack:
+            plain = stack.enter_context(caller.connection)
             greeting = exactly(plain, GREETING, caller.deadline)
             name = exactly(plain, greeting[-1], caller.deadline).decode("ascii", "replace")
             channel = self._open.get(greeting[len(MAGIC) : -1])
             if greeting[: len(MAGIC)] != MAGIC or channel is None or not channel.knows(name):
-                raise Closed
+                raise ConnectionEnded
             pairing = Pairing(channel.secret(name), channel.digest, name, self.me)
             secured = pairing.server_context().wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-            caller.connection = held.enter_context(secured)
-            secured.settimeout(caller.left)
+            caller.connection = stack.enter_context(secured)
+            secured.settimeout(caller.seconds_left)
             secured.do_handshake()
             if not pairing.is_peer(secured.getpeercert(binary_form=True), "client"):
-                raise Closed
+                raise ConnectionEnded
             keep_alive(secured)
             secured.sendall(WELCOME)
-            held.pop_all()
+            stack.pop_all()
         return channel, name, secured
 
 
@@ -158,5 +158,5 @@ def _listen(me: str, address: Address) -> socket.socket:
         return socket.create_server(address, backlog=MAX_CALLS)
     except OSError as error:
         host, port = address
-        told = f"{me} cannot listen at {host}:{port} for its peers: {error.strerror}"
-        raise ConfigError("CO-F341", f"{told}. Name another one in [talk] of node.toml (or in talk.json).") from None
+        message = f"{me} cannot listen at {host}:{port} for its peers: {error.strerror}"
+        raise ConfigError("CO-F341", f"{message}. Name another one in [talk] of node.toml (or in talk.json).") from None

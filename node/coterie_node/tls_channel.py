@@ -42,12 +42,12 @@ LAST_WORD_SECONDS = 1.0
 Address = tuple[str, int]
 
 
-class Closed(Exception):
+class ConnectionEnded(Exception):
     """The other side closed the connection."""
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """Seconds to wait for a peer's first message, and then for each further one."""
 
     first: float = 600.0
@@ -55,7 +55,7 @@ class Patience:
 
 
 @dataclass
-class Line:
+class PeerConnection:
     """What one peer sends: over which connection, whether it is ready, and its frames."""
 
     connection: ssl.SSLSocket | None = None
@@ -76,7 +76,7 @@ class TlsChannel:
         digest: bytes,
         addresses: Mapping[str, Address],
         secrets: Mapping[str, bytes],
-        patience: Patience,
+        timeouts: Timeouts,
         forget: Callable[[TlsChannel], None],
     ) -> None:
         self.digest = digest
@@ -84,11 +84,11 @@ class TlsChannel:
             me,
             addresses,
             secrets,
-            patience,
+            timeouts,
             forget,
         )
         self._out: dict[str, ssl.SSLSocket] = {}
-        self._lines = {name: Line() for name in addresses}
+        self._lines = {name: PeerConnection() for name in addresses}
         self._told: set[str] = set()
         self._doubts: dict[str, str] = {}
         self._pauses: dict[str, float] = {}
@@ -108,13 +108,13 @@ class TlsChannel:
 
     # Meeting
 
-    def meet(self, seconds: float) -> tuple[str, ...]:
+    def connect(self, seconds: float) -> tuple[str, ...]:
         """Call the peers and wait for theirs; who is still absent after `seconds`, with what is known of it."""
         deadline = time.monotonic() + seconds
-        while (absent := self._absent()) or not self._begin():
-            if absent and time.monotonic() >= deadline:
-                return tuple(name + self._doubts.get(name, "") for name in absent)
-            for name in absent:
+        while (missing_parties := self._missing_parties()) or not self._begin():
+            if missing_parties and time.monotonic() >= deadline:
+                return tuple(name + self._doubts.get(name, "") for name in missing_parties)
+            for name in missing_parties:
                 self._look_for(name)
             time.sleep(PAUSE)
         return ()
@@ -125,7 +125,7 @@ class TlsChannel:
             self._begun = all(line.ready for line in self._lines.values())
             return self._begun
 
-    def _absent(self) -> list[str]:
+    def _missing_parties(self) -> list[str]:
         """Peers without a connection each way; if there are none, those who miss somebody themselves."""
         missing = [name for name, line in self._lines.items() if name not in self._out or line.connection is None]
         if missing:
@@ -170,21 +170,21 @@ class TlsChannel:
             pass  # it answers, but not for this session, or not yet
         except ssl.SSLError as error:
             self._doubts[name] = f" (who answers does not prove to have the key in the Catalog: {error.reason})"
-        except (OSError, Closed):
+        except (OSError, ConnectionEnded):
             pass
         return None
 
     def _handshake(self, name: str, pairing: Pairing) -> ssl.SSLSocket:
-        with ExitStack() as held:
-            plain = held.enter_context(socket.create_connection(self._addresses[name], timeout=CALL_SECONDS))
+        with ExitStack() as stack:
+            plain = stack.enter_context(socket.create_connection(self._addresses[name], timeout=CALL_SECONDS))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.sendall(MAGIC + self.digest + _short(self._me))
-            secured = held.enter_context(pairing.client_context().wrap_socket(plain))
+            secured = stack.enter_context(pairing.client_context().wrap_socket(plain))
             if not pairing.is_peer(secured.getpeercert(binary_form=True), "server") or secured.recv(1) != WELCOME:
-                raise Closed
+                raise ConnectionEnded
             secured.settimeout(self._patience.message)
             keep_alive(secured)
-            held.pop_all()
+            stack.pop_all()
         return secured
 
     def hear(self, name: str, connection: ssl.SSLSocket) -> None:
@@ -200,7 +200,7 @@ class TlsChannel:
             if not (line.ready or self._begun):
                 line.connection = None  # it may come again
 
-    def _take(self, name: str, connection: ssl.SSLSocket) -> Line | None:
+    def _take(self, name: str, connection: ssl.SSLSocket) -> PeerConnection | None:
         """A peer's line over a new connection, in the place of an older one; None once they talk, or have ended."""
         with self._lock:
             if self._begun or self._over:
@@ -209,11 +209,11 @@ class TlsChannel:
             hang_up(self._lines[name].connection)
             self._call_at.pop(name, None)
             self._pauses.pop(name, None)
-            line = self._lines[name] = Line(connection)
+            line = self._lines[name] = PeerConnection(connection)
             return line
 
-    def _read(self, connection: ssl.SSLSocket, line: Line) -> Ended:
-        with suppress(OSError, Closed):
+    def _read(self, connection: ssl.SSLSocket, line: PeerConnection) -> Ended:
+        with suppress(OSError, ConnectionEnded):
             while True:
                 size = int.from_bytes(exactly(connection, 8), "big")
                 if size == READY:
@@ -221,8 +221,8 @@ class TlsChannel:
                 elif size > MAX_FRAME or not line.ready or not line.frames.put(exactly(connection, size)):
                     break
             if size == BLAME:
-                told = exactly(connection, exactly(connection, 1)[0]).decode("ascii", "replace")
-                return Ended(told if told in self._secrets else "")
+                detail = exactly(connection, exactly(connection, 1)[0]).decode("ascii", "replace")
+                return Ended(detail if detail in self._secrets else "")
         return Ended()
 
     # Talking
@@ -242,9 +242,9 @@ class TlsChannel:
         seconds = self._patience.message if line.heard else self._patience.first
         frame = line.frames.get(seconds)
         if frame is None:
-            told = f"{sender} sent nothing to {self._me} within {seconds:g} s."
+            detail = f"{sender} sent nothing to {self._me} within {seconds:g} s."
             self._culprit = sender
-            raise SessionLost("CO-P601", told, sender)
+            raise SessionLost("CO-P601", detail, sender)
         if isinstance(frame, Ended):
             raise self._broken(sender, frame.culprit)
         line.heard = True
@@ -276,14 +276,14 @@ class TlsChannel:
 
     def _last_word(self, name: str) -> str:
         """Whose fault a peer that reads no more says it is, if it says so soon."""
-        found = self._lines[name].frames.last_word(LAST_WORD_SECONDS)
-        return "" if found is None else found.culprit
+        ending = self._lines[name].frames.last_word(LAST_WORD_SECONDS)
+        return "" if ending is None else ending.culprit
 
     def _broken(self, name: str, culprit: str) -> SessionLost:
         if culprit in ("", name, self._me):
             self._culprit = name
-            told = f"{name} broke off the session with {self._me}. Its own log says why."
-            return SessionLost("CO-P662", told, name)
+            detail = f"{name} broke off the session with {self._me}. Its own log says why."
+            return SessionLost("CO-P662", detail, name)
         self._culprit = culprit
         return SessionLost("CO-P662", f"{name} ended the session because {culprit} broke it off.", culprit)
 
@@ -293,12 +293,12 @@ def exactly(connection: socket.socket, size: int, deadline: float | None = None)
     parts = bytearray()
     while len(parts) < size:
         if deadline is not None:
-            if (left := deadline - time.monotonic()) <= 0:
-                raise Closed
-            connection.settimeout(left)
+            if (seconds_left := deadline - time.monotonic()) <= 0:
+                raise ConnectionEnded
+            connection.settimeout(seconds_left)
         piece = connection.recv(min(size - len(parts), 1 << 20))
         if not piece:
-            raise Closed
+            raise ConnectionEnded
         parts += piece
     return bytes(parts)
 
@@ -319,7 +319,7 @@ def keep_alive(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, ALIVE_TIMES)
 
 
-def _gone(connection: ssl.SSLSocket, patience: float) -> bool:
+def _gone(connection: ssl.SSLSocket, timeouts: float) -> bool:
     """Whether the other side has closed a connection on which it sends nothing."""
     connection.setblocking(False)
     try:
@@ -329,7 +329,7 @@ def _gone(connection: ssl.SSLSocket, patience: float) -> bool:
     except OSError:
         return True
     finally:
-        connection.settimeout(patience)
+        connection.settimeout(timeouts)
 
 
 def _short(name: str) -> bytes:

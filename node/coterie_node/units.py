@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from coterie_chain import geth, kubo
-from coterie_chain.genesis import CHAIN_ID, listed_sealers
+from coterie_chain.genesis import CHAIN_ID, read_sealers
 from coterie_chain.geth import Geth
 from coterie_chain.ports import LOOPBACK
 from coterie_chain.programs import GETH, IPFS
@@ -26,7 +26,7 @@ PrivateTmp=true
 [Install]
 WantedBy=multi-user.target
 """
-UNIT = """\
+_UNIT = """\
 # /etc/systemd/system/coterie-{name}.service
 # Before the first start, as the user that it runs as:
 {once}
@@ -49,9 +49,9 @@ def geth_unit(site: Path) -> str:
     """The unit of a site's Geth; it seals if the genesis lists its sealer, or once the sealers have voted for it."""
     node = Geth(site.absolute() / "geth")
     file = node.folder / "genesis.json"
-    _need(node.config, file)
+    _check_files(node.config, file)
     program = str(GETH.find())
-    start = geth.arguments(
+    start = geth.build_geth_arguments(
         data=node.data,
         config=node.config,
         jwt=node.jwt,
@@ -59,28 +59,32 @@ def geth_unit(site: Path) -> str:
         rpc=(LOOPBACK, geth.RPC_PORT),
         names=f"localhost,{LOOPBACK}",
     )
-    founder = node.sealer.lower() in listed_sealers(json.loads(file.read_text()))
-    seal = geth.sealing(node.sealer, node.passphrase) if founder else ()
-    once = [[program, *geth.initial(node.data, file)]]
-    return _unit("geth", "chain node", node.folder, once, [program, *start, *geth.socket_arguments(node.ipc), *seal])
+    founder = node.sealer.lower() in read_sealers(json.loads(file.read_text()))
+    seal = geth.build_sealing_arguments(node.sealer, node.passphrase) if founder else ()
+    once = [[program, *geth.build_init_arguments(node.data, file)]]
+    return _render_unit(
+        "geth", "chain node", node.folder, once, [program, *start, *geth.build_socket_arguments(node.ipc), *seal]
+    )
 
 
 def kubo_unit(site: Path) -> str:
     """The unit of a site's Kubo."""
     store = Kubo(site.absolute() / "kubo")
-    _need(store.config)
+    _check_files(store.config)
     program = str(IPFS.find())
     once = [
         ["IPFS_PATH=" + str(store.repo), program, "init", "--empty-repo", str(store.config)],
         ["cp", "-p", str(store.config), str(store.repo / "config")],
     ]
-    return _unit("kubo", "store", store.folder, once, [program, *kubo.daemon_arguments()], store.environment)
+    return _render_unit(
+        "kubo", "store", store.folder, once, [program, *kubo.build_daemon_arguments()], store.environment
+    )
 
 
 UNITS: dict[str, Callable[[Path], str]] = {"geth": geth_unit, "kubo": kubo_unit}
 
 
-def _unit(
+def _render_unit(
     name: str,
     what: str,
     folder: Path,
@@ -88,26 +92,26 @@ def _unit(
     start: Sequence[str],
     environment: dict[str, str] | None = None,
 ) -> str:
-    settings = "".join(f"Environment={escaped([f'{k}={v}'])}\n" for k, v in (environment or {}).items())
-    return (UNIT + HARDENED).format(
+    settings = "".join(f"Environment={escape_words([f'{k}={v}'])}\n" for k, v in (environment or {}).items())
+    return (_UNIT + HARDENED).format(
         name=name,
         what=what,
         once="\n".join(f"#   {shlex.join(line)}" for line in once),
         environment=settings,
-        start=escaped(start),
-        folder=escaped([str(folder)]),
+        start=escape_words(start),
+        folder=escape_words([str(folder)]),
     )
 
 
-def escaped(words: Sequence[str]) -> str:
+def escape_words(words: Sequence[str]) -> str:
     """Words of a command line as systemd reads them."""
     return shlex.join(words).replace("%", "%%").replace("$", "$$")
 
 
-def _need(*files: Path) -> None:
+def _check_files(*files: Path) -> None:
     for file in files:
         if not file.exists():
-            told = (
+            message = (
                 f"{file} is missing. Make the keys and the files of this site first: coterie network keys, then files"
             )
-            raise ConfigError("CO-F330", f"{told}.")
+            raise ConfigError("CO-F330", f"{message}.")

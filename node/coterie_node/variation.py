@@ -16,7 +16,7 @@ from coterie_learners.errors import Collinear, StudyError
 from coterie_learners.linalg import cholesky
 from coterie_learners.patterns import Grid
 from coterie_learners.rows import Block, CodedRows, Codes, Rows
-from coterie_node.findings import Origin, listed, quote
+from coterie_node.findings import Origin, join_values, quote
 
 
 @dataclass
@@ -95,8 +95,8 @@ class PatternRows:
             yield from (self._design.block(codes) for codes in self._rows.codes())
             return
         first = self._design.variables[0]
-        found = [np.unique(grid.keys(codes, len(codes[first]))) for codes in self._rows.codes()]
-        keys = np.unique(np.concatenate(found))
+        unique_keys = [np.unique(grid.keys(codes, len(codes[first]))) for codes in self._rows.codes()]
+        keys = np.unique(np.concatenate(unique_keys))
         yield Block(grid.matrix(self._design, keys), np.zeros(len(keys)))
 
 
@@ -111,7 +111,7 @@ def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> N
     # A constant offset takes nothing from the fit.
     names = [name for name in design.variables if name != offset and spread.constant(name)]
     if names:
-        text = f"The column {listed(names, 10)} is the same in all {n} rows used. Leave it out of the formula, {option}"
+        text = f"The column {join_values(names, 10)} is the same in all {n} rows used. Leave it out of the formula, {option}"
         raise origin.error("CO-D120", text)
 
 

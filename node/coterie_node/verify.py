@@ -9,9 +9,9 @@ from typing import Any
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.network import Network
-from coterie_chain.proved import Anchor, ProvedLedger
+from coterie_chain.proved import Anchor, VerifiedLedger
 from coterie_node.audit import Replay, Verdict, failure, replay
-from coterie_node.bundle import Bundle, check_crate, load
+from coterie_node.bundle import Bundle, check_crate, load_bundle
 from coterie_node.errors import AuditFailed
 from coterie_node.grants import View
 from coterie_node.runner import Progress
@@ -35,7 +35,7 @@ class Verified:
     replay: Replay
     anchor: Anchor | None = None
     bundle: Bundle | None = None
-    ledger: ProvedLedger | None = None
+    ledger: VerifiedLedger | None = None
     known: bool = False
     catalog_known: bool = False
 
@@ -53,8 +53,10 @@ class Verified:
         rests = (
             f"It rests on {block}, and on the Catalog {a.catalog}{', as you named it' if self.catalog_known else ''}"
         )
-        theirs = [name for name, told in (("the block", self.known), ("the Catalog", self.catalog_known)) if not told]
-        asked = f". The bundle names {' and '.join(theirs)}: compare with a site's network.json" if theirs else ""
+        unnamed = [
+            name for name, named in (("the block", self.known), ("the Catalog", self.catalog_known)) if not named
+        ]
+        asked = f". The bundle names {' and '.join(unnamed)}: compare with a site's network.json" if unnamed else ""
         keys = ", ".join(f"{s.name} {s.address}" for s in self.ledger.sites()) if self.ledger else ""
         return [
             f"{rests}{asked}.",
@@ -97,68 +99,70 @@ def verify(
     """
     bundle: Bundle | None = None
     anchor: Anchor | None = None
-    proved: ProvedLedger | None = None
+    proved: VerifiedLedger | None = None
     try:
-        bundle = load(path)
-        ledger = ProvedLedger(bundle.evidence)
+        bundle = load_bundle(path)
+        ledger = VerifiedLedger(bundle.evidence)
         anchor, proved = ledger.anchor, ledger
         check_anchor(bundle, anchor, genesis, network, sealed)
         if catalog is not None and catalog.lower() != anchor.catalog.lower():
-            raise _other("Catalog", anchor.catalog, catalog)
-        number, view = _number(bundle, ledger), grants(bytes.fromhex(bundle.manifest.study.hash))
-        found = replay(ledger, bundle.blobs(), number, tolerance=tolerance, observe=observe, granted=view)
-        if found.verdict.verdict == "PASS":
+            raise _network_mismatch("Catalog", anchor.catalog, catalog)
+        number, view = _check_number(bundle, ledger), grants(bytes.fromhex(bundle.manifest.study.hash))
+        outcome = replay(ledger, bundle.blobs(), number, tolerance=tolerance, observe=observe, granted=view)
+        if outcome.verdict.verdict == "PASS":
             # last: what is wrong with an entry is told first, with its site and step
             check_crate(bundle)
             _check_last(bundle, anchor)
-            _check_learner(bundle, found)
-        return Verified(found, anchor, bundle, ledger, bool(genesis or network), bool(catalog or network))
+            _check_learner(bundle, outcome)
+        return Verified(outcome, anchor, bundle, ledger, bool(genesis or network), bool(catalog or network))
     except (LedgerMismatch, BlobCorrupt, AuditFailed) as error:
         return Verified(Replay(failure(error), None, None), anchor, bundle, proved)
 
 
 def check_anchor(bundle: Bundle, anchor: Anchor, genesis: str | None, network: Network | None, sealed: bool) -> None:
     """AuditFailed (CO-A203, CO-A204) unless the evidence begins where the manifest and the auditor say."""
-    told = bundle.manifest.network
-    if anchor.first != told.first or (anchor.first == 0 and anchor.first_hash != told.genesis):
-        raise _other("first block", anchor.first_hash, told.genesis)
+    declared = bundle.manifest.network
+    if anchor.first != declared.first or (anchor.first == 0 and anchor.first_hash != declared.genesis):
+        raise _network_mismatch("first block", anchor.first_hash, declared.genesis)
     if network is not None:
         pairs = {"chain id": (anchor.chain_id, network.chain_id), "Catalog": (anchor.catalog, network.catalog)}
-        for what, (here, wanted) in {**pairs, "genesis": (told.genesis, network.genesis)}.items():
+        for what, (here, wanted) in {**pairs, "genesis": (declared.genesis, network.genesis)}.items():
             if str(here).lower() != str(wanted).lower():
-                raise _other(what, here, wanted)
+                raise _network_mismatch(what, here, wanted)
     if genesis is not None and genesis.lower() not in (anchor.first_hash, anchor.first_hash.removeprefix("0x")):
-        raise _other(f"block {anchor.first}", anchor.first_hash, genesis)
+        raise _network_mismatch(f"block {anchor.first}", anchor.first_hash, genesis)
     if anchor.first > 0 and genesis is None:
-        why = f"The evidence begins at block {anchor.first}, {anchor.first_hash}, and not at the chain's first"
-        raise AuditFailed("CO-A203", f"{why}. Compare that hash with a site's node and give it with --genesis.")
+        cause = f"The evidence begins at block {anchor.first}, {anchor.first_hash}, and not at the chain's first"
+        raise AuditFailed("CO-A203", f"{cause}. Compare that hash with a site's node and give it with --genesis.")
     if sealed and anchor.kind == "none":
         raise AuditFailed("CO-A204", f"Seals are asked for. {SEALS['none']}")
 
 
 def _check_last(bundle: Bundle, anchor: Anchor) -> None:
-    told = bundle.manifest.network.last
-    if anchor.last_hash != told:
-        raise _other("last block", anchor.last_hash, told)
+    declared = bundle.manifest.network.last
+    if anchor.last_hash != declared:
+        raise _network_mismatch("last block", anchor.last_hash, declared)
 
 
-def _check_learner(bundle: Bundle, found: Replay) -> None:
-    told = bundle.manifest.code.learner
-    pinned = "" if found.study is None else f"{found.study.learner.name} {found.study.learner.version}"
-    if told != pinned:
-        raise AuditFailed("CO-A206", f"The bundle names the learner {told!r}, and its study pins {pinned!r}.")
+def _check_learner(bundle: Bundle, outcome: Replay) -> None:
+    declared = bundle.manifest.code.learner
+    pinned = "" if outcome.study is None else f"{outcome.study.learner.name} {outcome.study.learner.version}"
+    if declared != pinned:
+        raise AuditFailed("CO-A206", f"The bundle names the learner {declared!r}, and its study pins {pinned!r}.")
 
 
-def _number(bundle: Bundle, ledger: ProvedLedger) -> int:
-    told = bundle.manifest.study
-    if told.number not in ledger.studies():
-        raise AuditFailed("CO-A206", f"There is no study {told.number} on the ledger that the bundle proves.")
-    found = ledger.view(told.number).terms.hash.hex()
-    if found != told.hash:
-        raise AuditFailed("CO-A206", f"Study {told.number} on the ledger is {found[:16]}, not {told.hash[:16]}.")
-    return told.number
+def _check_number(bundle: Bundle, ledger: VerifiedLedger) -> int:
+    declared = bundle.manifest.study
+    if declared.number not in ledger.studies():
+        raise AuditFailed("CO-A206", f"There is no study {declared.number} on the ledger that the bundle proves.")
+    recorded = ledger.view(declared.number).terms.hash.hex()
+    if recorded != declared.hash:
+        raise AuditFailed(
+            "CO-A206", f"Study {declared.number} on the ledger is {recorded[:16]}, not {declared.hash[:16]}."
+        )
+    return declared.number
 
 
-def _other(what: str, here: object, wanted: object) -> AuditFailed:
-    told = f"The bundle is of another network: its {what} is {here}, and must be {wanted}"
-    return AuditFailed("CO-A203", f"{told}. Whoever made it did not read the chain that you know.")
+def _network_mismatch(what: str, here: object, wanted: object) -> AuditFailed:
+    message = f"The bundle is of another network: its {what} is {here}, and must be {wanted}"
+    return AuditFailed("CO-A203", f"{message}. Whoever made it did not read the chain that you know.")

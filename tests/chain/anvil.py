@@ -12,16 +12,16 @@ from typing import Any
 
 import httpx
 
-CHAIN_ID = 20240
+ANVIL_CHAIN_ID = 20240
 PACKAGES = Path(__file__).resolve().parents[2] / "contracts" / "node_modules" / "@foundry-rs"
-OPTIONS = ("--hardfork", "london", "--base-fee", "0", "--gas-price", "0", "--chain-id", str(CHAIN_ID), "--silent")
+OPTIONS = ("--hardfork", "london", "--base-fee", "0", "--gas-price", "0", "--chain-id", str(ANVIL_CHAIN_ID), "--silent")
 
 
 class RpcError(Exception):
     """Anvil's own no; a transaction that reverts is none."""
 
 
-class Anvil:
+class AnvilClient:
     """A running Anvil at `url`."""
 
     def __init__(self, url: str) -> None:
@@ -46,19 +46,19 @@ class Anvil:
         self._http.close()
 
 
-def binary() -> Path | None:
+def find_binary() -> Path | None:
     """Anvil as npm installed it for this platform; None before `make setup`."""
     return next(iter(sorted(PACKAGES.glob("anvil-*/bin/anvil*"))), None)
 
 
 @contextmanager
-def running(program: Path, *options: str) -> Iterator[Anvil]:
+def run_anvil(program: Path, *options: str) -> Iterator[AnvilClient]:
     """Start Anvil, wait until it answers, and end it afterwards."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen([program, "--host", "127.0.0.1", "--port", str(port), *OPTIONS, *options])
-    anvil = Anvil(f"http://127.0.0.1:{port}")
+    anvil = AnvilClient(f"http://127.0.0.1:{port}")
     try:
         _await(anvil, process)
         anvil.rpc("anvil_autoImpersonateAccount", True)
@@ -69,7 +69,7 @@ def running(program: Path, *options: str) -> Iterator[Anvil]:
         process.wait()
 
 
-def _await(anvil: Anvil, process: subprocess.Popen[bytes]) -> None:
+def _await(anvil: AnvilClient, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < end:
         try:

@@ -8,20 +8,20 @@ from hashlib import sha256
 from typing import Protocol
 
 import pytest
-from chain.anvil import Anvil
+from chain.anvil import AnvilClient
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from coterie_chain.cid import raw_cid
+from coterie_chain.cid import compute_raw_cid
 from coterie_chain.deploy import Network, deploy
 from coterie_chain.errors import PostRejected
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ledger import Event, Ledger, Post, Record, Silence, SiteEntry, Terms
 from coterie_chain.memory import MemoryChain
 
-FOUNDERS = ("ana", "bob", "cyd")
-HASH = sha256(b"the study file").digest()
-GLORE = Terms(HASH, FOUNDERS, (), ("each", "server"), (), max_rounds=3, timeout=60)
+BENCH_FOUNDERS = ("ana", "bob", "cyd")
+STUDY_HASH = sha256(b"the study file").digest()
+GLORE_TERMS = Terms(STUDY_HASH, BENCH_FOUNDERS, (), ("each", "server"), (), max_rounds=3, timeout=60)
 
 
 class Bench(Protocol):
@@ -39,7 +39,7 @@ class MemoryBench:
 
     def __init__(self) -> None:
         self._now = 1_800_000_000
-        self._chain = MemoryChain(map(entry, FOUNDERS), lambda: self._now)
+        self._chain = MemoryChain(map(build_entry, BENCH_FOUNDERS), lambda: self._now)
 
     def ledger(self, account: LocalAccount | None) -> Ledger:
         return self._chain.ledger(account.address if account else None)
@@ -51,9 +51,9 @@ class MemoryBench:
 class AnvilBench:
     """The network on Anvil."""
 
-    def __init__(self, anvil: Anvil) -> None:
+    def __init__(self, anvil: AnvilClient) -> None:
         self._anvil = anvil
-        self.network: Network = deploy(anvil.url, map(entry, FOUNDERS))
+        self.network: Network = deploy(anvil.url, map(build_entry, BENCH_FOUNDERS))
         self._open: list[EthereumLedger] = []
 
     def ledger(self, account: LocalAccount | None) -> EthereumLedger:
@@ -77,10 +77,10 @@ class Sites:
 
     def __getitem__(self, name: str) -> Ledger:
         if name not in self._ledgers:
-            self._ledgers[name] = self.bench.ledger(account(name))
+            self._ledgers[name] = self.bench.ledger(derive_account(name))
         return self._ledgers[name]
 
-    def start(self, terms: Terms = GLORE) -> int:
+    def start(self, terms: Terms = GLORE_TERMS) -> int:
         """Propose a study and let everybody join."""
         first, *others = terms.sites
         study = self[first].propose(terms)
@@ -90,13 +90,13 @@ class Sites:
 
     def draft(self, study: int, site: str, converged: bool = False) -> Post:
         """The post that the open step wants from a site."""
-        opened = self[site].view(study).open
-        assert opened is not None
-        payload = f"{opened.position}/{opened.attempt}/{site}".encode()
+        step = self[site].view(study).open
+        assert step is not None
+        payload = f"{step.position}/{step.attempt}/{site}".encode()
         digest = sha256(payload).digest()
-        position, attempt, basis = opened.position, opened.attempt, opened.basis
+        position, attempt, basis = step.position, step.attempt, step.basis
         verdict = sha256(b"verdict").digest()
-        return Post(study, position, attempt, raw_cid(payload), digest, len(payload), converged, basis, verdict)
+        return Post(study, position, attempt, compute_raw_cid(payload), digest, len(payload), converged, basis, verdict)
 
     def post(self, study: int, site: str, converged: bool = False) -> Post:
         """Record that post."""
@@ -106,37 +106,39 @@ class Sites:
 
     def step(self, study: int, converged: bool = False) -> None:
         """Let everybody post whom the open step waits for."""
-        opened = self["ana"].view(study).open
-        assert opened is not None
-        for site in opened.posters:
-            if site not in opened.posted:
+        step = self["ana"].view(study).open
+        assert step is not None
+        for site in step.posters:
+            if site not in step.posted:
                 self.post(study, site, converged)
 
 
-def account(name: str) -> LocalAccount:
+def derive_account(name: str) -> LocalAccount:
     """The signing account of a test's site."""
-    made: LocalAccount = Account.from_key(sha256(b"key of " + name.encode()).digest())
-    return made
+    signing_account: LocalAccount = Account.from_key(sha256(b"key of " + name.encode()).digest())
+    return signing_account
 
 
-def sealing(name: str) -> bytes:
+def derive_sealing_key(name: str) -> bytes:
     """Its sealing key."""
     return sha256(b"sealing key of " + name.encode()).digest()
 
 
-def entry(name: str) -> SiteEntry:
+def build_entry(name: str) -> SiteEntry:
     """Its entry in the Catalog."""
-    return SiteEntry(0, name, account(name).address, sealing(name), sha256(b"peer " + name.encode()).digest())
+    return SiteEntry(
+        0, name, derive_account(name).address, derive_sealing_key(name), sha256(b"peer " + name.encode()).digest()
+    )
 
 
-def refused(move: Callable[..., object], *args: object) -> tuple[object, ...]:
+def catch_refusal(move: Callable[..., object], *args: object) -> tuple[object, ...]:
     """Name and values of the error with which a move is refused."""
     with pytest.raises(PostRejected) as caught:
         move(*args)
     return (caught.value.name, *caught.value.values)
 
 
-def timeless(entries: Iterable[Record | Event]) -> list[Record | Event]:
+def strip_times(entries: Iterable[Record | Event]) -> list[Record | Event]:
     """Entries without what two ledgers cannot have in common: block, time, transaction and hash chain."""
     return [
         replace(e, block=0, time=0, tx="", head=b"") if isinstance(e, Record) else replace(e, block=0, time=0, tx="")
@@ -144,4 +146,4 @@ def timeless(entries: Iterable[Record | Event]) -> list[Record | Event]:
     ]
 
 
-EXCLUDING = replace(GLORE, silence=Silence.EXCLUDE)
+EXCLUDING_TERMS = replace(GLORE_TERMS, silence=Silence.EXCLUDE)

@@ -48,7 +48,7 @@ class FlakyRpc(Rpc):
 
         self.after = cut
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """The line works again."""
         self.before = lambda method, params: None
         self.after = lambda method, answer: answer

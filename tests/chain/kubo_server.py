@@ -25,23 +25,23 @@ Answer = tuple[int, bytes]
 Query = dict[str, str]
 
 
-def cid(codec: int, digest: bytes) -> str:
+def format_cid(codec: int, digest: bytes) -> str:
     return "b" + base64.b32encode(bytes([1, codec, 0x12, 0x20]) + digest).decode().lower().rstrip("=")
 
 
 @dataclass
-class Kubo:
+class KuboServer:
     """The daemon's state. `lie(command, query)` may answer instead of it; None lets the truth pass."""
 
     token: str | None = None
     blocks: dict[str, bytes] = field(default_factory=dict)
     pins: set[str] = field(default_factory=set)
-    seen: list[tuple[str, Query]] = field(default_factory=list)
+    requests: list[tuple[str, Query]] = field(default_factory=list)
     lie: Callable[[str, Query], Answer | None] = lambda command, query: None
     url: str = ""
 
     def answer(self, command: str, query: Query, body: bytes | None) -> Answer:
-        self.seen.append((command, query))
+        self.requests.append((command, query))
         verb = {
             "version": self.version,
             "block/put": lambda q: self.block_put(q, body),
@@ -55,64 +55,70 @@ class Kubo:
         return self.lie(command, query) or verb(query)
 
     def version(self, query: Query) -> Answer:
-        return ok({"Version": "0.43.1", "Commit": "", "Repo": "18", "System": "amd64/linux", "Golang": "go1.26.4"})
+        return answer_ok(
+            {"Version": "0.43.1", "Commit": "", "Repo": "18", "System": "amd64/linux", "Golang": "go1.26.4"}
+        )
 
     def block_put(self, query: Query, block: bytes | None) -> Answer:
         if block is None:
-            return error("file argument 'data' is required")
+            return answer_error("file argument 'data' is required")
         if query["mhtype"] != "sha2-256" or query["cid-codec"] not in CODECS:
-            return error("unrecognized multihash function or codec")
+            return answer_error("unrecognized multihash function or codec")
         if len(block) > 1 << 20:
-            return error("produced block is over 1MiB: big blocks can't be exchanged with other peers.")
-        name = cid(CODECS[query["cid-codec"]], hashlib.sha256(block).digest())
+            return answer_error("produced block is over 1MiB: big blocks can't be exchanged with other peers.")
+        name = format_cid(CODECS[query["cid-codec"]], hashlib.sha256(block).digest())
         self.blocks[name] = block
         if query["pin"] == "true":
             self.pins.add(name)
-        return ok({"Key": name, "Size": len(block)})
+        return answer_ok({"Key": name, "Size": len(block)})
 
     def block_get(self, query: Query) -> Answer:
         name = query["arg"]
-        return (200, self.blocks[name]) if name in self.blocks else self.absent(query)
+        return (200, self.blocks[name]) if name in self.blocks else self.report_absent(query)
 
     def block_stat(self, query: Query) -> Answer:
         name = query["arg"]
-        return ok({"Key": name, "Size": len(self.blocks[name])}) if name in self.blocks else self.absent(query)
+        return (
+            answer_ok({"Key": name, "Size": len(self.blocks[name])})
+            if name in self.blocks
+            else self.report_absent(query)
+        )
 
     def pin_add(self, query: Query) -> Answer:
         todo = [query["arg"]]
         while todo:
             name = todo.pop()
             if name not in self.blocks:
-                return self.absent(query)
+                return self.report_absent(query)
             if not name.startswith("bafkr"):
-                todo += [cid(codec[0], digest) for codec, digest in LINK.findall(self.blocks[name])]
+                todo += [format_cid(codec[0], digest) for codec, digest in LINK.findall(self.blocks[name])]
         self.pins.add(query["arg"])
-        return ok({"Pins": [query["arg"]]})
+        return answer_ok({"Pins": [query["arg"]]})
 
     def pin_rm(self, query: Query) -> Answer:
         if query["arg"] not in self.pins:
-            return error("not pinned or pinned indirectly")
+            return answer_error("not pinned or pinned indirectly")
         self.pins.discard(query["arg"])
-        return ok({"Pins": [query["arg"]]})
+        return answer_ok({"Pins": [query["arg"]]})
 
-    def absent(self, query: Query) -> Answer:
+    def report_absent(self, query: Query) -> Answer:
         if query.get("offline") == "true":
-            return error(f"block was not found locally (offline): ipld: could not find {query['arg']}")
+            return answer_error(f"block was not found locally (offline): ipld: could not find {query['arg']}")
         # Without a time-out the real daemon searches its swarm for ever; a minute is long enough for a test to fail.
         time.sleep(float(query.get("timeout", "60000ms").removesuffix("ms")) / 1000)
-        return error("context deadline exceeded")
+        return answer_error("context deadline exceeded")
 
 
-def ok(value: object) -> Answer:
+def answer_ok(value: object) -> Answer:
     return 200, json.dumps(value).encode() + b"\n"
 
 
-def error(message: str) -> Answer:
+def answer_error(message: str) -> Answer:
     return 500, json.dumps({"Message": message, "Code": 0, "Type": "error"}).encode() + b"\n"
 
 
 class Handler(BaseHTTPRequestHandler):
-    kubo: Kubo
+    kubo: KuboServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -170,7 +176,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(kubo: Kubo) -> Iterator[Kubo]:
+def serve_kubo(kubo: KuboServer) -> Iterator[KuboServer]:
     """The daemon on a port of its own, `kubo.url`."""
     handler = type("BoundHandler", (Handler,), {"kubo": kubo})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

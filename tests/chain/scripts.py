@@ -9,7 +9,7 @@ from types import ModuleType
 CONTRACTS = Path(__file__).resolve().parents[2] / "contracts"
 
 
-def script(name: str) -> ModuleType:
+def load_script(name: str) -> ModuleType:
     """A script of the contracts room."""
     spec = spec_from_file_location(name, CONTRACTS / "scripts" / f"{name}.py")
     assert spec is not None

@@ -10,9 +10,9 @@ from hashlib import sha256
 from eth_keys.main import KeyAPI
 from eth_utils.crypto import keccak
 
-from coterie_chain.encoding import Item, encoded, minimal
-from coterie_chain.headers import NAMES, Header
-from coterie_chain.seals import AUTHORISE, DROP, ISTANBUL, NOBODY, Sealing, sealing_of
+from coterie_chain.encoding import Item, encode_number, encode_rlp
+from coterie_chain.headers import HEADER_FIELDS, Header
+from coterie_chain.seals import _ZERO_ADDRESS, AUTHORISE, DROP, ISTANBUL, Sealing, detect_sealing
 
 KEYS = KeyAPI()
 EMPTY = keccak(b"\x80")
@@ -37,52 +37,52 @@ class Sealer:
         return bytes(KEYS.PrivateKey(self.key).sign_msg_hash(digest).to_bytes())
 
 
-def header(number: int, parent: bytes, **fields: bytes) -> Header:
+def build_header(number: int, parent: bytes, **fields: bytes) -> Header:
     """A header without a seal."""
-    given = {
-        "parentHash": parent, "sha3Uncles": EMPTY, "miner": NOBODY, "stateRoot": EMPTY, "transactionsRoot": EMPTY,
-        "receiptsRoot": EMPTY, "logsBloom": bytes(256), "difficulty": b"\1", "number": minimal(number),
-        "gasLimit": minimal(30_000_000), "gasUsed": b"", "timestamp": minimal(1_800_000_000 + number),
+    values = {
+        "parentHash": parent, "sha3Uncles": EMPTY, "miner": _ZERO_ADDRESS, "stateRoot": EMPTY, "transactionsRoot": EMPTY,
+        "receiptsRoot": EMPTY, "logsBloom": bytes(256), "difficulty": b"\1", "number": encode_number(number),
+        "gasLimit": encode_number(30_000_000), "gasUsed": b"", "timestamp": encode_number(1_800_000_000 + number),
         "extraData": b"", "mixHash": bytes(32), "nonce": DROP, "baseFeePerGas": b"",
     }  # fmt: skip
-    given |= fields
-    return Header(tuple(given[name] for name in NAMES[: len(given)]))
+    values |= fields
+    return Header(tuple(values[name] for name in HEADER_FIELDS[: len(values)]))
 
 
-class CliqueChain:
+class CliqueSimulator:
     """A chain of Clique from its genesis on."""
 
     def __init__(self, sealers: Iterable[Sealer]) -> None:
         self.allowed = sorted(sealers, key=lambda s: s.address)
         extra = bytes(32) + b"".join(s.address for s in self.allowed) + bytes(65)
-        self.headers = [header(0, bytes(32), extraData=extra)]
+        self.headers = [build_header(0, bytes(32), extraData=extra)]
 
-    def in_turn(self) -> Sealer:
+    def choose_sealer(self) -> Sealer:
         return self.allowed[len(self.headers) % len(self.allowed)]
 
     def seal(self, by: Sealer | None = None, vote: tuple[Sealer, bool] | None = None, **fields: bytes) -> Header:
         """Add a block, sealed by a sealer (the one whose turn it is), perhaps with a vote."""
-        by, number = by or self.in_turn(), len(self.headers)
-        subject, admit = (vote[0].address, vote[1]) if vote else (NOBODY, False)
-        turn = by == self.in_turn()
+        by, number = by or self.choose_sealer(), len(self.headers)
+        subject, admit = (vote[0].address, vote[1]) if vote else (_ZERO_ADDRESS, False)
+        turn = by == self.choose_sealer()
         plain = {
             "miner": subject, "nonce": AUTHORISE if admit else DROP, "difficulty": b"\2" if turn else b"\1",
             "extraData": bytes(32), **fields,
         }  # fmt: skip
-        made = header(number, self.headers[-1].digest(), **plain)
-        seal = by.sign(made.digest())
-        self.headers.append(replaced(made, extraData=made["extraData"] + seal))
+        draft = build_header(number, self.headers[-1].digest(), **plain)
+        seal = by.sign(draft.digest())
+        self.headers.append(replace_fields(draft, extraData=draft["extraData"] + seal))
         return self.headers[-1]
 
 
-class QbftChain:
+class QbftSimulator:
     """A chain of QBFT from its genesis on."""
 
     def __init__(self, validators: Iterable[Sealer]) -> None:
         self.validators = sorted(validators, key=lambda v: v.address)
-        extra = qbft_extra(self.validators, None, 0, [])
-        self.headers = [header(0, bytes(32), extraData=extra, mixHash=ISTANBUL)]
-        self.sealing: Sealing = sealing_of(self.headers[0])
+        extra = encode_qbft_extra(self.validators, None, 0, [])
+        self.headers = [build_header(0, bytes(32), extraData=extra, mixHash=ISTANBUL)]
+        self.sealing: Sealing = detect_sealing(self.headers[0])
 
     def seal(
         self,
@@ -93,35 +93,37 @@ class QbftChain:
     ) -> Header:
         """Add a block with the committed seals of some validators (of all)."""
         proposer = proposer or self.validators[len(self.headers) % len(self.validators)]
-        plain = header(
+        plain = build_header(
             len(self.headers),
             self.sealing.hash(self.headers[-1]),
             miner=proposer.address,
             mixHash=ISTANBUL,
-            extraData=qbft_extra(self.validators, vote, round_, []),
+            extraData=encode_qbft_extra(self.validators, vote, round_, []),
         )
         digest = plain.digest()
         seals = [s.sign(digest) for s in (self.validators if by is None else by)]
-        self.headers.append(replaced(plain, extraData=qbft_extra(self.validators, vote, round_, seals)))
+        self.headers.append(replace_fields(plain, extraData=encode_qbft_extra(self.validators, vote, round_, seals)))
         return self.headers[-1]
 
 
-def qbft_extra(
+def encode_qbft_extra(
     validators: Sequence[Sealer], vote: tuple[Sealer, bool] | None, round_: int, seals: Sequence[bytes]
 ) -> bytes:
     """QBFT's extraData."""
     ballot: list[Item] = [] if vote is None else [vote[0].address, b"\xff" if vote[1] else b""]
-    return encoded([bytes(32), [v.address for v in validators], ballot, minimal(round_), list(seals)])
+    return encode_rlp([bytes(32), [v.address for v in validators], ballot, encode_number(round_), list(seals)])
 
 
-def replaced(of: Header, **fields: bytes) -> Header:
+def replace_fields(of: Header, **fields: bytes) -> Header:
     """A header with other fields."""
-    return replace(of, fields=tuple(fields.get(name, value) for name, value in zip(NAMES, of.fields, strict=False)))
+    return replace(
+        of, fields=tuple(fields.get(name, value) for name, value in zip(HEADER_FIELDS, of.fields, strict=False))
+    )
 
 
-def accepted(headers: Sequence[Header]) -> Sealing:
+def accept_headers(headers: Sequence[Header]) -> Sealing:
     """A light client that has accepted a chain, each header linked to the one before."""
-    client = sealing_of(headers[0])
+    client = detect_sealing(headers[0])
     for before, after in itertools.pairwise(headers):
         assert after["parentHash"] == client.hash(before)
         client.accept(after)

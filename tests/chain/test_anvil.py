@@ -10,10 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from chain.bench import GLORE, account, entry
+from chain.bench import GLORE_TERMS, build_entry, derive_account
 
 from coterie_chain.anvil import BINARY, Anvil, find_anvil
-from coterie_chain.cid import raw_cid
+from coterie_chain.cid import compute_raw_cid
 from coterie_chain.deploy import Network, deploy
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.ethereum import EthereumLedger
@@ -21,20 +21,20 @@ from coterie_chain.ledger import Post, Record, State, StudyView, Terms
 from coterie_chain.rpc import Rpc
 
 pytestmark = pytest.mark.anvil
-ALONE = Terms(GLORE.hash, ("ana",), (), ("each",), (), max_rounds=40, timeout=60)
+ALONE = Terms(GLORE_TERMS.hash, ("ana",), (), ("each",), (), max_rounds=40, timeout=60)
 
 
-def play(network: Network, rounds: int) -> None:
+def play_rounds(network: Network, rounds: int) -> None:
     """A study of one site, some rounds long."""
-    with EthereumLedger(network, account("ana")) as ledger:
+    with EthereumLedger(network, derive_account("ana")) as ledger:
         study = ledger.propose(ALONE)
         for position in range(rounds):
             payload = f"{study}/{position}".encode()
             digest = sha256(payload).digest()
-            ledger.record(Post(study, position, 0, raw_cid(payload), digest, 9, False, GLORE.hash))
+            ledger.record(Post(study, position, 0, compute_raw_cid(payload), digest, 9, False, GLORE_TERMS.hash))
 
 
-def look(url: str, network: Network) -> tuple[object, ...]:
+def read_everything(url: str, network: Network) -> tuple[object, ...]:
     """All that a reader can see."""
     moved = Network(url, network.chain_id, network.catalog, network.genesis, network.block)
     with EthereumLedger(moved) as reader:
@@ -45,23 +45,23 @@ def look(url: str, network: Network) -> tuple[object, ...]:
 def test_a_kept_chain_reopens_with_everything(tmp_path: Path) -> None:
     state = tmp_path / "chain.json"
     with Anvil(state) as anvil:
-        network = deploy(anvil.url, [entry("ana")])
+        network = deploy(anvil.url, [build_entry("ana")])
         time.sleep(1.1)
-        play(network, 40)
-        before = look(anvil.url, network)
+        play_rounds(network, 40)
+        before = read_everything(anvil.url, network)
         last = next(e for e in reversed(before[0]) if isinstance(e, Record))  # type: ignore[call-overload]
         with Rpc(anvil.url) as rpc:
             receipt = rpc.call("eth_getTransactionReceipt", last.tx)
-    with Anvil(state) as again:
-        assert look(again.url, network) == before
-        with Rpc(again.url) as rpc:
+    with Anvil(state) as reopened:
+        assert read_everything(reopened.url, network) == before
+        with Rpc(reopened.url) as rpc:
             assert rpc.call("eth_getTransactionReceipt", last.tx) == receipt
             assert abs(int(rpc.call("eth_getBlockByNumber", "pending", False)["timestamp"], 16) - time.time()) < 5
-        play(Network(again.url, network.chain_id, network.catalog, network.genesis, network.block), 3)
-        after = look(again.url, network)
+        play_rounds(Network(reopened.url, network.chain_id, network.catalog, network.genesis, network.block), 3)
+        after = read_everything(reopened.url, network)
     for _ in range(3):
         with Anvil(state) as later:
-            assert look(later.url, network) == after
+            assert read_everything(later.url, network) == after
     assert [b["header"]["number"] for b in json.loads(state.read_text())["blocks"]].count("0x0") == 1
     assert after[0][: len(before[0])] == before[0]  # type: ignore[index,arg-type]
 
@@ -69,13 +69,13 @@ def test_a_kept_chain_reopens_with_everything(tmp_path: Path) -> None:
 def test_a_frozen_chain_is_read_while_another_writes_it(tmp_path: Path) -> None:
     state = tmp_path / "chain.json"
     with Anvil(state) as anvil:
-        network = deploy(anvil.url, [entry("ana")])
-        play(network, 5)
-        before = look(anvil.url, network)
+        network = deploy(anvil.url, [build_entry("ana")])
+        play_rounds(network, 5)
+        before = read_everything(anvil.url, network)
     digest = sha256(state.read_bytes()).digest()
-    with Anvil(state, frozen=True) as one, Anvil(state, frozen=True) as two:
-        play(Network(two.url, network.chain_id, network.catalog, network.genesis, network.block), 3)
-        assert look(one.url, network) == before
+    with Anvil(state, frozen=True) as first_chain, Anvil(state, frozen=True) as second_chain:
+        play_rounds(Network(second_chain.url, network.chain_id, network.catalog, network.genesis, network.block), 3)
+        assert read_everything(first_chain.url, network) == before
     assert sha256(state.read_bytes()).digest() == digest
     assert list(tmp_path.iterdir()) == [state]
 
@@ -83,17 +83,17 @@ def test_a_frozen_chain_is_read_while_another_writes_it(tmp_path: Path) -> None:
 def test_a_power_cut_costs_at_most_a_moment(tmp_path: Path) -> None:
     state = tmp_path / "chain.json"
     with Anvil(state) as anvil:
-        network = deploy(anvil.url, [entry("ana")])
-        play(network, 5)
-        before = look(anvil.url, network)
+        network = deploy(anvil.url, [build_entry("ana")])
+        play_rounds(network, 5)
+        before = read_everything(anvil.url, network)
         time.sleep(1.5)
         anvil.kill()
-    with Anvil(state) as again:
-        assert look(again.url, network) == before
+    with Anvil(state) as reopened:
+        assert read_everything(reopened.url, network) == before
     # a cut in the middle of a write costs all since the last start
     state.write_bytes(state.read_bytes()[:5000])
-    with Anvil(state) as again:
-        assert look(again.url, network) == before
+    with Anvil(state) as reopened:
+        assert read_everything(reopened.url, network) == before
 
 
 def test_a_chain_that_nobody_closed_ends_with_its_owner() -> None:
@@ -108,10 +108,10 @@ def test_a_chain_that_nobody_closed_ends_with_its_owner() -> None:
 def test_accounts_need_no_ether_and_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with Anvil() as anvil:
-        network = deploy(anvil.url, [entry("ana")])
-        play(network, 40)
+        network = deploy(anvil.url, [build_entry("ana")])
+        play_rounds(network, 40)
         with Rpc(anvil.url) as rpc:
-            assert rpc.call("eth_getBalance", account("ana").address, "latest") == "0x0"
+            assert rpc.call("eth_getBalance", derive_account("ana").address, "latest") == "0x0"
     assert not [f for f in tmp_path.rglob("*") if f.is_file()]
     with pytest.raises(ProcessLookupError):
         os.kill(anvil.pid, 0)
@@ -119,9 +119,9 @@ def test_accounts_need_no_ether_and_leave_nothing(tmp_path: Path, monkeypatch: p
 
 def test_a_chain_with_a_block_time_mines_by_the_clock() -> None:
     with Anvil(block_time=0.2) as anvil:
-        network = deploy(anvil.url, [entry("ana")])
-        play(network, 2)
-        view = look(anvil.url, network)[3]
+        network = deploy(anvil.url, [build_entry("ana")])
+        play_rounds(network, 2)
+        view = read_everything(anvil.url, network)[3]
         assert isinstance(view, StudyView)
         assert (view.state, view.open and view.open.position) == (State.RUNNING, 2)
 
@@ -148,9 +148,9 @@ def test_a_state_that_is_none_is_said(tmp_path: Path) -> None:
 
 
 def test_the_binary_is_found_or_missed_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find_anvil()
-    monkeypatch.setenv(BINARY, str(found))
-    assert find_anvil() == found
+    executable = find_anvil()
+    monkeypatch.setenv(BINARY, str(executable))
+    assert find_anvil() == executable
     monkeypatch.setenv(BINARY, str(tmp_path / "nothing"))
     with pytest.raises(StoreFault, match="COTERIE_ANVIL names no program"):
         find_anvil()

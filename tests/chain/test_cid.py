@@ -13,45 +13,56 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from coterie_chain.cid import DAG_PB, FANOUT, MAX_BLOCK, RAW, Cid, cid_of, parse, raw_cid, read_blocks, write_blocks
+from coterie_chain.cid import (
+    DAG_PB,
+    FANOUT,
+    MAX_BLOCK,
+    RAW,
+    Cid,
+    compute_cid,
+    compute_raw_cid,
+    parse_cid,
+    read_blocks,
+    write_blocks,
+)
 from coterie_chain.errors import BlobCorrupt
 
-MIB = 1 << 20
+_MIB = 1 << 20
 HELLO = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
 VECTORS = {
     0: "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku",
     1: "bafkreidogqfzz75tpkmjzjke425xqcrmpcib2p5tg44hnbirumdbpl5adu",
     100_000: "bafkreibwexskorris6wmaauroiczefjzruyvrol2fbygjvw3g5kir4khlu",
-    MIB: "bafkreihjrrdhqgw4umob7b7odphyp75vdodiuq5ni46lygqsjbwk7g363e",
-    MIB + 1: "bafybeialftuo5rdgrn5lmno5wlt2dyh5nbhvd7ztiaii4dk3bluovpjrgy",
-    5 * MIB: "bafybeifhib3zxqjfwglqmkkx4mkvk5wdwg2iynvbsswlxnpdtw2xqf6wsa",
-    175 * MIB + 3: "bafybeifpronsxindeqyhdl5uv5534pecfratoxl3w7dmauaf7xfdmsykde",
+    _MIB: "bafkreihjrrdhqgw4umob7b7odphyp75vdodiuq5ni46lygqsjbwk7g363e",
+    _MIB + 1: "bafybeialftuo5rdgrn5lmno5wlt2dyh5nbhvd7ztiaii4dk3bluovpjrgy",
+    5 * _MIB: "bafybeifhib3zxqjfwglqmkkx4mkvk5wdwg2iynvbsswlxnpdtw2xqf6wsa",
+    175 * _MIB + 3: "bafybeifpronsxindeqyhdl5uv5534pecfratoxl3w7dmauaf7xfdmsykde",
 }
 V0 = "Qmf5S8JCEUSRGf9EvC7y4ARoZSwcJfwwUxE72We8t8ARzf"
 PERIOD = bytes((i * 31 + (i >> 8) * 7) & 0xFF for i in range(1 << 16))
 
 
-def pattern(size: int) -> bytes:
+def build_pattern(size: int) -> bytes:
     return (PERIOD * (size // len(PERIOD) + 1))[:size]
 
 
 @pytest.mark.parametrize(("size", "expected"), VECTORS.items())
 def test_cids_equal_those_of_the_js_importer(size: int, expected: str) -> None:
-    assert cid_of(pattern(size)) == expected
+    assert compute_cid(build_pattern(size)) == expected
 
 
 def test_a_payload_of_one_mebibyte_is_one_raw_block_named_by_its_sha256() -> None:
-    for data in (b"", b"hello world", pattern(MIB)):
-        cid = parse(cid_of(data))
+    for data in (b"", b"hello world", build_pattern(_MIB)):
+        cid = parse_cid(compute_cid(data))
         assert (cid.version, cid.codec, cid.digest) == (1, RAW, hashlib.sha256(data).digest())
-        assert str(cid) == raw_cid(data)
-    assert raw_cid(b"hello world") == HELLO
+        assert str(cid) == compute_raw_cid(data)
+    assert compute_raw_cid(b"hello world") == HELLO
 
 
-@pytest.mark.parametrize("size", [0, 100_000, MIB, MIB + 1, 5 * MIB, (FANOUT + 1) * MIB])
+@pytest.mark.parametrize("size", [0, 100_000, _MIB, _MIB + 1, 5 * _MIB, (FANOUT + 1) * _MIB])
 def test_what_was_written_reads_back(size: int) -> None:
     blocks: dict[str, bytes] = {}
-    data = pattern(size)
+    data = build_pattern(size)
     cid = write_blocks(data, blocks.__setitem__)
     assert next(reversed(blocks)) == cid
     assert read_blocks(cid, blocks.__getitem__, size) == data
@@ -59,26 +70,26 @@ def test_what_was_written_reads_back(size: int) -> None:
 
 def test_reads_a_version_0_dag_with_data_inside_dag_pb_leaves() -> None:
     data = bytes(range(256)) * 4096 * 3
-    root, blocks = version_0(data)
+    root, blocks = write_version_0(data)
     assert root == V0
     assert read_blocks(V0, blocks.__getitem__, len(data)) == data
 
 
-@pytest.mark.parametrize("text", [HELLO, V0, VECTORS[MIB + 1]])
+@pytest.mark.parametrize("text", [HELLO, V0, VECTORS[_MIB + 1]])
 def test_a_cid_keeps_its_spelling(text: str) -> None:
-    assert str(parse(text)) == text
+    assert str(parse_cid(text)) == text
 
 
 @pytest.mark.parametrize(
     ("base58", "base32"),
     [
         ("zb2rhj7crUKTQYRGCRATFaQ6YFLTde2YzdqbbhAASkL9uRDXn", HELLO),
-        ("zdj7WWBXHKp5NqD2nCifzy69EW4CwpSEXLn2K241ZfQFLdbr5", VECTORS[MIB + 1]),
+        ("zdj7WWBXHKp5NqD2nCifzy69EW4CwpSEXLn2K241ZfQFLdbr5", VECTORS[_MIB + 1]),
     ],
 )
 def test_base58_and_base32_name_the_same_block(base58: str, base32: str) -> None:
     # Spellings by npm multiformats.
-    assert parse(base58) == parse(base32)
+    assert parse_cid(base58) == parse_cid(base32)
 
 
 HOSTILE = [
@@ -114,7 +125,7 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_refused_with_a_code(text: str) -> None:
     with pytest.raises(BlobCorrupt) as e:
-        parse(text)
+        parse_cid(text)
     assert e.value.code == "CO-C203"
     assert len(str(e.value)) < 400
 
@@ -127,13 +138,13 @@ CID_LETTERS = st.text("abcdefghijklmnopqrstuvwxyz234567QmzZ1=./", max_size=70)
 @settings(max_examples=60)
 def test_any_text_is_a_canonical_cid_or_refused(text: str) -> None:
     with suppress(BlobCorrupt):
-        assert text[:1] == "z" or str(parse(text)) == text
+        assert text[:1] == "z" or str(parse_cid(text)) == text
 
 
 @given(st.sampled_from([(0, DAG_PB), (1, RAW), (1, DAG_PB)]), st.binary(min_size=32, max_size=32))
 def test_every_cid_survives_its_text(kind: tuple[int, int], digest: bytes) -> None:
     cid = Cid(*kind, digest)
-    assert parse(str(cid)) == cid
+    assert parse_cid(str(cid)) == cid
 
 
 @pytest.mark.parametrize("args", [(1, 0x71, bytes(32)), (0, RAW, bytes(32)), (2, RAW, bytes(32)), (1, RAW, b"short")])
@@ -142,36 +153,36 @@ def test_a_cid_of_another_kind_cannot_be_made(args: tuple[int, int, bytes]) -> N
         Cid(*args)
 
 
-def stored(size: int) -> tuple[str, dict[str, bytes]]:
+def store_pattern(size: int) -> tuple[str, dict[str, bytes]]:
     blocks: dict[str, bytes] = {}
-    return write_blocks(pattern(size), blocks.__setitem__), blocks
+    return write_blocks(build_pattern(size), blocks.__setitem__), blocks
 
 
-@pytest.mark.parametrize("size", [1000, 3 * MIB])
+@pytest.mark.parametrize("size", [1000, 3 * _MIB])
 def test_a_flipped_byte_in_any_block_is_found_and_the_block_named(size: int) -> None:
-    root, blocks = stored(size)
+    root, blocks = store_pattern(size)
     for name, block in blocks.items():
         bad = blocks | {name: block[:-1] + bytes([block[-1] ^ 1])}
-        refused(root, bad, size, name)
-        refused(root, blocks | {name: block[:-1]}, size, name)
-        refused(root, blocks | {name: b""}, size, name)
+        expect_corrupt(root, bad, size, name)
+        expect_corrupt(root, blocks | {name: block[:-1]}, size, name)
+        expect_corrupt(root, blocks | {name: b""}, size, name)
 
 
 def test_a_payload_larger_than_recorded_is_refused() -> None:
-    root, blocks = stored(3 * MIB)
-    refused(root, blocks, 3 * MIB - 1)
-    root, blocks = stored(10)
-    refused(root, blocks, 9)
+    root, blocks = store_pattern(3 * _MIB)
+    expect_corrupt(root, blocks, 3 * _MIB - 1)
+    root, blocks = store_pattern(10)
+    expect_corrupt(root, blocks, 9)
 
 
 def test_a_block_larger_than_a_block_may_be_is_refused() -> None:
     data = bytes(MAX_BLOCK + 1)
-    refused(raw_cid(data), {raw_cid(data): data}, len(data))
+    expect_corrupt(compute_raw_cid(data), {compute_raw_cid(data): data}, len(data))
 
 
 def test_a_dag_that_blows_up_is_refused_early() -> None:
     # 30 levels of 100 links to the level below: 100**30 bytes for a few kilobytes of blocks.
-    blocks = {raw_cid(b"x"): b"x"}
+    blocks = {compute_raw_cid(b"x"): b"x"}
     below = Cid(1, RAW, hashlib.sha256(b"x").digest())
     for _ in range(30):
         below = add_node(blocks, [below] * 100)
@@ -187,10 +198,10 @@ def test_a_dag_that_blows_up_is_refused_early() -> None:
 
 
 def test_a_dag_of_countless_empty_blocks_is_refused() -> None:
-    blocks = {raw_cid(b""): b""}
+    blocks = {compute_raw_cid(b""): b""}
     empty = Cid(1, RAW, hashlib.sha256(b"").digest())
     root = add_node(blocks, [add_node(blocks, [empty] * 10_000)] * 2)
-    refused(str(root), blocks, 1 << 28)
+    expect_corrupt(str(root), blocks, 1 << 28)
 
 
 BAD_NODES = {
@@ -231,10 +242,10 @@ def test_arbitrary_nodes_are_read_or_refused(block: bytes) -> None:
 
 def refuse_node(block: bytes) -> None:
     name = str(Cid(1, DAG_PB, hashlib.sha256(block).digest()))
-    refused(name, {name: block}, 1000, name)
+    expect_corrupt(name, {name: block}, 1000, name)
 
 
-def refused(root: str, blocks: dict[str, bytes], max_bytes: int, name: str = "") -> None:
+def expect_corrupt(root: str, blocks: dict[str, bytes], max_bytes: int, name: str = "") -> None:
     with pytest.raises(BlobCorrupt) as e:
         read_blocks(root, blocks.__getitem__, max_bytes)
     assert e.value.code == "CO-C202"
@@ -250,27 +261,27 @@ def add_node(blocks: dict[str, bytes], links: list[Cid]) -> Cid:
     return cid
 
 
-def version_0(data: bytes) -> tuple[str, dict[str, bytes]]:
+def write_version_0(data: bytes) -> tuple[str, dict[str, bytes]]:
     """As `ipfs add` did by default for years: 256 KiB in dag-pb leaves, names in base58."""
     blocks: dict[str, bytes] = {}
     size, links, sizes = 1 << 18, b"", b""
     for at in range(0, len(data), size):
         part = data[at : at + size]
-        inner = b"\x08\x02\x12" + varint(len(part)) + part + b"\x18" + varint(len(part))
-        block = b"\x0a" + varint(len(inner)) + inner
+        inner = b"\x08\x02\x12" + encode_varint(len(part)) + part + b"\x18" + encode_varint(len(part))
+        block = b"\x0a" + encode_varint(len(inner)) + inner
         cid = Cid(0, DAG_PB, hashlib.sha256(block).digest())
         blocks[str(cid)] = block
-        link = b"\x0a\x22" + bytes(cid) + b"\x12\x00\x18" + varint(len(block))
-        links += b"\x12" + varint(len(link)) + link
-        sizes += b"\x20" + varint(len(part))
-    inner = b"\x08\x02\x18" + varint(len(data)) + sizes
-    root = links + b"\x0a" + varint(len(inner)) + inner
+        link = b"\x0a\x22" + bytes(cid) + b"\x12\x00\x18" + encode_varint(len(block))
+        links += b"\x12" + encode_varint(len(link)) + link
+        sizes += b"\x20" + encode_varint(len(part))
+    inner = b"\x08\x02\x18" + encode_varint(len(data)) + sizes
+    root = links + b"\x0a" + encode_varint(len(inner)) + inner
     cid = Cid(0, DAG_PB, hashlib.sha256(root).digest())
     blocks[str(cid)] = root
     return str(cid), blocks
 
 
-def varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
     head = []
     while value > 0x7F:
         head.append(value & 0x7F | 0x80)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from chain.anvil import binary, running
-from chain.contracts import Contracts
-from chain.scripts import CONTRACTS, script
-from chain.twins import digest, founder, key
+from chain.anvil import find_binary, run_anvil
+from chain.contracts import DeployedContracts
+from chain.scripts import CONTRACTS, load_script
+from chain.twins import build_founder, derive_address, next_digest
 
 from coterie_chain.ledger import Silence
 from coterie_chain.rules import EACH, MAX_SITES, SERVER
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("gas")]
 
-gas = script("gas")
+gas = load_script("gas")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_a_record_costs_at_most_130000_gas_in_every_case(measured: dict[str, lis
 
 
 def test_the_committed_table_is_what_the_contracts_cost(measured: dict[str, list[int]]) -> None:
-    assert (CONTRACTS / "GAS.md").read_text(encoding="utf-8") == gas.render(measured)
+    assert (CONTRACTS / "GAS.md").read_text(encoding="utf-8") == gas.render_table(measured)
 
 
 def test_twenty_founders_fit_a_block(measured: dict[str, list[int]]) -> None:
@@ -37,18 +37,33 @@ def test_twenty_founders_fit_a_block(measured: dict[str, list[int]]) -> None:
 
 
 def test_a_record_costs_no_more_among_253_sites() -> None:
-    program = binary()
+    program = find_binary()
     assert program is not None
-    everybody = [founder(f"site {i}") for i in range(1, MAX_SITES + 1)]
-    hash, served = digest("study"), digest("served")
+    everybody = [build_founder(f"site {i}") for i in range(1, MAX_SITES + 1)]
+    hash, served = next_digest("study"), next_digest("served")
     words = [bytes(w).ljust(32, b"\0") for w in ((SERVER,), (EACH,), ())]
-    with running(program, "--gas-limit", "200000000") as roomy:
-        net = Contracts(roomy, everybody)
+    with run_anvil(program, "--gas-limit", "200000000") as roomy:
+        net = DeployedContracts(roomy, everybody)
         net.move(everybody[0].key, "propose", hash, bytes(range(1, MAX_SITES + 1)), words, 1, 60, Silence.EXCLUDE, hash)
         for site in everybody[1:]:
-            net.move(site.key, "join", 1, hash, digest("rows"))
-        net.record(key("site 1"), 1, (1, 0, 0, 0x55, 1 << 39, True, digest("cid"), served, hash, digest("verdict")))
+            net.move(site.key, "join", 1, hash, next_digest("rows"))
+        net.record(
+            derive_address("site 1"),
+            1,
+            (1, 0, 0, 0x55, 1 << 39, True, next_digest("cid"), served, hash, next_digest("verdict")),
+        )
         for i in (253, 128, 1):
-            post = (1, 1, 0, 0x55, 1 << 39, True, digest("cid", i), digest("sha", i), served, digest("verdict"))
+            post = (
+                1,
+                1,
+                0,
+                0x55,
+                1 << 39,
+                True,
+                next_digest("cid", i),
+                next_digest("sha", i),
+                served,
+                next_digest("verdict"),
+            )
             net.record(everybody[i - 1].key, i, post)
         assert max(net.gas["record"]) <= gas.RECORD_LIMIT

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from chain.anvil import Anvil, binary, running
-from chain.contracts import Contracts, Founder, bytes32
-from chain.twins import Twins, digest, founder, key, names, refused
+from chain.anvil import AnvilClient, find_binary, run_anvil
+from chain.contracts import DeployedContracts, Founder, encode_site_name
+from chain.twins import ContractAndRules, build_founder, catch_refusal, derive_address, name_events, next_digest
 from eth_abi.abi import encode
 
 from coterie_chain.errors import PostRejected
-from coterie_chain.rules import MAX_SITES, NOBODY, Rules
+from coterie_chain.rules import MAX_SITES, ZERO_ADDRESS, Rules
 
 pytestmark = pytest.mark.anvil
 
-ANA, BOB, CYD, DAN, EVA, STRANGER = (key(name) for name in ("ana", "bob", "cyd", "dan", "eva", "stranger"))
-SEALING, PEER = digest("sealing", "eva"), digest("peer", "eva")
+ANA, BOB, CYD, DAN, EVA, STRANGER = (derive_address(name) for name in ("ana", "bob", "cyd", "dan", "eva", "stranger"))
+SEALING, PEER = next_digest("sealing", "eva"), next_digest("peer", "eva")
 EVA_ENTRY = ("eva", EVA, SEALING, PEER)
 
 
-def admit_eva(net: Twins) -> None:
+def admit_eva(net: ContractAndRules) -> None:
     for voter in (ANA, BOB, CYD):
         net.admit(voter, *EVA_ENTRY)
 
@@ -28,17 +28,17 @@ def admit_eva(net: Twins) -> None:
 # Founding
 
 
-def test_founders_are_admitted_in_order_each_with_a_model_of_its_own(net: Twins) -> None:
+def test_founders_are_admitted_in_order_each_with_a_model_of_its_own(net: ContractAndRules) -> None:
     admitted = [log.args for log in net.contracts.logs if log.name == "SiteAdmitted"]
     assert [(a["site"], a["name"]) for a in admitted] == [
-        (i, bytes32(name)) for i, name in enumerate(("ana", "bob", "cyd", "dan"), 1)
+        (i, encode_site_name(name)) for i, name in enumerate(("ana", "bob", "cyd", "dan"), 1)
     ]
     assert len({a["model"] for a in admitted}) == 4
     assert [net.contracts.model(site, "site") for site in (1, 2, 3, 4)] == [1, 2, 3, 4]
     assert {net.contracts.model(site, "catalog") for site in (1, 2, 3, 4)} == {net.contracts.address}
 
 
-def test_a_new_model_starts_at_one_with_a_head_bound_to_catalog_chain_and_site(net: Twins) -> None:
+def test_a_new_model_starts_at_one_with_a_head_bound_to_catalog_chain_and_site(net: ContractAndRules) -> None:
     net.check_chains()
     assert len({net.contracts.chain(site) for site in (1, 2, 3, 4)}) == 4
 
@@ -46,186 +46,188 @@ def test_a_new_model_starts_at_one_with_a_head_bound_to_catalog_chain_and_site(n
 @pytest.mark.parametrize(
     ("second", "error"),
     [
-        (replace(founder("bob"), key=ANA), "KeyTaken"),
-        (replace(founder("bob"), key=NOBODY), "KeyTaken"),
-        (replace(founder("bob"), name="ana"), "NameTaken"),
+        (replace(build_founder("bob"), key=ANA), "KeyTaken"),
+        (replace(build_founder("bob"), key=ZERO_ADDRESS), "KeyTaken"),
+        (replace(build_founder("bob"), name="ana"), "NameTaken"),
     ],
 )
-def test_founders_share_no_name_and_no_key(anvil: Anvil, second: Founder, error: str) -> None:
-    founders = [founder("ana"), second]
-    assert refused(Contracts, anvil, founders) == (error,)
-    assert refused(Rules, [(f.name, f.key, f.sealing, f.peer) for f in founders]) == (error,)
+def test_founders_share_no_name_and_no_key(anvil: AnvilClient, second: Founder, error: str) -> None:
+    founders = [build_founder("ana"), second]
+    assert catch_refusal(DeployedContracts, anvil, founders) == (error,)
+    assert catch_refusal(Rules, [(f.name, f.key, f.sealing, f.peer) for f in founders]) == (error,)
 
 
-def test_the_founders_lists_must_be_of_one_length(net: Twins) -> None:
-    lists = [[bytes32("ana")], [ANA], [SEALING], []]
+def test_the_founders_lists_must_be_of_one_length(net: ContractAndRules) -> None:
+    lists = [[encode_site_name("ana")], [ANA], [SEALING], []]
     arguments = encode(["bytes32[]", "address[]", "bytes32[]", "bytes32[]"], lists)
-    assert refused(net.contracts.deploy, arguments, "deploy") == ("BadTerms",)
+    assert catch_refusal(net.contracts.deploy, arguments, "deploy") == ("BadTerms",)
 
 
 def test_the_seat_after_the_253rd_is_refused() -> None:
-    program = binary()
+    program = find_binary()
     assert program is not None
-    with running(program, "--gas-limit", "200000000") as roomy:
-        net = Twins(roomy, [f"site {i}" for i in range(1, MAX_SITES + 1)])
-        assert refused(net.admit, key("site 1"), *EVA_ENTRY) == ("TooManySites",)
+    with run_anvil(program, "--gas-limit", "200000000") as roomy:
+        net = ContractAndRules(roomy, [f"site {i}" for i in range(1, MAX_SITES + 1)])
+        assert catch_refusal(net.admit, derive_address("site 1"), *EVA_ENTRY) == ("TooManySites",)
         net.check_chains()
 
 
 # Admission
 
 
-def test_a_strict_majority_of_active_sites_admits_a_site(net: Twins) -> None:
-    assert names(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted"]
-    assert names(net.admit(BOB, *EVA_ENTRY)) == ["AdmissionVoted"]
+def test_a_strict_majority_of_active_sites_admits_a_site(net: ContractAndRules) -> None:
+    assert name_events(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted"]
+    assert name_events(net.admit(BOB, *EVA_ENTRY)) == ["AdmissionVoted"]
     logs = net.admit(CYD, *EVA_ENTRY)
-    assert names(logs) == ["AdmissionVoted", "SiteAdmitted"]
-    entry = {"name": bytes32("eva"), "key": EVA, "sealing": SEALING, "peer": PEER}
+    assert name_events(logs) == ["AdmissionVoted", "SiteAdmitted"]
+    entry = {"name": encode_site_name("eva"), "key": EVA, "sealing": SEALING, "peer": PEER}
     assert logs[0].args == {"by": 3, **entry}
     assert logs[1].args == {"site": 5, **entry, "model": net.contracts.models[5]}
 
 
-def test_votes_for_another_key_of_the_same_name_are_votes_for_something_else(net: Twins) -> None:
+def test_votes_for_another_key_of_the_same_name_are_votes_for_something_else(net: ContractAndRules) -> None:
     net.admit(ANA, *EVA_ENTRY)
     net.admit(BOB, *EVA_ENTRY)
-    assert names(net.admit(CYD, "eva", STRANGER, SEALING, PEER)) == ["AdmissionVoted"]
+    assert name_events(net.admit(CYD, "eva", STRANGER, SEALING, PEER)) == ["AdmissionVoted"]
 
 
-def test_a_site_votes_once_on_an_admission(net: Twins) -> None:
+def test_a_site_votes_once_on_an_admission(net: ContractAndRules) -> None:
     net.admit(ANA, *EVA_ENTRY)
-    assert refused(net.admit, ANA, *EVA_ENTRY) == ("AlreadyVoted",)
+    assert catch_refusal(net.admit, ANA, *EVA_ENTRY) == ("AlreadyVoted",)
 
 
-def test_a_stranger_has_no_vote_on_an_admission(net: Twins) -> None:
-    assert refused(net.admit, STRANGER, *EVA_ENTRY) == ("NotSite",)
+def test_a_stranger_has_no_vote_on_an_admission(net: ContractAndRules) -> None:
+    assert catch_refusal(net.admit, STRANGER, *EVA_ENTRY) == ("NotSite",)
 
 
-@pytest.mark.parametrize("taken", [ANA, NOBODY])
-def test_a_site_is_not_admitted_with_a_key_that_is_held_or_zero(net: Twins, taken: str) -> None:
-    assert refused(net.admit, ANA, "eva", taken, SEALING, PEER) == ("KeyTaken",)
+@pytest.mark.parametrize("taken", [ANA, ZERO_ADDRESS])
+def test_a_site_is_not_admitted_with_a_key_that_is_held_or_zero(net: ContractAndRules, taken: str) -> None:
+    assert catch_refusal(net.admit, ANA, "eva", taken, SEALING, PEER) == ("KeyTaken",)
 
 
-def test_a_name_is_taken_for_ever(net: Twins) -> None:
+def test_a_name_is_taken_for_ever(net: ContractAndRules) -> None:
     for voter in (ANA, BOB, CYD):
         net.revoke(voter, 4)
-    assert refused(net.admit, ANA, "dan", EVA, SEALING, PEER) == ("NameTaken",)
+    assert catch_refusal(net.admit, ANA, "dan", EVA, SEALING, PEER) == ("NameTaken",)
 
 
 # Revocation
 
 
-def test_a_majority_revokes_a_site_which_then_has_no_say(net: Twins) -> None:
+def test_a_majority_revokes_a_site_which_then_has_no_say(net: ContractAndRules) -> None:
     net.revoke(ANA, 4)
     net.revoke(BOB, 4)
     logs = net.revoke(CYD, 4)
-    assert names(logs) == ["RevocationVoted", "SiteRevoked"]
+    assert name_events(logs) == ["RevocationVoted", "SiteRevoked"]
     assert [log.args for log in logs] == [{"by": 3, "site": 4}, {"site": 4}]
-    assert refused(net.revoke, DAN, 1) == ("NotSite",)
-    assert refused(net.revoke, ANA, 4) == ("UnknownSite",)
-    assert refused(net.admit, ANA, "eva", DAN, SEALING, PEER) == ("KeyTaken",)
+    assert catch_refusal(net.revoke, DAN, 1) == ("NotSite",)
+    assert catch_refusal(net.revoke, ANA, 4) == ("UnknownSite",)
+    assert catch_refusal(net.admit, ANA, "eva", DAN, SEALING, PEER) == ("KeyTaken",)
 
 
-def test_the_vote_of_a_site_revoked_since_does_not_count(net: Twins) -> None:
+def test_the_vote_of_a_site_revoked_since_does_not_count(net: ContractAndRules) -> None:
     net.admit(DAN, *EVA_ENTRY)
     for voter in (ANA, BOB, CYD):
         net.revoke(voter, 4)
-    assert names(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted"]
-    assert names(net.admit(BOB, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+    assert name_events(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted"]
+    assert name_events(net.admit(BOB, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
 
 
-def test_a_site_votes_once_on_a_revocation(net: Twins) -> None:
+def test_a_site_votes_once_on_a_revocation(net: ContractAndRules) -> None:
     net.revoke(ANA, 4)
-    assert refused(net.revoke, ANA, 4) == ("AlreadyVoted",)
+    assert catch_refusal(net.revoke, ANA, 4) == ("AlreadyVoted",)
 
 
 @pytest.mark.parametrize("site", [0, 5, 254, 255])
-def test_a_site_that_is_not_there_is_neither_revoked_nor_recovered_nor_taken_over(net: Twins, site: int) -> None:
-    assert refused(net.revoke, ANA, site) == ("UnknownSite",)
-    assert refused(net.recover, ANA, site, EVA, SEALING) == ("UnknownSite",)
-    assert refused(net.accept, EVA, site) == ("UnknownSite",)
+def test_a_site_that_is_not_there_is_neither_revoked_nor_recovered_nor_taken_over(
+    net: ContractAndRules, site: int
+) -> None:
+    assert catch_refusal(net.revoke, ANA, site) == ("UnknownSite",)
+    assert catch_refusal(net.recover, ANA, site, EVA, SEALING) == ("UnknownSite",)
+    assert catch_refusal(net.accept, EVA, site) == ("UnknownSite",)
 
 
 # Recovery
 
 
-def test_a_majority_gives_a_site_a_new_key_and_the_old_one_is_worth_nothing(net: Twins) -> None:
+def test_a_majority_gives_a_site_a_new_key_and_the_old_one_is_worth_nothing(net: ContractAndRules) -> None:
     net.recover(ANA, 4, EVA, SEALING)
     net.recover(BOB, 4, EVA, SEALING)
     logs = net.recover(CYD, 4, EVA, SEALING)
-    assert names(logs) == ["RecoveryVoted", "KeyChanged"]
+    assert name_events(logs) == ["RecoveryVoted", "KeyChanged"]
     assert logs[0].args == {"by": 3, "site": 4, "key": EVA, "sealing": SEALING}
     assert logs[1].args == {"site": 4, "key": EVA, "sealing": SEALING}
-    assert refused(net.offer, DAN, STRANGER, SEALING) == ("NotSite",)
+    assert catch_refusal(net.offer, DAN, STRANGER, SEALING) == ("NotSite",)
     net.offer(EVA, DAN, SEALING)
 
 
-def test_a_recovery_withdraws_the_offer_made_with_the_lost_key(net: Twins) -> None:
+def test_a_recovery_withdraws_the_offer_made_with_the_lost_key(net: ContractAndRules) -> None:
     net.offer(DAN, STRANGER, SEALING)
     for voter in (ANA, BOB, CYD):
         net.recover(voter, 4, EVA, SEALING)
-    assert refused(net.accept, STRANGER, 4) == ("NotOffered",)
+    assert catch_refusal(net.accept, STRANGER, 4) == ("NotOffered",)
 
 
-def test_a_recovery_can_be_voted_again_after_it_passed(net: Twins) -> None:
+def test_a_recovery_can_be_voted_again_after_it_passed(net: ContractAndRules) -> None:
     for new in (EVA, DAN, EVA):
         for voter in (ANA, BOB, CYD):
             net.recover(voter, 4, new, SEALING)
-    assert net.key_of(4) == EVA
+    assert net.read_key(4) == EVA
 
 
-def test_a_site_votes_once_on_a_recovery(net: Twins) -> None:
+def test_a_site_votes_once_on_a_recovery(net: ContractAndRules) -> None:
     net.recover(ANA, 4, EVA, SEALING)
-    assert refused(net.recover, ANA, 4, EVA, SEALING) == ("AlreadyVoted",)
+    assert catch_refusal(net.recover, ANA, 4, EVA, SEALING) == ("AlreadyVoted",)
 
 
-def test_a_recovery_refuses_strangers_and_keys_that_are_held(net: Twins) -> None:
-    assert refused(net.recover, STRANGER, 4, EVA, SEALING) == ("NotSite",)
-    assert refused(net.recover, ANA, 4, BOB, SEALING) == ("KeyTaken",)
-    assert refused(net.recover, ANA, 4, NOBODY, SEALING) == ("KeyTaken",)
+def test_a_recovery_refuses_strangers_and_keys_that_are_held(net: ContractAndRules) -> None:
+    assert catch_refusal(net.recover, STRANGER, 4, EVA, SEALING) == ("NotSite",)
+    assert catch_refusal(net.recover, ANA, 4, BOB, SEALING) == ("KeyTaken",)
+    assert catch_refusal(net.recover, ANA, 4, ZERO_ADDRESS, SEALING) == ("KeyTaken",)
 
 
 # A new key of one's own
 
 
-def test_a_site_moves_to_a_new_key_that_accepts(net: Twins) -> None:
+def test_a_site_moves_to_a_new_key_that_accepts(net: ContractAndRules) -> None:
     logs = net.offer(DAN, EVA, SEALING) + net.accept(EVA, 4)
-    assert names(logs) == ["KeyOffered", "KeyChanged"]
+    assert name_events(logs) == ["KeyOffered", "KeyChanged"]
     assert all(log.args == {"site": 4, "key": EVA, "sealing": SEALING} for log in logs)
-    assert refused(net.offer, DAN, STRANGER, SEALING) == ("NotSite",)
+    assert catch_refusal(net.offer, DAN, STRANGER, SEALING) == ("NotSite",)
 
 
-def test_a_later_offer_replaces_the_first(net: Twins) -> None:
+def test_a_later_offer_replaces_the_first(net: ContractAndRules) -> None:
     net.offer(DAN, STRANGER, SEALING)
     net.offer(DAN, EVA, SEALING)
-    assert refused(net.accept, STRANGER, 4) == ("NotOffered",)
+    assert catch_refusal(net.accept, STRANGER, 4) == ("NotOffered",)
     net.accept(EVA, 4)
-    assert refused(net.accept, EVA, 4) == ("NotOffered",)
+    assert catch_refusal(net.accept, EVA, 4) == ("NotOffered",)
 
 
-def test_a_seat_is_taken_only_by_the_key_to_which_it_was_offered(net: Twins) -> None:
-    assert refused(net.accept, EVA, 4) == ("NotOffered",)
+def test_a_seat_is_taken_only_by_the_key_to_which_it_was_offered(net: ContractAndRules) -> None:
+    assert catch_refusal(net.accept, EVA, 4) == ("NotOffered",)
     net.offer(DAN, EVA, SEALING)
-    assert refused(net.accept, STRANGER, 4) == ("NotOffered",)
-    assert refused(net.accept, EVA, 3) == ("NotOffered",)
+    assert catch_refusal(net.accept, STRANGER, 4) == ("NotOffered",)
+    assert catch_refusal(net.accept, EVA, 3) == ("NotOffered",)
 
 
-def test_a_key_takes_one_seat_only(net: Twins) -> None:
+def test_a_key_takes_one_seat_only(net: ContractAndRules) -> None:
     net.offer(CYD, EVA, SEALING)
     net.offer(DAN, EVA, SEALING)
     net.accept(EVA, 3)
-    assert refused(net.accept, EVA, 4) == ("KeyTaken",)
+    assert catch_refusal(net.accept, EVA, 4) == ("KeyTaken",)
 
 
-def test_an_offer_refuses_strangers_and_keys_that_are_held(net: Twins) -> None:
-    assert refused(net.offer, STRANGER, EVA, SEALING) == ("NotSite",)
-    assert refused(net.offer, DAN, ANA, SEALING) == ("KeyTaken",)
-    assert refused(net.offer, DAN, NOBODY, SEALING) == ("KeyTaken",)
+def test_an_offer_refuses_strangers_and_keys_that_are_held(net: ContractAndRules) -> None:
+    assert catch_refusal(net.offer, STRANGER, EVA, SEALING) == ("NotSite",)
+    assert catch_refusal(net.offer, DAN, ANA, SEALING) == ("KeyTaken",)
+    assert catch_refusal(net.offer, DAN, ZERO_ADDRESS, SEALING) == ("KeyTaken",)
 
 
-def test_an_admitted_site_votes_like_a_founder(net: Twins) -> None:
+def test_an_admitted_site_votes_like_a_founder(net: ContractAndRules) -> None:
     admit_eva(net)
-    assert names(net.revoke(EVA, 1)) == ["RevocationVoted"]
+    assert name_events(net.revoke(EVA, 1)) == ["RevocationVoted"]
     net.revoke(BOB, 1)
     with pytest.raises(PostRejected, match="AlreadyVoted"):
         net.revoke(EVA, 1)
-    assert names(net.revoke(CYD, 1)) == ["RevocationVoted", "SiteRevoked"]
+    assert name_events(net.revoke(CYD, 1)) == ["RevocationVoted", "SiteRevoked"]

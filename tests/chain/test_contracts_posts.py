@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import pytest
-from chain.anvil import CHAIN_ID
+from chain.anvil import ANVIL_CHAIN_ID
 from chain.contracts import CATALOG, MODEL
-from chain.twins import GLORE, Schedule, Twins, digest, key, names, refused
+from chain.twins import (
+    GLORE_SCHEDULE,
+    ContractAndRules,
+    Schedule,
+    catch_refusal,
+    derive_address,
+    name_events,
+    next_digest,
+)
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from coterie_chain.heads import genesis, next_head, post_tuple
+from coterie_chain.heads import compute_genesis_head, compute_next_head, flatten_post
 from coterie_chain.ledger import ZERO, Silence, State
 from coterie_chain.rules import EACH, SERVER
 
 pytestmark = pytest.mark.anvil
 
-ANA, BOB, CYD, DAN, STRANGER = (key(name) for name in ("ana", "bob", "cyd", "dan", "stranger"))
-HASH = digest("study")
+ANA, BOB, CYD, DAN, STRANGER = (derive_address(name) for name in ("ana", "bob", "cyd", "dan", "stranger"))
+_HASH = next_digest("study")
 
 
-def start(
-    net: Twins, schedule: Schedule = GLORE, order: tuple[int, ...] = (1, 2, 3), silence: int = Silence.EXCLUDE
-) -> Twins:
+def start_study(
+    net: ContractAndRules,
+    schedule: Schedule = GLORE_SCHEDULE,
+    order: tuple[int, ...] = (1, 2, 3),
+    silence: int = Silence.EXCLUDE,
+) -> ContractAndRules:
     """Let the sites of `order` start a study; its steps have a minute each."""
-    study = net.propose(net.key_of(order[0]), HASH, order, schedule, 3, 60, silence)[0].args["study"]
+    study = net.propose(net.read_key(order[0]), _HASH, order, schedule, 3, 60, silence)[0].args["study"]
     for site in order[1:]:
-        net.join(net.key_of(site), study, HASH)
+        net.join(net.read_key(site), study, _HASH)
     return net
 
 
 @pytest.fixture
-def glore(net: Twins) -> Twins:
+def glore(net: ContractAndRules) -> ContractAndRules:
     """Study 1 runs with ana, bob and cyd: each, then the server, for at most three rounds."""
-    return start(net)
+    return start_study(net)
 
 
-def late(net: Twins) -> Twins:
+def pass_deadline(net: ContractAndRules) -> ContractAndRules:
     """Let the open step's deadline pass."""
     net.wait(61)
     return net
@@ -44,17 +55,17 @@ def late(net: Twins) -> Twins:
 # What a record leaves behind
 
 
-def test_a_record_is_kept_whole_in_the_event(glore: Twins) -> None:
+def test_a_record_is_kept_whole_in_the_event(glore: ContractAndRules) -> None:
     post = glore.draft(1, 2)
     logs = glore.record(BOB, 2, post)
-    assert names(logs) == ["Recorded"]
+    assert name_events(logs) == ["Recorded"]
     assert logs[0].emitter == glore.contracts.models[2]
-    head = next_head(genesis(glore.contracts.address, CHAIN_ID, 2), 1, EACH, 0, post)
+    head = compute_next_head(compute_genesis_head(glore.contracts.address, ANVIL_CHAIN_ID, 2), 1, EACH, 0, post)
     step = {"study": 1, "position": 0, "seq": 1, "kind": EACH, "round": 0}
-    assert logs[0].args == {**step, "post": post_tuple(post), "head": head}
+    assert logs[0].args == {**step, "post": flatten_post(post), "head": head}
 
 
-def test_a_model_answers_for_each_slot(glore: Twins) -> None:
+def test_a_model_answers_for_each_slot(glore: ContractAndRules) -> None:
     post = glore.draft(1, 2)
     glore.record(BOB, 2, post)
     slot = keccak(encode(["uint64", "uint32", "uint16"], [1, 0, 0]))
@@ -62,7 +73,7 @@ def test_a_model_answers_for_each_slot(glore: Twins) -> None:
     assert glore.contracts.model(1, "shaAt", slot) == ZERO
 
 
-def test_the_hash_chain_of_every_site_follows_from_its_records(glore: Twins) -> None:
+def test_the_hash_chain_of_every_site_follows_from_its_records(glore: ContractAndRules) -> None:
     while glore.rules.studies[1].state == State.RUNNING:
         glore.complete_step(1)
         glore.check_chains()
@@ -72,8 +83,8 @@ def test_the_hash_chain_of_every_site_follows_from_its_records(glore: Twins) -> 
 # Turns and phases
 
 
-def test_the_server_rotates_in_the_study_s_order(net: Twins) -> None:
-    start(net, order=(3, 1, 2))
+def test_the_server_rotates_in_the_study_s_order(net: ContractAndRules) -> None:
+    start_study(net, order=(3, 1, 2))
     servers: list[int] = []
     while net.rules.studies[1].state == State.RUNNING:
         servers += net.rules.studies[1].posters() if net.rules.studies[1].kind() == SERVER else ()
@@ -81,15 +92,15 @@ def test_the_server_rotates_in_the_study_s_order(net: Twins) -> None:
     assert servers == [3, 1, 2]
 
 
-def test_the_last_post_of_the_schedule_completes_the_study(net: Twins) -> None:
-    start(net, ((), (), (2,)))
+def test_the_last_post_of_the_schedule_completes_the_study(net: ContractAndRules) -> None:
+    start_study(net, ((), (), (2,)))
     logs = net.post(1, 2)
-    assert names(logs) == ["StudyCompleted", "Recorded"]
+    assert name_events(logs) == ["StudyCompleted", "Recorded"]
     assert logs[0].args == {"study": 1}
 
 
-def test_a_converged_server_post_ends_the_loop_and_the_closing_follows(net: Twins) -> None:
-    start(net, ((SERVER,), (EACH, SERVER), (EACH,)))
+def test_a_converged_server_post_ends_the_loop_and_the_closing_follows(net: ContractAndRules) -> None:
+    start_study(net, ((SERVER,), (EACH, SERVER), (EACH,)))
     net.complete_step(1, converged=True)
     net.complete_step(1, converged=True)
     assert net.rules.studies[1].done is False
@@ -109,160 +120,160 @@ def test_a_converged_server_post_ends_the_loop_and_the_closing_follows(net: Twin
         (((), (EACH,), ()), 3),
     ],
 )
-def test_phases_may_be_empty_and_a_loop_runs_its_rounds(net: Twins, schedule: Schedule, steps: int) -> None:
-    start(net, schedule)
+def test_phases_may_be_empty_and_a_loop_runs_its_rounds(net: ContractAndRules, schedule: Schedule, steps: int) -> None:
+    start_study(net, schedule)
     for _ in range(steps):
         assert net.rules.studies[1].state == State.RUNNING
         net.complete_step(1)
     assert net.rules.studies[1].state == State.COMPLETED
 
 
-def test_only_the_site_named_posts_at_its_step(net: Twins) -> None:
-    start(net, ((2,), (EACH, SERVER), ()))
-    assert refused(net.post, 1, 1) == ("NotYourTurn", 2)
+def test_only_the_site_named_posts_at_its_step(net: ContractAndRules) -> None:
+    start_study(net, ((2,), (EACH, SERVER), ()))
+    assert catch_refusal(net.post, 1, 1) == ("NotYourTurn", 2)
     net.post(1, 2)
     assert net.rules.studies[1].basis == net.contracts.logs[-1].args["post"][7]
 
 
-def test_only_the_server_posts_at_its_step(glore: Twins) -> None:
+def test_only_the_server_posts_at_its_step(glore: ContractAndRules) -> None:
     glore.complete_step(1)
-    assert refused(glore.post, 1, 2) == ("NotYourTurn", 1)
-    assert refused(glore.post, 1, 4) == ("NotYourTurn", 1)
+    assert catch_refusal(glore.post, 1, 2) == ("NotYourTurn", 1)
+    assert catch_refusal(glore.post, 1, 4) == ("NotYourTurn", 1)
 
 
 # Refusals
 
 
-def test_nobody_posts_through_another_site_s_model(glore: Twins) -> None:
+def test_nobody_posts_through_another_site_s_model(glore: ContractAndRules) -> None:
     for sender in (BOB, DAN, STRANGER):
-        assert refused(glore.record, sender, 1, glore.draft(1, 1)) == ("NotOwner",)
+        assert catch_refusal(glore.record, sender, 1, glore.draft(1, 1)) == ("NotOwner",)
 
 
-def test_a_revoked_site_and_an_old_key_post_nothing(glore: Twins) -> None:
-    glore.offer(BOB, STRANGER, digest("new"))
+def test_a_revoked_site_and_an_old_key_post_nothing(glore: ContractAndRules) -> None:
+    glore.offer(BOB, STRANGER, next_digest("new"))
     glore.accept(STRANGER, 2)
-    assert refused(glore.record, BOB, 2, glore.draft(1, 2)) == ("NotOwner",)
+    assert catch_refusal(glore.record, BOB, 2, glore.draft(1, 2)) == ("NotOwner",)
     glore.record(STRANGER, 2, glore.draft(1, 2))
     for voter in (ANA, STRANGER, DAN):
         glore.revoke(voter, 3)
-    assert refused(glore.post, 1, 3) == ("NotOwner",)
+    assert catch_refusal(glore.post, 1, 3) == ("NotOwner",)
 
 
-def test_only_a_site_s_own_model_reports_to_the_catalog(glore: Twins) -> None:
-    post = post_tuple(glore.draft(1, 1))
+def test_only_a_site_s_own_model_reports_to_the_catalog(glore: ContractAndRules) -> None:
+    post = flatten_post(glore.draft(1, 1))
     for sender in (ANA, STRANGER, glore.contracts.models[2]):
-        assert refused(glore.contracts.move, sender, "onPost", 1, ANA, post) == ("NotModel",)
-    assert refused(glore.contracts.move, ANA, "onPost", 9, ANA, post) == ("NotModel",)
+        assert catch_refusal(glore.contracts.move, sender, "onPost", 1, ANA, post) == ("NotModel",)
+    assert catch_refusal(glore.contracts.move, ANA, "onPost", 9, ANA, post) == ("NotModel",)
 
 
-def test_a_post_names_a_payload(glore: Twins) -> None:
-    assert refused(glore.post, 1, 1, sha256=ZERO) == ("EmptyPost",)
+def test_a_post_names_a_payload(glore: ContractAndRules) -> None:
+    assert catch_refusal(glore.post, 1, 1, sha256=ZERO) == ("EmptyPost",)
 
 
-def test_a_study_that_does_not_run_takes_no_posts(glore: Twins) -> None:
+def test_a_study_that_does_not_run_takes_no_posts(glore: ContractAndRules) -> None:
     draft = glore.draft(1, 1)
-    assert refused(glore.post, 1, 1, study=9) == ("BadState", State.NONE)
-    glore.propose(ANA, HASH, (1, 2))
-    assert refused(glore.post, 2, 1) == ("BadState", State.PROPOSED)
+    assert catch_refusal(glore.post, 1, 1, study=9) == ("BadState", State.NONE)
+    glore.propose(ANA, _HASH, (1, 2))
+    assert catch_refusal(glore.post, 2, 1) == ("BadState", State.PROPOSED)
     glore.pause(ANA, 1)
-    assert refused(glore.record, ANA, 1, draft) == ("BadState", State.PAUSED)
+    assert catch_refusal(glore.record, ANA, 1, draft) == ("BadState", State.PAUSED)
 
 
 @pytest.mark.parametrize(("position", "attempt"), [(1, 0), (0, 1), (7, 7)])
-def test_a_post_names_the_open_step(glore: Twins, position: int, attempt: int) -> None:
-    assert refused(glore.post, 1, 1, position=position, attempt=attempt) == ("WrongStep", 0, 0)
+def test_a_post_names_the_open_step(glore: ContractAndRules, position: int, attempt: int) -> None:
+    assert catch_refusal(glore.post, 1, 1, position=position, attempt=attempt) == ("WrongStep", 0, 0)
 
 
-def test_a_step_that_is_over_takes_no_more_posts(glore: Twins) -> None:
+def test_a_step_that_is_over_takes_no_more_posts(glore: ContractAndRules) -> None:
     draft = glore.draft(1, 1)
     glore.complete_step(1)
-    assert refused(glore.record, ANA, 1, draft) == ("WrongStep", 1, 0)
+    assert catch_refusal(glore.record, ANA, 1, draft) == ("WrongStep", 1, 0)
 
 
-def test_a_post_builds_on_the_last_server_post(glore: Twins) -> None:
-    assert refused(glore.post, 1, 1, basis=digest("guess")) == ("BasisMismatch", "0x" + HASH.hex())
+def test_a_post_builds_on_the_last_server_post(glore: ContractAndRules) -> None:
+    assert catch_refusal(glore.post, 1, 1, basis=next_digest("guess")) == ("BasisMismatch", "0x" + _HASH.hex())
     glore.complete_step(1)
     glore.complete_step(1)
     served = glore.rules.studies[1].basis
-    assert served != HASH
-    assert refused(glore.post, 1, 1, basis=HASH) == ("BasisMismatch", "0x" + served.hex())
+    assert served != _HASH
+    assert catch_refusal(glore.post, 1, 1, basis=_HASH) == ("BasisMismatch", "0x" + served.hex())
 
 
-def test_a_site_posts_once_in_a_slot(glore: Twins) -> None:
+def test_a_site_posts_once_in_a_slot(glore: ContractAndRules) -> None:
     glore.post(1, 1)
-    assert refused(glore.post, 1, 1) == ("Overwrite",)
+    assert catch_refusal(glore.post, 1, 1) == ("Overwrite",)
 
 
-def test_a_site_outside_the_study_posts_nothing(glore: Twins) -> None:
-    assert refused(glore.post, 1, 4) == ("NotParticipant",)
+def test_a_site_outside_the_study_posts_nothing(glore: ContractAndRules) -> None:
+    assert catch_refusal(glore.post, 1, 4) == ("NotParticipant",)
 
 
 # A silent server
 
 
-def test_a_silent_server_is_skipped_and_the_next_site_serves(glore: Twins) -> None:
+def test_a_silent_server_is_skipped_and_the_next_site_serves(glore: ContractAndRules) -> None:
     glore.complete_step(1)
-    logs = late(glore).skip(CYD, 1)
-    assert (names(logs), logs[0].args) == (
+    logs = pass_deadline(glore).skip(CYD, 1)
+    assert (name_events(logs), logs[0].args) == (
         ["ServerSkipped"],
         {"study": 1, "by": 3, "position": 1, "attempt": 0, "server": 1},
     )
-    assert refused(glore.post, 1, 1) == ("NotYourTurn", 2)
+    assert catch_refusal(glore.post, 1, 1) == ("NotYourTurn", 2)
     glore.post(1, 2)
 
 
-def test_a_skip_voids_the_silent_server_s_attempt(glore: Twins) -> None:
+def test_a_skip_voids_the_silent_server_s_attempt(glore: ContractAndRules) -> None:
     glore.complete_step(1)
     draft = glore.draft(1, 1)
-    late(glore).skip(BOB, 1)
-    assert refused(glore.record, ANA, 1, draft) == ("WrongStep", 1, 1)
+    pass_deadline(glore).skip(BOB, 1)
+    assert catch_refusal(glore.record, ANA, 1, draft) == ("WrongStep", 1, 1)
 
 
-def test_skips_go_round_until_somebody_serves(glore: Twins) -> None:
+def test_skips_go_round_until_somebody_serves(glore: ContractAndRules) -> None:
     glore.complete_step(1)
     for silent in (1, 2, 3, 1):
-        assert late(glore).skip(BOB, 1)[0].args["server"] == silent
+        assert pass_deadline(glore).skip(BOB, 1)[0].args["server"] == silent
     glore.post(1, 2)
 
 
-def test_a_server_has_until_its_deadline(glore: Twins) -> None:
+def test_a_server_has_until_its_deadline(glore: ContractAndRules) -> None:
     glore.complete_step(1)
     deadline = glore.rules.studies[1].deadline
     glore.wait(deadline - glore.contracts.now - 1)
-    assert refused(glore.skip, BOB, 1) == ("NotYet", deadline)
+    assert catch_refusal(glore.skip, BOB, 1) == ("NotYet", deadline)
     glore.skip(BOB, 1)
 
 
-def test_only_a_participant_skips_a_server_in_a_running_study(glore: Twins) -> None:
-    assert refused(late(glore).skip, ANA, 1) == ("NotAServerStep",)
+def test_only_a_participant_skips_a_server_in_a_running_study(glore: ContractAndRules) -> None:
+    assert catch_refusal(pass_deadline(glore).skip, ANA, 1) == ("NotAServerStep",)
     glore.complete_step(1)
-    late(glore)
-    assert refused(glore.skip, STRANGER, 1) == ("NotSite",)
-    assert refused(glore.skip, DAN, 1) == ("NotParticipant",)
+    pass_deadline(glore)
+    assert catch_refusal(glore.skip, STRANGER, 1) == ("NotSite",)
+    assert catch_refusal(glore.skip, DAN, 1) == ("NotParticipant",)
     glore.pause(ANA, 1)
-    assert refused(glore.skip, ANA, 1) == ("BadState", State.PAUSED)
+    assert catch_refusal(glore.skip, ANA, 1) == ("BadState", State.PAUSED)
 
 
 # A silent site
 
 
-def test_a_majority_excludes_a_silent_site_and_the_step_begins_again(glore: Twins) -> None:
+def test_a_majority_excludes_a_silent_site_and_the_step_begins_again(glore: ContractAndRules) -> None:
     glore.post(1, 1)
-    late(glore)
-    assert names(glore.exclude(ANA, 1, 3)) == ["ExclusionVoted"]
+    pass_deadline(glore)
+    assert name_events(glore.exclude(ANA, 1, 3)) == ["ExclusionVoted"]
     logs = glore.exclude(BOB, 1, 3)
-    assert names(logs) == ["ExclusionVoted", "SiteExcluded"]
+    assert name_events(logs) == ["ExclusionVoted", "SiteExcluded"]
     step = {"study": 1, "position": 0, "attempt": 0, "site": 3}
     assert [log.args for log in logs] == [{**step, "by": 2}, step]
-    assert refused(glore.post, 1, 3) == ("NotParticipant",)
-    assert refused(glore.pause, CYD, 1) == ("NotParticipant",)
+    assert catch_refusal(glore.post, 1, 3) == ("NotParticipant",)
+    assert catch_refusal(glore.pause, CYD, 1) == ("NotParticipant",)
     glore.complete_step(1)
     glore.complete_step(1)
 
 
-def test_the_turn_passes_over_an_excluded_site(net: Twins) -> None:
-    start(net, order=(1, 2, 3, 4))
-    late(net)
+def test_the_turn_passes_over_an_excluded_site(net: ContractAndRules) -> None:
+    start_study(net, order=(1, 2, 3, 4))
+    pass_deadline(net)
     for voter in (ANA, CYD, DAN):
         net.exclude(voter, 1, 2)
     servers: list[int] = []
@@ -272,62 +283,62 @@ def test_the_turn_passes_over_an_excluded_site(net: Twins) -> None:
     assert servers == [1, 3, 4]
 
 
-def test_votes_on_an_exclusion_end_with_the_attempt(net: Twins) -> None:
-    start(net, order=(1, 2, 3, 4))
-    late(net)
+def test_votes_on_an_exclusion_end_with_the_attempt(net: ContractAndRules) -> None:
+    start_study(net, order=(1, 2, 3, 4))
+    pass_deadline(net)
     net.exclude(ANA, 1, 4)
     for voter in (ANA, BOB, DAN):
         net.exclude(voter, 1, 3)
-    late(net)
-    assert names(net.exclude(ANA, 1, 4)) == ["ExclusionVoted"]
+    pass_deadline(net)
+    assert name_events(net.exclude(ANA, 1, 4)) == ["ExclusionVoted"]
 
 
-def test_a_site_votes_once_on_an_exclusion(glore: Twins) -> None:
-    late(glore).exclude(ANA, 1, 3)
-    assert refused(glore.exclude, ANA, 1, 3) == ("AlreadyVoted",)
+def test_a_site_votes_once_on_an_exclusion(glore: ContractAndRules) -> None:
+    pass_deadline(glore).exclude(ANA, 1, 3)
+    assert catch_refusal(glore.exclude, ANA, 1, 3) == ("AlreadyVoted",)
 
 
 @pytest.mark.parametrize("silence", [Silence.WAIT, Silence.ABORT])
-def test_a_study_excludes_only_if_its_terms_say_so(net: Twins, silence: Silence) -> None:
-    start(net, silence=silence)
-    assert refused(late(net).exclude, ANA, 1, 3) == ("NotAllowed",)
+def test_a_study_excludes_only_if_its_terms_say_so(net: ContractAndRules, silence: Silence) -> None:
+    start_study(net, silence=silence)
+    assert catch_refusal(pass_deadline(net).exclude, ANA, 1, 3) == ("NotAllowed",)
 
 
-def test_sites_are_excluded_at_an_each_step_only(glore: Twins) -> None:
+def test_sites_are_excluded_at_an_each_step_only(glore: ContractAndRules) -> None:
     glore.complete_step(1)
-    assert refused(late(glore).exclude, ANA, 1, 3) == ("NotAnEachStep",)
+    assert catch_refusal(pass_deadline(glore).exclude, ANA, 1, 3) == ("NotAnEachStep",)
 
 
-def test_a_site_has_until_its_deadline(glore: Twins) -> None:
+def test_a_site_has_until_its_deadline(glore: ContractAndRules) -> None:
     deadline = glore.rules.studies[1].deadline
     glore.wait(deadline - glore.contracts.now - 1)
-    assert refused(glore.exclude, ANA, 1, 3) == ("NotYet", deadline)
+    assert catch_refusal(glore.exclude, ANA, 1, 3) == ("NotYet", deadline)
     glore.exclude(ANA, 1, 3)
 
 
 @pytest.mark.parametrize("site", [0, 3, 4, 200, EACH])
-def test_a_site_that_posted_or_takes_no_part_is_not_silent(glore: Twins, site: int) -> None:
+def test_a_site_that_posted_or_takes_no_part_is_not_silent(glore: ContractAndRules, site: int) -> None:
     glore.post(1, 3)
-    assert refused(late(glore).exclude, ANA, 1, site) == ("NotSilent",)
+    assert catch_refusal(pass_deadline(glore).exclude, ANA, 1, site) == ("NotSilent",)
 
 
-def test_a_site_cannot_vote_to_exclude_itself(glore: Twins) -> None:
-    assert refused(late(glore).exclude, ANA, 1, 1) == ("NotSilent",)
+def test_a_site_cannot_vote_to_exclude_itself(glore: ContractAndRules) -> None:
+    assert catch_refusal(pass_deadline(glore).exclude, ANA, 1, 1) == ("NotSilent",)
 
 
-def test_a_site_that_the_schedule_names_is_not_excluded(net: Twins) -> None:
-    start(net, ((), (EACH, SERVER), (EACH, 3)))
-    late(net)
-    assert refused(net.exclude, ANA, 1, 3) == ("SiteNeeded", 3)
+def test_a_site_that_the_schedule_names_is_not_excluded(net: ContractAndRules) -> None:
+    start_study(net, ((), (EACH, SERVER), (EACH, 3)))
+    pass_deadline(net)
+    assert catch_refusal(net.exclude, ANA, 1, 3) == ("SiteNeeded", 3)
     net.exclude(ANA, 1, 2)
 
 
-def test_only_a_participant_excludes_in_a_running_study(glore: Twins) -> None:
-    late(glore)
-    assert refused(glore.exclude, STRANGER, 1, 3) == ("NotSite",)
-    assert refused(glore.exclude, DAN, 1, 3) == ("NotParticipant",)
+def test_only_a_participant_excludes_in_a_running_study(glore: ContractAndRules) -> None:
+    pass_deadline(glore)
+    assert catch_refusal(glore.exclude, STRANGER, 1, 3) == ("NotSite",)
+    assert catch_refusal(glore.exclude, DAN, 1, 3) == ("NotParticipant",)
     glore.pause(ANA, 1)
-    assert refused(glore.exclude, ANA, 1, 3) == ("BadState", State.PAUSED)
+    assert catch_refusal(glore.exclude, ANA, 1, 3) == ("BadState", State.PAUSED)
 
 
 # Nothing else

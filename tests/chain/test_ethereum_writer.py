@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from chain.anvil import Anvil
-from chain.bench import AnvilBench, account
+from chain.anvil import AnvilClient
+from chain.bench import AnvilBench, derive_account
 from chain.flaky import FlakyRpc
 from eth_account import Account
 
 from coterie_chain import writer
-from coterie_chain.calldata import codec, hexed
-from coterie_chain.decode import integer_of
+from coterie_chain.calldata import load_codec, to_hex
+from coterie_chain.decode import parse_quantity
 from coterie_chain.deploy import Network
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.journal import MemoryJournal
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anvil
 
 
 @pytest.fixture
-def network(anvil: Anvil) -> Network:
+def network(anvil: AnvilClient) -> Network:
     return AnvilBench(anvil).network
 
 
@@ -35,29 +35,29 @@ def rpc(network: Network) -> Iterator[FlakyRpc]:
         yield connected
 
 
-def start(rpc: Rpc, network: Network, journal: MemoryJournal, name: str = "ana", patience: float = 10) -> Writer:
-    return Writer(rpc, account(name), journal, network, gas_price=0, patience=patience)
+def start_writer(rpc: Rpc, network: Network, journal: MemoryJournal, name: str = "ana", patience: float = 10) -> Writer:
+    return Writer(rpc, derive_account(name), journal, network, gas_price=0, patience=patience)
 
 
-def offer(writer: Writer, network: Network, purpose: str, gas: int = 200_000) -> Receipt:
-    data = codec("Catalog").encode("offer", account(purpose).address, b"s" * 32)
+def submit_offer(writer: Writer, network: Network, purpose: str, gas: int = 200_000) -> Receipt:
+    data = load_codec("Catalog").encode("offer", derive_account(purpose).address, b"s" * 32)
     return writer.send(network.catalog, data, gas, purpose)
 
 
-def mined(rpc: Rpc, name: str = "ana") -> int:
-    return integer_of(rpc.call("eth_getTransactionCount", account(name).address, "latest"))
+def count_mined(rpc: Rpc, name: str = "ana") -> int:
+    return parse_quantity(rpc.call("eth_getTransactionCount", derive_account(name).address, "latest"))
 
 
 def test_a_move_is_mined_and_noted(rpc: FlakyRpc, network: Network) -> None:
     journal = MemoryJournal()
-    first = start(rpc, network, journal)
-    receipt = offer(first, network, "a")
+    first = start_writer(rpc, network, journal)
+    receipt = submit_offer(first, network, "a")
     assert receipt.ok
     assert 30_000 < receipt.gas < 200_000
     assert len(receipt.logs) == 1
-    ((tx, noted),) = journal.sent(f"{network.scope}/{account('ana').address}")
-    assert (tx.nonce, tx.purpose, tx.hash, noted) == (mined(rpc) - 1, "a", receipt.tx, True)
-    assert not first.pending("a")
+    ((tx, noted),) = journal.list_sent(f"{network.scope}/{derive_account('ana').address}")
+    assert (tx.nonce, tx.purpose, tx.hash, noted) == (count_mined(rpc) - 1, "a", receipt.tx, True)
+    assert not first.is_pending("a")
 
 
 @pytest.mark.parametrize("restarted", [True, False])
@@ -66,102 +66,102 @@ def test_a_move_is_mined_and_noted(rpc: FlakyRpc, network: Network) -> None:
 def test_after_a_crash_the_same_bytes_are_sent(
     rpc: FlakyRpc, network: Network, method: str, when: str, restarted: bool
 ) -> None:
-    journal, count = MemoryJournal(), mined(rpc)
-    first = start(rpc, network, journal)
+    journal, count = MemoryJournal(), count_mined(rpc)
+    first = start_writer(rpc, network, journal)
     rpc.cut_before(method) if when == "before" else rpc.cut_after(method)
     with pytest.raises(LedgerUnreachable, match="cut"):
-        offer(first, network, "a")
-    rpc.mend()
-    ((tx, noted),) = journal.sent(f"{network.scope}/{account('ana').address}")
+        submit_offer(first, network, "a")
+    rpc.restore()
+    ((tx, noted),) = journal.list_sent(f"{network.scope}/{derive_account('ana').address}")
     assert not noted
-    second = start(rpc, network, journal) if restarted else first
-    if second.pending("a"):
-        assert offer(second, network, "a").tx == tx.hash
+    second = start_writer(rpc, network, journal) if restarted else first
+    if second.is_pending("a"):
+        assert submit_offer(second, network, "a").tx == tx.hash
     assert rpc.call("eth_getTransactionReceipt", tx.hash)["status"] == "0x1"
-    assert mined(rpc) == count + 1
+    assert count_mined(rpc) == count + 1
 
 
 def test_what_was_left_unsent_goes_first(rpc: FlakyRpc, network: Network) -> None:
-    journal, count = MemoryJournal(), mined(rpc)
+    journal, count = MemoryJournal(), count_mined(rpc)
     rpc.cut_before("eth_sendRawTransaction")
     with pytest.raises(LedgerUnreachable):
-        offer(start(rpc, network, journal), network, "left")
-    rpc.mend()
-    assert offer(start(rpc, network, journal), network, "next").ok
-    assert mined(rpc) == count + 2
+        submit_offer(start_writer(rpc, network, journal), network, "left")
+    rpc.restore()
+    assert submit_offer(start_writer(rpc, network, journal), network, "next").ok
+    assert count_mined(rpc) == count + 2
 
 
 def test_a_nonce_that_somebody_else_used_is_replaced(
     rpc: FlakyRpc, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "GRACE", 0.1)
+    monkeypatch.setattr(writer, "_GRACE", 0.1)
     journal = MemoryJournal()
-    ours = start(rpc, network, journal)
-    assert not ours.pending("a")
-    offer(start(rpc, network, MemoryJournal()), network, "stranger to the journal")
-    assert offer(ours, network, "a").ok
-    kept = journal.sent(f"{network.scope}/{account('ana').address}")
-    assert [(tx.purpose, tx.nonce, noted) for tx, noted in kept] == [("a", mined(rpc) - 1, True)]
+    ours = start_writer(rpc, network, journal)
+    assert not ours.is_pending("a")
+    submit_offer(start_writer(rpc, network, MemoryJournal()), network, "stranger to the journal")
+    assert submit_offer(ours, network, "a").ok
+    saved = journal.list_sent(f"{network.scope}/{derive_account('ana').address}")
+    assert [(tx.purpose, tx.nonce, noted) for tx, noted in saved] == [("a", count_mined(rpc) - 1, True)]
 
 
 def test_a_journalled_nonce_that_was_used_meanwhile_is_struck(rpc: FlakyRpc, network: Network) -> None:
     journal = MemoryJournal()
     rpc.cut_before("eth_sendRawTransaction")
     with pytest.raises(LedgerUnreachable):
-        offer(start(rpc, network, journal), network, "a")
-    rpc.mend()
-    offer(start(rpc, network, MemoryJournal()), network, "stranger to the journal")
-    again = start(rpc, network, journal)
-    assert not again.pending("a")
-    assert offer(again, network, "a").ok
+        submit_offer(start_writer(rpc, network, journal), network, "a")
+    rpc.restore()
+    submit_offer(start_writer(rpc, network, MemoryJournal()), network, "stranger to the journal")
+    restarted_writer = start_writer(rpc, network, journal)
+    assert not restarted_writer.is_pending("a")
+    assert submit_offer(restarted_writer, network, "a").ok
 
 
 def test_what_a_reorganisation_dropped_is_sent_again(
     rpc: FlakyRpc, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "RESEND_AFTER", 0.05)
+    monkeypatch.setattr(writer, "_RESEND_AFTER", 0.05)
     journal = MemoryJournal()
-    ours = start(rpc, network, journal)
-    dropped = offer(ours, network, "dropped")
-    count = mined(rpc)
+    ours = start_writer(rpc, network, journal)
+    dropped = submit_offer(ours, network, "dropped")
+    count = count_mined(rpc)
     rpc.call("anvil_reorg", 1, [])
-    assert mined(rpc) == count - 1
-    assert offer(ours, network, "next").ok
-    assert mined(rpc) == count + 1
+    assert count_mined(rpc) == count - 1
+    assert submit_offer(ours, network, "next").ok
+    assert count_mined(rpc) == count + 1
     assert rpc.call("eth_getTransactionReceipt", dropped.tx)["status"] == "0x1"
 
 
 def test_a_restarted_site_sends_again_what_a_reorganisation_dropped(rpc: FlakyRpc, network: Network) -> None:
     journal = MemoryJournal()
-    dropped = offer(start(rpc, network, journal), network, "dropped")
+    dropped = submit_offer(start_writer(rpc, network, journal), network, "dropped")
     rpc.call("anvil_reorg", 1, [])
-    again = start(rpc, network, journal)
-    assert again.pending("dropped")
-    assert offer(again, network, "dropped").tx == dropped.tx
+    restarted_writer = start_writer(rpc, network, journal)
+    assert restarted_writer.is_pending("dropped")
+    assert submit_offer(restarted_writer, network, "dropped").tx == dropped.tx
 
 
 def test_a_transaction_that_is_not_mined_is_given_up_for_now(rpc: FlakyRpc, network: Network) -> None:
-    ours = start(rpc, network, MemoryJournal(), patience=0.1)
+    ours = start_writer(rpc, network, MemoryJournal(), patience=0.1)
     rpc.call("evm_setAutomine", False)
     try:
         with pytest.raises(LedgerUnreachable, match="was not mined within") as caught:
-            offer(ours, network, "slow")
+            submit_offer(ours, network, "slow")
     finally:
         rpc.call("evm_setAutomine", True)
     assert (caught.value.code, caught.value.retry) == ("CO-C304", True)
-    assert ours.pending("slow")
+    assert ours.is_pending("slow")
     rpc.call("evm_mine")
-    assert offer(ours, network, "slow").ok
+    assert submit_offer(ours, network, "slow").ok
 
 
 def test_a_revert_is_a_receipt_that_is_not_ok(rpc: FlakyRpc, network: Network) -> None:
-    receipt = offer(start(rpc, network, MemoryJournal()), network, "bob")
+    receipt = submit_offer(start_writer(rpc, network, MemoryJournal()), network, "bob")
     assert not receipt.ok
     assert receipt.gas < 200_000
 
 
 def test_running_short_of_gas_shows_in_the_receipt(rpc: FlakyRpc, network: Network) -> None:
-    receipt = offer(start(rpc, network, MemoryJournal()), network, "a", gas=30_000)
+    receipt = submit_offer(start_writer(rpc, network, MemoryJournal()), network, "a", gas=30_000)
     assert (receipt.ok, receipt.gas) == (False, 30_000)
 
 
@@ -169,28 +169,28 @@ def test_what_the_node_refuses_outright_is_said(rpc: FlakyRpc, network: Network)
     poor = Account.create()
     ours = Writer(rpc, poor, MemoryJournal(), network, gas_price=10**9)
     with pytest.raises(LedgerUnreachable, match=r"refused eth_sendRawTransaction: .*[Ff]unds") as caught:
-        offer(ours, network, "a")
+        submit_offer(ours, network, "a")
     assert caught.value.code == "CO-C302"
 
 
 def test_threads_share_the_nonces(rpc: FlakyRpc, network: Network) -> None:
-    ours, count = start(rpc, network, MemoryJournal()), mined(rpc)
-    threads = [threading.Thread(target=offer, args=(ours, network, f"thread {i}")) for i in range(8)]
+    ours, count = start_writer(rpc, network, MemoryJournal()), count_mined(rpc)
+    threads = [threading.Thread(target=submit_offer, args=(ours, network, f"thread {i}")) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert mined(rpc) == count + 8
+    assert count_mined(rpc) == count + 8
 
 
 def test_only_the_last_mined_ones_are_kept(rpc: FlakyRpc, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coterie_chain.journal.KEPT", 3)
     journal = MemoryJournal()
-    ours = start(rpc, network, journal)
+    ours = start_writer(rpc, network, journal)
     for i in range(6):
-        offer(ours, network, f"kept {i}")
-    kept = journal.sent(f"{network.scope}/{account('ana').address}")
-    assert [tx.purpose for tx, _ in kept] == ["kept 2", "kept 3", "kept 4", "kept 5"]
+        submit_offer(ours, network, f"kept {i}")
+    saved = journal.list_sent(f"{network.scope}/{derive_account('ana').address}")
+    assert [tx.purpose for tx, _ in saved] == ["kept 2", "kept 3", "kept 4", "kept 5"]
 
 
 def test_an_unreachable_node_is_named_without_its_secrets() -> None:
@@ -202,8 +202,10 @@ def test_an_unreachable_node_is_named_without_its_secrets() -> None:
 
 
 def test_a_raw_transaction_is_what_the_journal_holds(rpc: FlakyRpc, network: Network) -> None:
-    journal, sent = MemoryJournal(), []
-    rpc.before = lambda method, params: sent.append(params[0]) if method == "eth_sendRawTransaction" else None
-    offer(start(rpc, network, journal), network, "a")
-    ((tx, _),) = journal.sent(f"{network.scope}/{account('ana').address}")
-    assert sent == [hexed(tx.raw)]
+    journal, raw_transactions = MemoryJournal(), []
+    rpc.before = lambda method, params: (
+        raw_transactions.append(params[0]) if method == "eth_sendRawTransaction" else None
+    )
+    submit_offer(start_writer(rpc, network, journal), network, "a")
+    ((tx, _),) = journal.list_sent(f"{network.scope}/{derive_account('ana').address}")
+    assert raw_transactions == [to_hex(tx.raw)]

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from chain.bench import EXCLUDING, GLORE, AnvilBench, Sites, account, entry, refused
+from chain.bench import EXCLUDING_TERMS, GLORE_TERMS, AnvilBench, Sites, build_entry, catch_refusal, derive_account
 from chain.flaky import FlakyRpc
 
-from coterie_chain.calldata import codec
+from coterie_chain.calldata import load_codec
 from coterie_chain.decode import Decoder
 from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
-from coterie_chain.follower import DEEPEST, Follower
+from coterie_chain.follower import MAX_REORG_DEPTH, Follower
 from coterie_chain.ledger import Event, Record
 from coterie_chain.reader import Reader
 from coterie_chain.rpc import NodeRefused
@@ -56,34 +56,34 @@ def scene() -> Iterator[Scene]:
         bench.close()
 
 
-def long_story(scene: Scene) -> None:
+def play_long_story(scene: Scene) -> None:
     """A study, new members with records of their own, and empty blocks in between."""
     sites = scene.sites
-    study = sites.start(EXCLUDING)
+    study = sites.start(EXCLUDING_TERMS)
     sites.step(study)
     scene.mine(7)
     for name in ("ana", "bob"):
-        sites[name].admit(entry("dan"))
-    second = sites.start(replace(EXCLUDING, sites=("dan", "ana")))
+        sites[name].admit(build_entry("dan"))
+    second = sites.start(replace(EXCLUDING_TERMS, sites=("dan", "ana")))
     sites.step(second)
     scene.mine(4)
     sites.step(study)
 
 
 def test_pages_of_any_size_give_the_same_history(scene: Scene) -> None:
-    long_story(scene)
-    whole = scene.follower()
-    whole.sync()
-    assert [e.block for e in whole.entries] == sorted(e.block for e in whole.entries)
-    assert len([e for e in whole.entries if isinstance(e, Record)]) == 6
+    play_long_story(scene)
+    reference = scene.follower()
+    reference.sync()
+    assert [e.block for e in reference.entries] == sorted(e.block for e in reference.entries)
+    assert len([e for e in reference.entries if isinstance(e, Record)]) == 6
     for page in (1, 2, 3, 10):
         paged = scene.follower(page=page)
         paged.sync()
-        assert paged.entries == whole.entries
+        assert paged.entries == reference.entries
 
 
 def test_a_block_that_was_read_is_not_asked_for_again(scene: Scene) -> None:
-    long_story(scene)
+    play_long_story(scene)
     follower = scene.follower()
     follower.sync()
     scene.rpc.asked.clear()
@@ -96,9 +96,9 @@ def test_a_block_that_was_read_is_not_asked_for_again(scene: Scene) -> None:
 
 
 def test_a_node_that_bounds_its_answers_is_asked_for_less(scene: Scene) -> None:
-    long_story(scene)
-    whole = scene.follower()
-    whole.sync()
+    play_long_story(scene)
+    reference = scene.follower()
+    reference.sync()
 
     def bound(method: str, params: Any) -> None:
         if method == "eth_getLogs" and int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) > 4:
@@ -107,21 +107,21 @@ def test_a_node_that_bounds_its_answers_is_asked_for_less(scene: Scene) -> None:
     scene.rpc.before = bound
     bounded = scene.follower()
     bounded.sync()
-    assert bounded.entries == whole.entries
+    assert bounded.entries == reference.entries
 
 
 def test_what_fails_in_the_middle_goes_on_where_it_stopped(scene: Scene) -> None:
-    long_story(scene)
-    whole = scene.follower()
-    whole.sync()
+    play_long_story(scene)
+    reference = scene.follower()
+    reference.sync()
     flaky = scene.follower(page=3)
     for patience in range(2, 100):
-        left = patience
+        remaining = patience
 
         def cut(method: str, params: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
+            nonlocal remaining
+            remaining -= 1
+            if remaining < 0:
                 raise LedgerUnreachable("CO-C301", "cut")
 
         scene.rpc.before = cut
@@ -131,7 +131,7 @@ def test_what_fails_in_the_middle_goes_on_where_it_stopped(scene: Scene) -> None
         except LedgerUnreachable:
             continue
     assert 2 < patience < 99
-    assert flaky.entries == whole.entries
+    assert flaky.entries == reference.entries
 
 
 def test_records_vanish_and_come_back_with_a_reorganisation(scene: Scene) -> None:
@@ -149,7 +149,7 @@ def test_records_vanish_and_come_back_with_a_reorganisation(scene: Scene) -> Non
     assert [e.name for e in follower.entries if isinstance(e, Event)][-1] == "StudyStarted"
     # fresh handles, as the old writers only send again after a while
     for site, post in zip(("bob", "ana"), reversed(posts), strict=True):
-        with scene.sites.bench.ledger(account(site)) as ledger:  # type: ignore[attr-defined]
+        with scene.sites.bench.ledger(derive_account(site)) as ledger:  # type: ignore[attr-defined]
             ledger.record(post)
     follower.sync()
     assert [r.site for r in follower.records(study, 0)] == ["bob", "ana"]
@@ -157,8 +157,8 @@ def test_records_vanish_and_come_back_with_a_reorganisation(scene: Scene) -> Non
 
 def test_a_reorganisation_can_take_a_member_with_it(scene: Scene) -> None:
     follower = scene.follower()
-    scene.sites["ana"].admit(entry("dan"))
-    scene.sites["bob"].admit(entry("dan"))
+    scene.sites["ana"].admit(build_entry("dan"))
+    scene.sites["bob"].admit(build_entry("dan"))
     follower.sync()
     changes = follower.changes
     assert follower.decoder.names == {1: "ana", 2: "bob", 3: "cyd", 4: "dan"}
@@ -173,14 +173,14 @@ def test_a_ledger_reads_right_after_a_reorganisation(scene: Scene) -> None:
     study = scene.sites.start()
     scene.sites.step(study)
     reader = scene.sites.bench.ledger(None)
-    assert reader.finished(study, 0) is not None
+    assert reader.read_finished(study, 0) is not None
     scene.rpc.call("anvil_reorg", 1, [])
-    assert reader.finished(study, 0) is None
+    assert reader.read_finished(study, 0) is None
     opened = reader.view(study).open
     assert opened is not None
     assert opened.posted == ("ana", "bob")
     scene.rpc.call("anvil_reorg", 6, [])
-    assert refused(reader.view, study) == ("BadState", 0)
+    assert catch_refusal(reader.view, study) == ("BadState", 0)
     assert reader.heads()["ana"].seq == 0
 
 
@@ -188,7 +188,7 @@ def test_a_deep_rewind_is_a_mismatch(scene: Scene) -> None:
     study = scene.sites.start()
     saved = scene.rpc.call("evm_snapshot")
     follower = scene.follower()
-    for _ in range(2 * DEEPEST):
+    for _ in range(2 * MAX_REORG_DEPTH):
         scene.mine(1)
         follower.sync()
     scene.sites.step(study)
@@ -220,7 +220,7 @@ def test_another_chain_at_the_same_address_is_a_mismatch(scene: Scene) -> None:
     with pytest.raises(LedgerUnreachable):
         follower.sync()
     with Anvil(port=port, options=("--timestamp", "1900000000")) as other:
-        deploy(other.url, map(entry, ("ana", "bob", "cyd")))
+        deploy(other.url, map(build_entry, ("ana", "bob", "cyd")))
         for read in (follower.sync, reader.sites):
             with pytest.raises(LedgerMismatch, match="rewound or replaced"):
                 read()
@@ -234,7 +234,7 @@ def test_a_node_that_hides_a_record_is_found(scene: Scene) -> None:
     def hide(method: str, answer: Any) -> Any:
         if method != "eth_getLogs":
             return answer
-        recorded = next(t for t, name in codec("Model").topics.items() if name == "Recorded")
+        recorded = next(t for t, name in load_codec("Model").topics.items() if name == "Recorded")
         first = next((log for log in answer if log["topics"][0] == recorded), None)
         return [log for log in answer if log is not first]
 
@@ -247,7 +247,7 @@ def test_a_node_that_hides_a_record_is_found(scene: Scene) -> None:
 def test_a_step_is_not_finished_before_all_of_its_records_are_there(scene: Scene) -> None:
     """A node may tell of a block before it has indexed the block's logs."""
     study = scene.sites.start()
-    sites = scene.sites[GLORE.sites[0]].view(study).terms.sites
+    sites = scene.sites[GLORE_TERMS.sites[0]].view(study).terms.sites
     network = scene.sites.bench.network  # type: ignore[attr-defined]
     reader = Reader(scene.rpc, network, confirmations=0, poll=0.01, clock="latest")
     reader.view(study)
@@ -263,9 +263,9 @@ def test_a_step_is_not_finished_before_all_of_its_records_are_there(scene: Scene
 
     scene.rpc.after = late
     with pytest.raises(LedgerUnreachable, match="has not all records") as caught:
-        reader.finished(study, 0)
+        reader.read_finished(study, 0)
     assert caught.value.retry
-    records = reader.finished(study, 0)
+    records = reader.read_finished(study, 0)
     assert records is not None
     assert tuple(r.site for r in records) == sites
 
@@ -274,8 +274,8 @@ def test_a_gap_that_heals_is_forgiven(scene: Scene) -> None:
     study = scene.sites.start()
     scene.sites.step(study)
     scene.sites.step(study)
-    whole = scene.follower()
-    whole.sync()
+    reference = scene.follower()
+    reference.sync()
     asked = 0
 
     def hide_once(method: str, answer: Any) -> Any:
@@ -286,7 +286,7 @@ def test_a_gap_that_heals_is_forgiven(scene: Scene) -> None:
     scene.rpc.after = hide_once
     follower = scene.follower(page=5)
     follower.sync()
-    assert follower.entries == whole.entries
+    assert follower.entries == reference.entries
 
 
 def test_a_log_that_no_contract_of_ours_writes_is_a_mismatch(scene: Scene) -> None:
@@ -301,17 +301,21 @@ def test_a_log_that_no_contract_of_ours_writes_is_a_mismatch(scene: Scene) -> No
 
 
 def test_times_come_from_the_blocks_if_the_logs_have_none(scene: Scene) -> None:
-    long_story(scene)
-    whole = scene.follower()
-    whole.sync()
+    play_long_story(scene)
+    reference = scene.follower()
+    reference.sync()
 
     def strip(method: str, answer: Any) -> Any:
-        return [{k: v for k, v in log.items() if k != "blockTimestamp"} for log in answer] if _logs(method) else answer
+        return (
+            [{k: v for k, v in log.items() if k != "blockTimestamp"} for log in answer]
+            if _is_log_query(method)
+            else answer
+        )
 
     scene.rpc.after = strip
     stripped = scene.follower()
     stripped.sync()
-    assert stripped.entries == whole.entries
+    assert stripped.entries == reference.entries
 
 
 def test_a_node_that_lags_behind_itself_changes_nothing(scene: Scene) -> None:
@@ -351,11 +355,11 @@ def test_five_thousand_records_are_decoded_in_a_moment(scene: Scene) -> None:
     decoder.entries(logs, lambda log: 0)
     (log,) = scene.rpc.call("eth_getLogs", {"fromBlock": "0x0", "address": [next(iter(decoder.models))]})
     begun = time.perf_counter()
-    found = decoder.entries([log] * 5000, lambda log: 0)
-    assert len(found) == 5000
+    entries = decoder.entries([log] * 5000, lambda log: 0)
+    assert len(entries) == 5000
     # measured 0.15 s on an idle core; a crowded machine is given time
     assert time.perf_counter() - begun < 2
 
 
-def _logs(method: str) -> bool:
+def _is_log_query(method: str) -> bool:
     return method == "eth_getLogs"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from coterie_chain.errors import KeyFault, StoreFault
-from coterie_chain.journal import KEPT, Journal, MemoryJournal, Signed, SqliteJournal
+from coterie_chain.journal import MAX_MINED, Journal, MemoryJournal, Signed, SqliteJournal
 
-WRITER = """
+_WRITER = """
 import sys
 from coterie_chain.journal import Signed, SqliteJournal
 journal = SqliteJournal(sys.argv[1])
@@ -26,7 +26,7 @@ for nonce in range(10**9):
 """
 
 
-def tx(nonce: int, purpose: str = "record 1/0/0") -> Signed:
+def build_signed(nonce: int, purpose: str = "record 1/0/0") -> Signed:
     return Signed(nonce, purpose, bytes([nonce]) * 10, f"0x{nonce:02x}")
 
 
@@ -41,39 +41,39 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Journ
 
 def test_a_transaction_is_remembered_until_it_is_mined_and_after(reopen: Callable[[], Journal]) -> None:
     journal = reopen()
-    journal.save("net", tx(5))
-    journal.save("net", tx(4))
-    journal.save("other", tx(0))
-    journal.mined("net", 4)
+    journal.save("net", build_signed(5))
+    journal.save("net", build_signed(4))
+    journal.save("other", build_signed(0))
+    journal.mark_mined("net", 4)
     journal.close()
     journal = reopen()
-    assert journal.sent("net") == ((tx(4), True), (tx(5), False))
-    assert journal.sent("other") == ((tx(0), False),)
-    assert journal.sent("nobody") == ()
+    assert journal.list_sent("net") == ((build_signed(4), True), (build_signed(5), False))
+    assert journal.list_sent("other") == ((build_signed(0), False),)
+    assert journal.list_sent("nobody") == ()
     journal.close()
 
 
 def test_a_nonce_is_held_by_its_last_transaction(reopen: Callable[[], Journal]) -> None:
     journal = reopen()
-    journal.save("net", tx(1, "a"))
-    journal.mined("net", 1)
-    journal.save("net", tx(1, "b"))
-    assert journal.sent("net") == ((tx(1, "b"), False),)
+    journal.save("net", build_signed(1, "a"))
+    journal.mark_mined("net", 1)
+    journal.save("net", build_signed(1, "b"))
+    assert journal.list_sent("net") == ((build_signed(1, "b"), False),)
     journal.forget("net", 1)
     journal.forget("net", 1)
-    journal.mined("net", 1)
-    assert journal.sent("net") == ()
+    journal.mark_mined("net", 1)
+    assert journal.list_sent("net") == ()
     journal.close()
 
 
 def test_unmined_ones_are_kept_for_ever_and_mined_ones_for_a_while(reopen: Callable[[], Journal]) -> None:
     journal = reopen()
-    for nonce in range(KEPT + 10):
-        journal.save("net", tx(nonce))
+    for nonce in range(MAX_MINED + 10):
+        journal.save("net", build_signed(nonce))
         if nonce != 3:
-            journal.mined("net", nonce)
-    kept = [held.nonce for held, _ in journal.sent("net")]
-    assert kept == [3, *range(9, KEPT + 10)]
+            journal.mark_mined("net", nonce)
+    nonces = [signed.nonce for signed, _ in journal.list_sent("net")]
+    assert nonces == [3, *range(9, MAX_MINED + 10)]
     journal.close()
 
 
@@ -109,7 +109,7 @@ def test_what_is_deleted_from_the_vault_leaves_no_trace_in_the_files(tmp_path: P
 def test_the_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with SqliteJournal(path) as journal:
-        journal.save("net", tx(1))
+        journal.save("net", build_signed(1))
         assert {f.name: f.stat().st_mode & 0o777 for f in tmp_path.iterdir()} == dict.fromkeys(
             ("journal.db", "journal.db-wal"), 0o600
         )
@@ -121,16 +121,16 @@ def test_the_file_is_private(tmp_path: Path) -> None:
 def test_nothing_that_was_saved_is_lost_by_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, "-c", _WRITER, path], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(40)]
+        lines = [process.stdout.readline() for _ in range(40)]
         os.kill(process.pid, signal.SIGKILL)
         rest = process.communicate()[0].splitlines()
-        last = int((rest or said)[-1])
+        last = int((rest or lines)[-1])
         with SqliteJournal(path) as journal:
-            held = {kept.nonce: kept for kept, _ in journal.sent("net")}
-            assert set(range(last + 1)) <= set(held)
-            assert all(held[n].raw == bytes([n % 256]) * 300 for n in range(last + 1))
+            saved = {signed.nonce: signed for signed, _ in journal.list_sent("net")}
+            assert set(range(last + 1)) <= set(saved)
+            assert all(saved[n].raw == bytes([n % 256]) * 300 for n in range(last + 1))
             assert int(journal.vault["last"]) >= last
 
 
@@ -142,10 +142,10 @@ def test_two_processes_cannot_hold_it(tmp_path: Path) -> None:
         with pytest.raises(StoreFault, match="Another process holds the journal") as caught:
             SqliteJournal(path)
         assert caught.value.code == "CO-C320"
-        journal.save("net", tx(1))
+        journal.save("net", build_signed(1))
         refused = subprocess.run(second, capture_output=True, text=True, check=False)
         assert "Another process holds the journal" in refused.stderr
-        journal.save("net", tx(2))
+        journal.save("net", build_signed(2))
     assert subprocess.run(second, check=False).returncode == 0
 
 

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from coterie_chain.errors import KeyFault, LedgerUnreachable
-from coterie_chain.jwt import bearer, split_secret
+from coterie_chain.jwt import create_bearer_token, split_secret
 from coterie_chain.private_files import write_private
 from coterie_chain.rpc import Rpc
 
 
 def test_a_token_is_signed_and_dated_now() -> None:
     secret = bytes(range(32))
-    head, body, signature = (base64.urlsafe_b64decode(part + "==") for part in bearer(secret).split("."))
+    head, body, signature = (base64.urlsafe_b64decode(part + "==") for part in create_bearer_token(secret).split("."))
     assert json.loads(head) == {"alg": "HS256", "typ": "JWT"}
     assert abs(json.loads(body)["iat"] - time.time()) < 60
-    signed = bearer(secret).rpartition(".")[0].encode()
+    signed = create_bearer_token(secret).rpartition(".")[0].encode()
     assert len(signature) == 32
-    assert bearer(secret).endswith(
+    assert create_bearer_token(secret).endswith(
         base64.urlsafe_b64encode(hmac.digest(secret, signed, "sha256")).rstrip(b"=").decode()
     )
 
@@ -65,7 +65,7 @@ def test_a_node_that_lets_nobody_in_is_told_from_one_that_is_none(tmp_path: Path
         url = f"http://127.0.0.1:{server.server_port}"
         for query, cure in (("", r"jwt_file=PATH"), (f"?jwt_file={tmp_path}/jwt.hex", "token file of this very")):
             with Rpc(url + query) as rpc, pytest.raises(LedgerUnreachable, match=cure) as caught:
-                rpc.quantity("eth_blockNumber")
+                rpc.call_quantity("eth_blockNumber")
             assert caught.value.code == "CO-C303"
             assert "401" in str(caught.value)
             assert "ab" * 32 not in str(caught.value)

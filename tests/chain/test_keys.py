@@ -17,7 +17,7 @@ FAST = 2
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SiteKeys]:
+def new_keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SiteKeys]:
     folder = tmp_path_factory.mktemp("site") / "keys"
     return folder, SiteKeys.create(folder, PASSPHRASE, scrypt=FAST)
 
@@ -28,20 +28,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
 
-def secrets_of(keys: SiteKeys) -> tuple[bytes, bytes, bytes]:
+def list_secrets(keys: SiteKeys) -> tuple[bytes, bytes, bytes]:
     return bytes(keys.account.key), bytes(keys.private), keys.stream
 
 
-def test_keys_load_as_they_were_made(made: tuple[Path, SiteKeys]) -> None:
-    folder, keys = made
+def test_keys_load_as_they_were_made(new_keys: tuple[Path, SiteKeys]) -> None:
+    folder, keys = new_keys
     loaded = SiteKeys.load(folder, PASSPHRASE)
-    assert secrets_of(loaded) == secrets_of(keys)
+    assert list_secrets(loaded) == list_secrets(keys)
     assert (loaded.address, loaded.sealing) == (keys.address, keys.sealing)
-    assert len({*secrets_of(keys), keys.sealing}) == 4
+    assert len({*list_secrets(keys), keys.sealing}) == 4
 
 
-def test_files_are_private_and_the_operators_opens_in_any_ethereum_tool(made: tuple[Path, SiteKeys]) -> None:
-    folder, keys = made
+def test_files_are_private_and_the_operators_opens_in_any_ethereum_tool(new_keys: tuple[Path, SiteKeys]) -> None:
+    folder, keys = new_keys
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {p.name: p.stat().st_mode & 0o777 for p in folder.iterdir()} == {
         "operator.json": 0o600,
@@ -57,13 +57,13 @@ def test_the_default_work_factor_is_geths() -> None:
     assert (SiteKeys.create.__kwdefaults__ or {})["scrypt"] == 1 << 18
 
 
-def test_nothing_secret_is_shown(made: tuple[Path, SiteKeys]) -> None:
-    _, keys = made
-    shown = f"{keys} {keys!r} {[keys]} {keys.private!r} {keys.account!r}"
-    assert keys.address in shown
-    for secret in secrets_of(keys):
-        assert secret.hex() not in shown
-        assert str(secret) not in shown
+def test_nothing_secret_is_shown(new_keys: tuple[Path, SiteKeys]) -> None:
+    _, keys = new_keys
+    shown_text = f"{keys} {keys!r} {[keys]} {keys.private!r} {keys.account!r}"
+    assert keys.address in shown_text
+    for secret in list_secrets(keys):
+        assert secret.hex() not in shown_text
+        assert str(secret) not in shown_text
 
 
 def test_derived_secrets_are_fixed_for_ever() -> None:
@@ -77,29 +77,29 @@ def test_derived_secrets_are_fixed_for_ever() -> None:
 
 def test_a_wrong_passphrase_opens_nothing(folder: Path) -> None:
     for passphrase in ("", "hunter2", PASSPHRASE + "\n"):
-        assert "Put" in fault("CO-C103", folder, passphrase) or not passphrase
+        assert "Put" in expect_fault("CO-C103", folder, passphrase) or not passphrase
 
 
 @pytest.mark.parametrize("name", ["operator.json", "private.json"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    assert name in fault("CO-C101", folder)
+    assert name in expect_fault("CO-C101", folder)
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    assert "nowhere" in fault("CO-C101", tmp_path / "nowhere")
+    assert "nowhere" in expect_fault("CO-C101", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 @pytest.mark.parametrize("name", ["operator.json", "private.json"])
 def test_a_file_that_others_can_reach_is_refused(folder: Path, name: str, mode: int) -> None:
     (folder / name).chmod(mode)
-    assert "chmod 600" in fault("CO-C102", folder)
+    assert "chmod 600" in expect_fault("CO-C102", folder)
 
 
 def test_a_directory_that_others_can_reach_is_refused(folder: Path) -> None:
     folder.chmod(0o755)
-    assert "chmod 700" in fault("CO-C102", folder)
+    assert "chmod 700" in expect_fault("CO-C102", folder)
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_a_directory_that_others_can_reach_is_refused(folder: Path) -> None:
 )
 def test_a_damaged_file_is_named(folder: Path, text: str) -> None:
     (folder / "private.json").write_text(text)
-    assert "private.json" in fault("CO-C104", folder)
+    assert "private.json" in expect_fault("CO-C104", folder)
 
 
 def test_a_file_that_is_no_text_or_too_large_is_named(folder: Path) -> None:
     for data in (b"\xff\xfe", b" " * 70_000):
         (folder / "private.json").write_bytes(data)
-        fault("CO-C104", folder)
+        expect_fault("CO-C104", folder)
 
 
 def test_keys_are_never_overwritten(folder: Path) -> None:
@@ -147,9 +147,12 @@ def test_an_existing_open_directory_is_closed(tmp_path: Path) -> None:
 
 def test_two_sites_share_a_secret_that_a_third_does_not() -> None:
     a, b, c = (SiteKeys.of(bytes([n]) * 32, bytes([n]) * 32) for n in (1, 2, 3))
-    assert a.shared(b.sealing) == b.shared(a.sealing)
-    assert len(a.shared(b.sealing)) == 32
-    assert len({a.shared(b.sealing), a.shared(c.sealing), b.shared(c.sealing)}) == 3
+    assert a.derive_shared_secret(b.sealing) == b.derive_shared_secret(a.sealing)
+    assert len(a.derive_shared_secret(b.sealing)) == 32
+    assert (
+        len({a.derive_shared_secret(b.sealing), a.derive_shared_secret(c.sealing), b.derive_shared_secret(c.sealing)})
+        == 3
+    )
 
 
 # The points of low order on Curve25519, and two spellings beyond the field (Bernstein, cr.yp.to/ecdh.html).
@@ -167,14 +170,14 @@ LOW_ORDER = [
 @pytest.mark.parametrize("point", LOW_ORDER)
 def test_a_peer_key_of_low_order_is_refused(point: int) -> None:
     with pytest.raises(KeyFault) as e:
-        SiteKeys.of(bytes([1]) * 32, bytes([1]) * 32).shared(point.to_bytes(32, "little"))
+        SiteKeys.of(bytes([1]) * 32, bytes([1]) * 32).derive_shared_secret(point.to_bytes(32, "little"))
     assert e.value.code == "CO-C106"
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_a_peer_key_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(KeyFault):
-        SiteKeys.of(bytes([1]) * 32, bytes([1]) * 32).shared(b"x" * size)
+        SiteKeys.of(bytes([1]) * 32, bytes([1]) * 32).derive_shared_secret(b"x" * size)
 
 
 def test_a_site_seals_to_another() -> None:
@@ -184,7 +187,7 @@ def test_a_site_seals_to_another() -> None:
     assert a.unseal(blob, "a", b"step 1") is None
 
 
-def passphrase_file(folder: Path, text: str, mode: int = 0o600) -> Path:
+def write_passphrase(folder: Path, text: str, mode: int = 0o600) -> Path:
     path = folder / "passphrase"
     path.write_text(text)
     path.chmod(mode)
@@ -193,20 +196,20 @@ def passphrase_file(folder: Path, text: str, mode: int = 0o600) -> Path:
 
 @pytest.mark.parametrize("text", ["open sesame", "open sesame\n", "open sesame\r\n", "open sesame\nsecond line"])
 def test_a_passphrase_file_holds_it_on_its_first_line(tmp_path: Path, text: str) -> None:
-    assert read_passphrase(passphrase_file(tmp_path, text)) == "open sesame"
+    assert read_passphrase(write_passphrase(tmp_path, text)) == "open sesame"
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
 def test_a_passphrase_file_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(KeyFault, match="chmod 600") as e:
-        read_passphrase(passphrase_file(tmp_path, "open sesame", mode))
+        read_passphrase(write_passphrase(tmp_path, "open sesame", mode))
     assert "open sesame" not in str(e.value)
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\nsecond"])
 def test_an_empty_passphrase_file_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(KeyFault):
-        read_passphrase(passphrase_file(tmp_path, text))
+        read_passphrase(write_passphrase(tmp_path, text))
 
 
 def test_a_missing_passphrase_file_is_named(tmp_path: Path) -> None:
@@ -217,10 +220,10 @@ def test_a_missing_passphrase_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.getuid() == 0, reason="cannot run here: root may read everything")
 def test_a_key_file_of_another_owner_is_named(folder: Path) -> None:
     (folder / "operator.json").chmod(0)
-    assert "Permission denied" in fault("CO-C101", folder)
+    assert "Permission denied" in expect_fault("CO-C101", folder)
 
 
-def fault(code: str, folder: Path, passphrase: str = PASSPHRASE) -> str:
+def expect_fault(code: str, folder: Path, passphrase: str = PASSPHRASE) -> str:
     with pytest.raises(KeyFault) as e:
         SiteKeys.load(folder, passphrase)
     assert e.value.code == code

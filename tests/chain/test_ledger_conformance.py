@@ -8,25 +8,25 @@ from hashlib import sha256
 
 import pytest
 from chain.bench import (
-    EXCLUDING,
-    FOUNDERS,
-    GLORE,
-    HASH,
+    BENCH_FOUNDERS,
+    EXCLUDING_TERMS,
+    GLORE_TERMS,
+    STUDY_HASH,
     AnvilBench,
     MemoryBench,
     Sites,
-    account,
-    entry,
-    refused,
-    sealing,
-    timeless,
+    build_entry,
+    catch_refusal,
+    derive_account,
+    derive_sealing_key,
+    strip_times,
 )
 
-from coterie_chain.cid import raw_cid
+from coterie_chain.cid import compute_raw_cid
 from coterie_chain.ledger import ZERO, Event, Post, Record, Silence, State, Terms
-from coterie_chain.referee import referee
+from coterie_chain.referee import check_history
 
-CID = raw_cid(b"a payload")
+CID = compute_raw_cid(b"a payload")
 
 
 @pytest.fixture(params=["memory", pytest.param("anvil", marks=pytest.mark.anvil)])
@@ -39,14 +39,14 @@ def sites(request: pytest.FixtureRequest) -> Iterator[Sites]:
     bench.close()
 
 
-def names(entries: Iterator[Record | Event]) -> list[str]:
+def name_entries(entries: Iterator[Record | Event]) -> list[str]:
     return [e.name if isinstance(e, Event) else f"{e.site} {e.kind} {e.post.position}" for e in entries]
 
 
 # Whole studies, each a scenario that both ledgers must log alike
 
 
-def converging(sites: Sites) -> int:
+def play_convergence(sites: Sites) -> int:
     study = sites.start()
     sites.step(study)
     sites.step(study)
@@ -55,15 +55,15 @@ def converging(sites: Sites) -> int:
     return study
 
 
-def with_all_kinds(sites: Sites) -> int:
+def play_all_kinds(sites: Sites) -> int:
     schedule = (("each", "only:cyd"), ("each", "server"), ("server", "each"))
-    study = sites.start(Terms(HASH, ("cyd", "ana", "bob"), *schedule, max_rounds=2, timeout=60))
+    study = sites.start(Terms(STUDY_HASH, ("cyd", "ana", "bob"), *schedule, max_rounds=2, timeout=60))
     for _ in range(8):
         sites.step(study)
     return study
 
 
-def with_skips(sites: Sites) -> int:
+def play_skips(sites: Sites) -> int:
     study = sites.start()
     sites.step(study)
     sites.bench.sleep(100)
@@ -74,8 +74,8 @@ def with_skips(sites: Sites) -> int:
     return study
 
 
-def with_an_exclusion(sites: Sites) -> int:
-    study = sites.start(EXCLUDING)
+def play_exclusion(sites: Sites) -> int:
+    study = sites.start(EXCLUDING_TERMS)
     sites.post(study, "ana")
     sites.bench.sleep(100)
     sites["ana"].exclude(study, "cyd")
@@ -85,11 +85,11 @@ def with_an_exclusion(sites: Sites) -> int:
     return study
 
 
-def with_a_dispute(sites: Sites) -> int:
+def play_dispute(sites: Sites) -> int:
     study = sites.start()
     sites.step(study)
     sites.step(study)
-    sites["cyd"].dispute(study, 1, HASH, ZERO)
+    sites["cyd"].dispute(study, 1, STUDY_HASH, ZERO)
     sites["ana"].resume(study)
     sites["cyd"].resume(study)
     sites["bob"].pause(study, 7)
@@ -99,22 +99,22 @@ def with_a_dispute(sites: Sites) -> int:
     return study
 
 
-def with_new_members(sites: Sites) -> int:
-    sites["ana"].admit(entry("dan"))
-    sites["bob"].admit(entry("dan"))
-    sites["dan"].offer(account("dan's new key").address, sealing("new"))
+def play_new_members(sites: Sites) -> int:
+    sites["ana"].admit(build_entry("dan"))
+    sites["bob"].admit(build_entry("dan"))
+    sites["dan"].offer(derive_account("dan's new key").address, derive_sealing_key("new"))
     sites["dan's new key"].accept("dan")
-    sites["ana"].recover("bob", account("bob's new key").address, sealing("bob's new"))
-    sites["cyd"].recover("bob", account("bob's new key").address, sealing("bob's new"))
-    sites["dan's new key"].recover("bob", account("bob's new key").address, sealing("bob's new"))
-    study = sites.start(replace(GLORE, sites=("ana", "cyd")))
+    sites["ana"].recover("bob", derive_account("bob's new key").address, derive_sealing_key("bob's new"))
+    sites["cyd"].recover("bob", derive_account("bob's new key").address, derive_sealing_key("bob's new"))
+    sites["dan's new key"].recover("bob", derive_account("bob's new key").address, derive_sealing_key("bob's new"))
+    study = sites.start(replace(GLORE_TERMS, sites=("ana", "cyd")))
     sites["ana"].revoke("cyd")
     sites["bob's new key"].revoke("cyd")
     sites["cyd"].revoke("cyd")
     return study
 
 
-SCENARIOS = [converging, with_all_kinds, with_skips, with_an_exclusion, with_a_dispute, with_new_members]
+SCENARIOS = [play_convergence, play_all_kinds, play_skips, play_exclusion, play_dispute, play_new_members]
 
 
 @pytest.mark.anvil
@@ -126,17 +126,19 @@ def test_both_ledgers_hold_the_same_history_and_views(
     study = scenario(memory)
     assert scenario(chain) == study
     ours, theirs = memory["ana"], chain["ana"]
-    assert timeless(theirs.history()) == timeless(ours.history())
-    assert timeless(theirs.history(study)) == timeless(ours.history(study))
+    assert strip_times(theirs.history()) == strip_times(ours.history())
+    assert strip_times(theirs.history(study)) == strip_times(ours.history(study))
     assert theirs.sites() == ours.sites()
     assert theirs.studies() == ours.studies()
-    seen, wanted = theirs.view(study), ours.view(study)
-    clock = wanted.open and replace(wanted.open, deadline=seen.open.deadline if seen.open else 0)
-    assert seen == replace(wanted, open=clock)
+    actual, wanted = theirs.view(study), ours.view(study)
+    clock = wanted.open and replace(wanted.open, deadline=actual.open.deadline if actual.open else 0)
+    assert actual == replace(wanted, open=clock)
     for position in range(12):
-        assert timeless(theirs.finished(study, position) or ()) == timeless(ours.finished(study, position) or ())
+        assert strip_times(theirs.read_finished(study, position) or ()) == strip_times(
+            ours.read_finished(study, position) or ()
+        )
     for ledger in (ours, theirs):
-        judged = referee(ledger.history(), {name: head.genesis for name, head in ledger.heads().items()})
+        judged = check_history(ledger.history(), {name: head.genesis for name, head in ledger.heads().items()})
         assert judged.heads == ledger.heads()
         assert judged.view(study) == ledger.view(study)
     assert isinstance(chain.bench, AnvilBench)
@@ -147,11 +149,11 @@ def test_both_ledgers_hold_the_same_history_and_views(
 
 
 def test_a_study_runs_from_proposal_to_completion(sites: Sites) -> None:
-    study = converging(sites)
+    study = play_convergence(sites)
     view = sites["bob"].view(study)
-    assert (view.id, view.terms, view.state, view.open) == (study, GLORE, State.COMPLETED, None)
-    assert view.joined == view.parties == FOUNDERS
-    log = names(sites["cyd"].history(study))
+    assert (view.id, view.terms, view.state, view.open) == (study, GLORE_TERMS, State.COMPLETED, None)
+    assert view.joined == view.parties == BENCH_FOUNDERS
+    log = name_entries(sites["cyd"].history(study))
     assert log[:5] == ["StudyProposed", "StudyJoined", "StudyJoined", "StudyJoined", "StudyStarted"]
     assert log[-2:] == ["StudyCompleted", "bob server 3"]
     rounds = [e.round for e in sites["cyd"].history(study) if isinstance(e, Record)]
@@ -163,8 +165,8 @@ def test_a_view_shows_the_open_step(sites: Sites) -> None:
     opened = sites["ana"].view(study).open
     assert opened is not None
     assert (opened.position, opened.attempt, opened.round, opened.kind) == (0, 0, 0, "each")
-    assert (opened.posters, opened.posted, opened.parties) == (FOUNDERS, (), FOUNDERS)
-    assert opened.basis == HASH
+    assert (opened.posters, opened.posted, opened.parties) == (BENCH_FOUNDERS, (), BENCH_FOUNDERS)
+    assert opened.basis == STUDY_HASH
     assert 50 < opened.deadline - sites["ana"].now() <= 60
     sites.post(study, "bob")
     opened = sites["ana"].view(study).open
@@ -181,7 +183,7 @@ def test_a_view_shows_the_open_step(sites: Sites) -> None:
 
 
 def test_all_kinds_of_steps_are_served_in_turn(sites: Sites) -> None:
-    study = with_all_kinds(sites)
+    study = play_all_kinds(sites)
     log = [e for e in sites["ana"].history(study) if isinstance(e, Record)]
     served = [(e.post.position, e.site, e.kind) for e in log if e.kind != "each"]
     assert served == [(1, "cyd", "only:cyd"), (3, "cyd", "server"), (5, "ana", "server"), (6, "bob", "server")]
@@ -189,25 +191,25 @@ def test_all_kinds_of_steps_are_served_in_turn(sites: Sites) -> None:
 
 
 def test_finished_has_the_records_in_the_studys_order(sites: Sites) -> None:
-    study = sites.start(replace(GLORE, sites=("cyd", "ana", "bob")))
-    assert sites["ana"].finished(study, 0) is None
+    study = sites.start(replace(GLORE_TERMS, sites=("cyd", "ana", "bob")))
+    assert sites["ana"].read_finished(study, 0) is None
     for site in ("bob", "cyd"):
         sites.post(study, site)
-    assert sites["bob"].finished(study, 0) is None
+    assert sites["bob"].read_finished(study, 0) is None
     last = sites.post(study, "ana")
-    found = sites["bob"].finished(study, 0)
-    assert found is not None
-    assert [r.site for r in found] == ["cyd", "ana", "bob"]
-    assert found[1].post == last
-    assert sites["bob"].finished(study, 1) is None
-    assert refused(sites["bob"].finished, 99, 0) == ("BadState", 0)
+    records = sites["bob"].read_finished(study, 0)
+    assert records is not None
+    assert [r.site for r in records] == ["cyd", "ana", "bob"]
+    assert records[1].post == last
+    assert sites["bob"].read_finished(study, 1) is None
+    assert catch_refusal(sites["bob"].read_finished, 99, 0) == ("BadState", 0)
 
 
 def test_after_an_exclusion_only_the_last_attempt_counts(sites: Sites) -> None:
-    study = with_an_exclusion(sites)
-    found = sites["ana"].finished(study, 0)
-    assert found is not None
-    assert [(r.site, r.post.attempt) for r in found] == [("ana", 1), ("bob", 1)]
+    study = play_exclusion(sites)
+    records = sites["ana"].read_finished(study, 0)
+    assert records is not None
+    assert [(r.site, r.post.attempt) for r in records] == [("ana", 1), ("bob", 1)]
     assert sites["ana"].view(study).parties == ("ana", "bob")
     log = list(sites["ana"].history(study))
     (out,) = (e for e in log if isinstance(e, Event) and e.name == "SiteExcluded")
@@ -215,8 +217,8 @@ def test_after_an_exclusion_only_the_last_attempt_counts(sites: Sites) -> None:
 
 
 def test_after_a_skip_the_next_site_serves(sites: Sites) -> None:
-    study = with_skips(sites)
-    (model,) = sites["ana"].finished(study, 1) or ()
+    study = play_skips(sites)
+    (model,) = sites["ana"].read_finished(study, 1) or ()
     assert (model.site, model.post.attempt) == ("cyd", 2)
 
 
@@ -224,26 +226,31 @@ def test_a_dispute_pauses_and_a_majority_resumes(sites: Sites) -> None:
     study = sites.start()
     sites.step(study)
     sites.step(study)
-    sites["cyd"].dispute(study, 1, HASH, ZERO)
+    sites["cyd"].dispute(study, 1, STUDY_HASH, ZERO)
     assert sites["ana"].view(study).state == State.PAUSED
-    assert refused(sites["ana"].record, Post(study, 2, 0, CID, HASH, 1, False, HASH)) == ("BadState", 3)
+    assert catch_refusal(sites["ana"].record, Post(study, 2, 0, CID, STUDY_HASH, 1, False, STUDY_HASH)) == (
+        "BadState",
+        3,
+    )
     sites["ana"].resume(study)
     assert sites["ana"].view(study).state == State.PAUSED
-    assert refused(sites["ana"].resume, study) == ("AlreadyVoted",)
+    assert catch_refusal(sites["ana"].resume, study) == ("AlreadyVoted",)
     sites["bob"].resume(study)
     assert sites["ana"].view(study).state == State.RUNNING
     sites["bob"].abort(study, 3)
     assert sites["cyd"].view(study).state == State.ABORTED
-    assert refused(sites["bob"].abort, study, 3) == ("BadState", 5)
+    assert catch_refusal(sites["bob"].abort, study, 3) == ("BadState", 5)
 
 
 def test_members_come_go_and_change_keys(sites: Sites) -> None:
-    with_new_members(sites)
-    found = {s.name: s for s in sites["ana"].sites()}
-    assert [s.id for s in found.values()] == [1, 2, 3, 4]
-    assert found["dan"] == replace(entry("dan"), id=4, address=account("dan's new key").address, sealing=sealing("new"))
-    assert found["bob"].address == account("bob's new key").address
-    assert not found["cyd"].active
+    play_new_members(sites)
+    seats = {s.name: s for s in sites["ana"].sites()}
+    assert [s.id for s in seats.values()] == [1, 2, 3, 4]
+    assert seats["dan"] == replace(
+        build_entry("dan"), id=4, address=derive_account("dan's new key").address, sealing=derive_sealing_key("new")
+    )
+    assert seats["bob"].address == derive_account("bob's new key").address
+    assert not seats["cyd"].active
     assert (sites["dan"].me, sites["dan's new key"].me, sites["cyd"].me) == (None, "dan", None)
     outs = [e for e in sites["ana"].history(0) if isinstance(e, Event) and e.name == "SiteRevoked"]
     assert [(e.site, dict(e.details)) for e in outs] == [("cyd", {"name": "cyd"})]
@@ -255,90 +262,95 @@ def test_members_come_go_and_change_keys(sites: Sites) -> None:
 def test_membership_refusals(sites: Sites) -> None:
     ana, stranger = sites["ana"], sites["mallory"]
     assert stranger.me is None
-    assert refused(stranger.admit, entry("mallory")) == ("NotSite",)
-    assert refused(ana.admit, entry("bob")) == ("KeyTaken",)
-    assert refused(ana.admit, replace(entry("dan"), name="bob")) == ("NameTaken",)
-    assert refused(ana.revoke, "nobody") == ("UnknownSite",)
-    assert refused(ana.recover, "bob", account("cyd").address, HASH) == ("KeyTaken",)
-    assert refused(stranger.accept, "bob") == ("NotOffered",)
-    ana.admit(entry("dan"))
-    assert refused(ana.admit, entry("dan")) == ("AlreadyVoted",)
+    assert catch_refusal(stranger.admit, build_entry("mallory")) == ("NotSite",)
+    assert catch_refusal(ana.admit, build_entry("bob")) == ("KeyTaken",)
+    assert catch_refusal(ana.admit, replace(build_entry("dan"), name="bob")) == ("NameTaken",)
+    assert catch_refusal(ana.revoke, "nobody") == ("UnknownSite",)
+    assert catch_refusal(ana.recover, "bob", derive_account("cyd").address, STUDY_HASH) == ("KeyTaken",)
+    assert catch_refusal(stranger.accept, "bob") == ("NotOffered",)
+    ana.admit(build_entry("dan"))
+    assert catch_refusal(ana.admit, build_entry("dan")) == ("AlreadyVoted",)
 
 
 def test_proposal_refusals(sites: Sites) -> None:
     ana = sites["ana"]
-    assert refused(sites["mallory"].propose, GLORE) == ("NotSite",)
-    assert refused(ana.propose, replace(GLORE, hash=ZERO)) == ("BadTerms",)
-    assert refused(ana.propose, replace(GLORE, max_rounds=0)) == ("BadTerms",)
-    assert refused(ana.propose, replace(GLORE, sites=("ana", "nobody"))) == ("BadOrder",)
-    assert refused(ana.propose, replace(GLORE, sites=())) == ("BadOrder",)
-    assert refused(ana.propose, replace(GLORE, loop=())) == ("BadSchedule",)
-    assert refused(ana.propose, replace(GLORE, closing=("server", "only:nobody"))) == ("BadSchedule",)
-    assert refused(ana.propose, replace(GLORE, sites=("ana", "bob"), closing=("only:cyd",))) == ("BadSchedule",)
-    assert refused(ana.propose, replace(GLORE, opening=("each",) * 33)) == ("BadSchedule",)
-    assert refused(ana.propose, replace(GLORE, sites=("bob", "cyd"))) == ("NotParticipant",)
+    assert catch_refusal(sites["mallory"].propose, GLORE_TERMS) == ("NotSite",)
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, hash=ZERO)) == ("BadTerms",)
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, max_rounds=0)) == ("BadTerms",)
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, sites=("ana", "nobody"))) == ("BadOrder",)
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, sites=())) == ("BadOrder",)
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, loop=())) == ("BadSchedule",)
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, closing=("server", "only:nobody"))) == ("BadSchedule",)
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, sites=("ana", "bob"), closing=("only:cyd",))) == (
+        "BadSchedule",
+    )
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, opening=("each",) * 33)) == ("BadSchedule",)
+    assert catch_refusal(ana.propose, replace(GLORE_TERMS, sites=("bob", "cyd"))) == ("NotParticipant",)
     assert ana.studies() == ()
 
 
 def test_joining_refusals(sites: Sites) -> None:
-    study = sites["ana"].propose(replace(GLORE, sites=("ana", "bob")))
-    assert refused(sites["bob"].join, study, ZERO) == ("HashMismatch",)
-    assert refused(sites["ana"].join, study, HASH) == ("AlreadyVoted",)
-    assert refused(sites["cyd"].join, study, HASH) == ("NotParticipant",)
-    assert refused(sites["ana"].join, 7, HASH) == ("NotParticipant",)
-    assert refused(sites["ana"].view, 7) == ("BadState", 0)
-    assert refused(sites["ana"].record, Post(study, 0, 0, CID, HASH, 1, False, HASH)) == ("BadState", 1)
+    study = sites["ana"].propose(replace(GLORE_TERMS, sites=("ana", "bob")))
+    assert catch_refusal(sites["bob"].join, study, ZERO) == ("HashMismatch",)
+    assert catch_refusal(sites["ana"].join, study, STUDY_HASH) == ("AlreadyVoted",)
+    assert catch_refusal(sites["cyd"].join, study, STUDY_HASH) == ("NotParticipant",)
+    assert catch_refusal(sites["ana"].join, 7, STUDY_HASH) == ("NotParticipant",)
+    assert catch_refusal(sites["ana"].view, 7) == ("BadState", 0)
+    assert catch_refusal(sites["ana"].record, Post(study, 0, 0, CID, STUDY_HASH, 1, False, STUDY_HASH)) == (
+        "BadState",
+        1,
+    )
     assert sites["ana"].view(study).joined == ("ana",)
-    sites["bob"].join(study, HASH)
-    assert refused(sites["bob"].join, study, HASH) == ("BadState", 2)
+    sites["bob"].join(study, STUDY_HASH)
+    assert catch_refusal(sites["bob"].join, study, STUDY_HASH) == ("BadState", 2)
 
 
 def test_record_refusals(sites: Sites) -> None:
     study = sites.start()
     draft = sites.draft(study, "ana")
-    assert refused(sites["mallory"].record, draft) == ("NotOwner",)
-    assert refused(sites["ana"].record, replace(draft, sha256=ZERO)) == ("EmptyPost",)
-    assert refused(sites["ana"].record, replace(draft, position=1)) == ("WrongStep", 0, 0)
-    assert refused(sites["ana"].record, replace(draft, attempt=1)) == ("WrongStep", 0, 0)
-    assert refused(sites["ana"].record, replace(draft, basis=ZERO)) == ("BasisMismatch", "0x" + HASH.hex())
-    assert refused(sites["ana"].record, replace(draft, study=9)) == ("BadState", 0)
+    assert catch_refusal(sites["mallory"].record, draft) == ("NotOwner",)
+    assert catch_refusal(sites["ana"].record, replace(draft, sha256=ZERO)) == ("EmptyPost",)
+    assert catch_refusal(sites["ana"].record, replace(draft, position=1)) == ("WrongStep", 0, 0)
+    assert catch_refusal(sites["ana"].record, replace(draft, attempt=1)) == ("WrongStep", 0, 0)
+    assert catch_refusal(sites["ana"].record, replace(draft, basis=ZERO)) == ("BasisMismatch", "0x" + STUDY_HASH.hex())
+    assert catch_refusal(sites["ana"].record, replace(draft, study=9)) == ("BadState", 0)
     sites.step(study)
-    assert refused(sites["bob"].record, sites.draft(study, "bob")) == ("NotYourTurn", 1)
+    assert catch_refusal(sites["bob"].record, sites.draft(study, "bob")) == ("NotYourTurn", 1)
 
 
 def test_skip_and_exclusion_refusals(sites: Sites) -> None:
-    study = sites.start(EXCLUDING)
+    study = sites.start(EXCLUDING_TERMS)
     opened = sites["ana"].view(study).open
     assert opened is not None
-    assert refused(sites["ana"].skip, study) == ("NotAServerStep",)
-    assert refused(sites["ana"].exclude, study, "cyd") == ("NotYet", opened.deadline)
+    assert catch_refusal(sites["ana"].skip, study) == ("NotAServerStep",)
+    assert catch_refusal(sites["ana"].exclude, study, "cyd") == ("NotYet", opened.deadline)
     sites.post(study, "bob")
     sites.bench.sleep(100)
-    assert refused(sites["ana"].exclude, study, "bob") == ("NotSilent",)
-    assert refused(sites["ana"].exclude, study, "nobody") == ("NotSilent",)
+    assert catch_refusal(sites["ana"].exclude, study, "bob") == ("NotSilent",)
+    assert catch_refusal(sites["ana"].exclude, study, "nobody") == ("NotSilent",)
     sites["ana"].exclude(study, "cyd")
-    assert refused(sites["ana"].exclude, study, "cyd") == ("AlreadyVoted",)
+    assert catch_refusal(sites["ana"].exclude, study, "cyd") == ("AlreadyVoted",)
     sites.step(study)
     opened = sites["ana"].view(study).open
     assert opened is not None
-    assert refused(sites["bob"].skip, study) == ("NotYet", opened.deadline)
-    assert refused(sites["ana"].exclude, study, "cyd") == ("NotAnEachStep",)
+    assert catch_refusal(sites["bob"].skip, study) == ("NotYet", opened.deadline)
+    assert catch_refusal(sites["ana"].exclude, study, "cyd") == ("NotAnEachStep",)
     waiting = sites.start()
-    assert refused(sites["ana"].exclude, waiting, "cyd") == ("NotAllowed",)
-    needed = sites.start(replace(GLORE, opening=("each", "only:cyd"), silence=Silence.EXCLUDE))
+    assert catch_refusal(sites["ana"].exclude, waiting, "cyd") == ("NotAllowed",)
+    needed = sites.start(replace(GLORE_TERMS, opening=("each", "only:cyd"), silence=Silence.EXCLUDE))
     sites.bench.sleep(100)
-    assert refused(sites["ana"].exclude, needed, "cyd") == ("SiteNeeded", 3)
+    assert catch_refusal(sites["ana"].exclude, needed, "cyd") == ("SiteNeeded", 3)
 
 
 def test_state_refusals(sites: Sites) -> None:
-    study = sites["ana"].propose(GLORE)
-    assert refused(sites["ana"].pause, study, 1) == ("BadState", 1)
-    assert refused(sites["ana"].resume, study) == ("BadState", 1)
-    assert refused(sites["ana"].dispute, study, 0, HASH, ZERO) == ("BadState", 1)
-    sites["bob"].join(study, HASH)
-    sites["cyd"].join(study, HASH)
-    assert refused(sites["ana"].dispute, study, 0, HASH, ZERO) == ("WrongStep", 0, 0)
-    assert refused(sites["mallory"].pause, study, 1) == ("NotSite",)
+    study = sites["ana"].propose(GLORE_TERMS)
+    assert catch_refusal(sites["ana"].pause, study, 1) == ("BadState", 1)
+    assert catch_refusal(sites["ana"].resume, study) == ("BadState", 1)
+    assert catch_refusal(sites["ana"].dispute, study, 0, STUDY_HASH, ZERO) == ("BadState", 1)
+    sites["bob"].join(study, STUDY_HASH)
+    sites["cyd"].join(study, STUDY_HASH)
+    assert catch_refusal(sites["ana"].dispute, study, 0, STUDY_HASH, ZERO) == ("WrongStep", 0, 0)
+    assert catch_refusal(sites["mallory"].pause, study, 1) == ("NotSite",)
 
 
 # Records are idempotent
@@ -361,12 +373,12 @@ def test_another_post_in_the_same_slot_is_an_overwrite(sites: Sites) -> None:
     study = sites.start()
     post = sites.post(study, "ana")
     other = replace(post, sha256=sha256(b"other").digest())
-    assert refused(sites["ana"].record, other) == ("Overwrite",)
+    assert catch_refusal(sites["ana"].record, other) == ("Overwrite",)
     sites.step(study)
-    assert refused(sites["ana"].record, other) == ("Overwrite",)
+    assert catch_refusal(sites["ana"].record, other) == ("Overwrite",)
     # a slot that the site never filled stays the contract's business
     sites.step(study)
-    assert refused(sites["bob"].record, replace(other, position=1)) == ("WrongStep", 2, 0)
+    assert catch_refusal(sites["bob"].record, replace(other, position=1)) == ("WrongStep", 2, 0)
 
 
 def test_a_reader_sees_everything_and_moves_nothing(sites: Sites) -> None:
@@ -375,8 +387,8 @@ def test_a_reader_sees_everything_and_moves_nothing(sites: Sites) -> None:
     assert reader.me is None
     assert reader.view(study) == sites["ana"].view(study)
     assert list(reader.history()) == list(sites["ana"].history())
-    assert refused(reader.join, study, HASH) == ("NotSite",)
-    assert refused(reader.record, sites.draft(study, "ana")) == ("NotOwner",)
+    assert catch_refusal(reader.join, study, STUDY_HASH) == ("NotSite",)
+    assert catch_refusal(reader.record, sites.draft(study, "ana")) == ("NotOwner",)
     reader.wait(0.01)
 
 

@@ -9,44 +9,54 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain.anvil import Anvil
-from chain.bench import EXCLUDING, GLORE, HASH, AnvilBench, Sites, account, entry, refused, sealing
+from chain.anvil import AnvilClient
+from chain.bench import (
+    EXCLUDING_TERMS,
+    GLORE_TERMS,
+    STUDY_HASH,
+    AnvilBench,
+    Sites,
+    build_entry,
+    catch_refusal,
+    derive_account,
+    derive_sealing_key,
+)
 from chain.flaky import FlakyRpc
-from chain.sealers import accepted, replaced
+from chain.sealers import accept_headers, replace_fields
 from chain.test_ledger_conformance import SCENARIOS
 
 from coterie_chain import evidence as evidence_room
 from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil as Development
-from coterie_chain.encoding import split
+from coterie_chain.encoding import split_items
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.evidence import Evidence, gather
-from coterie_chain.headers import LARGEST, Header
+from coterie_chain.headers import MAX_HEADER_BYTES, Header
 from coterie_chain.keys import SiteKeys
 from coterie_chain.ledger import Ledger, Post, SiteEntry, Terms
-from coterie_chain.proved import ProvedLedger
-from coterie_chain.referee import referee
+from coterie_chain.proved import VerifiedLedger
+from coterie_chain.referee import check_history
 from coterie_chain.rpc import NodeRefused
 
 GETH = Path(__file__).parents[1] / "golden" / "clique" / "headers.rlp"
 
 
 @pytest.fixture
-def bench(anvil: Anvil) -> Iterator[AnvilBench]:
-    made = AnvilBench(anvil)
-    yield made
-    made.close()
+def bench(anvil: AnvilClient) -> Iterator[AnvilBench]:
+    anvil_bench = AnvilBench(anvil)
+    yield anvil_bench
+    anvil_bench.close()
 
 
-def proved(bench: AnvilBench) -> ProvedLedger:
+def verify_bench(bench: AnvilBench) -> VerifiedLedger:
     evidence = gather(bench.network)
-    again = Evidence.of_files(evidence.chain_id, evidence.catalog, evidence.files())
-    assert again == evidence
-    return ProvedLedger(again)
+    reread = Evidence.of_files(evidence.chain_id, evidence.catalog, evidence.files())
+    assert reread == evidence
+    return VerifiedLedger(reread)
 
 
-def same(ours: Ledger, theirs: Ledger) -> None:
+def assert_same(ours: Ledger, theirs: Ledger) -> None:
     """Both ledgers answer alike, whatever they are asked."""
     assert list(ours.history()) == list(theirs.history())
     assert ours.sites() == theirs.sites()
@@ -55,7 +65,7 @@ def same(ours: Ledger, theirs: Ledger) -> None:
     for study in ours.studies():
         assert ours.view(study) == theirs.view(study)
         assert list(ours.history(study)) == list(theirs.history(study))
-        assert [ours.finished(study, p) for p in range(14)] == [theirs.finished(study, p) for p in range(14)]
+        assert [ours.read_finished(study, p) for p in range(14)] == [theirs.read_finished(study, p) for p in range(14)]
 
 
 @pytest.mark.anvil
@@ -63,9 +73,9 @@ def same(ours: Ledger, theirs: Ledger) -> None:
 def test_evidence_proves_what_a_node_tells(bench: AnvilBench, scenario: Callable[[Sites], int]) -> None:
     sites = Sites(bench)
     scenario(sites)
-    ledger = proved(bench)
-    same(ledger, bench.ledger(None))
-    judged = referee(ledger.history(), {name: head.genesis for name, head in ledger.heads().items()})
+    ledger = verify_bench(bench)
+    assert_same(ledger, bench.ledger(None))
+    judged = check_history(ledger.history(), {name: head.genesis for name, head in ledger.heads().items()})
     assert judged.heads == ledger.heads()
 
 
@@ -73,51 +83,51 @@ def test_evidence_proves_what_a_node_tells(bench: AnvilBench, scenario: Callable
 def test_open_steps_are_read_from_storage(bench: AnvilBench) -> None:
     """Every kind of open step, with posts missing, a skip and an exclusion behind it."""
     sites = Sites(bench)
-    study = sites.start(replace(EXCLUDING, opening=("each",), closing=("only:ana",)))
-    same(proved(bench), bench.ledger(None))
+    study = sites.start(replace(EXCLUDING_TERMS, opening=("each",), closing=("only:ana",)))
+    assert_same(verify_bench(bench), bench.ledger(None))
     sites.post(study, "bob")
-    same(proved(bench), bench.ledger(None))
+    assert_same(verify_bench(bench), bench.ledger(None))
     bench.sleep(100)
     sites["ana"].exclude(study, "cyd")
     sites["bob"].exclude(study, "cyd")
-    same(proved(bench), bench.ledger(None))
+    assert_same(verify_bench(bench), bench.ledger(None))
     sites.step(study)
     sites.step(study)
     bench.sleep(100)
     sites["bob"].skip(study)
-    same(proved(bench), bench.ledger(None))
+    assert_same(verify_bench(bench), bench.ledger(None))
     sites.step(study, converged=True)
-    same(proved(bench), bench.ledger(None))
+    assert_same(verify_bench(bench), bench.ledger(None))
     sites.step(study)
-    same(proved(bench), bench.ledger(None))
+    assert_same(verify_bench(bench), bench.ledger(None))
 
 
 @pytest.mark.anvil
 def test_a_proposal_that_waits_and_no_study_at_all_are_read(bench: AnvilBench) -> None:
-    same(proved(bench), bench.ledger(None))
-    Sites(bench)["ana"].propose(GLORE)
-    ledger = proved(bench)
-    same(ledger, bench.ledger(None))
-    assert refused(ledger.view, 9) == ("BadState", 0)
+    assert_same(verify_bench(bench), bench.ledger(None))
+    Sites(bench)["ana"].propose(GLORE_TERMS)
+    ledger = verify_bench(bench)
+    assert_same(ledger, bench.ledger(None))
+    assert catch_refusal(ledger.view, 9) == ("BadState", 0)
 
 
 @pytest.mark.anvil
 def test_a_proved_ledger_moves_nothing(bench: AnvilBench) -> None:
-    ledger = proved(bench)
+    ledger = verify_bench(bench)
     assert ledger.me is None
     assert ledger.now() > 1_600_000_000
     ledger.wait(0.0)
-    post = Post(1, 0, 0, "", HASH, 1, False, HASH)
+    post = Post(1, 0, 0, "", STUDY_HASH, 1, False, STUDY_HASH)
     moves: list[tuple[Callable[..., object], tuple[object, ...]]] = [
-        (ledger.propose, (GLORE,)), (ledger.join, (1, HASH)), (ledger.skip, (1,)), (ledger.exclude, (1, "ana")),
-        (ledger.dispute, (1, 0, HASH, HASH)), (ledger.pause, (1, 0)), (ledger.resume, (1,)), (ledger.abort, (1, 0)),
-        (ledger.admit, (entry("dan"),)), (ledger.revoke, ("ana",)), (ledger.accept, ("ana",)),
-        (ledger.recover, ("ana", account("dan").address, sealing("dan"))),
-        (ledger.offer, (account("dan").address, sealing("dan"))),
+        (ledger.propose, (GLORE_TERMS,)), (ledger.join, (1, STUDY_HASH)), (ledger.skip, (1,)), (ledger.exclude, (1, "ana")),
+        (ledger.dispute, (1, 0, STUDY_HASH, STUDY_HASH)), (ledger.pause, (1, 0)), (ledger.resume, (1,)), (ledger.abort, (1, 0)),
+        (ledger.admit, (build_entry("dan"),)), (ledger.revoke, ("ana",)), (ledger.accept, ("ana",)),
+        (ledger.recover, ("ana", derive_account("dan").address, derive_sealing_key("dan"))),
+        (ledger.offer, (derive_account("dan").address, derive_sealing_key("dan"))),
     ]  # fmt: skip
     for move, arguments in moves:
-        assert refused(move, *arguments) == ("NotSite",)
-    assert refused(ledger.record, post) == ("NotOwner",)
+        assert catch_refusal(move, *arguments) == ("NotSite",)
+    assert catch_refusal(ledger.record, post) == ("NotOwner",)
 
 
 @pytest.mark.anvil
@@ -129,11 +139,11 @@ def test_a_study_of_more_sites_than_fit_into_a_word_is_read() -> None:
     founders = [SiteEntry(0, name, k.address, k.sealing) for name, k in keys.items()]
     with Development(options=("--gas-limit", "200000000")) as anvil:
         network = deploy(anvil.url, founders)
-        terms = Terms(HASH, tuple(reversed(names)), (), ("each", "server"), (), 3, 60)
+        terms = Terms(STUDY_HASH, tuple(reversed(names)), (), ("each", "server"), (), 3, 60)
         with EthereumLedger(network, keys[names[0]].account) as ledger:
             study = ledger.propose(terms)
             evidence = gather(network)
-            view = ProvedLedger(evidence).view(study)
+            view = VerifiedLedger(evidence).view(study)
             assert view == ledger.view(study)
     assert view.terms.sites == terms.sites
 
@@ -141,11 +151,11 @@ def test_a_study_of_more_sites_than_fit_into_a_word_is_read() -> None:
 @pytest.mark.anvil
 def test_evidence_may_begin_at_a_later_block_that_the_reader_knows(bench: AnvilBench) -> None:
     Sites(bench).start()
-    ledger = ProvedLedger(gather(bench.network, first=bench.network.block - 1))
-    same(ledger, bench.ledger(None))
+    ledger = VerifiedLedger(gather(bench.network, first=bench.network.block - 1))
+    assert_same(ledger, bench.ledger(None))
     assert ledger.anchor.first == bench.network.block - 1
     with pytest.raises(LedgerMismatch):
-        ProvedLedger(gather(bench.network, first=bench.network.block + 1))
+        VerifiedLedger(gather(bench.network, first=bench.network.block + 1))
 
 
 # Nodes that lack a part, lie, or move on
@@ -156,12 +166,12 @@ def flaky(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> FlakyRpc:
     """The line through which evidence is gathered."""
     sites = Sites(bench)
     sites.step(sites.start())
-    made = FlakyRpc(bench.network.url)
-    monkeypatch.setattr(evidence_room, "Rpc", lambda url: made)
-    return made
+    flaky_rpc = FlakyRpc(bench.network.url)
+    monkeypatch.setattr(evidence_room, "Rpc", lambda url: flaky_rpc)
+    return flaky_rpc
 
 
-def altering(method: str, change: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
+def alter_answer(method: str, change: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
     return lambda asked, answer: change(answer) if asked == method else answer
 
 
@@ -177,7 +187,7 @@ def altering(method: str, change: Callable[[Any], Any]) -> Callable[[str, Any], 
 def test_a_node_that_lacks_or_bends_a_part_makes_no_evidence(
     bench: AnvilBench, flaky: FlakyRpc, method: str, change: Callable[[Any], Any], code: str
 ) -> None:
-    flaky.after = altering(method, change)
+    flaky.after = alter_answer(method, change)
     with pytest.raises((LedgerMismatch, LedgerUnreachable)) as caught:
         gather(bench.network)
     assert caught.value.code == code
@@ -185,25 +195,25 @@ def test_a_node_that_lacks_or_bends_a_part_makes_no_evidence(
 
 @pytest.mark.anvil
 def test_a_node_that_bends_a_receipt_makes_evidence_that_proves_nothing(bench: AnvilBench, flaky: FlakyRpc) -> None:
-    flaky.after = altering("eth_getTransactionReceipt", lambda a: {**a, "cumulativeGasUsed": "0x1"})
+    flaky.after = alter_answer("eth_getTransactionReceipt", lambda a: {**a, "cumulativeGasUsed": "0x1"})
     with pytest.raises(LedgerMismatch, match="The receipts of block") as caught:
-        ProvedLedger(gather(bench.network))
+        VerifiedLedger(gather(bench.network))
     assert caught.value.code == "CO-C354"
 
 
 @pytest.mark.anvil
 @pytest.mark.parametrize(("faults", "code"), [(2, ""), (100, "CO-C307")])
 def test_a_chain_that_moves_on_is_read_again(bench: AnvilBench, flaky: FlakyRpc, faults: int, code: str) -> None:
-    left = [faults]
+    faults_left = [faults]
 
     def moved(method: str, params: Sequence[object]) -> None:
-        if method == "eth_getProof" and left[0]:
-            left[0] -= 1
+        if method == "eth_getProof" and faults_left[0]:
+            faults_left[0] -= 1
             raise NodeRefused("here", method, "block height is 9 but requested was 8")
 
     flaky.before = moved
     if not code:
-        same(ProvedLedger(gather(bench.network)), bench.ledger(None))
+        assert_same(VerifiedLedger(gather(bench.network)), bench.ledger(None))
         return
     with pytest.raises(LedgerUnreachable) as caught:
         gather(bench.network)
@@ -213,31 +223,31 @@ def test_a_chain_that_moves_on_is_read_again(bench: AnvilBench, flaky: FlakyRpc,
 # Headers that Geth 1.13.15 sealed: three signers, period 1, epoch 25; a vote of two admits a fourth in block 9.
 
 
-def geth() -> list[Header]:
-    return [Header.decode(raw) for raw in split(GETH.read_bytes(), "headers", LARGEST)]
+def read_geth_headers() -> list[Header]:
+    return [Header.decode(raw) for raw in split_items(GETH.read_bytes(), "headers", MAX_HEADER_BYTES)]
 
 
 def test_geth_s_own_seals_votes_and_epochs_are_accepted() -> None:
-    headers = geth()
-    client = accepted(headers)
+    headers = read_geth_headers()
+    client = accept_headers(headers)
     assert (client.kind, client.sealed, len(client.signers)) == ("clique", len(headers) - 1, 4)
-    assert len(accepted(headers[:9]).signers) == 3
+    assert len(accept_headers(headers[:9]).signers) == 3
     assert [h.number for h in headers if len(h["extraData"]) > 97] == [0, 25, 50]
-    assert len(accepted(headers[25:]).signers) == 4
+    assert len(accept_headers(headers[25:]).signers) == 4
 
 
 @pytest.mark.parametrize("number", [1, 9, 25, 26, 62])
 def test_geth_s_headers_changed_in_one_bit_are_refused(number: int) -> None:
-    headers = geth()
+    headers = read_geth_headers()
     was = headers[number]["stateRoot"]
-    headers[number] = replaced(headers[number], stateRoot=bytes([was[0] ^ 1, *was[1:]]))
+    headers[number] = replace_fields(headers[number], stateRoot=bytes([was[0] ^ 1, *was[1:]]))
     with pytest.raises(LedgerMismatch, match=f"Block {number}"):
-        accepted(headers[: number + 1])
+        accept_headers(headers[: number + 1])
 
 
 def test_an_epoch_with_a_signer_whose_votes_were_hidden_is_refused() -> None:
     """Without block 9 and its vote the fourth signer is a stranger, whom block 25 lists."""
-    headers = geth()
-    client = accepted(headers[:9])
+    headers = read_geth_headers()
+    client = accept_headers(headers[:9])
     with pytest.raises(LedgerMismatch, match="Block 25 is not sealed as its chain asks"):
         client.accept(headers[25])

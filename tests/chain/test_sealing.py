@@ -13,7 +13,7 @@ from nacl import bindings as sodium
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
 from coterie_chain.errors import BlobCorrupt, KeyFault
-from coterie_chain.sealing import MAGIC, MAX_HEADER, body_key, is_sealed, readers_of, seal, unseal, unseal_with
+from coterie_chain.sealing import MAGIC, MAX_HEADER, is_sealed, list_readers, open_body_key, seal, unseal, unseal_with
 
 PRIVATE = {name: PrivateKey(name.encode().ljust(32)) for name in ("aarhus", "boston", "city-3")}
 PUBLIC = {name: bytes(key.public_key) for name, key in PRIVATE.items()}
@@ -32,7 +32,7 @@ def test_every_reader_opens_it_and_nobody_else(raw: bytes, readers: set[str], co
 def test_an_envelope_names_its_readers_in_order() -> None:
     blob = seal(RAW, TWO)
     assert is_sealed(blob)
-    assert readers_of(blob) == ("aarhus", "boston")
+    assert list_readers(blob) == ("aarhus", "boston")
     assert not is_sealed(RAW)
     assert RAW not in blob
 
@@ -50,20 +50,20 @@ def test_any_flipped_byte_is_found() -> None:
             # Whoever is not named can judge nothing; the CID of the record stands for the bytes.
             assert unseal(altered, "boston", PRIVATE["boston"]) is None
         else:
-            refused(altered)
+            expect_refused(altered)
 
 
 def test_any_shorter_or_longer_envelope_is_found() -> None:
     blob = seal(RAW, TWO)
     for size in range(len(blob)):
-        refused(blob[:size])
-    refused(blob + b"\0")
+        expect_refused(blob[:size])
+    expect_refused(blob + b"\0")
 
 
 def test_an_envelope_cannot_be_passed_off_for_another_step() -> None:
     blob = seal(RAW, TWO, b"boston, step 3")
-    refused(blob, b"aarhus, step 3")
-    refused(blob)
+    expect_refused(blob, b"aarhus, step 3")
+    expect_refused(blob)
 
 
 def test_a_reader_with_a_new_key_is_told_so() -> None:
@@ -74,10 +74,10 @@ def test_a_reader_with_a_new_key_is_told_so() -> None:
 
 def test_a_body_s_key_opens_this_envelope_and_no_other() -> None:
     blob, other = seal(RAW, TWO, b"step"), seal(RAW, TWO, b"step")
-    key = body_key(blob, "boston", PRIVATE["boston"])
+    key = open_body_key(blob, "boston", PRIVATE["boston"])
     assert key is not None
     assert unseal_with(blob, key, b"step") == RAW
-    assert body_key(blob, "city-3", PRIVATE["city-3"]) is None
+    assert open_body_key(blob, "city-3", PRIVATE["city-3"]) is None
     for wrong, context in ((other, b"step"), (blob, b"another")):
         with pytest.raises(BlobCorrupt) as e:
             unseal_with(wrong, key, context)
@@ -90,14 +90,14 @@ def test_two_readers_cannot_be_given_two_keys() -> None:
     header = json.loads(blob[at : at + int.from_bytes(blob[len(MAGIC) : at], "little")])
     other = SealedBox(PublicKey(PUBLIC["boston"])).encrypt(bytes(32))
     header["readers"]["boston"] = bytes(other).hex()
-    refused(envelope(header, bytes(32)))
+    expect_refused(build_envelope(header, bytes(32)))
 
 
 def test_an_envelope_made_by_the_format_alone_opens() -> None:
     key = bytes(range(32))
     box = bytes(SealedBox(PublicKey(PUBLIC["boston"])).encrypt(key)).hex()
-    header = {"commitment": commitment(key), "readers": {"boston": box}}
-    assert unseal(envelope(header, key), "boston", PRIVATE["boston"]) == RAW
+    header = {"commitment": compute_commitment(key), "readers": {"boston": box}}
+    assert unseal(build_envelope(header, key), "boston", PRIVATE["boston"]) == RAW
 
 
 BOX = bytes(80).hex()
@@ -116,7 +116,7 @@ BAD_HEADERS: list[object] = [
 
 @pytest.mark.parametrize("header", BAD_HEADERS)
 def test_a_header_of_another_form_is_refused(header: object) -> None:
-    refused(envelope(header, bytes(32)))
+    expect_refused(build_envelope(header, bytes(32)))
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_a_header_of_another_form_is_refused(header: object) -> None:
     ],
 )
 def test_a_header_that_is_not_canonical_is_refused(text: bytes) -> None:
-    refused(framed(text, bytes(100)))
+    expect_refused(frame(text, bytes(100)))
 
 
 def test_a_header_beyond_its_bound_is_refused_unread() -> None:
-    refused(framed(b" " * (MAX_HEADER + 1), bytes(100)))
-    refused(MAGIC + b"\xff\xff\xff\xff" + bytes(1000))
+    expect_refused(frame(b" " * (MAX_HEADER + 1), bytes(100)))
+    expect_refused(MAGIC + b"\xff\xff\xff\xff" + bytes(1000))
 
 
 @given(st.binary(max_size=300))
@@ -155,7 +155,7 @@ def test_it_takes_a_reader() -> None:
 def test_253_sites_fit_and_a_list_beyond_the_bound_does_not() -> None:
     names = [f"university-hospital-of-some-town-{n}" for n in range(1000)]
     blob = seal(RAW, dict.fromkeys(names[:253], PUBLIC["boston"]))
-    assert len(readers_of(blob)) == 253
+    assert len(list_readers(blob)) == 253
     with pytest.raises(KeyFault, match="1000 readers"):
         seal(RAW, dict.fromkeys(names, PUBLIC["boston"]))
 
@@ -167,21 +167,21 @@ def test_a_reader_without_a_usable_key_is_named(public: bytes) -> None:
     assert e.value.code == "CO-C106"
 
 
-def refused(blob: bytes, context: bytes = b"") -> None:
+def expect_refused(blob: bytes, context: bytes = b"") -> None:
     with pytest.raises(BlobCorrupt) as e:
         unseal(blob, "boston", PRIVATE["boston"], context)
     assert e.value.code in ("CO-C221", "CO-C222")
 
 
-def commitment(key: bytes) -> str:
+def compute_commitment(key: bytes) -> str:
     return sodium.crypto_hash_sha256(b"coterie/1 envelope key" + key).hex()
 
 
-def envelope(header: Mapping[str, object] | object, key: bytes) -> bytes:
+def build_envelope(header: Mapping[str, object] | object, key: bytes) -> bytes:
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    start, nonce = framed(text), bytes(24)
+    start, nonce = frame(text), bytes(24)
     return start + nonce + sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(RAW, start, nonce, key)
 
 
-def framed(header: bytes, rest: bytes = b"") -> bytes:
+def frame(header: bytes, rest: bytes = b"") -> bytes:
     return MAGIC + len(header).to_bytes(4, "little") + header + rest

@@ -8,38 +8,38 @@ from hashlib import sha256
 
 import pytest
 import rlp
-from chain.anvil import CHAIN_ID, Anvil, RpcError
-from chain.bench import FOUNDERS, GLORE, HASH, AnvilBench, Sites, account, refused
+from chain.anvil import ANVIL_CHAIN_ID, AnvilClient, RpcError
+from chain.bench import BENCH_FOUNDERS, GLORE_TERMS, STUDY_HASH, AnvilBench, Sites, catch_refusal, derive_account
 from eth_account import Account
 
-from coterie_chain.calldata import codec
+from coterie_chain.calldata import load_codec
 from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.heads import post_tuple
+from coterie_chain.heads import flatten_post
 from coterie_chain.journal import MemoryJournal
 from coterie_chain.ledger import Post
 
 pytestmark = pytest.mark.anvil
 
 
-class Network:
+class MemberNetwork:
     """Three sites in a running study; what `ana` signs is kept."""
 
-    def __init__(self, anvil: Anvil, hash: bytes = HASH) -> None:
+    def __init__(self, anvil: AnvilClient, hash: bytes = STUDY_HASH) -> None:
         self.bench = AnvilBench(anvil)
         self.journal = MemoryJournal()
-        self.ana = EthereumLedger(self.bench.network, account("ana"), self.journal)
-        self.number = self.ana.propose(replace(GLORE, hash=hash))
-        for name in FOUNDERS[1:]:
-            self.bench.ledger(account(name)).join(self.number, hash)
+        self.ana = EthereumLedger(self.bench.network, derive_account("ana"), self.journal)
+        self.number = self.ana.propose(replace(GLORE_TERMS, hash=hash))
+        for name in BENCH_FOUNDERS[1:]:
+            self.bench.ledger(derive_account(name)).join(self.number, hash)
 
     def post(self) -> Post:
         """The post that ana's open step wants."""
         return Sites(self.bench).draft(self.number, "ana")
 
-    def signed(self) -> str:
+    def read_signed(self) -> str:
         """Ana's newest transaction."""
         (scope,) = {scope for scope, _ in self.journal._sent}
-        return "0x" + self.journal.sent(scope)[-1][0].raw.hex()
+        return "0x" + self.journal.list_sent(scope)[-1][0].raw.hex()
 
     def close(self) -> None:
         self.ana.close()
@@ -47,51 +47,53 @@ class Network:
 
 
 @pytest.fixture
-def network(anvil: Anvil) -> Iterator[Network]:
-    made = Network(anvil)
-    yield made
-    made.close()
+def network(anvil: AnvilClient) -> Iterator[MemberNetwork]:
+    member_network = MemberNetwork(anvil)
+    yield member_network
+    member_network.close()
 
 
-def test_a_signed_record_is_bound_to_its_chain(network: Network) -> None:
+def test_a_signed_record_is_bound_to_its_chain(network: MemberNetwork) -> None:
     """EIP-155: its id is under the signature, so Geth and Besu of another chain refuse it; Anvil does not look."""
     network.ana.record(network.post())
-    *_, v, r, s = rlp.decode(bytes.fromhex(network.signed()[2:]))
-    assert (int.from_bytes(v) - 35) // 2 == CHAIN_ID
-    assert Account.recover_transaction(network.signed()) == account("ana").address
-    forged = [*rlp.decode(bytes.fromhex(network.signed()[2:]))[:6], int.to_bytes(20241 * 2 + 35, 2), r, s]
-    assert Account.recover_transaction(rlp.encode(forged)) != account("ana").address
+    *_, v, r, s = rlp.decode(bytes.fromhex(network.read_signed()[2:]))
+    assert (int.from_bytes(v) - 35) // 2 == ANVIL_CHAIN_ID
+    assert Account.recover_transaction(network.read_signed()) == derive_account("ana").address
+    forged = [*rlp.decode(bytes.fromhex(network.read_signed()[2:]))[:6], int.to_bytes(20241 * 2 + 35, 2), r, s]
+    assert Account.recover_transaction(rlp.encode(forged)) != derive_account("ana").address
 
 
-def test_a_signed_record_is_worth_nothing_a_second_time(network: Network, anvil: Anvil) -> None:
+def test_a_signed_record_is_worth_nothing_a_second_time(network: MemberNetwork, anvil: AnvilClient) -> None:
     network.ana.record(network.post())
     with pytest.raises(RpcError, match="nonce"):
-        anvil.rpc("eth_sendRawTransaction", network.signed())
+        anvil.rpc("eth_sendRawTransaction", network.read_signed())
 
 
-def test_a_record_of_one_network_is_refused_by_another_on_the_same_chain(network: Network, anvil: Anvil) -> None:
+def test_a_record_of_one_network_is_refused_by_another_on_the_same_chain(
+    network: MemberNetwork, anvil: AnvilClient
+) -> None:
     """Its basis is the hash of another study; a Model of another Catalog takes nothing from it either."""
-    other = Network(anvil, sha256(b"another study").digest())
+    other = MemberNetwork(anvil, sha256(b"another study").digest())
     post = network.post()
-    assert refused(other.ana.record, post)[0] == "BasisMismatch"
+    assert catch_refusal(other.ana.record, post)[0] == "BasisMismatch"
     model = network.ana._reader.models[1]
-    data = codec("Model").encode("record", post_tuple(post))
-    stranger = account("mallory").address
+    data = load_codec("Model").encode("record", flatten_post(post))
+    stranger = derive_account("mallory").address
     with pytest.raises(RpcError, match="revert"):
         anvil.rpc("eth_call", {"from": stranger, "to": model, "data": data}, "latest")
     assert other.ana.heads()["ana"].genesis != network.ana.heads()["ana"].genesis
     other.close()
 
 
-def test_a_key_that_has_no_seat_moves_nothing(network: Network) -> None:
-    mallory = network.bench.ledger(account("mallory"))
+def test_a_key_that_has_no_seat_moves_nothing(network: MemberNetwork) -> None:
+    mallory = network.bench.ledger(derive_account("mallory"))
     post = network.post()
     moves = [
-        lambda: mallory.propose(GLORE),
-        lambda: mallory.join(network.number, HASH),
+        lambda: mallory.propose(GLORE_TERMS),
+        lambda: mallory.join(network.number, STUDY_HASH),
         lambda: mallory.record(post),
         lambda: mallory.abort(network.number, 1),
         lambda: mallory.revoke("ana"),
     ]
-    assert {refused(move)[0] for move in moves} <= {"NotSite", "NotOwner", "NotParticipant"}
-    assert network.ana.view(network.number).joined == FOUNDERS
+    assert {catch_refusal(move)[0] for move in moves} <= {"NotSite", "NotOwner", "NotParticipant"}
+    assert network.ana.view(network.number).joined == BENCH_FOUNDERS

@@ -8,53 +8,53 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from chain.anvil import CHAIN_ID, Anvil
-from chain.contracts import CATALOG, Contracts, Founder, Log, bytes32
+from chain.anvil import ANVIL_CHAIN_ID, AnvilClient
+from chain.contracts import CATALOG, DeployedContracts, Founder, Log, encode_site_name
 
 from coterie_chain.cid import RAW, Cid
 from coterie_chain.errors import PostRejected
-from coterie_chain.heads import genesis, next_head, post_tuple
+from coterie_chain.heads import compute_genesis_head, compute_next_head, flatten_post
 from coterie_chain.ledger import ZERO, Post, Silence, State
-from coterie_chain.rules import EACH, NOBODY, SERVER, Rules, Seat, StudyState
+from coterie_chain.rules import EACH, SERVER, ZERO_ADDRESS, Rules, Seat, StudyState
 
 Schedule = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-GLORE: Schedule = ((), (EACH, SERVER), ())
-NOTHING = (NOBODY, ZERO)
+GLORE_SCHEDULE: Schedule = ((), (EACH, SERVER), ())
+NOTHING = (ZERO_ADDRESS, ZERO)
 
 
-def digest(*words: object) -> bytes:
+def next_digest(*words: object) -> bytes:
     """A digest that differs from any other word's."""
     return sha256(repr(words).encode()).digest()
 
 
-def key(name: str) -> str:
+def derive_address(name: str) -> str:
     """The address with which a test's site (or stranger) signs."""
-    return "0x" + digest("key", name).hex()[:40]
+    return "0x" + next_digest("key", name).hex()[:40]
 
 
-def founder(name: str) -> Founder:
+def build_founder(name: str) -> Founder:
     """A site of that name."""
-    return Founder(name, key(name), digest("sealing", name), digest("peer", name))
+    return Founder(name, derive_address(name), next_digest("sealing", name), next_digest("peer", name))
 
 
-def names(logs: Sequence[Log]) -> list[str]:
+def name_events(logs: Sequence[Log]) -> list[str]:
     """Names of the events, in order."""
     return [log.name for log in logs]
 
 
-def refused(move: Callable[..., object], *args: object, **changes: object) -> tuple[object, ...]:
+def catch_refusal(move: Callable[..., object], *args: object, **changes: object) -> tuple[object, ...]:
     """Name and arguments of the error with which a move is refused."""
     with pytest.raises(PostRejected) as caught:
         move(*args, **changes)
     return (caught.value.name, *caught.value.values)
 
 
-class Twins:
+class ContractAndRules:
     """One network twice. Callers are addresses; a refusal is the PostRejected on which both agree."""
 
-    def __init__(self, anvil: Anvil, names: Sequence[str]) -> None:
-        founders = [founder(name) for name in names]
-        self.contracts = Contracts(anvil, founders)
+    def __init__(self, anvil: AnvilClient, names: Sequence[str]) -> None:
+        founders = [build_founder(name) for name in names]
+        self.contracts = DeployedContracts(anvil, founders)
         self.rules = Rules((f.name, f.key, f.sealing, f.peer) for f in founders)
         self._heads: dict[int, tuple[int, bytes]] = {}
         self._agreed: dict[tuple[str, tuple[object, ...]], tuple[str, object]] = {}
@@ -63,31 +63,31 @@ class Twins:
     # The moves of both, in the order of rules.py
 
     def admit(self, by: str, name: str, address: str, sealing: bytes, peer: bytes) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.admit(by, name, address, sealing, peer),
-            lambda: self.contracts.move(by, "admit", bytes32(name), address, sealing, peer),
+            lambda: self.contracts.move(by, "admit", encode_site_name(name), address, sealing, peer),
         )
 
     def revoke(self, by: str, site: int) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.revoke(by, site),
             lambda: self.contracts.move(by, "revoke", site),
         )
 
     def recover(self, by: str, site: int, address: str, sealing: bytes) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.recover(by, site, address, sealing),
             lambda: self.contracts.move(by, "recover", site, address, sealing),
         )
 
     def offer(self, by: str, address: str, sealing: bytes) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.offer(by, address, sealing),
             lambda: self.contracts.move(by, "offer", address, sealing),
         )
 
     def accept(self, by: str, site: int) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.accept(by, site),
             lambda: self.contracts.move(by, "accept", site),
         )
@@ -97,14 +97,14 @@ class Twins:
         by: str,
         hash: bytes,
         order: tuple[int, ...],
-        schedule: Schedule = GLORE,
+        schedule: Schedule = GLORE_SCHEDULE,
         max_rounds: int = 3,
         timeout: int = 60,
         silence: int = Silence.WAIT,
         snapshot: bytes = bytes(32),
     ) -> list[Log]:
         words = [bytes(w).ljust(32, b"\0") for w in schedule]
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.propose(by, hash, order, schedule, max_rounds, timeout, silence, now),  # type: ignore[arg-type]
             lambda: self.contracts.move(
                 by, "propose", hash, bytes(order), words, max_rounds, timeout, silence, snapshot
@@ -112,7 +112,7 @@ class Twins:
         )
 
     def join(self, by: str, study: int, hash: bytes, snapshot: bytes = bytes(32)) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.join(by, study, hash, now),
             lambda: self.contracts.move(by, "join", study, hash, snapshot),
         )
@@ -122,44 +122,44 @@ class Twins:
             kind, round_ = self.rules.post(
                 by, site, post.study, post.position, post.attempt, post.basis, post.converged, post.sha256, now
             )
-            seq, head = self.chain(site)
-            self._heads[site] = seq + 1, next_head(head, seq, kind, round_, post)
+            seq, head = self.expect_chain(site)
+            self._heads[site] = seq + 1, compute_next_head(head, seq, kind, round_, post)
 
-        return self._both(follow, lambda: self.contracts.record(by, site, post_tuple(post)))
+        return self._play_both(follow, lambda: self.contracts.record(by, site, flatten_post(post)))
 
     def skip(self, by: str, study: int) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.skip(by, study, now),
             lambda: self.contracts.move(by, "skip", study),
         )
 
     def exclude(self, by: str, study: int, site: int) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.exclude(by, study, site, now),
             lambda: self.contracts.move(by, "exclude", study, site),
         )
 
     def dispute(self, by: str, study: int, position: int) -> list[Log]:
-        digests = digest("posted"), digest("recomputed")
-        return self._both(
+        digests = next_digest("posted"), next_digest("recomputed")
+        return self._play_both(
             lambda now: self.rules.dispute(by, study, position),
             lambda: self.contracts.move(by, "dispute", study, position, *digests),
         )
 
     def pause(self, by: str, study: int) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.pause(by, study),
             lambda: self.contracts.move(by, "pause", study, 7),
         )
 
     def resume(self, by: str, study: int) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.resume(by, study, now),
             lambda: self.contracts.move(by, "resume", study),
         )
 
     def abort(self, by: str, study: int) -> list[Log]:
-        return self._both(
+        return self._play_both(
             lambda now: self.rules.abort(by, study),
             lambda: self.contracts.move(by, "abort", study, 9),
         )
@@ -170,34 +170,34 @@ class Twins:
         """Let time pass before the next move."""
         self.contracts.wait(seconds)
 
-    def key_of(self, site: int) -> str:
+    def read_key(self, site: int) -> str:
         """The site's current key."""
         return self.rules.seats[site].key
 
-    def chain(self, site: int) -> tuple[int, bytes]:
+    def expect_chain(self, site: int) -> tuple[int, bytes]:
         """`next` and `head` of the site's Model as they must be."""
-        return self._heads.get(site, (1, genesis(self.contracts.address, CHAIN_ID, site)))
+        return self._heads.get(site, (1, compute_genesis_head(self.contracts.address, ANVIL_CHAIN_ID, site)))
 
     def draft(self, study: int, site: int, /, **changes: Any) -> Post:
         """The post that the open step wants from the site, but for the changes."""
         s = self.rules.studies[study]
-        payload = digest("payload", study, s.position, s.attempt, site)
+        payload = next_digest("payload", study, s.position, s.attempt, site)
         wanted = Post(
             study=study,
             position=s.position,
             attempt=s.attempt,
-            cid=str(Cid(1, RAW, digest("cid", payload))),
+            cid=str(Cid(1, RAW, next_digest("cid", payload))),
             sha256=payload,
             size=1234,
             converged=False,
             basis=s.basis,
-            verdict=digest("verdict", site),
+            verdict=next_digest("verdict", site),
         )
         return replace(wanted, **changes)
 
     def post(self, study: int, site: int, /, **changes: Any) -> list[Log]:
         """Record a draft with the site's own key."""
-        return self.record(self.key_of(site), site, self.draft(study, site, **changes))
+        return self.record(self.read_key(site), site, self.draft(study, site, **changes))
 
     def complete_step(self, study: int, **changes: Any) -> None:
         """Let everybody post whom the open step waits for."""
@@ -213,9 +213,11 @@ class Twins:
         calls += [c for s in seats for c in (("seat", (s.id,)), ("offered", (s.id,)), ("siteOf", (s.key,)))]
         calls += [c for i in studies for c in (("status", (i,)), ("terms", (i,)))]
         wanted: list[Any] = [len(seats), len(studies)]
-        wanted += [v for s in seats for v in (self._seat(s), s.offered or NOTHING, self.rules.site_of(s.key))]
-        wanted += [v for s in studies.values() for v in (_status(s), _terms(s))]
-        for call, answer, want in zip(calls, self.contracts.answers(calls), wanted, strict=True):
+        wanted += [
+            v for s in seats for v in (self._describe_seat(s), s.offered or NOTHING, self.rules.find_site(s.key))
+        ]
+        wanted += [v for s in studies.values() for v in (_describe_status(s), _describe_terms(s))]
+        for call, answer, want in zip(calls, self.contracts.read_answers(calls), wanted, strict=True):
             # decoding is what takes time; an answer that did not change need not be decoded again
             if self._agreed.get(call) != (answer, want):
                 got = CATALOG.decode(call[0], answer)
@@ -225,40 +227,40 @@ class Twins:
     def check_chains(self) -> None:
         """Compare every Model's hash chain."""
         for site in self.rules.seats:
-            assert self.contracts.chain(site) == self.chain(site), f"hash chain of site {site}"
+            assert self.contracts.chain(site) == self.expect_chain(site), f"hash chain of site {site}"
 
-    def _both(self, follow: Callable[[int], object], lead: Callable[[], list[Log]]) -> list[Log]:
-        said = wanted = None
+    def _play_both(self, follow: Callable[[int], object], lead: Callable[[], list[Log]]) -> list[Log]:
+        refusal = wanted = None
         logs: list[Log] = []
         try:
             logs = lead()
         except PostRejected as error:
-            said = error
+            refusal = error
         try:
             follow(self.contracts.now)
         except PostRejected as error:
             wanted = error
-        assert str(said) == str(wanted), f"contract: {said}; rules: {wanted}"
+        assert str(refusal) == str(wanted), f"contract: {refusal}; rules: {wanted}"
         self.check()
-        if said is not None:
-            raise said
+        if refusal is not None:
+            raise refusal
         return logs
 
-    def _seat(self, s: Seat) -> tuple[bytes, str, bytes, bytes, str, bool]:
-        return bytes32(s.name), s.key, s.sealing, s.peer, self.contracts.models[s.id], s.active
+    def _describe_seat(self, s: Seat) -> tuple[bytes, str, bytes, bytes, str, bool]:
+        return encode_site_name(s.name), s.key, s.sealing, s.peer, self.contracts.models[s.id], s.active
 
 
-def _terms(s: StudyState) -> tuple[object, ...]:
+def _describe_terms(s: StudyState) -> tuple[object, ...]:
     words = tuple(bytes(w).ljust(32, b"\0") for w in s.schedule)
     return s.hash, bytes(s.order), words, s.max_rounds, s.timeout, int(s.silence)
 
 
-def _status(s: StudyState) -> tuple[object, ...]:
+def _describe_status(s: StudyState) -> tuple[object, ...]:
     runs = s.state == State.RUNNING
     place = (int(s.state), s.position, s.attempt, s.round, s.phase, s.index, s.turn, s.deadline, s.done)
-    sets = (_bitmap(s.active), _bitmap(s.joined), _bitmap(s.posted))
+    sets = (_to_bitmap(s.active), _to_bitmap(s.joined), _to_bitmap(s.posted))
     return (*place, *sets, s.basis, s.kind() if runs else 0, s.server() if runs else 0)
 
 
-def _bitmap(sites: set[int]) -> int:
+def _to_bitmap(sites: set[int]) -> int:
     return sum(1 << site for site in sites)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chain.anvil import CHAIN_ID
+from chain.anvil import ANVIL_CHAIN_ID
 from chain.contracts import Log
 
 from coterie_chain.cid import Cid
-from coterie_chain.heads import genesis, next_head
+from coterie_chain.heads import compute_genesis_head, compute_next_head
 from coterie_chain.ledger import Post
 from coterie_chain.rules import EACH
 
@@ -26,11 +26,11 @@ class OpenStep:
     kind: int = 0
     posted: set[int] = field(default_factory=set)
 
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         return self.posted == self.parties if self.kind == EACH else len(self.posted) == 1
 
 
-class Witness:
+class LogChecker:
     """Reads logs in order and fails at the first that breaks the protocol."""
 
     def __init__(self, catalog: str) -> None:
@@ -50,7 +50,7 @@ class Witness:
     def _on_SiteAdmitted(self, log: Log, args: dict[str, Any]) -> None:
         site = args["site"]
         self._keys[site], self._sites[args["model"]] = args["key"], site
-        self.heads[site] = 1, genesis(self._catalog, CHAIN_ID, site)
+        self.heads[site] = 1, compute_genesis_head(self._catalog, ANVIL_CHAIN_ID, site)
 
     def _on_KeyChanged(self, log: Log, args: dict[str, Any]) -> None:
         self._keys[args["site"]] = args["key"]
@@ -62,22 +62,22 @@ class Witness:
         self._studies[args["study"]] = OpenStep(set(args["order"]), args["hash"])
 
     def _on_ServerSkipped(self, log: Log, args: dict[str, Any]) -> None:
-        self._begin_again(args)
+        self._restart_step(args)
 
     def _on_SiteExcluded(self, log: Log, args: dict[str, Any]) -> None:
-        self._begin_again(args)
+        self._restart_step(args)
         self._studies[args["study"]].parties.discard(args["site"])
 
-    def _begin_again(self, args: dict[str, Any]) -> None:
+    def _restart_step(self, args: dict[str, Any]) -> None:
         step = self._studies[args["study"]]
         if args["position"] == step.position + 1:
-            self._pass_on(step)
+            self._advance(step)
         assert (args["position"], args["attempt"]) == (step.position, step.attempt)
         step.attempt += 1
         step.posted.clear()
 
-    def _pass_on(self, step: OpenStep) -> None:
-        assert step.complete(), f"step {step.position} was left with {step.posted} of {step.parties}"
+    def _advance(self, step: OpenStep) -> None:
+        assert step.is_complete(), f"step {step.position} was left with {step.posted} of {step.parties}"
         step.position, step.attempt, step.posted = step.position + 1, 0, set()
 
     def _on_Recorded(self, log: Log, args: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ class Witness:
         self._extend(site, log)
         step = self._studies[args["study"]]
         if args["position"] == step.position + 1:
-            self._pass_on(step)
+            self._advance(step)
         post = _post(args["post"])
         slot = (post.study, post.position, post.attempt, site)
         assert slot not in self._slots, f"a second record at {slot}"
@@ -102,7 +102,7 @@ class Witness:
         args = log.args
         seq, head = self.heads[site]
         assert args["seq"] == seq
-        assert args["head"] == next_head(head, seq, args["kind"], args["round"], _post(args["post"]))
+        assert args["head"] == compute_next_head(head, seq, args["kind"], args["round"], _post(args["post"]))
         self.heads[site] = seq + 1, args["head"]
 
 

@@ -27,8 +27,8 @@ from coterie_node.analysis import analyse
 from coterie_node.audit import replay
 from coterie_node.cases.glore import CASE
 from coterie_node.cases.nhefs import VARIABLES
-from coterie_node.devnet import down, found, services, settings_of
-from coterie_node.place import Place
+from coterie_node.devnet import make_settings, services, start_network, stop_programs
+from coterie_node.place import RunFolder
 from coterie_node.studies import load_study
 
 SITES = ("north", "south", "west")
@@ -51,16 +51,16 @@ step_seconds = {step_seconds}
 """
 # No patient has this age; it must never be found outside the file of the site that holds it.
 CANARY = "61.7351946"
-ENDS_WITHIN = 240.0
+END_TIMEOUT = 240.0
 
 Done = tuple[str, dict[str, Any]]
 
 
-class Bed:
+class SiteProcesses:
     """A network in a folder, with the processes of its sites."""
 
     def __init__(self, folder: Path, *, step_seconds: int = 3600, tolerance: float = 1e-2) -> None:
-        self.place = Place(folder)
+        self.place = RunFolder(folder)
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.started: list[subprocess.Popen[str]] = []
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,13 +73,13 @@ class Bed:
         data.write_text("\n".join([head, ",".join(fields), *rest]) + "\n")
         self.place.study.write_text(STUDY.format(step_seconds=step_seconds, tolerance=tolerance) + VARIABLES)
         self.study = load_study(self.place.study)
-        found(self.place, SITES, settings_of("clique", "kubo"))
+        start_network(self.place, SITES, make_settings("clique", "kubo"))
 
     # The sites' processes
 
-    def start(self, site: str, *doom: str, root: Path | None = None) -> None:
+    def start(self, site: str, *kill_point: str, root: Path | None = None) -> None:
         """Start a site's process, in a copy of the folder for `root`; a doom is a point, a step, and a signal there."""
-        program = [str(HERE / "doomed.py"), *doom] if doom else ["-m", "coterie_node"]
+        program = [str(HERE / "doomed.py"), *kill_point] if kill_point else ["-m", "coterie_node"]
         arguments = [
             "take-part",
             "--at",
@@ -110,7 +110,7 @@ class Bed:
         """Send a signal to a site's process."""
         self.processes[site].send_signal(number)
 
-    def ended(self, site: str, within: float = ENDS_WITHIN) -> tuple[int, dict[str, Any]]:
+    def await_end(self, site: str, within: float = END_TIMEOUT) -> tuple[int, dict[str, Any]]:
         """Exit status and last line of a site's process."""
         process = self.processes[site]
         status = process.wait(within)
@@ -153,7 +153,7 @@ class Bed:
 
     def finish(self) -> list[Record]:
         """All sites end well with the model of an undisturbed run, and the run replays; returns its records."""
-        ends = {site: self.ended(site) for site in SITES}
+        ends = {site: self.await_end(site) for site in SITES}
         assert all(status == 0 and "fit" in last for status, last in ends.values()), ends
         wanted = analyse(self.study, {site: self.place.site(site).data for site in SITES}).fit
         for _, last in ends.values():
@@ -192,10 +192,10 @@ class Bed:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
-        down(self.place)
+        stop_programs(self.place)
 
 
-def needed() -> None:
+def skip_without_programs() -> None:
     """Skip the test where Geth or Kubo is missing."""
     for program in (GETH, IPFS):
         try:
@@ -205,32 +205,32 @@ def needed() -> None:
 
 
 @contextmanager
-def bed(folder: Path, **options: Any) -> Iterator[Bed]:
+def run_site_processes(folder: Path, **options: Any) -> Iterator[SiteProcesses]:
     """A bed for one test; skipped where the programs are missing."""
-    needed()
-    made = None
+    skip_without_programs()
+    site_processes = None
     try:
-        made = Bed(folder / "net", **options)
-        yield made
+        site_processes = SiteProcesses(folder / "net", **options)
+        yield site_processes
     finally:
-        if made is not None:
-            made.close()
+        if site_processes is not None:
+            site_processes.close()
         elif (folder / "net" / "place.json").exists():
-            down(Place(folder / "net"))
+            stop_programs(RunFolder(folder / "net"))
 
 
-def lived_through(bed: Bed, dooms: dict[str, Sequence[tuple[str, str]]]) -> None:
+def run_through_kills(processes: SiteProcesses, kill_points: dict[str, Sequence[tuple[str, str]]]) -> None:
     """Let every site die its deaths in order, each in a process of its own, and then live."""
-    left = {site: list(dooms.get(site, ())) for site in SITES}
-    for site, deaths in left.items():
-        bed.start(site, *((*deaths[0], "SIGKILL") if deaths else ()))
-    deadline = time.monotonic() + ENDS_WITHIN
-    while any(left.values()):
-        assert time.monotonic() < deadline, f"not reached: {left}"
-        for site, deaths in left.items():
-            status = bed.processes[site].poll()
-            if deaths and status is not None:
-                assert status == -signal.SIGKILL, (site, deaths[0], bed.ended(site))
-                deaths.pop(0)
-                bed.start(site, *((*deaths[0], "SIGKILL") if deaths else ()))
+    kills_left = {site: list(kill_points.get(site, ())) for site in SITES}
+    for site, kills in kills_left.items():
+        processes.start(site, *((*kills[0], "SIGKILL") if kills else ()))
+    deadline = time.monotonic() + END_TIMEOUT
+    while any(kills_left.values()):
+        assert time.monotonic() < deadline, f"not reached: {kills_left}"
+        for site, kills in kills_left.items():
+            status = processes.processes[site].poll()
+            if kills and status is not None:
+                assert status == -signal.SIGKILL, (site, kills[0], processes.await_end(site))
+                kills.pop(0)
+                processes.start(site, *((*kills[0], "SIGKILL") if kills else ()))
         time.sleep(0.05)

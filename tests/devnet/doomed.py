@@ -14,103 +14,103 @@ from typing import Any
 from coterie_chain.writer import Writer
 from coterie_learners.protocol import Machine
 from coterie_node import cli, participant
-from coterie_node.letters import Desk
+from coterie_node.letters import PayloadCodec
 from coterie_node.runner import Runner
 
 CALLS_INTO_A_COMPUTATION = 5
-ending = signal.SIGKILL
+kill_signal = signal.SIGKILL
 
 
-def die() -> None:
+def stop_process() -> None:
     """End as in a power cut, or stand still."""
-    os.kill(os.getpid(), ending)
+    os.kill(os.getpid(), kill_signal)
 
 
-def topic_of(machine: Machine) -> str:
+def read_topic(machine: Machine) -> str:
     return machine.awaits.topic if machine.awaits else ""
 
 
-def before(owner: Any, name: str, meant: Callable[..., bool]) -> None:
+def kill_before(owner: Any, name: str, matches: Callable[..., bool]) -> None:
     """Die instead of a call."""
-    whole = getattr(owner, name)
+    original = getattr(owner, name)
 
-    def doomed(*args: Any, **more: Any) -> Any:
-        if meant(*args, **more):
-            die()
-        return whole(*args, **more)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if matches(*args, **kwargs):
+            stop_process()
+        return original(*args, **kwargs)
 
-    setattr(owner, name, doomed)
+    setattr(owner, name, wrapper)
 
 
-def after(owner: Any, name: str, meant: Callable[..., bool]) -> None:
+def kill_after(owner: Any, name: str, matches: Callable[..., bool]) -> None:
     """Die when a call has done its work."""
-    whole = getattr(owner, name)
+    original = getattr(owner, name)
 
-    def doomed(*args: Any, **more: Any) -> Any:
-        result = whole(*args, **more)
-        if meant(*args, **more):
-            die()
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if matches(*args, **kwargs):
+            stop_process()
         return result
 
-    setattr(owner, name, doomed)
+    setattr(owner, name, wrapper)
 
 
-def inside(owner: Any, name: str, meant: Callable[..., bool]) -> None:
+def kill_inside(owner: Any, name: str, matches: Callable[..., bool]) -> None:
     """Die in the middle of a call."""
-    whole = getattr(owner, name)
+    original = getattr(owner, name)
 
-    def doomed(*args: Any, **more: Any) -> Any:
-        left = CALLS_INTO_A_COMPUTATION
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        calls_left = CALLS_INTO_A_COMPUTATION
 
         def count(frame: object, event: str, what: object) -> None:
-            nonlocal left
-            left -= event == "call"
-            if left == 0:
-                die()
+            nonlocal calls_left
+            calls_left -= event == "call"
+            if calls_left == 0:
+                stop_process()
 
-        if meant(*args, **more):
+        if matches(*args, **kwargs):
             sys.setprofile(count)
-        return whole(*args, **more)
+        return original(*args, **kwargs)
 
-    setattr(owner, name, doomed)
+    setattr(owner, name, wrapper)
 
 
-def position_of(topic: str) -> int:
+def compute_position(topic: str) -> int:
     """Where a step of GLORE stands in its study: each and server, round after round."""
     kind, _, turn = topic.partition("/")
     return 2 * int(turn) + (kind == "model")
 
 
-def doom(point: str, topic: str) -> None:
+def install_kill_point(point: str, topic: str) -> None:
     """Put the death where it is wanted, on the plain path and on that of a site which goes on ahead."""
 
-    def drafting(machine: Machine, *_: Any) -> bool:
-        return topic_of(machine) == topic
+    def is_drafting(machine: Machine, *_: Any) -> bool:
+        return read_topic(machine) == topic
 
-    def storing(runner: Runner, *_: Any) -> bool:
-        return topic_of(runner.machine) == topic
+    def is_storing(runner: Runner, *_: Any) -> bool:
+        return read_topic(runner.machine) == topic
 
-    def recording(writer: Writer, tx: Any, *_: Any) -> bool:
-        return str(tx.purpose).startswith("record ") and tx.purpose.split("/")[1] == str(position_of(topic))
+    def is_recording(writer: Writer, tx: Any, *_: Any) -> bool:
+        return str(tx.purpose).startswith("record ") and tx.purpose.split("/")[1] == str(compute_position(topic))
 
-    def reading(desk: Desk, step: Any, *_: Any) -> bool:
+    def is_reading(codec: PayloadCodec, step: Any, *_: Any) -> bool:
         return bool(step.topic == topic)
 
     points: dict[str, Callable[[], None]] = {
-        "before compute": lambda: before(Machine, "draft", drafting),
-        "during compute": lambda: inside(Machine, "draft", drafting),
-        "after compute": lambda: before(Runner, "_store", storing),
-        "after storing": lambda: after(Runner, "_store", storing),
-        "after sending": lambda: after(Writer, "_deliver", recording),
-        "after receipt": lambda: before(Writer, "_mined", recording),
-        "before reading": lambda: before(Desk, "read", reading),
-        "at the end": lambda: before(participant, "report", lambda *_: True),
+        "before compute": lambda: kill_before(Machine, "draft", is_drafting),
+        "during compute": lambda: kill_inside(Machine, "draft", is_drafting),
+        "after compute": lambda: kill_before(Runner, "_store", is_storing),
+        "after storing": lambda: kill_after(Runner, "_store", is_storing),
+        "after sending": lambda: kill_after(Writer, "_deliver", is_recording),
+        "after receipt": lambda: kill_before(Writer, "_note_mined", is_recording),
+        "before reading": lambda: kill_before(PayloadCodec, "read", is_reading),
+        "at the end": lambda: kill_before(participant, "report", lambda *_: True),
     }
     points[point]()
 
 
 if __name__ == "__main__":
-    doom(*sys.argv[1:3])
-    ending = signal.Signals[sys.argv[3]]
+    install_kill_point(*sys.argv[1:3])
+    kill_signal = signal.Signals[sys.argv[3]]
     sys.argv[1:] = sys.argv[4:]
     cli.main()

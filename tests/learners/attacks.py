@@ -15,9 +15,9 @@ def from_vertigo_ci(message: Array, alpha: Array) -> Array:
     return np.asarray((message / np.sqrt(alpha * (1.0 - alpha))).T)
 
 
-def from_known_rows(factor: Array, known: NDArray[np.int64], rows: Array) -> Array:
+def from_known_rows(factor: Array, known_rows: NDArray[np.int64], rows: Array) -> Array:
     """A3: all rows (n, m) of a site, from its factor (n, r) and some rows (k, m) that the attacker knows, k >= r."""
-    rotation = np.linalg.lstsq(factor[known], rows, rcond=None)[0]
+    rotation = np.linalg.lstsq(factor[known_rows], rows, rcond=None)[0]
     return factor @ rotation
 
 
@@ -30,11 +30,11 @@ def variances(message: Array, rank: int, seed: int = 0) -> Array:
     groups = np.array_split(np.random.default_rng(seed).permutation(n), 3)
     out = np.empty(n)
     for k in range(3):
-        rows, columns, mine = (groups[(k + j) % 3] for j in (0, 1, 2))
+        rows, columns, own_signs = (groups[(k + j) % 3] for j in (0, 1, 2))
         u, size, v = np.linalg.svd(message[np.ix_(rows, columns)])
         inverse = v[:rank].T @ (u[:, :rank] / size[:rank]).T
-        low = np.einsum("ij,jk,ki->i", message[np.ix_(mine, columns)], inverse, message[np.ix_(rows, mine)])
-        out[mine] = np.diag(message)[mine] - low
+        low = np.einsum("ij,jk,ki->i", message[np.ix_(own_signs, columns)], inverse, message[np.ix_(rows, own_signs)])
+        out[own_signs] = np.diag(message)[own_signs] - low
     return out
 
 
@@ -47,18 +47,18 @@ def column_space(message: Array, v: Array, q: int) -> Array:
     projector = -(message - np.diag(v)) * np.outer(root, root)
     size, vectors = np.linalg.eigh((projector + projector.T) / 2)
     order = np.argsort(size)
-    kept, last, negative = order[::-1][: q - 1], order[::-1][q - 1], order[0]
+    pivots, last, negative = order[::-1][: q - 1], order[::-1][q - 1], order[0]
     mu1, mu2 = size[last], size[negative]
     b2 = -mu1 * mu2 / NOISE
     a2 = (1 - mu1 - mu2) / NOISE - b2
     share = np.clip((1 - NOISE * a2 - mu2) / (mu1 - mu2), 0, 1)
     ones = np.sqrt(np.maximum(v, 1e-12))
-    found = []
+    solutions = []
     for sign in (1.0, -1.0):
         turned = np.sqrt(share) * vectors[:, last] + sign * np.sqrt(1 - share) * vectors[:, negative]
-        basis = np.column_stack([vectors[:, kept], turned])
-        found.append((np.linalg.norm(ones - basis @ (basis.T @ ones)), basis))
-    best = min(found, key=lambda pair: pair[0])[1]
+        basis = np.column_stack([vectors[:, pivots], turned])
+        solutions.append((np.linalg.norm(ones - basis @ (basis.T @ ones)), basis))
+    best = min(solutions, key=lambda pair: pair[0])[1]
     return np.asarray(np.linalg.qr(best * root[:, None])[0])
 
 
@@ -79,12 +79,12 @@ def _end(columns: Array, scores: Array, cost: Array) -> Array:
     return np.asarray(done.x)
 
 
-def distance(found: Array, truth: Array) -> float:
+def distance(solutions: Array, truth: Array) -> float:
     """Largest error relative to the largest entry."""
-    return float(np.max(np.abs(found - truth)) / np.max(np.abs(truth)))
+    return float(np.max(np.abs(solutions - truth)) / np.max(np.abs(truth)))
 
 
-def outside(basis: Array, columns: Array) -> float:
+def share_outside(basis: Array, columns: Array) -> float:
     """Largest share of a column (n, m) that lies outside an orthonormal basis."""
     rest = columns - basis @ (basis.T @ columns)
     return float(np.max(np.linalg.norm(rest, axis=0) / np.linalg.norm(columns, axis=0)))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.design import Design
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.rows import ArrayRows, Rows
 from coterie_learners.study import Study
 
@@ -52,13 +52,13 @@ def study(formula: str = FORMULA, count: int = 3, variables: Mapping[str, Any] |
         "variables": {**VARIABLES, **(variables or {})},
         "learner": {"name": "glore", **options},
     }
-    return _completed(json.dumps(plain))
+    return _complete_study(json.dumps(plain))
 
 
 @cache
-def _completed(plain: str) -> Study:
+def _complete_study(plain: str) -> Study:
     # Looking for the learner among all that is installed takes longer than many a test.
-    return complete(Study.model_validate_json(plain))
+    return complete_study(Study.model_validate_json(plain))
 
 
 def draw(n: int, seed: int = 1, family: str = "binomial", shift: float = 0.0) -> Codes:
@@ -85,14 +85,14 @@ def matrix(codes: Codes) -> Array:
     return np.column_stack(columns).astype(float)
 
 
-def cut(codes: Codes, sizes: Sequence[int]) -> list[Codes]:
+def split_sizes(codes: Codes, sizes: Sequence[int]) -> list[Codes]:
     """The rows in consecutive parts of these sizes."""
     ends = np.cumsum(sizes)[:-1]
     parts = {name: np.split(column, ends) for name, column in codes.items()}
     return [{name: part[k] for name, part in parts.items()} for k in range(len(sizes))]
 
 
-def even(n: int, count: int) -> list[int]:
+def even_sizes(n: int, count: int) -> list[int]:
     """Sizes of `count` parts as equal as can be."""
     return [len(part) for part in np.array_split(np.arange(n), count)]
 
@@ -106,5 +106,5 @@ def rows(of: Study, codes: Codes) -> Rows:
 def split(of: Study, codes: Codes, sizes: Sequence[int] | None = None) -> dict[str, Rows]:
     """The cohort's rows dealt to the study's sites."""
     n = len(next(iter(codes.values())))
-    parts = cut(codes, sizes or even(n, len(of.sites)))
+    parts = split_sizes(codes, sizes or even_sizes(n, len(of.sites)))
     return {name: rows(of, part) for name, part in zip(of.sites, parts, strict=True)}

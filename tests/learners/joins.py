@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.design import Design
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.rows import Array, ArrayRows, Data, OwnColumns
 from coterie_learners.study import Study
 
@@ -18,7 +18,7 @@ OUTCOME = (-60.0, 60.0)
 
 
 @dataclass(frozen=True)
-class Cohort:
+class JoinCohort:
     """The joint patients' table, in the variables' own units, and what each site holds of its own patients."""
 
     study: Study
@@ -62,7 +62,7 @@ def study(
     }
     if split == "columns":
         plain |= {"columns": {k: tuple(v) for k, v in holders.items()}, "identifier": ("given", "born")}
-    return complete(Study.model_validate(plain))
+    return complete_study(Study.model_validate(plain))
 
 
 def cohort(
@@ -73,40 +73,45 @@ def cohort(
     helper: str = "hub",
     seed: int = 1,
     **options: Any,
-) -> Cohort:
+) -> JoinCohort:
     """n joint patients; each owner has `extra` others, and its own order of rows; the last owner has the outcome."""
     x, y = draw(n, columns, seed)
     parts = np.array_split(np.arange(columns), len(owners))
     holders: dict[str, list[str]] = {o: [f"x{j}" for j in part] for o, part in zip(owners, parts, strict=True)}
     holders[owners[-1]].append("y")
     holders[helper] = []
-    made = study(columns, holders, **options)
+    join_study = study(columns, holders, **options)
     rng = np.random.default_rng(seed + 100)
     data = {}
     for k, (owner, part) in enumerate(zip(owners, parts, strict=True)):
-        others, more = draw(extra, columns, seed + 7 + k)
+        others, other_values = draw(extra, columns, seed + 7 + k)
         order = rng.permutation(n + extra)
         own = np.vstack([x, others])[order]
         names = [(f"Pat {i}", f"19{i % 90:02d}") for i in range(n)]
         names += [(f"Only {owner} {i}", "2001") for i in range(extra)]
-        outcome = np.concatenate([y, more])[order] if owner == owners[-1] else None
+        outcome = np.concatenate([y, other_values])[order] if owner == owners[-1] else None
         data[owner] = OwnColumns(
-            tuple(names[i] for i in order), tuple(f"x{j}" for j in part), inside(made, own)[:, part], outcome
+            tuple(names[i] for i in order),
+            tuple(f"x{j}" for j in part),
+            scale_columns(join_study, own)[:, part],
+            outcome,
         )
-    return Cohort(made, x, y, data)
+    return JoinCohort(join_study, x, y, data)
 
 
-def inside(made: Study, x: Array) -> Array:
+def scale_columns(join_study: Study, x: Array) -> Array:
     """Columns on the inside scale."""
-    columns = Design(made).columns[1:]
+    columns = Design(join_study).columns[1:]
     return (x - [c.centre for c in columns]) / [c.scale for c in columns]
 
 
-def rows_cohort(n: int = 150, columns: int = 4, sites: int = 3, seed: int = 1, **options: Any) -> Cohort:
+def rows_cohort(n: int = 150, columns: int = 4, sites: int = 3, seed: int = 1, **options: Any) -> JoinCohort:
     """The same table with its rows split over sites."""
     x, y = draw(n, columns, seed)
     names = [f"s{k}" for k in range(sites)]
-    made = study(columns, {}, "rows", names, **options)
-    z = np.column_stack([np.ones(n), inside(made, x)])
+    join_study = study(columns, {}, "rows", names, **options)
+    z = np.column_stack([np.ones(n), scale_columns(join_study, x)])
     cuts = np.array_split(np.arange(n), sites)
-    return Cohort(made, x, y, {name: ArrayRows(z[part], y[part]) for name, part in zip(names, cuts, strict=True)})
+    return JoinCohort(
+        join_study, x, y, {name: ArrayRows(z[part], y[part]) for name, part in zip(names, cuts, strict=True)}
+    )

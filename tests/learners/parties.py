@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.field import Field
+from coterie_learners.field import PrimeField
 from coterie_learners.session import Keystream, Randomness, Session
-from coterie_learners.trio import Trio
+from coterie_learners.trio import ThreePartyShamir
 
 Out = TypeVar("Out")
 NAMES = ("ana", "bob", "cyd")
 
 
-class Wire:
+class RecordedWire:
     """Queues between all parties; `log` holds every message as (sender, receiver, bytes)."""
 
     def __init__(self, seconds: float = 240.0) -> None:
@@ -32,10 +32,12 @@ class Wire:
         return [data for _, receiver, data in self.log if receiver == name]
 
 
-class End:
+class PartyChannel:
     """One party's end; `tamper` changes what it sends."""
 
-    def __init__(self, wire: Wire, me: str, tamper: Callable[[str, bytes], bytes] = lambda to, data: data) -> None:
+    def __init__(
+        self, wire: RecordedWire, me: str, tamper: Callable[[str, bytes], bytes] = lambda to, data: data
+    ) -> None:
         self.wire, self.me, self.tamper = wire, me, tamper
 
     def send(self, to: str, data: bytes) -> None:
@@ -59,19 +61,21 @@ def randomness(me: str, names: Sequence[str], seed: int = 0) -> Randomness:
     return Randomness(Keystream(key(me)), {name: Keystream(key(me, name)) for name in names if name != me})
 
 
-def together(
-    program: Callable[[Trio], Out],
+def run_parties(
+    program: Callable[[ThreePartyShamir], Out],
     bits: int = 144,
     seed: int = 0,
-    wire: Wire | None = None,
+    wire: RecordedWire | None = None,
     tamper: Mapping[str, Callable[[str, bytes], bytes]] | None = None,
 ) -> list[Out]:
     """program(trio) at each of three computing parties; what each returns."""
-    wire, changes = wire or Wire(), tamper or {}
+    wire, changes = wire or RecordedWire(), tamper or {}
 
     def run(name: str) -> Out:
-        end = End(wire, name, changes.get(name, lambda to, data: data))
-        return program(Trio(Field(bits), Session(name, end, NAMES), NAMES, randomness(name, NAMES, seed)))
+        end = PartyChannel(wire, name, changes.get(name, lambda to, data: data))
+        return program(
+            ThreePartyShamir(PrimeField(bits), Session(name, end, NAMES), NAMES, randomness(name, NAMES, seed))
+        )
 
     with ThreadPoolExecutor(3) as pool:
         return list(pool.map(run, NAMES))

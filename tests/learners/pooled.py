@@ -38,13 +38,13 @@ def fit(study: Study, codes: Codes, x: Array | None = None) -> Pooled:
     formula, options = Design(study).formula, study.learner.options
     family = FAMILIES[options["family"]](link=LINKS[_link(options)]())
     offset = None if formula.offset is None else codes[formula.offset]
-    made = sm.GLM(codes[formula.outcome], matrix(codes) if x is None else x, family=family, offset=offset)
+    model = sm.GLM(codes[formula.outcome], matrix(codes) if x is None else x, family=family, offset=offset)
     # Its own measure, the deviance, stops far too early where convergence is linear.
-    done = made.fit(tol=1e-14, tol_criterion="params", maxiter=500)
+    done = model.fit(tol=1e-14, tol_criterion="params", maxiter=500)
     likelihood = done.llf
     if options["family"] == "gaussian":
         y = codes[formula.outcome] - (0.0 if offset is None else offset)
-        likelihood = sm.OLS(y, made.exog).fit().llf
+        likelihood = sm.OLS(y, model.exog).fit().llf
     return Pooled(
         np.asarray(done.params),
         np.asarray(done.bse),
@@ -68,5 +68,5 @@ def penalised(x: Array, y: Array, penalty: Array) -> tuple[Array, Array]:
         beta = beta + move
         if np.abs(move).max() < 1e-15:
             break
-    whole = np.linalg.inv(information + np.diag(penalty))
-    return beta, whole @ information @ whole
+    inverse = np.linalg.inv(information + np.diag(penalty))
+    return beta, inverse @ information @ inverse

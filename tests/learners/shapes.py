@@ -15,15 +15,15 @@ import numpy as np
 from learners.cohorts import Array
 
 from coterie_learners.payload import Payload
-from coterie_learners.protocol import Channel, Posts, Script, Site, each, only, server, together
-from coterie_learners.rows import ArrayRows, Rows, whole
+from coterie_learners.protocol import Channel, Posts, Script, Site, each, interactive, only, server
+from coterie_learners.rows import ArrayRows, Rows, join_blocks
 from coterie_learners.study import LearnerChoice, Schedule, Study, Variable
 
 TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
-class Shape:
+class ScriptCase:
     """A script with its schedule, rows, and what `pick` of all sites' results must be."""
 
     script: Callable[[Site], Script]
@@ -74,7 +74,7 @@ def vertigo(site: Site) -> Script:
 
 
 def factor(site: Site) -> Payload:
-    block = whole(site.rows)
+    block = join_blocks(site.rows)
     return {"q": np.linalg.qr(block.x)[0], "y": block.y}
 
 
@@ -93,7 +93,7 @@ def part(site: Site, factors: Posts, state: Payload) -> Payload:
     for name, f in factors.items():
         width = f["q"].shape[1]
         if name == site.name:
-            r = np.linalg.qr(whole(site.rows).x)[1]
+            r = np.linalg.qr(join_blocks(site.rows).x)[1]
             return {"beta": np.linalg.solve(r, state["gamma"][at : at + width])}
         at += width
     raise AssertionError(site.name)
@@ -112,14 +112,14 @@ def valoris(site: Site) -> Script:
         answers[name] = yield from only(response, f"answer/{name}", answer, factors, name, readers=(name,))
     if site.name not in answers or site.data is None:
         return None
-    return np.linalg.solve(np.linalg.qr(whole(site.rows).x)[1], answers[site.name]["gamma"])
+    return np.linalg.solve(np.linalg.qr(join_blocks(site.rows).x)[1], answers[site.name]["gamma"])
 
 
 def answer(site: Site, factors: Posts, name: str) -> Payload:
     z = np.hstack([f["q"] for f in factors.values()])
     gamma, converged = np.zeros(z.shape[1]), False
     while not converged:
-        gamma, converged = newton(z, whole(site.rows).y, gamma)
+        gamma, converged = newton(z, join_blocks(site.rows).y, gamma)
     at = 0
     for other, f in factors.items():
         if other == name:
@@ -152,7 +152,7 @@ def sum_of(posts: Posts, name: str) -> Array:
 
 
 def table(site: Site) -> Payload:
-    block = whole(site.rows)
+    block = join_blocks(site.rows)
     code = (block.x[:, 1:] @ [1, 2, 4]).astype(int)
     return {"n": np.bincount(code, minlength=8), "s": np.bincount(code, block.y, minlength=8).astype(np.int64)}
 
@@ -202,12 +202,12 @@ def join(site: Site) -> Script:
     match_a = yield from only(helper, "match/a", matches, tags_a, tags_b, readers=(a,))
     match_b = yield from only(helper, "match/b", matches, tags_b, tags_a, readers=(b,))
     mine = {a: match_a, b: match_b}.get(site.name)
-    opened = yield from together("product", product, mine)
+    opened = yield from interactive("product", product, mine)
     return opened["product"]
 
 
 def tags(site: Site, peer: str) -> Payload:
-    ids = whole(site.rows).x[:, 0].astype(int).tolist()
+    ids = join_blocks(site.rows).x[:, 0].astype(int).tolist()
     return {"tag": np.array([hmac.digest(site.shared[peer], str(i).encode(), "sha256")[:16].hex() for i in ids], "S32")}
 
 
@@ -227,7 +227,7 @@ def product(site: Site, channel: Channel, match: Payload | None) -> Payload:
         channel.send(b, v.tobytes() + (u * v - w).tobytes())
         return {"product": words(channel.receive(a)).astype(np.int64)}
     assert match is not None
-    x = whole(site.rows).x[match["rows"], 1].astype(np.int64).astype(np.uint64)
+    x = join_blocks(site.rows).x[match["rows"], 1].astype(np.int64).astype(np.uint64)
     other = b if site.name == a else a
     if site.name == a:
         channel.send(helper, len(x).to_bytes(8, "little"))
@@ -274,32 +274,32 @@ COMMON = np.intersect1d(LEFT[:, 0], RIGHT[:, 0])
 EMPTY = ArrayRows(np.zeros((1, 1)), np.zeros(1))
 THIRDS = {name: ArrayRows(X[k::3], Y[k::3]) for k, name in enumerate("abc")}
 
-SHAPES = {
-    "vertigo": Shape(
+SCRIPT_CASES = {
+    "vertigo": ScriptCase(
         vertigo,
         Schedule(opening=("each", "server"), loop=("server",), closing=("each",), max_rounds=20),
         {"a": ArrayRows(Z[:, :2], YZ), "b": ArrayRows(Z[:, 2:5], YZ), "c": ArrayRows(Z[:, 5:], YZ)},
         lambda results: np.asarray(results["b"]),
         pooled(Z, YZ),
     ),
-    "valoris": Shape(
+    "valoris": ScriptCase(
         valoris,
         Schedule(opening=("only:a", "only:b", "only:r", "only:r")),
         {"r": ArrayRows(np.zeros((150, 1)), YZ), "a": ArrayRows(Z[:, :3], YZ), "b": ArrayRows(Z[:, 3:], YZ)},
         lambda results: np.concatenate([results["a"], results["b"]]),
         pooled(Z, YZ),
     ),
-    "cola": Shape(
+    "cola": ScriptCase(
         cola, Schedule(opening=("each", "server")), THIRDS, lambda results: np.asarray(results["c"]), pooled(X, Y)
     ),
-    "secure cola": Shape(
+    "secure cola": ScriptCase(
         secure_cola,
         Schedule(opening=("only:b", "each", "server", "only:b", "server")),
         THIRDS,
         lambda results: np.asarray(results["a"]),
         pooled(X, Y),
     ),
-    "join": Shape(
+    "join": ScriptCase(
         join,
         Schedule(opening=("only:a", "only:b", "only:h", "only:h", "each")),
         {"a": ArrayRows(LEFT, np.zeros(40)), "b": ArrayRows(RIGHT, np.zeros(35)), "h": EMPTY},

@@ -15,7 +15,7 @@ from learners.pooled import LINKS
 from scipy import stats
 
 from coterie_learners.design import Design
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.rows import ArrayCodes
 from coterie_learners.study import Study
 
@@ -53,12 +53,12 @@ def study(
         "disclosure": {"cell": floor},
         "learner": {"name": learner, **options},
     }
-    return _completed(json.dumps(plain))
+    return _complete_study(json.dumps(plain))
 
 
 @cache
-def _completed(plain: str) -> Study:
-    return complete(Study.model_validate_json(plain))
+def _complete_study(plain: str) -> Study:
+    return complete_study(Study.model_validate_json(plain))
 
 
 def draw(n: int = N, seed: int = 1) -> Codes:
@@ -97,7 +97,7 @@ def matrix(codes: Codes) -> Array:
 
 def split(of: Study, codes: Codes, sizes: Sequence[int] | None = None) -> dict[str, ArrayCodes]:
     """The rows dealt to the study's sites."""
-    parts = cohorts.cut(codes, sizes or cohorts.even(len(codes["died"]), len(of.sites)))
+    parts = cohorts.split_sizes(codes, sizes or cohorts.even_sizes(len(codes["died"]), len(of.sites)))
     return {name: ArrayCodes(part) for name, part in zip(of.sites, parts, strict=True)}
 
 
@@ -107,7 +107,7 @@ def pooled(of: Study, codes: Codes, x: Array | None = None) -> Any:
     law = LAWS.get(options["family"], options["family"])
     link = options["link"] or {"binomial": "logit", "poisson": "log", "gaussian": "identity"}[law]
     offset = None if formula.offset is None else codes[formula.offset]
-    made = sm.GLM(
+    model = sm.GLM(
         codes[formula.outcome],
         matrix(codes) if x is None else x,
         family=FAMILIES[law](link=LINKS[link]()),
@@ -116,7 +116,7 @@ def pooled(of: Study, codes: Codes, x: Array | None = None) -> Any:
     scale = "X2" if options["family"] in LAWS else None
     kind = "HC0" if options["robust"] else "nonrobust"
     # Its own measure, the deviance, stops far too early where convergence is linear.
-    return made.fit(tol=1e-14, tol_criterion="params", maxiter=500, scale=scale, cov_type=kind)
+    return model.fit(tol=1e-14, tol_criterion="params", maxiter=500, scale=scale, cov_type=kind)
 
 
 def newton(x: Array, u: Array, s: Array, firth: bool = False) -> Array:

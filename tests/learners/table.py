@@ -14,7 +14,7 @@ from coterie_learners.rows import Data
 from coterie_learners.study import Study
 
 
-class Queues:
+class MemoryChannels:
     """Channels between all sites."""
 
     def __init__(self) -> None:
@@ -25,11 +25,11 @@ class Queues:
         return self._queues.setdefault((sender, receiver), queue.Queue())
 
     def channel(self, me: str) -> Channel:
-        return End(self, me)
+        return MemoryChannel(self, me)
 
 
-class End:
-    def __init__(self, queues: Queues, me: str) -> None:
+class MemoryChannel:
+    def __init__(self, queues: MemoryChannels, me: str) -> None:
         self.queues, self.me = queues, me
 
     def send(self, to: str, data: bytes) -> None:
@@ -43,7 +43,7 @@ def sealed(me: str, step: Step, payload: Payload) -> Sealed:
     return Sealed(me, step.topic, bool(payload.get("converged", False)))
 
 
-class Table:
+class MemoryProtocol:
     """Machines around a table: posts go through bytes, and only readers see a sealed one."""
 
     def __init__(self, script: Callable[[Site], Script], study: Study, rows: Mapping[str, Data]) -> None:
@@ -80,7 +80,7 @@ class Table:
         steps = [m.awaits for m in self.machines.values() if m.awaits]
         assert len(steps) == len(self.machines)
         assert len({(step.topic, step.who) for step in steps}) == 1
-        step, queues = steps[0], Queues()
+        step, queues = steps[0], MemoryChannels()
         posters = list(self.study.sites)
         if step.who == "server":
             posters, self.served = [posters[self.served % len(posters)]], self.served + 1

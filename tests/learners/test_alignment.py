@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from learners import vertical
-from learners.table import Table
+from learners.table import MemoryProtocol
 
-from coterie_learners.alignment import Alignment, align, check_tags, normal
+from coterie_learners.alignment import Alignment, align, check_tags, normalise_identifier
 from coterie_learners.errors import DataError, ProtocolError, SealedInput, StudyError
 from coterie_learners.protocol import Script, Site
 from coterie_learners.rows import OwnColumns
@@ -28,14 +28,16 @@ def columns(codes: Sequence[str]) -> OwnColumns:
     return OwnColumns(tuple((code,) for code in codes), ("x",), np.zeros((len(codes), 1)))
 
 
-def aligned(site: Site) -> Script:
-    found = yield from align(site)
-    return found, None if site.data is None else found.order()
+def align_only(site: Site) -> Script:
+    result = yield from align(site)
+    return result, None if site.data is None else result.order()
 
 
-def play(files: Mapping[str, Sequence[str]], of: Study | None = None) -> tuple[dict[str, list[str]], Alignment, Table]:
+def play(
+    files: Mapping[str, Sequence[str]], of: Study | None = None
+) -> tuple[dict[str, list[str]], Alignment, MemoryProtocol]:
     """Each site's identifiers in the common order, one site's Alignment, and the table."""
-    table = Table(aligned, of or study(), {name: columns(codes) for name, codes in files.items()})
+    table = MemoryProtocol(align_only, of or study(), {name: columns(codes) for name, codes in files.items()})
     results = table.play()
     order = {name: [files[name][k] for k in results[name][1]] for name in files}
     return order, results["north"][0], table
@@ -47,11 +49,11 @@ def test_every_site_arrives_at_the_same_patients_in_the_same_order(common: set[i
     for name, own in (("north", range(100, 103)), ("south", range(200, 205)), ("east", ())):
         files[name] = [f"p{k}" for k in [*common, *own]]
         random.shuffle(files[name])  # type: ignore[attr-defined]
-    order, found, _ = play(files)
+    order, result, _ = play(files)
     assert order["north"] == order["south"] == order["east"]
     assert set(order["north"]) == {f"p{k}" for k in common}
-    assert found.counts["common"] == len(common)
-    assert found.counts["unmatched"] == {"north": 3, "south": 5, "east": 0}
+    assert result.counts["common"] == len(common)
+    assert result.counts["unmatched"] == {"north": 3, "south": 5, "east": 0}
 
 
 def test_the_common_order_says_nothing_about_the_files() -> None:
@@ -72,21 +74,21 @@ def test_other_runs_have_other_hashes() -> None:
     [("P-0017", "p17"), ("  a 1 ", "A1"), ("0012", "12"), ("\u00c47", "A\u03087"), ("\uff21\uff22\uff13", "ab3")],
 )
 def test_identifiers_are_compared_in_normal_form(one: str, other: str) -> None:
-    order, found, _ = play({"north": [one, "q2"], "south": [other, "q2"], "east": ["q2", other]})
+    order, result, _ = play({"north": [one, "q2"], "south": [other, "q2"], "east": ["q2", other]})
     assert len(order["north"]) == 2
-    assert found.counts["written_differently"] == 1
-    assert "1 of their identifiers are written differently at some site." in found.notes
+    assert result.counts["written_differently"] == 1
+    assert "1 of their identifiers are written differently at some site." in result.notes
 
 
 def test_different_identifiers_stay_different() -> None:
     for one, other in (("x.07.3", "x703"), ("100", "10"), ("a0", "a"), ("p1", "q1")):
-        assert normal(one) != normal(other)
+        assert normalise_identifier(one) != normalise_identifier(other)
 
 
 def test_several_identifying_columns_do_not_run_into_each_other() -> None:
     a = OwnColumns((("ab", "c"), ("a", "b")), ("x",), np.zeros((2, 1)))
     b = OwnColumns((("a", "bc"), ("a", "b")), ("x",), np.zeros((2, 1)))
-    table = Table(aligned, study(), {"north": a, "south": b, "east": b})
+    table = MemoryProtocol(align_only, study(), {"north": a, "south": b, "east": b})
     assert table.play()["north"][0].n == 1
 
 
@@ -116,7 +118,7 @@ def test_hashes_that_no_site_could_have_are_refused() -> None:
 
 def test_who_may_not_read_the_hashes_carries_them() -> None:
     table = play({name: ["p1", "p2"] for name in HELD})[2]
-    found, order = table.auditor().result
+    result, order = table.auditor().result
     assert order is None
     with pytest.raises(SealedInput):
-        found.n  # noqa: B018
+        result.n  # noqa: B018

@@ -12,11 +12,11 @@ from learners.test_cola import federated as tabled
 from learners.test_glore import codes, federated
 
 from coterie_learners import cautions
-from coterie_learners.part import Split, SplitOptions, fit_of
+from coterie_learners.part import ColumnSplit, SplitOptions, build_split_fit
 
 
 @pytest.mark.parametrize(
-    ("law", "n", "events", "coefficients", "told"),
+    ("law", "n", "events", "coefficients", "message"),
     [
         ("binomial", 1000, 60, 6, None),
         ("binomial", 1000, 59, 6, "59 patients with the rarer outcome for 6 coefficients"),
@@ -29,13 +29,13 @@ from coterie_learners.part import Split, SplitOptions, fit_of
     ],
 )
 def test_ten_events_for_each_coefficient(
-    law: str, n: int, events: int | None, coefficients: int, told: str | None
+    law: str, n: int, events: int | None, coefficients: int, message: str | None
 ) -> None:
-    found = cautions.few(law, n, events, coefficients)
-    assert len(found) == (told is not None)
-    if told is not None:
-        assert found[0].startswith(told)
-        assert ("Firth" in found[0]) == (law == "binomial")
+    warnings = cautions.few_events_warning(law, n, events, coefficients)
+    assert len(warnings) == (message is not None)
+    if message is not None:
+        assert warnings[0].startswith(message)
+        assert ("Firth" in warnings[0]) == (law == "binomial")
 
 
 def test_a_fit_of_few_events_says_so_and_one_of_many_does_not() -> None:
@@ -47,11 +47,11 @@ def test_a_fit_of_few_events_says_so_and_one_of_many_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"), [({"robust": True}, cautions.ROBUST[0]), ({"firth": True}, cautions.FIRTH[0])]
+    ("options", "message"), [({"robust": True}, cautions.ROBUST[0]), ({"firth": True}, cautions.FIRTH[0])]
 )
-def test_other_standard_errors_and_another_likelihood_are_told(options: dict[str, Any], told: str) -> None:
-    assert told in tabled(strata.study(**options), patterns())[0].notes
-    assert told not in tabled(strata.study(), patterns())[0].notes
+def test_other_standard_errors_and_another_likelihood_are_told(options: dict[str, Any], message: str) -> None:
+    assert message in tabled(strata.study(**options), patterns())[0].notes
+    assert message not in tabled(strata.study(), patterns())[0].notes
 
 
 def test_a_ridge_is_told() -> None:
@@ -65,8 +65,8 @@ def test_counts_have_events() -> None:
 
 
 def test_split_columns_count_the_coefficients_of_all_sites() -> None:
-    split = Split.of(vertical.study(ridge=1.0), SplitOptions(ridge=1.0))
-    few = fit_of(split, ("a1",), np.zeros(1), None, {"n": 500, "events": 100})
+    split = ColumnSplit.of(vertical.study(ridge=1.0), SplitOptions(ridge=1.0))
+    few = build_split_fit(split, ("a1",), np.zeros(1), None, {"n": 500, "events": 100})
     assert few.notes[0].startswith("Ridge 1:")
     assert few.notes[1].startswith("100 patients with the rarer outcome for 18 coefficients")
-    assert len(fit_of(split, ("a1",), np.zeros(1), None, {"n": 500}).notes) == 1
+    assert len(build_split_fit(split, ("a1",), np.zeros(1), None, {"n": 500}).notes) == 1

@@ -11,21 +11,21 @@ import statsmodels.api as sm
 from learners import cohorts, strata
 from learners.cohorts import Array, Codes
 from learners.strata import FULL, N
-from learners.table import Table
+from learners.table import MemoryProtocol
 from scipy import stats
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from coterie_learners import tally
-from coterie_learners.cola import cola, plan_of, table_of
+from coterie_learners.cola import build_table, cola, plan_table
 from coterie_learners.errors import Collinear, DataError, ProtocolError, Separation, StudyError
 from coterie_learners.inference import Fit
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.payload import Payload, canonical
 from coterie_learners.rows import ArrayCodes
 from coterie_learners.study import Study
 from coterie_learners.table_checks import check_table
-from coterie_learners.table_plan import Plan
-from coterie_learners.tally import count
+from coterie_learners.table_plan import TablePlan
+from coterie_learners.tally import count_patterns
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "logit": (f"died ~ {FULL}", {}),
@@ -63,9 +63,9 @@ def truth(model: str) -> Any:
     return strata.pooled(strata.study(formula, **options), codes())
 
 
-def federated(study: Study, rows: Codes, sizes: list[int] | None = None) -> tuple[Fit, Table]:
+def federated(study: Study, rows: Codes, sizes: list[int] | None = None) -> tuple[Fit, MemoryProtocol]:
     """The fit of a study's sites; all must end with the same one."""
-    table = Table(cola, study, strata.split(study, rows, sizes))
+    table = MemoryProtocol(cola, study, strata.split(study, rows, sizes))
     results = table.play()
     ends = {fit.estimates.tobytes() + fit.std_errors.tobytes() for fit in results.values()}
     assert len(ends) == 1
@@ -165,7 +165,7 @@ def test_the_order_of_sites_does_not_change_one_bit() -> None:
         rows = strata.split(study, codes(), LAYOUTS["five uneven sites"])
         ends = []
         for of in (study, turned):
-            table = Table(cola, of, rows)
+            table = MemoryProtocol(cola, of, rows)
             table.play()
             ends.append(canonical(table.last()))
         assert ends[0] == ends[1]
@@ -189,13 +189,13 @@ def test_an_intercept_for_each_site_equals_the_pooled_fit_with_indicators(family
 
 
 def test_firth_equals_a_second_writing_of_it_also_where_the_outcome_is_separated() -> None:
-    for rows in (codes(), separated()):
+    for rows in (codes(), draw_separated()):
         x = strata.matrix(rows)
         fit, _ = federated(strata.study(firth=True), rows)
         close(fit.estimates, strata.newton(x, np.ones(len(x)), rows["died"], firth=True), 1e-9)
 
 
-def separated() -> Codes:
+def draw_separated() -> Codes:
     rows = strata.draw(300, seed=4)
     rows["died"] = np.where(rows["stage"] == 2, 1.0, rows["died"])
     return rows
@@ -204,7 +204,7 @@ def separated() -> Codes:
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
 def test_separation_is_told_with_the_columns_that_run_away(link: str) -> None:
     with pytest.raises(Separation, match=r"CO-N302|stage\[III\]") as caught:
-        federated(strata.study(link=link), separated())
+        federated(strata.study(link=link), draw_separated())
     assert caught.value.code == "CO-N302"
     assert "male" not in caught.value.message
 
@@ -219,7 +219,7 @@ def test_separation_of_counts_and_of_levels_is_told() -> None:
 
 
 def test_an_outcome_that_is_almost_separated_is_fitted() -> None:
-    rows = separated()
+    rows = draw_separated()
     rows["died"][np.flatnonzero(rows["stage"] == 2)[0]] = 0.0
     study = strata.study("died ~ male + stage")
     x = strata.matrix(rows)[:, [0, 1, 3, 4]]
@@ -246,7 +246,7 @@ def test_a_canonical_model_s_table_holds_counts_and_x_y_and_nothing_else() -> No
 
 
 def test_only_models_that_need_the_outcome_per_pattern_ask_for_it() -> None:
-    asked = {name: set(plan_of(strata.study(f, **o)).fields) for name, (f, o) in MODELS.items()}
+    asked = {name: set(plan_table(strata.study(f, **o)).fields) for name, (f, o) in MODELS.items()}
     assert {name for name, fields in asked.items() if "s" in fields} == {
         name for name, (_, o) in MODELS.items() if o.keys() & {"cells", "robust", "link"} or "quasi" in name
     }
@@ -268,17 +268,17 @@ def test_with_an_offset_no_row_counts_leave() -> None:
 def test_dropped_cells_leave_counts_and_outcomes_alike(floor: int) -> None:
     """The fit is that of the rows in patterns that reach the floor at their site."""
     study, everyone = strata.study("died ~ male + smoker + stage + drugs", floor=floor), strata.draw(1500)
-    kept = np.concatenate([reaching(part, floor) for part in cohorts.cut(everyone, [500] * 3)])
-    rows = {name: values[kept] for name, values in everyone.items()}
+    shared = np.concatenate([mask_reaching(part, floor) for part in cohorts.split_sizes(everyone, [500] * 3)])
+    rows = {name: values[shared] for name, values in everyone.items()}
     want = strata.pooled(study, rows, strata.matrix(rows)[:, :6])
     fit, table = federated(study, everyone)
     close(fit.estimates, want.params)
     close(fit.std_errors, want.bse)
-    assert fit.n == kept.sum() < 1500
+    assert fit.n == shared.sum() < 1500
     assert all(post["n"].min() >= floor for post in table.posts("table").values())
 
 
-def reaching(part: Codes, floor: int) -> Array:
+def mask_reaching(part: Codes, floor: int) -> Array:
     keys = part["male"] * 1000 + part["smoker"] * 100 + part["stage"] * 10 + part["drugs"]
     _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
     return np.asarray(counts[place] >= floor)
@@ -309,12 +309,12 @@ def test_dropping_is_nearer_to_the_exact_fit_than_imputing_where_many_cells_are_
 def test_the_share_left_out_is_told_but_no_single_pattern_follows_from_it() -> None:
     study = strata.study("died ~ male + smoker + stage + drugs", floor=5)
     fit, table = federated(study, codes())
-    found = fit.details["suppression"]
+    reported = fit.details["suppression"]
     lost = N - fit.n
-    assert found["rows_at_most"] >= lost
-    assert found["rows_at_most"] % 5 == found["cells_at_most"] % 5 == 0
+    assert reported["rows_at_most"] >= lost
+    assert reported["rows_at_most"] % 5 == reported["cells_at_most"] % 5 == 0
     assert all(np.all(post["suppressed"] % 5 == 0) for post in table.posts("table").values())
-    assert f"at most {found['rows_at_most']} of" in fit.notes[0]
+    assert f"at most {reported['rows_at_most']} of" in fit.notes[0]
     assert "merge levels" in fit.notes[1]
     unsuppressed, _ = federated(strata.study("died ~ male + smoker + stage + drugs"), codes())
     assert "the study has no floor" in unsuppressed.notes[0]
@@ -322,32 +322,32 @@ def test_the_share_left_out_is_told_but_no_single_pattern_follows_from_it() -> N
 
 def test_what_the_gate_is_told_are_the_cells_and_the_outcomes_that_can_be_solved() -> None:
     study = strata.study("died ~ male + stage")
-    table = Table(cola, study, strata.split(study, codes()))
+    table = MemoryProtocol(cola, study, strata.split(study, codes()))
     step = table.machines["north"].awaits
     assert step is not None
     assert step.reveals is not None
-    told = step.reveals(table.machines["north"].site, table.machines["north"].draft(study.sites, 0))
-    part = cohorts.cut(codes(), [200] * 3)[0]
+    cause = step.reveals(table.machines["north"].site, table.machines["north"].draft(study.sites, 0))
+    part = cohorts.split_sizes(codes(), [200] * 3)[0]
     both = (part["male"] == 1) & (part["stage"] == 2)
-    assert told.cells["pattern male=1, stage[II]=0, stage[III]=1"] == both.sum()
-    assert told.cells["male=0 & died=1"] == ((part["male"] == 0) & (part["died"] == 1)).sum()
-    assert told.cells["stage, first level & died=0"] == ((part["stage"] == 0) & (part["died"] == 0)).sum()
-    assert not any("male=1, stage[II]=0, stage[III]=1 & died" in name for name in told.cells)
-    assert told.events == part["died"].sum()
+    assert cause.cells["pattern male=1, stage[II]=0, stage[III]=1"] == both.sum()
+    assert cause.cells["male=0 & died=1"] == ((part["male"] == 0) & (part["died"] == 1)).sum()
+    assert cause.cells["stage, first level & died=0"] == ((part["stage"] == 0) & (part["died"] == 0)).sum()
+    assert not any("male=1, stage[II]=0, stage[III]=1 & died" in name for name in cause.cells)
+    assert cause.events == part["died"].sum()
 
 
 def test_a_saturated_model_s_x_y_gives_the_outcome_of_every_pattern() -> None:
     study = strata.study("died ~ male*stage")
-    table = Table(cola, study, strata.split(study, codes()))
+    table = MemoryProtocol(cola, study, strata.split(study, codes()))
     machine = table.machines["north"]
     assert machine.awaits is not None
     assert machine.awaits.reveals is not None
-    told = machine.awaits.reveals(machine.site, machine.draft(study.sites, 0)).cells
-    part = cohorts.cut(codes(), [200] * 3)[0]
+    cause = machine.awaits.reveals(machine.site, machine.draft(study.sites, 0)).cells
+    part = cohorts.split_sizes(codes(), [200] * 3)[0]
     for male in (0, 1):
         here = (part["male"] == male) & (part["stage"] == 1)
         cell = f"pattern male={male}, stage[II]=1, stage[III]=0, male:stage[II]={male}, male:stage[III]=0"
-        assert told[f"{cell} & died=1"] == (here & (part["died"] == 1)).sum()
+        assert cause[f"{cell} & died=1"] == (here & (part["died"] == 1)).sum()
 
 
 # What else the tables tell
@@ -380,19 +380,19 @@ def test_heterogeneity_is_that_of_site_intercepts_and_of_the_sites_own_fits() ->
     rows["died"] = rows["died"].copy()
     rows["died"][:120] = 1.0  # the first site has another baseline
     fit, _ = federated(study, rows, sizes)
-    found = fit.details["heterogeneity"]
+    reported = fit.details["heterogeneity"]
     x = strata.matrix(rows)[:, [0, 1, 5]]
     own = np.repeat(np.eye(3), sizes, axis=0)
     joint, apart = (strata.pooled(study, rows, m) for m in (x, np.column_stack([own, x[:, 1:]])))
     chi2 = 2 * (apart.llf - joint.llf)
-    assert found["site_intercepts"]["chi2"] == pytest.approx(chi2, abs=1e-8)
-    assert found["site_intercepts"]["p"] == pytest.approx(stats.chi2.sf(chi2, 2))
+    assert reported["site_intercepts"]["chi2"] == pytest.approx(chi2, abs=1e-8)
+    assert reported["site_intercepts"]["p"] == pytest.approx(stats.chi2.sf(chi2, 2))
     assert any(note.startswith(f"The sites' baselines differ: chi-squared {chi2:.2f} on 2 df") for note in fit.notes)
     cut = np.split(np.arange(N), np.cumsum(sizes)[:-1])
     parts = [strata.pooled(study, {n: v[rows_] for n, v in rows.items()}, x[rows_]) for rows_ in cut]
     b, w = np.array([p.params[1] for p in parts]), np.array([1 / p.bse[1] ** 2 for p in parts])
     q = float(np.sum(w * (b - np.sum(w * b) / w.sum()) ** 2))
-    line = found["terms"][1]
+    line = reported["terms"][1]
     assert (line["term"], line["df"]) == ("male", 2)
     assert line["q"] == pytest.approx(q, rel=1e-9)
     assert line["i2"] == pytest.approx(max(0.0, 1 - 2 / q))
@@ -408,12 +408,12 @@ def test_a_site_too_small_for_its_own_fit_is_named() -> None:
 
 
 def test_blocks_and_small_types_do_not_change_the_table() -> None:
-    plan = plan_of(strata.study())
+    plan = plan_table(strata.study())
     small = {
         n: v.astype(np.uint8) if n in ("male", "smoker", "stage", "died", "drugs") else v for n, v in codes().items()
     }
     tables = [
-        table_of(plan, count(plan.tally, ArrayCodes(rows, size)))
+        build_table(plan, count_patterns(plan.tally, ArrayCodes(rows, size)))
         for rows, size in ((codes(), N), (codes(), 7), (small, 50))
     ]
     assert canonical(tables[0]) == canonical(tables[1]) == canonical(tables[2])
@@ -422,12 +422,12 @@ def test_blocks_and_small_types_do_not_change_the_table() -> None:
 @pytest.mark.parametrize("size", [N, 130, 7])
 def test_counting_by_what_occurs_gives_the_table_of_counting_all(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With blocks of 130 rows the first have a counter for each pattern and the last has not."""
-    plan = plan_of(strata.study())
-    want = table_of(plan, count(plan.tally, ArrayCodes(codes())))
+    plan = plan_table(strata.study())
+    want = build_table(plan, count_patterns(plan.tally, ArrayCodes(codes())))
     monkeypatch.setattr(tally, "DENSE", 1)
     monkeypatch.setattr(tally, "DENSE_PER_ROW", 2)
     assert plan.grid.size == 240
-    assert canonical(table_of(plan, count(plan.tally, ArrayCodes(codes(), size)))) == canonical(want)
+    assert canonical(build_table(plan, count_patterns(plan.tally, ArrayCodes(codes(), size)))) == canonical(want)
 
 
 def test_a_grid_too_large_for_a_counter_each_is_counted_by_what_occurs() -> None:
@@ -440,8 +440,8 @@ def test_a_grid_too_large_for_a_counter_each_is_counted_by_what_occurs() -> None
         "disclosure": {"cell": 0},
         "learner": {"name": "cola"},
     }
-    study = complete(Study.model_validate(plain))
-    plan = plan_of(study)
+    study = complete_study(Study.model_validate(plain))
+    plan = plan_table(study)
     assert plan.grid.size == 100**9
     rng = np.random.default_rng(0)
     rows = {name: rng.integers(0, 100, 700).astype(float) for name in names} | {"died": rng.integers(0, 2, 700) * 1.0}
@@ -449,7 +449,7 @@ def test_a_grid_too_large_for_a_counter_each_is_counted_by_what_occurs() -> None
     want = strata.pooled(study, rows, np.column_stack([np.ones(700), *(rows[name] for name in names)]))
     close(fit.estimates, want.params)
     close(fit.std_errors, want.bse)
-    many = count(plan.tally, ArrayCodes(rows, 5))
+    many = count_patterns(plan.tally, ArrayCodes(rows, 5))
     assert len(many.keys) == 700
 
 
@@ -462,13 +462,13 @@ def test_a_value_off_the_declared_grid_is_refused_at_its_site() -> None:
 # Hostile tables
 
 
-def table_at(study: Study) -> tuple[Plan, dict[str, Any]]:
-    plan = plan_of(study)
+def table_at(study: Study) -> tuple[TablePlan, dict[str, Any]]:
+    plan = plan_table(study)
     rows = strata.split(study, codes())[study.sites[0]]
-    return plan, dict(table_of(plan, count(plan.tally, rows)))
+    return plan, dict(build_table(plan, count_patterns(plan.tally, rows)))
 
 
-def wrong(payload: Payload, **changed: Any) -> dict[str, Any]:
+def change_payload(payload: Payload, **changed: Any) -> dict[str, Any]:
     return dict(payload) | changed
 
 
@@ -495,7 +495,7 @@ def test_a_table_that_no_rows_have_is_refused(code: str, change: Any) -> None:
     plan, table = table_at(strata.study())
     check_table(plan, table)
     with pytest.raises(ProtocolError) as caught:
-        check_table(plan, wrong(table, **change(table)))
+        check_table(plan, change_payload(table, **change(table)))
     assert caught.value.code == code
 
 
@@ -513,7 +513,7 @@ def test_outcomes_that_no_rows_have_are_refused(code: str, change: Any) -> None:
     plan, table = table_at(strata.study(cells=True))
     check_table(plan, table)
     with pytest.raises(ProtocolError) as caught:
-        check_table(plan, wrong(table, **change(table)))
+        check_table(plan, change_payload(table, **change(table)))
     assert caught.value.code == code
 
 

@@ -98,9 +98,9 @@ EXPECTED: list[tuple[str, list[str], list[Array]]] = [
 def test_a_formula_makes_the_columns_that_one_writes_by_hand(
     formula: str, names: list[str], columns: list[Array]
 ) -> None:
-    made = design(formula)
-    assert list(made.names) == names
-    np.testing.assert_allclose(columns_outside(made, R), np.column_stack(columns), rtol=1e-12, atol=1e-9)
+    built = design(formula)
+    assert list(built.names) == names
+    np.testing.assert_allclose(columns_outside(built, R), np.column_stack(columns), rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize(("formula", "names", "columns"), EXPECTED, ids=[e[0] for e in EXPECTED])
@@ -114,10 +114,10 @@ def test_inside_every_value_lies_between_minus_one_and_one(
 
 def test_a_column_reaches_minus_one_and_one_at_the_ends_of_its_range() -> None:
     variables = {"m": {"type": "number", "range": [-3, -2]}, "s": {"type": "number", "range": [-3, 2]}}
-    made = design("y ~ a + m + m^2 + s^2 + s^3 + k", variables)
+    built = design("y ~ a + m + m^2 + s^2 + s^3 + k", variables)
     ends = {"a": [10, 30, 20, 10], "m": [-3, -2, -3, -2], "s": [-3, 0, 2, 2], "k": [0, 4, 0, 0], "y": [0, 0, 0, 0]}
-    x = made.block({name: np.array(values, float) for name, values in ends.items()}).x
-    assert dict(zip(made.names, x.T.tolist(), strict=True)) == {
+    x = built.block({name: np.array(values, float) for name, values in ends.items()}).x
+    assert dict(zip(built.names, x.T.tolist(), strict=True)) == {
         I: [1, 1, 1, 1],
         "a": [-1, 1, 0, -1],
         "m": [-1, 1, -1, 1],
@@ -135,19 +135,19 @@ def test_binary_columns_and_levels_stay_zero_and_one() -> None:
 
 @pytest.mark.parametrize("formula", ["y ~ a + b + c*a + b^2", "y ~ 0 + a + b + c*a + b^2"])
 def test_estimates_scaled_back_equal_those_of_the_unscaled_fit(formula: str) -> None:
-    made = design(formula)
-    block = made.block(R)
+    built = design(formula)
+    block = built.block(R)
     inside: Array = np.linalg.inv(block.x.T @ block.x).astype(np.float64)
-    estimates, covariance = made.outside(inside @ block.x.T @ block.y, inside)
-    x = columns_outside(made, R)
+    estimates, covariance = built.outside(inside @ block.x.T @ block.y, inside)
+    x = columns_outside(built, R)
     np.testing.assert_allclose(estimates, np.linalg.lstsq(x, block.y, rcond=None)[0], rtol=1e-9)
     np.testing.assert_allclose(covariance, np.linalg.inv(x.T @ x), rtol=1e-7)
     np.testing.assert_allclose(covariance, covariance.T, rtol=1e-12)
 
 
 def test_the_offset_is_handed_out_as_it_is_and_makes_no_column() -> None:
-    made = design("y ~ a + offset(b)")
-    offset = made.block(R).offset
+    built = design("y ~ a + offset(b)")
+    offset = built.block(R).offset
     assert offset is not None
     np.testing.assert_array_equal(offset, B)
     assert design("y ~ a").block(R).offset is None

@@ -11,11 +11,11 @@ from learners import cohorts
 from learners.cohorts import Array, Codes
 from numpy.typing import NDArray
 
-from coterie_learners.disclosure import Exposure, Ruling, Verdict, judge
-from coterie_learners.glore import Plan, local_sums, newton, reveals, share
+from coterie_learners.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
+from coterie_learners.glore import GlorePlan, compute_local_sums, expose_stats, newton, share_stats
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Site
-from coterie_learners.rows import Rows, whole
+from coterie_learners.rows import Rows, join_blocks
 from coterie_learners.study import Floors, Study
 
 Mask = NDArray[np.bool_]
@@ -35,10 +35,10 @@ def plain(formula: str, **options: str) -> Study:
 
 
 def first_round(study: Study, codes: Codes) -> tuple[Exposure, Payload]:
-    plan, rows = Plan.of(study), cohorts.rows(study, codes)
+    plan, rows = GlorePlan.of(study), cohorts.rows(study, codes)
     site = Site(study, "north", rows, parties=study.sites)
-    sums = local_sums(plan, rows, np.zeros(plan.p))
-    return reveals(plan, (np.zeros(plan.p),), site, sums), sums
+    sums = compute_local_sums(plan, rows, np.zeros(plan.p))
+    return expose_stats(plan, (np.zeros(plan.p),), site, sums), sums
 
 
 def groups(codes: Codes, product: bool = False) -> Iterator[tuple[str, list[tuple[str, Mask]]]]:
@@ -51,7 +51,7 @@ def groups(codes: Codes, product: bool = False) -> Iterator[tuple[str, list[tupl
         yield "male:smoker", [("male:smoker=0", ~both), ("male:smoker=1", both)]
 
 
-def counted(codes: Codes, product: bool = False) -> dict[str, int]:
+def count_cells(codes: Codes, product: bool = False) -> dict[str, int]:
     out: dict[str, int] = {}
     listed = list(groups(codes, product))
     for _, one in listed:
@@ -71,51 +71,51 @@ def counted(codes: Codes, product: bool = False) -> dict[str, int]:
 )
 def test_the_first_plain_round_gives_every_two_way_table(link: str, formula: str) -> None:
     codes = draw(137)
-    found, _ = first_round(plain(formula, link=link), codes)
+    solved_cells, _ = first_round(plain(formula, link=link), codes)
     product = "male*smoker" in formula
-    want = counted(codes, product)
-    named = {frozenset(name.split(" & ")): count for name, count in found.cells.items() if "pattern" not in name}
+    want = count_cells(codes, product)
+    named = {frozenset(name.split(" & ")): count for name, count in solved_cells.cells.items() if "pattern" not in name}
     assert named == {frozenset(name.split(" & ")): count for name, count in want.items()}
-    assert (found.rows, found.events) == (137, int(codes["died"].sum()))
+    assert (solved_cells.rows, solved_cells.events) == (137, int(codes["died"].sum()))
 
 
 def test_numbers_alone_give_no_table() -> None:
-    found, _ = first_round(plain("died ~ age + crp"), draw(90))
-    assert {name for name in found.cells if "died" not in name} == set()
+    solved_cells, _ = first_round(plain("died ~ age + crp"), draw(90))
+    assert {name for name in solved_cells.cells if "died" not in name} == set()
 
 
 def test_counts_as_outcome_give_tables_of_the_covariates_only() -> None:
     codes = draw(137)
-    found, _ = first_round(plain("visits ~ male + smoker + stage", family="poisson"), codes)
-    want = {name: count for name, count in counted(codes).items() if "died" not in name}
-    assert {frozenset(n.split(" & ")): c for n, c in found.cells.items() if "pattern" not in n} == {
+    solved_cells, _ = first_round(plain("visits ~ male + smoker + stage", family="poisson"), codes)
+    want = {name: count for name, count in count_cells(codes).items() if "died" not in name}
+    assert {frozenset(n.split(" & ")): c for n, c in solved_cells.cells.items() if "pattern" not in n} == {
         frozenset(n.split(" & ")): c for n, c in want.items()
     }
 
 
 def path_of(study: Study, rows: dict[str, Rows], rounds: int) -> tuple[list[Array], list[dict[str, Payload]]]:
     """The coefficients and the sites' posts of the first rounds."""
-    plan = Plan.of(study)
+    plan = GlorePlan.of(study)
     model: Payload = {"beta": np.zeros(plan.p)}
     betas: list[Array] = []
     posts: list[dict[str, Payload]] = []
     for t in range(rounds):
         betas.append(model["beta"])
-        posts.append({name: local_sums(plan, part, model["beta"]) for name, part in rows.items()})
+        posts.append({name: compute_local_sums(plan, part, model["beta"]) for name, part in rows.items()})
         model = newton(plan, t, model, posts[-1])
     return betas, posts
 
 
-def attacked(study: Study, betas: list[Array], posts: list[Payload], patterns: Array) -> Array:
+def attack_posts(study: Study, betas: list[Array], posts: list[Payload], patterns: Array) -> Array:
     """A reader's least squares for patients by pattern, from the posts of all rounds and the list of patterns."""
     upper = np.triu_indices(patterns.shape[1])
-    equations, known = [np.ones(len(patterns))[None, :]], [np.array([float(posts[0]["n"])])]
+    equations, known_values = [np.ones(len(patterns))[None, :]], [np.array([float(posts[0]["n"])])]
     for beta, post in zip(betas, posts, strict=True):
-        weight = Plan.of(study).family.parts(patterns @ beta, np.zeros(len(patterns))).weight
+        weight = GlorePlan.of(study).family.parts(patterns @ beta, np.zeros(len(patterns))).weight
         equations.append((patterns[:, upper[0]] * patterns[:, upper[1]]).T * weight)
-        known.append(np.asarray(post["information"]))
-    found: Array = np.linalg.lstsq(np.vstack(equations), np.concatenate(known), rcond=1e-11)[0]
-    return found
+        known_values.append(np.asarray(post["information"]))
+    solved_cells: Array = np.linalg.lstsq(np.vstack(equations), np.concatenate(known_values), rcond=1e-11)[0]
+    return solved_cells
 
 
 def test_later_plain_rounds_give_single_patterns_away_as_an_attacker_finds() -> None:
@@ -123,21 +123,23 @@ def test_later_plain_rounds_give_single_patterns_away_as_an_attacker_finds() -> 
     study = plain(BINARY)
     rows = cohorts.split(study, codes)
     mine = rows["north"]
-    x = whole(mine).x
+    x = join_blocks(mine).x
     patterns, counts = np.unique(x, axis=0, return_counts=True)
     betas, posts = path_of(study, rows, 3)
-    found = reveals(Plan.of(study), tuple(betas), Site(study, "north", mine), posts[-1]["north"])
-    solved = {n: c for n, c in found.cells.items() if n.startswith("pattern") and "died" not in n}
+    solved_cells = expose_stats(GlorePlan.of(study), tuple(betas), Site(study, "north", mine), posts[-1]["north"])
+    solved = {n: c for n, c in solved_cells.cells.items() if n.startswith("pattern") and "died" not in n}
     assert sorted(solved.values()) == sorted(counts.tolist())
-    np.testing.assert_allclose(attacked(study, betas, [p["north"] for p in posts], patterns), counts, atol=1e-4)
+    np.testing.assert_allclose(attack_posts(study, betas, [p["north"] for p in posts], patterns), counts, atol=1e-4)
 
 
 def test_more_patterns_than_equations_are_not_called_solved() -> None:
     study = plain("died ~ age + crp + male")
     rows = cohorts.split(study, draw(400))
     betas, posts = path_of(study, rows, 3)
-    found = reveals(Plan.of(study), tuple(betas), Site(study, "north", rows["north"]), posts[-1]["north"])
-    assert found.cells == {}
+    solved_cells = expose_stats(
+        GlorePlan.of(study), tuple(betas), Site(study, "north", rows["north"]), posts[-1]["north"]
+    )
+    assert solved_cells.cells == {}
 
 
 def test_masked_sums_reveal_no_count_of_this_site() -> None:
@@ -145,30 +147,30 @@ def test_masked_sums_reveal_no_count_of_this_site() -> None:
     rows = cohorts.rows(study, draw(90))
     shared = {name: bytes([k]) * 32 for k, name in enumerate(study.sites)}
     site = Site(study, "north", rows, b"s" * 32, shared, parties=study.sites)
-    plan, beta = Plan.of(study), np.zeros(5)
-    found = reveals(plan, (beta,), site, share(site, plan, "stats/0", beta))
-    assert (found.sums_only, found.parties, dict(found.cells)) == (True, 3, {})
-    assert found.events == int(whole(rows).y.sum())
-    assert judge(found, Floors(), "stats/0").ruling is Ruling.SUMS_ONLY
+    plan, beta = GlorePlan.of(study), np.zeros(5)
+    solved_cells = expose_stats(plan, (beta,), site, share_stats(site, plan, "stats/0", beta))
+    assert (solved_cells.sums_only, solved_cells.parties, dict(solved_cells.cells)) == (True, 3, {})
+    assert solved_cells.events == int(join_blocks(rows).y.sum())
+    assert judge_exposure(solved_cells, Floors(), "stats/0").ruling is Ruling.SUMS_ONLY
 
 
 # Judgement
 
 
-def verdict(floors: Floors | None = None, **changed: object) -> Verdict:
+def verdict(floors: Floors | None = None, **changed: object) -> GateVerdict:
     cells = {"sex[f] & died=1": 3, "sex[f]": 40, "sex[m] & died=1": 0}
     kinds = {"sex[f] & died=1": "sex by died", "sex[f]": "sex", "sex[m] & died=1": "sex by died"}
-    given = {"what": "Sums", "rows": 100, "events": 20, "parameters": 4, "cells": cells, "kinds": kinds} | changed
-    return judge(Exposure(**given), floors or Floors(), "stats/0")  # type: ignore[arg-type]
+    fields = {"what": "Sums", "rows": 100, "events": 20, "parameters": 4, "cells": cells, "kinds": kinds} | changed
+    return judge_exposure(Exposure(**fields), floors or Floors(), "stats/0")  # type: ignore[arg-type]
 
 
 def test_a_small_cell_is_refused_by_its_kind_and_without_its_count() -> None:
-    found = verdict()
-    assert found.refused
-    assert "counts below 5 patients can be solved from it, of sex by died." in found.sentence
-    assert found.secret == {"sex[f] & died=1": 3}
-    assert "3" not in found.sentence.replace("three", "")
-    assert "secret" not in str(found.as_dict())
+    solved_cells = verdict()
+    assert solved_cells.refused
+    assert "counts below 5 patients can be solved from it, of sex by died." in solved_cells.sentence
+    assert solved_cells.secret == {"sex[f] & died=1": 3}
+    assert "3" not in solved_cells.sentence.replace("three", "")
+    assert "secret" not in str(solved_cells.as_dict())
 
 
 def test_an_empty_cell_and_a_floor_of_nothing_pass() -> None:
@@ -187,9 +189,9 @@ def test_an_empty_cell_and_a_floor_of_nothing_pass() -> None:
     ],
 )
 def test_every_floor_refuses(floors: Floors, changed: dict[str, object], word: str) -> None:
-    found = verdict(floors, **changed)
-    assert found.refused
-    assert word in found.sentence
+    solved_cells = verdict(floors, **changed)
+    assert solved_cells.refused
+    assert word in solved_cells.sentence
 
 
 def test_rebuilding_may_be_agreed_on() -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy import special, stats
 
 from coterie_learners.errors import StudyError
-from coterie_learners.families import DEFAULT_LINK, FAMILIES, LOG_LIMIT, Family, family_of
+from coterie_learners.families import CANONICAL_LINKS, FAMILIES, LOG_LIMIT, Family, family_of
 from coterie_learners.study import Variable
 
 BINOMIAL = [f for f in FAMILIES.values() if f.name == "binomial"]
@@ -25,11 +25,11 @@ def outcomes(family: Family) -> list[float]:
 
 def log_likelihood(family: Family, eta: float, y: float) -> float:
     """Of one row, with dispersion 1 and without the constant of the Gaussian."""
-    one = np.array([y])
-    return family.saturated(one) - 0.5 * family.parts(np.array([eta]), one).deviance
+    outcome = np.array([y])
+    return family.saturated(outcome) - 0.5 * family.parts(np.array([eta]), outcome).deviance
 
 
-def by_definition(family: Family, eta: float, y: float) -> float:
+def parts_by_definition(family: Family, eta: float, y: float) -> float:
     """The same from scipy's distributions."""
     mean: dict[str, Callable[[float], float]] = {
         "logit": special.expit,
@@ -47,7 +47,9 @@ def by_definition(family: Family, eta: float, y: float) -> float:
 def test_half_the_deviance_below_the_saturated_is_the_log_likelihood(family: Family) -> None:
     for y in outcomes(family):
         for eta in ETA[1:-1]:
-            assert log_likelihood(family, eta, y) == pytest.approx(by_definition(family, eta, y), rel=1e-9, abs=1e-12)
+            assert log_likelihood(family, eta, y) == pytest.approx(
+                parts_by_definition(family, eta, y), rel=1e-9, abs=1e-12
+            )
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=IDS)
@@ -85,11 +87,11 @@ def test_a_block_is_the_sum_of_its_rows(family: Family) -> None:
     y = rng.choice(outcomes(family), 30)
     eta = rng.normal(size=30)
     rows = [family.parts(eta[k : k + 1], y[k : k + 1]) for k in range(30)]
-    whole = family.parts(eta, y)
-    assert whole.deviance == pytest.approx(sum(r.deviance for r in rows), rel=1e-12)
+    all_parts = family.parts(eta, y)
+    assert all_parts.deviance == pytest.approx(sum(r.deviance for r in rows), rel=1e-12)
     assert family.saturated(y) == pytest.approx(sum(family.saturated(y[k : k + 1]) for k in range(30)), rel=1e-12)
-    np.testing.assert_array_equal(whole.residual, np.concatenate([r.residual for r in rows]))
-    np.testing.assert_array_equal(whole.weight, np.concatenate([r.weight for r in rows]))
+    np.testing.assert_array_equal(all_parts.residual, np.concatenate([r.residual for r in rows]))
+    np.testing.assert_array_equal(all_parts.weight, np.concatenate([r.weight for r in rows]))
 
 
 # Far out
@@ -167,7 +169,7 @@ def test_poisson_means_are_capped_where_no_count_can_be() -> None:
 
 
 def test_each_family_has_a_default_link_and_a_name() -> None:
-    for name, link in DEFAULT_LINK.items():
+    for name, link in CANONICAL_LINKS.items():
         assert family_of(name, None) is FAMILIES[name, link]
         assert family_of(name, link) is FAMILIES[name, link]
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coterie_learners.errors import ProtocolError, StudyError
-from coterie_learners.field import PRIMES, Field, array, bits_of
+from coterie_learners.field import PRIMES, PrimeField, bits_of, element_array
 
-FIELD = Field(144)
+FIELD = PrimeField(144)
 
 
 def is_prime(n: int, rounds: int = 40) -> bool:
@@ -36,20 +36,20 @@ def is_prime(n: int, rounds: int = 40) -> bool:
 
 @pytest.mark.parametrize("bits", PRIMES)
 def test_the_moduli_are_the_largest_primes_of_their_size(bits: int) -> None:
-    assert is_prime(Field(bits).p)
+    assert is_prime(PrimeField(bits).p)
     assert not any(is_prime(2**bits - c) for c in range(1, PRIMES[bits], 2))
 
 
 def test_a_field_is_as_small_as_it_may_be_and_no_study_gets_one_that_is_too_small() -> None:
-    assert [Field.sized(bits).bits for bits in (100, 112, 113, 160, 161)] == [112, 112, 128, 160, 176]
+    assert [PrimeField.sized(bits).bits for bits in (100, 112, 113, 160, 161)] == [112, 112, 128, 160, 176]
     with pytest.raises(StudyError) as caught:
-        Field.sized(257)
+        PrimeField.sized(257)
     assert caught.value.code == "CO-S545"
 
 
 @given(st.lists(st.integers(0, FIELD.p - 1), max_size=20))
 def test_elements_survive_their_bytes(values: list[int]) -> None:
-    raw = FIELD.pack(array(values, (len(values),)))
+    raw = FIELD.pack(element_array(values, (len(values),)))
     assert len(raw) == FIELD.width * len(values)
     assert FIELD.unpack(raw, (len(values),)).tolist() == values
 
@@ -70,7 +70,7 @@ def test_fixed_point_is_exact_to_half_a_unit(values: list[float]) -> None:
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 70), st.integers(1, 5), st.sampled_from(list(PRIMES)))
 def test_a_gram_matrix_in_limbs_is_that_of_exact_integers(n: int, m: int, bits: int) -> None:
-    field = Field(bits)
+    field = PrimeField(bits)
     z = field.uniform(np.random.default_rng(n).bytes(field.width * n * m), (n, m))
     z[0] = field.p - 1
     assert ((z.T.dot(z)) % field.p == field.gram(z)).all()

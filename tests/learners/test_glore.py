@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from learners import cohorts, pooled
 from learners.cohorts import FULL, Array, Codes
-from learners.table import Table
+from learners.table import MemoryProtocol
 from sklearn.linear_model import LogisticRegression
 
-from coterie_learners.glore import Plan, glore, local_sums
+from coterie_learners.glore import GlorePlan, compute_local_sums, glore
 from coterie_learners.inference import Fit
 from coterie_learners.payload import canonical
-from coterie_learners.rows import ArrayRows, whole
+from coterie_learners.rows import ArrayRows, join_blocks
 from coterie_learners.study import Study
 
 N = 300
@@ -64,9 +64,9 @@ def truth(model: str) -> pooled.Pooled:
     return pooled.fit(MODELS[model].study(3), codes())
 
 
-def federated(study: Study, rows: Codes, sizes: list[int] | None = None) -> tuple[Fit, Table]:
+def federated(study: Study, rows: Codes, sizes: list[int] | None = None) -> tuple[Fit, MemoryProtocol]:
     """The fit of a study's sites; all must end with the same one."""
-    table = Table(glore, study, cohorts.split(study, rows, sizes))
+    table = MemoryProtocol(glore, study, cohorts.split(study, rows, sizes))
     results = table.play()
     assert {fit.estimates.tobytes() + fit.covariance.tobytes() for fit in results.values()} == {
         results[study.sites[0]].estimates.tobytes() + results[study.sites[0]].covariance.tobytes()
@@ -171,7 +171,7 @@ def test_the_order_of_sites_does_not_change_one_bit(aggregation: str) -> None:
     rows = cohorts.split(study, codes(), [3, 200, 17, 70, 10])
     ends = []
     for of in (study, turned):
-        table = Table(glore, of, rows)
+        table = MemoryProtocol(glore, of, rows)
         table.play()
         ends.append(canonical(table.last()))
     assert ends[0] == ends[1]
@@ -184,10 +184,10 @@ def test_masked_and_plain_sums_lead_to_the_same_fit() -> None:
 
 
 def test_blocks_of_rows_do_not_change_the_sums_beyond_rounding() -> None:
-    plan = Plan.of(cohorts.study())
-    block = whole(cohorts.rows(plan.study, codes()))
+    plan = GlorePlan.of(cohorts.study())
+    block = join_blocks(cohorts.rows(plan.study, codes()))
     beta = np.linspace(-0.5, 0.5, plan.p)
-    one, many = (local_sums(plan, ArrayRows(block.x, block.y, size=size), beta) for size in (N, 7))
+    one, many = (compute_local_sums(plan, ArrayRows(block.x, block.y, size=size), beta) for size in (N, 7))
     for name in one:
         np.testing.assert_allclose(one[name], many[name], rtol=1e-13, atol=1e-13)
 
@@ -195,7 +195,7 @@ def test_blocks_of_rows_do_not_change_the_sums_beyond_rounding() -> None:
 # Step halving
 
 
-def overshooting() -> Codes:
+def draw_overshooting() -> Codes:
     """Counts that grow so fast with age that a Newton step from the null model goes too far."""
     rows = cohorts.draw(200, seed=2)
     rows["visits"] = np.floor(np.exp(np.clip(2.2 * rows["age"], -5, 6)))
@@ -203,7 +203,7 @@ def overshooting() -> Codes:
 
 
 def test_a_step_that_makes_things_worse_is_halved_until_it_does_not() -> None:
-    rows = overshooting()
+    rows = draw_overshooting()
     study = cohorts.study("visits ~ age + crp", family="poisson")
     fit, table = federated(study, rows)
     halvings = [int(next(iter(table.posts(t).values()))["halvings"]) for t in table.topics if t.startswith("model")]
@@ -254,7 +254,7 @@ def test_the_plain_first_round_gives_away_every_two_way_table() -> None:
     study = cohorts.study("died ~ male + stage", aggregation="plain")
     _, table = federated(study, codes())
     first = table.posts("stats/0")["north"]
-    block = whole(cohorts.rows(study, cohorts.cut(codes(), [100, 100, 100])[0]))
+    block = join_blocks(cohorts.rows(study, cohorts.split_sizes(codes(), [100, 100, 100])[0]))
     np.testing.assert_allclose(4 * first["information"], (block.x.T @ block.x)[np.triu_indices(4)], atol=1e-12)
     np.testing.assert_allclose(first["score"] + 0.5 * block.x.sum(axis=0), block.x.T @ block.y, atol=1e-12)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from learners import cohorts, pooled
 from learners.cohorts import Codes
-from learners.table import Table
+from learners.table import MemoryProtocol
 
 from coterie_learners import secure_sum
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, ProtocolError, Separation, StudyError
-from coterie_learners.glore import MAX_HALVINGS, Plan, glore, local_sums, newton
-from coterie_learners.glore import pooled as pool
+from coterie_learners.glore import MAX_HALVINGS, GlorePlan, compute_local_sums, glore, newton
+from coterie_learners.glore import pool_stats as pool
 from coterie_learners.inference import Fit
 from coterie_learners.payload import Payload, check
 from coterie_learners.study import Study
@@ -23,12 +23,12 @@ LINKS = ["logit", "probit", "cloglog"]
 
 
 def fit(study: Study, codes: Codes) -> Fit:
-    result = Table(glore, study, cohorts.split(study, codes)).play()[study.sites[0]]
+    result = MemoryProtocol(glore, study, cohorts.split(study, codes)).play()[study.sites[0]]
     assert isinstance(result, Fit)
     return result
 
 
-def ends(kind: type[LearnerError], code: str, study: Study, codes: Codes) -> str:
+def message_of_end(kind: type[LearnerError], code: str, study: Study, codes: Codes) -> str:
     with pytest.raises(kind) as caught:
         fit(study, codes)
     assert caught.value.code == code
@@ -43,8 +43,10 @@ def ends(kind: type[LearnerError], code: str, study: Study, codes: Codes) -> str
 def test_complete_separation_is_named_with_its_column(link: str, aggregation: str) -> None:
     codes = cohorts.draw(120)
     codes["died"] = (codes["age"] > 0.3).astype(float)
-    told = ends(Separation, "CO-N302", cohorts.study("died ~ crp + age", link=link, aggregation=aggregation), codes)
-    assert "coefficients of age grow without bound" in told
+    cause = message_of_end(
+        Separation, "CO-N302", cohorts.study("died ~ crp + age", link=link, aggregation=aggregation), codes
+    )
+    assert "coefficients of age grow without bound" in cause
 
 
 @pytest.mark.parametrize("all_die", [True, False])
@@ -52,25 +54,25 @@ def test_complete_separation_is_named_with_its_column(link: str, aggregation: st
 def test_a_level_with_one_outcome_only_is_named(link: str, all_die: bool) -> None:
     codes = cohorts.draw(150)
     codes["died"] = np.where(codes["stage"] == 2, float(all_die), codes["died"])
-    told = ends(Separation, "CO-N302", cohorts.study(link=link), codes)
-    assert "coefficients of stage[III] grow without bound" in told
+    cause = message_of_end(Separation, "CO-N302", cohorts.study(link=link), codes)
+    assert "coefficients of stage[III] grow without bound" in cause
 
 
 def test_a_level_without_counts_is_named_in_a_poisson_model() -> None:
     codes = cohorts.draw(150)
     codes["visits"] = np.where(codes["stage"] == 1, 0.0, codes["visits"])
-    told = ends(Separation, "CO-N302", cohorts.study(f"visits ~ {cohorts.FULL}", family="poisson"), codes)
-    assert "coefficients of stage[II] grow without bound" in told
+    cause = message_of_end(Separation, "CO-N302", cohorts.study(f"visits ~ {cohorts.FULL}", family="poisson"), codes)
+    assert "coefficients of stage[II] grow without bound" in cause
 
 
 def test_separation_by_two_columns_names_both() -> None:
     codes = cohorts.draw(150)
     codes["died"] = (codes["age"] - codes["crp"] > 0).astype(float)
-    told = ends(Separation, "CO-N302", cohorts.study("died ~ age + crp + male"), codes)
-    assert "coefficients of age, crp grow without bound" in told
+    cause = message_of_end(Separation, "CO-N302", cohorts.study("died ~ age + crp + male"), codes)
+    assert "coefficients of age, crp grow without bound" in cause
 
 
-def sharp(n: int, noise: float, seed: int) -> Codes:
+def draw_sharp(n: int, noise: float, seed: int) -> Codes:
     """An outcome that age decides almost, but not quite, without error."""
     codes = cohorts.draw(n, seed=seed)
     codes["died"] = (codes["age"] + noise * np.random.default_rng(seed + 100).normal(size=n) > 1.0).astype(float)
@@ -91,7 +93,7 @@ def sharp(n: int, noise: float, seed: int) -> Codes:
 )
 def test_a_sharp_but_overlapping_outcome_is_not_taken_for_separated(link: str, n: int, noise: float, seed: int) -> None:
     """Fisher scoring takes many steps of nearly one length there; most of these were once called separated."""
-    codes = sharp(n, noise, seed)
+    codes = draw_sharp(n, noise, seed)
     study = cohorts.study("died ~ age + crp", link=link, max_rounds=200)
     want = pooled.fit(study, codes, np.column_stack([np.ones(n), codes["age"], codes["crp"]]))
     got = fit(study, codes)
@@ -103,14 +105,14 @@ def test_a_sharp_but_overlapping_outcome_is_not_taken_for_separated(link: str, n
 def test_one_value_of_the_outcome_at_all_sites_is_told_at_once(value: float) -> None:
     codes = cohorts.draw(60)
     codes["died"][:] = value
-    assert "only one value of the outcome" in ends(Separation, "CO-N301", cohorts.study(), codes)
+    assert "only one value of the outcome" in message_of_end(Separation, "CO-N301", cohorts.study(), codes)
 
 
 def test_counts_that_are_all_zero_are_told_at_once() -> None:
     codes = cohorts.draw(60)
     codes["visits"][:] = 0.0
     study = cohorts.study("visits ~ age", family="poisson")
-    assert "All counts at all sites are zero" in ends(Separation, "CO-N301", study, codes)
+    assert "All counts at all sites are zero" in message_of_end(Separation, "CO-N301", study, codes)
 
 
 def test_one_value_of_the_outcome_at_one_site_is_no_hindrance() -> None:
@@ -128,21 +130,21 @@ def test_a_column_that_follows_from_others_is_named_with_them(aggregation: str) 
     codes = cohorts.draw(90)
     codes["years"] = 0.5 * codes["age"] - 0.25 * codes["crp"]
     study = cohorts.study("died ~ age + crp + male + years", aggregation=aggregation)
-    assert "The column years is a combination of" in ends(Collinear, "CO-N202", study, codes)
-    assert "(Intercept), age, crp:" in ends(Collinear, "CO-N202", study, codes)
+    assert "The column years is a combination of" in message_of_end(Collinear, "CO-N202", study, codes)
+    assert "(Intercept), age, crp:" in message_of_end(Collinear, "CO-N202", study, codes)
 
 
 def test_a_constant_column_is_a_multiple_of_the_intercept() -> None:
     codes = cohorts.draw(90)
     codes["age"][:] = 2.0
-    told = ends(Collinear, "CO-N202", cohorts.study("died ~ crp + age"), codes)
-    assert "The column age is a combination of (Intercept):" in told
+    cause = message_of_end(Collinear, "CO-N202", cohorts.study("died ~ crp + age"), codes)
+    assert "The column age is a combination of (Intercept):" in cause
 
 
 def test_a_level_that_no_site_has_is_named() -> None:
     codes = cohorts.draw(90)
     codes["stage"] = np.minimum(codes["stage"], 1.0)
-    assert "no variation in stage[III]" in ends(Collinear, "CO-N201", cohorts.study(), codes)
+    assert "no variation in stage[III]" in message_of_end(Collinear, "CO-N201", cohorts.study(), codes)
 
 
 def test_a_level_that_only_one_site_has_is_no_hindrance() -> None:
@@ -156,7 +158,7 @@ def test_a_level_that_only_one_site_has_is_no_hindrance() -> None:
 def test_no_more_rows_than_coefficients_are_refused(n: int) -> None:
     codes = cohorts.draw(n)
     codes["died"][:] = np.arange(n) % 2
-    assert f"{n} rows at all sites together cannot carry 6 coefficients" in ends(
+    assert f"{n} rows at all sites together cannot carry 6 coefficients" in message_of_end(
         StudyError, "CO-N203", cohorts.study(aggregation="plain", count=2), codes
     )
 
@@ -165,10 +167,10 @@ def test_no_more_rows_than_coefficients_are_refused(n: int) -> None:
 
 
 def test_rounds_that_run_out_are_told_with_the_length_of_the_next_step() -> None:
-    told = ends(NotConverged, "CO-N101", cohorts.study(max_rounds=2), cohorts.draw(90))
-    assert "No convergence in 2 rounds" in told
-    assert "standard errors long" in told
-    assert "Raise max_rounds" in told
+    cause = message_of_end(NotConverged, "CO-N101", cohorts.study(max_rounds=2), cohorts.draw(90))
+    assert "No convergence in 2 rounds" in cause
+    assert "standard errors long" in cause
+    assert "Raise max_rounds" in cause
 
 
 def test_a_looser_tolerance_needs_fewer_rounds() -> None:
@@ -178,16 +180,16 @@ def test_a_looser_tolerance_needs_fewer_rounds() -> None:
     np.testing.assert_allclose(loose.estimates, strict.estimates, rtol=0, atol=1e-2 * strict.std_errors.max())
 
 
-def last_model(plan: Plan, codes: Codes, **changes: Any) -> tuple[Payload, dict[str, Payload]]:
+def last_model(plan: GlorePlan, codes: Codes, **changes: Any) -> tuple[Payload, dict[str, Payload]]:
     """The first server post over a cohort with values replaced, and the sums at the coefficients that it holds."""
     rows = cohorts.split(plan.study, codes)
-    start = {n: local_sums(plan, r, np.zeros(plan.p)) for n, r in rows.items()}
+    start = {n: compute_local_sums(plan, r, np.zeros(plan.p)) for n, r in rows.items()}
     model = {**newton(plan, 0, {"beta": np.zeros(plan.p)}, start), **changes}
-    return model, {n: local_sums(plan, r, np.asarray(model["beta"])) for n, r in rows.items()}
+    return model, {n: compute_local_sums(plan, r, np.asarray(model["beta"])) for n, r in rows.items()}
 
 
 def test_halvings_come_to_an_end() -> None:
-    plan = Plan.of(cohorts.study(aggregation="plain"))
+    plan = GlorePlan.of(cohorts.study(aggregation="plain"))
     model, sums = last_model(plan, cohorts.draw(60), objective=np.float64(0.0))
     for count in range(1, MAX_HALVINGS + 1):
         model = newton(plan, 1, model, sums)
@@ -201,10 +203,10 @@ def test_halvings_come_to_an_end() -> None:
 # Sums that no rows could have
 
 
-def spoiled(change: Callable[[dict[str, Any]], None], **options: Any) -> ProtocolError:
+def refusal_of(change: Callable[[dict[str, Any]], None], **options: Any) -> ProtocolError:
     """What is said about a plain first post that was changed."""
-    plan = Plan.of(cohorts.study(aggregation="plain", **options))
-    post: dict[str, Any] = dict(local_sums(plan, cohorts.rows(plan.study, cohorts.draw(60)), np.zeros(plan.p)))
+    plan = GlorePlan.of(cohorts.study(aggregation="plain", **options))
+    post: dict[str, Any] = dict(compute_local_sums(plan, cohorts.rows(plan.study, cohorts.draw(60)), np.zeros(plan.p)))
     check(post, plan.form)
     change(post)
     with pytest.raises(ProtocolError) as caught:
@@ -239,32 +241,32 @@ def setter(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
 def test_a_plain_post_that_no_rows_could_have_is_refused(
     change: Callable[[dict[str, Any]], None], code: str, word: str
 ) -> None:
-    error = spoiled(change)
+    error = refusal_of(change)
     assert error.code == code
     assert word in error.message
 
 
 @pytest.mark.parametrize("outcome", [-1.0, 2.5, -4.0])
 def test_counts_that_are_negative_or_broken_are_refused(outcome: float) -> None:
-    error = spoiled(setter("outcome", outcome), formula="visits ~ age", family="poisson")
+    error = refusal_of(setter("outcome", outcome), formula="visits ~ age", family="poisson")
     assert error.code == "CO-P504"
 
 
 def test_a_plain_gaussian_post_may_have_any_outcome() -> None:
-    plan = Plan.of(cohorts.study("score ~ age", aggregation="plain", family="gaussian"))
-    post = dict(local_sums(plan, cohorts.rows(plan.study, cohorts.draw(60)), np.zeros(plan.p)))
+    plan = GlorePlan.of(cohorts.study("score ~ age", aggregation="plain", family="gaussian"))
+    post = dict(compute_local_sums(plan, cohorts.rows(plan.study, cohorts.draw(60)), np.zeros(plan.p)))
     check({**post, "outcome": np.asarray(-7.25)}, plan.form)
 
 
-def masked(plan: Plan, change: Callable[[dict[str, Any]], None]) -> dict[str, Payload]:
+def masked_posts(plan: GlorePlan, change: Callable[[dict[str, Any]], None]) -> dict[str, Payload]:
     """Posts of three sites whose masks are zero, the first site's sums having been changed."""
     posts: dict[str, Payload] = {}
     for name, rows in cohorts.split(plan.study, cohorts.draw(90)).items():
-        sums: dict[str, Any] = dict(local_sums(plan, rows, np.zeros(plan.p)))
+        sums: dict[str, Any] = dict(compute_local_sums(plan, rows, np.zeros(plan.p)))
         if name == plan.study.sites[0]:
             change(sums)
         flat = np.concatenate([np.ravel(sums[n]) for n in sorted(sums)])
-        posts[name] = {"masked": secure_sum.encode(flat)}
+        posts[name] = {"masked": secure_sum.encode_fixed_point(flat)}
     return posts
 
 
@@ -279,26 +281,26 @@ def masked(plan: Plan, change: Callable[[dict[str, Any]], None]) -> dict[str, Pa
     ],
 )
 def test_masked_sums_are_checked_once_they_are_pooled(change: Callable[[dict[str, Any]], None], code: str) -> None:
-    plan = Plan.of(cohorts.study())
+    plan = GlorePlan.of(cohorts.study())
     with pytest.raises(ProtocolError) as caught:
-        pool(plan, masked(plan, change))
+        pool(plan, masked_posts(plan, change))
     assert caught.value.code == code
 
 
 def test_a_poisson_start_without_expected_counts_is_refused() -> None:
     """A site under masks can make the pooled information zero; there is no rate then, and nothing to divide by."""
     study = cohorts.study("visits ~ 1", family="poisson")
-    plan = Plan.of(study)
+    plan = GlorePlan.of(study)
     rows = cohorts.split(study, cohorts.draw(90))
-    others = sum(float(local_sums(plan, rows[n], np.zeros(1))["information"][0]) for n in study.sites[1:])
-    posts = masked(plan, setter("information", [-others]))
+    others = sum(float(compute_local_sums(plan, rows[n], np.zeros(1))["information"][0]) for n in study.sites[1:])
+    posts = masked_posts(plan, setter("information", [-others]))
     with pytest.raises(ProtocolError) as caught:
         newton(plan, 0, {"beta": np.zeros(1)}, posts)
     assert caught.value.code == "CO-P508"
 
 
 def test_sums_that_lead_to_no_finite_step_are_refused() -> None:
-    plan = Plan.of(cohorts.study("died ~ 1", aggregation="plain", count=1))
+    plan = GlorePlan.of(cohorts.study("died ~ 1", aggregation="plain", count=1))
     model, sums = last_model(plan, cohorts.draw(60))
     tiny = {"north": {**sums["north"], "information": np.array([1e-60]), "score": np.array([1e60])}}
     with pytest.raises(ProtocolError) as caught:
@@ -310,6 +312,6 @@ def test_an_outcome_that_the_columns_give_without_error_is_told_as_such() -> Non
     """There is no chance to measure a step against, and more rounds would not help."""
     rows = cohorts.draw(90, family="gaussian")
     rows["score"] = np.clip(1.0 + 0.5 * rows["age"], -8, 8)
-    told = ends(NotConverged, "CO-N101", cohorts.study("score ~ age", family="gaussian"), rows)
-    assert "give the outcome without error" in told
-    assert "separation" not in told
+    cause = message_of_end(NotConverged, "CO-N101", cohorts.study("score ~ age", family="gaussian"), rows)
+    assert "give the outcome without error" in cause
+    assert "separation" not in cause

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from coterie_learners import identifiers
 from coterie_learners.errors import DataError, StudyError
-from coterie_learners.identifiers import TAG, Pass, encoded, matched, normal, soundex, tags
+from coterie_learners.identifiers import TAG, LinkagePass, encode_parts, match_tags, normalise, soundex, tags
 
 COLUMNS = ("number", "given", "family", "born")
-ALL = (Pass.of(COLUMNS, COLUMNS),)
+ALL = (LinkagePass.of(COLUMNS, COLUMNS),)
 KEY = b"k" * 32
 
 
@@ -27,11 +27,11 @@ def noise(passes: int, n: int, seed: int = 0) -> bytes:
     [("Müller", "MULLER"), ("O'Brien", "obrien"), (" Straße ", "strasse"), ("ﬁ", "FI"), ("Ωμέγα", "ωμεγα"), ("é", "é")],
 )
 def test_spellings_of_one_name_are_one(one: str, other: str) -> None:
-    assert normal(one) == normal(other)
+    assert normalise(one) == normalise(other)
 
 
 def test_scripts_other_than_latin_do_not_vanish() -> None:
-    assert normal("Иванов") != normal("Петров") != ""
+    assert normalise("Иванов") != normalise("Петров") != ""
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_soundex_of_the_textbook(name: str, code: str) -> None:
 
 @given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
 def test_different_parts_have_different_bytes(one: list[str], other: list[str]) -> None:
-    assert (encoded(one) == encoded(other)) == (one == other)
+    assert (encode_parts(one) == encode_parts(other)) == (one == other)
 
 
 def test_ab_and_c_is_not_a_and_bc() -> None:
@@ -77,7 +77,7 @@ def test_repeated_identifiers_are_refused_without_showing_one() -> None:
 
 def test_a_row_without_an_identifier_is_refused_unless_a_later_pass_may_find_it() -> None:
     rows = [("", "Ann", "Lee", "1950"), ("2", "Bo", "Ray", "1951")]
-    by_number, by_name = Pass.of(["number"], COLUMNS), Pass.of(["family:phonetic", "born"], COLUMNS)
+    by_number, by_name = LinkagePass.of(["number"], COLUMNS), LinkagePass.of(["family:phonetic", "born"], COLUMNS)
     with pytest.raises(DataError) as caught:
         tags(KEY, (by_number,), rows, noise(1, 2), "north")
     assert caught.value.code == "CO-D342"
@@ -87,14 +87,14 @@ def test_a_row_without_an_identifier_is_refused_unless_a_later_pass_may_find_it(
 
 def test_what_a_later_pass_cannot_tell_apart_gets_random_tags() -> None:
     rows = [("1", "Ann", "Lee", "1950"), ("2", "Bo", "Lea", "1950"), ("3", "Cy", "Ray", "1950")]
-    passes = (Pass.of(["number"], COLUMNS), Pass.of(["family:phonetic", "born:year"], COLUMNS))
-    made = tags(KEY, passes, rows, noise(2, 3), "s")
+    passes = (LinkagePass.of(["number"], COLUMNS), LinkagePass.of(["family:phonetic", "born:year"], COLUMNS))
+    all_tags = tags(KEY, passes, rows, noise(2, 3), "s")
     random = np.frombuffer(noise(2, 3), np.uint8).reshape(2, 3, TAG)
-    assert (made[1] == random[1]).all(axis=1).tolist() == [True, True, False]
+    assert (all_tags[1] == random[1]).all(axis=1).tolist() == [True, True, False]
 
 
 def test_passes_match_one_to_one_among_what_is_left() -> None:
-    passes = (Pass.of(["number"], COLUMNS), Pass.of(["family:phonetic", "born"], COLUMNS))
+    passes = (LinkagePass.of(["number"], COLUMNS), LinkagePass.of(["family:phonetic", "born"], COLUMNS))
     here = [("1", "A", "Lee", "1950"), ("", "B", "Robert", "1951"), ("3", "C", "Ray", "1952"), ("9", "D", "Zed", "1")]
     there = [
         ("8", "E", "Rupert", "1951"),
@@ -103,21 +103,21 @@ def test_passes_match_one_to_one_among_what_is_left() -> None:
         ("", "F", "Ray", "1952"),
     ]
     lists = [tags(KEY, passes, here, noise(2, 4, 1), "s"), tags(KEY, passes, there, noise(2, 4, 2), "s")]
-    assert {tuple(pair) for pair in matched(lists).T.tolist()} == {(0, 2), (2, 1), (1, 0)}
+    assert {tuple(pair) for pair in match_tags(lists).T.tolist()} == {(0, 2), (2, 1), (1, 0)}
 
 
 def test_only_rows_of_all_owners_match() -> None:
     owners = [[("1",), ("2",), ("3",)], [("3",), ("1",)], [("9",), ("3",), ("2",)]]
-    one = (Pass.of(["n"], ("n",)),)
+    one = (LinkagePass.of(["n"], ("n",)),)
     lists = [tags(KEY, one, rows, noise(1, len(rows), k), "s") for k, rows in enumerate(owners)]
-    assert matched(lists).tolist() == [[2], [0], [1]]
-    assert matched([lists[0][:, :0], lists[1]]).shape == (2, 0)
+    assert match_tags(lists).tolist() == [[2], [0], [1]]
+    assert match_tags([lists[0][:, :0], lists[1]]).shape == (2, 0)
 
 
 @pytest.mark.parametrize("text", [["nobody"], ["given:loudness"], []])
 def test_a_pass_that_names_what_there_is_not_is_refused(text: list[str]) -> None:
     with pytest.raises(StudyError) as caught:
-        Pass.of(text, COLUMNS)
+        LinkagePass.of(text, COLUMNS)
     assert caught.value.code == "CO-S546"
 
 

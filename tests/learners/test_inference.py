@@ -12,7 +12,7 @@ import statsmodels.api as sm
 from learners import cohorts
 from scipy import stats
 
-from coterie_learners.inference import Fit, fit_from, merged, plain, table
+from coterie_learners.inference import Fit, coefficient_table, fit_from_json, fit_to_json, merge_fits
 from coterie_learners.rows import Array
 
 CODES = cohorts.draw(150)
@@ -68,7 +68,7 @@ def linear() -> tuple[Fit, sm.OLS]:
 @pytest.mark.parametrize("model", [logistic, linear])
 def test_the_table_is_that_of_statsmodels(model: object) -> None:
     fit, pooled = logistic() if model is logistic else linear()
-    rows = table(fit)
+    rows = coefficient_table(fit)
     assert [row.term for row in rows] == list(TERMS)
     for column, want in (
         ("estimate", pooled.params),
@@ -84,17 +84,17 @@ def test_the_table_is_that_of_statsmodels(model: object) -> None:
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
 def test_intervals_have_the_level_that_was_asked_for(level: float) -> None:
     for fit, pooled in (logistic(), linear()):
-        got = [(row.ci_low, row.ci_high) for row in table(fit, level)]
+        got = [(row.ci_low, row.ci_high) for row in coefficient_table(fit, level)]
         np.testing.assert_allclose(got, pooled.conf_int(alpha=1 - level), rtol=1e-10)
 
 
 def test_a_linear_model_is_judged_by_students_t_and_a_logistic_one_by_the_normal() -> None:
     few = dataclasses.replace(linear()[0], n=len(TERMS) + 2)
-    row = table(few)[1]
+    row = coefficient_table(few)[1]
     assert row.p_value == pytest.approx(2 * stats.t(2).sf(abs(row.z)), rel=1e-12)
-    known = dataclasses.replace(few, dispersion_known=True)
-    assert table(known)[1].p_value == pytest.approx(2 * stats.norm().sf(abs(row.z)), rel=1e-12)
-    assert table(known)[1].ci_high < row.ci_high
+    known_dispersion = dataclasses.replace(few, dispersion_known=True)
+    assert coefficient_table(known_dispersion)[1].p_value == pytest.approx(2 * stats.norm().sf(abs(row.z)), rel=1e-12)
+    assert coefficient_table(known_dispersion)[1].ci_high < row.ci_high
 
 
 def test_information_criteria_count_the_dispersion_where_it_is_estimated() -> None:
@@ -110,14 +110,14 @@ def test_information_criteria_count_the_dispersion_where_it_is_estimated() -> No
 
 def test_tiny_p_values_are_not_rounded_to_zero() -> None:
     fit = dataclasses.replace(logistic()[0], covariance=np.eye(6) * 1e-3**2, estimates=np.full(6, 0.03))
-    assert table(fit)[0].p_value == pytest.approx(2 * stats.norm.sf(30.0), rel=1e-9)
-    assert 0 < table(fit)[0].p_value < 1e-190
+    assert coefficient_table(fit)[0].p_value == pytest.approx(2 * stats.norm.sf(30.0), rel=1e-9)
+    assert 0 < coefficient_table(fit)[0].p_value < 1e-190
 
 
 def test_a_row_has_the_stable_json_keys_in_order() -> None:
-    keys = list(table(logistic()[0])[0].as_dict())
+    keys = list(coefficient_table(logistic()[0])[0].as_dict())
     assert keys == ["term", "estimate", "std_error", "z", "p_value", "ci_low", "ci_high"]
-    assert {type(v) for v in table(logistic()[0])[0].as_dict().values()} == {str, float}
+    assert {type(v) for v in coefficient_table(logistic()[0])[0].as_dict().values()} == {str, float}
 
 
 def part(terms: tuple[str, ...], site: str, deviance: float | None, covariance: Array | None) -> Fit:
@@ -132,33 +132,42 @@ def part(terms: tuple[str, ...], site: str, deviance: float | None, covariance: 
 def test_parts_of_a_fit_come_together_in_the_study_s_order() -> None:
     holder = part(("(Intercept)", "b"), "h", 5.0, np.array([[4.0, 1.0], [1.0, 9.0]]))
     other = part(("a",), "o", None, np.array([[16.0]]))
-    whole = merged({"o": other, "x": None, "h": holder}, ("(Intercept)", "a", "b"))
-    assert (whole.terms, whole.sites, whole.deviance) == (("(Intercept)", "a", "b"), ("h", "o", "h"), 5.0)
-    assert whole.estimates.tolist() == [1.0, 1.0, 2.0]
-    assert whole.std_errors.tolist() == [2.0, 4.0, 3.0]
-    assert whole.covariance is not None
-    assert (whole.covariance[0, 2], bool(np.isnan(whole.covariance[0, 1]))) == (1.0, True)
-    assert (whole.notes, whole.details) == (("shared",), {"o": 1, "h": 1})
+    merged_fit = merge_fits({"o": other, "x": None, "h": holder}, ("(Intercept)", "a", "b"))
+    assert (merged_fit.terms, merged_fit.sites, merged_fit.deviance) == (
+        ("(Intercept)", "a", "b"),
+        ("h", "o", "h"),
+        5.0,
+    )
+    assert merged_fit.estimates.tolist() == [1.0, 1.0, 2.0]
+    assert merged_fit.std_errors.tolist() == [2.0, 4.0, 3.0]
+    assert merged_fit.covariance is not None
+    assert (merged_fit.covariance[0, 2], bool(np.isnan(merged_fit.covariance[0, 1]))) == (1.0, True)
+    assert (merged_fit.notes, merged_fit.details) == (("shared",), {"o": 1, "h": 1})
 
 
 def test_sites_that_all_know_the_whole_fit_still_each_have_notes_of_their_own() -> None:
     one = part(("(Intercept)", "b"), "h", 5.0, np.array([[4.0, 1.0], [1.0, 9.0]]))
     other = replace(one, notes=("shared", "of o"), details={"o": 2})
-    whole = merged({"h": one, "o": other}, one.terms)
-    assert whole.estimates is one.estimates
-    assert (whole.notes, whole.details) == (("shared", "of o"), {"h": 1, "o": 2})
+    merged_fit = merge_fits({"h": one, "o": other}, one.terms)
+    assert merged_fit.estimates is one.estimates
+    assert (merged_fit.notes, merged_fit.details) == (("shared", "of o"), {"h": 1, "o": 2})
 
 
 def test_a_fit_survives_json() -> None:
     for fit in (part(("a", "b"), "h", 5.0, np.eye(2)), part(("a",), "o", None, None)):
-        again = fit_from(json.loads(json.dumps(plain(fit))))
-        assert (again.terms, again.sites, again.notes, again.details) == (fit.terms, fit.sites, fit.notes, fit.details)
-        np.testing.assert_array_equal(again.estimates, fit.estimates)
-        assert (again.covariance is None) == (fit.covariance is None)
+        parsed = fit_from_json(json.loads(json.dumps(fit_to_json(fit))))
+        assert (parsed.terms, parsed.sites, parsed.notes, parsed.details) == (
+            fit.terms,
+            fit.sites,
+            fit.notes,
+            fit.details,
+        )
+        np.testing.assert_array_equal(parsed.estimates, fit.estimates)
+        assert (parsed.covariance is None) == (fit.covariance is None)
 
 
 def test_a_method_without_standard_errors_has_estimates_only() -> None:
-    (row,) = table(part(("a",), "o", None, None))
+    (row,) = coefficient_table(part(("a",), "o", None, None))
     assert row.as_dict() == {
         "term": "a", "estimate": 1.0, "std_error": None, "z": None, "p_value": None, "ci_low": None, "ci_high": None,
         "site": "o",

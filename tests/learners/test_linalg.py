@@ -129,8 +129,8 @@ def test_cholesky_solve_and_inverse_equal_numpys(p: int) -> None:
 
 def test_an_inverse_is_symmetric_to_the_last_bit() -> None:
     x = design(p=12)
-    whole = linalg.inverse(linalg.cholesky(x.T @ x, names(12)))
-    assert whole.tobytes() == whole.T.copy().tobytes()
+    inverse_matrix = linalg.inverse(linalg.cholesky(x.T @ x, names(12)))
+    assert inverse_matrix.tobytes() == inverse_matrix.T.copy().tobytes()
 
 
 def test_inputs_are_not_changed() -> None:
@@ -159,8 +159,8 @@ def collinear(x: Array) -> str:
 def test_a_column_that_is_a_sum_of_others_is_named_with_them_alone() -> None:
     x = design()
     x[:, 4] = 2 * x[:, 1] - x[:, 3]
-    told = collinear(x)
-    assert told.startswith("CO-N202 The column x4 is a combination of x1, x3:")
+    cause = collinear(x)
+    assert cause.startswith("CO-N202 The column x4 is a combination of x1, x3:")
 
 
 def test_a_repeated_column_is_named_with_its_double() -> None:

@@ -44,14 +44,14 @@ def with_header(text: bytes, body: bytes = b"") -> bytes:
     return head + bytes(-len(head) % 8) + body
 
 
-def refused(code: str, blob: Callable[[], Any]) -> str:
+def refusal(code: str, blob: Callable[[], Any]) -> str:
     with pytest.raises(ProtocolError) as caught:
         blob()
     assert caught.value.code == code
     return caught.value.message
 
 
-def same(a: Payload, b: Payload) -> bool:
+def are_equal(a: Payload, b: Payload) -> bool:
     """Equal names, shapes and values; NaN equals NaN, types may have become wider."""
     return a.keys() == b.keys() and all(
         a[k].shape == b[k].shape and np.array_equal(a[k], b[k], equal_nan=a[k].dtype.kind == "f") for k in a
@@ -68,7 +68,7 @@ def test_any_payload_comes_back_from_every_codec(payload: Payload) -> None:
     for codec in CODECS:
         stamp, back = pay.decode(pay.unpack(pay.pack(raw, codec)))
         assert stamp == STAMP
-        assert same(back, payload)
+        assert are_equal(back, payload)
         assert pay.canonical(back) == pay.canonical(payload)
 
 
@@ -145,18 +145,18 @@ def test_numbers_of_a_stamp_and_of_an_array_are_bound_to_each_other() -> None:
     ],
 )
 def test_what_is_no_number_cannot_be_written(value: Any) -> None:
-    refused("CO-P104", lambda: pay.canonical({"a": value}))
+    refusal("CO-P104", lambda: pay.canonical({"a": value}))
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a b", "a/b", "a\n", "é", "x" * 65])
 def test_names_that_could_mean_something_elsewhere_cannot_be_written(name: str) -> None:
-    refused("CO-P104", lambda: pay.canonical({name: 1.0}))
+    refusal("CO-P104", lambda: pay.canonical({name: 1.0}))
 
 
 # P1, P2: flipped bits, cut and added bytes
 
 
-def survivors(codec: int) -> list[tuple[Stamp, bytes]]:
+def decode_flipped(codec: int) -> list[tuple[Stamp, bytes]]:
     """What each flipped bit of a small payload decodes to, where it decodes at all."""
     blob, found = pay.pack(pay.encode(STAMP, SMALL), codec), []
     for at in range(8 * len(blob)):
@@ -175,14 +175,14 @@ SMALL = {"a": np.linspace(0, 1, 20), "b": np.arange(5), "c": np.array([True, Fal
 
 def test_a_flipped_bit_of_a_stored_payload_is_refused_or_changes_what_it_says() -> None:
     """The record's SHA-256 finds all flips (test_letters); the reader of the bytes must survive them."""
-    found = survivors(STORED)
+    found = decode_flipped(STORED)
     assert (STAMP, pay.canonical(SMALL)) not in found
     assert len(set(found)) == len(found)
 
 
 def test_a_flipped_bit_of_a_compressed_payload_never_crashes_and_deflate_finds_it_alone() -> None:
-    assert set(survivors(DEFLATE)) <= {(STAMP, pay.canonical(SMALL))}
-    survivors(SHUFFLE_ZSTD)  # anything but a ProtocolError would come out here
+    assert set(decode_flipped(DEFLATE)) <= {(STAMP, pay.canonical(SMALL))}
+    decode_flipped(SHUFFLE_ZSTD)  # anything but a ProtocolError would come out here
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -197,9 +197,9 @@ def test_a_cut_or_extended_payload_is_refused(codec: int) -> None:
 
 
 def test_bytes_behind_the_last_array_are_refused() -> None:
-    whole = pay.encode(STAMP, {"a": np.arange(3.0)})
-    refused("CO-P105", lambda: pay.decode(whole + bytes(8)))
-    refused("CO-P105", lambda: pay.decode(whole[:-8]))
+    packed_array = pay.encode(STAMP, {"a": np.arange(3.0)})
+    refusal("CO-P105", lambda: pay.decode(packed_array + bytes(8)))
+    refusal("CO-P105", lambda: pay.decode(packed_array[:-8]))
 
 
 @given(st.binary(max_size=400))
@@ -292,14 +292,14 @@ def test_a_bomb_of_ten_gigabytes_is_refused_in_little_memory(
 ) -> None:
     blob = pay.MAGIC + bytes([codec]) + claimed.to_bytes(8, "little") + body()
     done = subprocess.run([sys.executable, "-c", BOMB], input=blob, capture_output=True, check=True)
-    said, megabytes = done.stdout.decode().split()
-    assert said == code
+    output, megabytes = done.stdout.decode().split()
+    assert output == code
     assert int(megabytes) < 32
 
 
 def test_a_frame_that_asks_for_a_giant_window_is_refused_before_it_gets_it() -> None:
     blob = pay.MAGIC + bytes([SHUFFLE_ZSTD]) + (1000).to_bytes(8, "little") + zstd_wide()
-    assert "too much memory" in refused("CO-P103", lambda: pay.unpack(blob))
+    assert "too much memory" in refusal("CO-P103", lambda: pay.unpack(blob))
 
 
 def test_the_bombs_would_have_worked() -> None:
@@ -345,14 +345,14 @@ def test_the_bombs_would_have_worked() -> None:
 )
 def test_a_malformed_list_of_arrays_is_refused(listed: Any, code: str) -> None:
     bodies = bytes(16) if code == "CO-P109" or (isinstance(listed, list) and len(listed) == 2) else bytes(8)
-    refused(code, lambda: pay.decode(raw(listed, bodies)))
+    refusal(code, lambda: pay.decode(raw(listed, bodies)))
 
 
 @pytest.mark.parametrize(
     "stamp", [None, [], ["s", "t", "x"], ["s", "t", "x", "0"], ["s", "t", 1, 0], ["s", "t", "x", True], {"s": 1}]
 )
 def test_a_malformed_stamp_is_refused(stamp: Any) -> None:
-    refused("CO-P104", lambda: pay.decode(raw([], stamp=stamp)))
+    refusal("CO-P104", lambda: pay.decode(raw([], stamp=stamp)))
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_a_malformed_stamp_is_refused(stamp: Any) -> None:
     ],
 )
 def test_a_header_that_is_no_json_object_is_refused_however_deep(text: bytes) -> None:
-    refused("CO-P104", lambda: pay.decode(with_header(text)))
+    refusal("CO-P104", lambda: pay.decode(with_header(text)))
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_a_header_that_is_no_json_object_is_refused_however_deep(text: bytes) ->
     ],
 )
 def test_another_spelling_of_the_same_header_is_refused(spelling: bytes) -> None:
-    refused("CO-P109", lambda: pay.decode(with_header(spelling)))
+    refusal("CO-P109", lambda: pay.decode(with_header(spelling)))
 
 
 @pytest.mark.parametrize(
@@ -399,15 +399,15 @@ def test_another_spelling_of_the_same_header_is_refused(spelling: bytes) -> None
     ],
 )
 def test_another_spelling_of_the_same_values_is_refused(listed: Any, body: bytes) -> None:
-    refused("CO-P109", lambda: pay.decode(raw(listed, body)))
+    refusal("CO-P109", lambda: pay.decode(raw(listed, body)))
 
 
 def test_a_header_length_beyond_the_bytes_is_refused() -> None:
     for size in (9, 1 << 16, (1 << 16) + 1, (1 << 32) - 1):
-        refused("CO-P104", lambda size=size: pay.decode(size.to_bytes(4, "little") + b"{}"))  # type: ignore[misc]
+        refusal("CO-P104", lambda size=size: pay.decode(size.to_bytes(4, "little") + b"{}"))  # type: ignore[misc]
 
 
-class Evil:
+class ReducingArray:
     def __reduce__(self) -> tuple[Any, ...]:
         return (sys.exit, (3,))
 
@@ -416,7 +416,7 @@ class Evil:
     "blob",
     [
         pickle.dumps({"a": np.arange(3.0)}),
-        pickle.dumps(Evil()),
+        pickle.dumps(ReducingArray()),
         b"\xac\xed\x00\x05sr\x00\x05Model",
         b"CTR0" + bytes(20),
         b"CTR1\x03" + bytes(20),
@@ -425,7 +425,7 @@ class Evil:
     ],
 )
 def test_pickles_java_objects_and_unknown_versions_are_refused_unread(blob: bytes) -> None:
-    refused("CO-P101", lambda: pay.unpack(blob))
+    refusal("CO-P101", lambda: pay.unpack(blob))
     for codec in CODECS:
         packed = pay.pack(blob + bytes(-len(blob) % 8), codec)
         with pytest.raises(ProtocolError):
@@ -434,8 +434,8 @@ def test_pickles_java_objects_and_unknown_versions_are_refused_unread(blob: byte
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.array([[0.0, np.nan]])])
 def test_values_that_are_not_finite_are_refused_by_name(value: Any) -> None:
-    told = refused("CO-P107", lambda: pay.check_finite({"fine": np.ones(2), "score": value, "n": 3}))
-    assert "'score'" in told
+    cause = refusal("CO-P107", lambda: pay.check_finite({"fine": np.ones(2), "score": value, "n": 3}))
+    assert "'score'" in cause
 
 
 SCHEMA = Schema(
@@ -462,13 +462,13 @@ def test_what_fits_its_schema_passes_with_and_without_the_optional_fields() -> N
     ],
 )
 def test_what_does_not_fit_its_schema_is_refused_with_the_field(payload: Payload, code: str, word: str) -> None:
-    assert word in refused(code, lambda: pay.check(payload, SCHEMA))
+    assert word in refusal(code, lambda: pay.check(payload, SCHEMA))
 
 
 def test_the_learners_own_check_comes_after_the_form() -> None:
-    seen: list[Payload] = []
-    schema = Schema({"a": Field("<f8")}, check=seen.append)
-    refused("CO-P108", lambda: pay.check({"a": np.ones(2)}, schema))
-    assert seen == []
+    checked_payloads: list[Payload] = []
+    schema = Schema({"a": Field("<f8")}, check=checked_payloads.append)
+    refusal("CO-P108", lambda: pay.check({"a": np.ones(2)}, schema))
+    assert checked_payloads == []
     pay.check({"a": 1.0}, schema)
-    assert seen == [{"a": 1.0}]
+    assert checked_payloads == [{"a": 1.0}]

@@ -13,7 +13,16 @@ from learners.cohorts import Array
 from scipy import special
 
 from coterie_learners import preimage
-from coterie_learners.preimage import Answer, Twin, Verdict, flip_check, is_twin, judge, twin_of, twins
+from coterie_learners.preimage import (
+    AlternativeData,
+    Answer,
+    LeakageVerdict,
+    alternative_outcome,
+    assess,
+    check_flips,
+    compare_alternatives,
+    is_alternative,
+)
 from coterie_learners.thin import standardise, thin_factor
 
 
@@ -41,35 +50,35 @@ class Case:
 @pytest.mark.parametrize("ridge", [0.0, 5.0, 100.0])
 def test_among_many_patients_every_outcome_can_be_flipped(ridge: float) -> None:
     case = Case(300, 4, 3, ridge)
-    found = flip_check(case.factor, case.x, intercept=True)
-    assert np.all(found.flippable)
-    assert not np.any(found.fixed)
+    flips = check_flips(case.factor, case.x, intercept=True)
+    assert np.all(flips.flippable)
+    assert not np.any(flips.fixed)
 
 
 def test_who_is_proved_fixed_is_whom_an_attacker_reads() -> None:
     case = Case(26, 24, 0, ridge=30.0)
-    found = flip_check(case.factor, case.x, intercept=True)
+    flips = check_flips(case.factor, case.x, intercept=True)
     design = np.column_stack([np.ones(26), case.factor])
     read = ~np.isnan(attacks.outcomes(design, design.T @ case.x))
     assert np.sum(read) >= 10
-    assert np.all(found.fixed[read])
-    assert not np.any(found.flippable & found.fixed)
-    assert np.all(found.flippable | found.fixed)
+    assert np.all(flips.fixed[read])
+    assert not np.any(flips.flippable & flips.fixed)
+    assert np.all(flips.flippable | flips.fixed)
 
 
 def test_as_many_columns_as_patients_fix_everybody() -> None:
     case = Case(20, 19, 0, ridge=5.0)
-    found = flip_check(case.factor, case.x, intercept=True)
-    assert np.all(found.fixed)
+    flips = check_flips(case.factor, case.x, intercept=True)
+    assert np.all(flips.fixed)
 
 
 def test_a_twin_gives_the_same_answer_with_other_outcomes() -> None:
     """Refitted from scratch, in an arithmetic that knows nothing of its construction."""
     case = Case(800, 4, 6)
-    flipped = twins(case.factor, case.answer, case.x, case.eta)
+    flipped = compare_alternatives(case.factor, case.answer, case.x, case.eta)
     assert 400 < np.sum(flipped) <= 800
     drawn, twin = next(_twins(case))
-    assert is_twin(case.factor, case.answer, twin, drawn)
+    assert is_alternative(case.factor, case.answer, twin, drawn)
     assert np.sum(twin.y != case.y) > 100
     design = np.column_stack([np.ones(800), case.factor, twin.z])
     theta = np.zeros(design.shape[1])
@@ -81,12 +90,12 @@ def test_a_twin_gives_the_same_answer_with_other_outcomes() -> None:
     np.testing.assert_allclose(np.linalg.inv(information)[1:5, 1:5], case.answer.covariance, atol=1e-8)
 
 
-def _twins(case: Case) -> Iterator[tuple[Array, Twin]]:
+def _twins(case: Case) -> Iterator[tuple[Array, AlternativeData]]:
     """Twins, each with its y - p."""
     rng = np.random.default_rng(1)
     for _ in range(20):
-        drawn = preimage._drawn(case.factor, 0.9 * case.eta, rng)
-        twin = None if drawn is None else twin_of(case.factor, case.answer, drawn, rng)
+        drawn = preimage._draw_residuals(case.factor, 0.9 * case.eta, rng)
+        twin = None if drawn is None else alternative_outcome(case.factor, case.answer, drawn, rng)
         if drawn is not None and twin is not None:
             yield drawn, twin
 
@@ -95,12 +104,12 @@ def test_a_twin_that_is_none_is_not_taken_for_one() -> None:
     case = Case(800, 4, 6)
     drawn, twin = next(_twins(case))
     other = Answer(case.answer.gamma, 1.01 * case.answer.covariance, case.answer.intercept)
-    assert not is_twin(case.factor, other, twin, drawn)
+    assert not is_alternative(case.factor, other, twin, drawn)
     moved = Answer(case.answer.gamma + 0.01, case.answer.covariance, case.answer.intercept)
-    assert not is_twin(case.factor, moved, twin, drawn)
+    assert not is_alternative(case.factor, moved, twin, drawn)
 
 
-def verdict(**changed: Any) -> Verdict:
+def verdict(**changed: Any) -> LeakageVerdict:
     plain: dict[str, Any] = {
         "site": "south",
         "n": 500,
@@ -111,7 +120,7 @@ def verdict(**changed: Any) -> Verdict:
         "covariance": True,
         "twinned": 400,
     }
-    return Verdict(**{**plain, **changed})
+    return LeakageVerdict(**{**plain, **changed})
 
 
 @pytest.mark.parametrize(
@@ -124,10 +133,10 @@ def verdict(**changed: Any) -> Verdict:
     ],
 )
 def test_what_is_unsafe_is_said_in_words_and_json(changed: dict[str, Any], word: str) -> None:
-    found = verdict(**changed)
-    assert not found.safe
-    assert word in found.words
-    assert json.loads(json.dumps(found.as_dict()))["released"] is False
+    flips = verdict(**changed)
+    assert not flips.safe
+    assert word in flips.words
+    assert json.loads(json.dumps(flips.as_dict()))["released"] is False
 
 
 def test_what_is_safe_may_go_and_says_what_it_does_not_prove() -> None:
@@ -139,6 +148,6 @@ def test_what_is_safe_may_go_and_says_what_it_does_not_prove() -> None:
 
 def test_a_verdict_on_an_answer_without_covariance_looks_for_no_twin() -> None:
     case = Case(800, 4, 6)
-    found = judge("south", case.factor, case.x, True, None, case.eta)
-    assert (found.twinned, found.safe) == (None, True)
-    assert judge("south", case.factor, case.x, True, case.answer, case.eta).twinned
+    flips = assess("south", case.factor, case.x, True, None, case.eta)
+    assert (flips.twinned, flips.safe) == (None, True)
+    assert assess("south", case.factor, case.x, True, case.answer, case.eta).twinned

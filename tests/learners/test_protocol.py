@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from learners import shapes
-from learners.shapes import SHAPES, Shape
-from learners.table import Table
+from learners.shapes import SCRIPT_CASES, ScriptCase
+from learners.table import MemoryProtocol
 
 from coterie_learners.errors import ProtocolError, SealedInput, WrongPost
 from coterie_learners.payload import Field, Payload, Schema
@@ -21,10 +21,10 @@ from coterie_learners.protocol import (
     Site,
     announce,
     each,
+    interactive,
     largest_difference,
     only,
     server,
-    together,
 )
 from coterie_learners.rows import ArrayRows
 
@@ -43,14 +43,14 @@ def summed(posts: Posts) -> Payload:
     return {"n": sum(int(p["n"]) for p in posts.values()), "converged": True}
 
 
-def simple(site: Site) -> Script:
+def two_step_script(site: Site) -> Script:
     posts = yield from each("count", counts)
     total = yield from server("total", summed, posts)
     first = yield from only("bob", "first", lambda site, n: {"x": site.rows.n * n}, int(total["n"]))
     return list(posts), int(total["n"]), int(first["x"])
 
 
-def machine(name: str = "ana", script: Any = simple, tolerance: float = 0.0) -> Machine:
+def machine(name: str = "ana", script: Any = two_step_script, tolerance: float = 0.0) -> Machine:
     return Machine(script, Site(STUDY, name, ROWS[name]), tolerance)
 
 
@@ -59,12 +59,12 @@ def all_counts() -> Posts:
 
 
 def test_a_script_is_awaited_step_by_step_and_ends_with_its_result() -> None:
-    m, seen = machine(), []
+    m, visited = machine(), []
     for posts in (all_counts(), {"cyd": {"n": 6, "converged": True}}, {"bob": {"x": 12}}):
         assert m.awaits is not None
-        seen.append((m.awaits.topic, m.awaits.who, m.awaits.public))
+        visited.append((m.awaits.topic, m.awaits.who, m.awaits.public))
         m.feed(posts)
-    assert seen == [("count", "each", False), ("total", "server", True), ("first", "only:bob", False)]
+    assert visited == [("count", "each", False), ("total", "server", True), ("first", "only:bob", False)]
     assert m.awaits is None
     assert m.result == (["ana", "bob", "cyd"], 6, 12)
 
@@ -104,7 +104,7 @@ def test_every_verb_carries_its_readers_and_its_form() -> None:
         yield from each("a", counts, expects=form, readers=("bob",))
         yield from server("b", summed, {}, expects=form)
         yield from only("cyd", "c", counts, expects=form, readers=("ana",))
-        yield from together("d", lambda s, c: {}, expects=form)
+        yield from interactive("d", lambda s, c: {}, expects=form)
 
     steps, m = [], machine(script=script)
     for posts in (all_counts(), {"ana": {"n": 0, "converged": True}}, {"cyd": {}}, {"ana": {}}):
@@ -123,7 +123,7 @@ def test_every_verb_carries_its_readers_and_its_form() -> None:
 # Checks of what others post
 
 
-def disputed(posted: Payload, tolerance: float = 0.0) -> WrongPost:
+def dispute(posted: Payload, tolerance: float = 0.0) -> WrongPost:
     m = machine(tolerance=tolerance)
     m.feed(all_counts())
     with pytest.raises(WrongPost) as caught:
@@ -137,8 +137,8 @@ def disputed(posted: Payload, tolerance: float = 0.0) -> WrongPost:
 
 
 def test_a_server_post_is_recomputed_and_a_wrong_one_refused_with_the_difference() -> None:
-    assert disputed({"n": np.int64(7), "converged": np.bool_(True)}).difference == 1.0
-    assert disputed({"n": np.int64(6), "converged": np.bool_(False)}).difference == 1.0
+    assert dispute({"n": np.int64(7), "converged": np.bool_(True)}).difference == 1.0
+    assert dispute({"n": np.int64(6), "converged": np.bool_(False)}).difference == 1.0
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_server_post_is_recomputed_and_a_wrong_one_refused_with_the_difference
     ],
 )
 def test_other_names_shapes_or_types_differ_without_measure(posted: Payload) -> None:
-    wrong = disputed({name: np.asarray(value) for name, value in posted.items()}, tolerance=100.0)
+    wrong = dispute({name: np.asarray(value) for name, value in posted.items()}, tolerance=100.0)
     assert wrong.difference == float("inf")
     assert "in shape or names" in wrong.message
 
@@ -185,7 +185,7 @@ def test_the_same_bits_have_no_difference_whatever_their_spelling() -> None:
 
 def test_results_that_were_opened_together_must_agree() -> None:
     def script(site: Site) -> Script:
-        return (yield from together("opened", lambda s, c: {"x": 1}))
+        return (yield from interactive("opened", lambda s, c: {"x": 1}))
 
     machine(script=script).feed({name: {"x": np.int64(1)} for name in STUDY.sites})
     with pytest.raises(ProtocolError) as caught:
@@ -277,7 +277,7 @@ def test_sites_announce_the_keys_that_others_seal_to() -> None:
 
 
 def test_an_auditor_is_a_site_without_rows() -> None:
-    auditor = Machine(simple, Site(STUDY, "auditor"))
+    auditor = Machine(two_step_script, Site(STUDY, "auditor"))
     with pytest.raises(ProtocolError) as caught:
         auditor.draft(STUDY.sites, 0)
     assert caught.value.code == "CO-P302"
@@ -333,9 +333,9 @@ def test_secrets_do_not_show_when_a_site_is_printed() -> None:
 # Shapes of other papers
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_each_papers_shape_reaches_the_pooled_fit_and_replays_without_rows(shape: Shape) -> None:
-    table = Table(shape.script, shapes.study(tuple(shape.rows)), shape.rows)
+@pytest.mark.parametrize("shape", SCRIPT_CASES.values(), ids=SCRIPT_CASES)
+def test_each_papers_shape_reaches_the_pooled_fit_and_replays_without_rows(shape: ScriptCase) -> None:
+    table = MemoryProtocol(shape.script, shapes.study(tuple(shape.rows)), shape.rows)
     results = table.play()
     np.testing.assert_allclose(shape.pick(results), shape.truth, rtol=0, atol=1e-9)
     auditor = table.auditor()

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from learners import attacks, vertical
 from learners.cohorts import Array, Codes
-from learners.table import Table
+from learners.table import MemoryProtocol
 from scipy import special
 
 from coterie_learners.errors import Withheld
 from coterie_learners.factor_disclosure import binary_vectors
 from coterie_learners.inference import Fit
-from coterie_learners.published import Published, finish, solve, vertigo_ci
+from coterie_learners.published import Published, finish_site, solve, vertigo_ci
 from coterie_learners.thin import standardise, thin_factor
 from coterie_learners.valoris import valoris
 
 N = 600
-NAMES = {site: tuple(name for name in names if name != "died") for site, names in vertical.HELD.items()}
+NAMES = {site: tuple(name for name in names if name != "died") for site, names in vertical.COLUMNS_BY_SITE.items()}
 
 
 @cache
@@ -43,7 +43,7 @@ def test_the_compatibility_solver_has_the_published_accuracy() -> None:
     z = (x - x.mean(0)) / x.std(0, ddof=1)
     estimates, errors = vertical.pooled(vertical.study(), cohort())
     spread = x.std(0, ddof=1)
-    found = [finish(columns(site), published().messages[site]) for site in NAMES]
+    found = [finish_site(columns(site), published().messages[site]) for site in NAMES]
     beta, se = (np.concatenate(parts) for parts in zip(*found, strict=True))
     # A penalised fit that cancels: near the maximum likelihood, and far from equal to it.
     assert 1e-6 < np.max(np.abs(beta - estimates[1:] * spread)) < 1e-2
@@ -86,20 +86,20 @@ def test_a4_the_published_second_message_gives_variances_and_all_sites_columns_a
     alpha = published().alpha
     assert np.max(np.abs(v / (alpha * (1 - alpha)) - 1)) < 1e-10
     assert np.max(np.abs(v - p * (1 - p))) < 1e-3
-    assert attacks.outside(attacks.column_space(message, v, q), columns("north")) < 1e-2
+    assert attacks.share_outside(attacks.column_space(message, v, q), columns("north")) < 1e-2
 
 
 @cache
-def ours() -> dict[str, object]:
+def our_answer() -> dict[str, object]:
     study = vertical.study(learner="valoris")
-    table = Table(valoris, study, vertical.split(study, cohort()))
+    table = MemoryProtocol(valoris, study, vertical.split(study, cohort()))
     return {"table": table, "fits": table.play(), "study": study}
 
 
 def test_a4_our_answer_is_the_site_s_own_result_and_nothing_else() -> None:
     """The answer can be computed from what the site publishes: it holds nothing more that an attack could work on."""
-    table, fits = ours()["table"], ours()["fits"]
-    assert isinstance(table, Table)
+    table, fits = our_answer()["table"], our_answer()["fits"]
+    assert isinstance(table, MemoryProtocol)
     assert isinstance(fits, dict)
     fit = fits["south"]
     assert isinstance(fit, Fit)
@@ -119,7 +119,7 @@ def test_a4_our_answer_is_the_site_s_own_result_and_nothing_else() -> None:
 def test_no_message_to_a_covariate_site_has_n_entries(mode: str) -> None:
     """Test (5) of the method's description, for every message that a covariate site can open after the alignment."""
     study = vertical.study(learner="valoris", mode=mode)
-    table = Table(valoris, study, vertical.split(study, cohort()))
+    table = MemoryProtocol(valoris, study, vertical.split(study, cohort()))
     table.play()
     seen = 0
     for topic in table.topics:
@@ -134,7 +134,7 @@ def test_no_message_to_a_covariate_site_has_n_entries(mode: str) -> None:
 
 def test_in_a_masked_sum_the_response_site_sees_uniform_numbers_of_each_site() -> None:
     study = vertical.study(learner="valoris", mode="aggregated")
-    table = Table(valoris, study, vertical.split(study, cohort()))
+    table = MemoryProtocol(valoris, study, vertical.split(study, cohort()))
     table.play()
     for site in ("south", "east"):
         words = table.posts(f"factor/{site}")[site]["masked"].ravel()
@@ -148,13 +148,13 @@ FEW = {"north": ("died",), "south": tuple(f"b{k}" for k in range(24))}
 
 
 @cache
-def few() -> Codes:
+def draw_few() -> Codes:
     """26 patients, and a covariate site with nearly as many columns."""
     return vertical.draw(26, 5, FEW, effect=0.1)
 
 
 def test_a5_a_site_with_nearly_as_many_columns_as_patients_solves_its_answer_for_the_outcome() -> None:
-    codes, names, ridge = few(), FEW["south"], 30.0
+    codes, names, ridge = draw_few(), FEW["south"], 30.0
     z = standardise(np.column_stack([codes[name] for name in names]), names, centred=True).z
     theta = penalised(np.column_stack([np.ones(26), z]), codes["died"], ridge)
     # What the published c_k or our gamma_k says: X_k' x = lambda b_k; and the intercept's equation, 1' x = 0.
@@ -167,7 +167,7 @@ def test_a5_a_site_with_nearly_as_many_columns_as_patients_solves_its_answer_for
 
 def test_a5_the_response_site_returns_nothing_in_that_case() -> None:
     study = vertical.study(FEW, "valoris", ridge=30.0)
-    table = Table(valoris, study, vertical.split(study, few()))
+    table = MemoryProtocol(valoris, study, vertical.split(study, draw_few()))
     with pytest.raises(Withheld, match=r"south: \d\d of 26 outcomes follow from its coefficients") as caught:
         table.play()
     assert caught.value.code == "CO-D401"

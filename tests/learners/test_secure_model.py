@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from learners import joins
-from learners.parties import Wire, together
+from learners.parties import RecordedWire, run_parties
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, Ridge
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from coterie_learners.errors import NotConverged
-from coterie_learners.field import Field
+from coterie_learners.field import PrimeField
 from coterie_learners.rows import Array
 from coterie_learners.secure_model import Outcome, Target, fit
 from coterie_learners.shared_fista import Rule
-from coterie_learners.shared_moments import INPUT, Sums, field_bits, with_ones
-from coterie_learners.trio import Trio
+from coterie_learners.shared_moments import INPUT, SharedSums, add_column_of_ones, field_bits
+from coterie_learners.trio import ThreePartyShamir
 
 N, M = 400, 6
 X, Y = joins.draw(N, M, seed=5)
@@ -40,7 +40,7 @@ def target(penalties: tuple[float, ...], **changes: Any) -> Target:
 @dataclass(frozen=True)
 class Run:
     outcome: Outcome
-    wire: Wire
+    wire: RecordedWire
     cuts: list[int]
 
     @property
@@ -56,24 +56,26 @@ class Run:
         return np.asarray(self.intercepts[k] + x @ self.coefficients[k])
 
 
-def run(t: Target, x: Array = X, y: Array = Y, absolute: bool = False, wire: Wire | None = None) -> Run:
+def run(t: Target, x: Array = X, y: Array = Y, absolute: bool = False, wire: RecordedWire | None = None) -> Run:
     """The rows, cut into folds and rows held out in their order, fitted on shares by three parties."""
     z = np.column_stack([(x - CENTRE[: x.shape[1]]) / SCALE[: x.shape[1]], y / OUTCOME])
     fitted = len(z) - len(z) // 4 if t.held_out else len(z)
     folds = max(t.folds, 1)
     cuts = [fitted * k // folds for k in range(folds + 1)] + ([len(z)] if t.held_out else [])
-    field, wire = Field.sized(field_bits(1 << 22, x.shape[1], t.ridge)), wire or Wire()
+    field, wire = PrimeField.sized(field_bits(1 << 22, x.shape[1], t.ridge)), wire or RecordedWire()
 
-    def program(trio: Trio) -> Outcome:
+    def program(trio: ThreePartyShamir) -> Outcome:
         shares = trio.deal(0, field.encode(z, INPUT) if trio.me == 0 else None, z.shape)
         groups = [shares[a:b] for a, b in itertools.pairwise(cuts)]
         counts = tuple(len(g) for g in groups)
         totals = np.stack([g.sum(axis=0) % field.p for g in groups])
-        sums = Sums(counts, with_ones(trio, np.stack([field.gram(g) for g in groups]), totals, counts), totals)
+        sums = SharedSums(
+            counts, add_column_of_ones(trio, np.stack([field.gram(g) for g in groups]), totals, counts), totals
+        )
         rows = [shares[:fitted], shares[fitted:]] if t.held_out else [shares]
         return fit(trio, sums, rows if absolute else [], t)
 
-    return Run(together(program, field.bits, wire=wire)[0], wire, cuts)
+    return Run(run_parties(program, field.bits, wire=wire)[0], wire, cuts)
 
 
 def reference(a: float, l1: float, n: int) -> Any:
@@ -91,8 +93,8 @@ def pooled(a: float, l1: float, cohort: bool, x: Array, y: Array) -> tuple[Array
     shift, spread, middle, width = x.mean(axis=0), x.std(axis=0), y.mean(), y.std()
     if not cohort:
         shift, spread, middle, width = 0.0 * shift, np.ones_like(spread), 0.0, 1.0
-    made = reference(a, l1, len(x)).fit((x - shift) / spread, (y - middle) / width)
-    slopes = made.coef_ / spread * width
+    model = reference(a, l1, len(x)).fit((x - shift) / spread, (y - middle) / width)
+    slopes = model.coef_ / spread * width
     return slopes, float(y.mean() - x.mean(axis=0) @ slopes)
 
 
@@ -136,22 +138,22 @@ def test_figures_of_quality_are_those_of_the_opened_coefficients_on_rows_fitted_
 def test_cross_validation_equals_a_loop_over_folds_and_opens_only_the_best(cohort: bool) -> None:
     penalties = (1.0, 0.3, 0.1, 0.02) if cohort else (4.0, 1.0, 0.3, 0.05)
     found = run(target(penalties, cohort=cohort, folds=4, path=False))
-    wanted = []
+    expected = []
     for a in penalties:
         errors = []
         for low, high in itertools.pairwise(found.cuts):
-            left = np.r_[0:low, high:N]
-            slopes, intercept = pooled(a, 1.0, cohort, X[left], Y[left])
+            training = np.r_[0:low, high:N]
+            slopes, intercept = pooled(a, 1.0, cohort, X[training], Y[training])
             errors.append(mean_squared_error(Y[low:high], intercept + X[low:high] @ slopes))
-        wanted.append(np.mean(errors))
+        expected.append(np.mean(errors))
     assert found.outcome.scores is not None
-    np.testing.assert_allclose(found.outcome.scores * OUTCOME**2, wanted, rtol=1e-5)
-    assert found.outcome.shown == (int(np.argmin(wanted)),)
+    np.testing.assert_allclose(found.outcome.scores * OUTCOME**2, expected, rtol=1e-5)
+    assert found.outcome.shown == (int(np.argmin(expected)),)
     assert len(found.outcome.coefficients) == 1
 
 
 def test_a_path_needs_as_many_rounds_as_its_slowest_penalty_alone() -> None:
-    wire, alone = Wire(), Wire()
+    wire, alone = RecordedWire(), RecordedWire()
     rule = Rule(20, 0, 1e-4)
     run(target((1.0, 0.3, 0.1, 0.03, 0.01), rule=rule), wire=wire)
     run(target((0.01,), rule=rule), wire=alone)
@@ -182,9 +184,9 @@ def test_one_column_and_hardly_varying_columns_are_no_special_cases() -> None:
     assert abs(slope - pooled(0.3, 1.0, False, x, Y)[0][0]) < 1e-5
     narrow = X.copy()
     narrow[:, 1] = 20.0 + 0.01 * (narrow[:, 1] - 20.0)  # a standard deviation of a 400th of its range
-    again = run(target((0.05,), cohort=True), narrow)
+    narrow_run = run(target((0.05,), cohort=True), narrow)
     slopes, _ = pooled(0.05, 1.0, True, narrow, Y)
-    np.testing.assert_allclose(again.coefficients[0], slopes, atol=1e-4 * np.abs(slopes).max())
+    np.testing.assert_allclose(narrow_run.coefficients[0], slopes, atol=1e-4 * np.abs(slopes).max())
 
 
 def test_values_at_the_ends_of_their_ranges_do_not_overflow() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from learners import joins
-from learners.parties import NAMES, End, Wire
+from learners.parties import NAMES, PartyChannel, RecordedWire
 
 from coterie_learners.errors import ProtocolError
 from coterie_learners.protocol import Site
@@ -22,18 +22,18 @@ def site(name: str, vault: dict[str, bytes]) -> Site:
     return Site(STUDY, name, None, name.encode() * 8, keys, vault, session="x/1", parties=NAMES)
 
 
-def meet(
+def open_sessions(
     part: Callable[[str, Session, Randomness], object],
     terms: dict[str, bytes] | None = None,
     vaults: dict[str, dict[str, bytes]] | None = None,
-    wire: Wire | None = None,
+    wire: RecordedWire | None = None,
     change: Callable[[Site], Site] = lambda s: s,
 ) -> list[object]:
-    wire, vaults = wire or Wire(5.0), vaults or {name: {} for name in NAMES}
+    wire, vaults = wire or RecordedWire(5.0), vaults or {name: {} for name in NAMES}
 
     def run(name: str) -> object:
         here = change(site(name, vaults[name]))
-        session, randomness = open_session(here, End(wire, name), "t", (terms or {}).get(name, b"same"))
+        session, randomness = open_session(here, PartyChannel(wire, name), "t", (terms or {}).get(name, b"same"))
         return part(name, session, randomness)
 
     with ThreadPoolExecutor(len(NAMES)) as pool:
@@ -44,7 +44,7 @@ def test_each_pair_draws_the_same_bytes_and_nobody_else_does() -> None:
     def part(name: str, session: Session, r: Randomness) -> dict[str, bytes]:
         return {peer: stream.take(32) for peer, stream in r.shared.items()} | {name: r.own.take(32)}
 
-    ana, bob, cyd = meet(part)
+    ana, bob, cyd = open_sessions(part)
     assert isinstance(ana, dict)
     assert isinstance(bob, dict)
     assert isinstance(cyd, dict)
@@ -58,15 +58,15 @@ def test_a_run_that_begins_again_draws_other_bytes_even_if_only_one_party_was_re
     def part(name: str, session: Session, r: Randomness) -> bytes:
         return b"".join(stream.take(8) for stream in r.shared.values())
 
-    first = meet(part, vaults=vaults)
-    second = meet(part, vaults=vaults)
-    third = meet(part, vaults={"ana": vaults["ana"], "bob": {}, "cyd": {}})
+    first = open_sessions(part, vaults=vaults)
+    second = open_sessions(part, vaults=vaults)
+    third = open_sessions(part, vaults={"ana": vaults["ana"], "bob": {}, "cyd": {}})
     assert len({*first, *second, *third}) == 9
 
 
 def test_a_party_with_other_parameters_is_named_before_anything_is_computed() -> None:
     with pytest.raises(ProtocolError) as caught:
-        meet(lambda *_: None, terms={"bob": b"other"})
+        open_sessions(lambda *_: None, terms={"bob": b"other"})
     assert (caught.value.code, "something else" in caught.value.message) == ("CO-P642", True)
 
 
@@ -82,11 +82,11 @@ def test_another_session_or_attempt_is_another_computation(what: str) -> None:
         return CHANGES[what](here) if here.name == "cyd" else here
 
     with pytest.raises(ProtocolError) as caught:
-        meet(lambda *_: None, change=change)
+        open_sessions(lambda *_: None, change=change)
     assert caught.value.code == "CO-P642"
 
 
-def chat(name: str, session: Session, r: Randomness) -> Account:
+def exchange(name: str, session: Session, r: Randomness) -> Account:
     session.rounds += 1
     for peer in session.peers:
         session.send(peer, name.encode())
@@ -96,18 +96,18 @@ def chat(name: str, session: Session, r: Randomness) -> Account:
 
 
 def test_all_parties_end_with_the_same_account() -> None:
-    found = meet(chat)
-    assert found[0] == found[1] == found[2]
-    assert isinstance(found[0], Account)
-    assert (found[0].rounds, found[0].sent) == (1, (2 * (48 + 3),) * 3)
+    results = open_sessions(exchange)
+    assert results[0] == results[1] == results[2]
+    assert isinstance(results[0], Account)
+    assert (results[0].rounds, results[0].sent) == (1, (2 * (48 + 3),) * 3)
 
 
 def test_bytes_that_were_changed_on_the_way_are_noticed_at_the_end() -> None:
     def part(name: str, session: Session, r: Randomness) -> Account:
         if name == "bob":  # what bob believes to have sent is not what arrives
             session._out["ana"].update(b"x")
-        return chat(name, session, r)
+        return exchange(name, session, r)
 
     with pytest.raises(ProtocolError) as caught:
-        meet(part)
+        open_sessions(part)
     assert caught.value.code == "CO-P644"

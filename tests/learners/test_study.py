@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from coterie_learners.errors import StudyError
 from coterie_learners.glore import GLORE, GloreOptions
-from coterie_learners.learner import complete, find, learner_of, options_of
+from coterie_learners.learner import complete_study, find_learner, learner_of, options_of
 from coterie_learners.study import Schedule, Study
 
 TOML = """
@@ -55,14 +55,14 @@ variables.died = { type = "binary" }
 """
 
 
-def refused(code: str, text: str) -> str:
+def refusal(code: str, text: str) -> str:
     with pytest.raises(StudyError) as caught:
-        complete(Study.from_toml(text, "mi.toml"))
+        complete_study(Study.from_toml(text, "mi.toml"))
     assert caught.value.code == code
     return caught.value.message
 
 
-def changed(old: str, new: str) -> str:
+def change_text(old: str, new: str) -> str:
     assert old in TOML
     return TOML.replace(old, new)
 
@@ -81,11 +81,11 @@ def test_a_study_has_the_values_that_its_people_wrote() -> None:
 
 
 def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
-    assert complete(Study.from_toml(TOML)).hash == complete(Study.from_toml(TURNED)).hash
+    assert complete_study(Study.from_toml(TOML)).hash == complete_study(Study.from_toml(TURNED)).hash
 
 
 def test_the_document_is_canonical_json_and_the_hash_its_sha_256() -> None:
-    study = complete(Study.from_toml(TOML))
+    study = complete_study(Study.from_toml(TOML))
     assert study.document.decode() == json.dumps(
         json.loads(study.document), sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
@@ -95,7 +95,7 @@ def test_the_document_is_canonical_json_and_the_hash_its_sha_256() -> None:
 
 def test_the_hash_of_this_study_never_changes() -> None:
     """A stored value: whoever changes it makes all studies on all ledgers unreadable."""
-    study = complete(Study.from_toml(TOML))
+    study = complete_study(Study.from_toml(TOML))
     assert study.hash.hex() == "3ddaa77df69f6dbadc81e513419181d618b83894bde6a505fc753d81c928bc7a"
 
 
@@ -114,7 +114,7 @@ def test_the_hash_of_this_study_never_changes() -> None:
     ],
 )
 def test_everything_that_the_result_depends_on_is_in_the_hash(old: str, new: str) -> None:
-    assert complete(Study.from_toml(changed(old, new))).hash != complete(Study.from_toml(TOML)).hash
+    assert complete_study(Study.from_toml(change_text(old, new))).hash != complete_study(Study.from_toml(TOML)).hash
 
 
 def test_a_study_cannot_be_changed_once_it_is_read() -> None:
@@ -127,27 +127,27 @@ def test_a_study_cannot_be_changed_once_it_is_read() -> None:
 
 
 def test_options_that_were_left_out_are_written_out_with_the_version() -> None:
-    study = complete(Study.from_toml(TOML))
+    study = complete_study(Study.from_toml(TOML))
     assert study.learner.version == GLORE.version
     assert study.learner.options == {**GloreOptions().model_dump(), "ridge": 0.5}
-    assert complete(study).hash == study.hash
+    assert complete_study(study).hash == study.hash
 
 
 def test_a_study_that_pins_another_version_is_refused() -> None:
-    told = refused("CO-S402", changed('name = "glore"', 'name = "glore"\nversion = "0"'))
-    assert "pins glore 0; installed is 1" in told
+    cause = refusal("CO-S402", change_text('name = "glore"', 'name = "glore"\nversion = "0"'))
+    assert "pins glore 0; installed is 1" in cause
     with pytest.raises(StudyError, match=r"\(no version\)"):
         learner_of(Study.from_toml(TOML))
 
 
 def test_an_unknown_learner_is_refused_with_those_that_there_are() -> None:
-    told = refused("CO-S401", changed('name = "glore"', 'name = "glorious"'))
-    assert "'glorious'" in told
-    assert "glore" in told.split("Installed:")[1]
+    cause = refusal("CO-S401", change_text('name = "glore"', 'name = "glorious"'))
+    assert "'glorious'" in cause
+    assert "glore" in cause.split("Installed:")[1]
 
 
 def test_the_entry_point_leads_to_the_learner() -> None:
-    assert find("glore") is GLORE
+    assert find_learner("glore") is GLORE
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_the_entry_point_leads_to_the_learner() -> None:
     ],
 )
 def test_a_wrong_option_is_refused_by_its_name(option: str, word: str) -> None:
-    assert f"'{word}'" in refused("CO-S404", changed("ridge = 0.5", option))
+    assert f"'{word}'" in refusal("CO-S404", change_text("ridge = 0.5", option))
 
 
 def test_options_are_read_in_the_learners_own_type() -> None:
@@ -210,31 +210,31 @@ def test_options_are_read_in_the_learners_own_type() -> None:
     ],
 )
 def test_a_wrong_study_is_refused_with_the_key_and_the_reason(old: str, new: str, words: list[str]) -> None:
-    told = refused("CO-S102", changed(old, new))
-    assert told.startswith("mi.toml is not a study: ")
-    assert [word for word in words if word not in told] == []
+    cause = refusal("CO-S102", change_text(old, new))
+    assert cause.startswith("mi.toml is not a study: ")
+    assert [word for word in words if word not in cause] == []
 
 
 def test_many_mistakes_are_told_five_at_a_time() -> None:
-    told = refused("CO-S102", "a = 1\nb = 1\nc = 1\nd = 1\n")
-    assert "and 4 more" in told
+    cause = refusal("CO-S102", "a = 1\nb = 1\nc = 1\nd = 1\n")
+    assert "and 4 more" in cause
 
 
 @pytest.mark.parametrize("text", ["name = ", "name = 'a'\nname = 'b'", "[", "\x00"])
 def test_what_is_no_toml_is_refused_with_its_place(text: str) -> None:
-    assert "mi.toml is not TOML" in refused("CO-S101", text)
+    assert "mi.toml is not TOML" in refusal("CO-S101", text)
 
 
 # From the ledger
 
 
 def test_the_canonical_document_gives_the_same_study_back() -> None:
-    study = complete(Study.from_toml(TOML))
+    study = complete_study(Study.from_toml(TOML))
     assert Study.from_json(study.document).hash == study.hash
     assert Study.from_json(study.document) == study
 
 
-def respelled(document: bytes) -> list[bytes]:
+def respell(document: bytes) -> list[bytes]:
     """The same study in other bytes."""
     value = json.loads(document)
     return [
@@ -249,8 +249,8 @@ def respelled(document: bytes) -> list[bytes]:
 
 
 def test_any_other_spelling_of_a_document_is_refused() -> None:
-    document = complete(Study.from_toml(TOML)).document
-    for spelling in respelled(document):
+    document = complete_study(Study.from_toml(TOML)).document
+    for spelling in respell(document):
         assert spelling != document
         with pytest.raises(StudyError) as caught:
             Study.from_json(spelling)
@@ -293,19 +293,19 @@ def test_a_document_above_a_megabyte_is_refused_unread() -> None:
     ],
 )
 def test_a_study_that_the_learner_cannot_run_is_refused(old: str, new: str, code: str, word: str) -> None:
-    assert word in refused(code, changed(old, new))
+    assert word in refusal(code, change_text(old, new))
 
 
 def test_masks_need_three_sites() -> None:
-    two = changed('"south", "east"', '"south"').replace("ridge = 0.5", 'aggregation = "masked"')
-    assert "each the other's share" in refused("CO-S305", two)
+    two = change_text('"south", "east"', '"south"').replace("ridge = 0.5", 'aggregation = "masked"')
+    assert "each the other's share" in refusal("CO-S305", two)
 
 
 def test_counts_are_never_negative() -> None:
     text = TOML.replace('type = "binary"', 'type = "count"\nrange = [-1, 9]')
-    assert "begins below 0" in refused("CO-S302", text.replace("ridge = 0.5", 'family = "poisson"'))
+    assert "begins below 0" in refusal("CO-S302", text.replace("ridge = 0.5", 'family = "poisson"'))
 
 
 def test_the_schedule_is_rounds_of_each_and_server() -> None:
-    study = complete(Study.from_toml(changed("ridge = 0.5", "max_rounds = 7")))
+    study = complete_study(Study.from_toml(change_text("ridge = 0.5", "max_rounds = 7")))
     assert GLORE.schedule(study) == Schedule(loop=("each", "server"), max_rounds=7)

@@ -8,14 +8,14 @@ from learners.cohorts import Array
 
 from coterie_learners.errors import Collinear, DataError
 from coterie_learners.thin import (
-    Thin,
-    back,
+    ThinFactor,
     check_equivalent,
     factor_of_gram,
-    gram,
+    gram_upper_triangle,
     rotation_of,
     standardise,
     thin_factor,
+    unstandardise,
 )
 
 
@@ -44,7 +44,9 @@ def test_a_factor_is_a_function_of_the_gram_matrix() -> None:
     turned = z @ rotation(7)
     np.testing.assert_allclose(z @ z.T, turned @ turned.T, atol=1e-11)
     np.testing.assert_allclose(thin_factor(z).factor, thin_factor(turned).factor, atol=1e-11)
-    np.testing.assert_allclose(factor_of_gram(gram(z), 300, 7), factor_of_gram(gram(turned), 300, 7), atol=1e-10)
+    np.testing.assert_allclose(
+        factor_of_gram(gram_upper_triangle(z), 300, 7), factor_of_gram(gram_upper_triangle(turned), 300, 7), atol=1e-10
+    )
 
 
 def test_the_number_of_columns_is_not_told_only_their_rank() -> None:
@@ -68,10 +70,10 @@ def test_a_payload_that_is_not_equivalent_is_refused() -> None:
     spoilt = thin.factor.copy()
     spoilt[17, 3] += 1e-6
     with pytest.raises(Collinear) as caught:
-        check_equivalent(Thin(spoilt, thin.rotation), z)
+        check_equivalent(ThinFactor(spoilt, thin.rotation), z)
     assert caught.value.code == "CO-N204"
     with pytest.raises(Collinear):
-        check_equivalent(Thin(thin.factor, 1.001 * thin.rotation), z / 1.001)
+        check_equivalent(ThinFactor(thin.factor, 1.001 * thin.rotation), z / 1.001)
 
 
 def test_a_column_that_is_almost_a_combination_of_others_is_refused_by_its_factor() -> None:
@@ -83,7 +85,7 @@ def test_a_column_that_is_almost_a_combination_of_others_is_refused_by_its_facto
 
 def test_the_factor_of_a_gram_matrix_is_its_cholesky_factor() -> None:
     z = columns()
-    upper = gram(z)
+    upper = gram_upper_triangle(z)
     factor = factor_of_gram(upper, 300, 7)
     np.testing.assert_allclose(factor @ factor.T, z @ z.T, atol=1e-10)
     turn = rotation_of(factor, z)
@@ -101,14 +103,14 @@ def test_constant_columns_are_named() -> None:
 
 def test_without_an_intercept_columns_are_not_centred() -> None:
     x = np.arange(10.0)[:, None]
-    found = standardise(x, ("a",), centred=False)
-    assert found.mean.tolist() == [0.0]
-    np.testing.assert_allclose(found.z * found.sd, x)
+    standardised = standardise(x, ("a",), centred=False)
+    assert standardised.mean.tolist() == [0.0]
+    np.testing.assert_allclose(standardised.z * standardised.sd, x)
 
 
 def test_estimates_come_back_from_the_rotated_columns() -> None:
     z = columns()
     thin, beta, sd = thin_factor(z), np.arange(7.0), np.linspace(0.5, 2, 7)
-    estimates, covariance = back(thin.rotation, sd, thin.rotation.T @ beta, np.eye(7))
+    estimates, covariance = unstandardise(thin.rotation, sd, thin.rotation.T @ beta, np.eye(7))
     np.testing.assert_allclose(estimates, beta / sd, atol=1e-12)
     np.testing.assert_allclose(covariance, np.diag(1 / sd**2), atol=1e-12)

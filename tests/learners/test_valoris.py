@@ -9,27 +9,27 @@ import numpy as np
 import pytest
 from learners import vertical
 from learners.cohorts import Array, Codes
-from learners.table import Table
-from learners.test_vertigo import penalised, separated, without
+from learners.table import MemoryProtocol
+from learners.test_vertigo import penalised, remove_columns, separate_outcome
 
 from coterie_learners.design import Design
 from coterie_learners.errors import Collinear, ProtocolError, Separation, StudyError, Withheld
-from coterie_learners.inference import Fit, merged
-from coterie_learners.part import Part
+from coterie_learners.inference import Fit, merge_fits
+from coterie_learners.part import SiteColumns
 from coterie_learners.study import Study
-from coterie_learners.valoris import Solution, plan_of, valoris
+from coterie_learners.valoris import ValorisSolution, plan_valoris, valoris
 
 
-def run(study: Study, codes: Codes) -> tuple[Fit, dict[str, Fit], Table]:
-    table = Table(valoris, study, vertical.split(study, codes))
+def run(study: Study, codes: Codes) -> tuple[Fit, dict[str, Fit], MemoryProtocol]:
+    table = MemoryProtocol(valoris, study, vertical.split(study, codes))
     fits = table.play()
-    return merged(fits, Design(study).names), fits, table
+    return merge_fits(fits, Design(study).names), fits, table
 
 
 SPLITS: dict[str, Mapping[str, Sequence[str]]] = {
-    "the outcome with covariates": vertical.HELD,
-    "the outcome alone": {"hub": ("died",), **without(vertical.HELD, "died")},
-    "the outcome last": dict(reversed(vertical.HELD.items())),
+    "the outcome with covariates": vertical.COLUMNS_BY_SITE,
+    "the outcome alone": {"hub": ("died",), **remove_columns(vertical.COLUMNS_BY_SITE, "died")},
+    "the outcome last": dict(reversed(vertical.COLUMNS_BY_SITE.items())),
     "columns of one kind": {"north": ("died", "a1"), "one": ("b1",), "two": ("q1",)},
 }
 
@@ -44,8 +44,8 @@ def test_it_equals_the_pooled_maximum_likelihood(name: str, mode: str) -> None:
     np.testing.assert_allclose(fit.std_errors, errors, rtol=0, atol=1e-8)
     response = next(site for site, own in SPLITS[name].items() if "died" in own)
     for site, own in fits.items():
-        wanted = list(Design(study, site).names)
-        assert list(own.terms) == (["(Intercept)", *wanted] if site == response else wanted)
+        expected = list(Design(study, site).names)
+        assert list(own.terms) == (["(Intercept)", *expected] if site == response else expected)
         assert (own.deviance is None, own.events is None) == (site != response, site != response)
 
 
@@ -62,12 +62,12 @@ def test_it_equals_the_published_formulas_at_their_ridge() -> None:
     """Ridge 5e-6 n and a penalised intercept: our solution is the one that the published code approaches."""
     from learners.test_red_team import NAMES, N, cohort, columns, published
 
-    from coterie_learners.published import finish
+    from coterie_learners.published import finish_site
 
     study = vertical.study(learner="valoris", ridge=5e-6 * N, penalise_intercept=True)
     fit, _, _ = run(study, cohort())
     spread = np.concatenate([np.column_stack([cohort()[n] for n in own]).std(0, ddof=1) for own in NAMES.values()])
-    theirs = np.concatenate([finish(columns(site), published().messages[site])[0] for site in NAMES])
+    theirs = np.concatenate([finish_site(columns(site), published().messages[site])[0] for site in NAMES])
     np.testing.assert_allclose(fit.estimates[1:] * spread, theirs, rtol=0, atol=1e-4)
 
 
@@ -103,48 +103,48 @@ def test_posts_are_sealed_to_whom_the_docstring_says(mode: str, topics: int) -> 
     assert readers["factor/south"] == readers["factor/east"] == ("north",)
     answers = {t: r for t, r in readers.items() if t.startswith("answer")}
     assert len(answers) == topics
-    wanted = [("south", "east")] if mode == "aggregated" else [("south",), ("east",)]
-    assert list(answers.values()) == wanted
+    expected = [("south", "east")] if mode == "aggregated" else [("south",), ("east",)]
+    assert list(answers.values()) == expected
     assert readers.get("seed", ("east",)) == ("east",)
 
 
 def test_in_the_aggregated_mode_only_a_rotated_sum_reaches_the_response_site() -> None:
     """S S' is the sum of the covariate sites' Gram matrices; S itself says nothing of whose columns are whose."""
-    from coterie_learners.secure_sum import reveal_short
+    from coterie_learners.secure_sum import unmask_short
 
     codes, study = vertical.draw(300), vertical.study(learner="valoris", mode="aggregated")
     _, _, table = run(study, codes)
-    total = reveal_short([table.posts(f"factor/{site}")[site]["masked"] for site in ("south", "east")])[:-1]
-    order = aligned_order(table, study, codes)
-    x = np.column_stack([codes[n] for site in ("south", "east") for n in vertical.HELD[site]])[order]
+    total = unmask_short([table.posts(f"factor/{site}")[site]["masked"] for site in ("south", "east")])[:-1]
+    order = read_aligned_order(table, study, codes)
+    x = np.column_stack([codes[n] for site in ("south", "east") for n in vertical.COLUMNS_BY_SITE[site]])[order]
     z = (x - x.mean(0)) / x.std(0, ddof=1)
     np.testing.assert_allclose(total @ total.T, z @ z.T, atol=1e-8)
     assert np.max(np.abs(np.corrcoef(total.T, z.T)[:12, 12:])) < 0.99
 
 
-def aligned_order(table: Table, study: Study, codes: Codes) -> Array:
+def read_aligned_order(table: MemoryProtocol, study: Study, codes: Codes) -> Array:
     machine = table.machines["north"]
     part = _part_of(machine.site, study, table)
     names = [machine.site.columns.identifiers[k][0] for k in part.order]
     return np.array([int(name.split()[1]) for name in names])
 
 
-def _part_of(site: Any, study: Study, table: Table) -> Part:
+def _part_of(site: Any, study: Study, table: MemoryProtocol) -> SiteColumns:
     from coterie_learners.alignment import Alignment, Identifiers
 
     alignment = Alignment(study, Identifiers(site, table.posts("align/key")), table.posts("align/tags"))
-    return Part(plan_of(study).split, site, alignment)
+    return SiteColumns(plan_valoris(study).split, site, alignment)
 
 
 # What is refused
 
 
 def test_an_answer_with_too_many_equations_for_its_patients_is_withheld_unless_it_is_without_errors() -> None:
-    held = {"north": ("died", "a1"), "south": tuple(f"b{k}" for k in range(16))}
-    codes = vertical.draw(200, 4, held, effect=0.1)
+    columns_by_site = {"north": ("died", "a1"), "south": tuple(f"b{k}" for k in range(16))}
+    codes = vertical.draw(200, 4, columns_by_site, effect=0.1)
     with pytest.raises(Withheld, match="136 equations on 200 patients"):
-        run(vertical.study(held, "valoris"), codes)
-    fit, _, _ = run(vertical.study(held, "valoris", standard_errors=False), codes)
+        run(vertical.study(columns_by_site, "valoris"), codes)
+    fit, _, _ = run(vertical.study(columns_by_site, "valoris", standard_errors=False), codes)
     assert len(fit.terms) == 18
 
 
@@ -155,7 +155,7 @@ def test_too_few_patients_for_the_columns_are_withheld() -> None:
 
 def test_separation_names_the_site() -> None:
     with pytest.raises(Separation, match="south") as caught:
-        run(vertical.study(learner="valoris"), separated(vertical.draw(500)))
+        run(vertical.study(learner="valoris"), separate_outcome(vertical.draw(500)))
     assert caught.value.code == "CO-N302"
 
 
@@ -169,9 +169,9 @@ def test_collinear_columns_cannot_be_summed_under_a_common_rotation() -> None:
 
 
 def test_one_covariate_site_is_no_sum() -> None:
-    held = {"north": ("died", "a1"), "south": ("b1", "q1")}
+    columns_by_site = {"north": ("died", "a1"), "south": ("b1", "q1")}
     with pytest.raises(StudyError) as caught:
-        vertical.study(held, "valoris", mode="aggregated")
+        vertical.study(columns_by_site, "valoris", mode="aggregated")
     assert caught.value.code == "CO-S335"
 
 
@@ -195,7 +195,7 @@ def test_hostile_factors_are_refused_and_named(change: dict[str, Any], code: str
     _, _, table = run(study, vertical.draw(300))
     posts = {site: dict(table.posts(f"factor/{site}")[site]) for site in ("south", "east")}
     posts["east"] |= change
-    solution = Solution(plan_of(study), _part_of(table.machines["north"].site, study, table), posts)
+    solution = ValorisSolution(plan_valoris(study), _part_of(table.machines["north"].site, study, table), posts)
     with pytest.raises(ProtocolError) as caught:
         _ = solution.optimum
     assert (caught.value.code, caught.value.site) == (code, "east")
@@ -210,23 +210,23 @@ def test_hostile_words_are_refused(words: Any, code: str) -> None:
     _, _, table = run(study, vertical.draw(300))
     posts: dict[str, Any] = {site: table.posts(f"factor/{site}")[site] for site in ("south", "east")}
     posts["south"] = {"masked": words}
-    solution = Solution(plan_of(study), _part_of(table.machines["north"].site, study, table), posts)
+    solution = ValorisSolution(plan_valoris(study), _part_of(table.machines["north"].site, study, table), posts)
     with pytest.raises(ProtocolError) as caught:
         _ = solution.optimum
     assert caught.value.code == code
 
 
 def test_an_answer_of_another_length_is_refused() -> None:
-    from coterie_learners.valoris import result
+    from coterie_learners.valoris import build_valoris_result
 
     study = vertical.study(learner="valoris")
     _, _, table = run(study, vertical.draw(300))
     part = _part_of(table.machines["south"].site, study, table)
-    plan = plan_of(study)
+    plan = plan_valoris(study)
     answers = {site: {"gamma": np.zeros(5), "covariance": np.zeros(15)} for site in ("south", "east")}
     with pytest.raises(ProtocolError) as caught:
-        result(plan, part, Solution(plan, part, {}), answers, None)
+        build_valoris_result(plan, part, ValorisSolution(plan, part, {}), answers, None)
     assert caught.value.code == "CO-P547"
     answers["south"] = {"gamma": np.zeros(6), "covariance": np.zeros(15)}
     with pytest.raises(ProtocolError):
-        result(plan, part, Solution(plan, part, {}), answers, None)
+        build_valoris_result(plan, part, ValorisSolution(plan, part, {}), answers, None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from learners import vertical
 from learners.cohorts import Array, Codes
-from learners.table import Table
+from learners.table import MemoryProtocol
 from sklearn.linear_model import LogisticRegression
 
 from coterie_learners.errors import (
@@ -24,11 +24,11 @@ from coterie_learners.errors import (
 from coterie_learners.inference import Fit
 from coterie_learners.rows import OwnColumns
 from coterie_learners.study import Study
-from coterie_learners.vertigo import Problem, plan_of, put_together, start, step, vertigo
+from coterie_learners.vertigo import VertigoProblem, assemble_parts, newton_step_of, plan_vertigo, start_model, vertigo
 
 
-def run(study: Study, codes: Codes) -> tuple[Fit, Table]:
-    table = Table(vertigo, study, vertical.split(study, codes))
+def run(study: Study, codes: Codes) -> tuple[Fit, MemoryProtocol]:
+    table = MemoryProtocol(vertigo, study, vertical.split(study, codes))
     results = table.play()
     first = results[study.sites[0]]
     for fit in results.values():
@@ -37,16 +37,19 @@ def run(study: Study, codes: Codes) -> tuple[Fit, Table]:
     return first, table
 
 
-def without(held: Mapping[str, Sequence[str]], *names: str) -> dict[str, tuple[str, ...]]:
-    return {site: tuple(n for n in own if n not in names) for site, own in held.items()}
+def remove_columns(columns_by_site: Mapping[str, Sequence[str]], *names: str) -> dict[str, tuple[str, ...]]:
+    return {site: tuple(n for n in own if n not in names) for site, own in columns_by_site.items()}
 
 
 SPLITS: dict[str, Mapping[str, Sequence[str]]] = {
-    "three sites": vertical.HELD,
-    "in another order": dict(reversed(vertical.HELD.items())),
-    "two sites": {"a": (*vertical.HELD["north"], *vertical.HELD["south"]), "b": vertical.HELD["east"]},
-    "only the outcome": {"hub": ("died",), **without(vertical.HELD, "died")},
-    "one column": {"north": vertical.HELD["north"], "one": ("b1",), "two": ("q1",)},
+    "three sites": vertical.COLUMNS_BY_SITE,
+    "in another order": dict(reversed(vertical.COLUMNS_BY_SITE.items())),
+    "two sites": {
+        "a": (*vertical.COLUMNS_BY_SITE["north"], *vertical.COLUMNS_BY_SITE["south"]),
+        "b": vertical.COLUMNS_BY_SITE["east"],
+    },
+    "only the outcome": {"hub": ("died",), **remove_columns(vertical.COLUMNS_BY_SITE, "died")},
+    "one column": {"north": vertical.COLUMNS_BY_SITE["north"], "one": ("b1",), "two": ("q1",)},
 }
 
 
@@ -94,15 +97,15 @@ def penalised(study: Study, codes: Codes, ridge: float, intercept: bool) -> Arra
 @pytest.mark.parametrize("ridge", [0.5, 20.0])
 def test_with_a_ridge_both_exchanges_equal_scikit_learn_and_each_other(ridge: float, penalise: bool) -> None:
     codes = vertical.draw(800)
-    made = {
+    fits = {
         exchange: run(vertical.study(exchange=exchange, ridge=ridge, penalise_intercept=penalise), codes)[0]
         for exchange in ("thin", "gram")
     }
-    wanted = penalised(vertical.study(), codes, ridge, penalise)
-    np.testing.assert_allclose(made["thin"].estimates, wanted, rtol=0, atol=1e-8)
-    np.testing.assert_allclose(made["gram"].estimates, made["thin"].estimates, rtol=0, atol=1e-8)
-    np.testing.assert_allclose(made["gram"].std_errors, made["thin"].std_errors, rtol=0, atol=1e-8)
-    assert made["gram"].deviance == pytest.approx(made["thin"].deviance, abs=1e-8)
+    expected = penalised(vertical.study(), codes, ridge, penalise)
+    np.testing.assert_allclose(fits["thin"].estimates, expected, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(fits["gram"].estimates, fits["thin"].estimates, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(fits["gram"].std_errors, fits["thin"].std_errors, rtol=0, atol=1e-8)
+    assert fits["gram"].deviance == pytest.approx(fits["thin"].deviance, abs=1e-8)
 
 
 def test_the_dual_solution_is_the_residual_of_the_primal_one() -> None:
@@ -117,7 +120,7 @@ def test_the_dual_solution_is_the_residual_of_the_primal_one() -> None:
 def test_without_an_intercept_it_equals_the_pooled_fit_too() -> None:
     import statsmodels.api as sm
 
-    names = [n for own in vertical.HELD.values() for n in own if n != "died"]
+    names = [n for own in vertical.COLUMNS_BY_SITE.values() for n in own if n != "died"]
     study, codes = vertical.study(formula="died ~ " + " + ".join(names) + " - 1"), vertical.draw(900)
     done = sm.Logit(codes["died"], vertical.matrix(study, codes)).fit(disp=0, method="newton", tol=1e-14)
     fit, _ = run(study, codes)
@@ -128,18 +131,18 @@ def test_without_an_intercept_it_equals_the_pooled_fit_too() -> None:
 def test_patients_who_are_not_everywhere_are_left_out() -> None:
     study, codes = vertical.study(), vertical.draw(700)
     rows = vertical.split(study, codes)
-    kept = np.ones(700, dtype=bool)
+    mask = np.ones(700, dtype=bool)
     for name, gone in (("south", range(40)), ("east", range(30, 90))):
-        rows[name], kept[list(gone)] = lacking(rows[name], {f"patient {k:05d}" for k in gone}), False
-    fit = Table(vertigo, study, rows).play()["north"]
-    estimates, errors = vertical.pooled(study, {name: column[kept] for name, column in codes.items()})
+        rows[name], mask[list(gone)] = remove_patients(rows[name], {f"patient {k:05d}" for k in gone}), False
+    fit = MemoryProtocol(vertigo, study, rows).play()["north"]
+    estimates, errors = vertical.pooled(study, {name: column[mask] for name, column in codes.items()})
     np.testing.assert_allclose(fit.estimates, estimates, rtol=0, atol=1e-9)
     np.testing.assert_allclose(fit.std_errors, errors, rtol=0, atol=1e-8)
     assert fit.n == 610
     assert fit.details["alignment"]["unmatched"] == {"north": 90, "south": 50, "east": 30}
 
 
-def lacking(rows: OwnColumns, gone: set[str]) -> OwnColumns:
+def remove_patients(rows: OwnColumns, gone: set[str]) -> OwnColumns:
     keep = [k for k, (code,) in enumerate(rows.identifiers) if code not in gone]
     identifiers = tuple(rows.identifiers[k] for k in keep)
     return replace(rows, identifiers=identifiers, x=rows.x[keep], y=None if rows.y is None else rows.y[keep])
@@ -169,18 +172,18 @@ def test_what_leaves_a_site_is_what_the_docstring_says() -> None:
 # What cannot be fitted
 
 
-def separated(codes: Codes) -> Codes:
+def separate_outcome(codes: Codes) -> Codes:
     return {**codes, "q1": codes["died"]}
 
 
 def test_separation_names_the_site() -> None:
     with pytest.raises(Separation, match="coefficients at south grow") as caught:
-        run(vertical.study(), separated(vertical.draw(500)))
+        run(vertical.study(), separate_outcome(vertical.draw(500)))
     assert caught.value.code == "CO-N302"
 
 
 def test_separated_columns_can_be_fitted_with_a_ridge() -> None:
-    fit, _ = run(vertical.study(ridge=1.0), separated(vertical.draw(500)))
+    fit, _ = run(vertical.study(ridge=1.0), separate_outcome(vertical.draw(500)))
     assert np.all(np.isfinite(fit.estimates))
 
 
@@ -202,13 +205,15 @@ def test_if_the_study_allows_them_collinear_columns_share_their_effect() -> None
     codes = vertical.draw(900)
     codes["b3"] = codes["b1"]
     fit, _ = run(vertical.study(rows={"collinear": "allow"}), codes)
-    held = without(vertical.HELD, "b3")
-    estimates, _ = vertical.pooled(vertical.study(held), codes)
-    found = dict(zip(fit.terms, fit.estimates.tolist(), strict=True))
-    wanted = dict(zip(vertical.study(held).formula.split(" ~ ")[1].split(" + "), estimates[1:].tolist(), strict=True))
-    assert found["b1"] == pytest.approx(found["b3"], abs=1e-9)
-    assert found["b1"] + found["b3"] == pytest.approx(wanted["b1"], abs=1e-9)
-    assert found["c2"] == pytest.approx(wanted["c2"], abs=1e-9)
+    columns_by_site = remove_columns(vertical.COLUMNS_BY_SITE, "b3")
+    estimates, _ = vertical.pooled(vertical.study(columns_by_site), codes)
+    estimates_by_term = dict(zip(fit.terms, fit.estimates.tolist(), strict=True))
+    expected = dict(
+        zip(vertical.study(columns_by_site).formula.split(" ~ ")[1].split(" + "), estimates[1:].tolist(), strict=True)
+    )
+    assert estimates_by_term["b1"] == pytest.approx(estimates_by_term["b3"], abs=1e-9)
+    assert estimates_by_term["b1"] + estimates_by_term["b3"] == pytest.approx(expected["b1"], abs=1e-9)
+    assert estimates_by_term["c2"] == pytest.approx(expected["c2"], abs=1e-9)
 
 
 def test_fewer_patients_than_coefficients_are_refused() -> None:
@@ -243,8 +248,8 @@ def test_rounds_that_run_out_are_told() -> None:
         ({"formula": "a1 ~ b1 + c1"}, "CO-S301"),
         ({"formula": "died ~ b1 + offset(c1)"}, "CO-S304"),
         ({"formula": "died ~ 1"}, "CO-S201"),
-        ({"held": {"only": ("died", "a1")}}, "CO-S331"),
-        ({"held": {**vertical.HELD, "helper": ()}}, "CO-S330"),
+        ({"columns_by_site": {"only": ("died", "a1")}}, "CO-S331"),
+        ({"columns_by_site": {**vertical.COLUMNS_BY_SITE, "helper": ()}}, "CO-S330"),
     ],
 )
 def test_studies_that_it_cannot_run_are_refused(change: dict[str, Any], code: str) -> None:
@@ -257,10 +262,10 @@ def test_a_silent_site_cannot_be_excluded() -> None:
     study = vertical.study()
     plain = study.model_dump()
     plain["ledger"]["silent_site"] = "exclude"
-    from coterie_learners.learner import check
+    from coterie_learners.learner import check_choice
 
     with pytest.raises(StudyError) as caught:
-        check(Study.model_validate(plain))
+        check_choice(Study.model_validate(plain))
     assert caught.value.code == "CO-S332"
 
 
@@ -289,7 +294,9 @@ def test_factors_that_no_site_could_have_are_refused_and_named(site: str, change
     posts = factors(study, vertical.draw(60, effect=0.1))
     posts[site] |= change
     with pytest.raises(ProtocolError) as caught:
-        step(Problem(plan_of(study), posts), start(Problem(plan_of(study), posts)))
+        newton_step_of(
+            VertigoProblem(plan_vertigo(study), posts), start_model(VertigoProblem(plan_vertigo(study), posts))
+        )
     assert (caught.value.code, caught.value.site) == (code, site)
 
 
@@ -298,7 +305,7 @@ def test_a_gram_matrix_of_another_size_is_refused() -> None:
     posts = factors(study, vertical.draw(60))
     posts["east"]["gram"] = posts["east"]["gram"][:-1]
     with pytest.raises(ProtocolError, match="east") as caught:
-        start(Problem(plan_of(study), posts))
+        start_model(VertigoProblem(plan_vertigo(study), posts))
     assert caught.value.code == "CO-P543"
 
 
@@ -321,7 +328,7 @@ def test_parts_that_no_site_could_have_are_refused_and_named(site: str, field: s
     else:
         posts[site][field] = value
     with pytest.raises(ProtocolError) as caught:
-        put_together(plan_of(study), posts)
+        assemble_parts(plan_vertigo(study), posts)
     assert (caught.value.code, caught.value.site) == ("CO-P546", site)
 
 

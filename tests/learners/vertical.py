@@ -11,13 +11,13 @@ import statsmodels.api as sm
 from learners.cohorts import Array, Codes
 
 from coterie_learners.design import Design
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.rows import OwnColumns
 from coterie_learners.study import Study
 
 NUMBER = {"type": "number", "range": [-6, 6]}
 # Three sites with three measurements and three findings each; north holds the outcome as well.
-HELD = {
+COLUMNS_BY_SITE = {
     "north": ("died", "a1", "a2", "a3", "p1", "p2", "p3"),
     "south": ("b1", "b2", "b3", "q1", "q2", "q3"),
     "east": ("c1", "c2", "c3", "r1", "r2", "r3"),
@@ -25,33 +25,35 @@ HELD = {
 
 
 def study(
-    held: Mapping[str, Sequence[str]] = HELD,
+    columns_by_site: Mapping[str, Sequence[str]] = COLUMNS_BY_SITE,
     learner: str = "vertigo",
     formula: str | None = None,
     rows: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Study:
     """A completed study on split columns; names that begin with p, q or r are binary. `options` are the learner's."""
-    names = [name for site in held.values() for name in site]
+    names = [name for site in columns_by_site.values() for name in site]
     variables = {name: NUMBER if name[0] in "abc" else {"type": "binary"} for name in names}
     plain = {
         "name": "split",
-        "sites": list(held),
+        "sites": list(columns_by_site),
         "formula": formula or "died ~ " + " + ".join(name for name in names if name != "died"),
         "variables": variables,
-        "columns": {site: list(own) for site, own in held.items()},
+        "columns": {site: list(own) for site, own in columns_by_site.items()},
         "identifier": ["code"],
         "learner": {"name": learner, **options},
         "disclosure": {"rebuild": "allow"},
         "rows": dict(rows or {}),
     }
-    return complete(Study.model_validate_json(json.dumps(plain)))
+    return complete_study(Study.model_validate_json(json.dumps(plain)))
 
 
-def draw(n: int, seed: int = 7, held: Mapping[str, Sequence[str]] = HELD, effect: float = 0.5) -> Codes:
+def draw(
+    n: int, seed: int = 7, columns_by_site: Mapping[str, Sequence[str]] = COLUMNS_BY_SITE, effect: float = 0.5
+) -> Codes:
     """Correlated measurements, findings of 10 to 60 per cent, and an outcome that depends on all of them."""
     rng = np.random.default_rng(seed)
-    names = [name for site in held.values() for name in site if name != "died"]
+    names = [name for site in columns_by_site.values() for name in site if name != "died"]
     numbers = [name for name in names if name[0] in "abc"]
     mixed = rng.standard_normal((n, len(numbers))) @ (
         np.eye(len(numbers)) + 0.1 * rng.standard_normal((len(numbers),) * 2)

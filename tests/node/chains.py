@@ -10,12 +10,12 @@ from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.evidence import gather
-from coterie_chain.proved import ProvedLedger
+from coterie_chain.proved import VerifiedLedger
 from coterie_node.bundle import Bundle, collect, files_of
 from coterie_node.cases.glore import CASE
 from coterie_node.demo import founders, prepare
-from coterie_node.participant import Node, enter, open_node, runner_of
-from coterie_node.place import Place, Settings
+from coterie_node.participant import Node, enter, make_site_runner, open_node
+from coterie_node.place import RunFolder, RunSettings
 from coterie_node.runner import Runner
 
 SITES = ("north", "south", "west")
@@ -25,10 +25,10 @@ class Run:
     """Three sites on an Anvil, with the rows, the study and the keys of the demo."""
 
     def __init__(self, folder: Path, anvil: Anvil) -> None:
-        self.place = Place(folder)
+        self.place = RunFolder(folder)
         prepare(self.place, CASE, SITES)
         self.network = deploy(anvil.url, founders(self.place, SITES))
-        self.place.save(Settings("running", "folder:store"), self.network)
+        self.place.save(RunSettings("running", "folder:store"), self.network)
         approved = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()
         self.nodes: dict[str, Node] = {n: open_node(self.place, n, approved, lambda _: None) for n in SITES}
         self.number = 0
@@ -36,7 +36,7 @@ class Run:
     def start(self) -> dict[str, Runner]:
         """All sites join; returns their runners."""
         self.number = {enter(node) for node in self.nodes.values()}.pop()
-        return {name: runner_of(node, self.number) for name, node in self.nodes.items()}
+        return {name: make_site_runner(node, self.number) for name, node in self.nodes.items()}
 
     def finish(self) -> None:
         """Run the study to its end."""
@@ -57,7 +57,7 @@ class Run:
         with ExitStack() as stack:
             ledger = stack.enter_context(EthereumLedger(self.network))
             evidence = gather(ledger.network)
-        return collect(self.network, evidence, ProvedLedger(evidence), self.place.blobs(), self.number)
+        return collect(self.network, evidence, VerifiedLedger(evidence), self.place.blobs(), self.number)
 
     def files(self) -> dict[str, bytes]:
         """That bundle's files."""

@@ -13,14 +13,14 @@ from coterie_learners.inference import Fit
 from coterie_learners.learner import Learner
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, each, only, server
-from coterie_learners.rows import whole
+from coterie_learners.rows import join_blocks
 from coterie_learners.study import Frozen, Schedule, Study
 
 FORM = Schema({"n": Field("<i8"), "sum": Field("<f8"), "square": Field("<f8")})
 
 
 def sums(site: Site) -> Payload:
-    y = whole(site.rows).y
+    y = join_blocks(site.rows).y
     return {"n": len(y), "sum": float(y.sum()), "square": float(y @ y)}
 
 
@@ -150,12 +150,12 @@ def discreet(site: Site) -> Script:
 
 def counted(site: Site) -> Script:
     """Whole numbers only: sums of them are exact, so not one bit may depend on the order."""
-    posts = yield from each("counts", whole_sums, expects=Schema({n: Field("<i8") for n in FORM.fields}))
+    posts = yield from each("counts", integer_sums, expects=Schema({n: Field("<i8") for n in FORM.fields}))
     model = yield from server("mean", mean, posts)
     return fit(model, shift=0.0 if next(iter(posts)) == "north" else float(model["mean"]) * 2.0**-52)
 
 
-def whole_sums(site: Site) -> Payload:
+def integer_sums(site: Site) -> Payload:
     return {name: int(value) for name, value in sums(site).items()}
 
 

@@ -33,19 +33,19 @@ from coterie_learners.glore import GLORE
 from coterie_learners.protocol import Machine
 from coterie_learners.rows import Rows
 from coterie_learners.study import Study
-from coterie_node.attendance import Attendance, Patience
+from coterie_node.attendance import RetryPolicy, Supervisor
 from coterie_node.audit import replay
 from coterie_node.errors import NodeError, StudyStopped
-from coterie_node.letters import Desk
+from coterie_node.letters import PayloadCodec
 from coterie_node.reasons import Reason
 from coterie_node.runner import Runner
 from coterie_node.simulate import site_of
-from coterie_node.studies import terms_of
+from coterie_node.studies import study_terms
 
 STEP_SECONDS = 60
 # Events after which the network is well again, and those within which every study must then have ended.
-UNWELL, LAST = 250, 6000
-KEPT = 6
+FAULTY_EVENTS, LAST = 250, 6000
+KEPT_MOMENTS = 6
 COEFFICIENTS = 1e-8
 
 
@@ -96,9 +96,9 @@ class Forking(MemoryChain):
         """Remember this moment if something was written."""
         if len(self.log) != len(self.moments[-1].log):
             self.moments.append(self._still())
-            del self.moments[:-KEPT]
+            del self.moments[:-KEPT_MOMENTS]
 
-    def seen(self, lag: int) -> MemoryChain:
+    def chain_behind(self, lag: int) -> MemoryChain:
         """The chain as a node sees it that is so many entries behind."""
         return self.moments[max(len(self.moments) - 1 - lag, 0)]
 
@@ -108,10 +108,10 @@ class Forking(MemoryChain):
         if depth == 0:
             return []
         del self.moments[-depth:]
-        kept = self.moments[-1]
-        lost = [e for e in self.log[len(kept.log) :] if isinstance(e, Record)]
-        self.rules.__dict__.update(copy.deepcopy(kept.rules).__dict__)
-        self.log[:], self.heads = list(kept.log), dict(kept.heads)
+        moment = self.moments[-1]
+        lost = [e for e in self.log[len(moment.log) :] if isinstance(e, Record)]
+        self.rules.__dict__.update(copy.deepcopy(moment.rules).__dict__)
+        self.log[:], self.heads = list(moment.log), dict(moment.heads)
         return lost
 
     def rehearse(self, address: str, post: Post) -> None:
@@ -136,13 +136,13 @@ class Forking(MemoryChain):
         return twin
 
 
-READS = {"view", "finished", "history", "sites", "studies", "heads"}
+READS = {"view", "read_finished", "history", "sites", "studies", "heads"}
 
 
 class Node:
     """One site's handle: reads may lag, every call may fail or be the last, records may come late or twice."""
 
-    def __init__(self, story: Story, name: str) -> None:
+    def __init__(self, story: FaultStory, name: str) -> None:
         self._story, self._name, self._address = story, name, story.keys[name].address
 
     def __getattr__(self, name: str) -> Any:
@@ -163,7 +163,7 @@ class Node:
 
     def record(self, post: Post) -> None:
         story = self._story
-        post = story.forged(self._name, post)
+        post = story.forge_record(self._name, post)
         self._strike("before record")
         if story.strikes(story.weather.late_record):
             story.chain.pool.append((2, self._address, post))
@@ -176,7 +176,7 @@ class Node:
 
     def submit(self, post: Post) -> None:
         story = self._story
-        post = story.forged(self._name, post)
+        post = story.forge_record(self._name, post)
         self._strike("before submit")
         story.chain.rehearse(self._address, post)
         entry = (1, self._address, post)
@@ -184,19 +184,19 @@ class Node:
             story.chain.pool.append(entry)
         self._strike("after submit")
 
-    def send(self, post: Post, *, first: bool) -> None:
+    def submit_early(self, post: Post, *, priority: bool) -> None:
         story = self._story
-        post = story.forged(self._name, post)
+        post = story.forge_record(self._name, post)
         self._strike("before send")
-        entry = (0 if first else 1, self._address, post)
+        entry = (0 if priority else 1, self._address, post)
         if entry not in story.chain.pool:
             story.chain.pool.append(entry)
         self._strike("after send")
 
     def _answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
         if name in READS:
-            seen = self._story.chain.seen(self._story.lags[self._name])
-            return getattr(seen.ledger(self._address), name)(*arguments)
+            chain_behind = self._story.chain.chain_behind(self._story.lags[self._name])
+            return getattr(chain_behind.ledger(self._address), name)(*arguments)
         return self._write(name, *arguments)
 
     def _write(self, name: str, *arguments: Any) -> Any:
@@ -216,7 +216,7 @@ class Node:
 class Store(MemoryBlobs):
     """One site's store: its own blocks, and those of the peers that are up."""
 
-    def __init__(self, story: Story, name: str) -> None:
+    def __init__(self, story: FaultStory, name: str) -> None:
         super().__init__()
         self._story, self._name = story, name
 
@@ -235,11 +235,11 @@ class Store(MemoryBlobs):
         story = self._story
         if story.strikes(story.weather.missing):
             raise BlobMissing("CO-C201", "Nobody here has it yet.")
-        found = super().get(cid, max_bytes)
-        self.blocks.setdefault(cid, self._block(cid))
-        return found
+        content = super().get(cid, max_bytes)
+        self.blocks.setdefault(cid, self._read_block(cid))
+        return content
 
-    def _block(self, cid: str) -> bytes:
+    def _read_block(self, cid: str) -> bytes:
         if cid in self.blocks:
             return self.blocks[cid]
         for name, store in self._story.stores.items():
@@ -251,25 +251,25 @@ class Store(MemoryBlobs):
 # Crooked sites
 
 
-def garbage(story: Story, post: Post) -> bytes:
+def garbage(story: FaultStory, post: Post) -> bytes:
     return sha256(post.sha256).digest() * 5
 
 
-def torn(story: Story, post: Post) -> bytes:
+def torn(story: FaultStory, post: Post) -> bytes:
     return story.bytes_of(post)[:-3]
 
 
-def poisoned(story: Story, post: Post) -> bytes:
+def poison_values(story: FaultStory, post: Post) -> bytes:
     """The same payload with a number that is none."""
-    return _changed(story, post, lambda a: a.reshape(-1).__setitem__(0, np.nan))
+    return _change_payload(story, post, lambda a: a.reshape(-1).__setitem__(0, np.nan))
 
 
-def wrong(story: Story, post: Post) -> bytes:
+def wrong(story: FaultStory, post: Post) -> bytes:
     """A server's post with one number in its last bit."""
-    return _changed(story, post, lambda a: a.reshape(-1).__setitem__(0, np.nextafter(a.reshape(-1)[0], 9e9)))
+    return _change_payload(story, post, lambda a: a.reshape(-1).__setitem__(0, np.nextafter(a.reshape(-1)[0], 9e9)))
 
 
-def _changed(story: Story, post: Post, change: Callable[[Any], None]) -> bytes:
+def _change_payload(story: FaultStory, post: Post, change: Callable[[Any], None]) -> bytes:
     stamp, payload = pay.decode(pay.unpack(story.bytes_of(post)))
     arrays = {name: np.array(value) for name, value in payload.items()}
     first = next((n for n, a in sorted(arrays.items()) if a.dtype.kind == "f" and a.size), None)
@@ -280,12 +280,12 @@ def _changed(story: Story, post: Post, change: Callable[[Any], None]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Crime:
+class Tampering:
     """What a crooked site does at one position."""
 
     site: str
     position: int
-    how: Callable[[Story, Post], bytes]
+    how: Callable[[FaultStory, Post], bytes]
 
 
 # The story
@@ -296,7 +296,7 @@ class Ending:
     """How a story ended: the study's state, why, what struck, and after how many events."""
 
     state: State
-    why: str
+    cause: str
     struck: Counter[str]
     events: int
     faults: dict[str, str] = field(default_factory=dict)
@@ -311,7 +311,7 @@ def cohort_of(count: int, aggregation: str, silence: str) -> tuple[Study, dict[s
     return study, cohorts.split(study, cohorts.draw(40 * count, seed=7))
 
 
-class Story:
+class FaultStory:
     """One seed: a study, its sites, what strikes them and when."""
 
     def __init__(self, seed: int) -> None:
@@ -323,9 +323,9 @@ class Story:
         self.study, self.rows = cohort_of(*self.kind)
         self.weather = Weather.draw(chance)
         self.overlaps = chance.random() < 0.5
-        self.leaver, self.leaves_at = chance.choice(self.study.sites), chance.randrange(10, UNWELL)
+        self.leaver, self.leaves_at = chance.choice(self.study.sites), chance.randrange(10, FAULTY_EVENTS)
         self.leaves = count > 1 and chance.random() < 0.12
-        self.crime = self._crime() if chance.random() < 0.15 else None
+        self.crime = self._commit_crime() if chance.random() < 0.15 else None
         self.clock, self.gone, self.struck = Clock(), set[str](), Counter[str]()
         self.keys = {name: keys_of(name) for name in self.study.sites}
         entries = [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(self.keys.items(), 1)]
@@ -338,12 +338,12 @@ class Story:
         self.unsettled: set[str] = set()
         self.acknowledged: list[tuple[str, Post]] = []
         self.forks = self.events = 0
-        self.number = self._found()
+        self.number = self._start_study()
         self.crew = {name: self._attend(name) for name in self.study.sites}
 
-    def tell(self) -> Ending:
+    def run(self) -> Ending:
         """Let the sites work until all have ended; AssertionError if they do not, or if an invariant is broken."""
-        while not all(self._ended(name) for name in self.study.sites):
+        while not all(self._has_ended(name) for name in self.study.sites):
             self.events += 1
             assert self.events < LAST, f"a study that never ends: {self.chain.ledger(None).view(self.number)}"
             self._event()
@@ -358,7 +358,7 @@ class Story:
         """Whether a fault of this rate happens now."""
         return rate > 0 and self.chance.random() < rate
 
-    def forged(self, name: str, post: Post) -> Post:
+    def forge_record(self, name: str, post: Post) -> Post:
         """The post that a site records: its own, or at the crime's position another one."""
         if self.crime is None or (self.crime.site, self.crime.position) != (name, post.position):
             return post
@@ -373,41 +373,41 @@ class Story:
     # Events
 
     def _event(self) -> None:
-        if self.events == UNWELL:
+        if self.events == FAULTY_EVENTS:
             self.weather = CALM
         if self.leaves and self.events == self.leaves_at:
             self.gone.add(self.leaver)
-            self._struck("gone")
+            self._count_fault("gone")
         if self.chain.pool and self.chance.random() < 0.3:
             self.chain.mine(self.chance)
         if self.strikes(self.weather.fork):
             self._fork()
-        awake = [n for n in self.study.sites if not self._ended(n) and self.wakes[n] <= self.clock.seconds]
+        awake = [n for n in self.study.sites if not self._has_ended(n) and self.wakes[n] <= self.clock.seconds]
         if awake:
             self._turn(self.chance.choice(awake))
         else:
-            waiting = [self.wakes[n] for n in self.study.sites if not self._ended(n)]
+            waiting = [self.wakes[n] for n in self.study.sites if not self._has_ended(n)]
             self.clock.seconds = max(min(waiting, default=0), self.clock.seconds + 1)
             self._operator()
 
     def _turn(self, name: str) -> None:
-        self.lags[name] = self.chance.randrange(1, KEPT) if self.strikes(self.weather.lag) else 0
+        self.lags[name] = self.chance.randrange(1, KEPT_MOMENTS) if self.strikes(self.weather.lag) else 0
         if self.strikes(self.weather.pause):
-            self._struck("pause")
+            self._count_fault("pause")
             self.wakes[name] = self.clock.seconds + self.chance.randrange(1, 3 * STEP_SECONDS)
             return
         attendance = self.crew[name]
         try:
-            moved = self._settle(name) if attendance.done else attendance.beat()
+            moved = self._settle(name) if attendance.done else attendance.tick()
         except Crash:
-            self._struck("crash")
+            self._count_fault("crash")
             self.crew[name] = self._attend(name)
         except (LearnerError, ChainError, NodeError) as error:
-            self._struck(f"stop {error.code}")
+            self._count_fault(f"stop {error.code}")
             self.stopped[name] = error
         else:
             if attendance.fault is not None:
-                self._struck(attendance.fault.code)
+                self._count_fault(attendance.fault.code)
             if not moved:
                 self.wakes[name] = max(self.clock.seconds + self.chance.randrange(1, 8), int(_wait(attendance)))
 
@@ -423,10 +423,10 @@ class Story:
     def _fork(self) -> None:
         lost = self.chain.fork(self.chance.randrange(1, 4))
         self.forks += len(lost)
-        self._struck("fork")
+        self._count_fault("fork")
         # A node puts what a fork lost back into its pool, unless it is restarted just then.
-        again = [(2, self.keys[r.site].address, r.post) for r in lost if self.chance.random() < 0.7]
-        self.chain.pool.extend(again)
+        resent = [(2, self.keys[r.site].address, r.post) for r in lost if self.chance.random() < 0.7]
+        self.chain.pool.extend(resent)
         # A site that has ended looks once more whether its result still stands, before it tells it.
         self.unsettled |= {name for name in self.study.sites if self.crew[name].done}
         for name in self.stopped:  # what it told the others of its reasons may be lost, too
@@ -442,40 +442,40 @@ class Story:
             self.chain.ledger(self.keys[mover].address).abort(self.number, Reason.OPERATOR)
             self.chain.mark()
 
-    def _ended(self, name: str) -> bool:
+    def _has_ended(self, name: str) -> bool:
         over = self.crew[name].done and name not in self.unsettled
         return over or name in self.gone or name in self.stopped
 
     # Sites
 
-    def _found(self) -> int:
+    def _start_study(self) -> int:
         first, *others = (self.chain.ledger(self.keys[name].address) for name in self.study.sites)
-        number = first.propose(terms_of(self.study))
+        number = first.propose(study_terms(self.study))
         for ledger in others:
             ledger.join(number, self.study.hash)
         self.chain.moments[:] = [self.chain._still()]
         return number
 
-    def _attend(self, name: str) -> Attendance:
+    def _attend(self, name: str) -> Supervisor:
         def start() -> Runner:
             site = site_of(self.study, name, self.rows[name], self.keys[name], self.entries, str(self.number))
             machine = Machine(GLORE.script, replace(site, vault=self.vaults[name]))
-            desk = Desk(self.study, name, self.keys[name], {e.name: e.sealing for e in self.entries})
+            codec = PayloadCodec(self.study, name, self.keys[name], {e.name: e.sealing for e in self.entries})
             node: Any = Node(self, name)
             ahead = node if self.overlaps else None
-            return Runner(machine, node, self.stores[name], self.number, desk, ahead=ahead)
+            return Runner(machine, node, self.stores[name], self.number, codec, ahead=ahead)
 
-        patience = Patience(limit=1e9, first=1.0, longest=20.0, also=(StoreFault,))
-        return Attendance(start, lambda: float(self.clock.seconds), patience)
+        retry = RetryPolicy(limit=1e9, first=1.0, longest=20.0, also=(StoreFault,))
+        return Supervisor(start, lambda: float(self.clock.seconds), retry)
 
-    def _crime(self) -> Crime:
-        how = self.chance.choice((garbage, torn, poisoned, wrong))
+    def _commit_crime(self) -> Tampering:
+        how = self.chance.choice((garbage, torn, poison_values, wrong))
         position = self.chance.randrange(6)
         if how is wrong:
             position |= 1  # server posts are at odd positions; a site's own sums nobody else can check
-        return Crime(self.chance.choice(self.study.sites), position, how)
+        return Tampering(self.chance.choice(self.study.sites), position, how)
 
-    def _struck(self, what: str) -> None:
+    def _count_fault(self, what: str) -> None:
         self.struck[what] += 1
 
     # Invariants
@@ -497,7 +497,9 @@ class Story:
             verdict = replay(ledger, anywhere, self.number).verdict
             assert (verdict.verdict, verdict.grade) == ("PASS", "identical"), verdict
             self._check_model(records)
-        return Ending(view.state, self._why(), self.struck, self.events, {n: str(e) for n, e in self.stopped.items()})
+        return Ending(
+            view.state, self._abort_cause(), self.struck, self.events, {n: str(e) for n, e in self.stopped.items()}
+        )
 
     def _records(self) -> list[Record]:
         return [e for e in self.chain.log if isinstance(e, Record) and e.post.study == self.number]
@@ -508,21 +510,21 @@ class Story:
     def _check_acknowledged(self, records: list[Record]) -> None:
         """What a site was told is recorded is so, unless a fork took it."""
         if self.forks == 0:
-            held = {(r.site, r.post) for r in records}
-            assert all(pair in held for pair in self.acknowledged), "an acknowledged record is lost"
+            recorded_posts = {(r.site, r.post) for r in records}
+            assert all(pair in recorded_posts for pair in self.acknowledged), "an acknowledged record is lost"
 
     def _check_stops(self, state: State) -> None:
         """A study ends with its result, or for a reason that the faults of this story explain."""
         assert state in (State.COMPLETED, State.ABORTED), state
         if state == State.ABORTED:
-            why = self._why()
+            cause = self._abort_cause()
             lawful = {
                 "OPERATOR": bool(self.gone) or self.crime is not None,
                 "SILENT_SITE": self.kind[2] == "abort",
                 "BAD_PAYLOAD": self.crime is not None,
                 "TOO_FEW_SITES": self.kind[1:] == ("masked", "exclude"),
             }
-            assert lawful.get(why, False), why
+            assert lawful.get(cause, False), cause
         for name, error in self.stopped.items():
             if isinstance(error, WrongPost):
                 assert self.crime is not None
@@ -545,7 +547,7 @@ class Story:
             else:
                 assert _bits(fit) == _bits(want), "not the bits of an undisturbed run"
 
-    def _why(self) -> str:
+    def _abort_cause(self) -> str:
         aborts = self._events_named("StudyAborted")
         return Reason(int(dict(aborts[-1].details)["reason"])).name if aborts else ""
 
@@ -555,10 +557,10 @@ def oracle(kind: tuple[int, str, str], excluded: tuple[str, ...] = ()) -> Any:
     """The fit of an undisturbed run of a study over the sites that are left."""
     study, rows = cohort_of(*kind)
     if excluded:
-        left = tuple(name for name in study.sites if name not in excluded)
+        remaining = tuple(name for name in study.sites if name not in excluded)
         options = {**study.learner.model_dump(), "aggregation": "plain"}
-        study = Study.model_validate({**study.model_dump(), "sites": left, "learner": options})
-        rows = {name: rows[name] for name in left}
+        study = Study.model_validate({**study.model_dump(), "sites": remaining, "learner": options})
+        rows = {name: rows[name] for name in remaining}
     from coterie_node.simulate import simulate
 
     _, runners, _ = simulate(study, rows)
@@ -569,7 +571,7 @@ def _bits(fit: Any) -> bytes:
     return bytes(fit.estimates.tobytes() + fit.covariance.tobytes())
 
 
-def _wait(attendance: Attendance) -> float:
+def _wait(attendance: Supervisor) -> float:
     return attendance.resume_at if attendance.fault is not None else 0.0
 
 
@@ -577,11 +579,11 @@ def stories(seeds: Iterable[int]) -> Iterator[tuple[int, Ending]]:
     """The endings of many seeds; an AssertionError names the seed and the command that tells its story again."""
     for seed in seeds:
         try:
-            yield seed, Story(seed).tell()
+            yield seed, FaultStory(seed).run()
         except Exception as error:
             raise AssertionError(f"seed {seed} fails: {error}\nTell it again with: make faults SEED={seed}") from error
 
 
 if __name__ == "__main__":
-    for told, ending in stories(int(word) for word in sys.argv[1:]):
-        print(told, Story(told).kind, ending)
+    for story_seed, ending in stories(int(word) for word in sys.argv[1:]):
+        print(story_seed, FaultStory(story_seed).kind, ending)

@@ -8,35 +8,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coterie_chain.encoding import Item, decoded, encoded, split
+from coterie_chain.encoding import Item, decode_rlp, encode_rlp, split_items
 from coterie_chain.evidence import BODIES, HEADERS
-from coterie_chain.headers import LARGEST, NAMES, Header
+from coterie_chain.headers import HEADER_FIELDS, MAX_HEADER_BYTES, Header
 from coterie_chain.receipts import Body
-from coterie_chain.tries import root_of
+from coterie_chain.tries import compute_root
 from coterie_node import bundle as bundles
-from coterie_node.archive import write_files
+from coterie_node.archive import write_archive
 from coterie_node.bundle import METADATA
 
 Files = dict[str, bytes]
 
 
-def written(files: Mapping[str, bytes], folder: Path, name: str = "forged.zip") -> Path:
+def write_bundle(files: Mapping[str, bytes], folder: Path, name: str = "forged.zip") -> Path:
     """A bundle of these files, its crate described anew."""
     content = {k: v for k, v in files.items() if k != METADATA}
     metadata = json.loads(files[METADATA])
     others = [e for e in metadata["@graph"] if e.get("@type") != "File"]
     metadata["@graph"] = [*others, *bundles._files(content)]
     path = folder / name
-    write_files(path, {METADATA: json.dumps(metadata).encode(), **content})
+    write_archive(path, {METADATA: json.dumps(metadata).encode(), **content})
     return path
 
 
 def headers_of(files: Mapping[str, bytes]) -> list[Header]:
-    return [Header.decode(raw) for raw in split(files[HEADERS], HEADERS, LARGEST)]
+    return [Header.decode(raw) for raw in split_items(files[HEADERS], HEADERS, MAX_HEADER_BYTES)]
 
 
 def bodies_of(files: Mapping[str, bytes]) -> list[Body]:
-    return [Body.decode(raw) for raw in split(files[BODIES], BODIES, 1 << 26)]
+    return [Body.decode(raw) for raw in split_items(files[BODIES], BODIES, 1 << 26)]
 
 
 def with_headers(files: Files, headers: Sequence[Header]) -> Files:
@@ -47,31 +47,31 @@ def with_bodies(files: Files, bodies: Sequence[Body]) -> Files:
     return {**files, BODIES: b"".join(b.raw for b in bodies)}
 
 
-def changed(header: Header, **fields: bytes) -> Header:
-    return replace(header, fields=tuple(fields.get(n, v) for n, v in zip(NAMES, header.fields, strict=False)))
+def change_header(header: Header, **fields: bytes) -> Header:
+    return replace(header, fields=tuple(fields.get(n, v) for n, v in zip(HEADER_FIELDS, header.fields, strict=False)))
 
 
-def relinked(headers: Sequence[Header]) -> list[Header]:
+def relink_headers(headers: Sequence[Header]) -> list[Header]:
     """Headers that name each other again, as whoever runs an unsealed chain can make them."""
-    made = [headers[0]]
+    chained = [headers[0]]
     for header in headers[1:]:
-        made.append(changed(header, parentHash=made[-1].digest()))
-    return made
+        chained.append(change_header(header, parentHash=chained[-1].digest()))
+    return chained
 
 
-def edited(body: Body, change: Callable[[list[Any]], None]) -> Body:
+def edit_body(body: Body, change: Callable[[list[Any]], None]) -> Body:
     """A body whose last receipt's logs were changed."""
     raw = body.receipts[-1]
-    receipt = _thawed(decoded(raw, "receipt"))
+    receipt = _to_lists(decode_rlp(raw, "receipt"))
     change(receipt[3])
-    return replace(body, receipts=(*body.receipts[:-1], encoded(receipt)))
+    return replace(body, receipts=(*body.receipts[:-1], encode_rlp(receipt)))
 
 
-def rooted(headers: Sequence[Header], body: Body) -> list[Header]:
+def set_roots(headers: Sequence[Header], body: Body) -> list[Header]:
     """Headers in which a block's roots are those of another body."""
-    roots = {"receiptsRoot": root_of(body.receipts), "transactionsRoot": root_of(body.transactions)}
-    return [changed(h, **roots) if h.number == body.number else h for h in headers]
+    roots = {"receiptsRoot": compute_root(body.receipts), "transactionsRoot": compute_root(body.transactions)}
+    return [change_header(h, **roots) if h.number == body.number else h for h in headers]
 
 
-def _thawed(item: Item) -> Any:
-    return item if isinstance(item, bytes) else [_thawed(part) for part in item]
+def _to_lists(item: Item) -> Any:
+    return item if isinstance(item, bytes) else [_to_lists(part) for part in item]

@@ -15,10 +15,10 @@ from coterie_chain.ledger import ZERO, Ledger, Post, SiteEntry, Terms
 from coterie_chain.memory import MemoryChain
 from coterie_chain.network import Network
 from coterie_node.commands.init import init_command
-from coterie_node.daemon import Daemon, Desk
-from coterie_node.decisions import DecisionFolder, decided
+from coterie_node.daemon import Daemon, NodeServices
+from coterie_node.decisions import DecisionFolder, make_decision
 from coterie_node.log import Log
-from coterie_node.site_config import Home
+from coterie_node.site_config import NodeFolder
 from coterie_node.studies import load_study
 
 SITES = ("north", "south", "west")
@@ -42,11 +42,11 @@ range = [-5, 5]
 """
 
 
-def house(root: Path, site: str) -> Home:
+def make_node_folder(root: Path, site: str) -> NodeFolder:
     """A site's node with 120 rows of its own."""
     init_command(root, site, "data.csv", "http://127.0.0.1:1", "folder:../store", port=0, light=True)
     write_rows(root / "data.csv", SITES.index(site) if site in SITES else 9)
-    return Home(root)
+    return NodeFolder(root)
 
 
 def write_rows(path: Path, seed: int, n: int = 120) -> None:
@@ -69,7 +69,7 @@ def study_file(root: Path, name: str = "cohort", seconds: int = 600, **changes: 
     return path
 
 
-class Pool:
+class TransactionPool:
     """Moves that wait for the next block, the better paid first; `mined` counts blocks."""
 
     def __init__(self) -> None:
@@ -88,10 +88,10 @@ class Pool:
                 self.refused.append(error.name)
 
 
-class Sender:
+class PooledSender:
     """One site's moves on their way into a pool."""
 
-    def __init__(self, pool: Pool, ledger: Ledger) -> None:
+    def __init__(self, pool: TransactionPool, ledger: Ledger) -> None:
         self._pool, self._ledger = pool, ledger
         self._proposed: set[bytes] = set()
 
@@ -106,22 +106,22 @@ class Sender:
     def submit(self, post: Post) -> None:
         self._wait((post.study, post.position, post.attempt), lambda: self._ledger.record(post))
 
-    def send(self, post: Post, *, first: bool) -> None:
-        self._wait((post.study, post.position, post.attempt), lambda: self._ledger.record(post), 0 if first else 1)
+    def submit_early(self, post: Post, *, priority: bool) -> None:
+        self._wait((post.study, post.position, post.attempt), lambda: self._ledger.record(post), 0 if priority else 1)
 
     def _wait(self, what: tuple[object, ...], move: Callable[[], object], rank: int = 1) -> None:
         self._pool.moves.setdefault((self._ledger.me, *what), (rank, move))
 
 
-class Village:
+class NodeNetwork:
     """Three daemons in one process, on a memory ledger and a memory store; tests move the clock.
 
     With `pool` the ledger has blocks, which tests make.
     """
 
-    def __init__(self, root: Path, confirmations: int = 0, pool: Pool | None = None) -> None:
+    def __init__(self, root: Path, confirmations: int = 0, pool: TransactionPool | None = None) -> None:
         self.root, self.seconds, self.blocks, self.pool = root, 1_000_000.0, 0, pool
-        self.homes = {name: house(root / name, name) for name in SITES}
+        self.homes = {name: make_node_folder(root / name, name) for name in SITES}
         self.keys = {n: SiteKeys.load(h.keys, read_passphrase(h.passphrase)) for n, h in self.homes.items()}
         entries = [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(self.keys.items(), 1)]
         self.chain = MemoryChain(entries, lambda: int(self.seconds))
@@ -134,12 +134,12 @@ class Village:
         """A site's daemon, as a fresh process would make it."""
         ledger = self.chain.ledger(self.keys[name].address)
         return Daemon(
-            Desk(
-                home=Home(self.root / name),
+            NodeServices(
+                home=NodeFolder(self.root / name),
                 keys=self.keys[name],
                 network=NETWORK,
                 ledger=ledger,
-                ahead=None if self.pool is None else Sender(self.pool, ledger),
+                ahead=None if self.pool is None else PooledSender(self.pool, ledger),
                 blobs=self.blobs,
                 journal=self.journals[name],
                 clock=lambda: self.seconds,
@@ -154,13 +154,13 @@ class Village:
     def propose(self, path: Path, by: str = "north") -> bytes:
         """Let a site's people propose a study; returns its hash."""
         study = load_study(path)
-        self.decisions(by).keep(study.hash, study.document)
-        self.decisions(by).record(decided(study.hash, "propose"))
+        self.decisions(by).save_document(study.hash, study.document)
+        self.decisions(by).record(make_decision(study.hash, "propose"))
         return study.hash
 
     def approve(self, study: bytes, *names: str) -> None:
         for name in names:
-            self.decisions(name).record(decided(study, "approve"))
+            self.decisions(name).record(make_decision(study, "approve"))
 
     def settle(self) -> None:
         """Beats until nobody has anything to do."""
@@ -168,11 +168,11 @@ class Village:
         while moved:
             moved = False
             for daemon in self.daemons.values():
-                moved |= daemon.beat()
+                moved |= daemon.tick()
 
     def log(self, name: str) -> str:
         self.logs[name].seek(0)
         return self.logs[name].read()
 
     def phases(self) -> dict[str, list[str]]:
-        return {name: [e.phase for e in daemon.engagements.values()] for name, daemon in self.daemons.items()}
+        return {name: [e.phase for e in daemon.tasks.values()] for name, daemon in self.daemons.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.study import Study
 from coterie_node.analysis import analyse
 
@@ -44,13 +44,13 @@ def test_rows_left_out_are_counted_by_site_and_variable(tmp_path: Path) -> None:
         "south": write(tmp_path / "south.csv", 2),
         "east": write(tmp_path / "east.csv", 3),
     }
-    result = analyse(complete(Study.from_toml(TOML)), files)
+    result = analyse(complete_study(Study.from_toml(TOML)), files)
     assert result.fit.n == 180
     plain = result.as_dict()["rows"]
     assert list(plain) == ["north", "south", "east"]
     counts = {key: plain["north"][key] for key in ("read", "used", "dropped", "missing")}
     assert counts == {"read": 63, "used": 60, "dropped": 3, "missing": {"died": 0, "age": 2, "male": 2}}
     assert sum(site["events"] for site in plain.values()) == result.fit.events
-    told = result.text().splitlines()
-    assert any(line.endswith("3 dropped for missing values (a row may lack several: age 2, male 2).") for line in told)
-    assert any(line.startswith("south: 60 rows") and line.endswith("0 dropped for missing values.") for line in told)
+    lines = result.text().splitlines()
+    assert any(line.endswith("3 dropped for missing values (a row may lack several: age 2, male 2).") for line in lines)
+    assert any(line.startswith("south: 60 rows") and line.endswith("0 dropped for missing values.") for line in lines)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
-from coterie_node.attendance import Attendance, Patience
+from coterie_node.attendance import RetryPolicy, Supervisor
 from coterie_node.runner import Runner
 
 
@@ -25,39 +25,39 @@ def never() -> Runner:
     raise LedgerUnreachable("CO-C301", "The node does not answer.")
 
 
-def refused(seconds: float) -> None:
+def refuse_wait(seconds: float) -> None:
     raise LedgerUnreachable("CO-C301", "The node does not answer.")
 
 
 def test_a_node_that_goes_while_a_site_waits_for_news_is_borne() -> None:
-    attendance = Attendance(never, Clock(), Patience(first=0.0))
+    supervisor = Supervisor(never, Clock(), RetryPolicy(first=0.0))
     waited: list[float] = []
-    attendance.rest(waited.append, 0.5)
-    assert (waited, attendance.fault) == ([0.5], None)
-    attendance.rest(refused, 0.5)
-    assert attendance.fault is not None
-    assert attendance.resume_at <= 0.0
-    assert not attendance.beat()
+    supervisor.pause(waited.append, 0.5)
+    assert (waited, supervisor.fault) == ([0.5], None)
+    supervisor.pause(refuse_wait, 0.5)
+    assert supervisor.fault is not None
+    assert supervisor.resume_at <= 0.0
+    assert not supervisor.tick()
 
 
-def resting(attendance: Attendance) -> None:
-    attendance.rest(refused, 0.5)
+def pause_until_error(supervisor: Supervisor) -> None:
+    supervisor.pause(refuse_wait, 0.5)
 
 
-def beating(attendance: Attendance) -> None:
-    attendance.beat()
+def tick_until_error(supervisor: Supervisor) -> None:
+    supervisor.tick()
 
 
-@pytest.mark.parametrize("place", [resting, beating])
-def test_what_outlasts_the_patience_ends_the_attendance_from_either_place(place: Callable[[Attendance], None]) -> None:
+@pytest.mark.parametrize("place", [pause_until_error, tick_until_error])
+def test_what_outlasts_the_patience_ends_the_attendance_from_either_place(place: Callable[[Supervisor], None]) -> None:
     clock = Clock()
-    attendance = Attendance(never, clock, Patience(limit=120.0, first=0.0))
+    supervisor = Supervisor(never, clock, RetryPolicy(limit=120.0, first=0.0))
     clock.seconds += 119.0
-    place(attendance)
-    attendance.fault = None
+    place(supervisor)
+    supervisor.fault = None
     clock.seconds += 2.0
     with pytest.raises(LedgerUnreachable):
-        place(attendance)
+        place(supervisor)
 
 
 def test_what_no_waiting_mends_is_not_borne() -> None:
@@ -65,4 +65,4 @@ def test_what_no_waiting_mends_is_not_borne() -> None:
         raise LedgerMismatch("CO-C314", "The chain was replaced.")
 
     with pytest.raises(LedgerMismatch):
-        Attendance(never, Clock()).rest(replaced, 0.5)
+        Supervisor(never, Clock()).pause(replaced, 0.5)

@@ -19,28 +19,28 @@ from node.chains import Run
 from node.forging import (
     Files,
     bodies_of,
-    changed,
-    edited,
+    change_header,
+    edit_body,
     headers_of,
-    relinked,
-    rooted,
+    relink_headers,
+    set_roots,
     with_bodies,
     with_headers,
-    written,
+    write_bundle,
 )
 
-from coterie_chain.cid import raw_cid
+from coterie_chain.cid import compute_raw_cid
 from coterie_chain.devnet import Anvil
-from coterie_chain.encoding import split
+from coterie_chain.encoding import split_items
 from coterie_chain.evidence import BODIES, CODES, HEADERS, STATE
-from coterie_chain.heads import post_tuple
+from coterie_chain.heads import flatten_post
 from coterie_chain.ledger import Post, Record
 from coterie_chain.network import Network
-from coterie_chain.proved import ProvedLedger
+from coterie_chain.proved import VerifiedLedger
 from coterie_chain.reader import MODEL
 from coterie_chain.rpc import Rpc
-from coterie_node.archive import write_files
-from coterie_node.bundle import GUIDE, MANIFEST, METADATA, PAYLOADS, load
+from coterie_node.archive import write_archive
+from coterie_node.bundle import GUIDE, MANIFEST, METADATA, PAYLOADS, load_bundle
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.verify import Verified, verify
 
@@ -48,13 +48,13 @@ pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("bundle")]
 
 
 @dataclass(frozen=True)
-class Honest:
+class HonestRun:
     """An honest bundle's files, its records, and the network that it is of."""
 
     files: Files
     records: tuple[Record, ...]
     network: Network
-    ledger: ProvedLedger
+    ledger: VerifiedLedger
 
     def last(self) -> Record:
         return self.records[-1]
@@ -64,25 +64,27 @@ class Honest:
 
 
 @pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Honest]:
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HonestRun]:
     with Anvil() as anvil:
         run = Run(tmp_path_factory.mktemp("honest") / "run", anvil)
         run.finish()
         bundle = run.bundle()
-        ledger = ProvedLedger(bundle.evidence)
+        ledger = VerifiedLedger(bundle.evidence)
         records = tuple(e for e in ledger.history(run.number) if isinstance(e, Record))
-        yield Honest(run.files(), records, run.network, ledger)
+        yield HonestRun(run.files(), records, run.network, ledger)
         run.close()
 
 
-def failed(files: Files, folder: Path, code: str = "", site: str = "", topic: str = "", **options: Any) -> Verified:
+def check_failure(
+    files: Files, folder: Path, code: str = "", site: str = "", topic: str = "", **options: Any
+) -> Verified:
     """A bundle of these files fails with this code, and names this site and step."""
-    found = verify(written(files, folder), **options)
-    verdict = found.verdict
+    outcome = verify(write_bundle(files, folder), **options)
+    verdict = outcome.verdict
     assert (verdict.verdict, verdict.grade) == ("FAIL", "none")
     assert verdict.code == code or not code, verdict.problem
     assert (verdict.site, verdict.topic) == (site, topic), verdict.problem
-    return found
+    return outcome
 
 
 def step(record: Record) -> str:
@@ -92,19 +94,23 @@ def step(record: Record) -> str:
 # The honest bundle
 
 
-def test_an_honest_bundle_passes(honest: Honest, tmp_path: Path) -> None:
-    found = verify(written(honest.files, tmp_path), network=honest.network)
-    assert (found.verdict.verdict, found.verdict.grade, found.verdict.outcome) == ("PASS", "identical", "converged")
-    assert found.verdict.records == len(honest.records)
-    assert found.anchor is not None
-    assert (found.anchor.kind, found.anchor.first_hash) == ("none", honest.network.genesis)
-    told = " ".join(found.trust())
-    assert "development chain without seals" in told
-    assert all(entry.address in told for entry in honest.ledger.sites())
+def test_an_honest_bundle_passes(honest: HonestRun, tmp_path: Path) -> None:
+    outcome = verify(write_bundle(honest.files, tmp_path), network=honest.network)
+    assert (outcome.verdict.verdict, outcome.verdict.grade, outcome.verdict.outcome) == (
+        "PASS",
+        "identical",
+        "converged",
+    )
+    assert outcome.verdict.records == len(honest.records)
+    assert outcome.anchor is not None
+    assert (outcome.anchor.kind, outcome.anchor.first_hash) == ("none", honest.network.genesis)
+    text = " ".join(outcome.trust())
+    assert "development chain without seals" in text
+    assert all(entry.address in text for entry in honest.ledger.sites())
 
 
-def test_it_passes_in_a_fresh_process_without_network_node_or_keys(honest: Honest, tmp_path: Path) -> None:
-    path = written(honest.files, tmp_path)
+def test_it_passes_in_a_fresh_process_without_network_node_or_keys(honest: HonestRun, tmp_path: Path) -> None:
+    path = write_bundle(honest.files, tmp_path)
     # A proxy that leads nowhere: whatever would be fetched fails.
     environment = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "coterie_node", "audit", "verify", str(path), "--json"]
@@ -116,7 +122,7 @@ def test_it_passes_in_a_fresh_process_without_network_node_or_keys(honest: Hones
     assert verdict["chain"]["kind"] == "none"
 
 
-def test_another_learner_or_another_study_in_words_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_another_learner_or_another_study_in_words_is_found(honest: HonestRun, tmp_path: Path) -> None:
     cases: list[tuple[str, Callable[[Any], Any], str]] = [
         (MANIFEST, lambda m: m["code"].__setitem__("learner", "better 2"), "CO-A206"),
         (METADATA, lambda m: _root(m).__setitem__("identifier", "ab" * 32), "CO-A205"),
@@ -134,7 +140,7 @@ def test_another_learner_or_another_study_in_words_is_found(honest: Honest, tmp_
             files[METADATA] = json.dumps(crate).encode()
         folder = tmp_path / hashlib.sha256(files[METADATA]).hexdigest()[:8]
         folder.mkdir()
-        failed(files, folder, code)
+        check_failure(files, folder, code)
 
 
 def _root(crate: Any) -> Any:
@@ -146,16 +152,16 @@ def test_another_catalog_on_the_same_chain_is_not_the_one_that_the_auditor_knows
     with Anvil() as anvil:
         real, false = (Run(tmp_path / name, anvil) for name in ("real", "false"))
         false.finish()
-        path = written(false.files(), tmp_path)
+        path = write_bundle(false.files(), tmp_path)
         known, forged = real.network, false.network
         real.close()
         false.close()
     assert known.genesis == forged.genesis
     alone = verify(path, genesis=known.genesis)
-    told = alone.trust()[0]
+    text = alone.trust()[0]
     assert (alone.verdict.verdict, alone.known, alone.catalog_known) == ("PASS", True, False)
-    assert f"of chain {known.chain_id}, as you named it, and on the Catalog {forged.catalog}. The bundle names" in told
-    assert told.endswith("The bundle names the Catalog: compare with a site's network.json.")
+    assert f"of chain {known.chain_id}, as you named it, and on the Catalog {forged.catalog}. The bundle names" in text
+    assert text.endswith("The bundle names the Catalog: compare with a site's network.json.")
     for asked in ({"genesis": known.genesis, "catalog": known.catalog}, {"network": known}):
         verdict = verify(path, **asked).verdict
         assert (verdict.verdict, verdict.code) == ("FAIL", "CO-A203")
@@ -164,28 +170,28 @@ def test_another_catalog_on_the_same_chain_is_not_the_one_that_the_auditor_knows
     assert named.trust()[0].endswith(f"the Catalog {forged.catalog}, as you named it.")
 
 
-def test_a_folder_passes_like_a_zip(honest: Honest, tmp_path: Path) -> None:
+def test_a_folder_passes_like_a_zip(honest: HonestRun, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    write_files(folder, honest.files)
+    write_archive(folder, honest.files)
     assert verify(folder).verdict.verdict == "PASS"
 
 
-def test_the_ledger_of_a_bundle_is_that_of_the_chain(honest: Honest) -> None:
+def test_the_ledger_of_a_bundle_is_that_of_the_chain(honest: HonestRun) -> None:
     assert [r.post.position for r in honest.records][-1] == len(honest.records) // 2 - 1
     view = honest.ledger.view(1)
-    assert [r.site for r in honest.ledger.finished(1, 0) or ()] == list(view.terms.sites)
-    assert honest.ledger.finished(1, 999) is None
+    assert [r.site for r in honest.ledger.read_finished(1, 0) or ()] == list(view.terms.sites)
+    assert honest.ledger.read_finished(1, 999) is None
     assert honest.ledger.heads()["north"].seq == sum(r.site == "north" for r in honest.records)
 
 
-def test_a_bundle_is_the_same_bytes_each_time_and_never_written_over_another(honest: Honest, tmp_path: Path) -> None:
-    one, two = written(honest.files, tmp_path, "a.zip"), written(honest.files, tmp_path, "b.zip")
-    assert one.read_bytes() == two.read_bytes()
+def test_a_bundle_is_the_same_bytes_each_time_and_never_written_over_another(honest: HonestRun, tmp_path: Path) -> None:
+    first, second = write_bundle(honest.files, tmp_path, "a.zip"), write_bundle(honest.files, tmp_path, "b.zip")
+    assert first.read_bytes() == second.read_bytes()
     with pytest.raises(ConfigError, match="exists"):
-        write_files(one, honest.files)
+        write_archive(first, honest.files)
 
 
-def test_a_bundle_is_an_ro_crate(honest: Honest) -> None:
+def test_a_bundle_is_an_ro_crate(honest: HonestRun) -> None:
     crate = json.loads(honest.files[METADATA])
     entities = {e["@id"]: e for e in crate["@graph"]}
     assert entities[METADATA]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
@@ -203,123 +209,125 @@ def test_a_bundle_of_a_running_study_passes_as_far_as_it_came(tmp_path: Path) ->
     with Anvil() as anvil:
         run = Run(tmp_path / "run", anvil)
         run.until(run.start(), 3)
-        found = verify(written(run.files(), tmp_path))
+        outcome = verify(write_bundle(run.files(), tmp_path))
         run.close()
-    assert (found.verdict.verdict, found.verdict.outcome) == ("PASS", "running")
+    assert (outcome.verdict.verdict, outcome.verdict.outcome) == ("PASS", "running")
 
 
 # Forged: the chain's part
 
 
-def test_a_dropped_last_step_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_a_dropped_last_step_is_found(honest: HonestRun, tmp_path: Path) -> None:
     last = honest.last()
     forged = with_bodies(honest.files, bodies_of(honest.files)[:-1])
-    found = failed(forged, tmp_path, "CO-C355", last.site, step(last))
-    assert f"records of {last.site} are missing" in found.verdict.problem
+    outcome = check_failure(forged, tmp_path, "CO-C355", last.site, step(last))
+    assert f"records of {last.site} are missing" in outcome.verdict.problem
 
 
-def test_a_dropped_last_block_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_a_dropped_last_block_is_found(honest: HonestRun, tmp_path: Path) -> None:
     last = honest.last()
     forged = with_headers(honest.files, headers_of(honest.files)[:-1])
     forged = with_bodies(forged, bodies_of(forged)[:-1])
-    failed(forged, tmp_path, "CO-C352", last.site, step(last))
+    check_failure(forged, tmp_path, "CO-C352", last.site, step(last))
 
 
-def test_a_record_dropped_from_the_middle_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_a_record_dropped_from_the_middle_is_found(honest: HonestRun, tmp_path: Path) -> None:
     record = honest.record(1, "north")
     rest = [b for b in bodies_of(honest.files) if b.number != record.block]
-    failed(with_bodies(honest.files, rest), tmp_path, "CO-C355", "north", step(record))
+    check_failure(with_bodies(honest.files, rest), tmp_path, "CO-C355", "north", step(record))
 
 
-def test_a_bloom_emptied_to_hide_a_block_breaks_the_chain(honest: Honest, tmp_path: Path) -> None:
+def test_a_bloom_emptied_to_hide_a_block_breaks_the_chain(honest: HonestRun, tmp_path: Path) -> None:
     record = honest.record(1, "north")
-    headers = [changed(h, logsBloom=bytes(256)) if h.number == record.block else h for h in headers_of(honest.files)]
+    headers = [
+        change_header(h, logsBloom=bytes(256)) if h.number == record.block else h for h in headers_of(honest.files)
+    ]
     rest = [b for b in bodies_of(honest.files) if b.number != record.block]
-    found = failed(with_headers(with_bodies(honest.files, rest), headers), tmp_path, "CO-C354")
-    assert f"Header {record.block} is not the one" in found.verdict.problem
+    outcome = check_failure(with_headers(with_bodies(honest.files, rest), headers), tmp_path, "CO-C354")
+    assert f"Header {record.block} is not the one" in outcome.verdict.problem
     # with all headers linked anew, the contracts' own count of records gives it away
-    forged = with_headers(with_bodies(honest.files, rest), relinked(headers))
-    verdict = verify(written(forged, tmp_path, "again.zip")).verdict
+    forged = with_headers(with_bodies(honest.files, rest), relink_headers(headers))
+    verdict = verify(write_bundle(forged, tmp_path, "again.zip")).verdict
     assert (verdict.verdict, verdict.code) == ("FAIL", "CO-C340")
     assert "position 2" in verdict.topic
 
 
-def test_blocks_in_another_order_are_found(honest: Honest, tmp_path: Path) -> None:
+def test_blocks_in_another_order_are_found(honest: HonestRun, tmp_path: Path) -> None:
     bodies = bodies_of(honest.files)
-    failed(with_bodies(honest.files, [*bodies[:-2], bodies[-1], bodies[-2]]), tmp_path, "CO-C354")
+    check_failure(with_bodies(honest.files, [*bodies[:-2], bodies[-1], bodies[-2]]), tmp_path, "CO-C354")
 
 
-def test_records_that_changed_places_are_found(honest: Honest, tmp_path: Path) -> None:
-    one, two = honest.record(1, "north"), honest.record(3, "south")
-    swapped = {one.block: two.block, two.block: one.block}
+def test_records_that_changed_places_are_found(honest: HonestRun, tmp_path: Path) -> None:
+    first, second = honest.record(1, "north"), honest.record(3, "south")
+    swapped = {first.block: second.block, second.block: first.block}
     by_number = {b.number: b for b in bodies_of(honest.files)}
     bodies = [replace(by_number[swapped.get(n, n)], number=n) for n in by_number]
-    failed(with_bodies(honest.files, bodies), tmp_path, "CO-C354", "south", step(two))
+    check_failure(with_bodies(honest.files, bodies), tmp_path, "CO-C354", "south", step(second))
 
 
-def test_headers_in_another_order_are_found(honest: Honest, tmp_path: Path) -> None:
+def test_headers_in_another_order_are_found(honest: HonestRun, tmp_path: Path) -> None:
     headers = headers_of(honest.files)
-    failed(with_headers(honest.files, [*headers[:-2], headers[-1], headers[-2]]), tmp_path, "CO-C354")
+    check_failure(with_headers(honest.files, [*headers[:-2], headers[-1], headers[-2]]), tmp_path, "CO-C354")
 
 
-def test_another_genesis_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_another_genesis_is_found(honest: HonestRun, tmp_path: Path) -> None:
     headers = headers_of(honest.files)
-    other = [changed(headers[0], extraData=b"another"), *headers[1:]]
-    failed(with_headers(honest.files, other), tmp_path, "CO-C354")
+    other = [change_header(headers[0], extraData=b"another"), *headers[1:]]
+    check_failure(with_headers(honest.files, other), tmp_path, "CO-C354")
 
 
-def test_another_genesis_with_all_headers_linked_to_it_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_another_genesis_with_all_headers_linked_to_it_is_found(honest: HonestRun, tmp_path: Path) -> None:
     headers = headers_of(honest.files)
-    forged = with_headers(honest.files, relinked([changed(headers[0], extraData=b"another"), *headers[1:]]))
-    failed(forged, tmp_path, "CO-A203")
+    forged = with_headers(honest.files, relink_headers([change_header(headers[0], extraData=b"another"), *headers[1:]]))
+    check_failure(forged, tmp_path, "CO-A203")
     manifest = json.loads(forged[MANIFEST])
     manifest["network"]["genesis"] = "0x" + headers_of(forged)[0].digest().hex()
     forged[MANIFEST] = json.dumps(manifest).encode()
     (tmp_path / "more").mkdir()
-    failed(forged, tmp_path / "more", "CO-A203", genesis=honest.network.genesis)
+    check_failure(forged, tmp_path / "more", "CO-A203", genesis=honest.network.genesis)
     (tmp_path / "most").mkdir()
-    failed(forged, tmp_path / "most", "CO-A203", network=honest.network)
+    check_failure(forged, tmp_path / "most", "CO-A203", network=honest.network)
 
 
-def test_a_whole_other_network_is_told_from_the_one_that_the_auditor_knows(honest: Honest, tmp_path: Path) -> None:
+def test_a_whole_other_network_is_told_from_the_one_that_the_auditor_knows(honest: HonestRun, tmp_path: Path) -> None:
     known = replace(honest.network, catalog="0x" + "12" * 20)
-    failed(honest.files, tmp_path, "CO-A203", network=known)
+    check_failure(honest.files, tmp_path, "CO-A203", network=known)
 
 
-def altered(logs: list[Any]) -> None:
+def alter_logs(logs: list[Any]) -> None:
     """Another payload's digest in the last log, which is a record."""
     data = bytearray(logs[-1][2])
     data[9 * 32] ^= 1
     logs[-1][2] = bytes(data)
 
 
-def test_an_altered_record_is_found_by_the_root_of_the_receipts(honest: Honest, tmp_path: Path) -> None:
+def test_an_altered_record_is_found_by_the_root_of_the_receipts(honest: HonestRun, tmp_path: Path) -> None:
     record = honest.record(3, "south")
-    bodies = [edited(b, altered) if b.number == record.block else b for b in bodies_of(honest.files)]
-    failed(with_bodies(honest.files, bodies), tmp_path, "CO-C354", "south", step(record))
+    bodies = [edit_body(b, alter_logs) if b.number == record.block else b for b in bodies_of(honest.files)]
+    check_failure(with_bodies(honest.files, bodies), tmp_path, "CO-C354", "south", step(record))
 
 
-def test_an_altered_record_with_its_root_is_found_by_the_next_header(honest: Honest, tmp_path: Path) -> None:
+def test_an_altered_record_with_its_root_is_found_by_the_next_header(honest: HonestRun, tmp_path: Path) -> None:
     record = honest.record(3, "south")
-    bodies = [edited(b, altered) if b.number == record.block else b for b in bodies_of(honest.files)]
+    bodies = [edit_body(b, alter_logs) if b.number == record.block else b for b in bodies_of(honest.files)]
     body = next(b for b in bodies if b.number == record.block)
-    forged = with_headers(with_bodies(honest.files, bodies), rooted(headers_of(honest.files), body))
-    failed(forged, tmp_path, "CO-C354", "south", step(record))
+    forged = with_headers(with_bodies(honest.files, bodies), set_roots(headers_of(honest.files), body))
+    check_failure(forged, tmp_path, "CO-C354", "south", step(record))
 
 
 def test_an_altered_record_with_all_headers_linked_anew_is_not_what_its_site_signed(
-    honest: Honest, tmp_path: Path
+    honest: HonestRun, tmp_path: Path
 ) -> None:
     """An unsealed chain can be written anew around any log; what the site signed cannot be made to fit."""
     record = honest.record(3, "south")
-    bodies = [edited(b, altered) if b.number == record.block else b for b in bodies_of(honest.files)]
+    bodies = [edit_body(b, alter_logs) if b.number == record.block else b for b in bodies_of(honest.files)]
     body = next(b for b in bodies if b.number == record.block)
-    forged = with_headers(with_bodies(honest.files, bodies), relinked(rooted(headers_of(honest.files), body)))
-    found = failed(forged, tmp_path, "CO-C357", "south", step(record))
-    assert "signed by south for another call or another content" in found.verdict.problem
+    forged = with_headers(with_bodies(honest.files, bodies), relink_headers(set_roots(headers_of(honest.files), body)))
+    outcome = check_failure(forged, tmp_path, "CO-C357", "south", step(record))
+    assert "signed by south for another call or another content" in outcome.verdict.problem
 
 
-def test_whatever_log_an_operator_rewrites_with_all_headers_anew_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_whatever_log_an_operator_rewrites_with_all_headers_anew_is_found(honest: HonestRun, tmp_path: Path) -> None:
     rng, bodies = random.Random(3), bodies_of(honest.files)
 
     def flip(logs: list[Any]) -> None:
@@ -329,22 +337,24 @@ def test_whatever_log_an_operator_rewrites_with_all_headers_anew_is_found(honest
         log[2 if log[2] else 1] = bytes(data) if log[2] else [bytes(data), *log[1][1:]]
 
     for k in range(25):
-        body = edited(rng.choice(bodies), flip)
+        body = edit_body(rng.choice(bodies), flip)
         parts = [body if b.number == body.number else b for b in bodies]
-        forged = with_headers(with_bodies(honest.files, parts), relinked(rooted(headers_of(honest.files), body)))
-        assert verify(written(forged, tmp_path, f"{k}.zip")).verdict.verdict == "FAIL"
+        forged = with_headers(
+            with_bodies(honest.files, parts), relink_headers(set_roots(headers_of(honest.files), body))
+        )
+        assert verify(write_bundle(forged, tmp_path, f"{k}.zip")).verdict.verdict == "FAIL"
 
 
-def test_a_renamed_site_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_a_renamed_site_is_found(honest: HonestRun, tmp_path: Path) -> None:
     def rename(logs: list[Any]) -> None:
         logs[0][2] = logs[0][2].replace(b"north", b"south")
 
     bodies = bodies_of(honest.files)
-    forged = with_bodies(honest.files, [edited(bodies[0], rename), *bodies[1:]])
-    verdict = verify(written(forged, tmp_path)).verdict
+    forged = with_bodies(honest.files, [edit_body(bodies[0], rename), *bodies[1:]])
+    verdict = verify(write_bundle(forged, tmp_path)).verdict
     assert (verdict.verdict, verdict.code, verdict.site) == ("FAIL", "CO-C354", "south")
-    headers = relinked(rooted(headers_of(honest.files), edited(bodies[0], rename)))
-    verdict = verify(written(with_headers(forged, headers), tmp_path, "linked.zip")).verdict
+    headers = relink_headers(set_roots(headers_of(honest.files), edit_body(bodies[0], rename)))
+    verdict = verify(write_bundle(with_headers(forged, headers), tmp_path, "linked.zip")).verdict
     assert verdict.verdict == "FAIL"
     assert verdict.site == "south"
 
@@ -363,7 +373,7 @@ def test_a_record_that_the_chain_s_operator_wrote_in_a_site_s_name_is_found(tmp_
         key = run.nodes["north"].keys.address
         model = run.nodes["north"].ledger._reader.models[1]  # type: ignore[attr-defined]
         rpc.call("anvil_impersonateAccount", key)
-        data = MODEL.encode("record", post_tuple(post))
+        data = MODEL.encode("record", flatten_post(post))
         rpc.call(
             "eth_sendTransaction", {"from": key, "to": model, "data": data, "gas": hex(500_000), "gasPrice": "0x0"}
         )
@@ -374,39 +384,39 @@ def test_a_record_that_the_chain_s_operator_wrote_in_a_site_s_name_is_found(tmp_
 
 
 @pytest.mark.parametrize("name", ["stateRoot", "timestamp", "transactionsRoot", "gasUsed", "miner"])
-def test_any_field_of_a_header_that_changed_is_found(honest: Honest, tmp_path: Path, name: str) -> None:
+def test_any_field_of_a_header_that_changed_is_found(honest: HonestRun, tmp_path: Path, name: str) -> None:
     record = honest.record(2, "west")
     headers = headers_of(honest.files)
     value = bytes([headers[record.block][name][0] ^ 1, *headers[record.block][name][1:]])
     forged = with_headers(
-        honest.files, [changed(h, **{name: value}) if h.number == record.block else h for h in headers]
+        honest.files, [change_header(h, **{name: value}) if h.number == record.block else h for h in headers]
     )
-    failed(forged, tmp_path, "CO-C354", "west", step(record))
+    check_failure(forged, tmp_path, "CO-C354", "west", step(record))
 
 
-def test_a_transaction_exchanged_for_another_is_found(honest: Honest, tmp_path: Path) -> None:
-    one, two = honest.record(2, "west"), honest.record(4, "west")
+def test_a_transaction_exchanged_for_another_is_found(honest: HonestRun, tmp_path: Path) -> None:
+    first, second = honest.record(2, "west"), honest.record(4, "west")
     by_number = {b.number: b for b in bodies_of(honest.files)}
-    forged = replace(by_number[one.block], transactions=by_number[two.block].transactions)
-    bodies = [forged if b.number == one.block else b for b in by_number.values()]
-    found = failed(with_bodies(honest.files, bodies), tmp_path, "CO-C354", "west", step(one))
-    assert "transactions" in found.verdict.problem
+    forged = replace(by_number[first.block], transactions=by_number[second.block].transactions)
+    bodies = [forged if b.number == first.block else b for b in by_number.values()]
+    outcome = check_failure(with_bodies(honest.files, bodies), tmp_path, "CO-C354", "west", step(first))
+    assert "transactions" in outcome.verdict.problem
 
 
-def test_a_state_cut_short_is_found_and_says_how_far_the_history_goes(honest: Honest, tmp_path: Path) -> None:
-    nodes = list(split(honest.files[STATE], STATE, 1 << 13))
-    verdict = verify(written({**honest.files, STATE: b"".join(nodes[:-1])}, tmp_path)).verdict
+def test_a_state_cut_short_is_found_and_says_how_far_the_history_goes(honest: HonestRun, tmp_path: Path) -> None:
+    nodes = list(split_items(honest.files[STATE], STATE, 1 << 13))
+    verdict = verify(write_bundle({**honest.files, STATE: b"".join(nodes[:-1])}, tmp_path)).verdict
     assert (verdict.verdict, verdict.code, verdict.topic) == ("FAIL", "CO-C352", "study 1")
 
 
-def test_other_code_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_other_code_is_found(honest: HonestRun, tmp_path: Path) -> None:
     code = bytearray(honest.files[CODES])
     code[100] ^= 1
-    assert failed_any({**honest.files, CODES: bytes(code)}, tmp_path).code == "CO-C356"
+    assert check_any_failure({**honest.files, CODES: bytes(code)}, tmp_path).code == "CO-C356"
 
 
-def failed_any(files: Files, folder: Path) -> Any:
-    verdict = verify(written(files, folder)).verdict
+def check_any_failure(files: Files, folder: Path) -> Any:
+    verdict = verify(write_bundle(files, folder)).verdict
     assert verdict.verdict == "FAIL"
     return verdict
 
@@ -414,46 +424,46 @@ def failed_any(files: Files, folder: Path) -> Any:
 # Forged: payloads and the study
 
 
-def test_a_swapped_payload_is_found(honest: Honest, tmp_path: Path) -> None:
-    one, two = honest.record(2, "west"), honest.record(2, "south")
-    name = PAYLOADS + one.post.cid
-    forged = {**honest.files, name: honest.files[PAYLOADS + two.post.cid]}
-    failed(forged, tmp_path, "CO-C202", "west", "stats/1")
+def test_a_swapped_payload_is_found(honest: HonestRun, tmp_path: Path) -> None:
+    first, second = honest.record(2, "west"), honest.record(2, "south")
+    name = PAYLOADS + first.post.cid
+    forged = {**honest.files, name: honest.files[PAYLOADS + second.post.cid]}
+    check_failure(forged, tmp_path, "CO-C202", "west", "stats/1")
 
 
-def test_a_missing_payload_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_a_missing_payload_is_found(honest: HonestRun, tmp_path: Path) -> None:
     record = honest.record(5, "west")
     forged = {k: v for k, v in honest.files.items() if k != PAYLOADS + record.post.cid}
-    assert record.post.cid in failed_any(forged, tmp_path).problem
+    assert record.post.cid in check_any_failure(forged, tmp_path).problem
 
 
-def test_an_edited_study_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_an_edited_study_is_found(honest: HonestRun, tmp_path: Path) -> None:
     manifest = json.loads(honest.files[MANIFEST])
-    name = PAYLOADS + raw_cid(document := _document(honest))
+    name = PAYLOADS + compute_raw_cid(document := _document(honest))
     edited_document = document.replace(b'"death ~ age', b'"death ~ sex')
     assert edited_document != document
-    assert raw_cid(document) in failed_any({**honest.files, name: edited_document}, tmp_path).problem
+    assert compute_raw_cid(document) in check_any_failure({**honest.files, name: edited_document}, tmp_path).problem
     manifest["study"]["hash"] = hashlib.sha256(edited_document).hexdigest()
-    forged = {**honest.files, PAYLOADS + raw_cid(edited_document): edited_document}
+    forged = {**honest.files, PAYLOADS + compute_raw_cid(edited_document): edited_document}
     forged[MANIFEST] = json.dumps(manifest).encode()
     (tmp_path / "more").mkdir()
-    failed(forged, tmp_path / "more", "CO-A206")
+    check_failure(forged, tmp_path / "more", "CO-A206")
 
 
-def test_a_study_that_the_ledger_has_not_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_a_study_that_the_ledger_has_not_is_found(honest: HonestRun, tmp_path: Path) -> None:
     manifest = json.loads(honest.files[MANIFEST])
     manifest["study"]["number"] = 7
-    failed({**honest.files, MANIFEST: json.dumps(manifest).encode()}, tmp_path, "CO-A206")
+    check_failure({**honest.files, MANIFEST: json.dumps(manifest).encode()}, tmp_path, "CO-A206")
 
 
-def _document(honest: Honest) -> bytes:
+def _document(honest: HonestRun) -> bytes:
     digest = json.loads(honest.files[MANIFEST])["study"]["hash"]
     return next(v for v in honest.files.values() if hashlib.sha256(v).hexdigest() == digest)
 
 
-def test_a_crate_that_describes_other_files_is_found(honest: Honest, tmp_path: Path) -> None:
+def test_a_crate_that_describes_other_files_is_found(honest: HonestRun, tmp_path: Path) -> None:
     path = tmp_path / "b.zip"
-    write_files(path, {**honest.files, GUIDE: b"Trust me.\n"})
+    write_archive(path, {**honest.files, GUIDE: b"Trust me.\n"})
     verdict = verify(path).verdict
     assert (verdict.verdict, verdict.code) == ("FAIL", "CO-A205")
     assert GUIDE in verdict.problem
@@ -462,7 +472,7 @@ def test_a_crate_that_describes_other_files_is_found(honest: Honest, tmp_path: P
 # Hostile bytes
 
 
-def zipped(entries: list[tuple[str, bytes]], path: Path) -> Path:
+def write_zip(entries: list[tuple[str, bytes]], path: Path) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries:
             archive.writestr(name, content)
@@ -482,21 +492,21 @@ def zipped(entries: list[tuple[str, bytes]], path: Path) -> Path:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_file_that_no_bundle_has_is_refused(honest: Honest, tmp_path: Path, name: str) -> None:
-    verdict = verify(zipped([*honest.files.items(), (name, b"x")], tmp_path / "b.zip")).verdict
+def test_a_file_that_no_bundle_has_is_refused(honest: HonestRun, tmp_path: Path, name: str) -> None:
+    verdict = verify(write_zip([*honest.files.items(), (name, b"x")], tmp_path / "b.zip")).verdict
     assert (verdict.verdict, verdict.code) == ("FAIL", "CO-A201")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_file_that_is_there_twice_is_refused(honest: Honest, tmp_path: Path) -> None:
-    path = zipped([*honest.files.items(), (MANIFEST, honest.files[MANIFEST])], tmp_path / "b.zip")
+def test_a_file_that_is_there_twice_is_refused(honest: HonestRun, tmp_path: Path) -> None:
+    path = write_zip([*honest.files.items(), (MANIFEST, honest.files[MANIFEST])], tmp_path / "b.zip")
     assert "twice" in verify(path).verdict.problem
 
 
-@pytest.mark.parametrize("name", [MANIFEST, PAYLOADS + raw_cid(b"bomb")])
-def test_a_zip_bomb_stops_at_the_limit(honest: Honest, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [MANIFEST, PAYLOADS + compute_raw_cid(b"bomb")])
+def test_a_zip_bomb_stops_at_the_limit(honest: HonestRun, tmp_path: Path, name: str) -> None:
     rest = [(k, v) for k, v in honest.files.items() if k != name]
-    path = zipped([*rest, (name, bytes(300 << 20))], tmp_path / "b.zip")
+    path = write_zip([*rest, (name, bytes(300 << 20))], tmp_path / "b.zip")
     assert path.stat().st_size < 1 << 20
     verdict = verify(path).verdict
     assert (verdict.code, verdict.verdict) == ("CO-A201", "FAIL")
@@ -514,8 +524,8 @@ def test_bytes_that_are_no_bundle_are_refused(tmp_path: Path, content: bytes) ->
     assert verify(path).verdict.code in ("CO-A201", "CO-A202")
 
 
-def test_a_truncated_zip_is_refused(honest: Honest, tmp_path: Path) -> None:
-    path = written(honest.files, tmp_path)
+def test_a_truncated_zip_is_refused(honest: HonestRun, tmp_path: Path) -> None:
+    path = write_bundle(honest.files, tmp_path)
     path.write_bytes(path.read_bytes()[:-3000])
     assert verify(path).verdict.code == "CO-A201"
 
@@ -525,23 +535,23 @@ def test_a_truncated_zip_is_refused(honest: Honest, tmp_path: Path) -> None:
     [b"{", b"[" * 100_000, b"[]", b'{"format": "coterie-bundle/9"}', b"\xff\xfe", b'{"a": 1e999}'],
     ids=["torn", "deep", "a list", "of another release", "no text", "endless"],
 )
-def test_a_manifest_that_is_none_is_refused(honest: Honest, tmp_path: Path, manifest: bytes) -> None:
-    verdict = verify(written({**honest.files, MANIFEST: manifest}, tmp_path)).verdict
+def test_a_manifest_that_is_none_is_refused(honest: HonestRun, tmp_path: Path, manifest: bytes) -> None:
+    verdict = verify(write_bundle({**honest.files, MANIFEST: manifest}, tmp_path)).verdict
     assert (verdict.verdict, verdict.code) == ("FAIL", "CO-A202")
 
 
 @pytest.mark.parametrize("name", [HEADERS, BODIES, STATE, CODES])
 @pytest.mark.parametrize("content", [None, b"", b"\xc1" * 5000, b"\xff" * 100, b"\xb9\xff\xff", b"\x00\x01\x02"])
 def test_evidence_that_cannot_be_read_is_refused(
-    honest: Honest, tmp_path: Path, name: str, content: bytes | None
+    honest: HonestRun, tmp_path: Path, name: str, content: bytes | None
 ) -> None:
     files = {k: v for k, v in honest.files.items() if k != name} | ({} if content is None else {name: content})
-    assert failed_any(files, tmp_path).code.startswith("CO-C35")
+    assert check_any_failure(files, tmp_path).code.startswith("CO-C35")
 
 
-def test_links_and_pipes_in_a_folder_are_refused(honest: Honest, tmp_path: Path) -> None:
+def test_links_and_pipes_in_a_folder_are_refused(honest: HonestRun, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    write_files(folder, honest.files)
+    write_archive(folder, honest.files)
     (folder / GUIDE).unlink()
     (folder / GUIDE).symlink_to("/etc/hostname")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -556,22 +566,22 @@ def test_a_bundle_that_is_not_there_is_told() -> None:
         verify(Path("nowhere.zip"))
 
 
-def test_any_flipped_byte_fails_and_never_crashes(honest: Honest, tmp_path: Path) -> None:
+def test_any_flipped_byte_fails_and_never_crashes(honest: HonestRun, tmp_path: Path) -> None:
     rng = random.Random(7)
     names = sorted(set(honest.files) - {METADATA})
     for k in range(60):
         name = rng.choice([*names, *[HEADERS, BODIES, STATE] * 10])
         content = bytearray(honest.files[name])
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-        forged = written({**honest.files, name: bytes(content)}, tmp_path, f"{k}.zip")
+        forged = write_bundle({**honest.files, name: bytes(content)}, tmp_path, f"{k}.zip")
         # The guide is for people, the code's name is only told, and some of the state's nodes need not be looked into.
         verdict = verify(forged, network=honest.network).verdict
         assert verdict.verdict == "FAIL" or name in (GUIDE, MANIFEST, STATE), name
 
 
-def test_a_bundle_comes_back_as_it_was_saved(honest: Honest, tmp_path: Path) -> None:
-    bundle = load(written(honest.files, tmp_path))
+def test_a_bundle_comes_back_as_it_was_saved(honest: HonestRun, tmp_path: Path) -> None:
+    bundle = load_bundle(write_bundle(honest.files, tmp_path))
     assert bundle.evidence.files() == {k: honest.files[k] for k in (HEADERS, BODIES, STATE, CODES)}
     assert {PAYLOADS + k: v for k, v in bundle.blocks.items()}.items() <= honest.files.items()
     with pytest.raises(AuditFailed, match="no bundle of Coterie"):
-        load(zipped([(GUIDE, b"x")], tmp_path / "other.zip"))
+        load_bundle(write_zip([(GUIDE, b"x")], tmp_path / "other.zip"))

@@ -13,9 +13,9 @@ from learners import cohorts
 from learners.pooled import FAMILIES, LINKS
 
 from coterie_learners.design import Design
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.study import Study
-from coterie_node.certificate import Certificate, certifiable, certify, pooled, save
+from coterie_node.certificate import Certificate, certifiable, certify, fit_pooled_rows, save_certificate
 from coterie_node.certify_commands import certify_command
 from coterie_node.errors import ConfigError
 from coterie_node.made_up import draw
@@ -36,12 +36,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_study_of_each_shape_equals_the_pooled_fit(shape: str) -> None:
     study = cohorts.study(**SHAPES[shape])
-    made = certify(study)
-    assert made.study == study.hash.hex()
-    assert made.sites == study.sites
-    assert made.rows >= 200 * len(study.sites)
-    assert made.max_in_std_errors < 1e-7
-    assert made.max_abs_std_error < 1e-8
+    certificate = certify(study)
+    assert certificate.study == study.hash.hex()
+    assert certificate.sites == study.sites
+    assert certificate.rows >= 200 * len(study.sites)
+    assert certificate.max_in_std_errors < 1e-7
+    assert certificate.max_abs_std_error < 1e-8
 
 
 SPLIT = {
@@ -67,21 +67,23 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("shape", OTHERS)
 def test_other_learners_equal_the_pooled_fit(shape: str) -> None:
-    study = complete(Study.model_validate({**cohorts.study().model_dump(exclude={"learner"}), **OTHERS[shape]}))
-    made = certify(study)
-    assert made.study == study.hash.hex()
-    assert made.max_in_std_errors < 1e-7
-    assert made.max_abs_std_error < 1e-8
+    study = complete_study(Study.model_validate({**cohorts.study().model_dump(exclude={"learner"}), **OTHERS[shape]}))
+    certificate = certify(study)
+    assert certificate.study == study.hash.hex()
+    assert certificate.max_in_std_errors < 1e-7
+    assert certificate.max_abs_std_error < 1e-8
 
 
 @pytest.mark.parametrize("option", ["firth", "robust", "site_intercepts"])
 def test_options_that_the_pooled_fit_does_not_know_are_told(option: str) -> None:
     learner = {"name": "cola", option: True}
-    study = complete(Study.model_validate({**cohorts.study().model_dump(), **TABLES, "learner": learner}))
+    study = complete_study(Study.model_validate({**cohorts.study().model_dump(), **TABLES, "learner": learner}))
     with pytest.raises(ConfigError, match="No pooled fit is known to hold cola with these options"):
         certify(study)
     ridge = {**SPLIT, "learner": {"name": "vertigo", "ridge": 3.0}}
-    assert not certifiable(complete(Study.model_validate({**cohorts.study().model_dump(exclude={"learner"}), **ridge})))
+    assert not certifiable(
+        complete_study(Study.model_validate({**cohorts.study().model_dump(exclude={"learner"}), **ridge}))
+    )
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if "ridge" not in s])
@@ -89,7 +91,7 @@ def test_the_pooled_fit_is_that_of_statsmodels(shape: str) -> None:
     study = cohorts.study(**SHAPES[shape])
     design, rng = Design(study), np.random.default_rng(5)
     blocks = [draw(design, rng.normal(0, 0.3, len(design.columns)), 300, rng) for _ in study.sites]
-    estimates, errors = pooled(study, design, blocks)
+    estimates, errors = fit_pooled_rows(study, design, blocks)
     x, y = np.concatenate([b.x for b in blocks]), np.concatenate([b.y for b in blocks])
     offset = None if blocks[0].offset is None else np.concatenate([b.offset for b in blocks if b.offset is not None])
     options = study.learner.options
@@ -129,9 +131,9 @@ def test_a_learner_without_a_known_pooled_fit_is_told() -> None:
 def test_the_command_stores_it_beside_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "study.json").write_bytes(cohorts.study().document)
     certify_command(tmp_path / "study.json", rows=None, seed=3, out=None, as_json=True)
-    kept = json.loads((tmp_path / "certificate.json").read_text())
-    assert kept == json.loads(capsys.readouterr().out)
-    assert kept["seed"] == 3
-    assert f"{kept['max_abs_estimate']:.1e}" in kept["sentence"]
+    saved = json.loads((tmp_path / "certificate.json").read_text())
+    assert saved == json.loads(capsys.readouterr().out)
+    assert saved["seed"] == 3
+    assert f"{saved['max_abs_estimate']:.1e}" in saved["sentence"]
     with pytest.raises(ConfigError, match="cannot be written"):
-        save(Certificate("", "", (), 1, 1, 1, 0.0, 0.0, 0.0, ""), tmp_path / "nowhere" / "c.json")
+        save_certificate(Certificate("", "", (), 1, 1, 1, 0.0, 0.0, 0.0, ""), tmp_path / "nowhere" / "c.json")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coterie_learners.study import Variable
-from coterie_node.coding import MISSING, NUMBER, Values, advice, code, faults, shown, storable
+from coterie_node.coding import MISSING, NUMBER, Values, advice, code, faults, is_storable, value_at
 
 WIDE = Variable(type="number", range=(-1e308, 1e308))
 AGE = Variable(type="number", range=(0, 120), unit="years")
@@ -22,8 +22,8 @@ GRADE = Variable(type="category", levels=("1", "2", "NA"))
 
 
 def wrong(column: Values, variable: Variable) -> dict[str, list[int]]:
-    found = faults(code(column, variable), variable)
-    return {fault: np.flatnonzero(mask).tolist() for fault, mask in found if mask.any()}
+    codes_of_faults = faults(code(column, variable), variable)
+    return {fault: np.flatnonzero(mask).tolist() for fault, mask in codes_of_faults if mask.any()}
 
 
 @settings(deadline=None)
@@ -106,7 +106,7 @@ def test_levels_are_exact() -> None:
     ],
 )
 def test_a_category_may_be_stored_in_many_ways(column: Values, values: list[float]) -> None:
-    assert storable(column.type, GRADE)
+    assert is_storable(column.type, GRADE)
     coded = code(column, GRADE)
     np.testing.assert_array_equal(coded.values, values)
     np.testing.assert_array_equal(coded.missing, np.isnan(values))
@@ -122,7 +122,7 @@ def test_a_category_may_be_stored_in_many_ways(column: Values, values: list[floa
     ],
 )
 def test_a_number_may_be_stored_in_many_ways(column: Values) -> None:
-    assert storable(column.type, AGE)
+    assert is_storable(column.type, AGE)
     coded = code(column, AGE)
     np.testing.assert_array_equal(coded.values, [1.5, np.nan, np.nan])
     assert coded.missing.tolist() == [False, True, True]
@@ -146,7 +146,7 @@ def test_stored_infinity_is_no_number() -> None:
     ],
 )
 def test_other_types_do_not_fit(kind: pa.DataType, variable: Variable) -> None:
-    assert not storable(kind, variable)
+    assert not is_storable(kind, variable)
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_stored_text_that_is_not_utf8_is_shown_as_bytes() -> None:
     raw = pa.array([b"caf\xe9"], pa.binary())
     text = pa.Array.from_buffers(pa.string(), 1, raw.buffers())
     assert wrong(text, SEX) == {"CO-D116": [0]}
-    assert shown(text, 0) == b"caf\xe9"
+    assert value_at(text, 0) == b"caf\xe9"

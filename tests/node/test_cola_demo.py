@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coterie_node.cases import case_of, secure_cola
+from coterie_node.cases import find_case, secure_cola
 from coterie_node.errors import ConfigError
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
@@ -30,12 +30,12 @@ def test_the_demo_equals_the_pooled_fit_and_replays_identically(learner: str, re
     assert result["pooled"]["max_abs_std_error"] < 1e-9
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "identical")
     assert result["ledger"]["records"] == records
-    again = coterie("audit", "replay", "--at", tmp_path / "run", "--json")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert json.loads(again.stdout)["grade"] == "identical"
+    second_run = coterie("audit", "replay", "--at", tmp_path / "run", "--json")
+    assert second_run.returncode == 0, second_run.stdout + second_run.stderr
+    assert json.loads(second_run.stdout)["grade"] == "identical"
 
 
 def test_the_secure_demo_asks_for_three_sites() -> None:
     with pytest.raises(ConfigError, match="three sites or more"):
-        secure_cola.site_names(2)
-    assert case_of("secure_cola").sites == 3
+        secure_cola.CASE.site_names(2)
+    assert find_case("secure_cola").sites == 3

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from node.test_r_reference import GOLDEN, reference
 
-from coterie_learners.cola import TableOnly, plan_of, table_of
+from coterie_learners.cola import CountedTable, build_table, plan_table
 from coterie_learners.errors import DataError, StudyError
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.payload import Payload, canonical
 from coterie_learners.rows import ArrayCodes, CodedRows
 from coterie_learners.study import Study
-from coterie_learners.tally import count
+from coterie_learners.tally import count_patterns
 from coterie_node import data
 from coterie_node.analysis import analyse
 from coterie_node.data import load_site
@@ -63,7 +63,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
 SECURE = {"masks": "probit", "bfv": "logit_HC0", "ckks": "multinom", "newton": "logit_cci_numeric"}
 
 
-def study(model: str, learner: str = "cola", floor: int = 0, **more: Any) -> Study:
+def study(model: str, learner: str = "cola", floor: int = 0, **overrides: Any) -> Study:
     outcome, terms, options = MODELS[model]
     counted = {"death": {"type": "count", "range": [0, 1]}} if model == "poisson_log_on_binary" else {}
     plain = {
@@ -73,9 +73,9 @@ def study(model: str, learner: str = "cola", floor: int = 0, **more: Any) -> Stu
         "variables": {**VARIABLES, **counted},
         "rows": {"constant": "allow"},
         "disclosure": {"cell": floor},
-        "learner": {"name": learner, **options, **more},
+        "learner": {"name": learner, **options, **overrides},
     }
-    return complete(Study.model_validate(plain))
+    return complete_study(Study.model_validate(plain))
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +153,8 @@ def test_the_gate_keeps_a_table_back_whose_x_y_shows_few_events(tmp_path: Path) 
         "learner": {"name": "cola"},
     }
     with pytest.raises(ReleaseRefused, match="died by covariates"):
-        analyse(complete(Study.model_validate(plain)), paths)
-    allowed = complete(Study.model_validate({**plain, "disclosure": {"cell": 3}}))
+        analyse(complete_study(Study.model_validate(plain)), paths)
+    allowed = complete_study(Study.model_validate({**plain, "disclosure": {"cell": 3}}))
     assert analyse(allowed, paths).fit.n == 400
 
 
@@ -164,9 +164,9 @@ def test_secure_cola_passes_the_same_gate_because_only_the_sum_exists(files: dic
         analyse(refused, files)
     for scheme in ("masks", "newton"):
         assert analyse(study("logit", "secure_cola", 5, scheme=scheme), files).fit.n == 1400
-    held = analyse(study("logit", "secure_cola", 5), files)
+    secure_result = analyse(study("logit", "secure_cola", 5), files)
     plain = analyse(study("logit", floor=5), files)
-    assert plain.fit.n < held.fit.n <= 1400
+    assert plain.fit.n < secure_result.fit.n <= 1400
 
 
 # Files
@@ -176,8 +176,8 @@ def table(of: Study, path: Path, site: str = "a") -> Payload:
     loaded = load_site(path, of, site)
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
-    plan = plan_of(of)
-    return table_of(plan, count(plan.tally, loaded.rows))
+    plan = plan_table(of)
+    return build_table(plan, count_patterns(plan.tally, loaded.rows))
 
 
 def same(one: Payload, other: Payload) -> bool:
@@ -258,17 +258,19 @@ def pda_json(of: Study, path: Path, folder: Path, shuffle: bool = False, drop_mi
     loaded = load_site(path, of, path.stem)
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
-    plan = plan_of(of)
-    made = as_pda(plan.design, plan.grid, table_of(plan, count(plan.tally, loaded.rows)))
+    plan = plan_table(of)
+    table_read = as_pda(plan.design, plan.grid, build_table(plan, count_patterns(plan.tally, loaded.rows)))
     if shuffle:
-        names = [name for name in made["Xtable"][0] if name != "n"]
+        names = [name for name in table_read["Xtable"][0] if name != "n"]
         order = np.random.default_rng(1).permutation(len(names))
-        made["SXY"] = [[made["SXY"][0][k] for k in order]]
-        made["Xtable"] = [{names[k]: line[names[k]] for k in order} | {"n": line["n"]} for line in made["Xtable"][::-1]]
+        table_read["SXY"] = [[table_read["SXY"][0][k] for k in order]]
+        table_read["Xtable"] = [
+            {names[k]: line[names[k]] for k in order} | {"n": line["n"]} for line in table_read["Xtable"][::-1]
+        ]
     if drop_missing:
-        made["Xtable"] = [line for line in made["Xtable"] if line["n"]]
+        table_read["Xtable"] = [line for line in table_read["Xtable"] if line["n"]]
     out = folder / f"{path.stem}_initialize.json"
-    out.write_text(json.dumps(made))
+    out.write_text(json.dumps(table_read))
     return out
 
 
@@ -288,7 +290,7 @@ def test_sites_that_run_r_and_sites_that_do_not_fit_one_model(
 
 def test_an_exported_table_has_pda_s_form_and_comes_back_as_it_was(files: dict[str, Path], tmp_path: Path) -> None:
     of = study("logit")
-    plan = plan_of(of)
+    plan = plan_table(of)
     loaded = load_site(files["a"], of, "a")
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
@@ -300,10 +302,12 @@ def test_an_exported_table_has_pda_s_form_and_comes_back_as_it_was(files: dict[s
     assert list(written["Xtable"][0]) == ["(Intercept)", "age65_79", "agege80", "sexM", "diabetes", "htn", "n"]
     assert sum(line["n"] for line in written["Xtable"]) == 520
     assert all(type(v) is int for line in written["Xtable"] for v in line.values())
-    again = load_site(path, of, "a")
-    assert again is not None
-    assert isinstance(again.rows, TableOnly)
-    assert canonical(again.rows.table(plan)) == canonical(table_of(plan, count(plan.tally, loaded.rows)))
+    second_load = load_site(path, of, "a")
+    assert second_load is not None
+    assert isinstance(second_load.rows, CountedTable)
+    assert canonical(second_load.rows.table(plan)) == canonical(
+        build_table(plan, count_patterns(plan.tally, loaded.rows))
+    )
 
 
 def test_what_the_gate_would_keep_back_is_not_exported(files: dict[str, Path], tmp_path: Path) -> None:
@@ -313,10 +317,10 @@ def test_what_the_gate_would_keep_back_is_not_exported(files: dict[str, Path], t
     assert isinstance(loaded.rows, CodedRows)
     path = tmp_path / "d_initialize.json"
     with pytest.raises(ReleaseRefused, match="single patterns of all covariates"):
-        write_table(path, plan_of(of), loaded.rows, Policy())
+        write_table(path, plan_table(of), loaded.rows, Policy())
     strict = Policy.model_validate({"floors": {"rows": 1000}})
     with pytest.raises(ReleaseRefused, match="fewer than 1000 rows"):
-        write_table(path, plan_of(study("logit")), loaded.rows, strict)
+        write_table(path, plan_table(study("logit")), loaded.rows, strict)
     assert not path.exists()
 
 
@@ -326,7 +330,7 @@ def test_a_poisson_model_can_be_exported_too(files: dict[str, Path], tmp_path: P
     assert loaded is not None
     assert isinstance(loaded.rows, CodedRows)
     path = tmp_path / "a_initialize.json"
-    write_table(path, plan_of(of), loaded.rows, Policy())
+    write_table(path, plan_table(of), loaded.rows, Policy())
     with files["a"].open(newline="") as file:
         visits = sum(int(row["visits"]) for row in csv.DictReader(file))
     assert json.loads(path.read_text())["SXY"][0][0] == visits

@@ -66,18 +66,18 @@ def test_secure_cola_has_every_property_of_a_learner(scheme: str) -> None:
 def test_the_gate_says_what_each_post_of_secure_cola_is() -> None:
     study = strata.study("died ~ male + smoker + stage", 3, "secure_cola", 5)
     gates = {name: Gate(study) for name in study.sites}
-    seen: list[Release] = []
+    releases: list[Release] = []
     for gate in gates.values():
-        gate.watch = seen.append
+        gate.watch = releases.append
     simulate(study, strata.split(study, CODES), gates=gates)
-    told = {one.verdict.topic: (one.verdict.ruling, one.verdict.sentence) for one in seen}
-    assert told["key"] == (Ruling.PASSED, "The public key goes to every member; it breaks no floor.")
-    assert told["table"][0] == Ruling.SUMS_ONLY
-    assert told["opened"] == (
+    rulings = {release.verdict.topic: (release.verdict.ruling, release.verdict.sentence) for release in releases}
+    assert rulings["key"] == (Ruling.PASSED, "The public key goes to every member; it breaks no floor.")
+    assert rulings["table"][0] == Ruling.SUMS_ONLY
+    assert rulings["opened"] == (
         Ruling.PASSED,
         "The table of covariate patterns goes to every member; it breaks no floor.",
     )
-    assert len(seen) == 5
+    assert len(releases) == 5
 
 
 # On the record
@@ -102,10 +102,10 @@ def test_a_site_missing_at_the_sum_makes_the_others_post_anew_under_fresh_masks_
     sweep(others.values())
     assert here.view().state == State.COMPLETED
     assert [dict(e.details)["silent"] for e in here.events("SiteExcluded")] == ["south"]
-    again = {r.site: here.payload(r) for r in here.records("each") if r.post.attempt == 1}
-    assert set(again) == set(first) == {"north", "east", "west"}
+    second_posts = {r.site: here.payload(r) for r in here.records("each") if r.post.attempt == 1}
+    assert set(second_posts) == set(first) == {"north", "east", "west"}
     name = "masked" if scheme == "masks" else "bytes"
-    assert all(np.mean(first[s][name][:1000] == again[s][name][:1000]) < 0.3 for s in again)
+    assert all(np.mean(first[s][name][:1000] == second_posts[s][name][:1000]) < 0.3 for s in second_posts)
     rest = np.r_[0:150, 300:N]
     kept = {n: v[rest] for n, v in CODES.items()}
     want = strata.pooled(here.study, kept, strata.matrix(kept))
@@ -149,14 +149,14 @@ def test_a_forged_table_that_no_rows_have_ends_the_study() -> None:
         payload["outcome"] += 10_000
 
     here.forge("south", change)
-    found: list[Exception] = []
+    raised: list[Exception] = []
     for runner in (crew["north"], crew["east"]):
         try:
             sweep([crew["north"], runner])
         except (ProtocolError, StudyStopped) as error:
-            found.append(error)
-    assert isinstance(found[0], ProtocolError)
-    assert (found[0].code, found[0].site) == ("CO-P504", "south")
+            raised.append(error)
+    assert isinstance(raised[0], ProtocolError)
+    assert (raised[0].code, raised[0].site) == ("CO-P504", "south")
 
 
 def test_a_restarted_holder_still_has_its_key() -> None:
@@ -173,11 +173,11 @@ def test_a_restarted_holder_still_has_its_key() -> None:
 def test_sites_of_a_few_rows_take_part_where_the_study_lets_them() -> None:
     study = strata.study("died ~ male + smoker", 3, "secure_cola", scheme="masks")
     sizes = [1, N - 2, 1]
-    report = check_learner(study, strata.split(study, CODES, sizes), _few(study), tolerance=1e-10)
+    report = check_learner(study, strata.split(study, CODES, sizes), _few_counts_study(study), tolerance=1e-10)
     assert report.estimate_difference < 1e-10
 
 
-def _few(study: Study) -> Reference:
+def _few_counts_study(study: Study) -> Reference:
     want = strata.pooled(study, CODES, strata.matrix(CODES)[:, :3])
     names = Design(study).names
     return Reference(

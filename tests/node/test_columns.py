@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from coterie_learners.design import Design
 from coterie_learners.errors import DataError, StudyError
-from coterie_learners.learner import check, complete
+from coterie_learners.learner import check_choice, complete_study
 from coterie_learners.rows import OwnColumns
 from coterie_learners.study import Study
 from coterie_node.data import Loaded, load_site
@@ -57,13 +57,13 @@ def load(folder: Path, content: str, site: str = "clinic") -> Loaded:
 
 
 def test_a_site_s_part_of_the_design_has_its_own_columns_and_no_intercept() -> None:
-    whole, clinic, registry, helper = (Design(study(), s) for s in (None, "clinic", "registry", "helper"))
-    assert whole.names == ("(Intercept)", "age", "sex[female]", "dose", "age:sex[female]")
+    full_design, clinic, registry, helper = (Design(study(), s) for s in (None, "clinic", "registry", "helper"))
+    assert full_design.names == ("(Intercept)", "age", "sex[female]", "dose", "age:sex[female]")
     assert (clinic.names, clinic.variables) == (("age", "sex[female]", "age:sex[female]"), ("age", "sex"))
     assert (registry.names, registry.variables) == (("dose",), ("dead", "dose"))
     assert (helper.names, helper.variables) == ((), ())
     assert (clinic.outcome_here, registry.outcome_here) == (None, "dead")
-    wide = {column.name: column for column in whole.columns}
+    wide = {column.name: column for column in full_design.columns}
     assert all(wide[column.name] == column for column in (*clinic.columns, *registry.columns))
 
 
@@ -149,10 +149,10 @@ def test_a_term_over_two_sites_and_a_variable_of_nobody_are_refused() -> None:
 
 def test_a_learner_for_rows_refuses_columns() -> None:
     with pytest.raises(StudyError, match="splits columns over its sites; glore takes rows") as refused:
-        complete(study())
+        complete_study(study())
     assert refused.value.code == "CO-S405"
     with pytest.raises(StudyError):
-        check(complete(study()))
+        check_choice(complete_study(study()))
 
 
 def test_only_a_study_with_columns_split_says_so_in_its_document() -> None:

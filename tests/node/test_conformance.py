@@ -14,10 +14,10 @@ from node import crooked
 
 from coterie_learners.design import Design
 from coterie_learners.errors import NotConverged, StudyError
-from coterie_learners.learner import Learner, complete
+from coterie_learners.learner import Learner, complete_study
 from coterie_learners.rows import Rows
 from coterie_learners.study import Study
-from coterie_node.conformance import NonConformant, Property, Report, check_learner
+from coterie_node.conformance import ConformanceReport, NonConformant, Property, check_learner
 from coterie_node.reference import Reference
 
 CODES = cohorts.draw(90)
@@ -63,7 +63,7 @@ def test_glore_has_every_property(count: int, formula: str, options: dict[str, A
 
 
 @pytest.fixture(autouse=True)
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def install_learners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The crooked learners as an installed package: what pip would have written, on the path."""
     info = tmp_path / "crooked-1.0.dist-info"
     info.mkdir()
@@ -77,7 +77,7 @@ def learners() -> dict[str, Learner]:
     return {key: value for key, value in vars(crooked).items() if isinstance(value, Learner)}
 
 
-def proved(name: str, want: Reference | None = None, tolerance: float = 1e-10) -> Report:
+def prove(name: str, want: Reference | None = None, tolerance: float = 1e-10) -> ConformanceReport:
     """check_learner on a learner by its entry point."""
     plain = cohorts.study(f"visits ~ {FULL}", family="poisson").model_dump()
     study = Study.model_validate({**plain, "learner": {"name": name, "version": "1"}})
@@ -92,7 +92,7 @@ def rows(study: Study) -> Mapping[str, Rows]:
 
 def fails(name: str, failed: Property, word: str, want: Reference | None = None) -> NonConformant:
     with pytest.raises(NonConformant) as caught:
-        proved(name, want)
+        prove(name, want)
     assert caught.value.property == failed
     assert caught.value.code == "CO-L101"
     assert f"fails the property '{failed}'" in caught.value.message
@@ -101,14 +101,14 @@ def fails(name: str, failed: Property, word: str, want: Reference | None = None)
 
 
 def test_a_learner_of_a_third_party_that_obeys_passes() -> None:
-    report = proved("honest")
+    report = prove("honest")
     assert (report.learner, report.records, report.server_steps, report.restarts) == ("honest", 4, 1, 4)
     assert report.std_error_difference is None
     assert report.disclosed == {"sums": {"n": (), "square": (), "sum": ()}}
 
 
 def test_a_learner_that_seals_its_posts_passes_and_what_nobody_can_recompute_is_counted() -> None:
-    report = proved("discreet")
+    report = prove("discreet")
     assert (report.server_steps, report.unchecked) == (1, 0)
     assert report.disclosed.keys() == {"sums", "mean"}
 
@@ -116,11 +116,11 @@ def test_a_learner_that_seals_its_posts_passes_and_what_nobody_can_recompute_is_
 def test_standard_errors_are_compared_if_they_are_given() -> None:
     mean = float(CODES["visits"].mean())
     error = float(CODES["visits"].std() / np.sqrt(90))
-    assert proved("honest", Reference({"mean": mean}, {"mean": error})).std_error_difference == pytest.approx(
+    assert prove("honest", Reference({"mean": mean}, {"mean": error})).std_error_difference == pytest.approx(
         0, abs=1e-9
     )
-    told = fails("honest", Property.POOLED, "standard error of mean", Reference({"mean": mean}, {"mean": 2 * error}))
-    assert "apart" in told.message
+    message = fails("honest", Property.POOLED, "standard error of mean", Reference({"mean": mean}, {"mean": 2 * error}))
+    assert "apart" in message.message
 
 
 CROOKED = [
@@ -163,7 +163,7 @@ def test_other_terms_than_the_references_are_told() -> None:
 
 
 def test_the_tolerance_is_the_callers() -> None:
-    assert proved("biased", tolerance=1e-5).estimate_difference == pytest.approx(1e-6, rel=1e-3)
+    assert prove("biased", tolerance=1e-5).estimate_difference == pytest.approx(1e-6, rel=1e-3)
 
 
 def test_rows_for_other_sites_are_refused() -> None:
@@ -174,7 +174,7 @@ def test_rows_for_other_sites_are_refused() -> None:
 
 def test_a_study_is_completed_with_a_third_partys_learner() -> None:
     study = Study.model_validate({**cohorts.study().model_dump(), "learner": {"name": "honest"}})
-    assert complete(study).learner.version == "1"
+    assert complete_study(study).learner.version == "1"
     with pytest.raises(StudyError) as caught:
-        complete(Study.model_validate({**cohorts.study().model_dump(), "learner": {"name": "honest", "x": 1}}))
+        complete_study(Study.model_validate({**cohorts.study().model_dump(), "learner": {"name": "honest", "x": 1}}))
     assert caught.value.code == "CO-S404"

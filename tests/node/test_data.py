@@ -13,13 +13,13 @@ import pytest
 
 from coterie_learners.design import Design
 from coterie_learners.errors import DataError
-from coterie_learners.rows import Rows, block_size, whole
+from coterie_learners.rows import Rows, block_size, join_blocks
 from coterie_learners.study import Study
 from coterie_node import data, parquet_file
 from coterie_node.coding import Coded
-from coterie_node.data import LoadedRows, Summary, load_rows
+from coterie_node.data import MemoryRows, Summary, load_rows
 from coterie_node.source import Batch
-from coterie_node.streaming import coded_columns
+from coterie_node.streaming import code_columns
 
 VARIABLES = """
 [variables.dead]
@@ -62,7 +62,7 @@ def table(n: int, seed: int = 1, missing: float = 0.0) -> pd.DataFrame:
     return frame
 
 
-def pooled(frame: pd.DataFrame, of: Design) -> np.ndarray:
+def pool_frames(frame: pd.DataFrame, of: Design) -> np.ndarray:
     """The design in the variables' own units, from pandas' own reading."""
     levels = of.study.variables["sex"].levels
     codes = {"sex": frame["sex"].map({level: float(k) for k, level in enumerate(levels)}).to_numpy(np.float64)}
@@ -89,7 +89,7 @@ def test_csv_equals_pandas_reading(tmp_path: Path) -> None:
     rows = load_rows(path, design(), "north")
     frame = pd.read_csv(path, converters={"age": float, "exposure": float})
     assert rows.n == len(frame) == 3000
-    assert whole(rows).x.tobytes() == np.ascontiguousarray(pooled(frame, design())).tobytes()
+    assert join_blocks(rows).x.tobytes() == np.ascontiguousarray(pool_frames(frame, design())).tobytes()
     assert rows.events == frame["dead"].sum()
 
 
@@ -97,7 +97,9 @@ def test_parquet_equals_pandas_reading(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     table(3000).astype({"sex": "category"}).to_parquet(path)
     rows = load_rows(path, design(), "north")
-    np.testing.assert_array_equal(whole(rows).x, pooled(pd.read_parquet(path).astype({"sex": str}), design()))
+    np.testing.assert_array_equal(
+        join_blocks(rows).x, pool_frames(pd.read_parquet(path).astype({"sex": str}), design())
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,8 @@ def test_parquet_equals_pandas_reading(tmp_path: Path) -> None:
     ],
 )
 def test_spellings_of_one_csv_give_the_same_rows(tmp_path: Path, raw: bytes) -> None:
-    want = whole(load_rows(write(tmp_path / "plain.csv", PLAIN), design(), "north"))
-    got = whole(load_rows(write(tmp_path / "other.CSV", raw), design(), "north"))
+    want = join_blocks(load_rows(write(tmp_path / "plain.csv", PLAIN), design(), "north"))
+    got = join_blocks(load_rows(write(tmp_path / "other.CSV", raw), design(), "north"))
     assert got.x.tobytes() == want.x.tobytes()
     assert got.y.tolist() == [0, 1, 0, 1, 1]
 
@@ -157,7 +159,7 @@ def test_complete_cases_are_counted_per_variable(tmp_path: Path) -> None:
             streamed=False,
         )
         assert rows.dropped == rows.summary.dropped == 2000 - len(complete)
-        np.testing.assert_array_equal(whole(rows).x, pooled(complete, design()))
+        np.testing.assert_array_equal(join_blocks(rows).x, pool_frames(complete, design()))
 
 
 def test_a_count_has_no_events_and_an_offset_is_kept(tmp_path: Path) -> None:
@@ -165,15 +167,15 @@ def test_a_count_has_no_events_and_an_offset_is_kept(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "rows.csv", index=False)
     rows = load_rows(tmp_path / "rows.csv", design("visits ~ age + offset(exposure)"), "north")
     assert rows.events is None
-    offset = whole(rows).offset
+    offset = join_blocks(rows).offset
     assert offset is not None
     np.testing.assert_array_equal(offset, frame["exposure"])
 
 
-def streamed(path: Path, of: Design, monkeypatch: pytest.MonkeyPatch) -> LoadedRows:
+def streamed(path: Path, of: Design, monkeypatch: pytest.MonkeyPatch) -> MemoryRows:
     monkeypatch.setattr(data, "IN_MEMORY", 0)
     # A batch size that divides nothing, so that blocks straddle batches.
-    monkeypatch.setattr(parquet_file, "BATCH", 1009)
+    monkeypatch.setattr(parquet_file, "BATCH_ROWS", 1009)
     rows = load_rows(path, of, "north")
     assert rows.summary.streamed
     return rows
@@ -190,12 +192,12 @@ def test_streaming_equals_memory_to_the_bit(
     of = design(formula, 'missing = "drop"')
     monkeypatch.setattr("coterie_node.streaming.block_size", lambda p: 777)
     monkeypatch.setattr("coterie_learners.rows.block_size", lambda p: 777)
-    kept = [load_rows(tmp_path / name, of, "north") for name in ("rows.csv", "rows.parquet")]
-    again = streamed(tmp_path / "rows.parquet", of, monkeypatch)
-    want = sums(kept[0])
-    assert len(want) == -(-again.n // 777)
-    assert sums(kept[1]) == sums(again) == sums(again) == want
-    assert again.summary.missing == kept[1].summary.missing == kept[0].summary.missing
+    loads = [load_rows(tmp_path / name, of, "north") for name in ("rows.csv", "rows.parquet")]
+    second = streamed(tmp_path / "rows.parquet", of, monkeypatch)
+    want = sums(loads[0])
+    assert len(want) == -(-second.n // 777)
+    assert sums(loads[1]) == sums(second) == sums(second) == want
+    assert second.summary.missing == loads[1].summary.missing == loads[0].summary.missing
 
 
 def test_two_hundred_thousand_rows_are_cut_in_cache_sized_blocks(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ def test_two_hundred_thousand_rows_are_cut_in_cache_sized_blocks(tmp_path: Path)
     size = block_size(4)
     assert [len(b) for b in rows.blocks()] == [size] * (200_000 // size) + [200_000 % size]
     assert all(b.x.flags.f_contiguous or b.x.strides[0] == 8 for b in rows.blocks())
-    np.testing.assert_array_equal(whole(rows).x, pooled(frame, design()))
+    np.testing.assert_array_equal(join_blocks(rows).x, pool_frames(frame, design()))
 
 
 def test_a_streamed_file_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,9 +244,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 
     def touched(batch: Batch, of: Design) -> dict[str, Coded]:
         os.utime(path, ns=(0, 0))
-        return coded_columns(batch, of)
+        return code_columns(batch, of)
 
-    monkeypatch.setattr(data, "coded_columns", touched)
+    monkeypatch.setattr(data, "code_columns", touched)
     with pytest.raises(DataError) as caught:
         load_rows(path, design(), "north")
     assert caught.value.code == "CO-D130"
@@ -293,7 +295,7 @@ def test_parquet_that_pyarrow_wrote_with_small_types_is_read(tmp_path: Path) -> 
         "sex": pa.array(["male", "female", "male", "male", "female"], pa.large_string()),
     }
     pq.write_table(pa.table(columns), path)
-    block = whole(load_rows(path, design(), "north"))
+    block = join_blocks(load_rows(path, design(), "north"))
     assert block.y.tolist() == [1, 0, 1, 0, 1]
     np.testing.assert_allclose(block.x[:, 1] * 60 + 60, [1, 2, 3, 5, 4])
     assert block.x[:, 3].tolist() == [0, 1, 0, 0, 1]

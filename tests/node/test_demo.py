@@ -25,9 +25,9 @@ from coterie_learners.errors import DataError
 from coterie_node.audit import Verdict, replay
 from coterie_node.cases.glore import CASE
 from coterie_node.data import load_site
-from coterie_node.demo import Crew, await_reports, founders, prepare, start_site
-from coterie_node.participant import enter, open_node, pin_rows, runner_of
-from coterie_node.place import Place, Settings
+from coterie_node.demo import DemoProcesses, await_reports, founders, prepare, start_site
+from coterie_node.participant import enter, make_site_runner, open_node, pin_rows
+from coterie_node.place import RunFolder, RunSettings
 from coterie_node.runner import Runner
 
 SITES = ("north", "south", "west")
@@ -44,7 +44,7 @@ def coterie(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished demo of three sites, kept."""
     folder = tmp_path_factory.mktemp("demo") / "run"
     done = coterie("demo", "--json", "--keep", folder)
@@ -53,8 +53,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_demo_equals_the_pooled_fit_and_replays_identically(kept: Path) -> None:
-    result = json.loads((kept / "result.json").read_text())
+def test_the_demo_equals_the_pooled_fit_and_replays_identically(demo_run: Path) -> None:
+    result = json.loads((demo_run / "result.json").read_text())
     assert result["n"] == 1536
     assert result["pooled"]["max_abs_estimate"] < 1e-10
     assert result["pooled"]["max_abs_std_error"] < 1e-9
@@ -63,34 +63,34 @@ def test_the_demo_equals_the_pooled_fit_and_replays_identically(kept: Path) -> N
     assert result["ledger"]["gas"] > 0
 
 
-def test_the_kept_run_has_a_certificate_and_a_bundle_that_carries_it(kept: Path, tmp_path: Path) -> None:
-    certificate = json.loads((kept / "certificate.json").read_text())
-    assert certificate["study"] == hashlib.sha256((kept / "study.json").read_bytes()).hexdigest()
+def test_the_kept_run_has_a_certificate_and_a_bundle_that_carries_it(demo_run: Path, tmp_path: Path) -> None:
+    certificate = json.loads((demo_run / "certificate.json").read_text())
+    assert certificate["study"] == hashlib.sha256((demo_run / "study.json").read_bytes()).hexdigest()
     assert certificate["max_in_std_errors"] < 1e-8
     bundle = tmp_path / "study.zip"
-    made = coterie("audit", "export", "1", bundle, "--at", kept, "--json")
-    assert made.returncode == 0, made.stderr
-    checked = coterie("audit", "verify", bundle, "--network", kept / "network.json", "--json")
+    completed = coterie("audit", "export", "1", bundle, "--at", demo_run, "--json")
+    assert completed.returncode == 0, completed.stderr
+    checked = coterie("audit", "verify", bundle, "--network", demo_run / "network.json", "--json")
     assert (checked.returncode, json.loads(checked.stdout)["known"]) == (0, True)
     refused = coterie("audit", "verify", bundle, "--sealed")
     assert (refused.returncode, "development chain" in refused.stdout) == (22, True)
     report = tmp_path / "report.html"
     assert coterie("audit", "report", bundle, "--out", report).returncode == 0
     assert f"On {certificate['rows']} made-up rows the two are said to differ" in html.unescape(report.read_text())
-    from_chain = coterie("audit", "report", "--at", kept, "--out", report, "--out", tmp_path / "report.json")
+    from_chain = coterie("audit", "report", "--at", demo_run, "--out", report, "--out", tmp_path / "report.json")
     assert from_chain.returncode == 0, from_chain.stderr
     assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "PASS"
 
 
-def test_the_kept_run_is_screened_in_words(kept: Path) -> None:
-    done = coterie("audit", "screen", "--at", kept)
+def test_the_kept_run_is_screened_in_words(demo_run: Path) -> None:
+    done = coterie("audit", "screen", "--at", demo_run)
     assert done.returncode == 0
     assert "only sums over the sites exist" in done.stdout
 
 
-def test_the_kept_run_s_history_is_asked_by_time_and_page_and_kept(kept: Path, tmp_path: Path) -> None:
+def test_the_kept_run_s_history_is_asked_by_time_and_page_and_kept(demo_run: Path, tmp_path: Path) -> None:
     index, table = tmp_path / "history.sqlite", tmp_path / "history.parquet"
-    arguments = ("audit", "history", "--at", kept, "--index", index)
+    arguments = ("audit", "history", "--at", demo_run, "--index", index)
     first = json.loads(coterie(*arguments, "--kind", "each", "--limit", "5", "--json").stdout)
     assert len(first) == 5
     assert coterie(*arguments, "--format", "parquet", "--out", table).returncode == 0
@@ -104,21 +104,21 @@ def test_the_kept_run_s_history_is_asked_by_time_and_page_and_kept(kept: Path, t
     assert coterie(*arguments, "--format", "parquet").returncode == 12
 
 
-def test_the_kept_run_has_a_history(kept: Path) -> None:
-    done = coterie("audit", "history", "--at", kept, "--json")
+def test_the_kept_run_has_a_history(demo_run: Path) -> None:
+    done = coterie("audit", "history", "--at", demo_run, "--json")
     entries = json.loads(done.stdout)
     records = [e for e in entries if e["what"] == "Recorded"]
-    result = json.loads((kept / "result.json").read_text())
+    result = json.loads((demo_run / "result.json").read_text())
     assert len(records) == result["ledger"]["records"]
     servers = [e["site"] for e in records if e["kind"] == "server"]
     assert servers == [SITES[k % 3] for k in range(len(servers))]
 
 
-def test_an_auditor_needs_only_a_chain_s_address_and_a_store(kept: Path) -> None:
-    with Anvil(kept / "chain" / "state.json", frozen=True) as anvil:
-        arguments = ("audit", "replay", "--chain", anvil.url, "--store", f"folder:{kept / 'store'}", "--json")
+def test_an_auditor_needs_only_a_chain_s_address_and_a_store(demo_run: Path) -> None:
+    with Anvil(demo_run / "chain" / "state.json", frozen=True) as anvil:
+        arguments = ("audit", "replay", "--chain", anvil.url, "--store", f"folder:{demo_run / 'store'}", "--json")
         done = coterie(*arguments)
-        by_hash = coterie(*arguments, json.loads((kept / "result.json").read_text())["study"])
+        by_hash = coterie(*arguments, json.loads((demo_run / "result.json").read_text())["study"])
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["grade"] == "identical"
     assert by_hash.returncode == 12  # a name is no number, hash or file
@@ -133,16 +133,16 @@ ARITHMETICS = {
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
-def test_the_kept_run_replays_identically_under_other_arithmetic(kept: Path, arithmetic: str) -> None:
-    done = coterie("audit", "replay", "--at", kept, "--json", **ARITHMETICS[arithmetic])
+def test_the_kept_run_replays_identically_under_other_arithmetic(demo_run: Path, arithmetic: str) -> None:
+    done = coterie("audit", "replay", "--at", demo_run, "--json", **ARITHMETICS[arithmetic])
     verdict = json.loads(done.stdout)
     assert done.returncode == 0
     assert (verdict["verdict"], verdict["grade"], verdict["max_difference"]) == ("PASS", "identical", 0.0)
 
 
-def test_one_flipped_byte_in_the_store_fails_the_replay_and_names_the_step(kept: Path, tmp_path: Path) -> None:
+def test_one_flipped_byte_in_the_store_fails_the_replay_and_names_the_step(demo_run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
-    shutil.copytree(kept, copy)
+    shutil.copytree(demo_run, copy)
     history = json.loads(coterie("audit", "history", "--at", copy, "--kind", "server", "--json").stdout)
     block = next(p for p in (copy / "store").rglob(history[1]["cid"]))
     content = bytearray(block.read_bytes())
@@ -155,14 +155,14 @@ def test_one_flipped_byte_in_the_store_fails_the_replay_and_names_the_step(kept:
     assert (verdict["verdict"], verdict["topic"], verdict["site"]) == ("FAIL", "model/1", history[1]["site"])
 
 
-class Network:
+class DemoNetwork:
     """A demo's network whose sites run in this process, so that one of them can be made to cheat."""
 
     def __init__(self, folder: Path, anvil: Anvil) -> None:
-        self.place = Place(folder)
+        self.place = RunFolder(folder)
         prepare(self.place, CASE, SITES)
         self.network = deploy(anvil.url, founders(self.place, SITES))
-        self.place.save(Settings("running", "folder:store"), self.network)
+        self.place.save(RunSettings("running", "folder:store"), self.network)
         self.approved = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()
         self.nodes = {name: open_node(self.place, name, self.approved, lambda _: None) for name in SITES}
 
@@ -184,20 +184,20 @@ class Network:
 
 
 @pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
+def network(tmp_path: Path) -> Iterator[DemoNetwork]:
     """Three sites on an Anvil of their own."""
     with Anvil() as anvil:
-        made = Network(tmp_path / "run", anvil)
-        yield made
-        made.close()
+        demo_network = DemoNetwork(tmp_path / "run", anvil)
+        yield demo_network
+        demo_network.close()
 
 
-def runners_of(network: Network, number: int) -> dict[str, Runner]:
+def runners_of(network: DemoNetwork, number: int) -> dict[str, Runner]:
     """Each site's runner, ready to take turns."""
-    return {name: runner_of(node, number) for name, node in network.nodes.items()}
+    return {name: make_site_runner(node, number) for name, node in network.nodes.items()}
 
 
-def cheat(network: Network, number: int, blob: bytes) -> None:
+def cheat(network: DemoNetwork, number: int, blob: bytes) -> None:
     """The site whose turn it is records these bytes instead of what its learner would post."""
     view = network.nodes["north"].ledger.view(number)
     assert view.open is not None
@@ -217,7 +217,7 @@ def cheat(network: Network, number: int, blob: bytes) -> None:
     )
 
 
-def until_server_step(network: Network, number: int, runners: dict[str, Runner], position: int) -> None:
+def until_server_step(network: DemoNetwork, number: int, runners: dict[str, Runner], position: int) -> None:
     """Let the sites take turns until the server step at `position` is open and all inputs are fed."""
     while (view := network.nodes["north"].ledger.view(number)).open is None or view.open.position < position:
         for runner in runners.values():
@@ -227,7 +227,7 @@ def until_server_step(network: Network, number: int, runners: dict[str, Runner],
             runner.turn()
 
 
-def test_a_server_post_off_by_a_millionth_fails_the_replay_and_is_disputed(network: Network) -> None:
+def test_a_server_post_off_by_a_millionth_fails_the_replay_and_is_disputed(network: DemoNetwork) -> None:
     number = network.start()
     runners = runners_of(network, number)
     until_server_step(network, number, runners, 3)
@@ -247,7 +247,7 @@ def test_a_server_post_off_by_a_millionth_fails_the_replay_and_is_disputed(netwo
     assert verdict.max_difference == pytest.approx(1e-6)
 
 
-def test_a_record_of_another_study_s_payload_fails_the_replay_and_names_the_step(network: Network) -> None:
+def test_a_record_of_another_study_s_payload_fails_the_replay_and_names_the_step(network: DemoNetwork) -> None:
     number = network.start()
     runners = runners_of(network, number)
     until_server_step(network, number, runners, 1)
@@ -263,19 +263,19 @@ def test_a_record_of_another_study_s_payload_fails_the_replay_and_names_the_step
     assert (verdict.verdict, verdict.site, verdict.topic) == ("FAIL", "north", "model/0")
 
 
-def test_a_site_killed_and_started_again_finishes_with_the_same_final_record(kept: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path / "run")
+def test_a_site_killed_and_started_again_finishes_with_the_same_final_record(demo_run: Path, tmp_path: Path) -> None:
+    place = RunFolder(tmp_path / "run")
     prepare(place, CASE, SITES)
     with Anvil() as anvil:
-        place.save(Settings("running", "folder:store"), deploy(anvil.url, founders(place, SITES)))
-        crew = Crew({name: start_site(place, name) for name in SITES})
+        place.save(RunSettings("running", "folder:store"), deploy(anvil.url, founders(place, SITES)))
+        crew = DemoProcesses({name: start_site(place, name) for name in SITES})
         victim = crew.processes["south"]
         assert victim.stdout is not None
         victim.stdout.readline()  # it has taken part in a step
         victim.kill()
         victim.wait()
         victim.stdout.close()
-        crew = Crew({**crew.processes, "south": start_site(place, "south")})
+        crew = DemoProcesses({**crew.processes, "south": start_site(place, "south")})
         try:
             reports = await_reports(crew, "north", lambda _: None)
         finally:
@@ -286,13 +286,13 @@ def test_a_site_killed_and_started_again_finishes_with_the_same_final_record(kep
             verdict = replay(ledger, place.blobs(), number).verdict
     assert verdict.verdict == "PASS"
     # The same rows and the same exact sums give the same model to the bit, whatever keys and kills there were.
-    history = json.loads(coterie("audit", "history", "--at", kept, "--kind", "server", "--json").stdout)
-    _, mine = pay.decode(pay.unpack(FolderBlobs(place.root / "store").get(last.post.cid)))
-    _, theirs = pay.decode(pay.unpack(FolderBlobs(kept / "store").get(history[-1]["cid"])))
-    assert pay.canonical(mine) == pay.canonical(theirs)
+    history = json.loads(coterie("audit", "history", "--at", demo_run, "--kind", "server", "--json").stdout)
+    _, own_payload = pay.decode(pay.unpack(FolderBlobs(place.root / "store").get(last.post.cid)))
+    _, other_payload = pay.decode(pay.unpack(FolderBlobs(demo_run / "store").get(history[-1]["cid"])))
+    assert pay.canonical(own_payload) == pay.canonical(other_payload)
 
 
-def test_rows_that_do_not_fit_stop_a_site_before_it_touches_the_ledger(network: Network) -> None:
+def test_rows_that_do_not_fit_stop_a_site_before_it_touches_the_ledger(network: DemoNetwork) -> None:
     part = network.place.site("south")
     part.data.write_text(part.data.read_text().replace("female", "woman", 1))
     with pytest.raises(Exception, match="'woman'"):
@@ -301,7 +301,7 @@ def test_rows_that_do_not_fit_stop_a_site_before_it_touches_the_ledger(network: 
         assert ledger.studies() == ()
 
 
-def test_rows_exchanged_after_the_study_began_are_refused(network: Network) -> None:
+def test_rows_exchanged_after_the_study_began_are_refused(network: DemoNetwork) -> None:
     number = network.start()
     node = network.nodes["south"]
     pin_rows(node, number)
@@ -311,12 +311,12 @@ def test_rows_exchanged_after_the_study_began_are_refused(network: Network) -> N
         pin_rows(node, number)
 
 
-def test_rows_exchanged_between_their_reading_and_the_study_s_begin_are_refused(network: Network) -> None:
+def test_rows_exchanged_between_their_reading_and_the_study_s_begin_are_refused(network: DemoNetwork) -> None:
     """Else the study would be held to a file of which it has other rows."""
     number, node = network.start(), network.nodes["south"]
     part = network.place.site("south")
-    whole = part.data.read_text()
-    part.data.write_text("\n".join(whole.splitlines()[:-1]) + "\n")
+    content = part.data.read_text()
+    part.data.write_text("\n".join(content.splitlines()[:-1]) + "\n")
     with pytest.raises(DataError) as caught:
         pin_rows(node, number)
     assert caught.value.code == "CO-D130"
@@ -324,7 +324,7 @@ def test_rows_exchanged_between_their_reading_and_the_study_s_begin_are_refused(
     pin_rows(network.nodes["south"], number)
 
 
-def test_the_sites_of_a_network_fit_the_model_in_threads_of_turns(network: Network) -> None:
+def test_the_sites_of_a_network_fit_the_model_in_threads_of_turns(network: DemoNetwork) -> None:
     number = network.start()
     runners = runners_of(network, number)
     while not all(r.done for r in runners.values()):

@@ -13,7 +13,7 @@ from node.test_demo import coterie
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
-def replayed(*arguments: str | Path, **environment: str) -> dict[str, object]:
+def check_replay(*arguments: str | Path, **environment: str) -> dict[str, object]:
     done = coterie("audit", "replay", "--json", *arguments, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     verdict: dict[str, object] = json.loads(done.stdout)
@@ -21,8 +21,8 @@ def replayed(*arguments: str | Path, **environment: str) -> dict[str, object]:
 
 
 def test_vertigo_equals_the_pooled_fit_and_only_a_granted_auditor_reads_what_is_sealed(tmp_path: Path) -> None:
-    kept, keys, secret, grant = (tmp_path / name for name in ("run", "keys", "passphrase", "grant"))
-    done = coterie("demo", "--learner", "vertigo", "--json", "--keep", kept)
+    run_folder, keys, secret, grant = (tmp_path / name for name in ("run", "keys", "passphrase", "grant"))
+    done = coterie("demo", "--learner", "vertigo", "--json", "--keep", run_folder)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert (result["n"], result["learner"]) == (1536, "vertigo")
@@ -31,40 +31,40 @@ def test_vertigo_equals_the_pooled_fit_and_only_a_granted_auditor_reads_what_is_
     assert {row["site"] for row in result["terms"]} == {"demographics", "habits", "clinical"}
     assert (result["replay"]["grade"], result["replay"]["unchecked"]) == ("identical", 0)
 
-    stranger = replayed("--at", kept)
+    stranger = check_replay("--at", run_folder)
     assert (stranger["grade"], stranger["steps"]) == ("partly sealed", 1)
     assert stranger["unchecked"] == result["replay"]["steps"] - 1
     secret.touch(mode=0o600)
     secret.write_text("of the auditor\n")
     auditor = ("--keys", keys, "--passphrase-file", secret)
     public = coterie("seal", "auditor", *auditor).stdout.strip()
-    give = ("seal", "grant", "--at", kept, "--site", "habits", "--to", public, "--out")
+    give = ("seal", "grant", "--at", run_folder, "--site", "habits", "--to", public, "--out")
     assert coterie(*give, grant).returncode == 0
     assert coterie(*give, grant).returncode == 12  # never written over
     # Recomputed by other kernels of BLAS and with other CPU features than the sites had.
     plain = {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": " ".join(DISPATCHED)}
-    granted = replayed("--at", kept, "--grant", grant, *auditor, **plain)
+    granted = check_replay("--at", run_folder, "--grant", grant, *auditor, **plain)
     assert (granted["grade"], granted["unchecked"]) == ("identical", 0)
-    assert coterie("audit", "replay", "--at", kept, "--grant", grant).returncode == 12
+    assert coterie("audit", "replay", "--at", run_folder, "--grant", grant).returncode == 12
 
     check_offline(tmp_path, result, grant, auditor)
     # What each site posted from its own columns comes out the same again at that site.
-    again = coterie("audit", "recompute", "--at", kept, "--site", "habits", "--json")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert '"factor"' in again.stdout
+    inspection = coterie("audit", "recompute", "--at", run_folder, "--site", "habits", "--json")
+    assert inspection.returncode == 0, inspection.stdout + inspection.stderr
+    assert '"factor"' in inspection.stdout
 
-    assert coterie("seal", "destroy", "--at", kept, "--site", "habits").returncode == 0
+    assert coterie("seal", "destroy", "--at", run_folder, "--site", "habits").returncode == 0
     empty = coterie(*give, tmp_path / "late")
     assert empty.stdout.startswith("0 payloads")
-    assert replayed("--at", kept) == stranger
+    assert check_replay("--at", run_folder) == stranger
 
 
 def check_offline(folder: Path, result: dict[str, Any], grant: Path, auditor: tuple[str | Path, ...]) -> None:
     """The same from a bundle, on the page of the report, and against the published numbers."""
-    kept = folder / "run"
+    run_folder = folder / "run"
     bundle, page = folder / "study.zip", folder / "report.html"
-    assert coterie("audit", "export", "1", bundle, "--at", kept).returncode == 0
-    verified = coterie("audit", "verify", bundle, "--grant", grant, *auditor, "--result", kept / "result.json")
+    assert coterie("audit", "export", "1", bundle, "--at", run_folder).returncode == 0
+    verified = coterie("audit", "verify", bundle, "--grant", grant, *auditor, "--result", run_folder / "result.json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "PASS, identical" in verified.stdout
     assert "result.json has the numbers" in verified.stdout

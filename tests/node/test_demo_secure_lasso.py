@@ -20,7 +20,7 @@ def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A finished demo, kept, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "run"
     done = coterie("demo", "--learner", "secure_lasso", "--keep", folder)
@@ -29,9 +29,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
 
 
 def test_two_owners_and_a_helper_fit_what_scikit_learn_fits_on_the_pooled_join(
-    kept: tuple[Path, subprocess.CompletedProcess[str]],
+    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    result = json.loads((kept[0] / "result.json").read_text())
+    result = json.loads((demo_run[0] / "result.json").read_text())
     assert result["sites"] == ["clinic", "registry", "helper"]
     assert result["pooled"]["max_abs_estimate"] < 5e-4
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "opened results")
@@ -41,28 +41,28 @@ def test_two_owners_and_a_helper_fit_what_scikit_learn_fits_on_the_pooled_join(
 
 
 def test_who_learns_what_is_printed_first_and_the_table_stands_beside_scikit_learn_s(
-    kept: tuple[Path, subprocess.CompletedProcess[str]],
+    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    told = kept[1]
-    assert told.stderr.startswith("Each of clinic, registry learns how many patients are at all of them")
-    assert "No two of clinic, registry, helper may collude" in told.stderr
-    head = next(line for line in told.stdout.splitlines() if "Estimate" in line)
+    completed = demo_run[1]
+    assert completed.stderr.startswith("Each of clinic, registry learns how many patients are at all of them")
+    assert "No two of clinic, registry, helper may collude" in completed.stderr
+    head = next(line for line in completed.stdout.splitlines() if "Estimate" in line)
     assert head.split() == ["Estimate", "Pooled", "site"]
-    assert "Replay: PASS, opened results" in told.stdout
+    assert "Replay: PASS, opened results" in completed.stdout
 
 
 def test_the_helper_s_folder_and_the_open_store_hold_no_identifier(
-    kept: tuple[Path, subprocess.CompletedProcess[str]],
+    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    folder = kept[0]
+    folder = demo_run[0]
     assert not (folder / "sites" / "helper" / "data.csv").exists()
     blocks = [p.read_bytes() for p in (folder / "store").rglob("*") if p.is_file()]
     assert len(blocks) >= 8
     assert not any(b"NH-0" in block for block in blocks)
 
 
-def test_an_auditor_without_keys_replays_it(kept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    done = coterie("audit", "replay", "--at", kept[0], "--json")
+def test_an_auditor_without_keys_replays_it(demo_run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    done = coterie("audit", "replay", "--at", demo_run[0], "--json")
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["grade"] == "opened results"
 

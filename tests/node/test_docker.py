@@ -20,8 +20,8 @@ FILES = ("compose.site.yaml", "compose.trial.yaml")
 
 
 def services(name: str) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker" / name).read_text())["services"]
-    return found
+    document: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker" / name).read_text())["services"]
+    return document
 
 
 @pytest.mark.parametrize("name", FILES)

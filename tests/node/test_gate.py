@@ -25,13 +25,13 @@ from coterie_learners.payload import Payload
 from coterie_learners.protocol import Script, Site, each
 from coterie_learners.rows import ArrayRows, OwnColumns, Rows
 from coterie_learners.study import Floors, Study
-from coterie_node.consent import ReleaseFolder
+from coterie_node.consent import ApprovalFolder
 from coterie_node.dry_run import dry_run
 from coterie_node.errors import ConfigError, ReleaseRefused
-from coterie_node.gate import Gate, Policy, Release, nobody
+from coterie_node.gate import Gate, Policy, Release, refuse_all
 from coterie_node.history import history
 from coterie_node.reasons import Reason
-from coterie_node.releases import ReleaseBook, compare, fingerprints, release_of
+from coterie_node.releases import ReleaseLog, compare_releases, fingerprints, release_of
 from coterie_node.runner import Runner
 from coterie_node.simulate import run
 
@@ -40,17 +40,17 @@ CODES = cohorts.draw(300)
 
 def runner(world: World, name: str, gate: Gate) -> Runner:
     """A participant's runner behind a gate."""
-    made = world.runner(name)
-    made._gate = gate
-    return made
+    runner_made = world.runner(name)
+    runner_made._gate = gate
+    return runner_made
 
 
 def go(study: Study, rows: dict[str, Rows], policy: Policy | None = None) -> tuple[World, list[Release]]:
     world = World(study, rows)
-    seen: list[Release] = []
-    gates = {n: Gate(study, policy or Policy(), ReleaseBook({}), watch=seen.append) for n in study.sites}
+    seen_releases: list[Release] = []
+    gates = {n: Gate(study, policy or Policy(), ReleaseLog({}), watch=seen_releases.append) for n in study.sites}
     run(runner(world, n, gates[n]) for n in study.sites)
-    return world, seen
+    return world, seen_releases
 
 
 def two_sites(codes: Codes = CODES, cell: int = 5) -> tuple[Study, dict[str, Rows]]:
@@ -84,19 +84,19 @@ def test_plain_sums_with_a_small_cell_are_refused_by_default_and_say_of_which_ki
 
 def test_masked_sums_of_the_same_rows_pass_and_the_records_say_sums_only() -> None:
     study = cohorts.study(count=3)
-    world, seen = go(study, cohorts.split(study, rare(CODES)))
+    world, seen_releases = go(study, cohorts.split(study, rare(CODES)))
     assert world.view().state == State.COMPLETED
     assert {r.post.verdict[0] for r in world.records("each")} == {Ruling.SUMS_ONLY}
     assert {r.post.verdict for r in world.records("server")} == {bytes(32)}
-    assert {release.verdict.ruling for release in seen} == {Ruling.SUMS_ONLY}
+    assert {release.verdict.ruling for release in seen_releases} == {Ruling.SUMS_ONLY}
     lines = [line for line in history(world.ledger()) if line.kind == "each"]
     assert all(line.verdict.startswith("sums only 02") for line in lines)
 
 
-def changed(payload: dict[str, Any]) -> None:
+def change_payload(payload: dict[str, Any]) -> None:
     """Another sum of the score, by a little: nobody can tell."""
     score = payload["masked"][25:26]
-    payload["masked"][25] = secure_sum.add(score, np.array([[1 << 62, 0]], np.uint64))[0]
+    payload["masked"][25] = secure_sum.add_words(score, np.array([[1 << 62, 0]], np.uint64))[0]
 
 
 def second_round(change: bool, gate: Gate) -> tuple[World, Runner]:
@@ -104,7 +104,7 @@ def second_round(change: bool, gate: Gate) -> tuple[World, Runner]:
     study = cohorts.study(count=3)
     world = World(study, cohorts.split(study, CODES))
     if change:
-        world.forge("south", changed)
+        world.forge("south", change_payload)
     north = runner(world, "north", gate)
     until(lambda: north.position == 2, [north, *world.crew(("south", "east")).values()])
     return world, north
@@ -115,14 +115,16 @@ def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
     gate = Gate(cohorts.study(count=3))
     before, north = second_round(False, gate)
     north.turn()
-    (sent,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 2))
+    (sent_record,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 2))
     after, north = second_round(True, gate)
     step, open_ = north.machine.awaits, after.view().open
     assert step is not None
     assert open_ is not None
-    kept = north.machine.draft(open_.parties, open_.attempt)
-    gap = secure_sum.decode(
-        secure_sum.add(kept["masked"], secure_sum.negate(np.asarray(before.payload(sent)["masked"])))
+    drafted = north.machine.draft(open_.parties, open_.attempt)
+    gap = secure_sum.decode_fixed_point(
+        secure_sum.add_words(
+            drafted["masked"], secure_sum.negate_words(np.asarray(before.payload(sent_record)["masked"]))
+        )
     )
     assert 0 < np.abs(gap).max() < 10  # no mask is left in it
     with pytest.raises(ReleaseRefused) as refused:
@@ -143,9 +145,9 @@ def test_the_same_numbers_leave_under_their_masks_again() -> None:
 
 def test_plain_sums_above_the_floor_pass_and_their_verdict_is_the_digest_on_record() -> None:
     study, rows = two_sites()
-    world, seen = go(study, rows)
-    assert [r.post.verdict for r in world.records("each")] == [release.verdict.digest for release in seen]
-    assert {release.verdict.ruling for release in seen} == {Ruling.PASSED}
+    world, seen_releases = go(study, rows)
+    assert [r.post.verdict for r in world.records("each")] == [release.verdict.digest for release in seen_releases]
+    assert {release.verdict.ruling for release in seen_releases} == {Ruling.PASSED}
 
 
 def test_a_site_may_be_stricter_than_the_study() -> None:
@@ -154,13 +156,13 @@ def test_a_site_may_be_stricter_than_the_study() -> None:
         go(study, rows, Policy(floors=Floors(rows=1, cell=60)))
 
 
-def silent(site: Site) -> Script:
+def silence_warning(site: Site) -> Script:
     yield from each("count", lambda s: {"n": np.float64(s.rows.n)})
 
 
 def test_a_step_that_does_not_say_what_it_reveals_is_refused() -> None:
     study, rows = two_sites()
-    world = World(study, rows, silent)
+    world = World(study, rows, silence_warning)
     with pytest.raises(ReleaseRefused, match="does not say what 'count' reveals"):
         runner(world, "north", Gate(study)).turn()
 
@@ -193,16 +195,20 @@ def test_a_policy_comes_from_a_file_and_an_unusable_one_is_refused(tmp_path: Pat
 
 def test_a_payload_waits_until_its_people_approve_its_digest(tmp_path: Path) -> None:
     study, rows = two_sites()
-    world, folder = World(study, rows), ReleaseFolder(tmp_path / "releases")
+    world, folder = World(study, rows), ApprovalFolder(tmp_path / "releases")
     asked = runner(world, "north", Gate(study, Policy(ask=True), consent=folder.consent))
     assert not asked.turn()
     assert not asked.turn()
-    (held,) = folder.waiting()
-    assert (held["topic"], held["payload"]["n"], held["position"]) == ("stats/0", 150, 0)
+    (waiting_release,) = folder.waiting()
+    assert (waiting_release["topic"], waiting_release["payload"]["n"], waiting_release["position"]) == (
+        "stats/0",
+        150,
+        0,
+    )
     assert (tmp_path / "releases").stat().st_mode & 0o777 == 0o700
     with pytest.raises(ConfigError, match="waits for approval"):
         folder.approve("0" * 64)
-    folder.approve(held["payload_digest"][:16])
+    folder.approve(waiting_release["payload_digest"][:16])
     assert folder.waiting() == []
     assert asked.turn()
     assert world.records()[0].post.verdict[0] == Ruling.CONSENTED
@@ -210,21 +216,21 @@ def test_a_payload_waits_until_its_people_approve_its_digest(tmp_path: Path) -> 
 
 def test_a_yes_for_one_payload_is_no_yes_for_another(tmp_path: Path) -> None:
     study, rows = two_sites()
-    folder = ReleaseFolder(tmp_path)
+    folder = ApprovalFolder(tmp_path)
     first = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
     first.turn()
     folder.approve(folder.waiting()[0]["payload_digest"])
-    other, changed = two_sites(cohorts.draw(300, seed=2))
-    second = runner(World(other, changed), "north", Gate(other, Policy(ask=True), consent=folder.consent))
+    other, change_payload = two_sites(cohorts.draw(300, seed=2))
+    second = runner(World(other, change_payload), "north", Gate(other, Policy(ask=True), consent=folder.consent))
     assert not second.turn()
-    (held,) = folder.waiting()  # asked anew, although there was a yes in this place
-    folder.approve(held["payload_digest"])
+    (waiting_release,) = folder.waiting()  # asked anew, although there was a yes in this place
+    folder.approve(waiting_release["payload_digest"])
     assert second.turn()
 
 
 def test_a_payload_that_waits_is_written_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     study, rows = two_sites()
-    folder = ReleaseFolder(tmp_path / "releases")
+    folder = ApprovalFolder(tmp_path / "releases")
     asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
     asked.turn()
     (laid_out,) = folder.root.glob("*")
@@ -238,7 +244,7 @@ def test_a_payload_that_waits_is_written_once_and_for_its_owner_alone(tmp_path: 
 def test_a_folder_of_releases_that_cannot_be_used_is_told_as_such(tmp_path: Path) -> None:
     study, rows = two_sites()
     (tmp_path / "releases").write_text("in the way")
-    folder = ReleaseFolder(tmp_path / "releases")
+    folder = ApprovalFolder(tmp_path / "releases")
     asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
     with pytest.raises(StoreFault) as caught:
         asked.turn()
@@ -248,28 +254,28 @@ def test_a_folder_of_releases_that_cannot_be_used_is_told_as_such(tmp_path: Path
 def test_where_nobody_can_be_asked_nothing_leaves() -> None:
     study, rows = two_sites()
     world = World(study, rows)
-    assert not runner(world, "north", Gate(study, Policy(ask=True), consent=nobody)).turn()
+    assert not runner(world, "north", Gate(study, Policy(ask=True), consent=refuse_all)).turn()
     assert world.records() == []
 
 
 # What was released before
 
 
-def book_after(study: Study, rows: Rows, session: str = "first", sums_only: bool = False) -> ReleaseBook:
-    book = ReleaseBook({})
+def book_after(study: Study, rows: Rows, session: str = "first", sums_only: bool = False) -> ReleaseLog:
+    book = ReleaseLog({})
     book.add(release_of(Site(study, "north", rows, session=session), sums_only, book.key))
     return book
 
 
-def later(study: Study, rows: Rows, book: ReleaseBook, cell: int = 5) -> str:
+def release_later(study: Study, rows: Rows, book: ReleaseLog, cell: int = 5) -> str:
     """Why a second study is refused, or its warning."""
     masked = len(study.sites) > 2
     release = release_of(Site(study, "north", rows, session="second"), masked, book.key)
-    found = compare(release, book.others("second"), cell)
-    return f"refused: {found.told}" if found.refused else found.told
+    comparison = compare_releases(release, book.others("second"), cell)
+    return f"refused: {comparison.message}" if comparison.refused else comparison.message
 
 
-def without(rows: Rows, drop: int) -> Rows:
+def drop_rows(rows: Rows, drop: int) -> Rows:
     (block,) = rows.blocks()
     return ArrayRows(block.x[drop:], block.y[drop:])
 
@@ -277,19 +283,19 @@ def without(rows: Rows, drop: int) -> Rows:
 def test_nearly_the_same_rows_a_second_time_are_refused() -> None:
     study, rows = two_sites()
     book = book_after(study, rows["north"])
-    assert "differs by fewer than 5 rows" in later(study, without(rows["north"], 1), book)
-    assert "differs by fewer than 5 rows" in later(study, without(rows["north"], 4), book)
-    assert later(study, without(rows["north"], 5), book) == ""
-    assert later(study, rows["north"], book) == ""
-    assert later(study, without(rows["north"], 1), book, cell=0) == ""
+    assert "differs by fewer than 5 rows" in release_later(study, drop_rows(rows["north"], 1), book)
+    assert "differs by fewer than 5 rows" in release_later(study, drop_rows(rows["north"], 4), book)
+    assert release_later(study, drop_rows(rows["north"], 5), book) == ""
+    assert release_later(study, rows["north"], book) == ""
+    assert release_later(study, drop_rows(rows["north"], 1), book, cell=0) == ""
 
 
 def test_one_site_fewer_over_the_same_rows_is_refused_for_masked_sums() -> None:
     four, three = cohorts.study(count=4), cohorts.study(count=3)
     rows = cohorts.rows(four, CODES)
-    assert "west in one of the two" in later(three, rows, book_after(four, rows, sums_only=True))
+    assert "west in one of the two" in release_later(three, rows, book_after(four, rows, sums_only=True))
     five = cohorts.study(count=5)
-    assert later(three, rows, book_after(five, rows, sums_only=True)) == ""
+    assert release_later(three, rows, book_after(five, rows, sums_only=True)) == ""
 
 
 def test_other_columns_with_nearly_as_many_rows_are_flagged() -> None:
@@ -297,21 +303,21 @@ def test_other_columns_with_nearly_as_many_rows_are_flagged() -> None:
     other = cohorts.study("died ~ age + years", 2, aggregation="plain")
     book = book_after(study, rows["north"])
     shorter = cohorts.rows(other, {name: values[:147] for name, values in CODES.items()})
-    assert later(other, shorter, book) == "Its rows are nearly as many as those released in 'cohort'."
+    assert release_later(other, shorter, book) == "Its rows are nearly as many as those released in 'cohort'."
 
 
 def test_the_gate_refuses_a_second_run_and_lets_a_restart_pass() -> None:
     study, rows = two_sites()
     vault: dict[str, bytes] = {}
     world = World(study, rows)
-    assert runner(world, "north", Gate(study, book=ReleaseBook(vault))).turn()
-    again = World(study, rows)
-    again.number = 1
-    assert runner(again, "north", Gate(study, book=ReleaseBook(vault))).turn()
-    site = replace(world.runner("north").machine.site, session="another", data=without(rows["north"], 2))
+    assert runner(world, "north", Gate(study, book=ReleaseLog(vault))).turn()
+    restarted_world = World(study, rows)
+    restarted_world.number = 1
+    assert runner(restarted_world, "north", Gate(study, book=ReleaseLog(vault))).turn()
+    site = replace(world.runner("north").machine.site, session="another", data=drop_rows(rows["north"], 2))
     step = world.runner("north").machine.awaits
     assert step is not None
-    gate = Gate(study, book=ReleaseBook(vault))
+    gate = Gate(study, book=ReleaseLog(vault))
     with pytest.raises(ReleaseRefused, match="differs by fewer than 5 rows"):
         gate.admit(step, site, 0, step.make(site, None))
 
@@ -320,11 +326,11 @@ def test_fingerprints_know_rows_again_in_any_order_and_depend_on_the_key() -> No
     _study, rows = two_sites()
     (block,) = rows["north"].blocks()
     order = np.random.default_rng(1).permutation(len(block))
-    mine, key = fingerprints(rows["north"], b"k" * 32), b"k" * 32
+    own_prints, key = fingerprints(rows["north"], b"k" * 32), b"k" * 32
     turned = fingerprints(ArrayRows(block.x[order], block.y[order]), key)
-    assert len(np.unique(mine)) == len(block)
-    np.testing.assert_array_equal(mine[order], turned)
-    assert not np.isin(fingerprints(rows["north"], b"o" * 32), mine).any()
+    assert len(np.unique(own_prints)) == len(block)
+    np.testing.assert_array_equal(own_prints[order], turned)
+    assert not np.isin(fingerprints(rows["north"], b"o" * 32), own_prints).any()
     ids = tuple((f"p{k}",) for k in range(9))
     assert len(set(fingerprints(OwnColumns(ids, ("a",), np.zeros((9, 1))), key).tolist())) == 9
 
@@ -413,7 +419,7 @@ def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path, mo
     (tmp_path / "node.toml").write_text('site = "north"\n')
     for k, seed in enumerate((1, 2)):
         study, rows = two_sites(cohorts.draw(300, seed))
-        folder = ReleaseFolder(tmp_path / "releases" / f"{k:016x}")
+        folder = ApprovalFolder(tmp_path / "releases" / f"{k:016x}")
         asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
         asked.turn()
     listed = coterie("release", "list", "--node", tmp_path).stdout.splitlines()
@@ -431,7 +437,7 @@ def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path, mo
 
 def test_people_see_and_approve_what_waits(files: dict[str, Path], study_file: Made, tmp_path: Path) -> None:
     study, rows = two_sites()
-    folder = ReleaseFolder(tmp_path / "sites" / "north" / "releases")
+    folder = ApprovalFolder(tmp_path / "sites" / "north" / "releases")
     asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
     asked.turn()
     listed = coterie("release", "list", "--at", tmp_path, "--site", "north")

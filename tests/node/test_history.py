@@ -19,10 +19,10 @@ from node.worlds import World, cohort, sweep, until
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ledger import Event, Record
 from coterie_node.errors import AuditFailed, ConfigError
-from coterie_node.history import Line, line_of
-from coterie_node.index import Index, Question
+from coterie_node.history import HistoryEntry, to_history_entry
+from coterie_node.index import HistoryIndex, HistoryQuery
 from coterie_node.reasons import Reason
-from coterie_node.tables import NAMES, write_csv, write_json, write_parquet, write_text
+from coterie_node.tables import COLUMN_NAMES, write_csv, write_json, write_parquet, write_text
 
 
 @cache
@@ -42,21 +42,21 @@ def eventful() -> World:
     return world
 
 
-def lines(**wanted: object) -> list[Line]:
-    with Index() as index:
+def lines(**wanted: object) -> list[HistoryEntry]:
+    with HistoryIndex() as index:
         index.refresh(eventful().ledger())
-        return list(index.lines(Question(**wanted)))  # type: ignore[arg-type]
+        return list(index.lines(HistoryQuery(**wanted)))  # type: ignore[arg-type]
 
 
-def as_csv(given: list[Line]) -> str:
+def as_csv(entries: list[HistoryEntry]) -> str:
     out = io.StringIO()
-    write_csv(given, out)
+    write_csv(entries, out)
     return out.getvalue()
 
 
-def as_text(given: list[Line]) -> str:
+def as_text(entries: list[HistoryEntry]) -> str:
     out = io.StringIO()
-    write_text(lambda: given, out)
+    write_text(lambda: entries, out)
     return out.getvalue()
 
 
@@ -80,7 +80,7 @@ def test_every_entry_is_a_line_in_the_order_of_the_ledger() -> None:
 
 def test_a_record_says_where_what_and_how_large() -> None:
     record = eventful().records("server")[-1]
-    assert line_of(record) == Line(
+    assert to_history_entry(record) == HistoryEntry(
         block=record.block,
         time=datetime.fromtimestamp(record.time, UTC).isoformat().replace("+00:00", "Z"),
         study=1,
@@ -114,7 +114,7 @@ def test_keys_of_sites_are_told_without_what_nobody_reads() -> None:
 
 
 def test_an_unknown_reason_is_told_by_its_number() -> None:
-    line = line_of(Event("StudyPaused", 1, "north", (("reason", 77),), 3, 0, "0xab"))
+    line = to_history_entry(Event("StudyPaused", 1, "north", (("reason", 77),), 3, 0, "0xab"))
     assert (line.details, line.time, line.tx) == ("reason=reason 77", "1970-01-01T00:00:00Z", "0xab")
 
 
@@ -146,13 +146,13 @@ def test_every_line_that_fits_is_chosen() -> None:
 
 def test_steps_of_one_named_site_are_found_under_only() -> None:
     record = eventful().records()[0]
-    line = line_of(Record("west", 1, "only:west", 0, record.post, record.head, 1, 0, ""))
+    line = to_history_entry(Record("west", 1, "only:west", 0, record.post, record.head, 1, 0, ""))
     assert line.kind == "only:west"
 
 
 def test_csv_and_json_hold_the_same_as_the_lines() -> None:
     table = list(csv.DictReader(io.StringIO(as_csv(lines()))))
-    assert list(table[0]) == list(Line.__dataclass_fields__)
+    assert list(table[0]) == list(HistoryEntry.__dataclass_fields__)
     for row, line in zip(table, lines(), strict=True):
         assert row == {k: "" if v is None else str(v) for k, v in line.as_dict().items()}
     assert json.loads(json.dumps([line.as_dict() for line in lines()])) == [line.as_dict() for line in lines()]
@@ -164,8 +164,8 @@ def test_no_cell_of_the_csv_is_a_formula() -> None:
 
 
 def test_text_is_aligned_and_shows_what_a_person_looks_for() -> None:
-    shown = as_text(lines())
-    head, *body = shown.splitlines()
+    text = as_text(lines())
+    head, *body = text.splitlines()
     assert head.split() == [
         "block",
         "time",
@@ -189,16 +189,16 @@ def test_text_is_aligned_and_shows_what_a_person_looks_for() -> None:
 
 def test_an_empty_history_is_a_head_alone() -> None:
     assert len(as_text([]).splitlines()) == 1
-    assert as_csv([]).splitlines() == [",".join(Line.__dataclass_fields__)]
+    assert as_csv([]).splitlines() == [",".join(HistoryEntry.__dataclass_fields__)]
 
 
 # The index
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Index]:
+def history_index(tmp_path: Path) -> Iterator[HistoryIndex]:
     """An index in a file."""
-    with Index(tmp_path / "history.sqlite") as index:
+    with HistoryIndex(tmp_path / "history.sqlite") as index:
         index.refresh(eventful().ledger())
         yield index
 
@@ -213,18 +213,18 @@ def test_lines_can_be_chosen_by_time() -> None:
     assert all(line.time < middle for line in before)
 
 
-def test_pages_put_together_are_the_whole(kept: Index) -> None:
-    asked = Question(study=1)
-    pages = [list(kept.lines(asked, first, 7)) for first in range(0, kept.count(asked), 7)]
-    assert [line for page in pages for line in page] == list(kept.lines(asked))
+def test_pages_put_together_are_the_whole(history_index: HistoryIndex) -> None:
+    asked = HistoryQuery(study=1)
+    pages = [list(history_index.lines(asked, first, 7)) for first in range(0, history_index.count(asked), 7)]
+    assert [line for page in pages for line in page] == list(history_index.lines(asked))
     assert max(map(len, pages)) == 7
-    assert list(kept.pages(asked, 7)) == pages
+    assert list(history_index.pages(asked, 7)) == pages
 
 
-def test_an_index_follows_every_hash_chain_to_the_heads_on_the_ledger(kept: Index) -> None:
+def test_an_index_follows_every_hash_chain_to_the_heads_on_the_ledger(history_index: HistoryIndex) -> None:
     heads = eventful().ledger().heads()
-    assert kept.heads() == heads
-    assert kept.check(heads) == len(eventful().records()) == kept.check()
+    assert history_index.heads() == heads
+    assert history_index.check(heads) == len(eventful().records()) == history_index.check()
 
 
 @pytest.mark.parametrize(
@@ -241,53 +241,55 @@ def test_an_index_follows_every_hash_chain_to_the_heads_on_the_ledger(kept: Inde
         ("DELETE FROM entries", "hash chain on the ledger has"),
     ],
 )
-def test_a_record_changed_in_the_index_is_found_with_its_site_and_mended(kept: Index, change: str, told: str) -> None:
+def test_a_record_changed_in_the_index_is_found_with_its_site_and_mended(
+    history_index: HistoryIndex, change: str, told: str
+) -> None:
     last = "id = (SELECT max(id) FROM entries WHERE what = 'Recorded' AND site = 'south')"
-    before = list(kept.lines(Question()))
-    kept._db.execute(f"{change} WHERE {last}")
+    before = list(history_index.lines(HistoryQuery()))
+    history_index._db.execute(f"{change} WHERE {last}")
     with pytest.raises(AuditFailed, match=told) as caught:
-        kept.check()
+        history_index.check()
     assert (caught.value.code, caught.value.site in ("south", "nobody")) == ("CO-A108", True)
-    kept.refresh(eventful().ledger())
-    assert list(kept.lines(Question())) == before
+    history_index.refresh(eventful().ledger())
+    assert list(history_index.lines(HistoryQuery())) == before
 
 
-def test_an_event_changed_in_the_index_is_mended_by_the_ledger(kept: Index) -> None:
-    before = list(kept.lines(Question()))
-    kept._db.execute("UPDATE entries SET what = 'StudyJoined' WHERE what = 'ServerSkipped'")
-    assert list(kept.lines(Question())) != before
-    kept.refresh(eventful().ledger())
-    assert list(kept.lines(Question())) == before
+def test_an_event_changed_in_the_index_is_mended_by_the_ledger(history_index: HistoryIndex) -> None:
+    before = list(history_index.lines(HistoryQuery()))
+    history_index._db.execute("UPDATE entries SET what = 'StudyJoined' WHERE what = 'ServerSkipped'")
+    assert list(history_index.lines(HistoryQuery())) != before
+    history_index.refresh(eventful().ledger())
+    assert list(history_index.lines(HistoryQuery())) == before
 
 
 def test_an_index_is_opened_again_and_knows_what_is_new(tmp_path: Path) -> None:
     world = cohort(3)
-    with Index(tmp_path / "i.sqlite") as index:
+    with HistoryIndex(tmp_path / "i.sqlite") as index:
         assert index.refresh(world.ledger()) == len(world.chain.log)
     sweep(world.crew().values())
-    with Index(tmp_path / "i.sqlite") as index:
-        assert index.count(Question()) < len(world.chain.log)
+    with HistoryIndex(tmp_path / "i.sqlite") as index:
+        assert index.count(HistoryQuery()) < len(world.chain.log)
         index.refresh(world.ledger())
-        assert index.count(Question(kind="server")) == len(world.records("server"))
+        assert index.count(HistoryQuery(kind="server")) == len(world.records("server"))
 
 
-def test_a_ledger_that_breaks_its_rules_is_not_indexed(kept: Index) -> None:
+def test_a_ledger_that_breaks_its_rules_is_not_indexed(history_index: HistoryIndex) -> None:
     world = cohort(3)
     sweep(world.crew().values())
     del world.chain.log[-3]
     with pytest.raises(LedgerMismatch):
-        kept.refresh(world.ledger())
+        history_index.refresh(world.ledger())
 
 
 def test_a_file_of_something_else_is_no_index(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a database, and long enough to be looked at as one")
     with pytest.raises(ConfigError, match="cannot be used as an index"):
-        Index(tmp_path / "text")
+        HistoryIndex(tmp_path / "text")
     with closing(sqlite3.connect(tmp_path / "other.sqlite")) as other:
         other.execute("CREATE TABLE patients (name)")
         other.commit()
     with pytest.raises(ConfigError, match="something else"):
-        Index(tmp_path / "other.sqlite")
+        HistoryIndex(tmp_path / "other.sqlite")
 
 
 def test_json_and_parquet_hold_the_same_as_the_lines(tmp_path: Path) -> None:
@@ -296,7 +298,7 @@ def test_json_and_parquet_hold_the_same_as_the_lines(tmp_path: Path) -> None:
     assert json.loads(out.getvalue()) == [line.as_dict() for line in lines()]
     write_parquet(lines(), tmp_path / "history.parquet")
     table = pq.read_table(tmp_path / "history.parquet")
-    assert table.column_names == list(NAMES)
+    assert table.column_names == list(COLUMN_NAMES)
     assert table.to_pylist() == [line.as_dict() for line in lines()]
     empty = io.StringIO()
     write_json([], empty)
@@ -306,8 +308,10 @@ def test_json_and_parquet_hold_the_same_as_the_lines(tmp_path: Path) -> None:
 def test_hostile_names_are_harmless_in_every_shape() -> None:
     """Members can vote in any 32 bytes as a site's name, on a ledger that is not bound by a study's rules for names."""
     names = ("=cmd|'/c calc'!A1", "\x1b[31mred", "@SUM(1)", "+1", "-1", "\u202eevil", "a\nb")
-    given = [Line(1, "2026-01-01T00:00:00Z", 0, name, "SiteAdmitted", details=f"name={name}") for name in names]
-    text, table = as_text(given), list(csv.reader(io.StringIO(as_csv(given))))
+    entries = [
+        HistoryEntry(1, "2026-01-01T00:00:00Z", 0, name, "SiteAdmitted", details=f"name={name}") for name in names
+    ]
+    text, table = as_text(entries), list(csv.reader(io.StringIO(as_csv(entries))))
     assert len(text.splitlines()) == 1 + len(names)
     assert not set(text) & {"\x1b", "\u202e"}
     cells = [cell for row in table for cell in row]

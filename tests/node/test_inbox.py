@@ -30,11 +30,11 @@ def test_a_frame_larger_than_the_room_has_it_alone() -> None:
 def test_who_sends_more_than_there_is_room_for_waits_until_it_is_read() -> None:
     box = Inbox(2 * (OVERHEAD + 10))
     with ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(lambda: [box.put(bytes([k]) * 10) for k in range(50)])
+        sending = pool.submit(lambda: [box.put(bytes([k]) * 10) for k in range(50)])
         assert box.get(20.0) == bytes(10)
         assert box._held <= 2 * (OVERHEAD + 10)
         assert [box.get(20.0) for _ in range(49)] == [bytes([k]) * 10 for k in range(1, 50)]
-        assert sent.result(timeout=20) == [True] * 50
+        assert sending.result(timeout=20) == [True] * 50
 
 
 def test_frames_without_data_need_room_as_well() -> None:

@@ -24,10 +24,10 @@ from coterie_chain.deploy import deploy
 from coterie_chain.devnet import Anvil
 from coterie_chain.ledger import SiteEntry
 from coterie_node.cli import app
-from coterie_node.commands.options import show
+from coterie_node.commands.options import print_rows
 from coterie_node.errors import ConfigError
 from coterie_node.invitation import Invitation
-from coterie_node.site_config import CONFIG, Home
+from coterie_node.site_config import CONFIG, NodeFolder
 
 PATIENCE = 90.0
 
@@ -48,7 +48,7 @@ def refusal(*words: object) -> Any:
     return error
 
 
-class Town:
+class CommandNetwork:
     """Three nodes' folders on one Anvil, and the processes of their daemons."""
 
     def __init__(self, root: Path, url: str) -> None:
@@ -59,7 +59,7 @@ class Town:
             run("init", root / name, "--site", name, "--chain", url, "--store", store, "--port", 0, "--light")
             write_rows(root / name / "data.csv", k)
 
-    def found(self) -> Path:
+    def create_network(self) -> Path:
         """Deploy the Catalog with all cards, and let the first site invite the others."""
         cards = [json.loads((self.root / name / "card.json").read_text()) for name in SITES]
         entries = [
@@ -99,22 +99,22 @@ class Town:
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
+def town(tmp_path: Path) -> Iterator[CommandNetwork]:
     with Anvil() as anvil:
-        made = Town(tmp_path, anvil.url)
-        yield made
-        made.stop()
+        network = CommandNetwork(tmp_path, anvil.url)
+        yield network
+        network.stop()
 
 
-def pooled(root: Path) -> Any:
+def fit_pooled(root: Path) -> Any:
     """The fit of all rows by somebody who knows nothing of federation."""
     rows = np.vstack([np.loadtxt(root / name / "data.csv", delimiter=",", skiprows=1) for name in SITES])
     return sm.Logit(rows[:, 0], sm.add_constant(rows[:, 1:])).fit(disp=0, tol=1e-12)
 
 
 @pytest.mark.anvil
-def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town: Town) -> None:
-    invitation = town.found()
+def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town: CommandNetwork) -> None:
+    invitation = town.create_network()
     for name in SITES[1:]:
         assert refusal("doctor", "--node", town.root / "nowhere").code == "CO-F320"
         assert "coterie join" in run("doctor", *town.node(name), code=12)
@@ -124,20 +124,20 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     checks = json.loads(run("doctor", *town.node("south"), "--json"))
     assert {c["check"]: c["result"] for c in checks}["seat"] == "ok"
 
-    told = run("study", "propose", study_file(town.root), *town.node("north"))
-    assert "the federated fit and the pooled one differ by at most" in told
+    output = run("study", "propose", study_file(town.root), *town.node("north"))
+    assert "the federated fit and the pooled one differ by at most" in output
     (certificate,) = (town.root / "north" / "decisions").glob("*.certificate")
     assert json.loads(certificate.read_text())["max_in_std_errors"] < 1e-7
     for name in SITES:
         town.serve(name)
     town.until("the proposal", lambda: json.loads(run("study", "list", *town.node("south"), "--json")))
-    shown = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
-    assert (shown["state"], shown["policy"]) == ("proposed", "allowed by this site's policy")
-    assert shown["document"]["formula"] == "died ~ age + male"
+    description = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
+    assert (description["state"], description["policy"]) == ("proposed", "allowed by this site's policy")
+    assert description["document"]["formula"] == "died ~ age + male"
     check_words(town)
-    check_rows_that_do_not_fit(town, shown["hash"])
+    check_rows_that_do_not_fit(town, description["hash"])
     for name in SITES[1:]:
-        run("study", "approve", shown["hash"], *town.node(name))
+        run("study", "approve", description["hash"], *town.node(name))
     assert refusal("study", "result", "1", *town.node("north")).code == "CO-F332"
     # One process dies without a word while the study runs, and is started anew.
     town.until("a first step", lambda: any(e["event"] == "step finished" for e in town.log("west")))
@@ -149,7 +149,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
 
     fits = [json.loads(path.read_text())["fit"] for path in results]
     assert fits[0] == fits[1] == fits[2]
-    assert np.allclose(fits[0]["estimates"], pooled(town.root).params, rtol=0, atol=1e-8)
+    assert np.allclose(fits[0]["estimates"], fit_pooled(town.root).params, rtol=0, atol=1e-8)
     status = json.loads(run("study", "status", "1", *town.node("north"), "--json"))
     assert status["state"] == "completed"
     assert status["result"] == str(results[0])
@@ -163,7 +163,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
         assert town.log(name)[-1]["event"] == "stopped"
 
 
-def check_words(town: Town) -> None:
+def check_words(town: CommandNetwork) -> None:
     """What people read of a study holds no Python."""
     lines = run("study", "show", "1", *town.node("south")).splitlines()
     assert [line for line in lines if line.startswith(("sites ", "name "))] == [
@@ -173,40 +173,40 @@ def check_words(town: Town) -> None:
     assert not [line for line in lines if line.startswith(("options ", "floors ")) and "{" in line]
 
 
-def check_rows_that_do_not_fit(town: Town, study: str) -> None:
+def check_rows_that_do_not_fit(town: CommandNetwork, study: str) -> None:
     """An approval says at once what its rows lack, and the status says what stopped the daemon."""
     wrong = town.root / "south" / "wrong.csv"
     wrong.write_text("died,Age,male\n1,2,0\n")
-    told = run("study", "approve", study, *town.node("south"), "--data", "wrong.csv")
-    assert "CO-D106" in told
-    assert "'Age'" in told
+    output = run("study", "approve", study, *town.node("south"), "--data", "wrong.csv")
+    assert "CO-D106" in output
+    assert "'Age'" in output
     status = ("study", "status", study, *town.node("south"))
     town.until("the fault", lambda: "CO-D106" in run(*status))
     assert "'Age'" in run(*status)
 
 
-def check_result(town: Town) -> None:
+def check_result(town: CommandNetwork) -> None:
     """The result as people read it, and as JSON that `coterie audit replay --result` takes."""
-    wanted = pooled(town.root)
+    wanted = fit_pooled(town.root)
     lines = run("study", "result", "1", *town.node("west")).splitlines()
     assert lines[0].startswith("GLORE, binomial (logit)    study ")
     assert [line.split()[0] for line in lines[4:7]] == ["(Intercept)", "age", "male"]
-    told = json.loads(run("study", "result", "1", *town.node("west"), "--json"))
-    assert np.allclose([t["p_value"] for t in told["terms"]], wanted.pvalues, rtol=0, atol=1e-8)
-    assert (told["df_residual"], told["sites"]) == (int(wanted.df_resid), list(SITES))
+    output = json.loads(run("study", "result", "1", *town.node("west"), "--json"))
+    assert np.allclose([t["p_value"] for t in output["terms"]], wanted.pvalues, rtol=0, atol=1e-8)
+    assert (output["df_residual"], output["sites"]) == (int(wanted.df_resid), list(SITES))
     table = run("study", "result", "1", *town.node("west"), "--format", "csv").splitlines()
     assert table[0] == "term,estimate,std.error,statistic,p.value,conf.low,conf.high"
     assert len(table) == 4
 
 
-def check_ended(town: Town) -> None:
+def check_ended(town: CommandNetwork) -> None:
     """Nothing more is decided about a study that has ended."""
     assert refusal("study", "propose", study_file(town.root), *town.node("north")).code == "CO-F328"
     assert refusal("study", "approve", "1", *town.node("south")).code == "CO-F328"
     assert refusal("study", "resume", "1", *town.node("south")).code == "CO-F328"
 
 
-def check_telling(town: Town) -> None:
+def check_telling(town: CommandNetwork) -> None:
     """Health for all, metrics for who has the token."""
     for name in SITES:
         port = next(e["port"] for e in reversed(town.log(name)) if e["event"] == "api")
@@ -216,31 +216,31 @@ def check_telling(town: Town) -> None:
             assert 'coterie_steps_total{kind="server"}' in answer.read().decode()
 
 
-def check_secrets(town: Town) -> None:
+def check_secrets(town: CommandNetwork) -> None:
     """Passphrases and row values are in no log, no environment, no process list and not on the store."""
     stored = b"".join(p.read_bytes() for p in (town.root / "store").rglob("*") if p.is_file())
     for name, process in town.processes.items():
         secret = (town.root / name / "passphrase").read_text().strip()
-        seen = (town.root / name / "log.jsonl").read_bytes() + stored
+        content = (town.root / name / "log.jsonl").read_bytes() + stored
         for part in ("environ", "cmdline"):
             place = Path(f"/proc/{process.pid}/{part}")
-            seen += place.read_bytes() if place.exists() else b""
-        assert secret.encode() not in seen
-        assert repr(CANARY).encode() not in seen
+            content += place.read_bytes() if place.exists() else b""
+        assert secret.encode() not in content
+        assert repr(CANARY).encode() not in content
         listed = [p for p in (town.root / name).rglob("*") if p.is_file() and secret in p.read_text(errors="ignore")]
         assert listed == [town.root / name / "passphrase"]
 
 
 @pytest.mark.anvil
-def test_a_node_says_what_is_wrong_with_it_and_how_to_mend_it(town: Town) -> None:
-    invitation = town.found()
+def test_a_node_says_what_is_wrong_with_it_and_how_to_mend_it(town: CommandNetwork) -> None:
+    invitation = town.create_network()
     run("join", invitation, *town.node("south"))
-    home = Home(town.root / "south")
+    home = NodeFolder(town.root / "south")
     os.chmod(home.passphrase, 0o644)
     os.chmod(home.root, 0o755)
-    told = run("doctor", *town.node("south"), code=12)
-    assert "chmod 600" in told
-    assert "chmod 700" in told
+    output = run("doctor", *town.node("south"), code=12)
+    assert "chmod 600" in output
+    assert "chmod 700" in output
     os.chmod(home.passphrase, 0o600)
     os.chmod(home.root, 0o700)
     card = home.root / "card.json"
@@ -256,10 +256,10 @@ def test_a_node_says_what_is_wrong_with_it_and_how_to_mend_it(town: Town) -> Non
     assert card.exists()
 
 
-def check_votes(town: Town, stranger: Path) -> None:
+def check_votes(town: CommandNetwork, stranger: Path) -> None:
     """A vote is written for the daemon; what cannot be voted on is refused at once."""
-    told = run("site", "admit", stranger / "card.json", *town.node("south"))
-    assert json.loads((stranger / "card.json").read_text())["address"] in told
+    output = run("site", "admit", stranger / "card.json", *town.node("south"))
+    assert json.loads((stranger / "card.json").read_text())["address"] in output
     (ballot,) = (town.root / "south" / "ballots").iterdir()
     assert json.loads(ballot.read_text())["subject"] == "east"
     assert [row["state"] for row in json.loads(run("site", "list", *town.node("south"), "--json"))] == ["active"] * 3
@@ -275,7 +275,7 @@ def test_init_makes_private_files_and_never_writes_over_a_node(tmp_path: Path) -
     assert modes["n"] == modes["keys"] == 0o700
     assert modes["passphrase"] == modes["api.token"] == modes[CONFIG] == 0o600
     assert refusal("init", tmp_path / "n", "--site", "north", "--light").code == "CO-F203"
-    assert Home(tmp_path / "n").config.policy.learners
+    assert NodeFolder(tmp_path / "n").config.policy.learners
 
 
 def test_init_keeps_the_keys_with_which_a_site_founded_its_network(tmp_path: Path) -> None:
@@ -306,12 +306,12 @@ def test_a_hostile_name_is_no_sites_name(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("value", ['a"\nsite = "b', "#", "\\", "\u0000", "ü", "'''"])
 def test_a_value_given_to_init_cannot_leave_its_place_in_the_settings(tmp_path: Path, value: str) -> None:
     run("init", tmp_path / "n", "--site", "north", "--data", value, "--light")
-    config = Home(tmp_path / "n").config
+    config = NodeFolder(tmp_path / "n").config
     assert (config.site, config.data) == ("north", value)
 
 
 def test_what_comes_from_the_ledger_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    show([{"name": "\x1b[2J\x9b31mnorth\r\nsouth\u202e"}, {"name": "Klinik Süd"}], False, ("name",))
+    print_rows([{"name": "\x1b[2J\x9b31mnorth\r\nsouth\u202e"}, {"name": "Klinik Süd"}], False, ("name",))
     head, hostile, plain = capsys.readouterr().out.splitlines()
     assert (head, plain) == ("name", "Klinik Süd")
     assert hostile.isprintable()

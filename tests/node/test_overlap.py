@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from learners import shapes
-from learners.shapes import SHAPES
-from node.test_recovery import bits, digests, undisturbed
+from learners.shapes import SCRIPT_CASES
+from node.test_recovery import bits, digests, run_undisturbed
 from node.worlds import World, cohort
 
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected
@@ -41,12 +41,12 @@ class Blocks:
     def work(self) -> None:
         """Turns until nobody can do anything before the next block."""
         before = None
-        while before != (before := self._reached()):
+        while before != (before := self._has_reached()):
             for runner in self.crew.values():
                 runner.turn()
 
-    def _reached(self) -> object:
-        places = [(runner.position, runner._guess, runner.restarts) for runner in self.crew.values()]
+    def _has_reached(self) -> object:
+        places = [(runner.position, runner._prediction, runner.restarts) for runner in self.crew.values()]
         return places, len(self.pool), len(self.world.chain.log)
 
     def mine(self) -> None:
@@ -84,8 +84,8 @@ class Sender:
     def submit(self, post: Post) -> None:
         self.record(post)
 
-    def send(self, post: Post, *, first: bool) -> None:
-        self._blocks.pool.setdefault((self._name, post.position, post.attempt), (0 if first else 1, post))
+    def submit_early(self, post: Post, *, priority: bool) -> None:
+        self._blocks.pool.setdefault((self._name, post.position, post.attempt), (0 if priority else 1, post))
 
 
 @pytest.mark.parametrize("aggregation", ["plain", "masked"])
@@ -102,16 +102,16 @@ def test_a_round_takes_one_block_instead_of_two_and_leaves_the_same_bytes(aggreg
     assert replay(ahead.world.ledger(), ahead.world.blobs, ahead.world.number).verdict.grade == "identical"
 
 
-@pytest.mark.parametrize("kind", sorted(set(SHAPES) - {"join"}))
+@pytest.mark.parametrize("kind", sorted(set(SCRIPT_CASES) - {"join"}))
 def test_every_shape_of_protocol_ends_the_same_with_overlap(kind: str) -> None:
-    shape = SHAPES[kind]
+    shape = SCRIPT_CASES[kind]
 
     def make() -> World:
         return World(shapes.study(tuple(shape.rows)), shape.rows, shape.script, shape.schedule)
 
     blocks = Blocks(make())
     blocks.run()
-    assert digests(blocks.world) == undisturbed(make)[0]
+    assert digests(blocks.world) == run_undisturbed(make)[0]
     assert blocks.refused == []
 
 
@@ -160,8 +160,8 @@ def test_a_server_that_lies_about_its_converged_flag_is_not_believed() -> None:
     blocks.work()
     blocks.mine()
     blocks.work()
-    (sent,) = (post for (name, position, _), (_, post) in blocks.pool.items() if position == 1)
-    world.ledger("north").record(replace(sent, converged=True))
+    (sent_post,) = (post for (name, position, _), (_, post) in blocks.pool.items() if position == 1)
+    world.ledger("north").record(replace(sent_post, converged=True))
     blocks.pool.clear()
     with pytest.raises(ProtocolError, match="converged=True"):
         blocks.work()
@@ -175,7 +175,7 @@ def test_a_record_that_was_lost_on_its_way_is_sent_again() -> None:
     blocks.work()
     blocks.pool.clear()
     blocks.run()
-    assert digests(blocks.world) == undisturbed(lambda: cohort(3))[0]
+    assert digests(blocks.world) == run_undisturbed(lambda: cohort(3))[0]
 
 
 def test_a_site_that_restarts_behind_its_own_guess_goes_on_from_the_ledger() -> None:
@@ -187,7 +187,7 @@ def test_a_site_that_restarts_behind_its_own_guess_goes_on_from_the_ledger() -> 
         name = blocks.world.study.sites[blocks.mined % 3]
         blocks.crew[name] = blocks.runner(name)
         blocks.work()
-    assert digests(blocks.world) == undisturbed(lambda: cohort(3, aggregation="masked"))[0]
+    assert digests(blocks.world) == run_undisturbed(lambda: cohort(3, aggregation="masked"))[0]
 
 
 # What the fault simulation found
@@ -218,7 +218,7 @@ class Failing:
 def test_a_dispute_that_the_network_swallowed_is_raised_again() -> None:
     world = cohort(3)
     for name in world.study.sites:
-        world.caught_up(name)[0].turn()
+        world.catch_up(name)[0].turn()
     world.forge("north", lambda payload: payload.update(beta=payload["beta"] + 1e-9))
     ledger: Any = Failing(world.ledger("south"), "dispute")
     runner = world.runner("south", ledger=ledger)

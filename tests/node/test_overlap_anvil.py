@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chain.anvil import binary
-from chain.anvil import running as anvil_running
-from node.test_recovery import bits, undisturbed
+from chain.anvil import find_binary
+from chain.anvil import run_anvil as anvil_running
+from node.test_recovery import bits, run_undisturbed
 from node.worlds import World, cohort
 
 from coterie_chain.deploy import deploy
 from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.journal import MemoryJournal
 from coterie_chain.ledger import Record
-from coterie_chain.network import mines_at_once
+from coterie_chain.network import is_mining_instantly
 from coterie_chain.rpc import Rpc
 from coterie_node.audit import replay
 from coterie_node.runner import Runner
-from coterie_node.studies import terms_of
+from coterie_node.studies import study_terms
 
 pytestmark = pytest.mark.anvil
 ETHER = hex(10**18)
@@ -37,7 +37,7 @@ class Chain:
         self.journals = {name: MemoryJournal() for name in world.study.sites}
         self.number = self._start()
         self.rpc.call("evm_setAutomine", False)
-        assert not mines_at_once(self.rpc)
+        assert not is_mining_instantly(self.rpc)
         self.ledgers = {name: self._handle(name) for name in world.study.sites}
         self.crew = {name: self.runner(name) for name in world.study.sites}
 
@@ -46,7 +46,7 @@ class Chain:
 
     def _start(self) -> int:
         first, *others = [self._handle(name) for name in self.world.study.sites]
-        number = first.propose(terms_of(self.world.study))
+        number = first.propose(study_terms(self.world.study))
         for ledger in others:
             ledger.join(number, self.world.study.hash)
         for ledger in (first, *others):
@@ -57,7 +57,7 @@ class Chain:
         """A site's runner: nothing here waits for a block."""
         self.world.number = self.number
         ledger: Any = self.ledgers[name]
-        assert ledger.ahead is ledger
+        assert ledger.pipelined is ledger
         runner = self.world.runner(name, ledger=ledger)
         runner._ahead = ledger
         return runner
@@ -65,7 +65,7 @@ class Chain:
     def work(self) -> None:
         """Turns until nobody can do anything before the next block."""
         before = None
-        while before != (before := [(r.position, r._guess, r.restarts) for r in self.crew.values()]):
+        while before != (before := [(r.position, r._prediction, r.restarts) for r in self.crew.values()]):
             for runner in self.crew.values():
                 runner.turn()
 
@@ -73,16 +73,16 @@ class Chain:
         self.rpc.call("evm_mine")
 
     def blocks(self) -> int:
-        return self.rpc.quantity("eth_blockNumber")
+        return self.rpc.call_quantity("eth_blockNumber")
 
-    def refused(self) -> list[str]:
+    def count_refused(self) -> list[str]:
         """Hashes of all transactions that were mined in vain."""
-        found = []
+        hashes = []
         for number in range(self.blocks() + 1):
             for tx in self.rpc.call("eth_getBlockByNumber", hex(number), False)["transactions"]:
                 if self.rpc.call("eth_getTransactionReceipt", tx)["status"] != "0x1":
-                    found.append(tx)
-        return found
+                    hashes.append(tx)
+        return hashes
 
     def close(self) -> None:
         for ledger in self.ledgers.values():
@@ -92,13 +92,13 @@ class Chain:
 
 @pytest.fixture
 def chain() -> Iterator[Chain]:
-    program = binary()
+    program = find_binary()
     if program is None:
         pytest.skip("Anvil is not installed: make setup")
     with anvil_running(program) as anvil:
-        made = Chain(anvil.url, cohort(3, aggregation="masked"))
-        yield made
-        made.close()
+        network = Chain(anvil.url, cohort(3, aggregation="masked"))
+        yield network
+        network.close()
 
 
 def finish(chain: Chain) -> None:
@@ -116,8 +116,8 @@ def test_a_round_takes_one_block_and_no_record_is_refused(chain: Chain) -> None:
     records = [e for e in reader.history(chain.number) if isinstance(e, Record)]
     rounds = len([r for r in records if r.kind == "server"])
     assert chain.blocks() - start == rounds + 1
-    assert chain.refused() == []
-    want = undisturbed(lambda: cohort(3, aggregation="masked"))[1]
+    assert chain.count_refused() == []
+    want = run_undisturbed(lambda: cohort(3, aggregation="masked"))[1]
     assert {name: bits(r.machine.result) for name, r in chain.crew.items()} == want
     assert replay(reader, chain.world.blobs, chain.number).verdict.grade == "identical"
     assert reader.gas_used > 0
@@ -131,7 +131,7 @@ def test_a_reorganisation_that_takes_records_is_followed_to_the_same_result(chai
     chain.rpc.call("anvil_reorg", 2, [])
     finish(chain)
     assert max(runner.restarts for runner in chain.crew.values()) > 0
-    want = undisturbed(lambda: cohort(3, aggregation="masked"))[1]
+    want = run_undisturbed(lambda: cohort(3, aggregation="masked"))[1]
     assert {name: bits(r.machine.result) for name, r in chain.crew.items()} == want
     assert replay(chain.ledgers["south"], chain.world.blobs, chain.number).verdict.grade == "identical"
 
@@ -142,9 +142,9 @@ def test_a_refused_record_is_sent_again_on_the_plain_path(chain: Chain) -> None:
     silent = chain.crew.pop("north")
     chain.work()
     chain.mine()
-    assert len(chain.refused()) == 2
+    assert len(chain.count_refused()) == 2
     chain.crew["north"] = silent
     finish(chain)
-    assert len(chain.refused()) == 2
-    want = undisturbed(lambda: cohort(3, aggregation="masked"))[1]
+    assert len(chain.count_refused()) == 2
+    want = run_undisturbed(lambda: cohort(3, aggregation="masked"))[1]
     assert {name: bits(r.machine.result) for name, r in chain.crew.items()} == want

@@ -14,7 +14,7 @@ from node.worlds import cohort, sweep
 
 from coterie_node.audit import Replay, replay
 from coterie_node.errors import ConfigError
-from coterie_node.publication import compare, read_publication
+from coterie_node.publication import check_publication, read_publication
 from coterie_node.result import Cost, Result
 
 Plain = dict[str, Any]
@@ -24,21 +24,23 @@ Plain = dict[str, Any]
 def honest() -> tuple[str, Replay]:
     world = cohort(3)
     sweep(world.crew().values())
-    found = replay(world.ledger(), world.blobs, world.number)
-    result = Result(world.study.name, found.parties, found.fit, Cost(0, 0, 0, {}), found.verdict)
-    return json.dumps(result.as_dict()), found
+    outcome = replay(world.ledger(), world.blobs, world.number)
+    result = Result(world.study.name, outcome.parties, outcome.fit, Cost(0, 0, 0, {}), outcome.verdict)
+    return json.dumps(result.as_dict()), outcome
 
 
-def judged(change: Callable[[Plain], Any]) -> tuple[str, str]:
+def check_change(change: Callable[[Plain], Any]) -> tuple[str, str]:
     plain: Plain = json.loads(honest()[0])
     change(plain)
-    verdict = compare(plain, "paper.json", honest()[1])
+    verdict = check_publication(plain, "paper.json", honest()[1])
     return verdict.code, verdict.problem
 
 
 def test_an_honest_result_passes(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(honest()[0])
-    assert compare(read_publication(tmp_path / "result.json"), "result.json", honest()[1]) == honest()[1].verdict
+    assert (
+        check_publication(read_publication(tmp_path / "result.json"), "result.json", honest()[1]) == honest()[1].verdict
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,18 +63,18 @@ def test_an_honest_result_passes(tmp_path: Path) -> None:
     ],
 )
 def test_every_forged_number_is_named(change: Callable[[Plain], Any], named: str) -> None:
-    code, problem = judged(change)
+    code, problem = check_change(change)
     assert code == "CO-A110"
     assert named in problem
     assert problem.startswith("paper.json says ")
 
 
 def test_a_result_of_an_older_release_lacks_newer_keys_and_passes() -> None:
-    assert judged(lambda r: [r.pop(key) for key in ("statistic", "df_null", "bic")]) == ("", "")
+    assert check_change(lambda r: [r.pop(key) for key in ("statistic", "df_null", "bic")]) == ("", "")
 
 
 def test_details_are_compared_as_far_as_the_replay_has_them() -> None:
-    found = replace(honest()[1], fit=replace(honest()[1].fit, details={"auc": 0.7, "by": {"q": [1.0, 2.0]}}))
+    outcome = replace(honest()[1], fit=replace(honest()[1].fit, details={"auc": 0.7, "by": {"q": [1.0, 2.0]}}))
     plain: Plain = json.loads(honest()[0])
     for details, code in (
         ({"auc": 0.7, "alignment": 3}, ""),
@@ -80,18 +82,18 @@ def test_details_are_compared_as_far_as_the_replay_has_them() -> None:
         ({"by": {"q": [1.0, 2.5]}}, "CO-A110"),
         ({}, ""),
     ):
-        assert compare({**plain, "details": details}, "paper.json", found).code == code
+        assert check_publication({**plain, "details": details}, "paper.json", outcome).code == code
 
 
 def test_without_a_model_there_is_nothing_to_hold_a_result_against() -> None:
-    verdict = compare({"terms": [1]}, "paper.json", replace(honest()[1], fit=None))
+    verdict = check_publication({"terms": [1]}, "paper.json", replace(honest()[1], fit=None))
     assert (verdict.verdict, verdict.code) == ("FAIL", "CO-A110")
     assert "no model" in verdict.problem
 
 
 def test_a_failed_replay_stays_what_it_is() -> None:
     failed = replace(honest()[1], verdict=replace(honest()[1].verdict, verdict="FAIL", code="CO-P201"))
-    assert compare({"terms": [1]}, "paper.json", failed).code == "CO-P201"
+    assert check_publication({"terms": [1]}, "paper.json", failed).code == "CO-P201"
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"terms": []}'])

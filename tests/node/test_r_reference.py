@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.study import Study
 from coterie_node.analysis import analyse
 
@@ -59,12 +59,12 @@ MODELS = {
 
 def reference() -> dict[str, dict[str, tuple[float, float]]]:
     """Estimate and standard error by R's model and term."""
-    found: defaultdict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    estimates: defaultdict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
     with (GOLDEN / "reference_own_R.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             se = math.nan if row["se"] == "NA" else float(row["se"])
-            found[row["model"]][row["term"]] = (float(row["est"]), se)
-    return found
+            estimates[row["model"]][row["term"]] = (float(row["est"]), se)
+    return estimates
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +85,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("aggregation", ["masked", "plain"])
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_of_r_is_reproduced(files: dict[str, Path], model: str, aggregation: str) -> None:
-    outcome, more, family, link = MODELS[model]
+    outcome, extra, family, link = MODELS[model]
     counted = model == "poisson_log_on_binary"
     text = STUDY.format(
-        formula=f"{outcome} ~ {X}{more}",
+        formula=f"{outcome} ~ {X}{extra}",
         family=family,
         link=link,
         aggregation=aggregation,
         death="count" if counted else "binary",
         extra=", range = [0, 1]" if counted else "",
     )
-    result = analyse(complete(Study.from_toml(text)), files)
+    result = analyse(complete_study(Study.from_toml(text)), files)
     assert result.replay is not None
     assert result.replay.grade == "identical"
     wanted = reference()[model]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from coterie_learners.design import Design
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.rows import ArrayRows
 from coterie_learners.study import Study
 from coterie_node.runner import Runner
-from coterie_node.simulate import World, found, runner_of
+from coterie_node.simulate import World, make_runner, make_world
 
 SITES = ("north", "south", "west")
 TEXT = """
@@ -37,8 +37,8 @@ class Overtaken:
         self._inner, self._read, self._others = inner, read, others
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
-        return self._after(found) if name == self._read else found
+        attribute = getattr(self._inner, name)
+        return self._after(attribute) if name == self._read else attribute
 
     def _after(self, read: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: object) -> Any:
@@ -59,22 +59,22 @@ def rows_of(study: Study, seed: int) -> ArrayRows:
     return ArrayRows(block.x, block.y)
 
 
-@pytest.mark.parametrize("read", ["finished", "view"])
+@pytest.mark.parametrize("read", ["read_finished", "view"])
 def test_a_study_that_moves_on_between_two_reads_is_followed_to_its_end(read: str) -> None:
-    study = complete(Study.from_toml(TEXT))
-    world: World = found(study)
+    study = complete_study(Study.from_toml(TEXT))
+    world: World = make_world(study)
     rows = {name: rows_of(study, seed) for seed, name in enumerate(SITES)}
-    others = [runner_of(world, name, rows[name]) for name in SITES[1:]]
-    again = runner_of(world, "north", rows["north"])
+    others = [make_runner(world, name, rows[name]) for name in SITES[1:]]
+    restarted_runner = make_runner(world, "north", rows["north"])
 
     def move_on() -> None:
-        for other in (*others, again):
-            while other.turn():
+        for peer in (*others, restarted_runner):
+            while peer.turn():
                 pass
 
-    slow: Runner = runner_of(world, "north", rows["north"])
+    slow: Runner = make_runner(world, "north", rows["north"])
     slow._ledger = Overtaken(slow._ledger, read, move_on)
     for _ in range(200):
         slow.turn()
     assert slow.done
-    assert np.array_equal(slow.machine.result.estimates, again.machine.result.estimates)
+    assert np.array_equal(slow.machine.result.estimates, restarted_runner.machine.result.estimates)

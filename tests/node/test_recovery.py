@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from learners import shapes
-from learners.shapes import SHAPES
+from learners.shapes import SCRIPT_CASES
 from node.worlds import World, cohort, sweep
 
 from coterie_chain.blobs import MemoryBlobs
@@ -17,13 +17,13 @@ from coterie_chain.errors import BlobMissing, LedgerUnreachable
 from coterie_chain.ledger import State
 from coterie_node.audit import replay
 from coterie_node.runner import Runner
-from coterie_node.talk import Hub
+from coterie_node.talk import MemoryTransport
 
 TALKERS = {"join"}
 
 
-def shaped(name: str) -> Callable[[], World]:
-    shape = SHAPES[name]
+def make_shape(name: str) -> Callable[[], World]:
+    shape = SCRIPT_CASES[name]
     return lambda: World(shapes.study(tuple(shape.rows)), shape.rows, shape.script, shape.schedule)
 
 
@@ -32,7 +32,7 @@ WORLDS: dict[str, Callable[[], World]] = {
     "glore plain": lambda: cohort(3, aggregation="plain"),
     "glore of one site": lambda: cohort(1, aggregation="plain"),
     "glore with deflate": lambda: cohort(4, compression="deflate"),
-    **{name: shaped(name) for name in SHAPES if name not in TALKERS},
+    **{name: make_shape(name) for name in SCRIPT_CASES if name not in TALKERS},
 }
 
 
@@ -52,7 +52,7 @@ def bits(result: Any) -> bytes:
     return b"" if result is None else bytes(np.asarray(result).tobytes())
 
 
-def undisturbed(make: Callable[[], World]) -> tuple[list[tuple[int, str, str]], dict[str, bytes]]:
+def run_undisturbed(make: Callable[[], World]) -> tuple[list[tuple[int, str, str]], dict[str, bytes]]:
     world = make()
     crew = world.crew()
     sweep(crew.values())
@@ -73,10 +73,10 @@ def test_with_everybody_restarted_after_every_record_the_ledger_holds_the_same(k
             written, restarts = len(world.records()), restarts + 1
             crew = world.crew()
     assert restarts == len(world.records())
-    assert (digests(world), {n: bits(r.machine.result) for n, r in crew.items()}) == undisturbed(WORLDS[kind])
+    assert (digests(world), {n: bits(r.machine.result) for n, r in crew.items()}) == run_undisturbed(WORLDS[kind])
 
 
-def restarted(world: World, names: list[str], stop: Callable[[], object]) -> None:
+def restart_sites(world: World, names: list[str], stop: Callable[[], object]) -> None:
     """Turns of processes that are started anew for each turn, until the condition holds or nobody can move."""
     while not stop() and any(world.runner_after_replay(name).turn() for name in names):
         pass
@@ -90,22 +90,22 @@ def test_a_restart_after_an_exclusion_and_a_skip_follows_the_ledger() -> None:
         open_ = world.view().open
         return open_ is not None and open_.kind == "server"
 
-    restarted(world, rest, serving)
+    restart_sites(world, rest, serving)
     world.late()
-    restarted(world, rest, serving)
+    restart_sites(world, rest, serving)
     assert [dict(e.details)["silent"] for e in world.events("SiteExcluded")] == ["north"]
-    restarted(world, ["east", "west"], lambda: False)
+    restart_sites(world, ["east", "west"], lambda: False)
     world.late()
-    restarted(world, ["east", "west"], lambda: world.events("ServerSkipped"))
+    restart_sites(world, ["east", "west"], lambda: world.events("ServerSkipped"))
     assert [dict(e.details)["server"] for e in world.events("ServerSkipped")] == ["south"]
-    restarted(world, rest, lambda: False)
+    restart_sites(world, rest, lambda: False)
     assert world.view().state == State.COMPLETED
     assert len({bits(world.rerun(name)) for name in world.study.sites}) == 1
     assert replay(world.ledger(), world.blobs, world.number).verdict.verdict == "PASS"
 
 
 def test_an_interactive_step_is_held_again_when_it_broke_off_before_anybody_posted() -> None:
-    world = shaped("join")()
+    world = make_shape("join")()
     crew = world.crew()
     while (open_ := world.view().open) is not None and open_.kind != "each":
         assert any(r.turn() for r in crew.values())
@@ -113,12 +113,12 @@ def test_an_interactive_step_is_held_again_when_it_broke_off_before_anybody_post
     alone = world.runner_after_replay("a")
     assert not alone.turn()
     assert alone.talking
-    world.hub = Hub(20.0)
+    world.hub = MemoryTransport(20.0)
     crew = world.crew()
     sweep(crew.values())
     assert world.view().state == State.COMPLETED
     results = {name: r.machine.result for name, r in crew.items()}
-    np.testing.assert_array_equal(SHAPES["join"].pick(results), SHAPES["join"].truth)
+    np.testing.assert_array_equal(SCRIPT_CASES["join"].pick(results), SCRIPT_CASES["join"].truth)
 
 
 # Crashes at every call
@@ -139,7 +139,7 @@ class Crashing:
         if not callable(call):
             return call
 
-        def doomed(*args: Any) -> Any:
+        def crash_or_call(*args: Any) -> Any:
             if self._fate():
                 raise Crash(f"before {name}")
             result = call(*args)
@@ -147,10 +147,10 @@ class Crashing:
                 raise Crash(f"after {name}")
             return result
 
-        return doomed
+        return crash_or_call
 
 
-def doomed_runner(world: World, name: str, fate: Callable[[], bool]) -> Runner:
+def crashing_runner(world: World, name: str, fate: Callable[[], bool]) -> Runner:
     runner = world.runner(name)
     runner._ledger = Crashing(runner._ledger, fate)
     runner._blobs = Crashing(runner._blobs, fate)
@@ -160,7 +160,7 @@ def doomed_runner(world: World, name: str, fate: Callable[[], bool]) -> Runner:
 def survive(world: World, fate: Callable[[], bool]) -> int:
     """Run a study whose processes die by fate and are started anew; returns how many died."""
     crashes = 0
-    crew = {name: doomed_runner(world, name, fate) for name in world.study.sites}
+    crew = {name: crashing_runner(world, name, fate) for name in world.study.sites}
     for _ in range(20_000):
         if all(r.done for r in crew.values()):
             return crashes
@@ -169,7 +169,7 @@ def survive(world: World, fate: Callable[[], bool]) -> int:
                 crew[name].turn()
             except Crash:
                 crashes += 1
-                crew[name] = doomed_runner(world, name, fate)
+                crew[name] = crashing_runner(world, name, fate)
     raise AssertionError("no end")
 
 
@@ -184,7 +184,7 @@ def test_a_process_that_dies_at_any_one_call_changes_nothing(kind: str) -> None:
 
     make = WORLDS[kind]
     assert survive(make(), count) == 0
-    want = undisturbed(make)
+    want = run_undisturbed(make)
     step = max(1, counter[0] // 24)
     for fatal in range(1, counter[0], step):
         counter[0] = 0
@@ -204,7 +204,7 @@ def test_processes_that_die_all_the_time_still_end_with_the_same_bytes(seed: int
     world = cohort(3, aggregation="masked")
     crashes = survive(world, lambda: chance.random() < 0.01)
     assert crashes > 5, seed
-    assert digests(world) == undisturbed(WORLDS["glore masked"])[0], seed
+    assert digests(world) == run_undisturbed(WORLDS["glore masked"])[0], seed
     slots = [(r.post.position, r.post.attempt, r.site) for r in world.records()]
     assert len(slots) == len(set(slots))
     assert replay(world.ledger(), world.blobs, world.number).verdict.grade == "identical"
@@ -243,7 +243,7 @@ def test_a_draft_whose_record_was_lost_is_made_again_with_the_same_bytes(before:
     assert len(world.records()) == (0 if before else 1)
     stored = set(world.blobs.blocks)
     sweep(crew.values())
-    assert digests(world) == undisturbed(WORLDS["glore masked"])[0]
+    assert digests(world) == run_undisturbed(WORLDS["glore masked"])[0]
     assert world.records()[0].post.cid in stored
 
 
@@ -276,4 +276,4 @@ def test_a_payload_that_comes_late_to_the_store_is_waited_for() -> None:
             except BlobMissing:
                 missed += 1
     assert missed == 3
-    assert digests(world) == undisturbed(WORLDS["glore masked"])[0]
+    assert digests(world) == run_undisturbed(WORLDS["glore masked"])[0]

@@ -74,22 +74,22 @@ def test_every_attack_has_its_test(attack: str) -> None:
     assert re.search(rf"^def {re.escape(name)}\w*\(", (TESTS / path).read_text(), re.MULTILINE)
 
 
-def judged(world: World) -> Verdict:
+def judge_world(world: World) -> Verdict:
     return replay(world.ledger(), world.blobs, world.number).verdict
 
 
-def caught(world: World, culprit: str, topic: str, code: str = "") -> None:
+def catch_error(world: World, culprit: str, topic: str, code: str = "") -> None:
     """Every other site stops and names culprit and step; so does the replay of an auditor without data."""
     for name in world.study.sites:
         if name == culprit:
             continue
         runner = world.runner(name)
-        with pytest.raises((LearnerError, ChainError)) as told:
+        with pytest.raises((LearnerError, ChainError)) as caught_error:
             sweep([runner])
-        found: Any = told.value
-        assert (found.site, found.topic) == (culprit, topic)
-        assert code in ("", found.code)
-    verdict = judged(world)
+        error: Any = caught_error.value
+        assert (error.site, error.topic) == (culprit, topic)
+        assert code in ("", error.code)
+    verdict = judge_world(world)
     assert (verdict.verdict, verdict.site, verdict.topic) == ("FAIL", culprit, topic)
     assert code in ("", verdict.code)
 
@@ -102,14 +102,14 @@ def at_round(world: World, position: int) -> None:
 def others_post(world: World, culprit: str) -> None:
     for name in world.study.sites:
         if name != culprit:
-            runner, _, _ = world.caught_up(name)
+            runner, _, _ = world.catch_up(name)
             assert runner.turn()
 
 
 def honest_blob(world: World, name: str) -> bytes:
     """What a site would post at the open step."""
-    runner, step, open_ = world.caught_up(name)
-    return world.desk(name).write(step, open_.attempt, runner.machine.draft(open_.parties, open_.attempt))
+    runner, step, open_ = world.catch_up(name)
+    return world.codec(name).write(step, open_.attempt, runner.machine.draft(open_.parties, open_.attempt))
 
 
 def plain() -> World:
@@ -127,7 +127,7 @@ def test_a7_a_server_that_does_not_post_what_follows(amount: float) -> None:
     with pytest.raises(LearnerError, match="south posted 'model/1'"):
         sweep([world.runner("north")])
     assert world.view().state == State.PAUSED
-    verdict = judged(world)
+    verdict = judge_world(world)
     assert (verdict.verdict, verdict.site, verdict.topic, verdict.code) == ("FAIL", "south", "model/1", "CO-P201")
 
 
@@ -137,7 +137,7 @@ def test_a8_a_payload_that_was_recorded_and_never_served() -> None:
     record = world.forge("east", lambda p: None)
     del world.blobs.blocks[record.post.cid]
     others_post(world, "east")
-    caught(world, "east", "stats/1", "CO-C201")
+    catch_error(world, "east", "stats/1", "CO-C201")
 
 
 # P: payloads
@@ -157,7 +157,7 @@ def test_p1_a_bit_flipped_in_any_region(region: str, position: int, site: str, t
     block = bytearray(world.blobs.blocks[record.post.cid])
     block[regions(bytes(block))[region]] ^= 1
     world.blobs.blocks[record.post.cid] = bytes(block)
-    caught(world, site, topic, "CO-C202")
+    catch_error(world, site, topic, "CO-C202")
 
 
 def bomb(codec: int) -> bytes:
@@ -188,7 +188,7 @@ def test_p2_to_p10_bytes_that_are_no_payload(kind: str) -> None:
     world = plain()
     world.post("south", BYTES[kind](honest_blob(world, "south")))
     others_post(world, "south")
-    caught(world, "south", "stats/0")
+    catch_error(world, "south", "stats/0")
 
 
 def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -227,7 +227,7 @@ def test_p4_to_p8_arrays_that_no_rows_can_have(kind: str) -> None:
     world = plain()
     world.forge("south", change)
     others_post(world, "south")
-    caught(world, "south", "stats/0", code)
+    catch_error(world, "south", "stats/0", code)
 
 
 def test_p4_another_byte_order_is_no_canonical_payload() -> None:
@@ -235,7 +235,7 @@ def test_p4_another_byte_order_is_no_canonical_payload() -> None:
     blob = pay.unpack(honest_blob(world, "south"))
     world.post("south", pay.pack(blob.replace(b'"<f8"', b'">f8"'), STORED))
     others_post(world, "south")
-    caught(world, "south", "stats/0", "CO-P104")
+    catch_error(world, "south", "stats/0", "CO-P104")
 
 
 def test_p5_minus_zero_and_denormals_are_numbers() -> None:
@@ -247,7 +247,7 @@ def test_p5_minus_zero_and_denormals_are_numbers() -> None:
 
     world.forge("south", change)
     sweep(world.crew().values())
-    assert (judged(world).verdict, judged(world).grade) == ("PASS", "identical")
+    assert (judge_world(world).verdict, judge_world(world).grade) == ("PASS", "identical")
 
 
 def test_p7_a_singular_matrix_at_one_site() -> None:
@@ -264,8 +264,8 @@ def test_p7_a_singular_matrix_at_one_site() -> None:
         until(lambda at=opened.position: (o := world.view().open) is None or o.position > at, world.crew().values())  # type: ignore[misc]
         if opened.position > 12:
             break
-    found = screen(world.ledger(), world.blobs, world.number)
-    assert any(line.startswith("south cannot estimate every coefficient alone") for line in found.told)
+    error = screen(world.ledger(), world.blobs, world.number)
+    assert any(line.startswith("south cannot estimate every coefficient alone") for line in error.statements)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_p11_a_payload_made_for_something_else(stamp: dict[str, Any]) -> None:
     world = plain()
     world.forge("south", lambda p: None, **stamp)
     others_post(world, "south")
-    caught(world, "south", "stats/0", "CO-P110")
+    catch_error(world, "south", "stats/0", "CO-P110")
 
 
 def test_p11_a_payload_of_an_earlier_round_posted_again() -> None:
@@ -286,7 +286,7 @@ def test_p11_a_payload_of_an_earlier_round_posted_again() -> None:
     old = next(r for r in world.records() if (r.post.position, r.site) == (0, "south"))
     world.post("south", world.blobs.get(old.post.cid))
     others_post(world, "south")
-    caught(world, "south", "stats/1", "CO-P110")
+    catch_error(world, "south", "stats/1", "CO-P110")
 
 
 def test_p12_covariates_in_another_order() -> None:
@@ -296,14 +296,14 @@ def test_p12_covariates_in_another_order() -> None:
     assert other.hash != world.study.hash
     world.forge("south", lambda p: None, study=other.hash.hex())
     others_post(world, "south")
-    caught(world, "south", "stats/0", "CO-P110")
+    catch_error(world, "south", "stats/0", "CO-P110")
 
 
 def test_p12_covariates_exchanged_under_the_right_stamp_are_seen_by_the_screen() -> None:
     world = cohort(4, n=800, aggregation="plain")
-    codes = cohorts.cut(cohorts.draw(800), cohorts.even(800, 4))[1]
+    codes = cohorts.split_sizes(cohorts.draw(800), cohorts.even_sizes(800, 4))[1]
     codes["age"], codes["crp"] = np.clip(codes["crp"], -5, 5), np.clip(codes["age"], -4, 5)
     world.rows = {**world.rows, "south": cohorts.rows(world.study, codes)}
     sweep(world.crew().values())
-    found = screen(world.ledger(), world.blobs, world.number)
-    assert found.outliers[:1] == ("south",)
+    error = screen(world.ledger(), world.blobs, world.number)
+    assert error.outliers[:1] == ("south",)

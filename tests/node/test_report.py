@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 from learners import cohorts
-from node.test_screen import flipped_labels
+from node.test_screen import flip_labels
 from node.worlds import World, cohort, sweep, until
 
 from coterie_chain.ledger import Event, SiteEntry
-from coterie_learners.inference import table
+from coterie_learners.inference import coefficient_table
 from coterie_learners.study import Study
 from coterie_node.audit import Replay, replay
 from coterie_node.errors import AuditFailed, ConfigError
-from coterie_node.plots import convergence, forest
-from coterie_node.report import Report, Source, failed_report, report_of, write
+from coterie_node.plots import draw_convergence, draw_forest
+from coterie_node.report import AuditReport, ReportSource, make_report, report_failure, write_report
 from coterie_node.runner import Progress
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-SOURCE = Source(("It rests on block 0.",), "coterie audit verify bundle.zip")
+SOURCE = ReportSource(("It rests on block 0.",), "coterie audit verify bundle.zip")
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 # What a browser does not close.
 VOID = frozenset({"meta", "link", "br", "img"})
@@ -67,41 +67,41 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def reported(world: World) -> Report:
+def report_world(world: World) -> AuditReport:
     progress: list[Progress] = []
-    found = replay(world.ledger(), world.blobs, world.number, observe=progress.append)
-    return report_of(world.ledger(), world.blobs, world.number, found, progress, SOURCE, NOW)
+    outcome = replay(world.ledger(), world.blobs, world.number, observe=progress.append)
+    return make_report(world.ledger(), world.blobs, world.number, outcome, progress, SOURCE, NOW)
 
 
 @cache
-def eventful() -> Report:
+def eventful() -> AuditReport:
     """A plain study of four sites, with a skip, and one site whose labels are turned."""
     world = cohort(4, n=800, aggregation="plain", silent_site="exclude")
-    flipped_labels(world, "south")
+    flip_labels(world, "south")
     crew = world.crew()
     until(lambda: (o := world.view().open) is not None and o.position == 1, crew.values())
     world.late()
     rest = [crew[n] for n in ("south", "east", "west")]
     until(lambda: (o := world.view().open) is not None and o.position == 2, rest)
     sweep(crew.values())
-    return reported(world)
+    return report_world(world)
 
 
 @cache
-def masked() -> Report:
+def report_masked_study() -> AuditReport:
     world = cohort(3)
     sweep(world.crew().values())
-    return reported(world)
+    return report_world(world)
 
 
-def failing() -> Report:
+def failing() -> AuditReport:
     """A study whose server lied."""
     world = cohort(3)
     crew = world.crew(tolerance=1.0)
     until(lambda: (o := world.view().open) is not None and o.position == 1, crew.values())
     world.forge("north", lambda p: p["beta"].__setitem__(2, p["beta"][2] + 1e-6))
     sweep(crew.values())
-    return reported(world)
+    return report_world(world)
 
 
 def test_the_verdict_comes_first_and_every_section_is_there() -> None:
@@ -121,7 +121,7 @@ def test_the_page_holds_what_the_ledger_and_the_fit_hold() -> None:
     for record in report.records:
         assert record.post.cid in page
         assert record.post.sha256.hex() in page
-    for row in table(report.fit):
+    for row in coefficient_table(report.fit):
         assert f"{row.estimate:.6g}" in page
         assert f"{row.std_error:.6g}" in page
     for site in report.sites:
@@ -149,7 +149,7 @@ def test_the_disagreeing_site_is_named_with_a_table_of_q() -> None:
 
 
 def test_masked_sums_are_told_and_give_no_forest_by_site() -> None:
-    report = masked()
+    report = report_masked_study()
     assert "only sums over the sites exist" in Page(report.html()).text
     assert report.forest is not None
     assert all(bar.pooled for bar in report.forest.bars)
@@ -168,7 +168,7 @@ def test_a_failed_verdict_names_site_and_step_and_prints_no_false_comfort() -> N
 
 
 def test_steps_that_rest_on_sealed_payloads_are_not_said_to_be_recomputed() -> None:
-    report = masked()
+    report = report_masked_study()
     (last,) = [p for p in report.progress if p.position == max(q.position for q in report.progress)]
     sealed = tuple(replace(p, recomputed=False) if p.kind == "server" else p for p in report.progress)
     sealed = tuple(replace(p, sealed=("north",)) if p.position == 0 else p for p in sealed)
@@ -184,7 +184,7 @@ def test_steps_that_rest_on_sealed_payloads_are_not_said_to_be_recomputed() -> N
 
 
 def test_the_methods_paragraph_does_not_count_a_site_that_was_excluded() -> None:
-    report = masked()
+    report = report_masked_study()
     assert report.view is not None
     assert "at 3 sites" in report.methods
     view = replace(report.view, parties=report.view.parties[1:])
@@ -192,7 +192,7 @@ def test_the_methods_paragraph_does_not_count_a_site_that_was_excluded() -> None
 
 
 def test_the_methods_paragraph_says_nothing_that_is_not_so() -> None:
-    report = masked()
+    report = report_masked_study()
     assert report.study is not None
     assert "before any data" not in Page(report.html()).text
     assert "no patient row left a site in the clear" in report.methods
@@ -203,7 +203,7 @@ def test_the_methods_paragraph_says_nothing_that_is_not_so() -> None:
 
 
 def test_a_study_without_a_floor_for_cells_says_so() -> None:
-    report = masked()
+    report = report_masked_study()
     assert report.study is not None
     assert "no count from 1 to 4 solvable" in Page(report.html()).text
     study = report.study.model_copy(update={"disclosure": report.study.disclosure.model_copy(update={"cell": 0})})
@@ -213,7 +213,7 @@ def test_a_study_without_a_floor_for_cells_says_so() -> None:
 
 
 def test_a_method_without_standard_errors_has_no_empty_columns() -> None:
-    report = masked()
+    report = report_masked_study()
     assert report.fit is not None
     plain = replace(report, replay=replace(report.replay, fit=replace(report.fit, covariance=None, selected=True)))
     page = Page(plain.html()).text
@@ -223,7 +223,7 @@ def test_a_method_without_standard_errors_has_no_empty_columns() -> None:
 
 
 def test_the_result_of_the_report_has_degrees_of_freedom_and_intervals_of_the_ratio() -> None:
-    report = masked()
+    report = report_masked_study()
     assert report.fit is not None
     page = Page(report.html()).text
     assert f"on {report.fit.df_residual} df" in page
@@ -231,22 +231,22 @@ def test_the_result_of_the_report_has_degrees_of_freedom_and_intervals_of_the_ra
     linear = replace(report, replay=replace(report.replay, fit=replace(report.fit, ratio="", dispersion_known=False)))
     assert "95 % from" in Page(linear.html()).text
     assert "Dispersion parameter 1." in Page(linear.html()).text
-    for row in table(report.fit):
+    for row in coefficient_table(report.fit):
         assert f"{math.exp(row.estimate):.4g} [{math.exp(row.ci_low):.4g}, {math.exp(row.ci_high):.4g}]" in page
 
 
 def test_what_could_not_be_read_has_a_report_as_well() -> None:
     from coterie_node.audit import failure
 
-    found = Replay(failure(AuditFailed("CO-A201", "The bundle cannot be read: it is torn.")), None, None)
-    page = Page(failed_report(found, SOURCE, NOW).html())
+    outcome = Replay(failure(AuditFailed("CO-A201", "The bundle cannot be read: it is torn.")), None, None)
+    page = Page(report_failure(outcome, SOURCE, NOW).html())
     assert "it is torn" in page.text
     assert "Study that could not be read" in page.text
     assert page.open == []
 
 
-@pytest.mark.parametrize("make", [eventful, masked, failing])
-def test_the_page_loads_nothing_and_has_no_script(make: Callable[[], Report]) -> None:
+@pytest.mark.parametrize("make", [eventful, report_masked_study, failing])
+def test_the_page_loads_nothing_and_has_no_script(make: Callable[[], AuditReport]) -> None:
     text = make().html()
     page = Page(text)
     assert not page.all("script")
@@ -258,8 +258,8 @@ def test_the_page_loads_nothing_and_has_no_script(make: Callable[[], Report]) ->
     assert "default-src 'none'" in str(page.all("meta"))
 
 
-@pytest.mark.parametrize("make", [eventful, masked, failing])
-def test_the_page_can_be_read_by_everybody(make: Callable[[], Report]) -> None:
+@pytest.mark.parametrize("make", [eventful, report_masked_study, failing])
+def test_the_page_can_be_read_by_everybody(make: Callable[[], AuditReport]) -> None:
     page = Page(make().html())
     assert page.all("html")[0]["lang"] == "en"
     assert len(page.all("h1")) == len(page.all("main")) == 1
@@ -274,7 +274,7 @@ def test_the_page_can_be_read_by_everybody(make: Callable[[], Report]) -> None:
     assert set(named) <= set(ids)
 
 
-def hostile() -> Report:
+def hostile() -> AuditReport:
     """A report in which everything that others may name is hostile."""
     variables = {
         "died": {"type": "binary", "label": EVIL, "unit": EVIL},
@@ -293,7 +293,7 @@ def hostile() -> Report:
         replay=Replay(verdict, study, fit),
         entries=(*report.entries, event, joined),
         sites=(*report.sites, SiteEntry(9, EVIL, EVIL, b"", b"")),
-        source=Source((EVIL,), EVIL, {"rows": EVIL, "max_in_std_errors": EVIL, "study": study.hash.hex()}),
+        source=ReportSource((EVIL,), EVIL, {"rows": EVIL, "max_in_std_errors": EVIL, "study": study.hash.hex()}),
     )
 
 
@@ -315,26 +315,26 @@ def test_hostile_names_are_harmless_in_the_page() -> None:
 def test_a_certificate_is_shown_with_its_own_study_only() -> None:
     report = eventful()
     assert report.study is not None
-    for study, shown in ((report.study.hash.hex(), True), ("ab" * 32, False)):
-        source = Source((), "x", {"rows": 990, "max_in_std_errors": 1e-13, "study": study})
-        assert ("On 990 made-up rows" in replace(report, source=source).html()) == shown
+    for study, visible in ((report.study.hash.hex(), True), ("ab" * 32, False)):
+        source = ReportSource((), "x", {"rows": 990, "max_in_std_errors": 1e-13, "study": study})
+        assert ("On 990 made-up rows" in replace(report, source=source).html()) == visible
 
 
 def test_a_certificate_has_no_words_of_its_own_in_the_report() -> None:
     """It lies unsigned in the bundle: whoever passes one on can write what he likes into it."""
     report = eventful()
     assert report.study is not None
-    said = {"sentence": "On 3,000,000 real patients the fit was proved right.", "study": report.study.hash.hex()}
-    forged = {**said, "rows": 990, "max_in_std_errors": 1e-13}
-    page = Page(replace(report, source=Source((), "x", forged)).html()).text
+    claims = {"sentence": "On 3,000,000 real patients the fit was proved right.", "study": report.study.hash.hex()}
+    forged = {**claims, "rows": 990, "max_in_std_errors": 1e-13}
+    page = Page(replace(report, source=ReportSource((), "x", forged)).html()).text
     assert "real patients" not in page
     assert "no part of the proof" in page
     for odd in ({"rows": "990"}, {"max_in_std_errors": "none"}, {"rows": None}):
-        assert "made-up rows" not in replace(report, source=Source((), "x", {**forged, **odd})).html()
+        assert "made-up rows" not in replace(report, source=ReportSource((), "x", {**forged, **odd})).html()
 
 
 def test_characters_that_turn_the_line_are_spelled_out() -> None:
-    report = replace(eventful(), source=Source(("safe\u202etxt.exe",), "x"))
+    report = replace(eventful(), source=ReportSource(("safe\u202etxt.exe",), "x"))
     assert "\u202e" not in report.html()
 
 
@@ -344,33 +344,33 @@ def test_a_pdf_is_made_of_the_same_page(tmp_path: Path) -> None:
     except OSError as error:
         pytest.skip(f"cannot run here: WeasyPrint lacks its library: {error}")
     assert weasyprint.VERSION
-    write(eventful(), tmp_path / "report.pdf")
+    write_report(eventful(), tmp_path / "report.pdf")
     content = (tmp_path / "report.pdf").read_bytes()
     assert content.startswith(b"%PDF")
     assert len(content) > 20_000
 
 
 def test_html_and_json_are_written_and_other_kinds_refused(tmp_path: Path) -> None:
-    write(eventful(), tmp_path / "report.html")
+    write_report(eventful(), tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == eventful().html()
-    write(eventful(), tmp_path / "report.json")
+    write_report(eventful(), tmp_path / "report.json")
     plain: dict[str, Any] = json.loads((tmp_path / "report.json").read_text())
     assert (plain["verdict"], plain["made"]) == ("PASS", "2026-11-24T12:00:00Z")
     assert len(plain["terms"]) == 6
     assert plain["screen"]["outliers"] == ["south"]
     with pytest.raises(ConfigError, match="is written as"):
-        write(eventful(), tmp_path / "report.docx")
+        write_report(eventful(), tmp_path / "report.docx")
     with pytest.raises(ConfigError, match="cannot be written"):
-        write(eventful(), tmp_path / "nowhere" / "report.html")
+        write_report(eventful(), tmp_path / "nowhere" / "report.html")
 
 
 def test_the_methods_paragraph_says_what_identifies_the_analysis() -> None:
-    report = masked()
+    report = report_masked_study()
     assert report.study is not None
-    told = report.methods
-    assert report.study.hash.hex() in told
-    assert "binomial regression (logit link) by GLORE on 90 patients" in told
-    assert "bit for bit" in told
+    text = report.methods
+    assert report.study.hash.hex() in text
+    assert "binomial regression (logit link) by GLORE on 90 patients" in text
+    assert "bit for bit" in text
 
 
 # Figures
@@ -380,9 +380,9 @@ def test_the_forest_plot_draws_the_table_s_numbers_to_scale() -> None:
     report = eventful()
     assert report.fit is not None
     assert report.screen is not None
-    plot = forest(report.fit, report.screen.found)
+    plot = draw_forest(report.fit, report.screen.comparison)
     assert plot is not None
-    rows = {row.term: row for row in table(report.fit)}
+    rows = {row.term: row for row in coefficient_table(report.fit)}
     pooled = [bar for bar in plot.bars if bar.pooled]
     assert [bar.label for bar in pooled] == list(rows)[1:]
     # two known places give the scale; everything else must lie on it
@@ -399,12 +399,12 @@ def test_the_forest_plot_draws_the_table_s_numbers_to_scale() -> None:
 
 
 def test_an_interval_without_end_is_cut_and_says_so() -> None:
-    report = masked()
+    report = report_masked_study()
     assert report.fit is not None
     assert report.fit.covariance is not None
     wide = replace(report.fit, covariance=report.fit.covariance * np.diag([1.0, 1e6, 1, 1, 1, 1]) ** 0.5)
     wide = replace(wide, covariance=np.diag([1.0, 1e4, 1, 1, 1, 1]))
-    plot = forest(wide, None)
+    plot = draw_forest(wide, None)
     assert plot is not None
     assert plot.bars[0].cut_low
     assert plot.bars[0].cut_high
@@ -412,17 +412,17 @@ def test_an_interval_without_end_is_cut_and_says_so() -> None:
 
 
 def test_a_method_without_standard_errors_has_no_forest() -> None:
-    report = masked()
+    report = report_masked_study()
     assert report.fit is not None
-    assert forest(replace(report.fit, covariance=None), None) is None
+    assert draw_forest(replace(report.fit, covariance=None), None) is None
 
 
 def test_the_convergence_plot_falls_with_the_steps() -> None:
-    line = convergence([{"gain": 10.0 ** (-2 * k)} for k in range(6)])
+    line = draw_convergence([{"gain": 10.0 ** (-2 * k)} for k in range(6)])
     assert line is not None
     ys = [y for _, y, _ in line.points]
     assert ys == sorted(ys)
     assert np.diff(ys) == pytest.approx([np.diff(ys)[0]] * 5)
     assert [t.label for t in line.x_ticks] == list("123456")
-    assert convergence([{"deviance": 1.0}] * 3) is None
-    assert convergence([]) is None
+    assert draw_convergence([{"deviance": 1.0}] * 3) is None
+    assert draw_convergence([]) is None

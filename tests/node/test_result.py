@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coterie_learners.inference import Fit, table
+from coterie_learners.inference import Fit, coefficient_table
 from coterie_node.audit import Verdict
 from coterie_node.result import Cost, Result, coefficient_lines, replay_line
 
@@ -39,7 +39,7 @@ PASSED = Verdict("PASS", "identical", 8, 0.0, 25, 0, "converged")
 RESULT = Result("edin-mi", ("site1", "site2"), FIT, COST, PASSED, notes=("site1: 500 rows.",))
 
 
-def changed(**changes: Any) -> Result:
+def change_result(**changes: Any) -> Result:
     return dataclasses.replace(RESULT, fit=dataclasses.replace(FIT, **changes))
 
 
@@ -74,13 +74,13 @@ def test_a_linear_model_has_t_and_no_ratio() -> None:
 
 
 def test_an_estimated_dispersion_is_told_and_a_known_one_is_not() -> None:
-    lines = changed(dispersion_known=False, dispersion=185.461479, family="gaussian").text().splitlines()
+    lines = change_result(dispersion_known=False, dispersion=185.461479, family="gaussian").text().splitlines()
     assert "Dispersion parameter for gaussian taken to be 185.461" in lines
     assert "Dispersion" not in RESULT.text()
 
 
 def test_a_coefficient_in_large_units_keeps_its_digits_and_its_ratio_is_told_apart_from_one() -> None:
-    small = changed(estimates=np.array([0.0, 2.113e-7, -4.2e-6]), covariance=np.diag([1.0, 1.447e-7**2, 1e-6**2]))
+    small = change_result(estimates=np.array([0.0, 2.113e-7, -4.2e-6]), covariance=np.diag([1.0, 1.447e-7**2, 1e-6**2]))
     lines = [line.split() for line in small.text().splitlines()[4:7]]
     assert lines[1][1:3] == ["2.113e-07", "1.447e-07"]
     assert lines[1][-3:] == ["1.00000021", "[0.999999928,", "1.00000049]"]
@@ -89,25 +89,25 @@ def test_a_coefficient_in_large_units_keeps_its_digits_and_its_ratio_is_told_apa
 
 
 def test_a_term_whose_standard_error_nobody_has_shows_na_and_no_interval() -> None:
-    lines = changed(covariance=np.diag([0.1, np.nan, 0.1])).text().splitlines()
+    lines = change_result(covariance=np.diag([0.1, np.nan, 0.1])).text().splitlines()
     assert lines[5].split() == ["age", "2.331545", "NA", "NA", "NA", "10.29", "NA"]
     assert "nan" not in "".join(lines)
 
 
 def test_one_round_is_one_round_and_a_fit_that_may_not_have_settled_says_so() -> None:
-    assert changed(rounds=1).text().splitlines()[1] == "1002 rows, 219 events; 1 round"
-    told = changed(converged=False).text().splitlines()[1]
-    assert told == "1002 rows, 219 events; 8 rounds, not known to have converged"
+    assert change_result(rounds=1).text().splitlines()[1] == "1002 rows, 219 events; 1 round"
+    line = change_result(converged=False).text().splitlines()[1]
+    assert line == "1002 rows, 219 events; 8 rounds, not known to have converged"
 
 
 def test_deviances_of_coefficients_that_a_penalty_chose_have_no_degrees_of_freedom() -> None:
-    chosen = changed(selected=True)
+    chosen = change_result(selected=True)
     assert "Null deviance 1052.27   Residual deviance 375.89" in chosen.text().splitlines()
     assert (chosen.as_dict()["df_null"], chosen.as_dict()["df_residual"]) == (None, None)
 
 
 def test_an_outcome_of_several_levels_has_degrees_of_freedom_for_each() -> None:
-    two = changed(terms=("II:(Intercept)", "III:(Intercept)", "II:age"), equations=2)
+    two = change_result(terms=("II:(Intercept)", "III:(Intercept)", "II:age"), equations=2)
     assert "Null deviance 1052.27 on 2002 df   Residual deviance 375.89 on 2001 df" in two.text().splitlines()
 
 
@@ -119,19 +119,19 @@ def test_a_ratio_too_large_for_a_number_is_infinite_and_not_a_crash() -> None:
 
 
 def test_without_a_null_deviance_or_an_intercept_the_line_says_what_there_is() -> None:
-    assert "Residual deviance 375.89 on 999 df" in changed(null_deviance=None).text().splitlines()
-    plain = changed(terms=("sex", "age", "stage[II]")).text()
+    assert "Residual deviance 375.89 on 999 df" in change_result(null_deviance=None).text().splitlines()
+    plain = change_result(terms=("sex", "age", "stage[II]")).text()
     assert "Null deviance 1052.27 on 1002 df   Residual deviance 375.89 on 999 df" in plain
 
 
 def test_counts_of_events_are_left_out_where_there_are_none() -> None:
-    assert changed(events=None).text().splitlines()[1] == "1002 rows; 8 rounds"
+    assert change_result(events=None).text().splitlines()[1] == "1002 rows; 8 rounds"
 
 
 def test_a_difference_to_a_pooled_fit_is_told_where_one_was_made() -> None:
     with_pooled = dataclasses.replace(RESULT, pooled={"max_abs_estimate": 2e-13, "max_abs_std_error": 3e-14})
-    told = "Largest difference to the pooled fit: coefficients 2.0e-13, standard errors 3.0e-14."
-    assert told in with_pooled.text().splitlines()
+    line = "Largest difference to the pooled fit: coefficients 2.0e-13, standard errors 3.0e-14."
+    assert line in with_pooled.text().splitlines()
     assert with_pooled.as_dict()["pooled"] == {"max_abs_estimate": 2e-13, "max_abs_std_error": 3e-14}
     assert "pooled" not in RESULT.as_dict()
 
@@ -170,7 +170,7 @@ def test_marks_of_significance_follow_the_p_value(z: float, mark: str) -> None:
 
 
 def test_statsmodels_names_give_the_table() -> None:
-    rows = table(FIT)
+    rows = coefficient_table(FIT)
     np.testing.assert_array_equal(RESULT.params, [r.estimate for r in rows])
     np.testing.assert_array_equal(RESULT.bse, [r.std_error for r in rows])
     np.testing.assert_array_equal(RESULT.pvalues, [r.p_value for r in rows])
@@ -219,12 +219,12 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
 def test_json_has_the_statistic_and_degrees_of_freedom() -> None:
     plain = RESULT.as_dict()
     assert (plain["statistic"], plain["df_residual"], plain["df_null"]) == ("z", 999, 1001)
-    assert changed(dispersion_known=False).as_dict()["statistic"] == "t"
-    assert changed(null_deviance=None).as_dict()["df_null"] is None
+    assert change_result(dispersion_known=False).as_dict()["statistic"] == "t"
+    assert change_result(null_deviance=None).as_dict()["df_null"] is None
 
 
 def test_json_has_no_number_that_json_does_not_know() -> None:
-    odd = changed(log_likelihood=math.inf, details={"q": [math.nan, 1.0], "by": {"i2": -math.inf}}).as_dict()
+    odd = change_result(log_likelihood=math.inf, details={"q": [math.nan, 1.0], "by": {"i2": -math.inf}}).as_dict()
     assert (odd["log_likelihood"], odd["aic"], odd["details"]) == (None, None, {"q": [None, 1.0], "by": {"i2": None}})
     json.dumps(odd, allow_nan=False)
 
@@ -245,17 +245,17 @@ def test_csv_has_brooms_columns_and_every_bit() -> None:
     head, *body = cells(RESULT)
     assert head == ["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"]
     assert [row[0] for row in body] == list(FIT.terms)
-    for row, want in zip(body, table(FIT), strict=True):
+    for row, want in zip(body, coefficient_table(FIT), strict=True):
         assert [float(cell) for cell in row[1:]] == list(want.as_dict().values())[1:]
 
 
 @pytest.mark.parametrize("term", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1"])
 def test_no_cell_is_a_formula_for_a_spreadsheet(term: str) -> None:
-    body = cells(changed(terms=("(Intercept)", term, "x")))[1:]
+    body = cells(change_result(terms=("(Intercept)", term, "x")))[1:]
     assert body[1][0] == "'" + term
     assert [row[0] for row in (body[0], body[2])] == ["(Intercept)", "x"]
 
 
 def test_commas_quotes_and_letters_of_any_tongue_survive() -> None:
     terms = ('stage[a, "b"]', "größe", "stage[II]")
-    assert [row[0] for row in cells(changed(terms=terms))[1:]] == list(terms)
+    assert [row[0] for row in cells(change_result(terms=terms))[1:]] == list(terms)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from learners import cohorts, pooled, shapes
 from learners.cohorts import FULL, Codes
-from learners.shapes import SHAPES
+from learners.shapes import SCRIPT_CASES
 from node.worlds import World, cohort, sweep, until
 
 from coterie_chain.errors import PostRejected
@@ -45,21 +45,21 @@ def finish(world: World, crew: dict[str, Runner]) -> dict[str, Any]:
     return {name: r.machine.result for name, r in crew.items()}
 
 
-def told(crew: dict[str, Runner], *kinds: type[Exception]) -> dict[str, Any]:
+def collect_errors(crew: dict[str, Runner], *kinds: type[Exception]) -> dict[str, Any]:
     """The error with which each site ends."""
-    found: dict[str, Exception] = {}
-    while len(found) < len(crew):
+    collected: dict[str, Exception] = {}
+    while len(collected) < len(crew):
         moved = False
-        for name in [n for n in crew if n not in found]:
+        for name in [n for n in crew if n not in collected]:
             try:
                 moved |= crew[name].turn()
             except kinds as error:
-                found[name], moved = error, True
-        assert moved, f"only {sorted(found)} were told anything"
-    return found
+                collected[name], moved = error, True
+        assert moved, f"only {sorted(collected)} were told anything"
+    return collected
 
 
-def aborted(world: World) -> tuple[str, Reason]:
+def find_abort(world: World) -> tuple[str, Reason]:
     """Who ended the study, and why."""
     assert world.view().state == State.ABORTED
     (event,) = world.events("StudyAborted")
@@ -77,9 +77,9 @@ def at(world: World, position: int) -> Callable[[], bool]:
 # The way to the end
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", SCRIPT_CASES)
 def test_each_shape_runs_over_the_ledger_and_replays_without_rows(name: str) -> None:
-    shape = SHAPES[name]
+    shape = SCRIPT_CASES[name]
     world = World(shapes.study(tuple(shape.rows)), shape.rows, shape.script, shape.schedule)
     results = finish(world, world.crew())
     np.testing.assert_allclose(shape.pick(results), shape.truth, rtol=0, atol=1e-9)
@@ -99,16 +99,19 @@ def test_the_server_rotates_in_the_order_of_the_study() -> None:
 
 
 def test_every_step_is_told_once_in_order_with_its_figures() -> None:
-    world, seen = cohort(3), list[Progress]()
+    world, progress_seen = cohort(3), list[Progress]()
     runner = world.runner("north")
-    runner._observe = seen.append
+    runner._observe = progress_seen.append
     finish(world, {**world.crew(), "north": runner})
-    assert [p.position for p in seen] == list(range(len(seen)))
-    assert [p.topic for p in seen[:4]] == ["stats/0", "model/0", "stats/1", "model/1"]
-    assert [(p.kind, p.round, p.sites) for p in seen[:2]] == [("each", 0, world.study.sites), ("server", 0, ("north",))]
-    assert seen[0].figures == {}
-    assert seen[1].figures["deviance"] == seen[1].figures["null_deviance"]
-    assert {p.time for p in seen} == {world.clock.seconds}
+    assert [p.position for p in progress_seen] == list(range(len(progress_seen)))
+    assert [p.topic for p in progress_seen[:4]] == ["stats/0", "model/0", "stats/1", "model/1"]
+    assert [(p.kind, p.round, p.sites) for p in progress_seen[:2]] == [
+        ("each", 0, world.study.sites),
+        ("server", 0, ("north",)),
+    ]
+    assert progress_seen[0].figures == {}
+    assert progress_seen[1].figures["deviance"] == progress_seen[1].figures["null_deviance"]
+    assert {p.time for p in progress_seen} == {world.clock.seconds}
 
 
 def test_what_was_posted_and_the_time_it_took_are_counted() -> None:
@@ -138,20 +141,20 @@ def test_a_study_that_waits_for_a_site_to_join_waits() -> None:
 
 
 def test_a_script_that_disagrees_with_the_schedule_ends_the_study_by_its_position() -> None:
-    shape = SHAPES["cola"]
+    shape = SCRIPT_CASES["cola"]
     world = World(shapes.study(("a", "b", "c")), shape.rows, shape.script, Schedule(opening=("each", "each")))
-    found = told(world.crew(), ProtocolError, StudyStopped)
+    collected = collect_errors(world.crew(), ProtocolError, StudyStopped)
     assert "Position 1 is 'each' on the ledger but 'server' in the learner's script" in " ".join(
-        map(str, found.values())
+        map(str, collected.values())
     )
-    assert aborted(world)[1] == Reason.BAD_PAYLOAD
+    assert find_abort(world)[1] == Reason.BAD_PAYLOAD
 
 
 def test_a_schedule_that_ends_before_the_script_is_told() -> None:
-    shape = SHAPES["cola"]
+    shape = SCRIPT_CASES["cola"]
     world = World(shapes.study(("a", "b", "c")), shape.rows, shape.script, Schedule(opening=("each",)))
-    found = told(world.crew(), ProtocolError)
-    assert {getattr(error, "code", "") for error in found.values()} == {"CO-P115"}
+    collected = collect_errors(world.crew(), ProtocolError)
+    assert {getattr(error, "code", "") for error in collected.values()} == {"CO-P115"}
     assert world.view().state == State.COMPLETED
 
 
@@ -196,9 +199,9 @@ def test_a_silent_site_ends_a_study_that_says_so_and_all_are_told() -> None:
     others = {name: crew[name] for name in ("north", "south")}
     sweep(others.values())
     world.late()
-    found = told(others, StudyStopped)
-    assert aborted(world) == ("north", Reason.SILENT_SITE)
-    assert {str(error) for error in found.values()} == {
+    collected = collect_errors(others, StudyStopped)
+    assert find_abort(world) == ("north", Reason.SILENT_SITE)
+    assert {str(error) for error in collected.values()} == {
         "north ended study 1 at position 0: a site stayed silent past the deadline. "
         "Nothing was published; see `coterie audit history`."
     }
@@ -242,15 +245,15 @@ def test_a_silent_site_is_excluded_and_the_fit_is_that_of_the_rest(
     finish(world, exclusion(world, silent, after))
     assert [dict(e.details)["silent"] for e in world.events("SiteExcluded")] == [silent]
     rest = np.r_[0:60, 120 : 60 * count]
-    kept: Codes = {name: column[rest] for name, column in codes.items()}
-    want = pooled.fit(world.study, kept)
+    kept_rows: Codes = {name: column[rest] for name, column in codes.items()}
+    want = pooled.fit(world.study, kept_rows)
     fit = fit_of(world.rerun("north"))
     np.testing.assert_allclose(fit.estimates, want.estimates, rtol=0, atol=1e-8)
     np.testing.assert_allclose(fit.std_errors, want.std_errors, rtol=0, atol=1e-8)
     assert fit.n == len(rest)
     assert fit.log_likelihood == pytest.approx(want.log_likelihood, abs=1e-6)
     outcome = {"binomial": "died", "poisson": "visits"}.get(fit.family)
-    assert fit.events == (None if outcome is None else int(kept[outcome].sum()))
+    assert fit.events == (None if outcome is None else int(kept_rows[outcome].sum()))
     if after == 0 or fit.family == "binomial":
         assert fit.null_deviance == pytest.approx(want.null_deviance, abs=1e-6)
     else:
@@ -282,12 +285,12 @@ def test_a_masked_sum_that_would_hide_nothing_ends_the_study_instead() -> None:
     others = {name: crew[name] for name in ("north", "east")}
     sweep(others.values())
     world.late()
-    found = told(others, Exception)
-    first = found[aborted(world)[0]]
+    collected = collect_errors(others, Exception)
+    first = collected[find_abort(world)[0]]
     assert isinstance(first, ProtocolError)
     assert (first.code, first.topic) == ("CO-P401", "stats/1")
     assert "Only 2 sites are left" in first.message
-    assert aborted(world)[1] == Reason.TOO_FEW_SITES
+    assert find_abort(world)[1] == Reason.TOO_FEW_SITES
     assert [r for r in world.records() if r.post.attempt == 1] == []
 
 
@@ -301,14 +304,14 @@ def test_a_wrong_server_post_is_disputed_with_both_digests_and_the_study_pauses(
     crew = world.crew()
     until(at(world, 1), crew.values())
     wrong = world.forge("north", lambda p: p["beta"].__setitem__(1, p["beta"][1] + 1e-6))
-    found = told(crew, WrongPost)
-    for error in found.values():
+    collected = collect_errors(crew, WrongPost)
+    for error in collected.values():
         assert isinstance(error, WrongPost)
         assert (error.site, error.topic) == ("north", "model/0")
         assert error.difference == pytest.approx(1e-6, rel=1e-6)
     assert world.view().state == State.PAUSED
     (dispute,) = world.events("Disputed")
-    right = {k: np.asarray(v) for k, v in next(iter(found.values())).recomputed.items()}
+    right = {k: np.asarray(v) for k, v in next(iter(collected.values())).recomputed.items()}
     assert dict(dispute.details) == {
         "position": 1,
         "posted": "0x" + wrong.post.sha256.hex(),
@@ -322,13 +325,13 @@ def test_a_server_that_lies_about_the_end_is_found_out(flag: bool) -> None:
     world = cohort(3)
     crew = world.crew()
     until(at(world, 1), crew.values())
-    runner, step, open_ = world.caught_up("north")
+    runner, step, open_ = world.catch_up("north")
     payload = dict(runner.machine.draft(open_.parties, 0))
     if not flag:
         payload["converged"] = np.bool_(True)
     world.post("north", pack(world.study, step, "north", 0, payload), converged=flag)
-    found = told(crew, ProtocolError)
-    assert {(e.code, e.site, e.topic) for e in found.values()} == {("CO-P116", "north", "model/0")}
+    collected = collect_errors(crew, ProtocolError)
+    assert {(e.code, e.site, e.topic) for e in collected.values()} == {("CO-P116", "north", "model/0")}
 
 
 # Payloads that nobody can use
@@ -364,10 +367,10 @@ def test_a_payload_that_nobody_can_use_ends_the_study_and_every_site_names_its_p
     world = cohort(3, aggregation="plain")
     BAD[kind](world)
     crew = world.crew(("north", "east"))
-    found = told(crew, ProtocolError)
-    assert {(e.site, e.topic) for e in found.values()} == {("south", "stats/0")}
-    assert len({str(e) for e in found.values()}) == 1
-    site, reason = aborted(world)
+    collected = collect_errors(crew, ProtocolError)
+    assert {(e.site, e.topic) for e in collected.values()} == {("south", "stats/0")}
+    assert len({str(e) for e in collected.values()}) == 1
+    site, reason = find_abort(world)
     assert (site in crew, reason) == (True, Reason.BAD_PAYLOAD)
 
 
@@ -376,15 +379,15 @@ def test_a_bad_server_payload_is_named_too() -> None:
     crew = world.crew()
     until(at(world, 1), crew.values())
     world.forge("north", lambda p: p["beta"].__setitem__(0, np.nan))
-    found = told(crew, ProtocolError)
-    assert {(e.code, e.site, e.topic) for e in found.values()} == {("CO-P107", "north", "model/0")}
-    assert aborted(world)[1] == Reason.BAD_PAYLOAD
+    collected = collect_errors(crew, ProtocolError)
+    assert {(e.code, e.site, e.topic) for e in collected.values()} == {("CO-P107", "north", "model/0")}
+    assert find_abort(world)[1] == Reason.BAD_PAYLOAD
 
 
 # Nobody's fault
 
 
-def separated() -> World:
+def separated_rows() -> World:
     codes = cohorts.draw(90)
     codes["died"] = (codes["age"] > 0.1).astype(float)
     return cohort(3, codes=codes)
@@ -405,7 +408,7 @@ def too_few() -> World:
 @pytest.mark.parametrize(
     ("make", "kind", "reason", "word"),
     [
-        (separated, Separation, Reason.SEPARATION, "age grow without bound"),
+        (separated_rows, Separation, Reason.SEPARATION, "age grow without bound"),
         (collinear, Collinear, Reason.COLLINEAR, "crp is a combination of (Intercept), age"),
         (too_few, StudyError, Reason.UNFIT_STUDY, "6 rows at all sites together"),
     ],
@@ -414,11 +417,11 @@ def test_a_server_that_finds_no_fit_ends_the_study_and_every_site_says_why_in_th
     make: Callable[[], World], kind: type[LearnerError], reason: Reason, word: str
 ) -> None:
     world = make()
-    found = told(world.crew(), kind)
-    assert len({str(error) for error in found.values()}) == 1
-    assert word in str(found["east"])
-    site, why = aborted(world)
-    assert why == reason
+    collected = collect_errors(world.crew(), kind)
+    assert len({str(error) for error in collected.values()}) == 1
+    assert word in str(collected["east"])
+    site, cause = find_abort(world)
+    assert cause == reason
     assert world.view().state == State.ABORTED
     server = world.study.sites[len(world.records("server")) % 3]
     assert site == server
@@ -427,8 +430,8 @@ def test_a_server_that_finds_no_fit_ends_the_study_and_every_site_says_why_in_th
 def test_rounds_that_run_out_are_told_by_every_site_and_no_fit_is_published() -> None:
     world = cohort(3, max_rounds=2)
     crew = world.crew()
-    found = told(crew, NotConverged)
-    assert len({str(error) for error in found.values()}) == 1
+    collected = collect_errors(crew, NotConverged)
+    assert len({str(error) for error in collected.values()}) == 1
     assert world.view().state == State.COMPLETED
     assert all(r.machine.result is None for r in crew.values())
 
@@ -455,8 +458,8 @@ def test_a_study_that_its_people_stopped_says_who_and_that_nothing_was_published
     crew = world.crew()
     until(at(world, 2), crew.values())
     world.ledger("east").abort(world.number, Reason.OPERATOR)
-    found = told(crew, StudyStopped)
-    assert {str(e) for e in found.values()} == {
+    collected = collect_errors(crew, StudyStopped)
+    assert {str(e) for e in collected.values()} == {
         "east ended study 1 at position 2: its people stopped it. Nothing was published; see `coterie audit history`."
     }
 

@@ -12,26 +12,26 @@ from node.worlds import keys_of
 from coterie_chain.errors import KeyFault
 from coterie_chain.journal import SqliteJournal
 from coterie_chain.ledger import Record
-from coterie_chain.sealing import is_sealed, readers_of
+from coterie_chain.sealing import is_sealed, list_readers
 from coterie_learners.learner import learner_of
 from coterie_learners.protocol import Machine
 from coterie_node.audit import replay
 from coterie_node.errors import ConfigError
 from coterie_node.grants import load_grants, save_grant, view_of
-from coterie_node.letters import Desk, fetch
+from coterie_node.letters import PayloadCodec, fetch
 from coterie_node.runner import Runner
-from coterie_node.simulate import World, found, run, site_of
-from coterie_node.study_keys import destroy, held_keys, study_keys
+from coterie_node.simulate import World, make_world, run, site_of
+from coterie_node.study_keys import current_keys, destroy, study_keys
 
 HELD = {"north": ("died", "a1"), "south": ("b1", "b2"), "east": ("c1",)}
 SESSION = "net/1"
 Vaults = dict[str, dict[str, bytes]]
 
 
-def finished() -> tuple[World, Vaults]:
+def finish_study() -> tuple[World, Vaults]:
     """A study on split columns whose sites seal to keys of this run alone, and the sites' vaults."""
-    study, codes = vertical.study(HELD), vertical.draw(120, held=HELD)
-    world, rows = found(study), vertical.split(study, codes)
+    study, codes = vertical.study(HELD), vertical.draw(120, columns_by_site=HELD)
+    world, rows = make_world(study), vertical.split(study, codes)
     vaults: Vaults = {name: {} for name in study.sites}
     entries, runners = world.ledger().sites(), []
     for name in study.sites:
@@ -39,8 +39,8 @@ def finished() -> tuple[World, Vaults]:
         own = study_keys(keys, vaults[name], SESSION)
         site = site_of(study, name, rows[name], keys, entries, str(world.number))
         machine = Machine(learner_of(study).script, replace(site, vault=vaults[name], sealing=own.sealing))
-        desk = Desk(study, name, keys, {e.name: e.sealing for e in entries}, own)
-        runners.append(Runner(machine, world.ledger(name), world.blobs, world.number, desk))
+        codec = PayloadCodec(study, name, keys, {e.name: e.sealing for e in entries}, own)
+        runners.append(Runner(machine, world.ledger(name), world.blobs, world.number, codec))
     run(runners)
     assert all(runner.done for runner in runners)
     return world, vaults
@@ -48,18 +48,18 @@ def finished() -> tuple[World, Vaults]:
 
 @pytest.fixture(scope="module")
 def done() -> tuple[World, Vaults]:
-    return finished()
+    return finish_study()
 
 
-def sealed_blobs(world: World) -> list[bytes]:
+def list_sealed_blobs(world: World) -> list[bytes]:
     records = [e for e in world.chain.log if isinstance(e, Record)]
     return [blob for blob in (fetch(r.post, world.blobs) for r in records) if is_sealed(blob)]
 
 
 def test_what_is_sealed_is_sealed_to_keys_of_this_run_and_not_to_the_catalog_s(done: tuple[World, Vaults]) -> None:
     world, _ = done
-    assert len(sealed_blobs(world)) > 10
-    assert all(readers_of(blob) == ("east", "north", "south") for blob in sealed_blobs(world))
+    assert len(list_sealed_blobs(world)) > 10
+    assert all(list_readers(blob) == ("east", "north", "south") for blob in list_sealed_blobs(world))
     assert view_of(world.ledger(), world.blobs, world.number, "north", [world.keys["north"]]) == {}
 
 
@@ -69,9 +69,9 @@ def test_an_auditor_with_one_site_s_grant_replays_everything(done: tuple[World, 
     assert (stranger.verdict, stranger.grade, stranger.steps) == ("PASS", "partly sealed", 1)
     assert f"{stranger.unchecked} of {1 + stranger.unchecked} server steps rest on sealed payloads" in stranger.claim
     auditor, giver = keys_of("an auditor"), world.keys["south"]
-    held = held_keys(giver, vaults["south"], SESSION)
+    held = current_keys(giver, vaults["south"], SESSION)
     view = view_of(world.ledger(), world.blobs, world.number, "south", held)
-    assert len(view) == len(sealed_blobs(world))
+    assert len(view) == len(list_sealed_blobs(world))
     save_grant(tmp_path / "grant", view, world.study.hash, auditor.sealing, giver)
     granted = load_grants([tmp_path / "grant"], world.study.hash, auditor)
     verdict = replay(world.ledger(), world.blobs, world.number, granted=granted).verdict
@@ -102,11 +102,11 @@ def test_a_wrong_key_in_a_grant_is_found(done: tuple[World, Vaults]) -> None:
 
 
 def test_after_the_keys_are_destroyed_payloads_are_noise_and_the_record_still_holds() -> None:
-    world, vaults = finished()
+    world, vaults = finish_study()
     for name in world.study.sites:
         assert destroy(vaults[name], SESSION)
         assert not destroy(vaults[name], SESSION)
-        held = held_keys(world.keys[name], vaults[name], SESSION)
+        held = current_keys(world.keys[name], vaults[name], SESSION)
         assert view_of(world.ledger(), world.blobs, world.number, name, held) == {}
         with pytest.raises(KeyFault) as caught:
             study_keys(world.keys[name], vaults[name], SESSION)
@@ -119,12 +119,12 @@ def test_a_run_s_key_is_random_durable_and_gone_from_the_journal_once_destroyed(
     keys = keys_of("north")
     with SqliteJournal(tmp_path / "journal.sqlite") as journal:
         own = study_keys(keys, journal.vault, SESSION)
-        other = study_keys(keys, journal.vault, "net/2")
-        assert len({own.sealing, other.sealing, keys.sealing}) == 3
+        other_keys = study_keys(keys, journal.vault, "net/2")
+        assert len({own.sealing, other_keys.sealing, keys.sealing}) == 3
         assert own.address == keys.address
     with SqliteJournal(tmp_path / "journal.sqlite") as journal:
         assert study_keys(keys, journal.vault, SESSION).sealing == own.sealing
         seed = journal.vault["sealing-key/" + SESSION]
         destroy(journal.vault, SESSION)
         assert not any(seed in file.read_bytes() for file in tmp_path.iterdir())
-        assert study_keys(keys, journal.vault, "net/2").sealing == other.sealing
+        assert study_keys(keys, journal.vault, "net/2").sealing == other_keys.sealing

@@ -11,19 +11,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from learners import joins
-from learners.joins import Cohort
+from learners.joins import JoinCohort
 from node.worlds import World, sweep
 from sklearn.linear_model import Lasso
 
 from coterie_chain.ledger import Record, State
 from coterie_learners import linkage, secure_lasso
 from coterie_learners.errors import DataError, LearnerError, ProtocolError, StudyError
-from coterie_learners.learner import complete
+from coterie_learners.learner import complete_study
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Sealed, Site
 from coterie_learners.rows import OwnColumns, Rows
 from coterie_learners.secure_lasso import SECURE_LASSO
-from coterie_learners.secure_plan import Plan
+from coterie_learners.secure_plan import LassoPlan
 from coterie_learners.secure_result import UNSEEN, check_result
 from coterie_learners.session import Keystream
 from coterie_learners.study import Study
@@ -36,19 +36,19 @@ from coterie_node.errors import ReleaseRefused, StudyStopped
 from coterie_node.gate import Gate
 from coterie_node.reference import Reference
 from coterie_node.simulate import simulate
-from coterie_node.talk import Closable, Hub
+from coterie_node.talk import MemoryTransport, SessionChannel
 
 ALPHA, INTERACTIVE = 0.5, 5
 
 
-class Tap(Hub):
+class Tap(MemoryTransport):
     """A hub that keeps every message as (sender, receiver, bytes)."""
 
     def __init__(self, seconds: float = 30.0) -> None:
         super().__init__(seconds)
         self.log: list[tuple[str, str, bytes]] = []
 
-    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> Closable:
+    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> SessionChannel:
         inner, log = super().channel(me, session, parties), self.log
 
         class Tapped:
@@ -59,8 +59,8 @@ class Tap(Hub):
             def receive(self, sender: str) -> bytes:
                 return inner.receive(sender)
 
-            def meet(self, seconds: float) -> tuple[str, ...]:
-                return inner.meet(seconds)
+            def connect(self, seconds: float) -> tuple[str, ...]:
+                return inner.connect(seconds)
 
             def close(self) -> None:
                 inner.close()
@@ -71,7 +71,7 @@ class Tap(Hub):
         return Tapped()
 
 
-def world(c: Cohort, seconds: float = 30.0) -> World:
+def world(c: JoinCohort, seconds: float = 30.0) -> World:
     """A study that all have joined; the hub records what the parties say to each other."""
     rows = cast("dict[str, Rows]", {name: c.data.get(name) for name in c.study.sites})
     w = World(c.study, rows, SECURE_LASSO.script)
@@ -79,14 +79,14 @@ def world(c: Cohort, seconds: float = 30.0) -> World:
     return w
 
 
-def pooled(c: Cohort, alpha: float = ALPHA) -> Reference:
+def pooled(c: JoinCohort, alpha: float = ALPHA) -> Reference:
     """scikit-learn's Lasso on the joint patients."""
     fit = Lasso(alpha=alpha, tol=1e-12, max_iter=10**6).fit(c.x, c.y)
     names = ["(Intercept)", *(f"x{j}" for j in range(c.x.shape[1]))]
     return Reference(dict(zip(names, [float(fit.intercept_), *fit.coef_.tolist()], strict=True)))
 
 
-def ended(w: World, names: tuple[str, ...] = ()) -> dict[str, LearnerError | None]:
+def run_to_end(w: World, names: tuple[str, ...] = ()) -> dict[str, LearnerError | None]:
     """Turns until nobody can go on; the error that each site was told."""
     crew = w.crew(names or None)
     found: dict[str, LearnerError | None] = dict.fromkeys(crew)
@@ -108,7 +108,7 @@ def ended(w: World, names: tuple[str, ...] = ()) -> dict[str, LearnerError | Non
 
 # The result
 
-CASES: dict[str, Callable[[], Cohort]] = {
+CASES: dict[str, Callable[[], JoinCohort]] = {
     "two owners": lambda: joins.cohort(alpha=ALPHA),
     "three owners": lambda: joins.cohort(owners=("ana", "bob", "eve"), columns=5, alpha=ALPHA, seed=3),
     "an owner named after the helper": lambda: joins.cohort(owners=("zoe", "ana"), helper="hub", alpha=ALPHA, seed=4),
@@ -127,9 +127,9 @@ def test_it_obeys_and_equals_the_pooled_fit(name: str) -> None:
 
 def test_it_runs_on_nhefs_as_the_demo_splits_it(tmp_path: Path) -> None:
     sites = ("west", "north", "east")
-    study = complete(Study.from_toml(nhefs_columns.study_text(sites)))
-    found = analyse(study, nhefs_columns.write_sites(tmp_path, sites))
-    reference = nhefs_columns.pooled()
+    study = complete_study(Study.from_toml(nhefs_columns.CASE.study_text(sites)))
+    found = analyse(study, nhefs_columns.CASE.write_sites(tmp_path, sites))
+    reference = nhefs_columns.CASE.pooled()
     assert reference.differences(found.fit)["max_abs_estimate"] < 5e-4
     zeros = {t for t, v in reference.estimates.items() if v == 0}
     assert {t for t, v in zip(found.fit.terms, found.fit.estimates.tolist(), strict=True) if v == 0} == zeros
@@ -150,9 +150,9 @@ def test_everybody_ends_with_the_same_figures_and_the_ledger_holds_their_account
     assert (len(details["coefficients"]), len(details["cross_validation_mse"]), details["held_out"]["n"]) == (2, 2, 40)
     assert fits[0].n == 160
     bytes_sent = {name: sum(len(d) for a, _, d in w.hub.log if a == name) for name in c.study.sites}  # type: ignore
-    told = details["interactive"]["bytes_sent"]
+    site_errors = details["interactive"]["bytes_sent"]
     # What the parties compare at the end is not part of what they compare.
-    assert all(0 < bytes_sent[name] - told[name] < 1000 for name in told)
+    assert all(0 < bytes_sent[name] - site_errors[name] < 1000 for name in site_errors)
     assert len(details["interactive"]["transcript"]) == 64
     assert details["alpha"] == details["alphas"][int(np.argmin(details["cross_validation_mse"]))]
 
@@ -165,22 +165,22 @@ def test_without_cross_validation_s_best_nothing_of_the_path_is_shown() -> None:
     assert len(details["cross_validation_mse"]) == 3
 
 
-def spelled(columns: OwnColumns, wrong: bool) -> OwnColumns:
+def respell_names(columns: OwnColumns, wrong: bool) -> OwnColumns:
     """The same patients with a number each; every tenth joint patient's name is spelled in another way if `wrong`."""
     rows = []
-    for given, _ in columns.identifiers:
-        name, number = given.rsplit(" ", 1)
+    for given_name, _ in columns.identifiers:
+        name, number = given_name.rsplit(" ", 1)
         other = wrong and name == "Pat" and number.endswith("0")
         rows.append(("Patt" if other else name, f"{name}{number}"))
     return replace(columns, identifiers=tuple(rows))
 
 
-def renamed(columns: OwnColumns) -> OwnColumns:
+def rename_patients(columns: OwnColumns) -> OwnColumns:
     """The same rows, in which every tenth joint patient is somebody whom nobody else has."""
-    tenth = [given.startswith("Pat ") and given.endswith("0") for given, _ in columns.identifiers]
+    tenth = [given_name.startswith("Pat ") and given_name.endswith("0") for given_name, _ in columns.identifiers]
     rows = (
-        (f"Nobody {given}" if other else given, born)
-        for other, (given, born) in zip(tenth, columns.identifiers, strict=True)
+        (f"Nobody {given_name}" if other else given_name, born)
+        for other, (given_name, born) in zip(tenth, columns.identifiers, strict=True)
     )
     return replace(columns, identifiers=tuple(rows))
 
@@ -191,7 +191,7 @@ def test_a_helper_answers_one_question_only_whatever_an_owner_does_in_a_reorgani
     c = joins.cohort(linkage=linkage_by, alpha=ALPHA)
     gate = Gate(c.study)
     answers: list[object] = []
-    for data in (c.data, {**c.data, "ana": renamed(cast(OwnColumns, c.data["ana"]))}):
+    for data in (c.data, {**c.data, "ana": rename_patients(cast(OwnColumns, c.data["ana"]))}):
         w = world(replace(c, data=data))
         crew = w.crew()
         crew["hub"]._gate = gate
@@ -210,7 +210,10 @@ def test_a_second_pass_finds_what_the_first_one_misses() -> None:
     found = []
     for passes in ((("given", "born"),), (("given", "born"), ("given:phonetic", "born"))):
         c = joins.cohort(120, alpha=ALPHA, passes=passes)
-        data = {name: spelled(cast(OwnColumns, held), name == "bob") for name, held in c.data.items()}
+        data = {
+            name: respell_names(cast(OwnColumns, columns_of_site), name == "bob")
+            for name, columns_of_site in c.data.items()
+        }
         _, runners, _ = simulate(c.study, data)
         found.append(runners["ana"].machine.result)
     assert [fit.n for fit in found] == [108, 120]
@@ -228,20 +231,20 @@ def test_rows_encrypted_under_their_owner_s_key_give_the_same_fit() -> None:
 # What is seen
 
 
-def opened(w: World, reader: str, topic: str) -> Payload:
+def open_payload(w: World, reader: str, topic: str) -> Payload:
     """A sealed post as one of its readers sees it."""
     runner = w.runner(reader)
     while True:
         step = runner.machine.awaits
         assert step is not None
-        records = w.ledger().finished(w.number, runner.position)
+        records = w.ledger().read_finished(w.number, runner.position)
         if step.topic == topic:
             assert records is not None
-            return runner._desk.read(step, records[0], w.blobs)
+            return runner._codec.read(step, records[0], w.blobs)
         assert runner.turn()
 
 
-def finished(c: Cohort) -> World:
+def run_study(c: JoinCohort) -> World:
     w = world(c)
     sweep(w.crew().values())
     assert w.view().state == State.COMPLETED
@@ -255,46 +258,46 @@ def chi_squared(raw: bytes) -> float:
 
 def test_the_helper_sees_uniform_values_and_tags_that_mean_nothing_elsewhere() -> None:
     c = joins.cohort(300, alpha=ALPHA)
-    first, second = finished(c), finished(joins.cohort(300, alpha=ALPHA + 0.1))
-    seen = opened(first, "hub", "rows/ana")
-    width = Plan.of(c.study).numbers.width
+    first, second = run_study(c), run_study(joins.cohort(300, alpha=ALPHA + 0.1))
+    seen = open_payload(first, "hub", "rows/ana")
+    width = LassoPlan.of(c.study).numbers.width
     masked = np.asarray(seen["masked"]).reshape(-1, width)[:, :-1]
     assert chi_squared(masked.tobytes()) < 400  # 255 degrees of freedom
     tags = {bytes(t) for t in np.asarray(seen["tags"])[0]}
     assert len(tags) == 315
-    other = {bytes(t) for t in np.asarray(opened(second, "hub", "rows/ana")["tags"])[0]}
+    other = {bytes(t) for t in np.asarray(open_payload(second, "hub", "rows/ana")["tags"])[0]}
     assert not tags & other
-    both = {bytes(t) for t in np.asarray(opened(first, "hub", "rows/bob")["tags"])[0]}
+    both = {bytes(t) for t in np.asarray(open_payload(first, "hub", "rows/bob")["tags"])[0]}
     assert len(tags & both) == 300
 
 
 def test_an_owner_sees_places_in_a_list_whose_order_it_does_not_know() -> None:
     c = joins.cohort(300, alpha=ALPHA)
-    w = finished(c)
-    places = np.asarray(opened(w, "bob", "match/bob")["places"])
+    w = run_study(c)
+    places = np.asarray(open_payload(w, "bob", "match/bob")["places"])
     assert sorted(places.tolist()) != list(range(300))
     assert len(set(places.tolist())) == 300
     # The places are those of the matched rows in ana's secret order, which no file's order shows.
-    held = c.data["ana"]
-    assert isinstance(held, OwnColumns)
-    order = linkage.permutation(Keystream(w.runner("ana").machine.site.stream("order", 32)), held.n)
-    common = {i for i, (given, _) in enumerate(held.identifiers) if given.startswith("Pat")}
+    columns_of_site = c.data["ana"]
+    assert isinstance(columns_of_site, OwnColumns)
+    order = linkage.permutation(Keystream(w.runner("ana").machine.site.stream("order", 32)), columns_of_site.n)
+    common = {i for i, (given_name, _) in enumerate(columns_of_site.identifiers) if given_name.startswith("Pat")}
     assert {int(order[p]) for p in places} == common
     assert abs(np.corrcoef(order[places], np.arange(300))[0, 1]) < 0.2
-    assert isinstance(opened(w, "ana", "match/bob"), Sealed)
+    assert isinstance(open_payload(w, "ana", "match/bob"), Sealed)
 
 
 def test_the_helper_has_no_part_in_the_owners_key() -> None:
-    w = finished(joins.cohort(alpha=ALPHA))
+    w = run_study(joins.cohort(alpha=ALPHA))
     hub = w.runner("hub").machine.site
-    link = Plan.of(w.study).link
-    (terms,) = [w.ledger().finished(w.number, 0)]
+    link = LassoPlan.of(w.study).link
+    (terms,) = [w.ledger().read_finished(w.number, 0)]
     assert terms is not None
     posts = {r.site: w.payload(r) for r in terms}
-    ana, bob = (linkage.owners_key(w.runner(name).machine.site, link, posts, "tags") for name in ("ana", "bob"))
+    ana, bob = (linkage.derive_owners_key(w.runner(name).machine.site, link, posts, "tags") for name in ("ana", "bob"))
     assert ana == bob
     with pytest.raises(ValueError, match="not in"):
-        linkage.owners_key(hub, link, posts, "tags")
+        linkage.derive_owners_key(hub, link, posts, "tags")
     assert not np.asarray(posts["hub"]["key"]).any()
 
 
@@ -306,24 +309,24 @@ def sizes(w: World) -> list[tuple[str, str, str]]:
 
 def test_changing_a_row_without_a_match_changes_the_length_of_no_message() -> None:
     c = joins.cohort(alpha=ALPHA, check_every=0, max_iterations=30)
-    held = c.data["ana"]
-    assert isinstance(held, OwnColumns)
-    alone = next(i for i, (given, _) in enumerate(held.identifiers) if given.startswith("Only"))
-    x, names = held.x.copy(), list(held.identifiers)
+    columns_of_site = c.data["ana"]
+    assert isinstance(columns_of_site, OwnColumns)
+    alone = next(i for i, (given_name, _) in enumerate(columns_of_site.identifiers) if given_name.startswith("Only"))
+    x, names = columns_of_site.x.copy(), list(columns_of_site.identifiers)
     x[alone] = -1.0
     names[alone] = ("Somebody with quite another and a much longer name", "1899")
-    changed = replace(c, data={**c.data, "ana": replace(held, x=x, identifiers=tuple(names))})
-    assert sizes(finished(c)) == sizes(finished(changed))
+    changed = replace(c, data={**c.data, "ana": replace(columns_of_site, x=x, identifiers=tuple(names))})
+    assert sizes(run_study(c)) == sizes(run_study(changed))
 
 
 def test_a_fit_at_which_nobody_looked_does_not_say_that_it_converged() -> None:
     """Three steps of a gradient method are not the Lasso, and the result must not look as if they were."""
-    w = finished(joins.cohort(alpha=ALPHA, check_every=0, max_iterations=3))
+    w = run_study(joins.cohort(alpha=ALPHA, check_every=0, max_iterations=3))
     fit = replay(w.ledger(), w.blobs, w.number).fit
     assert not fit.converged
     assert UNSEEN in fit.notes
     assert (fit.df_residual, fit.df_null) == (None, None)
-    looked = finished(joins.cohort(alpha=ALPHA))
+    looked = run_study(joins.cohort(alpha=ALPHA))
     assert replay(looked.ledger(), looked.blobs, looked.number).fit.converged
 
 
@@ -362,26 +365,26 @@ def results(w: World) -> list[Record]:
 def test_too_few_joint_patients_are_told_to_nobody_and_nothing_is_opened(joint: int) -> None:
     c = joins.cohort(max(joint, 1), extra=60, alpha=ALPHA)
     if joint == 0:
-        held = c.data["bob"]
-        assert isinstance(held, OwnColumns)
-        strangers = tuple((f"Other {k}", "1900") for k in range(held.n))
-        c = replace(c, data={**c.data, "bob": replace(held, identifiers=strangers)})
+        columns_of_site = c.data["bob"]
+        assert isinstance(columns_of_site, OwnColumns)
+        strangers = tuple((f"Other {k}", "1900") for k in range(columns_of_site.n))
+        c = replace(c, data={**c.data, "bob": replace(columns_of_site, identifiers=strangers)})
     w = world(c)
-    told = ended(w)
-    codes = {e.code for e in told.values() if e is not None}
+    site_errors = run_to_end(w)
+    codes = {e.code for e in site_errors.values() if e is not None}
     assert "CO-N241" in codes <= {"CO-N241", "stopped"}
-    (first,) = {e.message for e in told.values() if e is not None and e.code == "CO-N241"}
+    (first,) = {e.message for e in site_errors.values() if e is not None and e.code == "CO-N241"}
     assert "Fewer than 40 patients" in first
     assert not results(w)
     assert not cast(Tap, w.hub).log
-    assert len(opened(w, "bob", "match/bob")["places"]) == 0
+    assert len(open_payload(w, "bob", "match/bob")["places"]) == 0
     assert w.view().state == State.ABORTED
 
 
 def test_rows_below_the_floor_are_refused_before_anything_but_their_number_is_opened() -> None:
     c = joins.rows_cohort(n=30, sites=4, alpha=ALPHA)
-    told = ended(world(c))
-    assert "CO-N241" in {e.code for e in told.values() if e is not None}
+    site_errors = run_to_end(world(c))
+    assert "CO-N241" in {e.code for e in site_errors.values() if e is not None}
 
 
 @pytest.mark.parametrize("dead", ["ana", "bob", "hub"])
@@ -395,7 +398,7 @@ def test_a_party_that_dies_before_the_computation_is_named_and_waited_for(
         for runner in crew.values():
             runner.turn()
     alive = [runner for name, runner in crew.items() if name != dead]
-    while any(runner.absent != (dead,) for runner in alive):
+    while any(runner.missing_parties != (dead,) for runner in alive):
         for runner in alive:
             runner.turn()
     assert not results(w)
@@ -407,13 +410,13 @@ def test_a_party_that_dies_before_the_computation_is_named_and_waited_for(
 
 def test_an_overflowing_value_is_stopped_at_its_owner_before_anything_leaves() -> None:
     c = joins.cohort(alpha=ALPHA)
-    held = c.data["ana"]
-    assert isinstance(held, OwnColumns)
+    columns_of_site = c.data["ana"]
+    assert isinstance(columns_of_site, OwnColumns)
     for wrong in (1.01, -7.0, np.nan, np.inf):
-        x = held.x.copy()
+        x = columns_of_site.x.copy()
         x[3, 1] = wrong
-        w = world(replace(c, data={**c.data, "ana": replace(held, x=x)}))
-        error = ended(w, ("ana",))["ana"]
+        w = world(replace(c, data={**c.data, "ana": replace(columns_of_site, x=x)}))
+        error = run_to_end(w, ("ana",))["ana"]
         assert isinstance(error, DataError)
         assert error.code == "CO-D343"
         assert not w.records()
@@ -421,36 +424,38 @@ def test_an_overflowing_value_is_stopped_at_its_owner_before_anything_leaves() -
 
 def test_an_outcome_out_of_its_range_is_stopped_as_well() -> None:
     c = joins.cohort(alpha=ALPHA)
-    held = c.data["bob"]
-    assert isinstance(held, OwnColumns)
-    assert held.y is not None
-    error = ended(world(replace(c, data={**c.data, "bob": replace(held, y=held.y * 9)})), ("bob",))["bob"]
+    columns_of_site = c.data["bob"]
+    assert isinstance(columns_of_site, OwnColumns)
+    assert columns_of_site.y is not None
+    error = run_to_end(
+        world(replace(c, data={**c.data, "bob": replace(columns_of_site, y=columns_of_site.y * 9)})), ("bob",)
+    )["bob"]
     assert error is not None
     assert error.code == "CO-D343"
 
 
-def another_question(w: World, questions: int) -> World:
+def ask_again(w: World, questions: int) -> World:
     """The same sites with the same memory, asked with another penalty."""
     options = {**w.study.learner.options, "alpha": (ALPHA / 2,), "questions": questions}
     plain = w.study.model_dump() | {"learner": {"name": "secure_lasso", **options}}
-    again = World(complete(Study.model_validate(plain)), w.rows, SECURE_LASSO.script)
+    again = World(complete_study(Study.model_validate(plain)), w.rows, SECURE_LASSO.script)
     again.vaults = w.vaults
     return again
 
 
 def test_a_second_question_about_the_same_patients_is_refused_in_words() -> None:
-    w = finished(joins.cohort(alpha=ALPHA))
-    told = ended(another_question(w, 1))
-    refused = [e for e in told.values() if e is not None and e.code == "CO-N243"]
+    w = run_study(joins.cohort(alpha=ALPHA))
+    site_errors = run_to_end(ask_again(w, 1))
+    refused = [e for e in site_errors.values() if e is not None and e.code == "CO-N243"]
     assert refused
     assert "has answered 1 studies on these patients" in refused[0].message
-    allowed = another_question(w, 2)
-    assert all(e is None for e in ended(allowed).values())
+    allowed = ask_again(w, 2)
+    assert all(e is None for e in run_to_end(allowed).values())
 
 
 def test_a_question_that_was_not_answered_does_not_count() -> None:
     w = world(joins.cohort(20, extra=60, alpha=ALPHA))
-    ended(w)
+    run_to_end(w)
     assert not any(key.startswith("questions/") for vault in w.vaults.values() for key in vault)
 
 
@@ -483,9 +488,9 @@ def test_a_helper_that_names_a_place_twice_is_told_so() -> None:
     while (open_ := w.view().open) is not None and open_.position < INTERACTIVE:
         for runner in crew.values():
             runner.turn()
-    link, site = Plan.of(w.study).link, crew["bob"].machine.site
+    link, site = LassoPlan.of(w.study).link, crew["bob"].machine.site
     places = np.zeros(120, dtype=np.int64)
-    posts = linkage.Joined({}, {}, {"bob": {"places": places, "enough": np.array(True)}})
+    posts = linkage.JoinPosts({}, {}, {"bob": {"places": places, "enough": np.array(True)}})
     with pytest.raises(ProtocolError) as caught:
         linkage.summand_of_owner(site, link, posts)
     assert (caught.value.code, caught.value.site) == ("CO-P652", "hub")
@@ -494,9 +499,9 @@ def test_a_helper_that_names_a_place_twice_is_told_so() -> None:
 def test_owners_who_normalise_in_another_way_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     w = world(joins.cohort(alpha=ALPHA))
     w.forge("bob", lambda p: p.update(rules=p["rules"][::-1].copy()))
-    told = ended(w, ("ana", "hub"))
-    assert told["ana"] is not None
-    assert (told["ana"].code, cast(ProtocolError, told["ana"]).site) == ("CO-P651", "bob")
+    site_errors = run_to_end(w, ("ana", "hub"))
+    assert site_errors["ana"] is not None
+    assert (site_errors["ana"].code, cast(ProtocolError, site_errors["ana"]).site) == ("CO-P651", "bob")
 
 
 HOSTILE: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
@@ -510,13 +515,13 @@ def test_a_post_of_another_form_names_its_site(code: str) -> None:
     site, change = HOSTILE[code]
     w = world(joins.cohort(alpha=ALPHA))
     w.forge(site, change)
-    told = ended(w, tuple(name for name in w.study.sites if name != site))
-    found = {(e.code, e.site) for e in told.values() if isinstance(e, ProtocolError)}
+    site_errors = run_to_end(w, tuple(name for name in w.study.sites if name != site))
+    found = {(e.code, e.site) for e in site_errors.values() if isinstance(e, ProtocolError)}
     assert (code, site) in found
 
 
 def test_a_result_that_no_computation_could_open_is_refused() -> None:
-    plan = Plan.of(joins.cohort(alpha=ALPHA).study)
+    plan = LassoPlan.of(joins.cohort(alpha=ALPHA).study)
     good = {"shown": np.array([0]), "n": np.array(120), "coefficients": np.zeros((1, 5)), "errors": np.zeros(1)}
     check_result(plan, good)
     for wrong in ({"shown": np.array([1])}, {"n": np.array(0)}, {"shown": np.array([], int)}, {"errors": np.zeros(2)}):
@@ -527,13 +532,13 @@ def test_a_result_that_no_computation_could_open_is_refused() -> None:
 
 def test_a_commitment_binds_every_value() -> None:
     c = joins.cohort(alpha=ALPHA)
-    w, held = world(c), c.data["ana"]
-    assert isinstance(held, OwnColumns)
-    link, site = Plan.of(c.study).link, w.runner("ana").machine.site
+    w, columns_of_site = world(c), c.data["ana"]
+    assert isinstance(columns_of_site, OwnColumns)
+    link, site = LassoPlan.of(c.study).link, w.runner("ana").machine.site
     one = linkage.commit(site, link, lambda _: None)["commitment"]
-    x = held.x.copy()
+    x = columns_of_site.x.copy()
     x[0, 0] += 1e-9
-    other = linkage.commit(replace(site, data=replace(held, x=x)), link, lambda _: None)["commitment"]
+    other = linkage.commit(replace(site, data=replace(columns_of_site, x=x)), link, lambda _: None)["commitment"]
     assert not np.array_equal(one, other)
 
 
@@ -570,17 +575,17 @@ def test_a_study_that_would_exclude_a_silent_party_is_refused() -> None:
 
 
 def test_each_party_reads_what_it_will_learn_before_it_consents() -> None:
-    told = secure_lasso.trust(joins.cohort(alpha=ALPHA).study)
-    assert "Each of ana, bob learns how many patients are at all of them (if they are at least 40)" in told
-    assert "hub learns how many rows" in told
-    assert "if it colludes with an owner, the two can read the rows of another one" in told
-    assert "Everybody learns the coefficients of 1 penalty" in told
-    assert "No two of ana, bob, hub may collude" in told
-    assert "own key even if" in secure_lasso.trust(joins.cohort(alpha=ALPHA, linkage="paillier").study)
+    site_errors = secure_lasso.describe_lasso_trust(joins.cohort(alpha=ALPHA).study)
+    assert "Each of ana, bob learns how many patients are at all of them (if they are at least 40)" in site_errors
+    assert "hub learns how many rows" in site_errors
+    assert "if it colludes with an owner, the two can read the rows of another one" in site_errors
+    assert "Everybody learns the coefficients of 1 penalty" in site_errors
+    assert "No two of ana, bob, hub may collude" in site_errors
+    assert "own key even if" in secure_lasso.describe_lasso_trust(joins.cohort(alpha=ALPHA, linkage="paillier").study)
 
 
 def test_a_site_without_rows_is_no_owner() -> None:
     c = joins.cohort(alpha=ALPHA)
     with pytest.raises(ProtocolError) as caught:
-        linkage.inputs(Site(c.study, "ana"), Plan.of(c.study).link)
+        linkage.site_inputs(Site(c.study, "ana"), LassoPlan.of(c.study).link)
     assert caught.value.code == "CO-P302"

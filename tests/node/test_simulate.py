@@ -56,26 +56,26 @@ def test_the_order_of_sites_does_not_change_one_bit_of_the_last_server_post(aggr
 
 def test_keys_are_fresh_in_every_simulation_and_the_model_is_the_same() -> None:
     study = cohorts.study()
-    (one, first, _), (two, second, _) = (simulate(study, cohorts.split(study, CODES)) for _ in range(2))
-    assert {k.address for k in one.keys.values()}.isdisjoint(k.address for k in two.keys.values())
-    assert pay.canonical(last_post(one)) == pay.canonical(last_post(two))
+    (first_world, first, _), (two, second, _) = (simulate(study, cohorts.split(study, CODES)) for _ in range(2))
+    assert {k.address for k in first_world.keys.values()}.isdisjoint(k.address for k in two.keys.values())
+    assert pay.canonical(last_post(first_world)) == pay.canonical(last_post(two))
     assert first["north"].machine.result.estimates.tobytes() == second["north"].machine.result.estimates.tobytes()
 
 
 def test_a_simulated_study_replays() -> None:
     study = cohorts.study()
     world, runners, _ = simulate(study, cohorts.split(study, CODES))
-    found = replay(world.ledger(), world.blobs, world.number)
-    assert (found.verdict.verdict, found.verdict.grade) == ("PASS", "identical")
-    assert found.fit.estimates.tobytes() == runners["east"].machine.result.estimates.tobytes()
+    replayed = replay(world.ledger(), world.blobs, world.number)
+    assert (replayed.verdict.verdict, replayed.verdict.grade) == ("PASS", "identical")
+    assert replayed.fit.estimates.tobytes() == runners["east"].machine.result.estimates.tobytes()
 
 
 def test_every_step_is_told_once() -> None:
-    seen: list[Progress] = []
+    progress_seen: list[Progress] = []
     study = cohorts.study()
-    simulate(study, cohorts.split(study, CODES), seen.append)
-    assert [p.position for p in seen] == list(range(len(seen)))
-    assert {p.sites for p in seen if p.kind == "each"} == {study.sites}
+    simulate(study, cohorts.split(study, CODES), progress_seen.append)
+    assert [p.position for p in progress_seen] == list(range(len(progress_seen)))
+    assert {p.sites for p in progress_seen if p.kind == "each"} == {study.sites}
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,13 @@ from node.worlds import World
 from coterie_chain.ledger import ZERO, Event
 from coterie_learners.rows import ArrayRows, Codes, Data, OwnColumns
 from coterie_node.data import Loaded
-from coterie_node.snapshot import Snapshot, commit, kept, root_of, take
+from coterie_node.snapshot import Snapshot, commit, find_snapshot, make_snapshot, root_of
 
 STUDY = cohorts.study()
 SALT = b"s" * 32
 
 
-def loaded(folder: Path, x: np.ndarray, y: np.ndarray) -> Loaded:
+def load_pairs(folder: Path, x: np.ndarray, y: np.ndarray) -> Loaded:
     path = folder / "rows.csv"
     path.write_text(f"{x.tolist()}{y.tolist()}")
     return Loaded(path, "north", len(x) + 2, {"age": 2}, int(y.sum()), ArrayRows(x, y))
@@ -51,14 +51,14 @@ class Coded:
 def test_the_digest_stays_while_rows_and_salt_do(tmp_path: Path) -> None:
     x, y = numbers()
     vault: dict[str, bytes] = {}
-    first = commit(loaded(tmp_path, x, y), STUDY, "net", vault)
-    assert commit(loaded(tmp_path, x, y), STUDY, "net", vault) == first
-    snapshot = kept(STUDY, "net", vault)
+    first = commit(load_pairs(tmp_path, x, y), STUDY, "net", vault)
+    assert commit(load_pairs(tmp_path, x, y), STUDY, "net", vault) == first
+    snapshot = find_snapshot(STUDY, "net", vault)
     assert snapshot is not None
     assert (snapshot.digest, snapshot.read, snapshot.used, snapshot.missing) == (first, 702, 700, {"age": 2})
     other: dict[str, bytes] = {}
-    assert commit(loaded(tmp_path, x, y), STUDY, "net", other) != first
-    assert kept(STUDY, "another net", vault) is None
+    assert commit(load_pairs(tmp_path, x, y), STUDY, "net", other) != first
+    assert find_snapshot(STUDY, "another net", vault) is None
     assert commit(None, STUDY, "net", vault) == ZERO
 
 
@@ -100,11 +100,11 @@ def test_an_identifier_is_part_of_what_is_committed() -> None:
 
 def test_the_file_behind_the_rows_is_part_of_the_snapshot(tmp_path: Path) -> None:
     x, y = numbers(9)
-    first = take(loaded(tmp_path, x, y), SALT)
-    given = loaded(tmp_path, x, y)
-    given.path.write_text("other bytes, the same rows")
-    assert take(given, SALT) == replace(first, source=take(given, SALT).source)
-    assert take(given, SALT).digest != first.digest
+    first = make_snapshot(load_pairs(tmp_path, x, y), SALT)
+    pairs = load_pairs(tmp_path, x, y)
+    pairs.path.write_text("other bytes, the same rows")
+    assert make_snapshot(pairs, SALT) == replace(first, source=make_snapshot(pairs, SALT).source)
+    assert make_snapshot(pairs, SALT).digest != first.digest
     assert Snapshot(**json.loads(first.document)) == first
 
 
@@ -123,7 +123,7 @@ def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def kept_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inspection") / "run"
     done = coterie("demo", "--json", "--keep", folder)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -136,26 +136,26 @@ anvil = [pytest.mark.anvil, pytest.mark.xdist_group("inspection")]
 class TestInspection:
     pytestmark = anvil
 
-    def test_every_post_of_a_site_is_made_again_from_its_data(self, kept_run: Path) -> None:
-        done = coterie("audit", "recompute", "--at", kept_run, "--site", "south", "--json")
-        found = json.loads(done.stdout)
-        result = json.loads((kept_run / "result.json").read_text())
-        assert (done.returncode, found["verdict"], found["snapshot"]) == (0, "PASS", "equal")
-        assert [post["outcome"] for post in found["posts"]] == ["equal"] * result["rounds"]
-        history = json.loads(coterie("audit", "history", "--at", kept_run, "--kind", "StudyJoined", "--json").stdout)
+    def test_every_post_of_a_site_is_made_again_from_its_data(self, demo_run: Path) -> None:
+        done = coterie("audit", "recompute", "--at", demo_run, "--site", "south", "--json")
+        facts = json.loads(done.stdout)
+        result = json.loads((demo_run / "result.json").read_text())
+        assert (done.returncode, facts["verdict"], facts["snapshot"]) == (0, "PASS", "equal")
+        assert [post["outcome"] for post in facts["posts"]] == ["equal"] * result["rounds"]
+        history = json.loads(coterie("audit", "history", "--at", demo_run, "--kind", "StudyJoined", "--json").stdout)
         digests = {line["details"] for line in history}
         assert len(digests) == 3
         assert not any("0" * 64 in text for text in digests)
 
-    def test_one_changed_patient_is_found(self, kept_run: Path) -> None:
-        data = kept_run / "sites" / "west" / "data.csv"
+    def test_one_changed_patient_is_found(self, demo_run: Path) -> None:
+        data = demo_run / "sites" / "west" / "data.csv"
         before = data.read_text()
         lines = before.splitlines()
         fields = lines[5].split(",")
         fields[lines[0].split(",").index("age")] = "37"
         data.write_text("\n".join([*lines[:5], ",".join(fields), *lines[6:]]) + "\n")
         try:
-            done = coterie("audit", "recompute", "--at", kept_run, "--site", "west")
+            done = coterie("audit", "recompute", "--at", demo_run, "--site", "west")
         finally:
             data.write_text(before)
         assert done.returncode == 22

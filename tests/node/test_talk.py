@@ -10,31 +10,31 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from learners import shapes
-from learners.shapes import SHAPES
+from learners.shapes import SCRIPT_CASES
 from node.worlds import World, sweep
 
 from coterie_chain.errors import StoreFault
 from coterie_chain.ledger import State
 from coterie_learners.errors import DataError, LearnerError, ProtocolError, SessionLost
 from coterie_learners.payload import Payload
-from coterie_learners.protocol import Channel, Script, Site, together
+from coterie_learners.protocol import Channel, Script, Site, interactive
 from coterie_learners.study import Schedule, Study
 from coterie_node import talk
 from coterie_node.errors import ConfigError, StudyStopped
 from coterie_node.reasons import Reason
 from coterie_node.runner import Runner
-from coterie_node.talk import Hub, Talk
+from coterie_node.talk import InteractiveStep, MemoryTransport
 
 NAMES = ("ana", "bob")
 
 
-def alone(program: Callable[[], Payload]) -> Talk:
+def alone(program: Callable[[], Payload]) -> InteractiveStep:
     """A session of one party."""
-    return Talk("session", Hub().channel("ana", "session", ("ana",)), program)
+    return InteractiveStep("session", MemoryTransport().channel("ana", "session", ("ana",)), program)
 
 
 def test_bytes_arrive_in_order_at_whom_they_were_sent_to() -> None:
-    hub = Hub(5.0)
+    hub = MemoryTransport(5.0)
     ana, bob = hub.channel("ana", 1, NAMES), hub.channel("bob", 1, NAMES)
     for k in range(3):
         ana.send("bob", bytes([k]))
@@ -44,7 +44,7 @@ def test_bytes_arrive_in_order_at_whom_they_were_sent_to() -> None:
 
 
 def test_sessions_and_pairs_do_not_hear_each_other() -> None:
-    hub = Hub(0.01)
+    hub = MemoryTransport(0.01)
     hub.channel("ana", 1, NAMES).send("bob", b"for session 1")
     for me, session, sender in (("bob", 2, "ana"), ("cyd", 1, "ana"), ("bob", 1, "cyd"), ("ana", 1, "bob")):
         with pytest.raises(ProtocolError):
@@ -53,13 +53,13 @@ def test_sessions_and_pairs_do_not_hear_each_other() -> None:
 
 
 def test_two_ends_that_come_at_once_have_one_queue_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = queue.Queue
+    queue_class = queue.Queue
 
     def slow() -> queue.Queue[bytes]:
         time.sleep(0.05)
-        return made()
+        return queue_class()
 
-    hub = Hub(5.0)
+    hub = MemoryTransport(5.0)
     monkeypatch.setattr(hub._queues, "default_factory", slow)
     with ThreadPoolExecutor(2) as pool:
         ends = list(pool.map(lambda _: hub.between(1, "ana", "bob"), range(2)))
@@ -68,7 +68,7 @@ def test_two_ends_that_come_at_once_have_one_queue_between_them(monkeypatch: pyt
 
 def test_a_peer_that_stays_silent_is_named_with_the_time_it_was_given() -> None:
     with pytest.raises(ProtocolError) as caught:
-        Hub(0.02).channel("ana", 1, NAMES).receive("bob")
+        MemoryTransport(0.02).channel("ana", 1, NAMES).receive("bob")
     assert (caught.value.code, caught.value.site) == ("CO-P601", "bob")
     assert caught.value.message == "bob sent nothing to ana within 0.02 s."
 
@@ -102,10 +102,10 @@ def world(program: object, sites: tuple[str, ...] = ("a", "b", "c"), silent_site
     """A study with one interactive step."""
 
     def script(site: Site) -> Script:
-        opened = yield from together("talk", program)  # type: ignore[arg-type]
+        opened = yield from interactive("talk", program)  # type: ignore[arg-type]
         return int(opened["x"])
 
-    rows = dict.fromkeys(sites, SHAPES["cola"].rows["a"])
+    rows = dict.fromkeys(sites, SCRIPT_CASES["cola"].rows["a"])
     raw = shapes.study(sites).model_dump()
     study = Study.model_validate({**raw, "ledger": {**raw["ledger"], "silent_site": silent_site}})
     return World(study, rows, script, Schedule(opening=("each",)))
@@ -150,21 +150,21 @@ def test_parties_wait_for_one_that_comes_late_and_name_it_meanwhile(monkeypatch:
     w = world(ring)
     crew = w.crew()
     early = [crew["a"], crew["b"]]
-    while any(r.absent != ("c",) for r in early):
+    while any(r.missing_parties != ("c",) for r in early):
         assert not any(r.turn() for r in early)
     assert not any(r.talking for r in early)
     w.late()  # the study waits, as it says
     assert not any(r.turn() for r in early)
     sweep(crew.values())
     assert [r.machine.result for r in crew.values()] == [6, 6, 6]
-    assert all(r.absent == () for r in crew.values())
+    assert all(r.missing_parties == () for r in crew.values())
 
 
 def test_a_study_that_ends_for_a_silent_site_ends_for_one_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
     w = world(ring, silent_site="abort")
     a = w.runner("a")
-    while not a.absent:
+    while not a.missing_parties:
         a.turn()
     w.late()
     while not w.events("StudyAborted"):
@@ -173,11 +173,11 @@ def test_a_study_that_ends_for_a_silent_site_ends_for_one_that_does_not_come(mon
     assert dict(event.details)["reason"] == Reason.SILENT_SITE
     with pytest.raises(StudyStopped):
         a.turn()
-    left = a._talk
+    session_left = a._session
     a.close()
-    assert left is not None
+    assert session_left is not None
     with pytest.raises(ProtocolError):
-        left.outcome(patience=20.0)
+        session_left.outcome(patience=20.0)
 
 
 def test_a_session_that_a_party_leaves_ends_the_study_and_has_a_reason_of_its_own() -> None:
@@ -209,11 +209,11 @@ def test_a_session_outlives_a_reorganisation_that_changes_nothing_before_it() ->
     crew = w.crew()
     for runner in crew.values():
         runner.turn()
-    before = {name: runner._talk for name, runner in crew.items()}
+    before = {name: runner._session for name, runner in crew.items()}
     for runner in crew.values():
-        runner._begin_anew()
+        runner._restart_from_ledger()
         runner.turn()
-    assert {name: runner._talk for name, runner in crew.items()} == before
+    assert {name: runner._session for name, runner in crew.items()} == before
     gate.set()
     sweep(crew.values())
     assert [r.machine.result for r in crew.values()] == [6, 6, 6]
@@ -230,7 +230,7 @@ def dead_before_its_record(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict
     assert step is not None
     assert open_ is not None
     crew["a"]._draft(step, open_)
-    died = crew["a"]._talk
+    died = crew["a"]._session
     assert died is not None
     assert died.outcome(patience=20.0) == {"x": 6}
     while (now := w.view().open) is not None and not {"b", "c"} <= set(now.posted):
@@ -243,7 +243,7 @@ def test_a_site_that_dies_after_a_session_and_before_its_record_posts_what_was_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     w, crew = dead_before_its_record(monkeypatch)
-    w.hub = Hub(20.0)  # the others have left the session, and do not come again
+    w.hub = MemoryTransport(20.0)  # the others have left the session, and do not come again
     crew["a"] = w.runner("a")
     sweep(crew.values())
     assert [r.machine.result for r in crew.values()] == [6, 6, 6]
@@ -254,7 +254,7 @@ def test_a_site_that_dies_in_a_session_that_the_others_end_does_not_wait_for_the
 ) -> None:
     w, _ = dead_before_its_record(monkeypatch)
     w.vaults["a"].clear()  # it died before the result was kept
-    w.hub = Hub(20.0)
+    w.hub = MemoryTransport(20.0)
     error = failure({"a": w.runner("a")}, "a")
     assert isinstance(error, SessionLost)
     assert error.code == "CO-P604"

@@ -17,7 +17,7 @@ from coterie_learners.errors import DataError, StudyError, Withheld
 from coterie_learners.study import Study
 from coterie_node.analysis import analyse
 from coterie_node.audit import replay
-from coterie_node.cases import case_of
+from coterie_node.cases import find_case
 from coterie_node.conformance import check_learner
 from coterie_node.dry_run import dry_run
 from coterie_node.errors import ConfigError, ReleaseRefused
@@ -32,7 +32,7 @@ LEARNERS = ("vertigo", "valoris")
 def nhefs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Study, dict[str, Path], Reference]:
-    case, folder = case_of(request.param), tmp_path_factory.mktemp(request.param)
+    case, folder = find_case(request.param), tmp_path_factory.mktemp(request.param)
     sites = case.site_names(3)
     (folder / "study.toml").write_text(case.study_text(sites))
     return load_study(folder / "study.toml"), dict(case.write_sites(folder, sites)), case.pooled()
@@ -94,16 +94,19 @@ def test_without_a_grant_the_auditor_says_what_is_sealed(nhefs: tuple[Study, dic
     ],
 )
 def test_both_learners_obey(learner: str, options: Mapping[str, Any]) -> None:
-    held = {"north": ("died", "a1", "p1"), "south": ("b1", "q1"), "east": ("c1",)}
-    study, codes = vertical.study(held, learner, **options), vertical.draw(300, held=held)
+    columns_by_site = {"north": ("died", "a1", "p1"), "south": ("b1", "q1"), "east": ("c1",)}
+    study, codes = (
+        vertical.study(columns_by_site, learner, **options),
+        vertical.draw(300, columns_by_site=columns_by_site),
+    )
     if "ridge" in options:
         from learners.test_vertigo import penalised
 
         estimates = penalised(study, codes, 1.0, False)
         reference = Reference(dict(zip(Design(study).names, estimates.tolist(), strict=True)))
     else:
-        found = vertical.pooled(study, codes)
-        reference = Reference(*(dict(zip(Design(study).names, v.tolist(), strict=True)) for v in found))
+        pooled_fit = vertical.pooled(study, codes)
+        reference = Reference(*(dict(zip(Design(study).names, v.tolist(), strict=True)) for v in pooled_fit))
     report = check_learner(study, vertical.split(study, codes), reference, tolerance=1e-8)
     assert report.restarts > 5
     assert report.server_steps == (1 if learner == "vertigo" else 0)
@@ -192,10 +195,10 @@ def test_the_floor_on_events_is_held_where_the_outcome_is(tmp_path: Path) -> Non
 
 def test_a_dry_run_says_what_would_leave_and_to_whom(tmp_path: Path) -> None:
     leaving = dry_run(study(tmp_path), dict(files(tmp_path)))
-    told = {(one.site, one.release.verdict.topic): one.release.verdict.sentence for one in leaving}
-    assert "goes to registry" in told["clinic", "factor/clinic"]
-    assert "up to one rotation" in told["clinic", "factor/clinic"]
-    assert "Coefficients with their covariance goes to clinic" in told["registry", "answer/clinic"]
+    sentences = {(preview.site, preview.release.verdict.topic): preview.release.verdict.sentence for preview in leaving}
+    assert "goes to registry" in sentences["clinic", "factor/clinic"]
+    assert "up to one rotation" in sentences["clinic", "factor/clinic"]
+    assert "Coefficients with their covariance goes to clinic" in sentences["registry", "answer/clinic"]
 
 
 def test_a_dry_run_of_one_site_alone_asks_for_the_others(tmp_path: Path) -> None:
@@ -205,26 +208,26 @@ def test_a_dry_run_of_one_site_alone_asks_for_the_others(tmp_path: Path) -> None
 
 
 def test_duplicates_are_refused_before_anything_leaves(tmp_path: Path) -> None:
-    given = files(tmp_path)
-    lines = given["clinic"].read_text().splitlines()
-    given["clinic"].write_text("\n".join([*lines, lines[5]]) + "\n")
+    paths = files(tmp_path)
+    lines = paths["clinic"].read_text().splitlines()
+    paths["clinic"].write_text("\n".join([*lines, lines[5]]) + "\n")
     with pytest.raises(DataError) as caught:
-        analyse(study(tmp_path), given)
+        analyse(study(tmp_path), paths)
     assert caught.value.code == "CO-D133"
 
 
 def test_an_answer_that_gives_outcomes_away_ends_the_study_for_all(tmp_path: Path) -> None:
-    from learners.test_red_team import FEW, few
+    from learners.test_red_team import FEW, draw_few
 
     unsafe = vertical.study(FEW, "valoris", ridge=30.0)
     with pytest.raises(Withheld) as caught:
-        simulate(unsafe, vertical.split(unsafe, few()))
+        simulate(unsafe, vertical.split(unsafe, draw_few()))
     assert caught.value.code == "CO-D401"
 
 
 def test_the_demos_on_split_columns_have_three_sites() -> None:
     for learner in LEARNERS:
-        assert case_of(learner).site_names(3) == ("demographics", "habits", "clinical")
+        assert find_case(learner).site_names(3) == ("demographics", "habits", "clinical")
         with pytest.raises(ConfigError) as caught:
-            case_of(learner).site_names(2)
+            find_case(learner).site_names(2)
         assert caught.value.code == "CO-F305"

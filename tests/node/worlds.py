@@ -24,11 +24,11 @@ from coterie_learners.payload import Payload, Stamp
 from coterie_learners.protocol import Machine, Script, Site, Step
 from coterie_learners.rows import Rows
 from coterie_learners.study import Schedule, Study
-from coterie_node.letters import Desk, pack
+from coterie_node.letters import PayloadCodec, pack
 from coterie_node.runner import Runner
 from coterie_node.simulate import site_of
-from coterie_node.studies import SILENCE, terms_of
-from coterie_node.talk import Hub
+from coterie_node.studies import SILENCE, study_terms
+from coterie_node.talk import MemoryTransport
 
 Change = Callable[[dict[str, Any]], None]
 Scripted = Callable[[Site], Script]
@@ -67,8 +67,8 @@ class World:
         self.blobs = MemoryBlobs()
         self.blobs.put(study.document)
         self.vaults: dict[str, dict[str, bytes]] = {name: {} for name in study.sites}
-        self.hub = Hub(20.0)
-        self.number = self.join(terms_of(study) if schedule is None else scheduled(study, schedule))
+        self.hub = MemoryTransport(20.0)
+        self.number = self.join(study_terms(study) if schedule is None else with_schedule(study, schedule))
 
     def join(self, terms: Terms) -> int:
         """Propose a study and let every site join it."""
@@ -89,8 +89,8 @@ class World:
 
     def records(self, kind: str = "") -> list[Record]:
         """Records of this study, of one kind or of all."""
-        found = [e for e in self.chain.log if isinstance(e, Record) and e.post.study == self.number]
-        return [r for r in found if kind in ("", r.kind)]
+        records = [e for e in self.chain.log if isinstance(e, Record) and e.post.study == self.number]
+        return [r for r in records if kind in ("", r.kind)]
 
     def events(self, name: str) -> list[Event]:
         return [e for e in self.chain.log if isinstance(e, Event) and e.name == name]
@@ -105,14 +105,16 @@ class World:
 
     # Sites
 
-    def desk(self, name: str) -> Desk:
-        return Desk(self.study, name, self.keys.get(name), {e.name: e.sealing for e in self.entries})
+    def codec(self, name: str) -> PayloadCodec:
+        return PayloadCodec(self.study, name, self.keys.get(name), {e.name: e.sealing for e in self.entries})
 
     def runner(self, name: str, *, ledger: Ledger | None = None, tolerance: float = 0.0) -> Runner:
         """A site's runner, as a fresh process would make it."""
         site = site_of(self.study, name, self.rows[name], self.keys[name], self.entries, str(self.number))
         machine = Machine(self.script, replace(site, vault=self.vaults[name]), tolerance)
-        return Runner(machine, ledger or self.ledger(name), self.blobs, self.number, self.desk(name), exchange=self.hub)
+        return Runner(
+            machine, ledger or self.ledger(name), self.blobs, self.number, self.codec(name), exchange=self.hub
+        )
 
     def crew(self, names: Iterable[str] | None = None, **options: Any) -> dict[str, Runner]:
         return {name: self.runner(name, **options) for name in names or self.study.sites}
@@ -127,27 +129,27 @@ class World:
     def runner_after_replay(self, name: str) -> Runner:
         """A fresh process of a site, fed with all that is finished."""
         runner, records = self.runner(name), len(self.chain.log)
-        while self.ledger().finished(self.number, runner.position) is not None and not runner.done:
+        while self.ledger().read_finished(self.number, runner.position) is not None and not runner.done:
             runner.turn()
         assert len(self.chain.log) == records
         return runner
 
     def auditor(self) -> Runner:
         machine = Machine(self.script, Site(self.study, "auditor"))
-        return Runner(machine, self.ledger(), self.blobs, self.number, self.desk("auditor"), poster=False)
+        return Runner(machine, self.ledger(), self.blobs, self.number, self.codec("auditor"), poster=False)
 
     # Cheating
 
     def forge(self, name: str, change: Change, **stamp: Any) -> Record:
         """Let a site post at the open step what it would post, changed; `stamp` replaces parts of the stamp."""
-        runner, step, open_ = self.caught_up(name)
+        runner, step, open_ = self.catch_up(name)
         payload = {k: np.array(v) for k, v in runner.machine.draft(open_.parties, open_.attempt).items()}
         change(payload)
         if not stamp:
             blob = pack(self.study, step, name, open_.attempt, payload)
         else:
-            made = replace(Stamp(self.study.hash.hex(), step.topic, name, open_.attempt), **stamp)
-            blob = pay.pack(pay.encode(made, payload), pay.SHUFFLE_ZSTD)
+            forged_stamp = replace(Stamp(self.study.hash.hex(), step.topic, name, open_.attempt), **stamp)
+            blob = pay.pack(pay.encode(forged_stamp, payload), pay.SHUFFLE_ZSTD)
         return self.post(name, blob, bool(np.all(payload.get("converged", False))))
 
     def post(self, name: str, blob: bytes, converged: bool = False, **changes: Any) -> Record:
@@ -167,7 +169,7 @@ class World:
         self.ledger(name).record(replace(post, **changes))
         return self.records()[-1]
 
-    def caught_up(self, name: str) -> tuple[Runner, Step, Any]:
+    def catch_up(self, name: str) -> tuple[Runner, Step, Any]:
         """A site's runner at the open step, fed with all before it, having posted nothing."""
         runner, open_ = self.runner(name), self.view().open
         assert open_ is not None
@@ -204,7 +206,7 @@ def until(condition: Callable[[], bool], runners: Iterable[Runner]) -> None:
         assert moved, "nobody can go on, and what the test waits for has not come"
 
 
-def scheduled(study: Study, schedule: Schedule) -> Terms:
+def with_schedule(study: Study, schedule: Schedule) -> Terms:
     """Terms of a study whose learner is not installed."""
     rules = study.ledger
     return Terms(

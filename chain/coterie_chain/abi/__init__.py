@@ -12,7 +12,7 @@ from eth_typing import ABI, ABIError
 from eth_utils.abi import abi_to_signature, filter_abi_by_type, get_abi_input_types
 from eth_utils.crypto import keccak
 
-NAMES: tuple[Literal["Catalog", "Model"], ...] = ("Catalog", "Model")
+CONTRACT_NAMES: tuple[Literal["Catalog", "Model"], ...] = ("Catalog", "Model")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Artifact:
 
 
 @cache
-def load(name: Literal["Catalog", "Model"]) -> Artifact:
+def load_artifact(name: Literal["Catalog", "Model"]) -> Artifact:
     """Read an artifact."""
     raw = json.loads(files(__package__).joinpath(f"{name}.json").read_text(encoding="utf-8"))
     return Artifact(
@@ -58,11 +58,11 @@ def load(name: Literal["Catalog", "Model"]) -> Artifact:
 
 
 @cache
-def errors() -> dict[str, tuple[str, tuple[str, ...]]]:
+def load_errors() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Name and argument types of each custom error by its selector, as in "0x1f2a2005"."""
-    found = [e for name in NAMES for e in filter_abi_by_type("error", load(name).abi)]
-    return {_selector(e): (e["name"], tuple(get_abi_input_types(e))) for e in found}
+    entries = [e for name in CONTRACT_NAMES for e in filter_abi_by_type("error", load_artifact(name).abi)]
+    return {_compute_selector(e): (e["name"], tuple(get_abi_input_types(e))) for e in entries}
 
 
-def _selector(error: ABIError) -> str:
+def _compute_selector(error: ABIError) -> str:
     return "0x" + keccak(text=abi_to_signature(error))[:4].hex()

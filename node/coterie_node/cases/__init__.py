@@ -10,7 +10,7 @@ from coterie_node.errors import ConfigError
 LEARNERS = ("glore", "vertigo", "valoris", "cola", "secure_cola", "secure_lasso")
 
 
-def case_of(learner: str) -> Case:
+def find_case(learner: str) -> Case:
     """The demo of a learner; ConfigError lists those there are."""
     if learner not in LEARNERS:
         raise ConfigError("CO-F305", f"The demo has no learner {learner!r}; it has {', '.join(LEARNERS)}.")

@@ -8,19 +8,19 @@ from functools import partial
 from coterie_node.cases import grouped, nhefs
 from coterie_node.cases.case import Case
 
-TERMS = ("agegroup", "sex", "race", "diabetes", "active")
+_TERMS = ("agegroup", "sex", "race", "diabetes", "active")
 ALL_CELLS = """\
 [disclosure]
 # These patients' records are public. With a floor, patterns below it would be left out, and the fit would say so.
 cell = 0
 
 """
-NOTE = "NHEFS: 1,629 people in 108 possible patterns; patterns of one person are shared, because the data are public."
+_NOTE = "NHEFS: 1,629 people in 108 possible patterns; patterns of one person are shared, because the data are public."
 
 
-def study_text(sites: Sequence[str]) -> str:
+def _study_text(sites: Sequence[str]) -> str:
     """The study file."""
-    return grouped.study_text("cola", TERMS, sites, "cells = true\n", ALL_CELLS)
+    return grouped.render_study("cola", _TERMS, sites, "cells = true\n", ALL_CELLS)
 
 
-CASE = Case(nhefs.site_names, study_text, grouped.write_sites, partial(grouped.pooled, TERMS), (NOTE,))
+CASE = Case(nhefs.name_sites, _study_text, grouped.write_row_split, partial(grouped.fit_pooled, _TERMS), (_NOTE,))

@@ -12,9 +12,9 @@ from coterie_node.cases import nhefs
 from coterie_node.reference import Reference
 
 AGE_GROUPS = {"25-39": (0, 39), "40-54": (40, 54), "55-74": (55, 120)}
-LEVELS = {"agegroup": tuple(AGE_GROUPS), **{name: tuple(words.values()) for name, words in nhefs.LEVELS.items()}}
+_LEVELS = {"agegroup": tuple(AGE_GROUPS), **{name: tuple(words.values()) for name, words in nhefs.LEVEL_WORDS.items()}}
 
-HEAD = """\
+_STUDY_HEAD = """\
 # Death by 1992 in NHEFS, by categories. All sites approve this file by its hash.
 name = "nhefs-{short}"
 title = "NHEFS: death by 1992, by categories"
@@ -35,39 +35,46 @@ label = "death by 1992"
 """
 
 
-def cohort() -> Any:
+def load_grouped_cohort() -> Any:
     """The cohort with age in groups, without measurements."""
-    frame = nhefs.cohort()
+    frame = nhefs.load_cohort()
     frame["agegroup"] = ""
     for name, (low, high) in AGE_GROUPS.items():
         frame.loc[(frame["age"] >= low) & (frame["age"] <= high), "agegroup"] = name
-    return frame[[nhefs.OUTCOME, *LEVELS]]
+    return frame[[nhefs.OUTCOME, *_LEVELS]]
 
 
-def study_text(learner: str, terms: Sequence[str], sites: Sequence[str], options: str = "", more: str = "") -> str:
+def render_study(
+    learner: str, terms: Sequence[str], sites: Sequence[str], options: str = "", extra_sections: str = ""
+) -> str:
     """The study file of a learner with these covariates."""
     short = learner.replace("_", "-")
-    head = HEAD.format(
-        short=short, sites=nhefs.listed(sites), terms=" + ".join(terms), learner=learner, options=options, more=more
+    head = _STUDY_HEAD.format(
+        short=short,
+        sites=nhefs.quote_names(sites),
+        terms=" + ".join(terms),
+        learner=learner,
+        options=options,
+        extra_sections=extra_sections,
     )
-    return head + "".join(_declared(name) for name in terms)
+    return head + "".join(_declare_variable(name) for name in terms)
 
 
-def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
+def write_row_split(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
     """One CSV file per site; returns their paths by site."""
-    frame = cohort()
+    frame = load_grouped_cohort()
     shares = nhefs.split(len(frame), sites)
-    return {name: nhefs.write(frame.iloc[rows], folder / name / "data.csv") for name, rows in shares.items()}
+    return {name: nhefs.write_frame(frame.iloc[rows], folder / name / "data.csv") for name, rows in shares.items()}
 
 
-def pooled(terms: Sequence[str]) -> Reference:
+def fit_pooled(terms: Sequence[str]) -> Reference:
     """statsmodels' GLM on all rows."""
     import statsmodels.api as sm
 
-    frame = cohort()
+    frame = load_grouped_cohort()
     names, columns = ["(Intercept)"], [np.ones(len(frame))]
     for term in terms:
-        for level in LEVELS[term][1:]:
+        for level in _LEVELS[term][1:]:
             names.append(f"{term}[{level}]")
             columns.append((frame[term] == level).to_numpy(float))
     fit = sm.GLM(frame["death"].to_numpy(float), np.column_stack(columns), family=sm.families.Binomial()).fit(
@@ -78,6 +85,6 @@ def pooled(terms: Sequence[str]) -> Reference:
     )
 
 
-def _declared(name: str) -> str:
-    levels = ", ".join(f'"{level}"' for level in LEVELS[name])
+def _declare_variable(name: str) -> str:
+    levels = ", ".join(f'"{level}"' for level in _LEVELS[name])
     return f'\n[variables.{name}]\ntype = "category"\nlevels = [{levels}]\n'

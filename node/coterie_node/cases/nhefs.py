@@ -15,15 +15,15 @@ import numpy as np
 
 from coterie_node.errors import ConfigError
 
-SEED = 20240
+SPLIT_SEED = 20240
 SITE_NAMES = ("north", "south", "west", "east", "centre")
-LEVELS = {
+LEVEL_WORDS = {
     "sex": {0: "male", 1: "female"},
     "race": {0: "white", 1: "black-or-other"},
     "diabetes": {0: "never", 1: "ever", 2: "unknown"},
     "active": {0: "very", 1: "moderately", 2: "inactive"},
 }
-NUMBERS = ("age", "smokeintensity", "smokeyrs", "wt71", "sbp", "cholesterol")
+NUMERIC_COLUMNS = ("age", "smokeintensity", "smokeyrs", "wt71", "sbp", "cholesterol")
 OUTCOME = "death"
 
 # Every variable of the cohort as a study declares it.
@@ -80,12 +80,12 @@ levels = ["very", "moderately", "inactive"]
 """
 
 
-def site_names(count: int) -> tuple[str, ...]:
+def name_sites(count: int) -> tuple[str, ...]:
     """Names for the demo's sites."""
     return SITE_NAMES[:count] if count <= len(SITE_NAMES) else tuple(f"site-{k:02d}" for k in range(1, count + 1))
 
 
-def cohort(*more: str) -> Any:
+def load_cohort(*extra_columns: str) -> Any:
     """The cohort as a pandas data frame with the study's levels in words, and `more` of its columns.
 
     ConfigError if the demo extra is missing.
@@ -93,10 +93,10 @@ def cohort(*more: str) -> Any:
     try:
         from causaldata import nhefs
     except ImportError:
-        told = "The demo needs the packages of its extra. Run `make setup`, or `pip install coterie[demo]`."
-        raise ConfigError("CO-F101", told) from None
-    frame = nhefs.load_pandas().data[[*more, OUTCOME, *NUMBERS, *LEVELS]].copy()
-    for column, words in LEVELS.items():
+        message = "The demo needs the packages of its extra. Run `make setup`, or `pip install coterie[demo]`."
+        raise ConfigError("CO-F101", message) from None
+    frame = nhefs.load_pandas().data[[*extra_columns, OUTCOME, *NUMERIC_COLUMNS, *LEVEL_WORDS]].copy()
+    for column, words in LEVEL_WORDS.items():
         frame[column] = frame[column].astype(int).map(words)
     frame[OUTCOME] = frame[OUTCOME].astype(int)
     return frame
@@ -104,29 +104,29 @@ def cohort(*more: str) -> Any:
 
 def split(rows: int, sites: Sequence[str]) -> Mapping[str, np.ndarray[Any, np.dtype[np.int64]]]:
     """Row numbers for each site: a permutation with a fixed seed, cut into shares of unequal size."""
-    order = np.random.default_rng(SEED).permutation(rows)
+    order = np.random.default_rng(SPLIT_SEED).permutation(rows)
     weights = np.linspace(2.0, 1.0, len(sites)) if len(sites) <= 5 else np.ones(len(sites))
     cuts = np.round(np.cumsum(weights)[:-1] / weights.sum() * rows).astype(int)
     return dict(zip(sites, np.split(order, cuts), strict=True))
 
 
-def listed(sites: Sequence[str]) -> str:
+def quote_names(sites: Sequence[str]) -> str:
     """The names as a TOML list's content."""
     return ", ".join(f'"{name}"' for name in sites)
 
 
-def write(frame: Any, path: Path) -> Path:
+def write_frame(frame: Any, path: Path) -> Path:
     """Write a data frame as a site's CSV file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
     return path
 
 
-def design(frame: Any, names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray[Any, np.dtype[np.float64]]]:
+def build_design(frame: Any, names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray[Any, np.dtype[np.float64]]]:
     """Terms as a study names them and their columns (n, p), intercept first, for a main effect of each name."""
     terms, columns = ["(Intercept)"], [np.ones(len(frame))]
     for name in names:
-        for level in list(LEVELS[name].values())[1:] if name in LEVELS else [None]:
+        for level in list(LEVEL_WORDS[name].values())[1:] if name in LEVEL_WORDS else [None]:
             terms.append(name if level is None else f"{name}[{level}]")
             columns.append((frame[name] if level is None else frame[name] == level).to_numpy(float))
     return tuple(terms), np.column_stack(columns)

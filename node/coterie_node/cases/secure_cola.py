@@ -9,20 +9,20 @@ from coterie_node.cases import grouped, nhefs
 from coterie_node.cases.case import Case
 from coterie_node.errors import ConfigError
 
-TERMS = ("agegroup", "sex", "active")
-NOTE = "NHEFS: 1,629 people in 18 patterns; no site's table existed in the clear outside it, only their sum."
+_TERMS = ("agegroup", "sex", "active")
+_NOTE = "NHEFS: 1,629 people in 18 patterns; no site's table existed in the clear outside it, only their sum."
 
 
-def site_names(count: int) -> tuple[str, ...]:
+def _site_names(count: int) -> tuple[str, ...]:
     """Names for the demo's sites; ConfigError for fewer than three."""
     if count < 3:
         raise ConfigError("CO-F305", f"secure_cola needs three sites or more, not {count}.")
-    return nhefs.site_names(count)
+    return nhefs.name_sites(count)
 
 
-def study_text(sites: Sequence[str]) -> str:
+def _study_text(sites: Sequence[str]) -> str:
     """The study file."""
-    return grouped.study_text("secure_cola", TERMS, sites)
+    return grouped.render_study("secure_cola", _TERMS, sites)
 
 
-CASE = Case(site_names, study_text, grouped.write_sites, partial(grouped.pooled, TERMS), (NOTE,))
+CASE = Case(_site_names, _study_text, grouped.write_row_split, partial(grouped.fit_pooled, _TERMS), (_NOTE,))

@@ -17,19 +17,19 @@ from coterie_node.cases.case import Case
 from coterie_node.errors import ConfigError
 from coterie_node.reference import Reference
 
-SITES = ("clinic", "registry", "helper")
+_SITES = ("clinic", "registry", "helper")
 # What each of them holds, in this order.
-COLUMNS: tuple[tuple[str, ...], ...] = (
+_COLUMNS: tuple[tuple[str, ...], ...] = (
     ("sbp", "wt71", "cholesterol", "diabetes"),
     ("age", "sex", "race", "smokeintensity", "smokeyrs", "active"),
     (),
 )
-NAMES = tuple(name for names in COLUMNS for name in names if name != "sbp")
-ALPHA = 0.5
+_COVARIATES = tuple(name for names in _COLUMNS for name in names if name != "sbp")
+_ALPHA = 0.5
 # The share of people whom each owner knows.
-KNOWN = 0.85
+_KNOWN_SHARE = 0.85
 
-STUDY = """\
+_STUDY = """\
 # Systolic blood pressure in NHEFS, on columns that two owners hold of partly the same people.
 name = "nhefs-pressure"
 title = "NHEFS: systolic blood pressure, columns split"
@@ -52,57 +52,59 @@ missing = "drop"
 """
 
 
-def site_names(count: int) -> tuple[str, ...]:
+def _site_names(count: int) -> tuple[str, ...]:
     """The two owners and the helper; ConfigError for another number of sites."""
-    if count != len(SITES):
-        raise ConfigError("CO-F305", f"The demo of secure_lasso has {len(SITES)} sites: {', '.join(SITES)}.")
-    return SITES
+    if count != len(_SITES):
+        raise ConfigError("CO-F305", f"The demo of secure_lasso has {len(_SITES)} sites: {', '.join(_SITES)}.")
+    return _SITES
 
 
-def study_text(sites: Sequence[str]) -> str:
+def _study_text(sites: Sequence[str]) -> str:
     """The study file."""
-    held = zip(sites, COLUMNS, strict=True)
-    columns = "\n".join(f"{name} = [{nhefs.listed(names)}]" for name, names in held)
-    terms = " + ".join(NAMES)
-    return STUDY.format(sites=nhefs.listed(sites), terms=terms, columns=columns, alpha=ALPHA) + nhefs.VARIABLES
+    site_columns = zip(sites, _COLUMNS, strict=True)
+    columns = "\n".join(f"{name} = [{nhefs.quote_names(names)}]" for name, names in site_columns)
+    terms = " + ".join(_COVARIATES)
+    return _STUDY.format(sites=nhefs.quote_names(sites), terms=terms, columns=columns, alpha=_ALPHA) + nhefs.VARIABLES
 
 
-def cohort() -> Any:
+def _load_identified_cohort() -> Any:
     """The cohort with pseudonymous identifiers: a number, and the year of birth."""
-    frame = nhefs.cohort()
+    frame = nhefs.load_cohort()
     frame["person"] = [f"NH-{k:05d}" for k in range(1, len(frame) + 1)]
     frame["born"] = (1971 - frame["age"]).astype(int).astype(str)
     return frame
 
 
-def known(rows: int) -> list[np.ndarray[Any, np.dtype[np.bool_]]]:
+def _choose_known_people(rows: int) -> list[np.ndarray[Any, np.dtype[np.bool_]]]:
     """Which people each owner knows."""
-    rng = np.random.default_rng(nhefs.SEED)
-    return [rng.random(rows) < KNOWN for held in COLUMNS if held]
+    rng = np.random.default_rng(nhefs.SPLIT_SEED)
+    return [rng.random(rows) < _KNOWN_SHARE for site_columns in _COLUMNS if site_columns]
 
 
-def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
+def _write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
     """One CSV file per owner, in an order of its own; the helper has none."""
-    frame = cohort()
+    frame = _load_identified_cohort()
     paths = {}
-    for seed, (name, held, rows) in enumerate(zip(sites, COLUMNS, known(len(frame)), strict=False)):
-        own = frame.loc[rows, ["person", "born", *held]]
-        paths[name] = nhefs.write(own.sample(frac=1, random_state=seed), folder / name / "data.csv")
+    for seed, (name, site_columns, rows) in enumerate(
+        zip(sites, _COLUMNS, _choose_known_people(len(frame)), strict=False)
+    ):
+        own = frame.loc[rows, ["person", "born", *site_columns]]
+        paths[name] = nhefs.write_frame(own.sample(frac=1, random_state=seed), folder / name / "data.csv")
     return paths
 
 
-def pooled() -> Reference:
+def _fit_pooled() -> Reference:
     """scikit-learn's Lasso on the rows that the join finds: pooled for the demo only."""
     from sklearn.linear_model import Lasso
 
-    frame = cohort()
-    both = np.logical_and.reduce(known(len(frame)))
+    frame = _load_identified_cohort()
+    both = np.logical_and.reduce(_choose_known_people(len(frame)))
     joint = frame[both].dropna()
-    terms, x = nhefs.design(joint, NAMES)
-    fit = Lasso(alpha=ALPHA, tol=1e-12, max_iter=1_000_000).fit(x[:, 1:], joint["sbp"].to_numpy(float))
+    terms, x = nhefs.build_design(joint, _COVARIATES)
+    fit = Lasso(alpha=_ALPHA, tol=1e-12, max_iter=1_000_000).fit(x[:, 1:], joint["sbp"].to_numpy(float))
     return Reference(dict(zip(terms, [float(fit.intercept_), *fit.coef_.tolist()], strict=True)))
 
 
-NOTE = "NHEFS: people whom both owners know and who lack no value; the helper saw neither names nor values."
+_NOTE = "NHEFS: people whom both owners know and who lack no value; the helper saw neither names nor values."
 
-CASE = Case(site_names, study_text, write_sites, pooled, (NOTE,), len(SITES))
+CASE = Case(_site_names, _study_text, _write_sites, _fit_pooled, (_NOTE,), len(_SITES))

@@ -12,16 +12,16 @@ from coterie_node.cases.case import Case
 from coterie_node.errors import ConfigError
 from coterie_node.reference import Reference
 
-SITES = ("demographics", "habits", "clinical")
+_SITES = ("demographics", "habits", "clinical")
 # What each of them holds, in this order.
-HELD = (
+_COLUMNS_BY_SITE = (
     ("age", "sex", "race"),
     ("smokeintensity", "smokeyrs", "active"),
     ("death", "wt71", "sbp", "cholesterol", "diabetes"),
 )
-TERMS = tuple(name for held in HELD for name in held if name != nhefs.OUTCOME)
+_TERMS = tuple(name for site_columns in _COLUMNS_BY_SITE for name in site_columns if name != nhefs.OUTCOME)
 
-STUDY = """\
+_STUDY = """\
 # Death by 1992 in NHEFS; each site knows other things of the same people. All sites approve this file by its hash.
 name = "nhefs-{learner}"
 title = "NHEFS: death by 1992, columns at three sites"
@@ -44,49 +44,54 @@ rebuild = "allow"
 
 """
 
-NOTE = "NHEFS: 93 people without a blood pressure or a cholesterol value are missing at the clinical site only."
+_NOTE = "NHEFS: 93 people without a blood pressure or a cholesterol value are missing at the clinical site only."
 
 
-def site_names(count: int) -> tuple[str, ...]:
+def _site_names(count: int) -> tuple[str, ...]:
     """The three sites; ConfigError for another number."""
-    if count != len(SITES):
-        raise ConfigError("CO-F305", f"This demo splits columns over {len(SITES)} sites, not over {count}.")
-    return SITES
+    if count != len(_SITES):
+        raise ConfigError("CO-F305", f"This demo splits columns over {len(_SITES)} sites, not over {count}.")
+    return _SITES
 
 
-def study_text(learner: str) -> Callable[[Sequence[str]], str]:
+def _study_text(learner: str) -> Callable[[Sequence[str]], str]:
     """The study file of a learner, for given sites."""
 
-    def text(sites: Sequence[str]) -> str:
-        columns = "\n".join(f"{site} = [{nhefs.listed(held)}]" for site, held in zip(sites, HELD, strict=True))
-        listed, terms = nhefs.listed(sites), " + ".join(TERMS)
-        return STUDY.format(learner=learner, sites=listed, terms=terms, columns=columns) + nhefs.VARIABLES
+    def render(sites: Sequence[str]) -> str:
+        columns = "\n".join(
+            f"{site} = [{nhefs.quote_names(site_columns)}]"
+            for site, site_columns in zip(sites, _COLUMNS_BY_SITE, strict=True)
+        )
+        site_list, terms = nhefs.quote_names(sites), " + ".join(_TERMS)
+        return _STUDY.format(learner=learner, sites=site_list, terms=terms, columns=columns) + nhefs.VARIABLES
 
-    return text
+    return render
 
 
-def write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
+def _write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
     """One CSV file per site, each in an order of its own; returns their paths by site."""
-    frame = nhefs.cohort("seqn")
-    rng = np.random.default_rng(nhefs.SEED)
+    frame = nhefs.load_cohort("seqn")
+    rng = np.random.default_rng(nhefs.SPLIT_SEED)
     return {
-        name: nhefs.write(frame[["seqn", *held]].iloc[rng.permutation(len(frame))], folder / name / "data.csv")
-        for name, held in zip(sites, HELD, strict=True)
+        name: nhefs.write_frame(
+            frame[["seqn", *site_columns]].iloc[rng.permutation(len(frame))], folder / name / "data.csv"
+        )
+        for name, site_columns in zip(sites, _COLUMNS_BY_SITE, strict=True)
     }
 
 
-def pooled() -> Reference:
+def _fit_pooled() -> Reference:
     """statsmodels' logit on all complete rows of the joined columns."""
     import statsmodels.api as sm
 
-    frame = nhefs.cohort().dropna()
-    terms, x = nhefs.design(frame, TERMS)
+    frame = nhefs.load_cohort().dropna()
+    terms, x = nhefs.build_design(frame, _TERMS)
     fit = sm.Logit(frame["death"].to_numpy(float), x).fit(disp=0, method="newton", tol=1e-14, maxiter=100)
     return Reference(
         dict(zip(terms, fit.params.tolist(), strict=True)), dict(zip(terms, fit.bse.tolist(), strict=True))
     )
 
 
-def case_for(learner: str) -> Case:
+def make_case(learner: str) -> Case:
     """The demo of a learner on split columns."""
-    return Case(site_names, study_text(learner), write_sites, pooled, (NOTE,))
+    return Case(_site_names, _study_text(learner), _write_sites, _fit_pooled, (_NOTE,))

@@ -1,5 +1,5 @@
 """VALORIS on NHEFS, its columns split over sites."""
 
-from coterie_node.cases.split_nhefs import case_for
+from coterie_node.cases.split_nhefs import make_case
 
-CASE = case_for("valoris")
+CASE = make_case("valoris")

@@ -14,10 +14,10 @@ import typer
 
 from coterie_chain.keys import SCRYPT, SiteKeys, read_passphrase
 from coterie_chain.private_files import write_private
-from coterie_node.consortium import founded
+from coterie_node.consortium import propose_addresses
 from coterie_node.errors import ConfigError
-from coterie_node.site_card import site_name
-from coterie_node.site_config import CONFIG, Home
+from coterie_node.site_card import check_site_name
+from coterie_node.site_config import CONFIG, NodeFolder
 
 TEMPLATE = """\
 # Settings of one site's Coterie node. No secret belongs in here. Paths are relative to this folder.
@@ -87,28 +87,28 @@ def init_command(
     Asks for what is not given, and proposes the Geth and the Kubo that `coterie network` made in the folder. Without
     --passphrase-file a strong passphrase is drawn and left in a file of mode 600. Keys that are there are kept.
     """
-    site = site_name(site or _ask("Name of this site", "north"))
+    site = check_site_name(site or _ask("Name of this site", "north"))
     data = data or _ask("File of this site's rows", "data.csv")
-    own = founded(folder)
+    own = propose_addresses(folder)
     chain = chain or _ask("URL of this site's chain node", own.chain)
     store = store or _ask("This site's store", own.store)
     if confirmations is None:
         confirmations = own.confirmations
-    _make(folder)
+    _make_folder(folder)
     passphrase = _passphrase(folder, passphrase_file)
     settings = TEMPLATE.format(
-        site=_quoted(site),
-        data=_quoted(data),
-        chain=_quoted(chain),
-        store=_quoted(store),
-        passphrase=_quoted(str(passphrase_file.absolute()) if passphrase_file else "passphrase"),
+        site=_quote_toml(site),
+        data=_quote_toml(data),
+        chain=_quote_toml(chain),
+        store=_quote_toml(store),
+        passphrase=_quote_toml(str(passphrase_file.absolute()) if passphrase_file else "passphrase"),
         confirmations=confirmations,
         port=port,
-        learners=", ".join(_quoted(name) for name in _learners()),
+        learners=", ".join(_quote_toml(name) for name in _learners()),
     )
     write_private(folder / CONFIG, settings)
     write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
-    Home(folder)
+    NodeFolder(folder)
     if not (folder / "keys").is_dir():
         SiteKeys.create(folder / "keys", passphrase, scrypt=1 << 12 if light else SCRYPT)
     keys = SiteKeys.load(folder / "keys", passphrase)
@@ -129,7 +129,7 @@ def _ask(what: str, default: str) -> str:
     return str(typer.prompt(what, default=default))
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     begun = (folder / "keys").is_dir() and not (folder / CONFIG).exists()
     if folder.exists() and not begun and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("CO-F203", f"{folder} is not an empty folder; a node is never written over another.")
@@ -137,15 +137,15 @@ def _make(folder: Path) -> None:
     os.chmod(folder, 0o700)
 
 
-def _passphrase(folder: Path, given: Path | None) -> str:
-    if given is not None:
-        return read_passphrase(given)
-    held = folder / "passphrase"
-    if not held.exists() and not (folder / "keys").is_dir():
-        write_private(held, secrets.token_urlsafe(32) + "\n")
-    return read_passphrase(held)
+def _passphrase(folder: Path, own_file: Path | None) -> str:
+    if own_file is not None:
+        return read_passphrase(own_file)
+    file = folder / "passphrase"
+    if not file.exists() and not (folder / "keys").is_dir():
+        write_private(file, secrets.token_urlsafe(32) + "\n")
+    return read_passphrase(file)
 
 
-def _quoted(text: str) -> str:
+def _quote_toml(text: str) -> str:
     """A TOML string; JSON's escapes are TOML's for everything but DEL."""
     return json.dumps(text, ensure_ascii=True).replace("\x7f", "\\u007f")

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from coterie_chain.ethereum import EthereumLedger
-from coterie_node.commands.options import HERE, Folder, reader
+from coterie_node.commands.options import HERE, Folder, open_ledger
 from coterie_node.errors import ConfigError
 from coterie_node.invitation import Contracts, Invitation, Member
-from coterie_node.site_config import Home
+from coterie_node.site_config import NodeFolder
 
 
 def invite_command(
@@ -23,23 +23,23 @@ def invite_command(
     genesis: Annotated[Path | None, typer.Option(help="The chain's genesis file.")] = None,
 ) -> None:
     """Print an invitation to this site's network; it holds no secret."""
-    home = Home(node)
+    home = NodeFolder(node)
     network = home.network()
-    with reader(home) as ledger:
+    with open_ledger(home) as ledger:
         members = [Member(name=s.name, address=s.address, sealing="0x" + s.sealing.hex()) for s in ledger.sites()]
     contracts = Contracts(
         chain_id=network.chain_id, catalog=network.catalog, genesis=network.genesis, block=network.block
     )
-    told = Invitation(
+    invitation = Invitation(
         title=title,
         contracts=contracts,
         members=tuple(members),
         chain_peers=tuple(chain_peer or ()),
         swarm_peers=tuple(swarm_peer or ()),
-        genesis_file=None if genesis is None else _genesis(genesis),
+        genesis_file=None if genesis is None else _read_genesis(genesis),
     )
-    print(told.text(), end="")
-    typer.echo(f"fingerprint: {told.fingerprint}", err=True)
+    print(invitation.text(), end="")
+    typer.echo(f"fingerprint: {invitation.fingerprint}", err=True)
 
 
 def join_command(
@@ -48,11 +48,11 @@ def join_command(
     fingerprint: Annotated[str | None, typer.Option(help="Its fingerprint, as the inviter read it to you.")] = None,
 ) -> None:
     """Join the network of an invitation: check it against this site's own chain node, and write network.json."""
-    home, invitation = Home(node), Invitation.load(invite)
+    home, invitation = NodeFolder(node), Invitation.load(invite)
     wanted = "".join((fingerprint or "").lower().split())
     if wanted and wanted != invitation.fingerprint.replace(" ", ""):
-        told = f"The fingerprint of {invite} is {invitation.fingerprint}, not the one that you were told"
-        raise ConfigError("CO-F326", f"{told}. Do not use it; ask the inviter for the file again.")
+        message = f"The fingerprint of {invite} is {invitation.fingerprint}, not the one that you were told"
+        raise ConfigError("CO-F326", f"{message}. Do not use it; ask the inviter for the file again.")
     network = invitation.network(home.chain)
     with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this release's
         seats = {site.name: site for site in ledger.sites() if site.active}
@@ -70,11 +70,11 @@ def join_command(
         print("coterie site admit card.json")
 
 
-def _genesis(path: Path) -> dict[str, Any]:
+def _read_genesis(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError("CO-F324", f"The genesis file {path} cannot be read: {error}.") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise ConfigError("CO-F324", f"{path} is no genesis file.")
-    return found
+    return document

@@ -14,7 +14,7 @@ from coterie_chain.ethereum import EthereumLedger
 from coterie_chain.ledger import Ledger
 from coterie_node.errors import ConfigError
 from coterie_node.findings import printable
-from coterie_node.site_config import Home
+from coterie_node.site_config import NodeFolder
 
 Folder = Annotated[Path, typer.Option("--node", envvar="COTERIE_NODE", help="Folder of this site's node.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -22,24 +22,24 @@ HERE = Path()
 
 
 @contextmanager
-def reader(home: Home) -> Iterator[Ledger]:
+def open_ledger(home: NodeFolder) -> Iterator[Ledger]:
     """The ledger through this site's own chain node, without its key."""
     with EthereumLedger(home.network(), None) as ledger:
         yield ledger
 
 
-def number_of(ledger: Ledger, study: str) -> int:
+def resolve_study_number(ledger: Ledger, study: str) -> int:
     """A study's number on the ledger, by number or by the first eight letters or more of its hash."""
     numbers = ledger.studies()
     if study.isdecimal() and int(study) in numbers:
         return int(study)
-    found = [n for n in numbers if len(study) >= 8 and ledger.view(n).terms.hash.hex().startswith(study.lower())]
-    if not found:
+    matches = [n for n in numbers if len(study) >= 8 and ledger.view(n).terms.hash.hex().startswith(study.lower())]
+    if not matches:
         raise ConfigError("CO-F304", f"There is no study {study!r} on this ledger; there are {len(numbers)}.")
-    return found[-1]
+    return matches[-1]
 
 
-def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str]) -> None:
+def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str]) -> None:
     """A table with these columns; everything as JSON."""
     if as_json:
         print(json.dumps(rows, indent=2, default=str))

@@ -21,19 +21,19 @@ from coterie_chain.keys import SiteKeys, read_passphrase
 from coterie_chain.ledger import Ledger
 from coterie_chain.network import Network
 from coterie_chain.private_files import read_private
-from coterie_node.api import Api
+from coterie_node.api import HttpApi
 from coterie_node.commands.doctor import PROBE
 from coterie_node.commands.options import HERE, Folder
-from coterie_node.daemon import Daemon, Desk
+from coterie_node.daemon import Daemon, NodeServices
 from coterie_node.errors import ConfigError
-from coterie_node.keeping import Keeping
+from coterie_node.keeping import PinningStore
 from coterie_node.log import Log
-from coterie_node.site_config import LOOPBACK, Home
+from coterie_node.site_config import LOOPBACK_HOSTS, NodeFolder
 from coterie_node.talk import Exchange
 from coterie_node.tls import TlsExchange, address_of
-from coterie_node.units import HARDENED, escaped
+from coterie_node.units import HARDENED, escape_words
 
-UNIT = """\
+NODE_UNIT = """\
 # /etc/systemd/system/coterie.service
 [Unit]
 Description=Coterie node
@@ -60,23 +60,23 @@ def serve_command(
     Logs are JSON lines on standard error. The step at hand is finished before it stops; a second signal ends it
     at once, which loses nothing either.
     """
-    home = Home(node)
+    home = NodeFolder(node)
     if unit:
         folder = str(home.root.absolute())
-        start = escaped([sys.executable, "-m", "coterie_node", "serve", "--node", folder])
-        print((UNIT + HARDENED).format(start=start, folder=escaped([folder])), end="")
+        start = escape_words([sys.executable, "-m", "coterie_node", "serve", "--node", folder])
+        print((NODE_UNIT + HARDENED).format(start=start, folder=escape_words([folder])), end="")
         return
     log, stop = Log(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(stop))
-    with opened(home, log) as daemon:
+    with open_daemon(home, log) as daemon:
         log.tell("serving", site=home.config.site, version=version("coterie"))
         daemon.run(stop)
         log.tell("stopped", site=home.config.site)
 
 
 @contextmanager
-def opened(home: Home, log: Log) -> Iterator[Daemon]:
+def open_daemon(home: NodeFolder, log: Log) -> Iterator[Daemon]:
     """A site's daemon with everything that it holds, and its API."""
     with ExitStack() as stack:
         journal = stack.enter_context(SqliteJournal(home.journal))
@@ -84,26 +84,26 @@ def opened(home: Home, log: Log) -> Iterator[Daemon]:
         network = home.network()
         ledger = stack.enter_context(EthereumLedger(network, keys.account, journal))
         blobs = home.blobs()
-        look_at_store(blobs, log)
-        desk = Desk(
+        check_store(blobs, log)
+        services = NodeServices(
             home=home,
             keys=keys,
             network=network,
             ledger=ledger,
-            blobs=Keeping(blobs),
+            blobs=PinningStore(blobs),
             journal=journal,
-            ahead=ledger.ahead if home.config.chain.overlap == "auto" else None,
+            ahead=ledger.pipelined if home.config.chain.overlap == "auto" else None,
             exchange=_exchange(stack, home, keys, ledger, network, log),
             newest=lambda: ledger.newest,
-            peers=lambda: peers_of(ledger),
+            peers=lambda: count_peers(ledger),
             log=log,
         )
-        daemon = Daemon(desk)
-        stack.enter_context(_api(home, daemon, log))
+        daemon = Daemon(services)
+        stack.enter_context(_start_api(home, daemon, log))
         yield daemon
 
 
-def look_at_store(blobs: BlobStore, log: Log) -> None:
+def check_store(blobs: BlobStore, log: Log) -> None:
     """Tell at the start what is wrong with the store; else it would be told only once a study needs it."""
     try:
         blobs.put(PROBE)
@@ -111,14 +111,14 @@ def look_at_store(blobs: BlobStore, log: Log) -> None:
         log.fault("store cannot be used", error)
 
 
-def peers_of(ledger: EthereumLedger) -> float:
+def count_peers(ledger: EthereumLedger) -> float:
     """For the metrics: no number where the chain node does not tell, as Geth's authenticated port; 0 is an alarm."""
     count = ledger.peers
     return math.nan if count is None else count
 
 
 def _exchange(
-    stack: ExitStack, home: Home, keys: SiteKeys, ledger: Ledger, network: Network, log: Log
+    stack: ExitStack, home: NodeFolder, keys: SiteKeys, ledger: Ledger, network: Network, log: Log
 ) -> Exchange | None:
     """Where this node talks to its peers in interactive steps, if node.toml says so."""
     part, me = home.config.talk, home.config.site
@@ -129,7 +129,7 @@ def _exchange(
         listed = {entry.name: entry.sealing for entry in ledger.sites()}
         if peer not in listed:
             raise ConfigError("CO-F342", f"[talk.peers] names {peer}, which is no site of this network.")
-        return keys.shared(listed[peer])
+        return keys.derive_shared_secret(listed[peer])
 
     texts = {**part.peers, me: part.listen}
     exchange = TlsExchange(me, {name: address_of(text) for name, text in texts.items()}, secret, network.scope)
@@ -138,18 +138,18 @@ def _exchange(
     return exchange
 
 
-def _api(home: Home, daemon: Daemon, log: Log) -> Api:
+def _start_api(home: NodeFolder, daemon: Daemon, log: Log) -> HttpApi:
     part = home.config.api
     token = read_private(home.path(part.token_file), "the API's token file").strip()
-    api = Api(
+    api = HttpApi(
         part.host,
         part.port,
         token,
         healthy=lambda: daemon.healthy,
-        metrics=daemon.desk.metrics.text,
-        status=lambda: daemon.told,
+        metrics=daemon.services.metrics.text,
+        status=lambda: daemon.status,
     )
-    if part.host not in LOOPBACK:
+    if part.host not in LOOPBACK_HOSTS:
         log.tell("api is open to other machines", level="warning", address=part.host)
     log.tell("api", address=part.host, port=api.port)
     return api

@@ -9,21 +9,21 @@ import typer
 
 from coterie_chain.ledger import Ledger, SiteEntry
 from coterie_node.ballots import Ballot, BallotBox, open_motions
-from coterie_node.commands.options import HERE, Folder, Json, reader, show
+from coterie_node.commands.options import HERE, Folder, Json, open_ledger, print_rows
 from coterie_node.errors import ConfigError
 from coterie_node.site_card import REVOKED, SiteCard
-from coterie_node.site_config import Home
+from coterie_node.site_config import NodeFolder
 
 site = typer.Typer(no_args_is_help=True, help="The network's members, and votes about them: a majority decides.")
 
 CardFile = Annotated[Path, typer.Argument(help="The site's card.json.")]
-Named = Annotated[str, typer.Argument(help="Name of the site.")]
+SiteArgument = Annotated[str, typer.Argument(help="Name of the site.")]
 
 
 @site.command("list")
-def list_command(node: Folder = HERE, as_json: Json = False) -> None:
+def list_sites_command(node: Folder = HERE, as_json: Json = False) -> None:
     """List the members, and the votes about members that have not passed yet."""
-    with reader(Home(node)) as ledger:
+    with open_ledger(NodeFolder(node)) as ledger:
         members, motions = ledger.sites(), open_motions(ledger.history())
     active = sum(member.active for member in members)
     rows: list[dict[str, Any]] = [
@@ -31,65 +31,65 @@ def list_command(node: Folder = HERE, as_json: Json = False) -> None:
         for m in members
     ]
     for (motion, name, key), voters in motions.items():
-        told = f"{', '.join(voters)}: {len(voters)} of {active // 2 + 1} votes"
-        rows.append({"site": name, "state": f"to {motion}", "address": key, "votes": told})
-    show(rows, as_json, ("site", "state", "address", "votes"))
+        message = f"{', '.join(voters)}: {len(voters)} of {active // 2 + 1} votes"
+        rows.append({"site": name, "state": f"to {motion}", "address": key, "votes": message})
+    print_rows(rows, as_json, ("site", "state", "address", "votes"))
 
 
 @site.command("admit")
 def admit_command(card: CardFile, node: Folder = HERE) -> None:
     """Vote to give a hospital a seat, by its card.json."""
-    home, found = Home(node), SiteCard.load(card)
-    with reader(home) as ledger:
-        known = _seat(ledger, found.name)
-    if known is not None:
-        raise seated(known)
-    _vote(home, Ballot(motion="admit", subject=found.name, card=found))
-    _compare(found)
+    home, new_card = NodeFolder(node), SiteCard.load(card)
+    with open_ledger(home) as ledger:
+        seat = _find_seat(ledger, new_card.name)
+    if seat is not None:
+        raise refuse_seat(seat)
+    _record_vote(home, Ballot(motion="admit", subject=new_card.name, card=new_card))
+    _print_comparison(new_card)
 
 
 @site.command("recover")
 def recover_command(card: CardFile, node: Folder = HERE) -> None:
     """Vote to give a member new keys, by its new card.json: its old ones are lost or stolen."""
-    home, found = Home(node), SiteCard.load(card)
-    _member(home, found.name)
-    _vote(home, Ballot(motion="recover", subject=found.name, card=found))
-    _compare(found)
+    home, new_card = NodeFolder(node), SiteCard.load(card)
+    _check_member(home, new_card.name)
+    _record_vote(home, Ballot(motion="recover", subject=new_card.name, card=new_card))
+    _print_comparison(new_card)
 
 
 @site.command("revoke")
-def revoke_command(name: Named, node: Folder = HERE) -> None:
+def revoke_command(name: SiteArgument, node: Folder = HERE) -> None:
     """Vote to take a member's seat away: its key signs nothing more."""
-    home = Home(node)
-    _member(home, name)
-    _vote(home, Ballot(motion="revoke", subject=name))
+    home = NodeFolder(node)
+    _check_member(home, name)
+    _record_vote(home, Ballot(motion="revoke", subject=name))
 
 
-def seated(known: SiteEntry) -> ConfigError:
+def refuse_seat(seat: SiteEntry) -> ConfigError:
     """The error of a vote to admit a name that the Catalog has."""
-    if not known.active:
-        return ConfigError("CO-F329", f"The seat of {known.name} was revoked. {REVOKED}")
-    told = f"{known.name} has a seat already, with the address {known.address}"
-    return ConfigError("CO-F329", f"{told}. For new keys of that site: coterie site recover CARD")
+    if not seat.active:
+        return ConfigError("CO-F329", f"The seat of {seat.name} was revoked. {REVOKED}")
+    message = f"{seat.name} has a seat already, with the address {seat.address}"
+    return ConfigError("CO-F329", f"{message}. For new keys of that site: coterie site recover CARD")
 
 
-def _seat(ledger: Ledger, name: str) -> SiteEntry | None:
+def _find_seat(ledger: Ledger, name: str) -> SiteEntry | None:
     return next((member for member in ledger.sites() if member.name == name), None)
 
 
-def _member(home: Home, name: str) -> None:
-    with reader(home) as ledger:
-        held = _seat(ledger, name)
+def _check_member(home: NodeFolder, name: str) -> None:
+    with open_ledger(home) as ledger:
+        seat = _find_seat(ledger, name)
         names = ", ".join(member.name for member in ledger.sites() if member.active)
-    if held is None or not held.active:
+    if seat is None or not seat.active:
         raise ConfigError("CO-F329", f"{name[:40]!r} is no active site of this network; there are {names}.")
 
 
-def _vote(home: Home, ballot: Ballot) -> None:
+def _record_vote(home: NodeFolder, ballot: Ballot) -> None:
     BallotBox(home.root / "ballots").record(ballot)
     print(f"{home.config.site} votes to {ballot.motion} {ballot.subject}. The daemon (coterie serve) tells the ledger.")
     print("It passes with the votes of more than half of the active sites: coterie site list")
 
 
-def _compare(card: SiteCard) -> None:
+def _print_comparison(card: SiteCard) -> None:
     print(f"Compare by telephone before the others vote: {card.name} signs with {card.address}.")
