@@ -24,26 +24,26 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from coterie_chain.blobs import FolderBlobs
-from coterie_chain.cid import compute_raw_cid
-from coterie_chain.deploy import deploy
-from coterie_chain.devnet import Anvil
-from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.heads import compute_genesis_head, compute_next_head
-from coterie_chain.keys import SiteKeys
-from coterie_chain.ledger import ZERO, Head, Post, Record, SiteEntry
-from coterie_learners.design import Design
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.ledger.protocol import ZERO, Head, Post, Record, SiteEntry
+from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.devnet import Anvil
+from coterie_chain.store.cid import compute_raw_cid
+from coterie_chain.store.protocol import FolderBlobs
+from coterie_learners.core.protocol import Machine, Site
+from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.errors import NotConverged
-from coterie_learners.learner import complete_study, learner_of
-from coterie_learners.protocol import Machine, Site
-from coterie_learners.rows import ArrayRows
-from coterie_learners.study import Study
-from coterie_node.history import to_history_entry
-from coterie_node.index import HistoryIndex, HistoryQuery
-from coterie_node.letters import pack
-from coterie_node.made_up import draw
-from coterie_node.studies import study_terms
-from coterie_node.tables import write_csv
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows
+from coterie_node.audit.history import to_history_entry
+from coterie_node.audit.index import HistoryIndex, HistoryQuery
+from coterie_node.audit.tables import write_csv
+from coterie_node.data.synthetic import draw
+from coterie_node.run.codec import pack
+from coterie_node.run.study_files import study_terms
 
 SITES, ROUNDS, RECORDS = 100, 50, 100_000
 REPEATS = 5

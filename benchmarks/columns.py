@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import statsmodels.api as sm
 
-from coterie_learners.design import Design
-from coterie_learners.inference import Fit, merge_fits
-from coterie_learners.learner import complete_study
-from coterie_learners.rows import Array, OwnColumns
-from coterie_learners.study import Study
-from coterie_node.simulate import simulate
+from coterie_learners.core.fit import Fit, merge_fits
+from coterie_learners.core.registry import complete_study
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import OwnColumns
+from coterie_node.run.simulate import simulate
 
 SITES = {"clinic": 16, "registry": 84}
 NUMBERS = 1

@@ -15,24 +15,24 @@ from itertools import pairwise
 
 import numpy as np
 
-from coterie_chain.blobs import MemoryBlobs
-from coterie_chain.deploy import deploy
-from coterie_chain.devnet import Anvil
-from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.keys import SiteKeys
-from coterie_chain.ledger import Record, SiteEntry
-from coterie_chain.network import Network
-from coterie_chain.rpc import Rpc
-from coterie_learners.design import Design
-from coterie_learners.learner import complete_study, learner_of
-from coterie_learners.protocol import Machine
-from coterie_learners.rows import ArrayRows
-from coterie_learners.study import Study
-from coterie_node.attendance import Supervisor
-from coterie_node.letters import PayloadCodec
-from coterie_node.runner import Runner
-from coterie_node.simulate import site_of
-from coterie_node.studies import study_terms
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.ledger.protocol import Record, SiteEntry
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.devnet import Anvil
+from coterie_chain.store.protocol import MemoryBlobs
+from coterie_learners.core.protocol import Machine
+from coterie_learners.core.registry import complete_study, learner_of
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows
+from coterie_node.run.codec import PayloadCodec
+from coterie_node.run.runner import Runner
+from coterie_node.run.simulate import site_of
+from coterie_node.run.study_files import study_terms
+from coterie_node.run.supervisor import Supervisor
 
 PERIOD = float(os.environ.get("COTERIE_BENCH_PERIOD", "2"))
 STUDIES = int(os.environ.get("COTERIE_BENCH_STUDIES", "3"))

@@ -21,12 +21,13 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coterie_learners.design import Design
-from coterie_learners.glore import GlorePlan, compute_local_sums
-from coterie_learners.learner import complete_study
-from coterie_learners.rows import Array, ArrayRows
-from coterie_learners.study import Study
-from coterie_node.simulate import simulate
+from coterie_learners.core.registry import complete_study
+from coterie_learners.glore.glore import GlorePlan, compute_local_sums
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows
+from coterie_node.run.simulate import simulate
 
 ROWS = int(os.environ.get("COTERIE_BENCH_ROWS", 1_000_000))
 STREAM_ROWS = int(os.environ.get("COTERIE_BENCH_STREAM_ROWS", 10_000_000))
@@ -176,7 +177,7 @@ def time_streaming() -> None:
 
 def stream_step(path: Path) -> None:
     """In a process of its own: read, check, and run one local step."""
-    from coterie_node.data import load_rows
+    from coterie_node.data.load import load_rows
 
     peak = [0]
     threading.Thread(target=_watch, args=(peak,), daemon=True).start()

@@ -21,13 +21,13 @@ from sklearn.datasets import make_regression
 from sklearn.linear_model import Lasso, LassoCV
 from sklearn.metrics import r2_score
 
-from coterie_learners.rows import Array
-from coterie_node.cases.case import Case
-from coterie_node.cases.nhefs import quote_names, write_frame
-from coterie_node.demo import prepare, run_sites
-from coterie_node.devnet import make_settings, run_network
-from coterie_node.place import RunFolder
-from coterie_node.reference import Reference
+from coterie_learners.numeric.array import Array
+from coterie_node.analysis.pooled import Reference
+from coterie_node.demo.cases.case import Case
+from coterie_node.demo.cases.nhefs import quote_names, write_frame
+from coterie_node.demo.run import prepare, run_sites
+from coterie_node.network.devnet import make_settings, run_network
+from coterie_node.site.run_folder import RunFolder
 
 SITES = ("left", "right", "helper")
 LAMBDA = 0.001

@@ -20,18 +20,18 @@ from itertools import pairwise
 from pathlib import Path
 
 from coterie_chain.errors import ChainError
-from coterie_chain.ledger import Ledger, Record, State
-from coterie_chain.rpc import Rpc
-from coterie_learners.learner import complete_study
-from coterie_learners.study import Study
-from coterie_node.audit import replay
-from coterie_node.cases import find_case
-from coterie_node.daemons import SiteDaemons
-from coterie_node.decisions import DecisionFolder, make_decision
-from coterie_node.demo import prepare
-from coterie_node.devnet import make_settings, run_network, services
-from coterie_node.place import RunFolder
-from coterie_node.studies import load_study
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.ledger.protocol import Ledger, Record, State
+from coterie_learners.core.registry import complete_study
+from coterie_learners.study.document import Study
+from coterie_node.audit.replay import replay
+from coterie_node.demo.cases import find_case
+from coterie_node.demo.run import prepare
+from coterie_node.network.devnet import make_settings, run_network, services
+from coterie_node.network.local_nodes import SiteDaemons
+from coterie_node.run.study_files import load_study
+from coterie_node.site.decisions import DecisionFolder, make_decision
+from coterie_node.site.run_folder import RunFolder
 
 SITES = ("north", "south", "west")
 LONGEST = 180.0

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from coterie_chain.ledger import Record
-from coterie_learners.cola import plan_table
-from coterie_learners.learner import complete_study
-from coterie_learners.rows import ArrayCodes, CodedRows
-from coterie_learners.study import Study
-from coterie_learners.tally import count_patterns
-from coterie_node.data import load_site
-from coterie_node.simulate import simulate
+from coterie_chain.ledger.protocol import Record
+from coterie_learners.cola.cola import plan_table
+from coterie_learners.cola.tables.pattern_counts import count_patterns
+from coterie_learners.core.registry import complete_study
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayCodes, CodedRows
+from coterie_node.data.load import load_site
+from coterie_node.run.simulate import simulate
 
 REPEATS = 7
 STREAM_ROWS = 50_000_000

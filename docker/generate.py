@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from coterie_chain import geth, kubo
-from coterie_chain.genesis import CHAIN_ID
-from coterie_chain.programs import GETH, IPFS
-from coterie_node.consortium import ANY, TRIAL_NET, trial_address
+from coterie_chain.network.genesis import CHAIN_ID
+from coterie_chain.network.programs import geth, kubo
+from coterie_chain.network.programs.executables import GETH, IPFS
+from coterie_node.network.founding import ANY, TRIAL_NET, trial_address
 
 HERE = Path(__file__).parent
 SITES = ("north", "south", "west")

@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from coterie_chain.devnet import find_anvil
 from coterie_chain.errors import StoreFault
-from coterie_chain.programs import GETH, IPFS, Program, find_cache_folder, read_version
+from coterie_chain.network.devnet import find_anvil
+from coterie_chain.network.programs.executables import GETH, IPFS, Program, find_cache_folder, read_version
 
 HERE = Path(__file__).parent
 BUILD_TIMEOUT = FETCH_TIMEOUT = 3600

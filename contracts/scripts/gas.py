@@ -14,13 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "chain")]
 
-from chain.anvil import find_binary, run_anvil  # noqa: E402
-from chain.contracts import DeployedContracts  # noqa: E402
-from chain.twins import ContractAndRules, Schedule, derive_address, next_digest  # noqa: E402
+from support.chain.anvil import find_binary, run_anvil  # noqa: E402
+from support.chain.contracts import DeployedContracts  # noqa: E402
+from support.chain.twins import ContractAndRules, Schedule, derive_address, next_digest  # noqa: E402
 
-from coterie_chain.abi import load_artifact  # noqa: E402
-from coterie_chain.ledger import Silence, State  # noqa: E402
-from coterie_chain.rules import EACH, SERVER  # noqa: E402
+from coterie_chain.ethereum.abi import load_artifact  # noqa: E402
+from coterie_chain.ledger.protocol import Silence, State  # noqa: E402
+from coterie_chain.ledger.rules import EACH, SERVER  # noqa: E402
 
 TABLE = ROOT / "contracts" / "GAS.md"
 RECORD_LIMIT = 130_000

@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from chain.anvil import AnvilClient, find_binary, run_anvil
-from chain.twins import ContractAndRules
+from support.chain.anvil import AnvilClient, find_binary, run_anvil
+from support.chain.twins import ContractAndRules
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from devnet.bed import skip_without_programs
+from support.devnet.bed import skip_without_programs
 
-from coterie_chain.clique import await_block
-from coterie_chain.ports import find_free_port
-from coterie_chain.programs import GETH, IPFS
-from coterie_chain.service import Service
-from coterie_chain.swarm import Kubo
-from coterie_node.consortium import make_trial
+from coterie_chain.network.clique import await_block
+from coterie_chain.network.programs.executables import GETH, IPFS
+from coterie_chain.network.programs.ports import find_free_port
+from coterie_chain.network.programs.service import Service
+from coterie_chain.network.swarm import Kubo
+from coterie_node.network.founding import make_trial
 
 pytestmark = pytest.mark.devnet
 COMPOSE = Path(__file__).parents[2] / "docker" / "compose.trial.yaml"

@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from devnet.bed import SITES, SiteProcesses, run_site_processes
+from support.devnet.bed import SITES, SiteProcesses, run_site_processes
 
-from coterie_chain.genesis import build_clique_genesis
-from coterie_chain.geth import Geth, build_init_arguments
-from coterie_chain.kubo import create_swarm_key
-from coterie_chain.programs import GETH
-from coterie_chain.service import Service
-from coterie_chain.swarm import Kubo
+from coterie_chain.network.genesis import build_clique_genesis
+from coterie_chain.network.programs.executables import GETH
+from coterie_chain.network.programs.geth import Geth, build_init_arguments
+from coterie_chain.network.programs.kubo import create_swarm_key
+from coterie_chain.network.programs.service import Service
+from coterie_chain.network.swarm import Kubo
 
 pytestmark = pytest.mark.devnet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from devnet.bed import run_site_processes, run_through_kills
+from support.devnet.bed import run_site_processes, run_through_kills
 
 pytestmark = pytest.mark.devnet
 

@@ -12,20 +12,20 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from devnet.bed import SITES, skip_without_programs
+from support.devnet.bed import SITES, skip_without_programs
 
-from coterie_chain import kubo
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, StoreFault
-from coterie_chain.ipfs import KuboBlobs
-from coterie_chain.kubo_repo import RepoBlobs
-from coterie_chain.ports import read_ports
-from coterie_chain.programs import IPFS
-from coterie_chain.rpc import Rpc
-from coterie_chain.stores import open_store
-from coterie_chain.swarm import Kubo, KuboSwarm
-from coterie_node.commands.doctor import examine
-from coterie_node.place import RunFolder
-from coterie_node.site_config import NodeFolder
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.network.programs import kubo
+from coterie_chain.network.programs.executables import IPFS
+from coterie_chain.network.programs.ports import read_ports
+from coterie_chain.network.swarm import Kubo, KuboSwarm
+from coterie_chain.store.kubo import KuboBlobs
+from coterie_chain.store.kubo_files import RepoBlobs
+from coterie_chain.store.urls import open_store
+from coterie_node.cli.site.doctor import examine
+from coterie_node.site.config import NodeFolder
+from coterie_node.site.run_folder import RunFolder
 
 pytestmark = [pytest.mark.devnet, pytest.mark.xdist_group("network")]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node.houses import NodeNetwork
+from support.node.houses import NodeNetwork
 
 
 @pytest.fixture
