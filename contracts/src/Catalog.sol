@@ -59,9 +59,15 @@ contract Catalog is ICatalog {
         mapping(uint32 position => uint256) paused; // bitmap of who has paused the study at this position
     }
 
+    struct Vote {
+        uint64 changed; // of the seat that cast it
+        uint64 number; // of the block
+        uint64 time;
+    }
+
     struct Ballot {
         uint256 yes;
-        mapping(uint8 site => uint128) cast; // the seat's `changed` and the block, 64 bits each
+        mapping(uint8 site => Vote) cast;
     }
 
     /// @inheritdoc ICatalog
@@ -75,6 +81,7 @@ contract Catalog is ICatalog {
     uint256 private constant NOBODY = 1;
     uint256 private constant MAX_OPEN = 16;
     uint256 private constant VOTE_BLOCKS = 250_000;
+    uint256 private constant VOTE_TIME = 14 days;
     uint256 private constant MAX_NAME = 31;
     uint32 private constant MIN_TIMEOUT = 60;
     uint32 private constant MAX_TIMEOUT = 30 days;
@@ -442,16 +449,16 @@ contract Catalog is ICatalog {
         passed = 2 * _count(yes & electorate) > _count(electorate);
         if (counted == yes && !passed) revert AlreadyVoted();
         b.yes = passed ? 0 : yes;
-        b.cast[me] = (uint128(_seats[me].changed) << 64) | uint64(block.number);
+        b.cast[me] = Vote(_seats[me].changed, uint64(block.number), uint64(block.timestamp));
     }
 
     /// The votes that count today: of the electorate, not expired, and of a seat that has the key that it had then.
     function _counted(Ballot storage b, uint256 electorate) private view returns (uint256 counted) {
         for (uint256 rest = b.yes & electorate; rest != 0; rest &= rest - 1) {
             uint8 site = _lowest(rest);
-            uint128 cast = b.cast[site];
-            bool young = uint64(cast) + VOTE_BLOCKS >= block.number;
-            if (young && cast >> 64 == _seats[site].changed) counted |= _bit(site);
+            Vote memory v = b.cast[site];
+            bool young = v.number + VOTE_BLOCKS >= block.number && v.time + VOTE_TIME >= block.timestamp;
+            if (young && v.changed == _seats[site].changed) counted |= _bit(site);
         }
     }
 

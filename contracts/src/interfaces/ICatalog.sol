@@ -43,8 +43,8 @@ struct Joining {
 /// the study was proposed: it joins, posts and votes there no more. The keys of a study are those at its proposal, so
 /// that a majority that takes a seat cannot post as that site.
 ///
-/// A vote counts for 250,000 blocks, while its seat has the key that cast it, and until it is withdrawn. It is counted
-/// against the electorate of the moment: a strict majority passes. In a study the electorate is its participants that
+/// A vote counts for 250,000 blocks and for 14 days, while its seat has the key that cast it, and until it is withdrawn.
+/// It is counted against the electorate of the moment: a strict majority passes. In a study the electorate is its participants that
 /// are neither excluded nor gone; a site about which the others vote is not part of it.
 ///
 /// All bytes that these contracts accept can be read: names, codecs, sizes, digests and terms have bounds.
