@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from coterie_chain import motions
 from coterie_chain.errors import PostRejected
 from coterie_chain.heads import genesis, next_head
 from coterie_chain.ledger import (
@@ -20,7 +21,8 @@ from coterie_chain.ledger import (
     last_attempt,
     study_of,
 )
-from coterie_chain.rules import EACH, NOBODY, SERVER, Rules, Seat, StudyState
+from coterie_chain.rules import NOBODY, End, Moment, Rules, Seat
+from coterie_chain.study_state import EACH, SERVER, Proposal, StudyState
 
 
 class MemoryChain:
@@ -33,6 +35,11 @@ class MemoryChain:
         for seat in self.rules.seats.values():
             self.log.append(Event("SiteAdmitted", 0, seat.name, _seat(seat), len(self.log), clock(), ""))
         self.heads: dict[int, Head] = {}
+        self.idle_blocks = 0
+
+    def moment(self) -> Moment:
+        """When the next entry is written: each takes a block, and `idle_blocks` have held none."""
+        return Moment(self.clock(), len(self.log) + self.idle_blocks)
 
     def head(self, site: int) -> Head:
         """A site's chain of records."""
@@ -86,38 +93,30 @@ class MemoryLedger:
         """Everything written, of one study or of all."""
         return (e for e in tuple(self._chain.log) if study is None or study_of(e) == study)
 
-    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+    def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
         """Propose a study and join it."""
         ids = {s.name: s.id for s in self._rules.seats.values()}
-        order = tuple(ids.get(name, 0) for name in terms.sites)
-        words = tuple(tuple(_code(k, ids) for k in w) for w in (terms.opening, terms.loop, terms.closing))
-        study = self._rules.propose(
-            self._address, terms.hash, order, words, terms.max_rounds, terms.timeout, terms.silence, self.now()
-        )
+        study = self._rules.propose(self._address, numbered(terms, ids), self._chain.moment())
         self._write("StudyProposed", study, **proposal(terms))
-        self._joined(study, snapshot)
+        self._joined(study, snapshot, approvals, release)
         return study
 
-    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Join by repeating the study's hash."""
-        self._rules.join(self._address, study, hash, self.now())
-        self._joined(study, snapshot)
+        self._rules.join(self._address, study, hash, self._chain.moment())
+        self._joined(study, snapshot, approvals, release)
+
+    def decline(self, studies: Sequence[int], reason: int) -> None:
+        """Decline proposed studies, all or none."""
+        self._rules.decline(self._address, studies)
+        for study in studies:
+            self._write("StudyDeclined", study, reason=reason)
 
     def record(self, post: Post) -> None:
         """Append a post to this site's chain of records; quietly nothing if it is there already."""
         site = self._rules.site_of(self._address)
         try:
-            kind, round_ = self._rules.post(
-                self._address,
-                site,
-                post.study,
-                post.position,
-                post.attempt,
-                post.basis,
-                post.converged,
-                post.sha256,
-                self.now(),
-            )
+            kind, round_ = self._rules.post(self._address, site, post, self._chain.moment())
         except PostRejected:
             held = self._held(site, post)
             if held not in (None, post.sha256):
@@ -133,52 +132,102 @@ class MemoryLedger:
     def skip(self, study: int) -> None:
         """Pass over a silent server."""
         step = self._step(study)
-        silent = self._rules.skip(self._address, study, self.now())
+        silent = self._rules.skip(self._address, study, self._chain.moment())
         self._write("ServerSkipped", study, **step, server=self._name(silent))
 
     def exclude(self, study: int, site: str) -> None:
         """Vote to exclude a silent site."""
         step = self._step(study)
-        passed = self._rules.exclude(self._address, study, self._id(site), self.now())
-        self._voted(passed, "ExclusionVoted", "SiteExcluded", study, self.me, **step, silent=site)
+        passed = self._rules.exclude(self._address, study, self._id(site), self._chain.moment())
+        motion = motions.exclusion(study, step["position"], step["attempt"], self._id(site))
+        self._voted(passed, motion, "ExclusionVoted", "SiteExcluded", study, self.me, **step, silent=site)
+
+    def report_unavailable(self, study: int, position: int, attempt: int, site: str, reason: int) -> None:
+        """Vote that a site's post cannot be used."""
+        culprit, step = self._id(site), {"position": position, "attempt": attempt}
+        passed = self._rules.unavailable(self._address, study, position, attempt, culprit, self._chain.moment())
+        motion = motions.unavailability(study, position, attempt, culprit)
+        details: dict[str, str | int] = {**step, "culprit": site, "reason": reason}
+        self._write("UnavailabilityVoted", study, **details, motion=_hex(motion))
+        s = self._rules.studies[study]
+        if passed:
+            name, outcome = blamed(s, culprit, details)
+            self._write(name, study, **outcome)
 
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
-        """Pause the study over a wrong server post."""
-        self._rules.dispute(self._address, study, position)
-        self._write("Disputed", study, position=position, posted=_hex(posted), recomputed=_hex(recomputed))
+        """Say that this site recomputed another digest than the one posted."""
+        attempt, site = find_post(self._records(study), position, posted)
+        poster = self._id(site)
+        self._rules.dispute(self._address, study, position, attempt, poster, recomputed, self._chain.moment())
+        digests = {"posted": _hex(posted), "recomputed": _hex(recomputed)}
+        self._write("Disputed", study, position=position, attempt=attempt, poster=site, **digests)
 
     def pause(self, study: int, reason: int) -> None:
         """Pause a running study."""
-        self._rules.pause(self._address, study)
+        self._rules.pause(self._address, study, self._chain.moment())
         self._write("StudyPaused", study, reason=reason)
 
     def resume(self, study: int) -> None:
         """Vote to go on."""
-        passed = self._rules.resume(self._address, study, self.now())
-        self._voted(passed, "ResumeVoted", "StudyResumed", study, self.me)
+        passed = self._rules.resume(self._address, study, self._chain.moment())
+        self._voted(passed, motions.resumption(study), "ResumeVoted", "StudyResumed", study, self.me)
 
-    def abort(self, study: int, reason: int) -> None:
-        """End a study without a result."""
-        self._rules.abort(self._address, study)
-        self._write("StudyAborted", study, reason=reason)
+    def abort(self, study: int, reason: int, culprit: str = "") -> None:
+        """End a study without a result, or leave it."""
+        step, blamed_site = self._step(study), self._id(culprit) if culprit else 0
+        end = self._rules.abort(self._address, study, reason, blamed_site, self._chain.moment())
+        details: dict[str, str | int] = {"reason": reason, "culprit": culprit}
+        if end == End.LEFT:
+            self._write("SiteLeft", study, reason=reason, **step)
+        if end in (End.VOTED, End.PASSED):
+            motion = motions.abortion(study, reason, blamed_site)
+            self._write("AbortVoted", study, **details, motion=_hex(motion))
+        if end in (End.ALONE, End.PASSED):
+            self._write("StudyAborted", study, **details)
+
+    def supersede(self, study: int, successor: int, reason: bytes) -> None:
+        """Vote that a completed study's result is superseded."""
+        passed = self._rules.supersede(self._address, study, successor, reason, self._chain.moment())
+        motion, details = motions.supersession(study, successor, reason), {"reason": _hex(reason)}
+        self._voted(
+            passed, motion, "SupersessionVoted", "StudySuperseded", study, self.me, successor=successor, **details
+        )
+
+    def attest(self, study: int, snapshot: bytes, verdict: int) -> None:
+        """Say that this site computed its own posts again."""
+        self._rules.attest(self._address, study, snapshot)
+        self._write("SiteAttested", study, snapshot=_hex(snapshot), verdict=verdict)
+
+    def withdraw(self, motion: bytes) -> None:
+        """Withdraw this site's vote."""
+        self._rules.withdraw(self._address, motion, self._chain.moment())
+        self._write("VoteWithdrawn", 0, motion=_hex(motion))
+
+    def votes(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count now."""
+        return _names(self._rules, sorted(self._rules.votes(motion, self._chain.moment())))
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site."""
-        passed = self._rules.admit(self._address, entry.name, entry.address, entry.sealing, entry.peer)
+        seat = (entry.name, entry.address, entry.sealing, entry.peer)
+        passed = self._rules.admit(self._address, *seat, self._chain.moment())
         details = {"name": entry.name, "key": entry.address, "sealing": _hex(entry.sealing), "peer": _hex(entry.peer)}
-        self._voted(passed, "AdmissionVoted", "SiteAdmitted", 0, self.me, **details)
+        self._voted(passed, motions.admission(*seat), "AdmissionVoted", "SiteAdmitted", 0, self.me, **details)
 
     def revoke(self, site: str) -> None:
         """Vote to revoke a site."""
-        by = self.me
-        passed = self._rules.revoke(self._address, self._id(site))
-        self._voted(passed, "RevocationVoted", "SiteRevoked", 0, by, name=site)
+        by, number = self.me, self._id(site)
+        passed = self._rules.revoke(self._address, number, self._chain.moment())
+        self._voted(passed, motions.revocation(number), "RevocationVoted", "SiteRevoked", 0, by, name=site)
 
     def recover(self, site: str, address: str, sealing: bytes) -> None:
         """Vote to give a site a new key."""
-        by = self.me
-        passed = self._rules.recover(self._address, self._id(site), address, sealing)
-        self._voted(passed, "RecoveryVoted", "KeyChanged", 0, by, name=site, key=address, sealing=_hex(sealing))
+        by, number = self.me, self._id(site)
+        changed = self._rules.seats[number].changed if number else 0
+        passed = self._rules.recover(self._address, number, address, sealing, self._chain.moment())
+        motion = motions.recovery(number, address, sealing, changed)
+        details = {"name": site, "key": address, "sealing": _hex(sealing)}
+        self._voted(passed, motion, "RecoveryVoted", "KeyChanged", 0, by, **details)
 
     def offer(self, address: str, sealing: bytes) -> None:
         """Offer this seat to a new key."""
@@ -191,6 +240,16 @@ class MemoryLedger:
         sealing = self._rules.seats[self._id(site)].sealing
         self._write("KeyChanged", 0, name=site, key=self._address, sealing=_hex(sealing))
 
+    def succeed(self, catalog: str) -> None:
+        """Vote that another Catalog succeeds this one."""
+        passed = self._rules.succeed(self._address, catalog, self._chain.moment())
+        motion = motions.succession(catalog)
+        self._voted(passed, motion, "SuccessionVoted", "CatalogSucceeded", 0, self.me, successor=catalog)
+
+    def successor(self) -> str:
+        """Address of the Catalog that succeeds this one."""
+        return "" if self._rules.successor == NOBODY else self._rules.successor
+
     def wait(self, seconds: float) -> None:
         """Nothing changes while a single process waits for itself."""
 
@@ -200,7 +259,7 @@ class MemoryLedger:
 
     def _append(self, site: int, kind: int, round_: int, post: Post) -> None:
         before = self._chain.head(site)
-        seq, block = before.seq + 1, len(self._chain.log)
+        seq, block = before.seq + 1, self._chain.moment().block
         head = next_head(before.head, seq, kind, round_, post)
         self._chain.heads[site] = Head(before.genesis, seq, head)
         name = self._kind(kind)
@@ -214,8 +273,9 @@ class MemoryLedger:
     def _records(self, study: int) -> Iterator[Record]:
         return (e for e in self._chain.log if isinstance(e, Record) and e.post.study == study)
 
-    def _joined(self, study: int, snapshot: bytes) -> None:
-        self._write("StudyJoined", study, snapshot=_hex(snapshot))
+    def _joined(self, study: int, snapshot: bytes, approvals: bytes, release: int) -> None:
+        digests = {"snapshot": _hex(snapshot), "approvals": _hex(approvals)}
+        self._write("StudyJoined", study, **digests, release=release)
         if self._rules.studies[study].state != State.PROPOSED:
             self._write("StudyStarted", study)
 
@@ -223,7 +283,7 @@ class MemoryLedger:
         self._write_by(self.me, event_name, study, details)
 
     def _write_by(self, site: str | None, name: str, study: int, details: dict[str, str | int]) -> None:
-        block = len(self._chain.log)
+        block = self._chain.moment().block
         self._chain.log.append(Event(name, study, site or "", tuple(details.items()), block, self.now(), ""))
 
     def _step(self, study: int) -> dict[str, int]:
@@ -231,11 +291,12 @@ class MemoryLedger:
         return {"position": s.position, "attempt": s.attempt} if s else {}
 
     def _voted(
-        self, passed: bool, vote: str, outcome: str, study: int, by: str | None, /, **details: str | int
+        self, passed: bool, motion: bytes, vote: str, outcome: str, study: int, by: str | None, /, **details: str | int
     ) -> None:
         # `by` is who voted: a site that votes itself out, or to a new key, is nobody afterwards
-        for name in (vote, outcome) if passed else (vote,):
-            self._write_by(by, name, study, details)
+        self._write_by(by, vote, study, details | {"motion": _hex(motion)})
+        if passed:
+            self._write_by(by, outcome, study, details)
 
     def _id(self, name: str) -> int:
         return next((s.id for s in self._rules.seats.values() if s.name == name), 0)
@@ -258,10 +319,11 @@ def view_of(rules: Rules, study: int) -> StudyView:
     kinds = (tuple(kind_in_words(rules, code) for code in word) for word in s.schedule)
     opening, loop, closing = kinds
     order = _names(rules, s.order)
-    terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence)
+    terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence, s.least)
     joined, parties = (_names(rules, (p for p in s.order if p in some)) for some in (s.joined, s.active))
     open_ = _open(rules, s, parties) if s.state == State.RUNNING else None
-    return StudyView(study, terms, s.state, joined, parties, open_)
+    able, proposer = _names(rules, (p for p in s.order if p in rules.able(s))), rules.seats[s.proposer].name
+    return StudyView(study, terms, s.state, joined, parties, open_, able, proposer, s.deadline, s.superseded)
 
 
 def kind_in_words(rules: Rules, code: int) -> str:
@@ -286,8 +348,31 @@ def _names(rules: Rules, ids: Iterable[int]) -> tuple[str, ...]:
     return tuple(rules.seats[i].name for i in ids)
 
 
-def _code(kind: str, ids: dict[str, int]) -> int:
+def _code(kind: str, ids: Mapping[str, int]) -> int:
     return {"each": EACH, "server": SERVER}.get(kind) or ids.get(kind.removeprefix("only:"), 0)
+
+
+def numbered(terms: Terms, ids: Mapping[str, int]) -> Proposal:
+    """Terms with the ids of their sites; 0 for a name that is no site's."""
+    order = tuple(ids.get(name, 0) for name in terms.sites)
+    words = tuple(tuple(_code(k, ids) for k in w) for w in (terms.opening, terms.loop, terms.closing))
+    return Proposal(terms.hash, order, words, terms.max_rounds, terms.timeout, terms.silence, terms.least)
+
+
+def blamed(s: StudyState, culprit: int, details: dict[str, str | int]) -> tuple[str, dict[str, str | int]]:
+    """What followed from a vote that a site's post cannot be used: the event and its details."""
+    if s.state == State.ABORTED:
+        return "StudyAborted", {"reason": details["reason"], "culprit": details["culprit"]}
+    step = {"position": details["position"], "attempt": details["attempt"]}
+    if culprit not in s.active:
+        return "SiteExcluded", {**step, "silent": details["culprit"]}
+    return "StepReopened", {**step, "culprit": details["culprit"]}
+
+
+def find_post(records: Iterable[Record], position: int, digest: bytes) -> tuple[int, str]:
+    """Attempt and site of the last post with a digest at a position; (0, "") if there is none."""
+    posts = [r for r in records if r.post.position == position and r.post.sha256 == digest]
+    return (posts[-1].post.attempt, posts[-1].site) if posts else (0, "")
 
 
 def proposal(terms: Terms) -> dict[str, str | int]:
@@ -301,6 +386,7 @@ def proposal(terms: Terms) -> dict[str, str | int]:
         "max_rounds": terms.max_rounds,
         "timeout": terms.timeout,
         "silence": int(terms.silence),
+        "least": terms.least,
     }
 
 

@@ -25,6 +25,7 @@ from coterie_chain.ledger import Event, Head, Record, SiteEntry, StudyView, last
 from coterie_chain.readonly import ReadOnly
 from coterie_chain.receipts import Body
 from coterie_chain.referee import Referee, step_of
+from coterie_chain.rules import Moment
 from coterie_chain.seals import Sealing, sealing_of
 from coterie_chain.signatures import Signatures
 from coterie_chain.slots import Contracts
@@ -110,6 +111,18 @@ class ProvedLedger(ReadOnly):
         """Everything written, of one study or of all."""
         return (e for e in self._entries if study is None or study_of(e) == study)
 
+    def successor(self) -> str:
+        """Address of the Catalog that succeeds this one; empty if none does."""
+        return self._contracts.successor()
+
+    def votes(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count as of the last block."""
+        judge = Referee(self._genesis())
+        for entry in self._entries:
+            judge.see(entry)
+        counted = judge.rules.votes(motion, Moment(self.anchor.time, self.anchor.last))
+        return tuple(name for i, name in sorted(self._decoder.names.items()) if i in counted)
+
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records."""
         return self._contracts.heads()
@@ -158,12 +171,14 @@ class ProvedLedger(ReadOnly):
         site = site or (short[0] if len(short) == 1 else "")
         return LedgerMismatch("CO-C355", f"{told}{who}. {ADVICE}", site, step)
 
+    def _genesis(self) -> dict[str, bytes]:
+        """The first head of each site's hash chain."""
+        names = self._decoder.names
+        return {name: genesis(self._evidence.catalog, self._evidence.chain_id, i) for i, name in names.items()}
+
     def _stands_at(self, block: int) -> tuple[str, str]:
         """The step that the entries below a block lead to, and whose post is awaited, if they can be played at all."""
-        firsts = {
-            n: genesis(self._evidence.catalog, self._evidence.chain_id, i) for i, n in self._decoder.names.items()
-        }
-        judge = Referee(firsts)
+        judge = Referee(self._genesis())
         entries = [e for e in self._entries if e.block < block]
         study = max((study_of(e) for e in entries), default=0)
         try:

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
+from coterie_chain import motions
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
 from coterie_chain.heads import next_head
-from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView, study_of
-from coterie_chain.memory import kind_in_words, sites_of, view_of
-from coterie_chain.rules import EACH, SERVER, Rules
+from coterie_chain.ledger import Event, Head, Record, Silence, SiteEntry, State, StudyView, Terms, study_of
+from coterie_chain.memory import blamed, kind_in_words, numbered, sites_of, view_of
+from coterie_chain.rules import End, Moment, Rules
 
 Details = dict[str, str | int]
 # Which outcome follows a vote that passes; it carries the vote's details.
@@ -23,8 +24,11 @@ OUTCOMES = {
     "AdmissionVoted": "SiteAdmitted",
     "RevocationVoted": "SiteRevoked",
     "RecoveryVoted": "KeyChanged",
+    "SuccessionVoted": "CatalogSucceeded",
     "ExclusionVoted": "SiteExcluded",
     "ResumeVoted": "StudyResumed",
+    "SupersessionVoted": "StudySuperseded",
+    "AbortVoted": "StudyAborted",
 }
 MALFORMED = (KeyError, ValueError, TypeError, IndexError, AttributeError, BlobCorrupt)
 
@@ -62,14 +66,22 @@ class Referee:
             "RecoveryVoted": self._recovery,
             "KeyOffered": self._offer,
             "KeyChanged": self._acceptance,
+            "SuccessionVoted": self._succession,
+            "VoteWithdrawn": self._withdrawal,
             "StudyProposed": self._proposal,
             "StudyJoined": self._joining,
+            "StudyDeclined": self._declining,
             "ServerSkipped": self._skip,
             "ExclusionVoted": self._exclusion,
+            "UnavailabilityVoted": self._unavailability,
             "Disputed": self._dispute,
             "StudyPaused": self._pause,
             "ResumeVoted": self._resumption,
+            "SiteLeft": self._leaving,
+            "AbortVoted": self._abort_vote,
             "StudyAborted": self._abortion,
+            "SupersessionVoted": self._supersession,
+            "SiteAttested": self._attestation,
         }
 
     @property
@@ -110,9 +122,7 @@ class Referee:
         self._nothing_due(record)
         post, site = record.post, self._ids[record.site]
         key = self.rules.seats[site].key
-        kind, round_ = self.rules.post(
-            key, site, post.study, post.position, post.attempt, post.basis, post.converged, post.sha256, record.time
-        )
+        kind, round_ = self.rules.post(key, site, post, _moment(record))
         self._same(record, "kind", record.kind, kind_in_words(self.rules, kind))
         self._same(record, "round", record.round, round_)
         before = self._head(record.site)
@@ -153,17 +163,20 @@ class Referee:
         self._ids[event.site] = len(self.rules.seats)
 
     def _admission(self, event: Event, d: Details, key: str) -> None:
-        passed = self.rules.admit(key, *_seat(d))
+        passed = self.rules.admit(key, *_seat(d), _moment(event))
         if passed:
             self._ids[str(d["name"])] = len(self.rules.seats)
-        self._voted(event, d, passed)
+        self._voted(event, d, passed, motions.admission(*_seat(d)))
 
     def _revocation(self, event: Event, d: Details, key: str) -> None:
-        self._voted(event, d, self.rules.revoke(key, self._id(d["name"])))
+        site = self._id(d["name"])
+        self._voted(event, d, self.rules.revoke(key, site, _moment(event)), motions.revocation(site))
 
     def _recovery(self, event: Event, d: Details, key: str) -> None:
-        name, address, sealing = d["name"], str(d["key"]), _bytes(d["sealing"])
-        self._voted(event, d, self.rules.recover(key, self._id(name), address, sealing))
+        site, address, sealing = self._id(d["name"]), str(d["key"]), _bytes(d["sealing"])
+        changed = self.rules.seats[site].changed
+        passed = self.rules.recover(key, site, address, sealing, _moment(event))
+        self._voted(event, d, passed, motions.recovery(site, address, sealing, changed))
 
     def _offer(self, event: Event, d: Details, key: str) -> None:
         self._same(event, "seat", d["name"], event.site)
@@ -175,21 +188,18 @@ class Referee:
         self._same(event, "seat", d["name"], event.site)
         self._same(event, "sealing key", _bytes(d["sealing"]), self.rules.seats[site].sealing)
 
+    def _succession(self, event: Event, d: Details, key: str) -> None:
+        successor = str(d["successor"])
+        passed = self.rules.succeed(key, successor, _moment(event))
+        self._voted(event, d, passed, motions.succession(successor))
+
+    def _withdrawal(self, event: Event, d: Details, key: str) -> None:
+        self.rules.withdraw(key, _bytes(d["motion"]), _moment(event))
+
     # Studies
 
     def _proposal(self, event: Event, d: Details, key: str) -> None:
-        words = tuple(tuple(map(self._code, _split(d[phase]))) for phase in ("opening", "loop", "closing"))
-        order = tuple(map(self._id, _split(d["sites"])))
-        study = self.rules.propose(
-            key,
-            _bytes(d["hash"]),
-            order,
-            words,
-            int(d["max_rounds"]),
-            int(d["timeout"]),
-            Silence(int(d["silence"])),
-            event.time,
-        )
+        study = self.rules.propose(key, numbered(_terms(d), self._ids), _moment(event))
         self._same(event, "study", event.study, study)
         # the rules have joined the proposer already; what rows it commits to is its own affair
         self._due.append(("StudyJoined", study, event.site, None))
@@ -197,35 +207,75 @@ class Referee:
 
     def _joining(self, event: Event, d: Details, key: str) -> None:
         study = self.rules.studies[event.study]
-        self.rules.join(key, event.study, study.hash, event.time)
+        self.rules.join(key, event.study, study.hash, _moment(event))
         self._started(event)
+
+    def _declining(self, event: Event, d: Details, key: str) -> None:
+        self.rules.decline(key, (event.study,))
 
     def _skip(self, event: Event, d: Details, key: str) -> None:
         self._at_open_step(event, d)
-        silent = self.rules.skip(key, event.study, event.time)
+        silent = self.rules.skip(key, event.study, _moment(event))
         self._same(event, "server", d["server"], self.rules.seats[silent].name)
 
     def _exclusion(self, event: Event, d: Details, key: str) -> None:
         self._at_open_step(event, d)
-        self._voted(event, d, self.rules.exclude(key, event.study, self._id(d["silent"]), event.time))
+        site, s = self._id(d["silent"]), self.rules.studies[event.study]
+        motion = motions.exclusion(event.study, s.position, s.attempt, site)
+        self._voted(event, d, self.rules.exclude(key, event.study, site, _moment(event)), motion)
+
+    def _unavailability(self, event: Event, d: Details, key: str) -> None:
+        place, culprit = (int(d["position"]), int(d["attempt"])), self._id(d["culprit"])
+        passed = self.rules.unavailable(key, event.study, *place, culprit, _moment(event))
+        self._same(event, "motion", _bytes(d["motion"]), motions.unavailability(event.study, *place, culprit))
+        if passed:
+            name, details = blamed(self.rules.studies[event.study], culprit, d)
+            self._due.append((name, event.study, event.site, details))
 
     def _dispute(self, event: Event, d: Details, key: str) -> None:
-        self.rules.dispute(key, event.study, int(d["position"]))
+        place, poster = (int(d["position"]), int(d["attempt"])), self._id(d["poster"])
+        posted = self.rules.dispute(key, event.study, *place, poster, _bytes(d["recomputed"]), _moment(event))
+        self._same(event, "digest", _bytes(d["posted"]), posted)
 
     def _pause(self, event: Event, d: Details, key: str) -> None:
-        self.rules.pause(key, event.study)
+        self.rules.pause(key, event.study, _moment(event))
 
     def _resumption(self, event: Event, d: Details, key: str) -> None:
-        self._voted(event, d, self.rules.resume(key, event.study, event.time))
+        passed = self.rules.resume(key, event.study, _moment(event))
+        self._voted(event, d, passed, motions.resumption(event.study))
+
+    def _leaving(self, event: Event, d: Details, key: str) -> None:
+        self._at_open_step(event, d)
+        site = self._ids[event.site]
+        end = self.rules.abort(key, event.study, int(d["reason"]), site, _moment(event))
+        self._same(event, "end", end, End.LEFT)
+
+    def _abort_vote(self, event: Event, d: Details, key: str) -> None:
+        reason, culprit = int(d["reason"]), self._culprit(d)
+        end = self.rules.abort(key, event.study, reason, culprit, _moment(event))
+        if end not in (End.VOTED, End.PASSED):
+            self._fault(event, "no vote was needed")
+        self._voted(event, d, end == End.PASSED, motions.abortion(event.study, reason, culprit))
 
     def _abortion(self, event: Event, d: Details, key: str) -> None:
-        self.rules.abort(key, event.study)
+        end = self.rules.abort(key, event.study, int(d["reason"]), self._culprit(d), _moment(event))
+        self._same(event, "end", end, End.ALONE)
+
+    def _supersession(self, event: Event, d: Details, key: str) -> None:
+        successor, reason = int(d["successor"]), _bytes(d["reason"])
+        passed = self.rules.supersede(key, event.study, successor, reason, _moment(event))
+        self._voted(event, d, passed, motions.supersession(event.study, successor, reason))
+
+    def _attestation(self, event: Event, d: Details, key: str) -> None:
+        self.rules.attest(key, event.study, _bytes(d["snapshot"]))
 
     # What they share
 
-    def _voted(self, event: Event, d: Details, passed: bool) -> None:
+    def _voted(self, event: Event, d: Details, passed: bool, motion: bytes) -> None:
+        self._same(event, "motion", _bytes(d["motion"]), motion)
         if passed:
-            self._due.append((OUTCOMES[event.name], event.study, event.site, d))
+            details = {name: value for name, value in d.items() if name != "motion"}
+            self._due.append((OUTCOMES[event.name], event.study, event.site, details))
 
     def _started(self, event: Event) -> None:
         if self.rules.studies[event.study].state == State.RUNNING:
@@ -246,8 +296,8 @@ class Referee:
     def _id(self, name: str | int) -> int:
         return self._ids.get(str(name), 0)
 
-    def _code(self, kind: str) -> int:
-        return {"each": EACH, "server": SERVER}.get(kind) or self._id(kind.removeprefix("only:"))
+    def _culprit(self, d: Details) -> int:
+        return self._ids[str(d["culprit"])] if d["culprit"] else 0
 
     def _same(self, entry: Record | Event, what: str, found: object, wanted: object) -> None:
         if found != wanted:
@@ -279,6 +329,16 @@ def _place(entry: Record | Event) -> str:
     position = dict(entry.details).get("position")
     step = "" if position is None else f"position {position}, "
     return f"{entry.name} by {entry.site or 'nobody'} ({study}{step}{where})"
+
+
+def _moment(entry: Record | Event) -> Moment:
+    return Moment(entry.time, entry.block)
+
+
+def _terms(d: Details) -> Terms:
+    opening, loop, closing = (tuple(_split(d[phase])) for phase in ("opening", "loop", "closing"))
+    figures = (int(d["max_rounds"]), int(d["timeout"]), Silence(int(d["silence"])), int(d["least"]))
+    return Terms(_bytes(d["hash"]), tuple(_split(d["sites"])), opening, loop, closing, *figures)
 
 
 def _seat(d: Details) -> tuple[str, str, bytes, bytes]:

@@ -6,6 +6,7 @@ alone, so that it holds on a development chain too, whose operator can write any
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from coterie_chain.heads import post_tuple
 from coterie_chain.ledger import Event, Record
 from coterie_chain.receipts import Call
 from coterie_chain.referee import step_of
-from coterie_chain.rules import EACH, MAX_STEPS, SERVER
+from coterie_chain.rules import MAX_STEPS
+from coterie_chain.study_state import EACH, SERVER
 
 Entry = Record | Event
 Details = Mapping[str, Any]
@@ -32,9 +34,11 @@ class Signatures:
         self._keys: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._hashes: dict[int, bytes] = {}
+        self._declined: Mapping[str, tuple[int, ...]] = {}
 
     def check(self, entries: Sequence[Entry]) -> None:
         """LedgerMismatch (CO-C357) names the first entry that its site's key did not sign as it stands there."""
+        self._declined = _declined_together(entries)
         for k, entry in enumerate(entries):
             before = entries[k - 1] if k else None
             following = entries[k + 1] if k + 1 < len(entries) else None
@@ -64,20 +68,22 @@ class Signatures:
     def _wanted(self, entry: Entry, following: Entry | None) -> tuple[str, bytes]:
         if isinstance(entry, Record):
             return self._models[self._ids[entry.site]], unhexed(MODEL.encode("record", post_tuple(entry.post)))
-        details: Details = dict(entry.details)
+        details: Details = {**dict(entry.details), "by": entry.site}
         if entry.name == "StudyProposed":
-            snapshot = dict(following.details)["snapshot"] if isinstance(following, Event) else ""
-            return self._catalog, self._propose(details, unhexed(str(snapshot)))
+            joining = dict(following.details) if isinstance(following, Event) else {}
+            return self._catalog, self._propose(details, _joining(joining))
+        if entry.name == "StudyDeclined":
+            details = {**details, "studies": self._declined[entry.tx]}
         if entry.name == "StudyJoined":
             details = {**details, "hash": self._hashes[entry.study]}
         move, values = MOVES[entry.name]
         return self._catalog, unhexed(CATALOG.encode(move, *values(entry.study, details, self._ids)))
 
-    def _propose(self, d: Details, snapshot: bytes) -> bytes:
+    def _propose(self, d: Details, joining: tuple[bytes, bytes, int]) -> bytes:
         order = bytes(self._ids[name] for name in _split(d["sites"]))
         words = [bytes(map(self._code, _split(d[p]))).ljust(MAX_STEPS, b"\0") for p in ("opening", "loop", "closing")]
-        values = (unhexed(d["hash"]), order, words, d["max_rounds"], d["timeout"], d["silence"], snapshot)
-        return unhexed(CATALOG.encode("propose", *values))
+        values = (unhexed(d["hash"]), order, words, d["max_rounds"], d["timeout"], d["silence"], d["least"])
+        return unhexed(CATALOG.encode("propose", values, joining))
 
     def _code(self, kind: str) -> int:
         return {"each": EACH, "server": SERVER}.get(kind) or self._ids[kind.removeprefix("only:")]
@@ -107,8 +113,21 @@ def _is_outcome(entry: Entry, before: Entry | None) -> bool:
         return False
     if entry.name in ("StudyStarted", "StudyCompleted"):
         return True
-    cause = {**CAUSES, "StudyJoined": "StudyProposed"}.get(entry.name)
-    return isinstance(before, Event) and before.name == cause and before.tx == entry.tx
+    causes = {**CAUSES, "StudyJoined": ("StudyProposed",)}.get(entry.name, ())
+    return isinstance(before, Event) and before.name in causes and before.tx == entry.tx
+
+
+def _joining(d: Details) -> tuple[bytes, bytes, int]:
+    return unhexed(d["snapshot"]), unhexed(d["approvals"]), d["release"]
+
+
+def _declined_together(entries: Sequence[Entry]) -> dict[str, tuple[int, ...]]:
+    """The studies that each transaction declined, in order."""
+    studies: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
+    for entry in entries:
+        if isinstance(entry, Event) and entry.name == "StudyDeclined":
+            studies[entry.tx] += (entry.study,)
+    return studies
 
 
 def _split(names: object) -> list[str]:
@@ -119,13 +138,25 @@ Values = Callable[[int, Details, Mapping[str, int]], tuple[object, ...]]
 
 # Each move's name in the contract, and its arguments from what its event tells.
 MOVES: dict[str, tuple[str, Values]] = {
-    "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], unhexed(d["snapshot"]))),
+    "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], _joining(d))),
+    "StudyDeclined": ("decline", lambda s, d, ids: (d["studies"], d["reason"])),
     "ServerSkipped": ("skip", lambda s, d, ids: (s,)),
     "ExclusionVoted": ("exclude", lambda s, d, ids: (s, ids[d["silent"]])),
-    "Disputed": ("dispute", lambda s, d, ids: (s, d["position"], unhexed(d["posted"]), unhexed(d["recomputed"]))),
+    "UnavailabilityVoted": (
+        "unavailable", lambda s, d, ids: (s, d["position"], d["attempt"], ids[d["culprit"]], d["reason"]),
+    ),
+    "Disputed": (
+        "dispute", lambda s, d, ids: (s, d["position"], d["attempt"], ids[d["poster"]], unhexed(d["recomputed"])),
+    ),
     "StudyPaused": ("pause", lambda s, d, ids: (s, d["reason"])),
     "ResumeVoted": ("resume", lambda s, d, ids: (s,)),
-    "StudyAborted": ("abort", lambda s, d, ids: (s, d["reason"])),
+    "SiteLeft": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["by"]])),
+    "AbortVoted": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["culprit"]] if d["culprit"] else 0)),
+    "StudyAborted": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["culprit"]] if d["culprit"] else 0)),
+    "SupersessionVoted": ("supersede", lambda s, d, ids: (s, d["successor"], unhexed(d["reason"]))),
+    "SiteAttested": ("attest", lambda s, d, ids: (s, unhexed(d["snapshot"]), d["verdict"])),
+    "SuccessionVoted": ("succeed", lambda s, d, ids: (d["successor"],)),
+    "VoteWithdrawn": ("withdraw", lambda s, d, ids: (unhexed(d["motion"]),)),
     "AdmissionVoted": (
         "admit", lambda s, d, ids: (bytes32(d["name"]), d["key"], unhexed(d["sealing"]), unhexed(d["peer"])),
     ),

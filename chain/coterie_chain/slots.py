@@ -16,15 +16,15 @@ from coterie_chain.ledger import Head, SiteEntry, State, StudyView
 from coterie_chain.rules import MAX_SITES
 from coterie_chain.views import Status, study_view
 
-COUNTS, MEMBERS, SEATS, STUDIES = 0, 1, 2, 5
-SEAT_SLOTS, STUDY_SLOTS = 5, 11
+COUNTS, MEMBERS, SEATS, STUDIES, SUCCESSOR = 0, 1, 2, 5, 8
+SEAT_SLOTS, STUDY_SLOTS = 5, 14
 NEXT, HEAD = 0, 1
 # The words of a study after its step.
-ACTIVE, PLACES, JOINED, POSTED, BASIS, HASH, SCHEDULE, ORDER = 1, 2, 3, 4, 5, 6, 7, 10
+ACTIVE, PLACES, JOINED, POSTED, BASIS, ORIGIN, HASH, SCHEDULE, ORDER = 2, 3, 4, 5, 6, 8, 9, 10, 13
 # Fields of a study's step from the lowest byte up, with their bytes.
 STEP = (
     *(("state", 1), ("phase", 1), ("index", 1), ("turn", 1), ("done", 1), ("attempt", 2), ("position", 4)),
-    *(("round", 4), ("deadline", 8), ("timeout", 4), ("max_rounds", 2), ("silence", 1)),
+    *(("round", 4), ("deadline", 8), ("timeout", 4), ("max_rounds", 2), ("silence", 1), ("least", 1)),
 )
 ADDRESS = (1 << 160) - 1
 
@@ -64,6 +64,11 @@ class Contracts:
             found[text(_word(self._seat(site, 0)))] = Head(first, following - 1, _word(head))
         return found
 
+    def successor(self) -> str:
+        """Address of the Catalog that succeeds this one; empty if none does."""
+        word = self._storage.slot(self._catalog, SUCCESSOR) & ADDRESS
+        return to_checksum_address(f"0x{word:040x}") if word else ""
+
     def position(self, study: int) -> int:
         """The step that a study has come to; PostRejected (BadState) if there is none."""
         return self._step(study)["position"]
@@ -72,7 +77,8 @@ class Contracts:
         """A study's terms and state; PostRejected (BadState) if there is none."""
         step, order = self._step(study), self._order(study)
         hash_, *schedule = (_word(self._study(study, HASH + k)) for k in range(4))
-        terms = decoder.terms(hash_, order, schedule, step["max_rounds"], step["timeout"], step["silence"])
+        figures = (step["max_rounds"], step["timeout"], step["silence"], step["least"])
+        terms = decoder.terms((hash_, order, schedule, *figures))
         return study_view(study, tuple(order), terms, self._status(study, step, schedule, order), decoder)
 
     def _step(self, study: int) -> dict[str, int]:
@@ -87,17 +93,30 @@ class Contracts:
             places = self._study(study, PLACES)
             ahead = places >> step["turn"] << step["turn"] or places
             server = order[(ahead & -ahead).bit_length() - 1]
+        origin = self._study(study, ORIGIN)
         names = ("state", "position", "attempt", "round", "phase", "index", "turn", "deadline")
         return Status(
             **{name: step[name] for name in names},
             done=bool(step["done"]),
             active=self._study(study, ACTIVE),
+            able=self._able(study),
             joined=self._study(study, JOINED),
             posted=self._study(study, POSTED) & ~1,
             basis=_word(self._study(study, BASIS)),
             kind=kind,
             server=server,
+            proposer=origin >> 80 & 0xFF,
+            superseded=bool(origin >> 88 & 0xFF),
         )
+
+    def _able(self, study: int) -> int:
+        """The active participants whose key has not changed since the proposal, as a bitmap."""
+        changes = self._study(study, ORIGIN) & (1 << 64) - 1
+        rest = self._study(study, ACTIVE) & self._storage.slot(self._catalog, MEMBERS)
+        return sum(1 << i for i in range(1, self.site_count + 1) if rest >> i & 1 and self._changed(i) <= changes)
+
+    def _changed(self, site: int) -> int:
+        return self._seat(site, 4) >> 160 & (1 << 64) - 1
 
     def _site(self, site: int, active: bool) -> SiteEntry:
         name, key, sealing, peer = (self._seat(site, k) for k in range(4))
@@ -123,7 +142,7 @@ class Contracts:
 
 def catalog_slots(sites: int, studies: int) -> Iterator[int]:
     """The Catalog's slots that `Contracts` reads, but for orders of more than 31 sites."""
-    yield from (COUNTS, MEMBERS)
+    yield from (COUNTS, MEMBERS, SUCCESSOR)
     yield from _runs(range(1, sites + 1), SEATS, SEAT_SLOTS)
     yield from _runs(range(1, studies + 1), STUDIES, STUDY_SLOTS)
 

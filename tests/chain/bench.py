@@ -145,3 +145,4 @@ def timeless(entries: Iterable[Record | Event]) -> list[Record | Event]:
 
 
 EXCLUDING = replace(GLORE, silence=Silence.EXCLUDE)
+RECOMPUTED = sha256(b"recomputed").digest()

@@ -109,7 +109,7 @@ class Contracts:
     def __init__(self, anvil: Anvil, founders: Sequence[Founder]) -> None:
         self.anvil = anvil
         block = anvil.rpc("eth_getBlockByNumber", "latest", False)
-        self.now = int(block["timestamp"], 16)
+        self.now, self.block = int(block["timestamp"], 16), int(block["number"], 16)
         self._limit = block["gasLimit"]
         self.logs: list[Log] = []
         self.gas: defaultdict[str, list[int]] = defaultdict(list)
@@ -161,6 +161,12 @@ class Contracts:
         """Let time pass before the next move."""
         self.now += seconds
 
+    def mine(self, blocks: int) -> None:
+        """Let blocks pass before the next move, a second each."""
+        self.anvil.rpc("anvil_mine", hex(blocks), "0x1")
+        block = self.anvil.rpc("eth_getBlockByNumber", "latest", False)
+        self.now, self.block = int(block["timestamp"], 16), int(block["number"], 16)
+
     def _send(self, sender: str, to: str, data: str, label: str) -> list[Log]:
         return self._read(self._transact(sender, to, data, label)["logs"], sender)
 
@@ -169,6 +175,7 @@ class Contracts:
         self.anvil.rpc("evm_setNextBlockTimestamp", self.now)
         transaction = {"from": sender, "gas": self._limit, "gasPrice": "0x0", "data": data} | ({"to": to} if to else {})
         receipt: dict[str, Any] = self.anvil.rpc("eth_sendTransactionSync", transaction)
+        self.block = int(receipt["blockNumber"], 16)
         if receipt["status"] != "0x1":
             # the mined transaction's own trace: a later eth_call would see another second
             trace = self.anvil.rpc("debug_traceTransaction", receipt["transactionHash"], {"tracer": "callTracer"})

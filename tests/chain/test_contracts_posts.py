@@ -11,7 +11,7 @@ from eth_utils.crypto import keccak
 
 from coterie_chain.heads import genesis, next_head, post_tuple
 from coterie_chain.ledger import ZERO, Silence, State
-from coterie_chain.rules import EACH, SERVER
+from coterie_chain.study_state import EACH, SERVER
 
 pytestmark = pytest.mark.anvil
 

@@ -6,7 +6,7 @@ import pytest
 from chain.twins import Schedule, Twins, digest, key, names, refused
 
 from coterie_chain.ledger import ZERO, Silence, State
-from coterie_chain.rules import EACH, SERVER
+from coterie_chain.study_state import EACH, SERVER
 
 pytestmark = pytest.mark.anvil
 

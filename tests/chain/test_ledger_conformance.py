@@ -12,6 +12,7 @@ from chain.bench import (
     FOUNDERS,
     GLORE,
     HASH,
+    RECOMPUTED,
     AnvilBench,
     MemoryBench,
     Sites,
@@ -89,7 +90,7 @@ def with_a_dispute(sites: Sites) -> int:
     study = sites.start()
     sites.step(study)
     sites.step(study)
-    sites["cyd"].dispute(study, 1, HASH, ZERO)
+    sites["cyd"].dispute(study, 1, digest_at(sites, study, 1), RECOMPUTED)
     sites["ana"].resume(study)
     sites["cyd"].resume(study)
     sites["bob"].pause(study, 7)
@@ -97,6 +98,80 @@ def with_a_dispute(sites: Sites) -> int:
     sites["ana"].resume(study)
     sites["bob"].abort(study, 9)
     return study
+
+
+def digest_at(sites: Sites, study: int, position: int) -> bytes:
+    """Digest of the first post at a finished step."""
+    records = sites["ana"].finished(study, position)
+    assert records
+    return records[0].post.sha256
+
+
+def with_a_withheld_post(sites: Sites) -> int:
+    study = sites.start(replace(EXCLUDING, least=2))
+    sites.step(study)
+    sites["ana"].report_unavailable(study, 0, 0, "cyd", 4)
+    sites["bob"].report_unavailable(study, 0, 0, "cyd", 5)
+    sites.step(study)
+    sites.step(study)
+    sites["bob"].report_unavailable(study, 1, 1, "ana", 4)
+    sites["ana"].abort(study, 8)
+    sites["bob"].abort(study, 8)
+    return study
+
+
+def with_withheld_posts_that_end_or_wait(sites: Sites) -> int:
+    ended = sites.start(replace(GLORE, silence=Silence.ABORT))
+    sites.step(ended)
+    sites["ana"].report_unavailable(ended, 0, 0, "bob", 4)
+    sites["cyd"].report_unavailable(ended, 0, 0, "bob", 4)
+    waiting = sites.start()
+    sites.post(waiting, "bob")
+    sites["ana"].report_unavailable(waiting, 0, 0, "bob", 4)
+    sites["cyd"].report_unavailable(waiting, 0, 0, "bob", 4)
+    sites.step(waiting)
+    return waiting
+
+
+def with_a_leaving(sites: Sites) -> int:
+    study = sites.start(EXCLUDING)
+    sites.step(study)
+    sites["ana"].abort(study, 1, "ana")
+    sites["cyd"].abort(study, 3, "bob")
+    return study
+
+
+def with_an_end(sites: Sites) -> int:
+    study = converging(sites)
+    sites["bob"].dispute(study, 1, digest_at(sites, study, 1), RECOMPUTED)
+    sites["cyd"].attest(study, sha256(b"rows").digest(), 1)
+    sites["bob"].supersede(study, 0, RECOMPUTED)
+    sites["ana"].supersede(study, 0, RECOMPUTED)
+    return study
+
+
+def with_proposals_declined(sites: Sites) -> int:
+    for _ in range(3):
+        sites["ana"].propose(GLORE, RECOMPUTED, HASH, 1_002_003)
+    sites["bob"].decline((1, 3), 2)
+    sites["ana"].decline((2,), 2)
+    return 3
+
+
+def with_votes_withdrawn(sites: Sites) -> int:
+    sites["ana"].admit(entry("dan"))
+    sites["ana"].revoke("cyd")
+    motions = [motion_of(e) for e in sites["ana"].history() if isinstance(e, Event) and e.name.endswith("Voted")]
+    assert [sites["bob"].votes(motion) for motion in motions] == [("ana",), ("ana",)]
+    for motion in motions:
+        sites["ana"].withdraw(motion)
+    assert sites["bob"].votes(motions[0]) == ()
+    sites["bob"].admit(entry("dan"))
+    return sites.start()
+
+
+def motion_of(vote: Event) -> bytes:
+    return bytes.fromhex(str(dict(vote.details)["motion"])[2:])
 
 
 def with_new_members(sites: Sites) -> int:
@@ -114,7 +189,20 @@ def with_new_members(sites: Sites) -> int:
     return study
 
 
-SCENARIOS = [converging, with_all_kinds, with_skips, with_an_exclusion, with_a_dispute, with_new_members]
+SCENARIOS = [
+    converging,
+    with_all_kinds,
+    with_skips,
+    with_an_exclusion,
+    with_a_dispute,
+    with_a_withheld_post,
+    with_withheld_posts_that_end_or_wait,
+    with_a_leaving,
+    with_an_end,
+    with_proposals_declined,
+    with_votes_withdrawn,
+    with_new_members,
+]
 
 
 @pytest.mark.anvil
@@ -132,7 +220,7 @@ def test_both_ledgers_hold_the_same_history_and_views(
     assert theirs.studies() == ours.studies()
     seen, wanted = theirs.view(study), ours.view(study)
     clock = wanted.open and replace(wanted.open, deadline=seen.open.deadline if seen.open else 0)
-    assert seen == replace(wanted, open=clock)
+    assert seen == replace(wanted, open=clock, deadline=seen.deadline)
     for position in range(12):
         assert timeless(theirs.finished(study, position) or ()) == timeless(ours.finished(study, position) or ())
     for ledger in (ours, theirs):
@@ -224,7 +312,7 @@ def test_a_dispute_pauses_and_a_majority_resumes(sites: Sites) -> None:
     study = sites.start()
     sites.step(study)
     sites.step(study)
-    sites["cyd"].dispute(study, 1, HASH, ZERO)
+    sites["cyd"].dispute(study, 1, digest_at(sites, study, 1), RECOMPUTED)
     assert sites["ana"].view(study).state == State.PAUSED
     assert refused(sites["ana"].record, Post(study, 2, 0, CID, HASH, 1, False, HASH)) == ("BadState", 3)
     sites["ana"].resume(study)
