@@ -18,13 +18,15 @@ from chain.anvil import binary, running  # noqa: E402
 from chain.contracts import Contracts  # noqa: E402
 from chain.twins import Schedule, Twins, digest, key  # noqa: E402
 
+from coterie_chain import motions  # noqa: E402
 from coterie_chain.abi import load  # noqa: E402
 from coterie_chain.ledger import Silence, State  # noqa: E402
-from coterie_chain.rules import EACH, SERVER  # noqa: E402
+from coterie_chain.study_state import EACH, SERVER  # noqa: E402
 
 TABLE = ROOT / "contracts" / "GAS.md"
 RECORD_LIMIT = 130_000
 START = "1700000000"
+JOINING = (digest("rows"), digest("approvals"), 1_002_003)
 EVERYTHING: Schedule = ((3, EACH, SERVER), (EACH, SERVER), (SERVER, EACH))
 HEADER = f"""# Gas
 
@@ -45,7 +47,7 @@ def measure() -> dict[str, list[int]]:
         net = Twins(anvil, ["ana", "bob", "cyd", "dan"])
         _membership(net)
         _studies(net)
-        large = Twins(anvil, [f"site {i}" for i in range(1, 21)])
+        large = Twins(anvil, [f"site-{i}" for i in range(1, 21)])
         _study(large, tuple(range(1, 21)), EVERYTHING)
         return _named(net.contracts) | _named(large.contracts, " (20 sites)")
 
@@ -62,6 +64,10 @@ def _membership(net: Twins) -> None:
         net.recover(voter, 5, key("new"), digest("sealing", "new"))
     net.offer(key("new"), key("newer"), digest("sealing", "newer"))
     net.accept(key("newer"), 5)
+    for voter in voters:
+        net.succeed(voter, net.contracts.models[1])
+    net.revoke(voters[0], 5)
+    net.withdraw(voters[0], motions.revocation(5))
     for voter in voters:
         net.revoke(voter, 5)
 
@@ -80,27 +86,43 @@ def _study(net: Twins, order: tuple[int, ...], schedule: Schedule) -> None:
 
 def _start(net: Twins, order: tuple[int, ...], schedule: Schedule) -> int:
     hash = digest("study", len(net.rules.studies))
-    logs = net.propose(net.key_of(order[0]), hash, order, schedule, 3, 60, Silence.EXCLUDE, digest("rows"))
+    logs = net.propose(net.key_of(order[0]), hash, order, schedule, 3, 60, Silence.EXCLUDE, 2, JOINING)
     study: int = logs[0].args["study"]
     for site in order[1:]:
-        net.join(net.key_of(site), study, hash, digest("rows"))
+        net.join(net.key_of(site), study, hash, JOINING)
     return study
 
 
 def _troubled(net: Twins) -> None:
     study = _start(net, (1, 2, 3, 4), ((), (EACH, SERVER), ()))
     net.wait(61)
-    for voter in (1, 2, 3):
+    for voter in (1, 2):
         net.exclude(net.key_of(voter), study, 4)
     net.complete_step(study)
     net.wait(61)
     net.skip(net.key_of(3), study)
     net.complete_step(study)
-    net.dispute(net.key_of(1), study, 1)
+    for voter in (1, 3):
+        net.unavailable(net.key_of(voter), study, 1, 1, 2)
+    net.complete_step(study)
+    net.dispute(net.key_of(1), study, 1, 2, 3)
     for voter in (1, 2):
         net.resume(net.key_of(voter), study)
     net.pause(net.key_of(1), study)
-    net.abort(net.key_of(1), study)
+    for voter in (1, 2):
+        net.abort(net.key_of(voter), study)
+    ended = _start(net, (1, 2, 3), ((), (SERVER,), ()))
+    net.decline(net.key_of(2), *_propose(net, 3))
+    net.abort(net.key_of(3), ended, 3)
+    while net.rules.studies[ended].state == State.RUNNING:
+        net.complete_step(ended)
+    net.supersede(net.key_of(1), ended)
+    net.attest(net.key_of(2), ended, digest("rows"))
+
+
+def _propose(net: Twins, count: int) -> list[int]:
+    logs = [net.propose(net.key_of(1), digest("proposal", k), (1, 2)) for k in range(count)]
+    return [found[0].args["study"] for found in logs]
 
 
 def render(gas: dict[str, list[int]]) -> str:

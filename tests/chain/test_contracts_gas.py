@@ -8,8 +8,10 @@ from chain.contracts import Contracts
 from chain.scripts import CONTRACTS, script
 from chain.twins import digest, founder, key
 
+from coterie_chain.ethereum import VOTE_GAS
 from coterie_chain.ledger import Silence
-from coterie_chain.rules import EACH, MAX_SITES, SERVER
+from coterie_chain.rules import MAX_SITES
+from coterie_chain.study_state import EACH, SERVER
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("gas")]
 
@@ -36,19 +38,25 @@ def test_twenty_founders_fit_a_block(measured: dict[str, list[int]]) -> None:
     assert measured["deploy, 20 founders"] < [30_000_000]
 
 
-def test_a_record_costs_no_more_among_253_sites() -> None:
+def test_among_253_sites_a_record_costs_no_more_and_a_vote_what_it_may() -> None:
     program = binary()
     assert program is not None
-    everybody = [founder(f"site {i}") for i in range(1, MAX_SITES + 1)]
+    everybody = [founder(f"site-{i}") for i in range(1, MAX_SITES + 1)]
     hash, served = digest("study"), digest("served")
     words = [bytes(w).ljust(32, b"\0") for w in ((SERVER,), (EACH,), ())]
     with running(program, "--gas-limit", "200000000") as roomy:
         net = Contracts(roomy, everybody)
-        net.move(everybody[0].key, "propose", hash, bytes(range(1, MAX_SITES + 1)), words, 1, 60, Silence.EXCLUDE, hash)
+        terms = (hash, bytes(range(1, MAX_SITES + 1)), words, 1, 60, Silence.EXCLUDE, 3)
+        net.move(everybody[0].key, "propose", terms, gas.JOINING)
         for site in everybody[1:]:
-            net.move(site.key, "join", 1, hash, digest("rows"))
-        net.record(key("site 1"), 1, (1, 0, 0, 0x55, 1 << 39, True, digest("cid"), served, hash, digest("verdict")))
+            net.move(site.key, "join", 1, hash, gas.JOINING)
+        net.record(key("site-1"), 1, (1, 0, 0, 0x55, 1 << 27, True, digest("cid"), served, hash, digest("verdict")))
         for i in (253, 128, 1):
-            post = (1, 1, 0, 0x55, 1 << 39, True, digest("cid", i), digest("sha", i), served, digest("verdict"))
+            post = (1, 1, 0, 0x55, 1 << 27, True, digest("cid", i), digest("sha", i), served, digest("verdict"))
             net.record(everybody[i - 1].key, i, post)
         assert max(net.gas["record"]) <= gas.RECORD_LIMIT
+        net.wait(61)
+        for voter in range(2, MAX_SITES // 2 + 3):
+            net.move(everybody[voter - 1].key, "exclude", 1, 3 if voter == 2 else 2)
+            net.move(everybody[voter - 1].key, "revoke", 1)
+        assert max(net.gas["exclude"] + net.gas["revoke"]) <= VOTE_GAS

@@ -10,8 +10,10 @@ from chain.contracts import Contracts, Founder, bytes32
 from chain.twins import Twins, digest, founder, key, names, refused
 from eth_abi.abi import encode
 
+from coterie_chain import motions
 from coterie_chain.errors import PostRejected
-from coterie_chain.rules import MAX_SITES, NOBODY, Rules
+from coterie_chain.ledger import ZERO
+from coterie_chain.rules import MAX_SITES, NOBODY, VOTE_BLOCKS, VOTE_TIME, Moment, Rules
 
 pytestmark = pytest.mark.anvil
 
@@ -67,8 +69,8 @@ def test_the_seat_after_the_253rd_is_refused() -> None:
     program = binary()
     assert program is not None
     with running(program, "--gas-limit", "200000000") as roomy:
-        net = Twins(roomy, [f"site {i}" for i in range(1, MAX_SITES + 1)])
-        assert refused(net.admit, key("site 1"), *EVA_ENTRY) == ("TooManySites",)
+        net = Twins(roomy, [f"site-{i}" for i in range(1, MAX_SITES + 1)])
+        assert refused(net.admit, key("site-1"), *EVA_ENTRY) == ("TooManySites",)
         net.check_chains()
 
 
@@ -81,7 +83,7 @@ def test_a_strict_majority_of_active_sites_admits_a_site(net: Twins) -> None:
     logs = net.admit(CYD, *EVA_ENTRY)
     assert names(logs) == ["AdmissionVoted", "SiteAdmitted"]
     entry = {"name": bytes32("eva"), "key": EVA, "sealing": SEALING, "peer": PEER}
-    assert logs[0].args == {"by": 3, **entry}
+    assert logs[0].args == {"by": 3, **entry, "motion": motions.admission(*EVA_ENTRY)}
     assert logs[1].args == {"site": 5, **entry, "model": net.contracts.models[5]}
 
 
@@ -119,7 +121,7 @@ def test_a_majority_revokes_a_site_which_then_has_no_say(net: Twins) -> None:
     net.revoke(BOB, 4)
     logs = net.revoke(CYD, 4)
     assert names(logs) == ["RevocationVoted", "SiteRevoked"]
-    assert [log.args for log in logs] == [{"by": 3, "site": 4}, {"site": 4}]
+    assert [log.args for log in logs] == [{"by": 3, "site": 4, "motion": motions.revocation(4)}, {"site": 4}]
     assert refused(net.revoke, DAN, 1) == ("NotSite",)
     assert refused(net.revoke, ANA, 4) == ("UnknownSite",)
     assert refused(net.admit, ANA, "eva", DAN, SEALING, PEER) == ("KeyTaken",)
@@ -153,7 +155,8 @@ def test_a_majority_gives_a_site_a_new_key_and_the_old_one_is_worth_nothing(net:
     net.recover(BOB, 4, EVA, SEALING)
     logs = net.recover(CYD, 4, EVA, SEALING)
     assert names(logs) == ["RecoveryVoted", "KeyChanged"]
-    assert logs[0].args == {"by": 3, "site": 4, "key": EVA, "sealing": SEALING}
+    motion = motions.recovery(4, EVA, SEALING, 0)
+    assert logs[0].args == {"by": 3, "site": 4, "key": EVA, "sealing": SEALING, "motion": motion}
     assert logs[1].args == {"site": 4, "key": EVA, "sealing": SEALING}
     assert refused(net.offer, DAN, STRANGER, SEALING) == ("NotSite",)
     net.offer(EVA, DAN, SEALING)
@@ -229,3 +232,114 @@ def test_an_admitted_site_votes_like_a_founder(net: Twins) -> None:
     with pytest.raises(PostRejected, match="AlreadyVoted"):
         net.revoke(EVA, 1)
     assert names(net.revoke(CYD, 1)) == ["RevocationVoted", "SiteRevoked"]
+
+
+# Names and keys
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Eva", "eva site", "-eva", "e" * 32, "eva\0eva", "\u00e9va", "eva\u202e", "eva_1"]
+)
+def test_a_name_is_made_of_small_letters_digits_and_hyphens(net: Twins, name: str) -> None:
+    assert refused(net.admit, ANA, name, EVA, SEALING, PEER) == ("BadName",)
+
+
+@pytest.mark.parametrize("name", ["e", "0", "e-1", "e" * 31])
+def test_a_name_has_1_to_31_characters(net: Twins, name: str) -> None:
+    net.admit(ANA, name, EVA, SEALING, PEER)
+
+
+def test_a_seat_has_a_sealing_key(net: Twins) -> None:
+    assert refused(net.admit, ANA, "eva", EVA, ZERO, PEER) == ("BadTerms",)
+    assert refused(net.recover, ANA, 4, EVA, ZERO) == ("BadTerms",)
+    assert refused(net.offer, ANA, EVA, ZERO) == ("BadTerms",)
+
+
+def test_a_contract_has_no_seat_and_makes_no_move(net: Twins) -> None:
+    contracts, contract = net.contracts, net.contracts.models[1]
+    assert refused(contracts.move, ANA, "admit", bytes32("eva"), contract, SEALING, PEER) == ("NotExternal",)
+    assert refused(contracts.move, ANA, "recover", 4, contract, SEALING) == ("NotExternal",)
+    assert refused(contracts.move, ANA, "offer", contract, SEALING) == ("NotExternal",)
+    forwarder = contracts.place_forwarder()
+    for move in ("accept", "revoke"):
+        assert refused(contracts.forward, ANA, forwarder, move, 4) == ("NotExternal",)
+
+
+# How long a vote counts
+
+
+def test_a_vote_can_be_withdrawn_and_cast_again(net: Twins) -> None:
+    motion = motions.admission(*EVA_ENTRY)
+    net.admit(ANA, *EVA_ENTRY)
+    assert net.withdraw(ANA, motion)[0].args == {"by": 1, "motion": motion}
+    assert refused(net.withdraw, ANA, motion) == ("NoVote",)
+    assert refused(net.withdraw, STRANGER, motion) == ("NotSite",)
+    net.admit(BOB, *EVA_ENTRY)
+    assert names(net.admit(CYD, *EVA_ENTRY)) == ["AdmissionVoted"]
+    assert names(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+    assert refused(net.withdraw, ANA, motion) == ("NoVote",)
+
+
+def test_a_vote_counts_for_fourteen_days(net: Twins) -> None:
+    net.admit(ANA, *EVA_ENTRY)
+    net.admit(BOB, *EVA_ENTRY)
+    net.wait(VOTE_TIME - 1)
+    assert names(net.admit(CYD, *EVA_ENTRY)) == ["AdmissionVoted"]
+    assert net.contracts.view("votes", motions.admission(*EVA_ENTRY)) == 0b1100
+    assert names(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted"]  # the other's vote has expired since
+    assert names(net.admit(BOB, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+
+
+def test_a_vote_counts_for_250_000_blocks(net: Twins) -> None:
+    net.admit(ANA, *EVA_ENTRY)
+    motion, cast = motions.admission(*EVA_ENTRY), net.contracts.block
+    for later, counted in ((VOTE_BLOCKS, {1}), (VOTE_BLOCKS + 1, set())):
+        assert net.rules.votes(motion, Moment(net.contracts.now, cast + later)) == counted
+        assert net.contracts.view_at(cast + later, "votes", motion) == sum(1 << site for site in counted)
+
+
+def test_a_vote_dies_with_the_key_that_cast_it(net: Twins) -> None:
+    net.admit(ANA, *EVA_ENTRY)
+    net.offer(ANA, STRANGER, SEALING)
+    net.accept(STRANGER, 1)
+    net.admit(BOB, *EVA_ENTRY)
+    assert names(net.admit(CYD, *EVA_ENTRY)) == ["AdmissionVoted"]
+    assert names(net.admit(STRANGER, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+
+
+def test_votes_on_a_recovery_die_when_the_site_comes_back_by_itself(net: Twins) -> None:
+    for voter in (ANA, BOB):
+        net.recover(voter, 4, EVA, SEALING)
+    net.offer(DAN, STRANGER, SEALING)
+    net.accept(STRANGER, 4)
+    assert names(net.recover(CYD, 4, EVA, SEALING)) == ["RecoveryVoted"]
+    assert net.key_of(4) == STRANGER
+
+
+def test_a_majority_that_a_smaller_electorate_made_can_be_called_in(net: Twins) -> None:
+    for voter in (ANA, BOB):
+        net.admit(voter, *EVA_ENTRY)
+    assert refused(net.admit, ANA, *EVA_ENTRY) == ("AlreadyVoted",)
+    for voter in (ANA, BOB, CYD):
+        net.revoke(voter, 4)
+    assert names(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+
+
+# Another Catalog
+
+
+def test_a_majority_names_the_catalog_that_succeeds_this_one(net: Twins) -> None:
+    successor = net.contracts.models[1]  # any contract will do here
+    for voter in (ANA, BOB):
+        assert names(net.succeed(voter, successor)) == ["SuccessionVoted"]
+    logs = net.succeed(CYD, successor)
+    assert names(logs) == ["SuccessionVoted", "CatalogSucceeded"]
+    assert logs[1].args == {"next": successor}
+    assert refused(net.succeed, STRANGER, successor) == ("NotSite",)
+    assert net.contracts.view("VERSION") == 2
+
+
+def test_a_successor_is_another_contract(net: Twins) -> None:
+    assert refused(net.succeed, ANA, NOBODY) == ("BadTerms",)
+    for nothing in (net.contracts.address, STRANGER):
+        assert refused(net.contracts.move, ANA, "succeed", nothing) == ("BadTerms",)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from chain.twins import Schedule, Twins, digest, key, names, refused
+from chain.twins import NO_JOINING, REASON, RECOMPUTED, Schedule, Twins, digest, key, names, refused
 
+from coterie_chain import motions
 from coterie_chain.ledger import ZERO, Silence, State
-from coterie_chain.study_state import EACH, SERVER
+from coterie_chain.rules import MAX_OPEN, PAUSE_TIME, PROPOSAL_TIME, Moment
+from coterie_chain.study_state import EACH, SERVER, Proposal
 
 pytestmark = pytest.mark.anvil
 
@@ -37,12 +39,11 @@ def completed(started: Twins) -> Twins:
 
 
 def test_a_proposal_is_on_record_word_for_word_and_joins_its_proposer(net: Twins) -> None:
-    logs = net.propose(ANA, HASH, ORDER, ((SERVER,), (EACH, 3), ()), 7, 90, Silence.EXCLUDE)
+    logs = net.propose(ANA, HASH, ORDER, ((SERVER,), (EACH, 3), ()), 7, 90, Silence.EXCLUDE, 2)
     assert names(logs) == ["StudyProposed", "StudyJoined"]
     words = tuple(bytes(w).ljust(32, b"\0") for w in ((SERVER,), (EACH, 3), ()))
-    terms = {"hash": HASH, "order": bytes(ORDER), "schedule": words, "maxRounds": 7, "timeout": 90, "silence": 1}
-    assert logs[0].args == {"study": 1, "by": 1, **terms}
-    assert logs[1].args == {"study": 1, "by": 1, "snapshot": bytes(32)}
+    assert logs[0].args == {"study": 1, "by": 1, "terms": (HASH, bytes(ORDER), words, 7, 90, 1, 2)}
+    assert logs[1].args == {"study": 1, "by": 1, "joining": NO_JOINING}
 
 
 def test_a_study_of_one_site_starts_when_it_is_proposed(net: Twins) -> None:
@@ -70,8 +71,11 @@ def test_a_stranger_proposes_nothing(net: Twins) -> None:
     [
         {"hash": ZERO},
         {"hash": HASH, "max_rounds": 0},
-        {"hash": HASH, "timeout": 0},
+        {"hash": HASH, "timeout": 59},
+        {"hash": HASH, "timeout": 30 * 86400 + 1},
         {"hash": HASH, "silence": 3},
+        {"hash": HASH, "least": 0},
+        {"hash": HASH, "least": 4},
     ],
 )
 def test_terms_are_not_zero_nor_out_of_range(net: Twins, terms: dict[str, object]) -> None:
@@ -105,7 +109,7 @@ def test_a_schedule_has_steps_without_gaps_and_names_participants_only(net: Twin
 
 def test_a_phase_of_33_steps_does_not_exist_for_the_rules_either(net: Twins) -> None:
     def propose() -> None:
-        net.rules.propose(ANA, HASH, ORDER, ((EACH,) * 33, (), ()), 1, 1, Silence.WAIT, 0)
+        net.rules.propose(ANA, Proposal(HASH, ORDER, ((EACH,) * 33, (), ()), 1, 60, Silence.WAIT), Moment(0, 0))
 
     assert refused(propose) == ("BadSchedule",)
 
@@ -122,7 +126,7 @@ def test_a_study_starts_with_the_last_participant_that_joins(net: Twins) -> None
     assert names(net.join(CYD, 1, HASH)) == ["StudyJoined"]
     logs = net.join(BOB, 1, HASH)
     assert names(logs) == ["StudyJoined", "StudyStarted"]
-    assert [log.args for log in logs] == [{"study": 1, "by": 2, "snapshot": bytes(32)}, {"study": 1}]
+    assert [log.args for log in logs] == [{"study": 1, "by": 2, "joining": NO_JOINING}, {"study": 1}]
 
 
 def test_joining_repeats_the_hash_that_was_approved(net: Twins) -> None:
@@ -130,10 +134,70 @@ def test_joining_repeats_the_hash_that_was_approved(net: Twins) -> None:
     assert refused(net.join, BOB, 1, digest("another study")) == ("HashMismatch",)
 
 
-def test_the_rows_that_a_site_commits_to_are_on_record(net: Twins) -> None:
-    proposed = net.propose(ANA, HASH, ORDER, snapshot=digest("ana's rows"))
-    joined = net.join(BOB, 1, HASH, digest("bob's rows"))
-    assert [logs[-1].args["snapshot"] for logs in (proposed, joined)] == [digest("ana's rows"), digest("bob's rows")]
+def test_the_rows_approvals_and_release_that_a_site_commits_to_are_on_record(net: Twins) -> None:
+    ours, theirs = (digest("ana's rows"), digest("signatures"), 1_002_003), (digest("bob's rows"), ZERO, 0)
+    proposed = net.propose(ANA, HASH, ORDER, joining=ours)
+    joined = net.join(BOB, 1, HASH, theirs)
+    assert [logs[-1].args["joining"] for logs in (proposed, joined)] == [ours, theirs]
+
+
+def test_a_proposal_can_be_joined_for_thirty_days(net: Twins) -> None:
+    net.propose(ANA, HASH, ORDER)
+    deadline = net.rules.studies[1].deadline
+    net.wait(deadline - net.contracts.now - 1)
+    net.join(BOB, 1, HASH)
+    assert refused(net.join, CYD, 1, HASH) == ("Expired", deadline)
+
+
+def test_a_site_has_at_most_sixteen_open_proposals(net: Twins) -> None:
+    for k in range(MAX_OPEN):
+        net.propose(ANA, digest("study", k), ORDER)
+    assert refused(net.propose, ANA, HASH, ORDER) == ("TooManyProposals",)
+    net.propose(BOB, HASH, ORDER)
+    net.decline(CYD, 7)
+    net.propose(ANA, HASH, ORDER)
+    assert refused(net.propose, ANA, HASH, ORDER) == ("TooManyProposals",)
+    net.wait(PROPOSAL_TIME)
+    net.propose(ANA, HASH, ORDER)
+
+
+def test_a_study_that_has_started_is_no_open_proposal(net: Twins) -> None:
+    for k in range(MAX_OPEN + 1):
+        net.propose(ANA, digest("study", k), (1,))
+
+
+def test_a_participant_declines_many_proposals_at_once(net: Twins) -> None:
+    for _ in range(3):
+        net.propose(ANA, HASH, ORDER)
+    logs = net.decline(BOB, 3, 1)
+    assert names(logs) == ["StudyDeclined", "StudyDeclined"]
+    assert [log.args for log in logs] == [{"study": study, "by": 2, "reason": 2} for study in (3, 1)]
+    assert [net.rules.studies[study].state for study in (1, 2, 3)] == [State.ABORTED, State.PROPOSED, State.ABORTED]
+
+
+def test_a_proposer_withdraws_its_proposal(net: Twins) -> None:
+    net.propose(ANA, HASH, ORDER)
+    net.decline(ANA, 1)
+    assert refused(net.join, BOB, 1, HASH) == ("BadState", State.ABORTED)
+
+
+def test_all_proposals_of_a_list_are_declined_or_none(started: Twins) -> None:
+    started.propose(ANA, HASH, ORDER)
+    assert refused(started.decline, ANA) == ("BadTerms",)
+    assert refused(started.decline, BOB, 2, 2) == ("BadState", State.ABORTED)
+    assert refused(started.decline, BOB, 2, 1) == ("BadState", State.RUNNING)
+    assert refused(started.decline, DAN, 2) == ("NotParticipant",)
+    assert refused(started.decline, STRANGER, 2) == ("NotSite",)
+    assert started.rules.studies[2].state == State.PROPOSED
+
+
+def test_a_key_that_changed_since_the_proposal_does_not_join(net: Twins) -> None:
+    net.propose(ANA, HASH, ORDER)
+    net.offer(BOB, STRANGER, digest("new"))
+    net.accept(STRANGER, 2)
+    assert refused(net.join, STRANGER, 1, HASH) == ("SeatChanged",)
+    net.propose(ANA, HASH, ORDER)
+    net.join(STRANGER, 2, HASH)
 
 
 def test_a_site_joins_once(net: Twins) -> None:
@@ -161,7 +225,7 @@ def test_any_participant_pauses_and_a_majority_resumes(started: Twins) -> None:
     assert names(started.resume(ANA, 1)) == ["ResumeVoted"]
     logs = started.resume(BOB, 1)
     assert names(logs) == ["ResumeVoted", "StudyResumed"]
-    assert [log.args for log in logs] == [{"study": 1, "by": 2}, {"study": 1}]
+    assert [log.args for log in logs] == [{"study": 1, "by": 2, "motion": motions.resumption(1)}, {"study": 1}]
 
 
 def test_a_pause_keeps_what_was_posted_and_resuming_restarts_the_clock(started: Twins) -> None:
@@ -176,12 +240,31 @@ def test_a_pause_keeps_what_was_posted_and_resuming_restarts_the_clock(started: 
 
 
 def test_a_study_can_be_paused_and_resumed_again(started: Twins) -> None:
-    for _ in range(2):
-        started.pause(BOB, 1)
+    for by in (BOB, ANA):
+        started.pause(by, 1)
         started.resume(BOB, 1)
         assert refused(started.resume, BOB, 1) == ("AlreadyVoted",)
         started.resume(CYD, 1)
     assert started.rules.studies[1].state == State.RUNNING
+
+
+def test_a_site_pauses_a_study_once_at_a_position(started: Twins) -> None:
+    started.pause(BOB, 1)
+    for by in (ANA, CYD):
+        started.resume(by, 1)
+    assert refused(started.pause, BOB, 1) == ("AlreadyVoted",)
+    started.complete_step(1)
+    started.pause(BOB, 1)
+
+
+def test_after_seven_days_one_participant_resumes(started: Twins) -> None:
+    started.pause(BOB, 1)
+    started.resume(CYD, 1)
+    started.wait(PAUSE_TIME - 2)
+    assert refused(started.resume, CYD, 1) == ("AlreadyVoted",)
+    assert names(started.resume(CYD, 1)) == ["ResumeVoted", "StudyResumed"]
+    started.pause(ANA, 1)
+    assert names(started.resume(CYD, 1)) == ["ResumeVoted"]
 
 
 def test_only_participants_of_a_running_study_pause_it(started: Twins) -> None:
@@ -204,10 +287,35 @@ def test_only_participants_of_a_paused_study_resume_it(started: Twins) -> None:
 def test_a_dispute_pauses_with_both_digests_on_record(started: Twins) -> None:
     started.complete_step(1)
     started.complete_step(1)
-    logs = started.dispute(CYD, 1, 1)
-    digests = {"posted": digest("posted"), "recomputed": digest("recomputed")}
-    assert (names(logs), logs[0].args) == (["Disputed"], {"study": 1, "by": 3, "position": 1, **digests})
+    logs = started.dispute(CYD, 1, 1, site=2)
+    digests = {"posted": digest("payload", 1, 1, 0, 2), "recomputed": RECOMPUTED}
+    step = {"position": 1, "attempt": 0, "site": 2}
+    assert (names(logs), logs[0].args) == (["Disputed"], {"study": 1, "by": 3, **step, **digests})
     assert started.rules.studies[1].state == State.PAUSED
+
+
+@pytest.mark.parametrize(("position", "attempt", "site"), [(0, 0, 4), (1, 0, 1), (1, 1, 2), (1, 0, 0), (1, 0, 200)])
+def test_a_dispute_names_a_post_that_is_there(started: Twins, position: int, attempt: int, site: int) -> None:
+    started.complete_step(1)
+    started.complete_step(1)
+    assert refused(started.dispute, CYD, 1, position, attempt, site) == ("NotPosted",)
+
+
+def test_a_dispute_names_another_digest_than_the_one_posted(started: Twins) -> None:
+    started.complete_step(1)
+    started.complete_step(1)
+    for recomputed in (ZERO, digest("payload", 1, 1, 0, 2)):
+        assert refused(started.dispute, CYD, 1, 1, 0, 2, recomputed) == ("NotPosted",)
+
+
+def test_a_site_disputes_once_at_a_position(started: Twins) -> None:
+    started.complete_step(1)
+    started.complete_step(1)
+    started.dispute(CYD, 1, 1, site=2)
+    for by in (ANA, BOB):
+        started.resume(by, 1)
+    assert refused(started.dispute, CYD, 1, 1, 0, 2) == ("AlreadyVoted",)
+    started.dispute(BOB, 1, 1, site=2)
 
 
 def test_a_step_that_is_not_over_cannot_be_disputed(started: Twins) -> None:
@@ -215,11 +323,11 @@ def test_a_step_that_is_not_over_cannot_be_disputed(started: Twins) -> None:
     assert refused(started.dispute, ANA, 1, 1) == ("WrongStep", 1, 0)
 
 
-def test_a_completed_study_can_be_disputed_and_stays_completed_when_resumed(completed: Twins) -> None:
-    completed.dispute(ANA, 1, 1)
-    completed.resume(ANA, 1)
-    completed.resume(BOB, 1)
+def test_a_completed_study_can_be_disputed_and_stays_completed(completed: Twins) -> None:
+    assert names(completed.dispute(ANA, 1, 1, site=2)) == ["Disputed"]
     assert completed.rules.studies[1].state == State.COMPLETED
+    assert refused(completed.resume, ANA, 1) == ("BadState", State.COMPLETED)
+    assert refused(completed.dispute, ANA, 1, 1, 0, 2) == ("AlreadyVoted",)
 
 
 def test_only_participants_of_a_study_that_ran_dispute(started: Twins) -> None:
@@ -234,7 +342,7 @@ def test_only_participants_of_a_study_that_ran_dispute(started: Twins) -> None:
 
 def test_any_participant_ends_a_study_that_has_not_ended(started: Twins) -> None:
     logs = started.abort(CYD, 1)
-    assert (names(logs), logs[0].args) == (["StudyAborted"], {"study": 1, "by": 3, "reason": 9})
+    assert (names(logs), logs[0].args) == (["StudyAborted"], {"study": 1, "by": 3, "reason": 9, "culprit": 0})
     assert refused(started.abort, ANA, 1) == ("BadState", State.ABORTED)
     assert refused(started.post, 1, 1) == ("BadState", State.ABORTED)
 
@@ -260,3 +368,145 @@ def test_a_revoked_site_has_no_say_in_its_studies(started: Twins) -> None:
         started.revoke(voter, 3)
     for move in (started.pause, started.abort, started.resume, started.skip):
         assert refused(move, CYD, 1) == ("NotSite",)
+
+
+def start_excluding(net: Twins, order: tuple[int, ...] = (1, 2, 3, 4), least: int = 2) -> Twins:
+    """Let sites start a study that goes on without silent sites."""
+    net.propose(net.key_of(order[0]), HASH, order, silence=Silence.EXCLUDE, least=least)
+    for site in order[1:]:
+        net.join(net.key_of(site), 1, HASH)
+    return net
+
+
+def test_a_site_that_leaves_a_study_that_excludes_is_gone_and_the_others_go_on(net: Twins) -> None:
+    start_excluding(net).post(1, 1)
+    logs = net.abort(BOB, 1, 2)
+    step = {"position": 0, "attempt": 0}
+    assert (names(logs), logs[0].args) == (["SiteLeft"], {"study": 1, "by": 2, "reason": 9, **step})
+    assert refused(net.abort, BOB, 1, 2) == ("NotParticipant",)
+    net.complete_step(1)
+    net.complete_step(1)
+    assert net.rules.studies[1].active == {1, 3, 4}
+
+
+def test_a_site_leaves_while_a_study_is_paused_and_the_pause_keeps_its_end(net: Twins) -> None:
+    start_excluding(net).pause(ANA, 1)
+    deadline = net.rules.studies[1].deadline
+    net.abort(BOB, 1, 2)
+    assert (net.rules.studies[1].state, net.rules.studies[1].deadline) == (State.PAUSED, deadline)
+
+
+def test_a_leaving_ends_a_study_that_cannot_go_on_and_names_who_left(net: Twins) -> None:
+    start_excluding(net, (1, 2, 3), least=3)
+    logs = net.abort(BOB, 1, 2)
+    assert (names(logs), logs[0].args["culprit"]) == (["StudyAborted"], 2)
+
+
+def test_in_a_study_that_excludes_a_majority_ends_it(net: Twins) -> None:
+    start_excluding(net)
+    assert names(net.abort(ANA, 1)) == ["AbortVoted"]
+    assert names(net.abort(BOB, 1)) == ["AbortVoted"]
+    logs = net.abort(CYD, 1)
+    assert names(logs) == ["AbortVoted", "StudyAborted"]
+    vote = {"study": 1, "by": 3, "reason": 9, "culprit": 0}
+    assert [log.args for log in logs] == [{**vote, "motion": motions.abortion(1, 9, 0)}, vote]
+
+
+def test_a_culprit_is_named_by_a_majority_of_the_others(started: Twins) -> None:
+    assert names(started.abort(ANA, 1, 3)) == ["AbortVoted"]
+    assert refused(started.abort, ANA, 1, 3) == ("AlreadyVoted",)
+    assert refused(started.abort, ANA, 1, 4) == ("UnknownSite",)
+    logs = started.abort(BOB, 1, 3)
+    assert (names(logs), logs[1].args["culprit"]) == (["AbortVoted", "StudyAborted"], 3)
+
+
+@pytest.mark.parametrize("silence", [Silence.WAIT, Silence.ABORT])
+def test_one_participant_ends_a_study_that_cannot_go_on_without_a_silent_site(net: Twins, silence: Silence) -> None:
+    net.propose(ANA, HASH, ORDER, silence=silence)
+    net.join(BOB, 1, HASH)
+    net.join(CYD, 1, HASH)
+    net.post(1, 1)
+    net.wait(61)
+    assert names(net.abort(BOB, 1, 1)) == ["AbortVoted"]
+    logs = net.abort(ANA, 1, 3)
+    assert (names(logs), logs[0].args["culprit"]) == (["StudyAborted"], 3)
+
+
+def test_one_participant_ends_a_study_whose_named_site_is_silent(net: Twins) -> None:
+    net.propose(ANA, HASH, ORDER, ((3,), (EACH,), ()), silence=Silence.EXCLUDE)
+    net.join(BOB, 1, HASH)
+    net.join(CYD, 1, HASH)
+    assert names(net.abort(ANA, 1, 3)) == ["AbortVoted"]
+    net.wait(61)
+    assert names(net.abort(BOB, 1, 3)) == ["StudyAborted"]
+
+
+# Votes in a study
+
+
+def test_a_seat_whose_key_changed_takes_no_further_part(started: Twins) -> None:
+    started.pause(ANA, 1)
+    started.resume(CYD, 1)
+    started.offer(CYD, STRANGER, digest("new"))
+    started.accept(STRANGER, 3)
+    for move in (started.resume, started.abort):
+        assert refused(move, STRANGER, 1) == ("SeatChanged",)
+    assert names(started.resume(ANA, 1)) == ["ResumeVoted"]
+    assert names(started.resume(BOB, 1)) == ["ResumeVoted", "StudyResumed"]
+    for move in (started.pause, started.skip):
+        assert refused(move, STRANGER, 1) == ("SeatChanged",)
+
+
+def test_the_votes_of_two_are_a_majority_once_the_third_is_gone(net: Twins) -> None:
+    start_excluding(net, (1, 2, 3, 4))
+    net.pause(ANA, 1)
+    for by in (ANA, BOB):
+        net.resume(by, 1)
+    for voter in (ANA, BOB, CYD):
+        net.revoke(voter, 4)
+    assert names(net.resume(ANA, 1)) == ["ResumeVoted", "StudyResumed"]
+
+
+# After the end
+
+
+def test_the_proposer_alone_supersedes_a_completed_study_once(completed: Twins) -> None:
+    completed.propose(BOB, HASH, ORDER)
+    logs = completed.supersede(ANA, 1, 2)
+    assert names(logs) == ["SupersessionVoted", "StudySuperseded"]
+    assert logs[1].args == {"study": 1, "successor": 2, "reason": REASON}
+    assert refused(completed.supersede, ANA, 1, 2) == ("AlreadyVoted",)
+    assert completed.rules.studies[1].state == State.COMPLETED
+
+
+def test_a_majority_supersedes_a_completed_study(completed: Twins) -> None:
+    assert names(completed.supersede(BOB, 1)) == ["SupersessionVoted"]
+    assert refused(completed.supersede, BOB, 1) == ("AlreadyVoted",)
+    assert names(completed.supersede(CYD, 1)) == ["SupersessionVoted", "StudySuperseded"]
+
+
+@pytest.mark.parametrize(("successor", "reason"), [(1, REASON), (2, REASON), (0, ZERO)])
+def test_a_study_is_superseded_by_another_that_exists_for_a_reason(
+    completed: Twins, successor: int, reason: bytes
+) -> None:
+    assert refused(completed.supersede, ANA, 1, successor, reason) == ("BadTerms",)
+
+
+def test_only_participants_supersede_and_attest_ended_studies(completed: Twins) -> None:
+    rows = digest("rows")
+    assert completed.attest(BOB, 1, rows)[0].args == {"study": 1, "by": 2, "snapshot": rows, "verdict": 1}
+    assert refused(completed.attest, BOB, 1, ZERO) == ("BadTerms",)
+    for move in (completed.supersede, completed.attest):
+        assert refused(move, DAN, 1, 0 if move == completed.supersede else rows) == ("NotParticipant",)
+    completed.propose(ANA, HASH, ORDER)
+    assert refused(completed.supersede, ANA, 2) == ("BadState", State.PROPOSED)
+    assert refused(completed.attest, ANA, 2, rows) == ("BadState", State.PROPOSED)
+    completed.abort(ANA, 2)
+    completed.attest(BOB, 2, rows)
+
+
+def test_a_changed_key_still_speaks_for_its_site_after_the_end(completed: Twins) -> None:
+    completed.offer(BOB, STRANGER, digest("new"))
+    completed.accept(STRANGER, 2)
+    completed.attest(STRANGER, 1, digest("rows"))
+    completed.dispute(STRANGER, 1, 1, site=2)

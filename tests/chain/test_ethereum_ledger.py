@@ -315,7 +315,7 @@ def test_two_handles_with_one_key_take_turns(bench: AnvilBench, monkeypatch: pyt
     monkeypatch.setattr("coterie_chain.writer.GRACE", 0.1)
     one, two = bench.ledger(account("ana")), bench.ledger(account("ana"))
     for i, handle in enumerate((one, two, one, two)):
-        handle.admit(entry(f"site {i}"))
+        handle.admit(entry(f"site-{i}"))
     assert len([e for e in one.history(0) if e.site == "ana"]) == 5
 
 

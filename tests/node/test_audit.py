@@ -16,7 +16,7 @@ from node.worlds import World, cohort, sweep, until
 from coterie_chain.cid import raw_cid
 from coterie_chain.heads import next_head
 from coterie_chain.ledger import Event, Head, Record, State
-from coterie_chain.rules import SERVER
+from coterie_chain.study_state import SERVER
 from coterie_learners.errors import LearnerError
 from coterie_learners.study import Study
 from coterie_node.audit import Replay, Verdict, replay
