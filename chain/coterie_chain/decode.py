@@ -79,8 +79,8 @@ LAYOUTS = {
     "StudyResumed": Layout(0, None),
     "AbortVoted": Layout(0, 1, (("reason", 2, "int"), ("culprit", 3, "culprit"), ("motion", 4, "hex"))),
     "StudyAborted": Layout(0, 1, (("reason", 2, "int"), ("culprit", 3, "culprit"))),
-    "SupersessionVoted": Layout(0, 1, (("successor", 2, "int"), ("reason", 3, "hex"), ("motion", 4, "hex"))),
-    "StudySuperseded": Layout(0, None, (("successor", 1, "int"), ("reason", 2, "hex"))),
+    "SupersessionVoted": Layout(0, 1, (("successor", 2, "int"), ("reason_sha256", 3, "hex"), ("motion", 4, "hex"))),
+    "StudySuperseded": Layout(0, None, (("successor", 1, "int"), ("reason_sha256", 2, "hex"))),
     "SiteAttested": Layout(0, 1, (("snapshot", 2, "hex"), ("verdict", 3, "int"))),
 }
 # An outcome's log does not say who brought it about: the vote (or joining) logged just before it does.

@@ -188,7 +188,7 @@ class MemoryLedger:
     def supersede(self, study: int, successor: int, reason: bytes) -> None:
         """Vote that a completed study's result is superseded."""
         passed = self._rules.supersede(self._address, study, successor, reason, self._chain.moment())
-        motion, details = motions.supersession(study, successor, reason), {"reason": _hex(reason)}
+        motion, details = motions.supersession(study, successor, reason), {"reason_sha256": _hex(reason)}
         self._voted(
             passed, motion, "SupersessionVoted", "StudySuperseded", study, self.me, successor=successor, **details
         )

@@ -262,7 +262,7 @@ class Referee:
         self._same(event, "end", end, End.ALONE)
 
     def _supersession(self, event: Event, d: Details, key: str) -> None:
-        successor, reason = int(d["successor"]), _bytes(d["reason"])
+        successor, reason = int(d["successor"]), _bytes(d["reason_sha256"])
         passed = self.rules.supersede(key, event.study, successor, reason, _moment(event))
         self._voted(event, d, passed, motions.supersession(event.study, successor, reason))
 

@@ -153,7 +153,7 @@ MOVES: dict[str, tuple[str, Values]] = {
     "SiteLeft": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["by"]])),
     "AbortVoted": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["culprit"]] if d["culprit"] else 0)),
     "StudyAborted": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["culprit"]] if d["culprit"] else 0)),
-    "SupersessionVoted": ("supersede", lambda s, d, ids: (s, d["successor"], unhexed(d["reason"]))),
+    "SupersessionVoted": ("supersede", lambda s, d, ids: (s, d["successor"], unhexed(d["reason_sha256"]))),
     "SiteAttested": ("attest", lambda s, d, ids: (s, unhexed(d["snapshot"]), d["verdict"])),
     "SuccessionVoted": ("succeed", lambda s, d, ids: (d["successor"],)),
     "VoteWithdrawn": ("withdraw", lambda s, d, ids: (unhexed(d["motion"]),)),

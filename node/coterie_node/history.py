@@ -11,6 +11,9 @@ from coterie_chain.ledger import Event, Ledger, Record
 from coterie_learners.disclosure import Ruling
 from coterie_node.reasons import words_of
 
+# what has a column of its own, or is nothing that people read
+HIDDEN = ("position", "attempt", "sealing", "peer", "motion")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -93,7 +96,7 @@ def ruling_of(verdict: bytes) -> str:
 
 
 def _details(details: dict[str, str | int]) -> str:
-    shown = {k: v for k, v in details.items() if k not in ("position", "attempt", "sealing", "peer")}
+    shown = {k: v for k, v in details.items() if k not in HIDDEN and v != ""}
     if "reason" in shown:
         shown["reason"] = words_of(int(shown["reason"]))
     return ", ".join(f"{k}={v}" for k, v in shown.items())

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from coterie_chain.cid import parse
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.heads import next_head
 from coterie_chain.ledger import Event, Head, Ledger, Post, Record
@@ -196,7 +195,6 @@ def _row(k: int, entry: Record | Event, ids: Mapping[str, int]) -> tuple[Any, ..
     if isinstance(entry, Event):
         return (k, *line, *(None,) * len(CHAIN))
     post = entry.post
-    parse(post.cid)
     code = {"each": 0xFF, "server": 0xFE}.get(entry.kind) or ids[entry.kind.removeprefix("only:")]
     return (k, *line, entry.seq, code, post.converged, post.basis, post.verdict, entry.head)
 
