@@ -105,6 +105,12 @@ contract Catalog is ICatalog {
     /// @inheritdoc ICatalog
     address public override successor;
 
+    /// Calldata of so many words and no more: an entry can be held against the very call that its site signed.
+    modifier exact(uint256 words) {
+        if (msg.data.length != 4 + 32 * words) revert BadCall();
+        _;
+    }
+
     /// Found the network. The lists are parallel.
     constructor(bytes32[] memory names, address[] memory keys, bytes32[] memory sealing, bytes32[] memory peers) {
         uint256 n = names.length;
@@ -116,7 +122,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function admit(bytes32 name, address key, bytes32 sealing, bytes32 peer) external override {
+    function admit(bytes32 name, address key, bytes32 sealing, bytes32 peer) external override exact(4) {
         uint8 me = _caller();
         _requireNew(name, key, sealing);
         bytes32 motion = keccak256(abi.encode(msg.sig, name, key, sealing, peer));
@@ -126,7 +132,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function revoke(uint8 site) external override {
+    function revoke(uint8 site) external override exact(1) {
         uint8 me = _caller();
         _requireActive(site);
         bytes32 motion = keccak256(abi.encode(msg.sig, site));
@@ -138,7 +144,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function recover(uint8 site, address key, bytes32 sealing) external override {
+    function recover(uint8 site, address key, bytes32 sealing) external override exact(3) {
         uint8 me = _caller();
         _requireActive(site);
         _requireFree(key, sealing);
@@ -149,7 +155,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function offer(address key, bytes32 sealing) external override {
+    function offer(address key, bytes32 sealing) external override exact(2) {
         uint8 me = _caller();
         _requireFree(key, sealing);
         (_seats[me].offeredKey, _seats[me].offeredSealing) = (key, sealing);
@@ -157,7 +163,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function accept(uint8 site) external override {
+    function accept(uint8 site) external override exact(1) {
         if (msg.sender != tx.origin) revert NotExternal();
         _requireActive(site);
         if (_seats[site].offeredKey != msg.sender) revert NotOffered();
@@ -167,7 +173,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function succeed(address next) external override {
+    function succeed(address next) external override exact(1) {
         uint8 me = _caller();
         if (next.code.length == 0 || next == address(this)) revert BadTerms();
         bytes32 motion = keccak256(abi.encode(msg.sig, next));
@@ -179,7 +185,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function withdraw(bytes32 motion) external override {
+    function withdraw(bytes32 motion) external override exact(1) {
         uint8 me = _caller();
         Ballot storage b = _ballots[motion];
         if (!_has(_counted(b, _members), me)) revert NoVote();
@@ -190,6 +196,7 @@ contract Catalog is ICatalog {
     /// @inheritdoc ICatalog
     function propose(Terms calldata t, Joining calldata joining) external override returns (uint64 study) {
         uint8 me = _caller();
+        _requireCanonical(abi.encode(t, joining));
         uint256 parties = _requireTerms(t);
         if (!_has(parties, me)) revert NotParticipant();
         uint256 place = _freePlace(me);
@@ -205,7 +212,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function join(uint64 study, bytes32 hash, Joining calldata joining) external override {
+    function join(uint64 study, bytes32 hash, Joining calldata joining) external override exact(5) {
         (Study storage s, uint8 me) = _participant(study);
         _requireState(s.step.state, State.Proposed);
         if (block.timestamp > s.step.deadline) revert Expired(s.step.deadline);
@@ -215,6 +222,7 @@ contract Catalog is ICatalog {
 
     /// @inheritdoc ICatalog
     function decline(uint64[] calldata studies, uint16 reason) external override {
+        _requireCanonical(abi.encode(studies, reason));
         if (studies.length == 0) revert BadTerms();
         for (uint256 i; i < studies.length; i++) {
             (Study storage s, uint8 me) = _party(studies[i]);
@@ -244,7 +252,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function skip(uint64 study) external override {
+    function skip(uint64 study) external override exact(1) {
         (Study storage s, Step memory t, uint8 me) = _running(study);
         if (_kind(s, t) != SERVER) revert NotAServerStep();
         uint8 server = _server(s, t);
@@ -255,7 +263,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function exclude(uint64 study, uint8 site) external override {
+    function exclude(uint64 study, uint8 site) external override exact(2) {
         (Study storage s, Step memory t, uint8 me) = _running(study);
         if (t.silence != uint8(Silence.Exclude)) revert NotAllowed();
         if (_kind(s, t) != EACH) revert NotAnEachStep();
@@ -273,7 +281,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function unavailable(uint64 study, uint32 position, uint16 attempt, uint8 site, uint16 reason) external override {
+    function unavailable(uint64 study, uint32 position, uint16 attempt, uint8 site, uint16 reason) external override exact(5) {
         (Study storage s, Step memory t, uint8 me) = _running(study);
         Step memory back = position == t.position ? t : s.last;
         if (position != back.position || attempt != back.attempt || position + 1 < t.position) {
@@ -287,7 +295,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function dispute(uint64 study, uint32 position, uint16 attempt, uint8 site, bytes32 recomputed) external override {
+    function dispute(uint64 study, uint32 position, uint16 attempt, uint8 site, bytes32 recomputed) external override exact(5) {
         (Study storage s, uint8 me) = _party(study);
         Step memory t = s.step;
         if (t.state != State.Running && t.state != State.Completed) revert BadState(uint8(t.state));
@@ -304,7 +312,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function pause(uint64 study, uint16 reason) external override {
+    function pause(uint64 study, uint16 reason) external override exact(2) {
         (Study storage s, Step memory t, uint8 me) = _running(study);
         if (_has(s.paused[t.position], me)) revert AlreadyVoted();
         s.paused[t.position] |= _bit(me);
@@ -313,7 +321,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function resume(uint64 study) external override {
+    function resume(uint64 study) external override exact(1) {
         (Study storage s, uint8 me) = _participant(study);
         Step memory t = s.step;
         _requireState(t.state, State.Paused);
@@ -330,7 +338,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function abort(uint64 study, uint16 reason, uint8 culprit) external override {
+    function abort(uint64 study, uint16 reason, uint8 culprit) external override exact(3) {
         (Study storage s, uint8 me) = _participant(study);
         Step memory t = s.step;
         if (t.state >= State.Completed) revert BadState(uint8(t.state));
@@ -354,7 +362,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function supersede(uint64 study, uint64 by, bytes32 reason) external override {
+    function supersede(uint64 study, uint64 by, bytes32 reason) external override exact(3) {
         (Study storage s, uint8 me) = _party(study);
         _requireState(s.step.state, State.Completed);
         if (by == study || by > studyCount || reason == 0) revert BadTerms();
@@ -368,7 +376,7 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function attest(uint64 study, bytes32 snapshot, uint16 verdict) external override {
+    function attest(uint64 study, bytes32 snapshot, uint16 verdict) external override exact(3) {
         (Study storage s, uint8 me) = _party(study);
         if (s.step.state < State.Completed) revert BadState(uint8(s.step.state));
         if (snapshot == 0) revert BadTerms();
@@ -466,6 +474,11 @@ contract Catalog is ICatalog {
         if (msg.sender != tx.origin) revert NotExternal();
         me = siteOf(msg.sender);
         if (me == 0) revert NotSite();
+    }
+
+    /// As `exact`, for arguments whose length varies.
+    function _requireCanonical(bytes memory arguments) private pure {
+        if (keccak256(arguments) != keccak256(msg.data[4:])) revert BadCall();
     }
 
     function _requireActive(uint8 site) private view {

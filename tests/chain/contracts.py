@@ -130,6 +130,10 @@ class Contracts:
         """Call the Catalog in the next second."""
         return self._send(sender, self.address, CATALOG.encode(name, *args), name)
 
+    def call(self, sender: str, data: str) -> list[Log]:
+        """Send the Catalog any calldata."""
+        return self._send(sender, self.address, data, "call")
+
     def record(self, sender: str, site: int, post: PostTuple) -> list[Log]:
         """Record a post in a site's Model in the next second."""
         return self._send(sender, self.models[site], MODEL.encode("record", post), "record")

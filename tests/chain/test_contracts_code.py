@@ -35,7 +35,7 @@ def test_newer_opcodes_and_large_code_are_found_but_pushed_data_is_no_code() -> 
 
 def test_every_error_has_its_own_selector() -> None:
     found = errors()
-    assert len(found) == len({name for name, _ in found.values()}) == 34
+    assert len(found) == len({name for name, _ in found.values()}) == 35
     assert found["0xe7ec536e"] == ("BadState", ("uint8",))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from chain.anvil import Anvil, binary, running
-from chain.contracts import Contracts, Founder, bytes32
+from chain.contracts import CATALOG, Contracts, Founder, bytes32
 from chain.twins import Twins, digest, founder, key, names, refused
 from eth_abi.abi import encode
 
@@ -14,6 +14,7 @@ from coterie_chain import motions
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import ZERO
 from coterie_chain.rules import MAX_SITES, NOBODY, VOTE_BLOCKS, VOTE_TIME, Moment, Rules
+from coterie_chain.study_state import EACH
 
 pytestmark = pytest.mark.anvil
 
@@ -263,6 +264,26 @@ def test_a_contract_has_no_seat_and_makes_no_move(net: Twins) -> None:
     forwarder = contracts.place_forwarder()
     for move in ("accept", "revoke"):
         assert refused(contracts.forward, ANA, forwarder, move, 4) == ("NotExternal",)
+
+
+def test_a_call_holds_its_arguments_and_no_byte_more(net: Twins) -> None:
+    contracts = net.contracts
+    terms = (digest("study"), bytes((1, 2)), [bytes([EACH]).ljust(32, b"\0"), ZERO, ZERO], 1, 60, 0, 1)
+    calls = [CATALOG.encode("revoke", 4), CATALOG.encode("propose", terms, (ZERO, ZERO, 0))]
+    calls += [CATALOG.encode("decline", (1, 2), 3), CATALOG.encode("withdraw", ZERO)]
+    for call in calls:
+        for odd in (call + "00", call + "00" * 32):
+            assert refused(contracts.call, ANA, odd) == ("BadCall",)
+    assert refused(contracts.call, ANA, dirty(calls[1])) == ("BadCall",)
+    # two lists in the same bytes: the reason 3 is read as a length
+    shared = CATALOG.encode("decline", (), 3)[:10] + "".join(f"{n:064x}" for n in (32, 1, 7, 0))
+    assert refused(contracts.call, ANA, shared) == ("BadCall",)
+
+
+def dirty(call: str) -> str:
+    """A proposal with a byte after the end of its order, where a zero belongs."""
+    order = bytes((1, 2)).hex().ljust(64, "0")
+    return call.replace(order, order[:-2] + "01")
 
 
 # How long a vote counts

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
 import pytest
 from chain.anvil import CHAIN_ID, Anvil
 from chain.contracts import CATALOG, Contracts, Founder, Log, bytes32
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 
 from coterie_chain.cid import RAW, Cid
 from coterie_chain.errors import PostRejected
@@ -21,6 +24,7 @@ from coterie_chain.study_state import EACH, SERVER, Proposal, StudyState
 Schedule = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 GLORE: Schedule = ((), (EACH, SERVER), ())
 NOTHING = (NOBODY, ZERO)
+SIGNERS: dict[str, LocalAccount] = {}  # of the addresses that `key` has made
 JoiningTuple = tuple[bytes, bytes, int]
 NO_JOINING: JoiningTuple = (ZERO, ZERO, 0)
 
@@ -33,9 +37,12 @@ def digest(*words: object) -> bytes:
 RECOMPUTED, REASON = digest("recomputed"), digest("reason")
 
 
+@cache
 def key(name: str) -> str:
     """The address with which a test's site (or stranger) signs."""
-    return "0x" + digest("key", name).hex()[:40]
+    account: LocalAccount = Account.from_key(digest("key", name))
+    SIGNERS[account.address.lower()] = account
+    return account.address.lower()
 
 
 def founder(name: str) -> Founder:

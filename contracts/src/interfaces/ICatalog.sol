@@ -192,6 +192,8 @@ interface ICatalog {
 
     /// @notice The caller, or the key of a seat, is a contract, or the transaction came through one.
     error NotExternal();
+    /// @notice The calldata is not the canonical encoding of the move's arguments, no byte more.
+    error BadCall();
     /// @notice The caller holds no active site's key.
     error NotSite();
     /// @notice A site holds that key, or it is the zero address.
