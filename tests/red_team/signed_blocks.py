@@ -10,6 +10,8 @@ import rlp
 from chain.anvil import Anvil
 from chain.contracts import CATALOG, MODEL, Contracts, Log, PostTuple
 from chain.twins import SIGNERS, Twins, founder
+from eth_account.types import TransactionDictType
+from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
@@ -76,8 +78,16 @@ class SignedBlocks(Contracts):
         if sender not in self._nonces:
             self.anvil.rpc("anvil_setBalance", sender, hex(10**18))
         nonce, self._nonces[sender] = self._nonces[sender], self._nonces[sender] + 1
-        transaction = {"to": to, "data": data, "gas": GAS, "gasPrice": 0, "nonce": nonce, "value": value}
-        signed = account.sign_transaction({**transaction, "chainId": CHAIN_ID, "to": to_checksum_address(to)})
+        transaction: TransactionDictType = {
+            "to": to_checksum_address(to),
+            "data": HexStr(data),
+            "gas": GAS,
+            "gasPrice": 0,
+            "nonce": nonce,
+            "value": value,
+            "chainId": CHAIN_ID,
+        }
+        signed = account.sign_transaction(transaction)
         self._queue.append(Sent("0x" + signed.raw_transaction.hex(), label, "0x0"))
         return []
 
