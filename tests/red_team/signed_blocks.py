@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import rlp
-from chain.anvil import Anvil
-from chain.contracts import CATALOG, MODEL, Contracts, Log, PostTuple
-from chain.twins import SIGNERS, Twins, founder
 from eth_account.types import TransactionDictType
 from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
+from support.chain.anvil import Anvil
+from support.chain.contracts import CATALOG, MODEL, Contracts, Log, PostTuple
+from support.chain.twins import SIGNERS, ContractAndRules, founder
 
-from coterie_chain.deploy import deploy
 from coterie_chain.errors import PostRejected
-from coterie_chain.ledger import SiteEntry
-from coterie_chain.network import Network
-from coterie_chain.rules import Moment, Rules
+from coterie_chain.ethereum.network import Network
+from coterie_chain.ledger.protocol import SiteEntry
+from coterie_chain.ledger.rules import Moment, Rules
+from coterie_chain.network.deploy import deploy
 
 GAS, BLOCK = 2_000_000, 12
 CHAIN_ID = 20240
@@ -91,11 +91,11 @@ class SignedBlocks(Contracts):
         self._queue.append(Sent("0x" + signed.raw_transaction.hex(), label, "0x0"))
         return []
 
-    def foresee(self, accepted: bool) -> None:
+    def foresee(self, accept_headers: bool) -> None:
         """Say whether the last transaction must be taken."""
         last = self._queue.pop()
-        self._queue.append(Sent(last.raw, last.label, "0x1" if accepted else "0x0"))
-        self.outcomes["taken" if accepted else "refused"] += 1
+        self._queue.append(Sent(last.raw, last.label, "0x1" if accept_headers else "0x0"))
+        self.outcomes["taken" if accept_headers else "refused"] += 1
         if len(self._queue) >= BLOCK:
             self.mine_block()
 
@@ -115,7 +115,7 @@ class SignedBlocks(Contracts):
         self._time += 1
 
 
-class SignedTwins(Twins):
+class SignedTwins(ContractAndRules):
     """The rules foresee what the contracts do with each signed move; a refusal is the rules' own."""
 
     def __init__(self, anvil: Anvil, names: Sequence[str]) -> None:

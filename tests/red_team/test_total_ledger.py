@@ -11,20 +11,20 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from chain.anvil import binary, running
-from chain.contracts import CATALOG, MODEL
-from chain.test_contracts_fuzz import Fuzz
+from contracts.test_fuzz import Fuzz
 from red_team.signed_blocks import SignedTwins
+from support.chain.anvil import binary, running
+from support.chain.contracts import CATALOG, MODEL
 
-from coterie_chain.decode import LAYOUTS
-from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.evidence import gather
-from coterie_chain.heads import post_tuple
-from coterie_chain.ledger import ZERO, Event
-from coterie_chain.proved import ProvedLedger
-from coterie_chain.referee import referee
-from coterie_node.history import line_of
-from coterie_node.index import Index
+from coterie_chain.ethereum.decode import LAYOUTS
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.ledger.history_check import referee
+from coterie_chain.ledger.protocol import ZERO, Event
+from coterie_chain.ledger.record_chain import flatten_post
+from coterie_chain.proof.evidence import gather
+from coterie_chain.proof.verified_ledger import VerifiedLedger
+from coterie_node.audit.history import to_history_entry
+from coterie_node.audit.index import HistoryIndex
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("total"), pytest.mark.timeout(600)]
 
@@ -82,7 +82,7 @@ class Garbage(Fuzz):
         return self.net.contracts.address, "0x" + self.rnd.randbytes(self.rnd.choice([0, 3, 4, 36])).hex(), 0
 
     def reported_directly(self, call: str) -> tuple[str, str, int]:
-        post = post_tuple(self.net.draft(1, 1)) if self.net.rules.studies else (1, 0, 0, 0x55, 1, False, *(ZERO,) * 4)
+        post = flatten_post(self.net.draft(1, 1)) if self.net.rules.studies else (1, 0, 0, 0x55, 1, False, *(ZERO,) * 4)
         data = CATALOG.encode("onPost", 1, self.anyone(), post)
         tailed = MODEL.encode("record", post) + "00"
         return self.rnd.choice([(self.net.contracts.address, data, 0), (self.net.contracts.models[1], tailed, 0)])
@@ -116,9 +116,9 @@ def ledger(fuzz: Garbage) -> Iterator[EthereumLedger]:
 
 
 @pytest.fixture(scope="module")
-def proved(fuzz: Garbage) -> ProvedLedger:
+def proved(fuzz: Garbage) -> VerifiedLedger:
     """The network from its evidence alone: every entry is the call that its site signed."""
-    return ProvedLedger(gather(fuzz.net.contracts.network))
+    return VerifiedLedger(gather(fuzz.net.contracts.network))
 
 
 def test_the_rules_foresee_what_becomes_of_every_transaction(fuzz: Garbage) -> None:
@@ -138,14 +138,14 @@ def test_every_log_is_an_entry_that_the_rules_explain(fuzz: Garbage, ledger: Eth
         assert judged.view(study) == ledger.view(study)
 
 
-def test_every_entry_is_the_call_that_its_site_signed(ledger: EthereumLedger, proved: ProvedLedger) -> None:
+def test_every_entry_is_the_call_that_its_site_signed(ledger: EthereumLedger, proved: VerifiedLedger) -> None:
     assert list(proved.history()) == list(ledger.history())
     assert (proved.sites(), proved.heads()) == (ledger.sites(), ledger.heads())
     for study in ledger.studies():
         assert proved.view(study) == ledger.view(study)
 
 
-def test_every_step_of_every_study_can_be_read(ledger: EthereumLedger, proved: ProvedLedger) -> None:
+def test_every_step_of_every_study_can_be_read(ledger: EthereumLedger, proved: VerifiedLedger) -> None:
     for study in ledger.studies():
         position = max((e.post.position for e in ledger.history(study) if hasattr(e, "post")), default=0)
         for p in range(position + 1):
@@ -153,9 +153,9 @@ def test_every_step_of_every_study_can_be_read(ledger: EthereumLedger, proved: P
 
 
 def test_every_entry_is_a_line_of_the_history(ledger: EthereumLedger) -> None:
-    with Index() as index:
+    with HistoryIndex() as index:
         index.refresh(ledger)
-    assert all(line_of(entry).what for entry in ledger.history())
+    assert all(to_history_entry(entry).what for entry in ledger.history())
 
 
 @pytest.mark.skipif(TRANSACTIONS < 10_000 or SEED != 1, reason="another draw may miss something rare")
