@@ -7,7 +7,7 @@ transaction that is reverted all the same is called again at its block for the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -25,13 +25,18 @@ from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.ethereum.seals import detect_sealing
 from coterie_chain.ethereum.writer import Receipt, Writer
 from coterie_chain.keys.journal import Journal, MemoryJournal
+from coterie_chain.ledger.memory import find_post
 from coterie_chain.ledger.protocol import ZERO, Event, Head, PipelinedLedger, Post, Record, SiteEntry, StudyView, Terms
 from coterie_chain.ledger.record_chain import flatten_post
-from coterie_chain.ledger.rules import EACH, MAX_SITES, MAX_STEPS, SERVER
+from coterie_chain.ledger.rules import MAX_SITES, MAX_STEPS
+from coterie_chain.ledger.study_state import EACH, SERVER
 
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
 GAS = 500_000
-PROPOSAL_GAS = ADMISSION_GAS = 1_500_000
+PROPOSAL_GAS = 1_500_000
+# A vote is counted seat by seat: these are enough for 253 of them, and for the Model of the site admitted.
+VOTE_GAS = ADMISSION_GAS = 4_000_000
+DECLINE_GAS = 20_000
 # Wei that a new key gets from each who votes for it and has it: records for ever at one wei per gas. What that costs.
 ENDOWMENT, PLAIN_GAS = 10**18, 21_000
 # No move needs as much.
@@ -193,15 +198,20 @@ class EthereumLedger:
 
     # Moves
 
-    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+    def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
         """Propose a study and join it."""
-        receipt = self._send_move("propose", *self._encode_proposal(terms), snapshot, gas=PROPOSAL_GAS)
+        joining = (snapshot, approvals, release)
+        receipt = self._send_move("propose", self._encode_proposal(terms), joining, gas=PROPOSAL_GAS)
         topics = next(t for log in receipt.logs if CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
         return parse_quantity(topics[1])
 
-    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Join by repeating the study's hash."""
-        self._send_move("join", study, hash, snapshot)
+        self._send_move("join", study, hash, (snapshot, approvals, release))
+
+    def decline(self, studies: Sequence[int], reason: int) -> None:
+        """Decline proposed studies, all or none."""
+        self._send_move("decline", tuple(studies), reason, gas=GAS + DECLINE_GAS * len(studies))
 
     def record(self, post: Post) -> None:
         """Append a post to this site's Model; returns quietly if the Model holds it already."""
@@ -228,14 +238,16 @@ class EthereumLedger:
         elif digest != post.sha256:
             raise PostRejected("Overwrite")
 
-    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Send a proposal and return at once."""
-        data = CATALOG.encode("propose", *self._encode_proposal(terms), snapshot)
+        data = CATALOG.encode("propose", self._encode_proposal(terms), (snapshot, approvals, release))
         self._begin(self.network.catalog, data, _name_move("propose", data), PROPOSAL_GAS, once=True)
 
-    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def submit_join(
+        self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0
+    ) -> None:
         """Send a joining and return at once."""
-        data = CATALOG.encode("join", study, hash, snapshot)
+        data = CATALOG.encode("join", study, hash, (snapshot, approvals, release))
         self._begin(self.network.catalog, data, _name_move("join", data))
 
     def submit_early(self, post: Post, *, priority: bool) -> None:
@@ -253,11 +265,16 @@ class EthereumLedger:
 
     def exclude(self, study: int, site: str) -> None:
         """Vote to exclude a silent site."""
-        self._send_move("exclude", study, self._find_id(site))
+        self._send_move("exclude", study, self._find_id(site), gas=VOTE_GAS)
+
+    def report_unavailable(self, study: int, position: int, attempt: int, site: str, reason: int) -> None:
+        """Vote that a site's post cannot be used."""
+        self._send_move("unavailable", study, position, attempt, self._find_id(site), reason, gas=VOTE_GAS)
 
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
-        """Pause the study over a wrong server post."""
-        self._send_move("dispute", study, position, posted, recomputed)
+        """Say that this site recomputed another digest than the one posted."""
+        attempt, site = find_post(self._reader.records(study, position), position, posted)
+        self._send_move("dispute", study, position, attempt, self._find_id(site), recomputed)
 
     def pause(self, study: int, reason: int) -> None:
         """Pause a running study."""
@@ -265,11 +282,27 @@ class EthereumLedger:
 
     def resume(self, study: int) -> None:
         """Vote to go on."""
-        self._send_move("resume", study)
+        self._send_move("resume", study, gas=VOTE_GAS)
 
-    def abort(self, study: int, reason: int) -> None:
-        """End a study without a result."""
-        self._send_move("abort", study, reason)
+    def abort(self, study: int, reason: int, culprit: str = "") -> None:
+        """End a study without a result, or leave it."""
+        self._send_move("abort", study, reason, self._find_id(culprit) if culprit else 0, gas=VOTE_GAS)
+
+    def supersede(self, study: int, successor: int, reason: bytes) -> None:
+        """Vote that a completed study's result is superseded."""
+        self._send_move("supersede", study, successor, reason, gas=VOTE_GAS)
+
+    def attest(self, study: int, snapshot: bytes, verdict: int) -> None:
+        """Say that this site computed its own posts again."""
+        self._send_move("attest", study, snapshot, verdict)
+
+    def withdraw(self, motion: bytes) -> None:
+        """Withdraw this site's vote."""
+        self._send_move("withdraw", motion, gas=VOTE_GAS)
+
+    def votes(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count now."""
+        return self._reader.votes(motion)
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site."""
@@ -279,12 +312,12 @@ class EthereumLedger:
 
     def revoke(self, site: str) -> None:
         """Vote to revoke a site."""
-        self._send_move("revoke", self._find_id(site))
+        self._send_move("revoke", self._find_id(site), gas=VOTE_GAS)
 
     def recover(self, site: str, address: str, sealing: bytes) -> None:
         """Vote to give a site a new key."""
         self._endow(address)
-        self._send_move("recover", self._find_id(site), address, sealing)
+        self._send_move("recover", self._find_id(site), address, sealing, gas=VOTE_GAS)
 
     def offer(self, address: str, sealing: bytes) -> None:
         """Offer this seat to a new key."""
@@ -293,6 +326,14 @@ class EthereumLedger:
     def accept(self, site: str) -> None:
         """Accept a seat."""
         self._send_move("accept", self._find_id(site))
+
+    def succeed(self, catalog: str) -> None:
+        """Vote that another Catalog succeeds this one."""
+        self._send_move("succeed", catalog, gas=VOTE_GAS)
+
+    def successor(self) -> str:
+        """Address of the Catalog that succeeds this one."""
+        return self._reader.successor()
 
     # What the moves share
 
@@ -333,9 +374,9 @@ class EthereumLedger:
         ids = {s.name: s.id for s in self.sites()}
         order = bytes(ids.get(name, 0) for name in terms.sites)
         words = [_encode_phase(kinds, ids, order) for kinds in (terms.opening, terms.loop, terms.closing)]
-        if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32:
+        if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32 or not 0 <= terms.least < 1 << 8:
             raise PostRejected("BadTerms")
-        return (terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence))
+        return (terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence), terms.least)
 
     def _send_move(self, move: str, *args: object, gas: int = GAS) -> Receipt:
         data = CATALOG.encode(move, *args)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+
 from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.calldata import Codec, load_codec
 from coterie_chain.ethereum.follower import Follower, Tip, read_block
@@ -113,6 +115,12 @@ class Reader:
         message = f"The node has not all records of study {study}, position {position}, although the step is over."
         return LedgerUnreachable("CO-C306", f"{message} They are asked for again.")
 
+    def records(self, study: int, position: int) -> tuple[Record, ...]:
+        """Records of a step, of all attempts."""
+        with self._lock:
+            self._sync()
+            return self._follower.records(study, position)
+
     def find_digest(self, site: str, post: Post) -> bytes | None:
         """Digest of the site's record in a post's slot, in what was read so far; None if there is none."""
         records = self._follower.records(post.study, post.position)
@@ -136,6 +144,16 @@ class Reader:
         firsts = (compute_genesis_head(self._network.catalog, self._network.chain_id, i) for i in ids)
         rows = zip(ids, firsts, answers[::2], answers[1::2], strict=True)
         return {decoder.names[i]: Head(first, following - 1, head) for i, first, following, head in rows}
+
+    def successor(self) -> str:
+        """Address of the Catalog that succeeds this one; empty if none does."""
+        (address,) = self.ask([self._catalog_view("successor")], hex(self._sync().number))
+        return "" if int(address, 16) == 0 else str(to_checksum_address(address))
+
+    def votes(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count now."""
+        (bitmap,) = self.ask([self._catalog_view("votes", motion)], hex(self._sync().number))
+        return tuple(name for i, name in sorted(self._follower.decoder.names.items()) if bitmap >> i & 1)
 
     def wait(self, seconds: float) -> None:
         """Return when there is another block than the one last read, or after `seconds`."""

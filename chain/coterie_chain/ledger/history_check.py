@@ -12,10 +12,21 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
-from coterie_chain.ledger.memory import build_view, describe_kind, list_sites
-from coterie_chain.ledger.protocol import Event, Head, Record, Silence, SiteEntry, State, StudyView, get_study_number
+from coterie_chain.ledger import motions
+from coterie_chain.ledger.memory import blamed, build_view, describe_kind, list_sites, numbered
+from coterie_chain.ledger.protocol import (
+    Event,
+    Head,
+    Record,
+    Silence,
+    SiteEntry,
+    State,
+    StudyView,
+    Terms,
+    get_study_number,
+)
 from coterie_chain.ledger.record_chain import compute_next_head
-from coterie_chain.ledger.rules import EACH, SERVER, Rules
+from coterie_chain.ledger.rules import End, Moment, Rules
 
 _Details = dict[str, str | int]
 # Which outcome follows a vote that passes; it carries the vote's details.
@@ -23,8 +34,11 @@ OUTCOMES = {
     "AdmissionVoted": "SiteAdmitted",
     "RevocationVoted": "SiteRevoked",
     "RecoveryVoted": "KeyChanged",
+    "SuccessionVoted": "CatalogSucceeded",
     "ExclusionVoted": "SiteExcluded",
     "ResumeVoted": "StudyResumed",
+    "SupersessionVoted": "StudySuperseded",
+    "AbortVoted": "StudyAborted",
 }
 _MALFORMED_ENTRY = (KeyError, ValueError, TypeError, IndexError, AttributeError, BlobCorrupt)
 
@@ -62,14 +76,22 @@ class HistoryCheck:
             "RecoveryVoted": self._check_recovery,
             "KeyOffered": self._check_offer,
             "KeyChanged": self._check_acceptance,
+            "SuccessionVoted": self._succession,
+            "VoteWithdrawn": self._withdrawal,
             "StudyProposed": self._check_proposal,
             "StudyJoined": self._check_join,
+            "StudyDeclined": self._declining,
             "ServerSkipped": self._check_skip,
             "ExclusionVoted": self._check_exclusion,
+            "UnavailabilityVoted": self._unavailability,
             "Disputed": self._check_dispute,
             "StudyPaused": self._check_pause,
             "ResumeVoted": self._check_resumption,
+            "SiteLeft": self._leaving,
+            "AbortVoted": self._abort_vote,
             "StudyAborted": self._check_abort,
+            "SupersessionVoted": self._supersession,
+            "SiteAttested": self._attestation,
         }
 
     @property
@@ -110,9 +132,7 @@ class HistoryCheck:
         self._require_nothing_due(record)
         post, site = record.post, self._ids[record.site]
         key = self.rules.seats[site].key
-        kind, round_ = self.rules.post(
-            key, site, post.study, post.position, post.attempt, post.basis, post.converged, post.sha256, record.time
-        )
+        kind, round_ = self.rules.post(key, site, post, _moment(record))
         self._require_same(record, "kind", record.kind, describe_kind(self.rules, kind))
         self._require_same(record, "round", record.round, round_)
         before = self._read_head(record.site)
@@ -155,17 +175,20 @@ class HistoryCheck:
         self._ids[event.site] = len(self.rules.seats)
 
     def _check_admission(self, event: Event, d: _Details, key: str) -> None:
-        passed = self.rules.admit(key, *_read_seat(d))
+        passed = self.rules.admit(key, *_read_seat(d), _moment(event))
         if passed:
             self._ids[str(d["name"])] = len(self.rules.seats)
-        self._expect_outcome(event, d, passed)
+        self._expect_outcome(event, d, passed, motions.admission(*_read_seat(d)))
 
     def _check_revocation(self, event: Event, d: _Details, key: str) -> None:
-        self._expect_outcome(event, d, self.rules.revoke(key, self._find_id(d["name"])))
+        site = self._find_id(d["name"])
+        self._expect_outcome(event, d, self.rules.revoke(key, site, _moment(event)), motions.revocation(site))
 
     def _check_recovery(self, event: Event, d: _Details, key: str) -> None:
-        name, address, sealing = d["name"], str(d["key"]), _from_hex(d["sealing"])
-        self._expect_outcome(event, d, self.rules.recover(key, self._find_id(name), address, sealing))
+        site, address, sealing = self._find_id(d["name"]), str(d["key"]), _from_hex(d["sealing"])
+        changed = self.rules.seats[site].changed
+        passed = self.rules.recover(key, site, address, sealing, _moment(event))
+        self._expect_outcome(event, d, passed, motions.recovery(site, address, sealing, changed))
 
     def _check_offer(self, event: Event, d: _Details, key: str) -> None:
         self._require_same(event, "seat", d["name"], event.site)
@@ -177,21 +200,18 @@ class HistoryCheck:
         self._require_same(event, "seat", d["name"], event.site)
         self._require_same(event, "sealing key", _from_hex(d["sealing"]), self.rules.seats[site].sealing)
 
+    def _succession(self, event: Event, d: _Details, key: str) -> None:
+        successor = str(d["successor"])
+        passed = self.rules.succeed(key, successor, _moment(event))
+        self._expect_outcome(event, d, passed, motions.succession(successor))
+
+    def _withdrawal(self, event: Event, d: _Details, key: str) -> None:
+        self.rules.withdraw(key, _from_hex(d["motion"]), _moment(event))
+
     # Studies
 
     def _check_proposal(self, event: Event, d: _Details, key: str) -> None:
-        words = tuple(tuple(map(self._encode_kind, _split_names(d[phase]))) for phase in ("opening", "loop", "closing"))
-        order = tuple(map(self._find_id, _split_names(d["sites"])))
-        study = self.rules.propose(
-            key,
-            _from_hex(d["hash"]),
-            order,
-            words,
-            int(d["max_rounds"]),
-            int(d["timeout"]),
-            Silence(int(d["silence"])),
-            event.time,
-        )
+        study = self.rules.propose(key, numbered(_terms(d), self._ids), _moment(event))
         self._require_same(event, "study", event.study, study)
         # the rules have joined the proposer already; what rows it commits to is its own affair
         self._due.append(("StudyJoined", study, event.site, None))
@@ -199,35 +219,77 @@ class HistoryCheck:
 
     def _check_join(self, event: Event, d: _Details, key: str) -> None:
         study = self.rules.studies[event.study]
-        self.rules.join(key, event.study, study.hash, event.time)
+        self.rules.join(key, event.study, study.hash, _moment(event))
         self._expect_start(event)
+
+    def _declining(self, event: Event, d: _Details, key: str) -> None:
+        self.rules.decline(key, (event.study,))
 
     def _check_skip(self, event: Event, d: _Details, key: str) -> None:
         self._require_open_step(event, d)
-        silent = self.rules.skip(key, event.study, event.time)
+        silent = self.rules.skip(key, event.study, _moment(event))
         self._require_same(event, "server", d["server"], self.rules.seats[silent].name)
 
     def _check_exclusion(self, event: Event, d: _Details, key: str) -> None:
         self._require_open_step(event, d)
-        self._expect_outcome(event, d, self.rules.exclude(key, event.study, self._find_id(d["silent"]), event.time))
+        site, s = self._find_id(d["silent"]), self.rules.studies[event.study]
+        motion = motions.exclusion(event.study, s.position, s.attempt, site)
+        self._expect_outcome(event, d, self.rules.exclude(key, event.study, site, _moment(event)), motion)
+
+    def _unavailability(self, event: Event, d: _Details, key: str) -> None:
+        place, culprit = (int(d["position"]), int(d["attempt"])), self._find_id(d["culprit"])
+        passed = self.rules.unavailable(key, event.study, *place, culprit, _moment(event))
+        self._require_same(
+            event, "motion", _from_hex(d["motion"]), motions.unavailability(event.study, *place, culprit)
+        )
+        if passed:
+            name, details = blamed(self.rules.studies[event.study], culprit, d)
+            self._due.append((name, event.study, event.site, details))
 
     def _check_dispute(self, event: Event, d: _Details, key: str) -> None:
-        self.rules.dispute(key, event.study, int(d["position"]))
+        place, poster = (int(d["position"]), int(d["attempt"])), self._find_id(d["poster"])
+        posted = self.rules.dispute(key, event.study, *place, poster, _from_hex(d["recomputed"]), _moment(event))
+        self._require_same(event, "digest", _from_hex(d["posted"]), posted)
 
     def _check_pause(self, event: Event, d: _Details, key: str) -> None:
-        self.rules.pause(key, event.study)
+        self.rules.pause(key, event.study, _moment(event))
 
     def _check_resumption(self, event: Event, d: _Details, key: str) -> None:
-        self._expect_outcome(event, d, self.rules.resume(key, event.study, event.time))
+        passed = self.rules.resume(key, event.study, _moment(event))
+        self._expect_outcome(event, d, passed, motions.resumption(event.study))
+
+    def _leaving(self, event: Event, d: _Details, key: str) -> None:
+        self._require_open_step(event, d)
+        site = self._ids[event.site]
+        end = self.rules.abort(key, event.study, int(d["reason"]), site, _moment(event))
+        self._require_same(event, "end", end, End.LEFT)
+
+    def _abort_vote(self, event: Event, d: _Details, key: str) -> None:
+        reason, culprit = int(d["reason"]), self._culprit(d)
+        end = self.rules.abort(key, event.study, reason, culprit, _moment(event))
+        if end not in (End.VOTED, End.PASSED):
+            self._reject(event, "no vote was needed")
+        self._expect_outcome(event, d, end == End.PASSED, motions.abortion(event.study, reason, culprit))
 
     def _check_abort(self, event: Event, d: _Details, key: str) -> None:
-        self.rules.abort(key, event.study)
+        end = self.rules.abort(key, event.study, int(d["reason"]), self._culprit(d), _moment(event))
+        self._require_same(event, "end", end, End.ALONE)
+
+    def _supersession(self, event: Event, d: _Details, key: str) -> None:
+        successor, reason = int(d["successor"]), _from_hex(d["reason_sha256"])
+        passed = self.rules.supersede(key, event.study, successor, reason, _moment(event))
+        self._expect_outcome(event, d, passed, motions.supersession(event.study, successor, reason))
+
+    def _attestation(self, event: Event, d: _Details, key: str) -> None:
+        self.rules.attest(key, event.study, _from_hex(d["snapshot"]))
 
     # What they share
 
-    def _expect_outcome(self, event: Event, d: _Details, passed: bool) -> None:
+    def _expect_outcome(self, event: Event, d: _Details, passed: bool, motion: bytes) -> None:
+        self._require_same(event, "motion", _from_hex(d["motion"]), motion)
         if passed:
-            self._due.append((OUTCOMES[event.name], event.study, event.site, d))
+            details = {name: value for name, value in d.items() if name != "motion"}
+            self._due.append((OUTCOMES[event.name], event.study, event.site, details))
 
     def _expect_start(self, event: Event) -> None:
         if self.rules.studies[event.study].state == State.RUNNING:
@@ -248,8 +310,8 @@ class HistoryCheck:
     def _find_id(self, name: str | int) -> int:
         return self._ids.get(str(name), 0)
 
-    def _encode_kind(self, kind: str) -> int:
-        return {"each": EACH, "server": SERVER}.get(kind) or self._find_id(kind.removeprefix("only:"))
+    def _culprit(self, d: _Details) -> int:
+        return self._ids[str(d["culprit"])] if d["culprit"] else 0
 
     def _require_same(self, entry: Record | Event, what: str, actual: object, wanted: object) -> None:
         if actual != wanted:
@@ -281,6 +343,16 @@ def _describe_position(entry: Record | Event) -> str:
     position = dict(entry.details).get("position")
     step = "" if position is None else f"position {position}, "
     return f"{entry.name} by {entry.site or 'nobody'} ({study}{step}{where})"
+
+
+def _moment(entry: Record | Event) -> Moment:
+    return Moment(entry.time, entry.block)
+
+
+def _terms(d: _Details) -> Terms:
+    opening, loop, closing = (tuple(_split_names(d[phase])) for phase in ("opening", "loop", "closing"))
+    figures = (int(d["max_rounds"]), int(d["timeout"]), Silence(int(d["silence"])), int(d["least"]))
+    return Terms(_from_hex(d["hash"]), tuple(_split_names(d["sites"])), opening, loop, closing, *figures)
 
 
 def _read_seat(d: _Details) -> tuple[str, str, bytes, bytes]:

@@ -32,6 +32,7 @@ from coterie_chain.ledger.protocol import (
 )
 from coterie_chain.ledger.readonly import ReadOnly
 from coterie_chain.ledger.record_chain import compute_genesis_head
+from coterie_chain.ledger.rules import Moment
 from coterie_chain.proof.evidence import Evidence, may_contain
 from coterie_chain.proof.receipts import Body
 from coterie_chain.proof.signatures import Signatures
@@ -118,6 +119,18 @@ class VerifiedLedger(ReadOnly):
         """Everything written, of one study or of all."""
         return (e for e in self._entries if study is None or get_study_number(e) == study)
 
+    def successor(self) -> str:
+        """Address of the Catalog that succeeds this one; empty if none does."""
+        return self._contracts.successor()
+
+    def votes(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count as of the last block."""
+        judge = HistoryCheck(self._genesis())
+        for entry in self._entries:
+            judge.check_entry(entry)
+        counted = judge.rules.votes(motion, Moment(self.anchor.time, self.anchor.last))
+        return tuple(name for i, name in sorted(self._decoder.names.items()) if i in counted)
+
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records."""
         return self._contracts.heads()
@@ -168,13 +181,16 @@ class VerifiedLedger(ReadOnly):
         site = site or (short[0] if len(short) == 1 else "")
         return LedgerMismatch("CO-C355", f"{message}{who}. {_ADVICE}", site, step)
 
+    def _genesis(self) -> dict[str, bytes]:
+        """The first head of each site's hash chain."""
+        names = self._decoder.names
+        return {
+            name: compute_genesis_head(self._evidence.catalog, self._evidence.chain_id, i) for i, name in names.items()
+        }
+
     def _locate_step(self, block: int) -> tuple[str, str]:
         """The step that the entries below a block lead to, and whose post is awaited, if they can be played at all."""
-        firsts = {
-            n: compute_genesis_head(self._evidence.catalog, self._evidence.chain_id, i)
-            for i, n in self._decoder.names.items()
-        }
-        judge = HistoryCheck(firsts)
+        judge = HistoryCheck(self._genesis())
         entries = [e for e in self._entries if e.block < block]
         study = max((get_study_number(e) for e in entries), default=0)
         try:

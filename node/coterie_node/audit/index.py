@@ -17,7 +17,6 @@ from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ledger.history_check import check_history
 from coterie_chain.ledger.protocol import Event, Head, Ledger, Post, Record
 from coterie_chain.ledger.record_chain import compute_next_head
-from coterie_chain.store.cid import parse_cid
 from coterie_node.audit.history import HistoryEntry, to_history_entry
 from coterie_node.audit.replay import SNAPSHOT_TRIES
 from coterie_node.errors import AuditFailed, ConfigError
@@ -198,7 +197,6 @@ def _row(k: int, entry: Record | Event, ids: Mapping[str, int]) -> tuple[Any, ..
     if isinstance(entry, Event):
         return (k, *line, *(None,) * len(_CHAIN_COLUMNS))
     post = entry.post
-    parse_cid(post.cid)
     code = {"each": 0xFF, "server": 0xFE}.get(entry.kind) or ids[entry.kind.removeprefix("only:")]
     return (k, *line, entry.seq, code, post.converged, post.basis, post.verdict, entry.head)
 

@@ -38,7 +38,8 @@ def eventful() -> World:
     world.late()
     sweep(rest)
     other = world.join(world.view().terms)
-    world.ledger("west").abort(other, Reason.OPERATOR)
+    for name in ("south", "east", "west"):
+        world.ledger(name).abort(other, Reason.OPERATOR)
     return world
 
 
@@ -74,6 +75,7 @@ def test_every_entry_is_a_line_in_the_order_of_the_ledger() -> None:
         "SiteExcluded",
         "ServerSkipped",
         "StudyCompleted",
+        "AbortVoted",
         "StudyAborted",
     }
 

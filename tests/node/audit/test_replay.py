@@ -15,7 +15,7 @@ from support.node.worlds import World, cohort, sweep, until
 
 from coterie_chain.ledger.protocol import Event, Head, Record, State
 from coterie_chain.ledger.record_chain import compute_next_head
-from coterie_chain.ledger.rules import SERVER
+from coterie_chain.ledger.study_state import SERVER
 from coterie_chain.store.cid import compute_raw_cid
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study

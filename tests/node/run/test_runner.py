@@ -314,6 +314,8 @@ def test_a_wrong_server_post_is_disputed_with_both_digests_and_the_study_pauses(
     right = {k: np.asarray(v) for k, v in next(iter(collected.values())).recomputed.items()}
     assert dict(dispute.details) == {
         "position": 1,
+        "attempt": 0,
+        "poster": "north",
         "posted": "0x" + wrong.post.sha256.hex(),
         "recomputed": "0x" + hashlib.sha256(pack(world.study, SERVER_STEP, "north", 0, right)).hexdigest(),
     }
@@ -357,7 +359,7 @@ BAD: dict[str, Callable[[World], object]] = {
     "pickle": lambda w: w.post("south", pickle.dumps({"score": [1.0]})),
     "bomb": lambda w: w.post("south", bomb()),
     "nothing much": lambda w: w.post("south", b"\0"),
-    "no bytes by its size": lambda w: w.post("south", b"x", size=0),
+    "other bytes than its size": lambda w: w.post("south", b"x", size=2),
     "another digest": lambda w: w.post("south", b"x", sha256=b"\1" * 32),
 }
 

@@ -132,7 +132,7 @@ class Forking(MemoryChain):
     def _still(self) -> MemoryChain:
         twin: MemoryChain = MemoryChain.__new__(MemoryChain)
         twin.rules, twin.clock = copy.deepcopy(self.rules), self.clock
-        twin.log, twin.heads = list(self.log), dict(self.heads)
+        twin.log, twin.heads, twin.idle_blocks = list(self.log), dict(self.heads), self.idle_blocks
         return twin
 
 

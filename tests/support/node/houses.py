@@ -95,13 +95,15 @@ class PooledSender:
         self._pool, self._ledger = pool, ledger
         self._proposed: set[bytes] = set()
 
-    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         if terms.hash not in self._proposed:
             self._proposed.add(terms.hash)
-            self._wait((terms.hash,), lambda: self._ledger.propose(terms, snapshot))
+            self._wait((terms.hash,), lambda: self._ledger.propose(terms, snapshot, approvals, release))
 
-    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
-        self._wait((study,), lambda: self._ledger.join(study, hash, snapshot))
+    def submit_join(
+        self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0
+    ) -> None:
+        self._wait((study,), lambda: self._ledger.join(study, hash, snapshot, approvals, release))
 
     def submit(self, post: Post) -> None:
         self._wait((post.study, post.position, post.attempt), lambda: self._ledger.record(post))
