@@ -5,8 +5,10 @@ agree on a key (each seals 32 bytes to all the others; HKDF over the study makes
 others the HMAC-SHA-256 of each of its identifiers, cut to 128 bits, in the order of the hashes. The common set is the
 intersection, its order that of the hashes: it says nothing about the order of any file.
 
-Identifiers are compared in normal form: Unicode NFKC, case folded, without blanks and punctuation, numbers without
-leading zeros. A second hash, of the identifier as it is written, counts those that two sites write differently.
+Identifiers are compared in the normal form of their declared kinds (`identifiers`). Once the common patients are known,
+and before anything else leaves, each site reports on them: how their identifiers are written, as hashes salted with the
+patients' own tags, so that the sites count matches that rest on different spellings; and how many of its rows identify
+nobody, or were left out because others carry the same identifier.
 
 Leaves a site: the hashes, sealed to the study's sites. Each site learns which of its own patients each other site
 holds, and how many there are elsewhere; whoever lacks the key (the store, the ledger, an auditor) learns the number of
@@ -16,8 +18,6 @@ rows at most. Hiding even membership from the sites is what a secure join is for
 from __future__ import annotations
 
 import hmac
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,15 +29,23 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from coterie_learners.disclosure import Exposure
-from coterie_learners.errors import DataError, ProtocolError, StudyError
+from coterie_learners.errors import ProtocolError, StudyError
+from coterie_learners.identifiers import (
+    WORD,
+    Patients,
+    SpellingCounts,
+    Spellings,
+    compare_spellings,
+    hash_spellings,
+    identify,
+)
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Posts, Script, Site, announce, each
 from coterie_learners.study import Study
 
 KEY, TAG = 32, 16
-NO_LETTER, LEADING_ZEROS = re.compile(r"[\W_]+"), re.compile(r"(?<!\d)0+(?=\d)")
-# Kinds of the three steps, for the schedule of whoever uses `align`.
-STEPS = ("each", "each", "each")
+# Kinds of the four steps, for the schedule of whoever uses `align`.
+STEPS = ("each", "each", "each", "each")
 
 Tags = NDArray[np.bytes_]
 
@@ -48,10 +56,12 @@ def align(site: Site) -> Script:
     yield from announce()
     form = Schema({"share": Field("|u1", (KEY,))})
     keys = yield from each("align/key", key_share, expects=form, readers=readers, reveals=randomness)
-    form = Schema({"tag": Field("|u1", (None, TAG)), "spelling": Field("|u1", (None, TAG))}, check=check_tags)
-    own = Identifiers(site, keys)
+    form, own = Schema({"tag": Field("|u1", (None, TAG))}, check=check_tags), Identifiers(site, keys)
     tags = yield from each("align/tags", tags_of_site, own, expects=form, readers=readers, reveals=hashes)
-    return Alignment(site.study, own, tags)
+    matches = Matches(site.study, own, tags)
+    form = report_form(site.study)
+    reports = yield from each("align/report", report, matches, expects=form, readers=readers, reveals=counts_of_rows)
+    return Alignment(matches, reports)
 
 
 def key_share(site: Site) -> Payload:
@@ -88,40 +98,30 @@ class Identifiers:
         return group_key(self.site.study, self.keys)
 
     @cached_property
-    def normal(self) -> NDArray[np.uint8]:
-        """Hashes (n, 16) of the identifiers in normal form, in the order of this site's rows."""
-        return _hashes(self.key, b"normal", [tuple(map(normal, one)) for one in self.site.columns.identifiers])
+    def patients(self) -> Patients:
+        """The patients of this site's rows."""
+        return identify(self.site.study, self.site.name, self.site.columns)
 
-    @property
-    def written(self) -> NDArray[np.uint8]:
-        """Hashes (n, 16) of the identifiers as they are written."""
-        return _hashes(self.key, b"written", self.site.columns.identifiers)
+    @cached_property
+    def tags(self) -> NDArray[np.uint8]:
+        """Hashes (n, 16) of this site's patients, in the order of its rows."""
+        return _hashes(self.key, self.patients.identifiers)
 
 
 def tags_of_site(site: Site, own: Identifiers) -> Payload:
-    """Hashes of this site's identifiers, normal and as written, sorted by the first; DataError counts duplicates."""
-    _check_different(site.name, own.normal)
-    order = np.argsort(_words(own.normal))
-    return {"tag": own.normal[order], "spelling": own.written[order]}
-
-
-def normal(text: str) -> str:
-    """An identifier without what people write differently: case, blanks, punctuation, leading zeros."""
-    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    return LEADING_ZEROS.sub("", NO_LETTER.sub("", folded.casefold()))
+    """Hashes of this site's identifiers, sorted."""
+    return {"tag": own.tags[np.argsort(_words(own.tags))]}
 
 
 def check_tags(payload: Payload) -> None:
-    """ProtocolError unless the hashes are as many as their spellings, sorted and different."""
+    """ProtocolError unless the hashes are sorted and different."""
     tags = _words(payload["tag"])
-    if len(tags) != len(payload["spelling"]):
-        raise ProtocolError("CO-P541", "There are other numbers of hashes and of spellings.")
     if not np.array_equal(np.unique(tags), tags):
         raise ProtocolError("CO-P542", "The hashes are not sorted, or some occur twice.")
 
 
 @dataclass(frozen=True, eq=False)
-class Alignment:
+class Matches:
     """The patients whom all sites have in common, from the sites' hashes.
 
     Everything but the posts themselves is computed when asked for, so that who may not read them can carry it.
@@ -145,69 +145,121 @@ class Alignment:
         """Number of common patients."""
         return len(self.common)
 
-    def order(self) -> NDArray[np.int64]:
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many patients each site has."""
+        return {name: len(self.tags[name]["tag"]) for name in self.study.sites}
+
+    @property
+    def words(self) -> str:
+        """The counts in a sentence."""
+        unmatched = ", ".join(f"{name} {k - self.n} of {k}" for name, k in self.sizes.items() if k > self.n)
+        return f"{self.n} patients are at every site; without a match: {unmatched or 'none'}."
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
         """Row numbers (n,) of the common patients in this site's own data; StudyError if they are too few."""
         if self.n < self.study.rows.minimum:
-            raise StudyError(
-                "CO-N205",
-                f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}. "
-                f"{' '.join(self.notes)} Do all files identify patients by the same code?",
-            )
-        mine = _words(self.own.normal)
+            what = f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}"
+            raise StudyError("CO-N205", f"{what}. {self.words} Do all files identify patients by the same code?")
+        mine = _words(self.own.tags)
         order = np.argsort(mine)
-        return order[np.searchsorted(mine, self.common, sorter=order)]
+        return self.own.patients.rows[order[np.searchsorted(mine, self.common, sorter=order)]]
+
+
+# The linkage report
+
+
+def report_form(study: Study) -> Schema:
+    """Form of a site's report: hashes of spellings, and rows that identify nobody or were left out as doubled."""
+    words = Field("|u1", (None, len(study.identifying), WORD))
+    return Schema({"written": words, "strict": words, "unidentified": Field("<i8"), "doubled": Field("<i8")})
+
+
+def report(site: Site, matches: Matches) -> Payload:
+    """This site's report on the common patients; StudyError if they are too few."""
+    identifiers = [site.columns.identifiers[row] for row in matches.rows]
+    own = hash_spellings(site.study, identifiers, [bytes(tag).ljust(TAG, b"\0") for tag in matches.common])
+    patients = matches.own.patients
+    counts = {"unidentified": np.array(patients.unidentified), "doubled": np.array(patients.doubled)}
+    return {"written": own.written, "strict": own.strict, **counts}
+
+
+def counts_of_rows(site: Site, payload: Payload) -> Exposure:
+    """What a report gives away: how the common patients' identifiers are written, and how many rows did not link."""
+    return Exposure("The linkage report (spellings of common patients, rows without a patient)", len(payload["strict"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """The common patients with the sites' reports on them. Computed when asked for, as in `Matches`."""
+
+    matches: Matches
+    reports: Posts
+
+    @property
+    def n(self) -> int:
+        """Number of common patients."""
+        return self.matches.n
+
+    def order(self) -> NDArray[np.int64]:
+        """Row numbers (n,) of the common patients in this site's own data.
+
+        StudyError if they are too few, or if more of them than the study allows are spelled differently.
+        """
+        rows = self.matches.rows
+        self.spellings.check(self.matches.study.most_spellings)
+        return rows
+
+    @cached_property
+    def spellings(self) -> SpellingCounts:
+        """How the sites spell the common patients' identifiers; ProtocolError for reports on other patients."""
+        study, sites = self.matches.study, []
+        for name in study.sites:
+            post = self.reports[name]
+            if not len(post["written"]) == len(post["strict"]) == self.n:
+                what = f"{name} reports on {len(post['written'])} patients; the sites have {self.n} in common."
+                raise ProtocolError("CO-P541", what, name, "align/report")
+            sites.append(Spellings(np.asarray(post["written"]), np.asarray(post["strict"])))
+        return compare_spellings(study, sites)
 
     @cached_property
     def counts(self) -> Mapping[str, Any]:
-        """Patients in common; for each site its rows, and those unmatched; identifiers that sites write differently."""
-        spellings = [self._spellings(name) for name in self.study.sites]
-        differently = np.any([s != spellings[0] for s in spellings], axis=0) if self.n else np.zeros(0)
+        """The linkage report as stable JSON keys: patients in common, and by site rows that did not link and why."""
+        sizes, reports = self.matches.sizes, self.reports
         return {
             "common": self.n,
-            "rows": {name: len(self.tags[name]["tag"]) for name in self.study.sites},
-            "unmatched": {name: len(self.tags[name]["tag"]) - self.n for name in self.study.sites},
-            "written_differently": int(np.sum(differently)),
+            "rows": sizes,
+            "unmatched": {name: size - self.n for name, size in sizes.items()},
+            "unidentified": {name: int(reports[name]["unidentified"]) for name in sizes},
+            "doubled": {name: int(reports[name]["doubled"]) for name in sizes},
+            "written_differently": self.spellings.different,
+            "written_differently_by_column": dict(self.spellings.columns),
+            "doubtful_spellings": self.spellings.doubtful,
         }
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The counts in sentences."""
-        counts = self.counts
-        unmatched = ", ".join(f"{name} {k} of {counts['rows'][name]}" for name, k in counts["unmatched"].items() if k)
-        told = [f"Alignment: {self.n} patients are at every site; without a match: {unmatched or 'none'}."]
-        if counts["written_differently"]:
-            told.append(f"{counts['written_differently']} of their identifiers are written differently at some site.")
-        return tuple(told)
-
-    def _spellings(self, name: str) -> Tags:
-        post = self.tags[name]
-        where = np.searchsorted(_words(post["tag"]), self.common)
-        return _words(post["spelling"])[where]
+        """The linkage report in sentences."""
+        lost = []
+        for kind, words in (("unidentified", "without an identifier"), ("doubled", "doubled and left out")):
+            counts = ", ".join(f"{name} {k}" for name, k in self.counts[kind].items() if k)
+            lost += [f"Rows {words}: {counts}."] if counts else []
+        return tuple(filter(None, (f"Alignment: {self.matches.words}", *lost, self.spellings.words)))
 
 
-def _hashes(key: bytes, label: bytes, identifiers: Sequence[tuple[str, ...]]) -> NDArray[np.uint8]:
-    """HMAC of each identifier (n, 16); lengths are hashed too, so that no two identifiers read as one."""
-    derived = HKDF(SHA256(), KEY, salt=None, info=b"coterie/1 identifiers " + label).derive(key)
-    made = b"".join(hmac.digest(derived, _bytes(one), "sha256")[:TAG] for one in identifiers)
-    return np.frombuffer(made, np.uint8).reshape(-1, TAG)
-
-
-def _bytes(identifier: tuple[str, ...]) -> bytes:
-    parts = [part.encode() for part in identifier]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+def _hashes(key: bytes, identifiers: Sequence[bytes]) -> NDArray[np.uint8]:
+    """HMAC of each identifier (n, 16)."""
+    keyed = hmac.new(key, digestmod="sha256")
+    out = bytearray()
+    for identifier in identifiers:
+        stamp = keyed.copy()
+        stamp.update(identifier)
+        out += stamp.digest()[:TAG]
+    return np.frombuffer(bytes(out), np.uint8).reshape(-1, TAG)
 
 
 def _words(tags: NDArray[np.uint8]) -> Tags:
     """Rows of bytes as strings that can be sorted and compared; being of one length, they differ as their bytes do."""
     words: Tags = np.ascontiguousarray(tags).view(f"S{TAG}")[:, 0]
     return words
-
-
-def _check_different(site: str, tags: NDArray[np.uint8]) -> None:
-    unique = len(np.unique(_words(tags)))
-    if unique != len(tags):
-        raise DataError(
-            "CO-D133",
-            f"{site}: {len(tags)} rows carry {unique} different identifiers (case, blanks, punctuation and leading "
-            "zeros aside). One row per patient, please: leave out or merge the others.",
-        )

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,7 +41,7 @@ from coterie_learners.shared_moments import INPUT, Sums, with_ones
 from coterie_learners.study import Schedule, Study
 from coterie_learners.trio import Trio, supply
 
-VERSION = "1"
+VERSION = "2"
 TOPIC = "fit"
 # In place of a result's size: why there is none.
 TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
@@ -55,7 +56,10 @@ def secure_lasso(site: Site) -> Script:
         terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT, reveals=linkage.terms_reveal)
         posts = Joined(terms, {}, {})
     result = yield from together(TOPIC, compute, plan, posts, expects=result_form(plan))
-    return fit_of(plan, result)
+    fit = fit_of(plan, result)
+    if not plan.joins or site.data is None:
+        return fit
+    return replace(fit, notes=(*fit.notes, linkage.linkage_report(site, plan.link, posts)))
 
 
 # Rows split over sites: each site's own sums
@@ -168,6 +172,8 @@ def compute(site: Site, channel: Channel | None, plan: Plan, posts: Joined) -> P
     """One site's part: greet, compute or supply, compare what was said, return what was opened."""
     assert channel is not None
     n = linkage.joint_patients(site, plan.link, posts) if plan.joins else 0
+    if plan.joins:
+        linkage.counts_of_match(site, plan.link, posts).check(site.study.most_spellings)
     spend_question(site, plan)
     terms = repr((plan.computing, plan.numbers.bits, n, VERSION)).encode() + _digest(posts.terms)
     session, randomness = open_session(site, channel, TOPIC, terms)
@@ -195,7 +201,7 @@ def _asked(site: Site, plan: Plan) -> tuple[str, list[bytes], bytes]:
     this = hashlib.sha256(f"{site.session}/{site.study.hash.hex()}".encode()).digest()
     if site.data is None:
         return "", [], this
-    patients = linkage.cohort(site.columns) if plan.joins else _digest_of(table_of(site, plan))
+    patients = linkage.cohort(site) if plan.joins else _digest_of(table_of(site, plan))
     label = f"questions/{patients.hex()}"
     raw = site.vault.get(label, b"")
     kept = [raw[at : at + 32] for at in range(0, len(raw), 32)]

@@ -12,7 +12,7 @@ from pydantic import field_validator
 
 from coterie_learners.design import Design
 from coterie_learners.field import Field as Numbers
-from coterie_learners.identifiers import Pass
+from coterie_learners.identifier_tags import Pass
 from coterie_learners.learner import options_of
 from coterie_learners.linkage import Link
 from coterie_learners.secure_model import Target
@@ -106,11 +106,19 @@ class Plan:
     def link(self) -> Link:
         """The join."""
         owners = tuple(name for name in self.study.sites if name not in self.helpers)
-        columns = self.study.identifier
+        columns = tuple(self.study.identifying)
         passes = tuple(Pass.of(part, columns) for part in self.options.passes or (columns,))
         widths = {name: len(self.order_of(name)) for name in owners}
         return Link(
-            owners, self.helpers[0], widths, passes, self.floor, self.numbers, self.options.linkage, self.outcome
+            owners,
+            self.helpers[0],
+            widths,
+            passes,
+            len(columns),
+            self.floor,
+            self.numbers,
+            self.options.linkage,
+            self.outcome,
         )
 
     def order_of(self, owner: str) -> list[int]:

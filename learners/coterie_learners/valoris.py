@@ -59,7 +59,7 @@ from coterie_learners.separation import grows
 from coterie_learners.study import Schedule, Study
 from coterie_learners.tall import Tall, on_grid
 
-VERSION = "1"
+VERSION = "2"
 ALL = "covariates"
 FACTOR = Schema({"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,))})
 MASKED = Schema({"masked": Field("<u8", (None, None))})

@@ -13,12 +13,13 @@ the exact maximum likelihood. Intercept: one column of ones at the server, not p
 paper lets one site append it, penalised). Standard errors come from the information at the solution, in the rotated
 coordinates, so that nothing more is sent: VERTIGO-CI's second message gives X_k away exactly and is not implemented.
 
-What leaves a site: hashes of identifiers (see `alignment`); K_k or L_k, and r_k numbers that tell the means of the
-rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as the server's steps
-are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the outcome and every
-site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever knows r_k of them:
-the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their covariance; those are
-the result, open to all readers of the ledger, and the only thing that an auditor without a view key reads.
+What leaves a site: hashes of identifiers and the linkage report (see `alignment`); K_k or L_k, and r_k numbers that
+tell the means of the rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as
+the server's steps are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the
+outcome and every site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever
+knows r_k of them: the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their
+covariance; those are the result, open to all readers of the ledger, and the only thing that an auditor without a view
+key reads.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from coterie_learners.study import Schedule, Study
 from coterie_learners.tall import Tall
 from coterie_learners.thin import factor_of_gram, gram, rotation_of
 
-VERSION = "1"
+VERSION = "2"
 # The upper triangle of a Gram matrix must fit into a payload of 256 MiB.
 MAX_GRAM = 8000
 

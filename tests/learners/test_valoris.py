@@ -130,9 +130,10 @@ def aligned_order(table: Table, study: Study, codes: Codes) -> Array:
 
 
 def _part_of(site: Any, study: Study, table: Table) -> Part:
-    from coterie_learners.alignment import Alignment, Identifiers
+    from coterie_learners.alignment import Alignment, Identifiers, Matches
 
-    alignment = Alignment(study, Identifiers(site, table.posts("align/key")), table.posts("align/tags"))
+    matches = Matches(study, Identifiers(site, table.posts("align/key")), table.posts("align/tags"))
+    alignment = Alignment(matches, table.posts("align/report"))
     return Part(plan_of(study).split, site, alignment)
 
 
