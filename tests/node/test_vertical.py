@@ -21,6 +21,7 @@ from coterie_node.cases import case_of
 from coterie_node.conformance import check_learner
 from coterie_node.dry_run import dry_run
 from coterie_node.errors import ConfigError, ReleaseRefused
+from coterie_node.gate import Gate
 from coterie_node.reference import Reference
 from coterie_node.simulate import simulate
 from coterie_node.studies import load_study
@@ -180,6 +181,21 @@ def test_the_gate_keeps_a_factor_of_binary_columns_back_unless_the_study_allows_
     assert "clinic's release gate keeps 'factor/clinic' back" in caught.value.message
     with pytest.raises(ReleaseRefused, match="rebuild"):
         analyse(study(tmp_path, "vertigo", rebuild="refuse"), files(tmp_path))
+
+
+@pytest.mark.parametrize("mode", ["per_site", "aggregated"])
+def test_the_gate_keeps_typed_numbers_back_in_both_modes(mode: str) -> None:
+    held = {"north": ("died",), "south": ("b1", "b2"), "east": ("c1",)}
+    plain = vertical.study(held, "valoris", mode=mode).model_dump()
+    of = Study.model_validate({**plain, "disclosure": {"rebuild": "refuse"}})
+    codes = vertical.draw(200, held=held)
+    rows = vertical.split(of, {**codes, "b2": np.round(codes["b2"], 3)})
+    with pytest.raises(ReleaseRefused, match="on a grid") as caught:
+        simulate(of, rows, gates={name: Gate(of) for name in held})
+    assert caught.value.code == "CO-R301"
+    assert "south's release gate keeps 'factor/south' back" in caught.value.message
+    assert "rebuild b2 row by row" in caught.value.message
+    assert "b1" not in caught.value.message
 
 
 def test_the_floor_on_events_is_held_where_the_outcome_is(tmp_path: Path) -> None:
