@@ -20,7 +20,6 @@ Missing words identify nobody. Unicode is that of the standard library (UAX 15, 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -322,14 +321,13 @@ class SpellingCounts:
             raise StudyError("CO-N251", f"{what}; the study allows {most:.3g} of them. {todo} linkage.spellings.")
 
 
-def compare_spellings(study: Study, sites: Sequence[Spellings]) -> SpellingCounts:
-    """How the sites' spellings of the same patients differ."""
-    written = np.stack([site.written for site in sites])
-    strict = np.stack([site.strict for site in sites])
-    differs = np.any(written != written[:1], axis=(0, 3))
-    doubtful = np.zeros(differs.shape[0], dtype=bool)
-    for mine, other in itertools.combinations(strict, 2):
-        apart = np.any(mine != other, axis=2) & np.any(mine, axis=2) & np.any(other, axis=2)
-        doubtful |= np.any(apart, axis=1)
+def compare_spellings(study: Study, n: int, pairs: Sequence[tuple[Spellings, Spellings]]) -> SpellingCounts:
+    """How two sites spell the identifiers of the same n patients, over pairs of sites."""
+    differs = np.zeros((n, len(study.identifying)), dtype=bool)
+    doubtful = np.zeros(n, dtype=bool)
+    for mine, theirs in pairs:
+        differs |= np.any(mine.written != theirs.written, axis=2)
+        both = np.any(mine.strict, axis=2) & np.any(theirs.strict, axis=2)
+        doubtful |= np.any(both & np.any(mine.strict != theirs.strict, axis=2), axis=1)
     columns = dict(zip(study.identifying, differs.sum(axis=0).tolist(), strict=True))
-    return SpellingCounts(len(differs), int(differs.any(axis=1).sum()), int(doubtful.sum()), columns)
+    return SpellingCounts(n, int(differs.any(axis=1).sum()), int(doubtful.sum()), columns)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -281,7 +282,7 @@ def spelling_counts(study: Study, link: Link, rows: Mapping[str, Payload], place
         Spellings(*(np.asarray(rows[owner][name])[own[first]] for name in ("written", "strict")))
         for owner, own in zip(link.owners, places, strict=True)
     ]
-    return compare_spellings(study, sites)
+    return compare_spellings(study, int(first.sum()), list(itertools.combinations(sites, 2)))
 
 
 def counts_of_match(site: Site, link: Link, posts: Joined) -> SpellingCounts:

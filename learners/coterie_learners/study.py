@@ -131,7 +131,7 @@ class LinkageRules(Frozen):
     spellings: Annotated[float, Field(ge=0, le=1)] | None = None
     doubled: Literal["refuse", "drop"] = "refuse"
     unidentified: Literal["refuse", "drop"] = "refuse"
-    most: Annotated[int, Field(ge=1, le=1 << 26)] = 1 << 20
+    most: Annotated[int, Field(ge=1, le=1 << 26)] = 200_000
 
 
 class LedgerRules(Frozen):

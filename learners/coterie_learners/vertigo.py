@@ -13,7 +13,7 @@ the exact maximum likelihood. Intercept: one column of ones at the server, not p
 paper lets one site append it, penalised). Standard errors come from the information at the solution, in the rotated
 coordinates, so that nothing more is sent: VERTIGO-CI's second message gives X_k away exactly and is not implemented.
 
-What leaves a site: hashes of identifiers and the linkage report (see `alignment`); K_k or L_k, and r_k numbers that
+What leaves a site: blinded identifiers and the linkage report (see `alignment`); K_k or L_k, and r_k numbers that
 tell the means of the rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as
 the server's steps are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the
 outcome and every site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever
@@ -33,7 +33,7 @@ from typing import Any, Literal
 import numpy as np
 
 from coterie_learners import linalg
-from coterie_learners.alignment import STEPS, align
+from coterie_learners.alignment import align, steps
 from coterie_learners.design import INTERCEPT
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
 from coterie_learners.inference import Fit
@@ -363,7 +363,7 @@ def check_study(study: Study) -> None:
 def schedule(study: Study) -> Schedule:
     """Alignment, factors and start; steps until the server's post says converged; parts put together."""
     rounds = options_of(study, VertigoOptions).max_rounds
-    opening = (*STEPS, "each", "server")
+    opening = (*steps(study), "each", "server")
     return Schedule(opening=opening, loop=("server",), closing=("each", "server"), max_rounds=rounds)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from learners import vertical
 from learners.table import Table
 
-from coterie_learners.alignment import Alignment, align, check_tags
+from coterie_learners.alignment import Alignment, align, check_points
 from coterie_learners.errors import DataError, ProtocolError, SealedInput, StudyError
 from coterie_learners.identifiers import normal_form
 from coterie_learners.protocol import Script, Site
@@ -63,8 +63,8 @@ def test_the_common_order_says_nothing_about_the_files() -> None:
 
 def test_other_runs_have_other_hashes() -> None:
     files = {name: ["p1", "p2"] for name in HELD}
-    one = play(files)[2].posts("align/tags")["north"]["tag"]
-    other = play(files, study({"missing": "drop"}))[2].posts("align/tags")["north"]["tag"]
+    one = play(files)[2].posts("align/raise/2")["north"]["points"]
+    other = play(files, study({"missing": "drop"}))[2].posts("align/raise/2")["north"]["points"]
     assert not set(map(bytes, one)) & set(map(bytes, other))
 
 
@@ -105,13 +105,12 @@ def test_too_few_common_patients_are_refused_with_the_counts() -> None:
     assert caught.value.code == "CO-N205"
 
 
-def test_hashes_that_no_site_could_have_are_refused() -> None:
-    tags = np.arange(64, dtype=np.uint8).reshape(4, 16)
-    check_tags({"tag": tags})
-    for wrong in (tags[::-1], tags[[0, 0]]):
-        with pytest.raises(ProtocolError) as caught:
-            check_tags({"tag": wrong})
-        assert caught.value.code == "CO-P542"
+def test_a_list_in_which_one_patient_would_match_two_is_refused() -> None:
+    points = np.arange(128, dtype=np.uint8).reshape(4, 32)
+    check_points({"points": points})
+    with pytest.raises(ProtocolError) as caught:
+        check_points({"points": points[[0, 1, 0]]})
+    assert caught.value.code == "CO-P542"
 
 
 def test_who_may_not_read_the_hashes_carries_them() -> None:

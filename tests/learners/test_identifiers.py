@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -194,7 +196,7 @@ def spelled(of: Study, *sites: tuple[str, ...]) -> tuple[int, int]:
     """How many patients are spelled differently, and doubtfully, at sites that hold the same ones in one order."""
     salts = [bytes([k]) * 16 for k in range(len(sites[0]))]
     found = [hash_spellings(of, [(code,) for code in site], salts) for site in sites]
-    counts = compare_spellings(of, found)
+    counts = compare_spellings(of, len(salts), list(itertools.combinations(found, 2)))
     return counts.different, counts.doubtful
 
 
@@ -216,7 +218,7 @@ def test_more_doubtful_spellings_than_the_study_allows_stop_it() -> None:
     for of, most in ((study("text"), 0.05), (study("text", spellings=0.06), 0.06)):
         salts = [code.encode() for code in codes]
         sites = [hash_spellings(of, [(code,) for code in site], salts) for site in (codes, wrong)]
-        counts = compare_spellings(of, sites)
+        counts = compare_spellings(of, 100, [(sites[0], sites[1])])
         assert (of.most_spellings, counts.columns) == (most, {"code": 6})
         if most == 0.06:
             counts.check(of.most_spellings)
@@ -228,7 +230,7 @@ def test_more_doubtful_spellings_than_the_study_allows_stop_it() -> None:
 
 def test_without_matches_nothing_is_spelled_differently() -> None:
     nobody = Spellings(np.zeros((0, 1, 8), np.uint8), np.zeros((0, 1, 8), np.uint8))
-    assert compare_spellings(study(), [nobody, nobody]).words == ""
+    assert compare_spellings(study(), 0, [(nobody, nobody)]).words == ""
 
 
 def test_a_list_of_names_counts_spellings_and_has_no_bound_of_its_own() -> None:

@@ -130,9 +130,10 @@ def aligned_order(table: Table, study: Study, codes: Codes) -> Array:
 
 
 def _part_of(site: Any, study: Study, table: Table) -> Part:
-    from coterie_learners.alignment import Alignment, Identifiers, Matches
+    from coterie_learners.alignment import Alignment, Matches, OwnPoints
 
-    matches = Matches(study, Identifiers(site, table.posts("align/key")), table.posts("align/tags"))
+    topics = [topic for topic in table.topics if topic.startswith(("align/points", "align/raise"))]
+    matches = Matches(study, OwnPoints(site), tuple(table.posts(topic) for topic in topics))
     alignment = Alignment(matches, table.posts("align/report"))
     return Part(plan_of(study).split, site, alignment)
 

@@ -110,7 +110,7 @@ def test_both_learners_obey(learner: str, options: Mapping[str, Any]) -> None:
     assert report.server_steps == (1 if learner == "vertigo" else 0)
     assert report.estimate_difference < 1e-8
     topics = set(report.disclosed)
-    assert {"keys", "align/key", "align/tags"} < topics
+    assert {"keys", "align/points", "align/raise/1", "align/report"} < topics
     assert ("factor" in topics) is (learner == "vertigo")
 
 
