@@ -7,7 +7,7 @@ equal:
 |---|---|
 | `number` | whole number without leading zeros; `107.0` is 107; anything else is refused |
 | `text` | NFKC, case folded, blanks at the ends cut and others single; accents, zeros and punctuation count |
-| `name` | letters and digits alone, without accents and case |
+| `name` | letters and digits alone, without accents and case; a dash between digits |
 | `date` | year-month-day; `date-dmy` and `date-mdy` declare the order in which slashed or dotted dates are read |
 | `check-digit` | the number before a check digit that is set off by a dash or slash: `12-4` is 12 |
 | `code` | what a list without kinds has: see `_code` |
@@ -20,11 +20,13 @@ Missing words identify nobody. Unicode is that of the standard library (UAX 15, 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +54,7 @@ _YEAR_FIRST = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})([ T]00:00
 _YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
 _COMPACT = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
 _SEPARATORS = re.compile(r"(?<=[^\W\d_])[\W_]+(?=[^\W_])|(?<=\d)[\W_]+(?=[^\W\d_])")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)[\W_]+(?=\d)")
 _ZEROS = re.compile(r"(^|[^\W\d_])0+(?=\d)")
 _DASHES = re.compile("[\u2010-\u2015\u2212]")
 
@@ -88,8 +91,16 @@ def _clean(text: str) -> str:
     """NFKC without what is not seen (Unicode category Cf), digits of all scripts as 0 to 9, no blanks at the ends."""
     if text.isascii():
         return text.strip()
-    seen = (c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    seen = (c for c in _normalize("NFKC", text) if unicodedata.category(c) != "Cf")
     return "".join(str(unicodedata.decimal(c, c)) for c in seen).strip()
+
+
+def _normalize(form: Literal["NFKC", "NFKD"], text: str) -> str:
+    """A normalisation form of Unicode that leaves numbers which are no decimal digits alone: 1² is not 12."""
+    if all(c.isascii() or unicodedata.category(c) != "No" for c in text):
+        return unicodedata.normalize(form, text)
+    runs = itertools.groupby(text, key=lambda c: unicodedata.category(c) == "No")
+    return "".join("".join(run) if alone else unicodedata.normalize(form, "".join(run)) for alone, run in runs)
 
 
 def _number(plain: str) -> str:
@@ -103,12 +114,12 @@ def _number(plain: str) -> str:
 
 
 def _text(plain: str) -> str:
-    return unicodedata.normalize("NFKC", " ".join(plain.casefold().split()))
+    return _normalize("NFKC", " ".join(plain.casefold().split()))
 
 
 def _name(plain: str) -> str:
-    bare = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", plain).casefold())
-    return "".join(c for c in bare if c.isalnum())
+    bare = _normalize("NFKD", _normalize("NFKD", plain).casefold())
+    return "-".join("".join(c for c in part if c.isalnum()) for part in _BETWEEN_DIGITS.split(bare))
 
 
 def _code(plain: str) -> str:
@@ -122,7 +133,7 @@ def _check_digit(plain: str) -> str:
     value = _DASHES.sub("-", plain)
     apart = _CHECKED.fullmatch(value)
     base = value if apart is None else apart[1]
-    if _GROUPED.fullmatch(base) is not None:
+    if apart is not None and _GROUPED.fullmatch(base) is not None:
         base = base.replace(".", "")
     if _DIGITS.fullmatch(base) is None:
         raise Unreadable("no number with a check digit (12-4), nor the number alone (12)")

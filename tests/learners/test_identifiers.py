@@ -70,6 +70,10 @@ NEVER_ONE: list[tuple[IdentifierKind, str, str]] = [
     ("text", "Müller", "Muller"),
     ("text", "ab", "a b"),
     ("name", "Иванов", "Петров"),
+    ("name", "12-4", "124"),
+    ("name", "1²", "12"),
+    ("code", "1²", "12"),
+    ("text", "①②", "12"),
     ("date-dmy", "1/2/1950", "2/1/1950"),
 ]
 
@@ -110,6 +114,7 @@ def test_null_and_na_are_family_names() -> None:
         ("date-dmy", "31121950"),
         ("check-digit", "AB-1"),
         ("check-digit", "12-45"),
+        ("check-digit", "1.234"),
     ],
 )
 def test_a_value_that_its_kind_does_not_allow_is_refused(kind: IdentifierKind, value: str) -> None:
@@ -133,6 +138,22 @@ def test_a_normal_form_of_text_and_names_is_its_own_normal_form(text: str) -> No
 def test_zeros_before_and_a_point_and_zero_after_leave_a_number_what_it_is(number: int, zeros: int) -> None:
     for kind in ("number", "code"):
         assert normal_form(kind, "0" * zeros + f"{number}.0") == normal_form(kind, str(number)) == str(number)
+
+
+@given(
+    st.sampled_from(["code", "number", "text", "name", "check-digit"]),
+    st.text("0123456789", min_size=1, max_size=6),
+    st.text("-/.,:;_ '\u2013\u00b7\u2009\u066b²½", min_size=1, max_size=2),
+    st.text("0123456789", min_size=1, max_size=6),
+)
+def test_no_kind_brings_digits_together_that_a_separator_keeps_apart(
+    kind: IdentifierKind, one: str, between: str, other: str
+) -> None:
+    try:
+        apart = normal_form(kind, one + between + other)
+    except Unreadable:
+        return
+    assert apart != normal_form(kind, one + other) or int(one + other) == 0
 
 
 @given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
