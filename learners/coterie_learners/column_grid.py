@@ -2,12 +2,14 @@
 
 A factor is the columns up to one rotation; its span with 1 holds every column. The whole-number vectors of that span
 form a lattice, whose short vectors are the columns that take their values in steps (Lenstra, Lenstra, Lovasz 1982;
-red-team test `test_lattice`). Rounding, other columns and units do not help. So every column counts that
+red-team test `test_lattice`). Rounding, other columns, units, or a few values filled in by a mean do not help.
+So every column counts of which most values
 
-- has no value with more than 12 significant digits, as every number that was typed or measured,
-- takes values in equal steps of whatever size (mg turned into mmol, standardised scores), or
-- has at most half as many values as rows, or lies on a grid once its exponential, square or reciprocal is taken (a
-  logarithm or a root of whole years).
+- have at most 12 significant digits, as every number that was typed or measured,
+- lie in equal steps of whatever size (mg turned into mmol, standardised scores), or
+- lie on a grid once their exponential, square or reciprocal is taken (a logarithm or a root of whole days),
+
+and every column with at most half as many values as rows.
 
 No attack is run to decide it: one that fails proves nothing.
 """
@@ -18,6 +20,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.rows import Array
 
@@ -25,29 +28,61 @@ DIGITS = 12
 # Beyond so many steps between the least and the largest value equal steps are not looked for.
 MOST_STEPS = 1e7
 GAPS = 200
+# Of so many values spread evenly; what no part of a column shows, the column does not.
+MOST_LEVELS = 2000
 # Of a step: how far a value may lie off the grid. Values that lie anywhere all do so with a chance of 0.02 ^ rows.
 OFF = 0.01
+# Parts of so many values, of which one without a value that was filled in shows the step of the others.
+PART, TRIES = 12, 40
+# Digits are seen where an error is so many times smaller than the last of them.
+SEEN = 8.0
 EPS = 4.0 * float(np.finfo(np.float64).eps)
 # Powers beyond exp of it hold no digits of a step that is seen.
 LARGEST = 30.0
 
 
 def on_grid(values: Array, noise: float = 0.0) -> bool:
-    """Whether a column (n,) lies on a grid; `noise` is the largest error of its values by arithmetic."""
-    levels = np.unique(values)
+    """Whether most values of a column (n,) lie on a grid; `noise` is the largest error of its values by arithmetic.
+
+    Of a column whose digits the arithmetic hides in every row it is presumed.
+    """
+    levels, rows = np.unique(values, return_counts=True)
     if 2 * len(levels) <= len(values):
         return True
+    thin = slice(None, None, -(-len(levels) // MOST_LEVELS))
+    levels, rows = levels[thin], rows[thin]
     errors = np.maximum(noise, EPS * np.abs(levels))
-    if _typed(levels, errors) or grid_step(levels, float(errors.max())) is not None:
+    seen = SEEN * errors <= _units(levels)
+    typed = 2 * np.sum(rows[seen & _typed(levels, errors)]) >= np.sum(rows[seen])
+    if typed or _in_steps(levels, errors):
         return True
-    return any(_in_steps(*mapped) for mapped in _mapped(levels, errors))
+    return any(_typed_or_in_steps(*mapped) for mapped in _mapped(levels, errors))
 
 
-def _in_steps(values: Array, errors: Array) -> bool:
-    """Whether values that arithmetic has changed lie in steps that can still be seen in most of them."""
-    seen = 20.0 * errors < _units(values)
-    typed = 2 * int(np.sum(seen)) > len(values) and _typed(values[seen], errors[seen])
-    return typed or grid_step(np.sort(values), float(errors.max())) is not None
+def _typed_or_in_steps(values: Array, errors: Array) -> bool:
+    """Whether most values that arithmetic has changed lie on a grid that can still be seen."""
+    seen = SEEN * errors <= _units(values)
+    order = np.argsort(values)
+    return 2 * int(np.sum(seen & _typed(values, errors))) >= len(values) or _in_steps(values[order], errors[order])
+
+
+def _in_steps(levels: Array, errors: Array) -> bool:
+    """Whether most of the ascending values lie in equal steps: all of them, or those beside some that were filled in.
+
+    A step that a few values share is looked for in parts of them, and held against all.
+    """
+    error = float(errors.max())
+    if grid_step(levels, error) is not None:
+        return True
+    rng = np.random.default_rng(0)
+    for _ in range(TRIES if len(levels) > 2 * PART else 0):
+        part = np.sort(rng.choice(levels, PART, replace=False))
+        step = grid_step(part, error)
+        if step is not None:
+            steps = (levels - part[0]) / step
+            if 2 * int(np.sum(np.abs(steps - np.round(steps)) <= OFF)) >= len(levels):
+                return True
+    return False
 
 
 def _mapped(values: Array, errors: Array) -> Iterator[tuple[Array, Array]]:
@@ -55,7 +90,7 @@ def _mapped(values: Array, errors: Array) -> Iterator[tuple[Array, Array]]:
     size = np.abs(values)
     yield values**2, 2.0 * size * errors + EPS * size**2
     for base in (math.e, 2.0, 10.0):
-        if np.max(values) * math.log(base) < LARGEST:
+        if np.max(size) * math.log(base) < LARGEST:
             powers = base**values
             yield powers, powers * (EPS + errors * math.log(base))
     if np.all(size > 1e3 * errors):
@@ -69,10 +104,11 @@ def _units(values: Array) -> Array:
     return units
 
 
-def _typed(levels: Array, errors: Array) -> bool:
-    """Whether no value has more than 12 significant digits, as far as its error lets them be seen."""
-    units = _units(levels)
-    return bool(np.all(np.abs(levels - np.round(levels / units) * units) <= errors))
+def _typed(values: Array, errors: Array) -> NDArray[np.bool_]:
+    """Which values have at most 12 significant digits, as far as their error lets them be seen."""
+    units = _units(values)
+    typed: NDArray[np.bool_] = np.abs(values - np.round(values / units) * units) <= errors
+    return typed
 
 
 def grid_step(levels: Array, error: float) -> float | None:
@@ -82,9 +118,10 @@ def grid_step(levels: Array, error: float) -> float | None:
     """
     span = float(levels[-1] - levels[0])
     gaps = np.sort(np.diff(levels))
-    gaps = gaps[gaps > 4.0 * error][:GAPS]
-    if len(gaps) == 0:
+    wide = int(np.sum(gaps > 4.0 * error))
+    if wide == 0 or 4 * wide < 3 * len(gaps):  # most of what there is to see is hidden by errors
         return None
+    gaps = gaps[-wide:][:GAPS]
     step, least = float(gaps[0]), max(span / MOST_STEPS, 16.0 * error)
     for gap in gaps[1:].tolist():
         step = _divisor(gap, step, least)

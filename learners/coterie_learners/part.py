@@ -158,7 +158,7 @@ class Part:
         scale = np.array([column.scale for column in self.design.columns])
         centre = np.array([column.centre for column in self.design.columns])
         x = self.site.columns.x[self.order] * scale + centre
-        noise = 8.0 * np.finfo(np.float64).eps * (scale + np.abs(centre))
+        noise = 2.0 * np.finfo(np.float64).eps * (scale + np.abs(centre))
         return disclosure_of(x, self.design.names, self.thin.factor, noise)
 
     def reveals_factor(self, site: Site, payload: Payload) -> Exposure:

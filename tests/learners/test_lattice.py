@@ -168,6 +168,10 @@ GRIDS = {
     "root of whole days": np.sqrt(RNG.permutation(40_000)[:N] + 1.0),
     "decimal logarithm of a titre": np.log10(np.round(RNG.lognormal(3, 1, N), 2) + 0.01),
     "one over seconds to 0.01": 1 / np.round(RNG.uniform(1, 400, N), 2),
+    "a tenth filled in": np.where(RNG.random(N) < 0.1, RNG.normal(130, 15, N), np.round(RNG.normal(130, 15, N), 2)),
+    "mmol, a tenth filled in": np.where(
+        RNG.random(N) < 0.1, 5.5 + RNG.normal(size=N), RNG.integers(0, 9000, N) / 1801.82
+    ),
     "constant": np.full(N, 0.3),
     "zero": np.zeros(N),
 }
@@ -186,6 +190,6 @@ def test_values_with_all_digits_of_a_float_lie_on_none(n: int) -> None:
 
 def test_a_column_that_was_scaled_by_its_declared_range_keeps_its_grid() -> None:
     centre, scale = 150.0, 350.0
-    noise = 8 * np.finfo(float).eps * (centre + scale)
+    noise = 2 * np.finfo(float).eps * (centre + scale)
     for values, expected in ((GRIDS["pressure to 0.1"], True), (RNG.normal(130, 15, N), False)):
         assert on_grid((values - centre) / scale * scale + centre, noise) is expected
