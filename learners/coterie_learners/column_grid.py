@@ -41,7 +41,7 @@ EPS = 4.0 * float(np.finfo(np.float64).eps)
 LARGEST = 30.0
 
 
-def on_grid(values: Array, noise: float = 0.0) -> bool:
+def lies_on_grid(values: Array, noise: float = 0.0) -> bool:
     """Whether most values of a column (n,) lie on a grid; `noise` is the largest error of its values by arithmetic.
 
     Of a column whose digits the arithmetic hides in every row it is presumed.

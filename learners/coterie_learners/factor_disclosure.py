@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from coterie_learners.column_grid import on_grid
+from coterie_learners.column_grid import lies_on_grid
 from coterie_learners.disclosure import Exposure
 from coterie_learners.rows import Array
 
@@ -85,7 +85,9 @@ def disclosure_of(x: Array, names: Sequence[str], factor: Array, noise: Array | 
     two = {name: column for name, column in zip(names, x.T, strict=True) if len(np.unique(column)) == 2}
     found = binary_vectors(factor) if two else np.zeros((0, len(x)))
     rebuilt = None if found is None else tuple(name for name, column in two.items() if _among(column, found))
-    grid = [name for name, column, e in zip(names, x.T, errors, strict=True) if name not in two and on_grid(column, e)]
+    grid = [
+        name for name, column, e in zip(names, x.T, errors, strict=True) if name not in two and lies_on_grid(column, e)
+    ]
     return Disclosure(len(x), factor.shape[1], x.shape[1], tuple(two), tuple(grid), rebuilt)
 
 

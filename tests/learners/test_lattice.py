@@ -11,7 +11,7 @@ from learners import lattice, vertical
 from learners.cohorts import Array, Codes
 from learners.table import Table
 
-from coterie_learners.column_grid import on_grid
+from coterie_learners.column_grid import lies_on_grid
 from coterie_learners.disclosure import Ruling, judge
 from coterie_learners.part import Part
 from coterie_learners.secure_sum import reveal_short
@@ -179,17 +179,17 @@ GRIDS = {
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_values_in_steps_lie_on_a_grid_whatever_the_unit(name: str) -> None:
-    assert on_grid(GRIDS[name])
+    assert lies_on_grid(GRIDS[name])
 
 
 @pytest.mark.parametrize("n", [5, 20, 50, 300, 5000])
 def test_values_with_all_digits_of_a_float_lie_on_none(n: int) -> None:
     for seed in range(20):
-        assert not on_grid(np.random.default_rng(seed).normal(60, 20, n))
+        assert not lies_on_grid(np.random.default_rng(seed).normal(60, 20, n))
 
 
 def test_a_column_that_was_scaled_by_its_declared_range_keeps_its_grid() -> None:
     centre, scale = 150.0, 350.0
     noise = 2 * np.finfo(float).eps * (centre + scale)
     for values, expected in ((GRIDS["pressure to 0.1"], True), (RNG.normal(130, 15, N), False)):
-        assert on_grid((values - centre) / scale * scale + centre, noise) is expected
+        assert lies_on_grid((values - centre) / scale * scale + centre, noise) is expected
