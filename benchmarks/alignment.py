@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners.alignment import Alignment, align
-from coterie_learners.payload import Stamp, decode, encode
-from coterie_learners.protocol import Machine, Site
-from coterie_learners.rows import OwnColumns
-from coterie_learners.study import Study
+from coterie_learners.core.payload import Stamp, decode, encode
+from coterie_learners.core.protocol import Machine, Site
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import OwnColumns
+from coterie_learners.vertical.alignment import Alignment, align
 
 SITES = ("clinic", "registry", "insurer")
 SHARED = 0.8
