@@ -112,7 +112,8 @@ def _describe_row_overlap(past_release: PastRelease, floor: int) -> str:
 
 def _describe_single_site(past_release: PastRelease, alone: str) -> str:
     return (
-        f"Sums over the same rows were released in the study {past_release.name!r}, with {alone} in one of the two and not in "
+        f"Sums over the same rows were released in the study {past_release.name!r}, "
+        f"with {alone} in one of the two and not in "
         f"the other: their difference is what {alone} holds alone. Keep the sites, or change two of them."
     )
 
