@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.learners import lattice, vertical
 from support.learners.cohorts import Array, Codes
-from support.learners.table import Table
+from support.learners.table import MemoryProtocol
 
-from coterie_learners.core.disclosure import Ruling, judge
+from coterie_learners.core.disclosure import Ruling, judge_exposure
 from coterie_learners.core.masked_sum import unmask_short
 from coterie_learners.study.document import Floors, Study
 from coterie_learners.vertical.column_grid import lies_on_grid
@@ -48,28 +48,28 @@ def study(learner: str, **options: Any) -> Study:
     return Study.model_validate(plain)
 
 
-def played(of: Study) -> Table:
+def played(of: Study) -> MemoryProtocol:
     script = valoris if of.learner.name == "valoris" else vertigo
-    table = Table(script, of, vertical.split(of, cohort()))
+    table = MemoryProtocol(script, of, vertical.split(of, cohort()))
     table.play()
     return table
 
 
-def order_of(table: Table, of: Study) -> Array:
+def order_of(table: MemoryProtocol, of: Study) -> Array:
     """The patients' numbers in the common order, which every site has."""
     part = part_of(table, of, "south")
     names = [part.site.columns.identifiers[k][0] for k in part.order]
     return np.array([int(name.split()[1]) for name in names])
 
 
-def part_of(table: Table, of: Study, name: str) -> SiteColumns:
+def part_of(table: MemoryProtocol, of: Study, name: str) -> SiteColumns:
     """A site's part, as its own machine computes it at the alignment's end."""
     from coterie_learners.core.protocol import Machine, Script, Site
     from coterie_learners.vertical.alignment import align
-    from coterie_learners.vertical.valoris import plan_of as plan_of_valoris
-    from coterie_learners.vertical.vertigo import plan_of as plan_of_vertigo
+    from coterie_learners.vertical.valoris import plan_valoris
+    from coterie_learners.vertical.vertigo import plan_vertigo
 
-    split = (plan_of_valoris if of.learner.name == "valoris" else plan_of_vertigo)(of).split
+    split = (plan_valoris if of.learner.name == "valoris" else plan_vertigo)(of).split
 
     def script(site: Site) -> Script:
         return SiteColumns(split, site, (yield from align(site)))
@@ -131,23 +131,23 @@ def test_every_site_refuses_its_columns_on_a_grid_in_both_modes(
     exposure = (part.reveals_masked if aggregated else part.reveals_factor)(part.site, {})
     assert exposure.gridded == tuple(name for name in HELD[site] if name != "b_crp")
     assert exposure.sums_only is aggregated
-    verdict = judge(exposure, Floors(), "factor")
+    verdict = judge_exposure(exposure, Floors(), "factor")
     assert verdict.ruling is Ruling.REFUSED
     assert f"rebuild {', '.join(exposure.gridded)} row by row, whose values lie on a grid" in verdict.sentence
     assert "computes on shares" in verdict.sentence
-    assert not judge(exposure, Floors(rebuild="allow"), "factor").refused
+    assert not judge_exposure(exposure, Floors(rebuild="allow"), "factor").refused
 
 
 def test_a_binary_column_is_refused_in_the_aggregated_mode_as_well() -> None:
-    held = {"north": ("died",), "south": ("b1", "q1"), "east": ("c1", "r1")}
-    of = vertical.study(held, "valoris", mode="aggregated")
-    table = Table(valoris, of, vertical.split(of, vertical.draw(200, held=held)))
+    holders = {"north": ("died",), "south": ("b1", "q1"), "east": ("c1", "r1")}
+    of = vertical.study(holders, "valoris", mode="aggregated")
+    table = MemoryProtocol(valoris, of, vertical.split(of, vertical.draw(200, columns_by_site=holders)))
     table.play()
     for site, name in (("south", "q1"), ("east", "r1")):
         part = part_of(table, of, site)
         exposure = part.reveals_masked(part.site, {})
         assert (exposure.rebuilt, exposure.gridded) == ((name,), ())
-        assert "rebuild " + name in judge(exposure, Floors(), "factor").sentence
+        assert "rebuild " + name in judge_exposure(exposure, Floors(), "factor").sentence
 
 
 # What lies on a grid

@@ -13,12 +13,12 @@ from pydantic import field_validator
 from coterie_learners.core.registry import options_of
 from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.fista import Rule
+from coterie_learners.secure.identifier_tags import LinkagePass
 from coterie_learners.secure.lasso_model import Target
 from coterie_learners.secure.moments import field_bits
 from coterie_learners.secure.secure_join import JoinPlan
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Study
-from coterie_learners.vertical.identifier_tags import LinkagePass
 
 COMPUTING = 3
 # No number overflows with so many rows; the field is chosen before anybody knows how many there are.

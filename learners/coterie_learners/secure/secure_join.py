@@ -39,9 +39,10 @@ from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, only
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure import paillier
+from coterie_learners.secure import identifier_tags, paillier
 from coterie_learners.secure.field import Elements
 from coterie_learners.secure.field import PrimeField as Numbers
+from coterie_learners.secure.identifier_tags import LinkagePass
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.secure.session import Keystream
 from coterie_learners.study import identifiers
@@ -54,8 +55,6 @@ from coterie_learners.study.identifiers import (
     hash_spellings,
     normal_rows,
 )
-from coterie_learners.vertical import identifier_tags
-from coterie_learners.vertical.identifier_tags import LinkagePass
 
 KEY = 32
 # Owners' values lie in [-1, 1]; rounding may carry them over the edge by this.

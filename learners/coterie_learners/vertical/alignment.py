@@ -250,18 +250,18 @@ def report(site: Site, matches: Matches) -> Payload:
     """This site's report on the common patients; StudyError if they are too few."""
     identifiers = [site.columns.identifiers[row] for row in matches.rows]
     nobody = np.zeros((len(identifiers), len(site.study.identifying), WORD), np.uint8)
-    as_written, strict = [], []
+    written, strict = [], []
     for peer in site.study.sites:
         own = Spellings(nobody, nobody)
         if peer != site.name:
             key = matches.own.site.mask(peer, "align/spellings", KEY)
             salts = [hashlib.blake2b(bytes(tag), key=key).digest() for tag in matches.common]
             own = hash_spellings(site.study, identifiers, salts)
-        as_written.append(own.as_written)
+        written.append(own.written)
         strict.append(own.strict)
     patients = matches.own.patients
     counts = {"unidentified": np.array(patients.unidentified), "doubled": np.array(patients.doubled)}
-    return {"written": np.stack(as_written), "strict": np.stack(strict), **counts}
+    return {"written": np.stack(written), "strict": np.stack(strict), **counts}
 
 
 def counts_of_rows(site: Site, payload: Payload) -> Exposure:
@@ -303,7 +303,7 @@ class Alignment:
         for peer in study.sites:
             post = self.reports[peer]
             if not post["written"].shape[1] == post["strict"].shape[1] == self.n:
-                what = f"{peer} reports on {post['as_written'].shape[1]} patients; the sites have {self.n} in common."
+                what = f"{peer} reports on {post['written'].shape[1]} patients; the sites have {self.n} in common."
                 raise ProtocolError("CO-P541", what, peer, "align/report")
             if peer != me:
                 pairs.append((_spellings_for(study, self.reports[me], peer), _spellings_for(study, post, me)))

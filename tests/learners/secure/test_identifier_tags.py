@@ -10,10 +10,10 @@ import pytest
 from support.learners import vertical
 
 from coterie_learners.errors import DataError, StudyError
+from coterie_learners.secure import identifier_tags
+from coterie_learners.secure.identifier_tags import TAG, LinkagePass, Tags, match_tags, soundex
 from coterie_learners.study.document import LinkageRules, Study
 from coterie_learners.study.identifiers import Values, normal_form
-from coterie_learners.vertical import identifier_tags
-from coterie_learners.vertical.identifier_tags import TAG, LinkagePass, Tags, match_tags, soundex
 
 COLUMNS = ("number", "given", "family", "born")
 ALL = (LinkagePass.of(COLUMNS, COLUMNS),)

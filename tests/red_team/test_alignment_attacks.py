@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.learners import vertical
-from support.learners.table import Table
+from support.learners.table import MemoryProtocol
 
 from coterie_learners.core.protocol import Machine, Posts
 from coterie_learners.errors import LearnerError, ProtocolError, StudyError
@@ -36,8 +36,8 @@ def columns(codes: Sequence[str]) -> OwnColumns:
     return OwnColumns(tuple((code,) for code in codes), ("x",), np.zeros((len(codes), 1)))
 
 
-def aligned(files: Mapping[str, Sequence[str]] = FILES, of: Study | None = None) -> Table:
-    table = Table(align, of or study(), {name: columns(codes) for name, codes in files.items()})
+def aligned(files: Mapping[str, Sequence[str]] = FILES, of: Study | None = None) -> MemoryProtocol:
+    table = MemoryProtocol(align, of or study(), {name: columns(codes) for name, codes in files.items()})
     table.play()
     return table
 
@@ -48,17 +48,17 @@ def hashed(of: Study, codes: Sequence[str]) -> Points:
     return hash_to_points(b"coterie/2 alignment" + of.hash, raw)
 
 
-def seen(table: Table) -> set[bytes]:
+def seen(table: MemoryProtocol) -> set[bytes]:
     """Every element in any post of the alignment."""
     posts = [post for topic in table.topics for post in table.posts(topic).values()]
     return {bytes(point) for post in posts if "points" in post for point in post["points"]}
 
 
-def exponents(table: Table, names: Sequence[str]) -> list[bytes]:
+def exponents(table: MemoryProtocol, names: Sequence[str]) -> list[bytes]:
     return [OwnPoints(table.machines[name].site).exponent for name in names]
 
 
-def tried(table: Table, codes: Sequence[str], keys: Sequence[bytes]) -> list[str]:
+def tried(table: MemoryProtocol, codes: Sequence[str], keys: Sequence[bytes]) -> list[str]:
     """The identifiers whose element, raised by some of the known exponents in turn, is in any post."""
     points, known, everything = hashed(table.study, codes), [], seen(table)
     for key in (None, *keys):
@@ -96,7 +96,7 @@ def test_each_site_learns_which_of_its_own_patients_the_others_have_and_how_many
 
 def test_the_report_cannot_be_tried_by_an_auditor_who_opens_every_post() -> None:
     """Hashes of spellings are keyed by pairs of sites, so that tags and words tell nothing of an identifier."""
-    first, other = aligned(), Table(align, study(), {name: columns(codes) for name, codes in FILES.items()})
+    first, other = aligned(), MemoryProtocol(align, study(), {name: columns(codes) for name, codes in FILES.items()})
     other.keys = {pair: bytes([90]) + key[1:] for pair, key in first.keys.items()}
     other.machines = {name: Machine(align, other.site(name, columns(codes))) for name, codes in FILES.items()}
     other.play()
@@ -110,7 +110,7 @@ def test_the_report_cannot_be_tried_by_an_auditor_who_opens_every_post() -> None
     assert words[0] == describe_reason(first, "south", "north")
 
 
-def describe_reason(table: Table, poster: str, reader: str) -> set[bytes]:
+def describe_reason(table: MemoryProtocol, poster: str, reader: str) -> set[bytes]:
     written = np.asarray(table.posts("align/report")[poster]["written"])
     return {bytes(word) for word in written[SITES.index(reader), :, 0]}
 
@@ -138,7 +138,7 @@ def test_exponents_commute_and_differ_between_runs_and_sites() -> None:
 
 def ring(files: Mapping[str, Sequence[str]] = FILES, **linkage: object) -> tuple[dict[str, OwnPoints], Posts]:
     """Sites before the lists go round, and their first posts."""
-    table = Table(align, study(**linkage), {name: columns(codes) for name, codes in files.items()})
+    table = MemoryProtocol(align, study(**linkage), {name: columns(codes) for name, codes in files.items()})
     own = {name: OwnPoints(machine.site) for name, machine in table.machines.items()}
     return own, {name: own_points(points.site, points) for name, points in own.items()}
 
@@ -169,7 +169,7 @@ def test_a_site_that_brings_more_patients_than_agreed_stops_itself_and_is_stoppe
     own, first = ring(FILES, most=120)
     long = np.concatenate([first["north"]["points"], hashed(study(), [f"9{k}" for k in range(40)])])
     refused(own, ({**first, "north": {**first["north"], "points": long}},), "CO-P548", "north")
-    table = Table(align, study(most=99), {name: columns(codes) for name, codes in FILES.items()})
+    table = MemoryProtocol(align, study(most=99), {name: columns(codes) for name, codes in FILES.items()})
     with pytest.raises(StudyError) as caught:
         table.play()
     assert caught.value.code == "CO-N252"
@@ -200,7 +200,7 @@ def test_sites_whose_unicode_tables_differ_find_each_other_out() -> None:
 
 
 def test_nothing_of_spellings_leaves_before_enough_patients_match() -> None:
-    table = Table(align, study(), {name: columns(codes) for name, codes in {**FILES, "east": ["1"]}.items()})
+    table = MemoryProtocol(align, study(), {name: columns(codes) for name, codes in {**FILES, "east": ["1"]}.items()})
     with pytest.raises(StudyError) as caught:
         table.play()
     assert caught.value.code == "CO-N205"
