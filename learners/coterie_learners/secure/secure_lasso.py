@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,7 +42,7 @@ from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.study.rows import join_blocks
 
-_VERSION = "1"
+_VERSION = "2"
 _TOPIC = "fit"
 # In place of a result's size: why there is none.
 TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
@@ -56,7 +57,10 @@ def secure_lasso(site: Site) -> Script:
         terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT, reveals=secure_join.expose_terms)
         posts = JoinPosts(terms, {}, {})
     result = yield from interactive(_TOPIC, compute, plan, posts, expects=result_form(plan))
-    return build_lasso_fit(plan, result)
+    fit = build_lasso_fit(plan, result)
+    if not plan.joins or site.data is None:
+        return fit
+    return replace(fit, notes=(*fit.notes, secure_join.linkage_report(site, plan.link, posts)))
 
 
 # Rows split over sites: each site's own sums
@@ -171,6 +175,8 @@ def compute(site: Site, channel: Channel | None, plan: LassoPlan, posts: JoinPos
     """One site's part: greet, compute or supply, compare what was said, return what was opened."""
     assert channel is not None
     n = secure_join.count_joint_patients(site, plan.link, posts) if plan.joins else 0
+    if plan.joins:
+        secure_join.counts_of_match(site, plan.link, posts).check(site.study.most_spellings)
     spend_question(site, plan)
     terms = repr((plan.computing, plan.numbers.bits, n, _VERSION)).encode() + _digest(posts.terms)
     session, randomness = open_session(site, channel, _TOPIC, terms)
@@ -198,7 +204,7 @@ def _read_questions(site: Site, plan: LassoPlan) -> tuple[str, list[bytes], byte
     this = hashlib.sha256(f"{site.session}/{site.study.hash.hex()}".encode()).digest()
     if site.data is None:
         return "", [], this
-    patients = secure_join.cohort_digest(site.columns) if plan.joins else _digest_of(rows_table(site, plan))
+    patients = secure_join.cohort_digest(site) if plan.joins else _digest_of(rows_table(site, plan))
     label = f"questions/{patients.hex()}"
     raw = site.vault.get(label, b"")
     answered = [raw[at : at + 32] for at in range(0, len(raw), 32)]

@@ -99,7 +99,7 @@ class Design:
     @property
     def identifier(self) -> tuple[str, ...]:
         """Names of the columns that identify patients, which every site's file has where columns are split."""
-        return self.study.identifier
+        return tuple(self.study.identifying)
 
     @property
     def outcome(self) -> Variable:

@@ -13,12 +13,13 @@ the exact maximum likelihood. Intercept: one column of ones at the server, not p
 paper lets one site append it, penalised). Standard errors come from the information at the solution, in the rotated
 coordinates, so that nothing more is sent: VERTIGO-CI's second message gives X_k away exactly and is not implemented.
 
-What leaves a site: hashes of identifiers (see `alignment`); K_k or L_k, and r_k numbers that tell the means of the
-rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as the server's steps
-are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the outcome and every
-site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever knows r_k of them:
-the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their covariance; those are
-the result, open to all readers of the ledger, and the only thing that an auditor without a view key reads.
+What leaves a site: blinded identifiers and the linkage report (see `alignment`); K_k or L_k, and r_k numbers that
+tell the means of the rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as
+the server's steps are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the
+outcome and every site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever
+knows r_k of them: the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their
+covariance; those are the result, open to all readers of the ledger, and the only thing that an auditor without a view
+key reads.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix
 from coterie_learners.study.design import INTERCEPT
 from coterie_learners.study.document import Schedule, Study
-from coterie_learners.vertical.alignment import STEPS, align
+from coterie_learners.vertical.alignment import align, steps
 from coterie_learners.vertical.gram_factor import factor_of_gram, gram_upper_triangle, rotation_of
 from coterie_learners.vertical.logistic import Dual, Logistic, NewtonStep, newton_step, shorten_step
 from coterie_learners.vertical.site_columns import (
@@ -56,7 +57,7 @@ from coterie_learners.vertical.site_columns import (
     check_split,
 )
 
-_VERSION = "1"
+_VERSION = "2"
 # The upper triangle of a Gram matrix must fit into a payload of 256 MiB.
 MAX_GRAM = 8000
 
@@ -384,7 +385,7 @@ def _check_study(study: Study) -> None:
 def _schedule(study: Study) -> Schedule:
     """Alignment, factors and start; steps until the server's post says converged; parts put together."""
     rounds = options_of(study, VertigoOptions).max_rounds
-    opening = (*STEPS, "each", "server")
+    opening = (*steps(study), "each", "server")
     return Schedule(opening=opening, loop=("server",), closing=("each", "server"), max_rounds=rounds)
 
 

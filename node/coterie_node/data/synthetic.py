@@ -11,7 +11,7 @@ from scipy import special
 from coterie_learners.core.registry import learner_of
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
-from coterie_learners.study.document import Study, Variable
+from coterie_learners.study.document import IdentifierKind, Study, Variable
 from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Data, OwnColumns
 
 EFFECT = 0.4
@@ -56,12 +56,20 @@ def _codes(design: Design, beta: Array, n: int, rng: np.random.Generator) -> dic
 
 def _part(study: Study, site: str, codes: Mapping[str, Array], n: int) -> OwnColumns:
     design = Design(study, site)
-    people = tuple((f"made-up {k}",) * len(study.identifier) for k in range(n))
+    forms = study.identifying.values()
+    people = tuple(tuple(_identifier(kind, k) for kind in forms) for k in range(n))
     outcome, offset = (
         codes[name] if name is not None and name in study.columns[site] else None
         for name in (design.formula.outcome, design.formula.offset)
     )
     return OwnColumns(people, design.names, design.matrix(codes, n), outcome, offset)
+
+
+def _identifier(kind: IdentifierKind, k: int) -> str:
+    """The k-th person's value of an identifying column."""
+    if kind.startswith("date"):
+        return f"{1900 + k // 336 % 100}-{k // 28 % 12 + 1:02d}-{k % 28 + 1:02d}"
+    return str(k) if kind in ("number", "check-digit") else f"made-up {k}"
 
 
 def _values(variable: Variable, grid: Sequence[float], n: int, rng: np.random.Generator) -> Array:

@@ -185,6 +185,38 @@ def rename_patients(columns: OwnColumns) -> OwnColumns:
     return replace(columns, identifiers=tuple(rows))
 
 
+def shouted(columns: OwnColumns, every: int) -> OwnColumns:
+    """The same patients, of whom every so many have their name in capitals."""
+    rows = (
+        (given_name.upper() if k % every == 0 else given_name, born)
+        for k, (given_name, born) in enumerate(columns.identifiers)
+    )
+    return replace(columns, identifiers=tuple(rows))
+
+
+@pytest.mark.parametrize("linkage_by", ["masks", "paillier"])
+def test_owners_learn_how_many_matches_rest_on_other_spellings_and_a_bound_stops_the_study(linkage_by: str) -> None:
+    c = joins.cohort(40, columns=2, extra=0, alpha=ALPHA, linkage=linkage_by, check_every=0, max_iterations=5)
+    data = {**c.data, "ana": shouted(cast(OwnColumns, c.data["ana"]), 4)}
+    _, runners, _ = simulate(c.study, data)
+    said = "40 of 40 rows of {} have a match. 10 of their identifiers are written differently at some site (given 10)"
+    for name in ("ana", "bob"):
+        assert said.format(name) in runners[name].machine.result.notes[-1]
+    strict = Study.model_validate({**c.study.model_dump(), "linkage": {"spellings": 0.2}})
+    with pytest.raises(StudyError, match="10 of 40 matches rest on identifiers that the sites spell") as caught:
+        simulate(strict, data)
+    assert caught.value.code == "CO-N251"
+
+
+def test_the_helper_cannot_tell_from_hashes_of_spellings_who_is_born_in_one_year() -> None:
+    c = joins.cohort(60, alpha=ALPHA)
+    w = run_study(c)
+    for owner in ("ana", "bob"):
+        written = np.asarray(open_payload(w, "hub", f"rows/{owner}")["written"])
+        born = {bytes(row) for row in written[:, 0]} | {bytes(row) for row in written[:, 1]}
+        assert len(born) == 2 * len(written)
+
+
 @pytest.mark.parametrize("linkage_by", ["masks", "paillier"])
 def test_a_helper_answers_one_question_only_whatever_an_owner_does_in_a_reorganisation(linkage_by: str) -> None:
     """The difference of two answers would tell an owner which of its patients the others have."""
