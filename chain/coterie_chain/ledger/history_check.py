@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
 from coterie_chain.ledger import motions
-from coterie_chain.ledger.memory import blamed, build_view, describe_kind, list_sites, numbered
+from coterie_chain.ledger.memory import build_view, describe_blame, describe_kind, list_sites, number_sites
 from coterie_chain.ledger.protocol import (
     Event,
     Head,
@@ -27,6 +27,7 @@ from coterie_chain.ledger.protocol import (
 )
 from coterie_chain.ledger.record_chain import compute_next_head
 from coterie_chain.ledger.rules import End, Moment, Rules
+from coterie_chain.ledger.study_state import EACH, SERVER
 
 _Details = dict[str, str | int]
 # Which outcome follows a vote that passes; it carries the vote's details.
@@ -43,14 +44,18 @@ OUTCOMES = {
 _MALFORMED_ENTRY = (KeyError, ValueError, TypeError, IndexError, AttributeError, BlobCorrupt)
 
 
-def check_history(entries: Iterable[Record | Event], genesis: Mapping[str, bytes]) -> HistoryCheck:
+def check_history(
+    entries: Iterable[Record | Event], genesis: Mapping[str, bytes], study: int | None = None
+) -> HistoryCheck:
     """Check a whole history, with the first head of each site's hash chain (`Head.genesis`).
+
+    With a `study`, what is wrong in another study stays there: it is in `spoiled`.
 
     LedgerMismatch (CO-C340) names the first entry that the rules refuse, that breaks a hash chain or that does not
     follow from the entry before. What the history must have led to is in `heads`, `sites` and `view`: compare them with
     the ledger's own, as a history can also be cut short.
     """
-    judge = HistoryCheck(genesis)
+    judge = HistoryCheck(genesis, study)
     for entry in entries:
         judge.check_entry(entry)
     judge.end()
@@ -58,11 +63,17 @@ def check_history(entries: Iterable[Record | Event], genesis: Mapping[str, bytes
 
 
 class HistoryCheck:
-    """The state that a history leads to, entry by entry."""
+    """The state that a history leads to, entry by entry.
 
-    def __init__(self, genesis: Mapping[str, bytes]) -> None:
+    With a `study`, a fault of another one spoils that alone: `spoiled` holds the first of each, and of its later
+    entries only the hash chains of the sites are followed.
+    """
+
+    def __init__(self, genesis: Mapping[str, bytes], study: int | None = None) -> None:
         self.rules = Rules(())
+        self.spoiled: dict[int, LedgerMismatch] = {}
         self._genesis = genesis
+        self._study = study
         self._heads: dict[str, Head] = {}
         self._ids: dict[str, int] = {}
         self._founding = True
@@ -76,22 +87,22 @@ class HistoryCheck:
             "RecoveryVoted": self._check_recovery,
             "KeyOffered": self._check_offer,
             "KeyChanged": self._check_acceptance,
-            "SuccessionVoted": self._succession,
-            "VoteWithdrawn": self._withdrawal,
+            "SuccessionVoted": self._check_succession,
+            "VoteWithdrawn": self._check_withdrawal,
             "StudyProposed": self._check_proposal,
             "StudyJoined": self._check_join,
-            "StudyDeclined": self._declining,
+            "StudyDeclined": self._check_declining,
             "ServerSkipped": self._check_skip,
             "ExclusionVoted": self._check_exclusion,
-            "UnavailabilityVoted": self._unavailability,
+            "UnavailabilityVoted": self._check_unavailability,
             "Disputed": self._check_dispute,
             "StudyPaused": self._check_pause,
             "ResumeVoted": self._check_resumption,
-            "SiteLeft": self._leaving,
-            "AbortVoted": self._abort_vote,
+            "SiteLeft": self._check_leaving,
+            "AbortVoted": self._check_abort_vote,
             "StudyAborted": self._check_abort,
-            "SupersessionVoted": self._supersession,
-            "SiteAttested": self._attestation,
+            "SupersessionVoted": self._check_supersession,
+            "SiteAttested": self._check_attestation,
         }
 
     @property
@@ -109,6 +120,40 @@ class HistoryCheck:
 
     def check_entry(self, entry: Record | Event) -> None:
         """Judge the next entry."""
+        number = get_study_number(entry)
+        if number in self.spoiled:
+            self._follow_chain(entry)
+            return
+        pending = self._pending()
+        try:
+            self._judge_entry(entry)
+        except LedgerMismatch as fault:
+            faulty = number if pending is None else pending
+            if self._study is None or faulty in (0, self._study):
+                raise
+            self.spoiled[faulty] = fault
+            self._due.clear()
+            self._completion = None
+            self.check_entry(entry)
+
+    def _pending(self) -> int | None:
+        """The study (0 for membership) whose next entry must come now; None if any entry may."""
+        if self._due:
+            return self._due[0][1]
+        return self._completion.study if self._completion else None
+
+    def _follow_chain(self, entry: Record | Event) -> None:
+        """Extend a site's hash chain with a record of a spoiled study, as the record itself has it."""
+        if isinstance(entry, Event) or self._read_head(entry.site).head == entry.head:
+            return
+        before, kinds = self._read_head(entry.site), {"each": EACH, "server": SERVER}
+        kind = kinds.get(entry.kind) or self._find_id(entry.kind.removeprefix("only:"))
+        self._require_same(entry, "sequence number", entry.seq, before.seq + 1)
+        head = compute_next_head(before.head, entry.seq, kind, entry.round, entry.post)
+        self._require_same(entry, "hash chain", entry.head.hex(), head.hex())
+        self._heads[entry.site] = Head(before.genesis, entry.seq, head)
+
+    def _judge_entry(self, entry: Record | Event) -> None:
         try:
             if isinstance(entry, Record):
                 self._check_record(entry)
@@ -122,6 +167,9 @@ class HistoryCheck:
 
     def end(self) -> None:
         """Judge that the history does not stop between an entry and what must follow it."""
+        pending = self._pending()
+        if pending is not None and self._study is not None and pending not in (0, self._study):
+            return
         if self._due or self._completion:
             missing = self._due[0][0] if self._due else "the record that completes the study"
             raise LedgerMismatch("CO-C340", f"The history ends where {missing} must follow. Read it again, whole.")
@@ -140,12 +188,10 @@ class HistoryCheck:
         head = compute_next_head(before.head, record.seq, kind, round_, post)
         self._require_same(record, "hash chain", record.head.hex(), head.hex())
         self._heads[record.site] = Head(before.genesis, record.seq, head)
-        with_announced_keys, self._completion = self._completion, None
+        announced, self._completion = self._completion, None
         completed = self.rules.studies[post.study].state == State.COMPLETED
         wanted = (post.study, record.site) if completed else None
-        self._require_same(
-            record, "completion", with_announced_keys and (with_announced_keys.study, with_announced_keys.site), wanted
-        )
+        self._require_same(record, "completion", announced and (announced.study, announced.site), wanted)
 
     def _check_event(self, event: Event) -> None:
         details = dict(event.details)
@@ -178,17 +224,17 @@ class HistoryCheck:
         passed = self.rules.admit(key, *_read_seat(d), _moment(event))
         if passed:
             self._ids[str(d["name"])] = len(self.rules.seats)
-        self._expect_outcome(event, d, passed, motions.admission(*_read_seat(d)))
+        self._expect_outcome(event, d, passed, motions.hash_admission(*_read_seat(d)))
 
     def _check_revocation(self, event: Event, d: _Details, key: str) -> None:
         site = self._find_id(d["name"])
-        self._expect_outcome(event, d, self.rules.revoke(key, site, _moment(event)), motions.revocation(site))
+        self._expect_outcome(event, d, self.rules.revoke(key, site, _moment(event)), motions.hash_revocation(site))
 
     def _check_recovery(self, event: Event, d: _Details, key: str) -> None:
         site, address, sealing = self._find_id(d["name"]), str(d["key"]), _from_hex(d["sealing"])
         changed = self.rules.seats[site].changed
         passed = self.rules.recover(key, site, address, sealing, _moment(event))
-        self._expect_outcome(event, d, passed, motions.recovery(site, address, sealing, changed))
+        self._expect_outcome(event, d, passed, motions.hash_recovery(site, address, sealing, changed))
 
     def _check_offer(self, event: Event, d: _Details, key: str) -> None:
         self._require_same(event, "seat", d["name"], event.site)
@@ -200,18 +246,18 @@ class HistoryCheck:
         self._require_same(event, "seat", d["name"], event.site)
         self._require_same(event, "sealing key", _from_hex(d["sealing"]), self.rules.seats[site].sealing)
 
-    def _succession(self, event: Event, d: _Details, key: str) -> None:
+    def _check_succession(self, event: Event, d: _Details, key: str) -> None:
         successor = str(d["successor"])
         passed = self.rules.succeed(key, successor, _moment(event))
-        self._expect_outcome(event, d, passed, motions.succession(successor))
+        self._expect_outcome(event, d, passed, motions.hash_succession(successor))
 
-    def _withdrawal(self, event: Event, d: _Details, key: str) -> None:
+    def _check_withdrawal(self, event: Event, d: _Details, key: str) -> None:
         self.rules.withdraw(key, _from_hex(d["motion"]), _moment(event))
 
     # Studies
 
     def _check_proposal(self, event: Event, d: _Details, key: str) -> None:
-        study = self.rules.propose(key, numbered(_terms(d), self._ids), _moment(event))
+        study = self.rules.propose(key, number_sites(_terms(d), self._ids), _moment(event))
         self._require_same(event, "study", event.study, study)
         # the rules have joined the proposer already; what rows it commits to is its own affair
         self._due.append(("StudyJoined", study, event.site, None))
@@ -222,7 +268,7 @@ class HistoryCheck:
         self.rules.join(key, event.study, study.hash, _moment(event))
         self._expect_start(event)
 
-    def _declining(self, event: Event, d: _Details, key: str) -> None:
+    def _check_declining(self, event: Event, d: _Details, key: str) -> None:
         self.rules.decline(key, (event.study,))
 
     def _check_skip(self, event: Event, d: _Details, key: str) -> None:
@@ -233,17 +279,17 @@ class HistoryCheck:
     def _check_exclusion(self, event: Event, d: _Details, key: str) -> None:
         self._require_open_step(event, d)
         site, s = self._find_id(d["silent"]), self.rules.studies[event.study]
-        motion = motions.exclusion(event.study, s.position, s.attempt, site)
+        motion = motions.hash_exclusion(event.study, s.position, s.attempt, site)
         self._expect_outcome(event, d, self.rules.exclude(key, event.study, site, _moment(event)), motion)
 
-    def _unavailability(self, event: Event, d: _Details, key: str) -> None:
+    def _check_unavailability(self, event: Event, d: _Details, key: str) -> None:
         place, culprit = (int(d["position"]), int(d["attempt"])), self._find_id(d["culprit"])
         passed = self.rules.unavailable(key, event.study, *place, culprit, _moment(event))
         self._require_same(
-            event, "motion", _from_hex(d["motion"]), motions.unavailability(event.study, *place, culprit)
+            event, "motion", _from_hex(d["motion"]), motions.hash_unavailability(event.study, *place, culprit)
         )
         if passed:
-            name, details = blamed(self.rules.studies[event.study], culprit, d)
+            name, details = describe_blame(self.rules.studies[event.study], culprit, d)
             self._due.append((name, event.study, event.site, details))
 
     def _check_dispute(self, event: Event, d: _Details, key: str) -> None:
@@ -256,31 +302,31 @@ class HistoryCheck:
 
     def _check_resumption(self, event: Event, d: _Details, key: str) -> None:
         passed = self.rules.resume(key, event.study, _moment(event))
-        self._expect_outcome(event, d, passed, motions.resumption(event.study))
+        self._expect_outcome(event, d, passed, motions.hash_resumption(event.study))
 
-    def _leaving(self, event: Event, d: _Details, key: str) -> None:
+    def _check_leaving(self, event: Event, d: _Details, key: str) -> None:
         self._require_open_step(event, d)
         site = self._ids[event.site]
         end = self.rules.abort(key, event.study, int(d["reason"]), site, _moment(event))
         self._require_same(event, "end", end, End.LEFT)
 
-    def _abort_vote(self, event: Event, d: _Details, key: str) -> None:
+    def _check_abort_vote(self, event: Event, d: _Details, key: str) -> None:
         reason, culprit = int(d["reason"]), self._culprit(d)
         end = self.rules.abort(key, event.study, reason, culprit, _moment(event))
         if end not in (End.VOTED, End.PASSED):
             self._reject(event, "no vote was needed")
-        self._expect_outcome(event, d, end == End.PASSED, motions.abortion(event.study, reason, culprit))
+        self._expect_outcome(event, d, end == End.PASSED, motions.hash_abortion(event.study, reason, culprit))
 
     def _check_abort(self, event: Event, d: _Details, key: str) -> None:
         end = self.rules.abort(key, event.study, int(d["reason"]), self._culprit(d), _moment(event))
         self._require_same(event, "end", end, End.ALONE)
 
-    def _supersession(self, event: Event, d: _Details, key: str) -> None:
+    def _check_supersession(self, event: Event, d: _Details, key: str) -> None:
         successor, reason = int(d["successor"]), _from_hex(d["reason_sha256"])
         passed = self.rules.supersede(key, event.study, successor, reason, _moment(event))
-        self._expect_outcome(event, d, passed, motions.supersession(event.study, successor, reason))
+        self._expect_outcome(event, d, passed, motions.hash_supersession(event.study, successor, reason))
 
-    def _attestation(self, event: Event, d: _Details, key: str) -> None:
+    def _check_attestation(self, event: Event, d: _Details, key: str) -> None:
         self.rules.attest(key, event.study, _from_hex(d["snapshot"]))
 
     # What they share

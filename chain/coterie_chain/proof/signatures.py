@@ -14,7 +14,7 @@ from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ethereum.calldata import encode_site_name, from_hex, load_codec
 from coterie_chain.ethereum.decode import CAUSES
 from coterie_chain.ledger.history_check import describe_step
-from coterie_chain.ledger.protocol import Event, Record
+from coterie_chain.ledger.protocol import Event, Record, get_study_number
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.ledger.rules import MAX_STEPS
 from coterie_chain.ledger.study_state import EACH, SERVER
@@ -35,10 +35,14 @@ class Signatures:
         self._ids: dict[str, int] = {}
         self._hashes: dict[int, bytes] = {}
         self._declined: Mapping[str, tuple[int, ...]] = {}
+        self.spoiled: dict[int, LedgerMismatch] = {}
 
-    def check(self, entries: Sequence[LedgerEntry]) -> None:
-        """LedgerMismatch (CO-C357) names the first entry that its site's key did not sign as it stands there."""
-        self._declined = _declined_together(entries)
+    def check(self, entries: Sequence[LedgerEntry], study: int | None = None) -> None:
+        """LedgerMismatch (CO-C357) names the first entry that its site's key did not sign as it stands there.
+
+        With a `study`, such entries of other studies are in `spoiled` instead.
+        """
+        self._declined = _group_declines(entries)
         for k, entry in enumerate(entries):
             before = entries[k - 1] if k else None
             following = entries[k + 1] if k + 1 < len(entries) else None
@@ -48,7 +52,13 @@ class Signatures:
             if isinstance(entry, Event) and entry.name == "SiteAdmitted":  # a founder: the deployer's call
                 self._learn(entry)
                 continue
-            self._check_entry(entry, following)
+            try:
+                self._check_entry(entry, following)
+            except LedgerMismatch as fault:
+                number = get_study_number(entry)
+                if study is None or number in (0, study):
+                    raise
+                self.spoiled.setdefault(number, fault)
             self._learn(entry)
 
     def _check_entry(self, entry: LedgerEntry, following: LedgerEntry | None) -> None:
@@ -71,7 +81,7 @@ class Signatures:
         details: _Details = {**dict(entry.details), "by": entry.site}
         if entry.name == "StudyProposed":
             joining = dict(following.details) if isinstance(following, Event) else {}
-            return self._catalog, self._encode_proposal(details, _joining(joining))
+            return self._catalog, self._encode_proposal(details, _read_joining(joining))
         if entry.name == "StudyDeclined":
             details = {**details, "studies": self._declined[entry.tx]}
         if entry.name == "StudyJoined":
@@ -120,11 +130,11 @@ def _is_outcome(entry: LedgerEntry, before: LedgerEntry | None) -> bool:
     return isinstance(before, Event) and before.name in causes and before.tx == entry.tx
 
 
-def _joining(d: _Details) -> tuple[bytes, bytes, int]:
+def _read_joining(d: _Details) -> tuple[bytes, bytes, int]:
     return from_hex(d["snapshot"]), from_hex(d["approvals"]), d["release"]
 
 
-def _declined_together(entries: Sequence[LedgerEntry]) -> dict[str, tuple[int, ...]]:
+def _group_declines(entries: Sequence[LedgerEntry]) -> dict[str, tuple[int, ...]]:
     """The studies that each transaction declined, in order."""
     studies: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
     for entry in entries:
@@ -141,7 +151,7 @@ _CallValues = Callable[[int, _Details, Mapping[str, int]], tuple[object, ...]]
 
 # Each move's name in the contract, and its arguments from what its event tells.
 _MOVES: dict[str, tuple[str, _CallValues]] = {
-    "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], _joining(d))),
+    "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], _read_joining(d))),
     "StudyDeclined": ("decline", lambda s, d, ids: (d["studies"], d["reason"])),
     "ServerSkipped": ("skip", lambda s, d, ids: (s,)),
     "ExclusionVoted": ("exclude", lambda s, d, ids: (s, ids[d["silent"]])),
