@@ -13,13 +13,13 @@ from support.learners.table import MemoryProtocol
 from coterie_learners.core.protocol import Machine, Posts
 from coterie_learners.errors import LearnerError, ProtocolError, StudyError
 from coterie_learners.study.document import Study
-from coterie_learners.study.identifiers import encode_parts, forms_digest, normal_form
+from coterie_learners.study.identifiers import digest_forms, encode_parts, normalise
 from coterie_learners.study.rows import OwnColumns
-from coterie_learners.vertical.alignment import OwnPoints, align, own_points, raised_points, steps
+from coterie_learners.vertical.alignment import OwnPoints, align, list_steps, post_points, raise_list
 from coterie_learners.vertical.blind_points import NoPoint, Points, hash_to_points, raise_points
 
-HELD = {"north": ("died", "a1"), "south": ("b1",), "east": ("c1",)}
-SITES = tuple(HELD)
+COLUMNS_BY_SITE = {"north": ("died", "a1"), "south": ("b1",), "east": ("c1",)}
+SITES = tuple(COLUMNS_BY_SITE)
 # Seven-digit numbers, as hospitals give them: north knows 40 of the patients of south, and 60 others are south's alone.
 NORTH = [f"{k:07d}" for k in range(1000, 1100)]
 SOUTH = [f"{k:07d}" for k in [*range(1060, 1100), *range(5000, 5060)]]
@@ -28,7 +28,7 @@ FILES = {"north": NORTH, "south": SOUTH, "east": EAST}
 
 
 def study(**linkage: object) -> Study:
-    plain = vertical.study(HELD, rows={"minimum": 1}).model_dump()
+    plain = vertical.study(COLUMNS_BY_SITE, rows={"minimum": 1}).model_dump()
     return Study.model_validate({**plain, "linkage": linkage})
 
 
@@ -36,19 +36,19 @@ def columns(codes: Sequence[str]) -> OwnColumns:
     return OwnColumns(tuple((code,) for code in codes), ("x",), np.zeros((len(codes), 1)))
 
 
-def aligned(files: Mapping[str, Sequence[str]] = FILES, of: Study | None = None) -> MemoryProtocol:
+def play(files: Mapping[str, Sequence[str]] = FILES, of: Study | None = None) -> MemoryProtocol:
     table = MemoryProtocol(align, of or study(), {name: columns(codes) for name, codes in files.items()})
     table.play()
     return table
 
 
-def hashed(of: Study, codes: Sequence[str]) -> Points:
+def hash_codes(of: Study, codes: Sequence[str]) -> Points:
     """The elements that anybody can make of identifiers."""
-    raw = [encode_parts([normal_form("code", code) or ""]) for code in codes]
+    raw = [encode_parts([normalise("code", code) or ""]) for code in codes]
     return hash_to_points(b"coterie/2 alignment" + of.hash, raw)
 
 
-def seen(table: MemoryProtocol) -> set[bytes]:
+def collect_elements(table: MemoryProtocol) -> set[bytes]:
     """Every element in any post of the alignment."""
     posts = [post for topic in table.topics for post in table.posts(topic).values()]
     return {bytes(point) for post in posts if "points" in post for point in post["points"]}
@@ -58,9 +58,9 @@ def exponents(table: MemoryProtocol, names: Sequence[str]) -> list[bytes]:
     return [OwnPoints(table.machines[name].site).exponent for name in names]
 
 
-def tried(table: MemoryProtocol, codes: Sequence[str], keys: Sequence[bytes]) -> list[str]:
+def try_identifiers(table: MemoryProtocol, codes: Sequence[str], keys: Sequence[bytes]) -> list[str]:
     """The identifiers whose element, raised by some of the known exponents in turn, is in any post."""
-    points, known, everything = hashed(table.study, codes), [], seen(table)
+    points, known, everything = hash_codes(table.study, codes), [], collect_elements(table)
     for key in (None, *keys):
         points = points if key is None else raise_points(key, points)
         known += [code for code, point in zip(codes, points, strict=True) if bytes(point) in everything]
@@ -68,35 +68,35 @@ def tried(table: MemoryProtocol, codes: Sequence[str], keys: Sequence[bytes]) ->
 
 
 def test_no_site_finds_a_patient_whom_it_does_not_have_by_trying() -> None:
-    table = aligned()
+    table = play()
     strangers = [f"{k:07d}" for k in range(5000, 5060)]
-    assert tried(table, strangers, exponents(table, ["north"])) == []
+    assert try_identifiers(table, strangers, exponents(table, ["north"])) == []
     # The same attack with every exponent finds all of them: it is the third site's that is missing.
-    assert sorted(tried(table, strangers, exponents(table, SITES))) == strangers
+    assert sorted(try_identifiers(table, strangers, exponents(table, SITES))) == strangers
 
 
 @pytest.mark.parametrize("alone", SITES)
 def test_two_sites_that_share_their_exponents_find_nobody_of_the_third(alone: str) -> None:
     others = [name for name in SITES if name != alone]
     strangers = sorted(set(FILES[alone]).difference(*(FILES[name] for name in others)))
-    table = aligned()
+    table = play()
     assert len(strangers) >= 50
     for order in (others, others[::-1]):
-        assert tried(table, strangers, exponents(table, order)) == []
+        assert try_identifiers(table, strangers, exponents(table, order)) == []
 
 
 def test_each_site_learns_which_of_its_own_patients_the_others_have_and_how_many_others_there_are() -> None:
-    found = aligned().machines["north"].result
-    tags = {name: set(map(bytes, of)) for name, of in found.matches.tags.items()}
+    alignment = play().machines["north"].result
+    tags = {name: set(map(bytes, of)) for name, of in alignment.matches.tags.items()}
     assert len(tags["north"] & tags["south"]) == 40
     assert len(tags["north"] & tags["east"]) == 50
     assert len(tags["south"] - tags["north"]) == 60
-    assert found.n == 40
+    assert alignment.n == 40
 
 
 def test_the_report_cannot_be_tried_by_an_auditor_who_opens_every_post() -> None:
     """Hashes of spellings are keyed by pairs of sites, so that tags and words tell nothing of an identifier."""
-    first, other = aligned(), MemoryProtocol(align, study(), {name: columns(codes) for name, codes in FILES.items()})
+    first, other = play(), MemoryProtocol(align, study(), {name: columns(codes) for name, codes in FILES.items()})
     other.keys = {pair: bytes([90]) + key[1:] for pair, key in first.keys.items()}
     other.machines = {name: Machine(align, other.site(name, columns(codes))) for name, codes in FILES.items()}
     other.play()
@@ -118,15 +118,15 @@ def describe_reason(table: MemoryProtocol, poster: str, reader: str) -> set[byte
 def test_elements_show_no_bit_of_an_identifier_whoever_raised_them() -> None:
     """All lie on the curve and none on its twist: a bit that raising would keep."""
     p = 2**255 - 19
-    for point in list(seen(aligned()))[:200]:
+    for point in list(collect_elements(play()))[:200]:
         u = int.from_bytes(point, "little")
         assert pow(u * (u * u + 486662 * u + 1), (p - 1) // 2, p) == 1
 
 
 def test_exponents_commute_and_differ_between_runs_and_sites() -> None:
-    points, a, b = hashed(study(), ["1", "2"]), b"a" * 32, b"b" * 32
+    points, a, b = hash_codes(study(), ["1", "2"]), b"a" * 32, b"b" * 32
     np.testing.assert_array_equal(raise_points(a, raise_points(b, points)), raise_points(b, raise_points(a, points)))
-    site = aligned().machines["north"].site
+    site = play().machines["north"].site
     keys = {
         OwnPoints(s).exponent for s in (site, replace(site, session="other"), replace(site, name="x", secret=b"s" * 32))
     }
@@ -140,35 +140,35 @@ def ring(files: Mapping[str, Sequence[str]] = FILES, **linkage: object) -> tuple
     """Sites before the lists go round, and their first posts."""
     table = MemoryProtocol(align, study(**linkage), {name: columns(codes) for name, codes in files.items()})
     own = {name: OwnPoints(machine.site) for name, machine in table.machines.items()}
-    return own, {name: own_points(points.site, points) for name, points in own.items()}
+    return own, {name: post_points(points.site, points) for name, points in own.items()}
 
 
-def refused(own: Mapping[str, OwnPoints], rounds: tuple[Posts, ...], code: str, culprit: str) -> LearnerError:
+def expect_refusal(own: Mapping[str, OwnPoints], rounds: tuple[Posts, ...], code: str, culprit: str) -> LearnerError:
     with pytest.raises(ProtocolError) as caught:
-        raised_points(own["south"].site, own["south"], rounds)
+        raise_list(own["south"].site, own["south"], rounds)
     assert (caught.value.code, caught.value.site) == (code, culprit)
     return caught.value
 
 
 def test_a_second_list_is_not_raised_after_a_reorganisation() -> None:
     own, first = ring()
-    raised_points(own["south"].site, own["south"], (first,))
-    raised_points(own["south"].site, own["south"], (first,))
+    raise_list(own["south"].site, own["south"], (first,))
+    raise_list(own["south"].site, own["south"], (first,))
     other = {**first, "north": {**first["north"], "points": first["south"]["points"]}}
-    assert "tried" in refused(own, (other,), "CO-P549", "north").message
+    assert "tried" in expect_refusal(own, (other,), "CO-P549", "north").message
 
 
 def test_a_list_that_grew_on_its_way_is_not_raised() -> None:
     own, first = ring()
-    second = {name: raised_points(own[name].site, own[name], (first,)) for name in ("north", "east")}
-    stuffed = np.concatenate([second["north"]["points"], hashed(study(), ["7", "8"])])
-    refused(own, (first, {**second, "north": {"points": stuffed}}), "CO-P541", "north")
+    second = {name: raise_list(own[name].site, own[name], (first,)) for name in ("north", "east")}
+    stuffed = np.concatenate([second["north"]["points"], hash_codes(study(), ["7", "8"])])
+    expect_refusal(own, (first, {**second, "north": {"points": stuffed}}), "CO-P541", "north")
 
 
 def test_a_site_that_brings_more_patients_than_agreed_stops_itself_and_is_stopped() -> None:
     own, first = ring(FILES, most=120)
-    long = np.concatenate([first["north"]["points"], hashed(study(), [f"9{k}" for k in range(40)])])
-    refused(own, ({**first, "north": {**first["north"], "points": long}},), "CO-P548", "north")
+    long = np.concatenate([first["north"]["points"], hash_codes(study(), [f"9{k}" for k in range(40)])])
+    expect_refusal(own, ({**first, "north": {**first["north"], "points": long}},), "CO-P548", "north")
     table = MemoryProtocol(align, study(most=99), {name: columns(codes) for name, codes in FILES.items()})
     with pytest.raises(StudyError) as caught:
         table.play()
@@ -182,21 +182,21 @@ def test_elements_of_small_order_are_refused(element: int) -> None:
     points[3] = np.frombuffer(element.to_bytes(32, "little"), np.uint8)
     assert (
         "element 3 of 100"
-        in refused(own, ({**first, "north": {**first["north"], "points": points}},), "CO-P550", "north").message
+        in expect_refusal(own, ({**first, "north": {**first["north"], "points": points}},), "CO-P550", "north").message
     )
     with pytest.raises(NoPoint):
         raise_points(b"k" * 32, points)
 
 
 def test_sites_whose_unicode_tables_differ_find_each_other_out() -> None:
-    table = aligned()
-    found = table.machines["north"].result.matches
-    first, *more = found.rounds
+    table = play()
+    alignment = table.machines["north"].result.matches
+    first, *more = alignment.rounds
     other = {**first, "south": {**first["south"], "rules": np.zeros(32, np.uint8)}}
     with pytest.raises(ProtocolError) as caught:
-        _ = replace(found, rounds=(other, *more)).common
+        _ = replace(alignment, rounds=(other, *more)).common
     assert (caught.value.code, caught.value.site) == ("CO-P651", "south")
-    assert bytes(first["south"]["rules"]) == forms_digest()
+    assert bytes(first["south"]["rules"]) == digest_forms()
 
 
 def test_nothing_of_spellings_leaves_before_enough_patients_match() -> None:
@@ -208,4 +208,4 @@ def test_nothing_of_spellings_leaves_before_enough_patients_match() -> None:
 
 
 def test_the_schedule_has_a_step_for_keys_one_for_each_site_and_one_for_the_report() -> None:
-    assert steps(study()) == ("each",) * len(aligned().topics)
+    assert list_steps(study()) == ("each",) * len(play().topics)

@@ -21,7 +21,7 @@ from coterie_learners.vertical.vertigo import vertigo
 
 N = 300
 # Scores and measurements as a hospital writes them, and one column with all digits of a float at each site.
-HELD = {"north": ("died",), "south": ("b_ecog", "b_nyha", "b_age", "b_crp"), "east": ("c_sbp", "c_egfr")}
+COLUMNS_BY_SITE = {"north": ("died",), "south": ("b_ecog", "b_nyha", "b_age", "b_crp"), "east": ("c_sbp", "c_egfr")}
 
 
 @cache
@@ -41,14 +41,14 @@ def cohort() -> Codes:
 
 
 def study(learner: str, **options: Any) -> Study:
-    plain = vertical.study(HELD, learner, **options).model_dump()
+    plain = vertical.study(COLUMNS_BY_SITE, learner, **options).model_dump()
     for variable in plain["variables"].values():
         if variable["type"] == "number":
             variable["range"] = (-300.0, 300.0)
     return Study.model_validate(plain)
 
 
-def played(of: Study) -> MemoryProtocol:
+def play(of: Study) -> MemoryProtocol:
     script = valoris if of.learner.name == "valoris" else vertigo
     table = MemoryProtocol(script, of, vertical.split(of, cohort()))
     table.play()
@@ -83,38 +83,38 @@ def part_of(table: MemoryProtocol, of: Study, name: str) -> SiteColumns:
     return part
 
 
-def came_back(short: Array, truth: Array, most: int) -> bool:
+def comes_back(short: Array, truth: Array, most: int) -> bool:
     """Whether the true column, but for origin and direction, is a sum of the reduced ones with small coefficients."""
-    return any(lattice.same_column(column, truth) for column in lattice.combinations(short, most))
+    return any(lattice.same_column(column, truth) for column in lattice.combine(short, most))
 
 
 def test_scores_come_back_from_a_factor_in_every_row() -> None:
     of = study("valoris")
-    table = played(of)
+    table = play(of)
     order = order_of(table, of)
-    short = lattice.scores(np.asarray(table.posts("factor/south")["south"]["factor"]))
+    short = lattice.find_scores(np.asarray(table.posts("factor/south")["south"]["factor"]))
     assert len(short) == 3  # the lattice of the three columns on a grid; the fourth is in no such lattice
     assert any(lattice.same_column(column, cohort()["b_nyha"][order]) for column in short)
     for name, most in (("b_ecog", 1), ("b_age", 8)):
-        assert came_back(short, cohort()[name][order], most)
+        assert comes_back(short, cohort()[name][order], most)
 
 
 def test_scores_of_both_sites_come_back_from_the_aggregated_sum() -> None:
     of = study("valoris", mode="aggregated")
-    table = played(of)
+    table = play(of)
     order = order_of(table, of)
     posts = [table.posts(f"factor/{site}")[site]["masked"] for site in ("south", "east")]
-    short = lattice.scores(unmask_short(posts)[:-1])
+    short = lattice.find_scores(unmask_short(posts)[:-1])
     assert len(short) == 5
-    assert came_back(short[:3], cohort()["b_ecog"][order], 1)
-    assert came_back(short[:3], cohort()["b_nyha"][order], 1)
+    assert comes_back(short[:3], cohort()["b_ecog"][order], 1)
+    assert comes_back(short[:3], cohort()["b_nyha"][order], 1)
     span = np.linalg.lstsq(short.T, cohort()["c_sbp"][order] * 10 - np.mean(cohort()["c_sbp"]) * 10, rcond=None)
     assert np.max(np.abs(span[0] - np.round(span[0]))) < 1e-6
 
 
 def test_continuous_columns_give_a_lattice_nothing() -> None:
     factor = np.random.default_rng(1).normal(size=(N, 6))
-    assert len(lattice.scores(factor - factor.mean(axis=0))) == 0
+    assert len(lattice.find_scores(factor - factor.mean(axis=0))) == 0
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_every_site_refuses_its_columns_on_a_grid_in_both_modes(
     learner: str, options: dict[str, str], site: str
 ) -> None:
     of = study(learner, **options)
-    table = played(of)
+    table = play(of)
     part = part_of(table, of, site)
     aggregated = options.get("mode") == "aggregated"
     exposure = (part.reveals_masked if aggregated else part.reveals_factor)(part.site, {})
-    assert exposure.gridded == tuple(name for name in HELD[site] if name != "b_crp")
+    assert exposure.gridded == tuple(name for name in COLUMNS_BY_SITE[site] if name != "b_crp")
     assert exposure.sums_only is aggregated
     verdict = judge_exposure(exposure, Floors(), "factor")
     assert verdict.ruling is Ruling.REFUSED

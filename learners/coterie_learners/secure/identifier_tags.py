@@ -1,7 +1,7 @@
 """Keyed tags of patients' identifiers in ordered passes, for a helper who matches them and cannot read them.
 
 A pass names identifying columns, each in its normal form or through a rule: `surname:phonetic`, `birth:year`,
-`given:initial`. Tags are HMAC-SHA256 under a key of the owners, cut to 16 bytes. Nobody without the key can tell
+`given:initial`. TagArray are HMAC-SHA256 under a key of the owners, cut to 16 bytes. Nobody without the key can tell
 anything from a tag but whether two are equal; so tags that a file has more than once are replaced by random ones in
 every pass after the first, and in the first one repeated identifiers are refused.
 """
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.study.document import Study
-from coterie_learners.study.identifiers import Values, encode_parts, normal_form
+from coterie_learners.study.identifiers import Values, encode_parts, normalise
 
 TAG = 16
 
-Tags = NDArray[np.uint8]
+TagArray = NDArray[np.uint8]
 
 
 def soundex(text: str) -> str:
     """American Soundex of a name (Knuth, volume 3): a letter and three digits; other scripts stay as they are."""
-    name = normal_form("name", text) or ""
+    name = normalise("name", text) or ""
     if not name or not name.isascii():
         return name
     codes = {c: str(k) for k, group in enumerate(("bfpv", "cgjkqsxz", "dt", "l", "mn", "r"), 1) for c in group}
@@ -64,8 +64,8 @@ class LinkagePass:
         wrong = [f"{name}:{rule}" if rule else name for name, rule in pairs if name not in columns]
         wrong += [f"{name}:{rule}" for name, rule in pairs if rule and rule not in RULES]
         if wrong or not pairs:
-            told = f"A pass of the linkage names {', '.join(wrong) or 'nothing'}; identifying columns are"
-            raise StudyError("CO-S546", f"{told} {', '.join(columns)}, rules {', '.join(RULES)}.")
+            message = f"A pass of the linkage names {', '.join(wrong) or 'nothing'}; identifying columns are"
+            raise StudyError("CO-S546", f"{message} {', '.join(columns)}, rules {', '.join(RULES)}.")
         return cls(tuple(columns.index(name) for name, _ in pairs), tuple(rule or "exact" for _, rule in pairs))
 
     def encode(self, forms: Sequence[Values]) -> list[bytes | None]:
@@ -75,18 +75,18 @@ class LinkagePass:
         return [encode_parts(parts) if all(parts) else None for parts in rows]
 
 
-def tags(
+def make_tags(
     key: bytes, study: Study, site: str, passes: Sequence[LinkagePass], forms: Sequence[Values], noise: bytes
-) -> Tags:
-    """Tags (passes, n, 16) of all rows, whose identifying values are given in normal form.
+) -> TagArray:
+    """TagArray (passes, n, 16) of all rows, whose identifying values are given in normal form.
 
     `noise` (passes * n * 16 random bytes) stands in where a row has no tag. DataError if two rows have the same
     identifiers in the first pass, or a row has none and there is no other pass, unless the study leaves such rows out.
     """
     out = np.frombuffer(noise, np.uint8).reshape(len(passes), len(forms), TAG).copy()
     barred: set[int] = set()
-    for number, one in enumerate(passes):
-        texts = one.encode(forms)
+    for number, way in enumerate(passes):
+        texts = way.encode(forms)
         counts = Counter(texts)
         if number == 0:
             _check_first(texts, counts, len(passes), study, site)
@@ -113,19 +113,19 @@ def _check_first(
         raise DataError("CO-D342", f"{what}. Leave these rows out, or agree on a second pass that needs less.")
 
 
-def match_tags(lists: Sequence[Tags]) -> NDArray[np.int64]:
+def match_tags(lists: Sequence[TagArray]) -> NDArray[np.int64]:
     """Rows of all owners that belong together (owners, k), pass by pass among the rows still unmatched."""
-    free = [set(range(one.shape[1])) for one in lists]
-    found: list[list[int]] = []
+    free = [set(range(owner_tags.shape[1])) for owner_tags in lists]
+    matches: list[list[int]] = []
     for number in range(lists[0].shape[0]):
-        places = [_places(one[number], rows) for one, rows in zip(lists, free, strict=True)]
+        places = [_index_tags(owner_tags[number], rows) for owner_tags, rows in zip(lists, free, strict=True)]
         common = [tag for tag in places[0] if all(tag in other for other in places[1:])]
-        found += [[place[tag] for place in places] for tag in common]
+        matches += [[place[tag] for place in places] for tag in common]
         for place, rows in zip(places, free, strict=True):
             rows.difference_update(place[tag] for tag in common)
-    return np.array(found, dtype=np.int64).reshape(-1, len(lists)).T
+    return np.array(matches, dtype=np.int64).reshape(-1, len(lists)).T
 
 
-def _places(one: Tags, rows: set[int]) -> dict[bytes, int]:
-    raw = one.tobytes()
+def _index_tags(owner_tags: TagArray, rows: set[int]) -> dict[bytes, int]:
+    raw = owner_tags.tobytes()
     return {raw[TAG * row : TAG * (row + 1)]: row for row in sorted(rows)}

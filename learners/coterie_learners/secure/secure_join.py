@@ -53,7 +53,7 @@ from coterie_learners.study.identifiers import (
     Spellings,
     compare_spellings,
     hash_spellings,
-    normal_rows,
+    normalise_rows,
 )
 
 KEY = 32
@@ -157,7 +157,7 @@ def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Paylo
     committed = b"" if site.name == link.helper else _input(site, link)
     return {
         "commitment": _bytes(hashlib.sha256(salt + committed).digest()),
-        "rules": _bytes(identifiers.forms_digest()),
+        "rules": _bytes(identifiers.digest_forms()),
         "key": np.stack([_bytes(_wrap_key_share(site, link, peer)) for peer in link.owners]),
     }
 
@@ -173,7 +173,7 @@ def derive_owners_key(site: Site, link: JoinPlan, terms: Posts, use: str) -> byt
     """A key that all owners can make and the helper cannot, for one use; ProtocolError if normalisers differ."""
     place, parts = link.owners.index(site.name), []
     for owner in link.owners:
-        if bytes(terms[owner]["rules"]) != identifiers.forms_digest():
+        if bytes(terms[owner]["rules"]) != identifiers.digest_forms():
             message = f"{owner} normalises identifiers in another way than {site.name}"
             raise ProtocolError(
                 "CO-P651", f"{message}. Install the same version of Python at all owners.", owner, "terms"
@@ -210,12 +210,15 @@ def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     """This owner's tags and masked rows, in an order that nobody else knows."""
     values = site_inputs(site, link)
     n = len(values)
-    forms = normal_rows(site.study, site.name, site.columns.identifiers)
+    forms = normalise_rows(site.study, site.name, site.columns.identifiers)
     noise = site.stream("tags", len(link.passes) * n * identifier_tags.TAG)
     key = derive_owners_key(site, link, terms, "tags")
-    tags = identifier_tags.tags(key, site.study, site.name, link.passes, forms, noise)
+    tags = identifier_tags.make_tags(key, site.study, site.name, link.passes, forms, noise)
     order = permutation(Keystream(site.stream("order", KEY)), n)
-    named = {"tags": tags[:, order], **written(site, derive_owners_key(site, link, terms, "spellings"), tags, order)}
+    named = {
+        "tags": tags[:, order],
+        **hash_written_values(site, derive_owners_key(site, link, terms, "spellings"), tags, order),
+    }
     shuffled = link.numbers.encode(values[order], INPUT)
     if link.sealed_by_key:
         return {**named, **paillier.encrypt_rows(site, link.numbers, shuffled)}
@@ -224,7 +227,7 @@ def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     return {**named, "masked": _bytes(packed).reshape(n, -1)}
 
 
-def written(site: Site, key: bytes, tags: identifier_tags.Tags, order: NDArray[np.int64]) -> Payload:
+def hash_written_values(site: Site, key: bytes, tags: identifier_tags.TagArray, order: NDArray[np.int64]) -> Payload:
     """Hashes of how each row's identifying values are written, salted with the row's first tag under the owners' key.
 
     Tags of one file differ, so that the helper sees equal hashes only where two owners' rows match.
@@ -277,7 +280,7 @@ def match_rows(site: Site, link: JoinPlan, rows: Mapping[str, Payload], owner: s
     places = find_matched_places(site, link, rows)
     enough = places.shape[1] >= link.floor
     chosen = places if enough else places[:, :0]
-    counts = spelling_counts(site.study, link, rows, chosen)
+    counts = count_spellings(site.study, link, rows, chosen)
     different = np.array([counts.different, *counts.columns.values()], dtype=np.int64)
     said = {"enough": np.array(enough), "different": different, "doubtful": np.array(counts.doubtful)}
     if link.sealed_by_key:
@@ -286,7 +289,7 @@ def match_rows(site: Site, link: JoinPlan, rows: Mapping[str, Payload], owner: s
     return {**said, "places": chosen[link.owners.index(link.before(owner))]}
 
 
-def spelling_counts(
+def count_spellings(
     study: Study, link: JoinPlan, rows: Mapping[str, Payload], places: NDArray[np.int64]
 ) -> SpellingCounts:
     """How the owners spell the identifiers of the rows that the first pass matched."""
@@ -299,10 +302,10 @@ def spelling_counts(
     return compare_spellings(study, int(first.sum()), list(itertools.combinations(sites, 2)))
 
 
-def counts_of_match(site: Site, link: JoinPlan, posts: JoinPosts) -> SpellingCounts:
+def read_spelling_counts(site: Site, link: JoinPlan, posts: JoinPosts) -> SpellingCounts:
     """How the owners spell the matched identifiers, as this site computes it or hears it from the helper."""
     if site.name == link.helper:
-        return spelling_counts(site.study, link, posts.rows, find_matched_places(site, link, posts.rows))
+        return count_spellings(site.study, link, posts.rows, find_matched_places(site, link, posts.rows))
     said, matches = posts.matches[site.name], count_joint_patients(site, link, posts)
     different = np.asarray(said["different"]).tolist()
     if len(different) != 1 + link.identifying or not all(
@@ -314,10 +317,10 @@ def counts_of_match(site: Site, link: JoinPlan, posts: JoinPosts) -> SpellingCou
     return SpellingCounts(matches, different[0], int(said["doubtful"]), columns)
 
 
-def linkage_report(site: Site, link: JoinPlan, posts: JoinPosts) -> str:
+def describe_linkage(site: Site, link: JoinPlan, posts: JoinPosts) -> str:
     """An owner's linkage report in sentences; of the other owners' rows it says nothing."""
-    counts, n = counts_of_match(site, link, posts), site.columns.n
-    forms = normal_rows(site.study, site.name, site.columns.identifiers)
+    counts, n = read_spelling_counts(site, link, posts), site.columns.n
+    forms = normalise_rows(site.study, site.name, site.columns.identifiers)
     first, *others = [way.encode(forms) for way in link.passes]
     repeated = Counter(text for text in first if text is not None)
     doubled = sum(count for count in repeated.values() if count > 1)
@@ -386,7 +389,7 @@ def permutation(stream: Keystream, n: int) -> NDArray[np.int64]:
 
 def cohort_digest(site: Site) -> bytes:
     """SHA-256 of an owner's list of patients, whatever its order: what a budget of questions is counted for."""
-    rows = sorted(map(identifiers.encode_parts, normal_rows(site.study, site.name, site.columns.identifiers)))
+    rows = sorted(map(identifiers.encode_parts, normalise_rows(site.study, site.name, site.columns.identifiers)))
     return hashlib.sha256(b"".join(len(row).to_bytes(4, "big") + row for row in rows)).digest()
 
 

@@ -60,7 +60,7 @@ def secure_lasso(site: Site) -> Script:
     fit = build_lasso_fit(plan, result)
     if not plan.joins or site.data is None:
         return fit
-    return replace(fit, notes=(*fit.notes, secure_join.linkage_report(site, plan.link, posts)))
+    return replace(fit, notes=(*fit.notes, secure_join.describe_linkage(site, plan.link, posts)))
 
 
 # Rows split over sites: each site's own sums
@@ -176,7 +176,7 @@ def compute(site: Site, channel: Channel | None, plan: LassoPlan, posts: JoinPos
     assert channel is not None
     n = secure_join.count_joint_patients(site, plan.link, posts) if plan.joins else 0
     if plan.joins:
-        secure_join.counts_of_match(site, plan.link, posts).check(site.study.most_spellings)
+        secure_join.read_spelling_counts(site, plan.link, posts).check(site.study.most_spellings)
     spend_question(site, plan)
     terms = repr((plan.computing, plan.numbers.bits, n, _VERSION)).encode() + _digest(posts.terms)
     session, randomness = open_session(site, channel, _TOPIC, terms)

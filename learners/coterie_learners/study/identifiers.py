@@ -10,7 +10,7 @@ equal:
 | `name` | letters and digits alone, without accents and case; a dash between digits |
 | `date` | year-month-day; `date-dmy` and `date-mdy` declare the order in which slashed or dotted dates are read |
 | `check-digit` | the number before a check digit that is set off by a dash or slash: `12-4` is 12 |
-| `code` | what a list without kinds has: see `_code` |
+| `code` | what a list without kinds has: see `_read_code` |
 
 No form brings digits together that a separator keeps apart: `12-4` is not 124. Where a form could only guess, it keeps
 two values apart: who is not matched is counted in front of everybody, a false match is seen by nobody.
@@ -65,14 +65,14 @@ class Unreadable(ValueError):
     """A value that its column's kind does not allow; the text says what the kind allows."""
 
 
-def normal_form(kind: IdentifierKind, text: str) -> str | None:
+def normalise(kind: IdentifierKind, text: str) -> str | None:
     """The normal form of one identifying value; None for a missing one, Unreadable for one that the kind refuses."""
     plain = _clean(text)
     missing = plain in MISSING_NAMES if kind == "name" else plain.casefold() in MISSING
     return None if missing or not plain else FORMS[kind](plain) or None
 
 
-def strict_form(kind: IdentifierKind, text: str) -> str:
+def derive_strict_form(kind: IdentifierKind, text: str) -> str:
     """What two values of one normal form share if no more than the kind's own notation sets them apart.
 
     Numbers and dates say the same in any notation; of a check digit only another one contradicts, so that a value
@@ -84,7 +84,7 @@ def strict_form(kind: IdentifierKind, text: str) -> str:
         return "" if apart is None else apart[2].casefold()
     if kind in ("text", "name") or (kind == "code" and _WHOLE.fullmatch(plain) is None):
         return text
-    return normal_form(kind, text) or ""
+    return normalise(kind, text) or ""
 
 
 def _clean(text: str) -> str:
@@ -103,7 +103,7 @@ def _normalize(form: Literal["NFKC", "NFKD"], text: str) -> str:
     return "".join("".join(run) if alone else unicodedata.normalize(form, "".join(run)) for alone, run in runs)
 
 
-def _number(plain: str) -> str:
+def _read_number(plain: str) -> str:
     whole = _WHOLE.fullmatch(plain)
     if whole is None:
         raise Unreadable("no whole number (digits alone; nothing is cut or guessed)")
@@ -113,23 +113,23 @@ def _number(plain: str) -> str:
     return digits
 
 
-def _text(plain: str) -> str:
+def _read_text(plain: str) -> str:
     return _normalize("NFKC", " ".join(plain.casefold().split()))
 
 
-def _name(plain: str) -> str:
+def _read_name(plain: str) -> str:
     bare = _normalize("NFKD", _normalize("NFKD", plain).casefold())
     return "-".join("".join(c for c in part if c.isalnum()) for part in _BETWEEN_DIGITS.split(bare))
 
 
-def _code(plain: str) -> str:
+def _read_code(plain: str) -> str:
     """A whole number as `number`; else as `text`, without separators beside a letter and zeros that lead."""
     if _WHOLE.fullmatch(plain) is not None:
-        return _number(plain)
-    return _ZEROS.sub(r"\1", _SEPARATORS.sub("", _text(plain)))
+        return _read_number(plain)
+    return _ZEROS.sub(r"\1", _SEPARATORS.sub("", _read_text(plain)))
 
 
-def _check_digit(plain: str) -> str:
+def _read_before_check_digit(plain: str) -> str:
     value = _DASHES.sub("-", plain)
     apart = _CHECKED.fullmatch(value)
     base = value if apart is None else apart[1]
@@ -140,19 +140,19 @@ def _check_digit(plain: str) -> str:
     return base.lstrip("0") or "0"
 
 
-def _iso_date(plain: str) -> str:
-    return _date(plain, ())
+def _read_iso_date(plain: str) -> str:
+    return _read_date(plain, ())
 
 
-def _day_first(plain: str) -> str:
-    return _date(plain, (4, 3, 1))
+def _read_day_first(plain: str) -> str:
+    return _read_date(plain, (4, 3, 1))
 
 
-def _month_first(plain: str) -> str:
-    return _date(plain, (4, 1, 3))
+def _read_month_first(plain: str) -> str:
+    return _read_date(plain, (4, 1, 3))
 
 
-def _date(plain: str, order: tuple[int, ...]) -> str:
+def _read_date(plain: str, order: tuple[int, ...]) -> str:
     """The date as year-month-day; `order` are the groups of year, month and day in a date with the year last."""
     first, last = _YEAR_FIRST.fullmatch(plain), _YEAR_LAST.fullmatch(plain)
     compact = None if order else _COMPACT.fullmatch(plain)
@@ -171,14 +171,14 @@ def _date(plain: str, order: tuple[int, ...]) -> str:
 
 
 FORMS: Mapping[IdentifierKind, Callable[[str], str]] = {
-    "code": _code,
-    "number": _number,
-    "text": _text,
-    "name": _name,
-    "date": _iso_date,
-    "date-dmy": _day_first,
-    "date-mdy": _month_first,
-    "check-digit": _check_digit,
+    "code": _read_code,
+    "number": _read_number,
+    "text": _read_text,
+    "name": _read_name,
+    "date": _read_iso_date,
+    "date-dmy": _read_day_first,
+    "date-mdy": _read_month_first,
+    "check-digit": _read_before_check_digit,
 }
 
 
@@ -188,7 +188,7 @@ def encode_parts(parts: Iterable[str]) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in raw)
 
 
-def forms_digest() -> bytes:
+def digest_forms() -> bytes:
     """SHA-256 of how this installation normalises: sites whose Unicode tables differ would miss each other's rows."""
     probes = [_probe(kind, probe) for kind in FORMS for probe in PROBES]
     return hashlib.sha256(_RULES_VERSION + encode_parts(probes)).digest()
@@ -196,7 +196,7 @@ def forms_digest() -> bytes:
 
 def _probe(kind: IdentifierKind, text: str) -> str:
     try:
-        return normal_form(kind, text) or ""
+        return normalise(kind, text) or ""
     except Unreadable as refusal:
         return str(refusal)
 
@@ -226,7 +226,7 @@ def identify(study: Study, site: str, columns: OwnColumns) -> Patients:
     DataError for a missing value where the study refuses these, for a value that its kind refuses, for an identifier
     that occurs twice unless the study leaves such rows out, and for check digits in some rows and not in others.
     """
-    forms = normal_rows(study, site, columns.identifiers)
+    forms = normalise_rows(study, site, columns.identifiers)
     whole = [encode_parts(parts) if all(parts) else None for parts in forms]
     lacking = sum(identifier is None for identifier in whole)
     if lacking and study.linkage.unidentified == "refuse":
@@ -243,7 +243,7 @@ def identify(study: Study, site: str, columns: OwnColumns) -> Patients:
     return Patients(rows, tuple(known for _, known in alone), lacking, doubled)
 
 
-def normal_rows(study: Study, site: str, identifiers: Sequence[Values]) -> list[tuple[str, ...]]:
+def normalise_rows(study: Study, site: str, identifiers: Sequence[Values]) -> list[tuple[str, ...]]:
     """Each row's identifying values in normal form, "" for a missing one; DataError as `identify` says."""
     if not identifiers:
         return []
@@ -257,14 +257,14 @@ def normal_rows(study: Study, site: str, identifiers: Sequence[Values]) -> list[
 
 def _read(site: str, name: str, kind: IdentifierKind, value: str) -> str:
     try:
-        return normal_form(kind, value) or ""
+        return normalise(kind, value) or ""
     except Unreadable as refusal:
         raise DataError("CO-D134", f"{site}: a value of the identifying column {name!r} is {refusal}.") from None
 
 
 def _check_alike(site: str, name: str, values: Sequence[str]) -> None:
-    filled = [value for value in values if normal_form("check-digit", value)]
-    checked = sum(strict_form("check-digit", value) != "" for value in filled)
+    filled = [value for value in values if normalise("check-digit", value)]
+    checked = sum(derive_strict_form("check-digit", value) != "" for value in filled)
     if 0 < checked < len(filled):
         what = f"{site}: {checked} of {len(filled)} values of {name!r} have a check digit set off by a dash or slash"
         raise DataError("CO-D135", f"{what}, the others have none or hide it. Write all of them alike.")
@@ -293,7 +293,7 @@ def hash_spellings(study: Study, identifiers: Sequence[Values], salts: Sequence[
     for row, (values, salt) in enumerate(zip(identifiers, salts, strict=True)):
         for column, (kind, value) in enumerate(zip(kinds, values, strict=True)):
             written[row, column] = _word(salt, column, value)
-            form = strict_form(kind, value)
+            form = derive_strict_form(kind, value)
             if form:
                 strict[row, column] = _word(salt, column, form)
     return Spellings(written, strict)

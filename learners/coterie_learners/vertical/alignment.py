@@ -46,7 +46,7 @@ from coterie_learners.study.identifiers import (
     SpellingCounts,
     Spellings,
     compare_spellings,
-    forms_digest,
+    digest_forms,
     hash_spellings,
     identify,
 )
@@ -57,7 +57,7 @@ KEY = 32
 _Tags = NDArray[np.bytes_]
 
 
-def steps(study: Study) -> tuple[str, ...]:
+def list_steps(study: Study) -> tuple[str, ...]:
     """Kinds of the opening steps, for the schedule of whoever uses `align`: keys, a step for each site, the report."""
     return ("each",) * (len(study.sites) + 2)
 
@@ -67,17 +67,19 @@ def align(site: Site) -> Script:
     readers, own = site.study.sites, OwnPoints(site)
     yield from announce()
     form = Schema({"points": Field("|u1", (None, POINT)), "rules": Field("|u1", (32,))}, check=check_points)
-    first = yield from each("align/points", own_points, own, expects=form, readers=readers, reveals=points_reveal)
+    first = yield from each("align/points", post_points, own, expects=form, readers=readers, reveals=expose_points)
     rounds, form = [first], Schema({"points": Field("|u1", (None, POINT))}, check=check_points)
     for number in range(1, len(readers)):
         topic = f"align/raise/{number}"
         posts = yield from each(
-            topic, raised_points, own, tuple(rounds), expects=form, readers=readers, reveals=points_reveal
+            topic, raise_list, own, tuple(rounds), expects=form, readers=readers, reveals=expose_points
         )
         rounds.append(posts)
     matches = Matches(site.study, own, tuple(rounds))
     form = report_form(site.study)
-    reports = yield from each("align/report", report, matches, expects=form, readers=readers, reveals=counts_of_rows)
+    reports = yield from each(
+        "align/report", post_report, matches, expects=form, readers=readers, reveals=expose_report
+    )
     return Alignment(matches, reports)
 
 
@@ -119,12 +121,12 @@ class OwnPoints:
         return np.argsort(_words(self.points))
 
 
-def own_points(site: Site, own: OwnPoints) -> Payload:
+def post_points(site: Site, own: OwnPoints) -> Payload:
     """This site's raised elements, sorted, and how it normalises identifiers."""
-    return {"points": own.points[own.order], "rules": np.frombuffer(forms_digest(), np.uint8)}
+    return {"points": own.points[own.order], "rules": np.frombuffer(digest_forms(), np.uint8)}
 
 
-def raised_points(site: Site, own: OwnPoints, rounds: tuple[Posts, ...]) -> Payload:
+def raise_list(site: Site, own: OwnPoints, rounds: tuple[Posts, ...]) -> Payload:
     """The list that the site before this one posted, raised by this site's exponent.
 
     ProtocolError for a list that is too long, or longer than when it began its way; for a second list in one step; and
@@ -168,7 +170,7 @@ def check_points(payload: Payload) -> None:
         raise ProtocolError("CO-P542", "Some elements of a list of identifiers occur twice.")
 
 
-def points_reveal(site: Site, payload: Payload) -> Exposure:
+def expose_points(site: Site, payload: Payload) -> Exposure:
     """What raised elements give away: who of the readers' own patients is listed, once all sites have raised them."""
     return Exposure("A list of patients' identifiers under secret exponents", len(payload["points"]))
 
@@ -193,7 +195,7 @@ class Matches:
         return {name: self._tags_of(name) for name in self.study.sites}
 
     def _tags_of(self, name: str) -> _Tags:
-        if bytes(np.asarray(self.rounds[0][name]["rules"])) != forms_digest():
+        if bytes(np.asarray(self.rounds[0][name]["rules"])) != digest_forms():
             what = f"{name} normalises identifiers in another way than {self.own.site.name}"
             raise ProtocolError("CO-P651", f"{what}. Install the same version of Python at all sites.", name)
         last = len(self.rounds) - 1
@@ -246,7 +248,7 @@ def report_form(study: Study) -> Schema:
     return Schema({"written": words, "strict": words, "unidentified": Field("<i8"), "doubled": Field("<i8")})
 
 
-def report(site: Site, matches: Matches) -> Payload:
+def post_report(site: Site, matches: Matches) -> Payload:
     """This site's report on the common patients; StudyError if they are too few."""
     identifiers = [site.columns.identifiers[row] for row in matches.rows]
     nobody = np.zeros((len(identifiers), len(site.study.identifying), WORD), np.uint8)
@@ -264,7 +266,7 @@ def report(site: Site, matches: Matches) -> Payload:
     return {"written": np.stack(written), "strict": np.stack(strict), **counts}
 
 
-def counts_of_rows(site: Site, payload: Payload) -> Exposure:
+def expose_report(site: Site, payload: Payload) -> Exposure:
     """What a report gives away: how the common patients' identifiers are written, and how many rows did not link."""
     return Exposure(
         "The linkage report (spellings of common patients, rows without a patient)", payload["strict"].shape[1]
@@ -306,7 +308,7 @@ class Alignment:
                 what = f"{peer} reports on {post['written'].shape[1]} patients; the sites have {self.n} in common."
                 raise ProtocolError("CO-P541", what, peer, "align/report")
             if peer != me:
-                pairs.append((_spellings_for(study, self.reports[me], peer), _spellings_for(study, post, me)))
+                pairs.append((_select_spellings(study, self.reports[me], peer), _select_spellings(study, post, me)))
         return compare_spellings(study, self.n, pairs)
 
     @cached_property
@@ -334,7 +336,7 @@ class Alignment:
         return tuple(filter(None, (f"Alignment: {self.matches.words}", *lost, self.spellings.words)))
 
 
-def _spellings_for(study: Study, post: Payload, reader: str) -> Spellings:
+def _select_spellings(study: Study, post: Payload, reader: str) -> Spellings:
     place = study.sites.index(reader)
     return Spellings(np.asarray(post["written"])[place], np.asarray(post["strict"])[place])
 

@@ -5,7 +5,7 @@ form a lattice, whose short vectors are the columns that take their values in st
 red-team test `test_lattice`). Rounding, other columns, units, or a few values filled in by a mean do not help.
 So every column counts of which most values
 
-- have at most 12 significant digits, as every number that was typed or measured,
+- have at most 12 significant digits, as every number that was few_digits or measured,
 - lie in equal steps of whatever size (mg turned into mmol, standardised scores), or
 - lie on a grid once their exponential, square or reciprocal is taken (a logarithm or a root of whole days),
 
@@ -53,31 +53,33 @@ def lies_on_grid(values: Array, noise: float = 0.0) -> bool:
     levels, rows = levels[thin], rows[thin]
     errors = np.maximum(noise, EPS * np.abs(levels))
     seen = SEEN * errors <= _units(levels)
-    typed = 2 * np.sum(rows[seen & _typed(levels, errors)]) >= np.sum(rows[seen])
-    if typed or _in_steps(levels, errors):
+    few_digits = 2 * np.sum(rows[seen & _has_few_digits(levels, errors)]) >= np.sum(rows[seen])
+    if few_digits or _lies_in_steps(levels, errors):
         return True
-    return any(_typed_or_in_steps(*mapped) for mapped in _mapped(levels, errors))
+    return any(_lies_visibly_on_grid(*undone) for undone in _undo_maps(levels, errors))
 
 
-def _typed_or_in_steps(values: Array, errors: Array) -> bool:
+def _lies_visibly_on_grid(values: Array, errors: Array) -> bool:
     """Whether most values that arithmetic has changed lie on a grid that can still be seen."""
     seen = SEEN * errors <= _units(values)
     order = np.argsort(values)
-    return 2 * int(np.sum(seen & _typed(values, errors))) >= len(values) or _in_steps(values[order], errors[order])
+    return 2 * int(np.sum(seen & _has_few_digits(values, errors))) >= len(values) or _lies_in_steps(
+        values[order], errors[order]
+    )
 
 
-def _in_steps(levels: Array, errors: Array) -> bool:
+def _lies_in_steps(levels: Array, errors: Array) -> bool:
     """Whether most of the ascending values lie in equal steps: all of them, or those beside some that were filled in.
 
     A step that a few values share is looked for in parts of them, and held against all.
     """
     error = float(errors.max())
-    if grid_step(levels, error) is not None:
+    if find_grid_step(levels, error) is not None:
         return True
     rng = np.random.default_rng(0)
     for _ in range(TRIES if len(levels) > 2 * PART else 0):
         part = np.sort(rng.choice(levels, PART, replace=False))
-        step = grid_step(part, error)
+        step = find_grid_step(part, error)
         if step is not None:
             steps = (levels - part[0]) / step
             if 2 * int(np.sum(np.abs(steps - np.round(steps)) <= OFF)) >= len(levels):
@@ -85,7 +87,7 @@ def _in_steps(levels: Array, errors: Array) -> bool:
     return False
 
 
-def _mapped(values: Array, errors: Array) -> Iterator[tuple[Array, Array]]:
+def _undo_maps(values: Array, errors: Array) -> Iterator[tuple[Array, Array]]:
     """The values under the inverse of what people apply to measurements, each with the errors that they then have."""
     size = np.abs(values)
     yield values**2, 2.0 * size * errors + EPS * size**2
@@ -104,14 +106,14 @@ def _units(values: Array) -> Array:
     return units
 
 
-def _typed(values: Array, errors: Array) -> NDArray[np.bool_]:
+def _has_few_digits(values: Array, errors: Array) -> NDArray[np.bool_]:
     """Which values have at most 12 significant digits, as far as their error lets them be seen."""
     units = _units(values)
-    typed: NDArray[np.bool_] = np.abs(values - np.round(values / units) * units) <= errors
-    return typed
+    few_digits: NDArray[np.bool_] = np.abs(values - np.round(values / units) * units) <= errors
+    return few_digits
 
 
-def grid_step(levels: Array, error: float) -> float | None:
+def find_grid_step(levels: Array, error: float) -> float | None:
     """The step of ascending values (k,) that lie on a + whole numbers x step; None if there is none to be seen.
 
     The greatest common divisor of the smallest gaps by Euclid's algorithm, then fitted to ever larger distances.
@@ -124,20 +126,20 @@ def grid_step(levels: Array, error: float) -> float | None:
     gaps = gaps[-wide:][:GAPS]
     step, least = float(gaps[0]), max(span / MOST_STEPS, 16.0 * error)
     for gap in gaps[1:].tolist():
-        step = _divisor(gap, step, least)
+        step = _find_divisor(gap, step, least)
         if step <= least:
             return None
-    return _fitted(levels - levels[0], step, span)
+    return _fit_step(levels - levels[0], step, span)
 
 
-def _divisor(a: float, b: float, least: float) -> float:
+def _find_divisor(a: float, b: float, least: float) -> float:
     """Euclid's algorithm with remainders of either sign, which end where they are `least` or smaller."""
     while b > least:
         a, b = b, abs(a - b * round(a / b))
     return a
 
 
-def _fitted(distances: Array, step: float, span: float) -> float | None:
+def _fit_step(distances: Array, step: float, span: float) -> float | None:
     reach = 8.0 * step
     while True:
         near = distances[(distances > 0.6 * step) & (distances <= reach)]

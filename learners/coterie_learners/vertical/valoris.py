@@ -47,7 +47,7 @@ from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix, round_to_grid
 from coterie_learners.study.document import Schedule, Study
-from coterie_learners.vertical.alignment import align, steps
+from coterie_learners.vertical.alignment import align, list_steps
 from coterie_learners.vertical.logistic import Logistic, newton_step, shorten_step
 from coterie_learners.vertical.outcome_leakage import Answer, LeakageVerdict, assess
 from coterie_learners.vertical.site_columns import (
@@ -451,7 +451,9 @@ def _schedule(study: Study) -> Schedule:
     plan = plan_valoris(study)
     agreed = (f"only:{plan.covariate_sites[0]}",) if plan.aggregated else ()
     factors = tuple(f"only:{name}" for name in plan.covariate_sites)
-    return Schedule(opening=(*steps(study), *agreed, *factors), closing=(f"only:{plan.response}",) * len(plan.answers))
+    return Schedule(
+        opening=(*list_steps(study), *agreed, *factors), closing=(f"only:{plan.response}",) * len(plan.answers)
+    )
 
 
 VALORIS = Learner("valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, splits=("columns",))

@@ -43,7 +43,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix
 from coterie_learners.study.design import INTERCEPT
 from coterie_learners.study.document import Schedule, Study
-from coterie_learners.vertical.alignment import align, steps
+from coterie_learners.vertical.alignment import align, list_steps
 from coterie_learners.vertical.gram_factor import factor_of_gram, gram_upper_triangle, rotation_of
 from coterie_learners.vertical.logistic import Dual, Logistic, NewtonStep, newton_step, shorten_step
 from coterie_learners.vertical.site_columns import (
@@ -385,7 +385,7 @@ def _check_study(study: Study) -> None:
 def _schedule(study: Study) -> Schedule:
     """Alignment, factors and start; steps until the server's post says converged; parts put together."""
     rounds = options_of(study, VertigoOptions).max_rounds
-    opening = (*steps(study), "each", "server")
+    opening = (*list_steps(study), "each", "server")
     return Schedule(opening=opening, loop=("server",), closing=("each", "server"), max_rounds=rounds)
 
 

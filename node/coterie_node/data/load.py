@@ -14,7 +14,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
-from coterie_learners.study.identifiers import Unreadable, normal_form
+from coterie_learners.study.identifiers import Unreadable, normalise
 from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Codes, Data, OwnColumns, Rows
 from coterie_node.data import pda
 from coterie_node.data.checks import PatternRows, Spread, check_variation
@@ -147,7 +147,7 @@ class FirstPass:
         missing, wrong = np.zeros(len(column), dtype=bool), np.zeros(len(column), dtype=bool)
         for row, value in enumerate(column):
             try:
-                missing[row] = normal_form(kind, value) is None
+                missing[row] = normalise(kind, value) is None
             except Unreadable as refusal:
                 wrong[row] = True
                 self.refusals.setdefault(name, str(refusal))
@@ -266,14 +266,16 @@ def _check_values(source: RowSource, first: FirstPass) -> None:
     kind = "outcome" if name == design.formula.outcome else "column"
     where = findings.rows(key, first.read, source.places)
     if name in design.identifier:
-        raise source.origin.error(fault, f"{_identifier_fault(first, name, fault, where)}{findings.others(key)}")
+        raise source.origin.error(
+            fault, f"{_describe_identifier_fault(first, name, fault, where)}{findings.others(key)}"
+        )
     todo = advice(fault, design.study.variables[name], findings.by_column[key].first[0][1])
     raise source.origin.error(
         fault, f"The {kind} {quote(name)} is {FAULTS[fault]} {where}. {todo}{findings.others(key)}"
     )
 
 
-def _identifier_fault(first: FirstPass, name: str, fault: str, where: str) -> str:
+def _describe_identifier_fault(first: FirstPass, name: str, fault: str, where: str) -> str:
     """What is wrong with an identifying column, and what to do."""
     if fault == "CO-D132":
         todo = 'Give every row its identifier, or let the study leave such rows out with linkage.unidentified = "drop".'

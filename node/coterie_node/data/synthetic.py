@@ -57,7 +57,7 @@ def _codes(design: Design, beta: Array, n: int, rng: np.random.Generator) -> dic
 def _part(study: Study, site: str, codes: Mapping[str, Array], n: int) -> OwnColumns:
     design = Design(study, site)
     forms = study.identifying.values()
-    people = tuple(tuple(_identifier(kind, k) for kind in forms) for k in range(n))
+    people = tuple(tuple(_draw_identifier(kind, k) for kind in forms) for k in range(n))
     outcome, offset = (
         codes[name] if name is not None and name in study.columns[site] else None
         for name in (design.formula.outcome, design.formula.offset)
@@ -65,7 +65,7 @@ def _part(study: Study, site: str, codes: Mapping[str, Array], n: int) -> OwnCol
     return OwnColumns(people, design.names, design.matrix(codes, n), outcome, offset)
 
 
-def _identifier(kind: IdentifierKind, k: int) -> str:
+def _draw_identifier(kind: IdentifierKind, k: int) -> str:
     """The k-th person's value of an identifying column."""
     if kind.startswith("date"):
         return f"{1900 + k // 336 % 100}-{k // 28 % 12 + 1:02d}-{k % 28 + 1:02d}"

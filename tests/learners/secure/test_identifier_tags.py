@@ -1,4 +1,4 @@
-"""Tags of identifiers: passes, keys, doubled and missing identifiers, and matches."""
+"""TagArray of identifiers: passes, keys, doubled and missing identifiers, and matches."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from support.learners import vertical
 
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.secure import identifier_tags
-from coterie_learners.secure.identifier_tags import TAG, LinkagePass, Tags, match_tags, soundex
+from coterie_learners.secure.identifier_tags import TAG, LinkagePass, TagArray, match_tags, soundex
 from coterie_learners.study.document import LinkageRules, Study
-from coterie_learners.study.identifiers import Values, normal_form
+from coterie_learners.study.identifiers import Values, normalise
 
 COLUMNS = ("number", "given", "family", "born")
 ALL = (LinkagePass.of(COLUMNS, COLUMNS),)
@@ -30,10 +30,10 @@ def study(**rules: str) -> Study:
 
 def tags(
     key: bytes, passes: Sequence[LinkagePass], rows: Sequence[Values], noise: bytes, site: str, of: Study | None = None
-) -> Tags:
-    """Tags of rows of names, whose identifying values are put into normal form first."""
-    forms = [tuple(normal_form("name", value) or "" for value in row) for row in rows]
-    return identifier_tags.tags(key, of or study(), site, passes, forms, noise)
+) -> TagArray:
+    """TagArray of rows of names, whose identifying values are put into normal form first."""
+    forms = [tuple(normalise("name", value) or "" for value in row) for row in rows]
+    return identifier_tags.make_tags(key, of or study(), site, passes, forms, noise)
 
 
 @pytest.mark.parametrize(

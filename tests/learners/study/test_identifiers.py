@@ -17,12 +17,12 @@ from coterie_learners.study.identifiers import (
     Spellings,
     Unreadable,
     compare_spellings,
+    derive_strict_form,
+    digest_forms,
     encode_parts,
-    forms_digest,
     hash_spellings,
     identify,
-    normal_form,
-    strict_form,
+    normalise,
 )
 from coterie_learners.study.rows import OwnColumns
 
@@ -80,22 +80,22 @@ NEVER_ONE: list[tuple[IdentifierKind, str, str]] = [
 
 @pytest.mark.parametrize(("kind", "one", "other"), ONE_PATIENT)
 def test_spellings_of_one_patient_have_one_normal_form(kind: IdentifierKind, one: str, other: str) -> None:
-    assert normal_form(kind, one) == normal_form(kind, other) is not None
+    assert normalise(kind, one) == normalise(kind, other) is not None
 
 
 @pytest.mark.parametrize(("kind", "one", "other"), NEVER_ONE)
 def test_different_patients_keep_different_normal_forms(kind: IdentifierKind, one: str, other: str) -> None:
-    assert normal_form(kind, one) != normal_form(kind, other)
+    assert normalise(kind, one) != normalise(kind, other)
 
 
 @pytest.mark.parametrize("kind", ["code", "number", "text", "date", "check-digit", "name"])
 @pytest.mark.parametrize("word", ["", "  ", "NA", "NaN", "null", "NULL", "\u200b", "\u00a0", "N/A", "<NA>"])
 def test_missing_words_identify_nobody(kind: IdentifierKind, word: str) -> None:
-    assert normal_form(kind, word) is None
+    assert normalise(kind, word) is None
 
 
 def test_null_and_na_are_family_names() -> None:
-    assert (normal_form("name", "Null"), normal_form("name", "Na")) == ("null", "na")
+    assert (normalise("name", "Null"), normalise("name", "Na")) == ("null", "na")
 
 
 @pytest.mark.parametrize(
@@ -119,25 +119,25 @@ def test_null_and_na_are_family_names() -> None:
 )
 def test_a_value_that_its_kind_does_not_allow_is_refused(kind: IdentifierKind, value: str) -> None:
     with pytest.raises(Unreadable):
-        normal_form(kind, value)
+        normalise(kind, value)
 
 
 def test_a_slashed_date_is_refused_with_the_kinds_that_declare_its_order() -> None:
     with pytest.raises(Unreadable, match='declare "date-dmy" or "date-mdy"'):
-        normal_form("date", "1/2/1950")
+        normalise("date", "1/2/1950")
 
 
 @given(st.text(max_size=12))
 def test_a_normal_form_of_text_and_names_is_its_own_normal_form(text: str) -> None:
     for kind in ("text", "name"):
-        form = normal_form(kind, text)
-        assert form is None or normal_form(kind, form) in (form, None)
+        form = normalise(kind, text)
+        assert form is None or normalise(kind, form) in (form, None)
 
 
 @given(st.integers(0, 1 << 52), st.integers(0, 4))
 def test_zeros_before_and_a_point_and_zero_after_leave_a_number_what_it_is(number: int, zeros: int) -> None:
     for kind in ("number", "code"):
-        assert normal_form(kind, "0" * zeros + f"{number}.0") == normal_form(kind, str(number)) == str(number)
+        assert normalise(kind, "0" * zeros + f"{number}.0") == normalise(kind, str(number)) == str(number)
 
 
 @given(
@@ -150,10 +150,10 @@ def test_no_kind_brings_digits_together_that_a_separator_keeps_apart(
     kind: IdentifierKind, one: str, between: str, other: str
 ) -> None:
     try:
-        apart = normal_form(kind, one + between + other)
+        apart = normalise(kind, one + between + other)
     except Unreadable:
         return
-    assert apart != normal_form(kind, one + other) or int(one + other) == 0
+    assert apart != normalise(kind, one + other) or int(one + other) == 0
 
 
 @given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
@@ -162,9 +162,9 @@ def test_different_parts_have_different_bytes(one: list[str], other: list[str]) 
 
 
 def test_installations_that_normalise_alike_have_one_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = forms_digest()
+    mine = digest_forms()
     monkeypatch.setitem(identifiers.FORMS, "text", lambda text: text[:1])
-    assert forms_digest() != mine
+    assert digest_forms() != mine
 
 
 # A site's patients
@@ -260,9 +260,9 @@ def test_a_list_of_names_counts_spellings_and_has_no_bound_of_its_own() -> None:
 
 
 def test_only_what_a_kind_says_is_left_out_of_its_strict_form() -> None:
-    assert strict_form("number", "007") == strict_form("number", "7.0")
-    assert strict_form("text", "Ab") != strict_form("text", "ab")
-    assert strict_form("check-digit", "12") == ""
+    assert derive_strict_form("number", "007") == derive_strict_form("number", "7.0")
+    assert derive_strict_form("text", "Ab") != derive_strict_form("text", "ab")
+    assert derive_strict_form("check-digit", "12") == ""
 
 
 def test_kinds_are_part_of_the_study_s_identity_and_keep_their_order_through_json() -> None:

@@ -14,7 +14,7 @@ from support.learners.table import MemoryProtocol
 from coterie_learners.core.protocol import Script, Site
 from coterie_learners.errors import DataError, ProtocolError, SealedInput, StudyError
 from coterie_learners.study.document import Study
-from coterie_learners.study.identifiers import normal_form
+from coterie_learners.study.identifiers import normalise
 from coterie_learners.study.rows import OwnColumns
 from coterie_learners.vertical.alignment import Alignment, align, check_points
 
@@ -83,7 +83,7 @@ def test_identifiers_are_compared_in_normal_form(one: str, other: str) -> None:
 
 def test_different_identifiers_stay_different() -> None:
     for one, other in (("x.07.3", "x703"), ("100", "10"), ("a0", "a"), ("p1", "q1")):
-        assert normal_form("code", one) != normal_form("code", other)
+        assert normalise("code", one) != normalise("code", other)
 
 
 def test_several_identifying_columns_do_not_run_into_each_other() -> None:

@@ -42,13 +42,13 @@ def _orthogonal(rows: Whole) -> tuple[Array, Array]:
     return (q * diagonal).T, (r / diagonal[:, None]).T
 
 
-def scores(factor: Array) -> Array:
+def find_scores(factor: Array) -> Array:
     """Whole-number columns (k, n) of the span of 1 and a factor (n, r), those of least spread first.
 
     The span is written in terms of q of its rows, P = W inv(W_pivots); a whole-number column c of the pivots is whole
     everywhere if P c is. Short vectors of [I | 2^34 P_t' ; 0 | 2^34 I] are such c.
     """
-    p = in_terms_of_pivots(factor)
+    p = express_by_pivots(factor)
     q = p.shape[1]
     rest = np.flatnonzero(np.abs(p - np.round(p)).max(axis=1) > NEAR)[: 2 * q + 4]
     left = np.vstack([np.eye(q, dtype=int), np.zeros((len(rest), q), dtype=int)])
@@ -57,10 +57,10 @@ def scores(factor: Array) -> Array:
     short = reduce_basis(np.hstack([left, right]).astype(object))
     columns = p @ short[:, :q].astype(np.float64).T
     whole = columns[:, np.abs(columns - np.round(columns)).max(axis=0) < NEAR].T
-    return least_spread(np.round(whole))
+    return reduce_spread(np.round(whole))
 
 
-def in_terms_of_pivots(factor: Array) -> Array:
+def express_by_pivots(factor: Array) -> Array:
     """The span of 1 and a factor as a matrix P (n, q) that is the identity on q of its rows."""
     u, s, _ = np.linalg.svd(np.c_[np.ones(len(factor)), factor], full_matrices=False)
     span = u[:, s > 1e-8 * s[0]]
@@ -69,7 +69,7 @@ def in_terms_of_pivots(factor: Array) -> Array:
     return p
 
 
-def least_spread(columns: Array) -> Array:
+def reduce_spread(columns: Array) -> Array:
     """The lattice of whole-number columns (k, n), reduced after each was centred: short ones vary least."""
     n = columns.shape[1]
     varying = columns[np.ptp(columns, axis=1) > 0.0]
@@ -78,7 +78,7 @@ def least_spread(columns: Array) -> Array:
     return np.asarray(short[np.argsort(np.sum(short**2, axis=1))])
 
 
-def combinations(short: Array, most: int = 1) -> Array:
+def combine(short: Array, most: int = 1) -> Array:
     """All sums of the columns with coefficients from -most to most."""
     steps = np.arange(-most, most + 1)
     grid = np.stack(np.meshgrid(*[steps] * len(short), indexing="ij"), axis=-1).reshape(-1, len(short))
