@@ -55,6 +55,8 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks contracts/scripts examples tools docker
 	$(BIN)/lint-imports
+	$(BIN)/python tools/house/check.py
+	$(BIN)/python tools/house/errors_page.py --check
 	$(BIN)/python contracts/scripts/compile.py --check
 	$(BIN)/python docker/generate.py --check
 
