@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from web3 import Web3
     from web3.types import TxReceipt
 
-BASE_GAS = 4_000_000
+BASE_GAS = 6_000_000
 GAS_PER_FOUNDER = 1_000_000
 DEPLOYMENT_TIMEOUT = 120.0
 STALLED = (

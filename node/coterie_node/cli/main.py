@@ -25,6 +25,7 @@ from coterie_node.cli.study.certify import certify_command
 from coterie_node.cli.study.pda import pda_app
 from coterie_node.cli.study.release import release
 from coterie_node.cli.study.seal import seal
+from coterie_node.error_codes import explain_code
 from coterie_node.errors import CoterieError, exit_status
 from coterie_node.run.preview import PayloadPreview, dry_run
 from coterie_node.run.runner import Progress
@@ -46,6 +47,13 @@ study_app.command("certify")(certify_command)
 app.add_typer(study_app, name="study")
 app.add_typer(pda_app, name="pda")
 app.add_typer(seal, name="seal")
+
+
+@app.command("explain")
+def explain_command(code: Annotated[str, typer.Argument(help="An error code, such as CO-F342.")]) -> None:
+    """Print what an error code means and what to do."""
+    entry = explain_code(code)
+    print(f"{entry.code}  {entry.cause}\n{entry.remedy}")
 
 
 @app.command("demo")
@@ -149,7 +157,7 @@ def _fail(code: str, message: str, status: int) -> int:
 def _pair(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not equals or not name or not path:
-        raise StudyError("CO-S105", f"--data {text!r} is not SITE=FILE.")
+        raise StudyError("CO-S107", f"--data {text!r} is not SITE=FILE.")
     return name, Path(path)
 
 

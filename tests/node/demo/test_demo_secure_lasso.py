@@ -70,4 +70,4 @@ def test_an_auditor_without_keys_replays_it(demo_run: tuple[Path, subprocess.Com
 def test_another_number_of_sites_is_refused_in_words() -> None:
     done = coterie("demo", "--learner", "secure_lasso", "--sites", "5")
     assert done.returncode == 12
-    assert "CO-F305: The demo of secure_lasso has 3 sites: clinic, registry, helper." in done.stderr
+    assert "CO-F314: The demo of secure_lasso has 3 sites: clinic, registry, helper." in done.stderr

@@ -246,4 +246,4 @@ def test_the_demos_on_split_columns_have_three_sites() -> None:
         assert find_case(learner).site_names(3) == ("demographics", "habits", "clinical")
         with pytest.raises(ConfigError) as caught:
             find_case(learner).site_names(2)
-        assert caught.value.code == "CO-F305"
+        assert caught.value.code == "CO-F314"
