@@ -33,18 +33,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field as Within
 
-from coterie_learners import cola, glore, homomorphic, linalg, masked_words, secure_sum, table_disclosure
+from coterie_learners import cola, glore, homomorphic, masked_words, secure_sum, table_disclosure
 from coterie_learners.cola import TableOnly, payload_of, statistics, table_of
 from coterie_learners.disclosure import Exposure
-from coterie_learners.errors import NotConverged, ProtocolError, StudyError
-from coterie_learners.families import family_of
-from coterie_learners.folds import gram
+from coterie_learners.errors import ProtocolError, StudyError
 from coterie_learners.learner import Learner
 from coterie_learners.patterns import Keys
 from coterie_learners.payload import Field, Payload, Schema
 from coterie_learners.protocol import Reveals, Script, Site, each, only, server
-from coterie_learners.rows import Array
+from coterie_learners.rows import Array, CodedBlocks, Rows, WeightedRows
 from coterie_learners.study import Name, Schedule, Study
+from coterie_learners.sums.families import choose_family
 from coterie_learners.table_checks import check_table, form_of
 from coterie_learners.table_plan import Plan, TableOptions, check_plan
 from coterie_learners.table_result import fit_of, with_diagnostics
@@ -124,18 +123,8 @@ def by_ciphertexts(plan: Plan) -> Script:
 
 
 def by_newton(plan: Plan) -> Script:
-    """Masked sums of every Newton round, each site's made from its own table, counted once."""
-    rounds = newton_plan(plan)
-    kept: dict[str, Counts] = {}
-    model: Payload = {"beta": np.zeros(plan.p)}
-    for t in range(rounds.options.max_rounds):
-        topic = f"stats/{t}"
-        told = hides(f"The masked sums of round {t + 1}")
-        stats = yield from each(topic, round_sums, plan, topic, model["beta"], kept, expects=rounds.form, reveals=told)
-        model = yield from server(f"model/{t}", glore.newton, rounds, t, model, stats)
-        if model["converged"]:
-            return replace(glore.fit_of(rounds, model, t + 1), learner="secure_cola")
-    raise NotConverged("CO-N101", f"No convergence in {rounds.options.max_rounds} rounds. Raise max_rounds.")
+    """Masked sums of every Newton round, each site's made from its own patterns, counted once."""
+    return (yield from glore.fit_rounds(newton_plan(plan)))
 
 
 def hides(what: str) -> Reveals:
@@ -322,36 +311,28 @@ def newton_plan(plan: Plan) -> glore.Plan:
             "tolerance": o.tolerance,
         }
     )
-    return glore.Plan(plan.study, plan.design, options, family_of(o.family, o.link), masked=True)
+    family = choose_family(o.family, o.link)
+    kept: dict[str, Rows] = {}
+
+    def rows_of(site: Site) -> Rows:
+        if site.name not in kept:
+            kept[site.name] = pattern_rows(plan, site)
+        return kept[site.name]
+
+    return glore.Plan(plan.study, plan.design, options, family, True, "secure_cola", rows_of)
 
 
-def round_sums(site: Site, plan: Plan, topic: str, beta: Array, kept: dict[str, Counts]) -> Payload:
-    """A site's masked sums at these coefficients, from its table."""
-    if not kept:
-        kept["own"] = count(plan.tally, site.codes)
-    return secure_sum.hide(site, topic, table_sums(plan, kept["own"], beta))
-
-
-def table_sums(plan: Plan, counts: Counts, beta: Array) -> dict[str, Array]:
-    """Score, information (upper triangle), deviance and counts of a table at beta, as GLORE's of the rows."""
-    sums, x = counts.sums, plan.grid.matrix(plan.design, counts.keys)
-    u, s = sums["exposure"] if plan.tally.exposure else sums["n"], sums["s"]
-    curve = plan.family.curve(linalg.matvec(x, beta))
-    likelihood = float(np.sum(s * curve.up + u * curve.down))
-    if plan.family.law == "gaussian":
-        deviance = float(sums["q"].sum()) - 2.0 * likelihood
-    else:
-        measured = {name: float(sums[name].sum()) if name in sums else 0.0 for name in ("saturated", "constant")}
-        deviance = 2.0 * (measured["saturated"] - measured["constant"] - likelihood)
-    named = {
-        "score": x.T @ ((s - u * curve.mean) * curve.slope),
-        "information": gram(x, u * curve.weight)[np.triu_indices(plan.p)],
-        "deviance": max(deviance, 0.0),
-        "n": sums["n"].sum(),
-        "outcome": s.sum(),
-        "saturated": sums["saturated"].sum() if "saturated" in sums else 0.0,
-    }
-    return {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
+def pattern_rows(plan: Plan, site: Site) -> Rows:
+    """A site's rows; of a binary outcome one row for each pattern with the event and one without, with their counts."""
+    if isinstance(site.codes, TableOnly):
+        raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
+    if plan.family.law != "binomial":
+        return CodedBlocks(plan.design, site.codes)
+    counts = count(plan.tally, site.codes)
+    x = plan.grid.raw(plan.design, counts.keys)
+    events, rows = counts.sums["s"], counts.sums["n"]
+    y = np.repeat([1.0, 0.0], len(x))
+    return WeightedRows(np.concatenate([x, x]), y, np.concatenate([events, rows - events]))
 
 
 # Which studies it can run, and who must trust whom
@@ -390,7 +371,7 @@ def schedule(study: Study) -> Schedule:
     if o.scheme == "masks":
         return Schedule(opening=("each", "server"))
     if o.scheme == "newton":
-        return Schedule(loop=("each", "server"), max_rounds=o.max_rounds)
+        return Schedule(loop=("each", "server"), closing=("each",), max_rounds=o.max_rounds)
     holder = f"only:{holder_of(plan)}"
     return Schedule(opening=(holder, "each", "server", holder, "server"))
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from coterie_chain.blobs import BlobStore
 from coterie_chain.ledger import Ledger
-from coterie_learners.glore import Plan
+from coterie_learners.glore import AGREEMENT, Plan
 from coterie_learners.heterogeneity import Heterogeneity, Share, heterogeneity
 from coterie_learners.linalg import symmetric
 from coterie_learners.payload import Payload
-from coterie_learners.rows import Array
 from coterie_learners.study import Study
+from coterie_learners.sums.newton import begin, kind_of
 from coterie_node.audit import study_on_ledger
 from coterie_node.errors import AuditFailed
 from coterie_node.steps import Done, steps
@@ -65,8 +65,8 @@ def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
     plan = Plan.of(study)
     if plan.masked:
         return Screen(study.name, None, (), (MASKED,))
-    beta, stats, converged = _last(plan, done)
-    found = compare(plan, beta, stats)
+    model, stats, converged = _last(plan, done)
+    found = compare(plan, model, stats)
     return Screen(study.name, found, outliers(found), (*(() if converged else (UNFINISHED,)), *sentences(found)))
 
 
@@ -77,16 +77,23 @@ MASKED = (
 )
 
 
-def compare(plan: Plan, beta: Array, stats: Mapping[str, Payload]) -> Heterogeneity:
-    """Agreement of the sites at coefficients (p,), from their posts there."""
+def compare(plan: Plan, model: Payload, stats: Mapping[str, Payload]) -> Heterogeneity:
+    """Agreement of the sites at the coefficients of a server's post, from their own posts there."""
     shares = {
         site: Share(int(post["n"]), np.asarray(post["score"]), symmetric(np.asarray(post["information"]), plan.p))
         for site, post in stats.items()
     }
     n, deviance = (sum(float(post[name]) for post in stats.values()) for name in ("n", "deviance"))
-    dispersion = deviance / (n - plan.p) if plan.family.dispersion else 1.0
+    frame, ridge = plan.frame(model), plan.rules.penalty
     return heterogeneity(
-        plan.design.names, beta, shares, penalty=plan.penalty, back=plan.design.back, dispersion=dispersion
+        plan.design.names,
+        model["beta"],
+        shares,
+        penalty=ridge.matrix(frame),
+        pull=ridge.gradient(frame, model["beta"]),
+        back=frame.outcome_scale * frame.carry,
+        origin=frame.outcome_scale * frame.origin,
+        dispersion=deviance / (n - plan.p) if plan.model.linear else 1.0,
     )
 
 
@@ -122,17 +129,17 @@ def sentences(found: Heterogeneity) -> Iterator[str]:
         yield "The screen names who disagrees, not who is right: ask these sites for their data's origin and coding."
 
 
-def _last(plan: Plan, done: Iterable[Done]) -> tuple[Array, Mapping[str, Payload], bool]:
-    """The coefficients of the last round, the sites' posts at them, and whether it was the last of a fit."""
-    beta, at, converged = np.zeros(plan.p), np.zeros(plan.p), False
+def _last(plan: Plan, done: Iterable[Done]) -> tuple[Payload, Mapping[str, Payload], bool]:
+    """The server post of the last round, the sites' posts at its coefficients, and whether it was the last of a fit."""
+    model, at, converged = begin(plan.rules), begin(plan.rules), False
     stats: Mapping[str, Any] = {}
     for one in done:
         if one.step.public:
             (model,) = one.posts.values()
-            beta, converged = np.asarray(model["beta"]), bool(model["converged"])
-        else:
-            at, stats = beta, one.posts
-    if not stats:
+            converged = bool(model["converged"])
+        elif one.step.topic != AGREEMENT:
+            at, stats = model, one.posts
+    if not stats or kind_of(at) == "look":
         raise AuditFailed("CO-A107", f"No site has posted its sums in study {plan.study.name!r}; nothing to compare.")
     return at, stats, converged
 

@@ -9,9 +9,10 @@ from learners import cohorts
 from learners.cohorts import Array, Codes
 from scipy import stats
 
-from coterie_learners.glore import Plan, local_sums
+from coterie_learners.glore import Plan
 from coterie_learners.heterogeneity import Heterogeneity, Share, chi2_tail, heterogeneity
 from coterie_learners.linalg import symmetric
+from coterie_learners.sums.frame import Frame
 
 SIZES = (120, 200, 80, 150)
 
@@ -24,10 +25,11 @@ def cohort(family: str, seed: int = 3) -> tuple[Plan, list[Codes], dict[str, Sha
     parts, rows = cohorts.cut(codes, SIZES), cohorts.split(study, codes, SIZES)
     x = cohorts.matrix(codes)
     fit = sm.GLM(codes[outcome], x, family=families()[family]).fit(tol=1e-14, tol_criterion="params", maxiter=200)
-    beta = np.linalg.solve(plan.design.back, np.asarray(fit.params))
+    frame = Frame.declared(plan.model.layout)
+    beta = np.linalg.solve(frame.carry, np.asarray(fit.params) / frame.outcome_scale - frame.origin)
     shares = {}
     for name, mine in rows.items():
-        sums = local_sums(plan, mine, beta)
+        sums = plan.model.round("round", mine, frame, beta, 0.0)
         shares[name] = Share(mine.n, sums["score"], symmetric(sums["information"], plan.p))
     return plan, parts, shares, beta
 
@@ -37,8 +39,16 @@ def families() -> dict[str, sm.families.Family]:
 
 
 def judged(plan: Plan, shares: dict[str, Share], beta: Array, dispersion: float = 1.0) -> Heterogeneity:
+    frame, nothing = Frame.declared(plan.model.layout), np.zeros(plan.p)
     return heterogeneity(
-        plan.design.names, beta, shares, penalty=plan.penalty, back=plan.design.back, dispersion=dispersion
+        plan.design.names,
+        beta,
+        shares,
+        penalty=np.diag(nothing),
+        pull=nothing,
+        back=frame.outcome_scale * frame.carry,
+        origin=frame.outcome_scale * frame.origin,
+        dispersion=dispersion / frame.outcome_scale**2,
     )
 
 
