@@ -81,6 +81,12 @@ class Fit:
         return np.full(len(self.terms), np.nan) if self.covariance is None else np.sqrt(np.diag(self.covariance))
 
     @property
+    def soundness(self) -> str:
+        """The verdict on the model, beside that on the arithmetic: how many warnings there are."""
+        count = len(self.warnings)
+        return "no warnings" if not count else f"{count} warning{'s' * (count > 1)}"
+
+    @property
     def parameters(self) -> int:
         """Estimated parameters, the dispersion among them where it is estimated."""
         return len(self.terms) + (0 if self.dispersion_known else 1)

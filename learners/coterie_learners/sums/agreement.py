@@ -3,7 +3,7 @@
 Rao, Proc Camb Phil Soc 1948;44:50-57: with a score U_i and information I_i at each of k sites at the common estimate,
 Q = sum U_i' I_i^-1 U_i is about chi-squared on (k - 1) p degrees of freedom if one model holds everywhere (for a linear
 model over its dispersion). Term by term, each site's own estimate by one Newton step gives Cochran's Q (Biometrics
-1954;10:101-129). Only the sums over the sites are needed, so that no site's part is seen.
+1954;10:101-129); the intercept is that of a row with the pooled means. Only the sums over the sites are needed, so that no site's part is seen.
 
 The same sum carries Pearson's chi-squared (McCullagh and Nelder 1989, section 4.5), whether a fitted mean is an end of
 its range, and the squared shares of the information, whose sum says how many sites the fit rests on.

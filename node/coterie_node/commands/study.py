@@ -27,7 +27,7 @@ from coterie_node.fault_notes import FaultNotes
 from coterie_node.findings import printable
 from coterie_node.options import Format, Shape
 from coterie_node.reasons import words_of
-from coterie_node.result import finite, fit_lines, numbers, tidy
+from coterie_node.result import finite, fit_lines, numbers, soundness_line, tidy
 from coterie_node.site_config import Home
 from coterie_node.studies import load_study, study_of
 
@@ -181,7 +181,7 @@ def result_command(which: Which, node: Folder = HERE, shape: Shape = Format.text
         print(
             tidy(fit).rstrip()
             if shape is Format.csv
-            else "\n".join([*fit_lines(fit, printable(name), sites), *_without(gone)])
+            else "\n".join([*fit_lines(fit, printable(name), sites), *_without(gone), soundness_line(fit)])
         )
 
 

@@ -60,6 +60,6 @@ class Gaussian(Family):
         return n, "rows"
 
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
-        """Measurements about the middle of the range."""
+        """Measurements in a small part of the range."""
         low, high = bounds
-        return np.clip((low + high) / 2.0 + (high - low) / 8.0 * (eta + rng.normal(size=len(eta))), low, high)
+        return np.clip(low + 0.3 * (high - low) + (high - low) / 80.0 * (eta + rng.normal(size=len(eta))), low, high)
