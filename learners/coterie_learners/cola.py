@@ -43,13 +43,14 @@ from coterie_learners.payload import Field, Payload
 from coterie_learners.protocol import Posts, Script, Site, each, server
 from coterie_learners.rows import Array, Codes
 from coterie_learners.study import Schedule, Study
+from coterie_learners.sums import exact
 from coterie_learners.table_checks import form_of
 from coterie_learners.table_plan import Plan, TableOptions, check_plan
-from coterie_learners.table_pool import back, by_site, summed
+from coterie_learners.table_pool import by_site, carry_back, summed
 from coterie_learners.table_result import fit_of, with_diagnostics
 from coterie_learners.tally import Counts, count
 
-VERSION = "1"
+VERSION = "2"
 
 
 def cola(site: Site) -> Script:
@@ -128,13 +129,24 @@ def table_of(plan: Plan, counts: Counts) -> Payload:
 
 def statistics(plan: Plan, counts: Counts) -> dict[str, Any]:
     """Everything that a table may say, from counted rows."""
-    sums = counts.sums
-    s = np.stack([sums[f"s{k + 1}"] for k in range(plan.levels)]) if plan.levels else sums["s"]
+    sums, single = counts.sums, ("saturated", "constant")
     raw = plan.grid.raw(plan.design, counts.keys)
-    out = {"keys": counts.keys, "n": sums["n"], "s": s, "cross": s @ raw, "outcome": s.sum(axis=-1)}
-    out |= {name: sums[name] for name in ("q", "exposure") if name in sums}
-    out |= {name: sums[name].sum() for name in ("saturated", "constant") if name in sums}
-    return out | {"rows": sums["n"].sum(), "squares": sums.get("q", sums["n"]).sum()}
+    out: dict[str, Any] = {"keys": counts.keys, "rows": sums["n"].sum()}
+    out |= {name: values for name, values in sums.items() if name not in single}
+    out |= {name: sums[name].sum() for name in single if name in sums}
+    if plan.family.pairs:
+        return out | _measured(raw, sums)
+    s = np.stack([sums[f"s{k + 1}"] for k in range(plan.levels)]) if plan.levels else sums["s"]
+    return out | {"s": s, "cross": s @ raw, "outcome": s.sum(axis=-1)}
+
+
+def _measured(raw: Array, sums: Mapping[str, Array]) -> dict[str, Any]:
+    """X'y, the sum of a measured outcome and of its squares, as pairs."""
+    cross, cross_low = exact.split(exact.weighted_sums(raw, sums["s"], sums["s_low"]))
+    single = {"outcome": "s", "squares": "q"}
+    high = {name: sums[source].sum() for name, source in single.items()}
+    low = {f"{name}_low": sums[f"{source}_low"].sum() for name, source in single.items()}
+    return {"cross": cross, "cross_low": cross_low, **high, **low}
 
 
 def payload_of(values: Mapping[str, Any], fields: Mapping[str, Field]) -> Payload:
@@ -153,20 +165,23 @@ def fit_tables(plan: Plan, tables: Posts) -> Payload:
 
 def model_of(plan: Plan, table: Grouped, found: Estimate) -> Payload:
     """What the server posts: the fit in the variables' own units, and what the result table needs."""
-    carry = back(plan, len(table.intercepts) if plan.site_intercepts else 0)
-    covariance = linalg.matmul(linalg.matmul(carry, found.covariance), carry.T)
+    carry, origin = carry_back(plan, table.frame, len(table.intercepts) if plan.site_intercepts else 0)
+    root, unit = linalg.matmul(carry, found.root), table.frame.outcome_scale**2
+    covariance = linalg.matmul(root, root.T)
     model = {
-        "estimates": linalg.matvec(carry, found.beta),
+        "estimates": linalg.matvec(carry, found.beta) + origin,
         "covariance": 0.5 * (covariance + covariance.T),
         "n": table.n,
         "outcome": table.outcome,
-        "dispersion": found.dispersion,
-        "deviance": found.deviance,
+        "dispersion": found.dispersion * unit,
+        "deviance": found.deviance * unit,
         "likelihood": found.likelihood,
         "steps": found.steps,
+        "condition_number": found.condition_number,
+        "exact": found.exact,
         "converged": True,
     }
-    known = {} if found.null_deviance is None else {"null_deviance": found.null_deviance}
+    known = {} if found.null_deviance is None else {"null_deviance": found.null_deviance * unit}
     return {name: np.asarray(value) for name, value in (model | known).items()}
 
 

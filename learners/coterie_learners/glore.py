@@ -61,8 +61,8 @@ class GloreOptions(Frozen):
     `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more.
     """
 
-    family: Literal["binomial", "poisson", "gaussian", "quasibinomial", "quasipoisson"] = "binomial"
-    link: Literal["logit", "probit", "cloglog", "log", "identity"] | None = None
+    family: str = "binomial"
+    link: str | None = None
     aggregation: Literal["auto", "masked", "plain"] = "auto"
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
@@ -92,7 +92,7 @@ class Plan:
         """The plan of a study."""
         options = options_of(study, GloreOptions)
         masked = options.aggregation == "masked" or (options.aggregation == "auto" and len(study.sites) >= 3)
-        return cls(study, Design(study), options, choose_family(options.family, options.link), masked)
+        return cls(study, Design(study), options, choose_family(options.family, options.link, by_rows=True), masked)
 
     @property
     def p(self) -> int:

@@ -21,6 +21,8 @@ LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, 1, -1))
 # A squared pivot of the correlation matrix below this is rounding: the column has no variation of its own.
 PIVOT_FLOOR = 1e-11
+# A squared pivot below this is rounding of nothing.
+SEMIDEFINITE = 1e-14
 
 
 def total(arrays: Iterable[Array]) -> Array:
@@ -106,6 +108,19 @@ def invert_lower(factor: Array) -> Array:
         x[j] = x[j] / factor[j, j]
         x[j + 1 :] = x[j + 1 :] - factor[j + 1 :, j, None] * x[j]
     return x
+
+
+def root_of(a: Array) -> Array:
+    """A root R (p, p) with R R' = a for a positive semi-definite a; directions in which a is nothing are nothing."""
+    scale = np.sqrt(np.maximum(np.diag(a), 0.0))
+    safe = np.where(scale > 0.0, scale, 1.0)
+    rest, factor = a / safe[:, None] / safe, np.zeros_like(a)
+    for j in range(len(rest)):
+        if rest[j, j] <= SEMIDEFINITE:
+            continue
+        factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
+        rest[j + 1 :, j + 1 :] = rest[j + 1 :, j + 1 :] - factor[j + 1 :, j, None] * factor[j + 1 :, j]
+    return np.asarray(factor * safe[:, None])
 
 
 def exp(x: float) -> float:

@@ -49,7 +49,7 @@ from coterie_learners.table_plan import Plan, TableOptions, check_plan
 from coterie_learners.table_result import fit_of, with_diagnostics
 from coterie_learners.tally import Counts, count
 
-VERSION = "1"
+VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 MAX_PATTERNS = 1 << 20
 TOPIC = "table"
@@ -155,7 +155,7 @@ def whole_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
     if not by_measure(plan):
         return {} if plan.tally.exposure else {"n": size}
     outcomes = [name for name in plan.tally.measures if name == "s" or name[1:].isdigit()]
-    return dict.fromkeys(["n", *([] if plan.family.law == "gaussian" else outcomes)], size)
+    return dict.fromkeys(["n", *(outcomes if plan.family.whole else [])], size)
 
 
 def fraction_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -164,8 +164,9 @@ def fraction_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
     if by_measure(plan):
         return {name: size for name in plan.tally.measures if name not in whole_shapes(plan)}
     out: dict[str, tuple[int, ...]] = {"exposure": size} if plan.tally.exposure else {}
-    out |= {n: () for n in ("rows", "squares", "saturated", "constant") if n in plan.fields}
-    return {**out, "cross": (*levels, plan.p), "outcome": levels}
+    out |= {n: () for n in ("rows", *plan.family.whole_sums) if n in plan.fields}
+    out |= {"cross": (*levels, plan.p), "outcome": levels}
+    return out | {f"{name}_low": out[name] for name in ("cross", "outcome") if plan.family.pairs}
 
 
 def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:

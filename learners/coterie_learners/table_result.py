@@ -10,15 +10,17 @@ import numpy as np
 
 from coterie_learners import cautions, diagnostics
 from coterie_learners.errors import LearnerError
-from coterie_learners.grouped import estimate
+from coterie_learners.grouped import estimate, score_at
 from coterie_learners.inference import Fit
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Posts
 from coterie_learners.rows import Array
+from coterie_learners.sums import agreement
+from coterie_learners.sums.conditioning import EPS
+from coterie_learners.sums.family import Totals
 from coterie_learners.table_plan import Plan
-from coterie_learners.table_pool import back, by_site, summed
+from coterie_learners.table_pool import by_site, carry_back, draw_pooled_frame, summed
 
-RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 # A site whose own fit takes more steps than this has none: one level of some covariate is without events there.
 OWN_FIT_STEPS = 40
 
@@ -28,8 +30,9 @@ def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> 
     n, deviance = float(model["n"]), float(model["deviance"])
     family = plan.family
     likelihood: float | None = float(model["likelihood"])
-    if family.law == "gaussian":
-        likelihood = -0.5 * n * (np.log(2 * np.pi * deviance / n) + 1.0)
+    if family.dispersion == "residual":
+        likelihood = family.log_likelihood(Totals(n, 0.0, 0.0), deviance)
+    notes, warnings = _cautions(plan, model)
     terms = (*(f"site[{s}]" for s in sites), *plan.design.names[1:]) if plan.site_intercepts else plan.terms
     return Fit(
         learner=learner,
@@ -43,28 +46,57 @@ def fit_of(plan: Plan, model: Payload, learner: str, sites: tuple[str, ...]) -> 
         rounds=1,
         converged=True,
         dispersion=float(model["dispersion"]),
-        dispersion_known=family.dispersion is None,
+        dispersion_known=family.dispersion == "known",
         deviance=deviance,
         null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
         # A quasi family has no likelihood.
         log_likelihood=None if family.dispersion == "pearson" else likelihood,
-        ratio=RATIOS.get(family.link, ""),
-        notes=_cautions(plan, model),
-        details={"patterns": plan.grid.size, "steps": int(model["steps"])},
+        ratio=family.ratio,
+        notes=(*notes, *warnings),
+        warnings=warnings,
+        details={"patterns": plan.grid.size, "steps": int(model["steps"]), "conditioning": conditioning_of(model)},
         equations=max(plan.levels, 1),
     )
 
 
 def _events(plan: Plan, model: Payload) -> int | None:
-    return int(model["outcome"]) if plan.family.law in ("binomial", "poisson") else None
+    return plan.family.count_events(float(np.sum(model["outcome"])))
 
 
-def _cautions(plan: Plan, model: Payload) -> tuple[str, ...]:
-    """What must be known of the fit before its numbers are used."""
+def conditioning_of(model: Payload) -> dict[str, Any]:
+    """The condition number, and the digits of the standard errors that it leaves."""
+    number = float(model["condition_number"])
+    return {"condition_number": number, "std_error_digits": float(np.clip(-np.log10(EPS * number), 0.0, 15.0))}
+
+
+def _cautions(plan: Plan, model: Payload) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What must be known of the fit before its numbers are used: on the method, and warnings."""
     slopes = (plan.p - plan.design.formula.intercept) * max(plan.levels, 1)
     small = cautions.few(plan.family.law, int(model["n"]), _events(plan, model), slopes)
     robust = cautions.ROBUST if plan.options.robust else ()
-    return (*robust, *(cautions.FIRTH if plan.options.firth else small))
+    method = (*robust, *(cautions.FIRTH if plan.options.firth else ()))
+    return method, (*cautions.exact(bool(model["exact"])), *(() if plan.options.firth else small))
+
+
+def agreement_of(plan: Plan, fit: Fit, tables: Posts) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The score test whether the sites agree, from their tables, and what it warns of."""
+    if len(tables) < 2 or plan.levels or not fit.dispersion > 0.0:
+        return {}, ()
+    frame = draw_pooled_frame(plan, tables)
+    carry, origin = carry_back(plan, frame)
+    beta = np.linalg.solve(carry, fit.estimates - origin)
+    points = [score_at(summed(plan, {name: table}, frame), plan.choice, beta) for name, table in tables.items()]
+    whole = np.sum([information for _, information, _ in points], axis=0)
+    parts = [agreement.part_of(score, information, whole) for score, information, _ in points]
+    sums = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+    ends = sum(plan.family.at_an_end(mean) for *_, mean in points)
+    known = fit.dispersion_known
+    unit = fit.dispersion / frame.outcome_scale**2
+    test = agreement.compare(
+        plan.terms, {**sums, "pearson": np.nan, "at_an_end": ends}, unit, 0 if known else fit.n - plan.p
+    )
+    warnings = (*cautions.at_an_end(ends, plan.family.law), *cautions.disagreement(test))
+    return {"agreement": agreement.as_dict(test)}, warnings
 
 
 def with_diagnostics(plan: Plan, fit: Fit, tables: Posts, where: str = "at a site") -> Fit:
@@ -76,12 +108,15 @@ def with_diagnostics(plan: Plan, fit: Fit, tables: Posts, where: str = "at a sit
         notes += diagnostics.suppression_notes(details["suppression"], where)
     elif not plan.tally.exposure:
         notes += diagnostics.small_cell_notes({name: t["n"] for name, t in tables.items()}, where)
+    warnings = fit.warnings
     if not plan.site_intercepts and not plan.options.firth:
         details |= heterogeneity(plan, tables)
-    if plan.cells and plan.family.law == "binomial":
+        found, more = agreement_of(plan, fit, tables)
+        details, warnings, notes = details | found, (*warnings, *more), [*notes, *more]
+    if plan.cells and plan.family.binary and plan.family.by_rows:
         details |= predictions(plan, fit, tables)
     notes += diagnostics.notes(details)
-    return replace(fit, details=details, notes=tuple(notes))
+    return replace(fit, details=details, notes=tuple(notes), warnings=warnings)
 
 
 def predictions(plan: Plan, fit: Fit, tables: Posts) -> dict[str, Any]:
@@ -108,11 +143,12 @@ def heterogeneity(plan: Plan, tables: Posts) -> dict[str, Any]:
     own: dict[str, tuple[Array, Array]] = {}
     for name, table in tables.items():
         with suppress(LearnerError):  # a site that cannot carry the model by itself
-            found = estimate(summed(plan, {name: table}), replace(plan.choice, limit=OWN_FIT_STEPS))
-            carry = back(plan)
-            own[name] = carry @ found.beta, np.diag(carry @ found.covariance @ carry.T)
+            mine = summed(plan, {name: table})
+            found = estimate(mine, replace(plan.choice, limit=OWN_FIT_STEPS))
+            carry, origin = carry_back(plan, mine.frame)
+            own[name] = carry @ found.beta + origin, np.sum((carry @ found.root) ** 2, axis=1)
     out = diagnostics.cochran(plan.terms, own, tuple(tables))
-    if plan.design.formula.intercept and not plan.levels and plan.family.dispersion is None:
+    if plan.design.formula.intercept and not plan.levels and plan.family.dispersion == "known":
         with suppress(LearnerError):
             joint, apart = (estimate(t, plan.choice) for t in (summed(plan, tables), by_site(plan, tables)))
             out["site_intercepts"] = diagnostics.likelihood_ratio(joint.likelihood, apart.likelihood, len(tables) - 1)

@@ -188,10 +188,11 @@ def _conditioning(fit: Fit) -> list[str]:
     found = fit.details.get("conditioning")
     if found is None:
         return []
-    least = min(found["digits"].values(), default=15.0)
+    least = min(found.get("digits", {}).values(), default=None)
+    estimates = "" if least is None else f"at least {math.floor(least)} of the estimates, "
     return [
-        f"Condition number {found['condition_number']:.3g}; sure digits: {least:.0f} of the estimates at least, "
-        f"{found['std_error_digits']:.0f} of the standard errors."
+        f"Condition number {found['condition_number']:.3g}; digits that are sure: {estimates}"
+        f"{math.floor(found['std_error_digits'])} of the standard errors."
     ]
 
 

@@ -3,7 +3,8 @@
 Rao, Proc Camb Phil Soc 1948;44:50-57: with a score U_i and information I_i at each of k sites at the common estimate,
 Q = sum U_i' I_i^-1 U_i is about chi-squared on (k - 1) p degrees of freedom if one model holds everywhere (for a linear
 model over its dispersion). Term by term, each site's own estimate by one Newton step gives Cochran's Q (Biometrics
-1954;10:101-129); the intercept is that of a row with the pooled means. Only the sums over the sites are needed, so that no site's part is seen.
+1954;10:101-129); the intercept is that of a row with the pooled means. Only the sums over the sites are needed, so that
+no site's part is seen.
 
 The same sum carries Pearson's chi-squared (McCullagh and Nelder 1989, section 4.5), whether a fitted mean is an end of
 its range, and the squared shares of the information, whose sum says how many sites the fit rests on.
@@ -11,8 +12,9 @@ its range, and the squared shares of the information, whose sum says how many si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -82,9 +84,7 @@ def measure(model: Model, rows: Rows, frame: Frame, end: Payload, penalty: Array
         ends = ends or at_an_end
     if np.any(penalty):
         score = score - information @ np.linalg.solve(whole, penalty)
-    out = _scores(score, information)
-    share = float(np.trace(np.linalg.solve(whole, information))) / model.p
-    out |= {"pearson": pearson, "at_an_end": float(ends), "share": share * share}
+    out = {**part_of(score, information, whole), "pearson": pearson, "at_an_end": float(ends)}
     return {name: np.asarray(out[name], dtype=np.float64).reshape(shape) for name, shape in shapes(model.p).items()}
 
 
@@ -97,8 +97,11 @@ def _block(model: Model, block: Block, beta: Array) -> tuple[Array, Array, float
     return block.x.T @ (parts.residual * own), information, pearson, model.family.at_an_end(parts.mean)
 
 
-def _scores(score: Array, information: Array) -> dict[str, Array | float]:
-    """U' I^- U and the rank of I; by term the weight of the site's own estimate, how far off it is, and so squared."""
+def part_of(score: Array, information: Array, whole: Array) -> dict[str, Array | float]:
+    """U' I^- U and the rank of I; by term the weight of the site's own estimate, how far off it is, and so squared.
+
+    And the squared share that this site has of the `whole` information (p, p).
+    """
     scale = np.sqrt(np.maximum(np.diag(information), 0.0))
     safe = np.where(scale > 0.0, scale, 1.0)
     size, basis = np.linalg.eigh(information / safe[:, None] / safe)
@@ -109,11 +112,21 @@ def _scores(score: Array, information: Array) -> dict[str, Array | float]:
     step, variance = (root @ coordinates) / safe, np.sum(root * root, axis=1) / safe**2
     weights = np.where(can_tell, 1.0 / np.where(can_tell, variance, 1.0), 0.0)
     by_term = {"weights": weights, "moved": weights * step, "squares": weights * step * step}
-    chi2 = float(coordinates @ coordinates)
-    return {**by_term, "can_tell": can_tell.astype(float), "chi2": chi2, "rank": float(np.sum(kept))}
+    share = float(np.trace(np.linalg.solve(whole, information))) / len(score)
+    single = {"chi2": float(coordinates @ coordinates), "rank": float(np.sum(kept)), "share": share * share}
+    return {**by_term, "can_tell": can_tell.astype(float), **single}
 
 
-def compare(terms: Sequence[str], sums: Payload, dispersion: float, freedom: int) -> Agreement:
+def as_dict(test: Agreement) -> dict[str, Any]:
+    """The test as JSON has it."""
+    columns = (test.terms, test.q.tolist(), test.q_df.tolist(), test.q_p.tolist(), test.i2.tolist())
+    by_term = [
+        {"term": term, "q": q, "df": int(df), "p": p, "i2": i2} for term, q, df, p, i2 in zip(*columns, strict=True)
+    ]
+    return {"chi2": test.chi2, "df": test.df, "p": test.p, "terms": by_term, "effective_sites": test.effective}
+
+
+def compare(terms: Sequence[str], sums: Mapping[str, Any], dispersion: float, freedom: int) -> Agreement:
     """The test from the sums over all sites.
 
     `dispersion` on `freedom` degrees of freedom, 0 where it is known; of a dispersion of 0 nothing can be tested.

@@ -64,6 +64,15 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a table measures from, by the declared ranges: centre and scale of the outcome, centre of the offset."""
+
+    centre: float = 0.0
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
 class Totals:
     """Rows, the sum of their outcomes (events, or counts) and the saturated log-likelihood, over all sites."""
 
@@ -90,8 +99,11 @@ class Family(ABC):
     whole: ClassVar[bool] = True
     separable: ClassVar[bool] = True
     offsets: ClassVar[bool] = True
-    # What people call the family's events in a sentence on how few there are.
-    events: ClassVar[str] = "events"
+    # Whether rows can be summed one by one, and not only tables of patterns.
+    by_rows: ClassVar[bool] = True
+    # What a table sums per pattern beside the rows, and what a fit needs summed over all patterns.
+    measures: ClassVar[tuple[str, ...]] = ("s",)
+    whole_sums: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, link: str | None = None) -> None:
         self.link = link or self.links[0]
@@ -128,6 +140,20 @@ class Family(ABC):
     def at_an_end(self, mean: Array) -> bool:
         """Whether a row's fitted mean is an end of its range to a float."""
         return False
+
+    @property
+    def binary(self) -> bool:
+        """Whether an outcome is one of few levels, so that a pattern has no more events than rows."""
+        return self.law in ("binomial", "multinomial")
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a table's sums of the outcome are pairs of `exact`."""
+        return not self.whole
+
+    def tally(self, y: Array, offset: Array, place: Place) -> Sequence[Array]:
+        """Each row's share (m,) in `measures`."""
+        return (y,)
 
     # For what a server posts
 

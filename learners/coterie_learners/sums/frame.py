@@ -13,9 +13,11 @@ coefficients back to the raw columns by the binomial expansion.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from coterie_learners.payload import Payload
 from coterie_learners.rows import Array, Block
 
 Monomial = frozenset[tuple[str, int, int]]
+Number = TypeVar("Number", float, Fraction)
 # A spread below this share of its centre is known too coarsely; another look from nearer by is needed.
 NEAR_ENOUGH = 1e-5
 # Squares below this are lost in the fixed point of a masked sum.
@@ -74,6 +77,11 @@ class Layout:
     def p(self) -> int:
         """Number of columns."""
         return len(self.parts)
+
+    @cached_property
+    def keys(self) -> dict[Monomial, int]:
+        """The columns by their factors."""
+        return {monomial(column): j for j, column in enumerate(self.design.columns)}
 
     @cached_property
     def derived(self) -> tuple[int, ...]:
@@ -154,27 +162,31 @@ class Frame:
     @cached_property
     def carry(self) -> Array:
         """The matrix M (p, p): coefficients b of this frame are M b on the raw columns, outcome in its own scale."""
-        keys = {monomial(column): j for j, column in enumerate(self.layout.design.columns)}
         out = np.zeros((self.layout.p, self.layout.p))
         for j in range(self.layout.p):
-            for key, value in self._expand(j).items():
-                out[keys[key], j] += value
+            for k, value in self._expand(j, float).items():
+                out[k, j] = value
         return out
 
-    def _expand(self, j: int) -> dict[Monomial, float]:
-        """Column j as a polynomial in the raw columns."""
-        columns = self.layout.design.columns
+    @cached_property
+    def exact_carry(self) -> tuple[dict[int, Fraction], ...]:
+        """The columns of that matrix as exact fractions, by raw column."""
+        return tuple(self._expand(j, Fraction) for j in range(self.layout.p))
+
+    def _expand(self, j: int, number: Callable[[float], Number]) -> dict[int, Number]:
+        """Column j as a polynomial in the raw columns, in this kind of number."""
+        columns, keys = self.layout.design.columns, self.layout.keys
+        centre, scale = number(float(self.centre[j])), number(float(self.scale[j]))
         if j not in self.layout.derived:
-            terms = {monomial(columns[j]): 1.0 / float(self.scale[j])}
-            shift = -float(self.centre[j]) / float(self.scale[j])
-            return terms | ({frozenset(): shift} if shift else {})
+            shift = {keys[frozenset()]: -centre / scale} if centre and frozenset() in keys else {}
+            return {j: number(1.0) / scale} | shift
         part = self.layout.parts[j]
-        terms: dict[Monomial, float] = {frozenset() if part.rest is None else monomial(columns[part.rest]): 1.0}
+        terms = {frozenset() if part.rest is None else monomial(columns[part.rest]): number(1.0)}
         for k, power in part.powers:
             (name, _, _) = next(iter(monomial(columns[k])))
             for _ in range(power):
-                terms = _times(terms, name, float(self.centre[k]), float(self.scale[k]))
-        return terms
+                terms = _times(terms, name, number(float(self.centre[k])), number(float(self.scale[k])))
+        return {keys[key]: value for key, value in terms.items()}
 
     def outside(self, beta: Array) -> Array:
         """Coefficients (p,) in the variables' own units."""
@@ -324,14 +336,14 @@ def _part(column: Column, keys: Mapping[Monomial, int], closed: Mapping[str, int
     return Part(keys[rest] if rest else None, powers)
 
 
-def _times(terms: Mapping[Monomial, float], name: str, centre: float, scale: float) -> dict[Monomial, float]:
+def _times(terms: Mapping[Monomial, Number], name: str, centre: Number, scale: Number) -> dict[Monomial, Number]:
     """A polynomial times (variable - centre) / scale."""
-    out: dict[Monomial, float] = {}
+    out: dict[Monomial, Number] = {}
     for key, value in terms.items():
         power = next((k for v, k, _ in key if v == name), 0)
         higher = frozenset([entry for entry in key if entry[0] != name]) | {(name, power + 1, -1)}
-        out[higher] = out.get(higher, 0.0) + value / scale
-        out[key] = out.get(key, 0.0) - value * centre / scale
+        for place, share in ((higher, value / scale), (key, -value * centre / scale)):
+            out[place] = out[place] + share if place in out else share
     return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from coterie_learners import cautions
 from coterie_learners.inference import Fit
 from coterie_learners.payload import Payload
-from coterie_learners.sums.agreement import Agreement, compare
+from coterie_learners.sums.agreement import Agreement, as_dict, compare
 from coterie_learners.sums.conditioning import Conditioning, condition
 from coterie_learners.sums.family import Totals
 from coterie_learners.sums.frame import Frame
@@ -75,16 +75,11 @@ def estimate_dispersion(rules: Rules, model: Payload, sums: Payload) -> float:
 
 def details_of(rules: Rules, test: Agreement, quality: Conditioning, freedom: int) -> dict[str, Any]:
     """Agreement of the sites, conditioning and Pearson's chi-squared, as JSON has them."""
-    columns = (test.terms, test.q.tolist(), test.q_df.tolist(), test.q_p.tolist(), test.i2.tolist())
-    by_term = [
-        {"term": term, "q": q, "df": int(df), "p": p, "i2": i2} for term, q, df, p, i2 in zip(*columns, strict=True)
-    ]
-    overall = {"chi2": test.chi2, "df": test.df, "p": test.p, "terms": by_term, "effective_sites": test.effective}
     inflation = dict(zip(test.terms, quality.inflation.tolist(), strict=True))
     digits = dict(zip(test.terms, quality.digits.tolist(), strict=True))
     condition_number = {"condition_number": quality.number, "std_error_digits": quality.error_digits}
     out = {
-        "agreement": overall,
+        "agreement": as_dict(test),
         "conditioning": {**condition_number, "digits": digits, "variance_inflation": inflation},
     }
     if rules.model.family.dispersion == "residual":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from coterie_learners.errors import ProtocolError
 from coterie_learners.rows import Array
-from coterie_learners.sums.family import Curve, Family, Parts, Totals
+from coterie_learners.sums.exact import pair, square, subtract
+from coterie_learners.sums.family import Curve, Family, Parts, Place, Totals
 
 SLACK = 1e-9
 
@@ -24,6 +26,16 @@ class Gaussian(Family):
     dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "residual"
     whole: ClassVar[bool] = False
     separable: ClassVar[bool] = False
+    measures: ClassVar[tuple[str, ...]] = ("s", "s_low", "q", "q_low")
+    whole_sums: ClassVar[tuple[str, ...]] = ("squares", "squares_low")
+
+    def tally(self, y: Array, offset: Array, place: Place) -> Sequence[Array]:
+        """Measurements about the place, and their squares, each as a pair."""
+        net, first = subtract(y, offset)
+        about, second = subtract(net, place.centre)
+        value, error = about / place.scale, (first + second) / place.scale
+        squared, rounding = square(value)
+        return (*pair(value, error), *pair(squared, rounding + 2.0 * value * error))
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""

@@ -12,7 +12,7 @@ from coterie_learners import elementary, linalg
 from coterie_learners.errors import ProtocolError, Separation, StudyError
 from coterie_learners.rows import Array
 from coterie_learners.study import Variable
-from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Totals, scalar
+from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Place, Totals, scalar
 
 # Below this relative distance of a count from its mean the deviance is summed as a series: nothing cancels there.
 NEAR = 0.05
@@ -26,6 +26,13 @@ class Poisson(Family):
     law: ClassVar[str] = "poisson"
     links: ClassVar[tuple[str, ...]] = ("log",)
     outcomes: ClassVar[tuple[str, ...]] = ("count",)
+    measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated", "constant")
+    whole_sums: ClassVar[tuple[str, ...]] = ("saturated", "constant")
+
+    def tally(self, y: Array, offset: Array, place: Place) -> Sequence[Array]:
+        """Counts, their squares over the exposure, and two terms of the likelihood that no coefficient touches."""
+        entropy, factorial, time = special.xlogy(y, y) - y, special.gammaln(y + 1.0), offset - place.offset
+        return y, y * y / np.exp(time), entropy - factorial, y * time - factorial
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""
