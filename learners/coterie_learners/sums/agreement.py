@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from coterie_learners.linalg import symmetric
-from coterie_learners.payload import Field, Payload, Schema
-from coterie_learners.rows import Array, Block, Rows
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.linalg import symmetric
+from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.rounds import Model
 

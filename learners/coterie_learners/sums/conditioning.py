@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coterie_learners.linalg import symmetric
-from coterie_learners.payload import Payload
-from coterie_learners.rows import Array
+from coterie_learners.core.payload import Payload
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules, dispersion_of
 
@@ -50,9 +50,9 @@ def _error(frame: Frame, rules: Rules, model: Payload) -> Array:
     dispersion = dispersion_of(rules.model, float(model["deviance"]), float(model["n"]))
     reach = np.sqrt(np.diag(frame.covariance(np.asarray(model["root"]))))
     hidden = np.sqrt(float(model["noise"]) * dispersion) * reach
-    carried = EPS * np.abs(frame.carry) @ np.abs(model["beta"]) * frame.outcome_scale
+    carry_forward = EPS * np.abs(frame.carry) @ np.abs(model["beta"]) * frame.outcome_scale
     size = np.abs(frame.outside(model["beta"]))
-    return np.asarray((hidden + carried) / np.where(size > 0.0, size, 1.0))
+    return np.asarray((hidden + carry_forward) / np.where(size > 0.0, size, 1.0))
 
 
 def _digits(relative: Array) -> Array:

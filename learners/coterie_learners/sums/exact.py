@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.rows import Array
+from coterie_learners.numeric.array import Array
 
 # The coarse grid of values between -1 and 1: sums of 2^27 of them are exact.
 GRID = 2.0**26

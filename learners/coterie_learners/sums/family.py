@@ -18,10 +18,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from coterie_learners import elementary
 from coterie_learners.errors import ProtocolError, StudyError
-from coterie_learners.rows import Array
-from coterie_learners.study import Variable
+from coterie_learners.numeric import elementary
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.document import Variable
 
 # Beyond this a mean (1e13) is far outside any declared count; the step that led there is halved anyway.
 LOG_LIMIT = 30.0
@@ -64,7 +64,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunFolder:
     """Where a table measures from, by the declared ranges: centre and scale of the outcome, centre of the offset."""
 
     centre: float = 0.0
@@ -151,7 +151,7 @@ class Family(ABC):
         """Whether a table's sums of the outcome are pairs of `exact`."""
         return not self.whole
 
-    def tally(self, y: Array, offset: Array, place: Place) -> Sequence[Array]:
+    def tally(self, y: Array, offset: Array, place: RunFolder) -> Sequence[Array]:
         """Each row's share (m,) in `measures`."""
         return (y,)
 

@@ -21,10 +21,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from coterie_learners.design import Column, Design
-from coterie_learners.linalg import matmul, matvec
-from coterie_learners.payload import Payload
-from coterie_learners.rows import Array, Block
+from coterie_learners.core.payload import Payload
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.linalg import matmul, matvec
+from coterie_learners.study.design import Column, Design
+from coterie_learners.study.rows import Block
 
 Monomial = frozenset[tuple[str, int, int]]
 Number = TypeVar("Number", float, Fraction)
@@ -41,7 +42,7 @@ SMALLEST = 4e-16
 
 
 @dataclass(frozen=True)
-class Part:
+class SiteColumns:
     """How a column is made in a frame: raw column `rest` (None: 1) times powers of centred raw columns."""
 
     rest: int | None
@@ -59,7 +60,7 @@ class Layout:
 
     design: Design
     linear: bool
-    parts: tuple[Part, ...]
+    parts: tuple[SiteColumns, ...]
     centred: tuple[bool, ...]
 
     @classmethod
@@ -263,12 +264,12 @@ class Spread:
 def column_spreads(frame: Frame, moments: Moments) -> dict[int, Spread]:
     """The spread of each column that is centred by itself."""
     layout = frame.layout
-    means = moments.gram[0] / moments.n if layout.design.formula.intercept else np.zeros(layout.p)
+    fitted_means = moments.gram[0] / moments.n if layout.design.formula.intercept else np.zeros(layout.p)
     squares = np.diag(moments.gram) / moments.n
     declared = Frame.declared(layout)
     free = (j for j, centred in enumerate(layout.centred) if centred)
     places = ((j, float(frame.centre[j]), float(frame.scale[j]), float(declared.scale[j])) for j in free)
-    return {j: _spread(float(means[j]), float(squares[j]), *place) for j, *place in places}
+    return {j: _spread(float(fitted_means[j]), float(squares[j]), *place) for j, *place in places}
 
 
 def outcome_spread(frame: Frame, moments: Moments) -> Spread:
@@ -330,10 +331,10 @@ def _lower(key: Monomial, name: str) -> Monomial:
     return frozenset((v, k - (v == name), level) for v, k, level in key if v != name or k > 1)
 
 
-def _part(column: Column, keys: Mapping[Monomial, int], closed: Mapping[str, int]) -> Part:
+def _part(column: Column, keys: Mapping[Monomial, int], closed: Mapping[str, int]) -> SiteColumns:
     powers = tuple((closed[f.variable], f.power) for f in column.factors if f.level is None and f.variable in closed)
     rest = frozenset(key for key in monomial(column) if key[2] >= 0 or key[0] not in closed)
-    return Part(keys[rest] if rest else None, powers)
+    return SiteColumns(keys[rest] if rest else None, powers)
 
 
 def _times(terms: Mapping[Monomial, Number], name: str, centre: Number, scale: Number) -> dict[Monomial, Number]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners import linalg
+from coterie_learners.core.payload import Payload
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, StudyError
-from coterie_learners.payload import Payload
-from coterie_learners.rows import Array
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
 from coterie_learners.sums.family import Totals
 from coterie_learners.sums.frame import Frame, Moments, column_spreads, draw_frame, move_moments
 from coterie_learners.sums.penalty import Penalty
@@ -66,7 +66,7 @@ def begin(rules: Rules) -> Payload:
     """What every site starts from, before anything is posted: a look in the frame of the declared ranges."""
     frame = Frame.declared(rules.model.layout)
     state = {"beta": np.zeros(rules.model.p), "null": 0.0, "looks": 0, "known": 0}
-    return settled({**frame.payload(), **state, "converged": False})
+    return has_settled({**frame.payload(), **state, "converged": False})
 
 
 def kind_of(last: Payload) -> Kind:
@@ -93,12 +93,12 @@ def _after_look(rules: Rules, last: Payload, sums: Payload) -> Payload:
     looks = int(last["looks"]) + 1
     if not clear and looks < MAX_LOOKS:
         state = {"beta": np.zeros(model.p), "null": 0.0, "looks": looks, "known": 0}
-        return settled({**drawn.payload(), **state, "converged": False})
+        return has_settled({**drawn.payload(), **state, "converged": False})
     _check_variation(model, frame, moments)
     if not np.any(rules.penalty.weights):
         check_levels(model.layout, model.family, _count_levels(model, frame, moments), rules.advice)
     state = {"looks": looks, "known": 1, "converged": False, "halvings": 0, "objective": UNKNOWN}
-    return settled({**drawn.payload(), **state, **_start(rules, frame, drawn, moments)})
+    return has_settled({**drawn.payload(), **state, **_start(rules, frame, drawn, moments)})
 
 
 def _moments(model: Model, sums: Payload) -> Moments:
@@ -197,10 +197,10 @@ def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
     }
     if gain <= max(rules.tolerance**2 * dispersion, noise):
         exact = model.linear and here.deviance <= noise + EXACT * rules.unit
-        return settled({**post, **_rest(rules, frame, here, step), "exact": exact, "converged": True})
+        return has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "converged": True})
     if not np.any(rules.penalty.weights):
         check_steps(model.layout, model.family, frame, (gain, step, last["step"]), rules.advice)
-    return settled({**post, "beta": here.beta + _limited(rules, step), "converged": False})
+    return has_settled({**post, "beta": here.beta + _limited(rules, step), "converged": False})
 
 
 def _solved(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:
@@ -280,7 +280,7 @@ def _halved(last: Payload) -> Payload:
             "CO-N102",
             f"The deviance still grows after halving a step {MAX_HALVINGS} times. Check the data and the family.",
         )
-    return settled({**last, "beta": last["base"] + last["step"] * 0.5**count, "halvings": count})
+    return has_settled({**last, "beta": last["base"] + last["step"] * 0.5**count, "halvings": count})
 
 
 def _rest(rules: Rules, frame: Frame, here: Point, step: Array) -> dict[str, Any]:
@@ -303,6 +303,6 @@ def dispersion_of(model: Model, deviance: float, n: float) -> float:
     return max(deviance / (n - model.p), 1e-300) if model.family.dispersion == "residual" else 1.0
 
 
-def settled(values: Mapping[str, Any]) -> Payload:
+def has_settled(values: Mapping[str, Any]) -> Payload:
     """Values as arrays."""
     return {name: np.asarray(value) for name, value in values.items()}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coterie_learners import linalg
-from coterie_learners.rows import Array
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
 from coterie_learners.sums.frame import Frame
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners import cautions
-from coterie_learners.inference import Fit
-from coterie_learners.payload import Payload
+from coterie_learners.core import model_warnings
+from coterie_learners.core.fit import Fit
+from coterie_learners.core.payload import Payload
 from coterie_learners.sums.agreement import Agreement, as_dict, compare
 from coterie_learners.sums.conditioning import Conditioning, condition
 from coterie_learners.sums.family import Totals
@@ -32,12 +32,12 @@ def fit_of(learner: str, rules: Rules, model: Payload, rounds: int, sums: Payloa
     test = compare(design.names, sums, scaled, 0 if known else freedom)
     quality = condition(frame, rules, model)
     sentences = (
-        *cautions.exact(bool(model.get("exact", False))),
-        *cautions.few(family.law, n, events, p - design.formula.intercept),
-        *cautions.at_an_end(test.at_an_end, family.law),
-        *cautions.overdispersion(family, test.pearson, freedom),
-        *cautions.disagreement(test),
-        *cautions.conditioning(design.names, quality),
+        *model_warnings.exact(bool(model.get("exact", False))),
+        *model_warnings.few(family.law, n, events, p - design.formula.intercept),
+        *model_warnings.at_an_end(test.at_an_end, family.law),
+        *model_warnings.overdispersion(family, test.pearson, freedom),
+        *model_warnings.disagreement(test),
+        *model_warnings.conditioning(design.names, quality),
     )
     return Fit(
         learner=learner,
@@ -56,7 +56,7 @@ def fit_of(learner: str, rules: Rules, model: Payload, rounds: int, sums: Payloa
         null_deviance=float(model["null_deviance"]) * frame.outcome_scale**2 if "null_deviance" in model else None,
         log_likelihood=family.log_likelihood(totals, raw),
         ratio=family.ratio,
-        notes=(*cautions.ridge(ridge), *sentences),
+        notes=(*model_warnings.ridge(ridge), *sentences),
         warnings=sentences,
         details=details_of(rules, test, quality, freedom),
     )

@@ -14,12 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from coterie_learners import linalg
-from coterie_learners.design import Design
+from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.errors import ProtocolError
-from coterie_learners.parallel import in_parallel
-from coterie_learners.payload import Field, Payload, Schema
-from coterie_learners.rows import Array, Block, Rows
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.parallel import in_parallel
+from coterie_learners.study.design import Design
+from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame, Layout
 

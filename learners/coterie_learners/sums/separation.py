@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners import linalg
-from coterie_learners.design import Column, Design
 from coterie_learners.errors import Separation
-from coterie_learners.rows import Array
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Column, Design
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame, Layout
 

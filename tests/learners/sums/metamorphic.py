@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from learners import cohorts
-from learners.cohorts import Array, Codes
-from learners.table import Table
+from support.learners import cohorts
+from support.learners.cohorts import Array, Codes
+from support.learners.table import Table
 
+from coterie_learners.core.fit import Fit
+from coterie_learners.core.registry import complete, learner_of
 from coterie_learners.errors import LearnerError
-from coterie_learners.inference import Fit
-from coterie_learners.learner import complete, learner_of
-from coterie_learners.rows import ArrayCodes, Data
-from coterie_learners.study import Study
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayCodes, Data
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def outcome_of(trial: Trial, want: Callable[[], tuple[Array, Array]]) -> str:
     return agree(got, *want()) or "right"
 
 
-def carried(fit: Fit, name: str, times: float, plus: float) -> tuple[Array, Array]:
+def carry_forward(fit: Fit, name: str, times: float, plus: float) -> tuple[Array, Array]:
     """Estimates and errors of a fit after a covariate (a main effect alone) became times x + plus."""
     back = np.eye(len(fit.terms))
     j = fit.terms.index(name)

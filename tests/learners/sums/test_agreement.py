@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from learners import cohorts
-from learners.cohorts import Array, Codes
-from learners.table import Table
 from scipy import stats
+from support.learners import cohorts
+from support.learners.cohorts import Array, Codes
+from support.learners.table import Table
 
-from coterie_learners.glore import glore
-from coterie_learners.inference import Fit
+from coterie_learners.core.fit import Fit
+from coterie_learners.glore.glore import glore
 from coterie_learners.sums.agreement import stand_apart
 
 FAMILIES = {"binomial": sm.families.Binomial(), "gaussian": sm.families.Gaussian(), "poisson": sm.families.Poisson()}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from learners import cohorts
-from learners.cohorts import Array, Codes
+from support.learners import cohorts
+from support.learners.cohorts import Array, Codes
 
-from coterie_learners.design import Design
-from coterie_learners.rows import Block
+from coterie_learners.study.design import Design
+from coterie_learners.study.rows import Block
 from coterie_learners.sums.frame import Frame, Layout, Moments, draw_frame, move_moments, power_of_two
 
 FORMULAS = [

@@ -11,11 +11,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from learners import cohorts
-from learners.cohorts import Array
-from learners.sums.metamorphic import Trial, agree, carried, outcome_of
+from learners.sums.metamorphic import Trial, agree, carry_forward, outcome_of
+from support.learners import cohorts
+from support.learners.cohorts import Array
 
-from coterie_learners.inference import Fit
+from coterie_learners.core.fit import Fit
 
 OUTCOMES = {"binomial": "died", "poisson": "visits", "gaussian": "score"}
 GLORE = {
@@ -63,7 +63,7 @@ def same(name: str) -> tuple[Array, Array]:
 @pytest.mark.parametrize("name", GLORE)
 def test_the_unit_of_a_covariate_changes_its_own_coefficient_alone(name: str, power: int) -> None:
     turned = trial(name).moved("age", 10.0**power, 0.0)
-    assert outcome_of(turned, lambda: carried(right(name), "age", 10.0**power, 0.0)) == "right"
+    assert outcome_of(turned, lambda: carry_forward(right(name), "age", 10.0**power, 0.0)) == "right"
 
 
 @pytest.mark.parametrize("power", [-12, -6, 6, 12])
@@ -81,7 +81,7 @@ def test_the_unit_of_the_outcome_is_that_of_all_coefficients(name: str, power: i
 @pytest.mark.parametrize("name", GLORE)
 def test_a_covariate_measured_from_another_zero_changes_the_intercept_alone(name: str, shift: float) -> None:
     turned = trial(name).moved("age", 1.0, shift * SPREAD)
-    assert outcome_of(turned, lambda: carried(right(name), "age", 1.0, shift * SPREAD)) == "right"
+    assert outcome_of(turned, lambda: carry_forward(right(name), "age", 1.0, shift * SPREAD)) == "right"
 
 
 @pytest.mark.parametrize("shift", [-1e4, 1e6])
@@ -103,7 +103,9 @@ def test_a_declared_range_changes_nothing(name: str, times: float, at: float) ->
 
 @pytest.mark.parametrize("name", GLORE)
 def test_signs_splits_and_orders_change_nothing(name: str) -> None:
-    assert outcome_of(trial(name).moved("age", -1.0, 0.0), lambda: carried(right(name), "age", -1.0, 0.0)) == "right"
+    assert (
+        outcome_of(trial(name).moved("age", -1.0, 0.0), lambda: carry_forward(right(name), "age", -1.0, 0.0)) == "right"
+    )
     for turned in (
         replace(trial(name), sizes=(20, 250, 30)),
         replace(trial(name), order=(2, 0, 1)),

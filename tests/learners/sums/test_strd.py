@@ -6,15 +6,15 @@ from functools import cache
 
 import numpy as np
 import pytest
-from learners import cohorts
 from learners.sums.strd import CASES, CERTIFIED, Case, least_squares
-from learners.table import Table
+from support.learners import cohorts
+from support.learners.table import Table
 
-from coterie_learners.glore import glore
-from coterie_learners.inference import Fit
-from coterie_learners.learner import complete
-from coterie_learners.rows import ArrayRows
-from coterie_learners.study import Study
+from coterie_learners.core.fit import Fit
+from coterie_learners.core.registry import complete
+from coterie_learners.glore.glore import glore
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows
 
 # Digits of estimates and standard errors that must be reached (least over the terms), plain and masked alike.
 DIGITS = {
@@ -72,7 +72,7 @@ def study_of(case: Case, aggregation: str) -> tuple[Study, np.ndarray, np.ndarra
 def fit(name: str, aggregation: str) -> Fit:
     study, x, y = study_of(CASES[name], aggregation)
     codes = {"y": y, **{f"x{j}": x[:, j] for j in range(x.shape[1])}}
-    parts = cohorts.cut(codes, cohorts.even(len(y), 3))
+    parts = cohorts.cut(codes, cohorts.even_sizes(len(y), 3))
     rows: dict[str, ArrayRows] = {}
     for site, part in zip(study.sites, parts, strict=True):
         mine = cohorts.rows(study, part)

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy import special
 
-from coterie_learners import elementary, linalg
 from coterie_learners.errors import ProtocolError, Separation
-from coterie_learners.rows import Array
+from coterie_learners.numeric import elementary, linalg
+from coterie_learners.numeric.array import Array
 from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Totals, log_odds, scalar
 
 SLACK = 1e-9
@@ -19,7 +19,7 @@ QUANTILE_STEPS = 12
 
 
 @dataclass(frozen=True)
-class Link:
+class JoinPlan:
     """A link of a binary outcome in both arithmetics, and a predictor near that of a mean."""
 
     parts: Callable[[Array, Array], Parts]
@@ -185,7 +185,7 @@ def _probability(mean: float) -> float:
 
 
 LINKS = {
-    "logit": Link(_logit_parts, _logit_curve, log_odds),
-    "probit": Link(_probit_parts, _probit_curve, _probability),
-    "cloglog": Link(_cloglog_parts, _cloglog_curve, _log_hazard),
+    "logit": JoinPlan(_logit_parts, _logit_curve, log_odds),
+    "probit": JoinPlan(_probit_parts, _probit_curve, _probability),
+    "cloglog": JoinPlan(_cloglog_parts, _cloglog_curve, _log_hazard),
 }

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.rows import Array
+from coterie_learners.numeric.array import Array
 from coterie_learners.sums.exact import pair, square, subtract
-from coterie_learners.sums.family import Curve, Family, Parts, Place, Totals
+from coterie_learners.sums.family import Curve, Family, Parts, RunFolder, Totals
 
 SLACK = 1e-9
 
@@ -29,7 +29,7 @@ class Gaussian(Family):
     measures: ClassVar[tuple[str, ...]] = ("s", "s_low", "q", "q_low")
     whole_sums: ClassVar[tuple[str, ...]] = ("squares", "squares_low")
 
-    def tally(self, y: Array, offset: Array, place: Place) -> Sequence[Array]:
+    def tally(self, y: Array, offset: Array, place: RunFolder) -> Sequence[Array]:
         """Measurements about the place, and their squares, each as a pair."""
         net, first = subtract(y, offset)
         about, second = subtract(net, place.centre)
@@ -53,8 +53,8 @@ class Gaussian(Family):
 
     def null_deviance(self, totals: Totals, guess: tuple[float, float]) -> float:
         """From the sum of squares about a guessed mean."""
-        deviance, means = guess
-        return max(deviance - (totals.outcome - means) ** 2 / totals.n, 0.0)
+        deviance, fitted_means = guess
+        return max(deviance - (totals.outcome - fitted_means) ** 2 / totals.n, 0.0)
 
     def log_likelihood(self, totals: Totals, deviance: float) -> float | None:
         """At the dispersion that makes it largest."""

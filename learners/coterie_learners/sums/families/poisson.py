@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy import special
 
-from coterie_learners import elementary, linalg
 from coterie_learners.errors import ProtocolError, Separation, StudyError
-from coterie_learners.rows import Array
-from coterie_learners.study import Variable
-from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Place, Totals, scalar
+from coterie_learners.numeric import elementary, linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.document import Variable
+from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, RunFolder, Totals, scalar
 
 # Below this relative distance of a count from its mean the deviance is summed as a series: nothing cancels there.
 NEAR = 0.05
@@ -29,7 +29,7 @@ class Poisson(Family):
     measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated", "constant")
     whole_sums: ClassVar[tuple[str, ...]] = ("saturated", "constant")
 
-    def tally(self, y: Array, offset: Array, place: Place) -> Sequence[Array]:
+    def tally(self, y: Array, offset: Array, place: RunFolder) -> Sequence[Array]:
         """Counts, their squares over the exposure, and two terms of the likelihood that no coefficient touches."""
         entropy, factorial, time = special.xlogy(y, y) - y, special.gammaln(y + 1.0), offset - place.offset
         return y, y * y / np.exp(time), entropy - factorial, y * time - factorial
@@ -63,9 +63,9 @@ class Poisson(Family):
 
     def null_deviance(self, totals: Totals, guess: tuple[float, float]) -> float:
         """From the deviance at a guessed rate, which one factor corrects."""
-        deviance, means = guess
-        factor = totals.outcome / means
-        return deviance - 2.0 * (totals.outcome * linalg.log(factor) - (totals.outcome - means))
+        deviance, fitted_means = guess
+        factor = totals.outcome / fitted_means
+        return deviance - 2.0 * (totals.outcome * linalg.log(factor) - (totals.outcome - fitted_means))
 
     def check_outcome(self, name: str, variable: Variable) -> None:
         """StudyError unless the outcome is a count from 0."""

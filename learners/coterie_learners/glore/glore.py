@@ -1,0 +1,268 @@
+"""GLORE: generalised linear models on rows split over sites, equal to the fit on the pooled rows.
+
+Wu, Jiang, Kim, Ohno-Machado, "Grid Binary LOgistic REgression (GLORE)", JAMIA 2012;19:758-764
+(doi:10.1136/amiajnl-2012-000862), as D-CLEF runs it (Kuo et al., Nat Commun 2025;16:1371, D-CLEF-H). Newton-Raphson
+on sums that each site computes over its own rows: the iterates are those of the pooled rows.
+
+What leaves a site. First a look: X'X, X'y, y'y, the number of rows and the sum of the outcome, in the scale of the
+declared ranges (a second look, from nearer by, where a range is so wide that the first cannot tell a column's spread).
+Then, per round: the score (p), the upper triangle of the expected information (p (p + 1) / 2; of the observed one too,
+unless the link is canonical) and the deviance, all at the coefficients of that round; and the number of rows, the sum
+of the outcome and the saturated log-likelihood (in every round, because a site may be excluded between two). At the
+end, once, its part of the test whether the sites agree (`sums.agreement`).
+
+Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain (as
+published): every member reads each site's sums, and the look is row counts, events, every two-way table of binary
+covariates and of covariate by outcome, exactly.
+
+Beyond the paper, on the same messages: other families; ridge; the start at the null model; arithmetic that does not
+depend on units and declared ranges (`sums.frame`); steps by the observed information; standard errors from the expected
+one at the reported coefficients; step halving; separation and collinearity named in words. The fit stops when the next
+step would be shorter than `tolerance` standard errors, which is stricter than R's relative deviance, or than rounding
+can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field as Within
+
+from coterie_learners.core import masked_sum
+from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.fit import Fit
+from coterie_learners.core.payload import Payload, Schema
+from coterie_learners.core.protocol import Posts, Script, Site, each, server
+from coterie_learners.core.registry import Learner, options_of
+from coterie_learners.errors import NotConverged, StudyError
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Frozen, Schedule, Study
+from coterie_learners.study.rows import Rows
+from coterie_learners.sums import agreement, newton, result, sums_disclosure
+from coterie_learners.sums.families import choose_family
+from coterie_learners.sums.family import Family
+from coterie_learners.sums.frame import Frame
+from coterie_learners.sums.newton import Rules
+from coterie_learners.sums.penalty import Penalty
+from coterie_learners.sums.rounds import Kind, Model
+
+_VERSION = "2"
+AGREEMENT = "agreement"
+
+
+class GloreOptions(Frozen):
+    """The learner section of a study.
+
+    `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
+    `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more.
+    """
+
+    family: str = "binomial"
+    link: str | None = None
+    aggregation: Literal["auto", "masked", "plain"] = "auto"
+    ridge: Annotated[float, Within(ge=0)] = 0.0
+    penalise_intercept: bool = False
+    max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
+    tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
+
+
+def own_rows(site: Site) -> Rows:
+    """The rows of a site that reads rows."""
+    return site.rows
+
+
+@dataclass(frozen=True)
+class GlorePlan:
+    """What every site derives from the study alone; `rows_of` gives a site's rows, or its patterns with weights."""
+
+    study: Study
+    design: Design
+    options: GloreOptions
+    family: Family
+    masked: bool
+    learner: str = "glore"
+    rows_of: Callable[[Site], Rows] = own_rows
+
+    @classmethod
+    def of(cls, study: Study) -> GlorePlan:
+        """The plan of a study."""
+        options = options_of(study, GloreOptions)
+        masked = options.aggregation == "masked" or (options.aggregation == "auto" and len(study.sites) >= 3)
+        return cls(study, Design(study), options, choose_family(options.family, options.link, by_rows=True), masked)
+
+    @property
+    def p(self) -> int:
+        """Number of columns."""
+        return len(self.design.columns)
+
+    @cached_property
+    def model(self) -> Model:
+        """What is summed."""
+        return Model.of(self.design, self.family)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """How the fit goes."""
+        spare = self.design.formula.intercept and not self.options.penalise_intercept
+        penalty = Penalty.ridge(self.p, self.options.ridge, spare)
+        unit = masked_sum.UNIT * len(self.study.sites) if self.masked else 0.0
+        return Rules(self.model, penalty, self.options.tolerance, unit)
+
+    def form(self, kind: Kind) -> Schema:
+        """Form of one site's post."""
+        if self.masked:
+            return Schema({"masked": masked_sum.masked_field(self.model.shapes(kind))})
+        return self.model.form(kind)
+
+    def frame(self, model: Payload) -> Frame:
+        """The frame that a server posted."""
+        return Frame.from_payload(self.model.layout, model)
+
+    def view(self, model: Payload) -> Array | None:
+        """What the sites' next sums are taken at: coefficients in the variables' own units; None for moments."""
+        if self.model.linear or newton.kind_of(model) == "look":
+            return None
+        return self.frame(model).outside(model["beta"])
+
+
+def glore(site: Site) -> Script:
+    """The fit of a study."""
+    return (yield from fit_rounds(GlorePlan.of(site.study)))
+
+
+def fit_rounds(plan: GlorePlan) -> Script:
+    """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests."""
+    model = newton.begin(plan.rules)
+    path: tuple[Array | None, ...] = ()
+    for t in range(plan.options.max_rounds):
+        topic, path, form = f"stats/{t}", (*path, plan.view(model)), plan.form(newton.kind_of(model))
+        stats = yield from each(
+            topic, share_stats, plan, topic, model, expects=form, reveals=partial(reveals, plan, path)
+        )
+        model = yield from server(f"model/{t}", next_model, plan, model, stats)
+        if model["converged"]:
+            form, judged = form_of_agreement(plan), partial(reveals_agreement, plan)
+            parts = yield from each(AGREEMENT, share_agreement, plan, model, expects=form, reveals=judged)
+            return build_newton_fit(plan, model, t + 1, parts)
+    raise NotConverged(
+        "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
+    )
+
+
+def _explain_nonconvergence(model: Payload) -> str:
+    """How far the last step is from rest, and what to do."""
+    if "gain" not in model:
+        return "they ended before the first step. Raise max_rounds."
+    length = np.sqrt(float(model["gain"]))
+    return f"the next step would still be {length:.2g} standard errors long. Raise max_rounds, or look for separation."
+
+
+# At a site
+
+
+def share_stats(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payload:
+    """What one site posts: its sums after a server's post, under masks where the study says so."""
+    sums = compute_local_sums(plan, site, model)
+    return masked_sum.mask_sums(site, topic, sums) if plan.masked else sums
+
+
+def compute_local_sums(plan: GlorePlan, site: Site, model: Payload) -> dict[str, Array]:
+    """The sums of this site's rows that the last server post asks for."""
+    kind, frame = newton.kind_of(model), plan.frame(model)
+    if kind == "look":
+        return plan.model.look(plan.rows_of(site), frame)
+    return plan.model.round(kind, plan.rows_of(site), frame, model["beta"], float(model["null"]))
+
+
+def share_agreement(site: Site, plan: GlorePlan, model: Payload) -> Payload:
+    """A site's part of the test whether the sites agree."""
+    gradient = plan.rules.penalty.gradient(plan.frame(model), model["beta"])
+    part = agreement.measure(plan.model, plan.rows_of(site), plan.frame(model), model, gradient)
+    return masked_sum.mask_sums(site, AGREEMENT, part) if plan.masked else part
+
+
+def form_of_agreement(plan: GlorePlan) -> Schema:
+    """Form of that part."""
+    if plan.masked:
+        return Schema({"masked": masked_sum.masked_field(agreement.shapes(plan.p))})
+    return agreement.form(plan.p)
+
+
+# What leaves
+
+
+def reveals(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, payload: Payload) -> Exposure:
+    """What readers can solve from one site's post, after the views of `path`."""
+    if plan.masked:
+        return sums_disclosure.masked(plan.design, plan.family, path, site, plan.rows_of(site))
+    return sums_disclosure.exposure(plan.design, plan.family, path, site, payload)
+
+
+def reveals_agreement(plan: GlorePlan, site: Site, payload: Payload) -> Exposure:
+    """The part of the test: of plain sums it follows from the last round's, but for three numbers of the whole site."""
+    what = "Masked part of the test whether the sites agree" if plan.masked else "Part of the test of agreement"
+    return Exposure(what=what, rows=plan.rows_of(site).n, sums_only=plan.masked, parties=len(site.parties))
+
+
+# From the sums of all sites
+
+
+def next_model(plan: GlorePlan, last: Payload, stats: Posts) -> Payload:
+    """The next server post from the sites' sums: a frame, or one Newton-Raphson step, or half of the last again."""
+    kind = newton.kind_of(last)
+    return newton.advance(plan.rules, last, pool_stats(plan, kind, stats))
+
+
+def pool_stats(plan: GlorePlan, kind: Kind, stats: Posts) -> Payload:
+    """The sums over all sites, exact in either aggregation; ProtocolError if no rows could have them."""
+    shapes = plan.model.shapes(kind)
+    if not plan.masked:
+        return add_up(stats, shapes)
+    sums = masked_sum.unmask_sums(stats, shapes)
+    plan.model.check(kind, sums)
+    return sums
+
+
+def add_up(posts: Posts, shapes: masked_sum.Shapes) -> Payload:
+    """Plain sums over the sites, each correctly rounded."""
+    return {name: linalg.total([np.asarray(p[name]) for p in posts.values()]) for name in shapes}
+
+
+def build_newton_fit(plan: GlorePlan, model: Payload, rounds: int, parts: Posts) -> Fit:
+    """The result in the variables' own units, from the last server post and the sites' parts of the test."""
+    shapes = agreement.shapes(plan.p)
+    sums = masked_sum.unmask_sums(parts, shapes) if plan.masked else add_up(parts, shapes)
+    return result.build_newton_fit(plan.learner, plan.rules, model, rounds, sums, plan.options.ridge)
+
+
+# Which studies it can run
+
+
+def _check_study(study: Study) -> None:
+    """StudyError for a study that GLORE cannot run."""
+    plan = GlorePlan.of(study)
+    plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
+    if plan.design.formula.offset:
+        plan.family.check_offset()
+    if plan.masked and len(study.sites) < masked_sum.MIN_PARTIES:
+        raise StudyError(
+            "CO-S305",
+            f"A masked sum over {len(study.sites)} sites would give each the other's share. "
+            'Take part with three sites or more, or choose aggregation = "plain" knowingly.',
+        )
+    if not plan.design.columns:
+        raise StudyError("CO-S201", "The formula makes no columns.")
+
+
+def _schedule(study: Study) -> Schedule:
+    """Rounds of each and server until the server's post says converged; then the test whether the sites agree."""
+    return Schedule(loop=("each", "server"), closing=("each",), max_rounds=options_of(study, GloreOptions).max_rounds)
+
+
+GLORE = Learner("glore", _VERSION, GloreOptions, _check_study, _schedule, glore)
