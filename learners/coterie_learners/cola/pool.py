@@ -16,7 +16,7 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
-from coterie_learners.numeric.pairwise_sum import cross, fold, gram
+from coterie_learners.numeric.pairwise_sum import pairwise_sum, weighted_gram, weighted_sum
 from coterie_learners.study.rows import Block
 from coterie_learners.sums import exact
 from coterie_learners.sums.frame import Frame, Moments, draw_frame, power_of_two
@@ -31,7 +31,7 @@ def draw_pooled_frame(plan: TablePlan, tables: Posts) -> Frame:
     raw = plan.grid.raw(plan.design, table.keys)
     for _ in range(LOOKS):
         x = frame.block(Block(raw, np.zeros(len(raw)))).x
-        nothing = Moments(float(fold(table.u)), gram(x, table.u), np.zeros(plan.p), 1.0, 0.0)
+        nothing = Moments(float(pairwise_sum(table.u)), weighted_gram(x, table.u), np.zeros(plan.p), 1.0, 0.0)
         drawn, clear = draw_frame(replace(frame, outcome_centre=0.0, outcome_scale=1.0), nothing)
         frame = replace(drawn, offset_centre=frame.offset_centre)
         if clear:

@@ -18,7 +18,7 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
 from coterie_learners.errors import LearnerError
 from coterie_learners.numeric.array import Array
-from coterie_learners.sums import agreement
+from coterie_learners.sums import agreement, soundness
 from coterie_learners.sums.conditioning import EPS
 from coterie_learners.sums.family import Totals
 
@@ -76,7 +76,7 @@ def _cautions(plan: TablePlan, model: Payload) -> tuple[tuple[str, ...], tuple[s
     small = model_warnings.few_events_warning(plan.family.law, int(model["n"]), _events(plan, model), slopes)
     robust = model_warnings.ROBUST if plan.options.robust else ()
     method = (*robust, *(model_warnings.FIRTH if plan.options.firth else ()))
-    return method, (*model_warnings.exact(bool(model["exact"])), *(() if plan.options.firth else small))
+    return method, (*soundness.exact_fit_warning(bool(model["exact"])), *(() if plan.options.firth else small))
 
 
 def agreement_of(plan: TablePlan, fit: Fit, tables: Posts) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -85,18 +85,18 @@ def agreement_of(plan: TablePlan, fit: Fit, tables: Posts) -> tuple[dict[str, An
         return {}, ()
     frame = draw_pooled_frame(plan, tables)
     carry, origin = carry_back(plan, frame)
-    beta = np.linalg.solve(carry, fit.estimates - origin)
+    beta = np.asarray(np.linalg.solve(carry, fit.estimates - origin), dtype=np.float64)
     points = [score_at(sum_tables(plan, {name: table}, frame), plan.choice, beta) for name, table in tables.items()]
     whole = np.sum([information for _, information, _ in points], axis=0)
     parts = [agreement.part_of(score, information, whole) for score, information, _ in points]
-    sums = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+    sums = {name: np.sum([np.asarray(part[name]) for part in parts], axis=0) for name in parts[0]}
     ends = sum(plan.family.at_an_end(mean) for *_, mean in points)
     known = fit.dispersion_known
     unit = fit.dispersion / frame.outcome_scale**2
     test = agreement.compare(
         plan.terms, {**sums, "pearson": np.nan, "at_an_end": ends}, unit, 0 if known else fit.n - plan.p
     )
-    warnings = (*model_warnings.at_an_end(ends, plan.family.law), *model_warnings.disagreement(test))
+    warnings = (*soundness.end_of_range_warning(ends, plan.family.law), *soundness.disagreement_warnings(test))
     return {"agreement": agreement.as_dict(test)}, warnings
 
 

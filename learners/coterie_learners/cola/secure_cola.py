@@ -408,5 +408,12 @@ def describe_trust(study: Study) -> str:
 
 
 SECURE_COLA = Learner(
-    "secure_cola", _VERSION, SecureOptions, check_secure_study, _schedule, secure_cola, reads="codes", trust=describe_trust
+    "secure_cola",
+    _VERSION,
+    SecureOptions,
+    check_secure_study,
+    _schedule,
+    secure_cola,
+    reads="codes",
+    trust=describe_trust,
 )

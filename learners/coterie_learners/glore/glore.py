@@ -143,11 +143,11 @@ def fit_rounds(plan: GlorePlan) -> Script:
     for t in range(plan.options.max_rounds):
         topic, path, form = f"stats/{t}", (*path, plan.view(model)), plan.form(newton.kind_of(model))
         stats = yield from each(
-            topic, share_stats, plan, topic, model, expects=form, reveals=partial(reveals, plan, path)
+            topic, share_stats, plan, topic, model, expects=form, reveals=partial(expose_stats, plan, path)
         )
         model = yield from server(f"model/{t}", next_model, plan, model, stats)
         if model["converged"]:
-            form, judged = form_of_agreement(plan), partial(reveals_agreement, plan)
+            form, judged = agreement_form(plan), partial(expose_agreement, plan)
             parts = yield from each(AGREEMENT, share_agreement, plan, model, expects=form, reveals=judged)
             return build_newton_fit(plan, model, t + 1, parts)
     raise NotConverged(
@@ -187,7 +187,7 @@ def share_agreement(site: Site, plan: GlorePlan, model: Payload) -> Payload:
     return masked_sum.mask_sums(site, AGREEMENT, part) if plan.masked else part
 
 
-def form_of_agreement(plan: GlorePlan) -> Schema:
+def agreement_form(plan: GlorePlan) -> Schema:
     """Form of that part."""
     if plan.masked:
         return Schema({"masked": masked_sum.masked_field(agreement.shapes(plan.p))})
@@ -197,14 +197,14 @@ def form_of_agreement(plan: GlorePlan) -> Schema:
 # What leaves
 
 
-def reveals(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, payload: Payload) -> Exposure:
+def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
-        return sums_disclosure.masked(plan.design, plan.family, path, site, plan.rows_of(site))
-    return sums_disclosure.exposure(plan.design, plan.family, path, site, payload)
+        return sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
+    return sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
 
 
-def reveals_agreement(plan: GlorePlan, site: Site, payload: Payload) -> Exposure:
+def expose_agreement(plan: GlorePlan, site: Site, payload: Payload) -> Exposure:
     """The part of the test: of plain sums it follows from the last round's, but for three numbers of the whole site."""
     what = "Masked part of the test whether the sites agree" if plan.masked else "Part of the test of agreement"
     return Exposure(what=what, rows=plan.rows_of(site).n, sums_only=plan.masked, parties=len(site.parties))
@@ -238,7 +238,7 @@ def build_newton_fit(plan: GlorePlan, model: Payload, rounds: int, parts: Posts)
     """The result in the variables' own units, from the last server post and the sites' parts of the test."""
     shapes = agreement.shapes(plan.p)
     sums = masked_sum.unmask_sums(parts, shapes) if plan.masked else add_up(parts, shapes)
-    return result.build_newton_fit(plan.learner, plan.rules, model, rounds, sums, plan.options.ridge)
+    return result.build_fit(plan.learner, plan.rules, model, rounds, sums, plan.options.ridge)
 
 
 # Which studies it can run

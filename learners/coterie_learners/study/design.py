@@ -176,8 +176,10 @@ class Design:
         """Whether a term's columns add up to one of another term, so that its last has no coefficient (R's NA)."""
         full = [(name, power) for name, power in term if (term, name) in self._full]
         rest = frozenset(term) - frozenset(full)
-        others = {frozenset(t) for t in self.formula.terms} | ({frozenset()} if self.formula.intercept else set())
-        return len(full) > 1 and rest in others
+        others: set[frozenset[tuple[str, int]]] = {frozenset(t) for t in self.formula.terms} | (
+            {frozenset()} if self.formula.intercept else set()
+        )
+        return len(full) > 1 and (rest in others if rest else self.formula.intercept)
 
     def _factors_of(self, name: str, power: int, term: tuple[tuple[str, int], ...]) -> list[Factor]:
         variable = self.study.variables[name]
@@ -194,7 +196,7 @@ class Design:
         empty term, and as held); and without an intercept the first category has a column for every level.
         """
         terms = self.formula.terms
-        sets = {frozenset(term) for term in terms} | {frozenset()}
+        sets: set[frozenset[tuple[str, int]]] = {frozenset(term) for term in terms} | {frozenset()}
         categories = [
             (term, name) for term in terms for name, _ in term if self.study.variables[name].type == "category"
         ]

@@ -237,4 +237,4 @@ def scalar(function: object, value: float) -> float:
 
 def log_odds(mean: float) -> float:
     """log(mean / (1 - mean)), the same bits everywhere."""
-    return scalar(elementary.log, mean / (1.0 - mean))
+    return scalar(elementary.log_of_array, mean / (1.0 - mean))

@@ -102,9 +102,9 @@ def _after_look(rules: Rules, last: Payload, sums: Payload) -> Payload:
 
 
 def _moments(model: Model, sums: Payload) -> Moments:
+    n, squares, outcome = (float(sums[name]) for name in ("n", "deviance", "outcome"))
     offset = float(sums["offset"]) if "offset" in sums else 0.0
-    single = (float(sums[name]) for name in ("deviance", "outcome"))
-    return Moments(float(sums["n"]), linalg.symmetric(sums["information"], model.p), sums["score"], *single, offset)
+    return Moments(n, linalg.symmetric(sums["information"], model.p), sums["score"], squares, outcome, offset)
 
 
 def check_size(model: Model, n: float, outcome: float) -> None:

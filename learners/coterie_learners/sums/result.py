@@ -9,6 +9,7 @@ import numpy as np
 from coterie_learners.core import model_warnings
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload
+from coterie_learners.sums import soundness
 from coterie_learners.sums.agreement import Agreement, as_dict, compare
 from coterie_learners.sums.conditioning import Conditioning, condition
 from coterie_learners.sums.family import Totals
@@ -16,7 +17,7 @@ from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
 
 
-def fit_of(learner: str, rules: Rules, model: Payload, rounds: int, sums: Payload, ridge: float = 0.0) -> Fit:
+def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, sums: Payload, ridge: float = 0.0) -> Fit:
     """The result in the variables' own units."""
     family, frame = rules.model.family, Frame.from_payload(rules.model.layout, model)
     design, n, p = rules.model.layout.design, int(model["n"]), rules.model.p
@@ -32,12 +33,12 @@ def fit_of(learner: str, rules: Rules, model: Payload, rounds: int, sums: Payloa
     test = compare(design.names, sums, scaled, 0 if known else freedom)
     quality = condition(frame, rules, model)
     sentences = (
-        *model_warnings.exact(bool(model.get("exact", False))),
-        *model_warnings.few(family.law, n, events, p - design.formula.intercept),
-        *model_warnings.at_an_end(test.at_an_end, family.law),
-        *model_warnings.overdispersion(family, test.pearson, freedom),
-        *model_warnings.disagreement(test),
-        *model_warnings.conditioning(design.names, quality),
+        *soundness.exact_fit_warning(bool(model.get("exact", False))),
+        *model_warnings.few_events_warning(family.law, n, events, p - design.formula.intercept),
+        *soundness.end_of_range_warning(test.at_an_end, family.law),
+        *soundness.overdispersion_warning(family, test.pearson, freedom),
+        *soundness.disagreement_warnings(test),
+        *soundness.conditioning_warnings(design.names, quality),
     )
     return Fit(
         learner=learner,
@@ -56,7 +57,7 @@ def fit_of(learner: str, rules: Rules, model: Payload, rounds: int, sums: Payloa
         null_deviance=float(model["null_deviance"]) * frame.outcome_scale**2 if "null_deviance" in model else None,
         log_likelihood=family.log_likelihood(totals, raw),
         ratio=family.ratio,
-        notes=(*model_warnings.ridge(ridge), *sentences),
+        notes=(*model_warnings.ridge_warning(ridge), *sentences),
         warnings=sentences,
         details=details_of(rules, test, quality, freedom),
     )

@@ -59,9 +59,9 @@ def groups(layout: Layout, counts: Counts) -> Iterator[Group]:
     for variable, places in left_over.items():
         rows, outcomes = (float(v[places].sum()) for v in (counts.rows, counts.outcomes))
         levels = design.study.variables[variable].levels
-        column = f"{variable}[{levels[0]}]" if levels else variable
+        label = f"{variable}[{levels[0]}]" if levels else variable
         name = f"{variable} = {levels[0] if levels else 0}"
-        yield Group(column, name, counts.n - rows, counts.outcome - outcomes)
+        yield Group(label, name, counts.n - rows, counts.outcome - outcomes)
 
 
 def check_levels(layout: Layout, family: Family, counts: Counts | None, advice: str) -> None:

@@ -97,7 +97,8 @@ def test_counts_as_outcome_give_tables_of_the_covariates_only() -> None:
 def rounds_of(study: Study, rows: dict[str, Rows], rounds: int) -> tuple[list[Payload], list[dict[str, Payload]]]:
     """The server's posts that the first looks and rounds follow, and what the sites post then."""
     plan = GlorePlan.of(study)
-    models, posts = [newton.begin(plan.rules)], []
+    models = [newton.begin(plan.rules)]
+    posts: list[dict[str, Payload]] = []
     for _ in range(rounds):
         posts.append(
             {name: compute_local_sums(plan, Site(study, name, part), models[-1]) for name, part in rows.items()}

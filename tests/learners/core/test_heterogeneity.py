@@ -26,7 +26,8 @@ def cohort(family: str, seed: int = 3) -> tuple[GlorePlan, list[Codes], dict[str
     x = cohorts.matrix(codes)
     fit = sm.GLM(codes[outcome], x, family=families()[family]).fit(tol=1e-14, tol_criterion="params", maxiter=200)
     frame = Frame.declared(plan.model.layout)
-    beta = np.linalg.solve(frame.carry, np.asarray(fit.params) / frame.outcome_scale - frame.origin)
+    inside = np.linalg.solve(frame.carry, np.asarray(fit.params) / frame.outcome_scale - frame.origin)
+    beta = np.asarray(inside, dtype=np.float64)
     shares = {}
     for name, mine in rows.items():
         sums = plan.model.round("round", mine, frame, beta, 0.0)

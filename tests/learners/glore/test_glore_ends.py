@@ -12,7 +12,7 @@ from support.learners.cohorts import Codes
 from support.learners.table import MemoryProtocol
 
 from coterie_learners.core import masked_sum
-from coterie_learners.core.fit import Fit, table
+from coterie_learners.core.fit import Fit, coefficient_table
 from coterie_learners.core.payload import Payload, check
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, ProtocolError, Separation, StudyError
@@ -339,4 +339,4 @@ def test_an_outcome_that_the_columns_give_without_error_is_fitted_with_a_warning
     np.testing.assert_allclose(got.estimates, [1.0, 0.5], rtol=0, atol=1e-14)
     assert got.dispersion == 0.0
     assert got.warnings[0].startswith("The columns give the outcome without error")
-    assert np.isnan([(row.z, row.p_value) for row in table(got)]).all()
+    assert np.isnan([(row.z, row.p_value) for row in coefficient_table(got)]).all()

@@ -22,7 +22,7 @@ import hashlib
 import numpy as np
 from coterie_learners.numeric import linalg
 from coterie_learners.glore.glore import GlorePlan, next_model
-from coterie_learners.core.registry import complete
+from coterie_learners.core.registry import complete_study
 from coterie_learners.core.payload import canonical
 from coterie_learners.study.document import Study
 from coterie_learners.sums.newton import begin

@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from scipy import stats
 from support.learners import cohorts
 from support.learners.cohorts import Array, Codes
-from support.learners.table import Table
+from support.learners.table import MemoryProtocol
 
 from coterie_learners.core.fit import Fit
 from coterie_learners.glore.glore import glore
@@ -22,7 +22,7 @@ OUTCOMES = {"binomial": "died", "gaussian": "score", "poisson": "visits"}
 
 def fit(formula: str, codes: Codes, count: int = 3, sizes: list[int] | None = None, **options: Any) -> Fit:
     study = cohorts.study(formula, count, **options)
-    result = Table(glore, study, cohorts.split(study, codes, sizes)).play()[study.sites[0]]
+    result = MemoryProtocol(glore, study, cohorts.split(study, codes, sizes)).play()[study.sites[0]]
     assert isinstance(result, Fit)
     return result
 

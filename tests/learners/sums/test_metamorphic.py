@@ -11,9 +11,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-from learners.sums.metamorphic import Trial, agree, carry_forward, outcome_of
 from support.learners import cohorts
 from support.learners.cohorts import Array
+from support.learners.metamorphic import Trial, agree, carry_forward, outcome_of
 
 from coterie_learners.core.fit import Fit
 

@@ -6,12 +6,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from learners.sums.strd import CASES, CERTIFIED, Case, least_squares
 from support.learners import cohorts
-from support.learners.table import Table
+from support.learners.strd import CASES, CERTIFIED, Case, least_squares
+from support.learners.table import MemoryProtocol
 
 from coterie_learners.core.fit import Fit
-from coterie_learners.core.registry import complete
+from coterie_learners.core.registry import complete_study
 from coterie_learners.glore.glore import glore
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import ArrayRows
@@ -65,20 +65,20 @@ def study_of(case: Case, aggregation: str) -> tuple[Study, np.ndarray, np.ndarra
         },
         "learner": {"name": "glore", "family": "gaussian", "aggregation": aggregation},
     }
-    return complete(Study.model_validate(plain)), x, y
+    return complete_study(Study.model_validate(plain)), x, y
 
 
 @cache
 def fit(name: str, aggregation: str) -> Fit:
     study, x, y = study_of(CASES[name], aggregation)
     codes = {"y": y, **{f"x{j}": x[:, j] for j in range(x.shape[1])}}
-    parts = cohorts.cut(codes, cohorts.even_sizes(len(y), 3))
+    parts = cohorts.split_sizes(codes, cohorts.even_sizes(len(y), 3))
     rows: dict[str, ArrayRows] = {}
     for site, part in zip(study.sites, parts, strict=True):
         mine = cohorts.rows(study, part)
         assert isinstance(mine, ArrayRows)
         rows[site] = mine
-    result = Table(glore, study, rows).play()[study.sites[0]]
+    result = MemoryProtocol(glore, study, rows).play()[study.sites[0]]
     assert isinstance(result, Fit)
     return result
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from support.learners import cohorts
-from support.learners.fit_pooled_rows import FAMILIES, LINKS
+from support.learners.pooled import FAMILIES, LINKS
 
 from coterie_learners.core.registry import complete_study
 from coterie_learners.study.design import Design

@@ -149,29 +149,29 @@ def _cloglog_parts(eta: Array, y: Array) -> Parts:
 
 
 def _logit_curve(eta: Array) -> Curve:
-    small = elementary.exp(-np.abs(eta))
+    small = elementary.exp_of_array(-np.abs(eta))
     mean = np.where(eta >= 0, 1.0, small) / (1.0 + small)
     variance = small / ((1.0 + small) * (1.0 + small))
     return Curve(mean, variance, np.ones_like(eta), variance, eta, -elementary.softplus(eta))
 
 
 def _probit_curve(eta: Array) -> Curve:
-    z = elementary.normal(eta)
+    z = elementary.evaluate_normal(eta)
     variance = np.maximum(z.below * z.above, TINY)
     weight = z.rate_below * z.rate_above
     return Curve(z.below, variance, z.rate_below + z.rate_above, weight, z.log_below - z.log_above, z.log_above)
 
 
 def _cloglog_curve(eta: Array) -> Curve:
-    hazard = elementary.exp(np.clip(eta, -700.0, LOG_LIMIT))
-    mean, other = -elementary.expm1(-hazard), elementary.exp(-hazard)
+    hazard = elementary.exp_of_array(np.clip(eta, -700.0, LOG_LIMIT))
+    mean, other = -elementary.expm1(-hazard), elementary.exp_of_array(-hazard)
     event = hazard * other / np.maximum(mean, TINY)
-    log_mean = elementary.log(np.maximum(mean, TINY))
+    log_mean = elementary.log_of_array(np.maximum(mean, TINY))
     return Curve(mean, np.maximum(mean * other, TINY), event + hazard, event * hazard, log_mean + hazard, -hazard)
 
 
 def _log_hazard(mean: float) -> float:
-    return scalar(elementary.log, -scalar(elementary.log1p, -mean))
+    return scalar(elementary.log_of_array, -scalar(elementary.log1p, -mean))
 
 
 def _probability(mean: float) -> float:
@@ -179,7 +179,7 @@ def _probability(mean: float) -> float:
     tail = min(mean, 1.0 - mean)
     eta = min(log_odds(tail) / 1.702, 0.0)
     for _ in range(QUANTILE_STEPS):
-        at = elementary.normal(np.array([eta]))
+        at = elementary.evaluate_normal(np.array([eta]))
         eta += (linalg.log(tail) - float(at.log_below[0])) / float(at.rate_below[0])
     return eta if mean <= 0.5 else -eta
 

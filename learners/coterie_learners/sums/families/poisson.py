@@ -54,12 +54,12 @@ class Poisson(Family):
     def curve(self, eta: Array) -> Curve:
         """The mean at a linear predictor."""
         clipped = np.minimum(eta, LOG_LIMIT)
-        mean = np.maximum(elementary.exp(clipped), TINY)
+        mean = np.maximum(elementary.exp_of_array(clipped), TINY)
         return Curve(mean, mean, np.ones_like(eta), mean, clipped, -mean)
 
     def start(self, mean: float) -> float:
         """The logarithm of the pooled mean."""
-        return scalar(elementary.log, mean)
+        return scalar(elementary.log_of_array, mean)
 
     def null_deviance(self, totals: Totals, guess: tuple[float, float]) -> float:
         """From the deviance at a guessed rate, which one factor corrects."""

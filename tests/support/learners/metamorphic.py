@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from support.learners import cohorts
 from support.learners.cohorts import Array, Codes
-from support.learners.table import Table
+from support.learners.table import MemoryProtocol
 
 from coterie_learners.core.fit import Fit
-from coterie_learners.core.registry import complete, learner_of
+from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import ArrayCodes, Data
@@ -36,7 +36,7 @@ class Trial:
     def study(self) -> Study:
         """The study as people would write it."""
         names = [cohorts.NAMES[k] for k in self.order]
-        return complete(
+        return complete_study(
             Study.model_validate(
                 {
                     "name": "turned",
@@ -53,12 +53,12 @@ class Trial:
         """The fit of all sites; LearnerError if the study is refused."""
         study = self.study
         learner = learner_of(study)
-        parts = dict(zip(cohorts.NAMES, cohorts.cut(self.codes, list(self.sizes)), strict=False))
+        parts = dict(zip(cohorts.NAMES, cohorts.split_sizes(self.codes, list(self.sizes)), strict=False))
         rows: dict[str, Data] = {
             name: cohorts.rows(study, parts[name]) if learner.reads == "rows" else ArrayCodes(parts[name])
             for name in study.sites
         }
-        result = Table(learner.script, study, rows).play()[study.sites[0]]
+        result = MemoryProtocol(learner.script, study, rows).play()[study.sites[0]]
         assert isinstance(result, Fit)
         return result
 

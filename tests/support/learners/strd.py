@@ -130,13 +130,12 @@ def least_squares(case: Case) -> tuple[list[float], list[float]]:
     """Estimates and standard errors (p) from the data as floats hold them, each correctly rounded."""
     x, y = case.design, [Fraction(value) for value in case.y]
     p = len(x[0])
-    gram = [[sum(row[i] * row[j] for row in x) for j in range(p)] for i in range(p)]
+    gram = [[sum((row[i] * row[j] for row in x), Fraction(0)) for j in range(p)] for i in range(p)]
     cross = [sum(row[i] * value for row, value in zip(x, y, strict=True)) for i in range(p)]
     inverse = _inverse(gram)
     beta = [sum(a * b for a, b in zip(line, cross, strict=True)) for line in inverse]
-    squares = sum(
-        (value - sum(a * b for a, b in zip(row, beta, strict=True))) ** 2 for row, value in zip(x, y, strict=True)
-    )
+    residuals = [value - sum(a * b for a, b in zip(row, beta, strict=True)) for row, value in zip(x, y, strict=True)]
+    squares = sum((residual * residual for residual in residuals), Fraction(0))
     dispersion = squares / (len(y) - p)
     return [float(b) for b in beta], [_root(dispersion * inverse[j][j]) for j in range(p)]
 
