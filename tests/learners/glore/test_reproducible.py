@@ -29,7 +29,7 @@ from coterie_learners.sums.newton import begin
 
 P, N = 24, 500
 variables = {f"x{j}": {"type": "number", "range": [-3, 5]} for j in range(1, P)}
-study = complete(Study.model_validate({
+study = complete_study(Study.model_validate({
     "name": "same", "sites": ["a", "b"], "formula": "y ~ " + " + ".join(variables),
     "variables": {"y": {"type": "binary"}, **variables},
     "learner": {"name": "glore", "aggregation": "plain", "ridge": 0.3, "tolerance": 1e-2},
@@ -82,17 +82,17 @@ factors = {s: np.concatenate([half, -half]) for s, half in halves.items()}
 digests = []
 for exchange in ("thin", "gram"):
     learner = {"name": "vertigo", "exchange": exchange, "ridge": 3.0}
-    study = complete(Study.model_validate({**split, "learner": learner}))
+    study = complete_study(Study.model_validate({**split, "learner": learner}))
     posts = {}
     for s, z in factors.items():
         upper = sum(z[:, k, None] * z[:, k] for k in range(K))[np.triu_indices(M)]
         own = {"factor": z} if exchange == "thin" else {"gram": upper}
         posts[s] = {**own, "shift": np.arange(K) / 8, **({"outcome": y} if s == "a" else {})}
-    problem = vertigo.Problem(vertigo.plan_of(study), posts)
-    last = vertigo.start(problem)
-    digests += [last, vertigo.step(problem, last)]
+    problem = vertigo.VertigoProblem(vertigo.plan_vertigo(study), posts)
+    last = vertigo.start_model(problem)
+    digests += [last, vertigo.newton_step_of(problem, last)]
     while not last.get("converged"):
-        last = vertigo.step(problem, last)
+        last = vertigo.newton_step_of(problem, last)
     digests.append(last)
 print(*(hashlib.sha256(canonical(p)).hexdigest()[:16] for p in digests))
 

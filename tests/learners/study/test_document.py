@@ -157,7 +157,6 @@ def test_the_entry_point_leads_to_the_learner() -> None:
     [
         ("ridge = -1", "ridge"),
         ("ridge = inf", "ridge"),
-        ('family = "gamma"', "family"),
         ("max_rounds = 0", "max_rounds"),
         ("max_rounds = 2.5", "max_rounds"),
         ("tolerance = 0", "tolerance"),
@@ -167,6 +166,12 @@ def test_the_entry_point_leads_to_the_learner() -> None:
 )
 def test_a_wrong_option_is_refused_by_its_name(option: str, word: str) -> None:
     assert f"'{word}'" in refusal("CO-S404", change_text("ridge = 0.5", option))
+
+
+def test_an_unknown_family_is_refused_with_those_that_there_are() -> None:
+    cause = refusal("CO-S303", change_text("ridge = 0.5", 'family = "gamma"'))
+    assert "'gamma'" in cause
+    assert "gaussian/identity" in cause
 
 
 def test_options_are_read_in_the_learners_own_type() -> None:
