@@ -45,15 +45,14 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Reveals, Script, Site, each, only, server
 from coterie_learners.core.registry import Learner
-from coterie_learners.errors import NotConverged, ProtocolError, StudyError
+from coterie_learners.errors import ProtocolError, StudyError
 from coterie_learners.glore import glore
-from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
-from coterie_learners.numeric.pairwise_sum import weighted_gram
 from coterie_learners.study.document import Name, Schedule, Study
-from coterie_learners.sums.families import family_of
+from coterie_learners.study.rows import CodedBlocks, Rows, WeightedRows
+from coterie_learners.sums.families import choose_family
 
-_VERSION = "1"
+_VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 MAX_DENSE_PATTERNS = 1 << 20
 _TOPIC = "table"
@@ -119,28 +118,16 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     hidden = expose_nothing("The masked and encrypted table")
     uploads = yield from each(_TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
-    form, revealed = form_of(plan), partial(cola.expose_posted_table, plan)
-    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=revealed)
+    form, message = form_of(plan), partial(cola.expose_posted_table, plan)
+    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
     fit = build_table_fit(plan, model, "secure_cola", ())
     return add_diagnostics(plan, fit, {"sum": opened}, "over all sites")
 
 
 def run_newton(plan: TablePlan) -> Script:
-    """Masked sums of every Newton round, each site's made from its own table, counted once."""
-    rounds = newton_plan(plan)
-    own_counts: dict[str, Counts] = {}
-    model: Payload = {"beta": np.zeros(plan.p)}
-    for t in range(rounds.options.max_rounds):
-        topic = f"stats/{t}"
-        revealed = expose_nothing(f"The masked sums of round {t + 1}")
-        stats = yield from each(
-            topic, round_sums, plan, topic, model["beta"], own_counts, expects=rounds.form, reveals=revealed
-        )
-        model = yield from server(f"model/{t}", glore.newton, rounds, t, model, stats)
-        if model["converged"]:
-            return replace(glore.build_newton_fit(rounds, model, t + 1), learner="secure_cola")
-    raise NotConverged("CO-N101", f"No convergence in {rounds.options.max_rounds} rounds. Raise max_rounds.")
+    """Masked sums of every Newton round, each site's made from its own patterns, counted once."""
+    return (yield from glore.fit_rounds(newton_plan(plan)))
 
 
 def expose_nothing(what: str) -> Reveals:
@@ -171,7 +158,7 @@ def whole_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     if not sums_by_pattern(plan):
         return {} if plan.tally.exposure else {"n": size}
     outcomes = [name for name in plan.tally.measures if name == "s" or name[1:].isdigit()]
-    return dict.fromkeys(["n", *([] if plan.family.law == "gaussian" else outcomes)], size)
+    return dict.fromkeys(["n", *(outcomes if plan.family.whole else [])], size)
 
 
 def fraction_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
@@ -180,8 +167,9 @@ def fraction_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     if sums_by_pattern(plan):
         return {name: size for name in plan.tally.measures if name not in whole_shapes(plan)}
     out: dict[str, tuple[int, ...]] = {"exposure": size} if plan.tally.exposure else {}
-    out |= {n: () for n in ("rows", "squares", "saturated", "constant") if n in plan.fields}
-    return {**out, "cross": (*levels, plan.p), "outcome": levels}
+    out |= {n: () for n in ("rows", *plan.family.whole_sums) if n in plan.fields}
+    out |= {"cross": (*levels, plan.p), "outcome": levels}
+    return out | {f"{name}_low": out[name] for name in ("cross", "outcome") if plan.family.pairs}
 
 
 def shapes_of(plan: TablePlan) -> dict[str, tuple[int, ...]]:
@@ -327,36 +315,28 @@ def newton_plan(plan: TablePlan) -> glore.GlorePlan:
             "tolerance": o.tolerance,
         }
     )
-    return glore.GlorePlan(plan.study, plan.design, options, family_of(o.family, o.link), masked=True)
+    family = choose_family(o.family, o.link)
+    own_counts: dict[str, Rows] = {}
+
+    def rows_of(site: Site) -> Rows:
+        if site.name not in own_counts:
+            own_counts[site.name] = pattern_rows(plan, site)
+        return own_counts[site.name]
+
+    return glore.GlorePlan(plan.study, plan.design, options, family, True, "secure_cola", rows_of)
 
 
-def round_sums(site: Site, plan: TablePlan, topic: str, beta: Array, own_counts: dict[str, Counts]) -> Payload:
-    """A site's masked sums at these coefficients, from its table."""
-    if not own_counts:
-        own_counts["own"] = count_patterns(plan.tally, site.codes)
-    return masked_sum.mask_sums(site, topic, table_sums(plan, own_counts["own"], beta))
-
-
-def table_sums(plan: TablePlan, counts: Counts, beta: Array) -> dict[str, Array]:
-    """Score, information (upper triangle), deviance and counts of a table at beta, as GLORE's of the rows."""
-    sums, x = counts.sums, plan.grid.matrix(plan.design, counts.keys)
-    u, s = sums["exposure"] if plan.tally.exposure else sums["n"], sums["s"]
-    curve = plan.family.curve(linalg.matvec(x, beta))
-    likelihood = float(np.sum(s * curve.up + u * curve.down))
-    if plan.family.law == "gaussian":
-        deviance = float(sums["q"].sum()) - 2.0 * likelihood
-    else:
-        measured = {name: float(sums[name].sum()) if name in sums else 0.0 for name in ("saturated", "constant")}
-        deviance = 2.0 * (measured["saturated"] - measured["constant"] - likelihood)
-    named = {
-        "score": x.T @ ((s - u * curve.mean) * curve.slope),
-        "information": weighted_gram(x, u * curve.weight)[np.triu_indices(plan.p)],
-        "deviance": max(deviance, 0.0),
-        "n": sums["n"].sum(),
-        "outcome": s.sum(),
-        "saturated": sums["saturated"].sum() if "saturated" in sums else 0.0,
-    }
-    return {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
+def pattern_rows(plan: TablePlan, site: Site) -> Rows:
+    """A site's rows; of a binary outcome one row for each pattern with the event and one without, with their counts."""
+    if isinstance(site.codes, CountedTable):
+        raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
+    if plan.family.law != "binomial":
+        return CodedBlocks(plan.design, site.codes)
+    counts = count_patterns(plan.tally, site.codes)
+    x = plan.grid.raw(plan.design, counts.keys)
+    events, rows = counts.sums["s"], counts.sums["n"]
+    y = np.repeat([1.0, 0.0], len(x))
+    return WeightedRows(np.concatenate([x, x]), y, np.concatenate([events, rows - events]))
 
 
 # Which studies it can run, and who must trust whom
@@ -395,7 +375,7 @@ def _schedule(study: Study) -> Schedule:
     if o.scheme == "masks":
         return Schedule(opening=("each", "server"))
     if o.scheme == "newton":
-        return Schedule(loop=("each", "server"), max_rounds=o.max_rounds)
+        return Schedule(loop=("each", "server"), closing=("each",), max_rounds=o.max_rounds)
     holder = f"only:{holder_of(plan)}"
     return Schedule(opening=(holder, "each", "server", holder, "server"))
 

@@ -27,6 +27,8 @@ MIN_PARTIES = 3
 # The words hold sums up to this; a site's share is bounded by this over the number of parties.
 LIMIT = 2.0**63
 FRACTION = 2.0**64
+# A number of one site is off by at most half of this.
+UNIT = 1.0 / FRACTION
 # The same for large sums of standardised values.
 SHORT_LIMIT, SHORT_FRACTION = 2.0**22, 2.0**40
 

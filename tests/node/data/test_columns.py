@@ -24,7 +24,7 @@ name = "split"
 sites = ["clinic", "helper", "registry"]
 formula = "dead ~ age + sex + age:sex + dose"
 identifier = ["code"]
-learner = {name = "glore", version = "1"}
+learner = {name = "glore", version = "2"}
 columns = COLUMNS
 [variables.dead]
 type = "binary"

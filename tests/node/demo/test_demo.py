@@ -59,7 +59,7 @@ def test_the_demo_equals_the_pooled_fit_and_replays_identically(demo_run: Path) 
     assert result["pooled"]["max_abs_estimate"] < 1e-10
     assert result["pooled"]["max_abs_std_error"] < 1e-9
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "identical")
-    assert result["ledger"]["records"] == 4 * result["rounds"]
+    assert result["ledger"]["records"] == 4 * result["rounds"] + 3
     assert result["ledger"]["gas"] > 0
 
 
@@ -282,7 +282,7 @@ def test_a_site_killed_and_started_again_finishes_with_the_same_final_record(dem
             crew.stop()
         with EthereumLedger(place.network(), None) as ledger:
             number = reports["north"]["study"]
-            last = [e for e in ledger.history(number) if isinstance(e, Record)][-1]
+            last = [e for e in ledger.history(number) if isinstance(e, Record) and e.kind == "server"][-1]
             verdict = replay(ledger, place.blobs(), number).verdict
     assert verdict.verdict == "PASS"
     # The same rows and the same exact sums give the same model to the bit, whatever keys and kills there were.

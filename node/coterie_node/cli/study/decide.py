@@ -15,7 +15,7 @@ from coterie_learners.core.fit import Fit, fit_from_json
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.study.document import Study
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
-from coterie_node.audit.result import finite, fit_lines, format_csv, numbers
+from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
 from coterie_node.cli.options import Format, Shape
 from coterie_node.cli.output import HERE, Folder, Json, open_ledger, print_rows, resolve_study_number
 from coterie_node.cli.study.advise import describe, in_words, show_file
@@ -186,7 +186,7 @@ def result_command(
         print(
             format_csv(fit).rstrip()
             if shape is Format.csv
-            else "\n".join([*fit_lines(fit, printable(name), sites), *_describe_exclusion(gone)])
+            else "\n".join([*fit_lines(fit, printable(name), sites), *_describe_exclusion(gone), soundness_line(fit)])
         )
 
 
