@@ -59,6 +59,8 @@ from coterie_learners.study.identifiers import (
 KEY = 32
 # Owners' values lie in [-1, 1]; rounding may carry them over the edge by this.
 EDGE = 1e-9
+# A column with a smaller standard deviation (its declared range is [-1, 1]) is close to what counts as constant (LEVELS).
+LEAST_SPREAD = 2.0**-10
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,22 @@ def site_inputs(site: Site, link: JoinPlan) -> Array:
     """This owner's columns (n, c) in [-1, 1], the outcome last if it is here; DataError for a value out of range."""
     columns, (centre, scale) = site.columns, link.outcome
     values = columns.x if columns.y is None else np.column_stack([columns.x, (columns.y - centre) / scale])
+    names = columns.names if columns.y is None else (*columns.names, "the outcome")
+    check_width(values, names, site.name)
     return check_range(values, site.name)
+
+
+def check_width(values: Array, names: Sequence[str], site: str) -> None:
+    """DataError CO-D344 for a column that varies, but over so little of its declared range that the shares lose it."""
+    spread = values.std(axis=0) if len(values) else np.zeros(values.shape[1])
+    narrow = [name for name, sd in zip(names, spread, strict=True) if 0.0 < sd < LEAST_SPREAD]
+    if narrow:
+        message = f"{site}: {', '.join(narrow)} varies over less than one part in {1 / LEAST_SPREAD:.0f} of the range"
+        raise DataError(
+            "CO-D344",
+            f"{message} that the study declares. The secure computation would lose its digits. "
+            "Agree on a narrower range, or on another unit.",
+        )
 
 
 def check_range(values: Array, name: str) -> Array:
