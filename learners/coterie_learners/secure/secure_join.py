@@ -59,7 +59,7 @@ from coterie_learners.study.identifiers import (
 KEY = 32
 # Owners' values lie in [-1, 1]; rounding may carry them over the edge by this.
 EDGE = 1e-9
-# A column with a smaller standard deviation (its declared range is [-1, 1]) is close to what counts as constant (LEVELS).
+# A column with a smaller standard deviation (its range is [-1, 1]) is close to what counts as constant (LEVELS).
 LEAST_SPREAD = 2.0**-10
 
 
@@ -251,7 +251,8 @@ def site_inputs(site: Site, link: JoinPlan) -> Array:
 def check_width(values: Array, names: Sequence[str], site: str) -> None:
     """DataError CO-D344 for a column that varies, but over so little of its declared range that the shares lose it."""
     spread = values.std(axis=0) if len(values) else np.zeros(values.shape[1])
-    narrow = [name for name, sd in zip(names, spread, strict=True) if 0.0 < sd < LEAST_SPREAD]
+    varies = np.ptp(values, axis=0) > 0.0 if len(values) else spread > 0.0  # a constant column is no loss
+    narrow = [n for n, sd, moves in zip(names, spread, varies, strict=True) if moves and sd < LEAST_SPREAD]
     if narrow:
         message = f"{site}: {', '.join(narrow)} varies over less than one part in {1 / LEAST_SPREAD:.0f} of the range"
         raise DataError(
