@@ -36,6 +36,14 @@ class Group:
     hidden: bool = False
 
 
+class OwnCommand(TyperCommand):
+    """A command of one function; without any option and words to read it does not import what Typer reads them with."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words that are no options."""
+        return super().parse_args(ctx, args) if args or self.params else []
+
+
 class LazyGroup(TyperGroup):
     """A group that imports a command's module when the command is used."""
 
@@ -44,6 +52,16 @@ class LazyGroup(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = {name: _make_stand_in(name, entry) for name, entry in self.table.items()}
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the group's own options, if there are any before the command: Typer imports pydantic to read them."""
+        if not args or args[0].startswith("-"):
+            return super().parse_args(ctx, args)
+        options, self.params = self.params, []
+        try:
+            return super().parse_args(ctx, args)
+        finally:
+            self.params = options
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the words name, imported."""
@@ -60,7 +78,7 @@ class LazyGroup(TyperGroup):
         app = _import_place(entry.place)
         if not isinstance(app, typer.Typer):
             function, app = app, typer.Typer()
-            app.command(name)(function)
+            app.command(name, cls=OwnCommand)(function)
         return get_group(app).commands[name]
 
 

@@ -26,7 +26,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def coterie(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
     ] = False,
 ) -> None:
     """One regression model from all hospitals' patients; no row leaves."""

@@ -42,7 +42,7 @@ BUDGETS = {
 }
 SLOW = ("web3", "scipy.optimize", "statsmodels", "tenseal", "eth_account", "py_ecc")
 # What a list of commands and a version may not import at all.
-LIBRARIES = ("numpy", "pydantic", "httpx", "cryptography", "scipy", "pyarrow")
+LIBRARIES = ("numpy", "httpx", "cryptography", "scipy", "pyarrow")
 
 
 def commands() -> Iterator[tuple[list[str], Command]]:
@@ -84,6 +84,11 @@ def test_a_command_imports_no_more_than_its_budget_and_nothing_slow(module: str)
 def test_a_version_and_a_list_of_commands_import_no_library_of_numbers_or_nets(words: list[str]) -> None:
     modules = list_imports("-m", "coterie_node", *words)
     assert [name for name in LIBRARIES if has_module(modules, name)] == []
+
+
+@pytest.mark.parametrize("words", ["version", "--version", "--help"])
+def test_a_version_and_the_first_help_do_not_even_import_what_reads_options(words: str) -> None:
+    assert not has_module(list_imports("-m", "coterie_node", words), "pydantic")
 
 
 def test_the_table_says_what_the_commands_say() -> None:
