@@ -55,6 +55,7 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks contracts/scripts examples tools docker
 	$(BIN)/lint-imports
+	$(BIN)/deptry node learners chain
 	$(BIN)/python contracts/scripts/compile.py --check
 	$(BIN)/python docker/generate.py --check
 

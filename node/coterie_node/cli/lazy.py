@@ -57,11 +57,11 @@ class LazyGroup(TyperGroup):
         """Read the group's own options, if there are any before the command: Typer imports pydantic to read them."""
         if not args or args[0].startswith("-"):
             return super().parse_args(ctx, args)
-        options, self.params = self.params, []
+        options, self.params, self.add_help_option = self.params, [], False
         try:
             return super().parse_args(ctx, args)
         finally:
-            self.params = options
+            self.params, self.add_help_option = options, True
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the words name, imported."""
