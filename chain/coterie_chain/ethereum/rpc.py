@@ -3,8 +3,7 @@
 An address may end in `?jwt_file=PATH`: the file's secret then signs a token for every request, as the authenticated
 ports of Ethereum's nodes want it.
 
-One persistent httpx connection answers in a fraction of what web3's provider takes (`benchmarks/rpc.py`), and a waiting
-site asks a hundred times a second.
+The client is one persistent httpx connection: a waiting site asks a hundred times a second.
 Every fault of the wire is a LedgerUnreachable that names the node by scheme, host and port only: the rest of an address
 may be a secret.
 """
