@@ -57,6 +57,7 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/lint-imports
 	$(BIN)/python tools/house/check.py
 	$(BIN)/python tools/house/errors_page.py --check
+	$(BIN)/deptry node learners chain
 	$(BIN)/python contracts/scripts/compile.py --check
 	$(BIN)/python docker/generate.py --check
 

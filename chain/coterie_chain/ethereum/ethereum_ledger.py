@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from eth_abi.abi import encode
-from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
 from coterie_chain.errors import LedgerUnreachable, PostRejected
@@ -30,6 +29,9 @@ from coterie_chain.ledger.protocol import ZERO, Event, Head, PipelinedLedger, Po
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.ledger.rules import MAX_SITES, MAX_STEPS
 from coterie_chain.ledger.study_state import EACH, SERVER
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
 GAS = 500_000

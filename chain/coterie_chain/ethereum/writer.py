@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from eth_account.signers.local import LocalAccount
-from eth_account.types import TransactionDictType
 from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 
@@ -21,6 +20,10 @@ from coterie_chain.ethereum.decode import Log, parse_quantity
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.journal import Journal, Signed
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from eth_account.types import TransactionDictType
 
 # What nodes say about a transaction that they have, or whose nonce has been used.
 _KNOWN_REPLIES = ("already known", "already imported", "known transaction", "already in")

@@ -19,6 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from coterie_learners.errors import ProtocolError, SessionLost
+from coterie_node.peers.address import Address
 from coterie_node.peers.inbox import Ended, Inbox
 from coterie_node.peers.pairing import Pairing
 
@@ -38,8 +39,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 ALIVE_AFTER, ALIVE_EVERY, ALIVE_TIMES = 60, 15, 4
 # Seconds for the last word of a peer that reads no more.
 LAST_WORD_SECONDS = 1.0
-
-Address = tuple[str, int]
 
 
 class ConnectionEnded(Exception):

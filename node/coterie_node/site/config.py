@@ -21,7 +21,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, LearnerName, Name, Study
 from coterie_node.errors import ConfigError
-from coterie_node.peers.tls import address_of
+from coterie_node.peers.address import address_of
 from coterie_node.release.gate import Policy
 
 CONFIG = "node.toml"

@@ -23,7 +23,7 @@ from coterie_chain.network.devnet import CHAIN_LAUNCHERS, STORE_LAUNCHERS, Chain
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_node.errors import ConfigError
-from coterie_node.peers.tls import address_of
+from coterie_node.peers.address import address_of
 from coterie_node.run.study_keys import current_keys
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coincurve import PrivateKey
-from eth_account import Account
 
 from coterie_chain.keys.private_files import read_private, write_private
 
@@ -34,6 +33,8 @@ class Besu:
     @property
     def validator(self) -> str:
         """Address that signs its blocks."""
+        from eth_account import Account
+
         return str(Account.from_key(bytes.fromhex(read_private(self.key, "the validator's key").strip())).address)
 
     def create(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import optimize, sparse
+from scipy import sparse
 
 from coterie_learners.numeric.array import Array
 
@@ -62,6 +62,8 @@ def _levels(x: Array, u: Array, targets: Array) -> Any:
 
 def _solve_programme(upper: Any, u: Array, equal: Any, target: Array) -> Any:
     """The largest last variable, at most 1, with equal t = target and upper t <= u, nothing being negative."""
+    from scipy import optimize  # slow to import, and most studies do not come here
+
     goal = np.zeros(equal.shape[1])
     goal[-1] = -1.0
     bounds = [(0.0, None)] * (len(goal) - 1) + [(0.0, 1.0)]

@@ -25,8 +25,9 @@ from coterie_chain.store.protocol import BlobStore
 from coterie_node.cli.output import HERE, Folder
 from coterie_node.cli.site.doctor import PROBE
 from coterie_node.errors import ConfigError
+from coterie_node.peers.address import address_of
 from coterie_node.peers.interactive_session import Exchange
-from coterie_node.peers.tls import TlsExchange, address_of
+from coterie_node.peers.tls import TlsExchange
 from coterie_node.site.config import LOOPBACK_HOSTS, NodeFolder
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.systemd_units import HARDENED, escape_words
