@@ -11,20 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-import coterie_node.cli.study.decide  # noqa: F401  its commands join the commands of `advise`
 from coterie_learners.errors import StudyError
 from coterie_node.analysis.analyse import analyse
 from coterie_node.audit.result import Result
+from coterie_node.cli import site as site_commands
+from coterie_node.cli import study as study_commands
 from coterie_node.cli.audit import audit
 from coterie_node.cli.devnet import devnet
 from coterie_node.cli.network import network
 from coterie_node.cli.options import Format, Json, Shape
-from coterie_node.cli.site import register
-from coterie_node.cli.study.advise import study_app
-from coterie_node.cli.study.certify import certify_command
-from coterie_node.cli.study.pda import pda_app
-from coterie_node.cli.study.release import release
-from coterie_node.cli.study.seal import seal
+from coterie_node.cli.output import print_json
 from coterie_node.errors import CoterieError, exit_status
 from coterie_node.run.preview import PayloadPreview, dry_run
 from coterie_node.run.runner import Progress
@@ -38,14 +34,10 @@ app = typer.Typer(
     help="One regression model from all hospitals' patients; no row leaves.",
 )
 app.add_typer(audit, name="audit")
-register(app)
+site_commands.register(app)
 app.add_typer(devnet, name="devnet")
 app.add_typer(network, name="network")
-app.add_typer(release, name="release")
-study_app.command("certify")(certify_command)
-app.add_typer(study_app, name="study")
-app.add_typer(pda_app, name="pda")
-app.add_typer(seal, name="seal")
+study_commands.register(app)
 
 
 @app.command("demo")
@@ -175,7 +167,7 @@ def _line(line: Mapping[str, Any]) -> None:
 def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
     """Print payloads with their verdicts; exit status 14 if one would be kept back."""
     if shape is Format.json:
-        print(json.dumps([payload.as_dict() for payload in leaving], indent=2))
+        print_json([payload.as_dict() for payload in leaving])
     else:
         print("\n".join(payload.text() for payload in leaving))
     if any(payload.release.verdict.refused for payload in leaving):
@@ -185,7 +177,7 @@ def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
 def _print(result: Result, shape: Format) -> None:
     """Print a result; exit status 22 if its replay did not pass."""
     if shape is Format.json:
-        print(json.dumps(result.as_dict(), indent=2))
+        print_json(result.as_dict())
     else:
         print(result.csv().rstrip() if shape is Format.csv else result.text())
     if result.replay is None or result.replay.verdict != "PASS":
