@@ -59,7 +59,7 @@ TRIAL_PARTS = {"geth": 1, "kubo": 2, "node": 3}
 class FounderCard:
     """What founders exchange of a site (founder.json): who makes its blocks, who signs its records, its addresses.
 
-    `sealer` and `operator` are accounts, `sealing` is a public key (hex), `peer` the Kubo's peer id; `enode` and `swarm`
+    `sealer` and `operator` are accounts, `sealing` a public key (hex), `peer` the Kubo's peer id; `enode` and `swarm`
     say where chain node and Kubo are reached. The seat that a later site asks for is a `SeatCard`.
     """
 

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from support.node.commands import refusal, run
 from support.node.houses import CANARY, SITES, study_file, write_rows
-from typer.testing import CliRunner
 
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import Anvil
-from coterie_node.cli.main import app
 from coterie_node.cli.output import print_rows
 from coterie_node.errors import ConfigError
 from coterie_node.site.config import CONFIG
@@ -31,22 +30,6 @@ from coterie_node.site.folder import find_node
 from coterie_node.site.invitation import Invitation
 
 PATIENCE = 90.0
-
-
-def run(*words: object, code: int = 0) -> str:
-    """Standard output of a command in this process."""
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
-    if code == 0 and done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.output
-    return done.stdout
-
-
-def refusal(*words: object) -> Any:
-    """The error of ours with which a command ends."""
-    error = CliRunner().invoke(app, [str(word) for word in words]).exception
-    assert getattr(error, "code", "").startswith("CO-"), error
-    return error
 
 
 class CommandNetwork:
