@@ -44,7 +44,7 @@ _Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal
 _Keys = Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")]
 _Passphrase = Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")]
 _Published = Annotated[
-    Path | None, typer.Option("--result", help="Published result (JSON), to be held against the replay.")
+    Path | None, typer.Option("--result", help="Published result (JSON), to compare with the replay.")
 ]
 _FAILED = 22
 

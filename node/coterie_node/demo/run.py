@@ -173,7 +173,7 @@ def run_sites(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Start one process per site and wait for all; returns their reports and the seconds from start to end of the fit.
 
-    The first site's progress is told; the first failure of any site stops them all.
+    The first site's progress is passed on; the first failure of any site stops them all.
     """
     crew = DemoProcesses({name: start_site(place, name) for name in sites})
     try:

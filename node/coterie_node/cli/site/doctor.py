@@ -37,7 +37,7 @@ PROBE = b"coterie doctor"
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: what was looked at, whether it is well (None: not to be told), what was found, and the cure."""
+    """One check: its name, whether it is well (None: nothing to judge), what was found, and the cure."""
 
     check: str
     well: bool | None
@@ -116,7 +116,7 @@ def _check_journal(home: SiteFolder) -> CheckResult:
     except ChainError as error:
         if error.code != "CO-C320":
             raise
-        return CheckResult("journal", True, "held by the running daemon")
+        return CheckResult("journal", True, "in use by the running daemon")
     return CheckResult("journal", True, "free: the daemon does not run")
 
 
@@ -168,7 +168,7 @@ def _check_clock(ledger: EthereumLedger) -> CheckResult:
 
 
 def _check_finality(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
-    """Whether a result is told only once its blocks cannot be replaced any more."""
+    """Whether a result counts only once its blocks cannot be replaced any more."""
     waits, needed = home.config.chain.confirmations, ledger.final_after
     cure = f"Set confirmations = {needed} under [chain] in node.toml: blocks with fewer on them may be replaced yet."
     return CheckResult("finality", waits >= needed, f"results wait for {waits} blocks, {needed} are needed", cure)

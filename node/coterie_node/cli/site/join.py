@@ -51,8 +51,8 @@ def join_command(
     home, invitation = open_node_folder(node), Invitation.load(invite)
     wanted = "".join((fingerprint or "").lower().split())
     if wanted and wanted != invitation.fingerprint.replace(" ", ""):
-        message = f"The fingerprint of {invite} is {invitation.fingerprint}, not the one that you were told"
-        raise ConfigError("CO-F326", f"{message}. Do not use it; ask the inviter for the file again.")
+        message = f"The fingerprint of {invite} is {invitation.fingerprint}, and --fingerprint is {fingerprint}"
+        raise ConfigError("CO-F326", f"{message}. Do not use the file; ask the inviter for it again.")
     network = invitation.network(home.chain)
     with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this release's
         seats = {site.name: site for site in ledger.sites() if site.active}

@@ -1,4 +1,4 @@
-"""`coterie serve`: run a site's daemon until it is told to stop."""
+"""`coterie serve`: run a site's daemon until a signal stops it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
 
 
 def check_store(blobs: BlobStore, log: Log) -> None:
-    """Tell at the start what is wrong with the store; else it would be told only once a study needs it."""
+    """Log at the start what is wrong with the store; a study would show it only later."""
     try:
         blobs.put(PROBE)
     except ChainError as error:

@@ -157,7 +157,7 @@ def _secure(size: int, sites: int, floor: int) -> Advice:
         return Advice(
             "secure_cola", False, f"a table of all {size} patterns is too large; at most {MAX_DENSE_PATTERNS} can be."
         )
-    floor_note = f"; the floor of {floor} is held against the sum, so that fewer patterns are left out" if floor else ""
+    floor_note = f"; the floor of {floor} applies to the sum, so that fewer patterns are left out" if floor else ""
     return Advice("secure_cola", True, f"as cola, but only the sum of the tables exists outside a site{floor_note}.")
 
 
