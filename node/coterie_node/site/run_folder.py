@@ -59,9 +59,9 @@ class RunFolder:
 
     def find_site(self, name: str) -> SiteFolder:
         """One site of the run, by a name that somebody typed; ConfigError if the run has no such site."""
-        self.settings()
         names = sorted(path.name for path in (self.root / "sites").glob("*/"))
         if name not in names:
+            self.settings()  # whether this is a run at all
             message = f"{name!r} is no site of the run in {self.root}; its sites are {', '.join(names)}"
             raise ConfigError("CO-F302", f"{message}. Name one of them with --site.")
         return self.site(name)

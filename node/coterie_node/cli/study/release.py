@@ -41,7 +41,7 @@ def _format_payloads(payloads: Sequence[Mapping[str, Any]]) -> str:
     for payload in payloads:
         lines.append(f"{payload['payload_digest'][:16]}  {payload['topic']}  {payload['sentence']}")
         lines += [f"  {name}: {count}" for name, count in payload["cells_below_floor"].items()]
-    return "\n".join(lines) or "No payload waits for approval."
+    return "\n".join(lines) or "Nothing waits for a person's yes."
 
 
 def _list_folders(site: SiteFolder) -> list[ApprovalFolder]:
