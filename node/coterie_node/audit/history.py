@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +38,9 @@ class HistoryEntry:
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys and CSV columns."""
         return asdict(self)
+
+
+ENTRY_COLUMNS = tuple(field.name for field in fields(HistoryEntry))
 
 
 def history(ledger: Ledger, study: int | None = None) -> Iterator[HistoryEntry]:

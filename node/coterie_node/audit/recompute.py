@@ -1,7 +1,7 @@
 """An inspection at a site, with its data: do the rows at hand make the posts that the site recorded?
 
 The replay of an auditor without data takes a site's posts as given; here the site computes each of its own again, from
-its files, keys and journal, and the rows are held against the snapshot that it committed to when it joined.
+its files, keys and journal, and the rows are compared with the snapshot that it committed to when it joined.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separ
 from coterie_learners.study.document import Study
 from coterie_node.errors import AuditFailed, StudyStopped
 from coterie_node.run.codec import PayloadCodec, fetch
+from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.runner import Progress, Runner
 from coterie_node.run.study_files import study_on_ledger, study_terms
 
-AUDITOR = "auditor"
 SNAPSHOT_TRIES = 20
 
 

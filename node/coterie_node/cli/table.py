@@ -152,37 +152,44 @@ COMMANDS: Table = {
     "study": Group(
         "Which learner fits a study, and what a study does.",
         {
-            "advise": Command("coterie_node.cli.study.advise:study_app", "Say which learner fits a study, and why."),
+            "advise": Command(
+                "coterie_node.cli.study.advise:advise_command",
+                "Say which learner fits a study, and why.",
+            ),
             "propose": Command(
-                "coterie_node.cli.study.decide:decisions",
+                "coterie_node.cli.study.decide:propose_command",
                 "Propose a study, and approve it for this site; the daemon puts it on the ledger.",
             ),
             "list": Command(
-                "coterie_node.cli.study.status:status", "List the studies on the ledger, and what this site decided."
+                "coterie_node.cli.study.show:list_studies_command",
+                "List the studies on the ledger, and what this site decided.",
             ),
             "show": Command(
-                "coterie_node.cli.study.decide:decisions",
+                "coterie_node.cli.study.show:show_command",
                 "Show what a study does: sites, model, what leaves a site, and who must be trusted with what.",
             ),
             "approve": Command(
-                "coterie_node.cli.study.decide:decisions",
+                "coterie_node.cli.study.decide:approve_study_command",
                 "Approve a study: this site's node will join it and take part with this site's rows.",
             ),
             "decline": Command(
-                "coterie_node.cli.study.decide:decisions",
+                "coterie_node.cli.study.decide:decline_command",
                 "Decline a study: it cannot run without this site, and the ledger says so.",
             ),
-            "abort": Command("coterie_node.cli.study.decide:decisions", "End a study for all sites, without a result."),
+            "abort": Command(
+                "coterie_node.cli.study.decide:abort_command",
+                "End a study for all sites, without a result.",
+            ),
             "resume": Command(
-                "coterie_node.cli.study.decide:decisions",
+                "coterie_node.cli.study.decide:resume_command",
                 "Vote to go on with a study that a dispute paused; it goes on when most of its sites do.",
             ),
             "status": Command(
-                "coterie_node.cli.study.status:status",
+                "coterie_node.cli.study.show:study_status_command",
                 "Tell where a study is, whom it waits for, how it ended, and what last stopped it at this site.",
             ),
             "result": Command(
-                "coterie_node.cli.study.result:result_command",
+                "coterie_node.cli.study.show:result_command",
                 "Print the result that this site's node left of a study, as a table, JSON or CSV.",
             ),
             "certify": Command(

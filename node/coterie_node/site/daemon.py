@@ -32,9 +32,9 @@ from coterie_node.run.reasons import Reason, describe_reason
 from coterie_node.run.runner import Progress, Runner
 from coterie_node.run.study_files import study_of, study_on_ledger, study_terms
 from coterie_node.run.supervisor import RetryPolicy, Supervisor
-from coterie_node.site.config import NodeFolder
 from coterie_node.site.decisions import Decision, DecisionFolder
 from coterie_node.site.fault_notes import FaultRecord
+from coterie_node.site.folder import SiteFolder
 from coterie_node.site.participant import Node, make_site_runner, take_snapshot
 from coterie_node.site.study_task import StudyTask
 from coterie_node.site.votes import Ballot, BallotBox
@@ -56,7 +56,7 @@ ENDLESS_RETRY = RetryPolicy(limit=math.inf, first=0.5, longest=30.0, also=(Store
 class NodeServices:
     """What the daemon works with: the seams are the ledger, the store, the journal and the clock."""
 
-    home: NodeFolder
+    home: SiteFolder
     keys: SiteKeys
     network: Network
     ledger: Ledger

@@ -1,6 +1,6 @@
 """`coterie study`: which learner fits a study and why; and what a study does, for the people who approve it.
 
-The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is told; it
+The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is given; it
 reads no data.
 """
 
@@ -23,6 +23,8 @@ from coterie_learners.core.registry import GROUP, complete_study, find_learner, 
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_node.cli.options import Json, StudyFile
+from coterie_node.cli.output import print_document
 from coterie_node.run.study_files import load_study, read_plain
 
 # A table of more patterns is nearly a list of patients.
@@ -40,10 +42,6 @@ _COLUMN_REASONS = {
 _ROW_REASONS = {"secure_lasso": "penalised linear regression on shares of each site's sums; no standard errors"}
 # What the learners without a choice of families fit.
 LAWS = {"secure_lasso": "gaussian", "valoris": "binomial", "vertigo": "binomial"}
-
-study_app = typer.Typer(no_args_is_help=True, help="Which learner fits a study, and what a study does.")
-StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ def _secure(size: int, sites: int, floor: int) -> Advice:
         return Advice(
             "secure_cola", False, f"a table of all {size} patterns is too large; at most {MAX_DENSE_PATTERNS} can be."
         )
-    floor_note = f"; the floor of {floor} is held against the sum, so that fewer patterns are left out" if floor else ""
+    floor_note = f"; the floor of {floor} applies to the sum, so that fewer patterns are left out" if floor else ""
     return Advice("secure_cola", True, f"as cola, but only the sum of the tables exists outside a site{floor_note}.")
 
 
@@ -188,31 +186,24 @@ def _what_leaves(module: str) -> str:
     return next((" ".join(p.split()) for p in paragraphs if p.startswith("What leaves a site")), "")
 
 
-@study_app.command("advise")
 def advise_command(
     study: StudyFile,
     rows: Annotated[int | None, typer.Option(min=1, help="Rows over all sites, if you know them.")] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Say which learner fits a study, and why."""
     advices = advise(read_plain(study), rows)
-    if as_json:
-        print(json.dumps({"advice": advices[0].learner, "learners": [asdict(item) for item in advices]}, indent=2))
-        return
-    print(f"Advice: {advices[0].learner}" if advices[0].fits else "Advice: no installed learner fits.")
-    for item in advices:
-        print(f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}")
+    head = f"Advice: {advices[0].learner}" if advices[0].fits else "Advice: no installed learner fits."
+    lines = [f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}" for item in advices]
+    document = {"advice": advices[0].learner, "learners": [asdict(item) for item in advices]}
+    print_document(document, "\n".join([head, *lines]), as_json)
 
 
 def show_file(study: Path, as_json: bool) -> None:
     """Print what the study of a file does: sites, model, what leaves a site, and who must be trusted with what."""
     description = describe(load_study(study))
-    if as_json:
-        print(json.dumps(description, indent=2))
-        return
-    for name, value in description.items():
-        if value:
-            print(f"{name:<10s} {in_words(value)}")
+    lines = [f"{name:<10s} {in_words(value)}" for name, value in description.items() if value]
+    print_document(description, "\n".join(lines), as_json)
 
 
 def in_words(value: Any) -> str:

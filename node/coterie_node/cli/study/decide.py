@@ -1,179 +1,145 @@
-"""`coterie study`: people read what is proposed, and decide. The daemon carries it out; it alone holds the key."""
+"""`coterie study propose|approve|decline|abort|resume`: what a site's people decide about studies.
+
+A command writes a decision into the node's folder; the daemon acts on it, because it alone holds the site's key.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from coterie_chain.ledger.protocol import State, StudyView
-from coterie_learners.errors import DataError, StudyError
+from coterie_learners.errors import DataError
 from coterie_learners.study.document import Study
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
-from coterie_node.cli.output import HERE, Folder, Json, open_ledger, resolve_study_number
-from coterie_node.cli.study.advise import describe, in_words, show_file
-from coterie_node.cli.study.status import LedgerStudyArgument, open_decisions, summarise_study
+from coterie_node.audit.sources import find_study_number
+from coterie_node.cli.options import At, LedgerStudyArgument, Node, Site, StudyFile, open_site, require_daemon
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study, study_on_ledger
-from coterie_node.site.config import NodeFolder
 from coterie_node.site.decisions import make_decision
+from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot, BallotBox
 
-decisions = typer.Typer()
-
 ReasonOption = Annotated[str, typer.Option(help="Why, for this site's own record; nothing of it leaves.")]
-DataFile = Annotated[str, typer.Option(help="Another file of rows than node.toml names.")]
+DataFile = Annotated[Path | None, typer.Option("--data", help="Another file of rows than node.toml names.")]
 
 
-@decisions.command("propose")
 def propose_command(
-    file: Annotated[Path, typer.Argument(help="Study file (TOML).")], node: Folder = HERE, data: DataFile = ""
+    file: StudyFile, node: Node = None, at: At = None, site: Site = None, data: DataFile = None
 ) -> None:
     """Propose a study, and approve it for this site; the daemon puts it on the ledger."""
-    home, proposed = NodeFolder(node), load_study(file)
-    if home.config.site not in proposed.sites:
-        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in {proposed.name!r}.")
-    home.config.policy.check(proposed, home.config.site)
-    home.config.talk.check(proposed, home.config.site)
-    _check_new(home, proposed)
-    folder = open_decisions(home)
-    folder.save_document(proposed.hash, proposed.document)
-    if certifiable(proposed):
-        certificate = certify(proposed)
-        save_certificate(certificate, folder.certificate(proposed.hash))
+    folder, study = require_daemon(open_site(node, at, site)), load_study(file)
+    if folder.name not in study.sites:
+        message = f"{folder.name!r} takes no part in {study.name!r}; its sites are {', '.join(study.sites)}"
+        raise ConfigError("CO-F302", f"{message}. Add it to `sites`, or let one of them propose the study.")
+    _check_policy(folder, study)
+    rows = _resolve_rows(data)
+    _check_new(folder, study)
+    folder.decisions.save_document(study.hash, study.document)
+    if certifiable(study):
+        certificate = certify(study)
+        save_certificate(certificate, folder.decisions.certificate(study.hash))
         print(certificate.sentence)
-    folder.record(make_decision(proposed.hash, "propose", data=data))
-    print(f"Proposed: {proposed.name}, hash {proposed.hash.hex()}.")
+    folder.decisions.record(make_decision(study.hash, "propose", data=rows))
+    print(f"Proposed: {study.name}, hash {study.hash.hex()}.")
     print("The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.")
-    _look_at_rows(home, proposed, data)
+    _look_at_rows(folder, study)
 
 
-@decisions.command("show")
-def show_command(
-    which: Annotated[str, typer.Argument(help="A study file, or a study's number or hash on the ledger.")],
-    node: Folder = HERE,
-    as_json: Json = False,
-) -> None:
-    """Show what a study does: sites, model, what leaves a site, and who must be trusted with what.
-
-    Of a study on the ledger also its state, what this site's policy says of it, and its document as it was hashed.
-    """
-    if Path(which).suffix in (".toml", ".json"):
-        show_file(Path(which), as_json)
-        return
-    home = NodeFolder(node)
-    with open_ledger(home) as ledger:
-        view = ledger.view(resolve_study_number(ledger, which))
-        row = summarise_study(home, ledger, view)
-    proposal = study_on_ledger(view, home.blobs())
-    summary = {
-        **row,
-        "name": proposal.name,
-        "policy": _policy(home, proposal),
-        "what": describe(proposal),
-        "document": json.loads(proposal.document),
-    }
-    print(json.dumps(summary, indent=2, ensure_ascii=True, default=str) if as_json else _format_summary(summary))
-
-
-@decisions.command("approve")
 def approve_study_command(
-    which: LedgerStudyArgument, node: Folder = HERE, data: DataFile = "", reason: ReasonOption = ""
+    which: LedgerStudyArgument,
+    node: Node = None,
+    at: At = None,
+    site: Site = None,
+    data: DataFile = None,
+    reason: ReasonOption = "",
 ) -> None:
     """Approve a study: this site's node will join it and take part with this site's rows."""
-    home = NodeFolder(node)
-    proposal = _document(home, which)
-    home.config.policy.check(proposal, home.config.site)
-    home.config.talk.check(proposal, home.config.site)
-    if data and not home.path(data).exists():
-        message = f"There is no file {home.path(data)}; --data is looked for in the node's folder"
-        raise ConfigError("CO-F327", f"{message}. Give its whole path.")
-    open_decisions(home).record(make_decision(proposal.hash, "approve", data=data, reason=reason))
-    print(f"Approved: {printable(proposal.name)}, hash {proposal.hash.hex()}.")
-    _look_at_rows(home, proposal, data)
+    folder = require_daemon(open_site(node, at, site))
+    study = study_on_ledger(_find_open_study(folder, which), folder.blobs())
+    _check_policy(folder, study)
+    folder.decisions.record(make_decision(study.hash, "approve", data=_resolve_rows(data), reason=reason))
+    print(f"Approved: {printable(study.name)}, hash {study.hash.hex()}.")
+    _look_at_rows(folder, study)
 
 
-def _look_at_rows(home: NodeFolder, proposal: Study, data: str) -> None:
-    """Say at once what the daemon would say later; the approval stands, because people may mend their rows."""
+def decline_command(
+    which: LedgerStudyArgument, node: Node = None, at: At = None, site: Site = None, reason: ReasonOption = ""
+) -> None:
+    """Decline a study: it cannot run without this site, and the ledger says so."""
+    _record_refusal(open_site(node, at, site), which, "decline", reason)
+
+
+def abort_command(
+    which: LedgerStudyArgument, node: Node = None, at: At = None, site: Site = None, reason: ReasonOption = ""
+) -> None:
+    """End a study for all sites, without a result."""
+    _record_refusal(open_site(node, at, site), which, "abort", reason)
+
+
+def resume_command(which: LedgerStudyArgument, node: Node = None, at: At = None, site: Site = None) -> None:
+    """Vote to go on with a study that a dispute paused; it goes on when most of its sites do."""
+    folder = require_daemon(open_site(node, at, site))
+    with folder.open_ledger() as ledger:
+        view = ledger.view(find_study_number(ledger, which))
+    if view.state != State.PAUSED:
+        raise ConfigError("CO-F328", f"Study {view.id} is {view.state.name.lower()}; only a paused one can be resumed.")
+    BallotBox(folder.root / "ballots").record(Ballot(motion="resume", subject=str(view.id)))
+    print(f"{folder.name} votes to resume study {view.id}. The daemon (coterie serve) puts the vote on the ledger.")
+
+
+def _check_policy(folder: SiteFolder, study: Study) -> None:
+    """StudyError or ConfigError unless this site's settings allow the study."""
+    folder.config.policy.check(study, folder.name)
+    folder.config.talk.check(study, folder.name)
+
+
+def _resolve_rows(data: Path | None) -> str:
+    """The whole path of a file of rows as it was typed; "" for the file that node.toml names."""
+    if data is None:
+        return ""
+    path = data.expanduser().absolute()
+    if not path.is_file():
+        message = f"There is no file {path}: --data is read from the working folder"
+        raise ConfigError("CO-F327", f"{message}. Correct the path, or leave out --data for the file of node.toml.")
+    return str(path)
+
+
+def _look_at_rows(folder: SiteFolder, study: Study) -> None:
+    """Say at once what the daemon would say later; the approval stands, because people may correct their rows."""
     try:
-        load_site(home.path(data) if data else home.data, proposal, home.config.site)
+        load_site(folder.find_rows(study.hash), study, folder.name)
     except DataError as error:
         print(f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}")
 
 
-@decisions.command("decline")
-def decline_command(which: LedgerStudyArgument, node: Folder = HERE, reason: ReasonOption = "") -> None:
-    """Decline a study: it cannot run without this site, and the ledger says so."""
-    _decide(NodeFolder(node), which, "decline", reason)
+def _record_refusal(folder: SiteFolder, which: str, action: Literal["decline", "abort"], reason: str) -> None:
+    view = _find_open_study(require_daemon(folder), which)
+    folder.decisions.record(make_decision(view.terms.hash, action, reason=reason))
+    print(f"Study {view.id}: {action}. The daemon (coterie serve) puts it on the ledger.")
 
 
-@decisions.command("abort")
-def abort_command(which: LedgerStudyArgument, node: Folder = HERE, reason: ReasonOption = "") -> None:
-    """End a study for all sites, without a result."""
-    _decide(NodeFolder(node), which, "abort", reason)
-
-
-@decisions.command("resume")
-def resume_command(which: LedgerStudyArgument, node: Folder = HERE) -> None:
-    """Vote to go on with a study that a dispute paused; it goes on when most of its sites do."""
-    home = NodeFolder(node)
-    with open_ledger(home) as ledger:
-        view = ledger.view(resolve_study_number(ledger, which))
-    if view.state != State.PAUSED:
-        raise ConfigError("CO-F328", f"Study {view.id} is {view.state.name.lower()}; only a paused one can be resumed.")
-    BallotBox(home.root / "ballots").record(Ballot(motion="resume", subject=str(view.id)))
-    print(f"{home.config.site} votes to resume study {view.id}. The daemon (coterie serve) tells the ledger.")
-
-
-def _decide(home: NodeFolder, which: str, action: Any, reason: str) -> None:
-    with open_ledger(home) as ledger:
-        view = ledger.view(resolve_study_number(ledger, which))
-    _check_open(home, view)
-    open_decisions(home).record(make_decision(view.terms.hash, action, reason=reason))
-    print(f"Study {view.id}: {action}. The daemon (coterie serve) tells the ledger.")
-
-
-def _check_new(home: NodeFolder, proposed: Study) -> None:
-    """ConfigError if the ledger knows the study: it takes each document once."""
-    with open_ledger(home) as ledger:
-        existing = next((v for v in map(ledger.view, ledger.studies()) if v.terms.hash == proposed.hash), None)
+def _check_new(folder: SiteFolder, study: Study) -> None:
+    """ConfigError if the ledger has the study: it takes each document once."""
+    with folder.open_ledger() as ledger:
+        existing = next((v for v in map(ledger.view, ledger.studies()) if v.terms.hash == study.hash), None)
     if existing is not None:
         message = f"This is study {existing.id} of the ledger, which is {existing.state.name.lower()}"
         raise ConfigError("CO-F328", f"{message}. To run it once more, give it another name.")
 
 
-def _check_open(home: NodeFolder, view: StudyView) -> None:
-    """ConfigError if there is nothing left to decide, or not for this site."""
+def _find_open_study(folder: SiteFolder, which: str) -> StudyView:
+    """A study of the ledger on which this site may still decide; ConfigError if there is nothing to decide."""
+    with folder.open_ledger() as ledger:
+        view = ledger.view(find_study_number(ledger, which))
     if view.state in (State.COMPLETED, State.ABORTED):
         message = f"Study {view.id} is {view.state.name.lower()} already"
         raise ConfigError("CO-F328", f"{message}. To run it after all, propose it under another name.")
-    if home.config.site not in view.terms.sites:
-        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
-
-
-def _document(home: NodeFolder, which: str) -> Study:
-    with open_ledger(home) as ledger:
-        view = ledger.view(resolve_study_number(ledger, which))
-    _check_open(home, view)
-    return study_on_ledger(view, home.blobs())
-
-
-def _policy(home: NodeFolder, proposal: Study) -> str:
-    try:
-        home.config.policy.check(proposal, home.config.site)
-    except StudyError as error:
-        return f"{error.code}: {error.message}"
-    return "allowed by this site's policy"
-
-
-def _format_summary(summary: Mapping[str, Any]) -> str:
-    head = [f"{name:10s} {printable(str(summary[name]))}" for name in summary if name not in ("document", "what")]
-    # its number, name, sites and hash are in the row already
-    rest = {name: value for name, value in summary["what"].items() if value and name not in ("study", "sites", "hash")}
-    head += [f"{name:10s} {printable(in_words(value))}" for name, value in rest.items()]
-    return "\n".join([*head, "", json.dumps(summary["document"], indent=2, ensure_ascii=True)])
+    if folder.name not in view.terms.sites:
+        message = f"{folder.name!r} takes no part in study {view.id}; its sites are {', '.join(view.terms.sites)}"
+        raise ConfigError("CO-F302", f"{message}. Name a study of this site.")
+    return view
