@@ -20,7 +20,7 @@ from support.chain.twins import (
 from coterie_chain.ledger import motions
 from coterie_chain.ledger.protocol import ZERO, Silence, State
 from coterie_chain.ledger.record_chain import cid_text, compute_genesis_head, compute_next_head, flatten_post
-from coterie_chain.ledger.rules import MAX_SIZE
+from coterie_chain.store.protocol import MAX_BLOB
 from coterie_chain.ledger.study_state import EACH, SERVER
 from coterie_chain.store.cid import DAG_PB, RAW
 
@@ -189,9 +189,9 @@ def test_a_post_has_a_codec_that_stores_know(glore: ContractAndRules, codec: int
 
 
 def test_a_payload_has_a_size_within_bounds(glore: ContractAndRules) -> None:
-    for size in (0, MAX_SIZE + 1, (1 << 40) - 1):
+    for size in (0, MAX_BLOB + 1, (1 << 40) - 1):
         assert catch_refusal(glore.post, 1, 1, size=size) == ("BadPayload",)
-    glore.post(1, 1, size=MAX_SIZE)
+    glore.post(1, 1, size=MAX_BLOB)
     glore.post(1, 2, size=1, cid=cid_text(DAG_PB, next_digest("cid")))
 
 

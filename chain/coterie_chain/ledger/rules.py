@@ -21,10 +21,10 @@ from coterie_chain.ledger.protocol import ZERO, Post, Silence, State
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, RunFolder, StudyState
 from coterie_chain.store.cid import DAG_PB, RAW
+from coterie_chain.store.protocol import MAX_BLOB
 
 MAX_SITES = 253
 MAX_STEPS = 32
-MAX_SIZE = 1 << 27
 MAX_OPEN = 16
 VOTE_BLOCKS, VOTE_TIME = 250_000, 14 * 86400
 MIN_TIMEOUT = 60
@@ -494,7 +494,7 @@ def _require_payload(post: Post) -> None:
     _, _, _, codec, size, _, cid, sha, _, _ = flatten_post(post)
     if ZERO in (sha, cid):
         raise PostRejected("EmptyPost")
-    if codec not in (RAW, DAG_PB) or not 1 <= size <= MAX_SIZE:
+    if codec not in (RAW, DAG_PB) or not 1 <= size <= MAX_BLOB:
         raise PostRejected("BadPayload")
 
 
