@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 from support.chain.anvil import AnvilClient
 from support.chain.contracts import Founder
-from support.chain.twins import ContractAndRules, JoiningTuple, Schedule, build_founder, key, next_digest
+from support.chain.twins import ContractAndRules, JoiningTuple, Schedule, build_founder, derive_address, next_digest
 from support.chain.witness import LogChecker
 
 from coterie_chain.errors import PostRejected
@@ -212,7 +212,7 @@ class Fuzz:
         places += [(s.last.position, s.last.attempt)] * 3 if s and s.last else []
         position, attempt = self.rnd.choice(places) if places and self.draw_chance() else (self.rnd.randrange(3), 0)
         posters = sorted({site for p, a, site in s.digests if (p, a) == (position, attempt)}) if s else []
-        culprit = posters[0] if posters and self.draw_chance() else self.site()
+        culprit = posters[0] if posters and self.draw_chance() else self.draw_site()
         self.net.unavailable(self.draw_participant(study), study, position, attempt, max(culprit, 0))
 
     def dispute(self) -> None:
@@ -235,7 +235,7 @@ class Fuzz:
 
     def abort(self) -> None:
         study = self.study(State.PROPOSED, State.RUNNING, State.PAUSED)
-        culprit = self.rnd.choice([0, 0, 1, 2]) if self.draw_chance() else self.site()
+        culprit = self.rnd.choice([0, 0, 1, 2]) if self.draw_chance() else self.draw_site()
         self.net.abort(self.draw_participant(study), study, culprit)
 
     def leave(self) -> None:

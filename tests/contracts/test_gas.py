@@ -51,7 +51,9 @@ def test_among_253_sites_a_record_costs_no_more_and_a_vote_what_it_may() -> None
         for site in everybody[1:]:
             net.move(site.key, "join", 1, hash, gas.JOINING)
         net.record(
-            key("site-1"), 1, (1, 0, 0, 0x55, 1 << 27, True, next_digest("cid"), served, hash, next_digest("verdict"))
+            derive_address("site-1"),
+            1,
+            (1, 0, 0, 0x55, 1 << 27, True, next_digest("cid"), served, hash, next_digest("verdict")),
         )
         for i in (253, 128, 1):
             post = (

@@ -71,7 +71,7 @@ def test_the_seat_after_the_253rd_is_refused() -> None:
     assert program is not None
     with run_anvil(program, "--gas-limit", "200000000") as roomy:
         net = ContractAndRules(roomy, [f"site-{i}" for i in range(1, MAX_SITES + 1)])
-        assert catch_refusal(net.admit, key("site-1"), *EVA_ENTRY) == ("TooManySites",)
+        assert catch_refusal(net.admit, derive_address("site-1"), *EVA_ENTRY) == ("TooManySites",)
         net.check_chains()
 
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from contracts.test_fuzz import Fuzz
-from red_team.signed_blocks import SignedTwins
-from support.chain.anvil import binary, running
+from support.chain.anvil import find_binary, run_anvil
 from support.chain.contracts import CATALOG, MODEL
+from support.chain.signed_blocks import SignedTwins
 
 from coterie_chain.ethereum.decode import LAYOUTS
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_chain.ledger.history_check import referee
+from coterie_chain.ledger.history_check import check_history
 from coterie_chain.ledger.protocol import ZERO, Event
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.proof.evidence import gather
@@ -48,11 +48,11 @@ class Garbage(Fuzz):
 
     def move(self) -> None:
         """Make one move, or send what is none."""
-        if self.often(1 - GARBAGE):
+        if self.draw_chance(1 - GARBAGE):
             super().move()
             return
         to, data, value = self.rnd.choice(self._odd)(self.some_call())
-        self.net.must_refuse(self.anyone(), to, data, value)
+        self.net.must_refuse(self.draw_key(), to, data, value)
 
     def some_call(self) -> str:
         """Calldata of a move that a member might make."""
@@ -83,7 +83,7 @@ class Garbage(Fuzz):
 
     def reported_directly(self, call: str) -> tuple[str, str, int]:
         post = flatten_post(self.net.draft(1, 1)) if self.net.rules.studies else (1, 0, 0, 0x55, 1, False, *(ZERO,) * 4)
-        data = CATALOG.encode("onPost", 1, self.anyone(), post)
+        data = CATALOG.encode("onPost", 1, self.draw_key(), post)
         tailed = MODEL.encode("record", post) + "00"
         return self.rnd.choice([(self.net.contracts.address, data, 0), (self.net.contracts.models[1], tailed, 0)])
 
@@ -94,10 +94,10 @@ class Garbage(Fuzz):
 @pytest.fixture(scope="module")
 def fuzz() -> Iterator[Garbage]:
     """A network after all its transactions, its last block mined."""
-    program = binary()
+    program = find_binary()
     if program is None:
         pytest.skip("Anvil is not installed: make setup")
-    with running(program, "--order", "fifo") as anvil:
+    with run_anvil(program, "--order", "fifo") as anvil:
         fuzz = Garbage(SignedTwins(anvil, FOUNDERS), SEED)
         try:
             while fuzz.net.contracts.outcomes.total() < TRANSACTIONS:
@@ -131,7 +131,7 @@ def test_the_rules_foresee_what_becomes_of_every_transaction(fuzz: Garbage) -> N
 def test_every_log_is_an_entry_that_the_rules_explain(fuzz: Garbage, ledger: EthereumLedger) -> None:
     entries = list(ledger.history())
     assert len(entries) >= len(fuzz.net.contracts.logs)
-    judged = referee(entries, {name: head.genesis for name, head in ledger.heads().items()})
+    judged = check_history(entries, {name: head.genesis for name, head in ledger.heads().items()})
     assert judged.heads == ledger.heads()
     assert judged.sites() == ledger.sites()
     for study in ledger.studies():
@@ -149,7 +149,7 @@ def test_every_step_of_every_study_can_be_read(ledger: EthereumLedger, proved: V
     for study in ledger.studies():
         position = max((e.post.position for e in ledger.history(study) if hasattr(e, "post")), default=0)
         for p in range(position + 1):
-            assert ledger.finished(study, p) == proved.finished(study, p)
+            assert ledger.read_finished(study, p) == proved.read_finished(study, p)
 
 
 def test_every_entry_is_a_line_of_the_history(ledger: EthereumLedger) -> None:
@@ -160,6 +160,6 @@ def test_every_entry_is_a_line_of_the_history(ledger: EthereumLedger) -> None:
 
 @pytest.mark.skipif(TRANSACTIONS < 10_000 or SEED != 1, reason="another draw may miss something rare")
 def test_every_move_was_taken_and_every_state_was_reached(fuzz: Garbage, ledger: EthereumLedger) -> None:
-    taken = {move for move, outcome in fuzz.seen if outcome == "done"}
+    taken = {move for move, outcome in fuzz.outcomes if outcome == "done"}
     assert {draw.__name__ for draw in fuzz._moves} - taken == set()
     assert {e.name for e in ledger.history() if isinstance(e, Event)} == set(LAYOUTS) | {"StudyProposed"}

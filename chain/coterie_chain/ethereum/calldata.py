@@ -29,10 +29,6 @@ class Codec:
         self._outputs = {f["name"]: get_abi_output_types(f) for f in functions}
         self.topics = {to_hex(event_abi_to_log_topic(e)): e["name"] for e in filter_abi_by_type("event", artifact.abi)}
 
-    def selector(self, name: str) -> bytes:
-        """The four bytes by which a call names a function."""
-        return self._inputs[name][0]
-
     def encode(self, name: str, *args: object) -> str:
         """Calldata of a call; ValueError for a value that the contract's type cannot hold."""
         selector, types = self._inputs[name]

@@ -27,6 +27,7 @@ from coterie_chain.ledger.protocol import (
 )
 from coterie_chain.ledger.record_chain import compute_next_head
 from coterie_chain.ledger.rules import End, Moment, Rules
+from coterie_chain.ledger.study_state import EACH, SERVER
 
 _Details = dict[str, str | int]
 # Which outcome follows a vote that passes; it carries the vote's details.
@@ -43,14 +44,18 @@ OUTCOMES = {
 _MALFORMED_ENTRY = (KeyError, ValueError, TypeError, IndexError, AttributeError, BlobCorrupt)
 
 
-def check_history(entries: Iterable[Record | Event], genesis: Mapping[str, bytes]) -> HistoryCheck:
+def check_history(
+    entries: Iterable[Record | Event], genesis: Mapping[str, bytes], study: int | None = None
+) -> HistoryCheck:
     """Check a whole history, with the first head of each site's hash chain (`Head.genesis`).
+
+    With a `study`, what is wrong in another study stays there: it is in `spoiled`.
 
     LedgerMismatch (CO-C340) names the first entry that the rules refuse, that breaks a hash chain or that does not
     follow from the entry before. What the history must have led to is in `heads`, `sites` and `view`: compare them with
     the ledger's own, as a history can also be cut short.
     """
-    judge = HistoryCheck(genesis)
+    judge = HistoryCheck(genesis, study)
     for entry in entries:
         judge.check_entry(entry)
     judge.end()
@@ -58,11 +63,17 @@ def check_history(entries: Iterable[Record | Event], genesis: Mapping[str, bytes
 
 
 class HistoryCheck:
-    """The state that a history leads to, entry by entry."""
+    """The state that a history leads to, entry by entry.
 
-    def __init__(self, genesis: Mapping[str, bytes]) -> None:
+    With a `study`, a fault of another one spoils that alone: `spoiled` holds the first of each, and of its later
+    entries only the hash chains of the sites are followed.
+    """
+
+    def __init__(self, genesis: Mapping[str, bytes], study: int | None = None) -> None:
         self.rules = Rules(())
+        self.spoiled: dict[int, LedgerMismatch] = {}
         self._genesis = genesis
+        self._study = study
         self._heads: dict[str, Head] = {}
         self._ids: dict[str, int] = {}
         self._founding = True
@@ -109,6 +120,40 @@ class HistoryCheck:
 
     def check_entry(self, entry: Record | Event) -> None:
         """Judge the next entry."""
+        number = get_study_number(entry)
+        if number in self.spoiled:
+            self._follow_chain(entry)
+            return
+        pending = self._pending()
+        try:
+            self._judge_entry(entry)
+        except LedgerMismatch as fault:
+            faulty = number if pending is None else pending
+            if self._study is None or faulty in (0, self._study):
+                raise
+            self.spoiled[faulty] = fault
+            self._due.clear()
+            self._completion = None
+            self.check_entry(entry)
+
+    def _pending(self) -> int | None:
+        """The study (0 for membership) whose next entry must come now; None if any entry may."""
+        if self._due:
+            return self._due[0][1]
+        return self._completion.study if self._completion else None
+
+    def _follow_chain(self, entry: Record | Event) -> None:
+        """Extend a site's hash chain with a record of a spoiled study, as the record itself has it."""
+        if isinstance(entry, Event) or self._read_head(entry.site).head == entry.head:
+            return
+        before, kinds = self._read_head(entry.site), {"each": EACH, "server": SERVER}
+        kind = kinds.get(entry.kind) or self._find_id(entry.kind.removeprefix("only:"))
+        self._require_same(entry, "sequence number", entry.seq, before.seq + 1)
+        head = compute_next_head(before.head, entry.seq, kind, entry.round, entry.post)
+        self._require_same(entry, "hash chain", entry.head.hex(), head.hex())
+        self._heads[entry.site] = Head(before.genesis, entry.seq, head)
+
+    def _judge_entry(self, entry: Record | Event) -> None:
         try:
             if isinstance(entry, Record):
                 self._check_record(entry)
@@ -122,6 +167,9 @@ class HistoryCheck:
 
     def end(self) -> None:
         """Judge that the history does not stop between an entry and what must follow it."""
+        pending = self._pending()
+        if pending is not None and self._study is not None and pending not in (0, self._study):
+            return
         if self._due or self._completion:
             missing = self._due[0][0] if self._due else "the record that completes the study"
             raise LedgerMismatch("CO-C340", f"The history ends where {missing} must follow. Read it again, whole.")
@@ -140,12 +188,10 @@ class HistoryCheck:
         head = compute_next_head(before.head, record.seq, kind, round_, post)
         self._require_same(record, "hash chain", record.head.hex(), head.hex())
         self._heads[record.site] = Head(before.genesis, record.seq, head)
-        with_announced_keys, self._completion = self._completion, None
+        announced, self._completion = self._completion, None
         completed = self.rules.studies[post.study].state == State.COMPLETED
         wanted = (post.study, record.site) if completed else None
-        self._require_same(
-            record, "completion", with_announced_keys and (with_announced_keys.study, with_announced_keys.site), wanted
-        )
+        self._require_same(record, "completion", announced and (announced.study, announced.site), wanted)
 
     def _check_event(self, event: Event) -> None:
         details = dict(event.details)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from eth_utils.crypto import keccak
 
-from coterie_chain.ethereum.calldata import codec, encode_site_name
-
-Value = int | bytes | str
+# The moves that are voted on, as the contract spells their signatures.
+_SIGNATURES = {
+    "admit": "admit(bytes32,address,bytes32,bytes32)",
+    "revoke": "revoke(uint8)",
+    "recover": "recover(uint8,address,bytes32)",
+    "succeed": "succeed(address)",
+    "exclude": "exclude(uint64,uint8)",
+    "unavailable": "unavailable(uint64,uint32,uint16,uint8,uint16)",
+    "resume": "resume(uint64)",
+    "abort": "abort(uint64,uint16,uint8)",
+    "supersede": "supersede(uint64,uint64,bytes32)",
+}
+_SELECTORS = {move: keccak(text=signature)[:4] for move, signature in _SIGNATURES.items()}
+_Value = int | bytes | str
 
 
 def admission(name: str, key: str, sealing: bytes, peer: bytes) -> bytes:
     """To admit a site."""
-    return _motion("admit", encode_site_name(name), key, sealing, peer)
+    return _motion("admit", name.encode().ljust(32, b"\0"), key, sealing, peer)
 
 
 def revocation(site: int) -> bytes:
@@ -54,12 +65,12 @@ def supersession(study: int, by: int, reason: bytes) -> bytes:
     return _motion("supersede", study, by, reason)
 
 
-def _motion(move: str, *values: Value) -> bytes:
+def _motion(move: str, *values: _Value) -> bytes:
     # All of abi.encode's values fill one word each.
-    return keccak(codec("Catalog").selector(move).ljust(32, b"\0") + b"".join(map(_word, values)))
+    return keccak(_SELECTORS[move].ljust(32, b"\0") + b"".join(map(_encode_word, values)))
 
 
-def _word(value: Value) -> bytes:
+def _encode_word(value: _Value) -> bytes:
     """A number, an address in hex or 32 bytes as one word."""
     if isinstance(value, bytes):
         return value

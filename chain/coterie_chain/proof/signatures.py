@@ -14,7 +14,7 @@ from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ethereum.calldata import encode_site_name, from_hex, load_codec
 from coterie_chain.ethereum.decode import CAUSES
 from coterie_chain.ledger.history_check import describe_step
-from coterie_chain.ledger.protocol import Event, Record
+from coterie_chain.ledger.protocol import Event, Record, get_study_number
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.ledger.rules import MAX_STEPS
 from coterie_chain.ledger.study_state import EACH, SERVER
@@ -35,9 +35,13 @@ class Signatures:
         self._ids: dict[str, int] = {}
         self._hashes: dict[int, bytes] = {}
         self._declined: Mapping[str, tuple[int, ...]] = {}
+        self.spoiled: dict[int, LedgerMismatch] = {}
 
-    def check(self, entries: Sequence[LedgerEntry]) -> None:
-        """LedgerMismatch (CO-C357) names the first entry that its site's key did not sign as it stands there."""
+    def check(self, entries: Sequence[LedgerEntry], study: int | None = None) -> None:
+        """LedgerMismatch (CO-C357) names the first entry that its site's key did not sign as it stands there.
+
+        With a `study`, such entries of other studies are in `spoiled` instead.
+        """
         self._declined = _declined_together(entries)
         for k, entry in enumerate(entries):
             before = entries[k - 1] if k else None
@@ -48,7 +52,13 @@ class Signatures:
             if isinstance(entry, Event) and entry.name == "SiteAdmitted":  # a founder: the deployer's call
                 self._learn(entry)
                 continue
-            self._check_entry(entry, following)
+            try:
+                self._check_entry(entry, following)
+            except LedgerMismatch as fault:
+                number = get_study_number(entry)
+                if study is None or number in (0, study):
+                    raise
+                self.spoiled.setdefault(number, fault)
             self._learn(entry)
 
     def _check_entry(self, entry: LedgerEntry, following: LedgerEntry | None) -> None:

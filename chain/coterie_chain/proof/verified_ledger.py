@@ -67,10 +67,11 @@ class Anchor:
 class VerifiedLedger(ReadOnly):
     """A reader of a network as of the last block of its evidence.
 
-    LedgerMismatch tells what in the evidence does not hold, with site and step where an entry is concerned.
+    LedgerMismatch tells what in the evidence does not hold, with site and step where an entry is concerned. With a
+    `study`, entries of other studies that were not signed as they stand are in `spoiled`, by study, instead.
     """
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Evidence, study: int | None = None) -> None:
         self._evidence = evidence
         self._headers = _link_headers(evidence)
         self._bodies = _match_bodies(evidence, self._headers)
@@ -84,7 +85,9 @@ class VerifiedLedger(ReadOnly):
         self._contracts = self._verify_contracts()
         self._check_complete()
         calls = {tx: call for body in self._bodies.values() for tx, call in body.calls().items()}
-        Signatures(evidence.catalog, self._contracts.models(), calls, _ADVICE).check(self._entries)
+        signatures = Signatures(evidence.catalog, self._contracts.models(), calls, _ADVICE)
+        signatures.check(self._entries, study)
+        self.spoiled = signatures.spoiled
         self._steps: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
         for entry in self._entries:
             if isinstance(entry, Record):

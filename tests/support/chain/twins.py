@@ -24,7 +24,7 @@ from coterie_chain.store.cid import RAW, Cid
 Schedule = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 GLORE_SCHEDULE: Schedule = ((), (EACH, SERVER), ())
 NOTHING = (ZERO_ADDRESS, ZERO)
-SIGNERS: dict[str, LocalAccount] = {}  # of the addresses that `key` has made
+SIGNERS: dict[str, LocalAccount] = {}  # of the addresses that `derive_address` has made
 JoiningTuple = tuple[bytes, bytes, int]
 NO_JOINING: JoiningTuple = (ZERO, ZERO, 0)
 
@@ -34,13 +34,13 @@ def next_digest(*words: object) -> bytes:
     return sha256(repr(words).encode()).digest()
 
 
-RECOMPUTED, REASON = digest("recomputed"), digest("reason")
+RECOMPUTED, REASON = next_digest("recomputed"), next_digest("reason")
 
 
 @cache
 def derive_address(name: str) -> str:
     """The address with which a test's site (or stranger) signs."""
-    account: LocalAccount = Account.from_key(digest("key", name))
+    account: LocalAccount = Account.from_key(next_digest("key", name))
     SIGNERS[account.address.lower()] = account
     return account.address.lower()
 

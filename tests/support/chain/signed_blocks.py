@@ -11,9 +11,9 @@ from eth_account.types import TransactionDictType
 from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
-from support.chain.anvil import Anvil
-from support.chain.contracts import CATALOG, MODEL, Contracts, Log, PostTuple
-from support.chain.twins import SIGNERS, ContractAndRules, founder
+from support.chain.anvil import AnvilClient
+from support.chain.contracts import CATALOG, MODEL, DeployedContracts, Log, PostTuple
+from support.chain.twins import SIGNERS, ContractAndRules, build_founder
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ethereum.network import Network
@@ -34,10 +34,10 @@ class Sent:
     wanted: str
 
 
-class SignedBlocks(Contracts):
+class SignedBlocks(DeployedContracts):
     """A Catalog whose moves are signed, gathered and mined together."""
 
-    def __init__(self, anvil: Anvil, network: Network) -> None:
+    def __init__(self, anvil: AnvilClient, network: Network) -> None:
         self.anvil, self.network, self.address = anvil, network, network.catalog.lower()
         self.logs: list[Log] = []
         self.gas: defaultdict[str, list[int]] = defaultdict(list)
@@ -118,8 +118,8 @@ class SignedBlocks(Contracts):
 class SignedTwins(ContractAndRules):
     """The rules foresee what the contracts do with each signed move; a refusal is the rules' own."""
 
-    def __init__(self, anvil: Anvil, names: Sequence[str]) -> None:
-        founders = [founder(name) for name in names]
+    def __init__(self, anvil: AnvilClient, names: Sequence[str]) -> None:
+        founders = [build_founder(name) for name in names]
         entries = [SiteEntry(k, f.name, SIGNERS[f.key].address, f.sealing, f.peer) for k, f in enumerate(founders, 1)]
         self.contracts: SignedBlocks = SignedBlocks(anvil, deploy(anvil.url, entries))
         self.rules = Rules((f.name, f.key, f.sealing, f.peer) for f in founders)
@@ -131,7 +131,7 @@ class SignedTwins(ContractAndRules):
         self.contracts.send(sender, to, data, "garbage", value)
         self.contracts.foresee(False)
 
-    def _both(self, follow: Callable[[Moment], object], lead: Callable[[], list[Log]]) -> list[Log]:
+    def _play_both(self, follow: Callable[[Moment], object], lead: Callable[[], list[Log]]) -> list[Log]:
         lead()
         try:
             follow(Moment(self.contracts.now + 1, self.contracts.block))
