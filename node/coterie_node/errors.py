@@ -57,6 +57,15 @@ class PayloadMissing(chain.BlobMissing):
         self.topic = topic
 
 
+class PostUnusable(chain.ChainError, learners.ProtocolError):
+    """The protocol does not allow a site's post; this site voted to repeat the step, and waits for the others."""
+
+    retry = True
+
+    def __init__(self, code: str, message: str, site: str) -> None:
+        learners.ProtocolError.__init__(self, code, message, site)
+
+
 class StudyStopped(NodeError):
     """The study was paused or aborted on the ledger."""
 

@@ -26,8 +26,8 @@ from coterie_node.cli.study.pda import pda_app
 from coterie_node.cli.study.release import release
 from coterie_node.cli.study.seal import seal
 from coterie_node.errors import CoterieError, exit_status
+from coterie_node.run.follower import Progress
 from coterie_node.run.preview import PayloadPreview, dry_run
-from coterie_node.run.runner import Progress
 from coterie_node.run.study_files import load_study
 from coterie_node.site.run_folder import RunFolder
 

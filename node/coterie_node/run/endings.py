@@ -16,11 +16,10 @@ class StudyEnd:
     reason: int
     culprit: str
 
-    @property
-    def sentence(self) -> str:
-        """The same in words."""
+    def describe(self, what: str) -> str:
+        """The same in words; `what` names the study."""
         blame = f" The site at fault is {self.culprit}." if self.culprit and self.culprit != self.site else ""
-        return f"{self.site} ended it: {describe_reason(self.reason)}.{blame}"
+        return f"{self.site} ended {what}: {describe_reason(self.reason)}.{blame}"
 
 
 def find_end(ledger: Ledger, study: int) -> StudyEnd | None:

@@ -34,8 +34,9 @@ from coterie_node.errors import ConfigError, NodeError, StudyQuarantined
 from coterie_node.peers.interactive_session import Exchange
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.run.endings import end_part, find_end
+from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason, describe_reason
-from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.runner import Runner
 from coterie_node.run.study_files import check_terms, study_of, study_on_ledger, study_terms
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.config import NodeFolder
@@ -342,7 +343,7 @@ class Daemon:
         """Say who ended the study, why, and whose fault it was."""
         task.abort()
         end = find_end(self.services.ledger, task.number)
-        cause, culprit = ("", "") if end is None else (end.sentence, end.culprit)
+        cause, culprit = ("", "") if end is None else (end.describe("it"), end.culprit)
         log = self.services.log
         log.tell("study aborted", level="warning", study=task.number, cause=cause, culprit=culprit)
         return True

@@ -31,7 +31,8 @@ from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.gate import Consent, Gate, Policy, refuse_all
 from coterie_node.release.log import ReleaseLog
 from coterie_node.run.codec import PayloadCodec
-from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.follower import Progress
+from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_files import load_study, study_terms
 from coterie_node.run.study_keys import study_keys
@@ -174,6 +175,7 @@ def make_site_runner(node: Node, number: int, observe: Callable[[Progress], None
         exchange=node.exchange,
         observe=observe or node.observe,
         ahead=node.ahead,
+        terms=study_terms(node.study),
     )
 
 
@@ -235,10 +237,13 @@ def pin_rows(node: Node, number: int) -> None:
 
 
 def _number(node: Node) -> int | None:
+    proposer, terms = node.study.sites[0], study_terms(node.study)
     for number in reversed(node.ledger.studies()):
-        if node.ledger.view(number).terms.hash == node.study.hash:
+        view = node.ledger.view(number)
+        # The same document with other terms, or of another proposer, is another study: nobody here approved it.
+        if view.terms == terms and view.proposer == proposer:
             return number
-    if node.name != node.study.sites[0]:
+    if node.name != proposer:
         return None
     # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
     node.blobs.put(node.study.document)

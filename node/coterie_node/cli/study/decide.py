@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import describe_reason
-from coterie_node.run.study_files import load_study, study_of, study_on_ledger
+from coterie_node.run.study_files import check_terms, differing_terms, load_study, study_of, study_on_ledger
 from coterie_node.site.config import NodeFolder
 from coterie_node.site.decisions import DecisionFolder, make_decision
 from coterie_node.site.fault_notes import FaultRecord
@@ -63,10 +63,12 @@ def list_studies_command(node: Folder = HERE, as_json: Json = False) -> None:
     """List the studies on the ledger, and what this site decided."""
     home = NodeFolder(node)
     with open_ledger(home) as ledger:
-        rows = [_row(home, ledger, ledger.view(number)) for number in ledger.studies()]
-        listed = {ledger.view(number).terms.hash for number in ledger.studies()}
+        views = [ledger.view(number) for number in ledger.studies()]
+        firsts = _find_firsts(views)
+        rows = [_row(home, ledger, view) | {"remark": _describe_twin(view, firsts)} for view in views]
+        listed = {view.terms.hash for view in views if view.proposer == home.config.site}
     rows += [_waiting(home, proposed) for proposed in _decisions(home).proposals() if proposed not in listed]
-    print_rows(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash"))
+    print_rows(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash", "remark"))
 
 
 @study.command("show")
@@ -85,11 +87,13 @@ def show_command(
     home = NodeFolder(node)
     with open_ledger(home) as ledger:
         view = ledger.view(resolve_study_number(ledger, which))
-        row = _row(home, ledger, view)
+        row = _row(home, ledger, view) | _warn_of_twins(ledger, view)
     proposal = study_on_ledger(view, home.blobs())
     summary = {
         **row,
         "name": proposal.name,
+        "proposer": view.proposer,
+        "terms": _compare_terms(view, proposal),
         "policy": _policy(home, proposal),
         "what": describe(proposal),
         "document": json.loads(proposal.document),
@@ -103,19 +107,21 @@ def approve_study_command(
 ) -> None:
     """Approve a study: this site's node will join it and take part with this site's rows."""
     home = NodeFolder(node)
-    proposal = _document(home, which)
+    view = _find_open(home, which)
+    proposal = study_on_ledger(view, home.blobs())
+    check_terms(view, proposal)
     home.config.policy.check(proposal, home.config.site)
     home.config.talk.check(proposal, home.config.site)
     if data and not home.path(data).exists():
         message = f"There is no file {home.path(data)}; --data is looked for in the node's folder"
         raise ConfigError("CO-F327", f"{message}. Give its whole path.")
-    _decisions(home).record(make_decision(proposal.hash, "approve", data=data, reason=reason))
-    print(f"Approved: {printable(proposal.name)}, hash {proposal.hash.hex()}.")
+    _decisions(home).record(make_decision(proposal.hash, "approve", data=data, reason=reason, view=view))
+    print(f"Approved: study {view.id} of {view.proposer}, {printable(proposal.name)}, hash {proposal.hash.hex()}.")
     _look_at_rows(home, proposal, data)
 
 
 def _look_at_rows(home: NodeFolder, proposal: Study, data: str) -> None:
-    """Say at once what the daemon would say later; the approval stands, because people may mend their rows."""
+    """Say at once what the daemon would say later; the approval stands, because people may correct their rows."""
     try:
         load_site(home.path(data) if data else home.data, proposal, home.config.site)
     except DataError as error:
@@ -152,7 +158,8 @@ def study_status_command(which: LedgerStudyArgument, node: Folder = HERE, as_jso
     home = NodeFolder(node)
     with open_ledger(home) as ledger:
         view = ledger.view(resolve_study_number(ledger, which))
-        summary = _row(home, ledger, view) | _progress(ledger, view)
+        summary = _row(home, ledger, view) | {"proposer": view.proposer} | _progress(ledger, view)
+        summary |= _warn_of_twins(ledger, view)
     result = home.results / f"{view.id}.json"
     soon = "not here yet: the daemon leaves it once it is final" if view.state == State.COMPLETED else ""
     summary["result"] = str(result) if result.exists() else soon
@@ -215,7 +222,7 @@ def _decide(home: NodeFolder, which: str, action: Any, reason: str) -> None:
     with open_ledger(home) as ledger:
         view = ledger.view(resolve_study_number(ledger, which))
     _check_open(home, view)
-    _decisions(home).record(make_decision(view.terms.hash, action, reason=reason))
+    _decisions(home).record(make_decision(view.terms.hash, action, reason=reason, view=view))
     print(f"Study {view.id}: {action}. The daemon (coterie serve) tells the ledger.")
 
 
@@ -237,15 +244,57 @@ def _check_open(home: NodeFolder, view: StudyView) -> None:
         raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {view.id}.")
 
 
-def _document(home: NodeFolder, which: str) -> Study:
+def _find_open(home: NodeFolder, which: str) -> StudyView:
+    """The proposal to decide about; ConfigError if it has ended, or if the hash stands for several."""
     with open_ledger(home) as ledger:
         view = ledger.view(resolve_study_number(ledger, which))
+        twins = [] if which == str(view.id) else _find_twins(ledger, view)
+    if twins:
+        numbers = ", ".join(str(twin.id) for twin in twins)
+        message = f"The document {which} was proposed as study {view.id} and as {numbers}"
+        raise ConfigError("CO-F328", f"{message}. Read each with `coterie study show`, and name one by its number.")
     _check_open(home, view)
-    return study_on_ledger(view, home.blobs())
+    return view
+
+
+def _find_twins(ledger: Ledger, view: StudyView) -> list[StudyView]:
+    """The other studies on the ledger with the same document."""
+    views = (ledger.view(number) for number in ledger.studies() if number != view.id)
+    return [other for other in views if other.terms.hash == view.terms.hash]
+
+
+def _find_firsts(views: Iterable[StudyView]) -> dict[bytes, StudyView]:
+    """The first study with each document."""
+    firsts: dict[bytes, StudyView] = {}
+    for view in views:
+        firsts.setdefault(view.terms.hash, view)
+    return firsts
+
+
+def _describe_twin(view: StudyView, firsts: Mapping[bytes, StudyView]) -> str:
+    """That another study has the same document, and whether its terms are others."""
+    first = firsts[view.terms.hash]
+    if first.id == view.id:
+        return ""
+    differs = "" if first.terms == view.terms else ", with other terms"
+    return f"same document as study {first.id}{differs}; proposed by {view.proposer}"
+
+
+def _warn_of_twins(ledger: Ledger, view: StudyView) -> dict[str, str]:
+    twins = [f"study {twin.id} of {twin.proposer}" for twin in _find_twins(ledger, view)]
+    message = f"{', '.join(twins)} has the same document; an approval is for one of them"
+    return {"same_document": message} if twins else {}
+
+
+def _compare_terms(view: StudyView, proposal: Study) -> str:
+    differences = "; ".join(differing_terms(view.terms, proposal))
+    if differences:
+        return f"OTHER THAN THE DOCUMENT'S: {differences}. This site will not take part; decline the study."
+    return "as in the document"
 
 
 def _row(home: NodeFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:
-    decision = _decisions(home).latest(view.terms.hash)
+    decision = _decisions(home).latest(view.terms.hash, view.id)
     return {
         "study": view.id,
         "state": view.state.name.lower(),
@@ -295,7 +344,7 @@ def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
         silent = [site for site in view.open.posters if site not in view.open.posted]
         summary |= {"position": view.open.position, "round": view.open.round + 1, "waits_for": ", ".join(silent)}
         summary["deadline"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(view.open.deadline))
-    ended = [e for e in entries if isinstance(e, Event) and e.name in ("StudyAborted", "Disputed")]
+    ended = [e for e in entries if isinstance(e, Event) and e.name in ("StudyAborted", "StudyDeclined", "Disputed")]
     if ended:
         summary["ended"] = _describe_ending(ended[-1])
     return summary
@@ -303,12 +352,11 @@ def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
 
 def _describe_ending(event: Event) -> str:
     details = dict(event.details)
-    cause = (
-        describe_reason(int(details["reason"]))
-        if "reason" in details
-        else f"disputed the post at step {details['position']}"
-    )
-    return f"{event.site}: {cause}"
+    if "reason" not in details:
+        return f"{event.site}: disputed the post at step {details['position']}"
+    culprit = str(details.get("culprit") or "")
+    blame = f"; the site at fault is {culprit}" if culprit and culprit != event.site else ""
+    return f"{event.site}: {describe_reason(int(details['reason']))}{blame}"
 
 
 def _format_summary(summary: Mapping[str, Any]) -> str:
