@@ -6,7 +6,7 @@ its defence is taken out: the comparison of terms, the binding of a decision to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -260,7 +260,7 @@ def flood(network: NodeNetwork, count: int, terms: Terms) -> None:
 
 
 @pytest.fixture
-def counted(node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def counted(node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The studies that north's daemon looks at, one number a look."""
     looks: list[int] = []
     view = node_network.daemons["north"].services.ledger.view
@@ -270,7 +270,7 @@ def counted(node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch) -> Itera
         return view(number)
 
     monkeypatch.setattr(node_network.daemons["north"].services.ledger, "view", count)
-    yield looks
+    return looks
 
 
 def test_an_idle_look_costs_the_same_beside_twelve_foreign_proposals_and_beside_two_thousand(
