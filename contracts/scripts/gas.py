@@ -67,7 +67,7 @@ def _measure_membership(net: ContractAndRules) -> None:
     for voter in voters:
         net.succeed(voter, net.contracts.models[1])
     net.revoke(voters[0], 5)
-    net.withdraw(voters[0], motions.revocation(5))
+    net.withdraw(voters[0], motions.hash_revocation(5))
     for voter in voters:
         net.revoke(voter, 5)
 

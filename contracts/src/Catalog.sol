@@ -194,20 +194,21 @@ contract Catalog is ICatalog {
     }
 
     /// @inheritdoc ICatalog
-    function propose(Terms calldata t, Joining calldata joining) external override returns (uint64 study) {
+    function propose(Terms calldata proposal, Joining calldata joining) external override returns (uint64 study) {
         uint8 me = _caller();
-        _requireCanonical(abi.encode(t, joining));
-        uint256 parties = _requireTerms(t);
+        _requireCanonical(abi.encode(proposal, joining));
+        uint256 parties = _requireTerms(proposal);
         if (!_has(parties, me)) revert NotParticipant();
         uint256 place = _freePlace(me);
         study = ++studyCount;
         _proposals[me][place] = study;
         Study storage s = _studies[study];
-        (s.hash, s.basis, s.before, s.order, s.schedule) = (t.hash, t.hash, t.hash, t.order, t.schedule);
-        (s.active, s.places, s.posted) = (parties, (1 << t.order.length) - 1, NOBODY);
+        (s.hash, s.basis, s.before) = (proposal.hash, proposal.hash, proposal.hash);
+        (s.order, s.schedule) = (proposal.order, proposal.schedule);
+        (s.active, s.places, s.posted) = (parties, (1 << proposal.order.length) - 1, NOBODY);
         s.origin = Origin(_changes, 0, me, false);
-        s.step = _proposed(t);
-        emit StudyProposed(study, me, t);
+        s.step = _proposed(proposal);
+        emit StudyProposed(study, me, proposal);
         _join(study, s, me, joining);
     }
 

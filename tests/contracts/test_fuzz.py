@@ -18,9 +18,8 @@ from support.chain.witness import LogChecker
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger.protocol import ZERO, State
-from coterie_chain.ledger.record_chain import cid_text
-from coterie_chain.ledger.rules import ZERO_ADDRESS
-from coterie_chain.store.protocol import MAX_BLOB
+from coterie_chain.ledger.record_chain import format_cid
+from coterie_chain.ledger.rules import MAX_SIZE, ZERO_ADDRESS
 from coterie_chain.ledger.study_state import EACH, SERVER, StudyState
 
 # one worker draws the moves for all three tests
@@ -177,8 +176,8 @@ class Fuzz:
             {"attempt": self.rnd.randrange(3)},
             {"basis": next_digest("guess")},
             {"sha256": ZERO},
-            {"cid": cid_text(self.rnd.randrange(256), self.rnd.choice([ZERO, next_digest("cid")]))},
-            {"size": self.rnd.choice([0, MAX_BLOB, MAX_BLOB + 1, (1 << 40) - 1])},
+            {"cid": format_cid(self.rnd.randrange(256), self.rnd.choice([ZERO, next_digest("cid")]))},
+            {"size": self.rnd.choice([0, MAX_SIZE, MAX_SIZE + 1, (1 << 40) - 1])},
         ]
         return {"converged": self.draw_chance(0.2)} | (self.rnd.choice(slips) if self.draw_chance(0.12) else {})
 

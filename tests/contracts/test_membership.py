@@ -84,7 +84,7 @@ def test_a_strict_majority_of_active_sites_admits_a_site(net: ContractAndRules) 
     logs = net.admit(CYD, *EVA_ENTRY)
     assert name_events(logs) == ["AdmissionVoted", "SiteAdmitted"]
     entry = {"name": encode_site_name("eva"), "key": EVA, "sealing": SEALING, "peer": PEER}
-    assert logs[0].args == {"by": 3, **entry, "motion": motions.admission(*EVA_ENTRY)}
+    assert logs[0].args == {"by": 3, **entry, "motion": motions.hash_admission(*EVA_ENTRY)}
     assert logs[1].args == {"site": 5, **entry, "model": net.contracts.models[5]}
 
 
@@ -122,7 +122,7 @@ def test_a_majority_revokes_a_site_which_then_has_no_say(net: ContractAndRules) 
     net.revoke(BOB, 4)
     logs = net.revoke(CYD, 4)
     assert name_events(logs) == ["RevocationVoted", "SiteRevoked"]
-    assert [log.args for log in logs] == [{"by": 3, "site": 4, "motion": motions.revocation(4)}, {"site": 4}]
+    assert [log.args for log in logs] == [{"by": 3, "site": 4, "motion": motions.hash_revocation(4)}, {"site": 4}]
     assert catch_refusal(net.revoke, DAN, 1) == ("NotSite",)
     assert catch_refusal(net.revoke, ANA, 4) == ("UnknownSite",)
     assert catch_refusal(net.admit, ANA, "eva", DAN, SEALING, PEER) == ("KeyTaken",)
@@ -158,7 +158,7 @@ def test_a_majority_gives_a_site_a_new_key_and_the_old_one_is_worth_nothing(net:
     net.recover(BOB, 4, EVA, SEALING)
     logs = net.recover(CYD, 4, EVA, SEALING)
     assert name_events(logs) == ["RecoveryVoted", "KeyChanged"]
-    motion = motions.recovery(4, EVA, SEALING, 0)
+    motion = motions.hash_recovery(4, EVA, SEALING, 0)
     assert logs[0].args == {"by": 3, "site": 4, "key": EVA, "sealing": SEALING, "motion": motion}
     assert logs[1].args == {"site": 4, "key": EVA, "sealing": SEALING}
     assert catch_refusal(net.offer, DAN, STRANGER, SEALING) == ("NotSite",)
@@ -294,7 +294,7 @@ def dirty(call: str) -> str:
 
 
 def test_a_vote_can_be_withdrawn_and_cast_again(net: ContractAndRules) -> None:
-    motion = motions.admission(*EVA_ENTRY)
+    motion = motions.hash_admission(*EVA_ENTRY)
     net.admit(ANA, *EVA_ENTRY)
     assert net.withdraw(ANA, motion)[0].args == {"by": 1, "motion": motion}
     assert catch_refusal(net.withdraw, ANA, motion) == ("NoVote",)
@@ -310,16 +310,16 @@ def test_a_vote_counts_for_fourteen_days(net: ContractAndRules) -> None:
     net.admit(BOB, *EVA_ENTRY)
     net.wait(VOTE_TIME - 1)
     assert name_events(net.admit(CYD, *EVA_ENTRY)) == ["AdmissionVoted"]
-    assert net.contracts.view("votes", motions.admission(*EVA_ENTRY)) == 0b1100
+    assert net.contracts.view("votes", motions.hash_admission(*EVA_ENTRY)) == 0b1100
     assert name_events(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted"]  # the other's vote has expired since
     assert name_events(net.admit(BOB, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
 
 
 def test_a_vote_counts_for_250_000_blocks(net: ContractAndRules) -> None:
     net.admit(ANA, *EVA_ENTRY)
-    motion, cast = motions.admission(*EVA_ENTRY), net.contracts.block
+    motion, cast = motions.hash_admission(*EVA_ENTRY), net.contracts.block
     for later, counted in ((VOTE_BLOCKS, {1}), (VOTE_BLOCKS + 1, set())):
-        assert net.rules.votes(motion, Moment(net.contracts.now, cast + later)) == counted
+        assert net.rules.list_voters(motion, Moment(net.contracts.now, cast + later)) == counted
         assert net.contracts.view_at(cast + later, "votes", motion) == sum(1 << site for site in counted)
 
 

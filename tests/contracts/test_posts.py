@@ -19,8 +19,8 @@ from support.chain.twins import (
 
 from coterie_chain.ledger import motions
 from coterie_chain.ledger.protocol import ZERO, Silence, State
-from coterie_chain.ledger.record_chain import cid_text, compute_genesis_head, compute_next_head, flatten_post
-from coterie_chain.store.protocol import MAX_BLOB
+from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head, flatten_post, format_cid
+from coterie_chain.ledger.rules import MAX_SIZE
 from coterie_chain.ledger.study_state import EACH, SERVER
 from coterie_chain.store.cid import DAG_PB, RAW
 
@@ -180,19 +180,19 @@ def test_only_a_site_s_own_model_reports_to_the_catalog(glore: ContractAndRules)
 
 def test_a_post_names_a_payload(glore: ContractAndRules) -> None:
     assert catch_refusal(glore.post, 1, 1, sha256=ZERO) == ("EmptyPost",)
-    assert catch_refusal(glore.post, 1, 1, cid=cid_text(RAW, ZERO)) == ("EmptyPost",)
+    assert catch_refusal(glore.post, 1, 1, cid=format_cid(RAW, ZERO)) == ("EmptyPost",)
 
 
 @pytest.mark.parametrize("codec", [0x00, 0x54, 0x71, 0x99, 0xFF])
 def test_a_post_has_a_codec_that_stores_know(glore: ContractAndRules, codec: int) -> None:
-    assert catch_refusal(glore.post, 1, 1, cid=cid_text(codec, next_digest("cid"))) == ("BadPayload",)
+    assert catch_refusal(glore.post, 1, 1, cid=format_cid(codec, next_digest("cid"))) == ("BadPayload",)
 
 
 def test_a_payload_has_a_size_within_bounds(glore: ContractAndRules) -> None:
-    for size in (0, MAX_BLOB + 1, (1 << 40) - 1):
+    for size in (0, MAX_SIZE + 1, (1 << 40) - 1):
         assert catch_refusal(glore.post, 1, 1, size=size) == ("BadPayload",)
-    glore.post(1, 1, size=MAX_BLOB)
-    glore.post(1, 2, size=1, cid=cid_text(DAG_PB, next_digest("cid")))
+    glore.post(1, 1, size=MAX_SIZE)
+    glore.post(1, 2, size=1, cid=format_cid(DAG_PB, next_digest("cid")))
 
 
 def test_a_study_that_does_not_run_takes_no_posts(glore: ContractAndRules) -> None:
@@ -289,7 +289,7 @@ def test_a_majority_excludes_a_silent_site_and_the_step_begins_again(glore: Cont
     logs = glore.exclude(BOB, 1, 3)
     assert name_events(logs) == ["ExclusionVoted", "SiteExcluded"]
     step = {"study": 1, "position": 0, "attempt": 0, "site": 3}
-    assert [log.args for log in logs] == [{**step, "by": 2, "motion": motions.exclusion(1, 0, 0, 3)}, step]
+    assert [log.args for log in logs] == [{**step, "by": 2, "motion": motions.hash_exclusion(1, 0, 0, 3)}, step]
     assert catch_refusal(glore.post, 1, 3) == ("NotParticipant",)
     assert catch_refusal(glore.pause, CYD, 1) == ("NotParticipant",)
     glore.complete_step(1)
@@ -407,7 +407,7 @@ def test_a_withheld_post_takes_its_site_out_and_the_step_begins_again_over_the_o
     logs = net.unavailable(BOB, 1, 0, 0, 4)
     assert name_events(logs) == ["UnavailabilityVoted", "SiteExcluded"]
     step = {"study": 1, "position": 0, "attempt": 0, "site": 4}
-    motion = motions.unavailability(1, 0, 0, 4)
+    motion = motions.hash_unavailability(1, 0, 0, 4)
     assert [log.args for log in logs] == [{**step, "by": 2, "reason": 4, "motion": motion}, step]
     assert (net.rules.studies[1].position, net.rules.studies[1].attempt) == (0, 1)
     while net.rules.studies[1].state == State.RUNNING:

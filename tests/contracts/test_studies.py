@@ -240,7 +240,7 @@ def test_any_participant_pauses_and_a_majority_resumes(started: ContractAndRules
     assert name_events(started.resume(ANA, 1)) == ["ResumeVoted"]
     logs = started.resume(BOB, 1)
     assert name_events(logs) == ["ResumeVoted", "StudyResumed"]
-    assert [log.args for log in logs] == [{"study": 1, "by": 2, "motion": motions.resumption(1)}, {"study": 1}]
+    assert [log.args for log in logs] == [{"study": 1, "by": 2, "motion": motions.hash_resumption(1)}, {"study": 1}]
 
 
 def test_a_pause_keeps_what_was_posted_and_resuming_restarts_the_clock(started: ContractAndRules) -> None:
@@ -426,7 +426,7 @@ def test_in_a_study_that_excludes_a_majority_ends_it(net: ContractAndRules) -> N
     logs = net.abort(CYD, 1)
     assert name_events(logs) == ["AbortVoted", "StudyAborted"]
     vote = {"study": 1, "by": 3, "reason": 9, "culprit": 0}
-    assert [log.args for log in logs] == [{**vote, "motion": motions.abortion(1, 9, 0)}, vote]
+    assert [log.args for log in logs] == [{**vote, "motion": motions.hash_abortion(1, 9, 0)}, vote]
 
 
 def test_a_culprit_is_named_by_a_majority_of_the_others(started: ContractAndRules) -> None:

@@ -19,7 +19,7 @@ from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ethereum.calldata import load_codec, to_hex
 from coterie_chain.ledger.memory import describe_terms
 from coterie_chain.ledger.protocol import Event, Post, Record, Silence, Terms
-from coterie_chain.ledger.record_chain import cid_text
+from coterie_chain.ledger.record_chain import format_cid
 from coterie_chain.ledger.study_state import EACH, SERVER
 
 Log = dict[str, Any]
@@ -194,7 +194,7 @@ class Decoder:
             study=study,
             position=position,
             attempt=decode_integer(word[4]),
-            cid=cid_text(decode_integer(word[5]), word[8]),
+            cid=format_cid(decode_integer(word[5]), word[8]),
             sha256=word[9],
             size=decode_integer(word[6]),
             converged=(False, True)[decode_integer(word[7])],

@@ -300,9 +300,9 @@ class EthereumLedger:
         """Withdraw this site's vote."""
         self._send_move("withdraw", motion, gas=VOTE_GAS)
 
-    def votes(self, motion: bytes) -> tuple[str, ...]:
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
         """The sites whose votes for a motion count now."""
-        return self._reader.votes(motion)
+        return self._reader.list_voters(motion)
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site."""
@@ -331,9 +331,9 @@ class EthereumLedger:
         """Vote that another Catalog succeeds this one."""
         self._send_move("succeed", catalog, gas=VOTE_GAS)
 
-    def successor(self) -> str:
+    def read_successor(self) -> str:
         """Address of the Catalog that succeeds this one."""
-        return self._reader.successor()
+        return self._reader.read_successor()
 
     # What the moves share
 

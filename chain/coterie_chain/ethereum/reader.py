@@ -145,12 +145,12 @@ class Reader:
         rows = zip(ids, firsts, answers[::2], answers[1::2], strict=True)
         return {decoder.names[i]: Head(first, following - 1, head) for i, first, following, head in rows}
 
-    def successor(self) -> str:
+    def read_successor(self) -> str:
         """Address of the Catalog that succeeds this one; empty if none does."""
         (address,) = self.ask([self._catalog_view("successor")], hex(self._sync().number))
         return "" if int(address, 16) == 0 else str(to_checksum_address(address))
 
-    def votes(self, motion: bytes) -> tuple[str, ...]:
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
         """The sites whose votes for a motion count now."""
         (bitmap,) = self.ask([self._catalog_view("votes", motion)], hex(self._sync().number))
         return tuple(name for i, name in sorted(self._follower.decoder.names.items()) if bitmap >> i & 1)

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
 from coterie_chain.ledger import motions
-from coterie_chain.ledger.memory import blamed, build_view, describe_kind, list_sites, numbered
+from coterie_chain.ledger.memory import build_view, describe_blame, describe_kind, list_sites, number_sites
 from coterie_chain.ledger.protocol import (
     Event,
     Head,
@@ -87,22 +87,22 @@ class HistoryCheck:
             "RecoveryVoted": self._check_recovery,
             "KeyOffered": self._check_offer,
             "KeyChanged": self._check_acceptance,
-            "SuccessionVoted": self._succession,
-            "VoteWithdrawn": self._withdrawal,
+            "SuccessionVoted": self._check_succession,
+            "VoteWithdrawn": self._check_withdrawal,
             "StudyProposed": self._check_proposal,
             "StudyJoined": self._check_join,
-            "StudyDeclined": self._declining,
+            "StudyDeclined": self._check_declining,
             "ServerSkipped": self._check_skip,
             "ExclusionVoted": self._check_exclusion,
-            "UnavailabilityVoted": self._unavailability,
+            "UnavailabilityVoted": self._check_unavailability,
             "Disputed": self._check_dispute,
             "StudyPaused": self._check_pause,
             "ResumeVoted": self._check_resumption,
-            "SiteLeft": self._leaving,
-            "AbortVoted": self._abort_vote,
+            "SiteLeft": self._check_leaving,
+            "AbortVoted": self._check_abort_vote,
             "StudyAborted": self._check_abort,
-            "SupersessionVoted": self._supersession,
-            "SiteAttested": self._attestation,
+            "SupersessionVoted": self._check_supersession,
+            "SiteAttested": self._check_attestation,
         }
 
     @property
@@ -224,17 +224,17 @@ class HistoryCheck:
         passed = self.rules.admit(key, *_read_seat(d), _moment(event))
         if passed:
             self._ids[str(d["name"])] = len(self.rules.seats)
-        self._expect_outcome(event, d, passed, motions.admission(*_read_seat(d)))
+        self._expect_outcome(event, d, passed, motions.hash_admission(*_read_seat(d)))
 
     def _check_revocation(self, event: Event, d: _Details, key: str) -> None:
         site = self._find_id(d["name"])
-        self._expect_outcome(event, d, self.rules.revoke(key, site, _moment(event)), motions.revocation(site))
+        self._expect_outcome(event, d, self.rules.revoke(key, site, _moment(event)), motions.hash_revocation(site))
 
     def _check_recovery(self, event: Event, d: _Details, key: str) -> None:
         site, address, sealing = self._find_id(d["name"]), str(d["key"]), _from_hex(d["sealing"])
         changed = self.rules.seats[site].changed
         passed = self.rules.recover(key, site, address, sealing, _moment(event))
-        self._expect_outcome(event, d, passed, motions.recovery(site, address, sealing, changed))
+        self._expect_outcome(event, d, passed, motions.hash_recovery(site, address, sealing, changed))
 
     def _check_offer(self, event: Event, d: _Details, key: str) -> None:
         self._require_same(event, "seat", d["name"], event.site)
@@ -246,18 +246,18 @@ class HistoryCheck:
         self._require_same(event, "seat", d["name"], event.site)
         self._require_same(event, "sealing key", _from_hex(d["sealing"]), self.rules.seats[site].sealing)
 
-    def _succession(self, event: Event, d: _Details, key: str) -> None:
+    def _check_succession(self, event: Event, d: _Details, key: str) -> None:
         successor = str(d["successor"])
         passed = self.rules.succeed(key, successor, _moment(event))
-        self._expect_outcome(event, d, passed, motions.succession(successor))
+        self._expect_outcome(event, d, passed, motions.hash_succession(successor))
 
-    def _withdrawal(self, event: Event, d: _Details, key: str) -> None:
+    def _check_withdrawal(self, event: Event, d: _Details, key: str) -> None:
         self.rules.withdraw(key, _from_hex(d["motion"]), _moment(event))
 
     # Studies
 
     def _check_proposal(self, event: Event, d: _Details, key: str) -> None:
-        study = self.rules.propose(key, numbered(_terms(d), self._ids), _moment(event))
+        study = self.rules.propose(key, number_sites(_terms(d), self._ids), _moment(event))
         self._require_same(event, "study", event.study, study)
         # the rules have joined the proposer already; what rows it commits to is its own affair
         self._due.append(("StudyJoined", study, event.site, None))
@@ -268,7 +268,7 @@ class HistoryCheck:
         self.rules.join(key, event.study, study.hash, _moment(event))
         self._expect_start(event)
 
-    def _declining(self, event: Event, d: _Details, key: str) -> None:
+    def _check_declining(self, event: Event, d: _Details, key: str) -> None:
         self.rules.decline(key, (event.study,))
 
     def _check_skip(self, event: Event, d: _Details, key: str) -> None:
@@ -279,17 +279,17 @@ class HistoryCheck:
     def _check_exclusion(self, event: Event, d: _Details, key: str) -> None:
         self._require_open_step(event, d)
         site, s = self._find_id(d["silent"]), self.rules.studies[event.study]
-        motion = motions.exclusion(event.study, s.position, s.attempt, site)
+        motion = motions.hash_exclusion(event.study, s.position, s.attempt, site)
         self._expect_outcome(event, d, self.rules.exclude(key, event.study, site, _moment(event)), motion)
 
-    def _unavailability(self, event: Event, d: _Details, key: str) -> None:
+    def _check_unavailability(self, event: Event, d: _Details, key: str) -> None:
         place, culprit = (int(d["position"]), int(d["attempt"])), self._find_id(d["culprit"])
         passed = self.rules.unavailable(key, event.study, *place, culprit, _moment(event))
         self._require_same(
-            event, "motion", _from_hex(d["motion"]), motions.unavailability(event.study, *place, culprit)
+            event, "motion", _from_hex(d["motion"]), motions.hash_unavailability(event.study, *place, culprit)
         )
         if passed:
-            name, details = blamed(self.rules.studies[event.study], culprit, d)
+            name, details = describe_blame(self.rules.studies[event.study], culprit, d)
             self._due.append((name, event.study, event.site, details))
 
     def _check_dispute(self, event: Event, d: _Details, key: str) -> None:
@@ -302,31 +302,31 @@ class HistoryCheck:
 
     def _check_resumption(self, event: Event, d: _Details, key: str) -> None:
         passed = self.rules.resume(key, event.study, _moment(event))
-        self._expect_outcome(event, d, passed, motions.resumption(event.study))
+        self._expect_outcome(event, d, passed, motions.hash_resumption(event.study))
 
-    def _leaving(self, event: Event, d: _Details, key: str) -> None:
+    def _check_leaving(self, event: Event, d: _Details, key: str) -> None:
         self._require_open_step(event, d)
         site = self._ids[event.site]
         end = self.rules.abort(key, event.study, int(d["reason"]), site, _moment(event))
         self._require_same(event, "end", end, End.LEFT)
 
-    def _abort_vote(self, event: Event, d: _Details, key: str) -> None:
+    def _check_abort_vote(self, event: Event, d: _Details, key: str) -> None:
         reason, culprit = int(d["reason"]), self._culprit(d)
         end = self.rules.abort(key, event.study, reason, culprit, _moment(event))
         if end not in (End.VOTED, End.PASSED):
             self._reject(event, "no vote was needed")
-        self._expect_outcome(event, d, end == End.PASSED, motions.abortion(event.study, reason, culprit))
+        self._expect_outcome(event, d, end == End.PASSED, motions.hash_abortion(event.study, reason, culprit))
 
     def _check_abort(self, event: Event, d: _Details, key: str) -> None:
         end = self.rules.abort(key, event.study, int(d["reason"]), self._culprit(d), _moment(event))
         self._require_same(event, "end", end, End.ALONE)
 
-    def _supersession(self, event: Event, d: _Details, key: str) -> None:
+    def _check_supersession(self, event: Event, d: _Details, key: str) -> None:
         successor, reason = int(d["successor"]), _from_hex(d["reason_sha256"])
         passed = self.rules.supersede(key, event.study, successor, reason, _moment(event))
-        self._expect_outcome(event, d, passed, motions.supersession(event.study, successor, reason))
+        self._expect_outcome(event, d, passed, motions.hash_supersession(event.study, successor, reason))
 
-    def _attestation(self, event: Event, d: _Details, key: str) -> None:
+    def _check_attestation(self, event: Event, d: _Details, key: str) -> None:
         self.rules.attest(key, event.study, _from_hex(d["snapshot"]))
 
     # What they share

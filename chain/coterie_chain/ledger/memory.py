@@ -96,7 +96,7 @@ class MemoryLedger:
     def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
         """Propose a study and join it."""
         ids = {s.name: s.id for s in self._rules.seats.values()}
-        study = self._rules.propose(self._address, numbered(terms, ids), self._chain.moment())
+        study = self._rules.propose(self._address, number_sites(terms, ids), self._chain.moment())
         self._write("StudyProposed", study, **describe_terms(terms))
         self._write_join(study, snapshot, approvals, release)
         return study
@@ -139,19 +139,19 @@ class MemoryLedger:
         """Vote to exclude a silent site."""
         step = self._describe_step(study)
         passed = self._rules.exclude(self._address, study, self._find_id(site), self._chain.moment())
-        motion = motions.exclusion(study, step["position"], step["attempt"], self._find_id(site))
+        motion = motions.hash_exclusion(study, step["position"], step["attempt"], self._find_id(site))
         self._write_vote(passed, motion, "ExclusionVoted", "SiteExcluded", study, self.me, **step, silent=site)
 
     def report_unavailable(self, study: int, position: int, attempt: int, site: str, reason: int) -> None:
         """Vote that a site's post cannot be used."""
         culprit, step = self._find_id(site), {"position": position, "attempt": attempt}
         passed = self._rules.unavailable(self._address, study, position, attempt, culprit, self._chain.moment())
-        motion = motions.unavailability(study, position, attempt, culprit)
+        motion = motions.hash_unavailability(study, position, attempt, culprit)
         details: dict[str, str | int] = {**step, "culprit": site, "reason": reason}
         self._write("UnavailabilityVoted", study, **details, motion=_to_hex(motion))
         s = self._rules.studies[study]
         if passed:
-            name, outcome = blamed(s, culprit, details)
+            name, outcome = describe_blame(s, culprit, details)
             self._write(name, study, **outcome)
 
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
@@ -170,7 +170,7 @@ class MemoryLedger:
     def resume(self, study: int) -> None:
         """Vote to go on."""
         passed = self._rules.resume(self._address, study, self._chain.moment())
-        self._write_vote(passed, motions.resumption(study), "ResumeVoted", "StudyResumed", study, self.me)
+        self._write_vote(passed, motions.hash_resumption(study), "ResumeVoted", "StudyResumed", study, self.me)
 
     def abort(self, study: int, reason: int, culprit: str = "") -> None:
         """End a study without a result, or leave it."""
@@ -180,7 +180,7 @@ class MemoryLedger:
         if end == End.LEFT:
             self._write("SiteLeft", study, reason=reason, **step)
         if end in (End.VOTED, End.PASSED):
-            motion = motions.abortion(study, reason, blamed_site)
+            motion = motions.hash_abortion(study, reason, blamed_site)
             self._write("AbortVoted", study, **details, motion=_to_hex(motion))
         if end in (End.ALONE, End.PASSED):
             self._write("StudyAborted", study, **details)
@@ -188,7 +188,7 @@ class MemoryLedger:
     def supersede(self, study: int, successor: int, reason: bytes) -> None:
         """Vote that a completed study's result is superseded."""
         passed = self._rules.supersede(self._address, study, successor, reason, self._chain.moment())
-        motion, details = motions.supersession(study, successor, reason), {"reason_sha256": _to_hex(reason)}
+        motion, details = motions.hash_supersession(study, successor, reason), {"reason_sha256": _to_hex(reason)}
         self._write_vote(
             passed, motion, "SupersessionVoted", "StudySuperseded", study, self.me, successor=successor, **details
         )
@@ -203,9 +203,9 @@ class MemoryLedger:
         self._rules.withdraw(self._address, motion, self._chain.moment())
         self._write("VoteWithdrawn", 0, motion=_to_hex(motion))
 
-    def votes(self, motion: bytes) -> tuple[str, ...]:
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
         """The sites whose votes for a motion count now."""
-        return _name_sites(self._rules, sorted(self._rules.votes(motion, self._chain.moment())))
+        return _name_sites(self._rules, sorted(self._rules.list_voters(motion, self._chain.moment())))
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site."""
@@ -217,20 +217,20 @@ class MemoryLedger:
             "sealing": _to_hex(entry.sealing),
             "peer": _to_hex(entry.peer),
         }
-        self._write_vote(passed, motions.admission(*seat), "AdmissionVoted", "SiteAdmitted", 0, self.me, **details)
+        self._write_vote(passed, motions.hash_admission(*seat), "AdmissionVoted", "SiteAdmitted", 0, self.me, **details)
 
     def revoke(self, site: str) -> None:
         """Vote to revoke a site."""
         by, number = self.me, self._find_id(site)
         passed = self._rules.revoke(self._address, number, self._chain.moment())
-        self._write_vote(passed, motions.revocation(number), "RevocationVoted", "SiteRevoked", 0, by, name=site)
+        self._write_vote(passed, motions.hash_revocation(number), "RevocationVoted", "SiteRevoked", 0, by, name=site)
 
     def recover(self, site: str, address: str, sealing: bytes) -> None:
         """Vote to give a site a new key."""
         by, number = self.me, self._find_id(site)
         changed = self._rules.seats[number].changed if number else 0
         passed = self._rules.recover(self._address, number, address, sealing, self._chain.moment())
-        motion = motions.recovery(number, address, sealing, changed)
+        motion = motions.hash_recovery(number, address, sealing, changed)
         details = {"name": site, "key": address, "sealing": _to_hex(sealing)}
         self._write_vote(passed, motion, "RecoveryVoted", "KeyChanged", 0, by, **details)
 
@@ -248,10 +248,10 @@ class MemoryLedger:
     def succeed(self, catalog: str) -> None:
         """Vote that another Catalog succeeds this one."""
         passed = self._rules.succeed(self._address, catalog, self._chain.moment())
-        motion = motions.succession(catalog)
+        motion = motions.hash_succession(catalog)
         self._write_vote(passed, motion, "SuccessionVoted", "CatalogSucceeded", 0, self.me, successor=catalog)
 
-    def successor(self) -> str:
+    def read_successor(self) -> str:
         """Address of the Catalog that succeeds this one."""
         return "" if self._rules.successor == ZERO_ADDRESS else self._rules.successor
 
@@ -327,7 +327,7 @@ def build_view(rules: Rules, study: int) -> StudyView:
     terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence, s.least)
     joined, parties = (_name_sites(rules, (p for p in s.order if p in some)) for some in (s.joined, s.active))
     open_ = _build_open_step(rules, s, parties) if s.state == State.RUNNING else None
-    able, proposer = _name_sites(rules, (p for p in s.order if p in rules.able(s))), rules.seats[s.proposer].name
+    able, proposer = _name_sites(rules, (p for p in s.order if p in rules.list_able(s))), rules.seats[s.proposer].name
     return StudyView(study, terms, s.state, joined, parties, open_, able, proposer, s.deadline, s.superseded)
 
 
@@ -357,14 +357,14 @@ def _encode_kind(kind: str, ids: Mapping[str, int]) -> int:
     return {"each": EACH, "server": SERVER}.get(kind) or ids.get(kind.removeprefix("only:"), 0)
 
 
-def numbered(terms: Terms, ids: Mapping[str, int]) -> Proposal:
+def number_sites(terms: Terms, ids: Mapping[str, int]) -> Proposal:
     """Terms with the ids of their sites; 0 for a name that is no site's."""
     order = tuple(ids.get(name, 0) for name in terms.sites)
     words = tuple(tuple(_encode_kind(k, ids) for k in w) for w in (terms.opening, terms.loop, terms.closing))
     return Proposal(terms.hash, order, words, terms.max_rounds, terms.timeout, terms.silence, terms.least)
 
 
-def blamed(s: StudyState, culprit: int, details: dict[str, str | int]) -> tuple[str, dict[str, str | int]]:
+def describe_blame(s: StudyState, culprit: int, details: dict[str, str | int]) -> tuple[str, dict[str, str | int]]:
     """What followed from a vote that a site's post cannot be used: the event and its details."""
     if s.state == State.ABORTED:
         return "StudyAborted", {"reason": details["reason"], "culprit": details["culprit"]}

@@ -20,47 +20,47 @@ _SELECTORS = {move: keccak(text=signature)[:4] for move, signature in _SIGNATURE
 _Value = int | bytes | str
 
 
-def admission(name: str, key: str, sealing: bytes, peer: bytes) -> bytes:
+def hash_admission(name: str, key: str, sealing: bytes, peer: bytes) -> bytes:
     """To admit a site."""
     return _motion("admit", name.encode().ljust(32, b"\0"), key, sealing, peer)
 
 
-def revocation(site: int) -> bytes:
+def hash_revocation(site: int) -> bytes:
     """To revoke a site."""
     return _motion("revoke", site)
 
 
-def recovery(site: int, key: str, sealing: bytes, changed: int) -> bytes:
+def hash_recovery(site: int, key: str, sealing: bytes, changed: int) -> bytes:
     """To give a site a new key, while its seat has the key that it got at the network's change number `changed`."""
     return _motion("recover", site, key, sealing, changed)
 
 
-def succession(successor: str) -> bytes:
+def hash_succession(successor: str) -> bytes:
     """That another Catalog succeeds this one."""
     return _motion("succeed", successor)
 
 
-def exclusion(study: int, position: int, attempt: int, site: int) -> bytes:
+def hash_exclusion(study: int, position: int, attempt: int, site: int) -> bytes:
     """To exclude a silent site."""
     return _motion("exclude", study, position, attempt, site)
 
 
-def unavailability(study: int, position: int, attempt: int, site: int) -> bytes:
+def hash_unavailability(study: int, position: int, attempt: int, site: int) -> bytes:
     """That a site's post cannot be used."""
     return _motion("unavailable", study, position, attempt, site)
 
 
-def resumption(study: int) -> bytes:
+def hash_resumption(study: int) -> bytes:
     """To go on with a paused study."""
     return _motion("resume", study)
 
 
-def abortion(study: int, reason: int, culprit: int) -> bytes:
+def hash_abortion(study: int, reason: int, culprit: int) -> bytes:
     """To end a study without a result."""
     return _motion("abort", study, reason, culprit)
 
 
-def supersession(study: int, by: int, reason: bytes) -> bytes:
+def hash_supersession(study: int, by: int, reason: bytes) -> bytes:
     """That a study's result is superseded."""
     return _motion("supersede", study, by, reason)
 

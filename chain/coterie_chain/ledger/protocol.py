@@ -251,7 +251,7 @@ class Ledger(Protocol):
     def withdraw(self, motion: bytes) -> None:
         """Withdraw this site's vote for a motion that has not passed; the motion is in the vote's entry."""
 
-    def votes(self, motion: bytes) -> tuple[str, ...]:
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
         """The sites whose votes for a motion count now."""
 
     def admit(self, entry: SiteEntry) -> None:
@@ -272,7 +272,7 @@ class Ledger(Protocol):
     def succeed(self, catalog: str) -> None:
         """Vote that another Catalog succeeds this one."""
 
-    def successor(self) -> str:
+    def read_successor(self) -> str:
         """Address of the Catalog that succeeds this one; empty if none does."""
 
     def wait(self, seconds: float) -> None:

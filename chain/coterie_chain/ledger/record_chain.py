@@ -21,7 +21,7 @@ def compute_genesis_head(catalog: str, chain_id: int, site: int) -> bytes:
 
 def flatten_post(post: Post) -> tuple[int, int, int, int, int, bool, bytes, bytes, bytes, bytes]:
     """The post as the contract's struct Post."""
-    codec, digest = cid_parts(post.cid)
+    codec, digest = split_cid(post.cid)
     return (
         post.study,
         post.position,
@@ -36,13 +36,13 @@ def flatten_post(post: Post) -> tuple[int, int, int, int, int, bool, bytes, byte
     )
 
 
-def cid_text(codec: int, digest: bytes) -> str:
+def format_cid(codec: int, digest: bytes) -> str:
     """The CID with that codec and digest (32 bytes); words that no store reads for a codec that is unknown here."""
     return str(Cid(1, codec, digest)) if codec in (RAW, DAG_PB) else f"{UNUSABLE}-{codec:02x}-{digest.hex()}"
 
 
-def cid_parts(text: str) -> tuple[int, bytes]:
-    """Codec and digest of a text that `cid_text` may have written; BlobCorrupt (CO-C203) for any other."""
+def split_cid(text: str) -> tuple[int, bytes]:
+    """Codec and digest of a text that `format_cid` may have written; BlobCorrupt (CO-C203) for any other."""
     kind, _, rest = text.partition("-")
     codec, _, digest = rest.partition("-")
     if kind == UNUSABLE and re.fullmatch("[0-9a-f]{2}-[0-9a-f]{64}", rest):

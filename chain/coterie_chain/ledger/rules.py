@@ -25,6 +25,8 @@ from coterie_chain.store.protocol import MAX_BLOB
 
 MAX_SITES = 253
 MAX_STEPS = 32
+# What a store returns of one payload is what the contract takes of one.
+MAX_SIZE = MAX_BLOB
 MAX_OPEN = 16
 VOTE_BLOCKS, VOTE_TIME = 250_000, 14 * 86400
 MIN_TIMEOUT = 60
@@ -90,7 +92,7 @@ class Rules:
         """Vote to admit a site; True when the vote passed."""
         me = self._require_site(caller)
         self._require_new(name, key, sealing)
-        passed = self._vote(motions.admission(name, key, sealing, peer), me, self.members(), now)
+        passed = self._vote(motions.hash_admission(name, key, sealing, peer), me, self.list_members(), now)
         if passed:
             self._admit(name, key, sealing, peer)
         return passed
@@ -99,7 +101,7 @@ class Rules:
         """Vote to revoke a site."""
         me = self._require_site(caller)
         self._require_known(site)
-        passed = self._vote(motions.revocation(site), me, self.members(), now)
+        passed = self._vote(motions.hash_revocation(site), me, self.list_members(), now)
         if passed:
             self.seats[site].active = False
         return passed
@@ -109,8 +111,8 @@ class Rules:
         me = self._require_site(caller)
         self._require_known(site)
         self._require_free(key, sealing)
-        motion = motions.recovery(site, key, sealing, self.seats[site].changed)
-        passed = self._vote(motion, me, self.members(), now)
+        motion = motions.hash_recovery(site, key, sealing, self.seats[site].changed)
+        passed = self._vote(motion, me, self.list_members(), now)
         if passed:
             self._rekey(site, key, sealing)
         return passed
@@ -135,7 +137,7 @@ class Rules:
         me = self._require_site(caller)
         if successor == ZERO_ADDRESS:
             raise PostRejected("BadTerms")
-        passed = self._vote(motions.succession(successor), me, self.members(), now)
+        passed = self._vote(motions.hash_succession(successor), me, self.list_members(), now)
         if passed:
             self.successor = successor
         return passed
@@ -143,17 +145,17 @@ class Rules:
     def withdraw(self, caller: str, motion: bytes, now: Moment) -> None:
         """Withdraw the caller's vote."""
         me = self._require_site(caller)
-        if me not in self.votes(motion, now):
+        if me not in self.list_voters(motion, now):
             raise PostRejected("NoVote")
         del self._ballots[motion][me]
 
-    def members(self) -> set[int]:
+    def list_members(self) -> set[int]:
         """The active sites."""
         return {s.id for s in self.seats.values() if s.active}
 
-    def votes(self, motion: bytes, now: Moment) -> set[int]:
+    def list_voters(self, motion: bytes, now: Moment) -> set[int]:
         """The active sites whose votes for a motion count now."""
-        return self._counted(motion, self.members(), now)
+        return self._list_valid_votes(motion, self.list_members(), now)
 
     # Proposals
 
@@ -241,8 +243,8 @@ class Rules:
             raise PostRejected("NotSilent")
         if not s.is_dispensable(site):
             raise PostRejected("SiteNeeded", site)
-        motion = motions.exclusion(study, s.position, s.attempt, site)
-        passed = gone or self._vote(motion, me, self.able(s) - {site}, now)
+        motion = motions.hash_exclusion(study, s.position, s.attempt, site)
+        passed = gone or self._vote(motion, me, self.list_able(s) - {site}, now)
         if passed:
             s.remove(site)
             s.begin_again(now.time)
@@ -257,8 +259,8 @@ class Rules:
             raise PostRejected("WrongStep", s.position, s.attempt)
         if site == me or site not in s.active or (position, attempt, site) not in s.digests:
             raise PostRejected("NotPosted")
-        motion = motions.unavailability(study, position, attempt, site)
-        passed = self._vote(motion, me, self.able(s) - {site}, now)
+        motion = motions.hash_unavailability(study, position, attempt, site)
+        passed = self._vote(motion, me, self.list_able(s) - {site}, now)
         if passed:
             _blame(s, place, site, now)
         return passed
@@ -297,8 +299,8 @@ class Rules:
         """Vote to go on with a paused study; True when the vote passed."""
         me, s = self._require_participant(caller, study)
         _require(s, State.PAUSED)
-        motion = motions.resumption(study)
-        if now.time <= s.deadline and not self._vote(motion, me, self.able(s), now):
+        motion = motions.hash_resumption(study)
+        if now.time <= s.deadline and not self._vote(motion, me, self.list_able(s), now):
             return False
         self._ballots[motion].clear()
         s.state = State.RUNNING
@@ -318,8 +320,8 @@ class Rules:
             return End.LEFT
         outcome = End.ALONE
         if not self._ends_alone(s, me, culprit, now):
-            motion = motions.abortion(study, reason, culprit)
-            if not self._vote(motion, me, self.able(s) - {culprit}, now):
+            motion = motions.hash_abortion(study, reason, culprit)
+            if not self._vote(motion, me, self.list_able(s) - {culprit}, now):
                 return End.VOTED
             outcome = End.PASSED
         s.state = State.ABORTED
@@ -335,8 +337,8 @@ class Rules:
             raise PostRejected("BadTerms")
         if s.superseded:
             raise PostRejected("AlreadyVoted")
-        motion = motions.supersession(study, by, reason)
-        s.superseded = me == s.proposer or self._vote(motion, me, s.active & self.members(), now)
+        motion = motions.hash_supersession(study, by, reason)
+        s.superseded = me == s.proposer or self._vote(motion, me, s.active & self.list_members(), now)
         return s.superseded
 
     def attest(self, caller: str, study: int, snapshot: bytes) -> None:
@@ -353,7 +355,7 @@ class Rules:
         """Whether a site can take no further part: revoked, or its key has changed since the study was proposed."""
         return not self._is_active(site) or self.seats[site].changed > s.changes
 
-    def able(self, s: StudyState) -> set[int]:
+    def list_able(self, s: StudyState) -> set[int]:
         """The participants that can act: who votes in the study."""
         return {site for site in s.active if not self.is_gone(s, site)}
 
@@ -399,7 +401,7 @@ class Rules:
 
         Who has voted already may vote again only if the motion passes with it: the electorate may have shrunk.
         """
-        counted = self._counted(motion, electorate, now)
+        counted = self._list_valid_votes(motion, electorate, now)
         passed = 2 * len((counted | {me}) & electorate) > len(electorate)
         if me in counted and not passed:
             raise PostRejected("AlreadyVoted")
@@ -407,7 +409,7 @@ class Rules:
         self._ballots[motion] = {} if passed else votes | {me: (self.seats[me].changed, now)}
         return passed
 
-    def _counted(self, motion: bytes, electorate: set[int], now: Moment) -> set[int]:
+    def _list_valid_votes(self, motion: bytes, electorate: set[int], now: Moment) -> set[int]:
         """The votes that count: of the electorate, not expired, and of a seat that has the key that it had then."""
         return {
             site
@@ -494,7 +496,7 @@ def _require_payload(post: Post) -> None:
     _, _, _, codec, size, _, cid, sha, _, _ = flatten_post(post)
     if ZERO in (sha, cid):
         raise PostRejected("EmptyPost")
-    if codec not in (RAW, DAG_PB) or not 1 <= size <= MAX_BLOB:
+    if codec not in (RAW, DAG_PB) or not 1 <= size <= MAX_SIZE:
         raise PostRejected("BadPayload")
 
 

@@ -42,7 +42,7 @@ class Signatures:
 
         With a `study`, such entries of other studies are in `spoiled` instead.
         """
-        self._declined = _declined_together(entries)
+        self._declined = _group_declines(entries)
         for k, entry in enumerate(entries):
             before = entries[k - 1] if k else None
             following = entries[k + 1] if k + 1 < len(entries) else None
@@ -81,7 +81,7 @@ class Signatures:
         details: _Details = {**dict(entry.details), "by": entry.site}
         if entry.name == "StudyProposed":
             joining = dict(following.details) if isinstance(following, Event) else {}
-            return self._catalog, self._encode_proposal(details, _joining(joining))
+            return self._catalog, self._encode_proposal(details, _read_joining(joining))
         if entry.name == "StudyDeclined":
             details = {**details, "studies": self._declined[entry.tx]}
         if entry.name == "StudyJoined":
@@ -130,11 +130,11 @@ def _is_outcome(entry: LedgerEntry, before: LedgerEntry | None) -> bool:
     return isinstance(before, Event) and before.name in causes and before.tx == entry.tx
 
 
-def _joining(d: _Details) -> tuple[bytes, bytes, int]:
+def _read_joining(d: _Details) -> tuple[bytes, bytes, int]:
     return from_hex(d["snapshot"]), from_hex(d["approvals"]), d["release"]
 
 
-def _declined_together(entries: Sequence[LedgerEntry]) -> dict[str, tuple[int, ...]]:
+def _group_declines(entries: Sequence[LedgerEntry]) -> dict[str, tuple[int, ...]]:
     """The studies that each transaction declined, in order."""
     studies: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
     for entry in entries:
@@ -151,7 +151,7 @@ _CallValues = Callable[[int, _Details, Mapping[str, int]], tuple[object, ...]]
 
 # Each move's name in the contract, and its arguments from what its event tells.
 _MOVES: dict[str, tuple[str, _CallValues]] = {
-    "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], _joining(d))),
+    "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], _read_joining(d))),
     "StudyDeclined": ("decline", lambda s, d, ids: (d["studies"], d["reason"])),
     "ServerSkipped": ("skip", lambda s, d, ids: (s,)),
     "ExclusionVoted": ("exclude", lambda s, d, ids: (s, ids[d["silent"]])),

@@ -66,7 +66,7 @@ class Contracts:
             )
         return heads
 
-    def successor(self) -> str:
+    def read_successor(self) -> str:
         """Address of the Catalog that succeeds this one; empty if none does."""
         word = self._storage.slot(self._catalog, SUCCESSOR) & ADDRESS
         return to_checksum_address(f"0x{word:040x}") if word else ""

@@ -122,16 +122,16 @@ class VerifiedLedger(ReadOnly):
         """Everything written, of one study or of all."""
         return (e for e in self._entries if study is None or get_study_number(e) == study)
 
-    def successor(self) -> str:
+    def read_successor(self) -> str:
         """Address of the Catalog that succeeds this one; empty if none does."""
-        return self._contracts.successor()
+        return self._contracts.read_successor()
 
-    def votes(self, motion: bytes) -> tuple[str, ...]:
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
         """The sites whose votes for a motion count as of the last block."""
         judge = HistoryCheck(self._genesis())
         for entry in self._entries:
             judge.check_entry(entry)
-        counted = judge.rules.votes(motion, Moment(self.anchor.time, self.anchor.last))
+        counted = judge.rules.list_voters(motion, Moment(self.anchor.time, self.anchor.last))
         return tuple(name for i, name in sorted(self._decoder.names.items()) if i in counted)
 
     def heads(self) -> dict[str, Head]:

@@ -126,7 +126,7 @@ interface ICatalog {
     /// @notice A site voted for the Catalog that succeeds this one.
     event SuccessionVoted(uint8 indexed by, address next, bytes32 motion);
     /// @notice Another Catalog succeeds this one.
-    event CatalogSucceeded(address next);
+    event CatalogSucceeded(address indexed next);
     /// @notice A site withdrew its vote.
     event VoteWithdrawn(uint8 indexed by, bytes32 motion);
 
@@ -288,7 +288,7 @@ interface ICatalog {
     function withdraw(bytes32 motion) external;
 
     /// @notice Propose a study and join it. It can be joined for 30 days; 16 proposals of a site can be open.
-    function propose(Terms calldata terms, Joining calldata joining) external returns (uint64 study);
+    function propose(Terms calldata proposal, Joining calldata joining) external returns (uint64 study);
 
     /// @notice Join a proposed study by repeating its hash; it starts when every participant has joined.
     function join(uint64 study, bytes32 hash, Joining calldata joining) external;

@@ -210,7 +210,9 @@ def test_a_fault_of_another_study_stays_there(name: str, changed: str) -> None:
     ledger = play(play_two_studies)
     entries = list(ledger.history())
     k = find_event(entries, name)
-    rest = [replace(entries[k], name="StudyResumed")] if changed == "altered" else []
+    event = entries[k]
+    assert isinstance(event, Event)
+    rest = [replace(event, name="StudyResumed")] if changed == "altered" else []
     spoiled = [*entries[:k], *rest, *entries[k + 1 :]]
     firsts = {site: head.genesis for site, head in ledger.heads().items()}
     with pytest.raises(LedgerMismatch):

@@ -162,10 +162,10 @@ def with_votes_withdrawn(sites: Sites) -> int:
     sites["ana"].admit(build_entry("dan"))
     sites["ana"].revoke("cyd")
     motions = [motion_of(e) for e in sites["ana"].history() if isinstance(e, Event) and e.name.endswith("Voted")]
-    assert [sites["bob"].votes(motion) for motion in motions] == [("ana",), ("ana",)]
+    assert [sites["bob"].list_voters(motion) for motion in motions] == [("ana",), ("ana",)]
     for motion in motions:
         sites["ana"].withdraw(motion)
-    assert sites["bob"].votes(motions[0]) == ()
+    assert sites["bob"].list_voters(motions[0]) == ()
     return sites.start()
 
 

@@ -306,7 +306,7 @@ class ContractAndRules:
     def _describe_status(self, s: StudyState) -> tuple[object, ...]:
         runs = s.state == State.RUNNING
         place = (int(s.state), s.position, s.attempt, s.round, s.phase, s.index, s.turn, s.deadline, s.done)
-        sets = (_to_bitmap(s.active), _to_bitmap(self.rules.able(s)), _to_bitmap(s.joined), _to_bitmap(s.posted))
+        sets = (_to_bitmap(s.active), _to_bitmap(self.rules.list_able(s)), _to_bitmap(s.joined), _to_bitmap(s.posted))
         now = (s.kind() if runs else 0, s.server() if runs else 0)
         return (*place, *sets, s.basis, *now, s.proposer, s.superseded)
 

@@ -10,7 +10,7 @@ from support.chain.anvil import ANVIL_CHAIN_ID
 from support.chain.contracts import Log
 
 from coterie_chain.ledger.protocol import Post
-from coterie_chain.ledger.record_chain import cid_text, compute_genesis_head, compute_next_head
+from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head, format_cid
 from coterie_chain.ledger.study_state import EACH
 
 
@@ -131,4 +131,4 @@ class LogChecker:
 
 def _post(values: tuple[Any, ...]) -> Post:
     study, position, attempt, codec, size, converged, cid, sha, basis, verdict = values
-    return Post(study, position, attempt, cid_text(codec, cid), sha, size, converged, basis, verdict)
+    return Post(study, position, attempt, format_cid(codec, cid), sha, size, converged, basis, verdict)
