@@ -54,7 +54,7 @@ class Supervisor:
     def tick(self) -> bool:
         """Take the next turn; False if there is nothing to do before `resume_at` or before the ledger changes.
 
-        Raises what ends this site's part: errors that no waiting mends, and faults that outlast the patience.
+        Raises what ends this site's part: errors that no waiting removes, and faults that outlast the limit.
         """
         if self._clock() < self.resume_at:
             return False
@@ -70,7 +70,7 @@ class Supervisor:
         return moved
 
     def pause(self, wait: Callable[[float], None], seconds: float) -> None:
-        """Wait for news of the ledger, or out the pause after a fault; a fault while waiting is borne as any other."""
+        """Wait for news of the ledger, or out the pause after a fault; a fault while waiting is retried as any other."""
         if self.fault is not None:
             time.sleep(max(self.resume_at - self._clock(), 0.0))
             return

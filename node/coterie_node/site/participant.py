@@ -76,7 +76,7 @@ def open_node(
     study = load_study(place.study)
     if study.hash.hex() != approved:
         message = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
-        raise ConfigError("CO-F301", f"{message} Read it again and approve it anew.")
+        raise ConfigError("CO-F301", f"{message} Read it and approve it again.")
     if name not in study.sites:
         raise ConfigError("CO-F302", f"{name!r} takes no part in the study; its sites are {', '.join(study.sites)}.")
     part = place.site(name)
@@ -130,7 +130,7 @@ def enter(node: Node) -> int:
 
 
 def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], DeadlinePassed]) -> int:
-    """Ask until there is an answer, or until a step's deadline; what may pass is borne."""
+    """Ask until there is an answer, or until a step's deadline; a fault that may pass is retried."""
     deadline = time.monotonic() + node.study.ledger.step_seconds
     while True:
         try:
@@ -207,7 +207,7 @@ def await_start(node: Node, number: int) -> None:
 
 
 def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
-    """What a site's process tells when it is done."""
+    """What a site's process reports when it is done."""
     return {
         "site": node.name,
         "study": number,
@@ -230,7 +230,7 @@ def pin_rows(node: Node, number: int) -> None:
     label = f"rows/{node.network.scope}/{number}"
     if node.journal.vault.get(label, digest) != digest:
         message = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
-        raise DataError("CO-D131", f"{message} Put that file back, or have the study aborted and propose it anew.")
+        raise DataError("CO-D131", f"{message} Put that file back, or have the study aborted and propose it again.")
     if node.rows.before is not None:
         check_unchanged(Origin(node.name, node.rows.path), node.rows.before)  # or it is not the one that was read
     node.journal.vault.setdefault(label, digest)
