@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import pytest
 from support.node.worlds import World, cohort
 
 from coterie_chain.errors import ChainError
 from coterie_chain.ledger.protocol import State
+from coterie_chain.retry import RetryPolicy
 from coterie_learners.errors import LearnerError
 from coterie_node.errors import NodeError, PayloadMissing, PostUnusable
 from coterie_node.run.reasons import Reason
 from coterie_node.run.supervisor import Supervisor
 
 CULPRIT = "west"
+# As the daemon does: it tries again for as long as the study runs.
+ENDLESS = RetryPolicy(limit=math.inf, first=0.5, longest=30.0)
 
 
 def four(silence: str) -> World:
@@ -27,7 +33,7 @@ def withhold(world: World, position: int) -> None:
 
 def attend(world: World, names: list[str], until: State = State.COMPLETED, seconds: int = 40) -> dict[str, Exception]:
     """Let sites take part as their daemons do, on virtual time; returns the errors that ended a site's part."""
-    crew = {name: Supervisor(lambda name=name: world.runner(name), world.clock) for name in names}  # type: ignore[misc]
+    crew = {name: Supervisor(partial(world.runner, name), world.clock, ENDLESS) for name in names}
     ended: dict[str, Exception] = {}
     for _ in range(400):
         for name in [name for name in names if name not in ended]:
