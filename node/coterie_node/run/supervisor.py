@@ -70,7 +70,7 @@ class Supervisor:
         return moved
 
     def pause(self, wait: Callable[[float], None], seconds: float) -> None:
-        """Wait for news of the ledger, or out the pause after a fault; a fault while waiting is retried as any other."""
+        """Wait for news of the ledger, or out the pause after a fault; a fault meanwhile is retried as any other."""
         if self.fault is not None:
             time.sleep(max(self.resume_at - self._clock(), 0.0))
             return
