@@ -28,9 +28,9 @@ from coterie_chain.ledger.protocol import (
     select_last_attempt,
 )
 from coterie_chain.ledger.record_chain import compute_genesis_head
+from coterie_chain.retry import Backoff, RetryPolicy
 
-SHORTEST_POLL = 0.004
-BACKOFF = 1.4
+SHORTEST_POLL, POLL_GROWTH = 0.004, 1.4
 CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
@@ -158,13 +158,13 @@ class Reader:
     def wait(self, seconds: float) -> None:
         """Return when there is another block than the one last read, or after `seconds`."""
         deadline = time.monotonic() + seconds
-        pause = min(SHORTEST_POLL, self._poll)
+        shortest = min(SHORTEST_POLL, self._poll)
+        backoff = Backoff(RetryPolicy(first=shortest, longest=self._poll, factor=POLL_GROWTH))
         while self._rpc.call_quantity("eth_blockNumber") == self._follower.newest:
             seconds_left = deadline - time.monotonic()
             if seconds_left <= 0:
                 return
-            time.sleep(min(pause, seconds_left))
-            pause = min(pause * BACKOFF, self._poll)
+            time.sleep(min(backoff.next_pause(), seconds_left))
 
     def ask(self, views: Sequence[View], block: str) -> list[Any]:
         """Answers of views at one block."""

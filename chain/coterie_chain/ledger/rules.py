@@ -21,10 +21,12 @@ from coterie_chain.ledger.protocol import ZERO, Post, Silence, State
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, RunFolder, StudyState
 from coterie_chain.store.cid import DAG_PB, RAW
+from coterie_chain.store.protocol import MAX_BLOB
 
 MAX_SITES = 253
 MAX_STEPS = 32
-MAX_SIZE = 1 << 27
+# What a store returns of one payload is what the contract takes of one.
+MAX_SIZE = MAX_BLOB
 MAX_OPEN = 16
 VOTE_BLOCKS, VOTE_TIME = 250_000, 14 * 86400
 MIN_TIMEOUT = 60

@@ -34,7 +34,7 @@ import numpy as np
 
 from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
-from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.payload import MAX_RAW, Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
@@ -58,8 +58,8 @@ from coterie_learners.vertical.site_columns import (
 )
 
 _VERSION = "2"
-# The upper triangle of a Gram matrix must fit into a payload of 256 MiB.
-MAX_GRAM = 8000
+# The n (n + 1) / 2 numbers of a Gram matrix's upper triangle must fit into one payload, with room for the rest of it.
+MAX_GRAM = math.isqrt((MAX_RAW - (1 << 17)) // 4) - 1
 
 
 class VertigoOptions(SplitOptions):

@@ -13,7 +13,7 @@ from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.data.load import Loaded, load_site
 from coterie_node.release.gate import Gate
-from coterie_node.run.runner import Progress
+from coterie_node.run.follower import Progress
 from coterie_node.run.simulate import check_sites, simulate
 from coterie_node.run.study_files import load_study
 

@@ -105,7 +105,8 @@ def replay_command(
         granted = _open_grants(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
         outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted)
     verdict = _compare_result(result, outcome)
-    _conclude(verdict, verdict.as_dict(), as_json, _describe_match(result, verdict))
+    plain = verdict.as_dict() | ({"remarks": list(outcome.remarks)} if outcome.remarks else {})
+    _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.remarks])
 
 
 @audit.command("recompute")

@@ -14,8 +14,8 @@ import typer
 from coterie_learners.errors import StudyError
 from coterie_node.audit.result import Result
 from coterie_node.cli.options import Format, Json, Shape
+from coterie_node.run.follower import Progress
 from coterie_node.run.preview import PayloadPreview, dry_run
-from coterie_node.run.runner import Progress
 from coterie_node.run.study_files import load_study
 from coterie_node.site.run_folder import RunFolder
 

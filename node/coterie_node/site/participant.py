@@ -32,7 +32,8 @@ from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.gate import Consent, Gate, Policy, refuse_all
 from coterie_node.release.log import ReleaseLog
 from coterie_node.run.codec import PayloadCodec
-from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.follower import Progress
+from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_files import load_study, study_on_ledger, study_terms
 from coterie_node.run.study_keys import study_keys
@@ -73,7 +74,7 @@ def open_node(
     study = load_study(place.study)
     if study.hash.hex() != approved:
         message = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
-        raise ConfigError("CO-F301", f"{message} Read it again and approve it again.")
+        raise ConfigError("CO-F301", f"{message} Read it and approve it again.")
     _check_takes_part(study, name)
     folder = place.site(name)
     folder.config.policy.check(study, name)
@@ -136,7 +137,7 @@ def enter(node: Node) -> int:
 
 
 def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], DeadlinePassed]) -> int:
-    """Ask until there is an answer, or until a step's deadline; faults that may pass are waited out."""
+    """Ask until there is an answer, or until a step's deadline; a fault that may pass is retried."""
     deadline = time.monotonic() + node.study.ledger.step_seconds
     while True:
         try:
@@ -181,6 +182,7 @@ def make_site_runner(node: Node, number: int, observe: Callable[[Progress], None
         exchange=node.exchange,
         observe=observe or node.observe,
         ahead=node.ahead,
+        terms=study_terms(node.study),
     )
 
 
@@ -212,7 +214,7 @@ def await_start(node: Node, number: int) -> None:
 
 
 def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
-    """The last line of a site's process."""
+    """What a site's process reports when it is done."""
     return {
         "site": node.name,
         "study": number,
@@ -242,10 +244,13 @@ def pin_rows(node: Node, number: int) -> None:
 
 
 def _number(node: Node) -> int | None:
+    proposer, terms = node.study.sites[0], study_terms(node.study)
     for number in reversed(node.ledger.studies()):
-        if node.ledger.view(number).terms.hash == node.study.hash:
+        view = node.ledger.view(number)
+        # The same document with other terms, or of another proposer, is another study: nobody here approved it.
+        if view.terms == terms and view.proposer == proposer:
             return number
-    if node.name != node.study.sites[0]:
+    if node.name != proposer:
         return None
     # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
     node.blobs.put(node.study.document)

@@ -26,7 +26,7 @@ from coterie_node.audit.replay import Replay, replay
 from coterie_node.audit.report.figures import draw_convergence, draw_forest
 from coterie_node.audit.report.page import AuditReport, ReportSource, make_report, report_failure, write_report
 from coterie_node.errors import AuditFailed, ConfigError
-from coterie_node.run.runner import Progress
+from coterie_node.run.follower import Progress
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SOURCE = ReportSource(("It rests on block 0.",), "coterie audit verify bundle.zip")

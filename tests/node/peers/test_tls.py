@@ -23,6 +23,7 @@ from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import SiteEntry
+from coterie_chain.retry import RetryPolicy
 from coterie_learners.errors import ProtocolError, SessionLost
 from coterie_node.cli.site import serve
 from coterie_node.errors import ConfigError, StudyStopped
@@ -180,8 +181,7 @@ def test_a_peer_that_goes_before_the_beginning_may_come_again(polite: bool) -> N
 def test_a_peer_that_is_back_is_called_at_once_however_seldom_it_was_called_while_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 1000.0)
-    monkeypatch.setattr(transport, "LONGEST_PAUSE", 1000.0)
+    monkeypatch.setattr(transport, "CALL_RETRY", RetryPolicy(first=1000.0, longest=1000.0))
     with exchanges() as exchanges_by_name:
         ana = exchanges_by_name["ana"].channel("ana", SESSION, NAMES[:2])
         assert ana.connect(0.1) == ("bob",)

@@ -33,8 +33,9 @@ from coterie_learners.errors import (
 from coterie_learners.study.document import Schedule
 from coterie_node.errors import StudyStopped
 from coterie_node.run.codec import pack
+from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason
-from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.runner import Runner
 
 
 def finish(world: World, crew: dict[str, Runner]) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def test_a_silent_site_ends_a_study_that_says_so_and_all_are_told() -> None:
     assert find_abort(world) == ("north", Reason.SILENT_SITE)
     assert {str(error) for error in collected.values()} == {
         "north ended study 1 at position 0: a site stayed silent past the deadline. "
-        "Nothing was published; see `coterie audit history`."
+        "The site at fault is east. Nothing was published; see `coterie audit history`."
     }
 
 

@@ -12,7 +12,7 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.replay import replay
-from coterie_node.run.runner import Progress
+from coterie_node.run.follower import Progress
 from coterie_node.run.simulate import World, simulate
 
 CODES = cohorts.draw(120)

@@ -26,6 +26,7 @@ from support.node.worlds import Clock, keys_of
 from coterie_chain.errors import BlobMissing, ChainError, LedgerUnreachable, PostRejected, StoreFault
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import Event, Post, Record, SiteEntry, State
+from coterie_chain.retry import RetryPolicy
 from coterie_chain.store.protocol import MAX_BLOB, MemoryBlobs
 from coterie_learners.core import payload as pay
 from coterie_learners.core.protocol import Machine
@@ -40,7 +41,7 @@ from coterie_node.run.reasons import Reason
 from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_files import study_terms
-from coterie_node.run.supervisor import RetryPolicy, Supervisor
+from coterie_node.run.supervisor import Supervisor
 
 STEP_SECONDS = 60
 # Events after which the network is well again, and those within which every study must then have ended.

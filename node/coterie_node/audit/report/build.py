@@ -15,7 +15,7 @@ from coterie_node.audit.replay import replay
 from coterie_node.audit.report.page import AuditReport, ReportSource, make_report, report_failure
 from coterie_node.audit.sources import AuditLocation, find_study_number, open_sources
 from coterie_node.audit.verify import verify
-from coterie_node.run.runner import Progress
+from coterie_node.run.follower import Progress
 from coterie_node.run.view_grants import View
 
 Grants = Callable[[bytes], View]

@@ -33,8 +33,8 @@ from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, d
 from coterie_node.audit.result import finite, limits, numbers
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
+from coterie_node.run.follower import Progress
 from coterie_node.run.recorded_steps import steps
-from coterie_node.run.runner import Progress
 
 ODD = frozenset(
     {"ServerSkipped", "ExclusionVoted", "SiteExcluded", "Disputed", "StudyPaused", "ResumeVoted", "StudyResumed"}

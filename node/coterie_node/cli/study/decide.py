@@ -16,10 +16,11 @@ from coterie_learners.study.document import Study
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
 from coterie_node.audit.sources import find_study_number
 from coterie_node.cli.options import At, LedgerStudyArgument, Node, Site, StudyFile, open_site, require_daemon
+from coterie_node.cli.study.twins import find_twins
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
-from coterie_node.run.study_files import load_study, study_on_ledger
+from coterie_node.run.study_files import check_terms, load_study, study_on_ledger
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot, BallotBox
@@ -60,10 +61,13 @@ def approve_study_command(
 ) -> None:
     """Approve a study: this site's node will join it and take part with this site's rows."""
     folder = require_daemon(open_site(node, at, site))
-    study = study_on_ledger(_find_open_study(folder, which), folder.blobs())
+    view = _find_open_study(folder, which)
+    study = study_on_ledger(view, folder.blobs())
+    check_terms(view, study)
     _check_policy(folder, study)
-    folder.decisions.record(make_decision(study.hash, "approve", data=_resolve_rows(data), reason=reason))
-    print(f"Approved: {printable(study.name)}, hash {study.hash.hex()}.")
+    rows = _resolve_rows(data)
+    folder.decisions.record(make_decision(study.hash, "approve", data=rows, reason=reason, view=view))
+    print(f"Approved: study {view.id} of {view.proposer}, {printable(study.name)}, hash {study.hash.hex()}.")
     _look_at_rows(folder, study)
 
 
@@ -119,7 +123,7 @@ def _look_at_rows(folder: SiteFolder, study: Study) -> None:
 
 def _record_refusal(folder: SiteFolder, which: str, action: Literal["decline", "abort"], reason: str) -> None:
     view = _find_open_study(require_daemon(folder), which)
-    folder.decisions.record(make_decision(view.terms.hash, action, reason=reason))
+    folder.decisions.record(make_decision(view.terms.hash, action, reason=reason, view=view))
     print(f"Study {view.id}: {action}. The daemon (coterie serve) puts it on the ledger.")
 
 
@@ -136,6 +140,11 @@ def _find_open_study(folder: SiteFolder, which: str) -> StudyView:
     """A study of the ledger on which this site may still decide; ConfigError if there is nothing to decide."""
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
+        twins = [] if which == str(view.id) else find_twins(ledger, view)
+    if twins:
+        numbers = ", ".join(str(twin.id) for twin in twins)
+        message = f"The document {which} was proposed as study {view.id} and as {numbers}"
+        raise ConfigError("CO-F328", f"{message}. Read each with `coterie study show`, and name one by its number.")
     if view.state in (State.COMPLETED, State.ABORTED):
         message = f"Study {view.id} is {view.state.name.lower()} already"
         raise ConfigError("CO-F328", f"{message}. To run it after all, propose it under another name.")

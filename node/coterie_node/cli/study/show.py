@@ -14,11 +14,12 @@ from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyVie
 from coterie_learners.core.fit import Fit, fit_from_json
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
-from coterie_node.audit.result import finite, fit_lines, format_csv, numbers
+from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
 from coterie_node.audit.sources import find_study_number
 from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, Node, Shape, Site, open_site
 from coterie_node.cli.output import print_document, print_json, print_rows
 from coterie_node.cli.study.advise import describe, in_words, show_file
+from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
 from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import describe_reason
@@ -31,10 +32,12 @@ def list_studies_command(node: Node = None, at: At = None, site: Site = None, as
     """List the studies on the ledger, and what this site decided."""
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
-        rows = [_row(folder, ledger, ledger.view(number)) for number in ledger.studies()]
-        listed = {ledger.view(number).terms.hash for number in ledger.studies()}
+        views = [ledger.view(number) for number in ledger.studies()]
+        firsts = find_firsts(views)
+        rows = [_row(folder, ledger, view) | {"remark": describe_twin(view, firsts)} for view in views]
+        listed = {view.terms.hash for view in views if view.proposer == folder.name}
     rows += [_waiting(folder, study) for study in folder.decisions.proposals() if study not in listed]
-    print_rows(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash"))
+    print_rows(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash", "remark"))
 
 
 def show_command(
@@ -54,11 +57,13 @@ def show_command(
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
-        row = _row(folder, ledger, view)
+        row = _row(folder, ledger, view) | warn_of_twins(ledger, view)
     proposal = study_on_ledger(view, folder.open_archive())
     summary = {
         **row,
         "name": proposal.name,
+        "proposer": view.proposer,
+        "terms": compare_terms(view, proposal),
         "policy": _policy(folder, proposal),
         "what": describe(proposal),
         "document": json.loads(proposal.document),
@@ -73,7 +78,8 @@ def study_status_command(
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
-        summary = _row(folder, ledger, view) | _progress(ledger, view)
+        summary = _row(folder, ledger, view) | {"proposer": view.proposer} | _progress(ledger, view)
+        summary |= warn_of_twins(ledger, view)
     result = folder.results / f"{view.id}.json"
     soon = "not here yet: the daemon writes it once it is final" if view.state == State.COMPLETED else ""
     summary["result"] = str(result) if result.exists() else soon
@@ -102,7 +108,7 @@ def result_command(
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())
     else:
-        print("\n".join([*fit_lines(fit, printable(name), sites), *_describe_exclusion(excluded)]))
+        print("\n".join([*fit_lines(fit, printable(name), sites), *_describe_exclusion(excluded), soundness_line(fit)]))
 
 
 def _describe_exclusion(excluded: list[str]) -> list[str]:
@@ -123,7 +129,7 @@ def _result(folder: SiteFolder, view: StudyView) -> tuple[str, Fit]:
 
 
 def _row(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:
-    decision = folder.decisions.latest(view.terms.hash)
+    decision = folder.decisions.latest(view.terms.hash, view.id)
     return {
         "study": view.id,
         "state": view.state.name.lower(),
@@ -173,7 +179,7 @@ def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
         silent = [site for site in view.open.posters if site not in view.open.posted]
         summary |= {"position": view.open.position, "round": view.open.round + 1, "waits_for": ", ".join(silent)}
         summary["deadline"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(view.open.deadline))
-    ended = [e for e in entries if isinstance(e, Event) and e.name in ("StudyAborted", "Disputed")]
+    ended = [e for e in entries if isinstance(e, Event) and e.name in ("StudyAborted", "StudyDeclined", "Disputed")]
     if ended:
         summary["ended"] = _describe_ending(ended[-1])
     return summary
@@ -181,12 +187,11 @@ def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
 
 def _describe_ending(event: Event) -> str:
     details = dict(event.details)
-    cause = (
-        describe_reason(int(details["reason"]))
-        if "reason" in details
-        else f"disputed the post at step {details['position']}"
-    )
-    return f"{event.site}: {cause}"
+    if "reason" not in details:
+        return f"{event.site}: disputed the post at step {details['position']}"
+    culprit = str(details.get("culprit") or "")
+    blame = f"; the site at fault is {culprit}" if culprit and culprit != event.site else ""
+    return f"{event.site}: {describe_reason(int(details['reason']))}{blame}"
 
 
 def _format_summary(summary: Mapping[str, Any]) -> str:
