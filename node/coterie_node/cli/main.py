@@ -20,7 +20,7 @@ from coterie_node.cli.devnet import devnet
 from coterie_node.cli.network import network
 from coterie_node.cli.options import Format, Json, Shape
 from coterie_node.cli.site import register
-from coterie_node.cli.study.advise import study_app
+from coterie_node.cli.study.advise import disclosure_lines, study_app
 from coterie_node.cli.study.certify import certify_command
 from coterie_node.cli.study.pda import pda_app
 from coterie_node.cli.study.release import release
@@ -107,7 +107,10 @@ def simulate_command(
     files = dict(_pair(d) for d in data)
     shape = Format.json if as_json else shape
     if dry:
-        _print_leaving(dry_run(load_study(study), files), shape)
+        loaded = load_study(study)
+        if shape is Format.text:
+            print("\n".join(disclosure_lines(loaded)))
+        _print_leaving(dry_run(loaded, files), shape)
         return
     result = analyse(load_study(study), files, lambda p: _print_progress(_step(p), shape))
     _print(result, shape)

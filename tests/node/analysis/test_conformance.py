@@ -138,6 +138,7 @@ CROOKED = [
     ("fitless", Property.RUNS, "not a Fit"),
     ("desperate", Property.RUNS, "No luck today"),
     ("hasty", Property.RUNS, "still RUNNING"),
+    ("secretive", Property.DISCLOSED, "has readers None"),
     ("mistimed", Property.RUNS, "Position 1 is 'each' on the ledger but 'server'"),
 ]
 

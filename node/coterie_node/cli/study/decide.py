@@ -18,7 +18,7 @@ from coterie_node.analysis.certificate import certifiable, certify, save_certifi
 from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
 from coterie_node.cli.options import Format, Shape
 from coterie_node.cli.output import HERE, Folder, Json, open_ledger, print_rows, resolve_study_number
-from coterie_node.cli.study.advise import describe, in_words, show_file
+from coterie_node.cli.study.advise import describe, disclosure_lines, in_words, show_file
 from coterie_node.cli.study.advise import study_app as study
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
@@ -92,6 +92,7 @@ def show_command(
         "name": proposal.name,
         "policy": _policy(home, proposal),
         "what": describe(proposal),
+        "disclosure": list(disclosure_lines(proposal)),
         "document": json.loads(proposal.document),
     }
     print(json.dumps(summary, indent=2, ensure_ascii=True, default=str) if as_json else _format_summary(summary))
@@ -111,6 +112,7 @@ def approve_study_command(
         raise ConfigError("CO-F327", f"{message}. Give its whole path.")
     _decisions(home).record(make_decision(proposal.hash, "approve", data=data, reason=reason))
     print(f"Approved: {printable(proposal.name)}, hash {proposal.hash.hex()}.")
+    print("\n".join(printable(line) for line in disclosure_lines(proposal)))
     _look_at_rows(home, proposal, data)
 
 
@@ -312,8 +314,14 @@ def _describe_ending(event: Event) -> str:
 
 
 def _format_summary(summary: Mapping[str, Any]) -> str:
-    head = [f"{name:10s} {printable(str(summary[name]))}" for name in summary if name not in ("document", "what")]
+    head = [
+        f"{name:10s} {printable(str(summary[name]))}"
+        for name in summary
+        if name not in ("document", "what", "disclosure")
+    ]
     # its number, name, sites and hash are in the row already
-    rest = {name: value for name, value in summary["what"].items() if value and name not in ("study", "sites", "hash")}
+    skipped = ("study", "sites", "hash", "discloses")
+    rest = {name: value for name, value in summary["what"].items() if value and name not in skipped}
     head += [f"{name:10s} {printable(in_words(value))}" for name, value in rest.items()]
+    head += [printable(line) for line in summary["disclosure"]]
     return "\n".join([*head, "", json.dumps(summary["document"], indent=2, ensure_ascii=True)])
