@@ -58,6 +58,7 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/python tools/house/check.py
 	$(BIN)/python tools/house/errors_page.py --check
 	$(BIN)/deptry node learners chain
+	$(BIN)/python tools/house/disclosure_page.py --check
 	$(BIN)/python contracts/scripts/compile.py --check
 	$(BIN)/python docker/generate.py --check
 

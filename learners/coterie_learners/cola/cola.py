@@ -35,6 +35,7 @@ import numpy as np
 
 from coterie_learners.cola import table_disclosure
 from coterie_learners.cola.checks import form_of
+from coterie_learners.cola.cola_disclosure import disclose_cola
 from coterie_learners.cola.model.likelihood import Estimate, Grouped, estimate
 from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
 from coterie_learners.cola.pool import carry_back, stack_by_site, sum_tables
@@ -46,6 +47,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
@@ -209,16 +211,9 @@ def _schedule(study: Study) -> Schedule:
     return Schedule(opening=("each", "server"))
 
 
-_TRUST = (
-    "Every member of the study, and whoever reads its store, reads each site's table: the patterns that occur there "
-    "with their rows, and the sums of the outcome. Patterns below the floor are not in it. No key holder, no masks; "
-    "secure_cola shows sums over the sites only."
-)
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
+    return disclose_cola(plan_table(study))
 
 
-def _trust(study: Study) -> str:
-    """Who learns what."""
-    return _TRUST
-
-
-COLA = Learner("cola", _VERSION, TableOptions, _check_study, _schedule, cola, reads="codes", trust=_trust)
+COLA = Learner("cola", _VERSION, TableOptions, _check_study, _schedule, cola, _discloses, reads="codes")

@@ -18,9 +18,9 @@ pairwise masks. By `scheme`:
 
 What leaves a site: uniformly distributed words, or their encryption, and nothing else; with masks, bfv and ckks once,
 with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
-the floor; newton: the sums of every round), and what follows from it. See `trust` for who could learn more by breaking
-the rules, and for what no scheme prevents. At least three sites; each site excluded from a step makes the others post
-anew under fresh masks, and that is on the ledger.
+the floor; newton: the sums of every round), and what follows from it. Who could learn more by breaking the rules, and
+what no scheme prevents: secure_cola_disclosure.py. At least three sites; each site excluded from a step makes the
+others post anew under fresh masks, and that is on the ledger.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from coterie_learners.cola.checks import check_table, form_of
 from coterie_learners.cola.cola import CountedTable, build_table, pack_table, table_statistics
 from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
 from coterie_learners.cola.result import add_diagnostics, build_table_fit
+from coterie_learners.cola.secure_cola_disclosure import disclose_secure_cola
 from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Keys
 from coterie_learners.core import masked_sum
@@ -45,6 +46,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Reveals, Script, Site, each, only, server
 from coterie_learners.core.registry import Learner
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, StudyError
 from coterie_learners.glore import glore
 from coterie_learners.numeric.array import Array
@@ -380,31 +382,10 @@ def _schedule(study: Study) -> Schedule:
     return Schedule(opening=(holder, "each", "server", holder, "server"))
 
 
-EVERYWHERE = (
-    "Taken for granted: every site counts its own rows honestly and follows the protocol; identity keys are those of "
-    "the ledger, so that nobody can pose as another site. All sites but one together learn the last one's table: no "
-    "scheme prevents that. Nor does any prevent learning from a second study of the same sites but one; hold the "
-    "cohort and the list of sites fixed. The result itself is not differentially private."
-)
-_TRUST = {
-    "masks": "Everyone with access to the ledger learns the summed table over all sites, and no site's own. No key "
-    "holder, no homomorphic library.",
-    "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the "
-    "floor. Whoever adds learns nothing. If {holder} decrypts a single upload, or shares its key, the masks below "
-    "still hide that site's table: it sees uniform words. That {holder} posted what it decrypted only an inspection at "
-    "{holder} can tell (coterie audit recompute).",
-    "ckks": "As bfv, with the paper's approximate scheme: {holder} holds the key and learns the summed table, rounded "
-    "to whole numbers before it is shown. The masks below hide each single upload from {holder} too.",
-    "newton": "Nobody sees any table, summed or not. Everyone with access to the ledger learns the score, information "
-    "and deviance over all sites at each round's coefficients: with few patterns the rounds together may determine the "
-    "summed table.",
-}
-
-
-def describe_trust(study: Study) -> str:
-    """Who learns what, and who must be trusted with what, in the study's scheme."""
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
     plan = plan_secure_table(study)
-    return f"{_TRUST[secure_options(plan).scheme].format(holder=holder_of(plan))} {EVERYWHERE}"
+    return disclose_secure_cola(plan, secure_options(plan).scheme, holder_of(plan))
 
 
 SECURE_COLA = Learner(
@@ -414,6 +395,6 @@ SECURE_COLA = Learner(
     check_secure_study,
     _schedule,
     secure_cola,
+    _discloses,
     reads="codes",
-    trust=describe_trust,
 )

@@ -38,7 +38,9 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner, options_of
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
+from coterie_learners.glore.glore_disclosure import disclose_rounds
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
@@ -265,4 +267,9 @@ def _schedule(study: Study) -> Schedule:
     return Schedule(loop=("each", "server"), closing=("each",), max_rounds=options_of(study, GloreOptions).max_rounds)
 
 
-GLORE = Learner("glore", _VERSION, GloreOptions, _check_study, _schedule, glore)
+def disclose_glore(study: Study) -> Disclosure:
+    """What a study discloses."""
+    return disclose_rounds(study, GlorePlan.of(study).masked)
+
+
+GLORE = Learner("glore", _VERSION, GloreOptions, _check_study, _schedule, glore, disclose_glore)

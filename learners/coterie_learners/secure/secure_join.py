@@ -27,7 +27,7 @@ import hmac
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -443,20 +443,3 @@ def _xor(a: bytes, b: bytes) -> bytes:
 
 def _bytes(raw: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(raw, np.uint8)
-
-
-def describe_join(link: JoinPlan) -> Sequence[str]:
-    """What each party learns of a join, beside the result, for its people to read before they consent."""
-    names = ", ".join(link.owners)
-    each_owner = f"Each of {names} learns how many patients are at all of them (if they are at least {link.floor}), "
-    tell = f"{link.helper} learns how many rows and columns {names} have, how many rows match"
-    repeats = ", in each pass and for each set of owners" if len(link.owners) > 2 or len(link.passes) > 1 else ""
-    risk = (
-        "rows stay under their owner's own key even if it colludes with another owner"
-        if link.sealed_by_key
-        else "if it colludes with an owner, the two can read the rows of another one, also those without a match"
-    )
-    return (
-        f"{each_owner}and nothing about which.",
-        f"{tell}{repeats}; it sees no identifier and no value. Beware: {risk}.",
-    )

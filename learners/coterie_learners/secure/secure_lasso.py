@@ -28,10 +28,12 @@ import numpy as np
 from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode, encode
 from coterie_learners.core.protocol import Channel, Posts, Script, Site, each, interactive
 from coterie_learners.core.registry import Learner
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure import paillier, secure_join
 from coterie_learners.secure.field import Elements
+from coterie_learners.secure.lasso_disclosure import disclose_lasso
 from coterie_learners.secure.lasso_model import fit
 from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS, LassoPlan, SecureLassoOptions
 from coterie_learners.secure.lasso_result import build_lasso_fit, pack_account, pack_result, result_form
@@ -327,20 +329,9 @@ def _schedule(study: Study) -> Schedule:
     return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each",))
 
 
-def describe_lasso_trust(study: Study) -> str:
-    """What each party learns, and who must not collude: for their people to read before they consent."""
-    plan = LassoPlan.of(study)
-    joined = secure_join.describe_join(plan.link) if plan.joins else ()
-    o = plan.options
-    several = f"{len(o.alpha)} penalties" if len(o.alpha) > 1 else "1 penalty"
-    shown = several if o.show == "path" or not o.folds else "the best penalty"
-    extra = ", the scores of cross-validation" * (o.folds > 0) + ", those of rows held out" * (o.held_out > 0)
-    public = (
-        f"Everybody learns the coefficients of {shown}, the number of rows, the outcome's variance, "
-        f"the mean errors{extra}, and the number of iterations.",
-        f"No two of {', '.join(plan.computing)} may collude: together they could read every row that they compute on.",
-    )
-    return " ".join((*joined, *public))
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
+    return disclose_lasso(LassoPlan.of(study))
 
 
 SECURE_LASSO = Learner(
@@ -350,7 +341,7 @@ SECURE_LASSO = Learner(
     _check_study,
     _schedule,
     secure_lasso,
+    _discloses,
     splits=("rows", "columns"),
-    trust=describe_lasso_trust,
     talks=True,
 )

@@ -42,6 +42,7 @@ from coterie_learners.core.masked_sum import mask_short, unmask_short
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Script, Site, only
 from coterie_learners.core.registry import Learner, options_of
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Separation, StudyError, Withheld
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
@@ -60,6 +61,7 @@ from coterie_learners.vertical.site_columns import (
     check_split,
     prepend_intercept,
 )
+from coterie_learners.vertical.valoris_disclosure import disclose_valoris
 
 _VERSION = "2"
 ALL = "covariates"
@@ -456,4 +458,12 @@ def _schedule(study: Study) -> Schedule:
     )
 
 
-VALORIS = Learner("valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, splits=("columns",))
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
+    plan = plan_valoris(study)
+    return disclose_valoris(study, plan.response, plan.answers, plan.aggregated, plan.options.standard_errors)
+
+
+VALORIS = Learner(
+    "valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, _discloses, splits=("columns",)
+)

@@ -37,6 +37,7 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import MAX_RAW, Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner, options_of
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
@@ -56,6 +57,7 @@ from coterie_learners.vertical.site_columns import (
     check_counts,
     check_split,
 )
+from coterie_learners.vertical.vertigo_disclosure import disclose_vertigo
 
 _VERSION = "2"
 # The n (n + 1) / 2 numbers of a Gram matrix's upper triangle must fit into one payload, with room for the rest of it.
@@ -389,4 +391,12 @@ def _schedule(study: Study) -> Schedule:
     return Schedule(opening=opening, loop=("server",), closing=("each", "server"), max_rounds=rounds)
 
 
-VERTIGO = Learner("vertigo", _VERSION, VertigoOptions, _check_study, _schedule, vertigo, splits=("columns",))
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
+    plan = plan_vertigo(study)
+    return disclose_vertigo(study, plan.split.outcome_site, plan.options.exchange)
+
+
+VERTIGO = Learner(
+    "vertigo", _VERSION, VertigoOptions, _check_study, _schedule, vertigo, _discloses, splits=("columns",)
+)

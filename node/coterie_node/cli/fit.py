@@ -14,6 +14,7 @@ import typer
 from coterie_learners.errors import StudyError
 from coterie_node.audit.result import Result
 from coterie_node.cli.options import Format, Json, Shape
+from coterie_node.cli.study.advise import disclosure_lines
 from coterie_node.run.follower import Progress
 from coterie_node.run.preview import PayloadPreview, dry_run
 from coterie_node.run.study_files import load_study
@@ -71,7 +72,10 @@ def simulate_command(
     files = dict(_pair(d) for d in data)
     shape = Format.json if as_json else shape
     if dry:
-        _print_leaving(dry_run(load_study(study), files), shape)
+        loaded = load_study(study)
+        if shape is Format.text:
+            print("\n".join(disclosure_lines(loaded)))
+        _print_leaving(dry_run(loaded, files), shape)
         return
     result = analyse(load_study(study), files, lambda p: _print_progress(_step(p), shape))
     _print(result, shape)

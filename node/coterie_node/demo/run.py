@@ -149,9 +149,9 @@ def prepare(place: RunFolder, case: Case, sites: Sequence[str]) -> None:
 
 
 def describe_trust(study: Study) -> str:
-    """Who learns what, and who must be trusted with what, as the learner says it."""
-    trust = learner_of(study).trust
-    return "" if trust is None else trust(study)
+    """Who must not collude and what everybody learns, as the learner discloses it."""
+    disclosure = learner_of(study).discloses(study)
+    return " ".join((*disclosure.everybody, *disclosure.collusion))
 
 
 def free_addresses(sites: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from coterie_learners.study.document import Study
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
 from coterie_node.audit.sources import find_study_number
 from coterie_node.cli.options import At, LedgerStudyArgument, Node, Site, StudyFile, open_site, require_daemon
+from coterie_node.cli.study.advise import disclosure_lines
 from coterie_node.cli.study.twins import find_twins
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
@@ -68,6 +69,7 @@ def approve_study_command(
     rows = _resolve_rows(data)
     folder.decisions.record(make_decision(study.hash, "approve", data=rows, reason=reason, view=view))
     print(f"Approved: study {view.id} of {view.proposer}, {printable(study.name)}, hash {study.hash.hex()}.")
+    print("\n".join(printable(line) for line in disclosure_lines(study)))
     _look_at_rows(folder, study)
 
 

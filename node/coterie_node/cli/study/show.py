@@ -18,7 +18,7 @@ from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, so
 from coterie_node.audit.sources import find_study_number
 from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, Node, Shape, Site, open_site
 from coterie_node.cli.output import print_document, print_json, print_rows
-from coterie_node.cli.study.advise import describe, in_words, show_file
+from coterie_node.cli.study.advise import describe, disclosure_lines, in_words, show_file
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
 from coterie_node.errors import ConfigError
@@ -66,6 +66,7 @@ def show_command(
         "terms": compare_terms(view, proposal),
         "policy": _policy(folder, proposal),
         "what": describe(proposal),
+        "disclosure": list(disclosure_lines(proposal)),
         "document": json.loads(proposal.document),
     }
     print_document(summary, _format_summary(summary), as_json)
@@ -195,8 +196,17 @@ def _describe_ending(event: Event) -> str:
 
 
 def _format_summary(summary: Mapping[str, Any]) -> str:
-    head = [f"{name:10s} {printable(str(summary[name]))}" for name in summary if name not in ("document", "what")]
+    head = [
+        f"{name:10s} {printable(str(summary[name]))}"
+        for name in summary
+        if name not in ("document", "what", "disclosure")
+    ]
     # its number, name, sites and hash are in the row already
-    rest = {name: value for name, value in summary["what"].items() if value and name not in ("study", "sites", "hash")}
+    rest = {
+        name: value
+        for name, value in summary["what"].items()
+        if value and name not in ("study", "sites", "hash", "discloses")
+    }
     head += [f"{name:10s} {printable(in_words(value))}" for name, value in rest.items()]
+    head += [printable(line) for line in summary["disclosure"]]
     return "\n".join([*head, "", json.dumps(summary["document"], indent=2, ensure_ascii=True)])
