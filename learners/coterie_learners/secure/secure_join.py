@@ -211,6 +211,10 @@ def site_inputs(site: Site, link: JoinPlan) -> Array:
     return check_range(values, site.name)
 
 
+# A column's standard deviation in half-widths of its range: of variances above its square 26 of 44 bits are left.
+LEAST_SPREAD = 2e-3
+
+
 def check_range(values: Array, name: str) -> Array:
     """The values, none of which may leave [-1, 1]: beyond it the field's numbers could overflow unseen."""
     if not np.all(np.abs(values) <= 1.0 + EDGE):
@@ -219,7 +223,22 @@ def check_range(values: Array, name: str) -> Array:
         raise DataError(
             "CO-D343", f"{message}; the secure computation takes at most 1. Correct the value or the range."
         )
+    _check_spread(values, name)
     return np.clip(values, -1.0, 1.0)
+
+
+def _check_spread(values: Array, name: str) -> None:
+    """DataError if a column varies in so small a part of its declared range that the field's numbers cannot tell."""
+    spread = values.std(axis=0) if len(values) else np.zeros(0)
+    narrow = np.flatnonzero((spread > 0.0) & (spread < LEAST_SPREAD) & ~np.all(values == np.rint(values), axis=0))
+    if len(narrow):
+        share = float(spread[narrow].min())
+        raise DataError(
+            "CO-D344",
+            f"{name}: its column {int(narrow[0]) + 1} of {values.shape[1]} varies by {share:.1e} half-widths of the "
+            f"declared range (standard deviation); below {LEAST_SPREAD:g} the secure sums lose digits, and at last "
+            "take it for constant. Narrow the range in the study to what the values can be, or declare another unit.",
+        )
 
 
 def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -> Elements:

@@ -109,6 +109,10 @@ def advice(fault: str, variable: Variable, value: object) -> str:
         return "Remove the blanks around it."
     if fault == "CO-D115":
         return "Code a binary variable as 0 and 1."
+    if re.match(r"^[+-]?[0-9]{1,3}(,[0-9]{3})+$", text):
+        plain = text.replace(",", "")
+        decimal = f"; if it is a decimal comma, {text.replace(',', '.')}" if text.count(",") == 1 else ""
+        return f"If the comma separates thousands, write {plain}{decimal}."
     if re.match(r"^[+-]?[0-9]+,[0-9]+$", text):
         return "Write decimals with a dot, 1.5 and not 1,5."
     return f"Write a plain number; what is missing is written as {join_values(MISSING, 9)}."
