@@ -83,7 +83,8 @@ def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> N
     """
     if not np.all(np.abs(values) < SHORT_LIMIT / (len(peers) + 1)):
         message = f"A value of {np.max(np.abs(values)):.3g} does not fit the secure sum's range"
-        raise DataError("CO-D301", f"{message} of {SHORT_LIMIT:.1g}. Declare the variables in larger units.")
+        advice = "Narrow the declared ranges, or declare the variables in larger units."
+        raise DataError("CO-D301", f"{message} of {SHORT_LIMIT:.1g}. {advice}")
     total = np.rint(values * SHORT_FRACTION).astype(np.int64).view(np.uint64)
     for peer in peers:
         pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
@@ -102,7 +103,7 @@ def encode_fixed_point(values: Array, limit: float = LIMIT) -> Words64:
     magnitude = np.abs(values)
     if not np.all(magnitude < limit):
         message = f"A sum of {np.max(magnitude):.3g} does not fit the secure sum's range of {limit:.1g} for each site."
-        raise DataError("CO-D301", f"{message} Declare the variables in larger units.")
+        raise DataError("CO-D301", f"{message} Narrow the declared ranges, or declare the variables in larger units.")
     high = np.floor(magnitude)
     low = np.rint((magnitude - high) * FRACTION)
     words = np.stack([low.astype(np.uint64), high.astype(np.uint64)], axis=-1)

@@ -4,8 +4,9 @@ Wu, Jiang, Kim, Ohno-Machado, "Grid Binary LOgistic REgression (GLORE)", JAMIA 2
 (doi:10.1136/amiajnl-2012-000862), as D-CLEF runs it (Kuo et al., Nat Commun 2025;16:1371, D-CLEF-H). Newton-Raphson
 on sums that each site computes over its own rows: the iterates are those of the pooled rows.
 
-What leaves a site. First a look: X'X, X'y, y'y, the number of rows and the sum of the outcome, in the scale of the
-declared ranges (a second look, from nearer by, where a range is so wide that the first cannot tell a column's spread).
+What leaves a site. First a look: X'X, X'y, y'y of a measurement, the number of rows and the sum of the outcome, in the
+scale of the declared ranges (a second look, from nearer by, where a range is so wide that the first cannot tell a
+column's spread).
 Then, per round: the score (p), the upper triangle of the expected information (p (p + 1) / 2; of the observed one too,
 unless the link is canonical) and the deviance, all at the coefficients of that round; and the number of rows, the sum
 of the outcome and the saturated log-likelihood (in every round, because a site may be excluded between two). At the

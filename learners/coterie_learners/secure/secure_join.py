@@ -59,8 +59,6 @@ from coterie_learners.study.identifiers import (
 KEY = 32
 # Owners' values lie in [-1, 1]; rounding may carry them over the edge by this.
 EDGE = 1e-9
-# A column with a smaller standard deviation (its range is [-1, 1]) is close to what counts as constant (LEVELS).
-LEAST_SPREAD = 2.0**-10
 
 
 @dataclass(frozen=True)
@@ -243,23 +241,11 @@ def site_inputs(site: Site, link: JoinPlan) -> Array:
     """This owner's columns (n, c) in [-1, 1], the outcome last if it is here; DataError for a value out of range."""
     columns, (centre, scale) = site.columns, link.outcome
     values = columns.x if columns.y is None else np.column_stack([columns.x, (columns.y - centre) / scale])
-    names = columns.names if columns.y is None else (*columns.names, "the outcome")
-    check_width(values, names, site.name)
     return check_range(values, site.name)
 
 
-def check_width(values: Array, names: Sequence[str], site: str) -> None:
-    """DataError CO-D344 for a column that varies, but over so little of its declared range that the shares lose it."""
-    spread = values.std(axis=0) if len(values) else np.zeros(values.shape[1])
-    varies = np.ptp(values, axis=0) > 0.0 if len(values) else spread > 0.0  # a constant column is no loss
-    narrow = [n for n, sd, moves in zip(names, spread, varies, strict=True) if moves and sd < LEAST_SPREAD]
-    if narrow:
-        message = f"{site}: {', '.join(narrow)} varies over less than one part in {1 / LEAST_SPREAD:.0f} of the range"
-        raise DataError(
-            "CO-D344",
-            f"{message} that the study declares. The secure computation would lose its digits. "
-            "Agree on a narrower range, or on another unit.",
-        )
+# A column's standard deviation in half-widths of its range: of variances above its square 26 of 44 bits are left.
+LEAST_SPREAD = 2e-3
 
 
 def check_range(values: Array, name: str) -> Array:
@@ -270,7 +256,22 @@ def check_range(values: Array, name: str) -> Array:
         raise DataError(
             "CO-D343", f"{message}; the secure computation takes at most 1. Correct the value or the range."
         )
+    _check_spread(values, name)
     return np.clip(values, -1.0, 1.0)
+
+
+def _check_spread(values: Array, name: str) -> None:
+    """DataError if a column varies in so small a part of its declared range that the field's numbers cannot tell."""
+    spread = values.std(axis=0) if len(values) else np.zeros(0)
+    narrow = np.flatnonzero((spread > 0.0) & (spread < LEAST_SPREAD) & ~np.all(values == np.rint(values), axis=0))
+    if len(narrow):
+        share = float(spread[narrow].min())
+        raise DataError(
+            "CO-D344",
+            f"{name}: its column {int(narrow[0]) + 1} of {values.shape[1]} varies by {share:.1e} half-widths of the "
+            f"declared range (standard deviation); below {LEAST_SPREAD:g} the secure sums lose digits, and at last "
+            "take it for constant. Narrow the range in the study to what the values can be, or declare another unit.",
+        )
 
 
 def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -> Elements:

@@ -82,7 +82,8 @@ def rows_table(site: Site, plan: LassoPlan) -> Array:
     """This site's rows (n, m + 1) in [-1, 1], the outcome last."""
     block = join_blocks(site.rows)
     centre, scale = plan.outcome
-    return secure_join.check_range(np.column_stack([block.x[:, 1:], (block.y - centre) / scale]), site.name)
+    x = plan.design.scale(block.x)[:, 1:]
+    return secure_join.check_range(np.column_stack([x, (block.y - centre) / scale]), site.name)
 
 
 def _group_sums(site: Site, plan: LassoPlan) -> Elements:

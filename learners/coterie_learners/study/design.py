@@ -143,13 +143,17 @@ class Design:
 
     def matrix(self, codes: Codes, n: int) -> Array:
         """Design matrix (n, p) on the scale of the declared ranges, column by column in memory."""
-        x = self.raw(codes, n)
+        return self.scale(self.raw(codes, n))
+
+    def scale(self, x: Array) -> Array:
+        """A design matrix (n, p) of the variables' own units on the scale of the declared ranges."""
+        out = np.array(x, order="F")
         for j, column in enumerate(self.columns):
             if column.centre:
-                x[:, j] -= column.centre
+                out[:, j] -= column.centre
             if column.scale != 1.0:
-                x[:, j] /= column.scale
-        return x
+                out[:, j] /= column.scale
+        return out
 
     @cached_property
     def back(self) -> Array:

@@ -87,7 +87,7 @@ class Model:
             spectrum = np.linalg.eigvalsh(linalg.symmetric(sums[name], self.p))
             if spectrum[0] < -1e-8 * max(spectrum[-1], 1e-8):
                 raise ProtocolError("CO-P501", "The information matrix is not positive semi-definite.")
-        if float(sums["deviance"]) < -NOTHING * n:
+        if float(sums["deviance"]) < -NOTHING * abs(n):
             raise ProtocolError("CO-P502", f"The deviance {float(sums['deviance']):.6g} is negative.")
         if n < 1 or n != round(n):
             raise ProtocolError("CO-P503", f"{n:.6g} cannot be a number of rows.")
@@ -130,7 +130,12 @@ class Model:
         y, weight = block.y, block.weight
         weighted = y if weight is None else y * weight
         out: dict[str, Array | float] = {"score": block.x.T @ weighted, "information": _gram(block.x, weight)}
-        out |= {"deviance": float(weighted @ y), "outcome": float(weighted.sum()), "n": _count(block)}
+        # Squares are needed of a measured outcome alone: those of counts would only overflow.
+        out |= {
+            "deviance": float(weighted @ y) if self.linear else 0.0,
+            "outcome": float(weighted.sum()),
+            "n": _count(block),
+        }
         if self._has_offset and block.offset is not None:
             out["offset"] = total(block.offset, block)
         return out

@@ -107,7 +107,7 @@ def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
 def _equations(design: Design, family: Family, path: Sequence[View], raw: Array) -> Array:
     """The linear equations (k, 2 m) of all rounds on patients and events by pattern (m, p) in the variables' units."""
     m, p = raw.shape
-    x = _scaled(design, raw)
+    x = design.scale(raw)  # the sums' frames are combinations of these columns
     upper = np.triu_indices(p)
     products, nothing = (x[:, upper[0]] * x[:, upper[1]]).T, np.zeros((len(upper[0]), m))
     parts = [np.hstack([np.ones((1, m)), np.zeros((1, m))])]
@@ -122,12 +122,6 @@ def _equations(design: Design, family: Family, path: Sequence[View], raw: Array)
         if not family.canonical:
             parts.append(np.hstack([products * none.curvature, products * (one.curvature - none.curvature)]))
     return np.vstack(parts)
-
-
-def _scaled(design: Design, raw: Array) -> Array:
-    """Patterns on the scale of the declared ranges: the sums' frames are combinations of these columns."""
-    centre, scale = (np.array([getattr(c, name) for c in design.columns]) for name in ("centre", "scale"))
-    return np.asarray((raw - centre) / scale)
 
 
 def _find_fixed(equations: Array) -> Sequence[bool]:
