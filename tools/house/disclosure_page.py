@@ -19,7 +19,7 @@ _VARIABLES = {
     "pressure": {"type": "number", "range": [40, 250]},
 }
 _SITES = ["north", "south", "east"]
-_CHOICES = {
+_CHOICES: dict[str, list[dict[str, object]]] = {
     "glore": [{"aggregation": "masked"}, {"aggregation": "plain"}],
     "cola": [{"cells": False}, {"cells": True}],
     "secure_cola": [{"scheme": scheme} for scheme in ("masks", "bfv", "ckks", "newton")],

@@ -92,8 +92,10 @@ def test_options_that_name_no_site_or_two_are_refused(nodes: Path) -> None:
         assert refusal(*command, "--site", "north").code == "CO-F313"
         assert refusal(*command, *at, "--site", "north", *node).code == "CO-F313"
         assert refusal(*command, *at, "--site", "north").code == "CO-F201"  # a folder of nodes is no run
-    for command in (("audit", "replay"), ("audit", "history"), ("audit", "export", "1", nodes / "x.zip")):
-        assert refusal(*command, *at, *node).code == "CO-F303"
+    audits: tuple[tuple[object, ...], ...]
+    audits = (("audit", "replay"), ("audit", "history"), ("audit", "export", "1", nodes / "x.zip"))
+    for words in audits:
+        assert refusal(*words, *at, *node).code == "CO-F303"
 
 
 def test_a_site_of_a_run_is_named_by_at_and_site_in_the_same_commands(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ class World:
         self.clock.seconds = max(self.clock.seconds, open_.deadline) + 1
 
 
-def sweep(runners: Iterable[Runner]) -> None:
+def sweep(runners: Iterable[Follower]) -> None:
     """Turns until nobody has anything to do; parties that talk are waited for."""
     crew = list(runners)
     while True:
