@@ -12,7 +12,7 @@ from coterie_learners.core.disclosure import Ruling
 from coterie_node.run.reasons import describe_reason
 
 # what has a column of its own, or is nothing that people read
-HIDDEN = ("position", "attempt", "sealing", "peer", "motion")
+_HIDDEN = ("position", "attempt", "sealing", "peer", "motion")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def describe_ruling(verdict: bytes) -> str:
 
 
 def _format_details(details: dict[str, str | int]) -> str:
-    visible = {k: v for k, v in details.items() if k not in HIDDEN and v != ""}
+    visible = {k: v for k, v in details.items() if k not in _HIDDEN and v != ""}
     if "reason" in visible:
         visible["reason"] = describe_reason(int(visible["reason"]))
     return ", ".join(f"{k}={v}" for k, v in visible.items())

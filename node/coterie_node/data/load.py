@@ -196,7 +196,7 @@ def load_columns(path: Path, design: Design, site: str) -> Loaded:
     return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
-def load_codes(path: Path, design: Design, site: str) -> Loaded:
+def load_coded_rows(path: Path, design: Design, site: str) -> Loaded:
     """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
     if path.suffix.lower() == ".json":
         table = pda.read_table(Origin(site, path), design)
@@ -229,7 +229,7 @@ def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
 
 LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {
     "rows": load_rows,
-    "codes": load_codes,
+    "codes": load_coded_rows,
     "columns": load_columns,
 }
 

@@ -54,13 +54,13 @@ def _codes(design: Design, beta: Array, n: int, rng: np.random.Generator) -> dic
     shared = rng.normal(size=n)
     codes = {name: _values(variables[name], grids.get(name, ()), shared, rng) for name in design.variables}
     block = design.block(codes)
-    eta = _standardised(block.x) @ beta
+    eta = _standardise(block.x) @ beta
     if block.offset is not None and design.formula.outcome in codes:
         eta = eta + (block.offset - block.offset.mean())
     return {**codes, design.formula.outcome: _outcome(design.study, design.outcome, eta, rng)}
 
 
-def _standardised(x: Array) -> Array:
+def _standardise(x: Array) -> Array:
     """Columns (n, p) in units of their spread about their means, so that effects do not depend on ranges."""
     spread = x.std(axis=0)
     return np.asarray(np.where(spread > 0.0, (x - x.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0), x))
