@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.learners import cohorts, joins, strata, vertical
 
 from coterie_learners.core.registry import Learner, learner_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.study.document import Frozen, Schedule, Study
-from support.learners import cohorts, joins, strata, vertical
-
 
 TESTS = Path(__file__).parents[2]
 
@@ -104,6 +103,10 @@ def test_a_study_discloses_the_same_without_docstrings() -> None:
         "print(*learner_of(study).discloses(study).leaves, sep='\\n')"
     )
     run = subprocess.run(
-        [sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(TESTS)}
+        [sys.executable, "-OO", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
     )
     assert run.stdout.splitlines() == list(disclose(cohorts.study()).leaves)
