@@ -326,7 +326,10 @@ def _check_disclosure(trial: Trial) -> None:
 
 def _check_step(step: Step, disclosed: StepDisclosure, masked: bool | None) -> None:
     """NonConformant for a step with other posters, readers or masks; `masked` is None where the step does not say."""
-    pairs = [("posters", step.who, disclosed.who), ("readers", step.readers, disclosed.readers)]
+    pairs: list[tuple[str, object, object]] = [
+        ("posters", step.who, disclosed.who),
+        ("readers", step.readers, disclosed.readers),
+    ]
     pairs += [("a conversation", step.talks, disclosed.talks)]
     pairs += [] if masked is None else [("masks", masked, disclosed.protection == "masked")]
     for what, real, said in pairs:
