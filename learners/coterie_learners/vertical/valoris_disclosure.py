@@ -24,7 +24,7 @@ def disclose_valoris(
         else tuple(_disclose_factor(study, response, name) for name in covariate_sites)
     )
     covariance = " with their covariance" if standard_errors else ""
-    own = "Coefficients of all covariate sites" if aggregated else "The reader's own coefficients"
+    own = "Coefficients of all covariate sites" if aggregated else "Coefficients"
     safe = "No reader can solve for an outcome: the site checks that before anything is returned."
     replies = tuple(
         StepDisclosure(f"answer/{name}", f"only:{response}", f"{own}{covariance}", readers, rebuilds=(safe,))
@@ -42,7 +42,7 @@ def disclose_valoris(
 
 
 def _disclose_factor(study: Study, response: str, name: str) -> StepDisclosure:
-    what = "A factor of its standardised columns, and the means of its rotated columns"
+    what = "Its standardised columns up to one rotation (a factor), and the means of these"
     rebuilds = describe_rebuilding(study, (name,))
     return StepDisclosure(f"factor/{name}", f"only:{name}", what, (response,), rebuilds=rebuilds)
 

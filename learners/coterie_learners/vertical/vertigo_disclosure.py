@@ -11,7 +11,7 @@ from coterie_learners.vertical.alignment_disclosure import (
 )
 
 _EXCHANGED = {
-    "thin": "A factor of its standardised columns",
+    "thin": "Its standardised columns up to one rotation (a factor)",
     "gram": "The Gram matrix of its standardised columns, one number for each two patients",
 }
 

@@ -28,7 +28,7 @@ from coterie_node.run.simulate import simulate, site_of
 
 MAX_NUMBERS = 400
 # A number of a masked sum has this many words; shorter sums of whole columns have one, and are not shown.
-_WORDS = 2
+WORDS_PER_NUMBER = 2
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class UnmaskedSite(Site):
 def sums_under_masks(step: Step, site: Site) -> Array | None:
     """The numbers (k,) that this site's masks hide in a masked sum; None for a step that is none."""
     form = None if step.expects is None else step.expects.fields.get("masked")
-    if step.public or form is None or form.shape[-1] != _WORDS:
+    if step.public or form is None or form.shape[-1] != WORDS_PER_NUMBER:
         return None
     bare = UnmaskedSite(**{item.name: getattr(site, item.name) for item in fields(site)})
     return decode_fixed_point(np.asarray(step.make(bare, None)["masked"], dtype=np.uint64))

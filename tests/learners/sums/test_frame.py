@@ -39,9 +39,9 @@ def pooled(design: Design, raw: Block) -> tuple[Frame, bool]:
 def carried_fit(frame: Frame, raw: Block) -> tuple[Array, Array]:
     block = frame.block(raw)
     root = np.linalg.inv(np.linalg.qr(block.x)[1])
-    return frame.outside(np.asarray(np.linalg.lstsq(block.x, block.y, rcond=None)[0], dtype=np.float64)), frame.covariance(
-        root
-    ) / frame.outcome_scale**2
+    return frame.outside(
+        np.asarray(np.linalg.lstsq(block.x, block.y, rcond=None)[0], dtype=np.float64)
+    ), frame.covariance(root) / frame.outcome_scale**2
 
 
 @pytest.mark.parametrize("formula", FORMULAS)

@@ -18,9 +18,9 @@ from support.node.worlds import World, sweep
 from coterie_chain.ledger.protocol import Record, State
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Sealed, Site
-from coterie_learners.core.registry import complete_study
+from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.errors import DataError, LearnerError, ProtocolError, StudyError
-from coterie_learners.secure import secure_join, secure_lasso
+from coterie_learners.secure import secure_join
 from coterie_learners.secure.lasso_plan import LassoPlan
 from coterie_learners.secure.lasso_result import UNSEEN, check_result
 from coterie_learners.secure.secure_lasso import SECURE_LASSO
@@ -608,14 +608,19 @@ def test_a_study_that_would_exclude_a_silent_party_is_refused() -> None:
     assert caught.value.code == "CO-S542"
 
 
+def describe_disclosure(linkage: str = "masks") -> str:
+    study = joins.cohort(alpha=ALPHA, linkage=linkage).study
+    return " ".join(line for lines in learner_of(study).discloses(study).paragraphs.values() for line in lines)
+
+
 def test_each_party_reads_what_it_will_learn_before_it_consents() -> None:
-    site_errors = secure_lasso.describe_lasso_trust(joins.cohort(alpha=ALPHA).study)
-    assert "Each of ana, bob learns how many patients are at all of them (if they are at least 40)" in site_errors
-    assert "hub learns how many rows" in site_errors
-    assert "if it colludes with an owner, the two can read the rows of another one" in site_errors
-    assert "Everybody learns the coefficients of 1 penalty" in site_errors
-    assert "No two of ana, bob, hub may collude" in site_errors
-    assert "own key even if" in secure_lasso.describe_lasso_trust(joins.cohort(alpha=ALPHA, linkage="paillier").study)
+    text = describe_disclosure()
+    assert "The owner learns how many patients match, if they are at least 40" in text
+    assert "hub learns how many rows" in text
+    assert "hub must not collude with ana or bob: they can try identifiers, and read the rows of another owner" in text
+    assert "Everybody learns the coefficients of 1 penalty" in text
+    assert "No two of ana, bob, hub may collude" in text
+    assert "own key even if" in describe_disclosure("paillier")
 
 
 def test_a_site_without_rows_is_no_owner() -> None:
