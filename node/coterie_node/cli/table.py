@@ -42,7 +42,7 @@ COMMANDS: Table = {
         hidden=True,
     ),
     "version": Command("coterie_node.cli.version:version_command", "Print the version."),
-    "explain": Command("coterie_node.cli.version:explain_command", "Print what an error code means and what to do."),
+    "explain": Command("coterie_node.cli.explain:explain_command", "Print what an error code means and what to do."),
     "audit": Group(
         "Check what the ledger and the store say, without trusting anybody.",
         {

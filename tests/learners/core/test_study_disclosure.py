@@ -13,6 +13,7 @@ from support.learners import cohorts, joins, strata, vertical
 
 from coterie_learners.core.registry import Learner, learner_of
 from coterie_learners.core.study_disclosure import Disclosure
+from coterie_learners.glore.glore import glore
 from coterie_learners.study.document import Frozen, Schedule, Study
 
 TESTS = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def test_secure_lasso_discloses_the_join_to_the_helper_and_what_is_opened() -> N
 def test_a_learner_that_discloses_nothing_cannot_be_constructed() -> None:
     parts: dict[str, Any] = {"name": "silent", "version": "1", "options": Frozen, "check": lambda study: None}
     with pytest.raises(TypeError, match="discloses"):
-        Learner(**parts, schedule=lambda study: Schedule(opening=("each",)), script=lambda site: iter(()))
+        Learner(**parts, schedule=lambda study: Schedule(opening=("each",)), script=glore)
 
 
 def test_a_study_discloses_the_same_without_docstrings() -> None:
