@@ -43,7 +43,7 @@ class Layout:
 
 
 SEAT = ("key", 1, "address"), ("sealing", 2, "hex")
-STEP = ("position", 2, "int"), ("attempt", 3, "int")
+_STEP = ("position", 2, "int"), ("attempt", 3, "int")
 LAYOUTS = {
     "SiteAdmitted": Layout(
         None, 0, (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"))
@@ -67,13 +67,13 @@ LAYOUTS = {
     "StudyDeclined": Layout(0, 1, (("reason", 2, "int"),)),
     "StudyStarted": Layout(0, None),
     "StudyCompleted": Layout(0, None),
-    "ServerSkipped": Layout(0, 1, (*STEP, ("server", 4, "site"))),
-    "ExclusionVoted": Layout(0, 1, (*STEP, ("silent", 4, "site"), ("motion", 5, "hex"))),
-    "SiteExcluded": Layout(0, 1, (*STEP, ("silent", 1, "site"))),
+    "ServerSkipped": Layout(0, 1, (*_STEP, ("server", 4, "site"))),
+    "ExclusionVoted": Layout(0, 1, (*_STEP, ("silent", 4, "site"), ("motion", 5, "hex"))),
+    "SiteExcluded": Layout(0, 1, (*_STEP, ("silent", 1, "site"))),
     "SiteLeft": Layout(0, 1, (("reason", 2, "int"), ("position", 3, "int"), ("attempt", 4, "int"))),
-    "UnavailabilityVoted": Layout(0, 1, (*STEP, ("culprit", 4, "site"), ("reason", 5, "int"), ("motion", 6, "hex"))),
-    "StepReopened": Layout(0, 1, (*STEP, ("culprit", 1, "site"))),
-    "Disputed": Layout(0, 1, (*STEP, ("poster", 4, "site"), ("posted", 5, "hex"), ("recomputed", 6, "hex"))),
+    "UnavailabilityVoted": Layout(0, 1, (*_STEP, ("culprit", 4, "site"), ("reason", 5, "int"), ("motion", 6, "hex"))),
+    "StepReopened": Layout(0, 1, (*_STEP, ("culprit", 1, "site"))),
+    "Disputed": Layout(0, 1, (*_STEP, ("poster", 4, "site"), ("posted", 5, "hex"), ("recomputed", 6, "hex"))),
     "StudyPaused": Layout(0, 1, (("reason", 2, "int"),)),
     "ResumeVoted": Layout(0, 1, (("motion", 2, "hex"),)),
     "StudyResumed": Layout(0, None),

@@ -46,7 +46,7 @@ MAX_GAS = 8_000_000
 _RACE_ERRORS = 3
 # Anvil mines at once and is this machine's own: an eager poll costs nobody anything.
 POLL_INSTANT, POLL_BLOCKS = 0.02, 0.5
-CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
+_CATALOG, _MODEL = load_codec("Catalog"), load_codec("Model")
 
 
 class EthereumLedger:
@@ -204,7 +204,7 @@ class EthereumLedger:
         """Propose a study and join it."""
         joining = (snapshot, approvals, release)
         receipt = self._send_move("propose", self._encode_proposal(terms), joining, gas=PROPOSAL_GAS)
-        topics = next(t for log in receipt.logs if CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
+        topics = next(t for log in receipt.logs if _CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
         return parse_quantity(topics[1])
 
     def join(self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
@@ -235,21 +235,21 @@ class EthereumLedger:
             raise PostRejected("NotOwner")
         digest = self._reader.find_digest(seat.name, post)
         if digest is None:
-            data = MODEL.encode("record", flatten_post(post))
+            data = _MODEL.encode("record", flatten_post(post))
             self._records += self._begin(self._reader.models[seat.id], data, _name_purpose(post))
         elif digest != post.sha256:
             raise PostRejected("Overwrite")
 
     def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Send a proposal and return at once."""
-        data = CATALOG.encode("propose", self._encode_proposal(terms), (snapshot, approvals, release))
+        data = _CATALOG.encode("propose", self._encode_proposal(terms), (snapshot, approvals, release))
         self._begin(self.network.catalog, data, _name_move("propose", data), PROPOSAL_GAS, once=True)
 
     def submit_join(
         self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0
     ) -> None:
         """Send a joining and return at once."""
-        data = CATALOG.encode("join", study, hash, (snapshot, approvals, release))
+        data = _CATALOG.encode("join", study, hash, (snapshot, approvals, release))
         self._begin(self.network.catalog, data, _name_move("join", data))
 
     def submit_early(self, post: Post, *, priority: bool) -> None:
@@ -257,7 +257,7 @@ class EthereumLedger:
         seat = self._find_own_seat(self._reader.known_sites())
         if seat is None or self._writer is None or self._reader.find_digest(seat.name, post) is not None:
             return
-        data = MODEL.encode("record", flatten_post(post))
+        data = _MODEL.encode("record", flatten_post(post))
         self._writer.submit(self._reader.models[seat.id], data, GAS, _name_purpose(post), premium=int(priority))
         self._records += 1
 
@@ -360,10 +360,10 @@ class EthereumLedger:
         if self._writer is not None:
             self._writer.forget_refused()
         try:
-            receipt = self._send(model, MODEL.encode("record", flatten_post(post)), GAS, purpose, rehearsed=False)
+            receipt = self._send(model, _MODEL.encode("record", flatten_post(post)), GAS, purpose, rehearsed=False)
         except PostRejected:
             slot = keccak(encode(["uint64", "uint32", "uint16"], [post.study, post.position, post.attempt]))
-            (digest,) = self._reader.ask([(MODEL, model, "shaAt", (slot,))], "latest")
+            (digest,) = self._reader.ask([(_MODEL, model, "shaAt", (slot,))], "latest")
             if digest == ZERO:
                 raise
             return bytes(digest)
@@ -381,7 +381,7 @@ class EthereumLedger:
         return (terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence), terms.least)
 
     def _send_move(self, move: str, *args: object, gas: int = GAS) -> Receipt:
-        data = CATALOG.encode(move, *args)
+        data = _CATALOG.encode(move, *args)
         return self._send(self.network.catalog, data, gas, _name_move(move, data))
 
     def _begin(self, to: str, data: str, purpose: str, gas: int = GAS, once: bool = False) -> bool:

@@ -31,7 +31,7 @@ from coterie_chain.ledger.record_chain import compute_genesis_head
 from coterie_chain.retry import Backoff, RetryPolicy
 
 SHORTEST_POLL, POLL_GROWTH = 0.004, 1.4
-CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
+_CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
 View = tuple[Codec, str, str, Sequence[object]]
@@ -175,7 +175,7 @@ class Reader:
         return [codec.decode(name, answer) for (codec, _, name, _), answer in zip(views, answers, strict=True)]
 
     def _catalog_view(self, name: str, *args: object) -> View:
-        return CATALOG, self._network.catalog, name, args
+        return _CATALOG, self._network.catalog, name, args
 
     def _sync(self) -> Tip:
         """Read what is new, and forget what was cached of older blocks."""

@@ -33,7 +33,7 @@ MIN_TIMEOUT = 60
 MAX_TIMEOUT = PROPOSAL_TIME = 30 * 86400
 PAUSE_TIME = 7 * 86400
 ZERO_ADDRESS = "0x" + "00" * 20
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 class End(Enum):
@@ -382,7 +382,7 @@ class Rules:
         self._require_free(key, sealing)
         if any(s.name == name for s in self.seats.values()):
             raise PostRejected("NameTaken")
-        if not NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
             raise PostRejected("BadName")
         if len(self.seats) >= MAX_SITES:
             raise PostRejected("TooManySites")

@@ -22,7 +22,7 @@ from coterie_chain.proof.receipts import Call
 
 LedgerEntry = Record | Event
 _Details = Mapping[str, Any]
-CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
+_CATALOG, _MODEL = load_codec("Catalog"), load_codec("Model")
 NOT_CALLED = Call("", "", b"")
 
 
@@ -77,7 +77,7 @@ class Signatures:
 
     def _find_expected_call(self, entry: LedgerEntry, following: LedgerEntry | None) -> tuple[str, bytes]:
         if isinstance(entry, Record):
-            return self._models[self._ids[entry.site]], from_hex(MODEL.encode("record", flatten_post(entry.post)))
+            return self._models[self._ids[entry.site]], from_hex(_MODEL.encode("record", flatten_post(entry.post)))
         details: _Details = {**dict(entry.details), "by": entry.site}
         if entry.name == "StudyProposed":
             joining = dict(following.details) if isinstance(following, Event) else {}
@@ -87,7 +87,7 @@ class Signatures:
         if entry.name == "StudyJoined":
             details = {**details, "hash": self._hashes[entry.study]}
         move, values = _MOVES[entry.name]
-        return self._catalog, from_hex(CATALOG.encode(move, *values(entry.study, details, self._ids)))
+        return self._catalog, from_hex(_CATALOG.encode(move, *values(entry.study, details, self._ids)))
 
     def _encode_proposal(self, d: _Details, joining: tuple[bytes, bytes, int]) -> bytes:
         order = bytes(self._ids[name] for name in _split_names(d["sites"]))
@@ -96,7 +96,7 @@ class Signatures:
             for p in ("opening", "loop", "closing")
         ]
         values = (from_hex(d["hash"]), order, words, d["max_rounds"], d["timeout"], d["silence"], d["least"])
-        return from_hex(CATALOG.encode("propose", values, joining))
+        return from_hex(_CATALOG.encode("propose", values, joining))
 
     def _encode_kind(self, kind: str) -> int:
         return {"each": EACH, "server": SERVER}.get(kind) or self._ids[kind.removeprefix("only:")]

@@ -22,11 +22,11 @@ NEXT, HEAD = 0, 1
 # The words of a study after its step.
 ACTIVE, PLACES, JOINED, POSTED, BASIS, ORIGIN, HASH, SCHEDULE, ORDER = 2, 3, 4, 5, 6, 8, 9, 10, 13
 # Fields of a study's step from the lowest byte up, with their bytes.
-STEP = (
+_STEP = (
     *(("state", 1), ("phase", 1), ("index", 1), ("turn", 1), ("done", 1), ("attempt", 2), ("position", 4)),
     *(("round", 4), ("deadline", 8), ("timeout", 4), ("max_rounds", 2), ("silence", 1), ("least", 1)),
 )
-ADDRESS = (1 << 160) - 1
+_ADDRESS = (1 << 160) - 1
 
 
 class Storage(Protocol):
@@ -48,7 +48,7 @@ class Contracts:
 
     def models(self) -> dict[int, str]:
         """Address of each site's Model, in lower-case hex."""
-        return {i: f"0x{self._read_seat_word(i, 4) & ADDRESS:040x}" for i in range(1, self.site_count + 1)}
+        return {i: f"0x{self._read_seat_word(i, 4) & _ADDRESS:040x}" for i in range(1, self.site_count + 1)}
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All seats, by id."""
@@ -68,7 +68,7 @@ class Contracts:
 
     def read_successor(self) -> str:
         """Address of the Catalog that succeeds this one; empty if none does."""
-        word = self._storage.slot(self._catalog, SUCCESSOR) & ADDRESS
+        word = self._storage.slot(self._catalog, SUCCESSOR) & _ADDRESS
         return to_checksum_address(f"0x{word:040x}") if word else ""
 
     def position(self, study: int) -> int:
@@ -122,7 +122,7 @@ class Contracts:
 
     def _read_site(self, site: int, active: bool) -> SiteEntry:
         name, key, sealing, peer = (self._read_seat_word(site, k) for k in range(4))
-        address = to_checksum_address(f"0x{key & ADDRESS:040x}")
+        address = to_checksum_address(f"0x{key & _ADDRESS:040x}")
         return SiteEntry(
             site, decode_name(_encode_word(name)), address, _encode_word(sealing), _encode_word(peer), active
         )
@@ -176,7 +176,7 @@ def _compute_slot(key: int, mapping: int) -> int:
 
 def _split_step(word: int) -> dict[str, int]:
     fields = {}
-    for name, size in STEP:
+    for name, size in _STEP:
         fields[name] = word & (1 << 8 * size) - 1
         word >>= 8 * size
     return fields

@@ -58,9 +58,9 @@ _VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 MAX_DENSE_PATTERNS = 1 << 20
 _TOPIC = "table"
-SINGLE = ("saturated", "constant")
+_SINGLE = ("saturated", "constant")
 
-Shapes = Mapping[str, tuple[int, ...]]
+_Shapes = Mapping[str, tuple[int, ...]]
 
 
 class SecureOptions(TableOptions):
@@ -189,7 +189,7 @@ def dense_table(plan: TablePlan, site: Site) -> dict[str, Array]:
 
 
 def _spread(plan: TablePlan, name: str, values: Array, keys: Keys) -> Array:
-    if name not in (*plan.tally.measures, "exposure") or (name in SINGLE and not sums_by_pattern(plan)):
+    if name not in (*plan.tally.measures, "exposure") or (name in _SINGLE and not sums_by_pattern(plan)):
         return np.asarray(values, dtype=np.float64)
     out = np.zeros(plan.grid.size)
     out[keys] = values
@@ -274,11 +274,11 @@ def open_sum(site: Site, plan: TablePlan, total: Payload) -> Payload:
     return table
 
 
-def _flatten(table: Mapping[str, Array], shapes: Shapes) -> Array:
+def _flatten(table: Mapping[str, Array], shapes: _Shapes) -> Array:
     return np.concatenate([np.zeros(0), *(np.ravel(table[name]) for name in shapes)])
 
 
-def _name_values(values: Array, shapes: Shapes) -> dict[str, Array]:
+def _name_values(values: Array, shapes: _Shapes) -> dict[str, Array]:
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
     parts = np.split(values, ends) if shapes else []
     return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}

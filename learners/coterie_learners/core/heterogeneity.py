@@ -17,7 +17,7 @@ from scipy import special
 from coterie_learners.numeric.array import Array
 
 # A matrix whose smallest eigenvalue is below this share of its largest carries no estimate of every coefficient.
-SINGULAR = 1e-10
+_SINGULAR = 1e-10
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _estimate_rest(
 
 def _step(beta: Array, score: Array, information: Array, penalty: Array, dispersion: float) -> tuple[Array, Array]:
     spectrum = np.linalg.eigvalsh(information + penalty)
-    if not spectrum[0] > SINGULAR * spectrum[-1]:
+    if not spectrum[0] > _SINGULAR * spectrum[-1]:
         return np.full_like(beta, np.nan), np.full_like(information, np.nan)
     inverse = np.linalg.inv(information + penalty)
     return beta + inverse @ score, dispersion * inverse @ information @ inverse

@@ -74,7 +74,7 @@ def minimise(trio: ThreePartyShamir, problem: SharedProblem, rule: Rule) -> Shar
         moved = keep @ ahead + (pull << POINT + MOMENTUM)[..., None]
         z = trio.truncate(moved, POINT + MOMENTUM, 2 * POINT + MOMENTUM + WHOLE)
         before, (now, active) = now, (z, active) if cut is None else soft_threshold(trio, z, cut)
-        if rule.check_every and t % rule.check_every == 0 and has_settled(trio, now, ahead, rule.tolerance):
+        if rule.check_every and t % rule.check_every == 0 and _has_settled(trio, now, ahead, rule.tolerance):
             return SharedSolution(now, active, t)
     if rule.check_every:
         message = (
@@ -125,7 +125,7 @@ def soft_threshold(trio: ThreePartyShamir, z: Elements, cut: Elements) -> tuple[
     return trio.reshare(beyond[0] * (z - cut) + beyond[1] * (z + cut)), beyond[0] + beyond[1]
 
 
-def has_settled(trio: ThreePartyShamir, now: Elements, ahead: Elements, tolerance: float) -> bool:
+def _has_settled(trio: ThreePartyShamir, now: Elements, ahead: Elements, tolerance: float) -> bool:
     """One public bit: whether each column's step, from the point `ahead`, was at most `tolerance` times its length.
 
     Not the change since the last iteration: with momentum that also vanishes where a column turns round.

@@ -56,7 +56,7 @@ from coterie_learners.study.identifiers import (
     normalise_rows,
 )
 
-KEY = 32
+_KEY = 32
 # Owners' values lie in [-1, 1]; rounding may carry them over the edge by this.
 EDGE = 1e-9
 
@@ -146,14 +146,14 @@ def schedule_join(link: JoinPlan) -> tuple[str, ...]:
 
 def terms_form(link: JoinPlan) -> Schema:
     """Form of a site's post in the first step."""
-    wrapped = Field("|u1", (len(link.owners), KEY))
+    wrapped = Field("|u1", (len(link.owners), _KEY))
     return Schema({"commitment": Field("|u1", (32,)), "rules": Field("|u1", (32,)), "key": wrapped})
 
 
 def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Payload:
     """SHA-256 of a secret salt and the whole input; how this site normalises; its part of the key for each owner."""
     allowed(site)
-    salt = site.stream("commitment", KEY)
+    salt = site.stream("commitment", _KEY)
     committed = b"" if site.name == link.helper else _input(site, link)
     return {
         "commitment": _bytes(hashlib.sha256(salt + committed).digest()),
@@ -165,8 +165,8 @@ def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Paylo
 def _wrap_key_share(site: Site, link: JoinPlan, peer: str) -> bytes:
     """This owner's part of the key under a pad that only it and the peer can make; zeros where there is none."""
     if site.name == link.helper or peer == site.name:
-        return bytes(KEY)
-    return _xor(site.stream("key", KEY), site.mask(peer, f"key/{site.name}", KEY))
+        return bytes(_KEY)
+    return _xor(site.stream("key", _KEY), site.mask(peer, f"key/{site.name}", _KEY))
 
 
 def derive_owners_key(site: Site, link: JoinPlan, terms: Posts, use: str) -> bytes:
@@ -180,7 +180,7 @@ def derive_owners_key(site: Site, link: JoinPlan, terms: Posts, use: str) -> byt
             )
         wrapped = bytes(terms[owner]["key"][place])
         own = owner == site.name
-        parts.append(site.stream("key", KEY) if own else _xor(wrapped, site.mask(owner, f"key/{owner}", KEY)))
+        parts.append(site.stream("key", _KEY) if own else _xor(wrapped, site.mask(owner, f"key/{owner}", _KEY)))
     label = f"{site.session}/{site.study.hash.hex()}/{use}".encode()
     return hashlib.sha256(b"coterie/1 linkage" + b"".join(parts) + label).digest()
 
@@ -214,7 +214,7 @@ def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     noise = site.stream("tags", len(link.passes) * n * identifier_tags.TAG)
     key = derive_owners_key(site, link, terms, "tags")
     tags = identifier_tags.make_tags(key, site.study, site.name, link.passes, forms, noise)
-    order = permutation(Keystream(site.stream("order", KEY)), n)
+    order = permutation(Keystream(site.stream("order", _KEY)), n)
     named = {
         "tags": tags[:, order],
         **hash_written_values(site, derive_owners_key(site, link, terms, "spellings"), tags, order),
@@ -352,7 +352,7 @@ def describe_linkage(site: Site, link: JoinPlan, posts: JoinPosts) -> str:
 def find_matched_places(site: Site, link: JoinPlan, rows: Mapping[str, Payload]) -> NDArray[np.int64]:
     """Places of the matched rows in each owner's list (owners, k), in a random order that only the helper knows."""
     matched_rows = identifier_tags.match_tags([np.asarray(rows[owner]["tags"]) for owner in link.owners])
-    return matched_rows[:, permutation(Keystream(site.stream("matches", KEY)), matched_rows.shape[1])]
+    return matched_rows[:, permutation(Keystream(site.stream("matches", _KEY)), matched_rows.shape[1])]
 
 
 def require_patients(enough: bool, floor: int) -> None:

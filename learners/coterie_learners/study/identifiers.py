@@ -40,7 +40,7 @@ Values = tuple[str, ...]
 _RULES_VERSION = b"coterie/2 identifiers"
 PROBES = ("Ægir", "İstanbul", "Straße", "O'Brien", " 00-17 ", "Müller-Lüdenscheidt", "ﬁ", "Ωμέγα", "107.0", "１２")
 # A number beyond it that ends in .0 went through a float, which has not kept all of its digits.
-EXACT = 1 << 53
+_EXACT = 1 << 53
 
 MISSING = frozenset({"", "na", "nan", "null", "none", "n/a", "#n/a", "<na>", "nat"})
 # Null and Na are family names; only what files write for a missing value is missing.
@@ -108,7 +108,7 @@ def _read_number(plain: str) -> str:
     if whole is None:
         raise Unreadable("no whole number (digits alone; nothing is cut or guessed)")
     digits = whole[1].lstrip("0") or "0"
-    if whole[2] and int(digits) >= EXACT:
+    if whole[2] and int(digits) >= _EXACT:
         raise Unreadable("a number that was stored as a float, which has lost digits; export it as text")
     return digits
 

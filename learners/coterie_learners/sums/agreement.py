@@ -27,7 +27,7 @@ from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.rounds import Model
 
 # An eigenvalue of a site's scaled information below this share of the largest says nothing of its direction.
-SINGULAR = 1e-9
+_SINGULAR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ def part_of(score: Array, information: Array, whole: Array) -> dict[str, Array |
     scale = np.sqrt(np.maximum(np.diag(information), 0.0))
     safe = np.where(scale > 0.0, scale, 1.0)
     size, basis = np.linalg.eigh(information / safe[:, None] / safe)
-    kept = size > SINGULAR * max(float(size[-1]), 1e-300)
+    kept = size > _SINGULAR * max(float(size[-1]), 1e-300)
     root = basis[:, kept] / np.sqrt(size[kept])
     coordinates = root.T @ (score / safe)
-    can_tell = (scale > 0.0) & (np.sum(basis[:, ~kept] ** 2, axis=1) < SINGULAR)
+    can_tell = (scale > 0.0) & (np.sum(basis[:, ~kept] ** 2, axis=1) < _SINGULAR)
     step, variance = (root @ coordinates) / safe, np.sum(root * root, axis=1) / safe**2
     weights = np.where(can_tell, 1.0 / np.where(can_tell, variance, 1.0), 0.0)
     by_term = {"weights": weights, "moved": weights * step, "squares": weights * step * step}

@@ -42,7 +42,7 @@ SMALLEST = 4e-16
 
 
 @dataclass(frozen=True)
-class SiteColumns:
+class _SiteColumns:
     """How a column is made in a frame: raw column `rest` (None: 1) times powers of centred raw columns."""
 
     rest: int | None
@@ -60,7 +60,7 @@ class Layout:
 
     design: Design
     linear: bool
-    parts: tuple[SiteColumns, ...]
+    parts: tuple[_SiteColumns, ...]
     centred: tuple[bool, ...]
 
     @classmethod
@@ -131,12 +131,12 @@ class Frame:
     @classmethod
     def from_payload(cls, layout: Layout, model: Mapping[str, object]) -> Frame:
         """The frame that a server posted."""
-        single = (float(np.asarray(model[name])) for name in SINGLE)
+        single = (float(np.asarray(model[name])) for name in _SINGLE)
         return cls(layout, np.asarray(model["centre"]), np.asarray(model["scale"]), *single)
 
     def payload(self) -> Payload:
         """The frame as a server posts it."""
-        single = {name: np.asarray(getattr(self, name)) for name in SINGLE}
+        single = {name: np.asarray(getattr(self, name)) for name in _SINGLE}
         return {"centre": self.centre, "scale": self.scale, **single}
 
     def block(self, raw: Block) -> Block:
@@ -214,7 +214,7 @@ class Frame:
         return out
 
 
-SINGLE = ("outcome_centre", "outcome_scale", "offset_centre")
+_SINGLE = ("outcome_centre", "outcome_scale", "offset_centre")
 
 
 @dataclass(frozen=True)
@@ -331,10 +331,10 @@ def _lower(key: Monomial, name: str) -> Monomial:
     return frozenset((v, k - (v == name), level) for v, k, level in key if v != name or k > 1)
 
 
-def _part(column: Column, keys: Mapping[Monomial, int], closed: Mapping[str, int]) -> SiteColumns:
+def _part(column: Column, keys: Mapping[Monomial, int], closed: Mapping[str, int]) -> _SiteColumns:
     powers = tuple((closed[f.variable], f.power) for f in column.factors if f.level is None and f.variable in closed)
     rest = frozenset(key for key in monomial(column) if key[2] >= 0 or key[0] not in closed)
-    return SiteColumns(keys[rest] if rest else None, powers)
+    return _SiteColumns(keys[rest] if rest else None, powers)
 
 
 def _times(terms: Mapping[Monomial, Number], name: str, centre: Number, scale: Number) -> dict[Monomial, Number]:

@@ -26,13 +26,13 @@ MAX_HALVINGS = 10
 MAX_LOOKS = 4
 # An objective that grew by less than this share of itself grew by rounding.
 WORSE = 1e-10
-EPS = float(np.finfo(float).eps)
+_EPS = float(np.finfo(float).eps)
 # Rounding of a step is bounded by this many times what the magnitudes in a row would make of one unit.
-ROUNDING = 8.0
+_ROUNDING = 8.0
 # An objective that is not known yet.
 UNKNOWN = 1e300
 # A deviance of so many units of the fixed point is nothing.
-EXACT = 64.0
+_EXACT = 64.0
 
 COUNTS = ("n", "outcome", "saturated")
 
@@ -66,7 +66,7 @@ def begin(rules: Rules) -> Payload:
     """What every site starts from, before anything is posted: a look in the frame of the declared ranges."""
     frame = Frame.declared(rules.model.layout)
     state = {"beta": np.zeros(rules.model.p), "null": 0.0, "looks": 0, "known": 0}
-    return has_settled({**frame.payload(), **state, "converged": False})
+    return _has_settled({**frame.payload(), **state, "converged": False})
 
 
 def kind_of(last: Payload) -> Kind:
@@ -93,12 +93,12 @@ def _after_look(rules: Rules, last: Payload, sums: Payload) -> Payload:
     looks = int(last["looks"]) + 1
     if not clear and looks < MAX_LOOKS:
         state = {"beta": np.zeros(model.p), "null": 0.0, "looks": looks, "known": 0}
-        return has_settled({**drawn.payload(), **state, "converged": False})
+        return _has_settled({**drawn.payload(), **state, "converged": False})
     _check_variation(model, frame, moments)
     if not np.any(rules.penalty.weights):
         check_levels(model.layout, model.family, _count_levels(model, frame, moments), rules.advice)
     state = {"looks": looks, "known": 1, "converged": False, "halvings": 0, "objective": UNKNOWN}
-    return has_settled({**drawn.payload(), **state, **_start(rules, frame, drawn, moments)})
+    return _has_settled({**drawn.payload(), **state, **_start(rules, frame, drawn, moments)})
 
 
 def _moments(model: Model, sums: Payload) -> Moments:
@@ -196,11 +196,11 @@ def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
         "halvings": 0,
     }
     if gain <= max(rules.tolerance**2 * dispersion, noise):
-        exact = model.linear and here.deviance <= noise + EXACT * rules.unit
-        return has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "converged": True})
+        exact = model.linear and here.deviance <= noise + _EXACT * rules.unit
+        return _has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "converged": True})
     if not np.any(rules.penalty.weights):
         check_steps(model.layout, model.family, frame, (gain, step, last["step"]), rules.advice)
-    return has_settled({**post, "beta": here.beta + _limited(rules, step), "converged": False})
+    return _has_settled({**post, "beta": here.beta + _limited(rules, step), "converged": False})
 
 
 def _solved(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:
@@ -239,11 +239,11 @@ def _noise(rules: Rules, frame: Frame, here: Point, factor: Array, n: float, out
     """
     sizes = linalg.dot(np.abs(here.beta), np.sqrt(np.maximum(np.diag(here.information), 0.0)))
     scale = here.deviance + n if rules.model.linear else max(abs(outcome), n)
-    rounding = ROUNDING * EPS * (sizes + np.sqrt(scale))
+    rounding = _ROUNDING * _EPS * (sizes + np.sqrt(scale))
     if not rules.unit:
         return float(rounding * rounding)
     trace = float(np.sum(np.diag(linalg.inverse(factor))))
-    return float(rounding * rounding + ROUNDING * rules.unit**2 * trace)
+    return float(rounding * rounding + _ROUNDING * rules.unit**2 * trace)
 
 
 def _carried(model: Model, frame: Frame, last: Payload, sums: Payload) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def _halved(last: Payload) -> Payload:
             "CO-N102",
             f"The deviance still grows after halving a step {MAX_HALVINGS} times. Check the data and the family.",
         )
-    return has_settled({**last, "beta": last["base"] + last["step"] * 0.5**count, "halvings": count})
+    return _has_settled({**last, "beta": last["base"] + last["step"] * 0.5**count, "halvings": count})
 
 
 def _rest(rules: Rules, frame: Frame, here: Point, step: Array) -> dict[str, Any]:
@@ -303,6 +303,6 @@ def dispersion_of(model: Model, deviance: float, n: float) -> float:
     return max(deviance / (n - model.p), 1e-300) if model.family.dispersion == "residual" else 1.0
 
 
-def has_settled(values: Mapping[str, Any]) -> Payload:
+def _has_settled(values: Mapping[str, Any]) -> Payload:
     """Values as arrays."""
     return {name: np.asarray(value) for name, value in values.items()}

@@ -59,7 +59,7 @@ def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, sums: Pay
         ratio=family.ratio,
         notes=(*model_warnings.ridge_warning(ridge), *sentences),
         warnings=sentences,
-        details=details_of(rules, test, quality, freedom),
+        details=_details_of(rules, test, quality, freedom),
     )
 
 
@@ -74,7 +74,7 @@ def estimate_dispersion(rules: Rules, model: Payload, sums: Payload) -> float:
     return 0.0 if model.get("exact", False) else float(model["deviance"]) / freedom * scale
 
 
-def details_of(rules: Rules, test: Agreement, quality: Conditioning, freedom: int) -> dict[str, Any]:
+def _details_of(rules: Rules, test: Agreement, quality: Conditioning, freedom: int) -> dict[str, Any]:
     """Agreement of the sites, conditioning and Pearson's chi-squared, as JSON has them."""
     inflation = dict(zip(test.terms, quality.inflation.tolist(), strict=True))
     digits = dict(zip(test.terms, quality.digits.tolist(), strict=True))

@@ -52,7 +52,7 @@ from coterie_learners.study.identifiers import (
 )
 from coterie_learners.vertical.blind_points import POINT, NoPoint, Points, hash_to_points, raise_points
 
-KEY = 32
+_KEY = 32
 
 _Tags = NDArray[np.bytes_]
 
@@ -98,7 +98,7 @@ class OwnPoints:
     @cached_property
     def exponent(self) -> bytes:
         """This site's secret exponent in this run."""
-        return self.site.stream("align/exponent", KEY)
+        return self.site.stream("align/exponent", _KEY)
 
     @cached_property
     def patients(self) -> Patients:
@@ -256,7 +256,7 @@ def post_report(site: Site, matches: Matches) -> Payload:
     for peer in site.study.sites:
         own = Spellings(nobody, nobody)
         if peer != site.name:
-            key = matches.own.site.mask(peer, "align/spellings", KEY)
+            key = matches.own.site.mask(peer, "align/spellings", _KEY)
             salts = [hashlib.blake2b(bytes(tag), key=key).digest() for tag in matches.common]
             own = hash_spellings(site.study, identifiers, salts)
         written.append(own.written)

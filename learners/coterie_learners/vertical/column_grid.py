@@ -33,10 +33,10 @@ MOST_LEVELS = 2000
 # Of a step: how far a value may lie off the grid. Values that lie anywhere all do so with a chance of 0.02 ^ rows.
 OFF = 0.01
 # Parts of so many values, of which one without a value that was filled in shows the step of the others.
-PART, TRIES = 12, 40
+_PART, TRIES = 12, 40
 # Digits are seen where an error is so many times smaller than the last of them.
 SEEN = 8.0
-EPS = 4.0 * float(np.finfo(np.float64).eps)
+_EPS = 4.0 * float(np.finfo(np.float64).eps)
 # Powers beyond exp of it hold no digits of a step that is seen.
 LARGEST = 30.0
 
@@ -51,7 +51,7 @@ def lies_on_grid(values: Array, noise: float = 0.0) -> bool:
         return True
     thin = slice(None, None, -(-len(levels) // MOST_LEVELS))
     levels, rows = levels[thin], rows[thin]
-    errors = np.maximum(noise, EPS * np.abs(levels))
+    errors = np.maximum(noise, _EPS * np.abs(levels))
     seen = SEEN * errors <= _units(levels)
     few_digits = 2 * np.sum(rows[seen & _has_few_digits(levels, errors)]) >= np.sum(rows[seen])
     if few_digits or _lies_in_steps(levels, errors):
@@ -77,8 +77,8 @@ def _lies_in_steps(levels: Array, errors: Array) -> bool:
     if find_grid_step(levels, error) is not None:
         return True
     rng = np.random.default_rng(0)
-    for _ in range(TRIES if len(levels) > 2 * PART else 0):
-        part = np.sort(rng.choice(levels, PART, replace=False))
+    for _ in range(TRIES if len(levels) > 2 * _PART else 0):
+        part = np.sort(rng.choice(levels, _PART, replace=False))
         step = find_grid_step(part, error)
         if step is not None:
             steps = (levels - part[0]) / step
@@ -90,13 +90,13 @@ def _lies_in_steps(levels: Array, errors: Array) -> bool:
 def _undo_maps(values: Array, errors: Array) -> Iterator[tuple[Array, Array]]:
     """The values under the inverse of what people apply to measurements, each with the errors that they then have."""
     size = np.abs(values)
-    yield values**2, 2.0 * size * errors + EPS * size**2
+    yield values**2, 2.0 * size * errors + _EPS * size**2
     for base in (math.e, 2.0, 10.0):
         if np.max(size) * math.log(base) < LARGEST:
             powers = base**values
-            yield powers, powers * (EPS + errors * math.log(base))
+            yield powers, powers * (_EPS + errors * math.log(base))
     if np.all(size > 1e3 * errors):
-        yield 1.0 / values, (EPS + errors / size) / size
+        yield 1.0 / values, (_EPS + errors / size) / size
 
 
 def _units(values: Array) -> Array:

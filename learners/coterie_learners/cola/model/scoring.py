@@ -17,9 +17,9 @@ from coterie_learners.numeric.array import Array
 _MAX_HALVINGS = 30
 # An objective that fell by less than this share of itself fell by rounding.
 _ROUNDING_SHARE = 1e-12
-EPS = float(np.finfo(float).eps)
+_EPS = float(np.finfo(float).eps)
 # Rounding of a step is bounded by this many times what the magnitudes in a row would make of one unit.
-ROUNDING = 8.0
+_ROUNDING = 8.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def maximise(evaluate: Evaluate, start: Array, rules: Steps) -> Maximum:
 def _noise(here: LikelihoodPoint) -> float:
     """The gain that rounding alone may make of the sums at a point, as in `sums.newton`."""
     sizes = linalg.dot(np.abs(here.beta), np.sqrt(np.maximum(np.diag(here.information), 0.0)))
-    return float((ROUNDING * EPS * (sizes + np.sqrt(here.size))) ** 2)
+    return float((_ROUNDING * _EPS * (sizes + np.sqrt(here.size))) ** 2)
 
 
 def _advance(evaluate: Evaluate, here: LikelihoodPoint, step: Array) -> LikelihoodPoint:

@@ -14,12 +14,12 @@ from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Totals, log_odds, scalar
 
-SLACK = 1e-9
+_SLACK = 1e-9
 QUANTILE_STEPS = 12
 
 
 @dataclass(frozen=True)
-class JoinPlan:
+class _JoinPlan:
     """A link of a binary outcome in both arithmetics, and a predictor near that of a mean."""
 
     parts: Callable[[Array, Array], Parts]
@@ -74,9 +74,9 @@ class Binomial(Family):
         super().check_intercept(n, outcome, weight, score)
         if self.link != "logit":
             return
-        if weight > 0.25 * n * (1.0 + SLACK):
+        if weight > 0.25 * n * (1.0 + _SLACK):
             raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
-        room = SLACK * max(n, 1.0)
+        room = _SLACK * max(n, 1.0)
         if not outcome - n - room <= score <= outcome + room:
             raise ProtocolError("CO-P508", f"{outcome:.0f} events in {n:.0f} rows cannot give a score of {score:.6g}.")
 
@@ -185,7 +185,7 @@ def _probability(mean: float) -> float:
 
 
 LINKS = {
-    "logit": JoinPlan(_logit_parts, _logit_curve, log_odds),
-    "probit": JoinPlan(_probit_parts, _probit_curve, _probability),
-    "cloglog": JoinPlan(_cloglog_parts, _cloglog_curve, _log_hazard),
+    "logit": _JoinPlan(_logit_parts, _logit_curve, log_odds),
+    "probit": _JoinPlan(_probit_parts, _probit_curve, _probability),
+    "cloglog": _JoinPlan(_cloglog_parts, _cloglog_curve, _log_hazard),
 }

@@ -13,7 +13,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.sums.exact import pair, square, subtract
 from coterie_learners.sums.family import Curve, Family, Parts, RunFolder, Totals
 
-SLACK = 1e-9
+_SLACK = 1e-9
 
 
 class Gaussian(Family):
@@ -64,7 +64,7 @@ class Gaussian(Family):
 
     def check_intercept(self, n: float, outcome: float, weight: float, score: float) -> None:
         """Each row weighs one."""
-        if not abs(weight - n) <= SLACK * n:
+        if not abs(weight - n) <= _SLACK * n:
             raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
 
     def rarer(self, n: int, outcome: int) -> tuple[int, str]:
