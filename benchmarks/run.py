@@ -78,7 +78,7 @@ def time_local_step(x: Array, y: Array) -> None:
     """One site's work of one round against the bare weighted product, in the same process, in turn."""
     plan, rows = GlorePlan.of(study_of(P - 1, 3)), ArrayRows(x, y)
     weight = np.random.default_rng(2).random(len(y))
-    frame, beta = Frame.declared(plan.model.layout), np.full(P, 0.01)
+    frame, beta = Frame.from_ranges(plan.model.layout), np.full(P, 0.01)
     pairs = [
         (seconds(lambda: (x.T * weight) @ x), seconds(lambda: plan.model.round("round", rows, frame, beta, 0.0)))
         for _ in range(REPEATS)
@@ -187,7 +187,7 @@ def stream_step(path: Path) -> None:
     rows = load_rows(path, Design(study), "s0")
     loaded = time.perf_counter()
     plan = GlorePlan.of(study)
-    plan.model.round("round", rows, Frame.declared(plan.model.layout), np.zeros(10), 0.0)
+    plan.model.round("round", rows, Frame.from_ranges(plan.model.layout), np.zeros(10), 0.0)
     print(
         f"Parquet, {rows.n} x 10 in {path.stat().st_size / 2**20:.0f} MiB: checks {loaded - start:.1f} s, "
         f"one step {time.perf_counter() - loaded:.1f} s, peak {peak[0] / 2**20:.0f} MiB (at most 2048)"

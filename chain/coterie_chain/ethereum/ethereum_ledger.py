@@ -218,7 +218,7 @@ class EthereumLedger:
     def record(self, post: Post) -> None:
         """Append a post to this site's Model; returns quietly if the Model holds it already."""
         # The contract judges by today's seats; where our Model is never changes, so yesterday's will do.
-        seat = self._find_own_seat(self._reader.known_sites()) or self._find_own_seat(self.sites())
+        seat = self._find_own_seat(self._reader.list_known_sites()) or self._find_own_seat(self.sites())
         if seat is None:
             raise PostRejected("NotOwner")
         model = self._reader.models[seat.id]
@@ -230,7 +230,7 @@ class EthereumLedger:
 
     def submit(self, post: Post) -> None:
         """Send a record to an open step and return at once."""
-        seat = self._find_own_seat(self._reader.known_sites())
+        seat = self._find_own_seat(self._reader.list_known_sites())
         if seat is None:
             raise PostRejected("NotOwner")
         digest = self._reader.find_digest(seat.name, post)
@@ -254,7 +254,7 @@ class EthereumLedger:
 
     def submit_early(self, post: Post, *, priority: bool) -> None:
         """Send a record ahead and return at once; `first` pays one wei more, which puts it in front of its block."""
-        seat = self._find_own_seat(self._reader.known_sites())
+        seat = self._find_own_seat(self._reader.list_known_sites())
         if seat is None or self._writer is None or self._reader.find_digest(seat.name, post) is not None:
             return
         data = _MODEL.encode("record", flatten_post(post))

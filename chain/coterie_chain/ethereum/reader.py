@@ -75,7 +75,7 @@ class Reader:
                 self._sites = tuple(decode_seat(i, answer) for i, answer in zip(ids, answers, strict=True))
             return self._sites
 
-    def known_sites(self) -> tuple[SiteEntry, ...]:
+    def list_known_sites(self) -> tuple[SiteEntry, ...]:
         """The seats as last read, without asking the node again."""
         with self._lock:
             return self.sites() if self._sites is None else self._sites

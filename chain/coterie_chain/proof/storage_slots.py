@@ -115,9 +115,9 @@ class Contracts:
         """The active participants whose key has not changed since the proposal, as a bitmap."""
         changes = self._read_study_word(study, ORIGIN) & (1 << 64) - 1
         rest = self._read_study_word(study, ACTIVE) & self._storage.slot(self._catalog, MEMBERS)
-        return sum(1 << i for i in range(1, self.site_count + 1) if rest >> i & 1 and self._changed(i) <= changes)
+        return sum(1 << i for i in range(1, self.site_count + 1) if rest >> i & 1 and self._list_changes(i) <= changes)
 
-    def _changed(self, site: int) -> int:
+    def _list_changes(self, site: int) -> int:
         return self._read_seat_word(site, 4) >> 160 & (1 << 64) - 1
 
     def _read_site(self, site: int, active: bool) -> SiteEntry:

@@ -142,14 +142,14 @@ def table_statistics(plan: TablePlan, counts: Counts) -> dict[str, Any]:
     out |= {name: values for name, values in sums.items() if name not in single}
     out |= {name: sums[name].sum() for name in single if name in sums}
     if plan.family.pairs:
-        return out | _measured(raw, sums)
+        return out | _measure(raw, sums)
     s = np.stack([sums[f"s{k + 1}"] for k in range(plan.levels)]) if plan.levels else sums["s"]
     return out | {"s": s, "cross": s @ raw, "outcome": s.sum(axis=-1)}
 
 
-def _measured(raw: Array, sums: Mapping[str, Array]) -> dict[str, Any]:
+def _measure(raw: Array, sums: Mapping[str, Array]) -> dict[str, Any]:
     """X'y, the sum of a measured outcome and of its squares, as pairs."""
-    cross, cross_low = exact.split(exact.weighted_sums(raw, sums["s"], sums["s_low"]))
+    cross, cross_low = exact.split(exact.sum_weighted(raw, sums["s"], sums["s_low"]))
     single = {"outcome": "s", "squares": "q"}
     high = {name: sums[source].sum() for name, source in single.items()}
     low = {f"{name}_low": sums[f"{source}_low"].sum() for name, source in single.items()}

@@ -27,7 +27,7 @@ LOOKS = 4
 
 def draw_pooled_frame(plan: TablePlan, tables: Posts) -> Frame:
     """The frame about the moments of all tables together."""
-    frame, table = Frame.declared(plan.layout), Sum.of(plan, tables)
+    frame, table = Frame.from_ranges(plan.layout), Sum.of(plan, tables)
     raw = plan.grid.raw(plan.design, table.keys)
     for _ in range(LOOKS):
         x = frame.block(Block(raw, np.zeros(len(raw)))).x
@@ -60,7 +60,7 @@ def sum_tables(plan: TablePlan, tables: Posts, frame: Frame | None = None) -> Gr
     table = Sum.of(plan, tables)
     raw = plan.grid.raw(plan.design, table.keys)
     x, declared = frame.block(Block(raw, np.zeros(len(raw)))).x, plan.grid.matrix(plan.design, table.keys)
-    measured = _measured(plan, table, frame, raw) if plan.family.pairs else _counted(plan, table, frame, x)
+    measured = _measure(plan, table, frame, raw) if plan.family.pairs else _count(plan, table, frame, x)
     return Grouped(
         names=plan.design.names,
         x=x,
@@ -76,20 +76,20 @@ def sum_tables(plan: TablePlan, tables: Posts, frame: Frame | None = None) -> Gr
     )
 
 
-def _counted(plan: TablePlan, table: Sum, frame: Frame, x: Array) -> dict[str, Any]:
+def _count(plan: TablePlan, table: Sum, frame: Frame, x: Array) -> dict[str, Any]:
     """Sums of an outcome that is counted: in the frame by X'y = M' (raw X)'y, or from each pattern's sum."""
     s = table.spread.get("s")
     if s is not None:
         inside = weighted_sum(x, s) if s.ndim == 1 else np.stack([weighted_sum(x, row) for row in s])
     else:
         rows = np.atleast_2d(table.single_array("cross"))
-        moved = np.stack([exact.floats(_carried(frame, exact.fractions(row))) for row in rows])
+        moved = np.stack([exact.floats(_carry(frame, exact.fractions(row))) for row in rows])
         inside = moved[0] if table.single_array("cross").ndim == 1 else moved
     outcome = table.single_array("outcome")
     return {"cross": inside, "outcome": outcome, "s": None if plan.levels else s, "q": table.spread.get("q")}
 
 
-def _measured(plan: TablePlan, table: Sum, frame: Frame, raw: Array) -> dict[str, Any]:
+def _measure(plan: TablePlan, table: Sum, frame: Frame, raw: Array) -> dict[str, Any]:
     """Sums of a measured outcome, moved exactly from the declared centre to the pooled mean."""
     place = plan.tally.place
     shift = (Fraction(frame.outcome_centre) - Fraction(place.centre)) / Fraction(place.scale)
@@ -99,16 +99,16 @@ def _measured(plan: TablePlan, table: Sum, frame: Frame, raw: Array) -> dict[str
     squares = table.exact("squares") - shift * (2 * outcome - shift * n)
     out["squares"] = max(float(squares / unit**2), 0.0)
     s = table.exact("s") if "s" in table.spread else None
-    crossed = table.exact("cross") if s is None else exact.weighted_sums(raw, *exact.split(s))
-    moved = (crossed - shift * exact.weighted_sums(raw, table.u)) / unit
-    out["cross"] = exact.floats(_carried(frame, moved))
+    crossed = table.exact("cross") if s is None else exact.sum_weighted(raw, *exact.split(s))
+    moved = (crossed - shift * exact.sum_weighted(raw, table.u)) / unit
+    out["cross"] = exact.floats(_carry(frame, moved))
     out["s"] = None if s is None else exact.floats((s - shift * u) / unit)
     if "q" in table.spread and s is not None:
         out["q"] = exact.floats((table.exact("q") - shift * (2 * s - shift * u)) / unit**2)
     return out
 
 
-def _carried(frame: Frame, sums: exact.Exact) -> exact.Exact:
+def _carry(frame: Frame, sums: exact.Exact) -> exact.Exact:
     """M' of a frame times exact sums over the raw columns."""
     moved = [sum((value * sums[k] for k, value in column.items()), Fraction(0)) for column in frame.exact_carry]
     return np.array(moved, dtype=object)
@@ -143,7 +143,7 @@ class Sum:
     def exact(self, name: str) -> Any:
         """A field that is a pair, as exact fractions."""
         if name in self.spread:
-            parts = [(self._placed(t, name), self._placed(t, f"{name}_low")) for t in self.tables.values()]
+            parts = [(self._place(t, name), self._place(t, f"{name}_low")) for t in self.tables.values()]
         else:
             parts = [(t[name], t[f"{name}_low"]) for t in self.tables.values()]
         return exact.add_pairs(parts)
@@ -154,7 +154,7 @@ class Sum:
             return np.asarray(self.spread["s"] @ raw)
         return self.single_array("cross")
 
-    def _placed(self, table: Payload, name: str) -> Array:
+    def _place(self, table: Payload, name: str) -> Array:
         out = np.zeros(len(self.keys))
         out[np.searchsorted(self.keys, table["keys"])] = table[name]
         return out
@@ -173,18 +173,18 @@ def stack_by_site(plan: TablePlan, tables: Posts, frame: Frame | None = None) ->
     def sums(name: str) -> float:
         return float(linalg.total([getattr(part, name) for part in parts]))
 
-    def crossed(name: str) -> Array:
+    def cross_all(name: str) -> Array:
         fields = [getattr(part, name) for part in parts]
         return np.concatenate([[field[0] for field in fields], linalg.total([field[1:] for field in fields])])
 
-    def stacked(name: str) -> Array:
+    def stack_all(name: str) -> Array:
         return np.concatenate([own, np.concatenate([getattr(part, name)[:, 1:] for part in parts])], axis=1)
 
     return Grouped(
         names=(*(f"site[{name}]" for name in tables), *plan.design.names[1:]),
-        x=stacked("x"),
+        x=stack_all("x"),
         u=np.concatenate([part.u for part in parts]),
-        cross=crossed("cross"),
+        cross=cross_all("cross"),
         n=sums("n"),
         outcome=np.asarray(sums("outcome")),
         s=below("s"),
@@ -193,8 +193,8 @@ def stack_by_site(plan: TablePlan, tables: Posts, frame: Frame | None = None) ->
         saturated=sums("saturated"),
         constant=sums("constant"),
         intercepts=tuple(range(len(parts))),
-        declared=stacked("declared"),
-        declared_cross=crossed("declared_cross"),
+        declared=stack_all("declared"),
+        declared_cross=cross_all("declared_cross"),
         frame=frame,
     )
 

@@ -105,8 +105,8 @@ def secure_cola(site: Site) -> Script:
 
 def run_masks(plan: TablePlan) -> Script:
     """Masked tables, and the fit of their sum."""
-    expects = Schema({"masked": masked_sum.masked_field(shapes_of(plan))})
-    tables = yield from each(_TOPIC, masked_table, plan, expects=expects, reveals=expose_nothing("The masked table"))
+    expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
+    tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=expose_nothing("The masked table"))
     model = yield from server("fit", fit_masked, plan, tables)
     fit = build_table_fit(plan, model, "secure_cola", ())
     return add_diagnostics(plan, fit, {"sum": unmask_tables(plan, tables)}, "over all sites")
@@ -118,7 +118,7 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     form = Schema({"key": Field("|u1", (None,))})
     key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
     hidden = expose_nothing("The masked and encrypted table")
-    uploads = yield from each(_TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
+    uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
@@ -154,7 +154,7 @@ def sums_by_pattern(plan: TablePlan) -> bool:
     return plan.cells or plan.floor > 0
 
 
-def whole_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
+def build_whole_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of the numbers of a dense table that are whole and below 2^32."""
     size = (plan.grid.size,)
     if not sums_by_pattern(plan):
@@ -167,7 +167,7 @@ def fraction_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of the numbers of a dense table that may be fractional, or large."""
     size, levels = (plan.grid.size,), (plan.levels,) if plan.levels else ()
     if sums_by_pattern(plan):
-        return {name: size for name in plan.tally.measures if name not in whole_shapes(plan)}
+        return {name: size for name in plan.tally.measures if name not in build_whole_shapes(plan)}
     out: dict[str, tuple[int, ...]] = {"exposure": size} if plan.tally.exposure else {}
     out |= {n: () for n in ("rows", *plan.family.whole_sums) if n in plan.fields}
     out |= {"cross": (*levels, plan.p), "outcome": levels}
@@ -176,7 +176,7 @@ def fraction_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
 
 def shapes_of(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of all numbers of a dense table."""
-    return whole_shapes(plan) | fraction_shapes(plan)
+    return build_whole_shapes(plan) | fraction_shapes(plan)
 
 
 def dense_table(plan: TablePlan, site: Site) -> dict[str, Array]:
@@ -209,7 +209,7 @@ def sparse_table(plan: TablePlan, dense: Mapping[str, Array]) -> Payload:
 # masks
 
 
-def masked_table(site: Site, plan: TablePlan) -> Payload:
+def mask_table(site: Site, plan: TablePlan) -> Payload:
     """This site's dense table under masks."""
     return masked_sum.mask_sums(site, _TOPIC, dense_table(plan, site))
 
@@ -247,10 +247,10 @@ def public_key(site: Site, plan: TablePlan) -> Payload:
     return {"key": _octets(encryption.public_part(secret_key(site, plan)))}
 
 
-def encrypted_table(site: Site, plan: TablePlan, key: Payload) -> Payload:
+def encrypt_table(site: Site, plan: TablePlan, key: Payload) -> Payload:
     """This site's dense table, masked and then encrypted."""
     table = dense_table(plan, site)
-    whole, fractions = (_flatten(table, shapes) for shapes in (whole_shapes(plan), fraction_shapes(plan)))
+    whole, fractions = (_flatten(table, shapes) for shapes in (build_whole_shapes(plan), fraction_shapes(plan)))
     words = masked_words.mask_words(site, _TOPIC, whole, fractions)
     return _bundle(encryption.encrypt(scheme_of(plan), key["key"].tobytes(), words))
 
@@ -263,7 +263,7 @@ def add_uploads(plan: TablePlan, key: Payload, uploads: Mapping[str, Payload]) -
 
 def open_sum(site: Site, plan: TablePlan, total: Payload) -> Payload:
     """What the holder posts of the decrypted sum; ProtocolError if no tables add up to it."""
-    whole, fractions = whole_shapes(plan), fraction_shapes(plan)
+    whole, fractions = build_whole_shapes(plan), fraction_shapes(plan)
     wide, narrow = masked_sum.size_of(fractions), masked_sum.size_of(whole)
     parts = _unbundle(plan, total, "the sum")
     words = narrow + masked_words.PER_FRACTION * wide
@@ -294,7 +294,7 @@ def _bundle(parts: list[bytes]) -> Payload:
 
 def _unbundle(plan: TablePlan, upload: Payload, whose: str) -> list[bytes]:
     lengths, data = upload["lengths"].tolist(), upload["bytes"].tobytes()
-    wide, narrow = masked_sum.size_of(fraction_shapes(plan)), masked_sum.size_of(whole_shapes(plan))
+    wide, narrow = masked_sum.size_of(fraction_shapes(plan)), masked_sum.size_of(build_whole_shapes(plan))
     expected = -(-(narrow + masked_words.PER_FRACTION * wide) // encryption.RINGS[scheme_of(plan)].slots)
     if len(lengths) != expected or min(lengths) < 1 or sum(lengths) != len(data):
         raise ProtocolError("CO-P551", f"The upload of {whose} is not {expected} ciphertexts.", whose, _TOPIC)

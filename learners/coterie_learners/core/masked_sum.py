@@ -66,7 +66,7 @@ def unmask_sums(posts: Posts, shapes: Shapes) -> dict[str, Array]:
     return {name: part.reshape(shapes[name]) for name, part in zip(sorted(shapes), parts, strict=True)}
 
 
-def masked_field(shapes: Shapes) -> Field:
+def form_masked_field(shapes: Shapes) -> Field:
     """Form of the field "masked" for sums of these shapes."""
     return Field("<u8", (size_of(shapes), 2))
 

@@ -120,7 +120,7 @@ class GlorePlan:
     def form(self, kind: Kind) -> Schema:
         """Form of one site's post."""
         if self.masked:
-            return Schema({"masked": masked_sum.masked_field(self.model.shapes(kind))})
+            return Schema({"masked": masked_sum.form_masked_field(self.model.shapes(kind))})
         return self.model.form(kind)
 
     def frame(self, model: Payload) -> Frame:
@@ -193,7 +193,7 @@ def share_agreement(site: Site, plan: GlorePlan, model: Payload) -> Payload:
 def agreement_form(plan: GlorePlan) -> Schema:
     """Form of that part."""
     if plan.masked:
-        return Schema({"masked": masked_sum.masked_field(agreement.shapes(plan.p))})
+        return Schema({"masked": masked_sum.form_masked_field(agreement.shapes(plan.p))})
     return agreement.form(plan.p)
 
 

@@ -62,7 +62,7 @@ def minimise(trio: ThreePartyShamir, problem: SharedProblem, rule: Rule) -> Shar
     """Minimise all columns; NotConverged (at every party alike, with nothing else opened) if the iterations run out."""
     groups, m = problem.vector.shape
     step = inverse_bound(trio, problem.matrix)
-    keep, pull = _scaled(trio, problem, step)
+    keep, pull = _scale(trio, problem, step)
     cut = None if problem.threshold is None else _times(trio, problem.threshold, step[:, None, None])
     now = before = constant_elements(0, (groups, m, problem.columns))
     active = constant_elements(1, now.shape)
@@ -103,7 +103,7 @@ def inverse_bound(trio: ThreePartyShamir, matrix: Elements) -> Elements:
     return np.asarray((falls @ reached + round(steps[0] * 2**POINT)) % trio.field.p)
 
 
-def _scaled(trio: ThreePartyShamir, problem: SharedProblem, step: Elements) -> tuple[Elements, Elements]:
+def _scale(trio: ThreePartyShamir, problem: SharedProblem, step: Elements) -> tuple[Elements, Elements]:
     """Shares of I - R/L (g, m, m) and of b/L (g, m)."""
     m = problem.vector.shape[1]
     rows, columns = np.triu_indices(m)

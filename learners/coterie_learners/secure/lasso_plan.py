@@ -130,7 +130,7 @@ class LassoPlan:
     @cached_property
     def numbers(self) -> Numbers:
         """The field."""
-        return Numbers.sized(field_bits(MAX_ROWS, self.m, self.target.ridge))
+        return Numbers.of_size(field_bits(MAX_ROWS, self.m, self.target.ridge))
 
     @cached_property
     def target(self) -> Target:

@@ -191,7 +191,7 @@ def derive_owners_key(site: Site, link: JoinPlan, terms: Posts, use: str) -> byt
 def rows_form(link: JoinPlan, owner: str) -> Schema:
     """Form of an owner's tags and masked (or encrypted) rows."""
     if link.sealed_by_key:
-        return paillier.encrypted_rows_form(link)
+        return paillier.form_encrypted_rows(link)
     return Schema(
         {
             "tags": Field("|u1", (len(link.passes), None, identifier_tags.TAG)),
@@ -290,7 +290,7 @@ SAID = {"enough": Field("|b1"), "different": Field("<i8", (None,)), "doubtful": 
 def match_form(link: JoinPlan) -> Schema:
     """Form of what the helper tells an owner."""
     if link.sealed_by_key:
-        return paillier.encrypted_match_form(link)
+        return paillier.form_encrypted_match(link)
     return Schema({"places": Field("<i8", (None,)), **SAID})
 
 

@@ -71,7 +71,7 @@ def floats(values: Exact) -> Array:
     return np.array([float(v) for v in np.ravel(values).tolist()], dtype=np.float64).reshape(np.shape(values))
 
 
-def weighted_sums(x: Array, weight: Array, low: Array | None = None) -> Exact:
+def sum_weighted(x: Array, weight: Array, low: Array | None = None) -> Exact:
     """x' w (p,) for x (m, p) and w (m,), or for pairs of weights, as fractions: exact but for one rounding in 2^100."""
     out = []
     for column in x.T:

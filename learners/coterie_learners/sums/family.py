@@ -129,7 +129,7 @@ class Family(ABC):
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows with outcome y (m,) at the linear predictor eta (m,)."""
 
-    def saturated(self, y: Array) -> Array:
+    def compute_saturated(self, y: Array) -> Array:
         """The saturated log-likelihood of each row (m,), dispersion 1."""
         return np.zeros_like(y)
 
@@ -209,7 +209,7 @@ class Family(ABC):
         """Separation if the outcomes of all sites together leave nothing to fit."""
         return
 
-    def one_sided(self, n: Array, outcome: Array) -> tuple[Sequence[bool], Sequence[bool]]:
+    def find_one_sided(self, n: Array, outcome: Array) -> tuple[Sequence[bool], Sequence[bool]]:
         """Which groups of n (k,) rows with this sum of outcomes (k,) have the least outcome only, and the most only."""
         nowhere = [False] * len(n)
         return nowhere, nowhere

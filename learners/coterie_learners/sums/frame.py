@@ -114,7 +114,7 @@ class Frame:
     offset_centre: float = 0.0
 
     @classmethod
-    def declared(cls, layout: Layout) -> Frame:
+    def from_ranges(cls, layout: Layout) -> Frame:
         """The frame of the declared ranges."""
         design = layout.design
         columns = [c if free else None for c, free in zip(design.columns, layout.centred, strict=True)]
@@ -266,7 +266,7 @@ def column_spreads(frame: Frame, moments: Moments) -> dict[int, Spread]:
     layout = frame.layout
     fitted_means = moments.gram[0] / moments.n if layout.design.formula.intercept else np.zeros(layout.p)
     squares = np.diag(moments.gram) / moments.n
-    declared = Frame.declared(layout)
+    declared = Frame.from_ranges(layout)
     free = (j for j, centred in enumerate(layout.centred) if centred)
     places = ((j, float(frame.centre[j]), float(frame.scale[j]), float(declared.scale[j])) for j in free)
     return {j: _spread(float(fitted_means[j]), float(squares[j]), *place) for j, *place in places}
@@ -275,7 +275,7 @@ def column_spreads(frame: Frame, moments: Moments) -> dict[int, Spread]:
 def outcome_spread(frame: Frame, moments: Moments) -> Spread:
     """The spread of a measured outcome."""
     mean = moments.outcome / moments.n if frame.layout.design.formula.intercept else 0.0
-    declared = Frame.declared(frame.layout).outcome_scale
+    declared = Frame.from_ranges(frame.layout).outcome_scale
     return _spread(mean, moments.squares / moments.n, frame.outcome_centre, frame.outcome_scale, declared)
 
 

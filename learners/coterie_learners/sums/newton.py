@@ -20,7 +20,7 @@ from coterie_learners.sums.family import Totals
 from coterie_learners.sums.frame import Frame, Moments, column_spreads, draw_frame, move_moments
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import HUGE, Kind, Model
-from coterie_learners.sums.separation import Counts, check_levels, check_steps
+from coterie_learners.sums.separation import LevelCounts, check_levels, check_steps
 
 MAX_HALVINGS = 10
 MAX_LOOKS = 4
@@ -64,7 +64,7 @@ class Point:
 
 def begin(rules: Rules) -> Payload:
     """What every site starts from, before anything is posted: a look in the frame of the declared ranges."""
-    frame = Frame.declared(rules.model.layout)
+    frame = Frame.from_ranges(rules.model.layout)
     state = {"beta": np.zeros(rules.model.p), "null": 0.0, "looks": 0, "known": 0}
     return _has_settled({**frame.payload(), **state, "converged": False})
 
@@ -132,7 +132,7 @@ def _check_variation(model: Model, frame: Frame, moments: Moments) -> None:
         )
 
 
-def _count_levels(model: Model, frame: Frame, moments: Moments) -> Counts | None:
+def _count_levels(model: Model, frame: Frame, moments: Moments) -> LevelCounts | None:
     """Rows and outcomes of the indicator columns, which a look holds where outcomes are counted."""
     at = model.layout.indicators()
     if model.linear or not at:
@@ -143,7 +143,7 @@ def _count_levels(model: Model, frame: Frame, moments: Moments) -> Counts | None
     else:
         rows = scale * scale * np.diag(moments.gram)[at]
     outcomes = centre * moments.outcome + scale * moments.cross[at]
-    return Counts(tuple(at), np.rint(rows), np.rint(outcomes), moments.n, moments.outcome)
+    return LevelCounts(tuple(at), np.rint(rows), np.rint(outcomes), moments.n, moments.outcome)
 
 
 def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[s
     slope, mean, weight = (float(v[0]) for v in (curve.slope, curve.mean, curve.weight))
     score = slope * (here.cross - mean * here.gram[0])
     point = Point(base, score, weight * here.gram, weight * here.gram, 0.0)
-    step = _limited(rules, _step(rules, drawn, point)[1])
+    step = _limit(rules, _step(rules, drawn, point)[1])
     return {"null": null, "beta": base + step, "base": base, "step": step}
 
 
@@ -170,14 +170,14 @@ def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[s
 
 def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
     model, frame = rules.model, Frame.from_payload(rules.model.layout, last)
-    known = _carried(model, frame, last, sums)
+    known = _carry(model, frame, last, sums)
     information = linalg.symmetric(sums["information"], model.p)
     curvature = information if model.family.canonical else linalg.symmetric(sums["curvature"], model.p)
     here = Point(last["beta"], sums["score"], information, curvature, max(float(sums["deviance"]), 0.0))
     objective = here.deviance + rules.penalty.value(frame, here.beta)
     if not model.linear and objective - _before(rules, frame, last, known) > WORSE * (abs(objective) + 0.1):
-        return _halved(last)
-    factor, step, gradient = _solved(rules, frame, here)
+        return _halve(last)
+    factor, step, gradient = _solve(rules, frame, here)
     dispersion = dispersion_of(model, here.deviance, float(known["n"]))
     noise = _noise(rules, frame, here, factor, float(known["n"]), float(known["outcome"]))
     gain = max(linalg.dot(gradient, step), 0.0)
@@ -200,10 +200,10 @@ def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
         return _has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "converged": True})
     if not np.any(rules.penalty.weights):
         check_steps(model.layout, model.family, frame, (gain, step, last["step"]), rules.advice)
-    return _has_settled({**post, "beta": here.beta + _limited(rules, step), "converged": False})
+    return _has_settled({**post, "beta": here.beta + _limit(rules, step), "converged": False})
 
 
-def _solved(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:
+def _solve(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:
     """Factor of the information that steps go by, the step (p,), and the penalised score (p,)."""
     gradient = here.score - rules.penalty.gradient(frame, here.beta)
     whole = here.curvature + rules.penalty.matrix(frame)
@@ -215,11 +215,11 @@ def _solved(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Arra
 
 
 def _step(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array]:
-    factor, step, _ = _solved(rules, frame, here)
+    factor, step, _ = _solve(rules, frame, here)
     return factor, step
 
 
-def _limited(rules: Rules, step: Array) -> Array:
+def _limit(rules: Rules, step: Array) -> Array:
     limit, longest = rules.model.family.limit, float(np.max(np.abs(step), initial=0.0))
     return step if limit is None or longest <= limit else step * (limit / longest)
 
@@ -246,7 +246,7 @@ def _noise(rules: Rules, frame: Frame, here: Point, factor: Array, n: float, out
     return float(rounding * rounding + _ROUNDING * rules.unit**2 * trace)
 
 
-def _carried(model: Model, frame: Frame, last: Payload, sums: Payload) -> dict[str, Any]:
+def _carry(model: Model, frame: Frame, last: Payload, sums: Payload) -> dict[str, Any]:
     """What every model post repeats, so that the last one alone holds the fit.
 
     After an exclusion the counts are those of the sites that are left, and the null deviance is known only where it
@@ -272,7 +272,7 @@ def _without_intercept(model: Model, sums: Payload, last: Payload) -> float | No
     return max(float(sums["deviance"]), 0.0) if not np.any(last["beta"]) else None
 
 
-def _halved(last: Payload) -> Payload:
+def _halve(last: Payload) -> Payload:
     """The last step again, half as long; NotConverged after ten halvings."""
     count = int(last["halvings"]) + 1
     if count > MAX_HALVINGS:

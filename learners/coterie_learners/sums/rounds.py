@@ -137,7 +137,7 @@ class Model:
             "n": _count(block),
         }
         if self._has_offset and block.offset is not None:
-            out["offset"] = total(block.offset, block)
+            out["offset"] = sum_rows(block.offset, block)
         return out
 
     def _block_sums(self, kind: Kind, block: Block, beta: Array, null: float) -> dict[str, Array | float]:
@@ -146,8 +146,8 @@ class Model:
         own = 1.0 if block.weight is None else block.weight
         out: dict[str, Array | float] = {"score": block.x.T @ (parts.residual * own)}
         out |= {"information": _gram(block.x, parts.weight * own), "n": _count(block)}
-        out |= {"deviance": total(parts.deviance, block), "outcome": total(block.y, block)}
-        out |= {"saturated": total(self.family.saturated(block.y), block)}
+        out |= {"deviance": sum_rows(parts.deviance, block), "outcome": sum_rows(block.y, block)}
+        out |= {"saturated": sum_rows(self.family.compute_saturated(block.y), block)}
         if not self.family.canonical:
             out["curvature"] = _gram(block.x, parts.curvature * own)
         if "null" in self.shapes(kind):
@@ -157,10 +157,10 @@ class Model:
     def _null(self, block: Block, null: float) -> Array:
         eta = np.full(len(block), null) if block.offset is None else null + block.offset
         parts = self.family.parts(eta, block.y)
-        return np.array([total(parts.deviance, block), total(parts.mean, block)])
+        return np.array([sum_rows(parts.deviance, block), sum_rows(parts.mean, block)])
 
 
-def total(values: Array, block: Block) -> float:
+def sum_rows(values: Array, block: Block) -> float:
     """Sum over rows, each as often as it stands for."""
     return float(values.sum()) if block.weight is None else float(values @ block.weight)
 

@@ -25,7 +25,7 @@ _FLAT_GAIN, _STEADY_STEP, _STRAIGHT, _LONG_STEP = 1e-3, 0.7, 0.99, 0.05
 
 
 @dataclass(frozen=True)
-class Counts:
+class LevelCounts:
     """Rows and sums of the outcome, of all rows and of those that the indicator columns `at` mark (k,)."""
 
     at: tuple[int, ...]
@@ -45,7 +45,7 @@ class Group:
     outcome: float
 
 
-def groups(layout: Layout, counts: Counts) -> Iterator[Group]:
+def groups(layout: Layout, counts: LevelCounts) -> Iterator[Group]:
     """The groups that indicator columns mark; with an intercept, also those that they leave over."""
     design = layout.design
     left_over: dict[str, list[int]] = {}
@@ -64,13 +64,13 @@ def groups(layout: Layout, counts: Counts) -> Iterator[Group]:
         yield Group(label, name, counts.n - rows, counts.outcome - outcomes)
 
 
-def check_levels(layout: Layout, family: Family, counts: Counts | None, advice: str) -> None:
+def check_levels(layout: Layout, family: Family, counts: LevelCounts | None, advice: str) -> None:
     """Separation that names every group with one outcome only, the reference levels among them."""
     if counts is None or not family.separable:
         return
     all_groups = list(groups(layout, counts))
     sizes = (np.array([getattr(g, field) for g in all_groups]) for field in ("rows", "outcome"))
-    least, most = family.one_sided(*sizes)
+    least, most = family.find_one_sided(*sizes)
     without = [g for g, is_one in zip(all_groups, least, strict=True) if is_one]
     only = [g for g, is_one in zip(all_groups, most, strict=True) if is_one]
     if without or only:

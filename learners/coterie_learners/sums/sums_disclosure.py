@@ -20,7 +20,7 @@ from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.rows import Rows
 from coterie_learners.sums.family import Family
-from coterie_learners.sums.rounds import total
+from coterie_learners.sums.rounds import sum_rows
 
 # More patterns than this are not searched; no round of a study that small in rows determines them.
 _MAX_PATTERNS = 500
@@ -38,7 +38,7 @@ def expose_sums(design: Design, family: Family, path: Sequence[View], site: Site
     """
     n = int(np.asarray(sums["n"]))
     cells, kinds = _tables(design, family, sums) if len(path) == 1 and path[0] is None else ({}, {})
-    patterns = _determined(design, family, path, site.rows)
+    patterns = _find_determined(design, family, path, site.rows)
     return Exposure(
         what=f"Sums of round {len(path)} (score, information, counts)",
         rows=n,
@@ -55,7 +55,7 @@ def expose_masked_sums(design: Design, family: Family, path: Sequence[View], sit
     return Exposure(
         what=f"Masked sums of round {len(path)} (score, information, counts)",
         rows=rows.n,
-        events=round(sum(total(block.y, block) for block in rows.blocks())) if binary else None,
+        events=round(sum(sum_rows(block.y, block) for block in rows.blocks())) if binary else None,
         parameters=len(design.columns) if len(path) == 1 else 0,
         sums_only=True,
         parties=len(site.parties),
@@ -73,7 +73,7 @@ def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, in
     return two_way(design, float(np.asarray(sums["n"])), gram, events)
 
 
-def _determined(design: Design, family: Family, path: Sequence[View], rows: Rows) -> dict[str, int]:
+def _find_determined(design: Design, family: Family, path: Sequence[View], rows: Rows) -> dict[str, int]:
     """Patients by pattern, and events among them, as far as the equations of all rounds so far determine each."""
     p = len(design.columns)
     most = min(_MAX_PATTERNS, len(path) * p * (p + 1) // 2)

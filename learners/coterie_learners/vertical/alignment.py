@@ -50,7 +50,7 @@ from coterie_learners.study.identifiers import (
     hash_spellings,
     identify,
 )
-from coterie_learners.vertical.blind_points import POINT, NoPoint, Points, hash_to_points, raise_points
+from coterie_learners.vertical.blind_points import POINT_BYTES, NoPoint, Points, hash_to_points, raise_points
 
 _KEY = 32
 
@@ -66,9 +66,9 @@ def align(site: Site) -> Script:
     """Find the common patients; returns the Alignment (to whoever may not read the posts, one that says so)."""
     readers, own = site.study.sites, OwnPoints(site)
     yield from announce()
-    form = Schema({"points": Field("|u1", (None, POINT)), "rules": Field("|u1", (32,))}, check=check_points)
+    form = Schema({"points": Field("|u1", (None, POINT_BYTES)), "rules": Field("|u1", (32,))}, check=check_points)
     first = yield from each("align/points", post_points, own, expects=form, readers=readers, reveals=expose_points)
-    rounds, form = [first], Schema({"points": Field("|u1", (None, POINT))}, check=check_points)
+    rounds, form = [first], Schema({"points": Field("|u1", (None, POINT_BYTES))}, check=check_points)
     for number in range(1, len(readers)):
         topic = f"align/raise/{number}"
         posts = yield from each(
@@ -343,5 +343,5 @@ def _select_spellings(study: Study, post: Payload, reader: str) -> Spellings:
 
 def _words(points: Points) -> _Tags:
     """Rows of bytes as strings that can be sorted and compared; being of one length, they differ as their bytes do."""
-    words: _Tags = np.ascontiguousarray(points).view(f"S{POINT}")[:, 0]
+    words: _Tags = np.ascontiguousarray(points).view(f"S{POINT_BYTES}")[:, 0]
     return words

@@ -18,7 +18,7 @@ from nacl import bindings
 from nacl.exceptions import CryptoError
 from numpy.typing import NDArray
 
-POINT = bindings.crypto_scalarmult_BYTES
+POINT_BYTES = bindings.crypto_scalarmult_BYTES
 
 Points = NDArray[np.uint8]
 
@@ -43,12 +43,12 @@ def raise_points(exponent: bytes, points: Points) -> Points:
     raw, out = np.ascontiguousarray(points).tobytes(), bytearray()
     multiply = bindings.crypto_scalarmult
     try:
-        for at in range(0, len(raw), POINT):
-            out += multiply(exponent, raw[at : at + POINT])
+        for at in range(0, len(raw), POINT_BYTES):
+            out += multiply(exponent, raw[at : at + POINT_BYTES])
     except CryptoError:
-        raise NoPoint(f"element {at // POINT} of {len(points)} is none of the group") from None
+        raise NoPoint(f"element {at // POINT_BYTES} of {len(points)} is none of the group") from None
     return _rows(out)
 
 
 def _rows(raw: bytes | bytearray) -> Points:
-    return np.frombuffer(bytes(raw), np.uint8).reshape(-1, POINT)
+    return np.frombuffer(bytes(raw), np.uint8).reshape(-1, POINT_BYTES)

@@ -258,7 +258,7 @@ class ValorisSolution:
     def received(self) -> dict[str, tuple[Array, Array]]:
         """Factor (n, r) and shift (r,) of each answer's site, checked."""
         if self.plan.aggregated:
-            return {ALL: self._summed()}
+            return {ALL: self._sum()}
         out = {}
         for name, post in self.posts.items():
             self.plan.split.check_factor(name, post["factor"], self.part.n)
@@ -267,7 +267,7 @@ class ValorisSolution:
             out[name] = (np.asarray(post["factor"]), np.asarray(post["shift"]))
         return out
 
-    def _summed(self) -> tuple[Array, Array]:
+    def _sum(self) -> tuple[Array, Array]:
         shape = (self.part.n + 1, self.plan.width)
         for name, post in self.posts.items():
             if post["masked"].shape != shape:

@@ -86,7 +86,9 @@ def vertigo(site: Site) -> Script:
             break
     else:
         raise NotConverged("CO-N101", f"No convergence in {plan.options.max_rounds} rounds. Raise max_rounds.")
-    own = yield from each("part", solve_own_part, plan, part, problem, state, expects=_PART, reveals=part.reveals_result)
+    own = yield from each(
+        "part", solve_own_part, plan, part, problem, state, expects=_PART, reveals=part.reveals_result
+    )
     model = yield from server("model", assemble_parts, plan, own)
     return build_vertigo_result(plan, part, own, model, t + 1)
 

@@ -20,7 +20,7 @@ from coterie_node.cli.options import (
     Catalog,
     Chain,
     Json,
-    Node,
+    NodeOption,
     Site,
     Store,
     StudyArgument,
@@ -52,7 +52,7 @@ _FAILED = 22
 @audit.command("history")
 def history_command(
     study: StudyArgument = None,
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
@@ -84,7 +84,7 @@ def history_command(
 @audit.command("replay")
 def replay_command(
     study: StudyArgument = None,
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
@@ -112,7 +112,7 @@ def replay_command(
 @audit.command("recompute")
 def recompute_command(
     study: StudyArgument = None,
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     site: Site = None,
     as_json: Json = False,
@@ -138,7 +138,7 @@ def recompute_command(
 @audit.command("screen")
 def screen_command(
     study: StudyArgument = None,
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
@@ -159,7 +159,7 @@ def screen_command(
 def export_bundle_command(
     study: Annotated[str, typer.Argument(help="Number on the ledger, hash, or study file.")],
     bundle: Annotated[Path, typer.Argument(help="New zip (a name that ends in .zip) or new folder.")],
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
@@ -310,7 +310,7 @@ def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
 @audit.command("report")
 def report_command(
     study: Annotated[str | None, typer.Argument(help="Number, hash or file of a study; or a bundle.")] = None,
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,

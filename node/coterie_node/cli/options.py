@@ -39,7 +39,7 @@ class TableFormat(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Shape = Annotated[Format, typer.Option("--format", help="text, json or csv.")]
-Node = Annotated[
+NodeOption = Annotated[
     Path | None,
     typer.Option("--node", help="Folder of this site's node. Default: $COTERIE_NODE, or the working folder."),
 ]

@@ -535,7 +535,7 @@ class Daemon:
         passed = self.services.clock() - start
         if passed <= 0:
             stop.wait(LEDGER_POLL_SECONDS)  # a ledger that does not wait
-        for cause in {task.wait_label for task in self.studies.watched()}:
+        for cause in {task.wait_label for task in self.studies.list_watched()}:
             self.services.metrics.waited.labels(cause).inc(passed)
 
     def _measure(self) -> None:

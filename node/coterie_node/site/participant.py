@@ -200,7 +200,7 @@ def await_start(node: Node, number: int) -> None:
     """Wait until every participant has joined; Overdue names those who have not."""
     missing = ", ".join(node.study.sites)
 
-    def started() -> int | None:
+    def read_start() -> int | None:
         nonlocal missing
         view = node.ledger.view(number)
         missing = ", ".join(s for s in node.study.sites if s not in view.joined)
@@ -210,7 +210,7 @@ def await_start(node: Node, number: int) -> None:
         message = f"Study {number} waits for {missing} to join."
         return DeadlinePassed("CO-R202", f"{message} Ask them whether they approve it.")
 
-    _insist(node, started, late)
+    _insist(node, read_start, late)
 
 
 def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class StudyList:
         if self._watched.pop(task.number, None) is not None:
             self._idle[task.number] = task
 
-    def watched(self) -> tuple[StudyTask, ...]:
+    def list_watched(self) -> tuple[StudyTask, ...]:
         """The open studies that this site's people decided about, and those not looked at yet."""
         self._watched = {number: task for number, task in self._watched.items() if not task.over}
         return tuple(self._watched.values())
@@ -60,7 +60,7 @@ class StudyList:
             self._decisions = dict(decisions)
             for task in [task for task in self._idle.values() if task.hash in changed]:
                 self._watch(task)
-        yield from self.watched()
+        yield from self.list_watched()
         for number in list(self._idle)[:IDLE_LOOKS]:
             task = self._idle.pop(number)
             if not task.over:

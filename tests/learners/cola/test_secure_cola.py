@@ -114,7 +114,7 @@ def describe_reason(table: MemoryProtocol, site: str, upload: Payload) -> np.nda
     """What the holder sees when it decrypts one site's upload."""
     holder = table.machines["north"].site
     plan = secure_cola.plan_secure_table(holder.study)
-    count = masked_sum.size_of(secure_cola.whole_shapes(plan)) + 4 * masked_sum.size_of(
+    count = masked_sum.size_of(secure_cola.build_whole_shapes(plan)) + 4 * masked_sum.size_of(
         secure_cola.fraction_shapes(plan)
     )
     parts = secure_cola._unbundle(plan, upload, site)
@@ -332,7 +332,7 @@ def test_a_key_of_another_scheme_is_refused_by_who_encrypts() -> None:
         .seat(study.sites, 0)
     )
     with pytest.raises(ProtocolError) as caught:
-        secure_cola.encrypted_table(seat, secure_cola.plan_secure_table(study), {"key": np.frombuffer(other, np.uint8)})
+        secure_cola.encrypt_table(seat, secure_cola.plan_secure_table(study), {"key": np.frombuffer(other, np.uint8)})
     assert caught.value.code == "CO-P553"
 
 

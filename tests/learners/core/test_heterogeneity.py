@@ -25,7 +25,7 @@ def cohort(family: str, seed: int = 3) -> tuple[GlorePlan, list[Codes], dict[str
     parts, rows = cohorts.split_sizes(codes, SIZES), cohorts.split(study, codes, SIZES)
     x = cohorts.matrix(codes)
     fit = sm.GLM(codes[outcome], x, family=families()[family]).fit(tol=1e-14, tol_criterion="params", maxiter=200)
-    frame = Frame.declared(plan.model.layout)
+    frame = Frame.from_ranges(plan.model.layout)
     inside = np.linalg.solve(frame.carry, np.asarray(fit.params) / frame.outcome_scale - frame.origin)
     beta = np.asarray(inside, dtype=np.float64)
     shares = {}
@@ -40,7 +40,7 @@ def families() -> dict[str, sm.families.Family]:
 
 
 def compare(plan: GlorePlan, shares: dict[str, Share], beta: Array, dispersion: float = 1.0) -> Heterogeneity:
-    frame, nothing = Frame.declared(plan.model.layout), np.zeros(plan.p)
+    frame, nothing = Frame.from_ranges(plan.model.layout), np.zeros(plan.p)
     return compare_sites(
         plan.design.names,
         beta,

@@ -195,7 +195,7 @@ def test_masked_and_plain_sums_lead_to_the_same_fit() -> None:
 def test_blocks_of_rows_do_not_change_the_sums_beyond_rounding() -> None:
     plan = GlorePlan.of(cohorts.study())
     block = join_blocks(cohorts.rows(plan.study, codes()))
-    frame, beta = Frame.declared(plan.model.layout), np.linspace(-0.5, 0.5, plan.p)
+    frame, beta = Frame.from_ranges(plan.model.layout), np.linspace(-0.5, 0.5, plan.p)
     rows = [ArrayRows(block.x, block.y, size=size) for size in (N, 7)]
     looks = [plan.model.look(r, frame) for r in rows]
     rounds = [plan.model.round("round", r, frame, beta, 0.0) for r in rows]

@@ -229,7 +229,7 @@ def refusal_of(change: Callable[[dict[str, Any]], None], **options: Any) -> Prot
 
 def first_look(plan: GlorePlan, rows: Rows) -> dict[str, Array]:
     """The first plain sums of some rows."""
-    return plan.model.look(rows, Frame.declared(plan.model.layout))
+    return plan.model.look(rows, Frame.from_ranges(plan.model.layout))
 
 
 def setter(name: str, value: Any) -> Callable[[dict[str, Any]], None]:

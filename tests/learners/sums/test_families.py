@@ -29,7 +29,7 @@ def outcomes(family: Family) -> list[float]:
 def log_likelihood(family: Family, eta: float, y: float) -> float:
     """Of one row, with dispersion 1 and without the constant of the Gaussian."""
     outcome = np.array([y])
-    return float((family.saturated(outcome) - 0.5 * family.parts(np.array([eta]), outcome).deviance)[0])
+    return float((family.compute_saturated(outcome) - 0.5 * family.parts(np.array([eta]), outcome).deviance)[0])
 
 
 def parts_by_definition(family: Family, eta: float, y: float) -> float:
@@ -128,7 +128,9 @@ def test_a_block_is_the_sum_of_its_rows(family: Family) -> None:
     rows = [family.parts(eta[k : k + 1], y[k : k + 1]) for k in range(30)]
     all_parts = family.parts(eta, y)
     np.testing.assert_array_equal(all_parts.deviance, np.concatenate([r.deviance for r in rows]))
-    np.testing.assert_array_equal(family.saturated(y), [family.saturated(y[k : k + 1])[0] for k in range(30)])
+    np.testing.assert_array_equal(
+        family.compute_saturated(y), [family.compute_saturated(y[k : k + 1])[0] for k in range(30)]
+    )
     np.testing.assert_array_equal(all_parts.residual, np.concatenate([r.residual for r in rows]))
     np.testing.assert_array_equal(all_parts.weight, np.concatenate([r.weight for r in rows]))
 
@@ -250,6 +252,6 @@ def test_arrays_are_not_changed() -> None:
     eta, y = ETA.copy(), np.ones_like(ETA)
     for family in FAMILIES:
         family.parts(eta, y)
-        family.saturated(y)
+        family.compute_saturated(y)
     np.testing.assert_array_equal(eta, ETA)
     np.testing.assert_array_equal(y, 1.0)

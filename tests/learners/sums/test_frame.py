@@ -32,7 +32,7 @@ def moments(frame: Frame, raw: Block) -> Moments:
 
 
 def pooled(design: Design, raw: Block) -> tuple[Frame, bool]:
-    frame = Frame.declared(Layout.of(design, linear=True))
+    frame = Frame.from_ranges(Layout.of(design, linear=True))
     return draw_frame(frame, moments(frame, raw))
 
 
@@ -49,7 +49,7 @@ def carried_fit(frame: Frame, raw: Block) -> tuple[Array, Array]:
 def test_least_squares_in_a_frame_are_those_of_the_raw_columns(formula: str, drawn: bool) -> None:
     design = Design(cohorts.study(formula, family="gaussian"))
     raw = rows(design)
-    frame = pooled(design, raw)[0] if drawn else Frame.declared(Layout.of(design, linear=True))
+    frame = pooled(design, raw)[0] if drawn else Frame.from_ranges(Layout.of(design, linear=True))
     estimates, covariance = carried_fit(frame, raw)
     y = raw.y if raw.offset is None else raw.y - raw.offset
     np.testing.assert_allclose(estimates, np.linalg.lstsq(raw.x, y, rcond=None)[0], rtol=1e-9, atol=1e-12)
@@ -109,7 +109,7 @@ def test_a_wide_range_takes_another_look_and_no_digits(width: float) -> None:
 
 def test_moments_moved_to_another_frame_are_the_moments_there() -> None:
     design = Design(cohorts.study("score ~ age + crp + male + stage", family="gaussian"))
-    raw, frame = rows(design), Frame.declared(Layout.of(design, linear=True))
+    raw, frame = rows(design), Frame.from_ranges(Layout.of(design, linear=True))
     drawn, _ = draw_frame(frame, moments(frame, raw))
     moved, there = move_moments(moments(frame, raw), frame, drawn), moments(drawn, raw)
     np.testing.assert_allclose(moved.gram, there.gram, atol=1e-10)

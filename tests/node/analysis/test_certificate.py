@@ -107,7 +107,7 @@ def test_made_up_rows_stay_within_what_the_study_declares() -> None:
     study = cohorts.study("score ~ age + visits + male + stage", family="gaussian")
     design, rng = Design(study), np.random.default_rng(1)
     block = draw(design, rng.normal(0, 1, len(design.columns)), 2000, rng)
-    assert np.abs(Frame.declared(Layout.of(design, linear=False)).block(block).x).max() <= 1.5
+    assert np.abs(Frame.from_ranges(Layout.of(design, linear=False)).block(block).x).max() <= 1.5
     for name in ("age", "visits"):
         low, high = study.variables[name].bounds
         column = block.x[:, design.names.index(name)]

@@ -25,7 +25,7 @@ from coterie_learners.numeric.pairwise_sum import pairwise_sum, weighted_gram, w
 from coterie_learners.sums.families.binomial import binary_deviance
 from coterie_learners.sums.family import Curve, Family
 from coterie_learners.sums.frame import Frame
-from coterie_learners.sums.separation import Counts, check_levels, separation
+from coterie_learners.sums.separation import LevelCounts, check_levels, separation
 
 # A pattern whose outcome is predicted this surely may be separated: then the linear programme decides.
 SURE = 1e-6
@@ -315,7 +315,7 @@ def _check_levels(table: Grouped, choice: Choice) -> None:
     places = [j + shift for j in at]
     rows = np.array([float(pairwise_sum(table.u * table.declared[:, j])) for j in places])
     everybody = float(pairwise_sum(table.u))
-    counts = Counts(tuple(at), rows, table.declared_cross[places], everybody, float(table.outcome))
+    counts = LevelCounts(tuple(at), rows, table.declared_cross[places], everybody, float(table.outcome))
     check_levels(layout, choice.family, counts, choice.advice)
 
 

@@ -51,7 +51,7 @@ class CountPlan:
     @property
     def place(self) -> RunFolder:
         """Where outcome and offset are measured from."""
-        frame = Frame.declared(Layout.of(self.design, linear=not self.family.whole))
+        frame = Frame.from_ranges(Layout.of(self.design, linear=not self.family.whole))
         return RunFolder(frame.outcome_centre, frame.outcome_scale, frame.offset_centre)
 
 

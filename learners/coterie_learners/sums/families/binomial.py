@@ -85,7 +85,7 @@ class Binomial(Family):
         if outcome in (0.0, n):
             raise Separation("CO-N301", "All sites together have only one value of the outcome; nothing can be fitted.")
 
-    def one_sided(self, n: Array, outcome: Array) -> tuple[Sequence[bool], Sequence[bool]]:
+    def find_one_sided(self, n: Array, outcome: Array) -> tuple[Sequence[bool], Sequence[bool]]:
         """Groups without events, and groups of events only."""
         return ((n > 0) & (outcome == 0)).tolist(), ((n > 0) & (outcome == n)).tolist()
 

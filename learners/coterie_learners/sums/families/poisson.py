@@ -39,7 +39,7 @@ class Poisson(Family):
         mean = np.exp(np.minimum(eta, LOG_LIMIT))
         return Parts(y - mean, mean, mean, unit_deviance(y, mean), mean)
 
-    def saturated(self, y: Array) -> Array:
+    def compute_saturated(self, y: Array) -> Array:
         """Log-likelihood of rows whose means are their counts."""
         return np.asarray(special.xlogy(y, y) - y - special.gammaln(y + 1.0))
 
@@ -83,7 +83,7 @@ class Poisson(Family):
         if outcome == 0.0:
             raise Separation("CO-N301", "All counts at all sites are zero; nothing can be fitted.")
 
-    def one_sided(self, n: Array, outcome: Array) -> tuple[Sequence[bool], Sequence[bool]]:
+    def find_one_sided(self, n: Array, outcome: Array) -> tuple[Sequence[bool], Sequence[bool]]:
         """Groups without a count above zero; no count is the most."""
         return ((n > 0) & (outcome == 0)).tolist(), [False] * len(n)
 

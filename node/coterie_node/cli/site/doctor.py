@@ -20,7 +20,7 @@ from coterie_chain.ledger.protocol import Ledger, State
 from coterie_chain.network.swarm_probe import is_private_swarm
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_learners.study.document import Study
-from coterie_node.cli.options import Json, Node, open_node_folder
+from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_rows
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
@@ -45,7 +45,7 @@ class CheckResult:
     cure: str = ""
 
 
-def doctor_command(node: Node = None, as_json: Json = False) -> None:
+def doctor_command(node: NodeOption = None, as_json: Json = False) -> None:
     """Check this site's node: key, journal, disk, chain, seat, peers, clock, store and rows; status 12 if one fails."""
     findings = list(examine(open_node_folder(node)))
     words = {True: "ok", False: "FAILED", None: "-"}

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_node.cli.options import Node, open_node_folder
+from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.errors import ConfigError
 from coterie_node.site.folder import NETWORK
 from coterie_node.site.invitation import Contracts, Invitation, Member
 
 
 def invite_command(
-    node: Node = None,
+    node: NodeOption = None,
     title: Annotated[str, typer.Option(help="What this network is called.")] = "",
     chain_peer: Annotated[list[str] | None, typer.Option(help="enode:// address of a chain node.")] = None,
     swarm_peer: Annotated[list[str] | None, typer.Option(help="Multiaddress of a store's peer.")] = None,
@@ -44,7 +44,7 @@ def invite_command(
 
 def join_command(
     invite: Annotated[Path, typer.Argument(help="The invitation's file.")],
-    node: Node = None,
+    node: NodeOption = None,
     fingerprint: Annotated[str | None, typer.Option(help="Its fingerprint, as the inviter read it to you.")] = None,
 ) -> None:
     """Join the network of an invitation: check it against this site's own chain node, and write network.json."""

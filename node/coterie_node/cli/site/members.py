@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from coterie_chain.ledger.protocol import Ledger, SiteEntry
-from coterie_node.cli.options import Json, Node, open_node_folder
+from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_rows
 from coterie_node.errors import ConfigError
 from coterie_node.site.cards import REVOKED, SeatCard
@@ -22,7 +22,7 @@ SiteArgument = Annotated[str, typer.Argument(help="Name of the site.")]
 
 
 @site.command("list")
-def list_sites_command(node: Node = None, as_json: Json = False) -> None:
+def list_sites_command(node: NodeOption = None, as_json: Json = False) -> None:
     """List the members, and the votes about members that have not passed yet."""
     with open_node_folder(node).open_ledger() as ledger:
         members, motions = ledger.sites(), open_motions(ledger.history())
@@ -38,7 +38,7 @@ def list_sites_command(node: Node = None, as_json: Json = False) -> None:
 
 
 @site.command("admit")
-def admit_command(card: CardFile, node: Node = None) -> None:
+def admit_command(card: CardFile, node: NodeOption = None) -> None:
     """Vote to give a hospital a seat, by its card.json."""
     home, new_card = open_node_folder(node), SeatCard.load(card)
     with home.open_ledger() as ledger:
@@ -50,7 +50,7 @@ def admit_command(card: CardFile, node: Node = None) -> None:
 
 
 @site.command("recover")
-def recover_command(card: CardFile, node: Node = None) -> None:
+def recover_command(card: CardFile, node: NodeOption = None) -> None:
     """Vote to give a member new keys, by its new card.json: its old ones are lost or stolen."""
     home, new_card = open_node_folder(node), SeatCard.load(card)
     _check_member(home, new_card.name)
@@ -59,7 +59,7 @@ def recover_command(card: CardFile, node: Node = None) -> None:
 
 
 @site.command("revoke")
-def revoke_command(name: SiteArgument, node: Node = None) -> None:
+def revoke_command(name: SiteArgument, node: NodeOption = None) -> None:
     """Vote to take a member's seat away: its key signs nothing more."""
     home = open_node_folder(node)
     _check_member(home, name)

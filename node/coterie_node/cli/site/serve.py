@@ -22,7 +22,7 @@ from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import BlobStore
-from coterie_node.cli.options import Node, open_node_folder
+from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.cli.site.doctor import PROBE
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
@@ -54,7 +54,7 @@ RestartPreventExitStatus=11 12 13 23
 
 
 def serve_command(
-    node: Node = None,
+    node: NodeOption = None,
     unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for this node, and end.")] = False,
 ) -> None:
     """Run this site's node: take part in what its people approved, until SIGTERM or Ctrl-C.

@@ -15,7 +15,7 @@ from coterie_learners.errors import DataError
 from coterie_learners.study.document import Study
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
 from coterie_node.audit.sources import find_study_number
-from coterie_node.cli.options import At, LedgerStudyArgument, Node, Site, StudyFile, open_site, require_daemon
+from coterie_node.cli.options import At, LedgerStudyArgument, NodeOption, Site, StudyFile, open_site, require_daemon
 from coterie_node.cli.study.advise import disclosure_lines
 from coterie_node.cli.study.twins import find_twins
 from coterie_node.data.findings import printable
@@ -31,7 +31,7 @@ DataFile = Annotated[Path | None, typer.Option("--data", help="Another file of r
 
 
 def propose_command(
-    file: StudyFile, node: Node = None, at: At = None, site: Site = None, data: DataFile = None
+    file: StudyFile, node: NodeOption = None, at: At = None, site: Site = None, data: DataFile = None
 ) -> None:
     """Propose a study, and approve it for this site; the daemon puts it on the ledger."""
     folder, study = require_daemon(open_site(node, at, site)), load_study(file)
@@ -54,7 +54,7 @@ def propose_command(
 
 def approve_study_command(
     which: LedgerStudyArgument,
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     site: Site = None,
     data: DataFile = None,
@@ -74,20 +74,20 @@ def approve_study_command(
 
 
 def decline_command(
-    which: LedgerStudyArgument, node: Node = None, at: At = None, site: Site = None, reason: ReasonOption = ""
+    which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, reason: ReasonOption = ""
 ) -> None:
     """Decline a study: it cannot run without this site, and the ledger says so."""
     _record_refusal(open_site(node, at, site), which, "decline", reason)
 
 
 def abort_command(
-    which: LedgerStudyArgument, node: Node = None, at: At = None, site: Site = None, reason: ReasonOption = ""
+    which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, reason: ReasonOption = ""
 ) -> None:
     """End a study for all sites, without a result."""
     _record_refusal(open_site(node, at, site), which, "abort", reason)
 
 
-def resume_command(which: LedgerStudyArgument, node: Node = None, at: At = None, site: Site = None) -> None:
+def resume_command(which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None) -> None:
     """Vote to go on with a study that a dispute paused; it goes on when most of its sites do."""
     folder = require_daemon(open_site(node, at, site))
     with folder.open_ledger() as ledger:

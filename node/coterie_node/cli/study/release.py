@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coterie_node.cli.options import At, Json, Node, Site, open_site
+from coterie_node.cli.options import At, Json, NodeOption, Site, open_site
 from coterie_node.cli.output import print_document
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.site.folder import SiteFolder
@@ -16,7 +16,7 @@ release = typer.Typer(no_args_is_help=True, help="Payloads that wait until this 
 
 
 @release.command("list")
-def list_releases_command(node: Node = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
+def list_releases_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
     """Show what waits: the verdict, the counts that could be solved, and with --json every number."""
     payloads = [payload for folder in _list_folders(open_site(node, at, site)) for payload in folder.waiting()]
     print_document(payloads, _format_payloads(payloads), as_json)
@@ -25,7 +25,7 @@ def list_releases_command(node: Node = None, at: At = None, site: Site = None, a
 @release.command("approve")
 def approve_release_command(
     digest: Annotated[str, typer.Argument(help="The digest that `release list` shows.")],
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     site: Site = None,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
-from coterie_node.cli.options import At, Node, Site, open_site
+from coterie_node.cli.options import At, NodeOption, Site, open_site
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_keys import destroy
 from coterie_node.run.view_grants import save_grant, view_of
@@ -32,7 +32,7 @@ def auditor_command(keys: _Keys, passphrase_file: _Passphrase) -> None:
 def grant_command(
     to: Annotated[str, typer.Option(help="The auditor's sealing key, as `coterie seal auditor` printed it.")],
     out: Annotated[Path, typer.Option(help="File to write the grant to.")],
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     site: Site = None,
     study: _Number = 1,
@@ -55,7 +55,7 @@ def grant_command(
 
 
 @seal.command("destroy")
-def destroy_command(node: Node = None, at: At = None, site: Site = None, study: _Number = 1) -> None:
+def destroy_command(node: NodeOption = None, at: At = None, site: Site = None, study: _Number = 1) -> None:
     """Destroy this site's sealing key of one study; what was sealed to it can never be opened here again.
 
     The site's daemon must not run meanwhile: it holds the journal.

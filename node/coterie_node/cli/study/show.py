@@ -16,7 +16,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
 from coterie_node.audit.sources import find_study_number
-from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, Node, Shape, Site, open_site
+from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, NodeOption, Shape, Site, open_site
 from coterie_node.cli.output import print_document, print_json, print_rows
 from coterie_node.cli.study.advise import describe, disclosure_lines, in_words, show_file
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
@@ -28,7 +28,7 @@ from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
 
 
-def list_studies_command(node: Node = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
+def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
     """List the studies on the ledger, and what this site decided."""
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
@@ -42,7 +42,7 @@ def list_studies_command(node: Node = None, at: At = None, site: Site = None, as
 
 def show_command(
     which: Annotated[str, typer.Argument(help="A study file, or a study's number or hash on the ledger.")],
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     site: Site = None,
     as_json: Json = False,
@@ -73,7 +73,7 @@ def show_command(
 
 
 def study_status_command(
-    which: LedgerStudyArgument, node: Node = None, at: At = None, site: Site = None, as_json: Json = False
+    which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False
 ) -> None:
     """Show where a study is, whom it waits for, how it ended, and what last stopped it at this site."""
     folder = open_site(node, at, site)
@@ -91,7 +91,7 @@ def study_status_command(
 
 def result_command(
     which: LedgerStudyArgument,
-    node: Node = None,
+    node: NodeOption = None,
     at: At = None,
     site: Site = None,
     shape: Shape = Format.text,
