@@ -102,6 +102,8 @@ class Model:
             self.family.check_intercept(n, outcome, weight, score)
         elif not abs(weight - n) <= 1e-9 * n:
             raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
+        elif abs(score - outcome) > 1e-6 * max(n, abs(outcome)):  # both add up the outcome
+            raise ProtocolError("CO-P508", f"A score of {score:.6g} contradicts an outcome of {outcome:.6g}.")
 
     # At a site
 

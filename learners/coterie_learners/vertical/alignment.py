@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, announce, each
-from coterie_learners.errors import ProtocolError, StudyError
+from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.study.document import Study
 from coterie_learners.study.identifiers import (
     WORD,
@@ -234,6 +234,9 @@ class Matches:
             what = f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}"
             raise StudyError("CO-N205", f"{what}. {self.words} Do all files identify patients by the same code?")
         own_tags = self.tags[self.own.site.name]
+        if len(own_tags) != len(self.own.order):
+            what = f"This site posted {len(own_tags)} patients and holds {len(self.own.order)} now"
+            raise DataError("CO-D131", f"{what}. Put the file back with which the study began.")
         order = np.argsort(own_tags)
         places = order[np.searchsorted(own_tags, self.common, sorter=order)]
         return self.own.patients.rows[self.own.order[places]]

@@ -69,7 +69,7 @@ COMMANDS: Table = {
             ),
             "verify": Command(
                 "coterie_node.cli.audit:audit",
-                "Verify a bundle offline, without node, keys or data; exit status 0 only for PASS.",
+                "Verify a bundle offline, without keys or data; exit status 0 only for PASS.",
             ),
             "report": Command(
                 "coterie_node.cli.audit:audit",
@@ -186,15 +186,15 @@ COMMANDS: Table = {
             ),
             "status": Command(
                 "coterie_node.cli.study.show:study_status_command",
-                "Tell where a study is, whom it waits for, how it ended, and what last stopped it at this site.",
+                "Show where a study is, whom it waits for, how it ended, and what last stopped it at this site.",
             ),
             "result": Command(
                 "coterie_node.cli.study.show:result_command",
-                "Print the result that this site's node left of a study, as a table, JSON or CSV.",
+                "Print the result of a study that this site's node has written, as a table, JSON or CSV.",
             ),
             "certify": Command(
                 "coterie_node.cli.study.certify:certify_command",
-                "Simulate a study's shape on made-up data, and store the largest difference to the pooled fit "
+                "Simulate a study's shape on synthetic data, and store the largest difference to the pooled fit "
                 "beside it.",
             ),
         },
@@ -222,7 +222,7 @@ COMMANDS: Table = {
             ),
             "destroy": Command(
                 "coterie_node.cli.study.seal:seal",
-                "Destroy this site's sealing key of one study; what was sealed to it cannot be opened here ever again.",
+                "Destroy this site's sealing key of one study; what was sealed to it can never be opened here again.",
             ),
         },
     ),

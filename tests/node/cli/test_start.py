@@ -148,4 +148,4 @@ def test_completion_installs(tmp_path: Path) -> None:
 
 def test_an_error_before_any_command_is_json_where_json_is_asked_for() -> None:
     done = run_python("-m", "coterie_node", "simulate", "nothing.toml", "--data", "nonsense", "--json")
-    assert json.loads(done.stdout)["error"]["code"] == "CO-S105"
+    assert json.loads(done.stdout)["error"]["code"] == "CO-S107"
