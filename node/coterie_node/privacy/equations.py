@@ -49,11 +49,12 @@ class Budget:
 
 
 def count_equations(columns: int, tables: int, rounds: int = 1) -> int:
-    """Equations of rounds of plain sums with so many design columns, of which `tables` have few values.
+    """Equations of rounds of plain sums with so many columns, of which `tables` have few values (no intercept).
 
     A round has p (p + 1) / 2 + p; those between tables alone are about counts of patterns, not about values.
     """
-    return rounds * (columns * (columns + 1) // 2 + columns - tables * (tables + 1) // 2)
+    apart = tables * (tables + 3) // 2
+    return rounds * (columns * (columns + 1) // 2 + columns - apart) + 1
 
 
 def count_unknowns(rows: int, measurements: int) -> int:
