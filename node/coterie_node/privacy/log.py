@@ -102,7 +102,9 @@ class PrivacyLog:
         columns = {name: self.column(name).add(at, prints, size) for name, prints in printed.columns.items()}
         versions: dict[str, int | str] = {name: column.version for name, column in columns.items()}
         candidate = Candidate(head, printed, patients, at, columns)
-        own = replace(head, columns=versions, identified=True, rows=_bits_digest(candidate.bits), n=len(np.unique(at)))
+        own = replace(
+            head, columns=versions, identified=True, rows=_bits_digest(candidate.bits), n=int(candidate.bits.sum())
+        )
         return replace(candidate, head=own)
 
     def judge(self, candidate: Candidate, floor: int) -> list[Objection]:
@@ -231,7 +233,6 @@ def _pack_column(column: ColumnVersions) -> bytes:
     former = [change.former for change in column.changes]
     arrays: dict[str, NDArray[Any]] = {
         "latest": column.latest,
-        "known": np.packbits(column.known),
         "lengths": np.array([len(part) for part in at], dtype=np.int64),
         "at": np.concatenate(at) if at else np.empty(0, np.uint32),
         "former": np.concatenate(former) if former else np.empty(0, np.uint32),
@@ -243,8 +244,8 @@ def _pack_column(column: ColumnVersions) -> bytes:
 
 def _unpack_column(raw: bytes) -> ColumnVersions:
     with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-        latest, known, lengths = arrays["latest"], arrays["known"], arrays["lengths"]
+        latest, lengths = arrays["latest"], arrays["lengths"]
         cuts = np.cumsum(lengths)[:-1]
         parts = zip(np.split(arrays["at"], cuts), np.split(arrays["former"], cuts), strict=True)
         changes = tuple(Change(at, former) for at, former in parts) if len(lengths) else ()
-    return ColumnVersions(latest, np.unpackbits(known, count=len(latest)).astype(bool), changes)
+    return ColumnVersions(latest, changes)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_node.privacy.prints import PatientPrints, Prints
+from coterie_node.privacy.prints import UNKNOWN, PatientPrints, Prints
 
 Indices = NDArray[np.uint32]
 Mask = NDArray[np.bool_]
@@ -27,17 +26,28 @@ class PatientDictionary:
 
     def place(self, prints: PatientPrints) -> tuple[PatientDictionary, Indices]:
         """The index (m,) of each print, and the dictionary with those that were not in it."""
-        order = np.argsort(self.prints, kind="stable").astype(np.uint32)
-        at = np.searchsorted(self.prints, prints, sorter=order)
-        at[at == len(order)] = 0
-        known = self.prints[order[at]] == prints if len(order) else np.zeros(len(prints), bool)
+        order = np.argsort(prints, kind="stable").astype(np.uint32)
+        ordered = prints[order]
+        begins = np.ones(len(prints), bool)
+        begins[1:] = ordered[1:] != ordered[:-1]
+        places, new = self._places(ordered[begins], order[begins])
         out = np.empty(len(prints), np.uint32)
-        out[known] = order[at[known]]
-        new, first, inverse = np.unique(prints[~known], return_index=True, return_inverse=True)
-        rank = np.empty(len(new), np.uint32)
-        rank[np.argsort(first)] = np.arange(len(new), dtype=np.uint32)
-        out[~known] = len(self.prints) + rank[inverse]
-        return PatientDictionary(np.concatenate([self.prints, prints[~known][np.sort(first)]])), out
+        out[order] = places[np.cumsum(begins, dtype=np.uint32) - 1]
+        return (self if not len(new) else PatientDictionary(np.concatenate([self.prints, prints[new]]))), out
+
+    def _places(self, sorted_prints: PatientPrints, first: Indices) -> tuple[Indices, Indices]:
+        """The index (k,) of each distinct print, seen first in the row `first` (k,), and the rows of new ones in order."""
+        order = np.argsort(self.prints, kind="stable").astype(np.uint32)
+        former = self.prints[order]
+        at = np.minimum(np.searchsorted(former, sorted_prints), max(len(former) - 1, 0))
+        known = former[at] == sorted_prints if len(former) else np.zeros(len(sorted_prints), bool)
+        places = np.empty(len(sorted_prints), np.uint32)
+        places[known] = order[at[known]]
+        by_row = np.argsort(first[~known], kind="stable")
+        rank = np.empty(len(by_row), np.uint32)
+        rank[by_row] = np.arange(len(by_row), dtype=np.uint32)
+        places[~known] = len(self.prints) + rank
+        return places, first[~known][by_row]
 
 
 @dataclass(frozen=True)
@@ -50,13 +60,13 @@ class Change:
 
 @dataclass(frozen=True)
 class ColumnVersions:
-    """One raw column by patient: the latest value prints (n,), which are known (n,), and the changes, oldest first.
+    """One raw column by patient: the latest value prints (n,), UNKNOWN where there is none, and the changes.
 
     A new version begins when a patient's value changes; patients who come for the first time extend the latest one.
+    Changes stand oldest first.
     """
 
     latest: Prints = field(default_factory=lambda: np.empty(0, np.uint32))
-    known: Mask = field(default_factory=lambda: np.empty(0, bool))
     changes: tuple[Change, ...] = ()
 
     @property
@@ -66,13 +76,14 @@ class ColumnVersions:
 
     def add(self, at: Indices, prints: Prints, size: int) -> ColumnVersions:
         """The column with the values (m,) of these patients, in a dictionary of `size` patients."""
-        latest, known = _grown(self.latest, size), _grown(self.known, size)
-        other = known[at] & (latest[at] != prints)
-        changes = self.changes
-        if other.any():
-            changes = (*changes, Change(at[other], latest[at[other]]))
-        latest[at], known[at] = prints, True
-        return ColumnVersions(latest, known, changes)
+        before = self.latest[at[at < len(self.latest)]]
+        known = np.zeros(len(at), bool)
+        known[at < len(self.latest)] = before != UNKNOWN
+        former = np.zeros(len(at), np.uint32)
+        former[at < len(self.latest)] = before
+        other = known & (former != prints)
+        changes = (*self.changes, Change(at[other], former[other])) if other.any() else self.changes
+        return ColumnVersions(_with_values(self.latest, at, prints, size), changes)
 
     def at_version(self, version: int, patients: Indices) -> Prints:
         """The prints (m,) that these patients had in a version."""
@@ -88,7 +99,11 @@ class ColumnVersions:
         return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.uint32)
 
 
-def _grown(values: NDArray[Any], size: int) -> NDArray[Any]:
-    out = np.zeros(max(size, len(values)), values.dtype)
-    out[: len(values)] = values
+def _with_values(latest: Prints, at: Indices, prints: Prints, size: int) -> Prints:
+    """The values with those of some patients in place; the same array where nothing changes or all of them come."""
+    if len(at) == size and np.array_equal(at, np.arange(size, dtype=np.uint32)):
+        return prints
+    out = np.full(size, UNKNOWN, np.uint32)
+    out[: len(latest)] = latest
+    out[at] = prints
     return out

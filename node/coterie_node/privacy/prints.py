@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ PatientPrints = NDArray[np.uint64]
 
 # A key's length in bytes.
 KEY_BYTES = 32
+# No value has this print: it stands for a value that the log does not know.
+UNKNOWN = 0
 # Rows that are hashed in one go, so that memory holds a few of them only.
 _CHUNK = 1 << 16
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
@@ -32,10 +34,14 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-def print_patients(identifiers: Iterable[str | Sequence[str]], key: bytes) -> PatientPrints:
+def print_patients(identifiers: Sequence[str | Sequence[str]], key: bytes) -> PatientPrints:
     """A print (n,) of each row's identifier; several identifying columns count as one identifier."""
-    words = (_patient_word(identifier, key) for identifier in identifiers)
-    return np.fromiter((int.from_bytes(word, "little") for word in words), np.uint64)
+    out = np.empty(len(identifiers), np.uint64)
+    start = hashlib.blake2b(key=key, digest_size=8)
+    for at in range(0, len(identifiers), _CHUNK):
+        words = [_patient_word(identifier, start) for identifier in identifiers[at : at + _CHUNK]]
+        out[at : at + _CHUNK] = np.frombuffer(b"".join(words), "<u8")
+    return out
 
 
 def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Prints:
@@ -47,7 +53,7 @@ def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Prints:
         part[np.isnan(part)] = np.nan
         words = part.view(np.uint64)
         out[at : at + _CHUNK] = ((words & _LOW) * low + (words >> _HALF) * high + last) >> _HALF
-    return out
+    return np.maximum(out, UNKNOWN + 1, out=out)
 
 
 def print_levels(codes: NDArray[Any], levels: Sequence[str], column: str, key: bytes) -> Prints:
@@ -61,13 +67,15 @@ def _text_print(text: str, column: str, key: bytes) -> int:
     if _NUMBER.match(plain):
         return int(print_numbers(np.array([float(plain)]), column, key)[0])
     own = hashlib.blake2b(column.encode(), key=key, digest_size=32).digest()
-    return int.from_bytes(hashlib.blake2b(plain.encode(), key=own, digest_size=4).digest(), "little")
+    word = hashlib.blake2b(plain.encode(), key=own, digest_size=4).digest()
+    return max(int.from_bytes(word, "little"), UNKNOWN + 1)
 
 
-def _patient_word(identifier: str | Sequence[str], key: bytes) -> bytes:
-    parts = (identifier,) if isinstance(identifier, str) else identifier
-    text = "\x1f".join(unicodedata.normalize("NFC", part).strip() for part in parts)
-    return hashlib.blake2b(text.encode(), key=key, digest_size=8).digest()
+def _patient_word(identifier: str | Sequence[str], start: hashlib.blake2b) -> bytes:
+    text = identifier if isinstance(identifier, str) else "\x1f".join(part.strip() for part in identifier)
+    word = start.copy()
+    word.update((text if text.isascii() else unicodedata.normalize("NFC", text)).strip().encode())
+    return word.digest()
 
 
 def _factors(column: str, key: bytes) -> NDArray[np.uint64]:

@@ -14,14 +14,14 @@ from coterie_node.privacy.patients import ColumnVersions
 from coterie_node.privacy.spans import PRIMES, added_by_last, reduce_rows, solve_combination
 
 FLOOR = 3
-COLUMN = ColumnVersions(np.zeros(64, np.uint32), np.ones(64, bool))
+COLUMN = ColumnVersions(np.ones(64, np.uint32))
 COEFFICIENTS = np.array(list(itertools.product(range(-2, 3), repeat=6)))
 
 
 def sizes(history: np.ndarray) -> np.ndarray:
     """How many patients each combination with coefficients in [-2, 2] touches."""
     shares = np.unique(COEFFICIENTS[:, : len(history)], axis=0)
-    return np.count_nonzero(shares @ history, axis=1)
+    return np.asarray(np.count_nonzero(shares @ history, axis=1))
 
 
 def brute_force(history: np.ndarray) -> bool:
