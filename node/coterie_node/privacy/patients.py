@@ -36,7 +36,7 @@ class PatientDictionary:
         return (self if not len(new) else PatientDictionary(np.concatenate([self.prints, prints[new]]))), out
 
     def _places(self, sorted_prints: PatientPrints, first: Indices) -> tuple[Indices, Indices]:
-        """The index (k,) of each distinct print, seen first in the row `first` (k,), and the rows of new ones in order."""
+        """The index (k,) of each distinct print, which comes first in row `first` (k,), and the rows of new ones."""
         order = np.argsort(self.prints, kind="stable").astype(np.uint32)
         former = self.prints[order]
         at = np.minimum(np.searchsorted(former, sorted_prints), max(len(former) - 1, 0))
