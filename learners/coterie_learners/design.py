@@ -97,8 +97,14 @@ class Design:
 
     @property
     def identifier(self) -> tuple[str, ...]:
-        """Names of the columns that identify patients, which every site's file has where columns are split."""
-        return self.study.identifier
+        """Names of the columns that identify patients in every site's file, if the study names any."""
+        return self.study.identifier or ((self.study.patient,) if self.study.patient else ())
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Every variable that is read from the file: those of the formula, then what the cohort has complete."""
+        more = (name for name in self.study.cohort.complete if self._holds(name))
+        return tuple(dict.fromkeys((*self.variables, *more)))
 
     @property
     def outcome(self) -> Variable:

@@ -38,6 +38,7 @@ def exposure(design: Design, family: Family, path: Sequence[Array], site: Site, 
         parameters=len(design.columns),
         cells=cells | patterns,
         kinds=kinds | dict.fromkeys(patterns, "single patterns of all covariates"),
+        by_columns=True,
     )
 
 

@@ -36,6 +36,8 @@ from coterie_node.fault_notes import FaultNotes
 from coterie_node.log import Log, code_of
 from coterie_node.metrics import Metrics
 from coterie_node.participant import Node, runner_of, snapshot_of
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.reasons import Reason, words_of
 from coterie_node.runner import Progress, Runner
 from coterie_node.site_config import Home
@@ -385,6 +387,7 @@ class Daemon:
             consent,
             exchange=desk.exchange,
             ahead=desk.ahead,
+            log=PrivacyLog(FolderStorage(home.privacy), desk.journal.vault),
         )
 
     def _runner(self, one: Engagement, view: StudyView, decision: Decision) -> Runner:

@@ -6,19 +6,23 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.design import Design
 from coterie_learners.errors import StudyError
 from coterie_learners.learner import learner_of
-from coterie_learners.rows import Array, ArrayCodes, ArrayRows, Block, Codes, Data, OwnColumns, Rows
+from coterie_learners.rows import Array, ArrayRows, Block, Codes, Data, Rows
 from coterie_learners.study import Study
 from coterie_node import pda
 from coterie_node.coding import FAULTS, Coded, advice, as_text, faults, shown
 from coterie_node.csv_file import open_csv
 from coterie_node.findings import Findings, Mask, Origin, quote
 from coterie_node.parquet_file import open_parquet
+from coterie_node.privacy.prints import RawRows
+from coterie_node.release.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
 from coterie_node.source import Batch, Source, Stamp, check_unchanged, stamp
 from coterie_node.streaming import (
     Streamed,
@@ -34,6 +38,8 @@ from coterie_node.variation import PatternRows, Spread, check_variation
 
 # A Parquet file whose design matrix is larger is read anew in each pass.
 IN_MEMORY = 256 << 20
+# Rows of the design matrix that are made in one go.
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class FirstPass:
         self.keep = keep
         self.findings = Findings()
         self.spread = Spread()
-        self.missing = dict.fromkeys(design.variables, 0)
+        self.missing = dict.fromkeys(design.read, 0)
         self.read = self.n = self.events = 0
         self.chunks: deque[Codes] = deque()
         self.identifiers: list[tuple[str, ...]] = []
@@ -126,6 +132,11 @@ class FirstPass:
         self.spread.add(codes)
         if self.keep and not self.findings.found:
             self.chunks.append(self._kept(codes))
+
+    @property
+    def known_patients(self) -> list[tuple[str, ...]] | None:
+        """The identifiers of the rows used, or None where rows are taken for patients."""
+        return self.identifiers if self.design.identifier else None
 
     def _kept(self, codes: Codes) -> Codes:
         """The numbers in the form in which they stay in memory."""
@@ -162,7 +173,8 @@ def load_rows(path: Path, design: Design, site: str) -> LoadedRows:
     source = _open(origin, design)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
     first = checked(source, before, FirstPass(design, keep=small))
-    rows: Rows = _in_memory(design, first) if small else StreamedRows(source, before, design, first.n)
+    raw = _raw(design, first) if small else None
+    rows: Rows = StreamedRows(source, before, design, first) if raw is None else _in_memory(design, raw)
     check_variation(origin, design, rows, first.spread)
     return LoadedRows(path, site, first.read, first.missing, _events(design, first), rows)
 
@@ -176,7 +188,8 @@ def load_columns(path: Path, design: Design, site: str) -> Loaded:
     x = design.matrix(codes, first.n)
     check_variation(origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
     outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
-    rows = OwnColumns(tuple(first.identifiers), design.names, x, outcome, offset)
+    raw = raw_of_codes(design.study, [codes], first.identifiers, first.missing)
+    rows = SiteColumns(tuple(first.identifiers), design.names, x, outcome, offset, raw)
     return Loaded(path, site, first.read, first.missing, _events(design, first), rows)
 
 
@@ -188,16 +201,17 @@ def load_codes(path: Path, design: Design, site: str) -> Loaded:
     origin = Origin(site, path)
     before = stamp(origin)
     source = _open(origin, design)
-    row = sum(width(design.study.variables[name]).itemsize for name in design.variables)
+    row = sum(width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = checked(source, before, CodesPass(design, keep=small))
-    rows = ArrayCodes(_joined(design, first)) if small else StreamedCodes(source, before, design, first.n)
+    raw = _raw(design, first) if small else None
+    rows = StreamedCodes(source, before, design, first) if raw is None else SiteCodes(_codes_of(design, raw), raw)
     check_variation(origin, design, PatternRows(design, rows), first.spread)
     return Loaded(path, site, first.read, first.missing, _events(design, first), rows)
 
 
 def _joined(design: Design, first: FirstPass) -> Codes:
-    return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.variables}
+    return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.read}
 
 
 def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
@@ -235,7 +249,7 @@ def _events(design: Design, first: FirstPass) -> int | None:
 def _open(origin: Origin, design: Design) -> Source:
     suffix = origin.path.suffix.lower()
     if suffix == ".csv":
-        return open_csv(origin, (*design.variables, *design.identifier))
+        return open_csv(origin, (*design.read, *design.identifier))
     if suffix == ".parquet":
         return open_parquet(origin, design)
     raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
@@ -243,7 +257,7 @@ def _open(origin: Origin, design: Design) -> Source:
 
 def _check_values(source: Source, first: FirstPass) -> None:
     design, findings = first.design, first.findings
-    key = findings.first((*design.variables, *design.identifier))
+    key = findings.first((*design.read, *design.identifier))
     if key is None:
         return
     name, fault = key
@@ -272,17 +286,28 @@ def _check_enough(origin: Origin, first: FirstPass) -> None:
         )
 
 
-def _in_memory(design: Design, first: FirstPass) -> ArrayRows:
-    x = np.empty((first.n, len(design.columns)), order="F")
-    y = np.empty(first.n)
-    offset: Array | None = np.empty(first.n) if design.formula.offset else None
-    at = 0
+def _raw(design: Design, first: FirstPass) -> RawRows:
+    """All values in few bytes; a chunk is let go as soon as it is in."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in design.read}
     while first.chunks:
-        # A chunk is let go as soon as it is in the matrix.
-        block = design.block(first.chunks.popleft())
-        cut = slice(at, at + len(block))
+        for name, values in compact(first.chunks.popleft(), design).items():
+            parts[name].append(values)
+    joined = {name: np.concatenate(parts.pop(name)) for name in design.read}
+    return raw_of_codes(design.study, [joined], first.known_patients, first.missing)
+
+
+def _codes_of(design: Design, raw: RawRows) -> Codes:
+    return {name: raw.values[name] for name in design.variables}
+
+
+def _in_memory(design: Design, raw: RawRows) -> SiteRows:
+    x = np.empty((raw.n, len(design.columns)), order="F")
+    y = np.empty(raw.n)
+    offset: Array | None = np.empty(raw.n) if design.formula.offset else None
+    for at in range(0, raw.n, CHUNK):
+        cut = slice(at, at + CHUNK)
+        block = design.block({name: np.asarray(raw.values[name][cut], np.float64) for name in design.variables})
         x[cut], y[cut] = block.x, block.y
         if offset is not None:
             offset[cut] = block.offset
-        at += len(block)
-    return ArrayRows(x, y, offset)
+    return SiteRows(ArrayRows(x, y, offset), raw)

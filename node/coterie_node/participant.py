@@ -28,7 +28,8 @@ from coterie_node.findings import Origin
 from coterie_node.gate import Consent, Gate, Policy, nobody
 from coterie_node.letters import Desk
 from coterie_node.place import Place
-from coterie_node.releases import ReleaseBook
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.runner import Progress, Runner
 from coterie_node.simulate import site_of
 from coterie_node.snapshot import commit
@@ -59,6 +60,7 @@ class Node:
     observe: Callable[[Progress], None] = lambda _: None
     exchange: Exchange | None = None
     ahead: Ahead | None = None
+    log: PrivacyLog = field(default_factory=PrivacyLog)
 
 
 def open_node(
@@ -104,6 +106,7 @@ def open_node(
         observe,
         exchange,
         ledger.ahead if isinstance(ledger, EthereumLedger) else None,
+        PrivacyLog(FolderStorage(part.privacy), journal.vault),
     )
 
 
@@ -163,7 +166,7 @@ def runner_of(node: Node, number: int, observe: Callable[[Progress], None] | Non
     site = site_of(node.study, node.name, data, node.keys, entries, session)
     machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault, sealing=own.sealing))
     desk = Desk(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
-    gate = Gate(node.study, node.policy, ReleaseBook(node.journal.vault), node.consent)
+    gate = Gate(node.study, node.policy, node.log, node.consent, vault=node.journal.vault)
     return Runner(
         machine,
         node.ledger,

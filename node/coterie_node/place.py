@@ -56,6 +56,11 @@ class SitePlace:
         return self.root / "releases"
 
     @property
+    def privacy(self) -> Path:
+        """The folder of its privacy log."""
+        return self.root / "privacy"
+
+    @property
     def journal(self) -> Path:
         """Its journal of signed transactions and private memory."""
         return self.root / "journal.sqlite"

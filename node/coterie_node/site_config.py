@@ -43,7 +43,7 @@ class SitePolicy(Policy):
             allowed = ", ".join(self.learners) or "none"
             told = f"{site}'s policy allows the learners {allowed}, and the study {study.name!r} wants"
             raise StudyError("CO-S502", f"{told} {study.learner.name}. Decline it, or change [policy] in node.toml.")
-        used = Design(study, site).variables
+        used = Design(study, site).read
         beyond = [name for name in used if self.columns is not None and name not in self.columns]
         if beyond:
             told = (
@@ -142,6 +142,11 @@ class Home:
     def data(self) -> Path:
         """This site's rows, unless a decision names another file."""
         return self.path(self.config.data)
+
+    @property
+    def privacy(self) -> Path:
+        """The privacy log: prints of all rows that ever left in sums."""
+        return self.root / "privacy"
 
     @property
     def results(self) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,20 +13,39 @@ from coterie_learners.rows import ArrayRows, Block, Codes, block_size
 from coterie_learners.study import Variable
 from coterie_node.coding import Coded, code
 from coterie_node.findings import Mask
+from coterie_node.privacy.prints import RawRows
+from coterie_node.release.site_rows import raw_of_codes
 from coterie_node.source import Batch, Source, Stamp, changed, check_unchanged
 
 # Blocks that are built in one go: some 16 MiB.
 GROUP = 8
 
 
+class Checked(Protocol):
+    """What the first pass over a file knows of it."""
+
+    n: int
+    missing: dict[str, int]
+
+    @property
+    def known_patients(self) -> Sequence[Sequence[str]] | None:
+        """The identifiers of the rows used, or None where rows are taken for patients."""
+
+
 class Streamed:
     """Complete rows of a checked file, read anew in each pass; DataError if the file changed since."""
 
-    def __init__(self, source: Source, before: Stamp, design: Design, n: int) -> None:
+    def __init__(self, source: Source, before: Stamp, design: Design, checked: Checked) -> None:
         self._source = source
         self._before = before
         self._design = design
-        self._n = n
+        self._n = checked.n
+        self._checked = checked
+
+    def read_raw(self) -> RawRows:
+        """The raw rows, read once more and kept in as few bytes as their declarations need."""
+        codes = (compact(chunk, self._design) for chunk in self._chunks())
+        return raw_of_codes(self._design.study, codes, self._checked.known_patients, self._checked.missing)
 
     @property
     def n(self) -> int:
@@ -90,7 +109,7 @@ def width(variable: Variable) -> np.dtype[Any]:
 
 def coded_columns(batch: Batch, design: Design) -> dict[str, Coded]:
     """Every variable's numbers in a batch."""
-    return {name: code(batch[name], design.study.variables[name]) for name in design.variables}
+    return {name: code(batch[name], design.study.variables[name]) for name in design.read}
 
 
 def complete(coded: Mapping[str, Coded]) -> Codes:

@@ -23,15 +23,15 @@ from coterie_learners.disclosure import Ruling
 from coterie_learners.errors import StudyError
 from coterie_learners.payload import Payload
 from coterie_learners.protocol import Script, Site, each
-from coterie_learners.rows import ArrayRows, OwnColumns, Rows
+from coterie_learners.rows import ArrayRows, Rows
 from coterie_learners.study import Floors, Study
 from coterie_node.consent import ReleaseFolder
 from coterie_node.dry_run import dry_run
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.gate import Gate, Policy, Release, nobody
 from coterie_node.history import history
+from coterie_node.privacy.log import PrivacyLog
 from coterie_node.reasons import Reason
-from coterie_node.releases import ReleaseBook, compare, fingerprints, release_of
 from coterie_node.runner import Runner
 from coterie_node.simulate import run
 
@@ -48,7 +48,7 @@ def runner(world: World, name: str, gate: Gate) -> Runner:
 def go(study: Study, rows: dict[str, Rows], policy: Policy | None = None) -> tuple[World, list[Release]]:
     world = World(study, rows)
     seen: list[Release] = []
-    gates = {n: Gate(study, policy or Policy(), ReleaseBook({}), watch=seen.append) for n in study.sites}
+    gates = {n: Gate(study, policy or Policy(), PrivacyLog(), watch=seen.append) for n in study.sites}
     run(runner(world, n, gates[n]) for n in study.sites)
     return world, seen
 
@@ -255,18 +255,13 @@ def test_where_nobody_can_be_asked_nothing_leaves() -> None:
 # What was released before
 
 
-def book_after(study: Study, rows: Rows, session: str = "first", sums_only: bool = False) -> ReleaseBook:
-    book = ReleaseBook({})
-    book.add(release_of(Site(study, "north", rows, session=session), sums_only, book.key))
-    return book
-
-
-def later(study: Study, rows: Rows, book: ReleaseBook, cell: int = 5) -> str:
-    """Why a second study is refused, or its warning."""
-    masked = len(study.sites) > 2
-    release = release_of(Site(study, "north", rows, session="second"), masked, book.key)
-    found = compare(release, book.others("second"), cell)
-    return f"refused: {found.told}" if found.refused else found.told
+def first_release(study: Study, rows: Rows, log: PrivacyLog, session: str, vault: dict[str, bytes]) -> bytes | None:
+    """What the gate of north says of the first payload of a run over these rows."""
+    world = World(study, {"north": rows, **dict.fromkeys(study.sites[1:], rows)})
+    machine = world.runner("north").machine
+    step, site = machine.awaits, replace(machine.seat(study.sites, 0), session=session)
+    assert step is not None
+    return Gate(study, Policy(), log, vault=vault).admit(step, site, 0, step.make(site, None))
 
 
 def without(rows: Rows, drop: int) -> Rows:
@@ -276,57 +271,55 @@ def without(rows: Rows, drop: int) -> Rows:
 
 def test_nearly_the_same_rows_a_second_time_are_refused() -> None:
     study, rows = two_sites()
-    book = book_after(study, rows["north"])
-    assert "differs by fewer than 5 rows" in later(study, without(rows["north"], 1), book)
-    assert "differs by fewer than 5 rows" in later(study, without(rows["north"], 4), book)
-    assert later(study, without(rows["north"], 5), book) == ""
-    assert later(study, rows["north"], book) == ""
-    assert later(study, without(rows["north"], 1), book, cell=0) == ""
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
+    for drop in (1, 4):
+        with pytest.raises(ReleaseRefused, match=r"nearly as many|fewer than 5 rows of the study 'cohort'"):
+            first_release(study, without(rows["north"], drop), log, f"drop {drop}", {})
+    first_release(study, rows["north"], log, "again", {})
 
 
 def test_one_site_fewer_over_the_same_rows_is_refused_for_masked_sums() -> None:
     four, three = cohorts.study(count=4), cohorts.study(count=3)
-    rows = cohorts.rows(four, CODES)
-    assert "west in one of the two" in later(three, rows, book_after(four, rows, sums_only=True))
-    five = cohorts.study(count=5)
-    assert later(three, rows, book_after(five, rows, sums_only=True)) == ""
+    rows, log = cohorts.rows(four, CODES), PrivacyLog()
+    first_release(four, rows, log, "first", {})
+    with pytest.raises(ReleaseRefused, match="what west holds alone"):
+        first_release(three, rows, log, "second", {})
 
 
-def test_other_columns_with_nearly_as_many_rows_are_flagged() -> None:
+def test_other_columns_with_nearly_as_many_rows_are_refused() -> None:
     study, rows = two_sites()
     other = cohorts.study("died ~ age + years", 2, aggregation="plain")
-    book = book_after(study, rows["north"])
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
     shorter = cohorts.rows(other, {name: values[:147] for name, values in CODES.items()})
-    assert later(other, shorter, book) == "Its rows are nearly as many as those released in 'cohort'."
+    with pytest.raises(ReleaseRefused, match="nearly as many as those of the study 'cohort'"):
+        first_release(other, shorter, log, "second", {})
 
 
 def test_the_gate_refuses_a_second_run_and_lets_a_restart_pass() -> None:
     study, rows = two_sites()
-    vault: dict[str, bytes] = {}
-    world = World(study, rows)
-    assert runner(world, "north", Gate(study, book=ReleaseBook(vault))).turn()
-    again = World(study, rows)
-    again.number = 1
-    assert runner(again, "north", Gate(study, book=ReleaseBook(vault))).turn()
-    site = replace(world.runner("north").machine.site, session="another", data=without(rows["north"], 2))
-    step = world.runner("north").machine.awaits
-    assert step is not None
-    gate = Gate(study, book=ReleaseBook(vault))
-    with pytest.raises(ReleaseRefused, match="differs by fewer than 5 rows"):
-        gate.admit(step, site, 0, step.make(site, None))
+    log, vault = PrivacyLog(), dict[str, bytes]()
+    for _ in range(2):
+        assert first_release(study, rows["north"], log, "one session", vault) is not None
+    assert len(log.heads()) == 1
+    with pytest.raises(ReleaseRefused, match=r"nearly as many|fewer than 5 rows"):
+        first_release(study, without(rows["north"], 2), log, "another", vault)
 
 
-def test_fingerprints_know_rows_again_in_any_order_and_depend_on_the_key() -> None:
-    _study, rows = two_sites()
-    (block,) = rows["north"].blocks()
-    order = np.random.default_rng(1).permutation(len(block))
-    mine, key = fingerprints(rows["north"], b"k" * 32), b"k" * 32
-    turned = fingerprints(ArrayRows(block.x[order], block.y[order]), key)
-    assert len(np.unique(mine)) == len(block)
-    np.testing.assert_array_equal(mine[order], turned)
-    assert not np.isin(fingerprints(rows["north"], b"o" * 32), mine).any()
-    ids = tuple((f"p{k}",) for k in range(9))
-    assert len(set(fingerprints(OwnColumns(ids, ("a",), np.zeros((9, 1))), key).tolist())) == 9
+def test_a_yes_with_a_reason_lets_just_what_was_refused_leave() -> None:
+    study, rows = two_sites()
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
+    with pytest.raises(ReleaseRefused):
+        first_release(study, without(rows["north"], 2), log, "second", {})
+    assert log.allow("ab" * 32, "no such study") == []
+    (noted,) = log.allow(study.hash.hex(), "these two patients agreed")
+    assert noted["earlier"] == "cohort"
+    verdict = first_release(study, without(rows["north"], 2), log, "third", {})
+    assert verdict is not None
+    assert verdict[0] == Ruling.CONSENTED
+    assert log.heads()[-1].reason == "these two patients agreed"
 
 
 # Dry run

@@ -16,7 +16,8 @@ class Head:
     """One release of this site: its sums over these rows in one attempt of a study.
 
     `session` names the run on the ledger, `parties` the sites of the step as the ledger has them. `columns` maps every
-    raw column that was read to its version; `terms` are the design's columns. `rows` is the digest of the row set.
+    raw column that was read to its version; `terms` are the design's columns, `measured` the raw covariates that
+    are no tables. `rows` is the digest of the row set.
     `equations` counts the plain sums so far. `labels` holds each party's label by column. `missing`: whose share is
     missing or false, if the sum never came to exist. `reason`: what a person said when they let it leave.
     """
@@ -32,6 +33,7 @@ class Head:
     columns: Mapping[str, int | str]
     outcome: str = ""
     terms: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
     rows: str = ""
     identified: bool = True
     equations: int = 0
@@ -53,6 +55,6 @@ class Head:
     def from_bytes(cls, raw: bytes) -> Head:
         """The head in its JSON."""
         plain: dict[str, Any] = json.loads(raw)
-        for name in ("parties", "terms", "missing"):
+        for name in ("parties", "terms", "measured", "missing"):
             plain[name] = tuple(plain[name])
         return cls(**plain)

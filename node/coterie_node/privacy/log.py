@@ -7,7 +7,8 @@
     values/DIGEST       value prints of one column, row by row, where patients have no identifier
     release/NUMBER      what was released (`Head`)
     cohort/NAME         a declared cohort
-    allowed/DIGEST      a person's yes to what is refused otherwise, with the reason
+    refused/DIGEST      what was refused of the study with this hash
+    allowed/DIGEST      a person's yes to that, with the reason
 
 An entry is written before the record is signed, in the state `posted`, and never pruned. Prints never leave the site.
 """
@@ -178,14 +179,38 @@ class PrivacyLog:
         patients = np.flatnonzero(self.bits(head, 0)).astype(np.uint32)
         return {n: self.column(n).at_version(int(head.columns[n]), patients) for n in common}
 
-    def allow(self, digest: str, reason: str) -> None:
-        """Note a person's yes, with the reason, to what is refused of the study with this hash (hex)."""
-        self.storage[f"allowed/{digest}"] = json.dumps({"reason": reason}).encode()
+    def note_refusal(self, digest: str, study: str, objection: Objection) -> None:
+        """Note that a release of the study with this hash (hex) was refused, or would have been, and why."""
+        noted = {"study": study, "kind": objection.kind, "subject": objection.subject, "sentence": objection.sentence}
+        noted["earlier"] = objection.study
+        place = f"refused/{digest}"
+        former = json.loads(self.storage[place]) if place in self.storage else []
+        if noted not in former:
+            self.storage[place] = json.dumps([*former, noted]).encode()
 
-    def allowance(self, digest: str) -> str:
-        """The reason with which a person said yes to the study with this hash (hex), empty if nobody did."""
+    def refusals(self) -> dict[str, list[dict[str, str]]]:
+        """All refusals by the hash (hex) of the study."""
+        names = sorted(name for name in self.storage if name.startswith("refused/"))
+        return {name.removeprefix("refused/"): json.loads(self.storage[name]) for name in names}
+
+    def allow(self, digest: str, reason: str) -> list[dict[str, str]]:
+        """Note a person's yes, with the reason, to what was refused so far of the study with this hash (hex).
+
+        Returns what was refused; the yes is to these known sets and to nothing else.
+        """
+        refused = self.refusals().get(digest, [])
+        if refused:
+            self.storage[f"allowed/{digest}"] = json.dumps({"reason": reason, "refused": refused}).encode()
+        return refused
+
+    def allowance(self, digest: str, objection: Objection) -> str:
+        """The reason with which a person said yes to just this objection to a study, empty if nobody did."""
         place = f"allowed/{digest}"
-        return str(json.loads(self.storage[place])["reason"]) if place in self.storage else ""
+        if place not in self.storage:
+            return ""
+        yes = json.loads(self.storage[place])
+        subjects = [(noted["kind"], noted["subject"], noted["earlier"]) for noted in yes["refused"]]
+        return str(yes["reason"]) if (objection.kind, objection.subject, objection.study) in subjects else ""
 
     def _release_names(self) -> list[str]:
         return sorted(name for name in self.storage if name.startswith("release/"))

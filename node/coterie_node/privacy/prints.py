@@ -104,6 +104,12 @@ class RawRows:
         """Number of rows."""
         return len(next(iter(self.values.values())))
 
+    def take(self, rows: NDArray[np.intp]) -> RawRows:
+        """These rows only."""
+        values = {name: column[rows] for name, column in self.values.items()}
+        identifiers = None if self.identifiers is None else [self.identifiers[k] for k in rows.tolist()]
+        return RawRows(values, self.levels, identifiers, self.lacking)
+
     def prints(self, key: bytes) -> PrintedRows:
         """The same rows as keyed prints."""
         columns = {name: self._column_prints(name, key) for name in self.values}

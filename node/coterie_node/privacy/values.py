@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,16 @@ class Sample:
         """Number of patients."""
         return len(next(iter(self.values.values())))
 
+    def keep(self, least: int) -> Sample:
+        """The patients whose pattern of covariates has at least so many patients."""
+        names = [name for name in self.values if name != self.outcome]
+        if least < 2 or not names:
+            return self
+        patterns = np.column_stack([self.values[name] for name in names])
+        _, inverse, counts = np.unique(patterns, axis=0, return_inverse=True, return_counts=True)
+        mask = counts[inverse.ravel()] >= least
+        return replace(self, values={name: values[mask] for name, values in self.values.items()})
+
     def zero(self, name: str) -> float:
         """What zero, or the reference level, is written as."""
         return 0.0 if self.zeros is None else float(self.zeros.get(name, 0))
@@ -68,6 +78,8 @@ class Sample:
 
 def judge_values(sample: Sample, floor: int, dominance: float = DOMINANCE) -> list[Objection]:
     """Objections to plain sums over these patients."""
+    if not sample.n:
+        return []
     tables = {name: table_of(name, values, sample.zero(name)) for name, values in sample.values.items()}
     covariates = [table for name, table in tables.items() if table is not None and name != sample.outcome]
     groups = covariates + _products(sample, covariates)

@@ -1,0 +1,1 @@
+"""What leaves this site: the gate that judges every payload, and people's yes to it."""
