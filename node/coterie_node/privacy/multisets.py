@@ -44,11 +44,11 @@ def judge_multisets(
     new: ValueRows, past: Sequence[ValueRows], floor: int, lacking: Mapping[str, int] | None = None
 ) -> list[Objection]:
     """Objections to a release without identifiers for the few rows that it and former ones differ by."""
-    out = [_nearly_as_many(other, floor) for other in past if 0 < abs(other.n - new.n) < floor]
+    out: list[Objection] = []
     for shared in _shared_columns(new, past):
         group = [other for other in past if shared <= set(other.columns)][-_GROUP:]
         out += _judge_group(new, group, sorted(shared), floor, lacking or {})
-    return out
+    return out + [_nearly_as_many(other, floor) for other in past if 0 < abs(other.n - new.n) < floor]
 
 
 def _shared_columns(new: ValueRows, past: Sequence[ValueRows]) -> list[frozenset[str]]:

@@ -65,12 +65,12 @@ class Judgement:
         printed = raw.prints(self.log.key)
         if printed.repeats:
             yield _repeated_patients()
-        yield from judge_sample(site, exposure, raw, kind, self.floors.cell)
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), printed)
         self._waiting = candidate
         yield from self.log.judge(candidate, self.floors.cell)
-        if kind == "plain":
+        if kind == "plain" and exposure.by_columns:
             yield from self._columns(candidate)
+        yield from judge_sample(site, exposure, raw, kind, self.floors.cell)
         if kind == "masked":
             yield from self._parties(candidate)
 
