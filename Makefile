@@ -39,7 +39,7 @@ test-net: tools ## Run the tests on real networks of Geth and Kubo
 	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)
 
 faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
-	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/test_faults.py $(ARGS)
+	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/run/test_faults.py $(ARGS)
 
 slither: setup .venv-slither/.ready ## Analyse the contracts; every finding must be answered in contracts/SLITHER.md
 	$(BIN)/python contracts/scripts/slither.py $(CURDIR)/.venv-slither/bin/slither

@@ -24,26 +24,26 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from coterie_chain.blobs import FolderBlobs
-from coterie_chain.cid import raw_cid
-from coterie_chain.deploy import deploy
-from coterie_chain.devnet import Anvil
-from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.heads import genesis, next_head
-from coterie_chain.keys import SiteKeys
-from coterie_chain.ledger import ZERO, Head, Post, Record, SiteEntry
-from coterie_learners.design import Design
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.ledger.protocol import ZERO, Head, Post, Record, SiteEntry
+from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.devnet import Anvil
+from coterie_chain.store.cid import compute_raw_cid
+from coterie_chain.store.protocol import FolderBlobs
+from coterie_learners.core.protocol import Machine, Site
+from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.errors import NotConverged
-from coterie_learners.learner import complete, learner_of
-from coterie_learners.protocol import Machine, Site
-from coterie_learners.rows import ArrayRows
-from coterie_learners.study import Study
-from coterie_node.history import line_of
-from coterie_node.index import Index, Question
-from coterie_node.letters import pack
-from coterie_node.made_up import draw
-from coterie_node.studies import terms_of
-from coterie_node.tables import write_csv
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows
+from coterie_node.audit.history import to_history_entry
+from coterie_node.audit.index import HistoryIndex, HistoryQuery
+from coterie_node.audit.tables import write_csv
+from coterie_node.data.synthetic import draw
+from coterie_node.run.codec import pack
+from coterie_node.run.study_files import study_terms
 
 SITES, ROUNDS, RECORDS = 100, 50, 100_000
 REPEATS = 5
@@ -51,7 +51,7 @@ REPEATS = 5
 
 def main() -> None:
     """Run the parts that were asked for, or all."""
-    parts = {"demo": demo, "large": large, "index": index}
+    parts = {"demo": run_demo, "large": run_large, "index": index}
     for name in sys.argv[1:] or parts:
         parts[name]()
 
@@ -73,43 +73,56 @@ def command(*arguments: str | Path) -> tuple[float, float, float]:
     return wall, cpu, peak[0] / 2**20
 
 
-def tell(what: str, *arguments: str | Path, repeats: int = 1) -> None:
+def print_cost(what: str, *arguments: str | Path, repeats: int = 1) -> None:
     """Print a command's figures."""
     figures = [command(*arguments) for _ in range(repeats)]
     wall, cpu, peak = (statistics.median(column) for column in zip(*figures, strict=True))
     print(f"{what}: {wall:.2f} s wall, {cpu:.2f} s CPU, {peak:.0f} MiB peak", flush=True)
 
 
-def demo() -> None:
+def run_demo() -> None:
     """The NHEFS demo's bundle."""
     with tempfile.TemporaryDirectory() as folder:
         run, bundle = Path(folder, "run"), Path(folder, "study.zip")
         command("demo", "--keep", run)
-        tell("NHEFS demo: export", "audit", "export", "1", bundle, "--at", run)
+        print_cost("NHEFS demo: export", "audit", "export", "1", bundle, "--at", run)
         print(f"NHEFS demo: bundle of {bundle.stat().st_size / 1024:.0f} KiB")
-        tell("NHEFS demo: verify offline", "audit", "verify", bundle, repeats=REPEATS)
-        tell("NHEFS demo: report, HTML", "audit", "report", bundle, "--out", Path(folder, "r.html"), repeats=REPEATS)
-        tell("NHEFS demo: report, PDF", "audit", "report", bundle, "--out", Path(folder, "r.pdf"), repeats=REPEATS)
+        print_cost("NHEFS demo: verify offline", "audit", "verify", bundle, repeats=REPEATS)
+        print_cost(
+            "NHEFS demo: report, HTML", "audit", "report", bundle, "--out", Path(folder, "r.html"), repeats=REPEATS
+        )
+        print_cost(
+            "NHEFS demo: report, PDF", "audit", "report", bundle, "--out", Path(folder, "r.pdf"), repeats=REPEATS
+        )
 
 
-def large() -> None:
+def run_large() -> None:
     """A study of 100 sites that takes 50 rounds, on a chain."""
     with tempfile.TemporaryDirectory() as folder, Anvil(options=("--gas-limit", "1000000000")) as anvil:
-        store, bundle, (study, rows) = Path(folder, "store"), Path(folder, "study.zip"), large_study()
+        store, bundle, (study, rows) = Path(folder, "store"), Path(folder, "study.zip"), make_large_study()
         run_on_chain(study, rows, anvil.url, FolderBlobs(store))
-        chain, kept = ("--chain", anvil.url), Path(folder, "history.sqlite")
+        chain, history_index = ("--chain", anvil.url), Path(folder, "history.sqlite")
         what = f"{SITES} sites x {ROUNDS} rounds"
         ask = ("--site", study.sites[7], "--round", "12", "--json")
-        tell(f"{what}: history read from the node, one site and round", "audit", "history", "1", *chain, *ask)
-        tell(f"{what}: the same, into an index", "audit", "history", "1", *chain, "--index", kept, *ask)
-        tell(f"{what}: the same from the index alone", "audit", "history", "1", "--index", kept, *ask, repeats=REPEATS)
-        tell(f"{what}: replay", "audit", "replay", "1", *chain, "--store", f"folder:{store}")
-        tell(f"{what}: export", "audit", "export", "1", bundle, *chain, "--store", f"folder:{store}")
+        print_cost(f"{what}: history read from the node, one site and round", "audit", "history", "1", *chain, *ask)
+        print_cost(f"{what}: the same, into an index", "audit", "history", "1", *chain, "--index", history_index, *ask)
+        print_cost(
+            f"{what}: the same from the index alone",
+            "audit",
+            "history",
+            "1",
+            "--index",
+            history_index,
+            *ask,
+            repeats=REPEATS,
+        )
+        print_cost(f"{what}: replay", "audit", "replay", "1", *chain, "--store", f"folder:{store}")
+        print_cost(f"{what}: export", "audit", "export", "1", bundle, *chain, "--store", f"folder:{store}")
         print(f"{what}: bundle of {bundle.stat().st_size / 2**20:.1f} MiB")
-        tell(f"{what}: verify offline", "audit", "verify", bundle)
+        print_cost(f"{what}: verify offline", "audit", "verify", bundle)
 
 
-def large_study() -> tuple[Study, dict[str, ArrayRows]]:
+def make_large_study() -> tuple[Study, dict[str, ArrayRows]]:
     """GLORE at 100 sites with a tolerance that it never reaches, so that all rounds are run."""
     names = [f"site-{k:03d}" for k in range(SITES)]
     text = (
@@ -117,7 +130,7 @@ def large_study() -> tuple[Study, dict[str, ArrayRows]]:
         f'aggregation = "plain"\nmax_rounds = {ROUNDS}\ntolerance = 1e-200\n[variables.y]\ntype = "binary"\n'
         + "".join(f'[variables.{v}]\ntype = "number"\nrange = [-1, 1]\n' for v in "ab")
     )
-    study = complete(Study.from_toml(text))
+    study = complete_study(Study.from_toml(text))
     design, rng = Design(study), np.random.default_rng(1)
     blocks = {name: draw(design, np.array([0.1, 0.4, -0.3]), 60, rng) for name in names}
     return study, {name: ArrayRows(b.x, b.y) for name, b in blocks.items()}
@@ -132,7 +145,7 @@ def run_on_chain(study: Study, rows: dict[str, ArrayRows], url: str, store: Fold
     with ExitStack() as stack:
         handles = {name: stack.enter_context(EthereumLedger(network, k.account)) for name, k in keys.items()}
         first, *others = study.sites
-        number = handles[first].propose(terms_of(study))
+        number = handles[first].propose(study_terms(study))
         for name in others:
             handles[name].join(number, study.hash)
         store.put(study.document)
@@ -165,12 +178,12 @@ def record_all(
 
 def index() -> None:
     """An index of 100,000 records, in this process."""
-    with tempfile.TemporaryDirectory() as folder, Index(Path(folder, "history.sqlite")) as kept:
+    with tempfile.TemporaryDirectory() as folder, HistoryIndex(Path(folder, "history.sqlite")) as history_index:
         heads: dict[str, Head] = {}
         start = time.process_time()
-        kept._build(records(heads), heads)
+        history_index._build(make_records(heads), heads)
         built = time.process_time()
-        kept.check(heads)
+        history_index.check(heads)
         checked = time.process_time()
         print(
             f"{RECORDS} records: {built - start:.1f} s CPU to make and index, "
@@ -180,37 +193,37 @@ def index() -> None:
         before = process.memory_info().rss
         threading.Thread(target=_watch, args=(process.pid, peak), daemon=True).start()
         start = time.process_time()
-        found_ = sum(1 for _ in kept.lines(Question(site="site-007", round=12)))
-        one = time.process_time()
-        pages = sum(map(len, kept.pages(Question(study=1), 1000)))
+        count = sum(1 for _ in history_index.lines(HistoryQuery(site="site-007", round=12)))
+        cpu_start = time.process_time()
+        pages = sum(map(len, history_index.pages(HistoryQuery(study=1), 1000)))
         paged = time.process_time()
         with Path(folder, "all.csv").open("w") as out:
-            write_csv(kept.lines(Question()), out)
+            write_csv(history_index.lines(HistoryQuery()), out)
         print(
-            f"{RECORDS} records: {found_} of one site and round in {1000 * (one - start):.0f} ms CPU; "
-            f"{pages} in pages of 1000 in {paged - one:.1f} s; "
+            f"{RECORDS} records: {count} of one site and round in {1000 * (cpu_start - start):.0f} ms CPU; "
+            f"{pages} in pages of 1000 in {paged - cpu_start:.1f} s; "
             f"all as CSV in {time.process_time() - paged:.1f} s; memory grew by "
             f"{max(peak[0] - before, 0) / 2**20:.0f} MiB"
         )
 
 
-def records(heads: dict[str, Head]) -> Iterator[Record]:
+def make_records(heads: dict[str, Head]) -> Iterator[Record]:
     """Records of 100 sites with true hash chains; `heads` ends as they lead to."""
     names = [f"site-{k:03d}" for k in range(SITES)]
     for k, name in enumerate(names, start=1):
-        first = genesis("0x" + "12" * 20, 1, k)
+        first = compute_genesis_head("0x" + "12" * 20, 1, k)
         heads[name] = Head(first, 0, first)
     for k in range(RECORDS):
         name, position = names[k % SITES], k // SITES
         digest = sha256(str(k).encode()).digest()
-        post = Post(1, position, 0, raw_cid(str(k).encode()), digest, 1000, False, ZERO)
+        post = Post(1, position, 0, compute_raw_cid(str(k).encode()), digest, 1000, False, ZERO)
         before = heads[name]
-        head = next_head(before.head, before.seq + 1, 0xFF, position // 2, post)
+        head = compute_next_head(before.head, before.seq + 1, 0xFF, position // 2, post)
         heads[name] = Head(before.genesis, before.seq + 1, head)
         record = Record(
             name, before.seq + 1, "each", position // 2, post, head, k, 1_800_000_000 + k, "0x" + digest.hex()
         )
-        assert line_of(record).site == name
+        assert to_history_entry(record).site == name
         yield record
 
 

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import statsmodels.api as sm
 
-from coterie_learners.design import Design
-from coterie_learners.inference import Fit, merged
-from coterie_learners.learner import complete
-from coterie_learners.rows import Array, OwnColumns
-from coterie_learners.study import Study
-from coterie_node.simulate import simulate
+from coterie_learners.core.fit import Fit, merge_fits
+from coterie_learners.core.registry import complete_study
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import OwnColumns
+from coterie_node.run.simulate import simulate
 
 SITES = {"clinic": 16, "registry": 84}
 NUMBERS = 1
@@ -42,25 +43,25 @@ CASES: tuple[tuple[int, str, Mapping[str, Any]], ...] = (
 def main() -> None:
     """Run all cases, or the one whose number is given."""
     if len(sys.argv) > 1:
-        print(json.dumps(measured(*CASES[int(sys.argv[1])])))
+        print(json.dumps(measure(*CASES[int(sys.argv[1])])))
         return
     for k in range(len(CASES)):
         subprocess.run([sys.executable, __file__, str(k)], check=True)
 
 
-def measured(n: int, learner: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def measure(n: int, learner: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """One whole fit, alignment and checks included, and what it took."""
     study, x, y = cohort(n, learner, options)
-    data = dealt(study, x, y)
-    before, wall, cpu = peak(), time.perf_counter(), time.process_time()
+    data = deal_columns(study, x, y)
+    before, wall, cpu = read_peak(), time.perf_counter(), time.process_time()
     _world, runners, _ = simulate(study, data)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    fit = merged({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
+    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
     figures = {
         "wall": round(wall, 2),
         "cpu": round(cpu, 2),
         "mb_before": before,
-        "mb_peak": peak(),
+        "mb_peak": read_peak(),
         "rounds": fit.rounds,
     }
     bytes_ = {name: round(runner.payload_bytes / 1e6, 2) for name, runner in runners.items()}
@@ -76,7 +77,7 @@ def differences(fit: Fit, options: Mapping[str, Any], x: Array, y: Array) -> dic
     return {"estimate": float(np.max(np.abs(estimate))), "std_error": float(np.max(np.abs(error)))}
 
 
-def peak() -> int:
+def read_peak() -> int:
     """Largest memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
@@ -90,18 +91,18 @@ def cohort(n: int, learner: str, options: Mapping[str, Any]) -> tuple[Study, Arr
     x[:, :NUMBERS] = np.clip(rng.standard_normal((n, NUMBERS)), -5, 5)
     y = (rng.random(n) < 1 / (1 + np.exp(1.5 - (x - x.mean(0)) @ rng.normal(0, 0.3, width)))).astype(float)
     ends = np.cumsum([0, *SITES.values()])
-    held = {site: names[a:b] for site, a, b in zip(SITES, ends, ends[1:], strict=False)}
+    columns_by_site = {site: names[a:b] for site, a, b in zip(SITES, ends, ends[1:], strict=False)}
     study = {
         "name": "columns",
         "sites": list(SITES),
         "formula": "y ~ " + " + ".join(names),
         "identifier": ["code"],
-        "columns": {site: [*own, *(["y"] if site == "clinic" else [])] for site, own in held.items()},
+        "columns": {site: [*own, *(["y"] if site == "clinic" else [])] for site, own in columns_by_site.items()},
         "variables": {"y": {"type": "binary"}} | {name: kind(j) for j, name in enumerate(names)},
         "learner": {"name": learner, **options},
         "disclosure": {"rebuild": "allow"},
     }
-    return complete(Study.model_validate(study)), x, y
+    return complete_study(Study.model_validate(study)), x, y
 
 
 def kind(j: int) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def kind(j: int) -> dict[str, Any]:
     return {"type": "number", "range": [-5, 5]} if j < NUMBERS else {"type": "binary"}
 
 
-def dealt(study: Study, x: Array, y: Array) -> dict[str, OwnColumns]:
+def deal_columns(study: Study, x: Array, y: Array) -> dict[str, OwnColumns]:
     """Each site's own columns, in an order of its own."""
     out, rng = {}, np.random.default_rng(3)
     for site in study.sites:

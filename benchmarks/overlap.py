@@ -15,24 +15,24 @@ from itertools import pairwise
 
 import numpy as np
 
-from coterie_chain.blobs import MemoryBlobs
-from coterie_chain.deploy import deploy
-from coterie_chain.devnet import Anvil
-from coterie_chain.ethereum import EthereumLedger
-from coterie_chain.keys import SiteKeys
-from coterie_chain.ledger import Record, SiteEntry
-from coterie_chain.network import Network
-from coterie_chain.rpc import Rpc
-from coterie_learners.design import Design
-from coterie_learners.learner import complete, learner_of
-from coterie_learners.protocol import Machine
-from coterie_learners.rows import ArrayRows
-from coterie_learners.study import Study
-from coterie_node.attendance import Attendance
-from coterie_node.letters import Desk
-from coterie_node.runner import Runner
-from coterie_node.simulate import site_of
-from coterie_node.studies import terms_of
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.ledger.protocol import Record, SiteEntry
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.devnet import Anvil
+from coterie_chain.store.protocol import MemoryBlobs
+from coterie_learners.core.protocol import Machine
+from coterie_learners.core.registry import complete_study, learner_of
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows
+from coterie_node.run.codec import PayloadCodec
+from coterie_node.run.runner import Runner
+from coterie_node.run.simulate import site_of
+from coterie_node.run.study_files import study_terms
+from coterie_node.run.supervisor import Supervisor
 
 PERIOD = float(os.environ.get("COTERIE_BENCH_PERIOD", "2"))
 STUDIES = int(os.environ.get("COTERIE_BENCH_STUDIES", "3"))
@@ -60,21 +60,21 @@ def main() -> None:
         for site in keys.values():
             rpc.call("anvil_setBalance", site.address, hex(10**18))
         for overlap in (False, True):
-            told = [rounds(network, keys, entries, overlap) for _ in range(STUDIES)]
-            gaps = [gap for study in told for gap in study]
+            gaps_by_study = [time_rounds(network, keys, entries, overlap) for _ in range(STUDIES)]
+            gaps = [gap for study in gaps_by_study for gap in study]
             print(
                 f"overlap {'on ' if overlap else 'off'}: {len(gaps)} rounds, median {statistics.median(gaps):.2f} s, "
                 f"mean {statistics.mean(gaps):.2f} s, worst {max(gaps):.1f} s (period {PERIOD:g} s); "
-                f"transactions in vain so far: {refused(rpc)}"
+                f"transactions in vain so far: {count_reverted(rpc)}"
             )
 
 
-def rounds(network: Network, keys: dict[str, SiteKeys], entries: list[SiteEntry], overlap: bool) -> list[float]:
+def time_rounds(network: Network, keys: dict[str, SiteKeys], entries: list[SiteEntry], overlap: bool) -> list[float]:
     """Seconds between the server posts of one study."""
-    study = complete(Study.from_toml(TEXT))
+    study = complete_study(Study.from_toml(TEXT))
     ledgers = {name: EthereumLedger(network, site.account) for name, site in keys.items()}
     first, *others = ledgers.values()
-    number = first.propose(terms_of(study))
+    number = first.propose(study_terms(study))
     joins = [threading.Thread(target=ledger.join, args=(number, study.hash)) for ledger in others]
     for thread in joins:
         thread.start()
@@ -82,17 +82,17 @@ def rounds(network: Network, keys: dict[str, SiteKeys], entries: list[SiteEntry]
         thread.join()
     blobs, stamps = MemoryBlobs(), list[float]()
 
-    def runner_of(name: str) -> Runner:
+    def make_runner(name: str) -> Runner:
         site = site_of(study, name, rows_of(study, SITES.index(name)), keys[name], entries, str(number))
-        desk = Desk(study, name, keys[name], {e.name: e.sealing for e in entries})
+        codec = PayloadCodec(study, name, keys[name], {e.name: e.sealing for e in entries})
         ledger = ledgers[name]
         machine = Machine(learner_of(study).script, site)
-        return Runner(machine, ledger, blobs, number, desk, ahead=ledger.ahead if overlap else None)
+        return Runner(machine, ledger, blobs, number, codec, ahead=ledger.pipelined if overlap else None)
 
     def attend(name: str) -> None:
-        attendance = Attendance(lambda: runner_of(name))
+        attendance = Supervisor(lambda: make_runner(name))
         while not attendance.done:
-            if not attendance.beat():
+            if not attendance.tick():
                 ledgers[name].wait(0.5)
 
     crew = [threading.Thread(target=attend, args=(name,)) for name in SITES]
@@ -115,13 +115,13 @@ def rows_of(study: Study, seed: int) -> ArrayRows:
     return ArrayRows(block.x, block.y)
 
 
-def refused(rpc: Rpc) -> int:
+def count_reverted(rpc: Rpc) -> int:
     """How many transactions were mined in vain."""
-    found = 0
-    for number in range(rpc.quantity("eth_blockNumber") + 1):
+    reverted = 0
+    for number in range(rpc.call_quantity("eth_blockNumber") + 1):
         hashes = rpc.call("eth_getBlockByNumber", hex(number), False)["transactions"]
-        found += sum(rpc.call("eth_getTransactionReceipt", tx)["status"] != "0x1" for tx in hashes)
-    return found
+        reverted += sum(rpc.call("eth_getTransactionReceipt", tx)["status"] != "0x1" for tx in hashes)
+    return reverted
 
 
 if __name__ == "__main__":

@@ -21,12 +21,13 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coterie_learners.design import Design
-from coterie_learners.glore import Plan, local_sums
-from coterie_learners.learner import complete
-from coterie_learners.rows import Array, ArrayRows
-from coterie_learners.study import Study
-from coterie_node.simulate import simulate
+from coterie_learners.core.registry import complete_study
+from coterie_learners.glore.glore import GlorePlan, compute_local_sums
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows
+from coterie_node.run.simulate import simulate
 
 ROWS = int(os.environ.get("COTERIE_BENCH_ROWS", 1_000_000))
 STREAM_ROWS = int(os.environ.get("COTERIE_BENCH_STREAM_ROWS", 10_000_000))
@@ -38,11 +39,11 @@ def main() -> None:
     """Run every benchmark and print one line each, with the machine."""
     print(f"Machine: {machine()}")
     x, y = logistic_rows(ROWS, P)
-    local_step(x, y)
-    whole_fit(x, y)
+    time_local_step(x, y)
+    time_fit(x, y)
     del x, y
-    demo_rounds()
-    streamed()
+    time_demo_rounds()
+    time_streaming()
 
 
 def machine() -> str:
@@ -69,26 +70,27 @@ def study_of(columns: int, sites: int) -> Study:
     names = ", ".join(f'"s{k}"' for k in range(sites))
     formula = "y ~ " + " + ".join(f"x{j}" for j in range(columns))
     header = f'name = "bench"\nsites = [{names}]\nformula = "{formula}"\n[learner]\nname = "glore"\n'
-    return complete(Study.from_toml(header + '[variables.y]\ntype = "binary"\n' + variables))
+    return complete_study(Study.from_toml(header + '[variables.y]\ntype = "binary"\n' + variables))
 
 
-def local_step(x: Array, y: Array) -> None:
+def time_local_step(x: Array, y: Array) -> None:
     """One site's work of one round against the bare weighted product, in the same process, in turn."""
-    plan, rows = Plan.of(study_of(P - 1, 3)), ArrayRows(x, y)
+    plan, rows = GlorePlan.of(study_of(P - 1, 3)), ArrayRows(x, y)
     weight = np.random.default_rng(2).random(len(y))
     beta = np.full(P, 0.01)
     pairs = [
-        (seconds(lambda: (x.T * weight) @ x), seconds(lambda: local_sums(plan, rows, beta))) for _ in range(REPEATS)
+        (seconds(lambda: (x.T * weight) @ x), seconds(lambda: compute_local_sums(plan, rows, beta)))
+        for _ in range(REPEATS)
     ]
-    bare, ours = (statistics.median(t) for t in zip(*pairs, strict=True))
+    bare, own = (statistics.median(t) for t in zip(*pairs, strict=True))
     ratio = statistics.median(b / a for a, b in pairs)
     print(
-        f"GLORE local step, {len(y)} x {P}: {ours:.3f} s; "
+        f"GLORE local step, {len(y)} x {P}: {own:.3f} s; "
         f"bare weighted X'X {bare:.3f} s; ratio {ratio:.2f} (at most 1.3)"
     )
 
 
-def whole_fit(x: Array, y: Array) -> None:
+def time_fit(x: Array, y: Array) -> None:
     """A federated fit on three sites in simulation against pooled fits by other libraries, to the same tolerance."""
     study = study_of(P - 1, 3)
     parts = np.array_split(np.arange(len(y)), 3)
@@ -103,7 +105,7 @@ def whole_fit(x: Array, y: Array) -> None:
         _, runners, _ = simulate(study, rows)
         return np.asarray(runners[study.sites[0]].machine.result.estimates)
 
-    contestants: dict[str, Callable[[], Array]] = {"coterie, 3 sites": federated, **pooled(x, y)}
+    contestants: dict[str, Callable[[], Array]] = {"coterie, 3 sites": federated, **time_pooled_fits(x, y)}
     for turn in range(3):
         for name, fit in contestants.items():
             if turn and name == "statsmodels":  # it is an order of magnitude behind; once is enough
@@ -120,7 +122,7 @@ def whole_fit(x: Array, y: Array) -> None:
         )
 
 
-def pooled(x: Array, y: Array) -> dict[str, Callable[[], Array]]:
+def time_pooled_fits(x: Array, y: Array) -> dict[str, Callable[[], Array]]:
     """Pooled fits; each library at the loosest setting that brings it within 1e-8 of the optimum."""
     import statsmodels.api as sm
     from glum import GeneralizedLinearRegressor
@@ -128,41 +130,41 @@ def pooled(x: Array, y: Array) -> dict[str, Callable[[], Array]]:
 
     covariates = x[:, 1:]
 
-    def with_statsmodels() -> Array:
+    def fit_statsmodels() -> Array:
         fitted: Array = sm.GLM(y, x, family=sm.families.Binomial()).fit(tol=1e-10).params
         return fitted
 
-    def with_sklearn() -> Array:
+    def fit_sklearn() -> Array:
         model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(covariates, y)
         return np.concatenate([np.ravel(model.intercept_), np.ravel(model.coef_)])
 
-    def with_glum() -> Array:
+    def fit_glum() -> Array:
         model = GeneralizedLinearRegressor(family="binomial", alpha=0, gradient_tol=1e-9, solver="irls-ls").fit(
             covariates, y
         )
         return np.concatenate([np.ravel(model.intercept_), np.ravel(model.coef_)])
 
-    return {"statsmodels": with_statsmodels, "scikit-learn": with_sklearn, "glum": with_glum}
+    return {"statsmodels": fit_statsmodels, "scikit-learn": fit_sklearn, "glum": fit_glum}
 
 
-def demo_rounds() -> None:
+def time_demo_rounds() -> None:
     """Ledger and store time per round on Anvil and a folder, three site processes."""
-    found: list[Mapping[str, Any]] = []
+    runs: list[Mapping[str, Any]] = []
     for _ in range(REPEATS):
         done = subprocess.run(
             [sys.executable, "-m", "coterie_node", "demo", "--json"], capture_output=True, text=True, check=True
         )
-        found.append(json.loads(done.stdout))
-    per_round = [1000 * (r["seconds"]["ledger"] + r["seconds"]["store"]) / r["rounds"] for r in found]
-    wall = [1000 * r["seconds"]["total"] / r["rounds"] for r in found]
-    gas = found[-1]["ledger"]["gas"] / found[-1]["ledger"]["records"]
+        runs.append(json.loads(done.stdout))
+    per_round = [1000 * (r["seconds"]["ledger"] + r["seconds"]["store"]) / r["rounds"] for r in runs]
+    wall = [1000 * r["seconds"]["total"] / r["rounds"] for r in runs]
+    gas = runs[-1]["ledger"]["gas"] / runs[-1]["ledger"]["records"]
     print(
         f"Demo, 3 site processes on Anvil + folder: ledger and store {statistics.median(per_round):.0f} ms a round "
         f"(at most 60), wall {statistics.median(wall):.0f} ms a round; {gas:.0f} gas a record with joins"
     )
 
 
-def streamed() -> None:
+def time_streaming() -> None:
     """Memory of one site's step over a Parquet file that does not fit."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
@@ -173,9 +175,9 @@ def streamed() -> None:
         print(done.stdout.strip())
 
 
-def streamed_step(path: Path) -> None:
+def stream_step(path: Path) -> None:
     """In a process of its own: read, check, and run one local step."""
-    from coterie_node.data import load_rows
+    from coterie_node.data.load import load_rows
 
     peak = [0]
     threading.Thread(target=_watch, args=(peak,), daemon=True).start()
@@ -183,7 +185,7 @@ def streamed_step(path: Path) -> None:
     start = time.perf_counter()
     rows = load_rows(path, Design(study), "s0")
     loaded = time.perf_counter()
-    local_sums(Plan.of(study), rows, np.zeros(10))
+    compute_local_sums(GlorePlan.of(study), rows, np.zeros(10))
     print(
         f"Parquet, {rows.n} x 10 in {path.stat().st_size / 2**20:.0f} MiB: checks {loaded - start:.1f} s, "
         f"one step {time.perf_counter() - loaded:.1f} s, peak {peak[0] / 2**20:.0f} MiB (at most 2048)"
@@ -224,6 +226,6 @@ def _cpuinfo() -> list[str]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     if sys.argv[1:2] == ["--streamed"]:
-        streamed_step(Path(sys.argv[2]))
+        stream_step(Path(sys.argv[2]))
     else:
         main()

@@ -21,13 +21,13 @@ from sklearn.datasets import make_regression
 from sklearn.linear_model import Lasso, LassoCV
 from sklearn.metrics import r2_score
 
-from coterie_learners.rows import Array
-from coterie_node.cases.case import Case
-from coterie_node.cases.nhefs import listed, write
-from coterie_node.demo import prepare, run_sites
-from coterie_node.devnet import launched, settings_of
-from coterie_node.place import Place
-from coterie_node.reference import Reference
+from coterie_learners.numeric.array import Array
+from coterie_node.analysis.pooled import Reference
+from coterie_node.demo.cases.case import Case
+from coterie_node.demo.cases.nhefs import quote_names, write_frame
+from coterie_node.demo.run import prepare, run_sites
+from coterie_node.network.devnet import make_settings, run_network
+from coterie_node.site.run_folder import RunFolder
 
 SITES = ("left", "right", "helper")
 LAMBDA = 0.001
@@ -55,15 +55,15 @@ JOBS = {
 }
 
 
-def table(n: int, m: int) -> tuple[Array, Array]:
+def make_table(n: int, m: int) -> tuple[Array, Array]:
     """The rows of the paper's timing."""
     x, y = make_regression(n_samples=n, n_features=m, n_informative=max(1, m // 2), noise=25.0, random_state=3)
     return x, y / np.std(y)
 
 
-def held(job: Job) -> Mapping[str, pd.DataFrame]:
+def draw_frames(job: Job) -> Mapping[str, pd.DataFrame]:
     """What each owner holds: the common patients and a quarter more of its own, in an order of its own."""
-    x, y = table(job.n, job.m)
+    x, y = make_table(job.n, job.m)
     rng, extra, half = np.random.default_rng(1), job.n // 4, job.m // 2
     frames = {}
     for k, (name, part) in enumerate((("left", slice(0, half)), ("right", slice(half, job.m)))):
@@ -82,19 +82,19 @@ def study_text(job: Job) -> str:
     half = job.m // 2
     columns = {"left": names[:half], "right": [*names[half:], "y"], "helper": []}
     ranges = "\n".join(f'[variables.{name}]\ntype = "number"\nrange = [-8, 8]\n' for name in [*names, "y"])
-    shared = "\n".join(f"{site} = [{listed(held_)}]" for site, held_ in columns.items())
+    shared = "\n".join(f"{site} = [{quote_names(held_)}]" for site, held_ in columns.items())
     return (
-        f'name = "bench"\nsites = [{listed(SITES)}]\nformula = "y ~ {" + ".join(names)}"\nidentifier = ["person"]\n'
+        f'name = "bench"\nsites = [{quote_names(SITES)}]\nformula = "y ~ {" + ".join(names)}"\nidentifier = ["person"]\n'
         f'[columns]\n{shared}\n[learner]\nname = "secure_lasso"\n{job.options}\n{ranges}'
     )
 
 
-def case_of(job: Job) -> Case:
+def make_case(job: Job) -> Case:
     """The job as the demo runs it."""
-    frames = held(job)
+    frames = draw_frames(job)
 
     def write_sites(folder: Path, sites: Sequence[str]) -> Mapping[str, Path]:
-        return {name: write(frame, folder / name / "data.csv") for name, frame in frames.items()}
+        return {name: write_frame(frame, folder / name / "data.csv") for name, frame in frames.items()}
 
     return Case(lambda _: SITES, lambda _: study_text(job), write_sites, lambda: Reference({}))
 
@@ -102,9 +102,9 @@ def case_of(job: Job) -> Case:
 def run(job: Job) -> tuple[dict[str, Any], float]:
     """One run over processes of their own; a report of the first site, and the wall seconds from join to result."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder))
-        prepare(place, case_of(job), SITES)
-        with launched(place, SITES, settings_of("anvil", "folder")):
+        place = RunFolder(Path(folder))
+        prepare(place, make_case(job), SITES)
+        with run_network(place, SITES, make_settings("anvil", "folder")):
             reports, seconds = run_sites(place, SITES, lambda _: None)
     return reports["left"], seconds
 
@@ -116,32 +116,32 @@ def measure(job: Job) -> None:
         report, seconds = run(job)
         walls.append(seconds)
     fit = report["fit"]
-    told = fit["details"]["interactive"]
-    busiest = max(told["bytes_sent"].values()) / 1e6
+    session = fit["details"]["interactive"]
+    busiest = max(session["bytes_sent"].values()) / 1e6
     # Kilobytes on Linux: the largest of all processes that have ended, here those of the sites.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
         f"{job.title}: {sorted(walls)[len(walls) // 2]:.1f} s wall (of {', '.join(f'{w:.1f}' for w in walls)}); "
-        f"{told['rounds']} rounds, {fit['details']['iterations']} iterations, {busiest:.1f} MB sent by the busiest "
-        f"party between parties; largest process so far {peak:.0f} MB; {compared(job, fit)}",
+        f"{session['rounds']} rounds, {fit['details']['iterations']} iterations, {busiest:.1f} MB sent by the busiest "
+        f"party between parties; largest process so far {peak:.0f} MB; {compare(job, fit)}",
         flush=True,
     )
 
 
-def compared(job: Job, fit: Mapping[str, Any]) -> str:
+def compare(job: Job, fit: Mapping[str, Any]) -> str:
     """The differences to scikit-learn on the pooled rows."""
-    x, y = table(job.n, job.m)
+    x, y = make_table(job.n, job.m)
     alpha, estimates = fit["details"]["alpha"], np.array(fit["estimates"])
     pooled = Lasso(alpha=alpha, tol=1e-12, max_iter=10**6).fit(x, y)
     coefficient = max(float(np.abs(estimates[1:] - pooled.coef_).max()), abs(estimates[0] - float(pooled.intercept_)))
     same = bool(((estimates[1:] == 0) == (pooled.coef_ == 0)).all())
     gap = abs(fit["details"]["r2"][0] - r2_score(y, estimates[0] + x @ estimates[1:]))
     zeros = f"zeros {'the same' if same else 'differ'} ({int((pooled.coef_ == 0).sum())})"
-    told = f"coefficients within {coefficient:.1e} of scikit-learn's, {zeros}, R2 within {gap:.1e} of plaintext"
+    summary = f"coefficients within {coefficient:.1e} of scikit-learn's, {zeros}, R2 within {gap:.1e} of plaintext"
     if "cross_validation_mse" in fit["details"]:
         plain = LassoCV(alphas=np.geomspace(1, 0.001, 20), cv=5, tol=1e-8, max_iter=10**5).fit(x, y)
-        told += f", penalty chosen {alpha:.4g} (LassoCV on other folds: {plain.alpha_:.4g})"
-    return told
+        summary += f", penalty chosen {alpha:.4g} (LassoCV on other folds: {plain.alpha_:.4g})"
+    return summary
 
 
 if __name__ == "__main__":

@@ -20,18 +20,18 @@ from itertools import pairwise
 from pathlib import Path
 
 from coterie_chain.errors import ChainError
-from coterie_chain.ledger import Ledger, Record, State
-from coterie_chain.rpc import Rpc
-from coterie_learners.learner import complete
-from coterie_learners.study import Study
-from coterie_node.audit import replay
-from coterie_node.cases import case_of
-from coterie_node.daemons import SiteDaemons
-from coterie_node.decisions import DecisionFolder, decided
-from coterie_node.demo import prepare
-from coterie_node.devnet import launched, services, settings_of
-from coterie_node.place import Place
-from coterie_node.studies import load_study
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.ledger.protocol import Ledger, Record, State
+from coterie_learners.core.registry import complete_study
+from coterie_learners.study.document import Study
+from coterie_node.audit.replay import replay
+from coterie_node.demo.cases import find_case
+from coterie_node.demo.run import prepare
+from coterie_node.network.devnet import make_settings, run_network, services
+from coterie_node.network.local_nodes import SiteDaemons
+from coterie_node.run.study_files import load_study
+from coterie_node.site.decisions import DecisionFolder, make_decision
+from coterie_node.site.run_folder import RunFolder
 
 SITES = ("north", "south", "west")
 LONGEST = 180.0
@@ -48,55 +48,55 @@ class Sample:
 
 def main() -> None:
     """Run the studies and print the figures."""
-    told = argparse.ArgumentParser()
-    told.add_argument("--studies", type=int, default=200)
-    told.add_argument("--at-once", type=int, default=4)
-    told.add_argument("--learner", default="cola")
-    given = told.parse_args()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--learner", default="cola")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="coterie-soak-") as folder:
-        soak(Place(Path(folder) / "net"), given.learner, given.studies, given.at_once)
+        soak(RunFolder(Path(folder) / "net"), arguments.learner, arguments.studies, arguments.at_once)
 
 
-def soak(place: Place, learner: str, studies: int, at_once: int) -> None:
+def soak(place: RunFolder, learner: str, studies: int, at_once: int) -> None:
     """Run a network and its daemons, decide on one study after the other, and look at all programs as they end."""
-    prepare(place, case_of(learner), SITES)
+    prepare(place, find_case(learner), SITES)
     every = max(studies // 10, 1)
     samples: dict[str, list[Sample]] = {}
-    with launched(place, SITES, settings_of("clique", "kubo")):
+    with run_network(place, SITES, make_settings("clique", "kubo")):
         daemons = SiteDaemons(place)
         daemons.start()
         begun = time.monotonic()
         try:
             with place.reader() as ledger:
-                for done in ended(place, ledger, studies, at_once):
+                for done in count_ended(place, ledger, studies, at_once):
                     if done % every == 0 or done == studies:
-                        look(place, samples, done)
+                        take_sample(place, samples, done)
         finally:
             daemons.stop()
         seconds = time.monotonic() - begun
-        verdicts, rounds = check(place), pace(place)
-        sent, vain = transactions(place)
-    print(f"{sent} transactions on the chain, {vain} reverted")
-    tell(samples, seconds, studies, verdicts)
+        verdicts, rounds = check(place), measure_pace(place)
+        sent_count, vain = transactions(place)
+    print(f"{sent_count} transactions on the chain, {vain} reverted")
+    print_samples(samples, seconds, studies, verdicts)
     if rounds:
-        told = f"median {statistics.median(rounds):.0f} s, longest {max(rounds):.0f} s"
-        print(f"{len(rounds)} intervals between the servers' records of a study: {told}")
+        summary = f"median {statistics.median(rounds):.0f} s, longest {max(rounds):.0f} s"
+        print(f"{len(rounds)} intervals between the servers' records of a study: {summary}")
 
 
-def numbered(study: Study, k: int) -> Study:
+def number_study(study: Study, k: int) -> Study:
     """The k-th study: the same under another name, hence with another hash."""
     raw = study.model_dump(mode="json")
-    return complete(Study.model_validate(raw | {"name": f"soak-{k}"}))
+    return complete_study(Study.model_validate(raw | {"name": f"soak-{k}"}))
 
 
-def ended(place: Place, ledger: Ledger, studies: int, at_once: int) -> Iterator[int]:
+def count_ended(place: RunFolder, ledger: Ledger, studies: int, at_once: int) -> Iterator[int]:
     """Keep a few studies open; yields how many have ended after each that does."""
     first, done, decided_on, moved = load_study(place.study), 0, 0, time.monotonic()
     while done < studies:
         while decided_on < min(done + at_once, studies):
-            decide(place, numbered(first, decided_on))
+            decide(place, number_study(first, decided_on))
             decided_on += 1
-        states = seen(ledger)
+        states = read_states(ledger)
         if State.ABORTED in states:
             raise SystemExit(f"study {states.index(State.ABORTED) + 1} was aborted")
         for _ in range(states.count(State.COMPLETED) - done):
@@ -107,7 +107,7 @@ def ended(place: Place, ledger: Ledger, studies: int, at_once: int) -> Iterator[
         time.sleep(1.0)
 
 
-def seen(ledger: Ledger) -> list[State]:
+def read_states(ledger: Ledger) -> list[State]:
     """The state of every study; none while the node cannot tell, as for a moment around a reorganisation."""
     try:
         return [ledger.view(number).state for number in ledger.studies()]
@@ -117,15 +117,15 @@ def seen(ledger: Ledger) -> list[State]:
         return []
 
 
-def decide(place: Place, study: Study) -> None:
+def decide(place: RunFolder, study: Study) -> None:
     """Propose a study at the first site, and approve it at the others, as `coterie study` does."""
     for site in SITES:
         folder = DecisionFolder(place.site(site).root / "decisions")
-        folder.keep(study.hash, study.document)
-        folder.record(decided(study.hash, "propose" if site == SITES[0] else "approve"))
+        folder.save_document(study.hash, study.document)
+        folder.record(make_decision(study.hash, "propose" if site == SITES[0] else "approve"))
 
 
-def look(place: Place, samples: dict[str, list[Sample]], done: int) -> None:
+def take_sample(place: RunFolder, samples: dict[str, list[Sample]], done: int) -> None:
     """Take one sample of everything."""
     for (site, name), service in services(place).items():
         samples.setdefault(f"{name} {site}", []).append(Sample(done, service.memory, service.handles))
@@ -133,7 +133,7 @@ def look(place: Place, samples: dict[str, list[Sample]], done: int) -> None:
     print(f"{done} studies, MiB and open files: {json.dumps(last)}", file=sys.stderr, flush=True)
 
 
-def check(place: Place) -> int:
+def check(place: RunFolder) -> int:
     """Replay the first, the middle and the last study; returns how many pass."""
     with place.reader() as ledger:
         numbers = ledger.studies()
@@ -141,7 +141,7 @@ def check(place: Place) -> int:
         return sum(replay(ledger, place.blobs(), n).verdict.verdict == "PASS" for n in picked)
 
 
-def pace(place: Place) -> list[float]:
+def measure_pace(place: RunFolder) -> list[float]:
     """Seconds between the servers' records, within each study."""
     served: defaultdict[int, list[int]] = defaultdict(list)
     with place.reader() as ledger:
@@ -151,18 +151,18 @@ def pace(place: Place) -> list[float]:
     return [float(b - a) for times in served.values() for a, b in pairwise(times)]
 
 
-def transactions(place: Place) -> tuple[int, int]:
+def transactions(place: RunFolder) -> tuple[int, int]:
     """How many transactions the chain holds, and how many of them were mined in vain."""
     with Rpc(place.network(SITES[0]).url) as rpc:
-        blocks = range(rpc.quantity("eth_blockNumber") + 1)
+        blocks = range(rpc.call_quantity("eth_blockNumber") + 1)
         receipts = [receipt for number in blocks for receipt in rpc.call("eth_getBlockReceipts", hex(number))]
     return len(receipts), sum(receipt["status"] != "0x1" for receipt in receipts)
 
 
-def tell(samples: dict[str, list[Sample]], seconds: float, studies: int, verdicts: int) -> None:
+def print_samples(samples: dict[str, list[Sample]], seconds: float, studies: int, verdicts: int) -> None:
     """A table: each program at the first look, in the middle and at the end."""
     print(f"{studies} studies in {seconds:.0f} s, {seconds / studies:.1f} s each; {verdicts} of 3 replays pass")
-    print("| program | MiB after " + " / ".join(str(s.done) for s in shown(samples)) + " studies | open files |")
+    print("| program | MiB after " + " / ".join(str(s.done) for s in format_state(samples)) + " studies | open files |")
     print("|---|---|---|")
     for name, series in sorted(samples.items()):
         three = thirds(series)
@@ -170,7 +170,7 @@ def tell(samples: dict[str, list[Sample]], seconds: float, studies: int, verdict
         print(f"| {name} | {memory} | {' / '.join(str(s.handles) for s in three)} |")
 
 
-def shown(samples: dict[str, list[Sample]]) -> list[Sample]:
+def format_state(samples: dict[str, list[Sample]]) -> list[Sample]:
     return thirds(next(iter(samples.values())))
 
 

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from coterie_chain.ledger import Record
-from coterie_learners.cola import plan_of
-from coterie_learners.learner import complete
-from coterie_learners.rows import ArrayCodes, CodedRows
-from coterie_learners.study import Study
-from coterie_learners.tally import count
-from coterie_node.data import load_site
-from coterie_node.simulate import simulate
+from coterie_chain.ledger.protocol import Record
+from coterie_learners.cola.cola import plan_table
+from coterie_learners.cola.tables.pattern_counts import count_patterns
+from coterie_learners.core.registry import complete_study
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayCodes, CodedRows
+from coterie_node.data.load import load_site
+from coterie_node.run.simulate import simulate
 
 REPEATS = 7
 STREAM_ROWS = 50_000_000
@@ -40,12 +40,12 @@ Columns = dict[str, NDArray[np.uint8]]
 
 def main() -> None:
     """Run every benchmark and print one line each."""
-    counting()
-    from_parquet()
-    streamed()
-    secure()
-    influenza()
-    suppressed()
+    time_counting()
+    time_parquet()
+    time_streaming()
+    time_secure()
+    run_influenza()
+    run_suppressed()
 
 
 def study(
@@ -64,7 +64,7 @@ def study(
         "disclosure": {"cell": 0},
         "learner": {"name": learner, **options},
     }
-    return complete(Study.model_validate(plain))
+    return complete_study(Study.model_validate(plain))
 
 
 def rows(variables: Mapping[str, int], n: int, seed: int) -> Columns:
@@ -86,17 +86,17 @@ def median(f: Callable[[], object], repeats: int = REPEATS) -> tuple[float, floa
     return statistics.median(wall_times), statistics.median(cpu_times)
 
 
-def counting() -> None:
+def time_counting() -> None:
     """One site's count from memory."""
-    for told, variables in (("9 binary", dict.fromkeys(NAMES, 2)), ("8 of three levels", dict.fromkeys(NAMES[:8], 3))):
-        plan, data = plan_of(study(variables, 2)), rows(variables, 1_000_000, 1)
+    for label, variables in (("9 binary", dict.fromkeys(NAMES, 2)), ("8 of three levels", dict.fromkeys(NAMES[:8], 3))):
+        plan, data = plan_table(study(variables, 2)), rows(variables, 1_000_000, 1)
         for kind in (np.uint8, np.float64):
-            held = ArrayCodes({name: values.astype(kind) for name, values in data.items()})
-            wall, cpu = median(partial(count, plan.tally, held))
-            print(f"Count 1,000,000 x {told} from memory ({kind.__name__}): {1e3 * wall:.1f} ms (CPU {1e3 * cpu:.1f})")
+            own_rows = ArrayCodes({name: values.astype(kind) for name, values in data.items()})
+            wall, cpu = median(partial(count_patterns, plan.tally, own_rows))
+            print(f"Count 1,000,000 x {label} from memory ({kind.__name__}): {1e3 * wall:.1f} ms (CPU {1e3 * cpu:.1f})")
 
 
-def from_parquet() -> None:
+def time_parquet() -> None:
     """One site's checks and count from a Parquet file of small integers, and of text in dictionaries."""
     variables = dict.fromkeys(NAMES, 2)
     data = rows(variables, 1_000_000, 1)
@@ -121,15 +121,15 @@ def from_parquet() -> None:
 
 def check_and_count(path: Path, of: Study) -> None:
     """A site's work from file to table."""
-    count(plan_of(of).tally, loaded(path, of))
+    count_patterns(plan_table(of).tally, load_rows(path, of))
 
 
-def loaded(path: Path, of: Study) -> CodedRows:
+def load_rows(path: Path, of: Study) -> CodedRows:
     """A site's checked rows."""
-    held = load_site(path, of, of.sites[0])
-    assert held is not None
-    assert isinstance(held.rows, CodedRows)
-    return held.rows
+    own_rows = load_site(path, of, of.sites[0])
+    assert own_rows is not None
+    assert isinstance(own_rows.rows, CodedRows)
+    return own_rows.rows
 
 
 STREAM = """
@@ -150,7 +150,7 @@ print(f"{type(held).__name__}, {held.n} rows, {len(found.keys)} patterns: checks
 """
 
 
-def streamed() -> None:
+def time_streaming() -> None:
     """Rows that do not fit in memory, from Parquet, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         for total in (STREAM_ROWS // 5, STREAM_ROWS):
@@ -164,7 +164,7 @@ def streamed() -> None:
             print(f"Streamed from Parquet: {done.stdout.strip()}")
 
 
-def secure() -> None:
+def time_secure() -> None:
     """The whole protocol in simulation, and the bytes that a site uploads, for small and large tables."""
     few = dict.fromkeys(NAMES[:8], 2)
     many = {"a": 5, "b": 5, "c": 5, "d": 5, "e": 2, "f": 2, "g": 2}
@@ -180,18 +180,18 @@ def secure() -> None:
 
 def secure_line(of: Study, data: Mapping[str, ArrayCodes], want: NDArray[np.float64], scheme: str) -> str:
     """One line: seconds of all sites together in one process, and the largest upload."""
-    taken: list[float] = []
+    durations: list[float] = []
     uploads: defaultdict[str, int] = defaultdict(int)
     for _ in range(3):
         world, runners, seconds = simulate(of, data)
-        taken.append(seconds)
+        durations.append(seconds)
     for record in (e for e in world.chain.log if isinstance(e, Record)):
         uploads[record.site] += record.post.size
     gap = float(np.max(np.abs(runners["s1"].machine.result.estimates - want)))
     largest, others = max(uploads.values()), sorted(uploads.values())[-2]
-    patterns = plan_of(study_like(of)).grid.size
+    patterns = plan_table(study_like(of)).grid.size
     return (
-        f"secure_cola {scheme}, {len(of.sites)} sites, {patterns} patterns: {statistics.median(taken):.2f} s; "
+        f"secure_cola {scheme}, {len(of.sites)} sites, {patterns} patterns: {statistics.median(durations):.2f} s; "
         f"uploads at most {largest / 1e3:.0f} kB (holder), {others / 1e3:.0f} kB (others); difference to cola {gap:.1e}"
     )
 
@@ -199,23 +199,23 @@ def secure_line(of: Study, data: Mapping[str, ArrayCodes], want: NDArray[np.floa
 def study_like(of: Study) -> Study:
     """The same study for COLA-GLM, whose plan knows the grid."""
     plain = of.model_dump()
-    return complete(Study.model_validate({**plain, "learner": {"name": "cola"}}))
+    return complete_study(Study.model_validate({**plain, "learner": {"name": "cola"}}))
 
 
-def influenza() -> None:
+def run_influenza() -> None:
     """3,534,245 rows of six sites: site work and fit in simulation, against the pooled fit in the same run."""
     data = {name: patients(n, old, k) for k, (name, (n, old)) in enumerate(SITES.items())}
     of = study(dict.fromkeys(NAMES, 2), 6, names=tuple(SITES))
-    held = {name: ArrayCodes(columns) for name, columns in data.items()}
-    taken = []
+    own_rows = {name: ArrayCodes(columns) for name, columns in data.items()}
+    durations = []
     for _ in range(5):
         cpu = time.process_time()
-        _, runners, seconds = simulate(of, held)
-        taken.append((seconds, time.process_time() - cpu))
-    wall, cpu = (statistics.median(column) for column in zip(*taken, strict=True))
+        _, runners, seconds = simulate(of, own_rows)
+        durations.append((seconds, time.process_time() - cpu))
+    wall, cpu = (statistics.median(column) for column in zip(*durations, strict=True))
     fit = runners["ccae"].machine.result
     start = time.perf_counter()
-    want = pooled(data)
+    want = pool_tables(data)
     gaps = [float(np.abs(a - b).max()) for a, b in ((fit.estimates, want.params), (fit.std_errors, want.bse))]
     print(
         f"Influenza size, {fit.n} rows, 6 sites, {fit.events} events: {wall:.2f} s in all (CPU {cpu:.2f}); pooled "
@@ -224,7 +224,7 @@ def influenza() -> None:
     )
 
 
-def suppressed() -> None:
+def run_suppressed() -> None:
     """How far floors move the fit of the influenza-size study, in standard errors, and how many rows they take."""
     data = {name: ArrayCodes(patients(n, old, k)) for k, (name, (n, old)) in enumerate(SITES.items())}
     exact = study(dict.fromkeys(NAMES, 2), 6, names=tuple(SITES))
@@ -232,7 +232,7 @@ def suppressed() -> None:
     for floor in (5, 11):
         for how in ("drop", "impute"):
             plain = {**exact.model_dump(), "disclosure": {"cell": floor}, "learner": {"name": "cola", "suppress": how}}
-            fit = simulate(complete(Study.model_validate(plain)), data)[1]["ccae"].machine.result
+            fit = simulate(complete_study(Study.model_validate(plain)), data)[1]["ccae"].machine.result
             moved = float(np.max(np.abs(fit.estimates - want.estimates) / want.std_errors))
             print(
                 f"Influenza size, floor {floor}, {how}: coefficients move by at most {moved:.2f} standard errors; "
@@ -254,7 +254,7 @@ def patients(n: int, old: float, seed: int) -> Columns:
     return columns | {"y": (rng.random(n) < risk).astype(np.uint8)}
 
 
-def pooled(data: Mapping[str, Columns]) -> Any:
+def pool_tables(data: Mapping[str, Columns]) -> Any:
     """statsmodels on all rows."""
     import statsmodels.api as sm
 

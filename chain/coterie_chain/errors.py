@@ -66,13 +66,13 @@ class PostRejected(ChainError):
     """The contract refused a move; `name` is its custom error, `values` that error's arguments."""
 
     def __init__(self, name: str, *values: object) -> None:
-        shown = f"{name}({', '.join(map(str, values))})"
-        super().__init__("CO-C401", f"The contract refused this move: {shown}. {ADVICE.get(name, '')}".rstrip())
+        error_text = f"{name}({', '.join(map(str, values))})"
+        super().__init__("CO-C401", f"The contract refused this move: {error_text}. {_ADVICE.get(name, '')}".rstrip())
         self.name = name
         self.values = values
 
 
-ADVICE = {
+_ADVICE = {
     "NotSite": "Only an admitted, active site may do this; check the key with `coterie doctor`.",
     "NotOwner": "A site's records are written by its own key only.",
     "NotModel": "Records reach the Catalog only through the site's own Model contract.",

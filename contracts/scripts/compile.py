@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import solcx
-from evm import faults
+from evm import list_faults
 from solcx.exceptions import SolcError, SolcNotInstalled
 from solcx.install import get_executable
 from solcx.wrapper import get_solc_version
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": {"enabled": True, "runs": 200},
     "viaIR": False,
 }
-OUTPUTS = [
+_OUTPUTS = [
     "abi",
     "evm.bytecode.object",
     "evm.deployedBytecode.object",
@@ -39,7 +39,7 @@ OUTPUTS = [
 ]
 
 
-def compiler() -> Path:
+def find_compiler() -> Path:
     """Path of the first compiler of the pinned version."""
     if "SOLC" in os.environ:
         return Path(os.environ["SOLC"])
@@ -52,7 +52,7 @@ def compiler() -> Path:
     return Path(get_executable(VERSION))
 
 
-def sources() -> dict[str, str]:
+def read_sources() -> dict[str, str]:
     """Every source by its path in the contracts room."""
     paths = sorted((CONTRACTS / "src").rglob("*.sol"))
     return {p.relative_to(CONTRACTS).as_posix(): p.read_text(encoding="utf-8") for p in paths}
@@ -60,15 +60,15 @@ def sources() -> dict[str, str]:
 
 def build() -> dict[str, dict[str, Any]]:
     """Compile all sources; artifacts by contract name."""
-    solc = compiler()
+    solc = find_compiler()
     version = get_solc_version(solc, with_commit_hash=True)
     if version.base_version != VERSION:
         sys.exit(f"{solc.name} is solc {version.base_version}; the contracts are pinned to {VERSION}")
-    texts = sources()
+    texts = read_sources()
     task = {
         "language": "Solidity",
         "sources": {path: {"content": text} for path, text in texts.items()},
-        "settings": {**SETTINGS, "outputSelection": {"*": {"*": OUTPUTS}}},
+        "settings": {**SETTINGS, "outputSelection": {"*": {"*": _OUTPUTS}}},
     }
     try:
         output = solcx.compile_standard(task, solc_binary=solc)
@@ -82,10 +82,10 @@ def build() -> dict[str, dict[str, Any]]:
         "settings": SETTINGS,
         "sources": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()},
     }
-    return {name: {**common, **_code(output["contracts"][f"src/{name}.sol"][name])} for name in NAMES}
+    return {name: {**common, **_describe_code(output["contracts"][f"src/{name}.sol"][name])} for name in NAMES}
 
 
-def _code(contract: dict[str, Any]) -> dict[str, Any]:
+def _describe_code(contract: dict[str, Any]) -> dict[str, Any]:
     deployed = contract["evm"]["deployedBytecode"]
     places = [(r["start"], r["length"]) for refs in deployed["immutableReferences"].values() for r in refs]
     return {
@@ -96,7 +96,7 @@ def _code(contract: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def render(artifact: dict[str, Any]) -> str:
+def render_artifact(artifact: dict[str, Any]) -> str:
     """An artifact as committed."""
     return json.dumps(artifact, indent=1, sort_keys=True) + "\n"
 
@@ -109,8 +109,8 @@ def main() -> None:
     artifacts = build()
     problems: list[str] = []
     for name, artifact in artifacts.items():
-        problems += faults(name, *(bytes.fromhex(artifact[f][2:]) for f in ("bytecode", "deployedBytecode")))
-        path, text = ARTIFACTS / f"{name}.json", render(artifact)
+        problems += list_faults(name, *(bytes.fromhex(artifact[f][2:]) for f in ("bytecode", "deployedBytecode")))
+        path, text = ARTIFACTS / f"{name}.json", render_artifact(artifact)
         if not check:
             path.write_text(text, encoding="utf-8", newline="\n")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:

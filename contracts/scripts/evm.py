@@ -17,21 +17,21 @@ AFTER_LONDON = {
 }
 
 
-def faults(name: str, creation: bytes, deployed: bytes) -> Iterator[str]:
+def list_faults(name: str, creation: bytes, deployed: bytes) -> Iterator[str]:
     """Why a contract could not be deployed."""
     if len(deployed) >= SIZE_LIMIT:
         yield f"{name}: {len(deployed)} bytes deployed, the limit is {SIZE_LIMIT}"
-    for newer in newer_opcodes(creation), newer_opcodes(deployed):
+    for newer in count_newer_opcodes(creation), count_newer_opcodes(deployed):
         if newer:
             yield f"{name}: opcodes newer than London: {dict(newer)}"
 
 
-def newer_opcodes(code: bytes) -> Counter[str]:
+def count_newer_opcodes(code: bytes) -> Counter[str]:
     """Count the opcodes that London does not know. What a PUSH pushes is data, not code."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     i = 0
     while i < len(code):
         if code[i] in AFTER_LONDON:
-            found[AFTER_LONDON[code[i]]] += 1
+            counts[AFTER_LONDON[code[i]]] += 1
         i += 1 + (code[i] - 0x5F if 0x60 <= code[i] <= 0x7F else 0)
-    return found
+    return counts

@@ -14,13 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "chain")]
 
-from chain.anvil import binary, running  # noqa: E402
-from chain.contracts import Contracts  # noqa: E402
-from chain.twins import Schedule, Twins, digest, key  # noqa: E402
+from support.chain.anvil import find_binary, run_anvil  # noqa: E402
+from support.chain.contracts import DeployedContracts  # noqa: E402
+from support.chain.twins import ContractAndRules, Schedule, derive_address, next_digest  # noqa: E402
 
-from coterie_chain.abi import load  # noqa: E402
-from coterie_chain.ledger import Silence, State  # noqa: E402
-from coterie_chain.rules import EACH, SERVER  # noqa: E402
+from coterie_chain.ethereum.abi import load_artifact  # noqa: E402
+from coterie_chain.ledger.protocol import Silence, State  # noqa: E402
+from coterie_chain.ledger.rules import EACH, SERVER  # noqa: E402
 
 TABLE = ROOT / "contracts" / "GAS.md"
 RECORD_LIMIT = 130_000
@@ -38,78 +38,78 @@ A block of 30,000,000 gas holds more than 250 records.
 
 def measure() -> dict[str, list[int]]:
     """Gas of each accepted call by name."""
-    program = binary()
+    program = find_binary()
     if program is None:
         sys.exit("Anvil is not installed: make setup")
-    with running(program, "--timestamp", START) as anvil:
-        net = Twins(anvil, ["ana", "bob", "cyd", "dan"])
-        _membership(net)
-        _studies(net)
-        large = Twins(anvil, [f"site {i}" for i in range(1, 21)])
-        _study(large, tuple(range(1, 21)), EVERYTHING)
-        return _named(net.contracts) | _named(large.contracts, " (20 sites)")
+    with run_anvil(program, "--timestamp", START) as anvil:
+        net = ContractAndRules(anvil, ["ana", "bob", "cyd", "dan"])
+        _measure_membership(net)
+        _measure_studies(net)
+        large = ContractAndRules(anvil, [f"site {i}" for i in range(1, 21)])
+        _measure_study(large, tuple(range(1, 21)), EVERYTHING)
+        return _label_gas(net.contracts) | _label_gas(large.contracts, " (20 sites)")
 
 
-def _named(contracts: Contracts, note: str = "") -> dict[str, list[int]]:
+def _label_gas(contracts: DeployedContracts, note: str = "") -> dict[str, list[int]]:
     return {name if "deploy" in name else name + note: gas for name, gas in contracts.gas.items()}
 
 
-def _membership(net: Twins) -> None:
-    voters = [net.key_of(site) for site in (1, 2, 3)]
+def _measure_membership(net: ContractAndRules) -> None:
+    voters = [net.read_key(site) for site in (1, 2, 3)]
     for voter in voters:
-        net.admit(voter, "eva", key("eva"), digest("sealing"), digest("peer"))
+        net.admit(voter, "eva", derive_address("eva"), next_digest("sealing"), next_digest("peer"))
     for voter in voters:
-        net.recover(voter, 5, key("new"), digest("sealing", "new"))
-    net.offer(key("new"), key("newer"), digest("sealing", "newer"))
-    net.accept(key("newer"), 5)
+        net.recover(voter, 5, derive_address("new"), next_digest("sealing", "new"))
+    net.offer(derive_address("new"), derive_address("newer"), next_digest("sealing", "newer"))
+    net.accept(derive_address("newer"), 5)
     for voter in voters:
         net.revoke(voter, 5)
 
 
-def _studies(net: Twins) -> None:
-    _study(net, (1, 2, 3), ((), (EACH, SERVER), ()))
-    _study(net, (4, 3, 2, 1), EVERYTHING)
-    _troubled(net)
+def _measure_studies(net: ContractAndRules) -> None:
+    _measure_study(net, (1, 2, 3), ((), (EACH, SERVER), ()))
+    _measure_study(net, (4, 3, 2, 1), EVERYTHING)
+    _measure_troubled_study(net)
 
 
-def _study(net: Twins, order: tuple[int, ...], schedule: Schedule) -> None:
-    study = _start(net, order, schedule)
+def _measure_study(net: ContractAndRules, order: tuple[int, ...], schedule: Schedule) -> None:
+    study = _start_study(net, order, schedule)
     while net.rules.studies[study].state == State.RUNNING:
         net.complete_step(study)
 
 
-def _start(net: Twins, order: tuple[int, ...], schedule: Schedule) -> int:
-    hash = digest("study", len(net.rules.studies))
-    logs = net.propose(net.key_of(order[0]), hash, order, schedule, 3, 60, Silence.EXCLUDE, digest("rows"))
+def _start_study(net: ContractAndRules, order: tuple[int, ...], schedule: Schedule) -> int:
+    hash = next_digest("study", len(net.rules.studies))
+    logs = net.propose(net.read_key(order[0]), hash, order, schedule, 3, 60, Silence.EXCLUDE, next_digest("rows"))
     study: int = logs[0].args["study"]
     for site in order[1:]:
-        net.join(net.key_of(site), study, hash, digest("rows"))
+        net.join(net.read_key(site), study, hash, next_digest("rows"))
     return study
 
 
-def _troubled(net: Twins) -> None:
-    study = _start(net, (1, 2, 3, 4), ((), (EACH, SERVER), ()))
+def _measure_troubled_study(net: ContractAndRules) -> None:
+    study = _start_study(net, (1, 2, 3, 4), ((), (EACH, SERVER), ()))
     net.wait(61)
     for voter in (1, 2, 3):
-        net.exclude(net.key_of(voter), study, 4)
+        net.exclude(net.read_key(voter), study, 4)
     net.complete_step(study)
     net.wait(61)
-    net.skip(net.key_of(3), study)
+    net.skip(net.read_key(3), study)
     net.complete_step(study)
-    net.dispute(net.key_of(1), study, 1)
+    net.dispute(net.read_key(1), study, 1)
     for voter in (1, 2):
-        net.resume(net.key_of(voter), study)
-    net.pause(net.key_of(1), study)
-    net.abort(net.key_of(1), study)
+        net.resume(net.read_key(voter), study)
+    net.pause(net.read_key(1), study)
+    net.abort(net.read_key(1), study)
 
 
-def render(gas: dict[str, list[int]]) -> str:
+def render_table(gas: dict[str, list[int]]) -> str:
     """The table as committed."""
-    sizes = (f"{name} {len(load(name).deployed):,}" for name in ("Catalog", "Model"))
-    return HEADER + "\n".join(_rows(gas)) + f"\n\nDeployed bytes (the limit is 24,576): {', '.join(sizes)}.\n"
+    sizes = (f"{name} {len(load_artifact(name).deployed):,}" for name in ("Catalog", "Model"))
+    return HEADER + "\n".join(_render_rows(gas)) + f"\n\nDeployed bytes (the limit is 24,576): {', '.join(sizes)}.\n"
 
 
-def _rows(gas: dict[str, list[int]]) -> Iterator[str]:
+def _render_rows(gas: dict[str, list[int]]) -> Iterator[str]:
     for name, values in sorted(gas.items()):
         low, middle, high = min(values), round(statistics.median(values)), max(values)
         yield f"| {name} | {len(values)} | {low:,} | {middle:,} | {high:,} |"
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the table is stale")
     check = parser.parse_args().check
     gas = measure()
-    text = render(gas)
+    text = render_table(gas)
     if not check:
         TABLE.write_text(text, encoding="utf-8", newline="\n")
     elif not TABLE.exists() or TABLE.read_text(encoding="utf-8") != text:

@@ -17,8 +17,8 @@ from typing import Any
 import compile as compiling
 import solcx
 
-ANSWERS = compiling.CONTRACTS / "SLITHER.md"
-OUTPUTS = [
+_ANSWERS = compiling.CONTRACTS / "SLITHER.md"
+_OUTPUTS = [
     *("abi", "devdoc", "userdoc", "evm.bytecode.object", "evm.bytecode.sourceMap"),
     *("evm.deployedBytecode.object", "evm.deployedBytecode.sourceMap", "evm.methodIdentifiers"),
 ]
@@ -30,64 +30,66 @@ esac
 """
 
 
-def combined() -> dict[str, Any]:
+def combine_sources() -> dict[str, Any]:
     """Our sources in the form of `solc --combined-json`."""
     task = {
         "language": "Solidity",
-        "sources": {path: {"content": text} for path, text in compiling.sources().items()},
-        "settings": {**compiling.SETTINGS, "outputSelection": {"*": {"*": OUTPUTS, "": ["ast"]}}},
+        "sources": {path: {"content": text} for path, text in compiling.read_sources().items()},
+        "settings": {**compiling.SETTINGS, "outputSelection": {"*": {"*": _OUTPUTS, "": ["ast"]}}},
     }
-    output = solcx.compile_standard(task, solc_binary=compiling.compiler())
+    output = solcx.compile_standard(task, solc_binary=compiling.find_compiler())
     contracts = {
-        f"{path}:{name}": _contract(k) for path, held in output["contracts"].items() for name, k in held.items()
+        f"{path}:{name}": _describe_contract(k)
+        for path, contracts in output["contracts"].items()
+        for name, k in contracts.items()
     }
     ordered = sorted(output["sources"], key=lambda path: int(output["sources"][path]["id"]))
     asts = {path: {"AST": output["sources"][path]["ast"]} for path in ordered}
     return {"contracts": contracts, "sources": asts, "sourceList": ordered, "version": compiling.VERSION}
 
 
-def _contract(made: dict[str, Any]) -> dict[str, Any]:
-    evm = made["evm"]
+def _describe_contract(artifact: dict[str, Any]) -> dict[str, Any]:
+    evm = artifact["evm"]
     return {
-        "abi": made["abi"],
+        "abi": artifact["abi"],
         "bin": evm["bytecode"]["object"],
         "bin-runtime": evm["deployedBytecode"]["object"],
         "srcmap": evm["bytecode"]["sourceMap"],
         "srcmap-runtime": evm["deployedBytecode"]["sourceMap"],
         "hashes": evm["methodIdentifiers"],
-        "devdoc": made["devdoc"],
-        "userdoc": made["userdoc"],
+        "devdoc": artifact["devdoc"],
+        "userdoc": artifact["userdoc"],
     }
 
 
-def findings(slither: str) -> list[str]:
+def list_findings(slither: str) -> list[str]:
     """Each finding as `detector: function`, without line numbers."""
     with tempfile.TemporaryDirectory() as scratch:
         output, stand_in, report = (Path(scratch) / name for name in ("combined.json", "solc", "report.json"))
-        output.write_text(json.dumps(combined()))
+        output.write_text(json.dumps(combine_sources()))
         stand_in.write_text(STAND_IN.format(version=compiling.VERSION, output=output))
         stand_in.chmod(0o700)
         command = [slither, "src/Catalog.sol", "--solc", str(stand_in), "--compile-force-framework", "solc"]
         subprocess.run(
             [*command, "--json", str(report)], cwd=compiling.CONTRACTS, check=False, capture_output=True, timeout=300
         )
-        told = json.loads(report.read_text())
-    if not told["success"]:
-        sys.exit(f"Slither did not finish: {told['error']}")
-    return sorted({_name(found) for found in told["results"].get("detectors", [])})
+        report_json = json.loads(report.read_text())
+    if not report_json["success"]:
+        sys.exit(f"Slither did not finish: {report_json['error']}")
+    return sorted({_name_finding(finding) for finding in report_json["results"].get("detectors", [])})
 
 
-def _name(found: dict[str, Any]) -> str:
-    first = re.match(r"(?:Reentrancy in )?(\w+\.\w+)", found["description"])
-    return f"{found['check']}: {first.group(1) if first else found['description'][:60]}"
+def _name_finding(finding: dict[str, Any]) -> str:
+    first = re.match(r"(?:Reentrancy in )?(\w+\.\w+)", finding["description"])
+    return f"{finding['check']}: {first.group(1) if first else finding['description'][:60]}"
 
 
 def main() -> None:
     """Compare the findings with the answers, both ways."""
-    found = findings(sys.argv[1])
-    answered = re.findall(r"^### `(.+)`$", ANSWERS.read_text(), re.M)
-    print("\n".join(f"{name}{'' if name in answered else '   <- not answered'}" for name in found))
-    missing, gone = set(found) - set(answered), set(answered) - set(found)
+    finding_names = list_findings(sys.argv[1])
+    answered = re.findall(r"^### `(.+)`$", _ANSWERS.read_text(), re.M)
+    print("\n".join(f"{name}{'' if name in answered else '   <- not answered'}" for name in finding_names))
+    missing, gone = set(finding_names) - set(answered), set(answered) - set(finding_names)
     if missing or gone:
         sys.exit(
             f"without an answer in SLITHER.md: {sorted(missing)}; answered, but not found any more: {sorted(gone)}"

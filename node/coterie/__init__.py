@@ -7,17 +7,17 @@ print(result.summary()); result.params; result.bse; result.conf_int()
 """
 
 from coterie_chain.errors import ChainError
+from coterie_learners.core.fit import Fit, coefficient_table
+from coterie_learners.core.protocol import Machine, Site, each, interactive, only, server
+from coterie_learners.core.registry import Learner
 from coterie_learners.errors import LearnerError
-from coterie_learners.inference import Fit, table
-from coterie_learners.learner import Learner
-from coterie_learners.protocol import Machine, Site, each, only, server, together
-from coterie_node.analysis import Study
-from coterie_node.analysis import analyse as simulate
-from coterie_node.audit import Verdict, replay
-from coterie_node.conformance import check_learner
+from coterie_node.analysis.analyse import Study
+from coterie_node.analysis.analyse import analyse as simulate
+from coterie_node.analysis.conformance import check_learner
+from coterie_node.audit.replay import Verdict, replay
+from coterie_node.audit.result import Result
+from coterie_node.audit.verify import Verified, verify
 from coterie_node.errors import NodeError
-from coterie_node.result import Result
-from coterie_node.verify import Verified, verify
 
 __all__ = [
     "ChainError",
@@ -37,7 +37,7 @@ __all__ = [
     "replay",
     "server",
     "simulate",
-    "table",
-    "together",
+    "coefficient_table",
+    "interactive",
     "verify",
 ]

@@ -1,5 +1,5 @@
 """`python -m coterie_node` is the command `coterie`."""
 
-from coterie_node.cli import main
+from coterie_node.cli.main import main
 
 main()

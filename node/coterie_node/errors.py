@@ -62,7 +62,7 @@ class ReleaseRefused(NodeError):
     """This site's release gate keeps a payload back."""
 
 
-class Overdue(NodeError):
+class DeadlinePassed(NodeError):
     """A wait ran past its deadline."""
 
 
@@ -90,7 +90,7 @@ EXIT = {
     chain.LedgerUnreachable: 30,
     chain.BlobMissing: 31,
     chain.StoreFault: 32,
-    Overdue: 33,
+    DeadlinePassed: 33,
     chain.PostRejected: 40,
     StudyStopped: 41,
     learners.NotConverged: 50,

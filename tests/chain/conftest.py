@@ -3,21 +3,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from chain.anvil import Anvil, binary, running
-from chain.twins import Twins
+from support.chain.anvil import AnvilClient, find_binary, run_anvil
+from support.chain.twins import ContractAndRules
 
 
 @pytest.fixture(scope="module")
-def anvil() -> Iterator[Anvil]:
+def anvil() -> Iterator[AnvilClient]:
     """An Anvil of the module's own, so that its clock and its blocks disturb nobody."""
-    program = binary()
+    program = find_binary()
     if program is None:
         pytest.skip("Anvil is not installed: make setup")
-    with running(program) as started:
+    with run_anvil(program) as started:
         yield started
 
 
 @pytest.fixture
-def net(anvil: Anvil) -> Twins:
+def net(anvil: AnvilClient) -> ContractAndRules:
     """A new network of four sites, contract and rules together."""
-    return Twins(anvil, ["ana", "bob", "cyd", "dan"])
+    return ContractAndRules(anvil, ["ana", "bob", "cyd", "dan"])

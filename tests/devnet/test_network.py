@@ -12,25 +12,25 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from devnet.bed import SITES, needed
+from support.devnet.bed import SITES, skip_without_programs
 
-from coterie_chain import kubo
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, StoreFault
-from coterie_chain.ipfs import KuboBlobs
-from coterie_chain.kubo_repo import RepoBlobs
-from coterie_chain.ports import recorded_ports
-from coterie_chain.programs import IPFS
-from coterie_chain.rpc import Rpc
-from coterie_chain.stores import open_store
-from coterie_chain.swarm import Kubo, KuboSwarm
-from coterie_node.commands.doctor import examine
-from coterie_node.place import Place
-from coterie_node.site_config import Home
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.network.programs import kubo
+from coterie_chain.network.programs.executables import IPFS
+from coterie_chain.network.programs.ports import read_ports
+from coterie_chain.network.swarm import Kubo, KuboSwarm
+from coterie_chain.store.kubo import KuboBlobs
+from coterie_chain.store.kubo_files import RepoBlobs
+from coterie_chain.store.urls import open_store
+from coterie_node.cli.site.doctor import examine
+from coterie_node.site.config import NodeFolder
+from coterie_node.site.run_folder import RunFolder
 
 pytestmark = [pytest.mark.devnet, pytest.mark.xdist_group("network")]
 
 
-def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run_coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command."""
     command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
@@ -39,26 +39,26 @@ def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A devnet that was started with the command."""
-    needed()
+    skip_without_programs()
     folder = tmp_path_factory.mktemp("devnet") / "net"
     try:
-        done = coterie("devnet", "up", folder, "--json")
+        done = run_coterie("devnet", "up", folder, "--json")
         assert done.returncode == 0, done.stdout + done.stderr
         yield folder
     finally:
-        coterie("devnet", "down", folder)
+        run_coterie("devnet", "down", folder)
 
 
 @pytest.fixture(scope="module")
 def demo(running: Path) -> Path:
     """The demo's study, run on it."""
-    done = coterie("demo", "--at", running, "--json")
+    done = run_coterie("demo", "--at", running, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     return running
 
 
 def test_the_demo_on_clique_and_kubo_has_the_coefficients_of_the_one_on_anvil(demo: Path, tmp_path: Path) -> None:
-    anvil = coterie("demo", "--json", "--keep", tmp_path / "anvil")
+    anvil = run_coterie("demo", "--json", "--keep", tmp_path / "anvil")
     assert anvil.returncode == 0, anvil.stdout + anvil.stderr
     mine, theirs = json.loads((demo / "result.json").read_text()), json.loads(anvil.stdout)
     assert mine["terms"] == theirs["terms"]
@@ -72,49 +72,49 @@ def test_the_demo_on_clique_and_kubo_has_the_coefficients_of_the_one_on_anvil(de
 )
 def test_learners_of_split_columns_run_on_the_same_nodes(learner: str, close: float, grade: str, demo: Path) -> None:
     """Each site's decision names its own file; Secure Lasso's sites talk to each other at the ports in node.toml."""
-    done = coterie("demo", "--at", demo, "--learner", learner, "--json")
+    done = run_coterie("demo", "--at", demo, "--learner", learner, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert told["sites"] == list(SITES)
-    assert told["pooled"]["max_abs_estimate"] < close
-    assert (told["replay"]["verdict"], told["replay"]["grade"]) == ("PASS", grade)
+    summary = json.loads(done.stdout)
+    assert summary["sites"] == list(SITES)
+    assert summary["pooled"]["max_abs_estimate"] < close
+    assert (summary["replay"]["verdict"], summary["replay"]["grade"]) == ("PASS", grade)
 
 
 def test_status_and_logs_show_every_program(running: Path) -> None:
-    lines = json.loads(coterie("devnet", "status", running, "--json").stdout)
+    lines = json.loads(run_coterie("devnet", "status", running, "--json").stdout)
     assert {(line["site"], line["program"]) for line in lines} == {
         (s, p) for s in SITES for p in ("geth", "kubo", "node")
     }
     assert all(line["pid"] and line["facts"] for line in lines)
     assert all(line["facts"]["peers"] == 2 for line in lines if line["program"] != "node")
-    logs = coterie("devnet", "logs", running, "--site", "south", "--program", "kubo")
+    logs = run_coterie("devnet", "logs", running, "--site", "south", "--program", "kubo")
     assert logs.stdout.startswith("== south kubo")
     assert "north" not in logs.stdout.partition("\n")[0]
 
 
 def test_doctor_finds_a_site_s_node_well_and_its_swarm_private(running: Path) -> None:
-    done = coterie("doctor", "--node", running / "sites" / "north", "--json")
-    found = {check["check"]: check for check in json.loads(done.stdout)}
-    assert done.returncode == 0, found
-    assert (found["swarm"]["result"], found["swarm"]["found"]) == ("ok", "private")
-    assert found["versions"]["found"].endswith(f"Kubo {IPFS.version}")
+    done = run_coterie("doctor", "--node", running / "sites" / "north", "--json")
+    checks = {check["check"]: check for check in json.loads(done.stdout)}
+    assert done.returncode == 0, checks
+    assert (checks["swarm"]["result"], checks["swarm"]["found"]) == ("ok", "private")
+    assert checks["versions"]["found"].endswith(f"Kubo {IPFS.version}")
     well = ("folder", "key", "store", "chain", "clock", "finality", "seat")
-    assert {found[name]["result"] for name in well} == {"ok"}
+    assert {checks[name]["result"] for name in well} == {"ok"}
 
 
 def test_doctor_finds_results_that_are_told_too_soon(running: Path) -> None:
-    home = Home(running / "sites" / "north")
+    home = NodeFolder(running / "sites" / "north")
     home.config = home.config.model_copy(update={"chain": home.config.chain.model_copy(update={"confirmations": 1})})
-    found = {finding.check: finding for finding in examine(home)}
-    assert (found["finality"].well, found["finality"].found) == (False, "results wait for 1 blocks, 2 are needed")
-    assert "confirmations = 2" in found["finality"].cure
+    checks = {finding.check: finding for finding in examine(home)}
+    assert (checks["finality"].well, checks["finality"].found) == (False, "results wait for 1 blocks, 2 are needed")
+    assert "confirmations = 2" in checks["finality"].cure
 
 
 def test_a_network_is_never_started_over_other_files(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    done = coterie("devnet", "up", tmp_path)
+    done = run_coterie("devnet", "up", tmp_path)
     assert (done.returncode, done.stderr[:8]) == (12, "CO-F203:")
-    done = coterie("devnet", "down", tmp_path, "--delete")
+    done = run_coterie("devnet", "down", tmp_path, "--delete")
     assert (done.returncode, done.stderr[:8]) == (12, "CO-F201:")
     assert (tmp_path / "mine.txt").exists()
 
@@ -123,24 +123,24 @@ def test_a_network_is_never_started_over_other_files(tmp_path: Path) -> None:
 
 
 def test_no_port_is_open_but_on_the_loopback_address(running: Path) -> None:
-    pids = [line["pid"] for line in json.loads(coterie("devnet", "status", running, "--json").stdout)]
+    pids = [line["pid"] for line in json.loads(run_coterie("devnet", "status", running, "--json").stdout)]
     listening = [c for pid in pids for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"]
     assert len(listening) == 6 * len(SITES)
     assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
 
 
 def test_geth_answers_nobody_without_a_token_and_never_its_sealer_s_signature(running: Path) -> None:
-    url = Place(running).network("north").url
+    url = RunFolder(running).network("north").url
     bare = url.partition("?")[0]
     with Rpc(bare) as rpc, pytest.raises(LedgerUnreachable):
         rpc.call("eth_blockNumber")
     with (
-        Rpc(Place(running).network("south").url.replace("/south/", "/north/")) as rpc,
+        Rpc(RunFolder(running).network("south").url.replace("/south/", "/north/")) as rpc,
         pytest.raises(LedgerUnreachable),
     ):
         rpc.call("eth_blockNumber")  # another site's secret
     with Rpc(url) as rpc:
-        assert rpc.quantity("eth_blockNumber") > 0
+        assert rpc.call_quantity("eth_blockNumber") > 0
         for method in ("admin_peers", "personal_listAccounts", "debug_setHead", "clique_getSigners", "miner_stop"):
             with pytest.raises(LedgerUnreachable, match="does not exist"):
                 rpc.call(method)
@@ -158,8 +158,8 @@ def test_kubo_answers_only_its_token_and_only_what_a_node_needs(running: Path) -
         (token, "id"),
     ]
     answers = []
-    for held, path in asked:
-        headers = {} if held is None else {"Authorization": f"Bearer {held}"}
+    for create_bearer_token, path in asked:
+        headers = {} if create_bearer_token is None else {"Authorization": f"Bearer {create_bearer_token}"}
         answers.append(httpx.post(f"{north.api}/api/v0/{path}", headers=headers).status_code)
     assert answers == [403, 403, 403, 403, 403, 200]
 
@@ -182,21 +182,21 @@ def test_no_secret_shows_in_the_process_list_or_in_a_log(running: Path) -> None:
         if len(line) >= 32
     ]
     assert len(secrets) >= 8 * len(SITES)
-    lines = json.loads(coterie("devnet", "status", running, "--json").stdout)
+    lines = json.loads(run_coterie("devnet", "status", running, "--json").stdout)
     processes = [psutil.Process(line["pid"]) for line in lines]
-    seen = " ".join(" ".join(p.cmdline()) + str(p.environ()) for p in processes)
-    seen += "".join(log.read_text(errors="replace") for log in running.rglob("log"))
-    assert [s for s in secrets if s in seen] == []
+    visible_text = " ".join(" ".join(p.cmdline()) + str(p.environ()) for p in processes)
+    visible_text += "".join(log.read_text(errors="replace") for log in running.rglob("log"))
+    assert [s for s in secrets if s in visible_text] == []
 
 
 def test_a_kubo_with_another_swarm_s_key_gets_nothing(running: Path, tmp_path: Path) -> None:
-    cid = open_store(Place(running).store().url("north")).put(b"for members only")
+    cid = open_store(RunFolder(running).store().url("north")).put(b"for members only")
     stranger = KuboSwarm(tmp_path, ["stranger"])
     stranger.prepare()
     try:
         stranger.start()
         north = Kubo(running / "sites" / "north" / "kubo")
-        at = f"{kubo.address('127.0.0.1', recorded_ports(north.ports)['swarm'])}/p2p/{north.peer}"
+        at = f"{kubo.format_multiaddr('127.0.0.1', read_ports(north.ports)['swarm'])}/p2p/{north.peer}"
         mine = Kubo(tmp_path / "sites" / "stranger" / "kubo")
         headers = {"Authorization": f"Bearer {mine.token.read_text().strip()}"}
         answer = httpx.post(f"{mine.api}/api/v0/swarm/connect", params={"arg": at}, headers=headers, timeout=30.0)
@@ -211,7 +211,7 @@ def test_a_kubo_with_another_swarm_s_key_gets_nothing(running: Path, tmp_path: P
 
 
 def test_a_kubo_without_a_swarm_s_key_does_not_start(tmp_path: Path) -> None:
-    needed()
+    skip_without_programs()
     swarm = KuboSwarm(tmp_path, ["alone"])
     swarm.prepare()
     Kubo(tmp_path / "sites" / "alone" / "kubo").key.unlink()
@@ -227,42 +227,42 @@ def test_a_kubo_without_a_swarm_s_key_does_not_start(tmp_path: Path) -> None:
 
 
 def test_what_is_down_leaves_nothing_but_its_folder_and_can_be_audited_and_started_again(tmp_path: Path) -> None:
-    needed()
+    skip_without_programs()
     folder = tmp_path / "net"
     try:
-        assert coterie("devnet", "up", folder, "--sites", "2", "--period", "1").returncode == 0
-        pids = [line["pid"] for line in json.loads(coterie("devnet", "status", folder, "--json").stdout)]
-        ports = [p for file in folder.rglob("ports.json") for p in recorded_ports(file).values()]
-        assert coterie("devnet", "down", folder).returncode == 0
+        assert run_coterie("devnet", "up", folder, "--sites", "2", "--period", "1").returncode == 0
+        pids = [line["pid"] for line in json.loads(run_coterie("devnet", "status", folder, "--json").stdout)]
+        ports = [p for file in folder.rglob("ports.json") for p in read_ports(file).values()]
+        assert run_coterie("devnet", "down", folder).returncode == 0
         assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
         for port in ports:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port))
         assert [p for p in folder.rglob("*") if p.is_socket() or p.name == "run.json"] == []
-        assert coterie("devnet", "status", folder).returncode == 1
+        assert run_coterie("devnet", "status", folder).returncode == 1
         before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-        assert coterie("audit", "history", "--at", folder).returncode == 0
+        assert run_coterie("audit", "history", "--at", folder).returncode == 0
         assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
-        again = coterie("devnet", "up", folder, "--json")
-        assert again.returncode == 0
-        assert all(line["facts"] for line in json.loads(again.stdout))
+        second_run = run_coterie("devnet", "up", folder, "--json")
+        assert second_run.returncode == 0
+        assert all(line["facts"] for line in json.loads(second_run.stdout))
     finally:
-        coterie("devnet", "down", folder, "--delete")
+        run_coterie("devnet", "down", folder, "--delete")
     assert not folder.exists()
 
 
 def test_a_finished_run_is_audited_on_the_stopped_network(demo: Path) -> None:
-    assert coterie("devnet", "down", demo).returncode == 0
-    done = coterie("audit", "replay", "1", "--at", demo, "--json")
+    assert run_coterie("devnet", "down", demo).returncode == 0
+    done = run_coterie("audit", "replay", "1", "--at", demo, "--json")
     assert json.loads(done.stdout)["grade"] == "identical"
-    history = coterie("audit", "history", "1", "--at", demo, "--json")
+    history = run_coterie("audit", "history", "1", "--at", demo, "--json")
     cid = next(event["cid"] for event in json.loads(history.stdout) if event.get("cid"))
-    copies = [p for site in SITES for p in RepoBlobs([demo / "sites" / site / "kubo" / "repo"])._places(cid)]
-    held = [path for path in copies if path.exists()]
-    assert held
-    for copy in held:
+    copies = [p for site in SITES for p in RepoBlobs([demo / "sites" / site / "kubo" / "repo"])._list_paths(cid)]
+    existing = [path for path in copies if path.exists()]
+    assert existing
+    for copy in existing:
         original = copy.read_bytes()
         copy.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
-    failed = coterie("audit", "replay", "1", "--at", demo, "--json")
+    failed = run_coterie("audit", "replay", "1", "--at", demo, "--json")
     assert (failed.returncode, json.loads(failed.stdout)["verdict"]) == (22, "FAIL")

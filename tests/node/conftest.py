@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node.houses import Village
+from support.node.houses import NodeNetwork
 
 
 @pytest.fixture
-def village(tmp_path: Path) -> Iterator[Village]:
+def node_network(tmp_path: Path) -> Iterator[NodeNetwork]:
     """Three daemons in one process."""
-    made = Village(tmp_path)
-    yield made
-    for log in made.logs.values():
+    network = NodeNetwork(tmp_path)
+    yield network
+    for log in network.logs.values():
         log.close()

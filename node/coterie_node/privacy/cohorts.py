@@ -17,7 +17,7 @@ from coterie_node.privacy.storage import LogStorage
 
 
 @dataclass(frozen=True)
-class Cohort:
+class JoinCohort:
     """Prints (n,) of a cohort's patients, sorted; `columns`: by whose values they are known without an identifier."""
 
     prints: PatientPrints
@@ -30,19 +30,19 @@ class Cohort:
         return np.flatnonzero(mask)
 
 
-def find_cohort(storage: LogStorage, name: str) -> Cohort | None:
+def find_cohort(storage: LogStorage, name: str) -> JoinCohort | None:
     """The cohort of this name, or None if no study has declared it."""
     place = f"cohort/{name}"
     if place not in storage:
         return None
     head, _, body = storage[place].partition(b"\n")
-    return Cohort(np.frombuffer(body, np.uint64), tuple(json.loads(head)))
+    return JoinCohort(np.frombuffer(body, np.uint64), tuple(json.loads(head)))
 
 
-def keep_cohort(storage: LogStorage, name: str, printed: PrintedRows, complete: Sequence[str]) -> Cohort:
+def keep_cohort(storage: LogStorage, name: str, printed: PrintedRows, complete: Sequence[str]) -> JoinCohort:
     """Keep the rows of a study as the cohort of this name."""
     columns = () if printed.patients is not None else tuple(sorted(complete))
-    cohort = Cohort(np.sort(_words(printed, columns)), columns)
+    cohort = JoinCohort(np.sort(_words(printed, columns)), columns)
     storage[f"cohort/{name}"] = json.dumps(list(columns)).encode() + b"\n" + cohort.prints.tobytes()
     return cohort
 

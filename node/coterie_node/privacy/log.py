@@ -32,7 +32,7 @@ from coterie_node.privacy.multisets import ValueRows, judge_multisets
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.own_rows import History, RowSet, judge_rows
 from coterie_node.privacy.patients import Change, ColumnVersions, Indices, Mask, PatientDictionary
-from coterie_node.privacy.prints import KEY_BYTES, PrintedRows, Prints
+from coterie_node.privacy.prints import KEY_BYTES, Fingerprints, PrintedRows
 from coterie_node.privacy.storage import LogStorage
 
 COUNTER = "privacy-log/releases"
@@ -171,7 +171,7 @@ class PrivacyLog:
         """A release's row set by place, in a dictionary of `size` patients."""
         return _unpack_bits(self.storage[f"set/{head.rows}"], size)
 
-    def values(self, head: Head, names: Iterable[str]) -> dict[str, Prints]:
+    def values(self, head: Head, names: Iterable[str]) -> dict[str, Fingerprints]:
         """The value prints, row by row, of those of these columns that a release read."""
         common = [name for name in names if name in head.columns]
         if not head.identified:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.own_rows import MOST_ATOMS, MOST_RELEASES, WAYS_OUT
-from coterie_node.privacy.prints import Prints
+from coterie_node.privacy.prints import Fingerprints
 from coterie_node.privacy.spans import Groups, Whole, added_by_last, solve_combination
 
 # Former releases that are added to and taken off the new one by twos.
@@ -32,7 +32,7 @@ class ValueRows:
     """One release's rows as value prints by column (n,)."""
 
     study: str
-    columns: Mapping[str, Prints] = field(repr=False)
+    columns: Mapping[str, Fingerprints] = field(repr=False)
 
     @property
     def n(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_node.privacy.prints import UNKNOWN, PatientPrints, Prints
+from coterie_node.privacy.prints import UNKNOWN, Fingerprints, PatientPrints
 
 Indices = NDArray[np.uint32]
 Mask = NDArray[np.bool_]
@@ -55,7 +55,7 @@ class Change:
     """Patients whose value was another one in the version before: their indices (m,) and former prints (m,)."""
 
     at: Indices
-    former: Prints
+    former: Fingerprints
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ColumnVersions:
     Changes stand oldest first.
     """
 
-    latest: Prints = field(default_factory=lambda: np.empty(0, np.uint32))
+    latest: Fingerprints = field(default_factory=lambda: np.empty(0, np.uint32))
     changes: tuple[Change, ...] = ()
 
     @property
@@ -74,7 +74,7 @@ class ColumnVersions:
         """Number of the latest version."""
         return len(self.changes)
 
-    def add(self, at: Indices, prints: Prints, size: int) -> ColumnVersions:
+    def add(self, at: Indices, prints: Fingerprints, size: int) -> ColumnVersions:
         """The column with the values (m,) of these patients, in a dictionary of `size` patients."""
         before = self.latest[at[at < len(self.latest)]]
         known = np.zeros(len(at), bool)
@@ -85,7 +85,7 @@ class ColumnVersions:
         changes = (*self.changes, Change(at[other], former[other])) if other.any() else self.changes
         return ColumnVersions(_with_values(self.latest, at, prints, size), changes)
 
-    def at_version(self, version: int, patients: Indices) -> Prints:
+    def at_version(self, version: int, patients: Indices) -> Fingerprints:
         """The prints (m,) that these patients had in a version."""
         values = self.latest
         for change in reversed(self.changes[version:]):
@@ -99,7 +99,7 @@ class ColumnVersions:
         return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.uint32)
 
 
-def _with_values(latest: Prints, at: Indices, prints: Prints, size: int) -> Prints:
+def _with_values(latest: Fingerprints, at: Indices, prints: Fingerprints, size: int) -> Fingerprints:
     """The values with those of some patients in place; the same array where nothing changes or all of them come."""
     if len(at) == size and np.array_equal(at, np.arange(size, dtype=np.uint32)):
         return prints

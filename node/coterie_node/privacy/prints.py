@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Prints = NDArray[np.uint32]
+Fingerprints = NDArray[np.uint32]
 PatientPrints = NDArray[np.uint64]
 
 # A key's length in bytes.
@@ -44,7 +44,7 @@ def print_patients(identifiers: Sequence[str | Sequence[str]], key: bytes) -> Pa
     return out
 
 
-def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Prints:
+def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints:
     """A print (n,) of each number of a column; all missing values (NaN) have one print, and so have 0 and -0."""
     low, high, last = _factors(column, key)
     out = np.empty(len(values), np.uint32)
@@ -56,7 +56,7 @@ def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Prints:
     return np.maximum(out, UNKNOWN + 1, out=out)
 
 
-def print_levels(codes: NDArray[Any], levels: Sequence[str], column: str, key: bytes) -> Prints:
+def print_levels(codes: NDArray[Any], levels: Sequence[str], column: str, key: bytes) -> Fingerprints:
     """A print (n,) of each value of a category, given as level numbers from 0; it depends on the text alone."""
     table = np.array([_text_print(level, column, key) for level in levels], dtype=np.uint32)
     return table[np.asarray(codes, dtype=np.intp)]
@@ -116,7 +116,7 @@ class RawRows:
         patients = None if self.identifiers is None else print_patients(self.identifiers, key)
         return PrintedRows(columns, patients, dict(self.lacking))
 
-    def _column_prints(self, name: str, key: bytes) -> Prints:
+    def _column_prints(self, name: str, key: bytes) -> Fingerprints:
         if name in self.levels:
             return print_levels(self.values[name], self.levels[name], name, key)
         return print_numbers(self.values[name], name, key)
@@ -126,7 +126,7 @@ class RawRows:
 class PrintedRows:
     """A study's rows as keyed prints: `columns` by name (n,), `patients` (n,) or None; `lacking` as in RawRows."""
 
-    columns: Mapping[str, Prints]
+    columns: Mapping[str, Fingerprints]
     patients: PatientPrints | None
     lacking: Mapping[str, int] = field(default_factory=dict)
 

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from coterie_learners.design import INTERCEPT, Design
-from coterie_learners.disclosure import Exposure
-from coterie_learners.protocol import Site
-from coterie_learners.rows import OwnColumns
-from coterie_learners.study import Floors
+from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.protocol import Site
+from coterie_learners.study.design import INTERCEPT, Design
+from coterie_learners.study.document import Floors
+from coterie_learners.study.rows import OwnColumns
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head, Kind
-from coterie_node.privacy.equations import (
-    Budget,
-    count_equations,
-    count_unknowns,
-    judge_budget,
-    judge_columns,
-)
+from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, pick_gravest
 from coterie_node.privacy.parties import PooledSum, judge_parties

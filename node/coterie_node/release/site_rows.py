@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.design import INTERCEPT, Design
-from coterie_learners.protocol import Site
-from coterie_learners.rows import ArrayCodes, ArrayRows, CodedRows, Codes, OwnColumns, Rows
-from coterie_learners.study import Study
+from coterie_learners.core.protocol import Site
+from coterie_learners.study.design import INTERCEPT, Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayCodes, ArrayRows, CodedRows, Codes, OwnColumns, Rows
 from coterie_node.privacy.prints import RawRows
 
 # Digits to which values are brought back from a scaled design: what is beyond is rounding of the scaling.

@@ -1,0 +1,1 @@
+"""The ledger on an Ethereum chain: reading, writing, decoding, headers and seals."""

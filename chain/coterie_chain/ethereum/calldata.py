@@ -1,0 +1,79 @@
+"""Calls of the two contracts as bytes: arguments in, answers and refusals out."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError, EncodingError
+from eth_utils.abi import (
+    event_abi_to_log_topic,
+    filter_abi_by_type,
+    function_abi_to_4byte_selector,
+    get_abi_input_types,
+    get_abi_output_types,
+)
+
+from coterie_chain.errors import LedgerMismatch, PostRejected
+from coterie_chain.ethereum.abi import load_artifact, load_errors
+
+
+class Codec:
+    """Calldata and answers of one contract."""
+
+    def __init__(self, name: Literal["Catalog", "Model"]) -> None:
+        artifact = load_artifact(name)
+        functions = filter_abi_by_type("function", artifact.abi)
+        self._inputs = {f["name"]: (function_abi_to_4byte_selector(f), get_abi_input_types(f)) for f in functions}
+        self._outputs = {f["name"]: get_abi_output_types(f) for f in functions}
+        self.topics = {to_hex(event_abi_to_log_topic(e)): e["name"] for e in filter_abi_by_type("event", artifact.abi)}
+
+    def encode(self, name: str, *args: object) -> str:
+        """Calldata of a call; ValueError for a value that the contract's type cannot hold."""
+        selector, types = self._inputs[name]
+        try:
+            return to_hex(selector + encode(types, args))
+        except EncodingError as e:
+            raise ValueError(f"The ledger cannot hold an argument of `{name}`: {e}") from None
+
+    def decode(self, name: str, answer: str) -> Any:
+        """The answer to a call; a tuple if the function returns more than one value."""
+        try:
+            values = decode(self._outputs[name], from_hex(answer))
+        except (DecodingError, ValueError):
+            raise LedgerMismatch("CO-C312", f"The node's answer to `{name}` is not the contract's: {answer}.") from None
+        return values if len(values) > 1 else values[0]
+
+
+@cache
+def load_codec(name: Literal["Catalog", "Model"]) -> Codec:
+    """The codec of a contract."""
+    return Codec(name)
+
+
+def decode_refusal(output: str) -> PostRejected:
+    """The custom error in a reverted call's output; bytes among its values as 0x-hex."""
+    name, types = load_errors().get(output[:10], ("Reverted", ()))
+    if name == "Reverted":
+        return PostRejected(name, output) if output != "0x" else PostRejected(name)
+    values = decode(types, from_hex(output)[4:])
+    return PostRejected(name, *(to_hex(v) if isinstance(v, bytes) else v for v in values))
+
+
+def to_hex(raw: bytes) -> str:
+    """Bytes as 0x-hex."""
+    return "0x" + raw.hex()
+
+
+def from_hex(text: str) -> bytes:
+    """Bytes of 0x-hex."""
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def encode_site_name(name: str) -> bytes:
+    """A site's name as the Catalog holds it: UTF-8, 1 to 32 bytes."""
+    raw = name.encode()
+    if not 0 < len(raw) <= 32:
+        raise ValueError(f"A site's name must be 1 to 32 bytes of UTF-8, and {name!r} has {len(raw)}.")
+    return raw.ljust(32, b"\0")

@@ -1,0 +1,246 @@
+"""Logs of the Catalog and the Models as the ledger's entries, with site ids turned into names.
+
+All events but one hold only words of 32 bytes, so they are cut out of the data without an ABI decoder: a table says
+which word is what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
+from eth_utils.address import to_checksum_address
+
+from coterie_chain.errors import BlobCorrupt, LedgerMismatch
+from coterie_chain.ethereum.calldata import load_codec, to_hex
+from coterie_chain.ledger.memory import describe_terms
+from coterie_chain.ledger.protocol import Event, Post, Record, Silence, Terms
+from coterie_chain.ledger.rules import EACH, SERVER
+from coterie_chain.store.cid import Cid
+
+Log = dict[str, Any]
+Words = tuple[bytes, ...]
+Detail = tuple[str, str | int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an event keeps its study, who acted (or whom it is about), and its details.
+
+    Places count the indexed words (topics) first and the data's words after them. A detail is (name, place, reader).
+    """
+
+    study: int | None
+    site: int | None
+    details: tuple[tuple[str, int, str], ...] = ()
+
+
+SEAT = ("key", 1, "address"), ("sealing", 2, "hex")
+LAYOUTS = {
+    "SiteAdmitted": Layout(
+        None, 0, (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"))
+    ),
+    "AdmissionVoted": Layout(
+        None, 0, (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"))
+    ),
+    "SiteRevoked": Layout(None, 0, (("name", 0, "site"),)),
+    "RevocationVoted": Layout(None, 0, (("name", 1, "site"),)),
+    "KeyOffered": Layout(None, 0, (("name", 0, "site"), *SEAT)),
+    "KeyChanged": Layout(None, 0, (("name", 0, "site"), *SEAT)),
+    "RecoveryVoted": Layout(None, 0, (("name", 1, "site"), ("key", 2, "address"), ("sealing", 3, "hex"))),
+    "StudyJoined": Layout(0, 1, (("snapshot", 2, "hex"),)),
+    "StudyStarted": Layout(0, None),
+    "StudyCompleted": Layout(0, None),
+    "ServerSkipped": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("server", 4, "site"))),
+    "ExclusionVoted": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("silent", 4, "site"))),
+    "SiteExcluded": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("silent", 1, "site"))),
+    "Disputed": Layout(0, 1, (("position", 2, "int"), ("posted", 3, "hex"), ("recomputed", 4, "hex"))),
+    "StudyPaused": Layout(0, 1, (("reason", 2, "int"),)),
+    "ResumeVoted": Layout(0, 1),
+    "StudyResumed": Layout(0, None),
+    "StudyAborted": Layout(0, 1, (("reason", 2, "int"),)),
+}
+# An outcome's log does not say who brought it about: the vote (or joining) logged just before it does.
+CAUSES = {
+    "SiteAdmitted": "AdmissionVoted",
+    "SiteRevoked": "RevocationVoted",
+    "KeyChanged": "RecoveryVoted",
+    "StudyStarted": "StudyJoined",
+    "SiteExcluded": "ExclusionVoted",
+    "StudyResumed": "ResumeVoted",
+}
+MEMBERSHIP = frozenset({"SiteAdmitted", "SiteRevoked", "KeyChanged"})
+MODEL_WORD = 5
+_MALFORMED_LOG = (
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    BlobCorrupt,
+    DecodingError,
+)
+
+
+class Decoder:
+    """Turns logs into entries; learns sites' names and Models from the admissions that it passes."""
+
+    def __init__(self, catalog: str) -> None:
+        self._catalog = catalog.lower()
+        self._topics = load_codec("Catalog").topics | load_codec("Model").topics
+        self._readers: dict[str, Callable[[bytes], str | int]] = {
+            "int": decode_integer,
+            "hex": to_hex,
+            "text": decode_name,
+            "address": _decode_address,
+            "site": lambda word: self.names[decode_integer(word)],
+        }
+        self.names: dict[int, str] = {}
+        self.models: dict[str, int] = {}
+
+    @property
+    def addresses(self) -> list[str]:
+        """Emitters known so far."""
+        return [self._catalog, *self.models]
+
+    def entries(self, logs: Iterable[Log], times: Callable[[Log], int]) -> list[Record | Event]:
+        """Entries of logs in chain order; LedgerMismatch for a log that no contract of this release writes."""
+        entries: list[Record | Event] = []
+        previous: Log | None = None
+        for log in logs:
+            try:
+                entry = self._decode_entry(log, times(log), entries, previous)
+            except _MALFORMED_LOG as e:
+                raise LedgerMismatch(
+                    "CO-C312", f"The node sent a log that no contract of this release writes ({e!r}): {log}"
+                ) from None
+            entries.append(entry)
+            previous = log
+        return _name_completions(entries)
+
+    def forget(self, admitted: int) -> None:
+        """Keep only the first sites, after a reorganisation."""
+        self.names = {site: name for site, name in self.names.items() if site <= admitted}
+        self.models = {model: site for model, site in self.models.items() if site <= admitted}
+
+    def kind(self, code: int) -> str:
+        """A step's kind in words."""
+        return {EACH: "each", SERVER: "server"}.get(code) or f"only:{self.names[code]}"
+
+    def terms(self, hash: bytes, order: bytes, schedule: Iterable[bytes], rounds: int, timeout: int, how: int) -> Terms:
+        """A study's terms from the values that the Catalog holds."""
+        words = (tuple(map(self.kind, word.rstrip(b"\0"))) for word in schedule)
+        opening, loop, closing = words
+        return Terms(hash, tuple(self.names[i] for i in order), opening, loop, closing, rounds, timeout, Silence(how))
+
+    def _decode_entry(self, log: Log, time: int, entries: list[Record | Event], previous: Log | None) -> Record | Event:
+        name = self._topics[log["topics"][0]]
+        data = bytes.fromhex(log["data"][2:])
+        topics = tuple(bytes.fromhex(topic[2:]) for topic in log["topics"][1:])
+        if name == "Recorded":
+            return self._decode_record(log, topics, data, time)
+        if name == "StudyProposed":
+            return self._decode_proposal(log, topics, data, time)
+        words = topics + tuple(data[at : at + 32] for at in range(0, len(data), 32))
+        if name == "SiteAdmitted":
+            self.names[decode_integer(words[0])] = decode_name(words[1])
+            self.models[_slice_address(words[MODEL_WORD])] = decode_integer(words[0])
+        layout = LAYOUTS[name]
+        study = 0 if layout.study is None else decode_integer(words[layout.study])
+        site = "" if layout.site is None else self.names[decode_integer(words[layout.site])]
+        cause = _find_cause(name, log, entries, previous)
+        details = tuple((key, self._readers[reader](words[place])) for key, place, reader in layout.details)
+        return Event(
+            name, study, cause or site, details, parse_quantity(log["blockNumber"]), time, log["transactionHash"]
+        )
+
+    def _decode_record(self, log: Log, topics: Words, data: bytes, time: int) -> Record:
+        # data: kind, round, then the post's ten words, then the head
+        word = [data[at : at + 32] for at in range(0, 416, 32)]
+        study, position, seq = map(decode_integer, topics)
+        if (decode_integer(word[2]), decode_integer(word[3])) != (study, position):
+            raise ValueError("indexed words differ from the post")
+        post = Post(
+            study=study,
+            position=position,
+            attempt=decode_integer(word[4]),
+            cid=str(Cid(1, decode_integer(word[5]), word[8])),
+            sha256=word[9],
+            size=decode_integer(word[6]),
+            converged=(False, True)[decode_integer(word[7])],
+            basis=word[10],
+            verdict=word[11],
+        )
+        site = self.names[self.models[log["address"].lower()]]
+        kind, round_ = self.kind(decode_integer(word[0])), decode_integer(word[1])
+        block = parse_quantity(log["blockNumber"])
+        return Record(site, seq, kind, round_, post, word[12], block, time, log["transactionHash"])
+
+    def _decode_proposal(self, log: Log, topics: Words, data: bytes, time: int) -> Event:
+        types = ["bytes32", "bytes", "bytes32[3]", "uint16", "uint32", "uint8"]
+        terms = self.terms(*decode(types, data))
+        study, by = map(decode_integer, topics)
+        details = tuple(describe_terms(terms).items())
+        block = parse_quantity(log["blockNumber"])
+        return Event("StudyProposed", study, self.names[by], details, block, time, log["transactionHash"])
+
+
+def list_new_models(logs: Iterable[Log], catalog: str) -> set[str]:
+    """Models that the Catalog announces in these logs."""
+    topic = next(topic for topic, name in load_codec("Catalog").topics.items() if name == "SiteAdmitted")
+    # a contract of somebody else may log without a topic
+    own = (log for log in logs if log["address"].lower() == catalog.lower() and log["topics"][:1] == [topic])
+    # a word too many or too few is for the decoder to refuse
+    return {"0x" + log["data"][-40:] for log in own if len(log["data"]) == 2 + 64 * MODEL_WORD}
+
+
+def read_digest(log: Log) -> bytes:
+    """SHA-256 of the payload in a Model's log."""
+    return bytes.fromhex(log["data"][2:])[9 * 32 : 10 * 32]
+
+
+def decode_integer(word: bytes) -> int:
+    """A number in a word."""
+    return int.from_bytes(word)
+
+
+def parse_quantity(text: str) -> int:
+    """A number in JSON-RPC's hex."""
+    return int(text, 16)
+
+
+def _find_cause(name: str, log: Log, entries: list[Record | Event], previous: Log | None) -> str | None:
+    """Acting site of the entry just before, if that one brought this one about."""
+    if previous is None or previous["transactionHash"] != log["transactionHash"]:
+        return None
+    last = entries[-1]
+    return last.site if isinstance(last, Event) and last.name == CAUSES.get(name) else None
+
+
+def _name_completions(entries: list[Record | Event]) -> list[Record | Event]:
+    """Name the site that completed a study: its record follows, since the Catalog speaks before the Model does."""
+    for i, entry in enumerate(entries[:-1]):
+        after = entries[i + 1]
+        if isinstance(entry, Event) and entry.name == "StudyCompleted" and isinstance(after, Record):
+            entries[i] = Event(entry.name, entry.study, after.site, (), entry.block, entry.time, entry.tx)
+    return entries
+
+
+def decode_name(word: bytes) -> str:
+    """A name in a word."""
+    # Any bytes can be voted in as a name; what is no UTF-8 must not stop everybody's reading.
+    return word.rstrip(b"\0").decode(errors="backslashreplace")
+
+
+def _slice_address(word: bytes) -> str:
+    return "0x" + word[12:].hex()
+
+
+@lru_cache(maxsize=1024)
+def _decode_address(word: bytes) -> str:
+    return to_checksum_address(word[12:])

@@ -1,0 +1,248 @@
+"""Reading the chain's history: complete, in order, and right again after a reorganisation.
+
+Each `sync` asks for the newest block. If it does not continue what was read, the last block that both chains share is
+found by the hashes of the blocks seen, everything above it is dropped, and the logs are read again from there.
+Subscriptions are not used: they lose logs at a reorganisation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import takewhile
+
+from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
+from coterie_chain.ethereum.decode import MEMBERSHIP, Decoder, Log, list_new_models, parse_quantity
+from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.rpc import NodeRefused, Request, Rpc
+from coterie_chain.ledger.protocol import Event, Record
+
+MAX_BLOCKS_PER_QUERY = 2000
+HEADERS_PER_BATCH = 100
+# Deeper than any reorganisation of a proof-of-authority chain that still has a majority of honest sealers.
+MAX_REORG_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Tip:
+    """The block up to which the history is read."""
+
+    number: int
+    hash: str
+    parent: str
+    time: int
+
+
+def read_block(rpc: Rpc, which: str) -> Tip:
+    """A block by its number in hex, or "latest" or "pending"."""
+    block = rpc.call("eth_getBlockByNumber", which, False)
+    if block is None:
+        raise LedgerUnreachable("CO-C302", f"The chain node {rpc.where} has no block {which} (any more).")
+    try:
+        return Tip(
+            parse_quantity(block["number"]), block["hash"], block["parentHash"], parse_quantity(block["timestamp"])
+        )
+    except (KeyError, TypeError, ValueError):
+        raise rpc.explain_garbled("eth_getBlockByNumber") from None
+
+
+class Follower:
+    """The entries of one network, up to `confirmations` blocks below the newest; `page` in blocks."""
+
+    def __init__(self, rpc: Rpc, network: Network, confirmations: int = 0, page: int = MAX_BLOCKS_PER_QUERY) -> None:
+        self._rpc = rpc
+        self._network = network
+        self._confirmations = confirmations
+        self._limit = self._page = page
+        self._lock = threading.RLock()
+        self.changes = 0
+        self.newest = -1
+        self._suspect = False
+        self._reset()
+
+    @property
+    def decoder(self) -> Decoder:
+        """Names of the sites seen so far, and their Models."""
+        return self._decoder
+
+    @property
+    def entries(self) -> tuple[Record | Event, ...]:
+        """Everything read so far, in chain order."""
+        with self._lock:
+            return tuple(self._entries)
+
+    def records(self, study: int, position: int) -> tuple[Record, ...]:
+        """Records of a step, of all attempts, in chain order."""
+        return tuple(self._steps.get((study, position), ()))
+
+    def sync(self) -> Tip:
+        """Read what is new; returns the block up to which the history is read.
+
+        `changes` counts whatever may change the list of sites: membership events and reorganisations.
+        `newest` is the number of the newest block, confirmed or not.
+        LedgerMismatch if the chain was rewound further than any reorganisation, or if the node leaves out records.
+        """
+        with self._lock:
+            tip = self._fetch_newest()
+            while self._tip is None or self._tip.hash != tip.hash:
+                try:
+                    if not self._advance(tip):
+                        break
+                except _Gap:
+                    # A reorganisation between two requests looks like that, too: read all again, and then believe it.
+                    if self._suspect:
+                        raise
+                    self._suspect = True
+                    self._reset()
+            self._suspect = False
+            self._page = self._limit
+            return self._tip or tip
+
+    def forget(self) -> None:
+        """Read everything anew at the next sync."""
+        with self._lock:
+            self._reset()
+
+    def _reset(self) -> None:
+        self._decoder = Decoder(self._network.catalog)
+        self._entries: list[Record | Event] = []
+        self._steps: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
+        self._seqs: dict[str, int] = {}
+        self._hashes: dict[int, str] = {}
+        self._tip: Tip | None = None
+        self.changes += 1
+
+    def _fetch_newest(self) -> Tip:
+        tip = self._fetch_block("latest")
+        self.newest = tip.number
+        return tip if self._confirmations == 0 else self._fetch_block(hex(max(tip.number - self._confirmations, 0)))
+
+    def _fetch_block(self, which: str) -> Tip:
+        return read_block(self._rpc, which)
+
+    def _advance(self, tip: Tip) -> bool:
+        """Read one page on the way to `tip`, all of it or nothing; False if a node that lags has nothing new."""
+        start = self._find_fork(tip) + 1
+        if start > tip.number:
+            return False
+        end = tip if tip.number - start < self._page else self._fetch_block(hex(start + self._page - 1))
+        try:
+            logs = self._fetch_logs(start, end.number)
+        except NodeRefused:
+            # Nodes bound the blocks or the logs of an answer, each at another number.
+            if self._page == 1:
+                raise
+            self._page = max(min(self._page, end.number - start + 1) // 2, 1)
+            return True
+        times, hashes = self._fetch_times(logs, end), self._choose_landmarks(logs, end)
+        # Nothing is asked of the node from here on: a page is kept whole or not at all.
+        self._take(self._decoder.entries(logs, lambda log: times[log["blockHash"]]))
+        self._hashes, self._tip = hashes, end
+        return True
+
+    # Where the chain is the one that was read
+
+    def _find_fork(self, tip: Tip) -> int:
+        """Number of the last block that the chain shares with what was read; what lies above it is dropped."""
+        old = self._tip
+        if old is None:
+            return self._network.block - 1
+        if (tip.number == old.number + 1 and tip.parent == old.hash) or self._fetch_hashes([old.number]) == [old.hash]:
+            return old.number
+        numbers = sorted(self._hashes)
+        pairs = zip(numbers, self._fetch_hashes(numbers), strict=True)
+        # from the oldest up to the first that differs: a page may have been read in the middle of a reorganisation
+        shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], pairs)]
+        if not shared:
+            raise self._explain_rewind(old, tip, numbers[0])
+        self._drop(shared[-1])
+        return shared[-1]
+
+    def _fetch_hashes(self, numbers: list[int]) -> list[str | None]:
+        blocks = self._rpc.batch([("eth_getBlockByNumber", (hex(n), False)) for n in numbers])
+        return [block["hash"] if block else None for block in blocks]
+
+    def _explain_rewind(self, old: Tip, tip: Tip, oldest: int) -> LedgerMismatch:
+        return LedgerMismatch(
+            "CO-C314",
+            f"The chain at {self._rpc.where} was rewound or replaced: this site has read it up to block {old.number}, "
+            f"the node is now at block {tip.number}, and already block {oldest} is another one. "
+            "Ask the other sites what their nodes hold before going on.",
+        )
+
+    def _drop(self, above: int) -> None:
+        remaining = list(takewhile(lambda entry: entry.block <= above, self._entries))
+        hashes = {number: hash_ for number, hash_ in self._hashes.items() if number <= above}
+        decoder, tip = self._decoder, Tip(above, hashes[above], "", 0)
+        decoder.forget(sum(isinstance(e, Event) and e.name == "SiteAdmitted" for e in remaining))
+        self._reset()
+        self._decoder, self._hashes, self._tip = decoder, hashes, tip
+        self._take(remaining)
+
+    def _choose_landmarks(self, logs: list[Log], tip: Tip) -> dict[int, str]:
+        """Hashes by which a reorganisation is found: of the last blocks read and of one below them."""
+        floor = max(tip.number - MAX_REORG_DEPTH, 0)
+        recent = {parse_quantity(log["blockNumber"]): str(log["blockHash"]) for log in logs}
+        landmarks = self._hashes | recent | {tip.number: tip.hash}
+        if not any(floor - MAX_REORG_DEPTH <= number <= floor for number in landmarks):
+            landmarks[floor] = self._fetch_block(hex(floor)).hash
+        below = max(number for number in landmarks if number <= floor)
+        return {number: hash_ for number, hash_ in landmarks.items() if number >= below}
+
+    # Logs
+
+    def _fetch_logs(self, start: int, end: int) -> list[Log]:
+        asked = set(self._decoder.addresses)
+        logs = self._ask(asked, start, end)
+        # A site admitted on this page has records in its own Model, which was not asked for.
+        models = list_new_models(logs, self._network.catalog) - asked
+        return self._ask(asked | models, start, end) if models else logs
+
+    def _ask(self, addresses: set[str], start: int, end: int) -> list[Log]:
+        wanted = {"fromBlock": hex(start), "toBlock": hex(end), "address": sorted(addresses)}
+        answer = self._rpc.call("eth_getLogs", wanted)
+        try:
+            logs: list[Log] = [log for log in answer if not log.get("removed") and log["blockHash"]]
+            return sorted(logs, key=lambda log: (parse_quantity(log["blockNumber"]), parse_quantity(log["logIndex"])))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise self._rpc.explain_garbled("eth_getLogs") from None
+
+    def _fetch_times(self, logs: list[Log], tip: Tip) -> dict[str, int]:
+        times = {log["blockHash"]: parse_quantity(log["blockTimestamp"]) for log in logs if log.get("blockTimestamp")}
+        times[tip.hash] = tip.time
+        missing = list(dict.fromkeys(log["blockHash"] for log in logs if log["blockHash"] not in times))
+        for at in range(0, len(missing), HEADERS_PER_BATCH):
+            wanted: list[Request] = [
+                ("eth_getBlockByHash", (hash_, False)) for hash_ in missing[at : at + HEADERS_PER_BATCH]
+            ]
+            for block in self._rpc.batch(wanted):
+                if block is None:
+                    raise _Gap("CO-C315", f"The node {self._rpc.where} lost a block while its logs were read.")
+                times[block["hash"]] = parse_quantity(block["timestamp"])
+        return times
+
+    # Entries
+
+    def _take(self, entries: list[Record | Event]) -> None:
+        for entry in entries:
+            if isinstance(entry, Record):
+                self._follow(entry)
+            elif entry.name in MEMBERSHIP:
+                self.changes += 1
+        self._entries.extend(entries)
+
+    def _follow(self, record: Record) -> None:
+        before = self._seqs.get(record.site, 0)
+        if record.seq != before + 1:
+            raise _Gap(
+                "CO-C315",
+                f"The node {self._rpc.where} leaves out records of {record.site}: after number {before} it sent number "
+                f"{record.seq} (block {record.block}). Do not rely on this node.",
+            )
+        self._seqs[record.site] = record.seq
+        self._steps[record.post.study, record.post.position].append(record)
+
+
+class _Gap(LedgerMismatch):
+    """Records or blocks are missing between those that the node sent."""

@@ -1,0 +1,152 @@
+"""Which network a site belongs to: `network.json`, and whether a node is on that network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+
+from eth_utils.address import to_checksum_address
+from pydantic_core import from_json
+
+from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
+from coterie_chain.ethereum.abi import load_artifact
+from coterie_chain.ethereum.calldata import from_hex, load_codec
+from coterie_chain.ethereum.rpc import NodeRefused, Request, Rpc
+
+# Blocks whose logs are asked for at once.
+BLOCKS_PER_QUERY = 2000
+
+
+@dataclass(frozen=True)
+class Network:
+    """A deployed Catalog: the node's address, chain id, Catalog, hash of block 0, block of the deployment.
+
+    Each site has its own `url`; everything else is the same at every site.
+    """
+
+    url: str
+    chain_id: int
+    catalog: str
+    genesis: str
+    block: int
+
+    @property
+    def scope(self) -> str:
+        """What tells this network from any other."""
+        return f"{self.chain_id}/{self.genesis}/{self.catalog.lower()}"
+
+    def to_json(self) -> str:
+        """Text of `network.json`."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Network:
+        """The network that a `network.json` describes; LedgerMismatch if it is none."""
+        try:
+            # Not json.loads: py_ecc lifts Python's recursion limit, so that nested brackets crash the process.
+            raw = from_json(text)
+            catalog = to_checksum_address(raw["catalog"])
+            return cls(str(raw["url"]), int(raw["chain_id"]), catalog, str(raw["genesis"]), int(raw["block"]))
+        except (ValueError, KeyError, TypeError) as e:
+            raise LedgerMismatch("CO-C310", f"This is no network.json: {e!r}. Ask a founder for the file.") from None
+
+
+def discover(url: str, catalog: str | None = None) -> Network:
+    """The network of a Catalog whose `network.json` is not at hand, as one node tells it; compare it with others.
+
+    Without an address the chain must hold exactly one Catalog, which is looked for in its logs.
+    """
+    with Rpc(url) as rpc:
+        catalog = catalog or _find_catalog(rpc)
+        first = rpc.call("eth_getBlockByNumber", "0x0", False)
+        network = Network(url, rpc.call_quantity("eth_chainId"), _to_checksum(catalog), str(first["hash"]), 0)
+        verify(network, rpc)
+        return replace(network, block=_find_deployment_block(rpc, catalog))
+
+
+def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
+    """LedgerMismatch unless the node is on this network and the Catalog's code is the one of this release.
+
+    LedgerUnreachable if the node has not got the Catalog yet, with its confirmations.
+    """
+    requests: list[Request] = [("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False)), ("eth_blockNumber", ())]
+    chain_id, genesis, newest, code = rpc.batch([*requests, ("eth_getCode", (network.catalog, "latest"))])
+    actual = {"chain id": int(chain_id, 16), "hash of block 0": genesis["hash"] if genesis else None}
+    for what, wanted in {"chain id": network.chain_id, "hash of block 0": network.genesis}.items():
+        if actual[what] != wanted:
+            raise LedgerMismatch(
+                "CO-C311",
+                f"The node {rpc.where} is on another chain: its {what} is {actual[what]}, and the network's is {wanted}."
+                " Check the node's address and its data directory.",
+            )
+    if int(newest, 16) < network.block + confirmations:
+        raise LedgerUnreachable(
+            "CO-C302",
+            f"The node {rpc.where} is at block {int(newest, 16)}; the Catalog was deployed in block {network.block} "
+            f"and counts after {confirmations} more. If the node was just started, wait until it has caught up.",
+        )
+    if not load_artifact("Catalog").matches(from_hex(code)):
+        raise LedgerMismatch(
+            "CO-C311",
+            f"The code at {network.catalog} on {rpc.where} ({len(from_hex(code))} bytes) is not this release's Catalog. "
+            "Use the release that founded the network, or the right network.json.",
+        )
+
+
+def is_anvil(rpc: Rpc) -> bool:
+    """Whether the node is a development chain without consensus."""
+    try:
+        return str(rpc.call("web3_clientVersion")).lower().startswith("anvil")
+    except NodeRefused:
+        # the authenticated port of a real node serves only eth_*
+        return False
+
+
+def is_mining_instantly(rpc: Rpc) -> bool:
+    """Whether a block is made for each transaction as it comes, so that there is no block time to save."""
+    return is_anvil(rpc) and bool(rpc.call("anvil_getAutomine"))
+
+
+def choose_gas_price(instant: bool) -> int:
+    """Gas price in wei: nothing on Anvil; elsewhere sealers drop what pays nothing, and next to nothing is enough."""
+    return 0 if instant else 1
+
+
+def _find_catalog(rpc: Rpc) -> str:
+    """Address of the contract that admitted founders, if there is just one."""
+    topic = next(topic for topic, name in load_codec("Catalog").topics.items() if name == "SiteAdmitted")
+    newest, catalogs = rpc.call_quantity("eth_blockNumber"), set()
+    for first in range(0, newest + 1, BLOCKS_PER_QUERY):
+        window = {"fromBlock": hex(first), "toBlock": hex(min(first + BLOCKS_PER_QUERY - 1, newest)), "topics": [topic]}
+        catalogs |= {str(log["address"]) for log in rpc.call("eth_getLogs", window)}
+    if len(catalogs) != 1:
+        raise LedgerMismatch(
+            "CO-C316", f"The chain at {rpc.where} holds {len(catalogs)} Catalogs. Name the one to read by its address."
+        )
+    return catalogs.pop()
+
+
+def _find_deployment_block(rpc: Rpc, catalog: str) -> int:
+    """Block of the Catalog's deployment; 0 if the node does not know any more."""
+    low, high = 0, rpc.call_quantity("eth_blockNumber")
+    try:
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if _read_code(rpc, catalog, middle) else (middle + 1, high)
+        # The founders' admissions prove it: a node without old states may answer anything.
+        founded = rpc.call("eth_getLogs", {"fromBlock": hex(low), "toBlock": hex(low), "address": [catalog]})
+    except NodeRefused:
+        return 0
+    names = [load_codec("Catalog").topics.get(log["topics"][0]) for log in founded]
+    return low if "SiteAdmitted" in names else 0
+
+
+def _read_code(rpc: Rpc, address: str, block: int) -> bytes:
+    return from_hex(rpc.call("eth_getCode", address, hex(block)))
+
+
+def _to_checksum(address: str) -> str:
+    try:
+        return to_checksum_address(address)
+    except (ValueError, TypeError):
+        raise LedgerMismatch("CO-C310", f"Not a Catalog's address: {address!r}.") from None

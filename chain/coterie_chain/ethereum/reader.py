@@ -1,0 +1,186 @@
+"""Reading a network: the follower's history, and the contracts' views at the follower's block, so that they agree."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from coterie_chain.errors import LedgerUnreachable, PostRejected
+from coterie_chain.ethereum.calldata import Codec, load_codec
+from coterie_chain.ethereum.follower import Follower, Tip, read_block
+from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.rpc import Request, Rpc
+from coterie_chain.ethereum.views import Status, build_study_view, decode_seat, decode_terms
+from coterie_chain.ledger.protocol import (
+    Event,
+    Head,
+    Post,
+    Record,
+    SiteEntry,
+    State,
+    StudyView,
+    Terms,
+    get_study_number,
+    select_last_attempt,
+)
+from coterie_chain.ledger.record_chain import compute_genesis_head
+
+SHORTEST_POLL = 0.004
+BACKOFF = 1.4
+CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
+
+# A view: whose, at which address, its name and arguments.
+View = tuple[Codec, str, str, Sequence[object]]
+
+
+class Reader:
+    """What a network holds, `confirmations` blocks below the newest.
+
+    `poll` is the longest pause in seconds between two looks at the chain in `wait`; `clock` is the block ("latest" or
+    "pending") that tells the time.
+    """
+
+    def __init__(self, rpc: Rpc, network: Network, *, confirmations: int, poll: float, clock: str) -> None:
+        self._rpc = rpc
+        self._network = network
+        self._poll = poll
+        self._clock = clock
+        self._follower = Follower(rpc, network, confirmations)
+        self._lock = threading.RLock()
+        self._read_at = ("", -1)
+        self._sites: tuple[SiteEntry, ...] | None = None
+        self._terms: dict[int, tuple[tuple[int, ...], Terms]] = {}
+        self._statuses: dict[int, Status] = {}
+
+    @property
+    def models(self) -> dict[int, str]:
+        """Address of each site's Model."""
+        return {site: model for model, site in self._follower.decoder.models.items()}
+
+    def now(self) -> int:
+        """Time of the chain, in seconds since 1970."""
+        return read_block(self._rpc, self._clock).time
+
+    def sites(self) -> tuple[SiteEntry, ...]:
+        """All seats, by id."""
+        with self._lock:
+            tip = self._sync()
+            if self._sites is None:
+                ids = sorted(self._follower.decoder.names)
+                answers = self.ask([self._catalog_view("seat", i) for i in ids], hex(tip.number))
+                self._sites = tuple(decode_seat(i, answer) for i, answer in zip(ids, answers, strict=True))
+            return self._sites
+
+    def known_sites(self) -> tuple[SiteEntry, ...]:
+        """The seats as last read, without asking the node again."""
+        with self._lock:
+            return self.sites() if self._sites is None else self._sites
+
+    def studies(self) -> tuple[int, ...]:
+        """Ids of all studies."""
+        (count,) = self.ask([self._catalog_view("studyCount")], hex(self._sync().number))
+        return tuple(range(1, count + 1))
+
+    def view(self, study: int) -> StudyView:
+        """The study's terms and state; PostRejected (BadState) if there is none."""
+        with self._lock:
+            status = self._read_status(study)
+            order, decode_terms = self._terms[study]
+            return build_study_view(study, order, decode_terms, status, self._follower.decoder)
+
+    def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+        """Records of a finished step's last attempt, in the study's order."""
+        with self._lock:
+            status = self._read_status(study)
+            if position >= status.position:
+                return None
+            last = select_last_attempt(self._follower.records(study, position), self._terms[study][1].sites)
+            parties = self._name_parties(status)
+            # Whoever is a party now posted at each earlier step of all; any other step has one record.
+            if not last or (last[0].kind == "each" and not parties <= {r.site for r in last}):
+                raise self._explain_incomplete(study, position)
+        return last
+
+    def _name_parties(self, status: Status) -> set[str]:
+        return {name for i, name in self._follower.decoder.names.items() if status.active >> i & 1}
+
+    def _explain_incomplete(self, study: int, position: int) -> LedgerUnreachable:
+        """The node told of a block before it had all of its logs: everything is read again at the next try."""
+        self._follower.forget()
+        self._statuses.clear()
+        message = f"The node has not all records of study {study}, position {position}, although the step is over."
+        return LedgerUnreachable("CO-C306", f"{message} They are asked for again.")
+
+    def find_digest(self, site: str, post: Post) -> bytes | None:
+        """Digest of the site's record in a post's slot, in what was read so far; None if there is none."""
+        records = self._follower.records(post.study, post.position)
+        return next((r.post.sha256 for r in records if (r.site, r.post.attempt) == (site, post.attempt)), None)
+
+    def history(self, study: int | None) -> Iterator[Record | Event]:
+        """Everything written, of one study or of all."""
+        with self._lock:
+            self._sync()
+            entries = self._follower.entries
+        return (e for e in entries if study is None or study == get_study_number(e))
+
+    def heads(self) -> dict[str, Head]:
+        """Each site's chain of records, as its Model holds it."""
+        with self._lock:
+            tip, decoder, models = self._sync(), self._follower.decoder, self.models
+            ids = sorted(decoder.names)
+            answers = self.ask(
+                [(MODEL, models[i], name, ()) for i in ids for name in ("next", "head")], hex(tip.number)
+            )
+        firsts = (compute_genesis_head(self._network.catalog, self._network.chain_id, i) for i in ids)
+        rows = zip(ids, firsts, answers[::2], answers[1::2], strict=True)
+        return {decoder.names[i]: Head(first, following - 1, head) for i, first, following, head in rows}
+
+    def wait(self, seconds: float) -> None:
+        """Return when there is another block than the one last read, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        pause = min(SHORTEST_POLL, self._poll)
+        while self._rpc.call_quantity("eth_blockNumber") == self._follower.newest:
+            seconds_left = deadline - time.monotonic()
+            if seconds_left <= 0:
+                return
+            time.sleep(min(pause, seconds_left))
+            pause = min(pause * BACKOFF, self._poll)
+
+    def ask(self, views: Sequence[View], block: str) -> list[Any]:
+        """Answers of views at one block."""
+        requests: list[Request] = [
+            ("eth_call", ({"to": to, "data": codec.encode(name, *args)}, block)) for codec, to, name, args in views
+        ]
+        answers = self._rpc.batch(requests)
+        return [codec.decode(name, answer) for (codec, _, name, _), answer in zip(views, answers, strict=True)]
+
+    def _catalog_view(self, name: str, *args: object) -> View:
+        return CATALOG, self._network.catalog, name, args
+
+    def _sync(self) -> Tip:
+        """Read what is new, and forget what was cached of older blocks."""
+        tip = self._follower.sync()
+        read_at = (tip.hash, self._follower.changes)
+        if read_at[1] != self._read_at[1]:
+            self._sites = None
+            self._terms.clear()
+        if read_at != self._read_at:
+            self._statuses.clear()
+        self._read_at = read_at
+        return tip
+
+    def _read_status(self, study: int) -> Status:
+        tip = self._sync()
+        if study not in self._statuses:
+            wanted = [self._catalog_view("status", study)]
+            wanted += [] if study in self._terms else [self._catalog_view("terms", study)]
+            answers = self.ask(wanted, hex(tip.number))
+            status = Status(*answers[0])
+            if status.state == State.NONE:
+                raise PostRejected("BadState", int(State.NONE))
+            if len(answers) > 1:
+                self._terms[study] = decode_terms(self._follower.decoder, answers[1])
+            self._statuses[study] = status
+        return self._statuses[study]

@@ -1,0 +1,99 @@
+"""RLP from outside: split and decoded within bounds, and never an exception of another kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import rlp
+from eth_keys.exceptions import BadSignature
+from eth_keys.main import KeyAPI
+from eth_utils.exceptions import ValidationError
+from rlp.exceptions import RLPException
+
+from coterie_chain.errors import LedgerMismatch
+
+Item: TypeAlias = "bytes | Sequence[Item]"
+
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+KEYS = KeyAPI()
+
+
+def encode_rlp(item: Item) -> bytes:
+    """Canonical RLP of nested lists of bytes."""
+    return bytes(rlp.encode(item))
+
+
+def decode_rlp(raw: bytes, what: str) -> Item:
+    """Nested lists of bytes; LedgerMismatch (CO-C350) for anything that is not canonical RLP."""
+    try:
+        item: Item = rlp.decode(raw)
+    except (RLPException, RecursionError, IndexError, TypeError):
+        raise explain_malformed(what, "it is not canonical RLP") from None
+    return item
+
+
+def require_list(item: Item, what: str, least: int, most: int) -> Sequence[Item]:
+    """A list of `least` to `most` items."""
+    if isinstance(item, bytes) or not least <= len(item) <= most:
+        raise explain_malformed(what, f"a list of {least} to {most} items belongs here")
+    return item
+
+
+def require_bytes(item: Item, what: str, most: int) -> bytes:
+    """A string of at most `most` bytes."""
+    if not isinstance(item, bytes) or len(item) > most:
+        raise explain_malformed(what, f"a string of at most {most} bytes belongs here")
+    return item
+
+
+def require_exact_bytes(item: Item, what: str, size: int) -> bytes:
+    """A string of `size` bytes."""
+    content = require_bytes(item, what, size)
+    if len(content) != size:
+        raise explain_malformed(what, f"{size} bytes belong here, and {len(content)} are there")
+    return content
+
+
+def require_number(item: Item, what: str) -> int:
+    """A number of at most 32 bytes without leading zeros."""
+    content = require_bytes(item, what, 32)
+    if content[:1] == b"\0":
+        raise explain_malformed(what, "a number begins with a zero byte")
+    return int.from_bytes(content)
+
+
+def encode_number(value: int) -> bytes:
+    """A number as RLP has it."""
+    return value.to_bytes((value.bit_length() + 7) // 8)
+
+
+def split_items(raw: bytes, what: str, largest: int) -> Iterator[bytes]:
+    """Items that stand one after the other, each as its own bytes; LedgerMismatch for one above `largest` bytes."""
+    at = 0
+    while at < len(raw):
+        try:
+            _, _, length, start = rlp.codec.consume_length_prefix(raw[at : at + 9], 0)
+        except (RLPException, IndexError):
+            raise explain_malformed(what, f"no item begins at byte {at}") from None
+        end = at + start + length
+        if end > len(raw) or end - at > largest:
+            raise explain_malformed(what, f"the item at byte {at} has {end - at} bytes")
+        yield raw[at:end]
+        at = end
+
+
+def explain_malformed(what: str, cause: str) -> LedgerMismatch:
+    """The fault of evidence that cannot be read."""
+    return LedgerMismatch("CO-C350", f"{what} cannot be read: {cause}. Ask for the evidence again.")
+
+
+def recover_signer(digest: bytes, r: int, s: int, parity: int, what: str) -> bytes:
+    """Address (20 bytes) of the key that signed a digest; LedgerMismatch (CO-C351) if none did."""
+    try:
+        if not (0 < r < CURVE_ORDER and 0 < s < CURVE_ORDER and parity in (0, 1)):
+            raise BadSignature
+        key = KEYS.Signature(vrs=(parity, r, s)).recover_public_key_from_msg_hash(digest)
+    except (BadSignature, ValidationError):
+        raise LedgerMismatch("CO-C351", f"{what} carries a signature that no key can have made.") from None
+    return bytes(key.to_canonical_address())

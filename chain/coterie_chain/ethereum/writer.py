@@ -1,0 +1,301 @@
+"""Sending transactions so that none is lost and none is sent twice.
+
+One writer owns the nonces of one account. A transaction is signed once, journalled, and sent; after a time-out or a
+restart the same bytes are sent again. It counts as mined once it has the confirmations that the chain needs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from eth_account.signers.local import LocalAccount
+from eth_account.types import TransactionDictType
+from eth_typing import HexStr
+from eth_utils.address import to_checksum_address
+
+from coterie_chain.errors import LedgerUnreachable
+from coterie_chain.ethereum.calldata import to_hex
+from coterie_chain.ethereum.decode import Log, parse_quantity
+from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.rpc import NodeRefused, Rpc
+from coterie_chain.keys.journal import Journal, Signed
+
+# What nodes say about a transaction that they have, or whose nonce has been used.
+_KNOWN_REPLIES = ("already known", "already imported", "known transaction", "already in")
+_NONCE_USED_REPLIES = ("nonce too low", "nonce is too low", "underpriced", "nonce_too_low", "replacement")
+_RESEND_AFTER = 5.0
+# Time in which a node may still learn of the block that holds our transaction before we believe it is another's.
+_GRACE = 3.0
+FASTEST, SLOWEST = 0.001, 0.25
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a transaction; `ok` is False if it was reverted."""
+
+    ok: bool
+    gas: int
+    block: int
+    tx: str
+    logs: tuple[Log, ...]
+
+
+class Writer:
+    """One account's transactions on one network.
+
+    `gas_price` in wei, `patience` in seconds until a transaction must be mined with its `confirmations`.
+    """
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        account: LocalAccount,
+        journal: Journal,
+        network: Network,
+        *,
+        gas_price: int,
+        confirmations: int = 0,
+        patience: float = 120.0,
+    ) -> None:
+        self._rpc = rpc
+        self._account = account
+        self._journal = journal
+        self._scope = f"{network.scope}/{account.address}"
+        self._price = gas_price
+        self._fixed: TransactionDictType = {"chainId": network.chain_id}
+        self._confirmations = confirmations
+        self._patience = patience
+        self._lock = threading.RLock()
+        self._unmined: dict[int, Signed] = {}
+        self._next: int | None = None
+        self._unwatched: set[int] = set()
+        self._seen: dict[str, float] = {}
+        self.gas_unwatched = 0
+
+    def submit(self, to: str, data: str, gas: int, purpose: str, *, premium: int = 0, once: bool = False) -> None:
+        """Send a call and do not wait for it; `premium` in wei puts it in front of others in its block.
+
+        One that was signed for the same purpose and is not mined is sent again instead; one that was mined is enough.
+        `once`: for good, also when its block is gone since.
+        LedgerUnreachable if no block has taken it within the patience.
+        """
+        with self._lock:
+            if self._read_counts()[1] < self._ensure_ready():
+                # The node lacks some of ours: a reorganisation took them, and nobody waits who would notice.
+                self._next = None
+                self._ensure_ready()
+                self._push()
+            if not self.settle(purpose):
+                tx = self._find_live(purpose) or (self.find_signed(purpose) if once else None)
+                tx = tx or self._sign(to, data, gas, purpose, premium)
+                self._unwatched.add(tx.nonce)
+                self._deliver(tx)
+                if self._measure_age(tx.hash) > self._patience:
+                    raise self._explain_late(tx)
+
+    def settle(self, purpose: str = "") -> bool:
+        """Close the books on calls that have been mined; whether one for this purpose was, and not in vain."""
+        with self._lock:
+            mined = self._collect_receipts()
+            for tx, _ in mined:
+                self._note_mined(tx)
+            return any(receipt.ok and tx.purpose == purpose for tx, receipt in mined)
+
+    def find_signed(self, purpose: str) -> Signed | None:
+        """The last call that was signed for this purpose, mined or not, unless it was mined in vain."""
+        with self._lock:
+            signed = [tx for tx, _ in self._journal.list_sent(self._scope) if tx.purpose == purpose]
+            receipt = self._fetch_receipt(signed[-1]) if signed else None
+            return signed[-1] if signed and (receipt is None or receipt.ok) else None
+
+    def forget_refused(self) -> None:
+        """Close the books on calls that were mined in vain, so that they are made again."""
+        with self._lock:
+            for tx, receipt in self._collect_receipts():
+                if not receipt.ok:
+                    self._note_mined(tx)
+
+    def _collect_receipts(self) -> list[tuple[Signed, Receipt]]:
+        """What is mined of the calls that nobody waited for."""
+        count = self._read_counts()[0] if self._unmined else 0
+        used = [tx for tx in self._unmined.values() if tx.nonce < count]
+        mined = [(tx, receipt) for tx in used if (receipt := self._fetch_receipt(tx)) is not None]
+        for tx, receipt in mined:
+            if tx.nonce in self._unwatched:
+                self._unwatched.discard(tx.nonce)
+                self.gas_unwatched += receipt.gas
+        return mined
+
+    def is_pending(self, purpose: str) -> bool:
+        """Whether a transaction for this purpose was signed and has not been seen mined."""
+        with self._lock:
+            self._ensure_ready()
+            return any(tx.purpose == purpose for tx in self._unmined.values())
+
+    def send(self, to: str, data: str, gas: int, purpose: str, value: int = 0) -> Receipt:
+        """Send a call and wait until it is mined; an unmined transaction for the same purpose is sent again instead.
+
+        `value` in wei goes with it.
+
+        LedgerUnreachable if the node is out of reach or does not mine it in time: call again, nothing is doubled.
+        """
+        with self._lock:
+            self._ensure_ready()
+            self._push()
+            tx = self._find_unmined(purpose)
+            while True:
+                if tx is None:
+                    tx = self._sign(to, data, gas, purpose, value=value)
+                    self._deliver(tx)
+                receipt = self._await(tx)
+                if receipt is not None:
+                    self._note_mined(tx)
+                    return receipt
+                # The nonce went to a transaction of somebody else who signs with this key.
+                self._strike(tx)
+                tx = None
+
+    def _find_live(self, purpose: str) -> Signed | None:
+        """The unmined transaction for a purpose, unless its nonce went to somebody else who signs with this key."""
+        tx = self._find_unmined(purpose)
+        if tx is None or not self._is_nonce_used(tx) or self._fetch_receipt(tx) is not None:
+            return tx
+        if self._measure_age(f"nonce of {tx.hash}") <= _GRACE:
+            return tx
+        self._strike(tx)
+        return None
+
+    def _measure_age(self, what: str) -> float:
+        """Seconds since this was first asked."""
+        now = time.monotonic()
+        return now - self._seen.setdefault(what, now)
+
+    def _reset_age(self, tx: Signed) -> None:
+        self._seen.pop(tx.hash, None)
+        self._seen.pop(f"nonce of {tx.hash}", None)
+
+    def _find_unmined(self, purpose: str) -> Signed | None:
+        return next((tx for tx in self._unmined.values() if tx.purpose == purpose), None)
+
+    def _ensure_ready(self) -> int:
+        """Read the journal and the account's nonce, the first time; returns the next nonce."""
+        if self._next is None:
+            saved = self._journal.list_sent(self._scope)
+            count, waiting = self._read_counts()
+            # mined ones above the account's count were dropped by a reorganisation
+            self._unmined = {tx.nonce: tx for tx, mined in saved if not mined or tx.nonce >= count}
+            for tx in [tx for tx in self._unmined.values() if tx.nonce < count]:
+                self._settle_old(tx)
+            self._next = waiting
+        while self._next in self._unmined:
+            self._next += 1
+        return self._next
+
+    def _read_counts(self) -> tuple[int, int]:
+        count, waiting = (
+            self._rpc.call_quantity("eth_getTransactionCount", self._account.address, which)
+            for which in ("latest", "pending")
+        )
+        return count, max(count, waiting)
+
+    def _settle_old(self, tx: Signed) -> None:
+        """Close the books on a transaction whose nonce has been used: by itself or by a stranger to the journal."""
+        if self._fetch_receipt(tx) is not None:
+            self._note_mined(tx)
+        else:
+            self._strike(tx)
+
+    def _push(self) -> None:
+        """Send again what is not known to be mined, in the order of nonces."""
+        for nonce in sorted(self._unmined):
+            self._deliver(self._unmined[nonce])
+
+    def _sign(self, to: str, data: str, gas: int, purpose: str, premium: int = 0, value: int = 0) -> Signed:
+        nonce = self._ensure_ready()
+        own: TransactionDictType = {
+            "to": HexStr(to_checksum_address(to)),
+            "data": HexStr(data),
+            "gas": gas,
+            "nonce": nonce,
+            "gasPrice": self._price + premium,
+            "value": value,
+        }
+        signed = self._account.sign_transaction({**self._fixed, **own})
+        tx = Signed(nonce, purpose, bytes(signed.raw_transaction), to_hex(signed.hash))
+        self._journal.save(self._scope, tx)
+        self._unmined[nonce] = tx
+        self._next = nonce + 1
+        return tx
+
+    def _deliver(self, tx: Signed) -> None:
+        try:
+            self._rpc.call("eth_sendRawTransaction", to_hex(tx.raw))
+        except NodeRefused as e:
+            reason = e.reason.lower()
+            if not any(words in reason for words in (*_KNOWN_REPLIES, *_NONCE_USED_REPLIES)):
+                raise
+
+    def _await(self, tx: Signed) -> Receipt | None:
+        """The receipt; None if the nonce was used by another transaction."""
+        begun = resent = unused = time.monotonic()
+        pause = FASTEST
+        while (receipt := self._fetch_receipt(tx)) is None or not self._is_confirmed(receipt):
+            now = time.monotonic()
+            if now - begun > self._patience:
+                raise self._explain_late(tx)
+            if receipt is not None or now - begun < _GRACE or not self._is_nonce_used(tx):
+                unused = now
+            if now - unused > _GRACE:
+                return None
+            if receipt is None and now - resent > _RESEND_AFTER:
+                self._recover()
+                resent = now
+            time.sleep(pause)
+            pause = min(pause * 1.5, SLOWEST)
+        return receipt
+
+    def _fetch_receipt(self, tx: Signed) -> Receipt | None:
+        answer = self._rpc.call("eth_getTransactionReceipt", tx.hash)
+        if answer is None or answer.get("blockNumber") is None:
+            return None
+        try:
+            status, gas, block = (parse_quantity(answer[key]) for key in ("status", "gasUsed", "blockNumber"))
+            return Receipt(status == 1, gas, block, tx.hash, tuple(answer["logs"]))
+        except (KeyError, TypeError, ValueError):
+            raise self._rpc.explain_garbled("eth_getTransactionReceipt") from None
+
+    def _is_confirmed(self, receipt: Receipt) -> bool:
+        if self._confirmations == 0:
+            return True
+        return self._rpc.call_quantity("eth_blockNumber") >= receipt.block + self._confirmations
+
+    def _is_nonce_used(self, tx: Signed) -> bool:
+        return self._read_counts()[0] > tx.nonce
+
+    def _recover(self) -> None:
+        """Send everything again that the chain does not hold, mined once or not: it may have been reorganised away."""
+        count, _ = self._read_counts()
+        for tx, _ in self._journal.list_sent(self._scope):
+            if tx.nonce >= count:
+                self._deliver(tx)
+
+    def _note_mined(self, tx: Signed) -> None:
+        self._journal.mark_mined(self._scope, tx.nonce)
+        self._unmined.pop(tx.nonce, None)
+        self._reset_age(tx)
+
+    def _strike(self, tx: Signed) -> None:
+        self._journal.forget(self._scope, tx.nonce)
+        self._unmined.pop(tx.nonce, None)
+        self._reset_age(tx)
+        self._next = None
+
+    def _explain_late(self, tx: Signed) -> LedgerUnreachable:
+        return LedgerUnreachable(
+            "CO-C304",
+            f"Transaction {tx.hash} ({tx.purpose}, nonce {tx.nonce}) was not mined within {self._patience:g} s by "
+            f"{self._rpc.where}. Do enough sealers run, and does the account have funds? The same transaction is sent "
+            "again next time.",
+        )

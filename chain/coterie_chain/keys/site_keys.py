@@ -1,0 +1,165 @@
+"""A site's keys: a signing account, an X25519 sealing key, and a secret for streams of random numbers.
+
+Two encrypted key files (Ethereum's JSON, scrypt) lie in a directory of mode 0700. `operator.json` holds the signing
+key and opens in any Ethereum tool. `private.json` holds a root of 32 bytes from which the sealing key and the stream
+secret are derived, so that a new signing key does not cost the site its sealed payloads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
+from nacl.bindings import crypto_scalarmult
+from nacl.exceptions import CryptoError
+from nacl.public import PrivateKey
+from pydantic_core import from_json
+
+from coterie_chain.errors import KeyFault
+from coterie_chain.keys.envelopes import open_body_key, seal, unseal
+from coterie_chain.keys.private_files import check_mode, read_private, write_private
+
+OPERATOR = "operator.json"
+PRIVATE = "private.json"
+# Work factor of scrypt as geth sets it: about a second and 256 MB for each file.
+SCRYPT = 1 << 18
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SiteKeys:
+    """Keys of one site, opened. Shows its address only."""
+
+    account: LocalAccount
+    private: PrivateKey
+    stream: bytes
+
+    def __repr__(self) -> str:
+        return f"SiteKeys({self.address})"
+
+    @classmethod
+    def create(cls, directory: str | Path, passphrase: str, *, scrypt: int = SCRYPT) -> SiteKeys:
+        """New keys, written to `directory`; KeyFault if it holds keys already. `scrypt` is a power of two."""
+        if not passphrase:
+            raise KeyFault("CO-C103", "The passphrase is empty. Choose one that only this site's people know.")
+        folder = _create_directory(Path(directory))
+        signing, root = bytes(Account.create().key), secrets.token_bytes(32)
+        _save(folder / OPERATOR, _encrypt_secret(signing, passphrase, scrypt))
+        # The address that the format adds would be the root's, and means nothing.
+        _save(folder / PRIVATE, {k: v for k, v in _encrypt_secret(root, passphrase, scrypt).items() if k != "address"})
+        return cls.of(signing, root)
+
+    @classmethod
+    def load(cls, directory: str | Path, passphrase: str) -> SiteKeys:
+        """Keys of a directory; KeyFault if a file is missing, open to others, or does not open with the passphrase."""
+        folder = Path(directory)
+        if folder.is_dir():
+            check_mode(folder, folder.stat().st_mode, "the key directory", "700")
+        return cls.of(_read_secret(folder / OPERATOR, passphrase), _read_secret(folder / PRIVATE, passphrase))
+
+    @classmethod
+    def of(cls, signing: bytes, root: bytes) -> SiteKeys:
+        """Keys from a signing key and a root (32 bytes each)."""
+        seed, stream = _derive(root, b"coterie/1 sealing key"), _derive(root, b"coterie/1 stream secret")
+        return cls(Account.from_key(signing), PrivateKey(seed), stream)
+
+    @property
+    def address(self) -> str:
+        """Signing address, with checksum."""
+        return str(self.account.address)
+
+    @property
+    def sealing(self) -> bytes:
+        """X25519 public key (32 bytes), as the Catalog lists it."""
+        return bytes(self.private.public_key)
+
+    def derive_for_study(self, seed: bytes) -> SiteKeys:
+        """The same keys with another sealing key (32 bytes), for one run of a study."""
+        return replace(self, private=PrivateKey(seed))
+
+    def derive_shared_secret(self, peer_public: bytes) -> bytes:
+        """Secret (32 bytes) that only this site and the owner of `peer_public` can compute; the same at both ends."""
+        if len(peer_public) != 32:
+            raise _explain_unusable(peer_public)
+        try:
+            # libsodium refuses the points of low order, for which the secret would be known to everybody.
+            point = crypto_scalarmult(bytes(self.private), peer_public)
+        except (CryptoError, RuntimeError):
+            raise _explain_unusable(peer_public) from None
+        return _derive(point, b"coterie/1 shared secret" + b"".join(sorted((self.sealing, peer_public))))
+
+    def seal(self, raw: bytes, readers: Mapping[str, bytes], context: bytes = b"") -> bytes:
+        """Seal bytes to readers; see `sealing.seal`."""
+        return seal(raw, readers, context)
+
+    def open_body_key(self, blob: bytes, name: str) -> bytes | None:
+        """The key of one envelope's body, if this site is a reader of it. See `sealing.body_key`."""
+        return open_body_key(blob, name, self.private)
+
+    def unseal(self, blob: bytes, name: str, context: bytes = b"") -> bytes | None:
+        """Bytes sealed to this site, which is called `name`; None if it is no reader. See `sealing.unseal`."""
+        return unseal(blob, name, self.private, context)
+
+
+def read_passphrase(path: str | Path) -> str:
+    """First line of a passphrase file that only its owner may read."""
+    line = read_private(Path(path), "the passphrase file").split("\n", 1)[0].rstrip("\r")
+    if not line:
+        raise KeyFault("CO-C104", f"The first line of the passphrase file {path} is empty.")
+    return line
+
+
+def _derive(secret: bytes, label: bytes) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=label).derive(secret)
+
+
+def _create_directory(folder: Path) -> Path:
+    existing = [name for name in (OPERATOR, PRIVATE) if (folder / name).exists()]
+    if existing:
+        raise KeyFault("CO-C105", f"{folder} holds {' and '.join(existing)} already; keys are never overwritten.")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chmod(folder, 0o700)
+    except OSError as e:
+        raise KeyFault("CO-C101", f"Cannot make the key directory {folder}: {e.strerror or e}.") from e
+    return folder
+
+
+def _encrypt_secret(secret: bytes, passphrase: str, scrypt: int) -> dict[str, object]:
+    return dict(create_keyfile_json(secret, passphrase.encode(), kdf="scrypt", iterations=scrypt))
+
+
+def _save(path: Path, keyfile: dict[str, object]) -> None:
+    try:
+        write_private(path, json.dumps(keyfile, indent=2) + "\n")
+    except OSError as e:
+        raise KeyFault("CO-C105", f"Cannot write the key file {path}: {e.strerror or e}.") from e
+
+
+def _read_secret(path: Path, passphrase: str) -> bytes:
+    text = read_private(path, "the key file")
+    try:
+        secret = decode_keyfile_json(from_json(text), passphrase.encode())
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as e:
+        if str(e) == "MAC mismatch":
+            message = f"The passphrase does not open {path}. Put the one that was there when the keys were made"
+            cure = (
+                "into the passphrase file again. If nobody has it, this site needs new keys, for which the sites vote."
+            )
+            raise KeyFault("CO-C103", f"{message} {cure}") from None
+        raise KeyFault("CO-C104", f"{path} is not a key file, or it is damaged ({type(e).__name__}).") from None
+    if len(secret) != 32:
+        raise KeyFault("CO-C104", f"{path} holds a key of {len(secret)} bytes instead of 32.")
+    return bytes(secret)
+
+
+def _explain_unusable(public: bytes) -> KeyFault:
+    return KeyFault("CO-C106", f"The peer's sealing key is no usable X25519 key: {public.hex()}.")

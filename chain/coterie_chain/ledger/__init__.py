@@ -1,0 +1,1 @@
+"""The ledger as rules: its protocol, the contract's rules in Python, hash chains, and a memory twin."""

@@ -1,0 +1,318 @@
+"""The ledger's memory twin: the rules, a list of entries, and a clock that the caller injects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from coterie_chain.errors import PostRejected
+from coterie_chain.ledger.protocol import (
+    ZERO,
+    Event,
+    Head,
+    OpenStep,
+    Post,
+    Record,
+    SiteEntry,
+    State,
+    StudyView,
+    Terms,
+    get_study_number,
+    select_last_attempt,
+)
+from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head
+from coterie_chain.ledger.rules import EACH, SERVER, ZERO_ADDRESS, Rules, Seat, StudyState
+
+
+class MemoryChain:
+    """What the sites of one process share: the rules and everything written so far."""
+
+    def __init__(self, founders: Iterable[SiteEntry], clock: Callable[[], int] = lambda: 0) -> None:
+        self.rules = Rules((e.name, e.address, e.sealing, e.peer) for e in founders)
+        self.clock = clock
+        self.log: list[Record | Event] = []
+        for seat in self.rules.seats.values():
+            self.log.append(Event("SiteAdmitted", 0, seat.name, _describe_seat(seat), len(self.log), clock(), ""))
+        self.heads: dict[int, Head] = {}
+
+    def head(self, site: int) -> Head:
+        """A site's chain of records."""
+        first = compute_genesis_head(ZERO_ADDRESS, 0, site)
+        return self.heads.get(site, Head(first, 0, first))
+
+    def ledger(self, address: str | None) -> MemoryLedger:
+        """A handle for the site that holds `address`; a reader for None."""
+        return MemoryLedger(self, address)
+
+
+class MemoryLedger:
+    """One site's handle on a MemoryChain."""
+
+    def __init__(self, chain: MemoryChain, address: str | None) -> None:
+        self._chain = chain
+        self._rules = chain.rules
+        self._address = address or ""
+
+    @property
+    def me(self) -> str | None:
+        """Name of the site that this handle speaks for."""
+        site = self._rules.find_site(self._address)
+        return self._find_name(site) if site else None
+
+    def now(self) -> int:
+        """Time of the injected clock."""
+        return self._chain.clock()
+
+    def sites(self) -> tuple[SiteEntry, ...]:
+        """All seats, by id."""
+        return list_sites(self._rules)
+
+    def studies(self) -> tuple[int, ...]:
+        """Ids of all studies."""
+        return tuple(self._rules.studies)
+
+    def view(self, study: int) -> StudyView:
+        """The study's terms and state."""
+        return build_view(self._rules, study)
+
+    def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+        """Records of a finished step's last attempt, in the study's order."""
+        s = _require_study(self._rules, study)
+        if position >= s.position:
+            return None
+        records = (r for r in self._list_records(study) if r.post.position == position)
+        return select_last_attempt(records, _name_sites(self._rules, s.order))
+
+    def history(self, study: int | None = None) -> Iterator[Record | Event]:
+        """Everything written, of one study or of all."""
+        return (e for e in tuple(self._chain.log) if study is None or get_study_number(e) == study)
+
+    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+        """Propose a study and join it."""
+        ids = {s.name: s.id for s in self._rules.seats.values()}
+        order = tuple(ids.get(name, 0) for name in terms.sites)
+        words = tuple(tuple(_encode_kind(k, ids) for k in w) for w in (terms.opening, terms.loop, terms.closing))
+        study = self._rules.propose(
+            self._address, terms.hash, order, words, terms.max_rounds, terms.timeout, terms.silence, self.now()
+        )
+        self._write("StudyProposed", study, **describe_terms(terms))
+        self._write_join(study, snapshot)
+        return study
+
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+        """Join by repeating the study's hash."""
+        self._rules.join(self._address, study, hash, self.now())
+        self._write_join(study, snapshot)
+
+    def record(self, post: Post) -> None:
+        """Append a post to this site's chain of records; quietly nothing if it is there already."""
+        site = self._rules.find_site(self._address)
+        try:
+            kind, round_ = self._rules.post(
+                self._address,
+                site,
+                post.study,
+                post.position,
+                post.attempt,
+                post.basis,
+                post.converged,
+                post.sha256,
+                self.now(),
+            )
+        except PostRejected:
+            digest = self._find_digest(site, post)
+            if digest not in (None, post.sha256):
+                raise PostRejected("Overwrite") from None
+            if digest is None:
+                raise
+            return
+        # In the contract's order: the Catalog speaks before the Model does.
+        if self._rules.studies[post.study].state == State.COMPLETED:
+            self._write("StudyCompleted", post.study)
+        self._append(site, kind, round_, post)
+
+    def skip(self, study: int) -> None:
+        """Pass over a silent server."""
+        step = self._describe_step(study)
+        silent = self._rules.skip(self._address, study, self.now())
+        self._write("ServerSkipped", study, **step, server=self._find_name(silent))
+
+    def exclude(self, study: int, site: str) -> None:
+        """Vote to exclude a silent site."""
+        step = self._describe_step(study)
+        passed = self._rules.exclude(self._address, study, self._find_id(site), self.now())
+        self._write_vote(passed, "ExclusionVoted", "SiteExcluded", study, self.me, **step, silent=site)
+
+    def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
+        """Pause the study over a wrong server post."""
+        self._rules.dispute(self._address, study, position)
+        self._write("Disputed", study, position=position, posted=_to_hex(posted), recomputed=_to_hex(recomputed))
+
+    def pause(self, study: int, reason: int) -> None:
+        """Pause a running study."""
+        self._rules.pause(self._address, study)
+        self._write("StudyPaused", study, reason=reason)
+
+    def resume(self, study: int) -> None:
+        """Vote to go on."""
+        passed = self._rules.resume(self._address, study, self.now())
+        self._write_vote(passed, "ResumeVoted", "StudyResumed", study, self.me)
+
+    def abort(self, study: int, reason: int) -> None:
+        """End a study without a result."""
+        self._rules.abort(self._address, study)
+        self._write("StudyAborted", study, reason=reason)
+
+    def admit(self, entry: SiteEntry) -> None:
+        """Vote to admit a site."""
+        passed = self._rules.admit(self._address, entry.name, entry.address, entry.sealing, entry.peer)
+        details = {
+            "name": entry.name,
+            "key": entry.address,
+            "sealing": _to_hex(entry.sealing),
+            "peer": _to_hex(entry.peer),
+        }
+        self._write_vote(passed, "AdmissionVoted", "SiteAdmitted", 0, self.me, **details)
+
+    def revoke(self, site: str) -> None:
+        """Vote to revoke a site."""
+        by = self.me
+        passed = self._rules.revoke(self._address, self._find_id(site))
+        self._write_vote(passed, "RevocationVoted", "SiteRevoked", 0, by, name=site)
+
+    def recover(self, site: str, address: str, sealing: bytes) -> None:
+        """Vote to give a site a new key."""
+        by = self.me
+        passed = self._rules.recover(self._address, self._find_id(site), address, sealing)
+        self._write_vote(passed, "RecoveryVoted", "KeyChanged", 0, by, name=site, key=address, sealing=_to_hex(sealing))
+
+    def offer(self, address: str, sealing: bytes) -> None:
+        """Offer this seat to a new key."""
+        self._rules.offer(self._address, address, sealing)
+        self._write("KeyOffered", 0, name=self.me or "", key=address, sealing=_to_hex(sealing))
+
+    def accept(self, site: str) -> None:
+        """Accept a seat."""
+        self._rules.accept(self._address, self._find_id(site))
+        sealing = self._rules.seats[self._find_id(site)].sealing
+        self._write("KeyChanged", 0, name=site, key=self._address, sealing=_to_hex(sealing))
+
+    def wait(self, seconds: float) -> None:
+        """Nothing changes while a single process waits for itself."""
+
+    def heads(self) -> dict[str, Head]:
+        """Each site's chain of records."""
+        return {s.name: self._chain.head(s.id) for s in self._rules.seats.values()}
+
+    def _append(self, site: int, kind: int, round_: int, post: Post) -> None:
+        before = self._chain.head(site)
+        seq, block = before.seq + 1, len(self._chain.log)
+        head = compute_next_head(before.head, seq, kind, round_, post)
+        self._chain.heads[site] = Head(before.genesis, seq, head)
+        name = self._describe_kind(kind)
+        self._chain.log.append(Record(self._find_name(site), seq, name, round_, post, head, block, self.now(), ""))
+
+    def _find_digest(self, site: int, post: Post) -> bytes | None:
+        slot = (post.study, post.position, post.attempt)
+        own = (e for e in self._list_records(post.study) if self._find_id(e.site) == site)
+        return next((e.post.sha256 for e in own if (e.post.study, e.post.position, e.post.attempt) == slot), None)
+
+    def _list_records(self, study: int) -> Iterator[Record]:
+        return (e for e in self._chain.log if isinstance(e, Record) and e.post.study == study)
+
+    def _write_join(self, study: int, snapshot: bytes) -> None:
+        self._write("StudyJoined", study, snapshot=_to_hex(snapshot))
+        if self._rules.studies[study].state != State.PROPOSED:
+            self._write("StudyStarted", study)
+
+    def _write(self, event_name: str, study: int, /, **details: str | int) -> None:
+        self._write_by(self.me, event_name, study, details)
+
+    def _write_by(self, site: str | None, name: str, study: int, details: dict[str, str | int]) -> None:
+        block = len(self._chain.log)
+        self._chain.log.append(Event(name, study, site or "", tuple(details.items()), block, self.now(), ""))
+
+    def _describe_step(self, study: int) -> dict[str, int]:
+        s = self._rules.studies.get(study)
+        return {"position": s.position, "attempt": s.attempt} if s else {}
+
+    def _write_vote(
+        self, passed: bool, vote: str, outcome: str, study: int, by: str | None, /, **details: str | int
+    ) -> None:
+        # `by` is who voted: a site that votes itself out, or to a new key, is nobody afterwards
+        for name in (vote, outcome) if passed else (vote,):
+            self._write_by(by, name, study, details)
+
+    def _find_id(self, name: str) -> int:
+        return next((s.id for s in self._rules.seats.values() if s.name == name), 0)
+
+    def _find_name(self, site: int) -> str:
+        return self._rules.seats[site].name
+
+    def _describe_kind(self, code: int) -> str:
+        return describe_kind(self._rules, code)
+
+
+def list_sites(rules: Rules) -> tuple[SiteEntry, ...]:
+    """All seats as the rules hold them, by id."""
+    return tuple(SiteEntry(s.id, s.name, s.key, s.sealing, s.peer, s.active) for s in rules.seats.values())
+
+
+def build_view(rules: Rules, study: int) -> StudyView:
+    """A study as the rules hold it; PostRejected (BadState) if there is none."""
+    s = _require_study(rules, study)
+    kinds = (tuple(describe_kind(rules, code) for code in word) for word in s.schedule)
+    opening, loop, closing = kinds
+    order = _name_sites(rules, s.order)
+    terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence)
+    joined, parties = (_name_sites(rules, (p for p in s.order if p in some)) for some in (s.joined, s.active))
+    open_ = _build_open_step(rules, s, parties) if s.state == State.RUNNING else None
+    return StudyView(study, terms, s.state, joined, parties, open_)
+
+
+def describe_kind(rules: Rules, code: int) -> str:
+    """A step's kind as Terms name it."""
+    return {EACH: "each", SERVER: "server"}.get(code) or f"only:{rules.seats[code].name}"
+
+
+def _require_study(rules: Rules, study: int) -> StudyState:
+    if study not in rules.studies:
+        raise PostRejected("BadState", int(State.NONE))
+    return rules.studies[study]
+
+
+def _build_open_step(rules: Rules, s: StudyState, parties: tuple[str, ...]) -> OpenStep:
+    posted = _name_sites(rules, (p for p in s.order if p in s.posted))
+    posters = _name_sites(rules, s.posters())
+    kind = describe_kind(rules, s.kind())
+    return OpenStep(s.position, s.attempt, s.round, kind, posters, posted, parties, s.basis, s.deadline)
+
+
+def _name_sites(rules: Rules, ids: Iterable[int]) -> tuple[str, ...]:
+    return tuple(rules.seats[i].name for i in ids)
+
+
+def _encode_kind(kind: str, ids: dict[str, int]) -> int:
+    return {"each": EACH, "server": SERVER}.get(kind) or ids.get(kind.removeprefix("only:"), 0)
+
+
+def describe_terms(terms: Terms) -> dict[str, str | int]:
+    """A proposal's terms as the details of its event."""
+    return {
+        "hash": _to_hex(terms.hash),
+        "sites": ",".join(terms.sites),
+        "opening": ",".join(terms.opening),
+        "loop": ",".join(terms.loop),
+        "closing": ",".join(terms.closing),
+        "max_rounds": terms.max_rounds,
+        "timeout": terms.timeout,
+        "silence": int(terms.silence),
+    }
+
+
+def _describe_seat(seat: Seat) -> tuple[tuple[str, str | int], ...]:
+    details = {"name": seat.name, "key": seat.key, "sealing": _to_hex(seat.sealing), "peer": _to_hex(seat.peer)}
+    return tuple(details.items())
+
+
+def _to_hex(data: bytes) -> str:
+    return "0x" + data.hex()

@@ -1,0 +1,259 @@
+"""The ledger as the node sees it: values, and the Protocol that every ledger obeys.
+
+A ledger handle speaks for one site (or for none: a reader). It holds membership, studies, the state machine of
+each study and the append-only records of each site. Payloads are elsewhere; a record names them by digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+ZERO = bytes(32)
+
+
+class State(IntEnum):
+    """State of a study, with the numbers that the Catalog uses."""
+
+    NONE = 0
+    PROPOSED = 1
+    RUNNING = 2
+    PAUSED = 3
+    COMPLETED = 4
+    ABORTED = 5
+
+
+class Silence(IntEnum):
+    """What a study does about a silent site at an `each` step after the deadline."""
+
+    WAIT = 0
+    EXCLUDE = 1
+    ABORT = 2
+
+
+@dataclass(frozen=True)
+class SiteEntry:
+    """One admitted site: id 1..253, signing address, X25519 sealing key (32 bytes), Ed25519 key of its swarm peer."""
+
+    id: int
+    name: str
+    address: str
+    sealing: bytes
+    peer: bytes = ZERO
+    active: bool = True
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the contract needs to know of a study.
+
+    `sites` in turn order. `opening`, `loop` and `closing` list step kinds: "each", "server" or "only:<site>".
+    `timeout` in seconds per step.
+    """
+
+    hash: bytes
+    sites: tuple[str, ...]
+    opening: tuple[str, ...]
+    loop: tuple[str, ...]
+    closing: tuple[str, ...]
+    max_rounds: int
+    timeout: int
+    silence: Silence = Silence.WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a site records at one position: where its payload is (CID), its SHA-256, its size in bytes.
+
+    `basis` is the digest of the last server (or only) post that the payload builds on; the study's hash before the
+    first. `verdict` is the digest of the release gate's decision.
+    """
+
+    study: int
+    position: int
+    attempt: int
+    cid: str
+    sha256: bytes
+    size: int
+    converged: bool
+    basis: bytes
+    verdict: bytes = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A post as the ledger holds it: whose, the site's sequence number (from 1), kind, round, chain head, when."""
+
+    site: str
+    seq: int
+    kind: str
+    round: int
+    post: Post
+    head: bytes
+    block: int
+    time: int
+    tx: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """A site's hash chain: where it starts, how many records it has, and the hash after the last one."""
+
+    genesis: bytes
+    seq: int
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Any other entry of the history: kind of event, study (0 for membership), acting site, details, when."""
+
+    name: str
+    study: int
+    site: str
+    details: tuple[tuple[str, str | int], ...]
+    block: int
+    time: int
+    tx: str
+
+
+@dataclass(frozen=True)
+class OpenStep:
+    """The step that the contract waits for."""
+
+    position: int
+    attempt: int
+    round: int
+    kind: str
+    posters: tuple[str, ...]
+    posted: tuple[str, ...]
+    parties: tuple[str, ...]
+    basis: bytes
+    deadline: int
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study as the contract holds it; `open` only while it runs."""
+
+    id: int
+    terms: Terms
+    state: State
+    joined: tuple[str, ...]
+    parties: tuple[str, ...]
+    open: OpenStep | None
+
+
+def select_last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tuple[Record, ...]:
+    """Of a step's records those of its last attempt, in the order of the study's sites."""
+    step_records = tuple(records)
+    last = max((r.post.attempt for r in step_records), default=0)
+    return tuple(sorted((r for r in step_records if r.post.attempt == last), key=lambda r: sites.index(r.site)))
+
+
+def get_study_number(entry: Record | Event) -> int:
+    """The study that an entry belongs to; 0 for membership."""
+    return entry.post.study if isinstance(entry, Record) else entry.study
+
+
+class Ledger(Protocol):
+    """Membership, studies and records. Every refusal is a PostRejected with the contract's error name."""
+
+    @property
+    def me(self) -> str | None:
+        """Name of the site that this handle speaks for; None for a reader."""
+
+    def now(self) -> int:
+        """Time of the ledger, in seconds since 1970."""
+
+    def sites(self) -> tuple[SiteEntry, ...]:
+        """All sites ever admitted, by id."""
+
+    def studies(self) -> tuple[int, ...]:
+        """Ids of all studies proposed, oldest first."""
+
+    def view(self, study: int) -> StudyView:
+        """The study's terms and state."""
+
+    def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
+        """Records of a finished step in the study's site order (its last attempt only); None while it is open."""
+
+    def history(self, study: int | None = None) -> Iterator[Record | Event]:
+        """Everything on the ledger in the order it was written, of one study or of all."""
+
+    def heads(self) -> dict[str, Head]:
+        """Each site's chain of records, as the contract's state holds it."""
+
+    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+        """Propose a study and join it; returns its id. `snapshot` commits this site to its rows, as in `join`."""
+
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+        """Join by repeating the hash of the study that this site's people approved.
+
+        `snapshot` (32 bytes) commits this site to the rows that it will use; zero if it commits to none.
+        """
+
+    def record(self, post: Post) -> None:
+        """Append a post to this site's Model."""
+
+    def skip(self, study: int) -> None:
+        """Pass over a server that is silent after the deadline; the next site takes the turn."""
+
+    def exclude(self, study: int, site: str) -> None:
+        """Vote to exclude a site that is silent at an `each` step after the deadline."""
+
+    def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
+        """Pause the study: this site recomputed another digest for the server post at `position`."""
+
+    def pause(self, study: int, reason: int) -> None:
+        """Pause a running study; `reason` is a code, never text."""
+
+    def resume(self, study: int) -> None:
+        """Vote to go on with a paused study."""
+
+    def abort(self, study: int, reason: int) -> None:
+        """End a study without a result; `reason` is a code, never text."""
+
+    def admit(self, entry: SiteEntry) -> None:
+        """Vote to admit a site (the entry's id is ignored)."""
+
+    def revoke(self, site: str) -> None:
+        """Vote to revoke a site."""
+
+    def recover(self, site: str, address: str, sealing: bytes) -> None:
+        """Vote to give a site that lost its key a new one."""
+
+    def offer(self, address: str, sealing: bytes) -> None:
+        """Offer this site's seat to a new key of its own; the new key must accept."""
+
+    def accept(self, site: str) -> None:
+        """Accept a seat that was offered to this handle's key."""
+
+    def wait(self, seconds: float) -> None:
+        """Return when something may have changed, or after `seconds`."""
+
+
+class PipelinedLedger(Protocol):
+    """A ledger whose blocks take time, seen by a site that does not wait for its own moves.
+
+    Each may be made again until the ledger shows it: nothing is sent twice. LedgerUnreachable (CO-C304) if no block
+    takes it in time.
+    """
+
+    def submit(self, post: Post) -> None:
+        """Send a post to a step that is open on the ledger, and return at once; PostRejected if it is not taken now."""
+
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+        """Propose a study as `Ledger.propose` does, and return at once; the same proposal is never made twice."""
+
+    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+        """Join a proposed study as `Ledger.join` does, and return at once."""
+
+    def submit_early(self, post: Post, *, priority: bool) -> None:
+        """Send a post to a step that is not open yet, and return at once.
+
+        `first` puts it in front of the posts of the same block that build on it. A post that the ledger refuses is
+        never heard of again: whoever sent it reads the ledger.
+        """

@@ -1,0 +1,1 @@
+"""Development networks: genesis, deployment, and launchers for the programs in `programs`."""

@@ -1,0 +1,170 @@
+"""A Clique chain of this machine: one sealing Geth per site, each with keys of its own, static peers only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from coterie_chain.errors import LedgerUnreachable, StoreFault
+from coterie_chain.ethereum.rpc import Rpc, read_newest_block
+from coterie_chain.network import genesis
+from coterie_chain.network.programs.executables import GETH
+from coterie_chain.network.programs.geth import (
+    Geth,
+    build_geth_arguments,
+    build_init_arguments,
+    build_sealing_arguments,
+    build_socket_arguments,
+)
+from coterie_chain.network.programs.ipc import ask
+from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
+from coterie_chain.network.programs.service import Service, explain_early_end
+
+PERIOD = 2
+_READY_TIMEOUT = 60.0
+_INIT_TIMEOUT = 60.0
+_PORT_NAMES = ("p2p", "rpc")
+
+
+class CliqueChain:
+    """The chain of a development network; a Launcher of `devnet`. `period` between blocks in seconds."""
+
+    note = "A development network: every site's Geth and keys are on this machine."
+
+    def __init__(self, root: Path, sites: Sequence[str], period: int | None = None) -> None:
+        self._genesis = root / "chain" / "genesis.json"
+        self._nodes = {name: Geth(root / "sites" / name / "geth") for name in sites}
+        self._period = period or PERIOD
+        self.confirmations = len(sites) // 2 + 1
+
+    def prepare(self, funded: Sequence[str]) -> None:
+        """Make keys and the genesis, and write it into each site's data directory."""
+        program = GETH.find()
+        for node in self._nodes.values():
+            node.create()
+        sealers = [node.sealer for node in self._nodes.values()]
+        self._genesis.parent.mkdir(parents=True, exist_ok=True)
+        self._genesis.write_text(
+            json.dumps(genesis.build_clique_genesis(sealers, funded, period=self._period), indent=1) + "\n"
+        )
+        for node in self._nodes.values():
+            _initialise(program, node, self._genesis)
+
+    def start(self) -> None:
+        """Start every Geth that does not run; returns when all of them follow a growing chain."""
+        if not any(service.pid for service in self.services().values()):
+            self._assign_ports()
+        for service in self.services().values():
+            service.start()
+        for site, service in self.services().items():
+            await_block(service, self.url(site))
+
+    def stop(self) -> None:
+        """End every Geth, with time to write its state."""
+        for service in self.services().values():
+            service.stop()
+
+    def services(self) -> dict[str, Service]:
+        """Each site's Geth."""
+        return {name: _build_service(node) for name, node in self._nodes.items()}
+
+    def url(self, site: str) -> str:
+        """Address of a site's own node, with the file that opens it."""
+        node = self._nodes[site]
+        return f"http://{LOOPBACK}:{_read_ports(node).get('rpc', 0)}?jwt_file={node.jwt.absolute()}"
+
+    def facts(self, site: str) -> dict[str, int]:
+        """The newest block, and the peers that the administrator's socket tells of."""
+        facts = read_newest_block(self.url(site))
+        with suppress(LedgerUnreachable):
+            facts["peers"] = int(ask(self._nodes[site].ipc, "net_peerCount"), 16)
+        return facts
+
+    @contextmanager
+    def open_reader(self) -> Iterator[str]:
+        """Address of a node that runs; if none does, of one on a copy, which seals nothing and has no peers."""
+        for site, service in self.services().items():
+            if service.pid is not None:
+                yield self.url(site)
+                return
+        with _run_copy(next(iter(self._nodes.values()))) as url:
+            yield url
+
+    def _assign_ports(self) -> None:
+        ports = {name: reserve_ports(node.folder / "ports.json", _PORT_NAMES) for name, node in self._nodes.items()}
+        enodes = {name: node.enode(LOOPBACK, ports[name]["p2p"]) for name, node in self._nodes.items()}
+        for name, node in self._nodes.items():
+            node.listen(LOOPBACK, ports[name]["p2p"], [e for other, e in enodes.items() if other != name])
+
+
+def await_block(service: Service, url: str, number: int = 1, within: float = _READY_TIMEOUT) -> None:
+    """Wait until a node has a block; the fault names the program and the end of its log."""
+    deadline = time.monotonic() + within
+    with Rpc(url) as rpc:
+        while True:
+            try:
+                if rpc.call_quantity("eth_blockNumber") >= number:
+                    return
+            except LedgerUnreachable:
+                if service.pid is None:
+                    raise explain_early_end(service) from None
+            if time.monotonic() > deadline:
+                raise explain_early_end(service)
+            time.sleep(0.05)
+
+
+def _initialise(program: Path, node: Geth, file: Path) -> None:
+    command: list[str | Path] = [program, *build_init_arguments(node.data, file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_INIT_TIMEOUT, check=False)
+    if done.returncode != 0:
+        raise StoreFault("CO-C336", f"geth does not take the genesis {file}: {done.stderr[-500:].strip()}")
+
+
+def _read_ports(node: Geth) -> dict[str, int]:
+    return read_ports(node.folder / "ports.json")
+
+
+def _build_arguments(node: Geth, port: int) -> tuple[str, ...]:
+    options = build_geth_arguments(
+        data=node.data,
+        config=node.config,
+        jwt=node.jwt,
+        chain_id=genesis.CHAIN_ID,
+        rpc=(LOOPBACK, port),
+        names=f"localhost,{LOOPBACK}",
+    )
+    return (*options, "--netrestrict", "127.0.0.0/8")
+
+
+def _build_service(node: Geth) -> Service:
+    options = (*_build_arguments(node, _read_ports(node).get("rpc", 0)), *build_socket_arguments(node.ipc))
+    sealer = build_sealing_arguments(node.sealer, node.passphrase) if (node.data / "keystore").is_dir() else ()
+    return Service("geth", node.folder, GETH.find, (*options, *sealer))
+
+
+@contextmanager
+def _run_copy(node: Geth) -> Iterator[str]:
+    """A node on a copy of another's chain, without its keys and peers."""
+    scratch = Path(tempfile.mkdtemp(prefix="coterie-geth-"))
+    try:
+        copy = Geth(scratch / "geth")
+        shutil.copytree(node.data / "geth", copy.data / "geth", ignore=shutil.ignore_patterns("nodekey", "LOCK"))
+        shutil.copy(node.jwt, copy.jwt)
+        port = reserve_ports(copy.folder / "ports.json", _PORT_NAMES)
+        copy.listen(LOOPBACK, port["p2p"], ())
+        service = Service("geth", copy.folder, GETH.find, (*_build_arguments(copy, port["rpc"]), "--ipcdisable"))
+        url = f"http://{LOOPBACK}:{port['rpc']}?jwt_file={copy.jwt}"
+        try:
+            service.start()
+            await_block(service, url, 0)
+            yield url
+        finally:
+            service.stop()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

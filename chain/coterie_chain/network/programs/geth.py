@@ -1,0 +1,136 @@
+"""One sealing Geth: its keys, its configuration and its command line, on a devnet and in a container alike.
+
+The RPC of other programs is Geth's authenticated port: it serves `eth_*` to whoever signs with the secret in the
+token file. The port without tokens stays closed, because a sealer's account is unlocked.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coincurve import PrivateKey
+from eth_account import Account
+from eth_keyfile.keyfile import create_keyfile_json
+from eth_utils.address import to_checksum_address
+
+from coterie_chain.keys.private_files import write_private
+
+P2P_PORT, RPC_PORT = 30303, 8551
+# Light, because the passphrase is 24 random bytes, and a Geth that takes a second to open its key may stall the chain:
+# it has peers already and drops their new blocks until it seals itself. Sealers that start together may all lose the
+# block that would have decided between them, and none may seal the next one ("signed recently") until one reconnects.
+SEALER_SCRYPT = 1 << 12
+# The unix socket's address has room for so many letters; a longer one gets no socket.
+MAX_IPC_PATH = 100
+
+
+@dataclass(frozen=True)
+class Geth:
+    """One site's Geth in its folder; `period` of blocks in seconds belongs to the genesis, not to it."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        """Geth's own data."""
+        return self.folder / "data"
+
+    @property
+    def config(self) -> Path:
+        """Its configuration file: whom it listens to."""
+        return self.folder / "config.toml"
+
+    @property
+    def passphrase(self) -> Path:
+        """The passphrase of the sealer's key."""
+        return self.folder / "sealer.passphrase"
+
+    @property
+    def jwt(self) -> Path:
+        """The secret that opens its RPC."""
+        return self.folder / "jwt.hex"
+
+    @property
+    def ipc(self) -> Path:
+        """The socket for its administrator."""
+        return self.folder / "geth.ipc"
+
+    @property
+    def sealer(self) -> str:
+        """Address that signs its blocks."""
+        keyfile = next((self.data / "keystore").iterdir())
+        return to_checksum_address("0x" + json.loads(keyfile.read_text())["address"].removeprefix("0x"))
+
+    def create(self) -> None:
+        """New keys: the sealer's, the peer's, and the secret of the RPC."""
+        passphrase = secrets.token_urlsafe(24)
+        (self.data / "keystore").mkdir(parents=True, mode=0o700)
+        (self.data / "geth").mkdir(mode=0o700)
+        key = bytes(Account.create().key)
+        keyfile = create_keyfile_json(key, passphrase.encode(), kdf="scrypt", iterations=SEALER_SCRYPT)
+        write_private(self.data / "keystore" / "sealer.json", json.dumps(keyfile))
+        write_private(self.data / "geth" / "nodekey", secrets.token_hex(32))
+        write_private(self.passphrase, passphrase + "\n")
+        write_private(self.jwt, secrets.token_hex(32) + "\n")
+
+    def enode(self, host: str, port: int) -> str:
+        """Its address for peers."""
+        key = PrivateKey(bytes.fromhex((self.data / "geth" / "nodekey").read_text().strip()))
+        public = key.public_key.format(compressed=False)[1:].hex()
+        return f"enode://{public}@{host}:{port}?discport=0"
+
+    def listen(self, host: str, port: int, peers: Sequence[str]) -> None:
+        """Write the configuration: where peers reach it, and the only peers it talks to."""
+        self.config.write_text(render_geth_config(host, port, peers))
+
+
+def render_geth_config(host: str, port: int, peers: Sequence[str]) -> str:
+    """Geth's config.toml: the listener, and static peers instead of any discovery."""
+    listed = json.dumps(list(peers))
+    return (
+        "[Node.P2P]\nNoDiscovery = true\n"
+        f'ListenAddr = "{host}:{port}"\nMaxPeers = 50\nStaticNodes = {listed}\nTrustedNodes = {listed}\n'
+    )
+
+
+def build_init_arguments(data: Path | str, genesis: Path | str) -> tuple[str, ...]:
+    """Arguments that write a genesis into a new data directory."""
+    return ("init", "--datadir", str(data), "--state.scheme", "hash", str(genesis))
+
+
+def build_geth_arguments(
+    *, data: Path | str, config: Path | str, jwt: Path | str, chain_id: int, rpc: tuple[str, int], names: str
+) -> tuple[str, ...]:
+    """Arguments of every Geth of ours: whole history kept, no discovery, `eth_*` behind tokens at `rpc`.
+
+    `names` are the host names under which its RPC may be called.
+    """
+    return (
+        *("--config", str(config), "--datadir", str(data), "--networkid", str(chain_id)),
+        *("--syncmode", "full", "--gcmode", "archive", "--state.scheme", "hash", "--history.transactions", "0"),
+        *("--nodiscover", "--nat", "none", "--bootnodes", "", "--cache", "128"),
+        *("--authrpc.addr", rpc[0], "--authrpc.port", str(rpc[1]), "--authrpc.vhosts", names),
+        *("--authrpc.jwtsecret", str(jwt), "--rpc.txfeecap", "0"),
+    )
+
+
+def build_sealing_arguments(sealer: str, passphrase: Path | str) -> tuple[str, ...]:
+    """Arguments that make it a sealer.
+
+    Gas price 1 and not 0: at 0 Geth takes 1 gwei for its minimum, and each transaction waits for its own sealer's turn.
+    Without `nolocals` a sealer would put its own site's transactions before better paid ones.
+    """
+    return (
+        *("--mine", "--miner.etherbase", sealer, "--unlock", sealer, "--password", str(passphrase)),
+        *("--miner.gasprice", "1", "--miner.recommit", "1s", "--miner.gaslimit", "30000000"),
+        *("--txpool.nolocals", "--txpool.lifetime", "24h"),
+    )
+
+
+def build_socket_arguments(ipc: Path) -> tuple[str, ...]:
+    """Arguments for the administrator's socket, which a long path cannot have."""
+    return ("--ipcpath", str(ipc)) if len(str(ipc)) <= MAX_IPC_PATH else ("--ipcdisable",)

@@ -1,0 +1,62 @@
+"""Ports of this machine for the programs of a development network."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from coterie_chain.errors import LedgerUnreachable
+
+LOOPBACK = "127.0.0.1"
+
+
+def find_free_port(wanted: int = 0) -> int:
+    """A port of the loopback address on which nobody listens; LedgerUnreachable if the wanted one is taken."""
+    with _bind(wanted) as probe:
+        return int(probe.getsockname()[1])
+
+
+def reserve_ports(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """The ports that a file holds, by name; new ones, written to it, if it is not there or one of them is taken."""
+    old_ports = read_ports(path)
+    if set(old_ports) == set(names) and all(_is_free(port) for port in old_ports.values()):
+        return old_ports
+    with ExitStack() as stack:
+        # all at once, so that none is given twice
+        probes = [stack.enter_context(_bind(0)) for _ in names]
+        new_ports = {name: int(probe.getsockname()[1]) for name, probe in zip(names, probes, strict=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(new_ports, indent=2) + "\n")
+    return new_ports
+
+
+def read_ports(path: Path) -> dict[str, int]:
+    """The ports that a file holds, by name; none if there is no such file."""
+    try:
+        return {str(name): int(port) for name, port in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _is_free(port: int) -> bool:
+    try:
+        return find_free_port(port) == port
+    except LedgerUnreachable:
+        return False
+
+
+def _bind(wanted: int) -> socket.socket:
+    probe = socket.socket()
+    if os.name == "posix":
+        # a port that was left a moment ago is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((LOOPBACK, wanted))
+    except OSError as e:
+        probe.close()
+        raise LedgerUnreachable("CO-C332", f"Port {wanted} is not free: {e.strerror}.") from None
+    return probe

@@ -1,0 +1,155 @@
+"""A program that runs on by itself: started once, found again by any later command, ended when told.
+
+Its folder holds `run.json` (process id and when it began, so that another process with the same id is never taken for
+it) and `log`. Nothing else in the house starts a process that outlives its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from coterie_chain.errors import StoreFault
+
+STOP_TIMEOUT = 30.0
+LOG_TAIL = 2000
+PAUSE = 0.02
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program with its folder; `environment` is added to this process's own.
+
+    `program` finds the file when it is started, so that what runs can be ended although its program is gone.
+    """
+
+    name: str
+    folder: Path
+    program: Callable[[], Path]
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        """What the program says."""
+        return self.folder / "log"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return read_running_pid(self._record)
+
+    @property
+    def memory(self) -> int:
+        """Resident memory in bytes; 0 if it does not run."""
+        pid = self.pid
+        with suppress(psutil.NoSuchProcess):
+            return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
+        return 0
+
+    @property
+    def handles(self) -> int:
+        """Open files and sockets; 0 if it does not run."""
+        pid = self.pid
+        with suppress(psutil.NoSuchProcess):
+            return int(psutil.Process(pid).num_fds()) if pid is not None else 0
+        return 0
+
+    def start(self) -> None:
+        """Start the program unless it runs; it gets no terminal and no open file of ours."""
+        if self.pid is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment, program = {**os.environ, **self.environment}, self.program()
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            # Not Popen, which would own the child: it may outlive this process, and another may end it.
+            pid = os.posix_spawn(
+                program,
+                [str(program), *self.arguments],
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+                setpgroup=0,
+            )
+        finally:
+            os.close(log)
+        with suppress(psutil.NoSuchProcess):
+            self._record.write_text(json.dumps({"pid": pid, "began": psutil.Process(pid).create_time()}) + "\n")
+
+    def stop(self, within: float = STOP_TIMEOUT) -> None:
+        """End the program and wait for it; after `within` seconds it is killed."""
+        if not self._send_signal(signal.SIGTERM, within):
+            self.kill()
+        self._record.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """End the program as a power cut would."""
+        self._send_signal(signal.SIGKILL, STOP_TIMEOUT)
+
+    def pause(self) -> None:
+        """Let the program stand still."""
+        self._send_signal(signal.SIGSTOP, 0.0)
+
+    def wake(self) -> None:
+        """Let a paused program go on."""
+        self._send_signal(signal.SIGCONT, 0.0)
+
+    def read_log_tail(self) -> str:
+        """The end of its log."""
+        with suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(self.log.stat().st_size - LOG_TAIL, 0))
+            return file.read().decode(errors="replace").strip() or "nothing"
+        return "nothing"
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "run.json"
+
+    def _send_signal(self, number: int, within: float) -> bool:
+        """Send a signal; whether the program has ended within so many seconds."""
+        deadline, pid = time.monotonic() + within, self.pid
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        while self.pid is not None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(PAUSE)
+        return True
+
+
+def read_running_pid(record: Path) -> int | None:
+    """Id of the process that a `run.json` names, None if it does not run (any more)."""
+    try:
+        document = json.loads(record.read_text())
+        pid, began = int(document["pid"]), float(document["began"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    with suppress(ChildProcessError):
+        # A child of ours that has ended stays in the table until somebody asks for it.
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        process = psutil.Process(pid)
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return pid if alive and abs(process.create_time() - began) < 1.0 else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def explain_early_end(service: Service) -> StoreFault:
+    """The fault of a program that ended, or said nothing useful, before it was ready."""
+    return StoreFault(
+        "CO-C336", f"{service.name} did not become ready. Its log {service.log} ends: {service.read_log_tail()}"
+    )

@@ -1,0 +1,216 @@
+"""A private IPFS swarm of this machine: one Kubo per site, each with a token of its own, peers named one by one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from coterie_chain.errors import StoreFault
+from coterie_chain.keys.private_files import read_private, replace_private, write_private
+from coterie_chain.network.programs.executables import IPFS
+from coterie_chain.network.programs.kubo import (
+    ENVIRONMENT,
+    build_daemon_arguments,
+    build_kubo_config,
+    create_identity,
+    create_swarm_key,
+    format_multiaddr,
+)
+from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
+from coterie_chain.network.programs.service import Service, explain_early_end
+from coterie_chain.store.kubo_files import RepoBlobs
+from coterie_chain.store.kubo_rpc import build_headers
+from coterie_chain.store.protocol import BlobStore
+
+_READY_TIMEOUT = 60.0
+_INIT_TIMEOUT = 60.0
+_PORT_NAMES = ("swarm", "api")
+
+
+@dataclass(frozen=True)
+class Kubo:
+    """One site's Kubo in its folder."""
+
+    folder: Path
+
+    @property
+    def repo(self) -> Path:
+        """Kubo's own data."""
+        return self.folder / "repo"
+
+    @property
+    def token(self) -> Path:
+        """The token that opens its RPC."""
+        return self.folder / "token"
+
+    @property
+    def config(self) -> Path:
+        """Its configuration, which the repository gets a copy of."""
+        return self.folder / "config.json"
+
+    @property
+    def key(self) -> Path:
+        """The swarm's key."""
+        return self.repo / "swarm.key"
+
+    @property
+    def identity(self) -> Path:
+        """Its id among peers, and the key of that."""
+        return self.folder / "identity.json"
+
+    @property
+    def ports(self) -> Path:
+        """Which ports it listens on."""
+        return self.folder / "ports.json"
+
+    @property
+    def peer(self) -> str:
+        """Its peer id."""
+        return str(json.loads(read_private(self.identity, "the peer's key"))["PeerID"])
+
+    @property
+    def api(self) -> str:
+        """Address of its RPC."""
+        return f"http://{LOOPBACK}:{read_ports(self.ports).get('api', 0)}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the program must find in its environment."""
+        return {**ENVIRONMENT, "IPFS_PATH": str(self.repo.absolute())}
+
+    def create(self, key: str) -> None:
+        """A new peer with a token of its own, in the swarm of a key."""
+        self.repo.mkdir(parents=True, mode=0o700)
+        write_private(self.key, key)
+        write_private(self.token, secrets.token_urlsafe(32) + "\n")
+        write_private(self.identity, json.dumps(create_identity()) + "\n")
+
+    def join(self, key: str) -> None:
+        """Change into the swarm of another key."""
+        replace_private(self.key, key)
+
+    def listen(self, swarm: str, api: str, peers: Mapping[str, str]) -> None:
+        """Write the configuration: where peers and this site reach it, and the only peers it talks to."""
+        settings = build_kubo_config(
+            json.loads(read_private(self.identity, "the peer's key")),
+            swarm=swarm,
+            api=api,
+            token=read_private(self.token, "the token file").strip(),
+            peers=peers,
+        )
+        # It holds the peer's key and the token.
+        replace_private(self.config, json.dumps(settings, indent=2) + "\n")
+
+
+class KuboSwarm:
+    """The store of a development network; a Launcher of `devnet`."""
+
+    def __init__(self, root: Path, sites: Sequence[str]) -> None:
+        self._nodes = {name: Kubo(root / "sites" / name / "kubo") for name in sites}
+
+    def prepare(self) -> None:
+        """Make each site's repository and token, and one key for all."""
+        key = create_swarm_key()
+        for node in self._nodes.values():
+            node.create(key)
+        self._assign_ports()
+        for node in self._nodes.values():
+            _initialise(node)
+
+    def start(self) -> None:
+        """Start every Kubo that does not run; returns when all of them are connected to all others."""
+        if not any(service.pid for service in self.services().values()):
+            self._assign_ports()
+        for service in self.services().values():
+            service.start()
+        for site, service in self.services().items():
+            self._join(site, service)
+
+    def stop(self) -> None:
+        """End every Kubo."""
+        for service in self.services().values():
+            service.stop()
+
+    def services(self) -> dict[str, Service]:
+        """Each site's Kubo."""
+        return {
+            name: Service("kubo", node.folder, IPFS.find, build_daemon_arguments(), node.environment)
+            for name, node in self._nodes.items()
+        }
+
+    def url(self, site: str) -> str:
+        """Address of a site's own daemon, as `open_store` reads it."""
+        node = self._nodes[site]
+        return f"kubo+{node.api}?token_file={node.token.absolute()}"
+
+    def facts(self, site: str) -> dict[str, int]:
+        """Peers, and blocks held."""
+        with self._open_client(site) as client, suppress(httpx.HTTPError, ValueError, KeyError):
+            return {"peers": count_peers(client), "blocks": int(client.post("repo/stat").json()["NumObjects"])}
+        return {}
+
+    def open_reader(self) -> BlobStore:
+        """What all sites' repositories hold, read as files: needs no daemon, changes nothing, checks every block."""
+        return RepoBlobs(node.repo for node in self._nodes.values())
+
+    def _assign_ports(self) -> None:
+        ports = {name: reserve_ports(node.ports, _PORT_NAMES) for name, node in self._nodes.items()}
+        addresses = {
+            name: (node.peer, format_multiaddr(LOOPBACK, ports[name]["swarm"])) for name, node in self._nodes.items()
+        }
+        for name, node in self._nodes.items():
+            peers = {peer: at for other, (peer, at) in addresses.items() if other != name}
+            node.listen(addresses[name][1], format_multiaddr(LOOPBACK, ports[name]["api"]), peers)
+            if (node.repo / "version").exists():
+                replace_private(node.repo / "config", node.config.read_text())
+
+    def _join(self, site: str, service: Service) -> None:
+        """Connect a site to all others at once, as Kubo's own peering takes seconds to do."""
+        others = [other for name, other in self._nodes.items() if name != site]
+        with self._open_client(site) as client:
+            _await_ready(service, lambda: client.post("id").status_code == 200)
+            for other in others:
+                port = read_ports(other.ports)["swarm"]
+                client.post("swarm/connect", params={"arg": f"{format_multiaddr(LOOPBACK, port)}/p2p/{other.peer}"})
+            _await_ready(service, lambda: count_peers(client) >= len(others))
+
+    def _open_client(self, site: str) -> httpx.Client:
+        node = self._nodes[site]
+        token = read_private(node.token, "the token file").strip()
+        return httpx.Client(base_url=f"{node.api}/api/v0/", headers=build_headers(token), trust_env=False)
+
+
+def count_peers(client: httpx.Client) -> int:
+    """How many peers a daemon is connected to."""
+    return len(client.post("swarm/peers").json().get("Peers") or ())
+
+
+def _await_ready(service: Service, ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _READY_TIMEOUT
+    while True:
+        try:
+            if ready():
+                return
+        except httpx.TransportError:
+            if service.pid is None:
+                raise explain_early_end(service) from None
+        if time.monotonic() > deadline:
+            raise explain_early_end(service)
+        time.sleep(0.05)
+
+
+def _initialise(node: Kubo) -> None:
+    command: list[str | Path] = [IPFS.find(), "init", "--empty-repo", node.config]
+    environment = {**os.environ, **node.environment}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_INIT_TIMEOUT, env=environment, check=False)
+    if done.returncode != 0:
+        raise StoreFault("CO-C336", f"ipfs does not make a repository in {node.repo}: {done.stderr[-500:].strip()}")

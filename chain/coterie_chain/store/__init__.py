@@ -1,0 +1,1 @@
+"""The store of payloads: content identifiers, Kubo (IPFS), folders and memory."""

@@ -1,0 +1,34 @@
+"""A store that keeps what it is asked for: whatever a study's site has read once stays pinned at that site."""
+
+from __future__ import annotations
+
+from coterie_chain.store.protocol import MAX_BLOB, BlobStore
+
+
+class PinningStore:
+    """Another site's payload that was read is put into this site's own store, so that it outlives the one who made it.
+
+    Nothing is unpinned when a study ends: whoever audits it needs the payloads.
+    """
+
+    def __init__(self, inner: BlobStore) -> None:
+        self._inner = inner
+        self._kept: set[str] = set()
+
+    def put(self, data: bytes) -> str:
+        """Store bytes, pinned."""
+        cid = self._inner.put(data)
+        self._kept.add(cid)
+        return cid
+
+    def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
+        """Verified bytes behind a CID, which are kept from then on."""
+        data = self._inner.get(cid, max_bytes)
+        if cid not in self._kept:
+            self._inner.put(data)
+            self._kept.add(cid)
+        return data
+
+    def has(self, cid: str) -> bool:
+        """Whether this site's store holds the root block itself."""
+        return self._inner.has(cid)

@@ -1,0 +1,1 @@
+"""Models on a pooled table: likelihood, Newton steps, separability and diagnostics."""

@@ -1,0 +1,439 @@
+"""secure-COLA-GLM: COLA-GLM of which only the sum of the sites' tables ever exists in the clear.
+
+Wu et al., npj Digit Med 2025;8:442 (doi:10.1038/s41746-025-01781-1), section on secure-COLA-GLM. The paper gives every
+site a copy of one secret key and encrypts without masks, so that whoever holds a copy and gets hold of a ciphertext
+reads that site's table, and a ledger shows ciphertexts to all. Here masks lie below the encryption.
+
+Every site makes its table over the whole grid (which patterns it has says something already) and hides it under
+pairwise masks. By `scheme`:
+
+- masks: the masked tables are posted; adding them up is all there is. Everyone learns the sum, nobody a site's table.
+- bfv (default): the masked words are encrypted under the holder's public key and posted; the server of the turn adds
+  the ciphertexts; the holder decrypts the sum, leaves out patterns with fewer rows, over all sites, than the study's
+  floor (`[disclosure] cell`), and posts the rest; everybody refits and compares. The holder alone sees the whole sum; a
+  single upload that it decrypts shows uniform words.
+- ckks: the same with the paper's scheme, which is approximate: sums are rounded to whole words before they are shown.
+- newton: for tables that nobody may see, not even as a sum: masked sums of score, information and deviance in every
+  Newton round, as in masked GLORE, made from each site's own table.
+
+What leaves a site: uniformly distributed words, or their encryption, and nothing else; with masks, bfv and ckks once,
+with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
+the floor; newton: the sums of every round), and what follows from it. See `trust` for who could learn more by breaking
+the rules, and for what no scheme prevents. At least three sites; each site excluded from a step makes the others post
+anew under fresh masks, and that is on the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field as Within
+
+from coterie_learners.cola import cola, encryption, masked_words, table_disclosure
+from coterie_learners.cola.checks import check_table, form_of
+from coterie_learners.cola.cola import CountedTable, build_table, pack_table, table_statistics
+from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
+from coterie_learners.cola.result import add_diagnostics, build_table_fit
+from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
+from coterie_learners.cola.tables.patterns import Keys
+from coterie_learners.core import masked_sum
+from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.protocol import Reveals, Script, Site, each, only, server
+from coterie_learners.core.registry import Learner
+from coterie_learners.errors import NotConverged, ProtocolError, StudyError
+from coterie_learners.glore import glore
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.pairwise_sum import weighted_gram
+from coterie_learners.study.document import Name, Schedule, Study
+from coterie_learners.sums.families import family_of
+
+_VERSION = "1"
+# A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
+MAX_DENSE_PATTERNS = 1 << 20
+_TOPIC = "table"
+SINGLE = ("saturated", "constant")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class SecureOptions(TableOptions):
+    """The learner section of a study.
+
+    `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `suppress`:
+    whether the holder leaves out patterns of the sum with fewer rows than the study's floor. No `site_intercepts`: they
+    would take a table of each site. `max_rounds`: of newton.
+    """
+
+    scheme: Literal["masks", "bfv", "ckks", "newton"] = "bfv"
+    holder: Name | None = None
+    suppress: Literal["drop", "none"] = "drop"
+    site_intercepts: Literal[False] = False
+    max_rounds: Annotated[int, Within(ge=1, le=200)] = 50
+
+
+def plan_secure_table(study: Study) -> TablePlan:
+    """The plan of a study; where everyone sees the sum, or nobody does, nobody can hold a floor against it."""
+    plan = TablePlan.of(study, SecureOptions)
+    if secure_options(plan).scheme in ("bfv", "ckks"):
+        return plan
+    return replace(plan, options=plan.options.model_copy(update={"suppress": "none"}))
+
+
+def secure_options(plan: TablePlan) -> SecureOptions:
+    """The options of a plan made for this learner."""
+    assert isinstance(plan.options, SecureOptions)
+    return plan.options
+
+
+def holder_of(plan: TablePlan) -> str:
+    """The site that holds the key."""
+    return secure_options(plan).holder or plan.study.sites[0]
+
+
+def secure_cola(site: Site) -> Script:
+    """The scheme that the study names."""
+    plan = plan_secure_table(site.study)
+    return (yield from SCRIPTS[secure_options(plan).scheme](plan))
+
+
+def run_masks(plan: TablePlan) -> Script:
+    """Masked tables, and the fit of their sum."""
+    expects = Schema({"masked": masked_sum.masked_field(shapes_of(plan))})
+    tables = yield from each(_TOPIC, masked_table, plan, expects=expects, reveals=expose_nothing("The masked table"))
+    model = yield from server("fit", fit_masked, plan, tables)
+    fit = build_table_fit(plan, model, "secure_cola", ())
+    return add_diagnostics(plan, fit, {"sum": unmask_tables(plan, tables)}, "over all sites")
+
+
+def run_ciphertexts(plan: TablePlan) -> Script:
+    """The holder's public key, encrypted masked tables, their sum, what the holder opens of it, and the fit."""
+    holder = holder_of(plan)
+    form = Schema({"key": Field("|u1", (None,))})
+    key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
+    hidden = expose_nothing("The masked and encrypted table")
+    uploads = yield from each(_TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
+    total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
+    form, revealed = form_of(plan), partial(cola.expose_posted_table, plan)
+    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=revealed)
+    model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
+    fit = build_table_fit(plan, model, "secure_cola", ())
+    return add_diagnostics(plan, fit, {"sum": opened}, "over all sites")
+
+
+def run_newton(plan: TablePlan) -> Script:
+    """Masked sums of every Newton round, each site's made from its own table, counted once."""
+    rounds = newton_plan(plan)
+    own_counts: dict[str, Counts] = {}
+    model: Payload = {"beta": np.zeros(plan.p)}
+    for t in range(rounds.options.max_rounds):
+        topic = f"stats/{t}"
+        revealed = expose_nothing(f"The masked sums of round {t + 1}")
+        stats = yield from each(
+            topic, round_sums, plan, topic, model["beta"], own_counts, expects=rounds.form, reveals=revealed
+        )
+        model = yield from server(f"model/{t}", glore.newton, rounds, t, model, stats)
+        if model["converged"]:
+            return replace(glore.build_newton_fit(rounds, model, t + 1), learner="secure_cola")
+    raise NotConverged("CO-N101", f"No convergence in {rounds.options.max_rounds} rounds. Raise max_rounds.")
+
+
+def expose_nothing(what: str) -> Reveals:
+    """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
+    return lambda site, _: table_disclosure.expose_masked_table(what, site, site.codes.n)
+
+
+def expose_public_key(site: Site, key: Payload) -> Exposure:
+    """A public key is made without a look at the rows."""
+    return Exposure(what="The public key", rows=site.codes.n)
+
+
+SCRIPTS = {"masks": run_masks, "bfv": run_ciphertexts, "ckks": run_ciphertexts, "newton": run_newton}
+CIPHERTEXTS = Schema({"bytes": Field("|u1", (None,)), "lengths": Field("<i8", (None,))})
+
+
+# What a table holds
+
+
+def sums_by_pattern(plan: TablePlan) -> bool:
+    """Whether every measure is summed per pattern: the model asks for it, or patterns may be left out of the sum."""
+    return plan.cells or plan.floor > 0
+
+
+def whole_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
+    """Shapes of the numbers of a dense table that are whole and below 2^32."""
+    size = (plan.grid.size,)
+    if not sums_by_pattern(plan):
+        return {} if plan.tally.exposure else {"n": size}
+    outcomes = [name for name in plan.tally.measures if name == "s" or name[1:].isdigit()]
+    return dict.fromkeys(["n", *([] if plan.family.law == "gaussian" else outcomes)], size)
+
+
+def fraction_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
+    """Shapes of the numbers of a dense table that may be fractional, or large."""
+    size, levels = (plan.grid.size,), (plan.levels,) if plan.levels else ()
+    if sums_by_pattern(plan):
+        return {name: size for name in plan.tally.measures if name not in whole_shapes(plan)}
+    out: dict[str, tuple[int, ...]] = {"exposure": size} if plan.tally.exposure else {}
+    out |= {n: () for n in ("rows", "squares", "saturated", "constant") if n in plan.fields}
+    return {**out, "cross": (*levels, plan.p), "outcome": levels}
+
+
+def shapes_of(plan: TablePlan) -> dict[str, tuple[int, ...]]:
+    """Shapes of all numbers of a dense table."""
+    return whole_shapes(plan) | fraction_shapes(plan)
+
+
+def dense_table(plan: TablePlan, site: Site) -> dict[str, Array]:
+    """A site's table over the whole grid, by field; StudyError for a table counted elsewhere."""
+    if isinstance(site.codes, CountedTable):
+        raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
+    counts = count_patterns(plan.tally, site.codes)
+    found = counts.sums if sums_by_pattern(plan) else table_statistics(plan, counts)
+    return {name: _spread(plan, name, found[name], counts.keys) for name in shapes_of(plan)}
+
+
+def _spread(plan: TablePlan, name: str, values: Array, keys: Keys) -> Array:
+    if name not in (*plan.tally.measures, "exposure") or (name in SINGLE and not sums_by_pattern(plan)):
+        return np.asarray(values, dtype=np.float64)
+    out = np.zeros(plan.grid.size)
+    out[keys] = values
+    return out
+
+
+def sparse_table(plan: TablePlan, dense: Mapping[str, Array]) -> Payload:
+    """The sum of dense tables as COLA-GLM posts a table, without what lies below the floor."""
+    if sums_by_pattern(plan):
+        keys = np.flatnonzero(dense["n"] > 0)
+        return build_table(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
+    counted = "exposure" if plan.tally.exposure else "n"
+    keys = np.flatnonzero(dense[counted] > 0)
+    return pack_table({**dense, "keys": keys, counted: dense[counted][keys]}, plan.fields)
+
+
+# masks
+
+
+def masked_table(site: Site, plan: TablePlan) -> Payload:
+    """This site's dense table under masks."""
+    return masked_sum.mask_sums(site, _TOPIC, dense_table(plan, site))
+
+
+def unmask_tables(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
+    """The sum of masked tables; ProtocolError if no rows could have it."""
+    table = sparse_table(plan, masked_sum.unmask_sums(tables, shapes_of(plan)))
+    check_table(plan, table)
+    return table
+
+
+def fit_masked(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
+    """The fit of the sum of masked tables."""
+    return cola.fit_tables(plan, {"sum": unmask_tables(plan, tables)})
+
+
+# bfv and ckks
+
+
+def scheme_of(plan: TablePlan) -> encryption.Scheme:
+    """The homomorphic scheme of a plan that has one."""
+    scheme = secure_options(plan).scheme
+    assert scheme in ("bfv", "ckks")
+    return scheme
+
+
+def secret_key(site: Site, plan: TablePlan) -> bytes:
+    """The holder's key, made once and kept."""
+    label = f"secure_cola/{site.session}/{site.study.hash.hex()}"
+    return site.keep(label, lambda: encryption.make_key(scheme_of(plan)))
+
+
+def public_key(site: Site, plan: TablePlan) -> Payload:
+    """What the holder posts of its key."""
+    return {"key": _octets(encryption.public_part(secret_key(site, plan)))}
+
+
+def encrypted_table(site: Site, plan: TablePlan, key: Payload) -> Payload:
+    """This site's dense table, masked and then encrypted."""
+    table = dense_table(plan, site)
+    whole, fractions = (_flatten(table, shapes) for shapes in (whole_shapes(plan), fraction_shapes(plan)))
+    words = masked_words.mask_words(site, _TOPIC, whole, fractions)
+    return _bundle(encryption.encrypt(scheme_of(plan), key["key"].tobytes(), words))
+
+
+def add_uploads(plan: TablePlan, key: Payload, uploads: Mapping[str, Payload]) -> Payload:
+    """The sum of the ciphertexts; the same bytes whoever adds them."""
+    parts = [_unbundle(plan, upload, name) for name, upload in uploads.items()]
+    return _bundle(encryption.add_ciphertexts(scheme_of(plan), key["key"].tobytes(), parts))
+
+
+def open_sum(site: Site, plan: TablePlan, total: Payload) -> Payload:
+    """What the holder posts of the decrypted sum; ProtocolError if no tables add up to it."""
+    whole, fractions = whole_shapes(plan), fraction_shapes(plan)
+    wide, narrow = masked_sum.size_of(fractions), masked_sum.size_of(whole)
+    parts = _unbundle(plan, total, "the sum")
+    words = narrow + masked_words.PER_FRACTION * wide
+    sums = encryption.decrypt(scheme_of(plan), secret_key(site, plan), parts, words)
+    first, second = masked_words.unmask_words(sums, narrow)
+    table = sparse_table(plan, _name_values(first, whole) | _name_values(second, fractions))
+    check_table(plan, table)
+    return table
+
+
+def _flatten(table: Mapping[str, Array], shapes: Shapes) -> Array:
+    return np.concatenate([np.zeros(0), *(np.ravel(table[name]) for name in shapes)])
+
+
+def _name_values(values: Array, shapes: Shapes) -> dict[str, Array]:
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
+    parts = np.split(values, ends) if shapes else []
+    return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+
+
+def _octets(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def _bundle(parts: list[bytes]) -> Payload:
+    return {"bytes": _octets(b"".join(parts)), "lengths": np.array([len(part) for part in parts], dtype=np.int64)}
+
+
+def _unbundle(plan: TablePlan, upload: Payload, whose: str) -> list[bytes]:
+    lengths, data = upload["lengths"].tolist(), upload["bytes"].tobytes()
+    wide, narrow = masked_sum.size_of(fraction_shapes(plan)), masked_sum.size_of(whole_shapes(plan))
+    expected = -(-(narrow + masked_words.PER_FRACTION * wide) // encryption.RINGS[scheme_of(plan)].slots)
+    if len(lengths) != expected or min(lengths) < 1 or sum(lengths) != len(data):
+        raise ProtocolError("CO-P551", f"The upload of {whose} is not {expected} ciphertexts.", whose, _TOPIC)
+    ends = np.cumsum(lengths).tolist()
+    return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+# newton
+
+
+def newton_plan(plan: TablePlan) -> glore.GlorePlan:
+    """GLORE's plan for the same model: its rounds, its server's step, its checks."""
+    o = secure_options(plan)
+    options = glore.GloreOptions.model_validate(
+        {
+            "family": o.family,
+            "link": o.link,
+            "aggregation": "masked",
+            "max_rounds": o.max_rounds,
+            "tolerance": o.tolerance,
+        }
+    )
+    return glore.GlorePlan(plan.study, plan.design, options, family_of(o.family, o.link), masked=True)
+
+
+def round_sums(site: Site, plan: TablePlan, topic: str, beta: Array, own_counts: dict[str, Counts]) -> Payload:
+    """A site's masked sums at these coefficients, from its table."""
+    if not own_counts:
+        own_counts["own"] = count_patterns(plan.tally, site.codes)
+    return masked_sum.mask_sums(site, topic, table_sums(plan, own_counts["own"], beta))
+
+
+def table_sums(plan: TablePlan, counts: Counts, beta: Array) -> dict[str, Array]:
+    """Score, information (upper triangle), deviance and counts of a table at beta, as GLORE's of the rows."""
+    sums, x = counts.sums, plan.grid.matrix(plan.design, counts.keys)
+    u, s = sums["exposure"] if plan.tally.exposure else sums["n"], sums["s"]
+    curve = plan.family.curve(linalg.matvec(x, beta))
+    likelihood = float(np.sum(s * curve.up + u * curve.down))
+    if plan.family.law == "gaussian":
+        deviance = float(sums["q"].sum()) - 2.0 * likelihood
+    else:
+        measured = {name: float(sums[name].sum()) if name in sums else 0.0 for name in ("saturated", "constant")}
+        deviance = 2.0 * (measured["saturated"] - measured["constant"] - likelihood)
+    named = {
+        "score": x.T @ ((s - u * curve.mean) * curve.slope),
+        "information": weighted_gram(x, u * curve.weight)[np.triu_indices(plan.p)],
+        "deviance": max(deviance, 0.0),
+        "n": sums["n"].sum(),
+        "outcome": s.sum(),
+        "saturated": sums["saturated"].sum() if "saturated" in sums else 0.0,
+    }
+    return {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
+
+
+# Which studies it can run, and who must trust whom
+
+
+def check_secure_study(study: Study) -> None:
+    """StudyError for a study that secure-COLA-GLM cannot run."""
+    plan = plan_secure_table(study)
+    check_plan(plan)
+    o = secure_options(plan)
+    if len(study.sites) < masked_sum.MIN_PARTIES:
+        message = f"A sum over {len(study.sites)} sites would give each the other's share"
+        raise StudyError("CO-S305", f"{message}. Take part with three sites or more.")
+    if o.scheme != "newton" and plan.grid.size > MAX_DENSE_PATTERNS:
+        message = f"The grid has {plan.grid.size} patterns; a table of all of them may have {MAX_DENSE_PATTERNS}"
+        raise StudyError("CO-S328", f'{message}. Merge levels, or choose scheme = "newton" or GLORE.')
+    if holder_of(plan) not in study.sites:
+        raise StudyError("CO-S329", f"The holder {o.holder!r} is no site of the study.")
+    if o.scheme == "newton":
+        _check_newton(plan)
+    if o.scheme in ("bfv", "ckks"):
+        encryption.check_installed()
+
+
+def _check_newton(plan: TablePlan) -> None:
+    o = plan.options
+    if o.firth or o.robust or o.cells or plan.levels or plan.family.dispersion == "pearson":
+        message = 'scheme = "newton" fits binomial, Poisson and Gaussian models as they are'
+        raise StudyError("CO-S329", f"{message}: no firth, robust, cells, quasi families or multinomial outcome.")
+
+
+def _schedule(study: Study) -> Schedule:
+    """By scheme: one table and the fit; key, tables, sum, opened, fit; or rounds."""
+    plan = plan_secure_table(study)
+    o = secure_options(plan)
+    if o.scheme == "masks":
+        return Schedule(opening=("each", "server"))
+    if o.scheme == "newton":
+        return Schedule(loop=("each", "server"), max_rounds=o.max_rounds)
+    holder = f"only:{holder_of(plan)}"
+    return Schedule(opening=(holder, "each", "server", holder, "server"))
+
+
+EVERYWHERE = (
+    "Taken for granted: every site counts its own rows honestly and follows the protocol; identity keys are those of "
+    "the ledger, so that nobody can pose as another site. All sites but one together learn the last one's table: no "
+    "scheme prevents that. Nor does any prevent learning from a second study of the same sites but one; hold the "
+    "cohort and the list of sites fixed. The result itself is not differentially private."
+)
+_TRUST = {
+    "masks": "Everyone with access to the ledger learns the summed table over all sites, and no site's own. No key "
+    "holder, no homomorphic library.",
+    "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the "
+    "floor. Whoever adds learns nothing. If {holder} decrypts a single upload, or shares its key, the masks below "
+    "still hide that site's table: it sees uniform words. That {holder} posted what it decrypted only an inspection at "
+    "{holder} can tell (coterie audit recompute).",
+    "ckks": "As bfv, with the paper's approximate scheme: {holder} holds the key and learns the summed table, rounded "
+    "to whole numbers before it is shown. The masks below hide each single upload from {holder} too.",
+    "newton": "Nobody sees any table, summed or not. Everyone with access to the ledger learns the score, information "
+    "and deviance over all sites at each round's coefficients: with few patterns the rounds together may determine the "
+    "summed table.",
+}
+
+
+def describe_trust(study: Study) -> str:
+    """Who learns what, and who must be trusted with what, in the study's scheme."""
+    plan = plan_secure_table(study)
+    return f"{_TRUST[secure_options(plan).scheme].format(holder=holder_of(plan))} {EVERYWHERE}"
+
+
+SECURE_COLA = Learner(
+    "secure_cola",
+    _VERSION,
+    SecureOptions,
+    check_secure_study,
+    _schedule,
+    secure_cola,
+    reads="codes",
+    trust=describe_trust,
+)

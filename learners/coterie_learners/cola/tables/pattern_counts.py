@@ -1,0 +1,135 @@
+"""Counting a site's rows by covariate pattern, in one pass and in memory that does not grow with the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from coterie_learners.cola.tables.families import TableFamily
+from coterie_learners.cola.tables.patterns import Grid, Keys
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Design
+from coterie_learners.study.rows import CodedRows, Codes
+
+# A block whose grid has more patterns than this, and than this many for each of its rows, is counted by what occurs.
+DENSE, DENSE_PER_ROW = 1 << 16, 4
+
+
+@dataclass(frozen=True)
+class CountPlan:
+    """What is counted: patterns of the grid, and per pattern the measures of the family.
+
+    `levels`: of a multinomial outcome, 0 for any other. `exposure`: an offset counts as person-time (log link); with
+    the identity link it is taken from the outcome.
+    """
+
+    design: Design
+    grid: Grid
+    family: TableFamily
+
+    @property
+    def levels(self) -> int:
+        """Levels of a multinomial outcome, 0 for another outcome."""
+        return len(self.design.outcome.levels) if self.family.law == "multinomial" else 0
+
+    @property
+    def exposure(self) -> bool:
+        """Whether an offset makes exposures of rows."""
+        return self.design.formula.offset is not None and self.family.link == "log"
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of what is summed per pattern, in order."""
+        if self.levels:
+            return ("n", *(f"s{k}" for k in range(1, self.levels)))
+        if self.family.law == "binomial":
+            return ("n", "s")
+        if self.family.law == "gaussian":
+            return ("n", "s", "q")
+        return ("n", "s", "q", "saturated", "constant", *(("exposure",) if self.exposure else ()))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The patterns that occur at a site, ascending, with the sums of each measure over their rows (m,)."""
+
+    keys: Keys
+    sums: dict[str, Array]
+
+    def select(self, mask: NDArray[np.bool_]) -> Counts:
+        """Only the patterns that the mask marks."""
+        return Counts(self.keys[mask], {name: values[mask] for name, values in self.sums.items()})
+
+
+@dataclass
+class PatternCounter:
+    """Counters that take in rows block by block."""
+
+    plan: CountPlan
+    dense: Array | None = None
+    parts: list[tuple[Keys, Array]] = field(default_factory=list)
+
+    def add(self, codes: Codes) -> None:
+        """Take in more rows."""
+        size = self.plan.grid.size
+        outcome = np.asarray(codes[self.plan.design.formula.outcome])
+        keys = self.plan.grid.keys(codes, len(outcome))
+        if size <= max(DENSE, DENSE_PER_ROW * len(keys)):
+            sums = self._sums(keys, size, codes, outcome)
+            self.dense = sums if self.dense is None else np.add(self.dense, sums, out=self.dense)
+            return
+        occurring, places = np.unique(keys, return_inverse=True)
+        self.parts.append((occurring.astype(np.int64), self._sums(places, len(occurring), codes, outcome)))
+        if len(self.parts) > 64:
+            self.parts = [_join_parts(self.parts)]
+
+    def counts(self) -> Counts:
+        """What was counted."""
+        parts = list(self.parts)
+        if self.dense is not None:
+            occurring = np.flatnonzero(self.dense[0] > 0)
+            parts.append((occurring, self.dense[:, occurring]))
+        nothing = (np.zeros(0, np.int64), np.zeros((len(self.plan.measures), 0)))
+        keys, sums = parts[0] if len(parts) == 1 else _join_parts([nothing, *parts])
+        return Counts(keys, dict(zip(self.plan.measures, sums, strict=True)))
+
+    def _sums(self, keys: Keys, size: int, codes: Codes, outcome: Array) -> Array:
+        """Measures (c, size) of a block whose rows fall into places 0 to size - 1."""
+        if self.plan.levels or self.plan.family.law == "binomial":
+            # One count of (pattern, outcome) gives both, in whole numbers.
+            levels = self.plan.levels or 2
+            joint = keys * keys.dtype.type(levels) if size * levels < 1 << 31 else keys.astype(np.int64) * levels
+            np.add(joint, outcome.astype(joint.dtype, copy=False), out=joint)
+            table = np.bincount(joint, minlength=size * levels).reshape(size, levels).T
+            return np.concatenate([table.sum(axis=0)[None], table[1:]]).astype(np.float64)
+        sums = [np.bincount(keys, minlength=size).astype(np.float64)]
+        weights = self._weights(codes, outcome.astype(np.float64))
+        return np.stack(sums + [np.bincount(keys, w, minlength=size) for w in weights])
+
+    def _weights(self, codes: Codes, y: Array) -> Sequence[Array]:
+        """Each row's share in the measures after the first."""
+        name = self.plan.design.formula.offset
+        offset = np.zeros(len(y)) if name is None else np.asarray(codes[name], dtype=np.float64)
+        if self.plan.family.law == "gaussian":
+            return (y - offset, (y - offset) ** 2)
+        entropy, factorial = special.xlogy(y, y) - y, special.gammaln(y + 1.0)
+        counted = (y, y * y / np.exp(offset), entropy - factorial, y * offset - factorial)
+        return (*counted, np.exp(offset)) if self.plan.exposure else counted
+
+
+def count_patterns(plan: CountPlan, rows: CodedRows) -> Counts:
+    """Count all rows of a site."""
+    tally = PatternCounter(plan)
+    for codes in rows.codes():
+        tally.add(codes)
+    return tally.counts()
+
+
+def _join_parts(parts: Sequence[tuple[Keys, Array]]) -> tuple[Keys, Array]:
+    keys, places = np.unique(np.concatenate([k for k, _ in parts]), return_inverse=True)
+    stacked = np.concatenate([sums for _, sums in parts], axis=1)
+    return keys, np.stack([np.bincount(places, row, minlength=len(keys)) for row in stacked])

@@ -1,0 +1,247 @@
+"""What a payload gives away, and whether the floors that were agreed on allow it.
+
+A learner says of each step that posts from a site's own rows what its readers can solve from the exact payload (an
+`Exposure`); the release gate of the site's node asks before any byte leaves. The judgement is made of the payload, not
+of the rows, so that it holds for what really leaves. A count of zero is not held back: it says that nobody is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import INTERCEPT, Column, Design
+from coterie_learners.study.document import Floors
+
+SHOWN = 3
+
+
+class Ruling(IntEnum):
+    """What the gate decided; the first byte of a record's verdict."""
+
+    NOT_JUDGED = 0
+    PASSED = 1
+    SUMS_ONLY = 2
+    CONSENTED = 3
+    REFUSED = 9
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What the readers of one payload can solve from it.
+
+    `what` names the payload in words. `readers`: the sites that can open it (None: every member). `rows` behind it;
+    `events` of them with the outcome, `parameters` that the study estimates. `cells`: counts of patients that follow
+    exactly, by name; these names and numbers are for this site's own people. `kinds`: the cells' kinds, for everybody.
+    `rebuilt`: columns that come back row by row. `sums_only`: the bytes are uniformly distributed to whoever lacks this
+    site's keys; only a sum over `parties` sites exists. `by_columns`: sums over rows of products of the formula's
+    columns and the outcome, so that every level, pair and event is a count that they show; without the rows whose
+    pattern of covariates has fewer than `least_pattern`. `labels`: each party's label of each raw column's rows.
+    """
+
+    what: str
+    rows: int
+    readers: tuple[str, ...] | None = None
+    events: int | None = None
+    parameters: int = 0
+    cells: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    rebuilt: tuple[str, ...] = ()
+    sums_only: bool = False
+    parties: int = 0
+    by_columns: bool = False
+    least_pattern: int = 0
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def small(self, floor: int) -> dict[str, int]:
+        """The cells above zero and below the floor."""
+        return {name: count for name, count in self.cells.items() if 0 < count < floor}
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """The gate's decision on one payload: a ruling, and one sentence without any number of patients.
+
+    `secret` is for this site's own people: the cells below the floor with their counts.
+    """
+
+    ruling: Ruling
+    sentence: str
+    floors: Floors
+    topic: str
+    secret: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the payload must stay."""
+        return self.ruling is Ruling.REFUSED
+
+    @property
+    def digest(self) -> bytes:
+        """What goes on the ledger (32 bytes): the ruling and 31 bytes of the SHA-256 of everything but the secret."""
+        plain = {"ruling": int(self.ruling), "sentence": self.sentence, "topic": self.topic}
+        text = json.dumps(plain | {"floors": self.floors.as_dict()}, sort_keys=True, separators=(",", ":"))
+        return bytes([self.ruling]) + hashlib.sha256(text.encode()).digest()[:31]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys of what may be shown to anybody."""
+        return {
+            "topic": self.topic,
+            "ruling": self.ruling.name.lower().replace("_", " "),
+            "sentence": self.sentence,
+            "floors": self.floors.as_dict(),
+            "digest": self.digest.hex(),
+        }
+
+
+def judge_exposure(exposure: Exposure, floors: Floors, topic: str) -> GateVerdict:
+    """Hold an exposure against the floors; the first floor that it breaks decides."""
+    to = "every member" if exposure.readers is None else " and ".join(exposure.readers) or "nobody"
+    passed = GateVerdict(Ruling.PASSED, f"{exposure.what} goes to {to}; it breaks no floor.", floors, topic)
+    if exposure.sums_only:
+        message = (
+            f"{exposure.what} leaves as uniformly distributed numbers; only sums over {exposure.parties} sites exist."
+        )
+        passed = replace(passed, ruling=Ruling.SUMS_ONLY, sentence=message)
+    broken = next((message for message in _list_breaches(exposure, floors) if message), None)
+    if broken is None:
+        return passed
+    message = f"{exposure.what} may not go to {to}: {broken}"
+    return replace(passed, ruling=Ruling.REFUSED, sentence=message, secret=exposure.small(floors.cell))
+
+
+def _list_breaches(exposure: Exposure, floors: Floors) -> Sequence[str | None]:
+    return (
+        _check_rows(exposure, floors),
+        _check_parameters(exposure, floors),
+        None if exposure.sums_only else _check_cells(exposure, floors),
+        None if exposure.sums_only or floors.rebuild == "allow" else _check_rebuild(exposure),
+    )
+
+
+def _check_rows(exposure: Exposure, floors: Floors) -> str | None:
+    if exposure.rows >= floors.rows:
+        return None
+    return f"it stands on fewer than {floors.rows} rows. Take part with more rows, or agree on another floor."
+
+
+def _check_parameters(exposure: Exposure, floors: Floors) -> str | None:
+    events = exposure.rows if exposure.events is None else min(exposure.events, exposure.rows - exposure.events)
+    if events >= floors.events_per_parameter * exposure.parameters:
+        return None
+    return (
+        f"there are fewer than {floors.events_per_parameter:g} events here for each of {exposure.parameters} "
+        "coefficients. Shorten the formula, or agree on another floor."
+    )
+
+
+def _check_cells(exposure: Exposure, floors: Floors) -> str | None:
+    small = exposure.small(floors.cell)
+    if not small:
+        return None
+    kinds = list(dict.fromkeys(exposure.kinds.get(name, name) for name in small))
+    rest = f" and {len(kinds) - SHOWN} more kinds" if len(kinds) > SHOWN else ""
+    return (
+        f"counts below {floors.cell} patients can be solved from it, of {'; '.join(kinds[:SHOWN])}{rest}. "
+        "Merge rare levels, use masked sums (three sites or more), or agree on another floor."
+    )
+
+
+def _check_rebuild(exposure: Exposure) -> str | None:
+    if not exposure.rebuilt:
+        return None
+    rest = f" and {len(exposure.rebuilt) - SHOWN} more" if len(exposure.rebuilt) > SHOWN else ""
+    return (
+        f"its readers can rebuild {', '.join(exposure.rebuilt[:SHOWN])}{rest} row by row. "
+        'Leave these columns out, or agree on disclosure.rebuild = "allow" knowingly.'
+    )
+
+
+# Two-way tables
+
+
+@dataclass(frozen=True)
+class Atom:
+    """A group of patients as a combination of indicator columns: all rows times weights[0], plus the columns."""
+
+    variable: str
+    name: str
+    weights: Array
+
+
+def indicators(design: Design) -> list[int]:
+    """Indices of the columns that are 0 or 1 for every row: levels, binary variables, and their products."""
+    return [j for j, column in enumerate(design.columns) if column.name != INTERCEPT and _binary(design, column)]
+
+
+def two_way(
+    design: Design, n: float, gram: Array, events: tuple[float, Array] | None
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Every two-way table of the 0/1 columns and with the outcome, from their cross-products, and the cells' kinds.
+
+    `gram` (k, k) are the cross-products of the columns `indicators(design)`; `events` the sum of a binary outcome and
+    its products with these columns (k,). Rounded to whole numbers, as they are exactly up to rounding.
+    """
+    columns = [design.columns[j] for j in indicators(design)]
+    bordered = np.block([[np.array([[n]]), np.diag(gram)[None, :]], [np.diag(gram)[:, None], gram]])
+    groups = _groups(design, columns)
+    cells = {f"{a.name}": float(a.weights @ bordered[0]) for group in groups for a in group}
+    kinds = {a.name: a.variable for group in groups for a in group}
+    for first_group, other in itertools.combinations(groups, 2):
+        for a, b in itertools.product(first_group, other):
+            name = f"{a.name} & {b.name}"
+            cells[name] = float(a.weights @ bordered @ b.weights)
+            kinds[name] = f"{a.variable} by {b.variable}"
+    if events is not None:
+        _with_outcome(design.formula.outcome, groups, bordered, events, cells, kinds)
+    return {name: round(count) for name, count in cells.items()}, kinds
+
+
+def _with_outcome(
+    outcome: str,
+    groups: Sequence[Sequence[Atom]],
+    bordered: Array,
+    events: tuple[float, Array],
+    cells: dict[str, float],
+    kinds: dict[str, str],
+) -> None:
+    total = np.concatenate([[events[0]], events[1]])
+    for value, sums in ((1, total), (0, bordered[0] - total)):
+        cells[f"{outcome}={value}"], kinds[f"{outcome}={value}"] = float(sums[0]), outcome
+        for atom in itertools.chain.from_iterable(groups):
+            name = f"{atom.name} & {outcome}={value}"
+            cells[name], kinds[name] = float(atom.weights @ sums), f"{atom.variable} by {outcome}"
+
+
+def _groups(design: Design, columns: Sequence[Column]) -> list[list[Atom]]:
+    """The levels of each variable as atoms, the reference level among them; products as in or out."""
+    single = [c.factors[0].variable for c in columns if len(c.factors) == 1]
+    groups = [_levels(design, variable, columns) for variable in dict.fromkeys(single)]
+    return groups + [_in_or_out(c.name, k, len(columns)) for k, c in enumerate(columns) if len(c.factors) > 1]
+
+
+def _levels(design: Design, variable: str, columns: Sequence[Column]) -> list[Atom]:
+    own_positions = [k for k, c in enumerate(columns) if len(c.factors) == 1 and c.factors[0].variable == variable]
+    declared = design.study.variables[variable]
+    if declared.type != "category":
+        return _in_or_out(variable, own_positions[0], len(columns))
+    units = np.eye(len(columns) + 1)
+    atoms = [Atom(variable, f"{variable}[{declared.levels[0]}]", units[0] - sum(units[k + 1] for k in own_positions))]
+    return atoms + [Atom(variable, columns[k].name, units[k + 1]) for k in own_positions]
+
+
+def _in_or_out(name: str, k: int, size: int) -> list[Atom]:
+    units = np.eye(size + 1)
+    return [Atom(name, f"{name}=0", units[0] - units[k + 1]), Atom(name, f"{name}=1", units[k + 1])]
+
+
+def _binary(design: Design, column: Column) -> bool:
+    return all(f.level is not None or design.study.variables[f.variable].type == "binary" for f in column.factors)

@@ -1,0 +1,175 @@
+"""From estimates and their covariance to the table that a statistician reads.
+
+Wald tests and intervals (McCullagh and Nelder 1989, section 4.4): normal where the dispersion is known, Student's t
+with n - p degrees of freedom where it is estimated, as R's summary.glm does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import INTERCEPT
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model in the variables' own units.
+
+    `covariance` includes the dispersion; None where the method has no standard errors; NaN between terms of sites that
+    keep their covariance apart. Deviances and likelihood are None where they are not known (to this site). `events`:
+    rows with outcome 1, or the sum of counts. `ratio` names what exp(estimate) is ("OR", "IRR"), or is empty. `sites`:
+    whose each term is, where columns are split. `notes` are sentences for people, `details` further results of the
+    learner as JSON has them. `equations`: linear predictors of a row. `selected`: a penalty chose the coefficients that
+    are not zero, and n - p counts nothing. `converged` is False also where nobody looked whether the fit had settled.
+    """
+
+    learner: str
+    family: str
+    link: str
+    terms: tuple[str, ...]
+    estimates: Array
+    covariance: Array | None
+    n: int
+    events: int | None
+    rounds: int
+    converged: bool
+    dispersion: float
+    dispersion_known: bool
+    deviance: float | None
+    null_deviance: float | None
+    log_likelihood: float | None
+    ratio: str = ""
+    notes: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    equations: int = 1
+    selected: bool = False
+
+    @property
+    def intercepts(self) -> int:
+        """Intercepts that all sites have in common, one for each linear predictor or none."""
+        return sum(term == INTERCEPT or term.endswith(f":{INTERCEPT}") for term in self.terms)
+
+    @property
+    def statistic(self) -> str:
+        """Whose table the p-values come from: "z" where the dispersion is known, "t" where it is estimated."""
+        return "z" if self.dispersion_known else "t"
+
+    @property
+    def df_residual(self) -> int | None:
+        """Degrees of freedom of the residual deviance."""
+        return None if self.selected else self.n * self.equations - len(self.terms)
+
+    @property
+    def df_null(self) -> int | None:
+        """Degrees of freedom of the null deviance."""
+        return None if self.selected else self.n * self.equations - self.intercepts
+
+    @property
+    def std_errors(self) -> Array:
+        """Standard errors (p,); NaN where the method has none."""
+        return np.full(len(self.terms), np.nan) if self.covariance is None else np.sqrt(np.diag(self.covariance))
+
+    @property
+    def parameters(self) -> int:
+        """Estimated parameters, the dispersion among them where it is estimated."""
+        return len(self.terms) + (0 if self.dispersion_known else 1)
+
+    @property
+    def aic(self) -> float | None:
+        """Akaike's information criterion."""
+        return None if self.log_likelihood is None else 2.0 * self.parameters - 2.0 * self.log_likelihood
+
+    @property
+    def bic(self) -> float | None:
+        """Schwarz's information criterion."""
+        if self.log_likelihood is None:
+            return None
+        return self.parameters * float(np.log(self.n)) - 2.0 * self.log_likelihood
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the coefficient table; z is t where the dispersion is estimated, NaN is what the method has not."""
+
+    term: str
+    estimate: float
+    std_error: float
+    z: float
+    p_value: float
+    ci_low: float
+    ci_high: float
+    site: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys; None for what there is not, and `site` only where columns are split."""
+        plain = {name: None if value != value else value for name, value in asdict(self).items()}
+        return plain if self.site else {name: value for name, value in plain.items() if name != "site"}
+
+
+def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
+    """The coefficient table with two-sided Wald p-values and intervals at `level`."""
+    z = fit.estimates / fit.std_errors
+    if fit.dispersion_known:
+        p_values, quantile = 2.0 * special.ndtr(-np.abs(z)), float(special.ndtri(0.5 + level / 2))
+    else:
+        freedom = fit.n - len(fit.terms)
+        p_values, quantile = 2.0 * special.stdtr(freedom, -np.abs(z)), float(special.stdtrit(freedom, 0.5 + level / 2))
+    half = quantile * fit.std_errors
+    columns: Sequence[Array] = (fit.estimates, fit.std_errors, z, p_values, fit.estimates - half, fit.estimates + half)
+    sites = fit.sites or ("",) * len(fit.terms)
+    lines = zip(fit.terms, *(c.tolist() for c in columns), sites, strict=True)
+    return tuple(Row(*line) for line in lines)
+
+
+def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
+    """One fit of the fits that the sites ended with, for whoever holds them all; its terms in the given order.
+
+    The numbers that belong to no term come from the fit that knows the deviance, or else the most terms.
+    """
+    fitted = [fit for fit in fits.values() if fit is not None]
+    base = max(fitted, key=lambda fit: (fit.deviance is not None, len(fit.terms)))
+    notes = tuple(dict.fromkeys(note for fit in fitted for note in fit.notes))
+    details = {key: value for fit in fitted for key, value in fit.details.items()}
+    if all(set(fit.terms) <= set(base.terms) for fit in fitted):
+        return replace(base, notes=notes, details=details)
+    place = {name: k for k, name in enumerate(order)}
+    rows = sorted({t: (fit, j) for fit in fitted for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
+    covariance = np.full((len(rows), len(rows)), np.nan)
+    for a, (_, (fit, j)) in enumerate(rows):
+        for b, (_, (other, k)) in enumerate(rows):
+            if fit is other and fit.covariance is not None:
+                covariance[a, b] = fit.covariance[j, k]
+    return replace(
+        base,
+        terms=tuple(term for term, _ in rows),
+        estimates=np.array([fit.estimates[j] for _, (fit, j) in rows]),
+        covariance=covariance,
+        sites=tuple(fit.sites[j] if fit.sites else "" for _, (fit, j) in rows),
+        notes=notes,
+        details=details,
+    )
+
+
+def fit_to_json(fit: Fit) -> dict[str, Any]:
+    """A fit as JSON has it."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(fit).items()}
+
+
+def fit_from_json(values: Mapping[str, Any]) -> Fit:
+    """The inverse of plain."""
+    covariance = values["covariance"]
+    lists = {name: tuple(values[name]) for name in ("terms", "notes", "sites")}
+    arrays = {
+        "estimates": np.array(values["estimates"], dtype=np.float64),
+        "covariance": None if covariance is None else np.array(covariance, dtype=np.float64),
+    }
+    return Fit(**{**values, **lists, **arrays})

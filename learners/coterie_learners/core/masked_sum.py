@@ -1,0 +1,129 @@
+"""Sums over sites of which only the sum exists outside a site.
+
+Pairwise additive masks after Bonawitz et al., CCS 2017 (doi:10.1145/3133956.3133982), without their dropout recovery:
+a site that vanishes makes the ledger open a new attempt with fresh masks. Values are 128-bit fixed point (64 bits of
+fraction, modulo 2^128), masks come from ChaCha20 under a key that two sites share, so each number a site posts is
+uniformly distributed to whoever lacks that site's keys. The sum is exact: it does not depend on the order of the
+sites and replays bit for bit.
+
+Leaves the site: 16 uniformly distributed bytes per number. Known after the step: the sum over the parties, and what
+follows from it (with two parties each learns the other's share, so at least three are asked for).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.core.payload import Field, Payload
+from coterie_learners.core.protocol import Posts, Site
+from coterie_learners.errors import DataError, TooFewSites
+from coterie_learners.numeric.array import Array
+
+MIN_PARTIES = 3
+# The words hold sums up to this; a site's share is bounded by this over the number of parties.
+LIMIT = 2.0**63
+FRACTION = 2.0**64
+# The same for large sums of standardised values.
+SHORT_LIMIT, SHORT_FRACTION = 2.0**22, 2.0**40
+
+Words64 = NDArray[np.uint64]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
+    """This site's sums under the masks of all other parties: {"masked": (size, 2) uint64}, names in sorted order."""
+    if len(site.parties) < MIN_PARTIES:
+        raise TooFewSites(
+            "CO-P401",
+            f"Only {len(site.parties)} sites are left in this masked sum; each could compute another's share. "
+            "The study must end here.",
+            site.name,
+            topic,
+        )
+    values = np.concatenate([np.ravel(sums[name]) for name in sorted(sums)])
+    total = encode_fixed_point(values, LIMIT / len(site.parties))
+    for peer in site.parties:
+        if peer != site.name:
+            pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
+            total = add_words(total, pad if site.name < peer else negate_words(pad))
+    return {"masked": total}
+
+
+def unmask_sums(posts: Posts, shapes: Shapes) -> dict[str, Array]:
+    """The sums over all parties, by name, from what `hide` made at each."""
+    total = np.zeros((size_of(shapes), 2), dtype=np.uint64)
+    for payload in posts.values():
+        total = add_words(total, np.asarray(payload["masked"], dtype=np.uint64))
+    values = decode_fixed_point(total)
+    ends = list(itertools.accumulate(int(np.prod(shapes[name])) for name in sorted(shapes)))
+    parts = np.split(values, ends[:-1])
+    return {name: part.reshape(shapes[name]) for name, part in zip(sorted(shapes), parts, strict=True)}
+
+
+def masked_field(shapes: Shapes) -> Field:
+    """Form of the field "masked" for sums of these shapes."""
+    return Field("<u8", (size_of(shapes), 2))
+
+
+def size_of(shapes: Shapes) -> int:
+    """How many numbers the shapes hold."""
+    return sum(int(np.prod(shape)) for shape in shapes.values())
+
+
+def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> NDArray[np.uint64]:
+    """Values as 64-bit fixed point (40 bits of fraction) under pairwise masks with `peers`, for large sums.
+
+    Unlike `hide` it is for a sum that goes to somebody who is none of the parties, so that two parties are enough.
+    """
+    if not np.all(np.abs(values) < SHORT_LIMIT / (len(peers) + 1)):
+        message = f"A value of {np.max(np.abs(values)):.3g} does not fit the secure sum's range"
+        raise DataError("CO-D301", f"{message} of {SHORT_LIMIT:.1g}. Declare the variables in larger units.")
+    total = np.rint(values * SHORT_FRACTION).astype(np.int64).view(np.uint64)
+    for peer in peers:
+        pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
+        total = total + pad if site.name < peer else total - pad
+    return total
+
+
+def unmask_short(parts: Iterable[NDArray[np.uint64]]) -> Array:
+    """The sum of what `hide_short` made at each party."""
+    total: NDArray[np.uint64] = np.sum(np.stack(list(parts)), axis=0, dtype=np.uint64)
+    return np.asarray(total.view(np.int64) / SHORT_FRACTION, dtype=np.float64)
+
+
+def encode_fixed_point(values: Array, limit: float = LIMIT) -> Words64:
+    """Floats (k,) as 128-bit two's complement fixed point (k, 2): low word, high word. Error at most 2^-65."""
+    magnitude = np.abs(values)
+    if not np.all(magnitude < limit):
+        message = f"A sum of {np.max(magnitude):.3g} does not fit the secure sum's range of {limit:.1g} for each site."
+        raise DataError("CO-D301", f"{message} Declare the variables in larger units.")
+    high = np.floor(magnitude)
+    low = np.rint((magnitude - high) * FRACTION)
+    words = np.stack([low.astype(np.uint64), high.astype(np.uint64)], axis=-1)
+    return np.where((values < 0)[:, None], negate_words(words), words)
+
+
+def decode_fixed_point(words: Words64) -> Array:
+    """The inverse of encode: the nearest float, up to one rounding of each word."""
+    negative = words[:, 1] >> np.uint64(63) == 1
+    magnitude = np.where(negative[:, None], negate_words(words), words)
+    values = magnitude[:, 1].astype(np.float64) + magnitude[:, 0].astype(np.float64) / FRACTION
+    return np.where(negative, -values, values)
+
+
+def add_words(a: Words64, b: Words64) -> Words64:
+    """Sum modulo 2^128."""
+    low = a[:, 0] + b[:, 0]
+    carry = (low < a[:, 0]).astype(np.uint64)
+    return np.stack([low, a[:, 1] + b[:, 1] + carry], axis=-1)
+
+
+def negate_words(a: Words64) -> Words64:
+    """Negative modulo 2^128."""
+    low = ~a[:, 0] + np.uint64(1)
+    carry = (low == 0).astype(np.uint64)
+    return np.stack([low, ~a[:, 1] + carry], axis=-1)

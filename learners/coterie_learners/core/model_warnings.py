@@ -1,0 +1,40 @@
+"""What must be known of a fit before its numbers are used, in sentences that are printed with it.
+
+Ten events for each coefficient: Peduzzi et al., J Clin Epidemiol 1996;49:1373-1379. Nothing here is posted.
+"""
+
+from __future__ import annotations
+
+ENOUGH = 10
+
+ROBUST = (
+    "Standard errors are those of the sandwich (HC0); deviance, likelihood and AIC are the model's, as without it.",
+)
+FIRTH = (
+    "Firth's penalty: estimates are those of the penalised likelihood; deviance, likelihood, AIC and BIC are without "
+    "the penalty; p-values and intervals are Wald's, where R's logistf has those of the penalised likelihood ratio.",
+)
+
+
+def ridge_warning(weight: float) -> tuple[str, ...]:
+    """What a ridge does to a table of coefficients; nothing if there is none."""
+    if not weight:
+        return ()
+    message = (
+        f"Ridge {weight:g}: estimates are drawn towards zero, of which standard errors, p-values and intervals do not"
+    )
+    return (f"{message} tell; degrees of freedom, AIC and BIC count every coefficient in full.",)
+
+
+def few_events_warning(law: str, n: int, events: int | None, coefficients: int) -> tuple[str, ...]:
+    """Too few events (rows, where nothing is counted) for the coefficients besides intercepts; nothing if enough."""
+    rows = events is None
+    least = n if events is None else min(events, n - events) if law == "binomial" else events
+    if least >= ENOUGH * coefficients:
+        return ()
+    what = "rows" if rows else "patients with the rarer outcome" if law == "binomial" else "events"
+    firth = ", or use Firth's penalty (learner cola, firth = true)" if law == "binomial" else ""
+    message = f"{least} {what} for {coefficients} coefficients, intercepts aside, are fewer than {ENOUGH} for each"
+    return (
+        f"{message}: estimates may be far off, and Wald p-values and intervals unreliable. Leave terms out{firth}.",
+    )

@@ -1,0 +1,97 @@
+"""What a learner is to the rest of the house, and where learners are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from coterie_learners.core.protocol import Script, Site
+from coterie_learners.errors import StudyError
+from coterie_learners.study.document import LearnerChoice, Schedule, Study
+
+GROUP = "coterie.learners"
+Options = TypeVar("Options", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A protocol with a name and a version; replay with another version is refused.
+
+    `options` validates the study's learner section. `check` raises StudyError for a study that this learner cannot
+    run. `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit
+    of what its site may know, or None. `splits`: how its studies may be split over sites. `reads`: what a site's
+    data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
+    (`site.codes`); where columns are split they are `site.columns`. `trust` says in words who learns what, and who must
+    be trusted with what. `talks`: a step is interactive, for which the sites must reach each other.
+    """
+
+    name: str
+    version: str
+    options: type[BaseModel]
+    check: Callable[[Study], None]
+    schedule: Callable[[Study], Schedule]
+    script: Callable[[Site], Script]
+    reads: Literal["rows", "codes"] = "rows"
+    splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
+    trust: Callable[[Study], str] | None = None
+    talks: bool = False
+
+
+def learner_of(study: Study) -> Learner:
+    """The installed learner that the study names; StudyError if it is missing or of another version."""
+    learner = find_learner(study.learner.name)
+    if study.learner.version != learner.version:
+        raise StudyError(
+            "CO-S402",
+            f"The study pins {learner.name} {study.learner.version or '(no version)'}; installed is {learner.version}. "
+            "Install the pinned version of coterie, or propose the study anew.",
+        )
+    return learner
+
+
+def find_learner(name: str) -> Learner:
+    """An installed learner by name, from the entry points in the group coterie.learners."""
+    entries = {e.name: e for e in entry_points(group=GROUP)}
+    if name not in entries:
+        raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.")
+    learner = entries[name].load()
+    if not isinstance(learner, Learner):
+        raise StudyError("CO-S403", f"The entry point {name!r} does not lead to a Learner but to {learner!r:.80}.")
+    return learner
+
+
+def complete_study(study: Study) -> Study:
+    """The study with its learner's version and all of its options written out, checked by the learner."""
+    learner = find_learner(study.learner.name)
+    supplied_options = study.learner
+    chosen = LearnerChoice(
+        name=supplied_options.name,
+        version=supplied_options.version or learner.version,
+        **options_of(study, learner.options).model_dump(),
+    )
+    completed = Study.model_validate({**study.model_dump(), "learner": chosen.model_dump()})
+    check_choice(completed)
+    return completed
+
+
+def check_choice(study: Study) -> None:
+    """StudyError for a study that its learner cannot run."""
+    learner = learner_of(study)
+    if study.split not in learner.splits:
+        message = f"The study splits {study.split} over its sites; {learner.name} takes {' or '.join(learner.splits)}"
+        raise StudyError("CO-S405", f"{message}. Choose another learner, or mend [columns].")
+    learner.check(study)
+
+
+def options_of(study: Study, model: type[Options]) -> Options:
+    """The study's learner options in the learner's own type."""
+    try:
+        return model.model_validate(study.learner.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StudyError("CO-S404", f"The learner option {where!r}: {first['msg']}.") from None

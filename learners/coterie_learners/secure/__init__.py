@@ -1,0 +1,1 @@
+"""Secure Join and Secure Lasso: joint patients and penalised fits on secret shares."""

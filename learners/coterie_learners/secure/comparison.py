@@ -1,0 +1,106 @@
+"""Signs of shared numbers: which are negative, without any of the three parties learning one.
+
+After the private comparison of Damgard, Geisler and Kroigaard (2007) in the form of SecureNN (Wagh, Gupta, Chandran
+2019): the third party masks, the first two see the masked number and compare its low digits with the mask's, of which
+they hold additive shares modulo 251; the third learns only whether their answer, flipped by a secret coin, is yes.
+Four rounds for any number of values, no shared random bits, and all work on digits is numpy's.
+
+Each party sees: the first two a number under a mask 2^40 times as large and uniform digits; the third, for each number,
+uniform non-zero digits with or without one zero at a uniform place, and that by a coin it does not know.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.secure.field import Elements, bits_of
+from coterie_learners.secure.shamir3 import SECURITY, WEIGHTS, ThreePartyShamir
+
+# Digits are shared modulo this prime: more than the digits of any number compared.
+Q = 251
+MASKER = 2
+
+Digits = NDArray[np.int32]
+
+
+def negative_shares(trio: ThreePartyShamir, shares: Elements, bits: int) -> Elements:
+    """Shares of [v < 0] (0 or 1) for |v| < 2^(bits - 1)."""
+    flat = shares.ravel() + (1 << bits - 1)  # then the highest of `bits` digits says whether v >= 0
+    role = _mask if trio.me == MASKER else _evaluate
+    public, hidden = role(trio, flat, bits)
+    both = public + hidden - 2 * public * hidden
+    return trio.reshare(np.asarray(both % trio.field.p)).reshape(shares.shape)
+
+
+def _mask(trio: ThreePartyShamir, flat: Elements, bits: int) -> tuple[Elements, Elements]:
+    """The third party: masks the sums, deals the mask's digits, looks for a zero; returns shares of both flips."""
+    mask = trio.own.integers(len(flat), bits + SECURITY)
+    digits = bits_of(mask, (bits + SECURITY + 7) // 8, bits)
+    top = digits[:, 0].copy()
+    digits[:, 0] = 0
+    masked = (_to_additive(trio, flat) + mask) % trio.field.p
+    others = (digits - trio.stream(0).words(digits.shape, Q)) % Q
+    trio.round()
+    trio.send(0, masked)
+    trio.send(1, masked)
+    trio.session.send(trio.names[1], others.astype(np.uint8).tobytes())
+    trio.round()
+    answers = [_receive_digits(trio, k, digits.shape) for k in (0, 1)]
+    has_zero = ((answers[0] + answers[1]) % Q == 0).any(axis=1)
+    hidden = trio.deal(MASKER, (top ^ has_zero).astype(object), flat.shape)
+    return np.zeros(len(flat), dtype=object), hidden
+
+
+def _evaluate(trio: ThreePartyShamir, flat: Elements, bits: int) -> tuple[Elements, Elements]:
+    """The first two parties: see the masked sums, compare their digits with the shared ones; return the same."""
+    other = 1 - trio.me
+    own_summand = _to_additive(trio, flat)
+    mask_digits = trio.stream(MASKER).words((len(flat), bits), Q) if trio.me == 0 else None
+    trio.round()
+    trio.send(other, own_summand)
+    masked = (own_summand + trio.receive(other, flat.shape) + trio.receive(MASKER, flat.shape)) % trio.field.p
+    if mask_digits is None:
+        mask_digits = _receive_digits(trio, MASKER, (len(flat), bits))
+    coin = trio.stream(other).words((len(flat),), 2)
+    low = (masked & (1 << bits - 1) - 1) + coin
+    answer = _compare_digits(trio, bits_of(low, (bits + 7) // 8, bits), mask_digits, coin)
+    trio.round()
+    trio.session.send(trio.names[MASKER], answer.astype(np.uint8).tobytes())
+    hidden = trio.deal(MASKER, None, flat.shape)
+    # Shares of what the first two know, without a message: the polynomial that is zero at the third party's point.
+    flip = ((masked >> bits - 1) & 1) ^ coin.astype(object) ^ 1
+    weight = (1 - (trio.me + 1) * trio.field.inverse(MASKER + 1)) % trio.field.p
+    return np.asarray(flip * weight % trio.field.p), hidden
+
+
+def _compare_digits(trio: ThreePartyShamir, masked_digits: Digits, mask_digits: Digits, coin: Digits) -> Digits:
+    """This party's shares of digits of which one is zero if mask > seen (coin 0) or mask < seen (coin 1), hidden.
+
+    Digit i is zero if the digits differ there in the wanted way and nowhere before; it is multiplied by a random factor
+    and rotated by a random number of places, both known to the first two parties only.
+    """
+    first = 1 if trio.me == 0 else 0
+    sign = (1 - 2 * coin)[:, None]
+    differ = first * masked_digits + mask_digits - 2 * masked_digits * mask_digits
+    digits = sign * (first * masked_digits - mask_digits) + first + np.cumsum(differ, axis=1) - differ
+    stream = trio.stream(1 - trio.me)
+    digits = (digits % Q) * (stream.words(masked_digits.shape, Q - 1) + 1) % Q
+    width = masked_digits.shape[1]
+    places = (np.arange(width) + stream.words((len(masked_digits), 1), width)) % width
+    return np.asarray(np.take_along_axis(digits, places, axis=1))
+
+
+def _to_additive(trio: ThreePartyShamir, flat: Elements) -> Elements:
+    """Uniform summands of the shared numbers, one at each party."""
+    total = WEIGHTS[trio.me] * flat
+    for party in range(3):
+        if party != trio.me:
+            drawn = trio.stream(party).integers(len(flat), trio.field.bits)
+            total = total + drawn if trio.me < party else total - drawn
+    return np.asarray(total % trio.field.p)
+
+
+def _receive_digits(trio: ThreePartyShamir, party: int, shape: tuple[int, ...]) -> Digits:
+    raw = trio.session.receive(trio.names[party], int(np.prod(shape)))
+    return np.frombuffer(raw, np.uint8).astype(np.int32).reshape(shape)

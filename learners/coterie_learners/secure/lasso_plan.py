@@ -1,0 +1,154 @@
+"""What all parties of a Secure Lasso derive from the study alone: options, roles, sizes, and what to minimise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field as Within
+from pydantic import field_validator
+
+from coterie_learners.core.registry import options_of
+from coterie_learners.secure.field import PrimeField as Numbers
+from coterie_learners.secure.fista import Rule
+from coterie_learners.secure.lasso_model import Target
+from coterie_learners.secure.moments import field_bits
+from coterie_learners.secure.secure_join import JoinPlan
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Frozen, Study
+from coterie_learners.study.identifiers import LinkagePass
+
+COMPUTING = 3
+# No number overflows with so many rows; the field is chosen before anybody knows how many there are.
+MAX_ROWS = 1 << 22
+
+
+class SecureLassoOptions(Frozen):
+    """The learner section of a study.
+
+    `alpha` one penalty or a path of them; `l1_ratio` as scikit-learn's (1 Lasso, 0 ridge). `penalise`: coefficients in
+    the variables' own units, or of variables divided by their standard deviation in the cohort. `passes`: see
+    identifiers.py; empty means all identifying columns at once. `rows_per_column`: the least cohort, in rows for each
+    column. `questions`: how many studies an owner answers on the same patients. `show`: the coefficients of every
+    penalty, or after cross-validation only of the best.
+    """
+
+    alpha: tuple[Annotated[float, Within(ge=0)], ...] = (0.01,)
+    l1_ratio: Annotated[float, Within(ge=0, le=1)] = 1.0
+    penalise: Literal["units", "cohort"] = "units"
+    tolerance: Annotated[float, Within(ge=1e-7, le=1e-2)] = 1e-7
+    max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 1000
+    check_every: Annotated[int, Within(ge=0, le=1000)] = 10
+    folds: Annotated[int, Within(ge=0, le=20)] = 0
+    held_out: Annotated[float, Within(ge=0, le=0.5)] = 0.0
+    absolute_error: bool = False
+    show: Literal["best", "path"] = "best"
+    linkage: Literal["masks", "paillier"] = "masks"
+    passes: tuple[tuple[str, ...], ...] = ()
+    rows_per_column: Annotated[int, Within(ge=1, le=1000)] = 10
+    questions: Annotated[int, Within(ge=1, le=1000)] = 1
+
+    @field_validator("alpha", mode="before")
+    @classmethod
+    def _as_path(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
+
+    @field_validator("alpha")
+    @classmethod
+    def _not_empty(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not 1 <= len(value) <= 200:
+            raise ValueError("between 1 and 200 penalties")
+        return value
+
+
+@dataclass(frozen=True)
+class LassoPlan:
+    """What every site derives from the study alone."""
+
+    study: Study
+    design: Design
+    options: SecureLassoOptions
+
+    @classmethod
+    def of(cls, study: Study) -> LassoPlan:
+        """The plan of a study."""
+        return cls(study, Design(study), options_of(study, SecureLassoOptions))
+
+    @property
+    def joins(self) -> bool:
+        """Whether the sites hold columns, and have to find their joint patients first."""
+        return bool(self.study.columns)
+
+    @property
+    def m(self) -> int:
+        """Number of columns without the intercept."""
+        return len(self.design.columns) - 1
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """Sites without data."""
+        return tuple(name for name in self.study.sites if self.joins and not self.study.columns[name])
+
+    @property
+    def computing(self) -> tuple[str, ...]:
+        """The three sites that hold shares; a helper is the last."""
+        data = [name for name in self.study.sites if name not in self.helpers]
+        return (*data[: COMPUTING - len(self.helpers)], *self.helpers)
+
+    @property
+    def floor(self) -> int:
+        """The least number of rows."""
+        return max(self.study.rows.minimum, self.options.rows_per_column * self.m)
+
+    @cached_property
+    def link(self) -> JoinPlan:
+        """The join."""
+        owners = tuple(name for name in self.study.sites if name not in self.helpers)
+        columns = self.study.identifier
+        passes = tuple(LinkagePass.of(part, columns) for part in self.options.passes or (columns,))
+        widths = {name: len(self.order_of(name)) for name in owners}
+        return JoinPlan(
+            owners, self.helpers[0], widths, passes, self.floor, self.numbers, self.options.linkage, self.outcome
+        )
+
+    def order_of(self, owner: str) -> list[int]:
+        """Places of an owner's columns in the joined table, whose last column is the outcome."""
+        part = Design(self.study, owner)
+        names = self.design.names[1:]
+        return [names.index(name) for name in part.names] + ([self.m] if part.outcome_here else [])
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The field."""
+        return Numbers.sized(field_bits(MAX_ROWS, self.m, self.target.ridge))
+
+    @cached_property
+    def target(self) -> Target:
+        """What to minimise and to open."""
+        o = self.options
+        scales = np.array([column.scale for column in self.design.columns[1:]])
+        return Target(
+            penalties=o.alpha,
+            l1_ratio=o.l1_ratio,
+            cohort=o.penalise == "cohort",
+            scales=scales,
+            outcome_scale=self.outcome[1],
+            rule=Rule(o.max_iterations, o.check_every, o.tolerance),
+            folds=o.folds,
+            held_out=o.held_out > 0,
+            path=o.show == "path",
+        )
+
+    @property
+    def outcome(self) -> tuple[float, float]:
+        """Middle and half-width of the outcome's range."""
+        low, high = self.design.outcome.bounds
+        return 0.5 * (low + high), 0.5 * (high - low)
+
+    def cuts(self, n: int) -> list[int]:
+        """Where n rows are cut into the folds (or one group of rows to fit) and the rows held out."""
+        fitted = n - int(n * self.options.held_out)
+        folds = max(self.options.folds, 1)
+        return [fitted * k // folds for k in range(folds + 1)] + ([n] if self.options.held_out else [])

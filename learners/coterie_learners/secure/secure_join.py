@@ -1,0 +1,366 @@
+"""Secure inner join: rows of the same patients come together as shares, and nobody learns who matched.
+
+N owners of columns, and a helper without data. On the ledger:
+
+| step | from -> to | what | the reader learns |
+|---|---|---|---|
+| `terms` | each -> all | commitment to the input; a part of the key, wrapped for each other owner | - |
+| `rows/<owner>` | owner -> helper, sealed | tags; rows under masks, in a secret random order | numbers of rows |
+| `match/<owner>` | helper -> owner, sealed | places of matched rows of the owner before it | how many matched |
+
+The key of tags and masks is the hash of all owners' parts; the helper never sees it. Masks are uniform modulo the
+field's prime; the masks of one owner's rows are made again by the next owner, who sees of them only k places in a list
+whose order it does not know: a uniformly random k-tuple, whatever the data. So the masked rows (helper) and their masks
+(next owner) are an additive sharing of the joined table, dealt at once into the shares of the computing parties.
+
+Nobody learns who matched if no two parties collude. Helper and one owner together could read tags by guessing
+identifiers (as in TNO's protocol), and unmask the rows of the owner before it, also those
+without a match. `mode = "paillier"` (paillier.py) keeps these under their owner's own key, at some 100 times the cost.
+
+Every length follows from the numbers of rows, columns and matches alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.protocol import Posts, Script, Site, each, only
+from coterie_learners.errors import DataError, ProtocolError, StudyError
+from coterie_learners.numeric.array import Array
+from coterie_learners.secure import paillier
+from coterie_learners.secure.field import Elements
+from coterie_learners.secure.field import PrimeField as Numbers
+from coterie_learners.secure.moments import INPUT
+from coterie_learners.secure.session import Keystream
+from coterie_learners.study import identifiers
+from coterie_learners.study.identifiers import LinkagePass
+from coterie_learners.study.rows import OwnColumns
+
+KEY = 32
+# Owners' values lie in [-1, 1]; rounding may carry them over the edge by this.
+EDGE = 1e-9
+
+
+@dataclass(frozen=True)
+class JoinPlan:
+    """What all sites know of a join.
+
+    `owners` in order and the `helper`; `widths`: each owner's number of columns; the `passes` over identifiers; the
+    least number of matches (`floor`); the field of the shares; the mode; middle and half-width of the outcome's range.
+    """
+
+    owners: tuple[str, ...]
+    helper: str
+    widths: Mapping[str, int]
+    passes: tuple[LinkagePass, ...]
+    floor: int
+    numbers: Numbers
+    mode: str
+    outcome: tuple[float, float]
+
+    def before(self, owner: str) -> str:
+        """Whose masks this owner makes again."""
+        return self.owners[self.owners.index(owner) - 1]
+
+    @property
+    def sealed_by_key(self) -> bool:
+        """Whether rows leave their owner under Paillier's encryption."""
+        return self.mode == "paillier"
+
+
+@dataclass(frozen=True)
+class JoinPosts:
+    """The posts of a join: what the parties need to share the joined table."""
+
+    terms: Posts
+    rows: Mapping[str, Payload]
+    matches: Mapping[str, Payload]
+
+
+def join(link: JoinPlan, allowed: Callable[[Site], None]) -> Script:
+    """Tags to the helper, matches back; returns the posts, sealed to whom they are not for.
+
+    `allowed(site)` raises before anything leaves a site that may not take part.
+    """
+    terms = yield from each("terms", commit, link, allowed, expects=terms_form(link), reveals=expose_terms)
+    rows, matches = {}, {}
+    for owner in link.owners:
+        form, revealed = rows_form(link, owner), partial(expose_rows, link)
+        rows[owner] = yield from only(
+            owner,
+            f"rows/{owner}",
+            hide_rows,
+            link,
+            terms,
+            expects=form,
+            readers=(link.helper,),
+            reveals=revealed,
+            compress=False,
+        )
+    for owner in link.owners:
+        revealed = partial(expose_matches, rows)
+        matches[owner] = yield from only(
+            link.helper,
+            f"match/{owner}",
+            match_rows,
+            link,
+            rows,
+            owner,
+            expects=match_form(link),
+            readers=(owner,),
+            reveals=revealed,
+            compress=False,
+        )
+    return JoinPosts(terms, rows, matches)
+
+
+def schedule_join(link: JoinPlan) -> tuple[str, ...]:
+    """The join's step kinds for the ledger."""
+    return ("each", *(f"only:{o}" for o in link.owners), *(f"only:{link.helper}" for _ in link.owners))
+
+
+# First step: commitments and the owners' key
+
+
+def terms_form(link: JoinPlan) -> Schema:
+    """Form of a site's post in the first step."""
+    wrapped = Field("|u1", (len(link.owners), KEY))
+    return Schema({"commitment": Field("|u1", (32,)), "rules": Field("|u1", (32,)), "key": wrapped})
+
+
+def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Payload:
+    """SHA-256 of a secret salt and the whole input; how this site normalises; its part of the key for each owner."""
+    allowed(site)
+    salt = site.stream("commitment", KEY)
+    committed = b"" if site.name == link.helper else _input(site, link)
+    return {
+        "commitment": _bytes(hashlib.sha256(salt + committed).digest()),
+        "rules": _bytes(identifiers.rules_digest()),
+        "key": np.stack([_bytes(_wrap_key_share(site, link, peer)) for peer in link.owners]),
+    }
+
+
+def _wrap_key_share(site: Site, link: JoinPlan, peer: str) -> bytes:
+    """This owner's part of the key under a pad that only it and the peer can make; zeros where there is none."""
+    if site.name == link.helper or peer == site.name:
+        return bytes(KEY)
+    return _xor(site.stream("key", KEY), site.mask(peer, f"key/{site.name}", KEY))
+
+
+def derive_owners_key(site: Site, link: JoinPlan, terms: Posts, use: str) -> bytes:
+    """A key that all owners can make and the helper cannot, for one use; ProtocolError if normalisers differ."""
+    place, parts = link.owners.index(site.name), []
+    for owner in link.owners:
+        if bytes(terms[owner]["rules"]) != identifiers.rules_digest():
+            message = f"{owner} normalises identifiers in another way than {site.name}"
+            raise ProtocolError(
+                "CO-P651", f"{message}. Install the same version of Python at all owners.", owner, "terms"
+            )
+        wrapped = bytes(terms[owner]["key"][place])
+        own = owner == site.name
+        parts.append(site.stream("key", KEY) if own else _xor(wrapped, site.mask(owner, f"key/{owner}", KEY)))
+    label = f"{site.session}/{site.study.hash.hex()}/{use}".encode()
+    return hashlib.sha256(b"coterie/1 linkage" + b"".join(parts) + label).digest()
+
+
+# Second step: tags and masked rows
+
+
+def rows_form(link: JoinPlan, owner: str) -> Schema:
+    """Form of an owner's tags and masked (or encrypted) rows."""
+    if link.sealed_by_key:
+        return paillier.encrypted_rows_form(link)
+    return Schema(
+        {
+            "tags": Field("|u1", (len(link.passes), None, identifiers.TAG)),
+            "masked": Field("|u1", (None, link.widths[owner] * link.numbers.width)),
+        }
+    )
+
+
+def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
+    """This owner's tags and masked rows, in an order that nobody else knows."""
+    columns = site.columns
+    values = site_inputs(site, link)
+    n = len(values)
+    noise = site.stream("tags", len(link.passes) * n * identifiers.TAG)
+    key = derive_owners_key(site, link, terms, "tags")
+    named = identifiers.tags(key, link.passes, columns.identifiers, noise, site.name)
+    order = permutation(Keystream(site.stream("order", KEY)), n)
+    shuffled = link.numbers.encode(values[order], INPUT)
+    if link.sealed_by_key:
+        return {"tags": named[:, order], **paillier.encrypt_rows(site, link.numbers, shuffled)}
+    masks = row_masks(link, derive_owners_key(site, link, terms, f"masks/{site.name}"), np.arange(n), values.shape[1])
+    packed = link.numbers.pack(shuffled - masks)
+    return {"tags": named[:, order], "masked": _bytes(packed).reshape(n, -1)}
+
+
+def site_inputs(site: Site, link: JoinPlan) -> Array:
+    """This owner's columns (n, c) in [-1, 1], the outcome last if it is here; DataError for a value out of range."""
+    columns, (centre, scale) = site.columns, link.outcome
+    values = columns.x if columns.y is None else np.column_stack([columns.x, (columns.y - centre) / scale])
+    return check_range(values, site.name)
+
+
+def check_range(values: Array, name: str) -> Array:
+    """The values, none of which may leave [-1, 1]: beyond it the field's numbers could overflow unseen."""
+    if not np.all(np.abs(values) <= 1.0 + EDGE):
+        worst = float(np.max(np.abs(values)))
+        message = f"{name}: a value lies {worst:.6g} half-widths from the middle of its declared range"
+        raise DataError(
+            "CO-D343", f"{message}; the secure computation takes at most 1. Correct the value or the range."
+        )
+    return np.clip(values, -1.0, 1.0)
+
+
+def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -> Elements:
+    """Masks (k, width) of chosen rows, uniform in the field."""
+    last = int(rows.max(initial=-1)) + 1
+    raw = np.frombuffer(Keystream(key).take(last * width * link.numbers.width), np.uint8).reshape(last, -1)
+    return link.numbers.uniform(raw[rows].tobytes(), (len(rows), width))
+
+
+# Third step: matches
+
+
+def match_form(link: JoinPlan) -> Schema:
+    """Form of what the helper tells an owner."""
+    if link.sealed_by_key:
+        return paillier.encrypted_match_form(link)
+    return Schema({"places": Field("<i8", (None,)), "enough": Field("|b1")})
+
+
+def match_rows(site: Site, link: JoinPlan, rows: Mapping[str, Payload], owner: str) -> Payload:
+    """What the helper tells one owner: the matched places in the list before it, or that there are too few."""
+    places = find_matched_places(site, link, rows)
+    enough = places.shape[1] >= link.floor
+    chosen = places if enough else places[:, :0]
+    if link.sealed_by_key:
+        mine = chosen[link.owners.index(owner)]
+        return {"enough": np.array(enough), **paillier.blind_rows(site, rows[owner], mine, owner)}
+    return {"places": chosen[link.owners.index(link.before(owner))], "enough": np.array(enough)}
+
+
+def find_matched_places(site: Site, link: JoinPlan, rows: Mapping[str, Payload]) -> NDArray[np.int64]:
+    """Places of the matched rows in each owner's list (owners, k), in a random order that only the helper knows."""
+    matched_rows = identifiers.match_tags([np.asarray(rows[owner]["tags"]) for owner in link.owners])
+    return matched_rows[:, permutation(Keystream(site.stream("matches", KEY)), matched_rows.shape[1])]
+
+
+def require_patients(enough: bool, floor: int) -> None:
+    """StudyError, before anything is opened, if there are too few patients."""
+    if not enough:
+        message = f"Fewer than {floor} patients are at all owners, which is the study's least cohort"
+        raise StudyError("CO-N241", f"{message}. Nothing was computed or opened, and how many there are was not told.")
+
+
+# The joined table as summands
+
+
+def count_joint_patients(site: Site, link: JoinPlan, posts: JoinPosts) -> int:
+    """How many patients are at all owners; StudyError if there are too few."""
+    if site.name == link.helper:
+        matched_rows = int(find_matched_places(site, link, posts.rows).shape[1])
+        require_patients(matched_rows >= link.floor, link.floor)
+        return matched_rows
+    answer = posts.matches[site.name]
+    require_patients(bool(answer["enough"]), link.floor)
+    return len(answer["ciphers" if link.sealed_by_key else "places"])
+
+
+def summand_of_helper(site: Site, link: JoinPlan, posts: JoinPosts, owner: str, places: NDArray[np.int64]) -> Elements:
+    """The helper's summand (k, c) of one owner's matched rows, of which `places` (owners, k) says which they are."""
+    chosen = places[link.owners.index(owner)]
+    width = link.widths[owner]
+    if link.sealed_by_key:
+        return paillier.blinding_summand(site, link.numbers, owner, len(chosen), width)
+    raw = np.asarray(posts.rows[owner]["masked"])[chosen].tobytes()
+    return link.numbers.unpack(raw, (len(chosen), width))
+
+
+def summand_of_owner(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[str, Elements]:
+    """Whose matched rows this owner has the other summand (k, c) of, and that summand."""
+    answer = posts.matches[site.name]
+    if link.sealed_by_key:
+        return site.name, paillier.decrypt_summand(site, link.numbers, answer, link.widths[site.name])
+    source = link.before(site.name)
+    places = np.asarray(answer["places"])
+    if len(np.unique(places)) != len(places) or np.any(places < 0) or len(places) < link.floor:
+        message = f"{link.helper} told {site.name} {len(places)} matches, which are not different places of a list"
+        raise ProtocolError("CO-P652", f"{message} or fewer than {link.floor}.", link.helper, f"match/{site.name}")
+    key = derive_owners_key(site, link, posts.terms, f"masks/{source}")
+    return source, row_masks(link, key, places, link.widths[source])
+
+
+def permutation(stream: Keystream, n: int) -> NDArray[np.int64]:
+    """A uniformly random order of n things: by random keys of 128 bits."""
+    keys = np.frombuffer(stream.take(16 * n), "<u8").reshape(n, 2)
+    return np.lexsort((keys[:, 0], keys[:, 1])).astype(np.int64)
+
+
+def cohort_digest(columns: OwnColumns) -> bytes:
+    """SHA-256 of an owner's list of patients, whatever its order: what a budget of questions is counted for."""
+    rows = sorted(
+        identifiers.encode_parts([identifiers.normalise(part) for part in row]) for row in columns.identifiers
+    )
+    return hashlib.sha256(b"".join(len(row).to_bytes(4, "big") + row for row in rows)).digest()
+
+
+# What the release gate is told
+
+
+def expose_terms(site: Site, payload: Payload) -> Exposure:
+    """Nothing of any patient: a salted digest, and a key's part under pads."""
+    rows = sys.maxsize if site.data is None else site.data.n
+    return Exposure("A commitment and a wrapped part of the owners' key", rows)
+
+
+def expose_rows(link: JoinPlan, site: Site, payload: Payload) -> Exposure:
+    """Keyed tags, and rows that are uniform to the helper (or encrypted): only how many there are."""
+    how = "encrypted" if link.sealed_by_key else "masked"
+    return Exposure(f"{site.name}'s rows, {how} and with keyed tags in a secret order,", site.columns.n)
+
+
+def expose_matches(rows: Mapping[str, Payload], site: Site, payload: Payload) -> Exposure:
+    """Random places in a list of unknown order, or blinded ciphertexts: only how many matched, if enough did."""
+    return Exposure("The number of matches", sum(post["tags"].shape[1] for post in rows.values()))
+
+
+def _input(site: Site, link: JoinPlan) -> bytes:
+    columns = site.columns
+    named = b"".join(identifiers.encode_parts(row) for row in columns.identifiers)
+    return named + np.ascontiguousarray(site_inputs(site, link), dtype="<f8").tobytes()
+
+
+def _xor(a: bytes, b: bytes) -> bytes:
+    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+
+
+def _bytes(raw: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(raw, np.uint8)
+
+
+def describe_join(link: JoinPlan) -> Sequence[str]:
+    """What each party learns of a join, beside the result, for its people to read before they consent."""
+    names = ", ".join(link.owners)
+    each_owner = f"Each of {names} learns how many patients are at all of them (if they are at least {link.floor}), "
+    tell = f"{link.helper} learns how many rows and columns {names} have, how many rows match"
+    repeats = ", in each pass and for each set of owners" if len(link.owners) > 2 or len(link.passes) > 1 else ""
+    risk = (
+        "rows stay under their owner's own key even if it colludes with another owner"
+        if link.sealed_by_key
+        else "if it colludes with an owner, the two can read the rows of another one, also those without a match"
+    )
+    return (
+        f"{each_owner}and nothing about which.",
+        f"{tell}{repeats}; it sees no identifier and no value. Beware: {risk}.",
+    )

@@ -1,0 +1,350 @@
+"""Secure Lasso: an elastic net on a table that nobody has, computed on shares by three parties.
+
+After van Egmond et al., "Privacy-preserving dataset combination and Lasso regression for healthcare predictions", BMC
+Med Inform Decis Mak 2021;21:266 (doi:10.1186/s12911-021-01582-y), with the objective of its code, which is that of
+scikit-learn: |y - b - Xw|^2 / (2n) + alpha (r |w|_1 + (1 - r) |w|^2 / 2). Where columns are split, owners and a helper
+first join their tables (secure_join.py); where rows are split, each site supplies its own sums and there is no join.
+
+Beyond the paper: the Gram matrix is computed once on shares, so that nothing afterwards depends on the number of rows;
+exact centring; standardisation on the joined cohort, as a preconditioner and where the study penalises standardised
+coefficients; FISTA with a secret step; all penalties and folds at once; figures of quality without anybody's rows.
+
+What leaves a site: an owner's rows under masks (secure_join.py), or the shares of its rows or sums, which are uniform
+to any one party. What is opened, to all: the number of joint patients, if they are enough; the coefficients with their
+intercept (of the best penalty only, after cross-validation, unless the study shows the path); the mean squared errors
+and the outcome's variance; the mean absolute errors and the scores of cross-validation where asked for; how many
+iterations it took (in steps of `check_every`). Semi-honest parties, no two of which collude.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode, encode
+from coterie_learners.core.protocol import Channel, Posts, Script, Site, each, interactive
+from coterie_learners.core.registry import Learner
+from coterie_learners.errors import NotConverged, ProtocolError, StudyError
+from coterie_learners.numeric.array import Array
+from coterie_learners.secure import paillier, secure_join
+from coterie_learners.secure.field import Elements
+from coterie_learners.secure.lasso_model import fit
+from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS, LassoPlan, SecureLassoOptions
+from coterie_learners.secure.lasso_result import build_lasso_fit, pack_account, pack_result, result_form
+from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones
+from coterie_learners.secure.secure_join import JoinPlan, JoinPosts
+from coterie_learners.secure.session import Keystream, Randomness, Session, open_session
+from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
+from coterie_learners.study.document import Schedule, Study
+from coterie_learners.study.rows import join_blocks
+
+_VERSION = "1"
+_TOPIC = "fit"
+# In place of a result's size: why there is none.
+TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
+
+
+def secure_lasso(site: Site) -> Script:
+    """Join the columns, or commit to the rows; then compute together and open the result."""
+    plan = LassoPlan.of(site.study)
+    if plan.joins:
+        posts = yield from secure_join.join(plan.link, lambda here: check_questions(here, plan))
+    else:
+        terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT, reveals=secure_join.expose_terms)
+        posts = JoinPosts(terms, {}, {})
+    result = yield from interactive(_TOPIC, compute, plan, posts, expects=result_form(plan))
+    return build_lasso_fit(plan, result)
+
+
+# Rows split over sites: each site's own sums
+
+COMMITMENT = Schema({"commitment": Field("|u1", (32,))})
+
+
+def commit_rows(site: Site, plan: LassoPlan) -> Payload:
+    """SHA-256 of a secret salt and this site's rows."""
+    check_questions(site, plan)
+    committed = np.ascontiguousarray(rows_table(site, plan), dtype="<f8").tobytes()
+    salt = site.stream("commitment", 32)
+    return {"commitment": np.frombuffer(hashlib.sha256(salt + committed).digest(), np.uint8)}
+
+
+def rows_table(site: Site, plan: LassoPlan) -> Array:
+    """This site's rows (n, m + 1) in [-1, 1], the outcome last."""
+    block = join_blocks(site.rows)
+    centre, scale = plan.outcome
+    return secure_join.check_range(np.column_stack([block.x[:, 1:], (block.y - centre) / scale]), site.name)
+
+
+def _group_sums(site: Site, plan: LassoPlan) -> Elements:
+    """This site's sums as one vector (groups * (c (c + 1) / 2 + c + 1)); its rows are dealt to groups at random."""
+    values = rows_table(site, plan)
+    values = values[secure_join.permutation(Keystream(site.stream("groups", 32)), len(values))]
+    cuts = plan.cuts(len(values))
+    upper = np.triu_indices(plan.m + 1)
+    parts = []
+    for a, b in itertools.pairwise(cuts):
+        group = plan.numbers.encode(values[a:b], INPUT)
+        parts += [plan.numbers.gram(group)[upper], group.sum(axis=0), np.array([b - a], dtype=object)]
+    return np.asarray(np.concatenate(parts) % plan.numbers.p)
+
+
+def add_shares(trio: ThreePartyShamir, plan: LassoPlan, shares: Elements) -> SharedSums:
+    """The sites' sums (groups, ...) as shares, with the counts opened; StudyError below the floor."""
+    c = plan.m + 1
+    size = c * (c + 1) // 2
+    apart = shares.reshape(-1, size + c + 1)
+    counts = tuple(int(n) for n in trio.open(apart[:, -1], exact=True))
+    secure_join.require_patients(sum(counts) >= plan.floor, plan.floor)
+    _check_counts(plan, counts)
+    gram = np.zeros((len(apart), c, c), dtype=object)
+    rows, columns = np.triu_indices(c)
+    gram[:, rows, columns] = gram[:, columns, rows] = apart[:, :size]
+    totals = apart[:, size:-1]
+    return SharedSums(counts, add_column_of_ones(trio, gram, totals, counts), totals)
+
+
+def _check_counts(plan: LassoPlan, counts: Sequence[int]) -> None:
+    if sum(counts) > MAX_ROWS:
+        raise StudyError("CO-N242", f"{sum(counts)} rows are more than the {MAX_ROWS} that the numbers are made for.")
+    if min(counts) < 2:
+        message = f"{sum(counts)} rows in {len(counts)} groups leave a fold, or the rows held out, with {min(counts)}"
+        raise StudyError("CO-N203", f"{message}. Take fewer folds.")
+
+
+# Columns split over sites: the joined rows
+
+
+def share_joined_rows(site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> Elements:
+    """Shares (n, m + 1) of the joined table, the outcome last."""
+    link = plan.link
+    table = np.zeros((n, plan.m + 1), dtype=object)
+    helper = trio.me == COMPUTING - 1
+    places = secure_join.find_matched_places(site, link, posts.rows) if helper else None
+    for owner in link.owners:
+        shape = (n, link.widths[owner])
+        own_values = None if places is None else secure_join.summand_of_helper(site, link, posts, owner, places)
+        total = trio.deal(COMPUTING - 1, own_values, shape)
+        total = total + _share_other_summand(site, plan, posts, trio, owner, shape)
+        table[:, plan.order_of(owner)] = total % plan.numbers.p
+    return table
+
+
+def _share_other_summand(
+    site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, owner: str, shape: tuple[int, int]
+) -> Elements:
+    """Shares of the second summand of an owner's rows, from whoever has it."""
+    dealer = summand_holder(plan.link, owner)
+    if dealer not in plan.computing:
+        return trio.gather(dealer, shape)
+    own_values = secure_join.summand_of_owner(site, plan.link, posts)[1] if dealer == site.name else None
+    return trio.deal(plan.computing.index(dealer), own_values, shape)
+
+
+def summand_holder(link: JoinPlan, owner: str) -> str:
+    """The site that has the second summand of an owner's matched rows."""
+    if link.sealed_by_key:
+        return owner
+    return link.owners[(link.owners.index(owner) + 1) % len(link.owners)]
+
+
+def row_sums(trio: ThreePartyShamir, plan: LassoPlan, rows: Elements) -> tuple[SharedSums, list[Elements]]:
+    """Sums of the joined rows by group, on shares without a message; and the rows fitted and held out."""
+    cuts = plan.cuts(len(rows))
+    groups = [rows[a:b] for a, b in itertools.pairwise(cuts)]
+    counts = tuple(len(group) for group in groups)
+    _check_counts(plan, counts)
+    totals = np.stack([group.sum(axis=0) % plan.numbers.p for group in groups])
+    gram = np.stack([plan.numbers.gram(group) for group in groups])
+    fitted = len(rows) - (counts[-1] if plan.options.held_out else 0)
+    parts = [rows[:fitted], rows[fitted:]] if plan.options.held_out else [rows]
+    return SharedSums(counts, add_column_of_ones(trio, gram, totals, counts), totals), parts
+
+
+# The interactive step
+
+
+def compute(site: Site, channel: Channel | None, plan: LassoPlan, posts: JoinPosts) -> Payload:
+    """One site's part: greet, compute or supply, compare what was said, return what was opened."""
+    assert channel is not None
+    n = secure_join.count_joint_patients(site, plan.link, posts) if plan.joins else 0
+    spend_question(site, plan)
+    terms = repr((plan.computing, plan.numbers.bits, n, _VERSION)).encode() + _digest(posts.terms)
+    session, randomness = open_session(site, channel, _TOPIC, terms)
+    if site.name in plan.computing:
+        opened = _run_party(site, plan, posts, session, randomness, n)
+    else:
+        opened = _run_supplier(site, plan, posts, session, randomness)
+    return {**opened, **pack_account(session.account())}
+
+
+def check_questions(site: Site, plan: LassoPlan) -> None:
+    """StudyError if this site has answered enough studies on these patients; counts nothing yet."""
+    _read_questions(site, plan)
+
+
+def spend_question(site: Site, plan: LassoPlan) -> None:
+    """Count this study among those that this site has answered on its patients, before anything of it is opened."""
+    label, answered, this = _read_questions(site, plan)
+    if label and this not in answered:
+        site.vault[label] = b"".join([*answered, this])
+
+
+def _read_questions(site: Site, plan: LassoPlan) -> tuple[str, list[bytes], bytes]:
+    """Where this site keeps the studies answered on these patients, those studies, and this one."""
+    this = hashlib.sha256(f"{site.session}/{site.study.hash.hex()}".encode()).digest()
+    if site.data is None:
+        return "", [], this
+    patients = secure_join.cohort_digest(site.columns) if plan.joins else _digest_of(rows_table(site, plan))
+    label = f"questions/{patients.hex()}"
+    raw = site.vault.get(label, b"")
+    answered = [raw[at : at + 32] for at in range(0, len(raw), 32)]
+    if this not in answered and len(answered) >= plan.options.questions:
+        message = f"{site.name} has answered {len(answered)} studies on these patients, and this study allows"
+        reason = "The difference of two fits can tell of single patients. Agree on `questions` if that is wanted"
+        raise StudyError("CO-N243", f"{message} {plan.options.questions} in all. {reason}.")
+    return label, answered, this
+
+
+def _run_party(
+    site: Site, plan: LassoPlan, posts: JoinPosts, session: Session, randomness: Randomness, n: int
+) -> Payload:
+    """Compute with the two other parties, then tell the suppliers the result, or why there is none."""
+    trio = ThreePartyShamir(plan.numbers, session, plan.computing, randomness)
+    suppliers = [name for name in site.study.sites if name not in plan.computing]
+    try:
+        opened = _compute_fit(site, plan, posts, trio, n)
+    except (StudyError, NotConverged) as error:
+        code = UNSETTLED if isinstance(error, NotConverged) else TOO_FEW
+        for name in suppliers:
+            session.send(name, code.to_bytes(8, "little"))
+        raise
+    raw = encode(_stamp(site), opened)
+    for name in suppliers:
+        session.send(name, len(raw).to_bytes(8, "little"))
+        session.send(name, raw)
+    return opened
+
+
+def _compute_fit(site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> Payload:
+    if plan.joins:
+        rows = share_joined_rows(site, plan, posts, trio, n)
+        sums, parts = row_sums(trio, plan, rows)
+        return pack_result(plan, sums, fit(trio, sums, parts if plan.options.absolute_error else [], plan.target))
+    vector = _group_sums(site, plan)
+    total: Elements | int = 0
+    for name in site.study.sites:
+        total = total + _deal_columns(trio, plan, name, vector)
+    sums = add_shares(trio, plan, np.asarray(total % plan.numbers.p))
+    return pack_result(plan, sums, fit(trio, sums, [], plan.target))
+
+
+def _deal_columns(trio: ThreePartyShamir, plan: LassoPlan, name: str, own_values: Elements) -> Elements:
+    if name not in plan.computing:
+        return trio.gather(name, own_values.shape)
+    return trio.deal(plan.computing.index(name), own_values, own_values.shape)
+
+
+def _run_supplier(site: Site, plan: LassoPlan, posts: JoinPosts, session: Session, randomness: Randomness) -> Payload:
+    """Share what this site has among the three, and hear the result from each of them."""
+    values = secure_join.summand_of_owner(site, plan.link, posts)[1] if plan.joins else _group_sums(site, plan)
+    supply(plan.numbers, session, plan.computing, values, randomness)
+    received_results = {name: _receive_result(session, name, plan) for name in plan.computing}
+    results = set(received_results.values())
+    if len(results) != 1:
+        message = f"{' and '.join(plan.computing)} told {site.name} different results."
+        raise ProtocolError("CO-P646", message, topic=_TOPIC)
+    return decode(results.pop())[1]
+
+
+def _receive_result(session: Session, name: str, plan: LassoPlan) -> bytes:
+    size = int.from_bytes(session.receive(name, 8), "little")
+    if size == TOO_FEW:
+        secure_join.require_patients(False, plan.floor)
+    if size == UNSETTLED:
+        raise NotConverged("CO-N141", "The computing parties ran out of iterations; nothing was opened.")
+    if size > 1 << 24:
+        raise ProtocolError("CO-P641", f"{name} announced a result of {size} bytes.", name, _TOPIC)
+    return session.receive(name, size)
+
+
+def _stamp(site: Site) -> Stamp:
+    return Stamp(site.study.hash.hex(), _TOPIC, "", site.attempt)
+
+
+def _digest(posts: Posts) -> bytes:
+    parts = [bytes(np.asarray(post["commitment"])) for post in posts.values()]
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def _digest_of(values: Array) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).digest()
+
+
+# The study
+
+
+def _check_study(study: Study) -> None:
+    """StudyError for a study that Secure Lasso cannot run."""
+    plan = LassoPlan.of(study)
+    formula = plan.design.formula
+    if not formula.intercept or formula.offset or plan.m < 1:
+        raise StudyError("CO-S541", "Secure Lasso fits an intercept and at least one column, and has no offset.")
+    if plan.design.outcome.type == "category":
+        raise StudyError("CO-S301", f"The outcome {formula.outcome!r} must be a number, a count or binary.")
+    if study.ledger.silent_site == "exclude":
+        message = "The parties of a secure computation cannot go on without one of them"
+        raise StudyError("CO-S542", f'{message}. Set silent_site to "wait" or "abort".')
+    if len(study.sites) < COMPUTING or (plan.joins and len(plan.helpers) != 1):
+        message = "Three sites compute on shares: two or more that hold columns and exactly one helper without"
+        raise StudyError("CO-S543", f"{message}, or three or more that hold rows.")
+    _check_options(plan)
+
+
+def _check_options(plan: LassoPlan) -> None:
+    o = plan.options
+    if not plan.joins and o.absolute_error:
+        raise StudyError("CO-S544", "absolute_error needs columns split over sites: sums tell no absolute error.")
+    if o.linkage == "paillier" and plan.joins:
+        paillier.library()
+    _ = plan.numbers
+    if plan.joins:
+        _ = plan.link
+
+
+def _schedule(study: Study) -> Schedule:
+    """The join (or the commitments), then one interactive step."""
+    plan = LassoPlan.of(study)
+    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each",))
+
+
+def describe_lasso_trust(study: Study) -> str:
+    """What each party learns, and who must not collude: for their people to read before they consent."""
+    plan = LassoPlan.of(study)
+    joined = secure_join.describe_join(plan.link) if plan.joins else ()
+    o = plan.options
+    several = f"{len(o.alpha)} penalties" if len(o.alpha) > 1 else "1 penalty"
+    shown = several if o.show == "path" or not o.folds else "the best penalty"
+    extra = ", the scores of cross-validation" * (o.folds > 0) + ", those of rows held out" * (o.held_out > 0)
+    public = (
+        f"Everybody learns the coefficients of {shown}, the number of rows, the outcome's variance, "
+        f"the mean errors{extra}, and the number of iterations.",
+        f"No two of {', '.join(plan.computing)} may collude: together they could read every row that they compute on.",
+    )
+    return " ".join((*joined, *public))
+
+
+SECURE_LASSO = Learner(
+    "secure_lasso",
+    _VERSION,
+    SecureLassoOptions,
+    _check_study,
+    _schedule,
+    secure_lasso,
+    splits=("rows", "columns"),
+    trust=describe_lasso_trust,
+    talks=True,
+)

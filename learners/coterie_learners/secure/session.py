@@ -1,0 +1,159 @@
+"""One site's part of an interactive step: greeting, messages of known sizes, and what of them goes on the ledger.
+
+Every message's size follows from what all parties agreed on, so a longer or shorter one ends the step and names its
+sender. The bytes of each pair and direction are hashed at both ends; at the end the parties compare these digests, and
+one digest of all of them is posted with the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from coterie_learners.core.protocol import Channel, Site
+from coterie_learners.errors import ProtocolError
+from coterie_learners.secure.field import Elements, element_array
+
+DIGEST = 32
+NONCE = 16
+
+
+class Keystream:
+    """Secret pseudo-random bytes, one after the other: two holders who draw alike get the same ones."""
+
+    def __init__(self, key: bytes) -> None:
+        # A key serves one stream, so a constant nonce never repeats under it.
+        self._cipher = Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes."""
+        return self._cipher.update(bytes(size))
+
+    def integers(self, count: int, bits: int) -> Elements:
+        """The next `count` uniform integers below 2^bits."""
+        width = (bits + 7) // 8
+        raw, mask, read = self.take(width * count), (1 << bits) - 1, int.from_bytes
+        return element_array(
+            [read(raw[at : at + width], "little") & mask for at in range(0, len(raw), width)], (count,)
+        )
+
+    def words(self, shape: tuple[int, ...], below: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+        """Uniform integers below a small number, up to a bias of `below` / 2^64."""
+        raw = np.frombuffer(self.take(8 * int(np.prod(shape))), "<u8")
+        return (raw % np.uint64(below)).astype(np.int32).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Account:
+    """What goes on the ledger of a session: rounds, bytes that each site sent (in the study's order), one digest."""
+
+    rounds: int
+    sent: tuple[int, ...]
+    digest: bytes
+
+
+class Session:
+    """Counted and hashed messages between this site and the others."""
+
+    def __init__(self, me: str, channel: Channel, parties: Sequence[str]) -> None:
+        self.me, self.parties = me, tuple(parties)
+        self.peers = tuple(name for name in parties if name != me)
+        self.rounds = 0
+        self.sent = 0
+        self._channel = channel
+        self._out = {name: hashlib.sha256() for name in self.peers}
+        self._in = {name: hashlib.sha256() for name in self.peers}
+
+    def send(self, to: str, data: bytes) -> None:
+        """Send a message to a party."""
+        self.sent += len(data)
+        self._out[to].update(len(data).to_bytes(8, "little") + data)
+        self._channel.send(to, data)
+
+    def receive(self, sender: str, size: int) -> bytes:
+        """The next message of a party; ProtocolError names it if the message is not `size` bytes long."""
+        data = self._channel.receive(sender)
+        if len(data) != size:
+            message = f"{sender} sent {len(data)} bytes to {self.me} where the protocol has {size}."
+            raise ProtocolError("CO-P641", message, sender)
+        self._in[sender].update(len(data).to_bytes(8, "little") + data)
+        return data
+
+    def greet(self, terms: bytes, nonce: bytes) -> dict[str, bytes]:
+        """Tell all others what this site is about to compute (32 bytes) and a nonce; returns theirs, by party."""
+        for name in self.peers:
+            self.send(name, terms + nonce)
+        greetings = {name: self.receive(name, DIGEST + NONCE) for name in self.peers}
+        for name, greeting in greetings.items():
+            if greeting[:DIGEST] != terms:
+                told_words = f"{name} is about to compute something else than {self.me}"
+                raise ProtocolError("CO-P642", f"{told_words}: parameters or earlier posts differ.", name)
+        return {name: greeting[DIGEST:] for name, greeting in greetings.items()} | {self.me: nonce}
+
+    def account(self) -> Account:
+        """Compare what was sent and received with every party; ProtocolError names one whose bytes differ."""
+        own_statement = self._statement()
+        for name in self.peers:
+            self._channel.send(name, own_statement)
+        statements = {name: self._channel.receive(name) for name in self.peers} | {self.me: own_statement}
+        for name, statement in statements.items():
+            if len(statement) != len(own_statement) or not self._matches_own(name, statement):
+                message = f"{name} and {self.me} do not agree on the bytes that they exchanged."
+                raise ProtocolError("CO-P644", message, name)
+        ordered = [statements[name] for name in self.parties]
+        digest = hashlib.sha256(b"".join(s[16 : 16 + DIGEST * len(self.peers)] for s in ordered)).digest()
+        rounds = max(int.from_bytes(s[:8], "little") for s in ordered)
+        return Account(rounds, tuple(int.from_bytes(s[8:16], "little") for s in ordered), digest)
+
+    def _statement(self) -> bytes:
+        counts = self.rounds.to_bytes(8, "little") + self.sent.to_bytes(8, "little")
+        sent = b"".join(self._out[name].digest() for name in self.peers)
+        return counts + sent + b"".join(self._in[name].digest() for name in self.peers)
+
+    def _matches_own(self, name: str, statement: bytes) -> bool:
+        if name == self.me:
+            return True
+        place = [peer for peer in self.parties if peer != name].index(self.me)
+        sent, received = 16 + DIGEST * place, 16 + DIGEST * (len(self.peers) + place)
+        theirs = statement[sent : sent + DIGEST], statement[received : received + DIGEST]
+        return theirs == (self._in[name].digest(), self._out[name].digest())
+
+
+@dataclass(frozen=True)
+class Randomness:
+    """A site's secret streams of one session: its own, and one with each other party."""
+
+    own: Keystream
+    shared: Mapping[str, Keystream]
+
+
+def open_session(site: Site, channel: Channel, topic: str, terms: bytes) -> tuple[Session, Randomness]:
+    """Greet all parties of the step; returns the session and fresh randomness for it.
+
+    Fresh in every run, also when a step begins again after a crash: a mask that served twice would give away a
+    difference. Therefore each run draws from streams of its own number, which is kept before the first byte leaves.
+    """
+    label = f"runs/{site.session}/{topic}/{site.attempt}"
+    run = int.from_bytes(site.vault.get(label, b""), "little") + 1
+    site.vault[label] = run.to_bytes(8, "little")
+    seed = site.stream(f"{topic}/{run}", 2 * DIGEST)
+    session = Session(site.name, channel, site.parties)
+    nonces = session.greet(_terms(site, topic, terms), hashlib.sha256(seed[DIGEST:]).digest()[:NONCE])
+    salt = b"".join(nonces[name] for name in site.parties)
+    shared = {peer: Keystream(_derive(site.mask(peer, topic, DIGEST), salt)) for peer in session.peers}
+    return session, Randomness(Keystream(_derive(seed[:DIGEST], salt)), shared)
+
+
+def _terms(site: Site, topic: str, terms: bytes) -> bytes:
+    place = f"{site.session}/{site.study.hash.hex()}/{topic}/{site.attempt}/{','.join(site.parties)}/"
+    return hashlib.sha256(place.encode() + terms).digest()
+
+
+def _derive(key: bytes, salt: bytes) -> bytes:
+    return HKDF(SHA256(), 32, salt=salt, info=b"coterie/1 session stream").derive(key)

@@ -1,0 +1,1 @@
+"""The study: its document, the formula, the design matrix, identifiers, and the rows of one site."""

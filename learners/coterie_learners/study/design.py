@@ -1,0 +1,287 @@
+"""From declared variables and a formula to the same design matrix at every site.
+
+The columns follow from the study alone, never from the data: levels, ranges and the order of terms are declared. A
+formula has names, `a:b` (product), `a*b` (a + b + a:b), `a^2` (power of a number), `offset(a)` and `-1` (no
+intercept). It is parsed, never evaluated.
+
+Inside, each numeric column is centred and scaled by the range that the study declares, so that all values lie in
+[-1, 1]; estimates are carried back to the variables' own units by `Design.back`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from coterie_learners.errors import StudyError
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.linalg import matmul, matvec
+from coterie_learners.study.document import Study, Variable
+from coterie_learners.study.rows import Block, Codes
+
+INTERCEPT = "(Intercept)"
+MAX_COLUMNS = 2000
+_FACTOR = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(?:\^([1-9]))?$")
+_OFFSET = re.compile(r"^offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)$")
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor of a column: a power of a numeric variable, or the indicator of one level of a category."""
+
+    variable: str
+    power: int = 1
+    level: int | None = None
+
+    def values(self, codes: Codes) -> Array:
+        """The factor's values (m,) for rows given as numbers and level numbers."""
+        column = codes[self.variable]
+        if self.level is not None:
+            return np.asarray(column == self.level, dtype=np.float64)
+        out = column
+        for _ in range(self.power - 1):  # not np.power, whose last bit depends on the processor
+            out = out * column
+        return out
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the design: the product of its factors, minus `centre`, over `scale`."""
+
+    name: str
+    factors: tuple[Factor, ...]
+    centre: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A parsed formula: outcome, terms as tuples of (variable, power), intercept or not, offset variable or none."""
+
+    outcome: str
+    terms: tuple[tuple[tuple[str, int], ...], ...]
+    intercept: bool
+    offset: str | None
+
+
+class Design:
+    """The design matrix that a study declares; with `site`, the part whose variables this site holds.
+
+    A part has the columns in their order in the whole, without the intercept, which belongs to no site.
+    """
+
+    def __init__(self, study: Study, site: str | None = None) -> None:
+        self.study = study
+        self.site = site if study.columns else None
+        self.formula = parse_formula(study.formula)
+        for name in self.variables:
+            if name not in study.variables:
+                raise StudyError(
+                    "CO-S202",
+                    f"The formula names {name!r}, which the study does not declare. Add [variables.{name}].",
+                )
+        _check_roles(study, self.formula)
+        if study.columns:
+            _check_split(study, self.formula)
+
+    @property
+    def outcome_here(self) -> str | None:
+        """Name of the outcome, None in the part of a site that does not hold it."""
+        name = self.formula.outcome
+        return name if self._holds(name) else None
+
+    @property
+    def identifier(self) -> tuple[str, ...]:
+        """Names of the columns that identify patients in every site's file, if the study names any."""
+        return self.study.identifier or ((self.study.patient,) if self.study.patient else ())
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Every variable that is read from the file: those of the formula, then what the cohort has complete."""
+        more = (name for name in self.study.cohort.complete if self._holds(name))
+        return tuple(dict.fromkeys((*self.variables, *more)))
+
+    @property
+    def outcome(self) -> Variable:
+        """The declared outcome."""
+        return self.study.variables[self.formula.outcome]
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """Every variable that the formula needs here: the outcome first, then in the order of the terms."""
+        used = [self.formula.outcome, *(v for term in self.formula.terms for v, _ in term)]
+        used += [self.formula.offset] if self.formula.offset else []
+        return tuple(name for name in dict.fromkeys(used) if self._holds(name))
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns in order; the intercept, if any, is the first."""
+        first = [Column(INTERCEPT, (), 0.0, 1.0)] if self.formula.intercept and self.site is None else []
+        here = [term for term in self.formula.terms if all(self._holds(name) for name, _ in term)]
+        all_columns = first + [c for term in here for c in self._columns_of(term)]
+        if len(all_columns) > MAX_COLUMNS:
+            raise StudyError("CO-S203", f"The formula makes {len(all_columns)} columns; the limit is {MAX_COLUMNS}.")
+        return tuple(all_columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns, as in the result table."""
+        return tuple(c.name for c in self.columns)
+
+    def block(self, codes: Codes) -> Block:
+        """Design (m, p), outcome (m,) and offset (m,) of rows given as numbers and level numbers."""
+        y = np.asarray(codes[self.formula.outcome], dtype=np.float64)
+        offset = None if self.formula.offset is None else np.asarray(codes[self.formula.offset], dtype=np.float64)
+        return Block(self.matrix(codes, len(y)), y, offset)
+
+    def matrix(self, codes: Codes, n: int) -> Array:
+        """Design matrix (n, p), column by column in memory, of n rows given as numbers and level numbers."""
+        x = np.empty((n, len(self.columns)), order="F")
+        for j, column in enumerate(self.columns):
+            self._fill(x[:, j], column, codes)
+        return x
+
+    @cached_property
+    def back(self) -> Array:
+        """The matrix T (p, p) that carries estimates from the inside scale to the variables' own units."""
+        t = np.diag([1.0 / c.scale for c in self.columns])
+        if self.formula.intercept and self.site is None:
+            t[0, 1:] = [-c.centre / c.scale for c in self.columns[1:]]
+        return t
+
+    def outside(self, beta: Array, covariance: Array) -> tuple[Array, Array]:
+        """Estimates (p,) and covariance (p, p) in the variables' own units."""
+        return matvec(self.back, beta), matmul(matmul(self.back, covariance), self.back.T)
+
+    def _holds(self, name: str) -> bool:
+        return self.site is None or name in self.study.columns[self.site]
+
+    def _fill(self, out: Array, column: Column, codes: Codes) -> None:
+        if not column.factors:
+            out[:] = 1.0
+            return
+        out[:] = column.factors[0].values(codes)
+        for factor in column.factors[1:]:
+            out *= factor.values(codes)
+        if column.centre:
+            out -= column.centre
+        if column.scale != 1.0:
+            out /= column.scale
+
+    def _columns_of(self, term: tuple[tuple[str, int], ...]) -> list[Column]:
+        choices = [self._factors_of(variable, power) for variable, power in term]
+        return [self._column(combination) for combination in itertools.product(*choices)]
+
+    def _factors_of(self, name: str, power: int) -> list[Factor]:
+        variable = self.study.variables[name]
+        if variable.type != "category":
+            return [Factor(name, power)]
+        return [Factor(name, level=k) for k in range(1, len(variable.levels))]
+
+    def _column(self, factors: tuple[Factor, ...]) -> Column:
+        name = ":".join(self._label(f) for f in factors)
+        low, high = _product_range([self._range(f) for f in factors])
+        if (low, high) == (0.0, 1.0):
+            return Column(name, factors, 0.0, 1.0)
+        centre = 0.5 * (low + high) if self.formula.intercept else 0.0
+        scale = max(abs(low - centre), abs(high - centre))
+        if not 0.0 < scale < math.inf:
+            message = f"The declared ranges give {name} the range {low:.3g} to {high:.3g}"
+            raise StudyError("CO-S207", f"{message}, with which nothing can be computed. Choose another unit.")
+        return Column(name, factors, centre, scale)
+
+    def _label(self, factor: Factor) -> str:
+        if factor.level is not None:
+            return f"{factor.variable}[{self.study.variables[factor.variable].levels[factor.level]}]"
+        return factor.variable if factor.power == 1 else f"{factor.variable}^{factor.power}"
+
+    def _range(self, factor: Factor) -> tuple[float, float]:
+        if factor.level is not None:
+            return 0.0, 1.0
+        low, high = self.study.variables[factor.variable].bounds
+        ends = [math.prod([bound] * factor.power) for bound in (low, high)]  # ** would raise where this gives inf
+        straddles = factor.power % 2 == 0 and low < 0 < high
+        return (0.0 if straddles else min(ends)), max(ends)
+
+
+def parse_formula(text: str) -> Formula:
+    """Parse `outcome ~ terms`; StudyError names the part that is not understood."""
+    left, tilde, right = text.partition("~")
+    outcome = left.strip()
+    if not tilde or not _FACTOR.match(outcome) or "^" in outcome:
+        raise StudyError("CO-S201", f"The formula {text!r} does not begin with `outcome ~`.")
+    intercept, offset = True, None
+    terms: list[tuple[tuple[str, int], ...]] = []
+    for part in _parts(right, text):
+        named = _OFFSET.match(part)
+        if part in ("-1", "0"):
+            intercept = False
+        elif named is not None and offset is None:
+            offset = named[1]
+        elif part != "1":
+            for term in _expand(part, text):
+                if set(term) not in map(set, terms):  # a:b and b:a are one term
+                    terms.append(term)
+    if not terms and not intercept:
+        raise StudyError("CO-S201", f"The formula {text!r} has no terms.")
+    terms.sort(key=len)
+    return Formula(outcome, tuple(terms), intercept, offset)
+
+
+def _parts(right: str, text: str) -> list[str]:
+    parts = [p.strip() for p in right.replace("-", "+-").split("+")]
+    cleaned = [re.sub(r"^-\s*", "-", p) for p in parts if p]
+    if not cleaned or any(p.startswith("-") and p != "-1" for p in cleaned):
+        raise StudyError("CO-S201", f"The formula {text!r} takes `+` between terms, and `-1` for no intercept.")
+    return cleaned
+
+
+def _expand(part: str, text: str) -> list[tuple[tuple[str, int], ...]]:
+    groups = [[_factor(f, text) for f in g.split(":")] for g in part.split("*")]
+    subsets = (s for n in range(1, len(groups) + 1) for s in itertools.combinations(groups, n))
+    return [tuple(sorted({f for g in s for f in g}, key=[f for g in s for f in g].index)) for s in subsets]
+
+
+def _factor(part: str, text: str) -> tuple[str, int]:
+    match = _FACTOR.match(part.strip())
+    if match is None:
+        raise StudyError(
+            "CO-S201", f"In the formula {text!r}, {part.strip()!r} is neither a variable nor a power of one."
+        )
+    return match[1], int(match[2] or 1)
+
+
+def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    corners = [math.prod(c) for c in itertools.product(*ranges)]
+    return min(corners), max(corners)
+
+
+def _check_split(study: Study, formula: Formula) -> None:
+    holder = {name: site for site, names in study.columns.items() for name in names}
+    used = {formula.outcome, *([formula.offset] if formula.offset else []), *(v for t in formula.terms for v, _ in t)}
+    nowhere = sorted(used - set(holder))
+    if nowhere:
+        raise StudyError("CO-S208", f"No site holds {', '.join(nowhere)}. Add it to its site under [columns].")
+    for term in formula.terms:
+        sites = sorted({holder[name] for name, _ in term})
+        if len(sites) > 1:
+            name = ":".join(v for v, _ in term)
+            message = f"The term {name} multiplies variables of {' and '.join(sites)}"
+            raise StudyError("CO-S209", f"{message}; no site could compute it. Leave it out.")
+
+
+def _check_roles(study: Study, formula: Formula) -> None:
+    covariates = {v for term in formula.terms for v, _ in term}
+    if formula.outcome in covariates or formula.offset in covariates:
+        raise StudyError("CO-S204", "The outcome and the offset cannot be covariates as well.")
+    for variable, power in (f for term in formula.terms for f in term):
+        if power > 1 and study.variables[variable].type not in ("number", "count"):
+            raise StudyError("CO-S205", f"{variable}^{power}: only a number or a count can be raised to a power.")
+    if formula.offset and study.variables[formula.offset].type != "number":
+        raise StudyError("CO-S206", f"The offset {formula.offset!r} must be declared as a number.")

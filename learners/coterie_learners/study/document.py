@@ -1,0 +1,264 @@
+"""The study: everything that the sites agree on before any data is read, frozen and hashed.
+
+A study is written as TOML by people and travels as canonical JSON; the SHA-256 of that JSON is its identity on the
+ledger. Learner options and the learner's version are completed when the study is read, so that nothing that the
+result depends on stays outside the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from coterie_learners.errors import StudyError
+
+MAX_SITES = 253
+MAX_DOCUMENT = 1 << 20
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+LearnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
+ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+
+class Frozen(BaseModel):
+    """Base of all parts of a study: immutable, and refusing keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Variable(Frozen):
+    """One declared column.
+
+    number: a measurement inside `range` (unit as written). count: a whole number inside `range`. binary: 0 or 1.
+    category: one of `levels`, the first being the reference.
+    """
+
+    type: Literal["number", "count", "binary", "category"]
+    unit: Text = ""
+    range: tuple[float, float] | None = None
+    levels: tuple[Text, ...] = ()
+    label: Text = ""
+
+    @model_validator(mode="after")
+    def _check_type(self) -> Self:
+        numeric = self.type in ("number", "count")
+        if numeric and (self.range is None or not self.range[0] < self.range[1]):
+            raise ValueError("a number or count needs range = [low, high] with low < high")
+        if not numeric and self.range is not None:
+            raise ValueError("only a number or count has a range")
+        if self.type == "category" and (len(self.levels) < 2 or len(set(self.levels)) != len(self.levels)):
+            raise ValueError("a category needs at least two different levels")
+        if self.type != "category" and self.levels:
+            raise ValueError("only a category has levels")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and largest value that the study allows."""
+        return self.range if self.range is not None else (0.0, 1.0)
+
+
+class LearnerChoice(BaseModel):
+    """Which learner in which version; all other keys are that learner's own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    name: LearnerName
+    version: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The learner's own options."""
+        return dict(self.model_extra or {})
+
+
+class RowRules(Frozen):
+    """What each site does with rows that do not fit.
+
+    missing: refuse the file or drop the row (counted). constant and collinear: whether one site's own rows may lack
+    variation that the pooled rows have.
+    """
+
+    missing: Literal["refuse", "drop"] = "refuse"
+    constant: Literal["refuse", "allow"] = "refuse"
+    collinear: Literal["refuse", "allow"] = "refuse"
+    minimum: Annotated[int, Field(ge=1)] = 5
+
+
+class Floors(Frozen):
+    """What no payload of a site may give away; a site may set stricter ones of its own.
+
+    rows: the fewest rows a payload may stand on. cell: the smallest count of patients, above zero, that its readers may
+    solve from it. events_per_parameter: the fewest events (or rows) of this site for each coefficient. rebuild: whether
+    columns may come back row by row. sensitive: covariates that a group must not share a level of, all of it.
+    """
+
+    rows: Annotated[int, Field(ge=1)] = 5
+    cell: Annotated[int, Field(ge=0)] = 5
+    events_per_parameter: Annotated[float, Field(ge=0)] = 0.0
+    rebuild: Literal["refuse", "allow"] = "refuse"
+    sensitive: tuple[ColumnName, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The floors as JSON has them; what no older study has is absent unless it is set."""
+        return self.model_dump(mode="json", exclude=set() if self.sensitive else {"sensitive"})
+
+    def stricter(self, other: Floors) -> Floors:
+        """The stricter of two in each."""
+        return Floors(
+            rows=max(self.rows, other.rows),
+            cell=max(self.cell, other.cell),
+            events_per_parameter=max(self.events_per_parameter, other.events_per_parameter),
+            rebuild="refuse" if "refuse" in (self.rebuild, other.rebuild) else "allow",
+            sensitive=tuple(sorted({*self.sensitive, *other.sensitive})),
+        )
+
+
+class CohortRules(Frozen):
+    """The patients that a study stands on.
+
+    name: each site keeps the study's patients under this name, and later studies of the name stand on exactly these,
+    though the files grow. complete: rows that lack one of these columns are no part of it, whatever the formula reads.
+    """
+
+    name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,30})?$")] = ""
+    complete: tuple[ColumnName, ...] = ()
+
+
+class LedgerRules(Frozen):
+    """What the contract enforces: seconds per step, and what becomes of a silent site; and how payloads are packed."""
+
+    step_seconds: Annotated[int, Field(ge=60, le=30 * 86400)] = 3600
+    silent_site: Literal["wait", "exclude", "abort"] = "wait"
+    compression: Literal["zstd", "deflate"] = "zstd"
+
+
+class Schedule(Frozen):
+    """Step kinds of the three phases, as the contract walks them: "each", "server" or "only:<site>".
+
+    The loop ends at the server post that says so, or after `max_rounds`.
+    """
+
+    opening: tuple[str, ...] = ()
+    loop: tuple[str, ...] = ()
+    closing: tuple[str, ...] = ()
+    max_rounds: Annotated[int, Field(ge=1, le=65535)] = 1
+
+
+class Study(Frozen):
+    """The protocol of one federated analysis.
+
+    Sites hold the same variables of different patients (rows split), or, with `columns`, other variables of the same
+    patients: then `columns` names each site's variables (none for a helper without data), and `identifier` the columns
+    of every site's file by which patients find each other. Where rows are split, `patient` names the column that
+    identifies patients; it never leaves a site. Without it rows are taken for patients.
+    """
+
+    format: Literal[1] = 1
+    name: Name
+    title: Text = ""
+    sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
+    formula: Annotated[str, Field(max_length=10_000)]
+    variables: dict[ColumnName, Variable]
+    columns: dict[Name, tuple[ColumnName, ...]] = {}
+    identifier: tuple[ColumnName, ...] = ()
+    learner: LearnerChoice
+    rows: RowRules = RowRules()
+    ledger: LedgerRules = LedgerRules()
+    disclosure: Floors = Floors()
+    patient: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
+    cohort: CohortRules = CohortRules()
+
+    @model_validator(mode="after")
+    def _check_sites(self) -> Self:
+        if len(set(self.sites)) != len(self.sites):
+            raise ValueError(f"sites are named twice: {sorted(s for s in self.sites if self.sites.count(s) > 1)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        if bool(self.columns) != bool(self.identifier):
+            raise ValueError("`columns` and `identifier` go together: both for columns split over sites, or neither")
+        if self.columns and set(self.columns) != set(self.sites):
+            raise ValueError(f"`columns` lists {sorted(self.columns)}, but the sites are {sorted(self.sites)}")
+        assigned = [name for names in self.columns.values() for name in names]
+        twice = sorted({name for name in assigned if assigned.count(name) > 1})
+        if twice:
+            raise ValueError(f"`columns` gives {twice} to more than one site")
+        wrong = sorted(set(assigned) - set(self.variables)) + sorted(set(assigned) & set(self.identifier))
+        if wrong:
+            raise ValueError(f"`columns` names {wrong}, which are not declared variables, or identify patients")
+        return self
+
+    @model_validator(mode="after")
+    def _patients_are_named_once(self) -> Self:
+        if self.patient and (self.columns or self.patient in self.variables):
+            raise ValueError("`patient` is no variable, and has no place beside `identifier`")
+        undeclared = sorted(set(self.cohort.complete) - set(self.variables))
+        if undeclared:
+            raise ValueError(f"`cohort.complete` names {undeclared}, which are not declared variables")
+        return self
+
+    @property
+    def split(self) -> Literal["rows", "columns"]:
+        """Whether sites hold other patients or other variables."""
+        return "columns" if self.columns else "rows"
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "study") -> Self:
+        """Read a study as people write it; StudyError names the key and the value that are wrong."""
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise StudyError("CO-S101", f"{where} is not TOML: {error}.") from None
+        except ValidationError as error:
+            raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
+
+    @classmethod
+    def from_json(cls, document: bytes, where: str = "study") -> Self:
+        """Read a study from its canonical JSON; any other spelling of the same study is refused."""
+        try:
+            study = cls.model_validate_json(document) if len(document) <= MAX_DOCUMENT else None
+        except ValidationError as error:
+            raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
+        if study is None or study.document != document:
+            raise StudyError("CO-S103", f"{where} is not the canonical form of a study; its hash would not hold.")
+        return study
+
+    @cached_property
+    def document(self) -> bytes:
+        """Canonical JSON: sorted keys, no spaces, UTF-8."""
+        # What is as it was before there was a choice is absent, so that older studies keep their hashes.
+        older = set() if self.columns else {"columns", "identifier"}
+        older |= {"disclosure"} if self.disclosure == Floors() else set()
+        older |= {"cohort"} if self.cohort == CohortRules() else set()
+        older |= set() if self.patient else {"patient"}
+        plain = self.model_dump(mode="json", exclude=older)
+        if "disclosure" in plain:
+            plain["disclosure"] = self.disclosure.as_dict()
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+    @cached_property
+    def hash(self) -> bytes:
+        """SHA-256 of the canonical JSON: the study's identity on the ledger and, as a raw CID, in the store."""
+        return hashlib.sha256(self.document).digest()
+
+
+def _explain(error: ValidationError) -> str:
+    parts = [
+        f"{'.'.join(map(str, e['loc'])) or 'study'}: {_reword_error(e['type'], e['loc'], e['msg'])}"
+        for e in error.errors()
+    ]
+    return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "") + "."
+
+
+def _reword_error(kind: str, place: tuple[int | str, ...], message: str) -> str:
+    """What pydantic says, but for a variable's name: a column called otherwise has to be renamed."""
+    if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):
+        return message
+    return "a variable's name has letters a to z, digits and _, and no digit first; rename the column in every file"

@@ -1,0 +1,137 @@
+"""A site's rows as a learner sees them: blocks of a design matrix with the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.numeric.array import Array
+
+# Values of each variable, as numbers and as level numbers counted from 0; small whole numbers may be stored as such.
+Codes: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows: design x (m, p), outcome y (m,), and the offset (m,) of the linear predictor if the study has one."""
+
+    x: Array
+    y: Array
+    offset: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class Rows(Protocol):
+    """All rows of one site, in a fixed order; may stream, so that memory holds one block at a time."""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows, block by block, always cut at the same places."""
+
+
+@runtime_checkable
+class CodedRows(Protocol):
+    """All rows of one site as the variables' values, before any design matrix is made of them."""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+
+    def codes(self) -> Iterator[Codes]:
+        """The complete rows' values by variable, block by block, always cut at the same places."""
+
+
+@dataclass(frozen=True)
+class OwnColumns:
+    """One site's own columns of its patients, where sites hold other variables of the same patients.
+
+    `identifiers` holds each row's identifying values as text; `x` (n, p) the site's columns on the inside scale, named
+    by `names`; `y` (n,) the outcome at the site that holds it, and its `offset` (n,).
+    """
+
+    identifiers: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...]
+    x: Array
+    y: Array | None = None
+    offset: Array | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.x)
+
+
+Data: TypeAlias = Rows | CodedRows | OwnColumns
+
+
+class ArrayRows:
+    """Rows in memory, handed out in blocks of `size` rows that fit a processor's cache."""
+
+    def __init__(self, x: Array, y: Array, offset: Array | None = None, size: int = 0) -> None:
+        self._all = Block(x, y, offset)
+        self._size = size or block_size(x.shape[1])
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self._all)
+
+    @property
+    def everything(self) -> Block:
+        """All rows as one block."""
+        return self._all
+
+    def blocks(self) -> Iterator[Block]:
+        """Slices of the arrays; nothing is copied."""
+        x, y, offset = self._all.x, self._all.y, self._all.offset
+        for at in range(0, len(y), self._size):
+            cut = slice(at, at + self._size)
+            yield Block(x[cut], y[cut], None if offset is None else offset[cut])
+
+
+class ArrayCodes:
+    """Coded rows in memory, handed out in blocks of `size` rows that fit a processor's cache."""
+
+    def __init__(self, codes: Codes, size: int = 1 << 17) -> None:
+        self._codes = codes
+        self._size = size
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self._codes.values())))
+
+    @property
+    def everything(self) -> Codes:
+        """All rows' values."""
+        return self._codes
+
+    def codes(self) -> Iterator[Codes]:
+        """Slices of the arrays; nothing is copied."""
+        for at in range(0, self.n, self._size):
+            yield {name: values[at : at + self._size] for name, values in self._codes.items()}
+
+
+def block_size(p: int) -> int:
+    """Rows per block so that a weighted copy of a block stays in the cache (about 4 MiB)."""
+    return max(256, (1 << 19) // max(p, 1))
+
+
+def join_blocks(rows: Rows) -> Block:
+    """All rows as one block, for learners that need them at once."""
+    parts = list(rows.blocks())
+    offsets = [b.offset for b in parts]
+    return Block(
+        np.concatenate([b.x for b in parts]),
+        np.concatenate([b.y for b in parts]),
+        None if any(o is None for o in offsets) else np.concatenate([o for o in offsets if o is not None]),
+    )

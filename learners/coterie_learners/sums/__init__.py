@@ -1,0 +1,1 @@
+"""The engine of sums: families, links, and what sums of one site disclose."""

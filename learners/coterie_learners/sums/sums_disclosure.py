@@ -1,0 +1,130 @@
+"""What the plain sums of a Newton-Raphson round give away: GLORE's score and information at known coefficients.
+
+At coefficients zero every row has the same weight, so that the sums are X'X and X'y: every two-way table of the 0/1
+columns and with a binary outcome, exactly. Each later round adds as many linear equations on the counts of patients by
+pattern of covariates, with other weights; where few patterns occur they soon determine those counts one by one. A
+reader is taken to know which patterns occur at the site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from coterie_learners.core.disclosure import Exposure, indicators, two_way
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Site
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.linalg import symmetric
+from coterie_learners.study.design import INTERCEPT, Design
+from coterie_learners.study.rows import Rows
+from coterie_learners.sums.families import Family
+
+# More patterns than this are not searched; no round of a study that small in rows determines them.
+_MAX_PATTERNS = 500
+# Of the largest singular value; what is smaller is rounding to whoever solves the equations.
+_DETERMINED = 1e-9
+
+
+def expose_sums(design: Design, family: Family, path: Sequence[Array], site: Site, sums: Payload) -> Exposure:
+    """What readers can solve from a site's plain sums after rounds at the coefficients `path`."""
+    n = int(np.asarray(sums["n"]))
+    cells, kinds = _tables(design, family, sums) if len(path) == 1 else ({}, {})
+    patterns = _determined(design, family, path, site.rows)
+    return Exposure(
+        what=f"Sums of round {len(path)} (score, information, counts)",
+        rows=n,
+        events=int(np.asarray(sums["outcome"])) if family.name == "binomial" else None,
+        parameters=len(design.columns),
+        cells=cells | patterns,
+        kinds=kinds | dict.fromkeys(patterns, "single patterns of all covariates"),
+        by_columns=True,
+    )
+
+
+def expose_masked_sums(design: Design, family: Family, path: Sequence[Array], site: Site) -> Exposure:
+    """What leaves under masks: nothing of this site alone. Its events are counted once, for the floor on them."""
+    binary = family.name == "binomial" and len(path) == 1
+    return Exposure(
+        what=f"Masked sums of round {len(path)} (score, information, counts)",
+        rows=site.rows.n,
+        events=int(sum(float(block.y.sum()) for block in site.rows.blocks())) if binary else None,
+        parameters=len(design.columns) if len(path) == 1 else 0,
+        sums_only=True,
+        parties=len(site.parties),
+    )
+
+
+def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, int], dict[str, str]]:
+    at = indicators(design)
+    if design.formula.offset or not at:
+        return {}, {}
+    parts = family.parts(np.zeros(2), np.array([0.0, 1.0]))
+    information = symmetric(np.asarray(sums["information"]), len(design.columns))
+    gram = information[np.ix_(at, at)] / parts.weight[0]
+    events = None
+    if family.name == "binomial":
+        zero, unit = parts.residual.tolist()
+        events = (
+            float(np.asarray(sums["outcome"])),
+            (np.asarray(sums["score"])[at] - zero * np.diag(gram)) / (unit - zero),
+        )
+    return two_way(design, float(np.asarray(sums["n"])), gram, events)
+
+
+def _determined(design: Design, family: Family, path: Sequence[Array], rows: Rows) -> dict[str, int]:
+    """Patients by pattern, and events among them, as far as the equations of all rounds so far determine each."""
+    p = len(design.columns)
+    most = min(_MAX_PATTERNS, len(path) * p * (p + 1) // 2)
+    listed_patterns = None if design.formula.offset else _patterns(rows, most)
+    if listed_patterns is None:
+        return {}
+    x, counts = listed_patterns
+    fixed = _find_fixed(_equations(family, path, x))
+    names = [_name(design, row) for row in x]
+    cells = {name: int(counts[k, 0]) for k, name in enumerate(names) if fixed[k]}
+    if family.name == "binomial":
+        outcome = design.formula.outcome
+        cells |= {f"{t} & {outcome}=1": int(counts[k, 1]) for k, t in enumerate(names) if fixed[len(x) + k]}
+    return cells
+
+
+def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
+    """Distinct rows (m, p) of the design and their numbers of patients and of events (m, 2); None if there are more."""
+    seen_patterns: dict[bytes, Array] = {}
+    for block in rows.blocks():
+        for cut in np.array_split(np.arange(len(block)), max(len(block) // (4 * most + 4), 1)):
+            x, group = np.unique(block.x[cut], axis=0, return_inverse=True)
+            if len(x) + len(seen_patterns) > most and len({row.tobytes() for row in x} | seen_patterns.keys()) > most:
+                return None
+            new = np.stack([np.bincount(group.ravel()), np.bincount(group.ravel(), weights=block.y[cut])], axis=1)
+            for row, count in zip(x, new, strict=True):
+                seen_patterns[row.tobytes()] = seen_patterns.get(row.tobytes(), np.zeros(2)) + count
+    return np.array([np.frombuffer(key) for key in seen_patterns]), np.array(list(seen_patterns.values()))
+
+
+def _equations(family: Family, path: Sequence[Array], x: Array) -> Array:
+    """The linear equations (k, 2 m) of all rounds on patients and events by pattern."""
+    m, p = x.shape
+    upper = np.triu_indices(p)
+    products = (x[:, upper[0]] * x[:, upper[1]]).T
+    parts = []
+    for beta in path:
+        without, event = (family.parts(x @ beta, np.full(m, y)) for y in (0.0, 1.0))
+        parts.append(np.hstack([products * without.weight, np.zeros_like(products)]))
+        parts.append(np.hstack([x.T * without.residual, x.T * (event.residual - without.residual)]))
+    return np.vstack([np.hstack([np.ones((1, m)), np.zeros((1, m))]), *parts])
+
+
+def _find_fixed(equations: Array) -> Sequence[bool]:
+    """Which unknowns have one value in all solutions: those whose unit vector lies in the span of the equations."""
+    _, size, basis = np.linalg.svd(equations, full_matrices=False)
+    span = basis[size > _DETERMINED * size[0]]
+    fixed: list[bool] = (1.0 - np.sum(span * span, axis=0) < _DETERMINED).tolist()
+    return fixed
+
+
+def _name(design: Design, row: Array) -> str:
+    values: Mapping[str, float] = dict(zip(design.names, row.tolist(), strict=True))
+    return "pattern " + ", ".join(f"{name}={value:g}" for name, value in values.items() if name != INTERCEPT)

@@ -1,0 +1,1 @@
+"""VALORIS and VERTIGO: logistic models on columns split over sites."""

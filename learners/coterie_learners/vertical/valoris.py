@@ -1,0 +1,450 @@
+"""VALORIS: a logistic model on columns split over sites in one shot; the outcome never leaves the site that holds it.
+
+After the method of the same name for vertically partitioned data without ridge tuning (Sci Rep 2026;16:12558; public
+code OpenLHS/Distrib_analysis, read at 4dee882): the covariate sites send what the response site needs once, it solves
+once, and returns to each site what that site needs for its own coefficients and standard errors.
+
+Three things are other than published. A covariate site sends a thin factor L_k (n x r_k) instead of its Gram matrix,
+which says the same. The ridge is 0 unless the study sets one, and the intercept is not penalised. And the answer is
+gamma_k (r_k) and T_k (r_k x r_k) in the rotated coordinates of that site, not an n-vector and an n x n matrix: from
+the published second message any covariate site can compute every patient's p (1 - p) and the column space of all other
+sites (red-team tests keep that attack). No message to a covariate site has n entries, and what it learns is exactly
+its own coefficients and their covariance.
+
+What leaves a site: hashes of identifiers, sealed to all sites (see `alignment`); from each covariate site its factor
+and r_k numbers that tell the means of its rotated columns, sealed to the response site, which can rebuild binary
+columns from it exactly and all rows from r_k known ones (the study must say disclosure.rebuild = "allow"). From the
+response site the answers, each sealed to its site, after the check of `preimage`: if an answer could be solved for the
+outcome, nothing is returned to anybody.
+
+Mode "aggregated" (two covariate sites or more): these agree on a rotation Q of all their columns together, and the
+response site learns only the sum S = sum Z_k Q_k, under pairwise masks: S S' is the sum of the Gram matrices, so that
+it sees no single site's factor. The answer is for all of S, so each covariate site can read the coefficients of all
+covariate sites; and the response site must not collude with one of them, which knows Q.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from scipy import special
+
+from coterie_learners.core.divergence import diverging_coefficients
+from coterie_learners.core.fit import Fit
+from coterie_learners.core.masked_sum import mask_short, unmask_short
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.protocol import Script, Site, only
+from coterie_learners.core.registry import Learner, options_of
+from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Separation, StudyError, Withheld
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.tall_matrix import TallMatrix, round_to_grid
+from coterie_learners.study.document import Schedule, Study
+from coterie_learners.vertical.alignment import STEPS, align, expose_randomness
+from coterie_learners.vertical.logistic import Logistic, newton_step, shorten_step
+from coterie_learners.vertical.outcome_leakage import Answer, LeakageVerdict, assess
+from coterie_learners.vertical.site_columns import (
+    ColumnSplit,
+    SiteColumns,
+    SplitOptions,
+    blocks_of,
+    build_split_fit,
+    check_counts,
+    check_split,
+    prepend_intercept,
+)
+
+_VERSION = "1"
+ALL = "covariates"
+_FACTOR = Schema({"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,))})
+MASKED = Schema({"masked": Field("<u8", (None, None))})
+SEED = Schema({"seed": Field("|u1", (32,))})
+ANSWER = Schema(
+    {"gamma": Field("<f8", (None,)), "covariance": Field("<f8", (None,))}, optional=frozenset({"covariance"})
+)
+
+
+class ValorisOptions(SplitOptions):
+    """The learner section of a study.
+
+    `mode` "per_site" sends each covariate site's factor to the response site, "aggregated" only their masked sum.
+    `standard_errors`: whether answers carry the covariance from which the sites compute them.
+    """
+
+    mode: Literal["per_site", "aggregated"] = "per_site"
+    standard_errors: bool = True
+
+
+def valoris(site: Site) -> Script:
+    """Factors to the response site, one solution there, one answer to each covariate site."""
+    plan = plan_valoris(site.study)
+    part = SiteColumns(plan.split, site, (yield from align(site)))
+    rotation = None
+    if plan.aggregated:
+        first, *others = plan.covariate_sites
+        readers = tuple(others)
+        rotation = Rotation(
+            plan, (yield from only(first, "seed", seed, expects=SEED, readers=readers, reveals=expose_randomness))
+        )
+    posts = {}
+    for name in plan.covariate_sites:
+        posts[name] = yield from only(
+            name,
+            f"factor/{name}",
+            _share,
+            plan,
+            part,
+            rotation,
+            expects=plan.form,
+            readers=(plan.response,),
+            reveals=part.reveals_masked if plan.aggregated else part.reveals_factor,
+        )
+    solution = ValorisSolution(plan, part, posts)
+    answers = {}
+    for name, readers in plan.answers.items():
+        answers[name] = yield from only(
+            plan.response,
+            f"answer/{name}",
+            answer,
+            solution,
+            name,
+            expects=ANSWER,
+            readers=readers,
+            reveals=part.reveals_result,
+        )
+    return build_valoris_result(plan, part, solution, answers, rotation)
+
+
+@dataclass(frozen=True)
+class ValorisPlan:
+    """What every site derives from the study alone."""
+
+    split: ColumnSplit
+    options: ValorisOptions
+
+    @property
+    def response(self) -> str:
+        """The site that holds the outcome."""
+        return self.split.outcome_site
+
+    @property
+    def aggregated(self) -> bool:
+        """Whether the response site sees only the sum of the factors."""
+        return self.options.mode == "aggregated"
+
+    @property
+    def form(self) -> Schema:
+        """Form of a covariate site's post."""
+        return MASKED if self.aggregated else _FACTOR
+
+    @property
+    def covariate_sites(self) -> tuple[str, ...]:
+        """The other sites, in the study's order."""
+        return tuple(name for name in self.split.study.sites if name != self.response)
+
+    @property
+    def answers(self) -> dict[str, tuple[str, ...]]:
+        """Names of the answers and their readers."""
+        if self.aggregated:
+            return {ALL: self.covariate_sites}
+        return {name: (name,) for name in self.covariate_sites}
+
+    @cached_property
+    def blocks(self) -> dict[str, slice]:
+        """Where in the sum of all columns each covariate site's are."""
+        at, out = 0, {}
+        for name in self.covariate_sites:
+            out[name] = slice(at, at + self.split.width(name))
+            at += self.split.width(name)
+        return out
+
+    @property
+    def width(self) -> int:
+        """Columns of all covariate sites together."""
+        return sum(self.split.width(name) for name in self.covariate_sites)
+
+
+def plan_valoris(study: Study) -> ValorisPlan:
+    """The plan of a study."""
+    options = options_of(study, ValorisOptions)
+    return ValorisPlan(ColumnSplit.of(study, options), options)
+
+
+# At a covariate site
+
+
+def seed(site: Site) -> Payload:
+    """32 random bytes from which the covariate sites, and nobody else, make the same rotation."""
+    return {"seed": np.frombuffer(site.stream("valoris/rotation", 32), np.uint8)}
+
+
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """A rotation Q (p, p) of all covariate sites' columns, uniformly distributed, from their common seed."""
+
+    plan: ValorisPlan
+    post: Payload
+
+    @cached_property
+    def q(self) -> Array:
+        """Q, by the QR decomposition of p x p normal numbers."""
+        p, key = self.plan.width, self.post["seed"].tobytes()
+        words = np.frombuffer(Site(self.plan.split.study, "", secret=key).stream("valoris/normal", 8 * p * p), "<u8")
+        normal = special.ndtri(((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53).reshape(p, p)
+        q, r = np.linalg.qr(normal)
+        rotation: Array = q * np.sign(np.diag(r))
+        return rotation
+
+    def of(self, site: str) -> Array:
+        """The rows (p_k, p) of a site's columns."""
+        rows: Array = self.q[self.plan.blocks[site]]
+        return rows
+
+
+def _share(site: Site, plan: ValorisPlan, part: SiteColumns, rotation: Rotation | None) -> Payload:
+    """What a covariate site sends: its factor, or its part of the masked sum; with the shift of the intercept."""
+    if rotation is None:
+        return {"factor": part.thin.factor, "shift": part.thin.rotation.T @ part.shift}
+    if part.thin.factor.shape[1] < plan.split.width(site.name):
+        raise Collinear("CO-N207", f"The columns of {site.name} are collinear, which the mode aggregated cannot carry.")
+    turned = rotation.of(site.name)
+    values = np.vstack([part.columns.z @ turned, part.shift @ turned])
+    peers = [name for name in plan.covariate_sites if name != site.name]
+    return {"masked": mask_short(site, "valoris/factor", values, peers)}
+
+
+# At the response site
+
+
+def answer(site: Site, solution: ValorisSolution, name: str) -> Payload:
+    """What goes back to a covariate site; Withheld if the check finds that any answer gives outcomes away."""
+    unsafe = [verdict for verdict in solution.verdicts.values() if not verdict.safe]
+    if unsafe:
+        message = " ".join(verdict.words for verdict in unsafe)
+        raise Withheld(
+            "CO-D401",
+            f"{site.name} returns nothing to any site. {message} Use fewer columns or more patients, "
+            "or let the study do without standard errors.",
+        )
+    site_answer = solution.answers[name]
+    upper = site_answer.covariance[np.triu_indices(len(site_answer.gamma))]
+    with_errors = {"covariance": upper} if solution.plan.options.standard_errors else {}
+    return {"gamma": site_answer.gamma, **with_errors}
+
+
+@dataclass(frozen=True, eq=False)
+class ValorisSolution:
+    """What the response site computes from the factors and its own columns. Computed when asked for."""
+
+    plan: ValorisPlan
+    part: SiteColumns
+    posts: Mapping[str, Payload]
+
+    @cached_property
+    def received(self) -> dict[str, tuple[Array, Array]]:
+        """Factor (n, r) and shift (r,) of each answer's site, checked."""
+        if self.plan.aggregated:
+            return {ALL: self._summed()}
+        out = {}
+        for name, post in self.posts.items():
+            self.plan.split.check_factor(name, post["factor"], self.part.n)
+            if len(post["shift"]) != post["factor"].shape[1]:
+                raise ProtocolError("CO-P544", f"The shift of {name} does not fit its factor.", name, f"factor/{name}")
+            out[name] = (np.asarray(post["factor"]), np.asarray(post["shift"]))
+        return out
+
+    def _summed(self) -> tuple[Array, Array]:
+        shape = (self.part.n + 1, self.plan.width)
+        for name, post in self.posts.items():
+            if post["masked"].shape != shape:
+                message = f"{name} posted {post['masked'].shape} numbers; the sum has {shape}."
+                raise ProtocolError("CO-P543", message, name, f"factor/{name}")
+        total = unmask_short([post["masked"] for post in self.posts.values()])
+        if float(np.max(np.abs(total[:-1]))) > self.plan.split.largest(self.part.n, self.plan.width):
+            raise ProtocolError("CO-P544", "The sum of the covariate sites' columns is none of standardised columns.")
+        return round_to_grid(total[:-1]), total[-1]
+
+    @cached_property
+    def factors(self) -> dict[str, Array]:
+        """This site's own factor, if it has columns, and those of the answers."""
+        own = {self.plan.response: self.part.thin.factor} if self.plan.split.width(self.plan.response) else {}
+        return own | {name: factor for name, (factor, _) in self.received.items()}
+
+    @cached_property
+    def blocks(self) -> dict[str, slice]:
+        """Where in theta each factor's coefficients are; an intercept is the first."""
+        return blocks_of(self.factors, self.plan.split.intercept)
+
+    @cached_property
+    def model(self) -> Logistic:
+        """The problem to solve."""
+        ones = [np.ones((self.part.n, 1))] if self.plan.split.intercept else []
+        names = [f"component {j + 1} of {s}" for s, f in self.factors.items() for j in range(f.shape[1])]
+        penalty = self.plan.split.penalty(len(names))
+        z = TallMatrix.of([*ones, *self.factors.values()])
+        return Logistic(z, self.part.outcome, penalty, [*["(Intercept)"] * len(ones), *names])
+
+    @cached_property
+    def optimum(self) -> tuple[Array, Array, int]:
+        """Coefficients theta (q,), their covariance (q, q), and the number of Newton steps."""
+        model, options = self.model, self.plan.options
+        check_counts(self.part.n, self.events, len(model.names))
+        theta, before = np.zeros(len(model.names)), np.zeros(len(model.names))
+        for t in range(options.max_rounds):
+            here = newton_step(model, theta)
+            if here.gain <= options.tolerance**2:
+                return theta, model.covariance(here.information), t
+            self._look_for_separation(diverging_coefficients(here.gain, here.step, before))
+            objective = here.at.loss + model.penalty_at(theta)
+            theta, before = shorten_step(model.objective, theta, here.step, objective, here.gain), here.step
+        raise NotConverged("CO-N101", f"No convergence in {options.max_rounds} steps. Raise max_rounds.")
+
+    def _look_for_separation(self, grown: Any) -> None:
+        sites = [name for name, block in self.blocks.items() if np.any(grown[block])]
+        if sites:
+            raise Separation(
+                "CO-N302",
+                f"The outcome is separated: coefficients at {', '.join(sites)} grow without bound, because columns of "
+                "these sites predict it without error. Merge rare levels, leave the term out, or set a ridge.",
+            )
+
+    @property
+    def events(self) -> int:
+        """Patients with the outcome."""
+        return int(np.sum(self.part.outcome))
+
+    @cached_property
+    def eta(self) -> Array:
+        """The linear predictor (n,)."""
+        return self.model.z.times(self.optimum[0])
+
+    @cached_property
+    def answers(self) -> dict[str, Answer]:
+        """What each covariate site would receive."""
+        theta, covariance, _ = self.optimum
+        intercept = float(theta[0]) if self.plan.split.intercept else 0.0
+        out = {}
+        for name in self.received:
+            block = self.blocks[name]
+            out[name] = Answer(theta[block], covariance[block, block], intercept)
+        return out
+
+    @cached_property
+    def verdicts(self) -> dict[str, LeakageVerdict]:
+        """What each answer would let its readers find out."""
+        residual = self.part.outcome - self.model.at(self.eta).mean
+        options, intercept = self.plan.options, self.plan.split.intercept
+        eta = self.eta if intercept and not options.ridge else None
+        return {
+            name: assess(
+                name, factor, residual, intercept, self.answers[name] if options.standard_errors else None, eta
+            )
+            for name, (factor, _) in self.received.items()
+        }
+
+    def fit(self) -> Fit:
+        """The response site's own terms and the intercept, with what only this site knows: events and deviances."""
+        theta, covariance, steps = self.optimum
+        own = self.blocks.get(self.plan.response, slice(0, 0))
+        estimates, own_covariance = self.part.back(theta[own], covariance[own, own])
+        if self.plan.split.intercept:
+            estimates, own_covariance = self._with_intercept(estimates, own_covariance)
+        terms = prepend_intercept(self.part.design.names, self.plan.split.intercept)
+        n, events = self.part.n, self.events
+        rate = events / n if self.plan.split.intercept else 0.5
+        facts = {
+            "n": n,
+            "events": events,
+            "rounds": steps,
+            "deviance": 2.0 * self.model.at(self.eta).loss,
+            "null_deviance": -2.0 * (events * math.log(rate) + (n - events) * math.log(1.0 - rate)),
+            "notes": (*self.part.alignment.notes, *(verdict.words for verdict in self.verdicts.values())),
+            "details": {
+                "alignment": dict(self.part.alignment.counts),
+                "privacy": {name: verdict.as_dict() for name, verdict in self.verdicts.items()},
+            },
+        }
+        return build_split_fit(self.plan.split, terms, estimates, own_covariance, facts)
+
+    def _with_intercept(self, estimates: Array, covariance: Array) -> tuple[Array, Array]:
+        """Own estimates and covariance with those of the intercept in the variables' own units before them."""
+        theta, whole, _ = self.optimum
+        shifts = {name: shift for name, (_, shift) in self.received.items()}
+        if self.plan.response in self.blocks:
+            shifts[self.plan.response] = self.part.thin.rotation.T @ self.part.shift
+        direction = np.concatenate([np.ones(1), *(-shifts[name] for name in self.blocks)])
+        turned = np.zeros((len(theta), len(estimates) + 1))
+        turned[:, 0] = direction
+        scale = np.array([c.scale for c in self.part.design.columns])
+        if len(scale):
+            back = self.part.thin.rotation / (self.part.columns.sd * scale)[:, None]
+            turned[self.blocks[self.plan.response], 1:] = back.T
+        joint = linalg.matmul(turned.T, linalg.matmul(whole, turned))
+        return np.concatenate([[linalg.dot(direction, theta)], estimates]), joint
+
+
+# What each site ends with
+
+
+def build_valoris_result(
+    plan: ValorisPlan,
+    part: SiteColumns,
+    solution: ValorisSolution,
+    answers: Mapping[str, Payload],
+    rotation: Rotation | None,
+) -> Fit | None:
+    """At the response site its own terms and the intercept; at a covariate site its own terms; else nothing."""
+    site = part.site
+    if site.data is None:
+        return None
+    if site.name == plan.response:
+        return solution.fit()
+    turned = part.thin.rotation if rotation is None else rotation.of(site.name)
+    gamma, covariance = _check_answer(plan, answers[ALL if plan.aggregated else site.name], turned.shape[1])
+    estimates, own = part.back(gamma, covariance, turned)
+    factor_disclosure = part.disclosure
+    facts = {
+        "n": part.n,
+        "notes": (f"{site.name}: {factor_disclosure.words}",),
+        "details": {f"disclosure/{site.name}": factor_disclosure.as_dict()},
+    }
+    known_covariance = own if plan.options.standard_errors else None
+    return build_split_fit(plan.split, part.design.names, estimates, known_covariance, facts)
+
+
+def _check_answer(plan: ValorisPlan, answer: Payload, r: int) -> tuple[Array, Array]:
+    """gamma (r,) and its covariance (r, r), zeros if the study does without; ProtocolError for other lengths."""
+    upper = answer.get("covariance", np.zeros(0))
+    expected = r * (r + 1) // 2 if plan.options.standard_errors else 0
+    if (len(answer["gamma"]), len(upper)) != (r, expected):
+        message = f"{plan.response} answered with {len(answer['gamma'])} coefficients and {len(upper)} covariances"
+        raise ProtocolError("CO-P547", f"{message}; this site's {r} columns have {r} and {expected}.", plan.response)
+    return answer["gamma"], linalg.symmetric(upper, r) if expected else np.zeros((r, r))
+
+
+def _check_study(study: Study) -> None:
+    """StudyError for a study that VALORIS cannot run."""
+    plan = plan_valoris(study)
+    check_split(plan.split)
+    empty = [name for name in plan.covariate_sites if not plan.split.width(name)]
+    if empty:
+        raise StudyError("CO-S330", f"The formula has no term of {', '.join(empty)}; leave that site out.")
+    if plan.aggregated and len(plan.covariate_sites) < 2:
+        message = "The sum over one covariate site is that site's own factor"
+        raise StudyError("CO-S335", f'{message}. Take part with two or more, or choose mode = "per_site" knowingly.')
+
+
+def _schedule(study: Study) -> Schedule:
+    """Alignment, factors to the response site, answers from it."""
+    plan = plan_valoris(study)
+    agreed = (f"only:{plan.covariate_sites[0]}",) if plan.aggregated else ()
+    factors = tuple(f"only:{name}" for name in plan.covariate_sites)
+    return Schedule(opening=(*STEPS, *agreed, *factors), closing=(f"only:{plan.response}",) * len(plan.answers))
+
+
+VALORIS = Learner("valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, splits=("columns",))

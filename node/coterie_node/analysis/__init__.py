@@ -1,0 +1,1 @@
+"""Whole analyses from Python, and proofs that a learner is right."""

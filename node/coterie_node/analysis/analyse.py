@@ -1,0 +1,65 @@
+"""A whole analysis from Python: read a study, fit it on files of this machine, replay it, look at the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from coterie_learners.core.fit import merge_fits
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study as PlainStudy
+from coterie_node.audit.replay import replay
+from coterie_node.audit.result import Cost, Result
+from coterie_node.data.load import Loaded, load_site
+from coterie_node.release.gate import Gate
+from coterie_node.run.runner import Progress
+from coterie_node.run.simulate import check_sites, simulate
+from coterie_node.run.study_files import load_study
+
+
+class Study(PlainStudy):
+    """A study that knows how to come from a file."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a study from TOML or canonical JSON, with its learner's options and version completed."""
+        return cls.model_validate(load_study(Path(path)).model_dump())
+
+
+def analyse(
+    study: PlainStudy, data: Mapping[str, str | Path], observe: Callable[[Progress], None] = lambda _: None
+) -> Result:
+    """Fit a study on one file per site (CSV or Parquet), all sites in this process, and replay it.
+
+    Nothing leaves the machine; a payload that would be kept back at its site is refused here too. Raises DataError,
+    StudyError, ReleaseRefused, NotConverged, Separation or Collinear.
+    """
+    check_sites(study, data)
+    loaded = {name: load_site(Path(path), study, name) for name, path in data.items()}
+    rows = {name: site_data for name, site_data in loaded.items() if site_data is not None}
+    gates = {name: Gate(study) for name in study.sites}
+    world, runners, total = simulate(study, {name: site_data.rows for name, site_data in rows.items()}, observe, gates)
+    # Whoever runs the simulation holds all keys, so that its replay can check what is sealed as well.
+    outcome = replay(world.ledger(), world.blobs, world.number, granted=world.view())
+    seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
+    payload_bytes = sum(r.payload_bytes for r in runners.values())
+    cost = Cost(outcome.verdict.records, payload_bytes, 0, seconds | {"total": total})
+    notes = tuple(describe_counts(site_data) for site_data in rows.values())
+    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
+    counts = {name: list_counts(site_data) for name, site_data in rows.items()}
+    return Result(study.name, study.sites, fit, cost, outcome.verdict, notes=notes, rows=counts)
+
+
+def describe_counts(rows: Loaded) -> str:
+    """One site's rows in a sentence for the people who hold all of the files."""
+    events = "" if rows.events is None else f", {rows.events} events"
+    lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
+    which = f" (a row may lack several: {lacking})" if rows.dropped else ""
+    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
+
+
+def list_counts(rows: Loaded) -> dict[str, Any]:
+    """The same as JSON has it: rows read, used and dropped, events among those used, and who lacks which variable."""
+    counts = {"read": rows.read, "used": rows.n, "dropped": rows.dropped, "events": rows.events}
+    return {**counts, "missing": dict(rows.missing)}

@@ -1,0 +1,176 @@
+"""The "equals pooled" certificate: before any data are read, the study runs on made-up data of its own shape.
+
+The same sites in the same order, the same variables, formula, learner, options and schedule; rows drawn from the
+declared ranges and levels with a fixed seed. The result is held against Newton's method on all made-up rows at once,
+written down here without any of the learner's code. The largest difference is stored beside the study.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from coterie_learners.core.fit import merge_fits
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Floors, Study
+from coterie_learners.study.rows import Block
+from coterie_node.data.synthetic import simulate_cohort
+from coterie_node.errors import ConfigError
+from coterie_node.run.simulate import simulate
+
+# What the pooled fit here knows: these learners, families and options.
+CERTIFIED = ("glore", "cola", "secure_cola", "vertigo", "valoris")
+FAMILIES = ("binomial", "poisson", "gaussian")
+_UNCERTIFIED_OPTIONS = ("firth", "robust", "site_intercepts")
+_SEED = 20240
+ROWS_PER_COEFFICIENT = 30
+FEWEST_ROWS = 200
+ROUNDS = 100
+REST = 1e-14
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far a study's federated fit is from the pooled one on made-up data of its shape.
+
+    `max_abs_estimate` and `max_abs_std_error` are in the variables' own units, `max_in_std_errors` is the largest
+    difference of an estimate in units of its standard error.
+    """
+
+    study: str
+    learner: str
+    sites: tuple[str, ...]
+    rows: int
+    seed: int
+    rounds: int
+    max_abs_estimate: float
+    max_abs_std_error: float
+    max_in_std_errors: float
+    coterie: str
+
+    @property
+    def sentence(self) -> str:
+        """The certificate for people."""
+        return (
+            f"On {self.rows} made-up rows at {len(self.sites)} sites, with this study's formula, options and schedule, "
+            f"the federated fit and the pooled one differ by at most {self.max_in_std_errors:.1e} standard errors "
+            f"(coefficients {self.max_abs_estimate:.1e}, standard errors {self.max_abs_std_error:.1e})."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        return {**asdict(self), "sites": list(self.sites), "sentence": self.sentence}
+
+
+def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certificate:
+    """Run a study on made-up data, `rows` at each site, and compare it with the pooled fit.
+
+    Small cells are not left out of made-up rows: what that costs depends on the real ones. ConfigError (CO-F312) where
+    no pooled fit is known. Raises what a fit raises.
+    """
+    if not certifiable(study):
+        message = f"No pooled fit is known to hold {study.learner.name} with these options against"
+        raise ConfigError("CO-F312", f"{message}. There are certificates for {', '.join(CERTIFIED)}.")
+    design = Design(study)
+    size = rows or max(FEWEST_ROWS, ROWS_PER_COEFFICIENT * len(design.columns))
+    cohort = simulate_cohort(study, size, np.random.default_rng(seed))
+    full_study = Study.model_validate({**study.model_dump(), "disclosure": Floors(cell=0).model_dump()})
+    _, runners, _ = simulate(full_study, cohort.sites)
+    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, design.names)
+    place = [design.names.index(term) for term in fit.terms]
+    estimates, errors = (values[place] for values in fit_pooled_rows(study, design, cohort.rows))
+    return Certificate(
+        study=study.hash.hex(),
+        learner=f"{study.learner.name} {study.learner.version}",
+        sites=study.sites,
+        rows=sum(len(block) for block in cohort.rows),
+        seed=seed,
+        rounds=fit.rounds,
+        max_abs_estimate=_largest(fit.estimates - estimates),
+        max_abs_std_error=_largest(fit.std_errors - errors),
+        max_in_std_errors=_largest((fit.estimates - estimates) / errors),
+        coterie=version("coterie"),
+    )
+
+
+def certifiable(study: Study) -> bool:
+    """Whether a pooled fit is known to hold this study against."""
+    options = study.learner.options
+    usual = options.get("family", "binomial") in FAMILIES and options.get("standard_errors", True)
+    # Where columns are split a ridge is on columns standardised by the patients in common, which are not made up here.
+    uncertified = any(options.get(name) for name in _UNCERTIFIED_OPTIONS) or (
+        study.columns and options.get("ridge", 0.0)
+    )
+    return bool(study.learner.name in CERTIFIED and usual and not uncertified)
+
+
+def save_certificate(certificate: Certificate, path: Path) -> None:
+    """Write a certificate as JSON."""
+    try:
+        path.write_text(json.dumps(certificate.as_dict(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError("CO-F205", f"The certificate {path} cannot be written: {error.strerror or error}.") from None
+
+
+# The pooled fit
+
+
+def fit_pooled_rows(study: Study, design: Design, blocks: Sequence[Block]) -> tuple[Array, Array]:
+    """Estimates and standard errors (p,) in the variables' own units, by Newton's method on all rows at once."""
+    x, y = np.concatenate([b.x for b in blocks]), np.concatenate([b.y for b in blocks])
+    offset = np.concatenate([np.zeros(len(b)) if b.offset is None else b.offset for b in blocks])
+    penalty = _penalty(study, design)
+    family, link = study.learner.options.get("family", "binomial"), study.learner.options.get("link")
+    beta = np.zeros(x.shape[1])
+    if family == "poisson" and design.formula.intercept:
+        beta[0] = np.log(y.mean() / np.exp(offset).mean())
+    for _ in range(ROUNDS):
+        score, weight, deviance = _score_and_weight(family, link, x @ beta + offset, y)
+        information = (x.T * weight) @ x
+        inverse = np.linalg.inv(information + penalty)
+        step = inverse @ (x.T @ score - penalty @ beta)
+        beta = beta + step
+        if float(step @ (information + penalty) @ step) < REST**2 * len(y):
+            break
+    dispersion = deviance / (len(y) - len(beta)) if family == "gaussian" else 1.0
+    covariance = dispersion * inverse @ information @ inverse
+    back = design.back
+    return back @ beta, np.sqrt(np.diag(back @ covariance @ back.T))
+
+
+def _penalty(study: Study, design: Design) -> Array:
+    options: Mapping[str, Any] = study.learner.options
+    weights = np.full(len(design.columns), float(options.get("ridge", 0.0)))
+    if design.formula.intercept and not options.get("penalise_intercept", False):
+        weights[0] = 0.0
+    return design.back.T @ np.diag(weights) @ design.back
+
+
+def _score_and_weight(family: str, link: str | None, eta: Array, y: Array) -> tuple[Array, Array, float]:
+    """Per-row score and expected weight by eta, and the residual sum of squares (of interest to gaussian models)."""
+    if family == "gaussian":
+        return y - eta, np.ones_like(eta), float(np.square(y - eta).sum())
+    if family == "poisson":
+        mean = np.exp(eta)
+        return y - mean, mean, 0.0
+    if link == "probit":
+        mean, slope = special.ndtr(eta), np.exp(-0.5 * eta**2) / np.sqrt(2.0 * np.pi)
+    elif link == "cloglog":
+        mean, slope = -np.expm1(-np.exp(eta)), np.exp(eta - np.exp(eta))
+    else:
+        mean = special.expit(eta)
+        slope = mean * (1.0 - mean)
+    variance = mean * (1.0 - mean)
+    return (y - mean) * slope / variance, slope**2 / variance, 0.0
+
+
+def _largest(values: Array) -> float:
+    return float(np.max(np.abs(values)))

@@ -1,0 +1,284 @@
+"""A study with all that proves it in one zip or folder, for an auditor without node, keys, data or network.
+
+An RO-Crate (https://w3id.org/ro/crate/1.1): `ro-crate-metadata.json` for whoever files it, `bundle.json` for us, the
+chain's evidence under `chain/`, every payload and the study's document under `payloads/`, one block a file by CID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from coterie_chain.errors import BlobCorrupt
+from coterie_chain.ethereum.headers import Header
+from coterie_chain.ethereum.network import Network
+from coterie_chain.ledger.protocol import ZERO, Ledger, Record
+from coterie_chain.proof.evidence import BODIES, CODES, HEADERS, STATE, Evidence
+from coterie_chain.proof.verified_ledger import VerifiedLedger
+from coterie_chain.store.cid import MAX_BLOCK, Cid, parse_cid, write_blocks
+from coterie_chain.store.protocol import BlobStore, MemoryBlobs
+from coterie_learners.study.document import MAX_DOCUMENT, Study
+from coterie_node.audit.archive import read_archive, write_archive
+from coterie_node.errors import AuditFailed
+from coterie_node.run.codec import MAX_PAYLOAD_BYTES
+from coterie_node.run.study_files import study_of, study_on_ledger
+
+METADATA, MANIFEST, GUIDE, CERTIFICATE = "ro-crate-metadata.json", "bundle.json", "README.md", "certificate.json"
+PAYLOADS = "payloads/"
+LIMITS = {
+    **dict.fromkeys((MANIFEST, GUIDE, CERTIFICATE), 1 << 20),
+    METADATA: 1 << 27,
+    **dict.fromkeys((HEADERS, BODIES, STATE), 1 << 29),
+    CODES: 1 << 20,
+}
+_RAW = 0x55
+CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
+
+GUIDE_TEXT = """\
+# How to check this bundle
+
+    pip install coterie=={version}
+    coterie audit verify THIS-FOLDER-OR-ZIP --genesis {genesis} \\
+      --catalog {catalog}
+
+No network, node, key or data is needed. Take the hash after `--genesis` and the address after `--catalog` from one of
+the study's sites and not from here: they are what everything else in the bundle rests on. Exit status 0 means PASS.
+"""
+
+
+class ManifestPart(BaseModel):
+    """Base of the manifest's parts: immutable, and refusing keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Hash = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
+
+
+class NetworkPart(ManifestPart):
+    """Which network: its chain id, its Catalog, hash of block 0; the first block told, and the last one's hash."""
+
+    chain_id: Annotated[int, Field(ge=0, lt=1 << 256)]
+    catalog: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+    genesis: Hash
+    first: Annotated[int, Field(ge=0, lt=1 << 63)]
+    last: Hash
+
+
+class StudyPart(ManifestPart):
+    """Which study: its number on the ledger, the hash of its document."""
+
+    number: Annotated[int, Field(ge=1, lt=1 << 64)]
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class CodePart(ManifestPart):
+    """What made the bundle, and the learner that the study pins."""
+
+    coterie: Annotated[str, Field(max_length=100)]
+    learner: Annotated[str, Field(max_length=100)]
+
+
+class Manifest(ManifestPart):
+    """What `bundle.json` holds."""
+
+    format: Literal["coterie-bundle/1"] = "coterie-bundle/1"
+    network: NetworkPart
+    study: StudyPart
+    code: CodePart
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's manifest, the chain's evidence, and the blocks of its payloads by CID."""
+
+    manifest: Manifest
+    evidence: Evidence
+    blocks: Mapping[str, bytes]
+    certificate: bytes | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def blobs(self) -> BlobStore:
+        """The payloads as a store, which verifies every block that is asked for."""
+        store = MemoryBlobs()
+        store.blocks.update(self.blocks)
+        return store
+
+
+def collect(
+    network: Network,
+    evidence: Evidence,
+    ledger: VerifiedLedger,
+    blobs: BlobStore,
+    number: int,
+    certificate: bytes | None = None,
+) -> Bundle:
+    """The bundle of one study; BlobMissing if the store has lost a payload of it."""
+    study = study_on_ledger(ledger.view(number), blobs)
+    blocks: dict[str, bytes] = {}
+    for blob in (study.document, *_payloads(ledger, blobs, number)):
+        write_blocks(blob, blocks.__setitem__)
+    code = CodePart(coterie=version("coterie"), learner=f"{study.learner.name} {study.learner.version}")
+    manifest = Manifest(
+        network=NetworkPart(
+            chain_id=network.chain_id,
+            catalog=network.catalog,
+            genesis=network.genesis,
+            first=ledger.anchor.first,
+            last=ledger.anchor.last_hash,
+        ),
+        study=StudyPart(number=number, hash=study.hash.hex()),
+        code=code,
+    )
+    return Bundle(manifest, evidence, blocks, certificate)
+
+
+def _payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
+    """The stored bytes of every record of a study, and of the gate's verdicts that the store has."""
+    for record in (e for e in ledger.history(number) if isinstance(e, Record)):
+        yield blobs.get(record.post.cid, min(max(record.post.size, 1), MAX_PAYLOAD_BYTES))
+        verdict = str(Cid(1, _RAW, record.post.verdict))
+        if record.post.verdict != ZERO and blobs.has(verdict):
+            yield blobs.get(verdict, MAX_DOCUMENT)
+
+
+def save_bundle(bundle: Bundle, path: Path) -> None:
+    """Write a bundle to a new zip or folder."""
+    write_archive(path, files_of(bundle))
+
+
+def files_of(bundle: Bundle) -> dict[str, bytes]:
+    """A bundle's files by name, in the order in which a zip has them."""
+    network = bundle.manifest.network
+    guide = GUIDE_TEXT.format(version=bundle.manifest.code.coterie, genesis=network.genesis, catalog=network.catalog)
+    content = {MANIFEST: _json(bundle.manifest.model_dump()), GUIDE: guide.encode(), **bundle.evidence.files()}
+    if bundle.certificate is not None:
+        content[CERTIFICATE] = bundle.certificate
+    content |= {PAYLOADS + cid: block for cid, block in sorted(bundle.blocks.items())}
+    study = study_of(bundle.blobs().get(str(Cid(1, _RAW, bytes.fromhex(bundle.manifest.study.hash)))), MANIFEST)
+    return {METADATA: _json(crate(bundle, study, content)), **content}
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle; AuditFailed (CO-A201, CO-A202) for what is none. Nothing in it is believed yet."""
+    files = read_archive(path, find_file_limit)
+    manifest = _manifest(files)
+    network = manifest.network
+    evidence = Evidence.of_files(network.chain_id, network.catalog, files)
+    blocks = {name.removeprefix(PAYLOADS): block for name, block in files.items() if name.startswith(PAYLOADS)}
+    return Bundle(manifest, evidence, blocks, files.get(CERTIFICATE), files)
+
+
+def find_file_limit(name: str) -> int:
+    """How many bytes a bundle's file of this name may have; 0 if there is no such file."""
+    if name in LIMITS:
+        return LIMITS[name]
+    try:
+        cid = name.removeprefix(PAYLOADS)
+        return MAX_BLOCK if name.startswith(PAYLOADS) and str(parse_cid(cid)) == cid else 0
+    except BlobCorrupt:
+        return 0
+
+
+def check_crate(bundle: Bundle) -> None:
+    """AuditFailed (CO-A205) if the crate's list of files is not what the bundle holds: for those who file it."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in bundle.files.items() if name != METADATA}
+    try:
+        graph = from_json(bundle.files.get(METADATA, b""))["@graph"]
+        listed_digests = {str(e["@id"]): str(e["sha256"]) for e in graph if e.get("@type") == "File"}
+        (named,) = (str(e["identifier"]) for e in graph if e.get("@id") == "./")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise AuditFailed("CO-A205", f"{METADATA} is not the description of an RO-Crate.") from None
+    if named != bundle.manifest.study.hash:
+        raise AuditFailed("CO-A205", f"{METADATA} is about study {named[:16]}, not {bundle.manifest.study.hash[:16]}.")
+    wrong = sorted(
+        name for name in digests.keys() | listed_digests.keys() if digests.get(name) != listed_digests.get(name)
+    )
+    if wrong:
+        raise AuditFailed(
+            "CO-A205", f"{METADATA} does not describe {wrong[0]} as it is here; {len(wrong)} files differ."
+        )
+
+
+def _manifest(files: Mapping[str, bytes]) -> Manifest:
+    try:
+        return Manifest.model_validate(from_json(files[MANIFEST]))
+    except KeyError:
+        raise AuditFailed("CO-A202", f"There is no {MANIFEST}; this is no bundle of Coterie.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AuditFailed("CO-A202", f"{MANIFEST} is none of this release at {where!r}: {first['msg']}.") from None
+    except ValueError:
+        raise AuditFailed("CO-A202", f"{MANIFEST} is not JSON.") from None
+
+
+# The crate
+
+
+def crate(bundle: Bundle, study: Study, content: Mapping[str, bytes]) -> dict[str, Any]:
+    """The description of a bundle as RO-Crate asks for it."""
+    last = Header.decode(bundle.evidence.headers[-1])
+    time_text = datetime.fromtimestamp(last.time, UTC).isoformat()
+    return {"@context": CONTEXT, "@graph": [*_roots(bundle, study, content, time_text), *_files(content)]}
+
+
+def _roots(bundle: Bundle, study: Study, content: Mapping[str, bytes], time_text: str) -> list[dict[str, Any]]:
+    manifest = bundle.manifest
+    about = f"Ledger evidence and payloads of study {study.name} ({manifest.study.hash}), for coterie audit verify."
+    tool = {"@id": f"https://pypi.org/project/coterie/{manifest.code.coterie}/"}
+    return [
+        {
+            "@id": METADATA,
+            "@type": "CreativeWork",
+            "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+            "about": {"@id": "./"},
+        },
+        {
+            "@id": "./",
+            "@type": "Dataset",
+            "name": study.title or study.name,
+            "description": about,
+            "datePublished": time_text,
+            "license": "All rights reserved by the sites of the study.",
+            "identifier": manifest.study.hash,
+            "hasPart": [{"@id": name} for name in content],
+            "mentions": {"@id": "#run"},
+        },
+        {
+            "@id": "#run",
+            "@type": "CreateAction",
+            "name": f"{manifest.code.learner} on {len(study.sites)} sites",
+            "endTime": time_text,
+            "instrument": tool,
+            "agent": [{"@id": f"#site-{name}"} for name in study.sites],
+            "result": {"@id": "./"},
+        },
+        {**tool, "@type": "SoftwareApplication", "name": "Coterie", "softwareVersion": manifest.code.coterie},
+        *({"@id": f"#site-{name}", "@type": "Organization", "name": name} for name in study.sites),
+    ]
+
+
+def _files(content: Mapping[str, bytes]) -> Iterable[dict[str, Any]]:
+    kinds = {".json": "application/json", ".md": "text/markdown"}
+    for name, raw in content.items():
+        yield {
+            "@id": name,
+            "@type": "File",
+            "contentSize": str(len(raw)),
+            "encodingFormat": kinds.get(Path(name).suffix, "application/octet-stream"),
+            "sha256": hashlib.sha256(raw).hexdigest(),
+        }
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,78 @@
+"""A published result, as JSON, held against what a replay arrives at: the sites' own word against the record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+from coterie_learners.core.fit import Fit
+from coterie_node.audit.replay import Replay, Verdict, failure
+from coterie_node.audit.result import finite, numbers
+from coterie_node.errors import AuditFailed, ConfigError
+
+_MAX_RESULT_BYTES = 1 << 27
+# Estimates have the same bits everywhere; p-values come from the C library, whose last digits differ.
+CLOSE = 1e-9
+# A result that leaves these out is none; other keys are newer than some results.
+NEEDED = frozenset({"terms", "term", "estimate", "n"})
+
+
+def read_publication(path: Path) -> Mapping[str, Any]:
+    """A result as `--json` prints it; ConfigError (CO-F206, CO-F331) for what is none."""
+    try:
+        raw = path.read_bytes() if path.stat().st_size <= _MAX_RESULT_BYTES else b""
+        published = from_json(raw)
+    except OSError as error:
+        raise ConfigError("CO-F206", f"The result {path} cannot be read: {error.strerror or error}.") from None
+    except ValueError:
+        published = None
+    if not isinstance(published, dict) or not published.get("terms"):
+        raise ConfigError("CO-F331", f"{path} is no result with terms, as `--json` prints one. Name a result.json.")
+    return published
+
+
+def check_publication(published: Mapping[str, Any], name: str, outcome: Replay) -> Verdict:
+    """The replay's verdict, or FAIL (CO-A110) with the first number of a published result that is another one."""
+    if outcome.verdict.verdict != "PASS":
+        return outcome.verdict
+    try:
+        _check(published, name, outcome)
+    except AuditFailed as error:
+        return replace(failure(error), steps=outcome.verdict.steps, unchecked=outcome.verdict.unchecked)
+    return outcome.verdict
+
+
+def _check(published: Mapping[str, Any], name: str, outcome: Replay) -> None:
+    if outcome.study is None or not isinstance(outcome.fit, Fit):
+        message = f"The replay arrives at no model to hold {name} against"
+        raise AuditFailed("CO-A110", f"{message}; ask for a result of another study, or for a grant.")
+    details = {"details": dict(outcome.fit.details)}  # as far as an auditor has them
+    wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.parties), **details})
+    for where, theirs, ours in _find_differences(published, wanted):
+        message = f"{name} says {theirs!r:.60} for {where}, and the replay arrives at {ours!r:.60}"
+        raise AuditFailed("CO-A110", f"{message}. The published result is not the one on record.")
+
+
+def _find_differences(theirs: Any, ours: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Places at which a published value is another one; what it leaves out is none, unless it is needed."""
+    if isinstance(ours, dict) and isinstance(theirs, Mapping):
+        within = f" of {ours['term']}" if "term" in ours else ""
+        for key in [key for key in ours if key in theirs or key in NEEDED]:
+            yield from _find_differences(theirs.get(key), ours[key], f"{key}{within}")
+    elif isinstance(ours, list) and isinstance(theirs, list):
+        if len(ours) != len(theirs):
+            yield f"the number of {where}", len(theirs), len(ours)
+        for mine, other in zip(ours, theirs, strict=False):
+            yield from _find_differences(other, mine, where)
+    elif not _is_close(theirs, ours):
+        yield where, theirs, ours
+
+
+def _is_close(theirs: Any, ours: Any) -> bool:
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (theirs, ours))
+    return math.isclose(theirs, ours, rel_tol=CLOSE, abs_tol=1e-15) if numeric else bool(theirs == ours)

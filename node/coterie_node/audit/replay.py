@@ -1,0 +1,229 @@
+"""Replay: prove from the ledger and the store alone how every number of a model came about.
+
+The auditor is a site without rows. Every record of every site is checked against its hash chain and the contract's
+own head; the whole history is played through the contract's rules in Python; every payload against its CID, digest
+and stamp; every server step is computed again. Grade "identical": the same bits. Grade "within tolerance": the
+largest difference is at most the tolerance that the auditor chose. Grade "opened results": the sites computed a result
+together off the ledger, and all of them posted the same one, with the same digest of their messages; the record does
+not let anyone compute it again. Grade "partly sealed": some server steps rest on payloads that the auditor cannot open.
+Grade "nothing recomputed": the model came about at a site, in steps that need its rows. What a replay does not prove:
+that a site's sums come from true rows; only that site can compute them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
+from coterie_chain.ledger.history_check import check_history
+from coterie_chain.ledger.protocol import Event, Head, Ledger, Record, SiteEntry, State, StudyView
+from coterie_chain.store.cid import Cid
+from coterie_chain.store.protocol import BlobStore
+from coterie_learners.core.protocol import Machine, Site
+from coterie_learners.core.registry import learner_of
+from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
+from coterie_learners.study.document import MAX_DOCUMENT, Study
+from coterie_node.errors import AuditFailed, StudyStopped
+from coterie_node.run.codec import PayloadCodec, fetch
+from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.study_files import study_of, study_terms
+
+AUDITOR = "auditor"
+_RAW = 0x55
+SNAPSHOT_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a replay: PASS or FAIL, the grade, server steps recomputed, the largest difference found.
+
+    `unchecked` counts public steps whose inputs are sealed to others. For FAIL, `problem`, `site` and `topic` name the
+    first bad step. `outcome` says how the study ended.
+    """
+
+    verdict: str
+    grade: str
+    steps: int
+    max_difference: float
+    records: int
+    unchecked: int
+    outcome: str
+    problem: str = ""
+    code: str = ""
+    site: str = ""
+    topic: str = ""
+
+    @property
+    def claim(self) -> str:
+        """What this verdict proves of the model, and no more; empty for FAIL."""
+        what = "The published model is" if self.outcome == "converged" else "What the servers posted is"
+        return {
+            "identical": f"{what} what the recorded payloads give, bit for bit.",
+            "within tolerance": f"{what} what the recorded payloads give, within {self.max_difference:.1e}.",
+            "opened results": "All sites posted the same result of what they computed with each other; nobody can "
+            "compute it again from the record.",
+            "partly sealed": f"{self.unchecked} of {self.steps + self.unchecked} server steps rest on sealed payloads "
+            "and were not computed again: whether the model follows from what was posted is proved to those only who "
+            "can open them (coterie seal grant).",
+            "nothing recomputed": "No step could be computed again without a site's rows: the record proves who posted "
+            "what and when, and not that a model follows from it.",
+        }.get(self.grade, "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none).
+
+    `parties`: the sites that took part to the end, whose rows the fit is of: the study's but for those excluded.
+    """
+
+    verdict: Verdict
+    study: Study | None
+    fit: Any
+    parties: tuple[str, ...] = ()
+
+
+def replay(
+    ledger: Ledger,
+    blobs: BlobStore,
+    number: int,
+    *,
+    tolerance: float = 0.0,
+    observe: Callable[[Progress], None] = lambda _: None,
+    granted: Mapping[bytes, bytes] | None = None,
+) -> Replay:
+    """Replay one study; never raises for what is wrong with the record, which is the verdict's business.
+
+    `granted` holds the keys of sealed payloads that readers have granted, by SHA-256 of the stored bytes (`grants`).
+    """
+    runner: Runner | None = None
+    study: Study | None = None
+    try:
+        view, heads, sites, entries = snapshot(ledger, number)
+        study = study_on_ledger(view, blobs)
+        records = check_ledger(view, heads, sites, entries, study)
+        codec = PayloadCodec(study, AUDITOR, None, {}, view=granted or {})
+        machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
+        runner = Runner(machine, ledger, blobs, number, codec, poster=False, observe=observe)
+        outcome = follow(runner, view)
+        check_superseded(ledger, blobs, number)
+        return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties)
+    except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
+        return Replay(failure(error, runner), study, None)
+
+
+def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
+    """The study that the ledger names by hash, from the store: its canonical JSON is one raw block of that digest."""
+    document = blobs.get(str(Cid(1, _RAW, view.terms.hash)), MAX_DOCUMENT)
+    study = study_of(document, f"The document of study {view.id}")
+    if study.hash != view.terms.hash:
+        raise AuditFailed("CO-A101", f"The document of study {view.id} has another hash than the ledger.")
+    return study
+
+
+def snapshot(
+    ledger: Ledger, number: int
+) -> tuple[StudyView, dict[str, Head], tuple[SiteEntry, ...], list[Record | Event]]:
+    """A study, all chain heads, all seats and the whole history as of one moment; AuditFailed if that never comes."""
+    for _ in range(SNAPSHOT_TRIES):
+        view, heads, sites = ledger.view(number), ledger.heads(), ledger.sites()
+        entries = list(ledger.history())
+        if (ledger.view(number), ledger.heads(), ledger.sites()) == (view, heads, sites):
+            return view, heads, sites, entries
+    raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Replay the study when it rests.")
+
+
+def check_ledger(
+    view: StudyView,
+    heads: dict[str, Head],
+    sites: tuple[SiteEntry, ...],
+    entries: Sequence[Record | Event],
+    study: Study,
+) -> int:
+    """Check terms, hash chains, seats, turns and slots of the whole ledger; returns how many records the study has."""
+    if view.terms != study_terms(study):
+        raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
+    judge = check_history(entries, {site: head.genesis for site, head in heads.items()})
+    for site, head in heads.items():
+        if judge.heads.get(site) != head:
+            message = f"The records of {site} do not lead to the head of its hash chain on the ledger."
+            raise AuditFailed("CO-A103", f"{message} Records are missing, added or altered.", site)
+    differing = [mine.name for mine, theirs in zip(judge.sites(), sites, strict=False) if mine != theirs]
+    if differing or len(judge.sites()) != len(sites):
+        message = (
+            f"The history does not lead to the seats on the ledger{f' ({differing[0]} differs)' * bool(differing)}."
+        )
+        raise AuditFailed("CO-A109", message, *differing[:1])
+    if judge.view(view.id) != view:
+        raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state on the ledger.")
+    return sum(isinstance(e, Record) and e.post.study == view.id for e in entries)
+
+
+def follow(runner: Runner, view: StudyView) -> str:
+    """Feed a study's records to an auditor's runner to the end of what is there; returns how the study ended."""
+    try:
+        while runner.turn():
+            pass
+    except (NotConverged, Separation, Collinear, StudyError, StudyStopped) as error:
+        return f"{type(error).__name__}: {error.message}"
+    if runner.done:
+        return "converged"
+    if view.state == State.COMPLETED:
+        raise AuditFailed("CO-A105", "The ledger says completed, but the protocol has steps left.")
+    return view.state.name.lower()
+
+
+def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
+    """Check the bytes behind the records that a skip or an exclusion left behind, which no step uses."""
+    records = [e for e in ledger.history(number) if isinstance(e, Record)]
+    last = {r.post.position: r.post.attempt for r in sorted(records, key=lambda r: r.post.attempt)}
+    for record in records:
+        if record.post.attempt < last[record.post.position]:
+            try:
+                fetch(record.post, blobs)
+            except (LearnerError, BlobCorrupt, BlobMissing) as error:
+                where = f"position {record.post.position}, attempt {record.post.attempt}"
+                message = f"The superseded payload of {record.site} ({where}) does not hold: {error.message}"
+                raise AuditFailed(error.code, message, record.site) from error
+
+
+def _pass_verdict(runner: Runner, records: int, outcome: str) -> Verdict:
+    machine = runner.machine
+    return Verdict(
+        "PASS", _grade(machine, outcome), machine.checked, machine.difference, records, machine.unchecked, outcome
+    )
+
+
+def _grade(machine: Machine, outcome: str) -> str:
+    """The weakest of what there is to say; a study that ended before its first server step has nothing to recompute."""
+    if machine.opened:
+        return "opened results"
+    if machine.unchecked:
+        return "partly sealed"
+    if outcome == "converged" and not machine.checked:
+        return "nothing recomputed"
+    return "identical" if machine.difference == 0.0 else "within tolerance"
+
+
+def failure(error: Exception, runner: Runner | None = None) -> Verdict:
+    """The verdict that an error of the record stands for."""
+    steps, unchecked = (runner.machine.checked, runner.machine.unchecked) if runner else (0, 0)
+    return Verdict(
+        verdict="FAIL",
+        grade="none",
+        steps=steps,
+        max_difference=float(getattr(error, "difference", 0.0)),
+        records=0,
+        unchecked=unchecked,
+        outcome="",
+        problem=str(error),
+        code=str(getattr(error, "code", "")),
+        site=str(getattr(error, "site", "")),
+        topic=str(getattr(error, "topic", "")),
+    )

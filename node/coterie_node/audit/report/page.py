@@ -1,0 +1,400 @@
+"""The audit report: one HTML page that needs no network, or the same page as PDF.
+
+Verdict first, then who agreed to what, what happened, what came out, and what all of it does not prove. Every value
+from outside goes through the template's escaping; the page has no script and forbids itself to load anything.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
+from coterie_chain.ledger.protocol import Event, Ledger, Record, SiteEntry, StudyView, get_study_number
+from coterie_chain.store.protocol import BlobStore
+from coterie_learners.core.disclosure import Ruling
+from coterie_learners.core.fit import Fit, Row, coefficient_table
+from coterie_learners.errors import LearnerError
+from coterie_learners.study.document import Study
+from coterie_node.audit.history import HistoryEntry, describe_ruling, to_history_entry
+from coterie_node.audit.influence import Screen, screen_steps
+from coterie_node.audit.replay import Replay, Verdict
+from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
+from coterie_node.audit.result import finite, limits, numbers
+from coterie_node.data.findings import printable
+from coterie_node.errors import AuditFailed, ConfigError
+from coterie_node.run.recorded_steps import steps
+from coterie_node.run.runner import Progress
+
+ODD = frozenset(
+    {"ServerSkipped", "ExclusionVoted", "SiteExcluded", "Disputed", "StudyPaused", "ResumeVoted", "StudyResumed"}
+    | {"StudyAborted", "KeyChanged", "SiteRevoked", "RecoveryVoted", "RevocationVoted"}
+)
+# More steps than this are counted, not listed; `coterie audit history` has them all.
+MOST_STEPS = 400
+DECIMALS = 6
+
+NOT_PROVED = (
+    "That a site's sums come from true and complete rows: only that site can compute them again. Its commitment to a "
+    "snapshot of its rows lets an inspector at the site check it (coterie audit recompute).",
+    "That rows which a site left out were left out rightly; counts are the site's own word, and so are the rulings of "
+    "its release gate.",
+    "That sites did not agree with each other outside the ledger, or read their data before they approved.",
+    "Who wrote this page: it is not signed, and anybody can change its words. Trust the command that repeats it.",
+    "Anything about causes: the model describes associations in the sites' data.",
+)
+
+
+@dataclass(frozen=True)
+class ReportSource:
+    """Where a study was read from: what it rests on in sentences, and the command that repeats the check."""
+
+    trust: tuple[str, ...]
+    command: str
+    certificate: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """Everything that the page shows."""
+
+    replay: Replay
+    source: ReportSource
+    made: str
+    view: StudyView | None = None
+    sites: tuple[SiteEntry, ...] = ()
+    entries: tuple[Record | Event, ...] = ()
+    progress: tuple[Progress, ...] = ()
+    screen: Screen | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """PASS or FAIL."""
+        return self.replay.verdict
+
+    @property
+    def study(self) -> Study | None:
+        """The study, if it could be read."""
+        return self.replay.study
+
+    @property
+    def fit(self) -> Fit | None:
+        """The fit, if the study has one."""
+        fit = self.replay.fit
+        return fit if isinstance(fit, Fit) else None
+
+    @property
+    def records(self) -> list[Record]:
+        """The study's records."""
+        return [e for e in self.entries if isinstance(e, Record)]
+
+    @property
+    def approvals(self) -> list[HistoryEntry]:
+        """Who proposed and joined, when, and to which rows it committed."""
+        names = ("StudyProposed", "StudyJoined", "StudyStarted", "StudyCompleted")
+        return [to_history_entry(e) for e in self.entries if isinstance(e, Event) and e.name in names]
+
+    @property
+    def anomalies(self) -> list[HistoryEntry]:
+        """Whatever did not go straight on."""
+        return [to_history_entry(e) for e in self.entries if isinstance(e, Event) and e.name in ODD]
+
+    @cached_property
+    def superseded(self) -> list[Record]:
+        """Records of attempts that a skip or an exclusion left behind."""
+        last = {r.post.position: r.post.attempt for r in sorted(self.records, key=lambda r: r.post.attempt)}
+        return [r for r in self.records if r.post.attempt < last[r.post.position]]
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The records as rows of the step table, with what the replay did with each."""
+        by_position = {p.position: p for p in self.progress}
+        superseded_keys = {(r.site, r.seq) for r in self.superseded}
+        return [
+            {
+                "line": to_history_entry(r),
+                "topic": by_position[r.post.position].topic if r.post.position in by_position else "",
+                "checked": _describe_check(r, (r.site, r.seq) in superseded_keys, by_position.get(r.post.position)),
+            }
+            for r in self.records
+        ]
+
+    @property
+    def turns(self) -> list[dict[str, Any]]:
+        """Per site: records, bytes, turns served, turns passed over."""
+        skipped = Counter(
+            str(dict(e.details)["server"]) for e in self.entries if isinstance(e, Event) and e.name == "ServerSkipped"
+        )
+        served = Counter(r.site for r in self.records if r.kind == "server")
+        posts = Counter(r.site for r in self.records)
+        size: Counter[str] = Counter()
+        for record in self.records:
+            size[record.site] += record.post.size
+        names = self.view.terms.sites if self.view else ()
+        return [
+            {"site": n, "records": posts[n], "bytes": size[n], "served": served[n], "skipped": skipped[n]}
+            for n in names
+        ]
+
+    @property
+    def rulings(self) -> list[dict[str, Any]]:
+        """Per site and ruling of the release gate: how many payloads."""
+        own = [r for r in self.records if r.kind != "server"]
+        counts = Counter((r.site, describe_ruling(r.post.verdict).rsplit(" ", 1)[0] or "not judged") for r in own)
+        return [{"site": site, "ruling": ruling, "count": count} for (site, ruling), count in sorted(counts.items())]
+
+    @property
+    def refused(self) -> bool:
+        """Whether a payload is on record that its site's gate refused, which no honest node posts."""
+        return any(r.post.verdict[0] == Ruling.REFUSED for r in self.records)
+
+    @property
+    def coefficients(self) -> list[dict[str, Any]]:
+        """The coefficient table."""
+        return [] if self.fit is None else [row.as_dict() for row in coefficient_table(self.fit)]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The coefficient table with the ratios and their intervals in words."""
+        ratio = "" if self.fit is None else self.fit.ratio
+        return (
+            []
+            if self.fit is None
+            else [row.as_dict() | {"ratio": _ratio(row, ratio)} for row in coefficient_table(self.fit)]
+        )
+
+    @cached_property
+    def forest(self) -> Forest | None:
+        """The forest plot."""
+        return (
+            None if self.fit is None else draw_forest(self.fit, None if self.screen is None else self.screen.comparison)
+        )
+
+    @cached_property
+    def convergence(self) -> Curve | None:
+        """The convergence plot."""
+        return draw_convergence([p.figures for p in self.progress if p.kind == "server"])
+
+    @property
+    def certificate(self) -> str:
+        """What the certificate beside the study says, from its numbers alone; empty if it is another study's."""
+        certificate = self.source.certificate or {}
+        rows, gap = certificate.get("rows"), certificate.get("max_in_std_errors")
+        same = self.study is not None and certificate.get("study") == self.study.hash.hex()
+        if not (same and isinstance(rows, int) and isinstance(gap, float)):
+            return ""
+        return f"On {rows} made-up rows the two are said to differ by at most {gap:.1e} standard errors."
+
+    @property
+    def methods(self) -> str:
+        """A paragraph for a paper."""
+        return methods(self) if self.study is not None and self.view is not None else ""
+
+    def html(self) -> str:
+        """The page."""
+        return (
+            make_environment()
+            .get_template("report.html.j2")
+            .render(report=self, not_proved=NOT_PROVED, most=MOST_STEPS)
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys: the verdict and what the tables hold."""
+        return {
+            **self.verdict.as_dict(),
+            "claim": self.verdict.claim,
+            "made": self.made,
+            "trust": list(self.source.trust),
+            "command": self.source.command,
+            "turns": self.turns,
+            "gate": self.rulings,
+            "anomalies": [line.as_dict() for line in self.anomalies],
+            "terms": self.coefficients,
+            "result": None if self.fit is None else finite(numbers(self.fit, self.replay.parties)),
+            "screen": None if self.screen is None else self.screen.as_dict(),
+            "methods": self.methods,
+        }
+
+
+def make_report(
+    ledger: Ledger,
+    blobs: BlobStore,
+    number: int,
+    outcome: Replay,
+    progress: Sequence[Progress],
+    source: ReportSource,
+    now: datetime,
+) -> AuditReport:
+    """The report of a study that was replayed; what could not be read is left out of it."""
+    return AuditReport(
+        outcome,
+        source,
+        now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        ledger.view(number),
+        ledger.sites(),
+        tuple(e for e in ledger.history() if get_study_number(e) in (0, number)),
+        tuple(progress),
+        _screen_study(ledger, blobs, number, outcome),
+        versions(),
+    )
+
+
+def report_failure(outcome: Replay, source: ReportSource, now: datetime) -> AuditReport:
+    """The report of what could not even be read."""
+    return AuditReport(outcome, source, now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), versions=versions())
+
+
+def versions() -> dict[str, str]:
+    """What the verdict was computed with."""
+    return {"coterie": version("coterie"), "Python": platform.python_version(), "numpy": version("numpy")}
+
+
+def write_report(report: AuditReport, path: Path) -> None:
+    """Write the report to a file that ends in .html, .pdf or .json."""
+    kinds = {".html": _html, ".pdf": _pdf, ".json": _json}
+    if path.suffix not in kinds:
+        raise ConfigError("CO-F308", f"The report is written as .html, .pdf or .json, not as {path.name!r}.")
+    content = kinds[path.suffix](report)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ConfigError("CO-F205", f"The report {path} cannot be written: {error.strerror or error}.") from None
+
+
+def _html(report: AuditReport) -> bytes:
+    return report.html().encode()
+
+
+def _json(report: AuditReport) -> bytes:
+    return (json.dumps(report.as_dict(), indent=2) + "\n").encode()
+
+
+def _pdf(report: AuditReport) -> bytes:
+    try:
+        from weasyprint import HTML  # the extra `report`; most readers print the page from their browser
+    except (ImportError, OSError) as error:
+        message = f"PDF needs the extra `report` (WeasyPrint) and its library Pango, which is missing here ({error})"
+        raise ConfigError("CO-F309", f"{message}. Install them, or write .html and print it from a browser.") from None
+    content: bytes = HTML(string=report.html(), url_fetcher=_refuse_url).write_pdf()
+    return content
+
+
+def _refuse_url(url: str, *_: Any, **__: Any) -> Any:
+    raise ValueError(f"the report loads nothing, and was asked for {url[:60]!r}")
+
+
+def _screen_study(ledger: Ledger, blobs: BlobStore, number: int, outcome: Replay) -> Screen | None:
+    if outcome.study is None or outcome.verdict.verdict != "PASS":
+        return None
+    try:
+        return screen_steps(outcome.study, steps(ledger, blobs, number, outcome.study))
+    except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed):
+        return None
+
+
+def _describe_check(record: Record, superseded: bool, progress: Progress | None) -> str:
+    """What the replay did with a record, and no more."""
+    if superseded:
+        return "bytes only: superseded"
+    if progress is None:
+        return "not reached"
+    if record.site in progress.sealed:
+        return "bytes only: sealed to others"
+    if record.kind != "server":
+        return "form and binding"
+    return "recomputed, equal" if progress.recomputed else "form and binding; its inputs are sealed to others"
+
+
+def methods(report: AuditReport) -> str:
+    """A paragraph for the methods section of a paper, with the numbers that identify this analysis."""
+    study, view, fit = report.study, report.view, report.fit
+    assert study is not None
+    assert view is not None
+    rows = (
+        "" if fit is None else f" on {fit.n:,} patients" + ("" if fit.events is None else f" ({fit.events:,} events)")
+    )
+    model = study.learner.name if fit is None else f"{fit.family} regression ({fit.link} link) by {fit.learner.upper()}"
+    rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
+    return (
+        f"We fitted a {model}{rows} at {_describe_sites(study, view)} with Coterie {report.versions.get('coterie', '')} "
+        f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. The model was {study.formula}; "
+        f"rows with missing values were {'left out' if study.rows.missing == 'drop' else 'not accept_headers'}. All sites "
+        f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
+        f"shared ledger as study {view.id}.{rounds} {_describe_replay(report.verdict)}"
+    )
+
+
+def _describe_sites(study: Study, view: StudyView) -> str:
+    """How many sites the model is of, and who was excluded."""
+    gone = [name for name in study.sites if name not in view.parties]
+    if not gone:
+        return f"{len(study.sites)} sites"
+    return f"{len(view.parties)} of {len(study.sites)} sites ({', '.join(gone)} excluded on the way)"
+
+
+def _describe_disclosure(study: Study) -> str:
+    """What of the rows stayed at the sites; a study may agree that columns can be rebuilt from what it shares."""
+    if study.disclosure.rebuild == "allow":
+        return "rows did not leave a site as they are, but the protocol allows that columns be rebuilt from what did"
+    return "no patient row left a site in the clear"
+
+
+def _describe_replay(verdict: Verdict) -> str:
+    equal = {"identical": " bit for bit", "within tolerance": f" within {verdict.max_difference:.1g}"}
+    done = (
+        f"recomputed {verdict.steps} of {verdict.steps + verdict.unchecked} server steps{equal.get(verdict.grade, '')}"
+    )
+    message = f"An independent replay {done} and ended with {verdict.verdict}"
+    return f"{message}." if verdict.grade in equal else f"{message} ({verdict.grade})."
+
+
+# The template
+
+
+def make_environment() -> Environment:
+    """Jinja2 with escaping everywhere and no tolerance for a name that is not there."""
+    jinja = Environment(
+        loader=PackageLoader("coterie_node"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {"num": _number, "p": _p_value, "plain": _plain, "short": _short}
+    return jinja
+
+
+def _number(value: float | None, digits: int = DECIMALS) -> str:
+    return "–" if value is None or value != value else f"{value:.{digits}g}"
+
+
+def _ratio(row: Row, name: str) -> str:
+    """A ratio with its interval; "–" in its place where there is none."""
+    ratio, interval = limits(row, name)
+    return f"{ratio} {interval if row.std_error == row.std_error else '–'}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None or value != value:
+        return "–"
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _plain(value: object) -> str:
+    """Text without characters that steer a reader: bidirectional overrides and other controls are spelled out."""
+    return printable(str(value))
+
+
+def _short(value: str, size: int = 18) -> str:
+    return value if len(value) <= size else value[: size - 1] + "…"

@@ -1,0 +1,286 @@
+"""The result of a study as statisticians know it: text like R's, JSON with stable keys, CSV like broom's tidy."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from coterie_learners.core.fit import Fit, Row, coefficient_table
+from coterie_learners.numeric.array import Array
+from coterie_node.audit.replay import Verdict
+
+UNKNOWN = "NA"
+DIGITS = 4
+# Below this six decimals leave fewer than four digits.
+SMALL = 1e-3
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+
+PARTS = ("compute", "ledger", "store", "total", "round")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a study took: records, payload bytes and gas on the ledger; seconds by compute, ledger, store and in all.
+
+    Seconds of compute, ledger and store are those of the site that spent most; the total is the wall clock from the
+    first step to the last site's end, and "round" the total by the number of rounds.
+    """
+
+    records: int
+    payload_bytes: int
+    gas: int
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made.
+
+    `beside`: the pooled estimates by term, shown beside those of a method without standard errors. `rows`: what each
+    site read, used and left out, where whoever runs the analysis holds all files.
+    """
+
+    study: str
+    sites: tuple[str, ...]
+    fit: Fit
+    cost: Cost
+    replay: Verdict | None
+    pooled: Mapping[str, float] | None = None
+    notes: tuple[str, ...] = ()
+    beside: Mapping[str, float] | None = None
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def params(self) -> Array:
+        """Coefficients (p,), in the order of `fit.terms`."""
+        return self.fit.estimates
+
+    @property
+    def bse(self) -> Array:
+        """Standard errors (p,)."""
+        return self.fit.std_errors
+
+    @property
+    def pvalues(self) -> Array:
+        """Two-sided Wald p-values (p,)."""
+        return np.array([row.p_value for row in coefficient_table(self.fit)])
+
+    def conf_int(self, alpha: float = 0.05) -> Array:
+        """Confidence limits (p, 2) at level 1 - alpha."""
+        return np.array([(row.ci_low, row.ci_high) for row in coefficient_table(self.fit, 1.0 - alpha)])
+
+    def summary(self) -> str:
+        """The result for a terminal."""
+        return self.text()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        plain = {
+            "study": self.study,
+            **numbers(self.fit, self.sites),
+            "ledger": {k: getattr(self.cost, k) for k in ("records", "payload_bytes", "gas")},
+            "seconds": dict(self.cost.seconds),
+            "replay": _replay(self.replay),
+            "notes": [*self.fit.notes, *self.notes],
+            "details": dict(self.fit.details),
+        }
+        document = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
+        document |= {"rows": dict(self.rows)} if self.rows else {}
+        return {name: finite(value) for name, value in document.items()}
+
+    def text(self) -> str:
+        """The result for a terminal."""
+        seconds = self.cost.seconds
+        lines = [
+            *fit_lines(self.fit, self.study, self.sites, self.beside),
+            *self.notes,
+            f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
+            "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in PARTS if k in seconds) + ".",
+        ]
+        return "\n".join([*lines, *self._format_pooled_difference(), self._format_replay()])
+
+    def csv(self) -> str:
+        """The coefficient table with broom's column names and full precision."""
+        return format_csv(self.fit)
+
+    def _format_pooled_difference(self) -> list[str]:
+        if self.pooled is None:
+            return []
+        message = f"Largest difference to the pooled fit: coefficients {self.pooled['max_abs_estimate']:.1e}"
+        error = self.pooled.get("max_abs_std_error")
+        return [f"{message}." if error is None else f"{message}, standard errors {error:.1e}."]
+
+    def _format_replay(self) -> str:
+        if self.replay is None:
+            return "Replay: not run (coterie audit replay)."
+        return replay_line(self.replay)
+
+
+def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
+    """The stable JSON keys of a fit, from its learner to its dispersion."""
+    return {
+        "learner": fit.learner,
+        "family": fit.family,
+        "link": fit.link,
+        "sites": list(sites),
+        "n": fit.n,
+        "events": fit.events,
+        "rounds": fit.rounds,
+        "converged": fit.converged,
+        "terms": [row.as_dict() for row in coefficient_table(fit)],
+        "statistic": fit.statistic,
+        "deviance": fit.deviance,
+        "df_residual": fit.df_residual,
+        "null_deviance": fit.null_deviance,
+        "df_null": None if fit.null_deviance is None else fit.df_null,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "log_likelihood": fit.log_likelihood,
+        "dispersion": fit.dispersion,
+    }
+
+
+def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, float] | None = None) -> tuple[str, ...]:
+    """A fit for a terminal: heading, coefficients, deviances, criteria and notes."""
+    rounds = _pluralise(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
+    events = "" if fit.events is None else f", {fit.events} events"
+    title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
+    return (
+        f"{title}    study {study}    {len(sites)} sites: {', '.join(sites)}",
+        f"{fit.n} rows{events}; {rounds}",
+        "",
+        *coefficient_lines(fit, beside),
+        "",
+        *_format_dispersion(fit),
+        *_format_deviances(fit),
+        *_format_criteria(fit),
+        *fit.notes,
+    )
+
+
+def format_csv(fit: Fit) -> str:
+    """The coefficient table as CSV, with broom's column names and full precision."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
+    for row in coefficient_table(fit):
+        values = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
+        writer.writerow([_escape_cell(row.term), *("" if v != v else repr(v) for v in values)])
+    return out.getvalue()
+
+
+def replay_line(verdict: Verdict) -> str:
+    """A verdict in one sentence."""
+    if verdict.verdict != "PASS":
+        return f"Replay: FAIL [{verdict.code}] {verdict.problem}"
+    sealed = f", {_pluralise(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
+    largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
+    steps = f"{_pluralise(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
+    return f"Replay: PASS, {verdict.grade} ({steps})."
+
+
+def _pluralise(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> list[str]:
+    """The coefficient table, aligned, as R prints it; pooled estimates `beside` those without standard errors."""
+    rows = coefficient_table(fit)
+    statistic = fit.statistic
+    head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", "95% CI"]
+    body = [_format_cells(row, fit.ratio) for row in rows]
+    if fit.sites:
+        head, body = [*head, "site"], [[*cells, row.site] for cells, row in zip(body, rows, strict=True)]
+    if fit.covariance is None:
+        head, body = head[:2] + head[8:], [cells[:2] + cells[8:] for cells in body]
+        if beside is not None:
+            head = [*head[:2], "Pooled", *head[2:]]
+            body = [[*c[:2], number(beside[c[0]]), *c[2:]] for c in body]
+    widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
+    aligned = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
+        for line in [head, *body]
+    ]
+    return aligned if fit.covariance is None else [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
+
+
+def _format_cells(row: Row, ratio: str) -> list[str]:
+    times, interval = limits(row, ratio)
+    if row.std_error != row.std_error:  # this term's site keeps it, or nobody has it
+        return [row.term, number(row.estimate), UNKNOWN, UNKNOWN, UNKNOWN, "", times, UNKNOWN]
+    star = next((mark for bound, mark in STARS if row.p_value < bound), "")
+    p_value = "<2e-16" if row.p_value < 2e-16 else f"{row.p_value:.3g}"
+    tests = [number(row.std_error), f"{row.z:.3f}", p_value, star]
+    return [row.term, number(row.estimate), *tests, times, interval]
+
+
+def number(value: float) -> str:
+    """Six decimals, or four digits where these would be lost: a covariate in large units has a small coefficient."""
+    return f"{value:.3e}" if 0.0 < abs(value) < SMALL else f"{value + 0.0:.6f}"
+
+
+def limits(row: Row, ratio: str) -> tuple[str, str]:
+    """The ratio, if there is one, and the confidence limits of it or else of the coefficient: told apart from 1."""
+    scale = _exp if ratio else float
+    low, middle, high = scale(row.ci_low), scale(row.estimate), scale(row.ci_high)
+    digits = DIGITS
+    if len({f"{value:.{digits}g}" for value in (low, middle, high)}) < 3 and 0.0 < high - low < abs(middle):
+        digits = min(2 - math.floor(math.log10((high - low) / abs(middle))), 15)
+    return f"{middle:.{digits}g}" if ratio else "", f"[{low:.{digits}g}, {high:.{digits}g}]"
+
+
+def _exp(x: float) -> float:
+    """e^x, infinite where it is too large for a float: a covariate in large units has such ratios."""
+    return math.exp(x) if x < 709.0 else math.inf
+
+
+def _format_dispersion(fit: Fit) -> list[str]:
+    """What R's summary calls so; known dispersions are 1."""
+    if fit.dispersion_known or fit.covariance is None:
+        return []
+    return [f"Dispersion parameter for {fit.family} taken to be {fit.dispersion:.6g}"]
+
+
+def _format_deviances(fit: Fit) -> list[str]:
+    if fit.deviance is None:
+        return []
+    residual = f"Residual deviance {fit.deviance:.2f}{_describe_df(fit.df_residual)}"
+    if fit.null_deviance is None:
+        return [residual]
+    return [f"Null deviance {fit.null_deviance:.2f}{_describe_df(fit.df_null)}   {residual}"]
+
+
+def _describe_df(count: int | None) -> str:
+    return "" if count is None else f" on {count} df"
+
+
+def _format_criteria(fit: Fit) -> list[str]:
+    if fit.log_likelihood is None:
+        return []
+    return [f"Log-likelihood {fit.log_likelihood:.4f}   AIC {fit.aic:.2f}   BIC {fit.bic:.2f}"]
+
+
+def _replay(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"verdict": "NOT RUN", "grade": "none", "steps": 0, "max_difference": None}
+    return verdict.as_dict()
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can have it: None for NaN and infinities, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _escape_cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return "'" + text if text[:1] in "=+-@\t\r" else text

@@ -1,0 +1,327 @@
+"""The commands `coterie audit ...`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coterie_chain.ethereum.network import Network
+from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_node.audit.replay import Replay, Verdict, replay
+from coterie_node.audit.result import replay_line
+from coterie_node.cli.options import At, Catalog, Chain, Json, Store, StudyArgument, TableFormat
+from coterie_node.errors import ConfigError
+from coterie_node.run.view_grants import View, load_grants
+from coterie_node.site.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from coterie_node.audit.index import HistoryIndex
+    from coterie_node.audit.tables import Lines
+
+audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
+
+_Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
+_Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")]
+_Keys = Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")]
+_Passphrase = Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")]
+_Published = Annotated[
+    Path | None, typer.Option("--result", help="Published result (JSON), to be held against the replay.")
+]
+_FAILED = 22
+
+
+@audit.command("history")
+def history_command(
+    study: StudyArgument = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    site: Annotated[str | None, typer.Option(help="Entries of one site.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Entries of one kind: each, server, only, or an event.")] = None,
+    round_: Annotated[int | None, typer.Option("--round", help="Entries of one round.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From this UTC time on: 2026-11-24 or 2026-11-24T18:00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Before this UTC time.")] = None,
+    first: Annotated[int, typer.Option(min=0, help="Leave out so many entries at the start.")] = 0,
+    most: Annotated[int, typer.Option("--limit", min=-1, help="So many entries at most; -1 for all.")] = -1,
+    index: Annotated[Path | None, typer.Option(help="Keep the history in this file, to ask it again.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
+    shape: Annotated[TableFormat, typer.Option("--format", help="text, json, csv or parquet.")] = TableFormat.text,
+    as_json: Json = False,
+) -> None:
+    """List what is on the ledger: who did what, when, with which payload, and what the release gate said."""
+    from coterie_node.audit.index import HistoryIndex, HistoryQuery
+
+    with ExitStack() as stack:
+        history_index = stack.enter_context(HistoryIndex(index))
+        number = _refresh_index(history_index, stack, study, at, chain, catalog)
+        asked = HistoryQuery(number, site, kind, round_, _moment(since), _moment(until))
+        _write(lambda: history_index.lines(asked, first, most), TableFormat.json if as_json else shape, out)
+
+
+@audit.command("replay")
+def replay_command(
+    study: StudyArgument = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    tolerance: _Tolerance = 0.0,
+    grant: _Grant = None,
+    keys: _Keys = None,
+    passphrase_file: _Passphrase = None,
+    result: _Published = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
+    from coterie_node.audit.sources import find_study_number, open_sources
+
+    with ExitStack() as stack:
+        read = open_sources(stack, at, chain, catalog, store)
+        number = find_study_number(read.ledger, study)
+        granted = _open_grants(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
+        outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted)
+    verdict = _compare_result(result, outcome)
+    _conclude(verdict, verdict.as_dict(), as_json, _describe_match(result, verdict))
+
+
+@audit.command("recompute")
+def recompute_command(
+    at: Annotated[Path, typer.Option(help="Folder of the run, with this site's data and keys.")],
+    site: Annotated[str, typer.Option(help="Name of this site.")],
+    study: StudyArgument = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to."""
+    from coterie_node.audit.recompute import inspect
+    from coterie_node.audit.sources import find_study_number
+    from coterie_node.site.participant import open_node
+
+    place = RunFolder(at)
+    with place.reader() as ledger:
+        number = find_study_number(ledger, study)
+        approved = ledger.view(number).terms.hash.hex()
+        outcome = inspect(open_node(place, site, approved, reader=ledger), number)
+    print(json.dumps(outcome.as_dict(), indent=2) if as_json else outcome.text())
+    if not outcome.passed:
+        raise typer.Exit(_FAILED)
+
+
+@audit.command("screen")
+def screen_command(
+    study: StudyArgument = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the sites of a study with each other: who disagrees, and who moves which coefficient how far."""
+    from coterie_node.audit.influence import screen
+    from coterie_node.audit.sources import find_study_number, open_sources
+
+    with ExitStack() as stack:
+        read = open_sources(stack, at, chain, catalog, store)
+        outcome = screen(read.ledger, read.blobs, find_study_number(read.ledger, study))
+    print(json.dumps(outcome.as_dict(), indent=2) if as_json else outcome.text())
+
+
+@audit.command("export")
+def export_bundle_command(
+    study: Annotated[str, typer.Argument(help="Number on the ledger, hash, or study file.")],
+    bundle: Annotated[Path, typer.Argument(help="New zip (a name that ends in .zip) or new folder.")],
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    first: Annotated[
+        int | None, typer.Option("--from", min=0, help="First block told; 0 unless the chain is very long.")
+    ] = None,
+    confirmations: Annotated[int, typer.Option(min=0, help="Leave out the newest blocks, which may change.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Put a study and all that proves it into one bundle, which `coterie audit verify` checks offline."""
+    from coterie_chain.proof.evidence import gather
+    from coterie_chain.proof.verified_ledger import VerifiedLedger
+    from coterie_node.audit.bundle import collect, save_bundle
+    from coterie_node.audit.sources import find_study_number, open_sources
+
+    with ExitStack() as stack:
+        read = open_sources(stack, at, chain, catalog, store)
+        evidence = gather(read.ledger.network, first, confirmations)
+        proved = VerifiedLedger(evidence)
+        number = find_study_number(proved, study)
+        path = None if at is None else RunFolder(at).certificate
+        certificate = path.read_bytes() if path is not None and path.is_file() else None
+        document = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
+    save_bundle(document, bundle)
+    summary = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(document.blocks)}
+    words = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."
+    print(json.dumps(summary, indent=2) if as_json else words)
+
+
+@audit.command("verify")
+def verify_command(
+    bundle: Annotated[Path, typer.Argument(help="Bundle that `coterie audit export` made.")],
+    genesis: Annotated[str | None, typer.Option(help="Hash of its first block, as a site's node tells it.")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Address of its Catalog, as a site's network.json has it.")
+    ] = None,
+    network: Annotated[Path | None, typer.Option(help="A site's network.json, which the bundle must match.")] = None,
+    sealed: Annotated[bool, typer.Option("--sealed", help="Refuse a chain without seals.")] = False,
+    tolerance: _Tolerance = 0.0,
+    grant: _Grant = None,
+    keys: _Keys = None,
+    passphrase_file: _Passphrase = None,
+    result: _Published = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a bundle offline, without node, keys or data; exit status 0 only for PASS."""
+    from coterie_node.audit.verify import verify
+
+    outcome = verify(
+        bundle,
+        genesis=genesis,
+        catalog=catalog,
+        network=_network(network),
+        sealed=sealed,
+        tolerance=tolerance,
+        grants=partial(_open_grants, grant or [], keys, passphrase_file),
+    )
+    verdict = _compare_result(result, outcome.replay)
+    plain = {**outcome.as_dict(), **verdict.as_dict()}
+    _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.trust()])
+
+
+def _compare_result(result: Path | None, outcome: Replay) -> Verdict:
+    """The verdict on a replay and, if one is named, on a published result."""
+    from coterie_node.audit.publication import check_publication, read_publication
+
+    return outcome.verdict if result is None else check_publication(read_publication(result), result.name, outcome)
+
+
+def _describe_match(result: Path | None, verdict: Verdict) -> list[str]:
+    if result is None or verdict.verdict != "PASS":
+        return []
+    return [f"{result.name} has the numbers that the replay arrives at."]
+
+
+def _open_grants(grants: list[Path], keys: Path | None, passphrase_file: Path | None, study: bytes) -> View:
+    """What grants let an auditor open."""
+    if not grants:
+        return {}
+    if keys is None or passphrase_file is None:
+        raise ConfigError(
+            "CO-F353", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
+        )
+    return load_grants(grants, study, SiteKeys.load(keys, read_passphrase(passphrase_file)))
+
+
+def _refresh_index(
+    history_index: HistoryIndex,
+    stack: ExitStack,
+    study: str | None,
+    at: Path | None,
+    chain: str | None,
+    catalog: str | None,
+) -> int | None:
+    """Bring an index up to date where a ledger is named, check it where none is; returns the study's number."""
+    from coterie_node.audit.sources import find_study_number, open_sources
+
+    if history_index.path is not None and at is None and chain is None:
+        history_index.check()
+        if study is not None and not study.isdecimal():
+            raise ConfigError("CO-F304", f"An index knows studies by number, not as {study!r}.")
+        return None if study is None else int(study)
+    ledger = open_sources(stack, at, chain, catalog, None).ledger
+    history_index.refresh(ledger)
+    return None if study is None else find_study_number(ledger, study)
+
+
+def _moment(text: str | None) -> str | None:
+    """A UTC time as the history has it."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError("CO-F307", f"{text!r} is no time such as 2026-11-24 or 2026-11-24T18:00:00Z.") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
+    from coterie_node.audit import tables
+
+    if shape is TableFormat.parquet:
+        if out is None:
+            raise ConfigError("CO-F307", "Parquet is written to a file: name it with --out.")
+        tables.write_parquet(lines(), out)
+        return
+    with ExitStack() as stack:
+        target = sys.stdout if out is None else stack.enter_context(out.open("w", encoding="utf-8", newline=""))
+        if shape is TableFormat.text:
+            tables.write_text(lines, target)
+        else:
+            (tables.write_json if shape is TableFormat.json else tables.write_csv)(lines(), target)
+
+
+@audit.command("report")
+def report_command(
+    study: Annotated[str | None, typer.Argument(help="Number, hash or file of a study; or a bundle.")] = None,
+    at: At = None,
+    chain: Chain = None,
+    catalog: Catalog = None,
+    store: Store = None,
+    genesis: Annotated[str | None, typer.Option(help="For a bundle: hash of its first block, as you know it.")] = None,
+    out: Annotated[list[Path] | None, typer.Option(help="report.html, .pdf or .json; may be given again.")] = None,
+    tolerance: _Tolerance = 0.0,
+    grant: _Grant = None,
+    keys: _Keys = None,
+    passphrase_file: _Passphrase = None,
+) -> None:
+    """Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS."""
+    from coterie_node.audit.report.build import report_on_bundle, report_on_study
+    from coterie_node.audit.report.page import write_report
+
+    now, grants = datetime.now(UTC), partial(_open_grants, grant, keys, passphrase_file) if grant else None
+    bundle = Path(study) if study and (study.endswith(".zip") or Path(study, "bundle.json").is_file()) else None
+    with ExitStack() as stack:
+        if bundle is not None:
+            document = report_on_bundle(bundle, genesis, tolerance, now, grants, catalog)
+        else:
+            document = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now, grants)
+    for path in out or [Path("report.html")]:
+        write_report(document, path)
+        print(f"{document.verdict.verdict}: {path}")
+    if document.verdict.verdict != "PASS":
+        raise typer.Exit(_FAILED)
+
+
+def _network(path: Path | None) -> Network | None:
+    if path is None:
+        return None
+    try:
+        return Network.from_json(path.read_text())
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError("CO-F202", f"{path} cannot be read.") from None
+
+
+def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, extra_lines: list[str] | None = None) -> None:
+    """Print a verdict; exit status 22 for FAIL."""
+    lines = [replay_line(verdict)]
+    if verdict.verdict == "PASS":
+        lines += [] if verdict.grade == "identical" else [verdict.claim]
+        lines.append(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
+    elif verdict.site or verdict.topic:
+        lines.append(f"First bad step: {verdict.topic or 'unknown'}, of {verdict.site or 'unknown'}.")
+    print(json.dumps(plain, indent=2) if as_json else "\n".join([*lines, *(extra_lines or [])]))
+    if verdict.verdict != "PASS":
+        raise typer.Exit(_FAILED)

@@ -1,0 +1,123 @@
+"""`coterie network`: the files with which sites found a chain and a swarm of their own, with Geth or Besu, and Kubo."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coterie_chain.errors import KeyFault
+from coterie_chain.keys.private_files import read_private, write_private
+from coterie_chain.network.programs.kubo import is_swarm_key
+from coterie_chain.network.programs.ports import LOOPBACK
+from coterie_chain.network.swarm import Kubo
+from coterie_node.errors import ConfigError
+from coterie_node.network.founding import (
+    CHAIN_KINDS,
+    DEFAULT_PERIOD,
+    FounderCard,
+    deploy_catalog,
+    genesis_file,
+    make_keys,
+    make_trial,
+    write_network_files,
+)
+from coterie_node.site.systemd_units import UNITS
+
+network = typer.Typer(no_args_is_help=True, help="Found a network: keys, genesis and configurations for all programs.")
+
+_Folder = Annotated[Path, typer.Argument(help="The site's folder.")]
+_SiteOption = Annotated[str, typer.Option(help="Name of this site.")]
+_Period = Annotated[int, typer.Option(min=1, help="Seconds between blocks.")]
+
+
+@network.command("keys")
+def keys_command(
+    folder: _Folder,
+    site: _SiteOption,
+    host: Annotated[str, typer.Option(help="IP address at which the other sites reach this one.")],
+    chain: Annotated[str, typer.Option(help=f"Kind of chain: {' or '.join(CHAIN_KINDS)} (Besu).")] = "clique",
+) -> None:
+    """Make this site's keys and print its card, which is public, for the others."""
+    file = folder / "founder.json"
+    if file.exists() and (existing := FounderCard.read(file)).site != site:
+        raise ConfigError(
+            "CO-F203", f"{folder} holds the keys of {existing.site}, not of {site}. Give {site} its own folder."
+        )
+    card = make_keys(folder, site, host, host, chain=chain).to_json()
+    file.write_text(card)
+    print(card, end="")
+
+
+@network.command("files")
+def files_command(
+    folder: _Folder,
+    site: _SiteOption,
+    founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
+    swarm_key: Annotated[Path | None, typer.Option(help="The swarm's key, if another site made it.")] = None,
+    period: _Period = DEFAULT_PERIOD,
+    genesis: Annotated[
+        Path | None, typer.Option(help="Genesis or invitation of a network that exists already.")
+    ] = None,
+    api: Annotated[str, typer.Option(help="Where this site's programs reach Kubo; 0.0.0.0 in containers.")] = LOOPBACK,
+) -> None:
+    """Write genesis and configurations from the cards of all sites; the same cards give the same genesis."""
+    if swarm_key is not None:
+        Kubo(folder / "kubo").join(_swarm_key(swarm_key))
+    cards = [FounderCard.read(path) for path in founder]
+    write_network_files(folder, site, cards, period=period, api=api, of_network=genesis)
+    text = genesis_file(folder, cards[0].chain).read_bytes()
+    print(f"Written to {folder}. The genesis has SHA-256 {hashlib.sha256(text).hexdigest()} at every site.")
+    key = folder / "kubo" / "repo" / "swarm.key"
+    print(f"All sites need the same {key}: if this site made it, hand it over in person.")
+
+
+def _swarm_key(path: Path) -> str:
+    text = read_private(path, "the swarm's key")
+    if not is_swarm_key(text):
+        message = (
+            f"{path} is no swarm's key: it has the lines /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits"
+        )
+        raise KeyFault("CO-C104", f"{message}. Ask the site that made it for the file again.")
+    return text
+
+
+@network.command("unit")
+def unit_command(
+    folder: _Folder, part: Annotated[str, typer.Argument(help=f"Which program: {' or '.join(UNITS)}.")]
+) -> None:
+    """Print a systemd unit for this site's Geth or Kubo, with what to do before the first start."""
+    if part not in UNITS:
+        raise ConfigError("CO-F305", f"There is no unit for {part!r}; there is {', '.join(UNITS)}.")
+    print(UNITS[part](folder), end="")
+
+
+@network.command("deploy")
+def deploy_command(
+    folder: _Folder,
+    chain: Annotated[str, typer.Option(help="Address of this site's chain node; ?jwt_file=PATH names its token file.")],
+    founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
+) -> None:
+    """Deploy the Catalog once for all, and write network.json; `coterie invite` tells the other sites."""
+    file = folder / "network.json"
+    if file.exists():
+        message = f"{file} names a network already, and a second Catalog would be another network"
+        raise ConfigError("CO-F203", f"{message}. To found one all the same, put that file away first.")
+    text = deploy_catalog(folder, chain, [FounderCard.read(path) for path in founder]).to_json()
+    file.write_text(text)
+    print(text, end="")
+
+
+@network.command("trial")
+def trial_command(
+    folder: Annotated[Path, typer.Argument(help="New folder of the trial.")] = Path("docker/trial"),
+    period: _Period = DEFAULT_PERIOD,
+) -> None:
+    """Write the folders of three sites for `docker/compose.trial.yaml`."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError("CO-F203", f"{folder} is not an empty folder; a trial is never written over another.")
+    variables = make_trial(folder, ("north", "south", "west"), period=period)
+    write_private(folder / ".env", "".join(f"{name}={value}\n" for name, value in variables.items()))
+    print(f"Written to {folder}. Next: docker compose --env-file {folder}/.env -f docker/compose.trial.yaml up")

@@ -1,0 +1,151 @@
+"""`coterie init`: the folder of a site's node, with its settings, its keys and its card for the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coterie_chain.keys.private_files import write_private
+from coterie_chain.keys.site_keys import SCRYPT, SiteKeys, read_passphrase
+from coterie_node.errors import ConfigError
+from coterie_node.network.founding import propose_addresses
+from coterie_node.site.cards import check_site_name
+from coterie_node.site.config import CONFIG, NodeFolder
+
+TEMPLATE = """\
+# Settings of one site's Coterie node. No secret belongs in here. Paths are relative to this folder.
+site = {site}
+
+# This site's rows: CSV or Parquet. A study may be approved on another file: coterie study approve --data FILE.
+data = {data}
+
+# The first line of this file opens the keys in keys/. Only this user may read it (mode 600).
+passphrase_file = {passphrase}
+
+[chain]
+# This site's own chain node, on this machine.
+url = {chain}
+# Blocks after which a result is final: 0 on Besu QBFT, floor(N/2)+1 on Clique with N sealers.
+confirmations = {confirmations}
+# "auto" sends a record behind the server's where blocks take time; "off" waits for each block.
+overlap = "auto"
+
+[store]
+# This site's own store: kubo+http://127.0.0.1:5001?token_file=kubo/token, or folder:PATH (a folder that all sites see).
+url = {store}
+
+[policy]
+# Learners and columns this site ever takes part with; without `columns` every column but those of `never`.
+learners = [{learners}]
+# columns = ["age", "sex"]
+never = []
+# Ask a person before each payload leaves (coterie release approve).
+ask = false
+
+[policy.floors]
+# Stricter floors than a study's own count here. See docs/disclosure.md.
+rows = 5
+cell = 5
+rebuild = "refuse"
+
+[api]
+# /health is open, /metrics and /status want the token of this file. Loopback only, unless you know better.
+host = "127.0.0.1"
+port = {port}
+token_file = "api.token"
+
+# Interactive steps (Secure Lasso): where this node listens, and where its peers do. TLS with the Catalog's keys.
+# [talk]
+# listen = "127.0.0.1:7401"
+# peers = {{ registry = "10.0.0.6:7401", helper = "10.0.0.7:7401" }}
+"""
+
+
+def init_command(
+    folder: Annotated[Path, typer.Argument(help="New folder of the node.")],
+    site: Annotated[str | None, typer.Option(help="Name of this site: a-z, 0-9 and -.")] = None,
+    data: Annotated[str | None, typer.Option(help="File of this site's rows.")] = None,
+    chain: Annotated[str | None, typer.Option(help="URL of this site's chain node.")] = None,
+    store: Annotated[str | None, typer.Option(help="This site's store.")] = None,
+    confirmations: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Blocks until a result is final; 0, or what the folder's Geth needs."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of health and metrics.")] = 9464,
+    passphrase_file: Annotated[Path | None, typer.Option(help="Your own passphrase file (mode 600).")] = None,
+    light: Annotated[bool, typer.Option(hidden=True, help="Weak key derivation, for tests.")] = False,
+) -> None:
+    """Make a site's node: settings, encrypted keys, and a card to send to the network's founders.
+
+    Asks for what is not given, and proposes the Geth and the Kubo that `coterie network` made in the folder. Without
+    --passphrase-file a strong passphrase is drawn and left in a file of mode 600. Keys that are there are kept.
+    """
+    site = check_site_name(site or _ask("Name of this site", "north"))
+    data = data or _ask("File of this site's rows", "data.csv")
+    own = propose_addresses(folder)
+    chain = chain or _ask("URL of this site's chain node", own.chain)
+    store = store or _ask("This site's store", own.store)
+    if confirmations is None:
+        confirmations = own.confirmations
+    _make_folder(folder)
+    passphrase = _passphrase(folder, passphrase_file)
+    settings = TEMPLATE.format(
+        site=_quote_toml(site),
+        data=_quote_toml(data),
+        chain=_quote_toml(chain),
+        store=_quote_toml(store),
+        passphrase=_quote_toml(str(passphrase_file.absolute()) if passphrase_file else "passphrase"),
+        confirmations=confirmations,
+        port=port,
+        learners=", ".join(_quote_toml(name) for name in _learners()),
+    )
+    write_private(folder / CONFIG, settings)
+    write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
+    NodeFolder(folder)
+    if not (folder / "keys").is_dir():
+        SiteKeys.create(folder / "keys", passphrase, scrypt=1 << 12 if light else SCRYPT)
+    keys = SiteKeys.load(folder / "keys", passphrase)
+    card = {"name": site, "address": keys.address, "sealing": "0x" + keys.sealing.hex(), "peer": "0x" + "00" * 32}
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    print(f"{folder} holds the node of {site}; its signing address is {keys.address}.")
+    print(f"Send {folder / 'card.json'} to a founder (nothing in it is secret), then: coterie join INVITE.")
+    print(f"Keep a copy of {folder / 'keys'} and of the passphrase, apart from each other.")
+
+
+def _learners() -> list[str]:
+    return sorted({point.name for point in entry_points(group="coterie.learners")})
+
+
+def _ask(what: str, default: str) -> str:
+    if not sys.stdin.isatty():
+        return default
+    return str(typer.prompt(what, default=default))
+
+
+def _make_folder(folder: Path) -> None:
+    begun = (folder / "keys").is_dir() and not (folder / CONFIG).exists()
+    if folder.exists() and not begun and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("CO-F203", f"{folder} is not an empty folder; a node is never written over another.")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chmod(folder, 0o700)
+
+
+def _passphrase(folder: Path, own_file: Path | None) -> str:
+    if own_file is not None:
+        return read_passphrase(own_file)
+    file = folder / "passphrase"
+    if not file.exists() and not (folder / "keys").is_dir():
+        write_private(file, secrets.token_urlsafe(32) + "\n")
+    return read_passphrase(file)
+
+
+def _quote_toml(text: str) -> str:
+    """A TOML string; JSON's escapes are TOML's for everything but DEL."""
+    return json.dumps(text, ensure_ascii=True).replace("\x7f", "\\u007f")

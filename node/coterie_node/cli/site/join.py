@@ -1,0 +1,80 @@
+"""`coterie invite` and `coterie join`: how a site gets to know a network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_node.cli.output import HERE, Folder, open_ledger
+from coterie_node.errors import ConfigError
+from coterie_node.site.config import NodeFolder
+from coterie_node.site.invitation import Contracts, Invitation, Member
+
+
+def invite_command(
+    node: Folder = HERE,
+    title: Annotated[str, typer.Option(help="What this network is called.")] = "",
+    chain_peer: Annotated[list[str] | None, typer.Option(help="enode:// address of a chain node.")] = None,
+    swarm_peer: Annotated[list[str] | None, typer.Option(help="Multiaddress of a store's peer.")] = None,
+    genesis: Annotated[Path | None, typer.Option(help="The chain's genesis file.")] = None,
+) -> None:
+    """Print an invitation to this site's network; it holds no secret."""
+    home = NodeFolder(node)
+    network = home.network()
+    with open_ledger(home) as ledger:
+        members = [Member(name=s.name, address=s.address, sealing="0x" + s.sealing.hex()) for s in ledger.sites()]
+    contracts = Contracts(
+        chain_id=network.chain_id, catalog=network.catalog, genesis=network.genesis, block=network.block
+    )
+    invitation = Invitation(
+        title=title,
+        contracts=contracts,
+        members=tuple(members),
+        chain_peers=tuple(chain_peer or ()),
+        swarm_peers=tuple(swarm_peer or ()),
+        genesis_file=None if genesis is None else _read_genesis(genesis),
+    )
+    print(invitation.text(), end="")
+    typer.echo(f"fingerprint: {invitation.fingerprint}", err=True)
+
+
+def join_command(
+    invite: Annotated[Path, typer.Argument(help="The invitation's file.")],
+    node: Folder = HERE,
+    fingerprint: Annotated[str | None, typer.Option(help="Its fingerprint, as the inviter read it to you.")] = None,
+) -> None:
+    """Join the network of an invitation: check it against this site's own chain node, and write network.json."""
+    home, invitation = NodeFolder(node), Invitation.load(invite)
+    wanted = "".join((fingerprint or "").lower().split())
+    if wanted and wanted != invitation.fingerprint.replace(" ", ""):
+        message = f"The fingerprint of {invite} is {invitation.fingerprint}, not the one that you were told"
+        raise ConfigError("CO-F326", f"{message}. Do not use it; ask the inviter for the file again.")
+    network = invitation.network(home.chain)
+    with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this release's
+        seats = {site.name: site for site in ledger.sites() if site.active}
+    (home.root / "network.json").write_text(network.to_json())
+    peers = {"chain": invitation.chain_peers, "swarm": invitation.swarm_peers}
+    (home.root / "peers.json").write_text(json.dumps(peers, indent=2) + "\n")
+    if invitation.genesis_file is not None:
+        (home.root / "genesis.json").write_text(json.dumps(invitation.genesis_file, indent=2) + "\n")
+    print(f"Joined a network of {len(seats)} sites: {', '.join(sorted(seats))}.")
+    print(f"Fingerprint: {invitation.fingerprint}")
+    if not wanted:
+        print("Compare it with the inviter's by telephone before you approve a study.")
+    if home.config.site not in seats:
+        print(f"{home.config.site} has no seat there yet. Send the sites its card.json, on which they vote:")
+        print("coterie site admit card.json")
+
+
+def _read_genesis(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError("CO-F324", f"The genesis file {path} cannot be read: {error}.") from None
+    if not isinstance(document, dict):
+        raise ConfigError("CO-F324", f"{path} is no genesis file.")
+    return document

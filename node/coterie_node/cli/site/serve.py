@@ -1,0 +1,161 @@
+"""`coterie serve`: run a site's daemon until it is told to stop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from coterie_chain.errors import ChainError
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.ethereum.network import Network
+from coterie_chain.keys.journal import SqliteJournal
+from coterie_chain.keys.private_files import read_private
+from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_chain.ledger.protocol import Ledger
+from coterie_chain.store.pinning import PinningStore
+from coterie_chain.store.protocol import BlobStore
+from coterie_node.cli.output import HERE, Folder
+from coterie_node.cli.site.doctor import PROBE
+from coterie_node.errors import ConfigError
+from coterie_node.peers.interactive_session import Exchange
+from coterie_node.peers.tls import TlsExchange, address_of
+from coterie_node.site.config import LOOPBACK_HOSTS, NodeFolder
+from coterie_node.site.daemon import Daemon, NodeServices
+from coterie_node.site.systemd_units import HARDENED, escape_words
+from coterie_node.site.watch.api import HttpApi
+from coterie_node.site.watch.log import Log
+
+NODE_UNIT = """\
+# /etc/systemd/system/coterie.service
+[Unit]
+Description=Coterie node
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+User=coterie
+ExecStart={start}
+KillSignal=SIGTERM
+TimeoutStopSec=180
+Restart=on-failure
+RestartSec=15
+RestartPreventExitStatus=11 12 13 23
+"""
+
+
+def serve_command(
+    node: Folder = HERE,
+    unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for this node, and end.")] = False,
+) -> None:
+    """Run this site's node: take part in what its people approved, until SIGTERM or Ctrl-C.
+
+    Logs are JSON lines on standard error. The step at hand is finished before it stops; a second signal ends it
+    at once, which loses nothing either.
+    """
+    home = NodeFolder(node)
+    if unit:
+        folder = str(home.root.absolute())
+        start = escape_words([sys.executable, "-m", "coterie_node", "serve", "--node", folder])
+        print((NODE_UNIT + HARDENED).format(start=start, folder=escape_words([folder])), end="")
+        return
+    log, stop = Log(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _stop(stop))
+    with open_daemon(home, log) as daemon:
+        log.tell("serving", site=home.config.site, version=version("coterie"))
+        daemon.run(stop)
+        log.tell("stopped", site=home.config.site)
+
+
+@contextmanager
+def open_daemon(home: NodeFolder, log: Log) -> Iterator[Daemon]:
+    """A site's daemon with everything that it holds, and its API."""
+    with ExitStack() as stack:
+        journal = stack.enter_context(SqliteJournal(home.journal))
+        keys = SiteKeys.load(home.keys, read_passphrase(home.passphrase))
+        network = home.network()
+        ledger = stack.enter_context(EthereumLedger(network, keys.account, journal))
+        blobs = home.blobs()
+        check_store(blobs, log)
+        services = NodeServices(
+            home=home,
+            keys=keys,
+            network=network,
+            ledger=ledger,
+            blobs=PinningStore(blobs),
+            journal=journal,
+            ahead=ledger.pipelined if home.config.chain.overlap == "auto" else None,
+            exchange=_exchange(stack, home, keys, ledger, network, log),
+            newest=lambda: ledger.newest,
+            peers=lambda: count_peers(ledger),
+            log=log,
+        )
+        daemon = Daemon(services)
+        stack.enter_context(_start_api(home, daemon, log))
+        yield daemon
+
+
+def check_store(blobs: BlobStore, log: Log) -> None:
+    """Tell at the start what is wrong with the store; else it would be told only once a study needs it."""
+    try:
+        blobs.put(PROBE)
+    except ChainError as error:
+        log.fault("store cannot be used", error)
+
+
+def count_peers(ledger: EthereumLedger) -> float:
+    """For the metrics: no number where the chain node does not tell, as Geth's authenticated port; 0 is an alarm."""
+    count = ledger.peers
+    return math.nan if count is None else count
+
+
+def _exchange(
+    stack: ExitStack, home: NodeFolder, keys: SiteKeys, ledger: Ledger, network: Network, log: Log
+) -> Exchange | None:
+    """Where this node talks to its peers in interactive steps, if node.toml says so."""
+    part, me = home.config.talk, home.config.site
+    if part.listen is None:
+        return None
+
+    def secret(peer: str) -> bytes:
+        listed = {entry.name: entry.sealing for entry in ledger.sites()}
+        if peer not in listed:
+            raise ConfigError("CO-F342", f"[talk.peers] names {peer}, which is no site of this network.")
+        return keys.derive_shared_secret(listed[peer])
+
+    texts = {**part.peers, me: part.listen}
+    exchange = TlsExchange(me, {name: address_of(text) for name, text in texts.items()}, secret, network.scope)
+    stack.callback(exchange.close)
+    log.tell("talk", address=exchange.addresses[me][0], port=exchange.addresses[me][1])
+    return exchange
+
+
+def _start_api(home: NodeFolder, daemon: Daemon, log: Log) -> HttpApi:
+    part = home.config.api
+    token = read_private(home.path(part.token_file), "the API's token file").strip()
+    api = HttpApi(
+        part.host,
+        part.port,
+        token,
+        healthy=lambda: daemon.healthy,
+        metrics=daemon.services.metrics.text,
+        status=lambda: daemon.status,
+    )
+    if part.host not in LOOPBACK_HOSTS:
+        log.tell("api is open to other machines", level="warning", address=part.host)
+    log.tell("api", address=part.host, port=api.port)
+    return api
+
+
+def _stop(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise KeyboardInterrupt
+    stop.set()

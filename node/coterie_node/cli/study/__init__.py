@@ -1,0 +1,1 @@
+"""Commands about studies: advise, propose, decide, certify, release, seal."""

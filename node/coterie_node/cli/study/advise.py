@@ -1,0 +1,222 @@
+"""`coterie study`: which learner fits a study and why; and what a study does, for the people who approve it.
+
+The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is told; it
+reads no data.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coterie_learners.cola.secure_cola import MAX_DENSE_PATTERNS
+from coterie_learners.cola.tables.patterns import Grid
+from coterie_learners.core.masked_sum import MIN_PARTIES
+from coterie_learners.core.registry import GROUP, complete_study, find_learner, learner_of
+from coterie_learners.errors import StudyError
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_node.run.study_files import load_study, read_plain
+
+# A table of more patterns is nearly a list of patients.
+SMALL_GRID = 4096
+# Rows that a pattern should have on average for each that the floor asks, so that few patterns lie below it.
+AMPLE = 4
+ONLY_TABLES = ("multinomial", "quasibinomial", "quasipoisson")
+# What the learners of columns split over sites are for.
+_COLUMN_REASONS = {
+    "valoris": "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors",
+    "vertigo": "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors",
+    "secure_lasso": "patients matched and a penalised linear model fitted without anybody seeing rows, with a helper "
+    "site; no standard errors",
+}
+_ROW_REASONS = {"secure_lasso": "penalised linear regression on shares of each site's sums; no standard errors"}
+# What the learners without a choice of families fit.
+LAWS = {"secure_lasso": "gaussian", "valoris": "binomial", "vertigo": "binomial"}
+
+study_app = typer.Typer(no_args_is_help=True, help="Which learner fits a study, and what a study does.")
+StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One learner: whether it can run the study, and why or why not; the first that can is the advice."""
+
+    learner: str
+    fits: bool
+    why: str
+
+
+def advise(study: Study, rows: int | None = None) -> list[Advice]:
+    """All installed learners, the most suitable first; `rows` over all sites, if it is known."""
+    installed = sorted(e.name for e in entry_points(group=GROUP))
+    other = [name for name in installed if study.split not in find_learner(name).splits]
+    split = f"it is for studies whose {'rows' if study.split == 'columns' else 'columns'} are split over sites."
+    advices = list(_for_rows(study, rows) if study.split == "rows" else _for_columns(installed))
+    known = {item.learner for item in advices}
+    rest = [name for name in installed if name not in known and name not in other]
+    advices += [
+        Advice(name, True, f"{_ROW_REASONS.get(name, 'it is not among those that this advice knows')}.")
+        for name in rest
+    ]
+    advices = [_check_options(study, item) if item.fits and item.learner in installed else item for item in advices]
+    advices += [Advice(name, False, split) for name in other]
+    return sorted((item for item in advices if item.learner in installed), key=lambda item: not item.fits)
+
+
+def _check_options(study: Study, advice: Advice) -> Advice:
+    """The advice, or why the learner would not take this study with the options that it knows of those given."""
+    asked, law = _find_family(study), LAWS.get(advice.learner)
+    if asked is not None and law is not None and asked != law:
+        return Advice(advice.learner, False, f"it fits {law} models, and the study asks for a {asked} one.")
+    model = find_learner(advice.learner).options.model_fields
+    options = {name: value for name, value in study.learner.options.items() if name in model}
+    try:
+        complete_study(Study.model_validate({**study.model_dump(), "learner": {"name": advice.learner, **options}}))
+    except StudyError as error:
+        return Advice(advice.learner, False, error.message)
+    return advice
+
+
+def _find_family(study: Study) -> str | None:
+    """The family that the study asks for, if only by the default of the learner that it names."""
+    try:
+        model = find_learner(study.learner.name).options.model_fields
+    except StudyError:
+        return None
+    default = model["family"].default if "family" in model else LAWS.get(study.learner.name)
+    return study.learner.options.get("family", default)
+
+
+def _for_rows(study: Study, rows: int | None) -> Iterator[Advice]:
+    size, sites, floor = _grid_size(study), len(study.sites), study.disclosure.cell
+    only_tables = study.learner.options.get("family") in ONLY_TABLES
+    glore = Advice("glore", not only_tables, _glore_reason(study, size, only_tables))
+    if isinstance(size, str):
+        yield glore
+        yield Advice("cola", False, size)
+        yield Advice("secure_cola", False, size)
+        return
+    thin = rows is not None and rows < AMPLE * max(floor, 1) * size * sites
+    cola = Advice("cola", True, _cola_reason(size, sites, floor, rows, thin))
+    secure = _secure(size, sites, floor)
+    if size <= SMALL_GRID and not thin:
+        yield from (cola, secure, glore)
+    elif secure.fits and size <= SMALL_GRID:
+        yield from (secure, glore, cola)
+    else:
+        yield from (glore, cola, secure)
+
+
+def _for_columns(installed: list[str]) -> Iterator[Advice]:
+    yield from (Advice(name, True, f"{why}.") for name, why in _COLUMN_REASONS.items() if name in installed)
+
+
+def _grid_size(study: Study) -> int | str:
+    """Patterns of the covariates, or why they cannot be counted."""
+    grids = study.learner.options.get("grids", {})
+    try:
+        return Grid.of(Design(study), grids).size
+    except StudyError as error:
+        return error.message
+
+
+def _glore_reason(study: Study, size: int | str, only_tables: bool) -> str:
+    if only_tables:
+        return f"it has no {study.learner.options['family']} family."
+    masks = "under masks" if len(study.sites) >= MIN_PARTIES else "in the clear, since fewer than three sites take part"
+    why = f"it takes any covariates, in several rounds of sums {masks}"
+    if isinstance(size, int) and size <= SMALL_GRID:
+        return f"{why}; one round of tables does here as well."
+    return f"{why}; a table of the covariates would be none, or nearly a list of patients."
+
+
+def _cola_reason(size: int, sites: int, floor: int, rows: int | None, thin: bool) -> str:
+    why = f"all covariates have declared values, {size} patterns together: one round, exact; all read each site's table"
+    if size > SMALL_GRID:
+        return f"{why}; so many patterns are nearly a list of patients."
+    if thin:
+        return (
+            f"{why}; {rows} rows over {sites} sites leave many patterns below the floor of {floor}: they are left out."
+        )
+    return (
+        f"{why}; patterns with fewer than {floor} rows at a site are left out." if floor else f"{why}; no floor is set."
+    )
+
+
+def _secure(size: int, sites: int, floor: int) -> Advice:
+    if sites < MIN_PARTIES:
+        return Advice("secure_cola", False, f"it needs three sites or more; the study has {sites}.")
+    if size > MAX_DENSE_PATTERNS:
+        return Advice(
+            "secure_cola", False, f"a table of all {size} patterns is too large; at most {MAX_DENSE_PATTERNS} can be."
+        )
+    floor_note = f"; the floor of {floor} is held against the sum, so that fewer patterns are left out" if floor else ""
+    return Advice("secure_cola", True, f"as cola, but only the sum of the tables exists outside a site{floor_note}.")
+
+
+def describe(study: Study) -> dict[str, Any]:
+    """What a completed study does, for the people who approve it."""
+    learner = learner_of(study)
+    schedule = learner.schedule(study)
+    return {
+        "study": study.name,
+        "hash": study.hash.hex(),
+        "sites": list(study.sites),
+        "split": study.split,
+        "formula": study.formula,
+        "learner": f"{learner.name} {learner.version}",
+        "options": study.learner.options,
+        "floors": study.disclosure.model_dump(),
+        "schedule": schedule.model_dump(mode="json"),
+        "leaves": _what_leaves(learner.script.__module__),
+        "trust": "" if learner.trust is None else learner.trust(study),
+    }
+
+
+def _what_leaves(module: str) -> str:
+    """The paragraph of a learner's own description that says what leaves a site."""
+    paragraphs = (sys.modules[module].__doc__ or "").split("\n\n")
+    return next((" ".join(p.split()) for p in paragraphs if p.startswith("What leaves a site")), "")
+
+
+@study_app.command("advise")
+def advise_command(
+    study: StudyFile,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows over all sites, if you know them.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Say which learner fits a study, and why."""
+    advices = advise(read_plain(study), rows)
+    if as_json:
+        print(json.dumps({"advice": advices[0].learner, "learners": [asdict(item) for item in advices]}, indent=2))
+        return
+    print(f"Advice: {advices[0].learner}" if advices[0].fits else "Advice: no installed learner fits.")
+    for item in advices:
+        print(f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}")
+
+
+def show_file(study: Path, as_json: bool) -> None:
+    """Print what the study of a file does: sites, model, what leaves a site, and who must be trusted with what."""
+    description = describe(load_study(study))
+    if as_json:
+        print(json.dumps(description, indent=2))
+        return
+    for name, value in description.items():
+        if value:
+            print(f"{name:<10s} {in_words(value)}")
+
+
+def in_words(value: Any) -> str:
+    """A value of what a study does, for people to read."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""From a site's own file to checked rows."""

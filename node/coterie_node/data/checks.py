@@ -1,0 +1,129 @@
+"""Whether a site's own rows vary enough for the study: constant columns and columns that others make up.
+
+No message here shows a value: it names columns, and the option of the study that allows what they lack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.cola.tables.patterns import Grid
+from coterie_learners.errors import Collinear, StudyError
+from coterie_learners.numeric.linalg import cholesky
+from coterie_learners.study.design import Design
+from coterie_learners.study.rows import Block, CodedRows, Codes, Rows
+from coterie_node.data.findings import Origin, join_values, quote
+
+
+@dataclass
+class Spread:
+    """Least and largest value of each variable so far."""
+
+    low: dict[str, float] = field(default_factory=dict)
+    high: dict[str, float] = field(default_factory=dict)
+
+    def add(self, codes: Codes) -> None:
+        """Take in more rows; NaN is passed over."""
+        for name, values in codes.items():
+            self.low[name] = float(np.fmin.reduce(values, initial=self.low.get(name, np.inf)))
+            self.high[name] = float(np.fmax.reduce(values, initial=self.high.get(name, -np.inf)))
+
+    def constant(self, name: str) -> bool:
+        """Whether all rows have the same value."""
+        return self.low[name] == self.high[name]
+
+
+class Gram:
+    """Cross-products of the columns, centred on request, merged from blocks by Chan, Golub and LeVeque (1983)."""
+
+    def __init__(self, p: int, centred: bool) -> None:
+        self.n = 0
+        self.centred = centred
+        self.sums = np.zeros((p, p))
+        self.mean = np.zeros(p)
+        self.low, self.high = np.full(p, np.inf), np.full(p, -np.inf)
+
+    def add(self, block: Block) -> None:
+        """Take in a block (m, p)."""
+        m = len(block)
+        mean = block.x.mean(axis=0) if self.centred else self.mean
+        x = block.x - mean
+        apart = mean - self.mean
+        self.sums += x.T @ x + apart[:, None] * apart * (self.n * m / (self.n + m))
+        self.n += m
+        self.mean = self.mean + apart * (m / self.n)
+        self.low, self.high = np.minimum(self.low, block.x.min(axis=0)), np.maximum(self.high, block.x.max(axis=0))
+
+    @property
+    def varies(self) -> NDArray[np.intp]:
+        """Indices of the columns that are not constant."""
+        return np.flatnonzero(self.low < self.high)
+
+
+def check_variation(origin: Origin, design: Design, rows: Rows, spread: Spread) -> None:
+    """DataError if a variable is constant here or the columns are collinear, unless the study allows it."""
+    if design.study.rows.constant == "refuse":
+        _check_constant(origin, design, rows.n, spread)
+    if design.study.rows.collinear == "refuse":
+        gram = Gram(len(design.names), design.formula.intercept)
+        for block in rows.blocks():
+            gram.add(block)
+        _check_collinear(origin, design, gram, rows.n)
+
+
+class PatternRows:
+    """Coded rows as design blocks in which each pattern of the covariates stands once: collinear alike, and few."""
+
+    def __init__(self, design: Design, rows: CodedRows) -> None:
+        self._design = design
+        self._rows = rows
+
+    @property
+    def n(self) -> int:
+        """Number of rows, of which many may share a pattern."""
+        return self._rows.n
+
+    def blocks(self) -> Iterator[Block]:
+        """One block of the patterns that occur; of all rows if a covariate is a number without a list of values."""
+        try:
+            grid = Grid.of(self._design, {})
+        except StudyError:
+            yield from (self._design.block(codes) for codes in self._rows.codes())
+            return
+        first = self._design.variables[0]
+        unique_keys = [np.unique(grid.keys(codes, len(codes[first]))) for codes in self._rows.codes()]
+        keys = np.unique(np.concatenate(unique_keys))
+        yield Block(grid.matrix(self._design, keys), np.zeros(len(keys)))
+
+
+def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> None:
+    outcome, offset = design.outcome_here, design.formula.offset
+    option = 'or let the study have rows.constant = "allow".'
+    if outcome is not None and spread.constant(outcome):
+        text = (
+            f"The outcome {quote(outcome)} is the same in all {n} rows used. Check how the rows were chosen, {option}"
+        )
+        raise origin.error("CO-D121", text)
+    # A constant offset takes nothing from the fit.
+    names = [name for name in design.variables if name != offset and spread.constant(name)]
+    if names:
+        text = f"The column {join_values(names, 10)} is the same in all {n} rows used. Leave it out of the formula, {option}"
+        raise origin.error("CO-D120", text)
+
+
+def _check_collinear(origin: Origin, design: Design, gram: Gram, n: int) -> None:
+    option = 'or let the study have rows.collinear = "allow".'
+    varies = gram.varies
+    columns = len(varies) + design.formula.intercept
+    if n < columns:
+        text = f"The formula makes {columns} columns that vary here, of {n} rows used. Shorten the formula, {option}"
+        raise origin.error("CO-D123", text)
+    try:
+        cholesky(gram.sums[np.ix_(varies, varies)], [design.names[j] for j in varies])
+    except Collinear as error:
+        text = f"In this site's own rows: {error.message.rstrip('.')}, {option}"
+        raise origin.error("CO-D122", text) from None

@@ -1,0 +1,179 @@
+"""From a column of text or of Arrow values to numbers and level numbers, and what is wrong with them.
+
+Text that counts as missing, besides Arrow nulls and NaN, is listed in MISSING; a declared level of that name wins.
+Nothing is stripped or guessed: a field is exactly the value, or it is reported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.document import Variable
+from coterie_node.data.findings import Mask, join_values
+
+# Any type of element: what it is decides here.
+Values: TypeAlias = "pa.Array[Any]"
+DictionaryValues: TypeAlias = "pa.DictionaryArray[Any, Any]"
+
+MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+FAULTS = {
+    "CO-D112": "not a finite decimal number",
+    "CO-D113": "out of the declared range",
+    "CO-D114": "not a whole number",
+    "CO-D115": "neither 0 nor 1",
+    "CO-D116": "not a declared level",
+    "CO-D117": "missing",
+}
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Values (m,), NaN where there is none to be had, and which of those are missing rather than wrong."""
+
+    values: Array
+    missing: Mask
+
+
+def code(column: Values, variable: Variable) -> Coded:
+    """Numbers of a numeric variable, or level numbers of a category, counted from 0."""
+    if pa.types.is_dictionary(column.type):
+        return _through_dictionary(cast(DictionaryValues, column), variable)
+    if variable.type == "category":
+        text = column if _is_text(column.type) else pc.cast(column, pa.string())
+        missing = _missing_text(text, variable)
+        levels = pc.index_in(text, value_set=pa.array(variable.levels, type=text.type))
+        return Coded(_floats(levels), missing)
+    if _is_text(column.type):
+        missing = _missing_text(column, variable)
+        return Coded(
+            _floats(_parse_text(pc.if_else(pa.array(missing), None, column) if missing.any() else column)), missing
+        )
+    values = _floats(column)
+    return Coded(values, np.isnan(values))
+
+
+def faults(coded: Coded, variable: Variable) -> Iterator[tuple[str, Mask]]:
+    """Error codes and the rows (m,) that they hold for; missing values are left to the caller."""
+    values = coded.values
+    unread = ~coded.missing & ~np.isfinite(values)
+    if variable.type == "category":
+        yield "CO-D116", unread
+    elif variable.type == "binary":
+        yield "CO-D115", ~coded.missing & (values != 0) & (values != 1)
+    else:
+        low, high = variable.bounds
+        outside = ~unread & ((values < low) | (values > high))
+        yield "CO-D112", unread
+        yield "CO-D113", outside
+        if variable.type == "count":
+            yield "CO-D114", ~coded.missing & ~unread & ~outside & (values != np.floor(values))
+
+
+def is_storable(kind: pa.DataType, variable: Variable) -> bool:
+    """Whether a Parquet column of this type can hold the variable."""
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_integer(inner) or pa.types.is_null(inner):
+        return True
+    if variable.type == "category":
+        return _is_text(inner) or bool(pa.types.is_string_view(inner))
+    fits = pa.types.is_floating(inner) or pa.types.is_decimal(inner)
+    return bool(fits or (variable.type == "binary" and pa.types.is_boolean(inner)))
+
+
+def advice(fault: str, variable: Variable, value: object) -> str:
+    """What to do about a fault of which `value` is an example."""
+    text = value if isinstance(value, str) else ""
+    if fault == "CO-D117":
+        return 'Fill them in, or let the study leave such rows out with rows.missing = "drop".'
+    if fault == "CO-D116":
+        return _advice_on_level(variable, text)
+    if fault == "CO-D113":
+        low, high = variable.bounds
+        return (
+            f"The study allows {low:.15g} to {high:.15g} {variable.unit}".rstrip() + ". Check the unit and the value."
+        )
+    if fault == "CO-D114":
+        return "A count is a whole number: correct it, or declare the variable as a number."
+    if text != text.strip() and re.match(NUMBER, text.strip()):
+        return "Remove the blanks around it."
+    if fault == "CO-D115":
+        return "Code a binary variable as 0 and 1."
+    if re.match(r"^[+-]?[0-9]+,[0-9]+$", text):
+        return "Write decimals with a dot, 1.5 and not 1,5."
+    return f"Write a plain number; what is missing is written as {join_values(MISSING, 9)}."
+
+
+def _advice_on_level(variable: Variable, text: str) -> str:
+    levels = f"The study declares the levels {join_values(variable.levels, 20)}."
+    if text != text.strip() and text.strip() in variable.levels:
+        return f"Remove the blanks around it. {levels}"
+    folded = {level.casefold(): level for level in variable.levels}
+    near = difflib.get_close_matches(text[:200].casefold(), folded, 1, 0.8)
+    return (
+        f"Did you mean {join_values([folded[near[0]]], 1)}? {levels}"
+        if near
+        else f"{levels} Recode it, or add the level."
+    )
+
+
+def value_at(column: Values, i: int) -> object:
+    """The i-th value as Python has it; bytes where Parquet text is not UTF-8."""
+    value = column[i]
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return value.cast(pa.binary()).as_py()
+
+
+def as_text(column: Values) -> list[str]:
+    """The values as text, blank where there is none."""
+    text = column if _is_text(column.type) else pc.cast(column, pa.string())
+    return [value or "" for value in text.to_pylist()]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _missing_text(text: Values, variable: Variable) -> Mask:
+    words = [word for word in MISSING if word not in variable.levels]
+    is_missing_word = pc.is_in(text, value_set=pa.array(words, type=text.type))
+    mask: Mask = pc.or_(pc.is_null(text), is_missing_word).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _parse_text(text: Values) -> Values:
+    """Doubles, null where the text is no number; "inf" and "NAN" come out as what they are, and are refused later."""
+    try:
+        return _doubles(text)
+    except pa.ArrowInvalid:
+        return _doubles(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None))
+
+
+def _doubles(column: Values) -> Values:
+    return cast(Values, pc.cast(column, pa.float64(), safe=False))
+
+
+def _floats(column: Values) -> Array:
+    """Doubles (m,), NaN for null."""
+    values: Array = _doubles(column).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _through_dictionary(column: DictionaryValues, variable: Variable) -> Coded:
+    entries = code(column.dictionary, variable)
+    # A null index stands for no entry: it points to one more, which is missing.
+    none = len(entries.values)
+    index = np.nan_to_num(_floats(column.indices), nan=none).astype(np.intp)
+    return Coded(np.append(entries.values, np.nan)[index], np.append(entries.missing, True)[index])

@@ -1,0 +1,111 @@
+"""A site's commitment to the rows that it will use: a salted Merkle root and counts, of which only a digest leaves.
+
+The digest goes on the ledger when the site joins. It shows nothing (the salt is secret and random), and later it lets
+an inspector at the site see that the rows at hand are those of the study: the same rows, salt and counts give the same
+digest. Leaves are runs of 256 rows, SHA-256(0x00, salt, number, bytes); nodes SHA-256(0x01, left, right).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, MutableMapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import CodedRows, Data, OwnColumns
+from coterie_node.data.load import Loaded
+
+RUN = 256
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a site commits to: its rows' root under its salt, counts, and the SHA-256 of the file they came from."""
+
+    root: str
+    salt: str
+    read: int
+    used: int
+    missing: dict[str, int]
+    source: str
+
+    @property
+    def digest(self) -> bytes:
+        """What goes on the ledger (32 bytes)."""
+        return hashlib.sha256(self.document).digest()
+
+    @property
+    def document(self) -> bytes:
+        """Canonical JSON, which stays at the site."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+
+def commit(loaded: Loaded | None, study: Study, scope: str, vault: MutableMapping[str, bytes]) -> bytes:
+    """The digest of this site's snapshot for a study on a network; the salt is drawn once and kept in the vault.
+
+    Zero for a helper without data.
+    """
+    if loaded is None:
+        return bytes(32)
+    label = snapshot_label(study, scope)
+    salt = bytes.fromhex(json.loads(vault[label])["salt"]) if label in vault else secrets.token_bytes(32)
+    snapshot = make_snapshot(loaded, salt)
+    vault[label] = snapshot.document
+    return snapshot.digest
+
+
+def snapshot_label(study: Study, scope: str) -> str:
+    """Where in the vault a study's snapshot is."""
+    return f"snapshot/{scope}/{study.hash.hex()}"
+
+
+def find_snapshot(study: Study, scope: str, vault: MutableMapping[str, bytes]) -> Snapshot | None:
+    """The snapshot that was committed to, if there was one."""
+    document = vault.get(snapshot_label(study, scope))
+    return None if document is None else Snapshot(**json.loads(document))
+
+
+def make_snapshot(loaded: Loaded, salt: bytes) -> Snapshot:
+    """The snapshot of a site's rows as they are now."""
+    root = root_of(loaded.rows, salt).hex()
+    with loaded.path.open("rb") as file:
+        source = hashlib.file_digest(file, "sha256").hexdigest()
+    return Snapshot(root, salt.hex(), loaded.read, loaded.n, dict(loaded.missing), source)
+
+
+def root_of(data: Data, salt: bytes) -> bytes:
+    """The salted Merkle root of all rows, in their order."""
+    level = [_leaf(salt, number, run) for number, run in enumerate(_runs(data))]
+    while len(level) > 1:
+        pairs = [level[k : k + 2] for k in range(0, len(level), 2)]
+        level = [hashlib.sha256(b"\1" + b"".join(pair)).digest() if len(pair) == 2 else pair[0] for pair in pairs]
+    return level[0] if level else _leaf(salt, 0, b"")
+
+
+def _leaf(salt: bytes, number: int, run: bytes) -> bytes:
+    return hashlib.sha256(b"\0" + salt + number.to_bytes(8, "big") + run).digest()
+
+
+def _runs(data: Data) -> Iterator[bytes]:
+    for table, texts in _tables(data):
+        for at in range(0, len(table), RUN):
+            yield np.ascontiguousarray(table[at : at + RUN]).tobytes() + json.dumps(texts[at : at + RUN]).encode()
+
+
+def _tables(data: Data) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float64]], list[tuple[str, ...]]]]:
+    """Blocks of rows as numbers (m, k), and the texts that identify them where columns are split."""
+    if isinstance(data, OwnColumns):
+        parts = [data.x, *(part[:, None] for part in (data.y, data.offset) if part is not None)]
+        yield np.hstack(parts), list(data.identifiers)
+    elif isinstance(data, CodedRows):
+        for codes in data.codes():
+            yield np.column_stack([codes[name] for name in sorted(codes)]), []
+    else:
+        for block in data.blocks():
+            offset = [] if block.offset is None else [block.offset]
+            yield np.column_stack([block.x, block.y, *offset]), []

@@ -1,0 +1,195 @@
+"""A site's rows in a CSV file: UTF-8, with or without a byte order mark, a header, commas, quotes as in RFC 4180.
+
+All fields are read as text, so that messages can show what stands in the file. Blank lines are passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from coterie_learners.errors import DataError
+from coterie_node.data.findings import EXAMPLES, ColumnFault, Origin, quote
+from coterie_node.data.source import Batch, check_header, unreadable_error
+
+MAX_HEADER_BYTES = 1 << 20
+BLOCK = 8 << 20
+# Latin-1 takes any bytes, so that text in another encoding can still be told line by line.
+BYTES = "latin-1"
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """A CSV file whose header, ending in line `head`, fits the study."""
+
+    origin: Origin
+    header: tuple[str, ...]
+    head: int
+    variables: tuple[str, ...]
+    rows: int | None = field(default=None, init=False)
+
+    def batches(self) -> Iterator[Batch]:
+        """The study's columns as text; DataError for rows with too few or too many fields."""
+        total = 0
+        try:
+            with self.origin.path.open("rb") as file:
+                for batch in self._reader(file):
+                    total += batch.num_rows
+                    yield dict(zip(self.variables, batch.columns, strict=True))
+        except pa.ArrowInvalid as error:
+            raise self._find_malformed_row(error) from None
+        except OSError as error:
+            raise unreadable_error(self.origin, error) from None
+        # A quotation mark that is not closed swallows rows without a trace.
+        count, marks = self._lines()
+        if count != total or marks % 2:
+            self._check_records()
+
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Numbers of the lines that the rows begin in, the header being line 1."""
+        wanted = set(rows)
+        upto = enumerate(itertools.islice(self._records(), max(wanted) + 1))
+        lines = {row: line for row, (line, _) in upto if row in wanted}
+        return [f"line {lines[row]}" if row in lines else f"data row {row + 1}" for row in rows]
+
+    def _reader(self, file: BinaryIO) -> arrow_csv.CSVStreamingReader:
+        # Columns go by number, so that no name of the file reaches the parser.
+        numbers = [str(self.header.index(name)) for name in self.variables]
+        return arrow_csv.open_csv(
+            file,
+            read_options=arrow_csv.ReadOptions(
+                block_size=BLOCK,
+                skip_rows=self.head,
+                column_names=[str(j) for j in range(len(self.header))],
+            ),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                include_columns=numbers,
+                column_types={number: pa.string() for number in numbers},
+                strings_can_be_null=False,
+            ),
+        )
+
+    def _lines(self) -> tuple[int, int]:
+        """How many lines below the header are not blank, and how many quotation marks they have."""
+        count = marks = 0
+        with self.origin.path.open(encoding=BYTES) as file:
+            for number, line in enumerate(file, 1):
+                if number > self.head and line != "\n":
+                    count += 1
+                    marks += line.count('"')
+        return count, marks
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """The records below the header as Python reads them, and the lines that they begin in."""
+        with self.origin.path.open(encoding=BYTES, newline="") as file:
+            reader = csv.reader(file, strict=True)
+            begin = 1
+            try:
+                for record in reader:
+                    if record and begin > self.head:
+                        yield begin, record
+                    begin = reader.line_num + 1
+            except csv.Error as error:
+                raise self.origin.error(
+                    "CO-D110",
+                    f"The record that begins in line {begin} cannot be read as CSV: {error}. "
+                    'Close its quotation marks; inside a quoted field, write them twice ("").',
+                ) from None
+
+    def _check_records(self) -> None:
+        """Read the file once more, strictly: DataError for quotation marks or numbers of fields that do not fit."""
+        total, ragged = 0, ColumnFault()
+        for line, record in self._records():
+            total += 1
+            if len(record) == len(self.header):
+                continue
+            ragged.total += 1
+            if len(ragged.first) < EXAMPLES:
+                ragged.first.append((line, len(record)))
+        if not ragged.total:
+            return
+        examples = ", ".join(f"line {line} has {fields}" for line, fields in ragged.first)
+        suffix = f" and {ragged.total - EXAMPLES} more" if ragged.total > EXAMPLES else ""
+        raise self.origin.error(
+            "CO-D108",
+            f"The header has {len(self.header)} fields, other than {ragged.total} of {total} rows: {examples}{suffix}. "
+            "A comma inside text needs quotation marks around the field; decimals are written with a dot.",
+        )
+
+    def _find_malformed_row(self, error: pa.ArrowInvalid) -> DataError:
+        """What is wrong with a file that Arrow cannot read; its own message quotes a whole row."""
+        try:
+            self._check_records()
+        except DataError as data_error:
+            return data_error
+        with self.origin.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    line.decode()
+                except UnicodeDecodeError as wrong:
+                    return utf8_error(self.origin, f"line {number} has the byte 0x{line[wrong.start]:02x}")
+        return self.origin.error("CO-D110", f"The file cannot be read as CSV: {quote(error)}. Export it again.")
+
+
+def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
+    """Read and check the header; DataError says what is wrong with it."""
+    try:
+        with origin.path.open("rb") as file:
+            raw = file.read(MAX_HEADER_BYTES)
+    except OSError as error:
+        raise unreadable_error(origin, error) from None
+    if b"\0" in raw:
+        raise utf8_error(origin, "it has zero bytes, as UTF-16 and spreadsheets do")
+    # Python's own limit, 128 KiB, is less than a long note; Arrow's is a block.
+    csv.field_size_limit(BLOCK)
+    stream = io.StringIO(raw.decode("utf-8-sig", errors="surrogateescape"), newline="")
+    header, head = _header(origin, stream)
+    _check_delimiter(origin, header)
+    if not stream.read().strip("\r\n"):
+        text = "There is a header and no rows. Export the rows as well."
+        raise origin.error("CO-D103", text) if len(raw) < MAX_HEADER_BYTES else origin.error("CO-D110", _ENDLESS)
+    check_header(origin, header, variables)
+    return CsvFile(origin, tuple(header), head, variables)
+
+
+def utf8_error(origin: Origin, cause: str) -> DataError:
+    """The DataError for text in another encoding."""
+    return origin.error("CO-D109", f"The file is not UTF-8 text: {cause}. Save it as CSV in UTF-8.")
+
+
+_ENDLESS = "The header does not end within 1 MiB. Export the file again as CSV, one row a line."
+
+
+def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
+    """The names in the first line that is not blank, and the number of the line that they end in."""
+    reader = csv.reader(stream, strict=True)
+    try:
+        header = next((record for record in reader if record), [])
+    except csv.Error as error:
+        raise origin.error(
+            "CO-D110", f"The header cannot be read as CSV: {error}. Close its quotation marks."
+        ) from None
+    if not header:
+        raise origin.error("CO-D103", "The file has blank lines only. Export it again, with a header and rows.")
+    if any("\udc80" <= c <= "\udcff" for name in header for c in name):
+        raise utf8_error(origin, "its header has bytes of another encoding")
+    return header, reader.line_num
+
+
+def _check_delimiter(origin: Origin, header: Sequence[str]) -> None:
+    names = {";": "semicolons", "\t": "tabs", "|": "bars"}
+    used = [c for c in names if len(header) == 1 and c in header[0]]
+    if used:
+        raise origin.error(
+            "CO-D107",
+            f"The header {quote(header[0])} is one column: fields are separated by {names[used[0]]}. "
+            "Export with commas, and decimals with a dot.",
+        )

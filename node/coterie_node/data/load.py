@@ -1,0 +1,314 @@
+"""A site's own rows, from a file to what a learner sees, with every check done before the first of them is used."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.core.registry import learner_of
+from coterie_learners.errors import StudyError
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows, Block, Codes, Data, Rows
+from coterie_node.data import pda
+from coterie_node.data.checks import PatternRows, Spread, check_variation
+from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
+from coterie_node.data.csv_file import open_csv
+from coterie_node.data.findings import Findings, Mask, Origin, quote
+from coterie_node.data.parquet_file import open_parquet
+from coterie_node.data.source import Batch, FileStamp, RowSource, check_unchanged, stamp_file
+from coterie_node.data.streaming import (
+    StreamedCodes,
+    StreamedRows,
+    StreamedSource,
+    code_columns,
+    compact,
+    complete,
+    lacking,
+    width,
+)
+from coterie_node.privacy.prints import RawRows
+from coterie_node.release.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
+
+# A Parquet file whose design matrix is larger is read anew in each pass.
+IN_MEMORY = 256 << 20
+# Rows of the design matrix that are made in one go.
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What there is to say about a site's rows without showing any."""
+
+    site: str
+    file: str
+    read: int
+    used: int
+    missing: Mapping[str, int]
+    events: int | None
+    streamed: bool
+
+    @property
+    def dropped(self) -> int:
+        """Rows left out because a value is missing."""
+        return self.read - self.used
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Checked data of one site, in the form that the study's learner reads.
+
+    `read` counts all rows of the file; `missing` the rows that lack each variable, which were dropped (a row may lack
+    several); `events` the rows used with outcome 1, where the outcome is binary. `before`: the file when it was opened.
+    """
+
+    path: Path
+    site: str
+    read: int
+    missing: Mapping[str, int]
+    events: int | None
+    rows: Data
+    before: FileStamp | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows used."""
+        return self.rows.n
+
+    @property
+    def dropped(self) -> int:
+        """Rows left out because a value is missing."""
+        return self.read - self.n
+
+    @property
+    def summary(self) -> Summary:
+        """The counts, for people."""
+        streamed = isinstance(self.rows, StreamedSource)
+        return Summary(self.site, self.path.name, self.read, self.n, dict(self.missing), self.events, streamed)
+
+
+@dataclass(frozen=True)
+class MemoryRows(Loaded):
+    """Checked rows of one site, as `coterie_learners.study.rows.Rows`."""
+
+    rows: Rows
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows, block by block, always cut at the same places."""
+        return self.rows.blocks()
+
+
+class FirstPass:
+    """Reads all rows once, checks every value, counts, and keeps the numbers if they are to stay in memory."""
+
+    def __init__(self, design: Design, keep: bool) -> None:
+        self.design = design
+        self.keep = keep
+        self.findings = Findings()
+        self.spread = Spread()
+        self.missing = dict.fromkeys(design.read, 0)
+        self.read = self.n = self.events = 0
+        self.chunks: deque[Codes] = deque()
+        self.identifiers: list[tuple[str, ...]] = []
+
+    def add(self, batch: Batch) -> None:
+        """Take in the next rows."""
+        coded = code_columns(batch, self.design)
+        for name, column in coded.items():
+            self._check(name, column, batch)
+        codes = complete(coded)
+        first, outcome = self.design.variables[0], self.design.outcome_here
+        if self.design.identifier:
+            self._identify(batch, ~lacking(coded))
+        self.read += len(coded[first].values)
+        self.n += len(codes[first])
+        self.events += 0 if outcome is None else int(np.count_nonzero(codes[outcome] == 1))
+        self.spread.add(codes)
+        if self.keep and not self.findings.by_column:
+            self.chunks.append(self._keep_codes(codes))
+
+    @property
+    def known_patients(self) -> list[tuple[str, ...]] | None:
+        """The identifiers of the rows used, or None where rows are taken for patients."""
+        return self.identifiers if self.design.identifier else None
+
+    def _keep_codes(self, codes: Codes) -> Codes:
+        """The numbers in the form in which they stay in memory."""
+        return codes
+
+    def _identify(self, batch: Batch, used: Mask) -> None:
+        """Keep the identifying values of the rows used, and note those that have none."""
+        columns = [as_text(batch[name]) for name in self.design.identifier]
+        for name, column in zip(self.design.identifier, columns, strict=True):
+            blank = np.array([not value.strip() for value in column], dtype=bool)
+            self.findings.note(name, "CO-D117", blank, self.read, column.__getitem__)
+        self.identifiers += [row for row, use in zip(zip(*columns, strict=True), used.tolist(), strict=True) if use]
+
+    def _check(self, name: str, coded: Coded, batch: Batch) -> None:
+        self.missing[name] += int(np.count_nonzero(coded.missing))
+        wrong = list(faults(coded, self.design.study.variables[name]))
+        if self.design.study.rows.missing == "refuse":
+            wrong.append(("CO-D117", coded.missing))
+        for fault, mask in wrong:
+            self.findings.note(name, fault, mask, self.read, lambda i: value_at(batch[name], i))
+
+
+class CodesPass(FirstPass):
+    """A first pass that keeps whole numbers in few bytes."""
+
+    def _keep_codes(self, codes: Codes) -> Codes:
+        return compact(codes, self.design)
+
+
+def load_rows(path: Path, design: Design, site: str) -> MemoryRows:
+    """Read a CSV or Parquet file and check all of it; DataError names site, file, column and rows of what is wrong."""
+    origin = Origin(site, path)
+    before = stamp_file(origin)
+    source = _open(origin, design)
+    small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
+    first = check_rows(source, before, FirstPass(design, keep=small))
+    raw = _raw(design, first) if small else None
+    rows: Rows = StreamedRows(source, before, design, first) if raw is None else _in_memory(design, raw)
+    check_variation(origin, design, rows, first.spread)
+    return MemoryRows(path, site, first.read, first.missing, _count_events(design, first), rows)
+
+
+def load_columns(path: Path, design: Design, site: str) -> Loaded:
+    """Read and check the columns that a site holds of its own patients, and what identifies these."""
+    origin = Origin(site, path)
+    before = stamp_file(origin)
+    first = check_rows(_open(origin, design), before, FirstPass(design, keep=True))
+    codes = _join_columns(design, first)
+    x = design.matrix(codes, first.n)
+    check_variation(origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
+    outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
+    raw = raw_of_codes(design.study, [codes], first.identifiers, first.missing)
+    rows = SiteColumns(tuple(first.identifiers), design.names, x, outcome, offset, raw)
+    return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
+
+
+def load_codes(path: Path, design: Design, site: str) -> Loaded:
+    """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
+    if path.suffix.lower() == ".json":
+        table = pda.read_table(Origin(site, path), design)
+        return Loaded(path, site, table.n, {}, None, table)
+    origin = Origin(site, path)
+    before = stamp_file(origin)
+    source = _open(origin, design)
+    row = sum(width(design.study.variables[name]).itemsize for name in design.read)
+    small = source.rows is None or source.rows * row <= IN_MEMORY
+    first = check_rows(source, before, CodesPass(design, keep=small))
+    raw = _raw(design, first) if small else None
+    rows = StreamedCodes(source, before, design, first) if raw is None else SiteCodes(_codes_of(design, raw), raw)
+    check_variation(origin, design, PatternRows(design, rows), first.spread)
+    return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
+
+
+def _join_columns(design: Design, first: FirstPass) -> Codes:
+    return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.read}
+
+
+def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
+    """A site's data in the form that the study's learner reads; None for a helper, who has none."""
+    if study.columns and not study.columns[site]:
+        return None
+    if path is None:
+        raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
+    before = stamp_file(Origin(site, path))
+    loaded = LOADERS["columns" if study.columns else learner_of(study).reads](path, Design(study, site), site)
+    return replace(loaded, before=before)
+
+
+LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {
+    "rows": load_rows,
+    "codes": load_codes,
+    "columns": load_columns,
+}
+
+
+def check_rows(source: RowSource, before: FileStamp, first: FirstPass) -> FirstPass:
+    """The first pass over all rows; DataError for what is wrong with any of them."""
+    for batch in source.batches():
+        first.add(batch)
+    check_unchanged(source.origin, before)
+    _check_values(source, first)
+    _check_enough(source.origin, first)
+    return first
+
+
+def _count_events(design: Design, first: FirstPass) -> int | None:
+    return first.events if design.outcome_here is not None and design.outcome.type == "binary" else None
+
+
+def _open(origin: Origin, design: Design) -> RowSource:
+    suffix = origin.path.suffix.lower()
+    if suffix == ".csv":
+        return open_csv(origin, (*design.read, *design.identifier))
+    if suffix == ".parquet":
+        return open_parquet(origin, design)
+    raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
+
+
+def _check_values(source: RowSource, first: FirstPass) -> None:
+    design, findings = first.design, first.findings
+    key = findings.first((*design.read, *design.identifier))
+    if key is None:
+        return
+    name, fault = key
+    kind = "outcome" if name == design.formula.outcome else "column"
+    where = findings.rows(key, first.read, source.places)
+    if name in design.identifier:
+        message = f"The identifying {kind} {quote(name)} is blank {where}. Give every row its identifier."
+        raise source.origin.error("CO-D132", f"{message}{findings.others(key)}")
+    todo = advice(fault, design.study.variables[name], findings.by_column[key].first[0][1])
+    raise source.origin.error(
+        fault, f"The {kind} {quote(name)} is {FAULTS[fault]} {where}. {todo}{findings.others(key)}"
+    )
+
+
+def _check_enough(origin: Origin, first: FirstPass) -> None:
+    if first.read == 0:
+        raise origin.error("CO-D103", "There is a header and no rows. Export the rows as well.")
+    minimum = first.design.study.rows.minimum
+    if first.n < minimum:
+        lacking = ", ".join(f"{quote(name)} in {count}" for name, count in first.missing.items() if count)
+        dropped = f", {first.read - first.n} having been dropped (missing: {lacking})" if lacking else ""
+        raise origin.error(
+            "CO-D118",
+            f"{first.n} rows can be used{dropped}; the study wants at least {minimum} at each site. "
+            "Add rows, or do not take part.",
+        )
+
+
+def _raw(design: Design, first: FirstPass) -> RawRows:
+    """All values in few bytes; a chunk is let go as soon as it is in."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in design.read}
+    while first.chunks:
+        for name, values in compact(first.chunks.popleft(), design).items():
+            parts[name].append(values)
+    joined = {name: np.concatenate(parts.pop(name)) for name in design.read}
+    return raw_of_codes(design.study, [joined], first.known_patients, first.missing)
+
+
+def _codes_of(design: Design, raw: RawRows) -> Codes:
+    return {name: raw.values[name] for name in design.variables}
+
+
+def _in_memory(design: Design, raw: RawRows) -> SiteRows:
+    x = np.empty((raw.n, len(design.columns)), order="F")
+    y = np.empty(raw.n)
+    offset: Array | None = np.empty(raw.n) if design.formula.offset else None
+    for at in range(0, raw.n, CHUNK):
+        cut = slice(at, at + CHUNK)
+        block = design.block({name: np.asarray(raw.values[name][cut], np.float64) for name in design.variables})
+        x[cut], y[cut] = block.x, block.y
+        if offset is not None:
+            offset[cut] = block.offset
+    return SiteRows(ArrayRows(x, y, offset), raw)

@@ -1,0 +1,82 @@
+"""A site's rows in one Parquet file, read in small batches of the study's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coterie_learners.errors import DataError
+from coterie_learners.study.design import Design
+from coterie_node.data.coding import is_storable
+from coterie_node.data.findings import Origin, printable, quote
+from coterie_node.data.source import Batch, check_header, unreadable_error
+
+BATCH_ROWS = 1 << 16
+BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A Parquet file whose columns fit the study by name and type."""
+
+    origin: Origin
+    variables: tuple[str, ...]
+    rows: int | None
+
+    def batches(self) -> Iterator[Batch]:
+        """The study's columns as they are stored."""
+        try:
+            with _open_file(self.origin) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=list(self.variables)):
+                    yield {name: batch.column(name) for name in self.variables}
+        except (pa.ArrowException, OSError) as error:
+            raise _parquet_error(self.origin, error) from None
+
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Numbers of rows, the first being row 1."""
+        return [f"row {row + 1}" for row in rows]
+
+
+def open_parquet(origin: Origin, design: Design) -> ParquetFile:
+    """Read and check names and types of the columns; DataError says which do not fit."""
+    try:
+        with _open_file(origin) as file:
+            schema, rows = file.schema_arrow, int(file.metadata.num_rows)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _parquet_error(origin, error) from None
+    check_header(origin, schema.names, (*design.read, *design.identifier))
+    for name in design.read:
+        variable, kind = design.study.variables[name], schema.field(name).type
+        if not is_storable(kind, variable):
+            wanted = "text or whole numbers" if variable.type == "category" else "numbers"
+            raise origin.error(
+                "CO-D111",
+                f"The column {quote(name)} is stored as {quote(kind)}, but the study declares a {variable.type}. "
+                f"Store it as {wanted}.",
+            )
+    for name in design.identifier:
+        kind = schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+            message = f"The identifying column {quote(name)} is stored as {quote(kind)}."
+            raise origin.error("CO-D111", f"{message} Store it as text or whole numbers.")
+    if rows == 0:
+        raise origin.error("CO-D103", "There are columns and no rows. Export the rows as well.")
+    return ParquetFile(origin, (*design.read, *design.identifier), rows)
+
+
+@contextmanager
+def _open_file(origin: Origin) -> Iterator[pq.ParquetFile]:
+    # A buffered stream, so that memory holds pages and not whole row groups.
+    with origin.path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER) as file:
+        yield file
+
+
+def _parquet_error(origin: Origin, error: Exception) -> DataError:
+    if isinstance(error, PermissionError):
+        return unreadable_error(origin, error)
+    cause = printable(str(error).splitlines()[0] if str(error) else "")[:200]
+    return origin.error("CO-D110", f"It cannot be read as Parquet: {cause} Write it again, as one Parquet file.")

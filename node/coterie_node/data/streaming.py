@@ -1,0 +1,148 @@
+"""Rows of a checked file that do not fit in memory: read, coded and cut anew in each pass, always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from coterie_learners.errors import DataError
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Variable
+from coterie_learners.study.rows import ArrayRows, Block, Codes, block_size
+from coterie_node.data.coding import Coded, code
+from coterie_node.data.findings import Mask
+from coterie_node.data.source import Batch, FileStamp, RowSource, check_unchanged, file_changed_error
+from coterie_node.privacy.prints import RawRows
+from coterie_node.release.site_rows import raw_of_codes
+
+# Blocks that are built in one go: some 16 MiB.
+GROUP = 8
+
+
+class Checked(Protocol):
+    """What the first pass over a file knows of it."""
+
+    n: int
+    missing: dict[str, int]
+
+    @property
+    def known_patients(self) -> Sequence[Sequence[str]] | None:
+        """The identifiers of the rows used, or None where rows are taken for patients."""
+
+
+class StreamedSource:
+    """Complete rows of a checked file, read anew in each pass; DataError if the file changed since."""
+
+    def __init__(self, source: RowSource, before: FileStamp, design: Design, checked: Checked) -> None:
+        self._source = source
+        self._before = before
+        self._design = design
+        self._n = checked.n
+        self._checked = checked
+
+    def read_raw(self) -> RawRows:
+        """The raw rows, read once more and kept in as few bytes as their declarations need."""
+        codes = (compact(chunk, self._design) for chunk in self._chunks())
+        return raw_of_codes(self._design.study, codes, self._checked.known_patients, self._checked.missing)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._n
+
+    def _chunks(self) -> Iterator[Codes]:
+        self._check_unchanged()
+        rows_read = 0
+        try:
+            for batch in self._source.batches():
+                chunk = complete(code_columns(batch, self._design))
+                rows_read += len(chunk[self._design.variables[0]])
+                yield chunk
+        except DataError:
+            # What could be read before can be read again, unless it was replaced meanwhile.
+            self._check_unchanged()
+            raise
+        self._check_unchanged()
+        if rows_read != self._n:
+            raise file_changed_error(self._source.origin)
+
+    def _check_unchanged(self) -> None:
+        check_unchanged(self._source.origin, self._before)
+
+
+class StreamedRows(StreamedSource):
+    """Streamed rows as blocks of the design matrix."""
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks that the same rows in memory would give."""
+        size = block_size(len(self._design.columns))
+        for group in _regroup(self._chunks(), GROUP * size):
+            block = self._design.block(group)
+            yield from ArrayRows(block.x, block.y, block.offset, size).blocks()
+
+
+class StreamedCodes(StreamedSource):
+    """Streamed rows as the variables' values."""
+
+    def codes(self) -> Iterator[Codes]:
+        """The batches of the file."""
+        for chunk in self._chunks():
+            yield compact(chunk, self._design)
+
+
+def compact(codes: Codes, design: Design) -> Codes:
+    """The same values with whole numbers in as few bytes as their declaration needs."""
+    return {name: values.astype(width(design.study.variables[name]), copy=False) for name, values in codes.items()}
+
+
+def width(variable: Variable) -> np.dtype[Any]:
+    """The type in which a variable's checked values are kept."""
+    if variable.type == "number":
+        return np.dtype(np.float64)
+    low, high = (0, max(len(variable.levels) - 1, 1)) if variable.type != "count" else variable.bounds
+    integer_types = (np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.int32))
+    fits = (t for t in integer_types if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+    return next(fits, np.dtype(np.float64))
+
+
+def code_columns(batch: Batch, design: Design) -> dict[str, Coded]:
+    """Every variable's numbers in a batch."""
+    return {name: code(batch[name], design.study.variables[name]) for name in design.read}
+
+
+def complete(coded: Mapping[str, Coded]) -> Codes:
+    """Codes of the rows that lack nothing."""
+    lack = lacking(coded)
+    if not lack.any():
+        return {name: column.values for name, column in coded.items()}
+    return {name: column.values[~lack] for name, column in coded.items()}
+
+
+def lacking(coded: Mapping[str, Coded]) -> Mask:
+    """Which rows lack a value."""
+    mask: Mask = np.logical_or.reduce([column.missing for column in coded.values()])
+    return mask
+
+
+def _regroup(chunks: Iterable[Codes], rows: int) -> Iterator[Codes]:
+    """The same rows in groups of exactly `rows`; the last may have fewer."""
+    pending: list[Codes] = []
+    count = 0
+    for chunk in chunks:
+        pending.append(chunk)
+        count += len(next(iter(chunk.values())))
+        if count < rows:
+            continue
+        joined = _concatenate(pending)
+        full = count - count % rows
+        for at in range(0, full, rows):
+            yield {name: values[at : at + rows] for name, values in joined.items()}
+        pending, count = [{name: values[full:] for name, values in joined.items()}], count - full
+    if count:
+        yield _concatenate(pending)
+
+
+def _concatenate(parts: list[Codes]) -> Codes:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,1 @@
+"""The demo: public cohorts split over sites of this machine."""

@@ -1,0 +1,18 @@
+"""The demos, by learner: one module each with a `CASE`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from coterie_node.demo.run.cases.case import Case
+from coterie_node.errors import ConfigError
+
+LEARNERS = ("glore", "vertigo", "valoris", "cola", "secure_cola", "secure_lasso")
+
+
+def find_case(learner: str) -> Case:
+    """The demo of a learner; ConfigError lists those there are."""
+    if learner not in LEARNERS:
+        raise ConfigError("CO-F305", f"The demo has no learner {learner!r}; it has {', '.join(LEARNERS)}.")
+    case: Case = import_module(f"coterie_node.demo.run.cases.{learner}").CASE
+    return case

@@ -1,0 +1,27 @@
+"""What a demo of a learner is: its sites, its study, its files, and the pooled fit to hold the result against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coterie_node.analysis.pooled import Reference
+
+
+@dataclass(frozen=True)
+class Case:
+    """One demo.
+
+    `site_names` gives the names of so many sites (ConfigError if the case cannot be split so); `study_text` the study
+    file; `write_sites` writes the files of the sites that hold data to FOLDER/SITE/data.csv and returns their paths;
+    `pooled` fits the pooled data with an independent library; `notes` are sentences under the result. `sites`: how many
+    sites unless told otherwise.
+    """
+
+    site_names: Callable[[int], tuple[str, ...]]
+    study_text: Callable[[Sequence[str]], str]
+    write_sites: Callable[[Path, Sequence[str]], Mapping[str, Path]]
+    pooled: Callable[[], Reference]
+    notes: tuple[str, ...] = ()
+    sites: int = 3

@@ -1,0 +1,287 @@
+"""The demo: a public cohort split over sites, each a process of its own, on a development chain of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coterie_chain.ledger.protocol import Ledger, Record
+from coterie_learners.core.fit import fit_from_json, merge_fits
+from coterie_learners.core.registry import learner_of
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+from coterie_node.analysis.certificate import certifiable, certify, save_certificate
+from coterie_node.audit.replay import AUDITOR, replay
+from coterie_node.audit.result import Cost, Result
+from coterie_node.demo.cases.case import Case
+from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
+from coterie_node.network.devnet import founders as founders
+from coterie_node.network.devnet import run_network
+from coterie_node.network.local_nodes import SiteDaemons
+from coterie_node.run.study_files import load_study
+from coterie_node.run.view_grants import View, keys_of_site, view_of
+from coterie_node.site.decisions import DecisionFolder, make_decision
+from coterie_node.site.run_folder import RunFolder, RunSettings
+
+DEADLINE = 600.0
+STOPPED_BY_ANOTHER = "CO-R101"
+
+ProgressCallback = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class DemoProcesses:
+    """The processes of a demo's sites."""
+
+    processes: Mapping[str, subprocess.Popen[str]]
+
+    def stop(self) -> None:
+        """Stop whatever still runs."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def demo(place: RunFolder, case: Case, sites: Sequence[str], settings: RunSettings, tell: ProgressCallback) -> Result:
+    """Set up a network in a folder, let the sites' processes fit the model, replay it, compare with the pooled fit."""
+    prepare(place, case, sites)
+    certify_study(place)
+    if learner_of(load_study(place.study)).talks:
+        tell({"trust": describe_trust(load_study(place.study))})
+    with run_network(place, sites, settings):
+        reports, seconds = run_sites(place, sites, tell)
+    return _save_result(place, conclude(place, case, reports, seconds))
+
+
+def rerun(place: RunFolder, case: Case) -> Result:
+    """The same on a network whose sites' daemons run: people propose and approve, the daemons do the rest.
+
+    A study that has ended there is not run again; its result is looked at again.
+    """
+    sites = place.settings().sites
+    case.site_names(len(sites))
+    place.study.write_text(case.study_text(sites), encoding="utf-8")
+    study = load_study(place.study)
+    files = case.write_sites(place.root.absolute() / "data" / study.name, sites)
+    daemons = SiteDaemons(place)
+    spent = {name: daemons.facts(name).get("gas", 0) for name in sites}
+    for name in sites:
+        folder = DecisionFolder(place.site(name).root / "decisions")
+        if folder.latest(study.hash) is None:
+            folder.save_document(study.hash, study.document)
+            data = str(files[name]) if name in files else ""
+            folder.record(make_decision(study.hash, "propose" if name == sites[0] else "approve", data=data))
+    results = {name: _await_result(place, name, study.hash.hex()) for name in sites}
+    gas = {name: daemons.facts(name).get("gas", 0) - spent[name] for name in sites}
+    reports = {name: {**report, "seconds": {}, "gas": gas[name]} for name, report in results.items()}
+    seconds = _ledger_seconds(place, results[sites[0]]["study"])
+    return _save_result(place, conclude(place, case, reports, seconds, granted=False))
+
+
+def _await_result(place: RunFolder, name: str, study: str) -> dict[str, Any]:
+    """What a site's daemon left of a study; Overdue names the site that leaves nothing."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        for file in (place.site(name).root / "results").glob("*.json"):
+            report: dict[str, Any] = json.loads(file.read_text())
+            if report["hash"] == study:
+                return report
+        time.sleep(0.2)
+    message = f"No result of study {study[:16]} at {name} within {DEADLINE:.0f} s"
+    raise DeadlinePassed("CO-R204", f"{message}; read {place.site(name).root / 'node' / 'log'}.")
+
+
+def _ledger_seconds(place: RunFolder, number: int) -> float:
+    """From the last site's joining to the last record, by the chain's clock."""
+    with place.reader() as ledger:
+        times = [e.time for e in ledger.history(number)]
+        first = [e.time for e in ledger.history(number) if not isinstance(e, Record) and e.name == "StudyJoined"]
+    return float(max(times) - max(first))
+
+
+def _save_result(place: RunFolder, result: Result) -> Result:
+    (place.root / "result.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
+    return result
+
+
+@contextmanager
+def open_run_folder(keep: Path | None) -> Iterator[RunFolder]:
+    """A folder for the run: `keep`, which must be new or empty and stays, or a temporary one that does not."""
+    if keep is None:
+        folder = Path(tempfile.mkdtemp(prefix="coterie-demo-"))
+        try:
+            yield RunFolder(folder)
+        finally:
+            shutil.rmtree(folder)
+        return
+    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise ConfigError("CO-F203", f"{keep} is not an empty folder; a run is never written over another.")
+    keep.mkdir(parents=True, exist_ok=True)
+    yield RunFolder(keep)
+
+
+def prepare(place: RunFolder, case: Case, sites: Sequence[str]) -> None:
+    """Write the study, its sites' folders and their data."""
+    for name in sites:
+        place.site(name).root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place.study.write_text(case.study_text(sites), encoding="utf-8")
+    study = load_study(place.study)
+    (place.root / "study.json").write_bytes(study.document)
+    place.chain_state.parent.mkdir(exist_ok=True)
+    case.write_sites(place.root / "sites", sites)
+    if learner_of(study).talks:
+        place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
+
+
+def describe_trust(study: Study) -> str:
+    """Who learns what, and who must be trusted with what, as the learner says it."""
+    trust = learner_of(study).trust
+    return "" if trust is None else trust(study)
+
+
+def free_addresses(sites: Sequence[str]) -> dict[str, str]:
+    """A free port of this machine's loopback for each site."""
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in sites}
+        return {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in servers.items()}
+
+
+def certify_study(place: RunFolder) -> None:
+    """Before it is proposed, hold the study's shape against the pooled fit, where one is known."""
+    study = load_study(place.study)
+    if certifiable(study):
+        save_certificate(certify(study), place.certificate)
+
+
+def run_sites(
+    place: RunFolder, sites: Sequence[str], tell: ProgressCallback
+) -> tuple[dict[str, dict[str, Any]], float]:
+    """Start one process per site and wait for all; returns their reports and the seconds from start to end of the fit.
+
+    The first site's progress is told; the first failure of any site stops them all.
+    """
+    crew = DemoProcesses({name: start_site(place, name) for name in sites})
+    try:
+        reports = await_reports(crew, sites[0], tell)
+    finally:
+        crew.stop()
+    started = min(r["started"] for r in reports.values())
+    return reports, max(r["ended"] for r in reports.values()) - started
+
+
+def await_reports(crew: DemoProcesses, spokesman: str, tell: ProgressCallback) -> dict[str, dict[str, Any]]:
+    """The last line of every process; SiteFailed or Overdue name the site that spoils it."""
+    lines: queue.Queue[tuple[str, str | None]] = queue.Queue()
+    for name, process in crew.processes.items():
+        threading.Thread(target=_read_lines, args=(name, process, lines), daemon=True).start()
+    last: dict[str, dict[str, Any]] = {name: {} for name in crew.processes}
+    pending, deadline = set(crew.processes), time.monotonic() + DEADLINE
+    failures: list[SiteFailed] = []
+    while pending:
+        try:
+            name, line = lines.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except queue.Empty:
+            raise DeadlinePassed(
+                "CO-R203", f"No end of {', '.join(sorted(pending))} within {DEADLINE:.0f} s."
+            ) from None
+        if line is None:
+            pending.remove(name)
+            try:
+                _check_end(name, crew.processes[name], last[name])
+            except SiteFailed as error:
+                if error.code != STOPPED_BY_ANOTHER:
+                    raise
+                failures.append(error)  # the site that stopped the study says why
+            continue
+        last[name] = json.loads(line)
+        if name == spokesman:
+            tell(last[name])
+    if failures:
+        raise failures[0]
+    return last
+
+
+def _read_lines(name: str, process: subprocess.Popen[str], lines: queue.Queue[tuple[str, str | None]]) -> None:
+    assert process.stdout is not None
+    with process.stdout as stream:
+        for line in stream:
+            lines.put((name, line))
+    lines.put((name, None))
+
+
+def _check_end(name: str, process: subprocess.Popen[str], last: Mapping[str, Any]) -> None:
+    status = process.wait(timeout=30)
+    if status != 0 or "ended" not in last:
+        error = last.get("error", {"code": "CO-F401", "message": "the process ended without a word"})
+        raise SiteFailed(str(error["code"]), f"{name}: {error['message']}", status or 1)
+
+
+def start_site(place: RunFolder, name: str) -> subprocess.Popen[str]:
+    """Start one site's process; it tells its progress as JSON lines on standard output."""
+    approved = load_study(place.study).hash.hex()
+    arguments = ["take-part", "--at", str(place.root), "--site", name, "--approve", approved]
+    # Sites share this machine's cores: one thread of linear algebra each.
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "coterie_node", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def conclude(
+    place: RunFolder, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
+) -> Result:
+    """Replay the run as an auditor whom all sites have granted a view, and compare its result with the pooled fit.
+
+    While daemons run, nobody else may open the sites' journals: such an auditor has no view of sealed payloads.
+    """
+    number = next(iter(reports.values()))["study"]
+    with place.reader() as ledger:
+        view = _collect_views(place, ledger, number, list(reports)) if granted else {}
+        outcome = replay(ledger, place.blobs(), number, granted=view)
+        records = [e for e in ledger.history(number) if isinstance(e, Record)]
+    if outcome.study is None:
+        message = f"The run does not replay: {outcome.verdict.problem}"
+        raise AuditFailed(outcome.verdict.code, message, outcome.verdict.site, outcome.verdict.topic)
+    parts = {k: max(r["seconds"].get(k, 0.0) for r in reports.values()) for k in ("compute", "ledger", "store")}
+    # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
+    fits = {name: None if report["fit"] is None else fit_from_json(report["fit"]) for name, report in reports.items()}
+    fit = merge_fits(fits | {AUDITOR: outcome.fit}, Design(outcome.study).names)
+    cost = Cost(
+        records=len(records),
+        payload_bytes=sum(r.post.size for r in records),
+        gas=sum(int(r["gas"]) for r in reports.values()),
+        seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
+    )
+    pooled = case.pooled()
+    return Result(
+        outcome.study.name,
+        outcome.parties,
+        fit,
+        cost,
+        outcome.verdict,
+        pooled.differences(fit),
+        (place.chain().note, *case.notes),
+        pooled.estimates,
+    )
+
+
+def _collect_views(place: RunFolder, ledger: Ledger, number: int, sites: Sequence[str]) -> View:
+    view: dict[bytes, bytes] = {}
+    for name in sites:
+        keys = keys_of_site(place, name, f"{place.network().scope}/{number}")
+        view.update(view_of(ledger, place.blobs(), number, name, keys))
+    return view

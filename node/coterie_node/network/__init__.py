@@ -1,0 +1,1 @@
+"""Networks of sites: founding files and development networks."""

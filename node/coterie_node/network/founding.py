@@ -1,0 +1,257 @@
+"""Files with which sites found a network of their own: each makes its keys, all exchange cards, each writes the rest.
+
+A card is public. Whoever has the same cards writes the same genesis, so nobody has to be trusted with it. The swarm's
+key is the one secret that all sites share; it travels outside of the network.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from eth_utils.address import to_checksum_address
+
+from coterie_chain.ethereum.network import Network
+from coterie_chain.keys.private_files import read_private, write_private
+from coterie_chain.keys.site_keys import SCRYPT, SiteKeys, read_passphrase
+from coterie_chain.ledger.protocol import SiteEntry
+from coterie_chain.network import genesis
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.programs import geth, kubo
+from coterie_chain.network.programs.besu import Besu
+from coterie_chain.network.programs.geth import Geth
+from coterie_chain.network.programs.ports import LOOPBACK
+from coterie_chain.network.swarm import Kubo
+from coterie_chain.store.cid import decode_base58
+from coterie_node.errors import ConfigError
+from coterie_node.site.cards import check_site_name
+from coterie_node.site.run_folder import SiteFolder
+
+NODE_SETTINGS = """\
+# Settings of one site's node of a trial; `coterie init` writes them for a real one.
+site = {site}
+
+[chain]
+url = {chain}
+confirmations = {confirmations}
+
+[store]
+url = {store}
+
+[policy]
+learners = ["glore", "cola"]
+"""
+CHAIN_KINDS = ("clique", "qbft")
+DEFAULT_PERIOD = 5
+ANY = "0.0.0.0"
+# A trial's keys guard nothing.
+TRIAL_SCRYPT = 1 << 12
+# Fixed addresses of the three-site trial in containers: site number k has 10 k + 1 for its chain node and so on.
+TRIAL_NET = "172.28.20"
+TRIAL_PARTS = {"geth": 1, "kubo": 2, "node": 3}
+
+
+@dataclass(frozen=True)
+class FounderCard:
+    """What the other sites must know of one: who makes its blocks and signs its records, and where it is reached."""
+
+    site: str
+    chain: str
+    sealer: str
+    operator: str
+    sealing: str
+    enode: str
+    peer: str
+    swarm: str
+
+    def to_json(self) -> str:
+        """Text of a card's file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    def entry(self, number: int) -> SiteEntry:
+        """The site's seat in the Catalog."""
+        # a peer's id ends in its Ed25519 key
+        peer = decode_base58(self.peer)[-32:]
+        return SiteEntry(number, self.site, to_checksum_address(self.operator), bytes.fromhex(self.sealing), peer)
+
+    @classmethod
+    def read(cls, path: Path) -> FounderCard:
+        """A card from its file; ConfigError if it is none."""
+        try:
+            raw = json.loads(path.read_text())
+            if not all(isinstance(value, str) for value in raw.values()):
+                raise TypeError("a card holds texts")
+            return cls(**raw)
+        except OSError as error:
+            raise ConfigError("CO-F501", f"The card {path} cannot be read: {error.strerror}.") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            message = f"{path} is no site's card: {error}"
+            raise ConfigError("CO-F501", f"{message}. `coterie network keys` writes it, as founder.json.") from None
+
+
+def make_keys(
+    folder: Path, site: str, chain_host: str, swarm_host: str, *, chain: str = "clique", scrypt: int = SCRYPT
+) -> FounderCard:
+    """Make what a site's folder lacks of keys, for its operator, chain node and Kubo; returns its card.
+
+    The hosts are the addresses at which the other sites reach its chain node and its Kubo.
+    """
+    part = SiteFolder(folder)
+    check_site_name(site)
+    if chain not in CHAIN_KINDS:
+        raise ConfigError("CO-F305", f"There is no chain {chain!r} to found; there is {', '.join(CHAIN_KINDS)}.")
+    if not part.keys.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        passphrase = secrets.token_urlsafe(24)
+        write_private(part.passphrase, passphrase + "\n")
+        SiteKeys.create(part.keys, passphrase, scrypt=scrypt)
+    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+    sealer, enode = _chain_keys(folder, chain, chain_host)
+    store = Kubo(folder / "kubo")
+    if not store.identity.exists():
+        store.create(kubo.create_swarm_key())
+    at = kubo.format_multiaddr(swarm_host, kubo.SWARM_PORT)
+    return FounderCard(site, chain, sealer, keys.address, keys.sealing.hex(), enode, store.peer, at)
+
+
+def write_network_files(
+    folder: Path,
+    site: str,
+    cards: Sequence[FounderCard],
+    *,
+    period: int = DEFAULT_PERIOD,
+    api: str = LOOPBACK,
+    of_network: Path | None = None,
+) -> None:
+    """Write a site's genesis and configurations from the cards of all sites; the site's own must be among them.
+
+    `api` is where this site's own programs reach its Kubo. A site that comes later brings the genesis `of_network`.
+    """
+    own_card = next((card for card in cards if card.site == site), None)
+    if own_card is None or len({card.site for card in cards}) < len(cards) or len({card.chain for card in cards}) > 1:
+        names = ", ".join(f"{card.site} ({card.chain})" for card in cards)
+        raise ConfigError("CO-F502", f"One card of each site and one kind of chain are needed, {site}'s too: {names}.")
+    others = [card for card in cards if card.site != site]
+    _chain_files(
+        folder, own_card, others, _genesis_text(cards, period) if of_network is None else _read_genesis(of_network)
+    )
+    store = Kubo(folder / "kubo")
+    peers = {card.peer: card.swarm for card in others}
+    store.listen(kubo.format_multiaddr(ANY, kubo.SWARM_PORT), kubo.format_multiaddr(api, kubo.API_PORT), peers)
+
+
+def deploy_catalog(folder: Path, url: str, cards: Sequence[FounderCard]) -> Network:
+    """Deploy the Catalog with all sites' seats through this site's chain node; its operator pays and gets no rights."""
+    part = SiteFolder(folder)
+    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+    entries = [card.entry(number) for number, card in enumerate(cards, start=1)]
+    confirmations = len(cards) // 2 + 1 if cards[0].chain == "clique" else 0
+    return deploy(url, entries, keys.account, confirmations=confirmations)
+
+
+def make_trial(root: Path, sites: Sequence[str], *, period: int = DEFAULT_PERIOD) -> dict[str, str]:
+    """Write all folders of a trial in containers on one machine; returns the variables of its `.env` file."""
+    cards: list[FounderCard] = []
+    for number, site in enumerate(sites, start=1):
+        hosts = (trial_address(number, "geth"), trial_address(number, "kubo"))
+        cards.append(make_keys(root / site, site, *hosts, scrypt=TRIAL_SCRYPT))
+    shared = read_private(Kubo(root / sites[0] / "kubo").key, "the swarm's key")
+    for site in sites:
+        Kubo(root / site / "kubo").join(shared)
+        write_network_files(root / site, site, cards, period=period, api=ANY)
+        _trial_node(root / site, site, cards)
+    return {f"{card.site.upper()}_SEALER": card.sealer for card in cards}
+
+
+def _trial_node(folder: Path, site: str, cards: Sequence[FounderCard]) -> None:
+    """What the site's node finds at /site: its settings, a token for its API, and all founders' cards."""
+    text = NODE_SETTINGS.format(
+        site=json.dumps(site),
+        chain=json.dumps(f"http://{site}-geth:{geth.RPC_PORT}?jwt_file=/site/geth/jwt.hex"),
+        store=json.dumps(f"kubo+http://{site}-kubo:{kubo.API_PORT}?token_file=/site/kubo/token"),
+        confirmations=len(cards) // 2 + 1,
+    )
+    (folder / "node.toml").write_text(text)
+    write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
+    (folder / "founders").mkdir()
+    for card in cards:
+        (folder / "founders" / f"{card.site}.json").write_text(card.to_json())
+
+
+def trial_address(number: int, part: str) -> str:
+    """Address of a part of the trial's site number 1, 2, 3."""
+    return f"{TRIAL_NET}.{10 * number + TRIAL_PARTS[part]}"
+
+
+def _chain_keys(folder: Path, chain: str, host: str) -> tuple[str, str]:
+    """Address of the site's sealer and enode of its node; the keys are made if they are missing."""
+    if chain == "clique":
+        node = Geth(folder / "geth")
+        if not node.data.is_dir():
+            node.create()
+        return node.sealer, node.enode(host, geth.P2P_PORT)
+    validator = Besu(folder / "besu")
+    if not validator.key.exists():
+        validator.create()
+    return validator.validator, validator.enode(host)
+
+
+def genesis_file(folder: Path, chain: str) -> Path:
+    """Where a site's genesis lies."""
+    return folder / ("geth" if chain == "clique" else "besu") / "genesis.json"
+
+
+def _genesis_text(cards: Sequence[FounderCard], period: int) -> str:
+    signing, operators = [card.sealer for card in cards], [card.operator for card in cards]
+    make = genesis.build_clique_genesis if cards[0].chain == "clique" else genesis.build_qbft_genesis
+    return _dump_genesis(make(signing, operators, period=period))
+
+
+def _dump_genesis(content: Mapping[str, Any]) -> str:
+    """A genesis file, the same text for equal contents, whichever way they came: its SHA-256 is compared."""
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _read_genesis(path: Path) -> str:
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError("CO-F324", f"The genesis file {path} cannot be read: {error}.") from None
+    if isinstance(raw, dict) and isinstance(raw.get("genesis_file"), dict):
+        raw = raw["genesis_file"]  # of an invitation: `join` wants a chain node that runs, and that wants the genesis
+    if not isinstance(raw, dict) or not {"config", "extraData", "alloc"} <= raw.keys():
+        raise ConfigError("CO-F324", f"{path} holds no genesis. An invitation made with --genesis does.")
+    return _dump_genesis(raw)
+
+
+def _chain_files(folder: Path, own_card: FounderCard, others: Sequence[FounderCard], text: str) -> None:
+    genesis_file(folder, own_card.chain).write_text(text)
+    enodes = [card.enode for card in others]
+    if own_card.chain == "clique":
+        Geth(folder / "geth").listen(ANY, geth.P2P_PORT, enodes)
+    else:
+        Besu(folder / "besu").listen(own_card.enode.partition("@")[2].rpartition(":")[0], enodes)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Chain node and store of a site, and the blocks until a result on that chain is final."""
+
+    chain: str
+    store: str
+    confirmations: int
+
+
+def propose_addresses(folder: Path) -> Addresses:
+    """What a site's folder holds of `coterie network keys` and `files`, as node.toml names it; else what is usual."""
+    node, store, file = Geth(folder / "geth"), Kubo(folder / "kubo"), genesis_file(folder, "clique")
+    chain = f"http://{LOOPBACK}:{geth.RPC_PORT}?jwt_file=geth/jwt.hex" if node.jwt.exists() else "http://127.0.0.1:8545"
+    store_url = (
+        f"kubo+http://{LOOPBACK}:{kubo.API_PORT}?token_file=kubo/token" if store.token.exists() else "folder:store"
+    )
+    signing = genesis.read_sealers(json.loads(file.read_text())) if file.exists() else ()
+    return Addresses(chain, store_url, len(signing) // 2 + 1 if signing else 0)

@@ -1,0 +1,133 @@
+"""The nodes of a development network: `coterie serve` for each site, as programs that run on."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from coterie_chain.keys.private_files import read_private, replace_private, write_private
+from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
+from coterie_chain.network.programs.service import Service, explain_early_end
+from coterie_node.site.config import CONFIG
+from coterie_node.site.run_folder import RunFolder, SiteFolder
+
+READY_WITHIN = 60.0
+PORTS = ("api", "talk")
+SETTINGS = """\
+# Written anew at each start of the development network; what it may mean: coterie init.
+site = {site}
+
+[chain]
+url = {chain}
+confirmations = {confirmations}
+
+[store]
+url = {store}
+
+[policy]
+learners = {learners}
+
+[api]
+port = {port}
+
+[talk]
+listen = "{listen}"
+peers = {{ {peers} }}
+"""
+
+
+class SiteDaemons:
+    """One daemon per site of a network whose Catalog is deployed."""
+
+    def __init__(self, place: RunFolder) -> None:
+        self._place = place
+        self._sites = place.settings().sites
+
+    def start(self) -> None:
+        """Start every daemon that does not run; returns when all of them have read the ledger."""
+        waiting = {site: service for site, service in self.services().items() if service.pid is None}
+        for site in waiting:
+            reserve_ports(self._ports(self._place.site(site)), PORTS)
+        for site, service in waiting.items():
+            self._write_settings(site)
+            service.start()
+        for site, service in self.services().items():
+            _await_health(service, self._api(site))
+
+    def stop(self) -> None:
+        """Ask all daemons to end, then wait for them: a step at hand is finished first."""
+        for service in self.services().values():
+            service.stop()
+
+    def services(self) -> dict[str, Service]:
+        """Each site's daemon."""
+        return {site: self._service(self._place.site(site)) for site in self._sites}
+
+    def facts(self, site: str) -> Mapping[str, int]:
+        """Studies done and gas used since its start, as its figures tell; nothing if it does not answer."""
+        token = read_private(self._place.site(site).root / "api.token", "the API's token file").strip()
+        try:
+            answer = httpx.get(f"{self._api(site)}/metrics", headers={"Authorization": f"Bearer {token}"}).text
+        except httpx.TransportError:
+            return {}
+        figures = {(s.name, s.labels.get("state", "")): s.value for s in _samples(answer)}
+        return {"studies": int(figures["coterie_studies", "done"]), "gas": int(figures["coterie_gas", ""])}
+
+    def _write_settings(self, site: str) -> None:
+        """Write a site's settings for the addresses of today."""
+        part, chain, store = self._place.site(site), self._place.chain(), self._place.store()
+        text = SETTINGS.format(
+            site=json.dumps(site),
+            chain=json.dumps(chain.url(site)),
+            store=json.dumps(store.url(site)),
+            confirmations=chain.confirmations,
+            learners=json.dumps(sorted({point.name for point in entry_points(group="coterie.learners")})),
+            port=read_ports(self._ports(part))["api"],
+            listen=self._talk_address(site),
+            peers=", ".join(f'{peer} = "{self._talk_address(peer)}"' for peer in self._sites if peer != site),
+        )
+        replace_private(part.root / CONFIG, text)
+        (part.root / "network.json").write_text(self._place.network(site).to_json())
+        if not (part.root / "api.token").exists():
+            write_private(part.root / "api.token", secrets.token_urlsafe(32) + "\n")
+
+    def _talk_address(self, site: str) -> str:
+        return f"{LOOPBACK}:{read_ports(self._ports(self._place.site(site)))['talk']}"
+
+    def _api(self, site: str) -> str:
+        return f"http://{LOOPBACK}:{read_ports(self._ports(self._place.site(site)))['api']}"
+
+    def _ports(self, part: SiteFolder) -> Path:
+        return part.root / "node" / "ports.json"
+
+    def _service(self, part: SiteFolder) -> Service:
+        arguments = ("-m", "coterie_node", "serve", "--node", str(part.root.absolute()))
+        quiet = {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        return Service("node", part.root / "node", lambda: Path(sys.executable), arguments, quiet)
+
+
+def _samples(text: str) -> list[Sample]:
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def _await_health(service: Service, url: str) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while True:
+        try:
+            if httpx.get(f"{url}/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            if service.pid is None:
+                raise explain_early_end(service) from None
+        if time.monotonic() > deadline:
+            raise explain_early_end(service)
+        time.sleep(0.1)

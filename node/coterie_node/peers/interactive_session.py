@@ -1,0 +1,149 @@
+"""Interactive steps: the parties talk off the ledger while the runner goes on polling.
+
+Nothing of the rows is sent before all parties are there, so a party that comes late costs time and nothing else; once
+they have begun, a party that leaves ends the step for all. `Hub` is the memory twin of the parties' channels: queues
+between all pairs of one process.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
+
+from coterie_chain.errors import ChainError
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Channel
+from coterie_learners.errors import LearnerError, SessionLost
+
+# How long parties wait for each other before they look whether the step is still open.
+MEET_SECONDS = 2.0
+
+
+class SessionChannel(Channel, Protocol):
+    """A channel whose owner meets the other parties first, and closes it when the session is over."""
+
+    def connect(self, seconds: float) -> tuple[str, ...]:
+        """Wait for the other parties; who is still absent after `seconds`, nobody once every party knows of all."""
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+
+    def abandon(self) -> None:
+        """Break the session off, from another thread than the one that talks."""
+
+
+class Exchange(Protocol):
+    """Where a site gets its channel for one session of an interactive step."""
+
+    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> SessionChannel:
+        """This site's channel to the other parties of a session."""
+
+
+class MemoryTransport:
+    """Queues between all parties of one process; a receive that outlasts `seconds` names the silent peer."""
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
+        self._queues: defaultdict[Hashable, queue.Queue[bytes]] = defaultdict(queue.Queue)
+        self._there: defaultdict[Hashable, set[str]] = defaultdict(set)
+        self._news = threading.Condition()
+
+    def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> SessionChannel:
+        """One party's end."""
+        with self._news:
+            self._there[session].add(me)
+            self._news.notify_all()
+        return MemoryChannel(self, me, session, parties)
+
+    def missing_parties(self, session: Hashable, parties: Sequence[str], seconds: float) -> tuple[str, ...]:
+        """Who of a session's parties has not come after `seconds`."""
+        with self._news:
+            self._news.wait_for(lambda: self._there[session].issuperset(parties), timeout=seconds)
+            return tuple(name for name in parties if name not in self._there[session])
+
+    def between(self, session: Hashable, sender: str, receiver: str) -> queue.Queue[bytes]:
+        """The queue of one direction of one pair."""
+        with self._news:  # or both ends may make one at the same time, and what goes into one is lost
+            return self._queues[session, sender, receiver]
+
+
+class MemoryChannel:
+    """One party's end of a session in a Hub."""
+
+    def __init__(self, hub: MemoryTransport, me: str, session: Hashable, parties: Sequence[str]) -> None:
+        self._hub, self._me, self._session, self._parties = hub, me, session, parties
+
+    def connect(self, seconds: float) -> tuple[str, ...]:
+        """Who is still absent after `seconds`."""
+        return self._hub.missing_parties(self._session, self._parties, seconds)
+
+    def send(self, to: str, data: bytes) -> None:
+        """Send bytes to a party."""
+        self._hub.between(self._session, self._me, to).put(data)
+
+    def receive(self, sender: str) -> bytes:
+        """Next bytes from a party; ProtocolError names it when it stays silent."""
+        try:
+            return self._hub.between(self._session, sender, self._me).get(timeout=self._hub.seconds)
+        except queue.Empty:
+            message = f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
+            raise SessionLost("CO-P601", message, sender) from None
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def abandon(self) -> None:
+        """Nothing either: who waits for this party finds it silent."""
+
+
+class InteractiveStep:
+    """One party's part of an interactive step, in a thread of its own: it meets the others, then runs the program.
+
+    `absent` names the parties that it has waited for in vain so far.
+    """
+
+    def __init__(self, session: Hashable, channel: SessionChannel, program: Callable[[], Payload]) -> None:
+        self.session = session
+        self.missing_parties: tuple[str, ...] = ()
+        self._channel, self._program = channel, program
+        self._ended = False
+        self._payload: Payload | None = None
+        self._error: LearnerError | ChainError | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether this party talks or waits for the others."""
+        return self._thread.is_alive()
+
+    def outcome(self, patience: float = 0.001) -> Payload | None:
+        """The opened result, None while the parties still talk; raises what ended the program."""
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            return None
+        if self._error is not None:
+            raise self._error
+        if self._payload is None:
+            raise SessionLost("CO-P603", "This site's part of the interactive step crashed. Its own log says why.")
+        return self._payload
+
+    def end(self) -> None:
+        """Leave: the others find this party gone."""
+        self._ended = True
+        self._channel.abandon()
+
+    def _run(self) -> None:
+        try:
+            while not self._ended and (missing_parties := self._channel.connect(MEET_SECONDS)):
+                self.missing_parties = missing_parties
+            self.missing_parties = ()
+            if not self._ended:
+                self._payload = self._program()
+        except (LearnerError, ChainError) as error:
+            self._error = error
+        finally:
+            self._channel.close()

@@ -1,0 +1,337 @@
+"""One party's end of an interactive session over TLS.
+
+One connection for each direction of each pair, so that reading and writing never share one. The parties meet first:
+each calls every other until all are connected both ways, says that it is ready, and begins once all have said so. Until
+then a party may go and come again. Then frames go to and fro: 8 bytes of length and the data.
+
+A peer that falls silent, breaks off or sends too much ends the session, named; who ends it for that tells the others
+whose fault it was, so that they name the same one.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+from coterie_learners.errors import ProtocolError, SessionLost
+from coterie_node.peers.inbox import Ended, Inbox
+from coterie_node.peers.pairing import Pairing
+
+MAGIC = b"COTALK2\n"
+GREETING = len(MAGIC) + 32 + 1
+WELCOME = b"\x01"
+MAX_FRAME = 1 << 28
+# A frame of this length holds no data but the name of the peer for whose fault the sender ends the session.
+BLAME = (1 << 64) - 1
+# ... and of this one, nothing: the sender is connected with all parties, both ways.
+READY = BLAME - 1
+# Seconds between two looks at who is there, and for a call, or a last word, to get through.
+PAUSE, CALL_SECONDS = 0.05, 10.0
+# Seconds until a peer that was not there is called again: twice as many each time, up to these.
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+# Seconds of silence after which the other machine is asked whether it is still there, between questions; and how many.
+ALIVE_AFTER, ALIVE_EVERY, ALIVE_TIMES = 60, 15, 4
+# Seconds for the last word of a peer that reads no more.
+LAST_WORD_SECONDS = 1.0
+
+Address = tuple[str, int]
+
+
+class ConnectionEnded(Exception):
+    """The other side closed the connection."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds to wait for a peer's first message, and then for each further one."""
+
+    first: float = 600.0
+    message: float = 120.0
+
+
+@dataclass
+class PeerConnection:
+    """What one peer sends: over which connection, whether it is ready, and its frames."""
+
+    connection: ssl.SSLSocket | None = None
+    ready: bool = False
+    heard: bool = False
+    frames: Inbox = field(default_factory=Inbox)
+
+
+class TlsChannel:
+    """The channel of party `me` to its peers at `addresses`; `secrets` are those that it shares with each.
+
+    `forget` is told when the session is over.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        digest: bytes,
+        addresses: Mapping[str, Address],
+        secrets: Mapping[str, bytes],
+        timeouts: Timeouts,
+        forget: Callable[[TlsChannel], None],
+    ) -> None:
+        self.digest = digest
+        self._me, self._addresses, self._secrets, self._patience, self._forget = (
+            me,
+            addresses,
+            secrets,
+            timeouts,
+            forget,
+        )
+        self._out: dict[str, ssl.SSLSocket] = {}
+        self._lines = {name: PeerConnection() for name in addresses}
+        self._told: set[str] = set()
+        self._doubts: dict[str, str] = {}
+        self._pauses: dict[str, float] = {}
+        self._call_at: dict[str, float] = {}
+        # Held while it is settled whose connection counts: by the threads that answer calls, and by the one that talks.
+        self._lock = threading.Lock()
+        self._begun = self._over = False
+        self._culprit = ""
+
+    def knows(self, name: str) -> bool:
+        """Whether a site is a peer in this session."""
+        return name in self._secrets
+
+    def secret(self, name: str) -> bytes:
+        """The secret shared with a peer."""
+        return self._secrets[name]
+
+    # Meeting
+
+    def connect(self, seconds: float) -> tuple[str, ...]:
+        """Call the peers and wait for theirs; who is still absent after `seconds`, with what is known of it."""
+        deadline = time.monotonic() + seconds
+        while (missing_parties := self._missing_parties()) or not self._begin():
+            if missing_parties and time.monotonic() >= deadline:
+                return tuple(name + self._doubts.get(name, "") for name in missing_parties)
+            for name in missing_parties:
+                self._look_for(name)
+            time.sleep(PAUSE)
+        return ()
+
+    def _begin(self) -> bool:
+        """Whether all are ready at this very moment; if so, no connection is replaced any more."""
+        with self._lock:
+            self._begun = all(line.ready for line in self._lines.values())
+            return self._begun
+
+    def _missing_parties(self) -> list[str]:
+        """Peers without a connection each way; if there are none, those who miss somebody themselves."""
+        missing = [name for name, line in self._lines.items() if name not in self._out or line.connection is None]
+        if missing:
+            return missing
+        for name in self._lines:
+            self._tell_ready(name)
+        return [name for name, line in self._lines.items() if not line.ready or name not in self._told]
+
+    def _look_for(self, name: str) -> None:
+        """Call a peer that is not there, or whose connection has ended since."""
+        if name in self._out and _gone(self._out[name], self._patience.message):
+            self._hang_up(name)
+        if name not in self._out and time.monotonic() >= self._call_at.get(name, 0.0):
+            called = self._call(name)
+            if called is not None:
+                self._out[name] = called
+            # A peer may be away for days. One that is back calls itself, and is called at once.
+            pause = FIRST_PAUSE if called is not None else self._pauses.get(name, FIRST_PAUSE)
+            self._call_at[name] = time.monotonic() + pause
+            self._pauses[name] = min(2 * pause, LONGEST_PAUSE)
+
+    def _hang_up(self, name: str) -> None:
+        self._out.pop(name).close()
+        self._told.discard(name)
+
+    def _tell_ready(self, name: str) -> None:
+        if name not in self._told:
+            try:
+                self._out[name].sendall(READY.to_bytes(8, "big"))
+            except OSError:
+                self._hang_up(name)
+            else:
+                self._told.add(name)
+
+    def _call(self, name: str) -> ssl.SSLSocket | None:
+        """A connection to a peer; None if it is not there, is in another session, or is somebody else."""
+        pairing = Pairing(self.secret(name), self.digest, self._me, name)
+        self._doubts.pop(name, None)
+        try:
+            return self._handshake(name, pairing)
+        except ssl.SSLEOFError:
+            pass  # it answers, but not for this session, or not yet
+        except ssl.SSLError as error:
+            self._doubts[name] = f" (who answers does not prove to have the key in the Catalog: {error.reason})"
+        except (OSError, ConnectionEnded):
+            pass
+        return None
+
+    def _handshake(self, name: str, pairing: Pairing) -> ssl.SSLSocket:
+        with ExitStack() as stack:
+            plain = stack.enter_context(socket.create_connection(self._addresses[name], timeout=CALL_SECONDS))
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.sendall(MAGIC + self.digest + _short(self._me))
+            secured = stack.enter_context(pairing.client_context().wrap_socket(plain))
+            if not pairing.is_peer(secured.getpeercert(binary_form=True), "server") or secured.recv(1) != WELCOME:
+                raise ConnectionEnded
+            secured.settimeout(self._patience.message)
+            keep_alive(secured)
+            stack.pop_all()
+        return secured
+
+    def hear(self, name: str, connection: ssl.SSLSocket) -> None:
+        """Read what a peer sends until it ends. Before the session begins a newer connection takes its place."""
+        line = self._take(name, connection)
+        if line is None:
+            connection.close()
+            return
+        last = self._read(connection, line)
+        connection.close()
+        line.frames.end(last)
+        with self._lock:
+            if not (line.ready or self._begun):
+                line.connection = None  # it may come again
+
+    def _take(self, name: str, connection: ssl.SSLSocket) -> PeerConnection | None:
+        """A peer's line over a new connection, in the place of an older one; None once they talk, or have ended."""
+        with self._lock:
+            if self._begun or self._over:
+                return None
+            connection.settimeout(None)
+            hang_up(self._lines[name].connection)
+            self._call_at.pop(name, None)
+            self._pauses.pop(name, None)
+            line = self._lines[name] = PeerConnection(connection)
+            return line
+
+    def _read(self, connection: ssl.SSLSocket, line: PeerConnection) -> Ended:
+        with suppress(OSError, ConnectionEnded):
+            while True:
+                size = int.from_bytes(exactly(connection, 8), "big")
+                if size == READY:
+                    line.ready = True
+                elif size > MAX_FRAME or not line.ready or not line.frames.put(exactly(connection, size)):
+                    break
+            if size == BLAME:
+                detail = exactly(connection, exactly(connection, 1)[0]).decode("ascii", "replace")
+                return Ended(detail if detail in self._secrets else "")
+        return Ended()
+
+    # Talking
+
+    def send(self, to: str, data: bytes) -> None:
+        """Send bytes to a party; SessionLost names it if it has broken off."""
+        if len(data) > MAX_FRAME:
+            raise ProtocolError("CO-P663", f"A message of {len(data)} bytes is larger than {MAX_FRAME}.", to)
+        try:
+            self._out[to].sendall(len(data).to_bytes(8, "big") + data)
+        except OSError:
+            raise self._broken(to, self._last_word(to)) from None
+
+    def receive(self, sender: str) -> bytes:
+        """Next bytes from a party; SessionLost names it when it stays silent or breaks off."""
+        line = self._lines[sender]
+        seconds = self._patience.message if line.heard else self._patience.first
+        frame = line.frames.get(seconds)
+        if frame is None:
+            detail = f"{sender} sent nothing to {self._me} within {seconds:g} s."
+            self._culprit = sender
+            raise SessionLost("CO-P601", detail, sender)
+        if isinstance(frame, Ended):
+            raise self._broken(sender, frame.culprit)
+        line.heard = True
+        return frame
+
+    def close(self) -> None:
+        """Say that nothing more comes, and for whose fault if there was one; what was sent still arrives."""
+        self._forget(self)
+        last = b"" if not self._culprit else BLAME.to_bytes(8, "big") + _short(self._culprit)
+        for connection in self._out.values():
+            with suppress(OSError):
+                connection.settimeout(CALL_SECONDS)
+                connection.sendall(last)
+                connection.shutdown(socket.SHUT_WR)
+            connection.close()
+        # A peer that keeps its end open would keep a thread and what it sent here for ever.
+        with self._lock:
+            self._over = True
+            for line in self._lines.values():
+                hang_up(line.connection)
+                line.frames.shut()
+
+    def abandon(self) -> None:
+        """Break the session off from another thread; the one that talks finds it ended, and closes."""
+        for connection in list(self._out.values()):
+            hang_up(connection)
+        for line in list(self._lines.values()):
+            line.frames.end(Ended(self._me))
+
+    def _last_word(self, name: str) -> str:
+        """Whose fault a peer that reads no more says it is, if it says so soon."""
+        ending = self._lines[name].frames.last_word(LAST_WORD_SECONDS)
+        return "" if ending is None else ending.culprit
+
+    def _broken(self, name: str, culprit: str) -> SessionLost:
+        if culprit in ("", name, self._me):
+            self._culprit = name
+            detail = f"{name} broke off the session with {self._me}. Its own log says why."
+            return SessionLost("CO-P662", detail, name)
+        self._culprit = culprit
+        return SessionLost("CO-P662", f"{name} ended the session because {culprit} broke it off.", culprit)
+
+
+def exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
+    """The next `size` bytes of a connection; Closed if it ends before, or does not bring them by the deadline."""
+    parts = bytearray()
+    while len(parts) < size:
+        if deadline is not None:
+            if (seconds_left := deadline - time.monotonic()) <= 0:
+                raise ConnectionEnded
+            connection.settimeout(seconds_left)
+        piece = connection.recv(min(size - len(parts), 1 << 20))
+        if not piece:
+            raise ConnectionEnded
+        parts += piece
+    return bytes(parts)
+
+
+def hang_up(connection: socket.socket | None) -> None:
+    """End a connection, whatever another thread is doing with it; that one closes it."""
+    if connection is not None:
+        with suppress(OSError):
+            # Below TLS: SSLSocket's own would let a send that is under way go on without encryption.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Have the kernel notice a machine that went without a word: parties may wait in silence for days."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ALIVE_AFTER)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ALIVE_EVERY)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, ALIVE_TIMES)
+
+
+def _gone(connection: ssl.SSLSocket, timeouts: float) -> bool:
+    """Whether the other side has closed a connection on which it sends nothing."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except ssl.SSLWantReadError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(timeouts)
+
+
+def _short(name: str) -> bytes:
+    raw = name.encode()
+    return bytes([len(raw)]) + raw

@@ -1,0 +1,1 @@
+"""One study in progress: the runner, the payload codec, the supervisor, and the simulation."""

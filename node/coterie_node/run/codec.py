@@ -1,0 +1,132 @@
+"""From a payload to the bytes in the store and back, with every check that bytes from a peer must pass.
+
+Out: stamp and canonical bytes, compress, seal to readers where the step says so. In, in this order: size, CID (in the
+store), SHA-256, seal, bounded decompression, canonical form, stamp, finite values, form, the learner's own check, and
+the record's flag `converged` against the payload's. A server's post is stored uncompressed: its digest must not depend
+on the version of a compression library, because every site recomputes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from coterie_chain.errors import BlobCorrupt, BlobMissing
+from coterie_chain.keys.envelopes import is_sealed, unseal_with
+from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.ledger.protocol import Post, Record
+from coterie_chain.store.protocol import BlobStore
+from coterie_learners.core import payload as pay
+from coterie_learners.core.payload import Payload, Stamp
+from coterie_learners.core.protocol import Sealed, Step
+from coterie_learners.errors import ProtocolError
+from coterie_learners.study.document import Study
+from coterie_node.errors import PayloadCorrupt, PayloadMissing
+
+CODECS = {"zstd": pay.SHUFFLE_ZSTD, "deflate": pay.DEFLATE}
+MAX_PAYLOAD_BYTES = 1 << 27
+
+
+@dataclass(frozen=True)
+class PayloadCodec:
+    """One reader's and writer's view of a study: its keys and the sealing keys of all sites.
+
+    `own` are this site's keys for this run, in use once the sites have announced theirs. `view` opens single payloads
+    for who is no reader: the keys of their bodies, by SHA-256 of the stored bytes, as readers have granted them.
+    """
+
+    study: Study
+    name: str
+    keys: SiteKeys | None
+    directory: Mapping[str, bytes]
+    own: SiteKeys | None = None
+    view: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+
+    def with_announced_keys(self, posts: Mapping[str, Payload]) -> PayloadCodec:
+        """The desk after the sites have announced their sealing keys for this run."""
+        directory = {site: np.asarray(post["sealing"]).tobytes() for site, post in posts.items()}
+        return replace(self, keys=self.own or self.keys, directory={**self.directory, **directory})
+
+    def write(self, step: Step, attempt: int, payload: Payload) -> bytes:
+        """The bytes to store for a payload that this site posts at a step."""
+        return self.seal(step, pack(self.study, step, self.name, attempt, payload))
+
+    def seal(self, step: Step, blob: bytes) -> bytes:
+        """The bytes sealed to the step's readers and to this site itself, if the step is sealed at all."""
+        if step.readers is None or self.keys is None:
+            return blob
+        readers = {name: self.directory[name] for name in {*step.readers, self.name}}
+        return self.keys.seal(blob, readers, _context(self.study, step.topic, self.name))
+
+    def read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
+        """The payload behind a record, checked; ProtocolError or BlobCorrupt name the site and the topic."""
+        try:
+            return self._read(step, record, blobs)
+        except ProtocolError as error:
+            message = f"{record.site} posted a bad {step.topic!r} (record {record.seq}): {error.message}"
+            raise ProtocolError(error.code, message, record.site, step.topic) from error
+        except BlobCorrupt as error:
+            message = (
+                f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is damaged: {error.message}"
+            )
+            raise PayloadCorrupt(error.code, message, record.site, step.topic) from error
+        except BlobMissing as error:
+            message = f"The payload of {record.site} for {step.topic!r} (record {record.seq}) is out of reach"
+            raise PayloadMissing(error.code, f"{message}: {error.message}", record.site, step.topic) from error
+
+    def _read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
+        blob = fetch(record.post, blobs)
+        if step.readers is not None or is_sealed(blob):
+            unsealed = self._unseal(step, record, blob)
+            if unsealed is None:
+                return Sealed(record.site, step.topic, record.post.converged)
+            blob = unsealed
+        stamp, payload = pay.decode(pay.unpack(blob))
+        wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
+        if stamp != wanted:
+            raise ProtocolError(
+                "CO-P110", f"The payload was made for {_describe_stamp(stamp)}, not for {_describe_stamp(wanted)}."
+            )
+        pay.check_finite(payload)
+        if step.expects is not None:
+            pay.check(payload, step.expects)
+        if bool(np.all(payload.get("converged", False))) != record.post.converged:
+            message = f"The record says converged={record.post.converged}, which is not what its payload says."
+            raise ProtocolError("CO-P116", message)
+        return payload
+
+    def _unseal(self, step: Step, record: Record, blob: bytes) -> bytes | None:
+        if step.readers is None or not is_sealed(blob):
+            raise ProtocolError("CO-P111", "The payload is sealed where it must be open, or the other way round.")
+        context = _context(self.study, step.topic, record.site)
+        if record.post.sha256 in self.view:
+            return unseal_with(blob, self.view[record.post.sha256], context)
+        return None if self.keys is None else self.keys.unseal(blob, self.name, context)
+
+
+def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) -> bytes:
+    """A payload's compressed bytes, before any seal."""
+    raw = pay.encode(Stamp(study.hash.hex(), step.topic, site, attempt), payload)
+    stored = step.public or not step.compress
+    return pay.pack(raw, pay.STORED if stored else CODECS[study.ledger.compression])
+
+
+def fetch(post: Post, blobs: BlobStore) -> bytes:
+    """The stored bytes of a post, checked against its size, CID and SHA-256."""
+    if not 0 < post.size <= MAX_PAYLOAD_BYTES:
+        raise ProtocolError("CO-P112", f"The record declares {post.size} bytes; the limit is {MAX_PAYLOAD_BYTES}.")
+    blob = blobs.get(post.cid, post.size)
+    if len(blob) != post.size or hashlib.sha256(blob).digest() != post.sha256:
+        raise ProtocolError("CO-P113", f"The bytes behind {post.cid} do not match the record's size and SHA-256.")
+    return blob
+
+
+def _context(study: Study, topic: str, site: str) -> bytes:
+    return f"{study.hash.hex()}/{topic}/{site}".encode()
+
+
+def _describe_stamp(stamp: Stamp) -> str:
+    return f"{stamp.topic!r} of {stamp.site!r}, attempt {stamp.attempt}, study {stamp.study[:8]}"

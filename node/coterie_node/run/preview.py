@@ -1,0 +1,97 @@
+"""What would leave a site, and why it may or may not: the real payloads, judged by the real gate, sent to nobody."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.ledger.protocol import SiteEntry
+from coterie_learners.core.protocol import Machine
+from coterie_learners.core.registry import learner_of
+from coterie_learners.errors import LearnerError, StudyError
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import Data
+from coterie_node.data.load import load_site
+from coterie_node.errors import ReleaseRefused
+from coterie_node.release.approval import describe_release
+from coterie_node.release.gate import Gate, Policy, Release
+from coterie_node.run.simulate import simulate, site_of
+
+MAX_NUMBERS = 400
+
+
+@dataclass(frozen=True)
+class PayloadPreview:
+    """One payload of one site, with the gate's verdict."""
+
+    site: str
+    release: Release
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything that would leave, for this site's own people."""
+        return {"site": self.site, **describe_release(self.release)}
+
+    def text(self) -> str:
+        """The same for a terminal; long arrays are cut, JSON has them whole."""
+        verdict = self.release.verdict
+        small = [f"  {name}: {count}" for name, count in verdict.secret.items()]
+        head = f"{self.site}  {verdict.topic}  {verdict.ruling.name.lower().replace('_', ' ')}: {verdict.sentence}"
+        below = ["  Cells below the floor (for this site's people only):", *small] if small else []
+        return "\n".join([head, *below, *(_array(name, v) for name, v in sorted(self.release.payload.items()))])
+
+
+def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = None) -> list[PayloadPreview]:
+    """Every payload that the study would make of these files: of all rounds where all sites' files are given.
+
+    With some sites' files only, these sites' first payloads, which need no other site's posts. Stops at the first
+    refusal, as the study would.
+    """
+    unknown = sorted(set(files) - set(study.sites))
+    if unknown:
+        raise StudyError("CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}.")
+    loaded = {name: load_site(path, study, name) for name, path in files.items()}
+    rows: dict[str, Data] = {name: site_rows.rows for name, site_rows in loaded.items() if site_rows is not None}
+    out: list[PayloadPreview] = []
+    gates = {name: _gate(study, name, policy or Policy(), out) for name in study.sites}
+    if all(study.columns and not study.columns[name] for name in set(study.sites) - set(rows)):
+        try:
+            simulate(study, rows, gates=gates)
+        except (ReleaseRefused, LearnerError):
+            if not out:
+                raise
+    else:
+        for name in rows:
+            _first(study, name, rows[name], gates[name])
+    return out
+
+
+def _gate(study: Study, name: str, policy: Policy, out: list[PayloadPreview]) -> Gate:
+    return Gate(study, policy, watch=lambda release: out.append(PayloadPreview(name, release)))
+
+
+def _first(study: Study, name: str, data: Data, gate: Gate) -> None:
+    """Judge what one site would post first, under keys made for the occasion."""
+    keys = {site: SiteKeys.of(secrets.token_bytes(32), secrets.token_bytes(32)) for site in study.sites}
+    entries = [SiteEntry(k, site, own.address, own.sealing) for k, (site, own) in enumerate(keys.items(), 1)]
+    machine = Machine(learner_of(study).script, site_of(study, name, data, keys[name], entries, "dry run"))
+    step = machine.awaits
+    if step is None or step.who not in ("each", f"only:{name}") or step.talks or step.announces:
+        message = f"{name} posts nothing of its patients before it has seen posts of other sites"
+        raise StudyError("CO-S106", f"{message}. Give all sites' files, or simulated ones.")
+    try:
+        gate.admit(step, machine.seat(study.sites, 0), 0, machine.draft(study.sites, 0))
+    except ReleaseRefused:
+        return
+
+
+def _array(name: str, value: Any) -> str:
+    array = np.asarray(value)
+    formatted = np.array2string(array.ravel()[:MAX_NUMBERS], threshold=MAX_NUMBERS, max_line_width=110, prefix="    ")
+    suffix = f" ... and {array.size - MAX_NUMBERS} more (--json prints all)" if array.size > MAX_NUMBERS else ""
+    return f"  {name} {array.dtype} {array.shape}\n    {formatted}{suffix}"

@@ -1,0 +1,59 @@
+"""Study files, and what of a study goes on the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coterie_chain.ledger.protocol import Silence, Terms
+from coterie_learners.core.registry import check_choice, complete_study, learner_of
+from coterie_learners.errors import StudyError
+from coterie_learners.study.document import Study
+
+SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.ABORT}
+
+
+def load_study(path: Path) -> Study:
+    """A study from a TOML file that people wrote, or from its canonical JSON; options and version completed."""
+    if path.suffix == ".json":
+        return study_of(_content(path), str(path))
+    return complete_study(read_plain(path))
+
+
+def read_plain(path: Path) -> Study:
+    """A study as it is written, whether or not its learner can run it."""
+    content = _content(path)
+    if path.suffix == ".json":
+        return Study.from_json(content, str(path))
+    try:
+        return Study.from_toml(content.decode(), str(path))
+    except UnicodeDecodeError:
+        raise StudyError("CO-S101", f"{path} is not UTF-8 text.") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StudyError("CO-S104", f"The study file {path} cannot be read: {error.strerror}.") from None
+
+
+def study_of(document: bytes, where: str) -> Study:
+    """A study from its canonical JSON, for this installation's learners."""
+    study = Study.from_json(document, where)
+    check_choice(study)
+    return study
+
+
+def study_terms(study: Study) -> Terms:
+    """What the contract holds of a study: its hash, its sites in turn order, its schedule and its deadlines."""
+    schedule = learner_of(study).schedule(study)
+    return Terms(
+        hash=study.hash,
+        sites=study.sites,
+        opening=schedule.opening,
+        loop=schedule.loop,
+        closing=schedule.closing,
+        max_rounds=schedule.max_rounds,
+        timeout=study.ledger.step_seconds,
+        silence=SILENCE[study.ledger.silent_site],
+    )

@@ -1,0 +1,100 @@
+"""One site's attendance at one study: it takes turns, bears faults with growing pauses, and says what it waits for.
+
+The same loop body serves a demo's process, the daemon and the fault simulation; the clock is the caller's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coterie_chain.errors import ChainError
+from coterie_node.run.runner import Runner
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How faults of the network are borne: pauses in seconds that double from `first` to `longest`, `limit` in all.
+
+    `also` names faults that are borne besides those which pass by themselves, such as a full disk.
+    """
+
+    limit: float = 120.0
+    first: float = 0.1
+    longest: float = 5.0
+    also: tuple[type[ChainError], ...] = ()
+
+    def is_transient(self, error: ChainError) -> bool:
+        """Whether this fault may pass."""
+        return error.retry or isinstance(error, self.also)
+
+
+class Supervisor:
+    """`start` makes the site's runner, as after a restart; `clock` is in seconds and never goes back.
+
+    `fault` is what keeps the site from its next turn, `resume_at` when it tries again.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Runner],
+        clock: Callable[[], float] = time.monotonic,
+        policy: RetryPolicy = RetryPolicy(),
+    ) -> None:
+        self.runner: Runner | None = None
+        self.fault: ChainError | None = None
+        self.resume_at = -math.inf
+        self._start, self._clock, self._policy = start, clock, policy
+        self._well = clock()
+        self._delay = policy.first
+
+    @property
+    def done(self) -> bool:
+        """Whether the protocol has ended here."""
+        return self.runner is not None and self.runner.done
+
+    @property
+    def talking(self) -> bool:
+        """Whether this site is in the middle of an interactive step."""
+        return self.runner is not None and self.runner.talking
+
+    def close(self) -> None:
+        """Leave whatever this site is in the middle of with others."""
+        if self.runner is not None:
+            self.runner.close()
+
+    def tick(self) -> bool:
+        """Take the next turn; False if there is nothing to do before `resume_at` or before the ledger changes.
+
+        Raises what ends this site's part: errors that no waiting mends, and faults that outlast the patience.
+        """
+        if self._clock() < self.resume_at:
+            return False
+        try:
+            if self.runner is None:
+                self.runner = self._start()
+            moved = self.runner.turn()
+        except ChainError as error:
+            self._schedule_retry(error)
+            return False
+        self.fault, self._well, self._delay = None, self._clock(), self._policy.first
+        return moved
+
+    def pause(self, wait: Callable[[float], None], seconds: float) -> None:
+        """Wait for news of the ledger, or out the pause after a fault; a fault while waiting is borne as any other."""
+        if self.fault is not None:
+            time.sleep(max(self.resume_at - self._clock(), 0.0))
+            return
+        try:
+            wait(seconds)
+        except ChainError as error:
+            self._schedule_retry(error)
+
+    def _schedule_retry(self, error: ChainError) -> None:
+        now = self._clock()
+        if not self._policy.is_transient(error) or now - self._well > self._policy.limit:
+            raise error
+        self.fault, self.resume_at = error, now + self._delay
+        self._delay = min(2 * self._delay, self._policy.longest)

@@ -1,0 +1,1 @@
+"""One hospital's node: its folder, settings, decisions, votes, and the daemon."""

@@ -1,0 +1,265 @@
+"""One site as a process of its own: join the study that its people approved, then take turns until it has ended."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from coterie_chain.errors import ChainError, PostRejected
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.ethereum.network import Network
+from coterie_chain.keys.journal import Journal, SqliteJournal
+from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_chain.ledger.protocol import Ledger, PipelinedLedger, State
+from coterie_chain.store.protocol import BlobStore
+from coterie_learners.core.fit import fit_to_json
+from coterie_learners.core.protocol import Machine
+from coterie_learners.core.registry import learner_of
+from coterie_learners.errors import DataError
+from coterie_learners.study.document import Study
+from coterie_node.data.commitment import commit
+from coterie_node.data.findings import Origin
+from coterie_node.data.load import Loaded, load_site
+from coterie_node.data.source import check_unchanged
+from coterie_node.errors import ConfigError, DeadlinePassed
+from coterie_node.peers.interactive_session import Exchange
+from coterie_node.peers.tls import TlsExchange
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
+from coterie_node.release.approval import ApprovalFolder
+from coterie_node.release.gate import Consent, Gate, Policy, refuse_all
+from coterie_node.run.codec import PayloadCodec
+from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.simulate import site_of
+from coterie_node.run.study_files import load_study, study_terms
+from coterie_node.run.study_keys import study_keys
+from coterie_node.run.supervisor import Supervisor
+from coterie_node.site.run_folder import RunFolder
+
+# How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
+POLL_SECONDS, SHORT_POLL_SECONDS = 0.5, 0.02
+
+
+@dataclass(frozen=True)
+class Node:
+    """Everything one site's process works with."""
+
+    study: Study
+    name: str
+    rows: Loaded | None
+    keys: SiteKeys
+    network: Network
+    ledger: Ledger
+    blobs: BlobStore
+    journal: Journal
+    policy: Policy = field(default_factory=Policy)
+    consent: Consent = refuse_all
+    observe: Callable[[Progress], None] = lambda _: None
+    exchange: Exchange | None = None
+    ahead: PipelinedLedger | None = None
+    log: PrivacyLog = field(default_factory=PrivacyLog)
+
+
+def open_node(
+    place: RunFolder,
+    name: str,
+    approved: str,
+    observe: Callable[[Progress], None] = lambda _: None,
+    reader: Ledger | None = None,
+) -> Node:
+    """Open a site's part of a run; its rows are checked before the ledger is touched.
+
+    With a `reader` the site's own handle on the ledger is not opened: enough for an inspection after the run.
+    """
+    study = load_study(place.study)
+    if study.hash.hex() != approved:
+        message = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
+        raise ConfigError("CO-F301", f"{message} Read it again and approve it anew.")
+    if name not in study.sites:
+        raise ConfigError("CO-F302", f"{name!r} takes no part in the study; its sites are {', '.join(study.sites)}.")
+    part = place.site(name)
+    policy = Policy.load(part.policy)
+    policy.check(study, name)
+    rows = load_site(part.data, study, name)
+    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+    journal = SqliteJournal(part.journal)
+    network = place.network(name)
+    ledger = reader or EthereumLedger(network, keys.account, journal)
+    consent = ApprovalFolder(part.releases).consent
+    # After the run the site's own store may be down; what it held is read without it.
+    blobs = place.blobs(name if reader is None else None)
+    exchange = None if reader else open_exchange(place, name, keys, ledger, network)
+    return Node(
+        study,
+        name,
+        rows,
+        keys,
+        network,
+        ledger,
+        blobs,
+        journal,
+        policy,
+        consent,
+        observe,
+        exchange,
+        ledger.pipelined if isinstance(ledger, EthereumLedger) else None,
+        PrivacyLog(FolderStorage(part.privacy), journal.vault),
+    )
+
+
+def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, network: Network) -> Exchange | None:
+    """Where this site talks to its peers in interactive steps; None where the run's folder names no addresses."""
+    addresses = place.addresses()
+    if addresses is None:
+        return None
+    if name not in addresses:
+        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}.")
+    entries = {entry.name: entry.sealing for entry in ledger.sites()}
+    return TlsExchange(name, addresses, lambda peer: keys.derive_shared_secret(entries[peer]), network.scope)
+
+
+def enter(node: Node) -> int:
+    """Join the study once it is on the ledger (its first site proposes it); returns its number there."""
+
+    def late() -> DeadlinePassed:
+        message = f"{node.study.sites[0]} has not proposed study {node.study.hash.hex()[:16]} within its deadline."
+        return DeadlinePassed("CO-R201", f"{message} Ask that site whether its node runs.")
+
+    return _insist(node, lambda: _register(node), late)
+
+
+def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], DeadlinePassed]) -> int:
+    """Ask until there is an answer, or until a step's deadline; what may pass is borne."""
+    deadline = time.monotonic() + node.study.ledger.step_seconds
+    while True:
+        try:
+            answer = ask()
+            if answer is not None:
+                return answer
+            node.ledger.wait(POLL_SECONDS)
+        except ChainError as error:
+            # A reorganisation may take a proposal back until it is in a block again.
+            if not error.retry and getattr(error, "name", "") != "BadState":
+                raise
+            time.sleep(POLL_SECONDS)
+        if time.monotonic() > deadline:
+            raise late()
+
+
+def _register(node: Node) -> int | None:
+    number = _number(node)
+    if number is not None:
+        join(node, number)
+    return number
+
+
+def make_site_runner(node: Node, number: int, observe: Callable[[Progress], None] | None = None) -> Runner:
+    """This site's runner for a study that it has joined."""
+    pin_rows(node, number)
+    entries = node.ledger.sites()
+    data = None if node.rows is None else node.rows.rows
+    session = f"{node.network.scope}/{number}"
+    own = study_keys(node.keys, node.journal.vault, session)
+    site = site_of(node.study, node.name, data, node.keys, entries, session)
+    machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault, sealing=own.sealing))
+    codec = PayloadCodec(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
+    gate = Gate(node.study, node.policy, node.log, node.consent, vault=node.journal.vault)
+    return Runner(
+        machine,
+        node.ledger,
+        node.blobs,
+        number,
+        codec,
+        gate=gate,
+        exchange=node.exchange,
+        observe=observe or node.observe,
+        ahead=node.ahead,
+    )
+
+
+def take_part(node: Node, number: int) -> Runner:
+    """Take turns until the protocol has ended; returns the runner with the result."""
+    attendance = Supervisor(lambda: make_site_runner(node, number))
+    while not attendance.done:
+        if not attendance.tick():
+            attendance.pause(node.ledger.wait, SHORT_POLL_SECONDS if attendance.talking else POLL_SECONDS)
+    assert attendance.runner is not None
+    return attendance.runner
+
+
+def await_start(node: Node, number: int) -> None:
+    """Wait until every participant has joined; Overdue names those who have not."""
+    missing = ", ".join(node.study.sites)
+
+    def started() -> int | None:
+        nonlocal missing
+        view = node.ledger.view(number)
+        missing = ", ".join(s for s in node.study.sites if s not in view.joined)
+        return None if view.state == State.PROPOSED else number
+
+    def late() -> DeadlinePassed:
+        message = f"Study {number} waits for {missing} to join."
+        return DeadlinePassed("CO-R202", f"{message} Ask them whether they approve it.")
+
+    _insist(node, started, late)
+
+
+def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
+    """What a site's process tells when it is done."""
+    return {
+        "site": node.name,
+        "study": number,
+        "seconds": dict(runner.seconds),
+        "payload_bytes": runner.payload_bytes,
+        "gas": getattr(node.ledger, "gas_used", 0),
+        "fit": None if runner.machine.result is None else fit_to_json(runner.machine.result),
+    }
+
+
+def pin_rows(node: Node, number: int) -> None:
+    """Hold a study to the rows that it began with; DataError if the file is another one since.
+
+    Masks are derived, not drawn: two posts of one step over different rows would give their difference away.
+    """
+    if node.rows is None:
+        return
+    with node.rows.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    label = f"rows/{node.network.scope}/{number}"
+    if node.journal.vault.get(label, digest) != digest:
+        message = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
+        raise DataError("CO-D131", f"{message} Put that file back, or have the study aborted and propose it anew.")
+    if node.rows.before is not None:
+        check_unchanged(Origin(node.name, node.rows.path), node.rows.before)  # or it is not the one that was read
+    node.journal.vault.setdefault(label, digest)
+
+
+def _number(node: Node) -> int | None:
+    for number in reversed(node.ledger.studies()):
+        if node.ledger.view(number).terms.hash == node.study.hash:
+            return number
+    if node.name != node.study.sites[0]:
+        return None
+    # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
+    node.blobs.put(node.study.document)
+    return node.ledger.propose(study_terms(node.study), take_snapshot(node))
+
+
+def take_snapshot(node: Node) -> bytes:
+    """The digest by which this site commits to its rows when it joins."""
+    return commit(node.rows, node.study, node.network.scope, node.journal.vault)
+
+
+def join(node: Node, number: int) -> None:
+    """Join a proposed study, if this site has not."""
+    view = node.ledger.view(number)
+    if view.state != State.PROPOSED or node.name in view.joined:
+        return
+    try:
+        node.ledger.join(number, node.study.hash, take_snapshot(node))
+    except PostRejected as error:
+        if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
+            raise

@@ -1,0 +1,108 @@
+"""Programs that run on by themselves: found again, ended, never confused with another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from coterie_chain.errors import LedgerUnreachable, StoreFault
+from coterie_chain.network.programs.executables import Program
+from coterie_chain.network.programs.ports import find_free_port, reserve_ports
+from coterie_chain.network.programs.service import Service
+
+SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+
+
+def build_service(folder: Path, code: str = SLEEPS) -> Service:
+    return Service("sleeper", folder, lambda: Path(sys.executable), ("-c", code), {"COTERIE_TEST": "1"})
+
+
+def await_up(process: Service) -> None:
+    while "up" not in process.read_log_tail():
+        assert process.pid is not None
+
+
+def test_a_service_is_found_again_and_ended(tmp_path: Path) -> None:
+    build_service(tmp_path).start()
+    process = build_service(tmp_path)
+    pid = process.pid
+    assert pid is not None
+    process.start()
+    assert process.pid == pid
+    assert process.memory > 0
+    assert process.handles > 0
+    process.stop()
+    assert process.pid is None
+    assert process.memory == process.handles == 0
+    assert not (tmp_path / "run.json").exists()
+    process.stop()
+
+
+def test_a_service_that_does_not_listen_is_killed(tmp_path: Path) -> None:
+    process = build_service(tmp_path, DEAF)
+    process.start()
+    await_up(process)
+    process.stop(within=0.2)
+    assert process.pid is None
+
+
+def test_another_process_with_the_same_id_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"pid": os.getpid(), "began": 1.0}))
+    process = build_service(tmp_path)
+    assert process.pid is None
+    process.stop()
+    assert os.getpid() > 0
+
+
+def test_a_killed_service_is_not_running_and_starts_again(tmp_path: Path) -> None:
+    process = build_service(tmp_path)
+    process.start()
+    process.kill()
+    assert process.pid is None
+    process.start()
+    pid = process.pid
+    assert pid is not None
+    process.pause()
+    process.wake()
+    os.kill(pid, signal.SIGKILL)
+    process.stop()
+
+
+def test_ports_are_kept_until_one_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "ports.json"
+    first = reserve_ports(file, ("a", "b"))
+    assert first["a"] != first["b"]
+    assert reserve_ports(file, ("a", "b")) == first
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", first["a"]))
+        with pytest.raises(LedgerUnreachable):
+            find_free_port(first["a"])
+        assert reserve_ports(file, ("a", "b")) != first
+
+
+def test_a_program_of_another_version_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("COTERIE_TOOLS", str(tmp_path / "tools"))
+    program = Program("tool", "1.2.3", ("version",), "COTERIE_TOOL", "example.org")
+    for version, is_expected in (("1.2.4", False), ("1.2.3-stable", True)):
+        folder = tmp_path / "tools" / "tool-1.2.3"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / ("tool" if is_expected else "other")
+        file.write_text(f"#!/bin/sh\necho Version: {version}\n")
+        file.chmod(0o755)
+        if is_expected:
+            assert program.find() == file
+        else:
+            file.rename(tmp_path / "tool")
+            with pytest.raises(StoreFault, match=r"tool 1\.2\.3 is not installed.*make tools"):
+                program.find()
+    monkeypatch.setenv("COTERIE_TOOL", str(tmp_path / "none"))
+    with pytest.raises(StoreFault, match="names no program"):
+        program.find()

@@ -1,0 +1,209 @@
+"""Families against the definition: derivatives of the log-likelihood, and fifty digits where floats run out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from coterie_learners.errors import StudyError
+from coterie_learners.study.document import Variable
+from coterie_learners.sums.families import CANONICAL_LINKS, FAMILIES, LOG_LIMIT, Family, family_of
+
+BINOMIAL = [f for f in FAMILIES.values() if f.name == "binomial"]
+IDS = [f"{f.name}-{f.link}" for f in FAMILIES.values()]
+ETA = np.array([-8.0, -3.0, -1.5, -0.2, 0.0, 0.3, 1.0, 2.5, 6.0])
+STEP = 1e-5
+
+
+def outcomes(family: Family) -> list[float]:
+    return {"binomial": [0.0, 1.0], "poisson": [0.0, 1.0, 7.0], "gaussian": [-1.5, 0.0, 2.0]}[family.name]
+
+
+def log_likelihood(family: Family, eta: float, y: float) -> float:
+    """Of one row, with dispersion 1 and without the constant of the Gaussian."""
+    outcome = np.array([y])
+    return family.saturated(outcome) - 0.5 * family.parts(np.array([eta]), outcome).deviance
+
+
+def parts_by_definition(family: Family, eta: float, y: float) -> float:
+    """The same from scipy's distributions."""
+    mean: dict[str, Callable[[float], float]] = {
+        "logit": special.expit,
+        "probit": special.ndtr,
+        "cloglog": lambda e: -np.expm1(-np.exp(e)),
+    }
+    if family.name == "binomial":
+        return float(stats.bernoulli.logpmf(y, mean[family.link](eta)))
+    if family.name == "poisson":
+        return float(stats.poisson.logpmf(y, np.exp(eta)))
+    return float(stats.norm.logpdf(y, eta) + 0.5 * np.log(2 * np.pi))
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=IDS)
+def test_half_the_deviance_below_the_saturated_is_the_log_likelihood(family: Family) -> None:
+    for y in outcomes(family):
+        for eta in ETA[1:-1]:
+            assert log_likelihood(family, eta, y) == pytest.approx(
+                parts_by_definition(family, eta, y), rel=1e-9, abs=1e-12
+            )
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=IDS)
+def test_the_residual_is_the_derivative_of_the_log_likelihood(family: Family) -> None:
+    for y in outcomes(family):
+        ys = np.full_like(ETA, y)
+        numerical = [
+            (log_likelihood(family, e + STEP, y) - log_likelihood(family, e - STEP, y)) / (2 * STEP) for e in ETA
+        ]
+        np.testing.assert_allclose(family.parts(ETA, ys).residual, numerical, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("family", BINOMIAL, ids=[f.link for f in BINOMIAL])
+def test_the_weight_is_the_expected_curvature_of_a_binary_outcome(family: Family) -> None:
+    """E[-d residual / d eta] over the two outcomes, with probabilities from the likelihood itself."""
+    expected = np.zeros_like(ETA)
+    for y in (0.0, 1.0):
+        ys = np.full_like(ETA, y)
+        probability = np.exp([log_likelihood(family, e, y) for e in ETA])
+        slope = (family.parts(ETA + STEP, ys).residual - family.parts(ETA - STEP, ys).residual) / (2 * STEP)
+        expected -= probability * slope
+    np.testing.assert_allclose(family.parts(ETA, np.zeros_like(ETA)).weight, expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES.values() if f.name != "binomial"], ids=["poisson", "gaussian"])
+def test_the_weight_is_the_curvature_of_a_canonical_link(family: Family) -> None:
+    y = np.full_like(ETA, 2.0)
+    slope = (family.parts(ETA + STEP, y).residual - family.parts(ETA - STEP, y).residual) / (2 * STEP)
+    np.testing.assert_allclose(family.parts(ETA, y).weight, -slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=IDS)
+def test_a_block_is_the_sum_of_its_rows(family: Family) -> None:
+    rng = np.random.default_rng(1)
+    y = rng.choice(outcomes(family), 30)
+    eta = rng.normal(size=30)
+    rows = [family.parts(eta[k : k + 1], y[k : k + 1]) for k in range(30)]
+    all_parts = family.parts(eta, y)
+    assert all_parts.deviance == pytest.approx(sum(r.deviance for r in rows), rel=1e-12)
+    assert family.saturated(y) == pytest.approx(sum(family.saturated(y[k : k + 1]) for k in range(30)), rel=1e-12)
+    np.testing.assert_array_equal(all_parts.residual, np.concatenate([r.residual for r in rows]))
+    np.testing.assert_array_equal(all_parts.weight, np.concatenate([r.weight for r in rows]))
+
+
+# Far out
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=IDS)
+@pytest.mark.parametrize("eta", [-750.0, -40.0, 40.0, 750.0])
+def test_far_out_everything_is_finite_and_of_the_right_sign(family: Family, eta: float) -> None:
+    for y in outcomes(family):
+        parts = family.parts(np.array([eta]), np.array([y]))
+        assert np.isfinite([parts.residual[0], parts.weight[0], parts.deviance]).all()
+        assert parts.weight[0] >= 0
+        assert parts.deviance >= 0
+        if family.name == "binomial":
+            assert parts.residual[0] * (y - 0.5) >= 0
+
+
+def digits_logit(eta: Decimal, y: int) -> tuple[Decimal, Decimal, Decimal]:
+    mu = 1 / (1 + (-eta).exp())
+    return y - mu, mu * (1 - mu), -2 * (mu if y else 1 - mu).ln()
+
+
+def digits_cloglog(eta: Decimal, y: int) -> tuple[Decimal, Decimal, Decimal]:
+    hazard = eta.exp()
+    mu = 1 - (-hazard).exp()
+    slope = hazard * (1 - mu)
+    return slope / mu if y else -hazard, slope * hazard / mu, -2 * (mu.ln() if y else -hazard)
+
+
+def digits_probit(eta: Decimal, y: int) -> tuple[Decimal, Decimal, Decimal]:
+    below, above = digits_normal(eta), digits_normal(-eta)
+    density = (-eta * eta / 2).exp() / (2 * PI).sqrt()
+    residual = density / below if y else -density / above
+    return residual, density * density / below / above, -2 * (below if y else above).ln()
+
+
+def digits_normal(x: Decimal) -> Decimal:
+    """The normal distribution function by its continued fraction (|x| of 3 and more)."""
+    if x > 0:
+        return 1 - digits_normal(-x)
+    fraction = -x
+    for k in range(2000, 0, -1):
+        fraction = -x + k / fraction
+    return (-x * x / 2).exp() / (2 * PI).sqrt() / fraction
+
+
+PI = Decimal("3.14159265358979323846264338327950288419716939937510")
+
+
+@pytest.mark.parametrize("eta", [-40.0, -20.0, -5.0, 3.0, 5.0, 20.0])
+@pytest.mark.parametrize("y", [0, 1])
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
+def test_binary_families_agree_with_fifty_digits(link: str, y: int, eta: float) -> None:
+    digits = {"logit": digits_logit, "probit": digits_probit, "cloglog": digits_cloglog}[link]
+    if link == "cloglog" and eta == 20.0:
+        eta = 4.0  # beyond, 1 - mu has more than fifty zeros
+    with localcontext() as context:
+        context.prec = 1200 if link == "probit" else 120
+        residual, weight, deviance = (float(d) for d in digits(Decimal(eta), y))
+    parts = family_of("binomial", link).parts(np.array([eta]), np.array([float(y)]))
+    # Differences from 1 are exact in absolute terms, as they add to sums of that order; weights in relative terms.
+    assert parts.residual[0] == pytest.approx(residual, rel=1e-11, abs=2e-16)
+    assert parts.weight[0] == pytest.approx(weight, rel=1e-11)
+    assert parts.deviance == pytest.approx(deviance, rel=1e-11, abs=1e-14)
+
+
+def test_poisson_means_are_capped_where_no_count_can_be() -> None:
+    family = family_of("poisson", None)
+    far = family.parts(np.array([LOG_LIMIT, LOG_LIMIT + 100]), np.array([3.0, 3.0]))
+    assert far.weight[0] == far.weight[1] == pytest.approx(np.exp(LOG_LIMIT))
+    assert far.residual[0] == far.residual[1]
+
+
+# Names and outcomes
+
+
+def test_each_family_has_a_default_link_and_a_name() -> None:
+    for name, link in CANONICAL_LINKS.items():
+        assert family_of(name, None) is FAMILIES[name, link]
+        assert family_of(name, link) is FAMILIES[name, link]
+
+
+@pytest.mark.parametrize(("name", "link"), [("binomial", "log"), ("poisson", "identity"), ("gamma", None)])
+def test_a_family_that_there_is_not_is_refused_with_those_that_there_are(name: str, link: str | None) -> None:
+    with pytest.raises(StudyError, match="poisson/log, gaussian/identity") as caught:
+        family_of(name, link)
+    assert caught.value.code == "CO-S303"
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("binomial", {"binary"}), ("poisson", {"count"}), ("gaussian", {"number", "count"})]
+)
+def test_an_outcome_of_another_type_is_refused(name: str, allowed: set[str]) -> None:
+    variables = {
+        "binary": Variable(type="binary"),
+        "number": Variable(type="number", range=(0, 1)),
+        "count": Variable(type="count", range=(0, 9)),
+        "category": Variable(type="category", levels=("a", "b")),
+    }
+    family = family_of(name, None)
+    for kind in allowed:
+        family.check_outcome("y", variables[kind])
+    for kind in variables.keys() - allowed:
+        with pytest.raises(StudyError, match=f"declared as {kind}") as caught:
+            family.check_outcome("y", variables[kind])
+        assert caught.value.code == "CO-S301"
+
+
+def test_arrays_are_not_changed() -> None:
+    eta, y = ETA.copy(), np.ones_like(ETA)
+    for family in FAMILIES.values():
+        family.parts(eta, y)
+        family.saturated(y)
+    np.testing.assert_array_equal(eta, ETA)
+    np.testing.assert_array_equal(y, 1.0)

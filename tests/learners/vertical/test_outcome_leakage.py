@@ -1,0 +1,153 @@
+"""The check before an answer: whose outcome it leaves open, what it counts, and the twins that prove it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+from support.learners import attacks
+from support.learners.cohorts import Array
+
+from coterie_learners.vertical import outcome_leakage
+from coterie_learners.vertical.gram_factor import standardise, thin_factor
+from coterie_learners.vertical.outcome_leakage import (
+    AlternativeData,
+    Answer,
+    LeakageVerdict,
+    alternative_outcome,
+    assess,
+    check_flips,
+    compare_alternatives,
+    is_alternative,
+)
+
+
+class Case:
+    """A maximum likelihood fit on [1, L of the site, others], or a penalised one."""
+
+    def __init__(self, n: int, m: int, others: int, ridge: float = 0.0, seed: int = 1) -> None:
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(n, m + others))
+        z = standardise(x, [str(j) for j in range(m + others)], centred=True).z
+        self.factor = thin_factor(z[:, :m]).factor
+        self.design = np.column_stack([np.ones(n), self.factor, z[:, m:]])
+        eta = -0.3 + z @ rng.normal(0, 0.4, m + others)
+        self.y = (rng.random(n) < special.expit(eta)).astype(float)
+        theta, penalty = np.zeros(1 + m + others), np.r_[0.0, np.full(m + others, ridge)]
+        for _ in range(40):
+            p = special.expit(self.design @ theta)
+            information = (self.design * (p * (1 - p))[:, None]).T @ self.design + np.diag(penalty)
+            theta = theta + np.linalg.solve(information, self.design.T @ (self.y - p) - penalty * theta)
+        self.x, self.eta = self.y - special.expit(self.design @ theta), self.design @ theta
+        block = np.linalg.inv(information)[1 : 1 + m, 1 : 1 + m]
+        self.answer = Answer(theta[1 : 1 + m], block, float(theta[0]))
+
+
+@pytest.mark.parametrize("ridge", [0.0, 5.0, 100.0])
+def test_among_many_patients_every_outcome_can_be_flipped(ridge: float) -> None:
+    case = Case(300, 4, 3, ridge)
+    flips = check_flips(case.factor, case.x, intercept=True)
+    assert np.all(flips.flippable)
+    assert not np.any(flips.fixed)
+
+
+def test_who_is_proved_fixed_is_whom_an_attacker_reads() -> None:
+    case = Case(26, 24, 0, ridge=30.0)
+    flips = check_flips(case.factor, case.x, intercept=True)
+    design = np.column_stack([np.ones(26), case.factor])
+    read = ~np.isnan(attacks.outcomes(design, design.T @ case.x))
+    assert np.sum(read) >= 10
+    assert np.all(flips.fixed[read])
+    assert not np.any(flips.flippable & flips.fixed)
+    assert np.all(flips.flippable | flips.fixed)
+
+
+def test_as_many_columns_as_patients_fix_everybody() -> None:
+    case = Case(20, 19, 0, ridge=5.0)
+    flips = check_flips(case.factor, case.x, intercept=True)
+    assert np.all(flips.fixed)
+
+
+def test_a_twin_gives_the_same_answer_with_other_outcomes() -> None:
+    """Refitted from scratch, in an arithmetic that knows nothing of its construction."""
+    case = Case(800, 4, 6)
+    flipped = compare_alternatives(case.factor, case.answer, case.x, case.eta)
+    assert 400 < np.sum(flipped) <= 800
+    drawn, twin = next(_twins(case))
+    assert is_alternative(case.factor, case.answer, twin, drawn)
+    assert np.sum(twin.y != case.y) > 100
+    design = np.column_stack([np.ones(800), case.factor, twin.z])
+    theta = np.zeros(design.shape[1])
+    for _ in range(60):
+        p = special.expit(design @ theta)
+        information = (design * (p * (1 - p))[:, None]).T @ design
+        theta = theta + np.linalg.solve(information, design.T @ (twin.y - p))
+    np.testing.assert_allclose(theta[1:5], case.answer.gamma, atol=1e-8)
+    np.testing.assert_allclose(np.linalg.inv(information)[1:5, 1:5], case.answer.covariance, atol=1e-8)
+
+
+def _twins(case: Case) -> Iterator[tuple[Array, AlternativeData]]:
+    """Twins, each with its y - p."""
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        drawn = outcome_leakage._draw_residuals(case.factor, 0.9 * case.eta, rng)
+        twin = None if drawn is None else alternative_outcome(case.factor, case.answer, drawn, rng)
+        if drawn is not None and twin is not None:
+            yield drawn, twin
+
+
+def test_a_twin_that_is_none_is_not_taken_for_one() -> None:
+    case = Case(800, 4, 6)
+    drawn, twin = next(_twins(case))
+    other = Answer(case.answer.gamma, 1.01 * case.answer.covariance, case.answer.intercept)
+    assert not is_alternative(case.factor, other, twin, drawn)
+    moved = Answer(case.answer.gamma + 0.01, case.answer.covariance, case.answer.intercept)
+    assert not is_alternative(case.factor, moved, twin, drawn)
+
+
+def verdict(**changed: Any) -> LeakageVerdict:
+    plain: dict[str, Any] = {
+        "site": "south",
+        "n": 500,
+        "rank": 6,
+        "flippable": 500,
+        "fixed": 0,
+        "programs": 1,
+        "covariance": True,
+        "twinned": 400,
+    }
+    return LeakageVerdict(**{**plain, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"flippable": 499, "fixed": 1}, "1 of 500 outcomes follow"),
+        ({"flippable": 499}, "1 of 500 outcomes follow"),
+        ({"n": 34, "flippable": 34}, "34 patients are too few for 6 columns"),
+        ({"rank": 30, "n": 500}, "465 equations on 500 patients"),
+    ],
+)
+def test_what_is_unsafe_is_said_in_words_and_json(changed: dict[str, Any], word: str) -> None:
+    flips = verdict(**changed)
+    assert not flips.safe
+    assert word in flips.words
+    assert json.loads(json.dumps(flips.as_dict()))["released"] is False
+
+
+def test_what_is_safe_may_go_and_says_what_it_does_not_prove() -> None:
+    assert verdict().safe
+    assert "400 outcomes differ" in verdict().words
+    assert "proves nothing" in verdict(twinned=0).words
+    assert verdict(rank=30, covariance=False, twinned=None).safe
+
+
+def test_a_verdict_on_an_answer_without_covariance_looks_for_no_twin() -> None:
+    case = Case(800, 4, 6)
+    flips = assess("south", case.factor, case.x, True, None, case.eta)
+    assert (flips.twinned, flips.safe) == (None, True)
+    assert assess("south", case.factor, case.x, True, case.answer, case.eta).twinned

@@ -1,0 +1,181 @@
+"""`coterie study advise` and `show`, and `coterie pda export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from coterie_learners.errors import StudyError
+from coterie_learners.study.document import Study
+from coterie_node.cli.main import app
+from coterie_node.cli.study.advise import advise
+from coterie_node.errors import ConfigError
+
+HEAD = """
+name = "stroke"
+sites = [SITES]
+formula = "died ~ sex + stage"
+MORE
+[variables.died]
+type = "binary"
+[variables.sex]
+type = "category"
+levels = ["male", "female"]
+[variables.stage]
+type = "category"
+levels = ["I", "II", "III"]
+"""
+AGE = '[variables.age]\ntype = "number"\nrange = [0, 110]\n'
+
+
+def study(sites: int = 3, extra_text: str = '[learner]\nname = "glore"', formula: str = "", extra: str = "") -> Study:
+    text = HEAD.replace("SITES", ", ".join(f'"s{k}"' for k in range(sites))).replace("MORE", extra_text) + extra
+    return Study.from_toml(text.replace("died ~ sex + stage", formula) if formula else text)
+
+
+def order(of: Study, rows: int | None = None) -> list[str]:
+    return [item.learner for item in advise(of, rows) if item.fits]
+
+
+def test_categories_with_few_patterns_are_for_one_round_of_tables() -> None:
+    advices = advise(study())
+    assert (advices[0].learner, advices[0].fits) == ("cola", True)
+    assert "6 patterns" in advices[0].why
+    assert order(study())[:3] == ["cola", "secure_cola", "glore"]
+
+
+def test_a_number_without_a_grid_is_for_glore() -> None:
+    of = study(formula="died ~ sex + age", extra=AGE)
+    assert order(of)[0] == "glore"
+    no = {item.learner: item.why for item in advise(of) if not item.fits}
+    assert "age is a number without a declared grid" in no["cola"]
+    with_grid = study(
+        extra_text='[learner]\nname = "cola"\ngrids = {age = [40, 60, 80]}', formula="died ~ sex + age", extra=AGE
+    )
+    assert order(with_grid)[0] == "cola"
+
+
+def test_a_grid_that_is_nearly_a_list_of_patients_is_for_glore() -> None:
+    counts = "".join(f'[variables.n{k}]\ntype = "count"\nrange = [0, 99]\n' for k in range(3))
+    of = study(formula="died ~ n0 + n1 + n2", extra=counts)
+    assert order(of)[:2] == ["glore", "cola"]
+    assert "nearly a list of patients" in advise(of)[1].why
+
+
+def test_few_rows_for_each_pattern_are_for_the_sum_over_sites() -> None:
+    assert order(study(), rows=100)[0] == "secure_cola"
+    assert order(study(), rows=100_000)[0] == "cola"
+    assert order(study(2), rows=100)[0] == "glore"
+
+
+def test_two_sites_cannot_sum_in_secret() -> None:
+    no = {item.learner: item.why for item in advise(study(2)) if not item.fits}
+    assert "three sites or more" in no["secure_cola"]
+    assert "in the clear" in next(item.why for item in advise(study(2)) if item.learner == "glore")
+
+
+def test_a_multinomial_outcome_is_for_tables_alone() -> None:
+    of = study(extra_text='[learner]\nname = "cola"\nfamily = "multinomial"', formula="stage ~ sex")
+    assert "glore" not in order(of)
+    assert order(of)[0] == "cola"
+
+
+def test_columns_split_over_sites_rule_out_learners_of_rows() -> None:
+    extra_text = 'identifier = ["id"]\ncolumns = {s0 = ["died", "sex"], s1 = ["stage"]}\n[learner]\nname = "glore"'
+    advices = {item.learner: item for item in advise(study(2, extra_text))}
+    assert not advices["cola"].fits
+    assert not advices["glore"].fits
+    assert advices["cola"].why == "it is for studies whose rows are split over sites."
+
+
+def test_a_learner_of_another_kind_of_outcome_is_not_advised() -> None:
+    """Lasso is linear: for deaths it would run, and answer another question."""
+    advices = {item.learner: item for item in advise(study())}
+    assert not advices["secure_lasso"].fits
+    assert advices["secure_lasso"].why == "it fits gaussian models, and the study asks for a binomial one."
+    number = '[variables.sbp]\ntype = "number"\nrange = [50, 250]\n'
+    linear = study(extra_text='[learner]\nname = "glore"\nfamily = "gaussian"', formula="sbp ~ sex", extra=number)
+    assert "secure_lasso" in order(linear)
+    columns_text = 'identifier = ["id"]\ncolumns = {s0 = ["died", "sex"], s1 = ["stage"], s2 = []}\n'
+    split = columns_text.replace('"died"', '"sbp"') + '[learner]\nname = "secure_lasso"\nalpha = 0.5'
+    assert order(study(3, split, "sbp ~ sex + stage", number)) == ["secure_lasso"]
+    assert "secure_lasso" not in order(study(3, f'{columns_text}[learner]\nname = "vertigo"'))
+
+
+def test_what_a_learner_would_refuse_is_not_advised() -> None:
+    columns_text = 'identifier = ["id"]\ncolumns = {s0 = ["sbp", "sex"], s1 = ["stage"]}\n[learner]\nname = "glore"'
+    number = '[variables.sbp]\ntype = "number"\nrange = [50, 250]\n'
+    of = study(2, f'{columns_text}\nfamily = "gaussian"', "sbp ~ sex + stage", number)
+    assert order(of) == []
+    offset = study(
+        extra_text='[learner]\nname = "glore"\nfamily = "gaussian"',
+        formula="sbp ~ sex + offset(base)",
+        extra=(number + number.replace("sbp", "base")),
+    )
+    lasso = next(item for item in advise(offset) if item.learner == "secure_lasso")
+    assert not lasso.fits
+    assert "has no offset" in lasso.why
+
+
+# Commands
+
+
+def run(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "study.toml"
+    extra_text = '[learner]\nname = "secure_cola"\nholder = "s1"'
+    path.write_text(HEAD.replace("SITES", '"s0", "s1", "s2"').replace("MORE", extra_text))
+    return path
+
+
+def test_advise_prints_the_learner_and_why(file: Path) -> None:
+    output = run("study", "advise", file)
+    assert output.startswith("Advice: cola\n")
+    assert "can run it" in output
+    advices = json.loads(run("study", "advise", file, "--rows", "50", "--json"))
+    assert advices["advice"] == "secure_cola"
+    assert {item["learner"] for item in advices["learners"]} >= {"cola", "glore", "secure_cola"}
+
+
+def test_show_prints_what_leaves_and_whom_to_trust(file: Path) -> None:
+    output = run("study", "show", file)
+    assert "What leaves a site: uniformly distributed words" in output
+    assert "s1 holds the key and learns the summed table" in output
+    description = json.loads(run("study", "show", file, "--json"))
+    assert description["schedule"]["opening"] == ["only:s1", "each", "server", "only:s1", "server"]
+    assert description["sites"] == ["s0", "s1", "s2"]
+
+
+def test_export_writes_a_table_for_r_and_never_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(HEAD.replace("SITES", '"s0", "s1"').replace("MORE", '[learner]\nname = "cola"'))
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "died,sex,stage\n"
+        + "".join(f"{k % 2},{s},{t}\n" for k in range(20) for s in ("male", "female") for t in ("I", "II", "III"))
+    )
+    out = tmp_path / "s0_initialize.json"
+    output = run("pda", "export", path, "--site", "s0", "--data", rows, "--to", out)
+    assert "120 rows of s0 counted" in output
+    written = json.loads(out.read_text())
+    assert sum(line["n"] for line in written["Xtable"]) == 120
+    assert written["SXY"] == [[60, 30, 20, 20]]
+    second = CliRunner().invoke(
+        app, ["pda", "export", str(path), "--site", "s0", "--data", str(rows), "--to", str(out)]
+    )
+    assert isinstance(second.exception, ConfigError)
+    other = tmp_path / "other.toml"
+    other.write_text(HEAD.replace("SITES", '"s0", "s1"').replace("MORE", '[learner]\nname = "glore"'))
+    wrong = CliRunner().invoke(
+        app, ["pda", "export", str(other), "--site", "s0", "--data", str(rows), "--to", str(tmp_path / "x.json")]
+    )
+    assert isinstance(wrong.exception, StudyError)

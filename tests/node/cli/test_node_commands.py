@@ -1,0 +1,326 @@
+"""A hospital's first day by its own commands: init, doctor, join, propose, approve, serve; three processes on Anvil."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from support.node.houses import CANARY, SITES, study_file, write_rows
+from typer.testing import CliRunner
+
+from coterie_chain.ledger.protocol import SiteEntry
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.devnet import Anvil
+from coterie_node.cli.main import app
+from coterie_node.cli.output import print_rows
+from coterie_node.errors import ConfigError
+from coterie_node.site.config import CONFIG, NodeFolder
+from coterie_node.site.invitation import Invitation
+
+PATIENCE = 90.0
+
+
+def run(*words: object, code: int = 0) -> str:
+    """Standard output of a command in this process."""
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
+    if code == 0 and done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+def refusal(*words: object) -> Any:
+    """The error of ours with which a command ends."""
+    error = CliRunner().invoke(app, [str(word) for word in words]).exception
+    assert getattr(error, "code", "").startswith("CO-"), error
+    return error
+
+
+class CommandNetwork:
+    """Three nodes' folders on one Anvil, and the processes of their daemons."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        self.root, self.url = root, url
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        for k, name in enumerate(SITES):
+            store = f"folder:{root / 'store'}"
+            run("init", root / name, "--site", name, "--chain", url, "--store", store, "--port", 0, "--light")
+            write_rows(root / name / "data.csv", k)
+
+    def create_network(self) -> Path:
+        """Deploy the Catalog with all cards, and let the first site invite the others."""
+        cards = [json.loads((self.root / name / "card.json").read_text()) for name in SITES]
+        entries = [
+            SiteEntry(k, c["name"], c["address"], bytes.fromhex(c["sealing"][2:])) for k, c in enumerate(cards, 1)
+        ]
+        network = deploy(self.url, entries)
+        (self.root / "north" / "network.json").write_text(network.to_json())
+        invitation = self.root / "invitation.json"
+        invitation.write_text(run("invite", "--node", self.root / "north", "--title", "trial"))
+        return invitation
+
+    def node(self, name: str) -> tuple[str, Path]:
+        return "--node", self.root / name
+
+    def serve(self, name: str) -> None:
+        log = (self.root / name / "log.jsonl").open("a")
+        command = [sys.executable, "-m", "coterie_node", "serve", "--node", str(self.root / name)]
+        self.processes[name] = subprocess.Popen(command, stderr=log, text=True)
+        log.close()
+
+    def log(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.root / name / "log.jsonl").read_text().splitlines()]
+
+    def until(self, what: str, condition: Any) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            ended = [n for n, p in self.processes.items() if p.poll() is not None]
+            assert not ended, f"{ended} ended: {self.log(ended[0])[-3:]}"
+            assert time.monotonic() < deadline, f"not in time: {what}"
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[CommandNetwork]:
+    with Anvil() as anvil:
+        network = CommandNetwork(tmp_path, anvil.url)
+        yield network
+        network.stop()
+
+
+def fit_pooled(root: Path) -> Any:
+    """The fit of all rows by somebody who knows nothing of federation."""
+    rows = np.vstack([np.loadtxt(root / name / "data.csv", delimiter=",", skiprows=1) for name in SITES])
+    return sm.Logit(rows[:, 0], sm.add_constant(rows[:, 1:])).fit(disp=0, tol=1e-12)
+
+
+@pytest.mark.anvil
+def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town: CommandNetwork) -> None:
+    invitation = town.create_network()
+    for name in SITES[1:]:
+        assert refusal("doctor", "--node", town.root / "nowhere").code == "CO-F320"
+        assert "coterie join" in run("doctor", *town.node(name), code=12)
+        fingerprint = Invitation.load(invitation).fingerprint
+        assert refusal("join", invitation, *town.node(name), "--fingerprint", "00" * 32).code == "CO-F326"
+        assert "network of 3 sites" in run("join", invitation, *town.node(name), "--fingerprint", fingerprint)
+    checks = json.loads(run("doctor", *town.node("south"), "--json"))
+    assert {c["check"]: c["result"] for c in checks}["seat"] == "ok"
+
+    output = run("study", "propose", study_file(town.root), *town.node("north"))
+    assert "the federated fit and the pooled one differ by at most" in output
+    (certificate,) = (town.root / "north" / "decisions").glob("*.certificate")
+    assert json.loads(certificate.read_text())["max_in_std_errors"] < 1e-7
+    for name in SITES:
+        town.serve(name)
+    town.until("the proposal", lambda: json.loads(run("study", "list", *town.node("south"), "--json")))
+    description = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
+    assert (description["state"], description["policy"]) == ("proposed", "allowed by this site's policy")
+    assert description["document"]["formula"] == "died ~ age + male"
+    check_words(town)
+    check_rows_that_do_not_fit(town, description["hash"])
+    for name in SITES[1:]:
+        run("study", "approve", description["hash"], *town.node(name))
+    assert refusal("study", "result", "1", *town.node("north")).code == "CO-F332"
+    # One process dies without a word while the study runs, and is started anew.
+    town.until("a first step", lambda: any(e["event"] == "step finished" for e in town.log("west")))
+    town.processes["west"].kill()
+    town.processes.pop("west").wait()
+    town.serve("west")
+    results = [town.root / name / "results" / "1.json" for name in SITES]
+    town.until("the results", lambda: all(path.exists() for path in results))
+
+    fits = [json.loads(path.read_text())["fit"] for path in results]
+    assert fits[0] == fits[1] == fits[2]
+    assert np.allclose(fits[0]["estimates"], fit_pooled(town.root).params, rtol=0, atol=1e-8)
+    status = json.loads(run("study", "status", "1", *town.node("north"), "--json"))
+    assert status["state"] == "completed"
+    assert status["result"] == str(results[0])
+    check_ended(town)
+    check_result(town)
+    check_telling(town)
+    check_secrets(town)
+    for name, process in town.processes.items():
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0, name
+        assert town.log(name)[-1]["event"] == "stopped"
+
+
+def check_words(town: CommandNetwork) -> None:
+    """What people read of a study holds no Python."""
+    lines = run("study", "show", "1", *town.node("south")).splitlines()
+    assert [line for line in lines if line.startswith(("sites ", "name "))] == [
+        "name       cohort",
+        "sites      north, south, west",
+    ]
+    assert not [line for line in lines if line.startswith(("options ", "floors ")) and "{" in line]
+
+
+def check_rows_that_do_not_fit(town: CommandNetwork, study: str) -> None:
+    """An approval says at once what its rows lack, and the status says what stopped the daemon."""
+    wrong = town.root / "south" / "wrong.csv"
+    wrong.write_text("died,Age,male\n1,2,0\n")
+    output = run("study", "approve", study, *town.node("south"), "--data", "wrong.csv")
+    assert "CO-D106" in output
+    assert "'Age'" in output
+    status = ("study", "status", study, *town.node("south"))
+    town.until("the fault", lambda: "CO-D106" in run(*status))
+    assert "'Age'" in run(*status)
+
+
+def check_result(town: CommandNetwork) -> None:
+    """The result as people read it, and as JSON that `coterie audit replay --result` takes."""
+    wanted = fit_pooled(town.root)
+    lines = run("study", "result", "1", *town.node("west")).splitlines()
+    assert lines[0].startswith("GLORE, binomial (logit)    study ")
+    assert [line.split()[0] for line in lines[4:7]] == ["(Intercept)", "age", "male"]
+    output = json.loads(run("study", "result", "1", *town.node("west"), "--json"))
+    assert np.allclose([t["p_value"] for t in output["terms"]], wanted.pvalues, rtol=0, atol=1e-8)
+    assert (output["df_residual"], output["sites"]) == (int(wanted.df_resid), list(SITES))
+    table = run("study", "result", "1", *town.node("west"), "--format", "csv").splitlines()
+    assert table[0] == "term,estimate,std.error,statistic,p.value,conf.low,conf.high"
+    assert len(table) == 4
+
+
+def check_ended(town: CommandNetwork) -> None:
+    """Nothing more is decided about a study that has ended."""
+    assert refusal("study", "propose", study_file(town.root), *town.node("north")).code == "CO-F328"
+    assert refusal("study", "approve", "1", *town.node("south")).code == "CO-F328"
+    assert refusal("study", "resume", "1", *town.node("south")).code == "CO-F328"
+
+
+def check_telling(town: CommandNetwork) -> None:
+    """Health for all, metrics for who has the token."""
+    for name in SITES:
+        port = next(e["port"] for e in reversed(town.log(name)) if e["event"] == "api")
+        token = (town.root / name / "api.token").read_text().strip()
+        page = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(page, timeout=10) as answer:
+            assert 'coterie_steps_total{kind="server"}' in answer.read().decode()
+
+
+def check_secrets(town: CommandNetwork) -> None:
+    """Passphrases and row values are in no log, no environment, no process list and not on the store."""
+    stored = b"".join(p.read_bytes() for p in (town.root / "store").rglob("*") if p.is_file())
+    for name, process in town.processes.items():
+        secret = (town.root / name / "passphrase").read_text().strip()
+        content = (town.root / name / "log.jsonl").read_bytes() + stored
+        for part in ("environ", "cmdline"):
+            place = Path(f"/proc/{process.pid}/{part}")
+            content += place.read_bytes() if place.exists() else b""
+        assert secret.encode() not in content
+        assert repr(CANARY).encode() not in content
+        listed = [p for p in (town.root / name).rglob("*") if p.is_file() and secret in p.read_text(errors="ignore")]
+        assert listed == [town.root / name / "passphrase"]
+
+
+@pytest.mark.anvil
+def test_a_node_says_what_is_wrong_with_it_and_how_to_mend_it(town: CommandNetwork) -> None:
+    invitation = town.create_network()
+    run("join", invitation, *town.node("south"))
+    home = NodeFolder(town.root / "south")
+    os.chmod(home.passphrase, 0o644)
+    os.chmod(home.root, 0o755)
+    output = run("doctor", *town.node("south"), code=12)
+    assert "chmod 600" in output
+    assert "chmod 700" in output
+    os.chmod(home.passphrase, 0o600)
+    os.chmod(home.root, 0o700)
+    card = home.root / "card.json"
+    stranger = town.root / "east"
+    run("init", stranger, "--site", "east", "--chain", town.url, "--store", f"folder:{town.root / 'store'}", "--light")
+    assert "no seat there yet" in run("join", invitation, "--node", stranger)
+    assert "coterie site admit" in run("doctor", "--node", stranger, code=12)
+    check_votes(town, stranger)
+    for name in ("operator.json", "private.json"):
+        (home.keys / name).write_bytes((stranger / "keys" / name).read_bytes())
+    home.passphrase.write_text((stranger / "passphrase").read_text())
+    assert "other keys for south" in run("doctor", *town.node("south"), code=12)
+    assert card.exists()
+
+
+def check_votes(town: CommandNetwork, stranger: Path) -> None:
+    """A vote is written for the daemon; what cannot be voted on is refused at once."""
+    output = run("site", "admit", stranger / "card.json", *town.node("south"))
+    assert json.loads((stranger / "card.json").read_text())["address"] in output
+    (ballot,) = (town.root / "south" / "ballots").iterdir()
+    assert json.loads(ballot.read_text())["subject"] == "east"
+    assert [row["state"] for row in json.loads(run("site", "list", *town.node("south"), "--json"))] == ["active"] * 3
+    assert refusal("site", "recover", stranger / "card.json", *town.node("south")).code == "CO-F329"
+    assert refusal("site", "revoke", "east", *town.node("south")).code == "CO-F329"
+    assert refusal("site", "admit", town.root / "north" / "card.json", *town.node("south")).code == "CO-F329"
+    ballot.unlink()
+
+
+def test_init_makes_private_files_and_never_writes_over_a_node(tmp_path: Path) -> None:
+    run("init", tmp_path / "n", "--site", "north", "--light")
+    modes = {p.name: p.stat().st_mode & 0o777 for p in [tmp_path / "n", *(tmp_path / "n").iterdir()]}
+    assert modes["n"] == modes["keys"] == 0o700
+    assert modes["passphrase"] == modes["api.token"] == modes[CONFIG] == 0o600
+    assert refusal("init", tmp_path / "n", "--site", "north", "--light").code == "CO-F203"
+    assert NodeFolder(tmp_path / "n").config.policy.learners
+
+
+def test_init_keeps_the_keys_with_which_a_site_founded_its_network(tmp_path: Path) -> None:
+    run("init", tmp_path / "n", "--site", "north", "--light")
+    card = (tmp_path / "n" / "card.json").read_text()
+    for name in (CONFIG, "api.token", "card.json"):
+        (tmp_path / "n" / name).unlink()
+    run("init", tmp_path / "n", "--site", "north", "--light")
+    assert (tmp_path / "n" / "card.json").read_text() == card
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "<b>", "\x1b[31m", "=1+1", "NORTH", "", "a" * 32])
+def test_a_hostile_name_is_no_sites_name(tmp_path: Path, name: str) -> None:
+    if name:
+        assert refusal("init", tmp_path / "n", "--site", name, "--light").code == "CO-F325"
+        assert not (tmp_path / "n").exists()
+    text = {
+        "contracts": {"chain_id": 1, "catalog": "0x" + "1" * 40, "genesis": "0x" + "0" * 64, "block": 0},
+        "members": [{"name": name, "address": "0x" + "1" * 40, "sealing": "0x" + "0" * 64}],
+    }
+    (tmp_path / "i.json").write_text(json.dumps(text))
+    with pytest.raises(ConfigError) as caught:
+        Invitation.load(tmp_path / "i.json")
+    assert caught.value.code == "CO-F324"
+    assert name not in caught.value.message or len(name) < 2
+
+
+@pytest.mark.parametrize("value", ['a"\nsite = "b', "#", "\\", "\u0000", "ü", "'''"])
+def test_a_value_given_to_init_cannot_leave_its_place_in_the_settings(tmp_path: Path, value: str) -> None:
+    run("init", tmp_path / "n", "--site", "north", "--data", value, "--light")
+    config = NodeFolder(tmp_path / "n").config
+    assert (config.site, config.data) == ("north", value)
+
+
+def test_what_comes_from_the_ledger_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows([{"name": "\x1b[2J\x9b31mnorth\r\nsouth\u202e"}, {"name": "Klinik Süd"}], False, ("name",))
+    head, hostile, plain = capsys.readouterr().out.splitlines()
+    assert (head, plain) == ("name", "Klinik Süd")
+    assert hostile.isprintable()
+    assert "north" in hostile
+
+
+def test_the_unit_runs_the_node_without_privileges_and_stops_it_gracefully(tmp_path: Path) -> None:
+    run("init", tmp_path / "n", "--site", "north", "--light")
+    unit = run("serve", "--node", tmp_path / "n", "--print-unit")
+    assert f"serve --node {tmp_path / 'n'}" in unit
+    assert re.findall(r"^(?:KillSignal|NoNewPrivileges|UMask)=(.*)$", unit, re.M) == ["SIGTERM", "0077", "true"]
+    assert "{" not in unit

@@ -1,0 +1,73 @@
+"""The demo of Secure Lasso: three processes that talk over TLS, on a development chain."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
+
+
+def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=os.environ)
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A finished demo, kept, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    done = coterie("demo", "--learner", "secure_lasso", "--keep", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done
+
+
+def test_two_owners_and_a_helper_fit_what_scikit_learn_fits_on_the_pooled_join(
+    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    result = json.loads((demo_run[0] / "result.json").read_text())
+    assert result["sites"] == ["clinic", "registry", "helper"]
+    assert result["pooled"]["max_abs_estimate"] < 5e-4
+    assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "opened results")
+    assert result["ledger"]["records"] == 10
+    assert 900 < result["n"] < 1300
+    assert set(result["details"]["interactive"]["bytes_sent"]) == {"clinic", "registry", "helper"}
+
+
+def test_who_learns_what_is_printed_first_and_the_table_stands_beside_scikit_learn_s(
+    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    completed = demo_run[1]
+    assert completed.stderr.startswith("Each of clinic, registry learns how many patients are at all of them")
+    assert "No two of clinic, registry, helper may collude" in completed.stderr
+    head = next(line for line in completed.stdout.splitlines() if "Estimate" in line)
+    assert head.split() == ["Estimate", "Pooled", "site"]
+    assert "Replay: PASS, opened results" in completed.stdout
+
+
+def test_the_helper_s_folder_and_the_open_store_hold_no_identifier(
+    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder = demo_run[0]
+    assert not (folder / "sites" / "helper" / "data.csv").exists()
+    blocks = [p.read_bytes() for p in (folder / "store").rglob("*") if p.is_file()]
+    assert len(blocks) >= 8
+    assert not any(b"NH-0" in block for block in blocks)
+
+
+def test_an_auditor_without_keys_replays_it(demo_run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    done = coterie("audit", "replay", "--at", demo_run[0], "--json")
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["grade"] == "opened results"
+
+
+def test_another_number_of_sites_is_refused_in_words() -> None:
+    done = coterie("demo", "--learner", "secure_lasso", "--sites", "5")
+    assert done.returncode == 12
+    assert "CO-F305: The demo of secure_lasso has 3 sites: clinic, registry, helper." in done.stderr

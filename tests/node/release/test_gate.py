@@ -1,0 +1,441 @@
+"""The release gate at a site: what may leave is on record, what may not ends the study, people can be asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.learners import cohorts
+from support.learners.cohorts import Codes
+from support.node.worlds import World, until
+
+from coterie_chain.errors import StoreFault
+from coterie_chain.ledger.protocol import State
+from coterie_learners.core import masked_sum
+from coterie_learners.core.disclosure import Ruling
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Script, Site, each
+from coterie_learners.errors import StudyError
+from coterie_learners.study.document import Floors, Study
+from coterie_learners.study.rows import ArrayRows, Rows
+from coterie_node.audit.history import history
+from coterie_node.errors import ConfigError, ReleaseRefused
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.release.approval import ApprovalFolder
+from coterie_node.release.gate import Gate, Policy, Release, refuse_all
+from coterie_node.run.preview import dry_run
+from coterie_node.run.reasons import Reason
+from coterie_node.run.runner import Runner
+from coterie_node.run.simulate import run
+
+CODES = cohorts.draw(300)
+
+
+def runner(world: World, name: str, gate: Gate) -> Runner:
+    """A participant's runner behind a gate."""
+    runner_made = world.runner(name)
+    runner_made._gate = gate
+    return runner_made
+
+
+def go(study: Study, rows: dict[str, Rows], policy: Policy | None = None) -> tuple[World, list[Release]]:
+    world = World(study, rows)
+    seen_releases: list[Release] = []
+    gates = {n: Gate(study, policy or Policy(), PrivacyLog(), watch=seen_releases.append) for n in study.sites}
+    run(runner(world, n, gates[n]) for n in study.sites)
+    return world, seen_releases
+
+
+def two_sites(codes: Codes = CODES, cell: int = 5) -> tuple[Study, dict[str, Rows]]:
+    study = cohorts.study(count=2, aggregation="plain")
+    study = Study.model_validate({**study.model_dump(), "disclosure": {"cell": cell}})
+    return study, cohorts.split(study, codes)
+
+
+def rare(codes: Codes) -> Codes:
+    """The same rows with two women who died in stage III at the first site, and no other woman there in that stage."""
+    male = codes["male"].copy()
+    first = np.flatnonzero(codes["stage"][:150] == 2)
+    male[first] = 1.0
+    male[first[:2]] = 0.0
+    return {**codes, "male": male}
+
+
+def test_plain_sums_with_a_small_cell_are_refused_by_default_and_say_of_which_kind() -> None:
+    study, rows = two_sites(rare(CODES))
+    world = World(study, rows)
+    with pytest.raises(
+        ReleaseRefused, match=r"counts below 5 patients can be solved from it, of .*male by stage"
+    ) as no:
+        run(runner(world, n, Gate(study)) for n in study.sites)
+    assert no.value.code == "CO-R301"
+    assert world.view().state == State.ABORTED
+    aborted = world.events("StudyAborted")[-1]
+    assert dict(aborted.details)["reason"] == Reason.RELEASE_REFUSED
+    assert world.records() == [] or world.records()[0].site != aborted.site
+
+
+def test_masked_sums_of_the_same_rows_pass_and_the_records_say_sums_only() -> None:
+    study = cohorts.study(count=3)
+    world, seen_releases = go(study, cohorts.split(study, rare(CODES)))
+    assert world.view().state == State.COMPLETED
+    assert {r.post.verdict[0] for r in world.records("each")} == {Ruling.SUMS_ONLY}
+    assert {r.post.verdict for r in world.records("server")} == {bytes(32)}
+    assert {release.verdict.ruling for release in seen_releases} == {Ruling.SUMS_ONLY}
+    lines = [line for line in history(world.ledger()) if line.kind == "each"]
+    assert all(line.verdict.startswith("sums only 02") for line in lines)
+
+
+def change_payload(payload: dict[str, Any]) -> None:
+    """Another sum of the score, by a little: nobody can tell."""
+    score = payload["masked"][25:26]
+    payload["masked"][25] = masked_sum.add_words(score, np.array([[1 << 62, 0]], np.uint64))[0]
+
+
+def second_round(change: bool, gate: Gate) -> tuple[World, Runner]:
+    """A branch of the chain on which two sites have posted in the second round, and a third is about to."""
+    study = cohorts.study(count=3)
+    world = World(study, cohorts.split(study, CODES))
+    if change:
+        world.forge("south", change_payload)
+    north = runner(world, "north", gate)
+    until(lambda: north.position == 2, [north, *world.crew(("south", "east")).values()])
+    return world, north
+
+
+def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
+    """A site that takes its post back in a reorganisation, and posts another, learns nothing of the rest by it."""
+    gate = Gate(cohorts.study(count=3))
+    before, north = second_round(False, gate)
+    north.turn()
+    (sent_record,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 2))
+    after, north = second_round(True, gate)
+    step, open_ = north.machine.awaits, after.view().open
+    assert step is not None
+    assert open_ is not None
+    drafted = north.machine.draft(open_.parties, open_.attempt)
+    gap = masked_sum.decode_fixed_point(
+        masked_sum.add_words(
+            drafted["masked"], masked_sum.negate_words(np.asarray(before.payload(sent_record)["masked"]))
+        )
+    )
+    assert 0 < np.abs(gap).max() < 10  # no mask is left in it
+    with pytest.raises(ReleaseRefused) as refused:
+        north.turn()
+    assert refused.value.code == "CO-R302"
+    assert ("north", 2) not in {(r.site, r.post.position) for r in after.records()}
+    (event,) = after.events("StudyAborted")
+    assert dict(event.details)["reason"] == Reason.RELEASE_REFUSED
+
+
+def test_the_same_numbers_leave_under_their_masks_again() -> None:
+    gate = Gate(cohorts.study(count=3))
+    for _ in range(2):
+        world, north = second_round(False, gate)
+        assert north.turn()
+        assert ("north", 2) in {(r.site, r.post.position) for r in world.records()}
+
+
+def test_plain_sums_above_the_floor_pass_and_their_verdict_is_the_digest_on_record() -> None:
+    study, rows = two_sites()
+    world, seen_releases = go(study, rows)
+    assert [r.post.verdict for r in world.records("each")] == [release.verdict.digest for release in seen_releases]
+    assert {release.verdict.ruling for release in seen_releases} == {Ruling.PASSED}
+
+
+def test_a_site_may_be_stricter_than_the_study() -> None:
+    study, rows = two_sites()
+    with pytest.raises(ReleaseRefused, match="counts below 60 patients"):
+        go(study, rows, Policy(floors=Floors(rows=1, cell=60)))
+
+
+def silence_warning(site: Site) -> Script:
+    yield from each("count", lambda s: {"n": np.float64(s.rows.n)})
+
+
+def test_a_step_that_does_not_say_what_it_reveals_is_refused() -> None:
+    study, rows = two_sites()
+    world = World(study, rows, silence_warning)
+    with pytest.raises(ReleaseRefused, match="does not say what 'count' reveals"):
+        runner(world, "north", Gate(study)).turn()
+
+
+# Policy
+
+
+def test_a_column_that_a_site_keeps_out_refuses_the_study() -> None:
+    study, _ = two_sites()
+    Policy(never=("weight",)).check(study, "north")
+    with pytest.raises(StudyError, match="north's policy never lets crp be used") as refused:
+        Policy(never=("weight", "crp")).check(study, "north")
+    assert refused.value.code == "CO-S501"
+
+
+def test_a_policy_comes_from_a_file_and_an_unusable_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    assert Policy.load(path) == Policy()
+    path.write_text('ask = true\nnever = ["hiv"]\n[floors]\ncell = 11\n')
+    assert Policy.load(path) == Policy(ask=True, never=("hiv",), floors=Floors(cell=11))
+    for wrong in ("ask = maybe", "asks = true", "[floors]\ncell = -1\n"):
+        path.write_text(wrong)
+        with pytest.raises(ConfigError, match=r"policy\.toml") as refused:
+            Policy.load(path)
+        assert refused.value.code == "CO-F310"
+
+
+# A person's yes
+
+
+def test_a_payload_waits_until_its_people_approve_its_digest(tmp_path: Path) -> None:
+    study, rows = two_sites()
+    world, folder = World(study, rows), ApprovalFolder(tmp_path / "releases")
+    asked = runner(world, "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    assert not asked.turn()
+    assert not asked.turn()
+    (waiting_release,) = folder.waiting()
+    assert (waiting_release["topic"], waiting_release["payload"]["n"], waiting_release["position"]) == (
+        "stats/0",
+        150,
+        0,
+    )
+    assert (tmp_path / "releases").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(ConfigError, match="waits for approval"):
+        folder.approve("0" * 64)
+    folder.approve(waiting_release["payload_digest"][:16])
+    assert folder.waiting() == []
+    assert asked.turn()
+    assert world.records()[0].post.verdict[0] == Ruling.CONSENTED
+
+
+def test_a_yes_for_one_payload_is_no_yes_for_another(tmp_path: Path) -> None:
+    study, rows = two_sites()
+    folder = ApprovalFolder(tmp_path)
+    first = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    first.turn()
+    folder.approve(folder.waiting()[0]["payload_digest"])
+    other, change_payload = two_sites(cohorts.draw(300, seed=2))
+    second = runner(World(other, change_payload), "north", Gate(other, Policy(ask=True), consent=folder.consent))
+    assert not second.turn()
+    (waiting_release,) = folder.waiting()  # asked anew, although there was a yes in this place
+    folder.approve(waiting_release["payload_digest"])
+    assert second.turn()
+
+
+def test_a_payload_that_waits_is_written_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    study, rows = two_sites()
+    folder = ApprovalFolder(tmp_path / "releases")
+    asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    asked.turn()
+    (laid_out,) = folder.root.glob("*")
+    before = laid_out.stat()
+    asked.turn()
+    after = laid_out.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert after.st_mode & 0o777 == 0o600
+
+
+def test_a_folder_of_releases_that_cannot_be_used_is_told_as_such(tmp_path: Path) -> None:
+    study, rows = two_sites()
+    (tmp_path / "releases").write_text("in the way")
+    folder = ApprovalFolder(tmp_path / "releases")
+    asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    with pytest.raises(StoreFault) as caught:
+        asked.turn()
+    assert caught.value.code == "CO-C204"
+
+
+def test_where_nobody_can_be_asked_nothing_leaves() -> None:
+    study, rows = two_sites()
+    world = World(study, rows)
+    assert not runner(world, "north", Gate(study, Policy(ask=True), consent=refuse_all)).turn()
+    assert world.records() == []
+
+
+# What was released before
+
+
+def first_release(study: Study, rows: Rows, log: PrivacyLog, session: str, vault: dict[str, bytes]) -> bytes | None:
+    """What the gate of north says of the first payload of a run over these rows."""
+    world = World(study, {"north": rows, **dict.fromkeys(study.sites[1:], rows)})
+    machine = world.runner("north").machine
+    step, site = machine.awaits, replace(machine.seat(study.sites, 0), session=session)
+    assert step is not None
+    return Gate(study, Policy(), log, vault=vault).admit(step, site, 0, step.make(site, None))
+
+
+def drop_rows(rows: Rows, drop: int) -> Rows:
+    (block,) = rows.blocks()
+    return ArrayRows(block.x[drop:], block.y[drop:])
+
+
+def test_nearly_the_same_rows_a_second_time_are_refused() -> None:
+    study, rows = two_sites()
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
+    for drop in (1, 4):
+        with pytest.raises(ReleaseRefused, match=r"nearly as many|fewer than 5 rows of the study 'cohort'"):
+            first_release(study, drop_rows(rows["north"], drop), log, f"drop {drop}", {})
+    first_release(study, rows["north"], log, "again", {})
+
+
+def test_one_site_fewer_over_the_same_rows_is_refused_for_masked_sums() -> None:
+    four, three = cohorts.study(count=4), cohorts.study(count=3)
+    rows, log = cohorts.rows(four, CODES), PrivacyLog()
+    first_release(four, rows, log, "first", {})
+    with pytest.raises(ReleaseRefused, match="what west holds alone"):
+        first_release(three, rows, log, "second", {})
+
+
+def test_other_columns_with_nearly_as_many_rows_are_refused() -> None:
+    study, rows = two_sites()
+    other = cohorts.study("died ~ age + years", 2, aggregation="plain")
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
+    shorter = cohorts.rows(other, {name: values[:147] for name, values in CODES.items()})
+    with pytest.raises(ReleaseRefused, match="nearly as many as those of the study 'cohort'"):
+        first_release(other, shorter, log, "second", {})
+
+
+def test_the_gate_refuses_a_second_run_and_lets_a_restart_pass() -> None:
+    study, rows = two_sites()
+    log, vault = PrivacyLog(), dict[str, bytes]()
+    for _ in range(2):
+        assert first_release(study, rows["north"], log, "one session", vault) is not None
+    assert len(log.heads()) == 1
+    with pytest.raises(ReleaseRefused, match=r"nearly as many|fewer than 5 rows"):
+        first_release(study, drop_rows(rows["north"], 2), log, "another", vault)
+
+
+def test_a_yes_with_a_reason_lets_just_what_was_refused_leave() -> None:
+    study, rows = two_sites()
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
+    with pytest.raises(ReleaseRefused):
+        first_release(study, drop_rows(rows["north"], 2), log, "second", {})
+    assert log.allow("ab" * 32, "no such study") == []
+    (noted,) = log.allow(study.hash.hex(), "these two patients agreed")
+    assert noted["earlier"] == "cohort"
+    verdict = first_release(study, drop_rows(rows["north"], 2), log, "third", {})
+    assert verdict is not None
+    assert verdict[0] == Ruling.CONSENTED
+    assert log.heads()[-1].reason == "these two patients agreed"
+
+
+# Dry run
+
+
+STUDY = """
+name = "dry"
+sites = ["north", "south"]
+formula = "y ~ age + sex"
+learner = {name = "glore", aggregation = "AGGREGATION"}
+[variables]
+y = {type = "binary"}
+age = {type = "number", range = [0, 100]}
+sex = {type = "category", levels = ["f", "m"]}
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    rng, out = np.random.default_rng(8), {}
+    for name in ("north", "south", "west"):
+        lines = [f"{rng.integers(0, 2)},{rng.uniform(20, 90):.1f},{'fm'[int(rng.integers(0, 2))]}" for _ in range(80)]
+        out[name] = tmp_path / f"{name}.csv"
+        out[name].write_text("y,age,sex\n" + "\n".join(lines) + "\n")
+    return out
+
+
+def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+Made = Callable[[str], Path]
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Made:
+    def make(text: str) -> Path:
+        path = tmp_path / "dry.toml"
+        path.write_text(text)
+        return path
+
+    return make
+
+
+def test_a_dry_run_prints_every_number_that_would_leave(files: dict[str, Path], study_file: Made) -> None:
+    path = study_file(STUDY.replace("AGGREGATION", "plain"))
+    data = [f"--data={name}={files[name]}" for name in ("north", "south")]
+    done = coterie("simulate", path, *data, "--dry-run", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    leaving = json.loads(done.stdout)
+    assert {one["site"] for one in leaving} == {"north", "south"}
+    assert len(leaving) >= 6
+    assert leaving[0]["payload"]["n"] == 80
+    assert len(leaving[0]["payload"]["information"]) == 6
+    assert leaving[0]["ruling"] == "passed"
+
+
+def test_a_dry_run_of_one_site_shows_its_first_payload_and_what_is_refused(
+    files: dict[str, Path], study_file: Made
+) -> None:
+    path = study_file(STUDY.replace("AGGREGATION", "plain") + "[disclosure]\ncell = 70\n")
+    done = coterie("simulate", path, f"--data=north={files['north']}", "--dry-run")
+    assert done.returncode == 14
+    assert "counts below 70 patients can be solved from it, of sex" in done.stdout
+    assert "sex[f]:" in done.stdout
+    assert "information float64 (6,)" in done.stdout
+
+
+def test_a_dry_run_of_masked_sums_shows_uniform_words(files: dict[str, Path], study_file: Made) -> None:
+    text = STUDY.replace("AGGREGATION", "masked").replace('"south"', '"south", "west"')
+    from coterie_node.run.study_files import load_study
+
+    (one,) = dry_run(load_study(study_file(text)), {"north": files["north"]})
+    words: Payload = one.release.payload
+    assert one.release.verdict.ruling is Ruling.SUMS_ONLY
+    high = np.asarray(words["masked"])[:, 1] >> np.uint64(32)
+    assert len(np.unique(high)) == len(high)
+    with pytest.raises(StudyError, match="no site east"):
+        dry_run(load_study(study_file(text)), {"east": files["north"]})
+
+
+def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "node.toml").write_text('site = "north"\n')
+    for k, seed in enumerate((1, 2)):
+        study, rows = two_sites(cohorts.draw(300, seed))
+        folder = ApprovalFolder(tmp_path / "releases" / f"{k:016x}")
+        asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+        asked.turn()
+    listed = coterie("release", "list", "--node", tmp_path).stdout.splitlines()
+    assert len(listed) == 2
+    assert coterie("release", "approve", listed[1].split()[0], "--node", tmp_path).returncode == 0
+    assert asked.turn()
+    assert coterie("release", "list").returncode == 12
+    monkeypatch.setenv("COTERIE_NODE", str(tmp_path))
+    assert coterie("release", "list").stdout.splitlines() == listed[:1]
+    (tmp_path / "other").mkdir()
+    assert coterie("release", "list", "--at", tmp_path / "other", "--site", "north").stdout == (
+        "Nothing waits for a person's yes.\n"
+    )
+
+
+def test_people_see_and_approve_what_waits(files: dict[str, Path], study_file: Made, tmp_path: Path) -> None:
+    study, rows = two_sites()
+    folder = ApprovalFolder(tmp_path / "sites" / "north" / "releases")
+    asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
+    asked.turn()
+    listed = coterie("release", "list", "--at", tmp_path, "--site", "north")
+    assert "stats/0" in listed.stdout
+    digest = listed.stdout.split()[0]
+    assert coterie("release", "approve", "--at", tmp_path, "--site", "north", digest).returncode == 0
+    assert asked.turn()
+    assert coterie("release", "approve", "--at", tmp_path, "--site", "north", "f" * 16).returncode == 12

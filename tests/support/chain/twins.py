@@ -1,0 +1,266 @@
+"""Catalog.sol and rules.py moved together: after each move both must have said the same and hold the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from support.chain.anvil import ANVIL_CHAIN_ID, AnvilClient
+from support.chain.contracts import CATALOG, DeployedContracts, Founder, Log, encode_site_name
+
+from coterie_chain.errors import PostRejected
+from coterie_chain.ledger.protocol import ZERO, Post, Silence, State
+from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head, flatten_post
+from coterie_chain.ledger.rules import EACH, SERVER, ZERO_ADDRESS, Rules, Seat, StudyState
+from coterie_chain.store.cid import RAW, Cid
+
+Schedule = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+GLORE_SCHEDULE: Schedule = ((), (EACH, SERVER), ())
+NOTHING = (ZERO_ADDRESS, ZERO)
+
+
+def next_digest(*words: object) -> bytes:
+    """A digest that differs from any other word's."""
+    return sha256(repr(words).encode()).digest()
+
+
+def derive_address(name: str) -> str:
+    """The address with which a test's site (or stranger) signs."""
+    return "0x" + next_digest("key", name).hex()[:40]
+
+
+def build_founder(name: str) -> Founder:
+    """A site of that name."""
+    return Founder(name, derive_address(name), next_digest("sealing", name), next_digest("peer", name))
+
+
+def name_events(logs: Sequence[Log]) -> list[str]:
+    """Names of the events, in order."""
+    return [log.name for log in logs]
+
+
+def catch_refusal(move: Callable[..., object], *args: object, **changes: object) -> tuple[object, ...]:
+    """Name and arguments of the error with which a move is refused."""
+    with pytest.raises(PostRejected) as caught:
+        move(*args, **changes)
+    return (caught.value.name, *caught.value.values)
+
+
+class ContractAndRules:
+    """One network twice. Callers are addresses; a refusal is the PostRejected on which both agree."""
+
+    def __init__(self, anvil: AnvilClient, names: Sequence[str]) -> None:
+        founders = [build_founder(name) for name in names]
+        self.contracts = DeployedContracts(anvil, founders)
+        self.rules = Rules((f.name, f.key, f.sealing, f.peer) for f in founders)
+        self._heads: dict[int, tuple[int, bytes]] = {}
+        self._agreed: dict[tuple[str, tuple[object, ...]], tuple[str, object]] = {}
+        self.check()
+
+    # The moves of both, in the order of rules.py
+
+    def admit(self, by: str, name: str, address: str, sealing: bytes, peer: bytes) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.admit(by, name, address, sealing, peer),
+            lambda: self.contracts.move(by, "admit", encode_site_name(name), address, sealing, peer),
+        )
+
+    def revoke(self, by: str, site: int) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.revoke(by, site),
+            lambda: self.contracts.move(by, "revoke", site),
+        )
+
+    def recover(self, by: str, site: int, address: str, sealing: bytes) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.recover(by, site, address, sealing),
+            lambda: self.contracts.move(by, "recover", site, address, sealing),
+        )
+
+    def offer(self, by: str, address: str, sealing: bytes) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.offer(by, address, sealing),
+            lambda: self.contracts.move(by, "offer", address, sealing),
+        )
+
+    def accept(self, by: str, site: int) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.accept(by, site),
+            lambda: self.contracts.move(by, "accept", site),
+        )
+
+    def propose(
+        self,
+        by: str,
+        hash: bytes,
+        order: tuple[int, ...],
+        schedule: Schedule = GLORE_SCHEDULE,
+        max_rounds: int = 3,
+        timeout: int = 60,
+        silence: int = Silence.WAIT,
+        snapshot: bytes = bytes(32),
+    ) -> list[Log]:
+        words = [bytes(w).ljust(32, b"\0") for w in schedule]
+        return self._play_both(
+            lambda now: self.rules.propose(by, hash, order, schedule, max_rounds, timeout, silence, now),  # type: ignore[arg-type]
+            lambda: self.contracts.move(
+                by, "propose", hash, bytes(order), words, max_rounds, timeout, silence, snapshot
+            ),
+        )
+
+    def join(self, by: str, study: int, hash: bytes, snapshot: bytes = bytes(32)) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.join(by, study, hash, now),
+            lambda: self.contracts.move(by, "join", study, hash, snapshot),
+        )
+
+    def record(self, by: str, site: int, post: Post) -> list[Log]:
+        def follow(now: int) -> None:
+            kind, round_ = self.rules.post(
+                by, site, post.study, post.position, post.attempt, post.basis, post.converged, post.sha256, now
+            )
+            seq, head = self.expect_chain(site)
+            self._heads[site] = seq + 1, compute_next_head(head, seq, kind, round_, post)
+
+        return self._play_both(follow, lambda: self.contracts.record(by, site, flatten_post(post)))
+
+    def skip(self, by: str, study: int) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.skip(by, study, now),
+            lambda: self.contracts.move(by, "skip", study),
+        )
+
+    def exclude(self, by: str, study: int, site: int) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.exclude(by, study, site, now),
+            lambda: self.contracts.move(by, "exclude", study, site),
+        )
+
+    def dispute(self, by: str, study: int, position: int) -> list[Log]:
+        digests = next_digest("posted"), next_digest("recomputed")
+        return self._play_both(
+            lambda now: self.rules.dispute(by, study, position),
+            lambda: self.contracts.move(by, "dispute", study, position, *digests),
+        )
+
+    def pause(self, by: str, study: int) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.pause(by, study),
+            lambda: self.contracts.move(by, "pause", study, 7),
+        )
+
+    def resume(self, by: str, study: int) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.resume(by, study, now),
+            lambda: self.contracts.move(by, "resume", study),
+        )
+
+    def abort(self, by: str, study: int) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.abort(by, study),
+            lambda: self.contracts.move(by, "abort", study, 9),
+        )
+
+    # What tests need besides
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass before the next move."""
+        self.contracts.wait(seconds)
+
+    def read_key(self, site: int) -> str:
+        """The site's current key."""
+        return self.rules.seats[site].key
+
+    def expect_chain(self, site: int) -> tuple[int, bytes]:
+        """`next` and `head` of the site's Model as they must be."""
+        return self._heads.get(site, (1, compute_genesis_head(self.contracts.address, ANVIL_CHAIN_ID, site)))
+
+    def draft(self, study: int, site: int, /, **changes: Any) -> Post:
+        """The post that the open step wants from the site, but for the changes."""
+        s = self.rules.studies[study]
+        payload = next_digest("payload", study, s.position, s.attempt, site)
+        wanted = Post(
+            study=study,
+            position=s.position,
+            attempt=s.attempt,
+            cid=str(Cid(1, RAW, next_digest("cid", payload))),
+            sha256=payload,
+            size=1234,
+            converged=False,
+            basis=s.basis,
+            verdict=next_digest("verdict", site),
+        )
+        return replace(wanted, **changes)
+
+    def post(self, study: int, site: int, /, **changes: Any) -> list[Log]:
+        """Record a draft with the site's own key."""
+        return self.record(self.read_key(site), site, self.draft(study, site, **changes))
+
+    def complete_step(self, study: int, **changes: Any) -> None:
+        """Let everybody post whom the open step waits for."""
+        s = self.rules.studies[study]
+        for site in s.posters():
+            if site not in s.posted:
+                self.post(study, site, **changes)
+
+    def check(self) -> None:
+        """Compare the whole state of both."""
+        seats, studies = list(self.rules.seats.values()), self.rules.studies
+        calls: list[tuple[str, tuple[object, ...]]] = [("siteCount", ()), ("studyCount", ())]
+        calls += [c for s in seats for c in (("seat", (s.id,)), ("offered", (s.id,)), ("siteOf", (s.key,)))]
+        calls += [c for i in studies for c in (("status", (i,)), ("terms", (i,)))]
+        wanted: list[Any] = [len(seats), len(studies)]
+        wanted += [
+            v for s in seats for v in (self._describe_seat(s), s.offered or NOTHING, self.rules.find_site(s.key))
+        ]
+        wanted += [v for s in studies.values() for v in (_describe_status(s), _describe_terms(s))]
+        for call, answer, want in zip(calls, self.contracts.read_answers(calls), wanted, strict=True):
+            # decoding is what takes time; an answer that did not change need not be decoded again
+            if self._agreed.get(call) != (answer, want):
+                got = CATALOG.decode(call[0], answer)
+                assert got == want, f"{call}: contract {got}, rules {want}"
+                self._agreed[call] = answer, want
+
+    def check_chains(self) -> None:
+        """Compare every Model's hash chain."""
+        for site in self.rules.seats:
+            assert self.contracts.chain(site) == self.expect_chain(site), f"hash chain of site {site}"
+
+    def _play_both(self, follow: Callable[[int], object], lead: Callable[[], list[Log]]) -> list[Log]:
+        refusal = wanted = None
+        logs: list[Log] = []
+        try:
+            logs = lead()
+        except PostRejected as error:
+            refusal = error
+        try:
+            follow(self.contracts.now)
+        except PostRejected as error:
+            wanted = error
+        assert str(refusal) == str(wanted), f"contract: {refusal}; rules: {wanted}"
+        self.check()
+        if refusal is not None:
+            raise refusal
+        return logs
+
+    def _describe_seat(self, s: Seat) -> tuple[bytes, str, bytes, bytes, str, bool]:
+        return encode_site_name(s.name), s.key, s.sealing, s.peer, self.contracts.models[s.id], s.active
+
+
+def _describe_terms(s: StudyState) -> tuple[object, ...]:
+    words = tuple(bytes(w).ljust(32, b"\0") for w in s.schedule)
+    return s.hash, bytes(s.order), words, s.max_rounds, s.timeout, int(s.silence)
+
+
+def _describe_status(s: StudyState) -> tuple[object, ...]:
+    runs = s.state == State.RUNNING
+    place = (int(s.state), s.position, s.attempt, s.round, s.phase, s.index, s.turn, s.deadline, s.done)
+    sets = (_to_bitmap(s.active), _to_bitmap(s.joined), _to_bitmap(s.posted))
+    return (*place, *sets, s.basis, s.kind() if runs else 0, s.server() if runs else 0)
+
+
+def _to_bitmap(sites: set[int]) -> int:
+    return sum(1 << site for site in sites)

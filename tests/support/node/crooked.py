@@ -1,0 +1,192 @@
+"""Learners of a third party: one that obeys, and one for each way not to. All estimate the mean of the outcome."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from coterie_learners.core.fit import Fit
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.protocol import Posts, Script, Site, each, only, server
+from coterie_learners.core.registry import Learner
+from coterie_learners.errors import NotConverged
+from coterie_learners.study.document import Frozen, Schedule, Study
+from coterie_learners.study.rows import join_blocks
+
+FORM = Schema({"n": Field("<i8"), "sum": Field("<f8"), "square": Field("<f8")})
+
+
+def sums(site: Site) -> Payload:
+    y = join_blocks(site.rows).y
+    return {"n": len(y), "sum": float(y.sum()), "square": float(y @ y)}
+
+
+def mean(posts: Posts) -> Payload:
+    n, total, square = (sum(p[name] for p in posts.values()) for name in ("n", "sum", "square"))
+    return {"mean": total / n, "variance": (square / n - (total / n) ** 2) / n, "n": n}
+
+
+def fit(model: Payload, shift: float = 0.0) -> Fit:
+    return Fit(
+        learner="mean",
+        family="gaussian",
+        link="identity",
+        terms=("mean",),
+        estimates=np.array([float(model["mean"]) + shift]),
+        covariance=np.array([[float(model["variance"])]]),
+        n=int(model["n"]),
+        events=None,
+        rounds=1,
+        converged=True,
+        dispersion=1.0,
+        dispersion_known=True,
+        deviance=0.0,
+        null_deviance=None,
+        log_likelihood=0.0,
+    )
+
+
+def honest(site: Site) -> Script:
+    """What leaves a site: its number of rows, the sum of the outcome and of its square."""
+    posts = yield from each("sums", sums, expects=FORM)
+    model = yield from server("mean", mean, posts)
+    return fit(model)
+
+
+def biased(site: Site) -> Script:
+    posts = yield from each("sums", sums, expects=FORM)
+    model = yield from server("mean", mean, posts)
+    return fit(model, shift=1e-6)
+
+
+def partial_to_the_first(site: Site) -> Script:
+    posts = yield from each("sums", sums, expects=FORM)
+    shift = 0.0 if next(iter(posts)) == "north" else 1e-3
+    model = yield from server("mean", mean, posts)
+    return fit(model, shift)
+
+
+def forgetful(site: Site) -> Script:
+    memory: dict[str, int] = {}
+
+    def remember(site: Site) -> Payload:
+        memory["n"] = site.rows.n
+        return sums(site)
+
+    posts = yield from each("sums", remember, expects=FORM)
+    counts = yield from each("counts", lambda site: {"n": memory.get("n", 0)}, expects=Schema({"n": Field("<i8")}))
+    model = yield from server("mean", lambda: {**mean(posts), "n": sum(int(p["n"]) for p in counts.values())})
+    return fit(model)
+
+
+def random(site: Site) -> Script:
+    posts = yield from each("sums", sums, expects=FORM)
+    model = yield from server("mean", lambda: {**mean(posts), "noise": next(NOISE)})
+    return fit(model)
+
+
+NOISE = itertools.count()
+
+
+def two_faced(site: Site) -> Script:
+    posts = yield from each("sums", sums, expects=FORM)
+    model = yield from server("mean", mean, posts)
+    return fit(model, shift=0.0 if site.data is not None else 1e-9)
+
+
+def quarrelling(site: Site) -> Script:
+    posts = yield from each("sums", sums, expects=FORM)
+    model = yield from server("mean", mean, posts)
+    return fit(model, shift=1e-12 * len(site.name))
+
+
+def undeclared(site: Site) -> Script:
+    posts = yield from each("sums", sums)
+    model = yield from server("mean", mean, posts)
+    return fit(model)
+
+
+def talkative(site: Site) -> Script:
+    posts = yield from each("sums", lambda site: {**sums(site), "patients": np.arange(3)}, expects=FORM)
+    model = yield from server("mean", mean, posts)
+    return fit(model)
+
+
+def unwritable(site: Site) -> Script:
+    posts = yield from each("sums", lambda site: {**sums(site), "phase": 1j}, expects=FORM)
+    model = yield from server("mean", mean, posts)
+    return fit(model)
+
+
+def fitless(site: Site) -> Script:
+    posts = yield from each("sums", sums, expects=FORM)
+    model = yield from server("mean", mean, posts)
+    return {"mean": float(model["mean"])}
+
+
+def desperate(site: Site) -> Script:
+    yield from each("sums", sums, expects=FORM)
+    yield from server("mean", dict)
+    raise NotConverged("CO-N101", "No luck today.")
+
+
+def hasty(site: Site) -> Script:
+    posts = yield from each("sums", sums, expects=FORM)
+    return fit(mean(posts))
+
+
+def discreet(site: Site) -> Script:
+    """The sums are sealed to one site, which posts the mean; nobody else can recompute it."""
+    reader = site.study.sites[0]
+    posts = yield from each("sums", sums, expects=FORM, readers=(reader,))
+    form = Schema({"mean": Field("<f8"), "variance": Field("<f8"), "n": Field("<i8")})
+    opened = yield from only(reader, "mean", lambda site: mean(posts), expects=form)
+    model = yield from server("model", lambda: dict(opened))
+    return fit(model)
+
+
+def counted(site: Site) -> Script:
+    """Whole numbers only: sums of them are exact, so not one bit may depend on the order."""
+    posts = yield from each("counts", integer_sums, expects=Schema({n: Field("<i8") for n in FORM.fields}))
+    model = yield from server("mean", mean, posts)
+    return fit(model, shift=0.0 if next(iter(posts)) == "north" else float(model["mean"]) * 2.0**-52)
+
+
+def integer_sums(site: Site) -> Payload:
+    return {name: int(value) for name, value in sums(site).items()}
+
+
+def _learner(
+    script: Callable[[Site], Script], *opening: str, check: Callable[[Study], Any] = lambda study: None
+) -> Learner:
+    steps = opening or ("each", "server")
+    name = script.__name__.replace("_", "-")
+    return Learner(name, "1", Frozen, check, lambda study: Schedule(opening=steps), script)
+
+
+HONEST = _learner(honest)
+BIASED = _learner(biased)
+PARTIAL = _learner(partial_to_the_first)
+FORGETFUL = _learner(forgetful, "each", "each", "server")
+RANDOM = _learner(random)
+TWO_FACED = _learner(two_faced)
+QUARRELLING = _learner(quarrelling)
+UNDECLARED = _learner(undeclared)
+TALKATIVE = _learner(talkative)
+UNWRITABLE = _learner(unwritable)
+FITLESS = _learner(fitless)
+DESPERATE = _learner(desperate)
+HASTY = _learner(hasty)
+MISTIMED = _learner(honest, "each", "each")
+DISCREET = Learner(
+    "discreet",
+    "1",
+    Frozen,
+    lambda study: None,
+    lambda study: Schedule(opening=("each", f"only:{study.sites[0]}", "server")),
+    discreet,
+)
+COUNTED = _learner(counted)
