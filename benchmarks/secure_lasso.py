@@ -84,7 +84,8 @@ def study_text(job: Job) -> str:
     ranges = "\n".join(f'[variables.{name}]\ntype = "number"\nrange = [-8, 8]\n' for name in [*names, "y"])
     shared = "\n".join(f"{site} = [{quote_names(held_)}]" for site, held_ in columns.items())
     return (
-        f'name = "bench"\nsites = [{quote_names(SITES)}]\nformula = "y ~ {" + ".join(names)}"\nidentifier = ["person"]\n'
+        f'name = "bench"\nsites = [{quote_names(SITES)}]\nformula = "y ~ {" + ".join(names)}"\n'
+        'identifier = ["person"]\n'
         f'[columns]\n{shared}\n[learner]\nname = "secure_lasso"\n{job.options}\n{ranges}'
     )
 

@@ -137,8 +137,8 @@ import resource, sys, time
 from pathlib import Path
 sys.path.insert(0, "benchmarks")
 import tables
-from coterie_learners.cola import plan_of
-from coterie_learners.tally import count
+from coterie_learners.cola.cola import plan_of
+from coterie_learners.cola.tables.pattern_counts import count
 of = tables.study(dict.fromkeys(tables.NAMES, 2), 2)
 start = time.perf_counter()
 held = tables.loaded(Path(sys.argv[1]), of)

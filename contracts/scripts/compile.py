@@ -23,7 +23,7 @@ from solcx.wrapper import get_solc_version
 VERSION = "0.8.37"
 NAMES = ("Catalog", "Model")
 CONTRACTS = Path(__file__).resolve().parents[1]
-ARTIFACTS = CONTRACTS.parent / "chain" / "coterie_chain" / "abi"
+ARTIFACTS = CONTRACTS.parent / "chain" / "coterie_chain" / "ethereum" / "abi"
 SHIM = CONTRACTS / "scripts" / "solc.js"
 SETTINGS: dict[str, Any] = {
     "evmVersion": "london",  # Clique ends there

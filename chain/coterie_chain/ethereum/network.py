@@ -76,7 +76,8 @@ def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
         if actual[what] != wanted:
             raise LedgerMismatch(
                 "CO-C311",
-                f"The node {rpc.where} is on another chain: its {what} is {actual[what]}, and the network's is {wanted}."
+                f"The node {rpc.where} is on another chain: its {what} is {actual[what]}, "
+                f"and the network's is {wanted}."
                 " Check the node's address and its data directory.",
             )
     if int(newest, 16) < network.block + confirmations:
@@ -88,7 +89,8 @@ def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
     if not load_artifact("Catalog").matches(from_hex(code)):
         raise LedgerMismatch(
             "CO-C311",
-            f"The code at {network.catalog} on {rpc.where} ({len(from_hex(code))} bytes) is not this release's Catalog. "
+            f"The code at {network.catalog} on {rpc.where} ({len(from_hex(code))} bytes) "
+            "is not this release's Catalog. "
             "Use the release that founded the network, or the right network.json.",
         )
 

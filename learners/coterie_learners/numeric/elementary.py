@@ -1,9 +1,9 @@
 """Elementary functions of whole arrays that give the same bits on every machine, for what a server posts.
 
 Only + - * /, square root, rounding and scaling by powers of two, all of them correctly rounded wherever numpy runs;
-the coefficients are fixed. Relative errors are a few units in the last place (tests/learners/numeric/test_elementary.py holds
-them against mpmath). The scaled complementary error function uses W. J. Cody's rational Chebyshev approximations
-(Math. Comp. 1969;23:631-637, doi:10.1090/S0025-5718-1969-0247736-4).
+the coefficients are fixed. Relative errors are a few units in the last place (compared with mpmath in
+tests/learners/numeric/test_elementary.py). The scaled complementary error function uses W. J. Cody's rational
+Chebyshev approximations (Math. Comp. 1969;23:631-637, doi:10.1090/S0025-5718-1969-0247736-4).
 """
 
 from __future__ import annotations

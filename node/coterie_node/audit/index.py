@@ -105,7 +105,8 @@ class HistoryIndex:
     def pages(self, question: HistoryQuery, size: int) -> Iterator[list[HistoryEntry]]:
         """The entries that fit in pages of `size`, each found at once, however far in it is."""
         where, values = question.where()
-        query = f"SELECT id, {', '.join(_ENTRY_COLUMNS)} FROM entries WHERE id > :last AND ({where}) ORDER BY id LIMIT :size"
+        columns = ", ".join(_ENTRY_COLUMNS)
+        query = f"SELECT id, {columns} FROM entries WHERE id > :last AND ({where}) ORDER BY id LIMIT :size"
         last = -1
         while rows := self._db.execute(query, {**values, "last": last, "size": size}).fetchall():
             yield [HistoryEntry(*row[1:]) for row in rows]
@@ -137,7 +138,8 @@ class HistoryIndex:
             self._follow(dict(zip((*_ENTRY_COLUMNS, *_CHAIN_COLUMNS), row, strict=True)), chain_heads)
         for site, head in wanted.items():
             if chain_heads[site] != head:
-                message = f"The index holds {chain_heads[site].seq} records of {site}; its hash chain on the ledger has {head.seq}"
+                message = f"The index holds {chain_heads[site].seq} records of {site}; "
+                message += f"its hash chain on the ledger has {head.seq}"
                 raise AuditFailed("CO-A108", f"{message}. Delete the index; it is built again.", site)
         return count
 

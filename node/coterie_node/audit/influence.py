@@ -34,7 +34,7 @@ HETEROGENEOUS = 0.05
 
 @dataclass(frozen=True)
 class Screen:
-    """The outcome: `comparison` None where the ledger does not hold each site's own sums, and `statements` in sentences."""
+    """The outcome: `comparison` (None where the ledger lacks each site's own sums) and `statements` in sentences."""
 
     study: str
     comparison: Heterogeneity | None
@@ -111,8 +111,10 @@ def describe_comparison(comparison: Heterogeneity) -> Iterator[str]:
         moves = sorted(zip(comparison.terms, comparison.moved[k].tolist(), strict=True), key=lambda m: -abs(m[1]))
         large = [f"{term} by {move:+.1f} standard errors" for term, move in moves if abs(move) > LARGE_MOVE]
         if site in named:
-            chi = f"chi-squared {comparison.apart[k]:.1f} on {comparison.apart_df[k]:.0f} df, p = {comparison.apart_p[k]:.1e}"
-            yield f"{site} does not go together with the other sites ({chi}); it moves {_join_names(large) or 'little'}."
+            chi = f"chi-squared {comparison.apart[k]:.1f} on {comparison.apart_df[k]:.0f} df"
+            chi += f", p = {comparison.apart_p[k]:.1e}"
+            effect = _join_names(large) or "little"
+            yield f"{site} does not go together with the other sites ({chi}); it moves {effect}."
         elif large:
             yield f"{site} moves {_join_names(large)}, which its number of rows can explain."
     differing = [t for t, p in zip(comparison.terms, comparison.q_p.tolist(), strict=True) if p < HETEROGENEOUS]

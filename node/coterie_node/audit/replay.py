@@ -19,19 +19,17 @@ from typing import Any
 from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
 from coterie_chain.ledger.history_check import check_history
 from coterie_chain.ledger.protocol import Event, Head, Ledger, Record, SiteEntry, State, StudyView
-from coterie_chain.store.cid import Cid
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.protocol import Machine, Site
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
-from coterie_learners.study.document import MAX_DOCUMENT, Study
+from coterie_learners.study.document import Study
 from coterie_node.errors import AuditFailed, StudyStopped
 from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.runner import Progress, Runner
-from coterie_node.run.study_files import study_of, study_terms
+from coterie_node.run.study_files import study_on_ledger, study_terms
 
 AUDITOR = "auditor"
-_RAW = 0x55
 SNAPSHOT_TRIES = 20
 
 
@@ -116,15 +114,6 @@ def replay(
         return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)
-
-
-def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
-    """The study that the ledger names by hash, from the store: its canonical JSON is one raw block of that digest."""
-    document = blobs.get(str(Cid(1, _RAW, view.terms.hash)), MAX_DOCUMENT)
-    study = study_of(document, f"The document of study {view.id}")
-    if study.hash != view.terms.hash:
-        raise AuditFailed("CO-A101", f"The document of study {view.id} has another hash than the ledger.")
-    return study
 
 
 def snapshot(

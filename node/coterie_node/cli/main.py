@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+import coterie_node.cli.study.decide  # noqa: F401  its commands join the commands of `advise`
 from coterie_learners.errors import StudyError
 from coterie_node.analysis.analyse import analyse
 from coterie_node.audit.result import Result

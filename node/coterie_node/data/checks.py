@@ -111,7 +111,8 @@ def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> N
     # A constant offset takes nothing from the fit.
     names = [name for name in design.variables if name != offset and spread.constant(name)]
     if names:
-        text = f"The column {join_values(names, 10)} is the same in all {n} rows used. Leave it out of the formula, {option}"
+        text = f"The column {join_values(names, 10)} is the same in all {n} rows used. "
+        text += f"Leave it out of the formula, {option}"
         raise origin.error("CO-D120", text)
 
 

@@ -9,26 +9,17 @@ Written with all digits; R's side must be told `digits = 15` or it rounds to fou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coterie_learners.cola.cola import CountedTable, build_table, expose_posted_table
-from coterie_learners.cola.plan import TablePlan
-from coterie_learners.cola.tables.pattern_counts import count_patterns
+from coterie_learners.cola.cola import CountedTable
 from coterie_learners.cola.tables.patterns import Grid
-from coterie_learners.core.disclosure import judge_exposure
-from coterie_learners.core.protocol import Site
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import INTERCEPT, Design
-from coterie_learners.study.rows import CodedRows
 from coterie_node.data.findings import Origin, join_values
-from coterie_node.errors import ReleaseRefused
-from coterie_node.release.gate import Policy
 
 MAX_BYTES = 256 << 20
 INTERCEPTS = ("(Intercept)", "intercept", "Intercept", "X.Intercept.")
@@ -58,21 +49,6 @@ def read_table(origin: Origin, design: Design) -> CountedTable:
     if len(np.unique(keys)) != len(keys):
         raise origin.error("CO-D142", "It lists a pattern twice.")
     return CountedTable(grid, keys[order], counts[order].astype(np.int64), np.array(table.SXY[0]))
-
-
-def write_table(path: Path, plan: TablePlan, rows: CodedRows, policy: Policy) -> None:
-    """This site's table as pda reads it, without what lies below the study's floor; ReleaseRefused as at the gate."""
-    needed = set(plan.fields) - {"suppressed", "saturated", "constant"}
-    if not plan.design.formula.intercept or needed != {"keys", "n", "cross", "outcome"} or plan.levels:
-        raise StudyError(
-            "CO-S327", "pda's tables hold counts and X'y: a logit or a Poisson model with an intercept and no offset."
-        )
-    table = build_table(plan, count_patterns(plan.tally, rows))
-    exposure = expose_posted_table(plan, Site(plan.study, path.stem), table)
-    verdict = judge_exposure(exposure, plan.study.disclosure.stricter(policy.floors), "table")
-    if verdict.refused:
-        raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {verdict.sentence}")
-    path.write_text(json.dumps(as_pda(plan.design, plan.grid, table)) + "\n", encoding="utf-8")
 
 
 def as_pda(design: Design, grid: Grid, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,9 +32,9 @@ from coterie_node.network.devnet import founders as founders
 from coterie_node.network.devnet import run_network
 from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.run.study_files import load_study
-from coterie_node.run.view_grants import View, keys_of_site, view_of
+from coterie_node.run.view_grants import View, view_of
 from coterie_node.site.decisions import DecisionFolder, make_decision
-from coterie_node.site.run_folder import RunFolder, RunSettings
+from coterie_node.site.run_folder import RunFolder, RunSettings, load_study_keys
 
 DEADLINE = 600.0
 STOPPED_BY_ANOTHER = "CO-R101"
@@ -282,6 +282,6 @@ def conclude(
 def _collect_views(place: RunFolder, ledger: Ledger, number: int, sites: Sequence[str]) -> View:
     view: dict[bytes, bytes] = {}
     for name in sites:
-        keys = keys_of_site(place, name, f"{place.network().scope}/{number}")
+        keys = load_study_keys(place, name, f"{place.network().scope}/{number}")
         view.update(view_of(ledger, place.blobs(), number, name, keys))
     return view

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coterie_chain.ledger.protocol import Silence, Terms
+from coterie_chain.ledger.protocol import Silence, StudyView, Terms
+from coterie_chain.store.cid import RAW, Cid
+from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.registry import check_choice, complete_study, learner_of
 from coterie_learners.errors import StudyError
-from coterie_learners.study.document import Study
+from coterie_learners.study.document import MAX_DOCUMENT, Study
+from coterie_node.errors import AuditFailed
 
 SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.ABORT}
 
@@ -41,6 +44,15 @@ def study_of(document: bytes, where: str) -> Study:
     """A study from its canonical JSON, for this installation's learners."""
     study = Study.from_json(document, where)
     check_choice(study)
+    return study
+
+
+def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
+    """The study that the ledger names by hash, from the store: its canonical JSON is one raw block of that digest."""
+    document = blobs.get(str(Cid(1, RAW, view.terms.hash)), MAX_DOCUMENT)
+    study = study_of(document, f"The document of study {view.id}")
+    if study.hash != view.terms.hash:
+        raise AuditFailed("CO-A101", f"The document of study {view.id} has another hash than the ledger.")
     return study
 
 

@@ -15,15 +15,12 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import BlobCorrupt
 from coterie_chain.keys.envelopes import is_sealed
-from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import write_private
-from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Ledger, Record
 from coterie_chain.store.protocol import BlobStore
 from coterie_node.errors import ConfigError
 from coterie_node.run.codec import fetch
-from coterie_node.run.study_keys import current_keys
-from coterie_node.site.run_folder import RunFolder
 
 READER = "auditor"
 View = Mapping[bytes, bytes]
@@ -50,17 +47,6 @@ def _first_key(blob: bytes, name: str, keys: Iterable[SiteKeys]) -> bytes | None
             if error.code != "CO-C222":
                 raise
     return None
-
-
-def keys_of_site(place: RunFolder, name: str, session: str) -> tuple[SiteKeys, ...]:
-    """The keys with which a site of a run's folder can open payloads of a session."""
-    part = place.site(name)
-    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
-    journal = SqliteJournal(part.journal)
-    try:
-        return current_keys(keys, journal.vault, session)
-    finally:
-        journal.close()
 
 
 def save_grant(path: Path, view: View, study: bytes, auditor: bytes, giver: SiteKeys) -> None:

@@ -17,11 +17,14 @@ from pathlib import Path
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
+from coterie_chain.keys.journal import SqliteJournal
+from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.network.devnet import CHAIN_LAUNCHERS, STORE_LAUNCHERS, ChainLauncher, StoreLauncher
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_node.errors import ConfigError
 from coterie_node.peers.tls import address_of
+from coterie_node.run.study_keys import current_keys
 
 
 @dataclass(frozen=True)
@@ -172,3 +175,14 @@ class RunFolder:
             if self.settings().chain in CHAIN_LAUNCHERS:
                 network = replace(network, url=stack.enter_context(self.chain().open_reader()))
             yield stack.enter_context(EthereumLedger(network, None))
+
+
+def load_study_keys(place: RunFolder, name: str, session: str) -> tuple[SiteKeys, ...]:
+    """The keys with which a site of a run's folder can open payloads of a session."""
+    part = place.site(name)
+    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+    journal = SqliteJournal(part.journal)
+    try:
+        return current_keys(keys, journal.vault, session)
+    finally:
+        journal.close()

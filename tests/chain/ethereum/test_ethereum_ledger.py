@@ -29,11 +29,11 @@ from coterie_chain.ethereum import ethereum_ledger
 from coterie_chain.ethereum.abi import load_artifact
 from coterie_chain.ethereum.calldata import decode_refusal, encode_site_name
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_chain.ethereum.network import deploy as deployment
-from coterie_chain.ethereum.network.deploy import Network, connect, deploy, discover
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.journal import MemoryJournal, SqliteJournal
 from coterie_chain.ledger.protocol import Record, State
+from coterie_chain.network import deploy as deployment
+from coterie_chain.network.deploy import Network, connect, deploy, discover
 
 pytestmark = pytest.mark.anvil
 
@@ -177,7 +177,7 @@ def test_a_move_that_was_overtaken_says_why(sites: Sites, monkeypatch: pytest.Mo
 
 def test_a_move_that_ran_short_of_gas_gets_more(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     study = sites.start()
-    monkeypatch.setattr(ethereum, "GAS", 70_000)
+    monkeypatch.setattr(ethereum_ledger, "GAS", 70_000)
     sites.post(study, "ana")
     opened = sites["bob"].view(study).open
     assert opened is not None
@@ -253,7 +253,7 @@ def test_values_that_the_contract_cannot_hold_are_refused_here(sites: Sites) -> 
 
 def test_an_account_without_funds_is_told(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
     poor = Account.create()
-    monkeypatch.setattr(ethereum, "is_anvil", lambda rpc: False)
+    monkeypatch.setattr(ethereum_ledger, "is_anvil", lambda rpc: False)
     with EthereumLedger(bench.network, poor) as ledger:
         monkeypatch.setattr(ledger, "_rehearse", lambda *args: None)
         with pytest.raises(NodeRefused, match=r"[Ff]unds"):

@@ -18,7 +18,7 @@ from coterie_chain.ethereum.calldata import load_codec, to_hex
 from coterie_chain.ethereum.decode import parse_quantity
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.ethereum.writer import Receipt, Writer
-from coterie_chain.keys.site_keys.journal import MemoryJournal
+from coterie_chain.keys.journal import MemoryJournal
 from coterie_chain.network.deploy import Network
 
 pytestmark = pytest.mark.anvil
@@ -184,7 +184,7 @@ def test_threads_share_the_nonces(rpc: FlakyRpc, network: Network) -> None:
 
 
 def test_only_the_last_mined_ones_are_kept(rpc: FlakyRpc, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coterie_chain.keys.site_keys.journal.KEPT", 3)
+    monkeypatch.setattr("coterie_chain.keys.journal.KEPT", 3)
     journal = MemoryJournal()
     ours = start_writer(rpc, network, journal)
     for i in range(6):

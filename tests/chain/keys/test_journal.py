@@ -17,7 +17,7 @@ from coterie_chain.keys.journal import MAX_MINED, Journal, MemoryJournal, Signed
 
 _WRITER = """
 import sys
-from coterie_chain.journal import Signed, SqliteJournal
+from coterie_chain.keys.journal import Signed, SqliteJournal
 journal = SqliteJournal(sys.argv[1])
 for nonce in range(10**9):
     journal.save("net", Signed(nonce, f"record {nonce}", bytes([nonce % 256]) * 300, hex(nonce)))
@@ -136,7 +136,7 @@ def test_nothing_that_was_saved_is_lost_by_a_kill(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_hold_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
-    program = "import sys; from coterie_chain.journal import *; SqliteJournal(sys.argv[1])"
+    program = "import sys; from coterie_chain.keys.journal import *; SqliteJournal(sys.argv[1])"
     second = [sys.executable, "-c", program, str(path)]
     with SqliteJournal(path) as journal:
         with pytest.raises(StoreFault, match="Another process holds the journal") as caught:

@@ -39,7 +39,7 @@ from coterie_chain.proof import evidence as evidence_room
 from coterie_chain.proof.evidence import Evidence, gather
 from coterie_chain.proof.verified_ledger import VerifiedLedger
 
-GETH = Path(__file__).parents[1] / "golden" / "clique" / "headers.rlp"
+GETH = Path(__file__).parents[2] / "golden" / "clique" / "headers.rlp"
 
 
 @pytest.fixture
@@ -119,12 +119,20 @@ def test_a_proved_ledger_moves_nothing(bench: AnvilBench) -> None:
     ledger.wait(0.0)
     post = Post(1, 0, 0, "", STUDY_HASH, 1, False, STUDY_HASH)
     moves: list[tuple[Callable[..., object], tuple[object, ...]]] = [
-        (ledger.propose, (GLORE_TERMS,)), (ledger.join, (1, STUDY_HASH)), (ledger.skip, (1,)), (ledger.exclude, (1, "ana")),
-        (ledger.dispute, (1, 0, STUDY_HASH, STUDY_HASH)), (ledger.pause, (1, 0)), (ledger.resume, (1,)), (ledger.abort, (1, 0)),
-        (ledger.admit, (build_entry("dan"),)), (ledger.revoke, ("ana",)), (ledger.accept, ("ana",)),
+        (ledger.propose, (GLORE_TERMS,)),
+        (ledger.join, (1, STUDY_HASH)),
+        (ledger.skip, (1,)),
+        (ledger.exclude, (1, "ana")),
+        (ledger.dispute, (1, 0, STUDY_HASH, STUDY_HASH)),
+        (ledger.pause, (1, 0)),
+        (ledger.resume, (1,)),
+        (ledger.abort, (1, 0)),
+        (ledger.admit, (build_entry("dan"),)),
+        (ledger.revoke, ("ana",)),
+        (ledger.accept, ("ana",)),
         (ledger.recover, ("ana", derive_account("dan").address, derive_sealing_key("dan"))),
         (ledger.offer, (derive_account("dan").address, derive_sealing_key("dan"))),
-    ]  # fmt: skip
+    ]
     for move, arguments in moves:
         assert catch_refusal(move, *arguments) == ("NotSite",)
     assert catch_refusal(ledger.record, post) == ("NotOwner",)

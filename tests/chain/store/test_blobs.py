@@ -17,7 +17,7 @@ import pytest
 from support.chain.kubo_server import Answer, KuboServer, Query, answer_error, answer_ok, serve_kubo
 
 from coterie_chain.errors import BlobCorrupt, BlobMissing, KeyFault, StoreFault
-from coterie_chain.store import kubo
+from coterie_chain.store import kubo as kubo_store
 from coterie_chain.store.cid import compute_cid, compute_raw_cid, write_blocks
 from coterie_chain.store.kubo import HttpClientBlobs, KuboBlobs
 from coterie_chain.store.protocol import BlobStore, FolderBlobs, MemoryBlobs
@@ -177,7 +177,7 @@ def split_blocks(data: bytes) -> dict[str, bytes]:
 
 _WRITER = """
 import sys
-from coterie_chain.blobs import FolderBlobs
+from coterie_chain.store.protocol import FolderBlobs
 store = FolderBlobs(sys.argv[1])
 for n in range(40):
     store.put(bytes([n]) * 50_000)
@@ -341,7 +341,7 @@ def test_a_daemon_that_is_down_is_named_and_retried(kind: type[Daemon]) -> None:
 
 @pytest.mark.parametrize("kind", [KuboBlobs, HttpClientBlobs])
 def test_a_daemon_that_says_nothing_is_retried(kind: type[Daemon], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ipfs, "_GRACE", 0.1)
+    monkeypatch.setattr(kubo_store, "_GRACE", 0.1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -354,7 +354,7 @@ def test_a_daemon_that_says_nothing_is_retried(kind: type[Daemon], monkeypatch: 
 
 @pytest.mark.parametrize("kind", [KuboBlobs, HttpClientBlobs])
 def test_a_daemon_that_drips_is_given_up(kind: type[Daemon], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ipfs, "_GRACE", 0.1)
+    monkeypatch.setattr(kubo_store, "_GRACE", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         drip = threading.Thread(target=drip_bytes, args=(server,))
         drip.start()
@@ -489,7 +489,7 @@ def test_the_optional_client_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_a_url_becomes_a_multiaddr(url: str, expected: str) -> None:
-    assert kubo._to_multiaddr(url) == expected
+    assert kubo_store._to_multiaddr(url) == expected
 
 
 # Addresses

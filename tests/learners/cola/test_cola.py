@@ -424,8 +424,8 @@ def test_counting_by_what_occurs_gives_the_table_of_counting_all(size: int, monk
     """With blocks of 130 rows the first have a counter for each pattern and the last has not."""
     plan = plan_table(strata.study())
     want = build_table(plan, count_patterns(plan.tally, ArrayCodes(codes())))
-    monkeypatch.setattr(tally, "DENSE", 1)
-    monkeypatch.setattr(tally, "DENSE_PER_ROW", 2)
+    monkeypatch.setattr(pattern_counts, "DENSE", 1)
+    monkeypatch.setattr(pattern_counts, "DENSE_PER_ROW", 2)
     assert plan.grid.size == 240
     assert canonical(build_table(plan, count_patterns(plan.tally, ArrayCodes(codes(), size)))) == canonical(want)
 

@@ -13,13 +13,13 @@ from learners.glore.test_reproducible import ENVIRONMENTS
 PROGRAM = """
 import hashlib
 import numpy as np
-from coterie_learners import elementary
-from coterie_learners.cola import fit_tables, plan_of, table_of
-from coterie_learners.learner import complete
-from coterie_learners.payload import canonical
-from coterie_learners.rows import ArrayCodes
-from coterie_learners.study import Study
-from coterie_learners.tally import count
+from coterie_learners.numeric import elementary
+from coterie_learners.cola.cola import fit_tables, plan_of, table_of
+from coterie_learners.core.registry import complete
+from coterie_learners.core.payload import canonical
+from coterie_learners.study.rows import ArrayCodes
+from coterie_learners.study.document import Study
+from coterie_learners.cola.tables.pattern_counts import count
 
 state = 7
 

@@ -385,7 +385,7 @@ def test_a_grid_too_large_for_a_dense_table_is_refused_but_newton_has_no_table()
 
 
 def test_without_tenseal_a_study_that_needs_it_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(homomorphic, "find_spec", lambda name: None)
+    monkeypatch.setattr(encryption, "find_spec", lambda name: None)
     for scheme, refused in (("bfv", True), ("ckks", True), ("masks", False), ("newton", False)):
         if refused:
             with pytest.raises(StudyError, match=r"coterie\[he\]") as caught:

@@ -241,7 +241,7 @@ def test_no_shape_crashes_the_reader(shape: list[int], dtype: str) -> None:
 
 BOMB = """
 import resource, sys
-from coterie_learners import payload as pay
+from coterie_learners.core import payload as pay
 from coterie_learners.errors import ProtocolError
 blob = sys.stdin.buffer.read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

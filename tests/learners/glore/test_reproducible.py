@@ -20,11 +20,11 @@ DISPATCHED = importlib.import_module("numpy._core._multiarray_umath").__cpu_disp
 PROGRAM = '''
 import hashlib
 import numpy as np
-from coterie_learners import linalg
-from coterie_learners.glore import Plan, newton
-from coterie_learners.learner import complete
-from coterie_learners.payload import canonical
-from coterie_learners.study import Study
+from coterie_learners.numeric import linalg
+from coterie_learners.glore.glore import Plan, newton
+from coterie_learners.core.registry import complete
+from coterie_learners.core.payload import canonical
+from coterie_learners.study.document import Study
 
 P, N = 24, 500
 variables = {f"x{j}": {"type": "number", "range": [-3, 5]} for j in range(1, P)}
@@ -64,7 +64,7 @@ functions = {"f": np.array([[linalg.exp(v), linalg.log(1 + v * v)] for v in (int
 print(*(hashlib.sha256(canonical(p)).hexdigest()[:16] for p in (one, two, end, functions)))
 
 # Columns split over sites: null model, a step and the last step of VERTIGO in both exchanges, from whole numbers.
-from coterie_learners import vertigo
+from coterie_learners.vertical import vertigo
 
 M, K = 700, 5
 held = {"a": ["y", *(f"x{j}" for j in range(1, K + 1))], "b": [f"x{j}" for j in range(K + 1, 2 * K + 1)]}

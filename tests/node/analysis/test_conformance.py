@@ -68,7 +68,7 @@ def install_learners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "crooked-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: crooked\nVersion: 1.0\n")
-    lines = [f"{key.lower().replace('_', '-')} = node.crooked:{key}" for key in learners()]
+    lines = [f"{key.lower().replace('_', '-')} = support.node.crooked:{key}" for key in learners()]
     (info / "entry_points.txt").write_text("\n".join(["[coterie.learners]", *lines, ""]))
     monkeypatch.syspath_prepend(str(tmp_path))
 

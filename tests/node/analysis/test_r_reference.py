@@ -17,7 +17,7 @@ from coterie_learners.core.registry import complete_study
 from coterie_learners.study.document import Study
 from coterie_node.analysis.analyse import analyse
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "glm"
+GOLDEN = Path(__file__).parents[2] / "golden" / "glm"
 COLUMNS = ("age", "sex", "diabetes", "htn", "cci", "death", "visits", "logfollowup", "los")
 STUDY = """
 name = "reference"

@@ -180,7 +180,7 @@ def test_a_study_file_that_is_wrong_is_explained(trial: Mapping[str, Path]) -> N
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
-    examples = Path(__file__).parents[2] / "examples"
+    examples = Path(__file__).parents[3] / "examples"
     subprocess.run([sys.executable, str(examples / "make_data.py")], cwd=tmp_path, check=True)
     data = [f"--data={site}={tmp_path / site}.csv" for site in ("north", "south", "west")]
     done = coterie("simulate", examples / "stroke.toml", *data, "--json")

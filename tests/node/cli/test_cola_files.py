@@ -25,10 +25,11 @@ from coterie_learners.study.rows import ArrayCodes, CodedRows
 from coterie_node.analysis.analyse import analyse
 from coterie_node.data import load
 from coterie_node.data.load import load_site
-from coterie_node.data.pda import as_pda, write_table
+from coterie_node.data.pda import as_pda
 from coterie_node.data.streaming import StreamedCodes
 from coterie_node.errors import ReleaseRefused
 from coterie_node.release.gate import Policy
+from coterie_node.release.pda_export import write_table
 
 COLUMNS = ("age", "sex", "diabetes", "htn", "cci", "death", "visits", "logfollowup", "los", "disposition")
 VARIABLES: dict[str, dict[str, Any]] = {
@@ -206,7 +207,7 @@ def test_csv_parquet_and_streamed_rows_give_the_same_table(
     stored = parquet(files["a"], tmp_path)
     in_memory = table(of, files["a"])
     assert same(table(of, stored), in_memory)
-    monkeypatch.setattr(data, "IN_MEMORY", 0)
+    monkeypatch.setattr(load, "IN_MEMORY", 0)
     loaded = load_site(stored, of, "a")
     assert loaded is not None
     assert isinstance(loaded.rows, StreamedCodes)
@@ -225,7 +226,7 @@ def test_whole_numbers_stay_in_few_bytes(files: dict[str, Path]) -> None:
 def test_a_streamed_file_that_changes_is_noticed(
     files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "IN_MEMORY", 0)
+    monkeypatch.setattr(load, "IN_MEMORY", 0)
     of, stored = study("logit"), parquet(files["a"], tmp_path)
     loaded = load_site(stored, of, "a")
     assert loaded is not None

@@ -15,11 +15,11 @@ from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Rows, block_size, join_blocks
-from coterie_node.data.load import load, parquet_file
-from coterie_node.data.load.coding import Coded
-from coterie_node.data.load.load import MemoryRows, Summary, load_rows
-from coterie_node.data.load.source import Batch
-from coterie_node.data.load.streaming import code_columns
+from coterie_node.data import load, parquet_file
+from coterie_node.data.coding import Coded
+from coterie_node.data.load import MemoryRows, Summary, load_rows
+from coterie_node.data.source import Batch
+from coterie_node.data.streaming import code_columns
 
 VARIABLES = """
 [variables.dead]
@@ -173,7 +173,7 @@ def test_a_count_has_no_events_and_an_offset_is_kept(tmp_path: Path) -> None:
 
 
 def streamed(path: Path, of: Design, monkeypatch: pytest.MonkeyPatch) -> MemoryRows:
-    monkeypatch.setattr(data, "IN_MEMORY", 0)
+    monkeypatch.setattr(load, "IN_MEMORY", 0)
     # A batch size that divides nothing, so that blocks straddle batches.
     monkeypatch.setattr(parquet_file, "BATCH_ROWS", 1009)
     rows = load_rows(path, of, "north")
@@ -190,7 +190,7 @@ def test_streaming_equals_memory_to_the_bit(
     frame.to_parquet(tmp_path / "rows.parquet", row_group_size=7001)
     frame.to_csv(tmp_path / "rows.csv", index=False)
     of = design(formula, 'missing = "drop"')
-    monkeypatch.setattr("coterie_node.data.load.streaming.block_size", lambda p: 777)
+    monkeypatch.setattr("coterie_node.data.streaming.block_size", lambda p: 777)
     monkeypatch.setattr("coterie_learners.study.rows.block_size", lambda p: 777)
     loads = [load_rows(tmp_path / name, of, "north") for name in ("rows.csv", "rows.parquet")]
     second = streamed(tmp_path / "rows.parquet", of, monkeypatch)
@@ -233,7 +233,7 @@ def test_a_file_replaced_under_the_same_time_and_size_is_told_by_its_rows(
     table(5000).to_parquet(path)
     rows = streamed(path, design(), monkeypatch)
     table(n).to_parquet(path)
-    monkeypatch.setattr("coterie_node.data.load.streaming.check_unchanged", lambda origin, before: None)
+    monkeypatch.setattr("coterie_node.data.streaming.check_unchanged", lambda origin, before: None)
     with pytest.raises(DataError) as caught:
         list(rows.blocks())
     assert caught.value.code == "CO-D130"
@@ -246,7 +246,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
         os.utime(path, ns=(0, 0))
         return code_columns(batch, of)
 
-    monkeypatch.setattr(data, "code_columns", touched)
+    monkeypatch.setattr(load, "code_columns", touched)
     with pytest.raises(DataError) as caught:
         load_rows(path, design(), "north")
     assert caught.value.code == "CO-D130"

@@ -146,7 +146,7 @@ def failure(crew: dict[str, Runner], name: str) -> LearnerError:
 
 
 def test_parties_wait_for_one_that_comes_late_and_name_it_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    monkeypatch.setattr(interactive_session, "MEET_SECONDS", 0.02)
     w = world(ring)
     crew = w.crew()
     early = [crew["a"], crew["b"]]
@@ -161,7 +161,7 @@ def test_parties_wait_for_one_that_comes_late_and_name_it_meanwhile(monkeypatch:
 
 
 def test_a_study_that_ends_for_a_silent_site_ends_for_one_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    monkeypatch.setattr(interactive_session, "MEET_SECONDS", 0.02)
     w = world(ring, silent_site="abort")
     a = w.runner("a")
     while not a.missing_parties:
@@ -221,7 +221,7 @@ def test_a_session_outlives_a_reorganisation_that_changes_nothing_before_it() ->
 
 def dead_before_its_record(monkeypatch: pytest.MonkeyPatch) -> tuple[World, dict[str, Runner]]:
     """A study whose parties opened a result, which all but site a have recorded."""
-    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    monkeypatch.setattr(interactive_session, "MEET_SECONDS", 0.02)
     w = world(ring)
     crew = w.crew()
     for name in "bc":

@@ -180,8 +180,8 @@ def test_a_peer_that_goes_before_the_beginning_may_come_again(polite: bool) -> N
 def test_a_peer_that_is_back_is_called_at_once_however_seldom_it_was_called_while_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tls_channel, "FIRST_PAUSE", 1000.0)
-    monkeypatch.setattr(tls_channel, "LONGEST_PAUSE", 1000.0)
+    monkeypatch.setattr(transport, "FIRST_PAUSE", 1000.0)
+    monkeypatch.setattr(transport, "LONGEST_PAUSE", 1000.0)
     with exchanges() as exchanges_by_name:
         ana = exchanges_by_name["ana"].channel("ana", SESSION, NAMES[:2])
         assert ana.connect(0.1) == ("bob",)
@@ -343,7 +343,7 @@ def test_a_second_connection_in_a_peer_s_name_is_refused_once_they_talk() -> Non
 def test_frames_have_a_limit_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     with exchanges() as exchanges_by_name:
         ends = channels(exchanges_by_name)
-        monkeypatch.setattr(tls_channel, "MAX_FRAME", 100)
+        monkeypatch.setattr(transport, "MAX_FRAME", 100)
         with pytest.raises(ProtocolError) as caught:
             ends["ana"].send("bob", bytes(101))
         assert caught.value.code == "CO-P663"
@@ -368,7 +368,7 @@ def test_a_session_that_is_over_keeps_nothing_of_a_peer_that_holds_its_end_open(
 
 
 def test_a_peer_that_reads_nothing_and_says_more_and_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls_channel, "LAST_WORD_SECONDS", 0.1)
+    monkeypatch.setattr(transport, "LAST_WORD_SECONDS", 0.1)
     with exchanges() as exchanges_by_name, ThreadPoolExecutor(1) as pool:
         ends = channels(exchanges_by_name)
         over = threading.Event()

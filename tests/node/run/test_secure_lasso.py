@@ -393,7 +393,7 @@ def test_rows_below_the_floor_are_refused_before_anything_but_their_number_is_op
 def test_a_party_that_dies_before_the_computation_is_named_and_waited_for(
     dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(talk, "MEET_SECONDS", 0.02)
+    monkeypatch.setattr(interactive_session, "MEET_SECONDS", 0.02)
     w = world(joins.cohort(alpha=ALPHA))
     crew = w.crew()
     while (open_ := w.view().open) is not None and open_.position < INTERACTIVE:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 ANVIL_CHAIN_ID = 20240
-PACKAGES = Path(__file__).resolve().parents[2] / "contracts" / "node_modules" / "@foundry-rs"
+PACKAGES = Path(__file__).resolve().parents[3] / "contracts" / "node_modules" / "@foundry-rs"
 OPTIONS = ("--hardfork", "london", "--base-fee", "0", "--gas-price", "0", "--chain-id", str(ANVIL_CHAIN_ID), "--silent")
 
 

@@ -40,11 +40,23 @@ class Sealer:
 def build_header(number: int, parent: bytes, **fields: bytes) -> Header:
     """A header without a seal."""
     values = {
-        "parentHash": parent, "sha3Uncles": EMPTY, "miner": _ZERO_ADDRESS, "stateRoot": EMPTY, "transactionsRoot": EMPTY,
-        "receiptsRoot": EMPTY, "logsBloom": bytes(256), "difficulty": b"\1", "number": encode_number(number),
-        "gasLimit": encode_number(30_000_000), "gasUsed": b"", "timestamp": encode_number(1_800_000_000 + number),
-        "extraData": b"", "mixHash": bytes(32), "nonce": DROP, "baseFeePerGas": b"",
-    }  # fmt: skip
+        "parentHash": parent,
+        "sha3Uncles": EMPTY,
+        "miner": _ZERO_ADDRESS,
+        "stateRoot": EMPTY,
+        "transactionsRoot": EMPTY,
+        "receiptsRoot": EMPTY,
+        "logsBloom": bytes(256),
+        "difficulty": b"\1",
+        "number": encode_number(number),
+        "gasLimit": encode_number(30_000_000),
+        "gasUsed": b"",
+        "timestamp": encode_number(1_800_000_000 + number),
+        "extraData": b"",
+        "mixHash": bytes(32),
+        "nonce": DROP,
+        "baseFeePerGas": b"",
+    }
     values |= fields
     return Header(tuple(values[name] for name in HEADER_FIELDS[: len(values)]))
 

@@ -4,7 +4,7 @@ A `Story` draws a small study and its faults from the seed, lets the sites' atte
 take turns on virtual time, and checks the invariants at the end. The seams are the ledger, the store, the clock and
 the sites' keys; everything above them is the product's own.
 
-    python -m node.faults SEED     tells one story (from the folder tests)
+    python -m support.node.faults SEED     tells one story (from the folder tests)
 """
 
 from __future__ import annotations

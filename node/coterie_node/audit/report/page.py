@@ -327,9 +327,11 @@ def methods(report: AuditReport) -> str:
     model = study.learner.name if fit is None else f"{fit.family} regression ({fit.link} link) by {fit.learner.upper()}"
     rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
     return (
-        f"We fitted a {model}{rows} at {_describe_sites(study, view)} with Coterie {report.versions.get('coterie', '')} "
-        f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. The model was {study.formula}; "
-        f"rows with missing values were {'left out' if study.rows.missing == 'drop' else 'not accept_headers'}. All sites "
+        f"We fitted a {model}{rows} at {_describe_sites(study, view)} with Coterie "
+        f"{report.versions.get('coterie', '')} "
+        f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. "
+        f"The model was {study.formula}; "
+        f"rows with missing values were {'left out' if study.rows.missing == 'drop' else 'not accepted'}. All sites "
         f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
         f"shared ledger as study {view.id}.{rounds} {_describe_replay(report.verdict)}"
     )
@@ -365,7 +367,7 @@ def _describe_replay(verdict: Verdict) -> str:
 def make_environment() -> Environment:
     """Jinja2 with escaping everywhere and no tolerance for a name that is not there."""
     jinja = Environment(
-        loader=PackageLoader("coterie_node"),
+        loader=PackageLoader("coterie_node.audit.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

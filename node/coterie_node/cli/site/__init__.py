@@ -1,4 +1,4 @@
-"""The commands of a hospital's node: init, doctor, join, invite, serve, `site` and `study`; `register` adds them."""
+"""The commands of a hospital's node: init, doctor, join, invite, serve and `site`; `register` adds them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from coterie_node.cli.site.init import init_command
 from coterie_node.cli.site.join import invite_command, join_command
 from coterie_node.cli.site.members import site
 from coterie_node.cli.site.serve import serve_command
-from coterie_node.cli.study import decide as study  # its commands join `study advise`
 
 
 def register(app: typer.Typer) -> None:

@@ -11,8 +11,8 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_keys import destroy
-from coterie_node.run.view_grants import keys_of_site, save_grant, view_of
-from coterie_node.site.run_folder import RunFolder
+from coterie_node.run.view_grants import save_grant, view_of
+from coterie_node.site.run_folder import RunFolder, load_study_keys
 
 seal = typer.Typer(no_args_is_help=True, help="Who can open a study's sealed payloads, and the end of that.")
 
@@ -39,7 +39,7 @@ def grant_command(
 ) -> None:
     """Let an auditor open what this site can read of one study; it cannot be taken back."""
     place = RunFolder(at)
-    own = keys_of_site(place, site, _session_name(place, study))
+    own = load_study_keys(place, site, _session_name(place, study))
     with place.reader() as ledger:
         view = view_of(ledger, place.blobs(), study, site, own)
         digest = ledger.view(study).terms.hash
