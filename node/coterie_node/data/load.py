@@ -23,6 +23,7 @@ from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, val
 from coterie_node.data.csv_file import open_csv
 from coterie_node.data.findings import Findings, Mask, Origin, quote
 from coterie_node.data.parquet_file import open_parquet
+from coterie_node.data.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
 from coterie_node.data.source import Batch, FileStamp, RowSource, check_unchanged, stamp_file
 from coterie_node.data.streaming import (
     StreamedCodes,
@@ -35,7 +36,6 @@ from coterie_node.data.streaming import (
     width,
 )
 from coterie_node.privacy.prints import RawRows
-from coterie_node.release.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
 
 # A Parquet file whose design matrix is larger is read anew in each pass.
 IN_MEMORY = 256 << 20

@@ -13,9 +13,9 @@ from coterie_learners.study.document import Variable
 from coterie_learners.study.rows import ArrayRows, Block, Codes, block_size
 from coterie_node.data.coding import Coded, code
 from coterie_node.data.findings import Mask
+from coterie_node.data.site_rows import raw_of_codes
 from coterie_node.data.source import Batch, FileStamp, RowSource, check_unchanged, file_changed_error
 from coterie_node.privacy.prints import RawRows
-from coterie_node.release.site_rows import raw_of_codes
 
 # Blocks that are built in one go: some 16 MiB.
 GROUP = 8

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge
+from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
 from coterie_learners.core.payload import Payload, canonical
 from coterie_learners.core.protocol import Site, Step
 from coterie_learners.errors import StudyError

@@ -10,6 +10,7 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Floors
 from coterie_learners.study.rows import OwnColumns
+from coterie_node.data.site_rows import raw_rows
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
@@ -18,7 +19,6 @@ from coterie_node.privacy.objections import Grade, Objection, pick_gravest
 from coterie_node.privacy.parties import PooledSum, judge_parties
 from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.values import Sample, judge_values, table_of
-from coterie_node.release.site_rows import raw_rows
 
 
 @dataclass

@@ -299,7 +299,7 @@ def test_other_columns_with_nearly_as_many_rows_are_refused() -> None:
     log = PrivacyLog()
     first_release(study, rows["north"], log, "first", {})
     shorter = cohorts.rows(other, {name: values[:147] for name, values in CODES.items()})
-    with pytest.raises(ReleaseRefused, match="nearly as many as those of the study 'cohort'"):
+    with pytest.raises(ReleaseRefused, match="fewer than 5 rows of the study 'cohort'"):
         first_release(other, shorter, log, "second", {})
 
 
