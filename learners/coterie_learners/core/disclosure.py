@@ -44,7 +44,9 @@ class Exposure:
     `rebuilt`: columns that come back row by row. `sums_only`: the bytes are uniformly distributed to whoever lacks this
     site's keys; only a sum over `parties` sites exists. `by_columns`: sums over rows of products of the formula's
     columns and the outcome, so that every level, pair and event is a count that they show; without the rows whose
-    pattern of covariates has fewer than `least_pattern`. `labels`: each party's label of each raw column's rows.
+    pattern of covariates has fewer than `least_pattern`. `labels`: each party's label of each raw column's rows;
+    `labels_only`: nothing but those. `opening`: masked counts that are opened before any other sum of the pool;
+    `unopened`: masked sums without such counts before them.
     """
 
     what: str
@@ -60,6 +62,9 @@ class Exposure:
     by_columns: bool = False
     least_pattern: int = 0
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    labels_only: bool = False
+    opening: bool = False
+    unopened: bool = False
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""

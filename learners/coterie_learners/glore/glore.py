@@ -20,7 +20,7 @@ the next step would be shorter than `tolerance` standard errors, which is strict
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
@@ -43,6 +43,7 @@ from coterie_learners.study.document import Frozen, Schedule, Study
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums import sums_disclosure
 from coterie_learners.sums.families import Family, family_of
+from coterie_learners.sums.opening_counts import Opening, open_pool
 
 _VERSION = "1"
 MAX_HALVINGS = 10
@@ -63,12 +64,14 @@ class GloreOptions(Frozen):
     """The learner section of a study.
 
     `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
-    `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more.
+    `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more. `opening`:
+    whether masked sums begin with the pool's counts of levels; without them release gates refuse.
     """
 
     family: Literal["binomial", "poisson", "gaussian"] = "binomial"
     link: Literal["logit", "probit", "cloglog", "log", "identity"] | None = None
     aggregation: Literal["auto", "masked", "plain"] = "auto"
+    opening: Literal["counts", "none"] = "counts"
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
@@ -96,6 +99,16 @@ class GlorePlan:
     def p(self) -> int:
         """Number of columns."""
         return len(self.design.columns)
+
+    @property
+    def opens(self) -> bool:
+        """Whether the pool's counts of levels are opened before its sums."""
+        return self.masked and self.options.opening == "counts"
+
+    @property
+    def opening(self) -> Opening:
+        """The opening step."""
+        return Opening(self.design, self.study.disclosure.cell, self.family.name != "gaussian")
 
     @cached_property
     def penalty(self) -> Array:
@@ -156,6 +169,8 @@ class GlorePlan:
 def glore(site: Site) -> Script:
     """Distributed Newton-Raphson: sums from every site, one step by the site whose turn it is, until it is at rest."""
     plan = GlorePlan.of(site.study)
+    if plan.opens:
+        yield from open_pool(plan.opening)
     model: Payload = {"beta": np.zeros(plan.p)}
     path: tuple[Array, ...] = ()
     for t in range(plan.options.max_rounds):
@@ -187,7 +202,8 @@ def share_stats(site: Site, plan: GlorePlan, topic: str, beta: Array) -> Payload
 def expose_stats(plan: GlorePlan, path: tuple[Array, ...], site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's post, after the rounds at the coefficients `path`."""
     if plan.masked:
-        return sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site)
+        masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site)
+        return replace(masked, unopened=not plan.opens)
     return sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
 
 
@@ -443,7 +459,8 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until the server's post says converged."""
-    return Schedule(loop=("each", "server"), max_rounds=options_of(study, GloreOptions).max_rounds)
+    opening = ("each", "each") if GlorePlan.of(study).opens else ()
+    return Schedule(opening=opening, loop=("each", "server"), max_rounds=options_of(study, GloreOptions).max_rounds)
 
 
 GLORE = Learner("glore", _VERSION, GloreOptions, _check_study, _schedule, glore)

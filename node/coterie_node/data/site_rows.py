@@ -27,6 +27,14 @@ class WithRaw(Protocol):
         """The raw rows, in the order of the data."""
 
 
+@runtime_checkable
+class Selectable(WithRaw, Protocol):
+    """Data that can be cut down to some of their rows."""
+
+    def take(self, at: NDArray[np.intp]) -> Rows | CodedRows:
+        """These rows only."""
+
+
 class SiteRows(ArrayRows):
     """Rows in memory with the raw ones."""
 

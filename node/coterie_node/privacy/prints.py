@@ -32,6 +32,7 @@ _CHUNK = 1 << 16
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def print_patients(identifiers: Sequence[str | Sequence[str]], key: bytes) -> PatientPrints:
@@ -144,3 +145,24 @@ class PrintedRows:
         """These rows only."""
         columns = {name: prints[rows] for name, prints in self.columns.items()}
         return PrintedRows(columns, None if self.patients is None else self.patients[rows], self.lacking)
+
+    def labels(self, key: bytes) -> dict[str, bytes]:
+        """A keyed label (8 bytes) of each column's units, the same for the same units in any order.
+
+        Without identifiers the units are the values. A sum of keyed words, as a multiset hash.
+        """
+        words = np.zeros(self.n, np.uint64) if self.patients is None else self.patients
+        return {name: self._label(name, words, key) for name in self.columns}
+
+    def _label(self, name: str, patients: PatientPrints, key: bytes) -> bytes:
+        units = (patients ^ _mixed(self.columns[name].astype(np.uint64) + _factors(name, key)[0])) * _MIX
+        total = int(_mixed(units).sum(dtype=np.uint64))
+        text = f"{name}/{self.n}/{total}"
+        return hashlib.blake2b(text.encode(), key=key, digest_size=8, person=b"row label").digest()
+
+
+def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Words whose bits all depend on all bits (the finaliser of SplitMix64)."""
+    out = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    out = (out ^ (out >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return out ^ (out >> np.uint64(31))

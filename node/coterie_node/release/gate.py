@@ -27,7 +27,7 @@ from coterie_learners.study.document import ColumnName, Floors, Frozen, Study
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
-from coterie_node.release.judgement import Judgement
+from coterie_node.release.judgement import Judgement, label_rows, stand_on_cohort
 
 # Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made anew.
 HIDDEN = frozenset({"masked", "ciphers", "places"})
@@ -99,6 +99,11 @@ class Gate:
     def floors(self) -> Floors:
         """The stricter of the study's and the site's."""
         return self.study.disclosure.stricter(self.policy.floors)
+
+    def seat(self, site: Site) -> Site:
+        """The site on the rows of the study's declared cohort, with the labels of these that the privacy log gives."""
+        seated = replace(site, data=stand_on_cohort(self.log, site))
+        return replace(seated, label_rows=lambda: label_rows(self.log, seated))
 
     def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
         """The verdict's digest for the record, or None while a person's yes is waited for.

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.protocol import Site
+from coterie_learners.errors import StudyError
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Floors
-from coterie_learners.study.rows import OwnColumns
-from coterie_node.data.site_rows import raw_rows
+from coterie_learners.study.rows import Data, OwnColumns
+from coterie_node.data.site_rows import Selectable, raw_rows
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
@@ -30,7 +31,7 @@ class Judgement:
 
     log: PrivacyLog
     floors: Floors
-    _known: dict[tuple[str, tuple[str, ...]], Objection | None] = field(default_factory=dict, init=False)
+    _known: dict[tuple[str, tuple[str, ...], bool], Objection | None] = field(default_factory=dict, init=False)
     _waiting: Candidate | None = field(default=None, init=False)
     _raw: RawRows | None = field(default=None, init=False)
 
@@ -39,13 +40,15 @@ class Judgement:
         self._raw = raw_rows(site) if self._raw is None else self._raw
         if self._raw is None:
             return None
-        key = (site.session, site.parties)
+        key = (site.session, site.parties, exposure.labels_only)
         if key not in self._known:
             self._known[key] = pick_gravest(self._objections(site, exposure, self._raw))
         return self._known[key] or pick_gravest(self._next_equations(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
-        """Write what is about to leave into the log, durably."""
+        """Write what is about to leave into the log, durably; labels alone are no release."""
+        if exposure.labels_only:
+            return
         if self._waiting is not None:
             self._keep_cohort(site, self._waiting)
             self.log.write(replace(self._waiting, head=replace(self._waiting.head, reason=reason)))
@@ -55,9 +58,11 @@ class Judgement:
             self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure)))
 
     def _objections(self, site: Site, exposure: Exposure, raw: RawRows) -> Iterator[Objection]:
+        if exposure.unopened and self.floors.cell > 1:
+            yield _not_opened()
         kind = kind_of(site, exposure)
         printed = raw.prints(self.log.key)
-        if printed.repeats:
+        if printed.repeats and not site.study.columns:
             yield _repeated_patients()
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), printed)
         self._waiting = candidate
@@ -65,7 +70,7 @@ class Judgement:
         if kind == "plain" and exposure.by_columns:
             yield from self._columns(candidate)
         yield from judge_sample(site, exposure, raw, kind, self.floors.cell)
-        if kind == "masked":
+        if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
 
     def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
@@ -151,6 +156,40 @@ def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor
     products = [tuple(name for name, _ in term) for term in design.formula.terms if len(term) > 1]
     sample = Sample(values, design.formula.outcome, products, site.study.disclosure.sensitive)
     yield from judge_values(sample.keep(exposure.least_pattern), floor)
+
+
+def _not_opened() -> Objection:
+    sentence = (
+        "the pool's counts of levels are not opened before its sums (not opened), so that nobody sees whether a level "
+        'has few patients. Leave `opening` at "counts".'
+    )
+    return Objection(Grade.REFUSE, "not opened", sentence)
+
+
+def label_rows(log: PrivacyLog, site: Site) -> Mapping[str, bytes]:
+    """This site's keyed label of its rows for each raw column; nothing without rows."""
+    raw = raw_rows(site)
+    return {} if raw is None else raw.prints(log.key).labels(log.key)
+
+
+def stand_on_cohort(log: PrivacyLog, site: Site) -> Data | None:
+    """The site's data, cut down to the patients of the study's cohort if an earlier study has declared it.
+
+    StudyError if the cohort cannot be told by what this study reads.
+    """
+    name = site.study.cohort.name
+    cohort = find_cohort(log.storage, name) if name else None
+    if cohort is None or not isinstance(site.data, Selectable):
+        return site.data
+    printed = site.data.read_raw().prints(log.key)
+    missing = [column for column in cohort.columns if column not in printed.columns]
+    if missing or (not cohort.columns and printed.patients is None):
+        marks = ", ".join(missing) or "the declared identifier"
+        told = f"The patients of the cohort {name!r} are known by {marks}"
+        raise StudyError(
+            "CO-S504", f"{told}, which this study does not read. Name it in cohort.complete, or as patient."
+        )
+    return site.data.take(cohort.select(printed))
 
 
 def _repeated_patients() -> Objection:

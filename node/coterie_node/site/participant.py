@@ -164,9 +164,10 @@ def make_site_runner(node: Node, number: int, observe: Callable[[Progress], None
     session = f"{node.network.scope}/{number}"
     own = study_keys(node.keys, node.journal.vault, session)
     site = site_of(node.study, node.name, data, node.keys, entries, session)
-    machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault, sealing=own.sealing))
-    codec = PayloadCodec(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     gate = Gate(node.study, node.policy, node.log, node.consent, vault=node.journal.vault)
+    seat = gate.seat(replace(site, vault=node.journal.vault, sealing=own.sealing))
+    machine = Machine(learner_of(node.study).script, seat)
+    codec = PayloadCodec(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     return Runner(
         machine,
         node.ledger,
