@@ -83,7 +83,7 @@ def test_plain_sums_with_a_small_cell_are_refused_by_default_and_say_of_which_ki
 
 
 def test_masked_sums_of_the_same_rows_pass_and_the_records_say_sums_only() -> None:
-    study = cohorts.study(count=3)
+    study = cohorts.study(count=3, opening="counts")
     world, seen_releases = go(study, cohorts.split(study, rare(CODES)))
     assert world.view().state == State.COMPLETED
     assert {r.post.verdict[0] for r in world.records("each")} == {Ruling.SUMS_ONLY}
@@ -101,21 +101,22 @@ def change_payload(payload: dict[str, Any]) -> None:
 
 def second_round(change: bool, gate: Gate) -> tuple[World, Runner]:
     """A branch of the chain on which two sites have posted in the second round, and a third is about to."""
-    study = cohorts.study(count=3)
+    study = cohorts.study(count=3, opening="counts")
     world = World(study, cohorts.split(study, CODES))
+    north, others = runner(world, "north", gate), world.crew(("south", "east"))
+    until(lambda: north.position == 2, [north, *others.values()])
     if change:
         world.forge("south", change_payload)
-    north = runner(world, "north", gate)
-    until(lambda: north.position == 2, [north, *world.crew(("south", "east")).values()])
+    until(lambda: north.position == 4, [north, *others.values()])
     return world, north
 
 
 def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
     """A site that takes its post back in a reorganisation, and posts another, learns nothing of the rest by it."""
-    gate = Gate(cohorts.study(count=3))
+    gate = Gate(cohorts.study(count=3, opening="counts"))
     before, north = second_round(False, gate)
     north.turn()
-    (sent_record,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 2))
+    (sent_record,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 4))
     after, north = second_round(True, gate)
     step, open_ = north.machine.awaits, after.view().open
     assert step is not None
@@ -130,17 +131,17 @@ def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
     with pytest.raises(ReleaseRefused) as refused:
         north.turn()
     assert refused.value.code == "CO-R302"
-    assert ("north", 2) not in {(r.site, r.post.position) for r in after.records()}
+    assert ("north", 4) not in {(r.site, r.post.position) for r in after.records()}
     (event,) = after.events("StudyAborted")
     assert dict(event.details)["reason"] == Reason.RELEASE_REFUSED
 
 
 def test_the_same_numbers_leave_under_their_masks_again() -> None:
-    gate = Gate(cohorts.study(count=3))
+    gate = Gate(cohorts.study(count=3, opening="counts"))
     for _ in range(2):
         world, north = second_round(False, gate)
         assert north.turn()
-        assert ("north", 2) in {(r.site, r.post.position) for r in world.records()}
+        assert ("north", 4) in {(r.site, r.post.position) for r in world.records()}
 
 
 def test_plain_sums_above_the_floor_pass_and_their_verdict_is_the_digest_on_record() -> None:
@@ -262,12 +263,19 @@ def test_where_nobody_can_be_asked_nothing_leaves() -> None:
 
 
 def first_release(study: Study, rows: Rows, log: PrivacyLog, session: str, vault: dict[str, bytes]) -> bytes | None:
-    """What the gate of north says of the first payload of a run over these rows."""
-    world = World(study, {"north": rows, **dict.fromkeys(study.sites[1:], rows)})
+    """What the gate of north says of the first payload with sums of a run over these rows."""
+    world, gate = World(study, {"north": rows, **dict.fromkeys(study.sites[1:], rows)}), Gate(study, Policy(), log)
+    gate.vault = vault
     machine = world.runner("north").machine
-    step, site = machine.awaits, replace(machine.seat(study.sites, 0), session=session)
-    assert step is not None
-    return Gate(study, Policy(), log, vault=vault).admit(step, site, 0, step.make(site, None))
+    for _ in range(2):
+        step, site = machine.awaits, replace(machine.seat(study.sites, 0), session=session)
+        assert step is not None
+        payload = step.make(site, None)
+        verdict = gate.admit(step, site, 0, payload)
+        if step.topic != "labels":
+            break
+        machine.feed(dict.fromkeys(study.sites, payload))
+    return verdict
 
 
 def drop_rows(rows: Rows, drop: int) -> Rows:
@@ -286,7 +294,8 @@ def test_nearly_the_same_rows_a_second_time_are_refused() -> None:
 
 
 def test_one_site_fewer_over_the_same_rows_is_refused_for_masked_sums() -> None:
-    four, three = cohorts.study(count=4), cohorts.study(count=3)
+    four = cohorts.study(count=4, opening="counts")
+    three = cohorts.study(count=3, opening="counts")
     rows, log = cohorts.rows(four, CODES), PrivacyLog()
     first_release(four, rows, log, "first", {})
     with pytest.raises(ReleaseRefused, match="what west holds alone"):
@@ -399,7 +408,8 @@ def test_a_dry_run_of_masked_sums_shows_uniform_words(files: dict[str, Path], st
     text = STUDY.replace("AGGREGATION", "masked").replace('"south"', '"south", "west"')
     from coterie_node.run.study_files import load_study
 
-    (one,) = dry_run(load_study(study_file(text)), {"north": files["north"]})
+    labels, one = dry_run(load_study(study_file(text)), {"north": files["north"]})
+    assert set(labels.release.payload) == {"labels"}
     words: Payload = one.release.payload
     assert one.release.verdict.ruling is Ruling.SUMS_ONLY
     high = np.asarray(words["masked"])[:, 1] >> np.uint64(32)
