@@ -78,7 +78,7 @@ def test_a_node_without_old_states_is_read_from_the_first_block(
     bench: AnvilBench, anvil: AnvilClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anvil.rpc("anvil_mine", "0x5")
-    monkeypatch.setattr("coterie_chain.ethereum.network._code", lambda rpc, address, block: b"")
+    monkeypatch.setattr("coterie_chain.ethereum.network._read_code", lambda rpc, address, block: b"")
     network = discover(bench.network.url, bench.network.catalog)
     assert network.block == 0
     with EthereumLedger(network) as reader:
@@ -324,7 +324,7 @@ def test_with_confirmations_a_site_reads_what_it_wrote(bench: AnvilBench) -> Non
 
 
 def test_two_handles_with_one_key_take_turns(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coterie_chain.ethereum.writer.GRACE", 0.1)
+    monkeypatch.setattr("coterie_chain.ethereum.writer._GRACE", 0.1)
     first_handle, second_handle = bench.ledger(derive_account("ana")), bench.ledger(derive_account("ana"))
     for i, handle in enumerate((first_handle, second_handle, first_handle, second_handle)):
         handle.admit(build_entry(f"site {i}"))
@@ -416,7 +416,7 @@ def test_what_no_block_takes_is_told_after_the_patience(bench: AnvilBench, sites
 def test_a_submitted_nonce_that_somebody_else_used_is_replaced(
     bench: AnvilBench, sites: Sites, slow: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coterie_chain.ethereum.writer.GRACE", 0.05)
+    monkeypatch.setattr("coterie_chain.ethereum.writer._GRACE", 0.05)
     slow.call("evm_setAutomine", True)
     study = sites.start()
     handle, thief = bench.ledger(derive_account("ana")), bench.ledger(derive_account("ana"))

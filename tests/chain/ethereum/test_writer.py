@@ -184,7 +184,7 @@ def test_threads_share_the_nonces(rpc: FlakyRpc, network: Network) -> None:
 
 
 def test_only_the_last_mined_ones_are_kept(rpc: FlakyRpc, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coterie_chain.keys.journal.KEPT", 3)
+    monkeypatch.setattr("coterie_chain.keys.journal.MAX_MINED", 3)
     journal = MemoryJournal()
     ours = start_writer(rpc, network, journal)
     for i in range(6):

@@ -156,7 +156,7 @@ def test_the_binary_is_found_or_missed_in_words(tmp_path: Path, monkeypatch: pyt
         find_anvil()
     monkeypatch.delenv(BINARY)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("coterie_chain.network.programs.anvil._in_checkouts", list)
+    monkeypatch.setattr("coterie_chain.network.programs.anvil._list_checkout_binaries", list)
     with pytest.raises(StoreFault, match="make setup") as caught:
         find_anvil()
     assert caught.value.code == "CO-C330"

@@ -14,12 +14,12 @@ PROGRAM = """
 import hashlib
 import numpy as np
 from coterie_learners.numeric import elementary
-from coterie_learners.cola.cola import fit_tables, plan_of, table_of
-from coterie_learners.core.registry import complete
+from coterie_learners.cola.cola import build_table, fit_tables, plan_table
+from coterie_learners.core.registry import complete_study
 from coterie_learners.core.payload import canonical
 from coterie_learners.study.rows import ArrayCodes
 from coterie_learners.study.document import Study
-from coterie_learners.cola.tables.pattern_counts import count
+from coterie_learners.cola.tables.pattern_counts import count_patterns
 
 state = 7
 
@@ -44,22 +44,23 @@ models = [
 ]
 digest = hashlib.sha256()
 for outcome, options in models:
-    study = complete(Study.model_validate({
+    study = complete_study(Study.model_validate({
         "name": "same", "sites": list(sites), "formula": f"{outcome} ~ x + v + v^3 + w + x:v",
         "variables": {"y": {"type": "binary"}, "x": {"type": "binary"}, "v": {"type": "count", "range": [0, 4]},
             "w": {"type": "category", "levels": ["p", "q", "r"]}, "k": {"type": "category", "levels": ["p", "q", "r"]},
             "g": {"type": "number", "range": [0, 20]}, "c": {"type": "count", "range": [0, 99]}},
         "disclosure": {"cell": 5}, "learner": {"name": "cola", **options},
     }))
-    plan = plan_of(study)
-    tables = {s: table_of(plan, count(plan.tally, ArrayCodes(rows[s]))) for s in sites}
+    plan = plan_table(study)
+    tables = {s: build_table(plan, count_patterns(plan.tally, ArrayCodes(rows[s]))) for s in sites}
     # What logarithms a site takes of its own counts are its own; here they are the same everywhere.
     tables = {s: {k: np.round(np.asarray(v) * 64) / 64 if k in ("saturated", "constant") else v for k, v in t.items()}
         for s, t in tables.items()}
     digest.update(canonical(fit_tables(plan, tables)))
 z = integers(10**6, 3000) / 5e4 - 10
-normal = elementary.normal(z)
-values = (elementary.exp(z), elementary.log(z * z + 0.1), elementary.expm1(z), normal.below, normal.log_above)
+normal = elementary.evaluate_normal(z)
+values = (elementary.exp_of_array(z), elementary.log_of_array(z * z + 0.1), elementary.expm1(z))
+values = (*values, normal.below, normal.log_above)
 for values in (*values, normal.rate_below):
     digest.update(values.tobytes())
 print(digest.hexdigest()[:32])

@@ -21,19 +21,19 @@ PROGRAM = '''
 import hashlib
 import numpy as np
 from coterie_learners.numeric import linalg
-from coterie_learners.glore.glore import Plan, newton
-from coterie_learners.core.registry import complete
+from coterie_learners.glore.glore import GlorePlan, newton
+from coterie_learners.core.registry import complete_study
 from coterie_learners.core.payload import canonical
 from coterie_learners.study.document import Study
 
 P, N = 24, 500
 variables = {f"x{j}": {"type": "number", "range": [-3, 5]} for j in range(1, P)}
-study = complete(Study.model_validate({
+study = complete_study(Study.model_validate({
     "name": "same", "sites": ["a", "b"], "formula": "y ~ " + " + ".join(variables),
     "variables": {"y": {"type": "binary"}, **variables},
     "learner": {"name": "glore", "aggregation": "plain", "ridge": 0.3, "tolerance": 1e-2},
 }))
-plan = Plan.of(study)
+plan = GlorePlan.of(study)
 state = 5
 
 def integers(below, count):
@@ -79,17 +79,17 @@ factors = {s: np.concatenate([half, -half]) for s, half in halves.items()}
 digests = []
 for exchange in ("thin", "gram"):
     learner = {"name": "vertigo", "exchange": exchange, "ridge": 3.0}
-    study = complete(Study.model_validate({**split, "learner": learner}))
+    study = complete_study(Study.model_validate({**split, "learner": learner}))
     posts = {}
     for s, z in factors.items():
         upper = sum(z[:, k, None] * z[:, k] for k in range(K))[np.triu_indices(M)]
         own = {"factor": z} if exchange == "thin" else {"gram": upper}
         posts[s] = {**own, "shift": np.arange(K) / 8, **({"outcome": y} if s == "a" else {})}
-    problem = vertigo.Problem(vertigo.plan_of(study), posts)
-    last = vertigo.start(problem)
-    digests += [last, vertigo.step(problem, last)]
+    problem = vertigo.VertigoProblem(vertigo.plan_vertigo(study), posts)
+    last = vertigo.start_model(problem)
+    digests += [last, vertigo.newton_step_of(problem, last)]
     while not last.get("converged"):
-        last = vertigo.step(problem, last)
+        last = vertigo.newton_step_of(problem, last)
     digests.append(last)
 print(*(hashlib.sha256(canonical(p)).hexdigest()[:16] for p in digests))
 

@@ -29,7 +29,7 @@ name = "{learner}"
 constant = "allow"
 collinear = "allow"
 
-{more}[variables.death]
+{extra_sections}[variables.death]
 type = "binary"
 label = "death by 1992"
 """
