@@ -145,10 +145,13 @@ class PrivacyLog:
         self._heads[name] = head
         self.counter[COUNTER] = len(self._release_names()).to_bytes(8, "big")
 
-    def settle(self, session: str, missing: Iterable[str]) -> None:
-        """Note that a session's sum never came to exist, since these sites' shares are missing or false."""
-        names = tuple(sorted(missing))
-        for head in [h for h in self.heads() if h.session == session]:
+    def note_sum(self, session: str, parties: Sequence[str], missing: Iterable[str]) -> None:
+        """Note that a session's masked sum exists, or never did as these sites' shares are missing or false.
+
+        Once a sum over these parties exists it stays known.
+        """
+        head, names = self.find(session, parties), tuple(sorted(missing))
+        if head is not None and head.kind == "masked" and head.state == "posted":
             self.put_head(replace(head, missing=names, state="spoiled" if names else "complete"))
 
     def find(self, session: str, parties: Sequence[str]) -> Head | None:

@@ -127,6 +127,11 @@ class Gate:
             self._judgement.write(site, exposure, reason)
         return verdict.digest
 
+    def note_sum(self, step: Step, site: Site, missing: tuple[str, ...]) -> None:
+        """Note that the sum of a step exists, or never came to exist as these sites' shares are missing or false."""
+        if step.who == "each" and not step.talks:
+            self.log.note_sum(site.session, site.parties, missing)
+
     def _spend(self, step: Step, site: Site, payload: Payload) -> None:
         """ReleaseRefused if other numbers left this site under the same masks before.
 

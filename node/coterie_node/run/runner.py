@@ -28,7 +28,7 @@ from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.payload import Payload, decode, unpack
 from coterie_learners.core.protocol import Machine, Sealed, Step
 from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, SessionLost, WrongPost
-from coterie_node.errors import ConfigError, ReleaseRefused, StudyStopped
+from coterie_node.errors import ConfigError, PayloadCorrupt, ReleaseRefused, StudyStopped
 from coterie_node.peers.interactive_session import Exchange, InteractiveStep
 from coterie_node.release.gate import Gate
 from coterie_node.run.codec import PayloadCodec, pack
@@ -354,7 +354,7 @@ class Runner:
 
     def _read_records(self, step: Step, records: tuple[Record, ...]) -> None:
         with self._measure("store"):
-            posts = {r.site: self._codec.read(step, r, self._blobs) for r in records}
+            posts = self._read_posts(step, records)
         self._heads[self.position] = _heads(records)
         self.position += 1
         if step.announces:
@@ -365,6 +365,20 @@ class Runner:
         figures = _figures(posts[records[-1].site]) if step.public else {}
         sealed = tuple(name for name, post in posts.items() if isinstance(post, Sealed))
         self._notify(step, records, figures, self.machine.checked > before, sealed)
+
+    def _read_posts(self, step: Step, records: tuple[Record, ...]) -> dict[str, Payload | Sealed]:
+        """The posts of a finished step; this site's privacy log hears whether its sum exists, or who spoiled it."""
+        parties = tuple(r.site for r in records)
+        seat = self.machine.seat(parties, records[-1].post.attempt)
+        try:
+            posts = {r.site: self._codec.read(step, r, self._blobs) for r in records}
+        except (ProtocolError, PayloadCorrupt) as error:
+            if self._gate is not None and self._poster:
+                self._gate.note_sum(step, seat, (error.site,))
+            raise
+        if self._gate is not None and self._poster:
+            self._gate.note_sum(step, seat, ())
+        return posts
 
     def _notify(
         self,
