@@ -22,6 +22,7 @@ from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
 from coterie_node.data.csv_file import open_csv
 from coterie_node.data.findings import Findings, Mask, Origin, quote
+from coterie_node.data.objectors import WithoutObjectors, read_objectors
 from coterie_node.data.parquet_file import open_parquet
 from coterie_node.data.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
 from coterie_node.data.source import Batch, FileStamp, RowSource, check_unchanged, stamp_file
@@ -167,11 +168,11 @@ class CodesPass(FirstPass):
         return compact(codes, self.design)
 
 
-def load_rows(path: Path, design: Design, site: str) -> MemoryRows:
+def load_rows(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> MemoryRows:
     """Read a CSV or Parquet file and check all of it; DataError names site, file, column and rows of what is wrong."""
     origin = Origin(site, path)
     before = stamp_file(origin)
-    source = _open(origin, design)
+    source = _open(origin, design, objectors)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
     first = check_rows(source, before, FirstPass(design, keep=small))
     raw = _raw(design, first) if small else None
@@ -180,11 +181,11 @@ def load_rows(path: Path, design: Design, site: str) -> MemoryRows:
     return MemoryRows(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
-def load_columns(path: Path, design: Design, site: str) -> Loaded:
+def load_columns(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check the columns that a site holds of its own patients, and what identifies these."""
     origin = Origin(site, path)
     before = stamp_file(origin)
-    first = check_rows(_open(origin, design), before, FirstPass(design, keep=True))
+    first = check_rows(_open(origin, design, objectors), before, FirstPass(design, keep=True))
     codes = _join_columns(design, first)
     x = design.matrix(codes, first.n)
     check_variation(origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
@@ -194,14 +195,14 @@ def load_columns(path: Path, design: Design, site: str) -> Loaded:
     return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
-def load_codes(path: Path, design: Design, site: str) -> Loaded:
+def load_codes(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
     if path.suffix.lower() == ".json":
         table = pda.read_table(Origin(site, path), design)
         return Loaded(path, site, table.n, {}, None, table)
     origin = Origin(site, path)
     before = stamp_file(origin)
-    source = _open(origin, design)
+    source = _open(origin, design, objectors)
     row = sum(width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = check_rows(source, before, CodesPass(design, keep=small))
@@ -215,18 +216,23 @@ def _join_columns(design: Design, first: FirstPass) -> Codes:
     return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.read}
 
 
-def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
-    """A site's data in the form that the study's learner reads; None for a helper, who has none."""
+def load_site(path: Path | None, study: Study, site: str, exclude: Path | None = None) -> Loaded | None:
+    """A site's data in the form that the study's learner reads; None for a helper, who has none.
+
+    `exclude`: a file with the identifiers of patients who object; their rows are no part of anything.
+    """
     if study.columns and not study.columns[site]:
         return None
     if path is None:
         raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
     before = stamp_file(Origin(site, path))
-    loaded = LOADERS["columns" if study.columns else learner_of(study).reads](path, Design(study, site), site)
+    design = Design(study, site)
+    objectors = read_objectors(exclude, design, site)
+    loaded = LOADERS["columns" if study.columns else learner_of(study).reads](path, design, site, objectors)
     return replace(loaded, before=before)
 
 
-LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {
+LOADERS: Mapping[str, Callable[[Path, Design, str, frozenset[str]], Loaded]] = {
     "rows": load_rows,
     "codes": load_codes,
     "columns": load_columns,
@@ -247,7 +253,12 @@ def _count_events(design: Design, first: FirstPass) -> int | None:
     return first.events if design.outcome_here is not None and design.outcome.type == "binary" else None
 
 
-def _open(origin: Origin, design: Design) -> RowSource:
+def _open(origin: Origin, design: Design, objectors: frozenset[str]) -> RowSource:
+    source = _open_file(origin, design)
+    return WithoutObjectors(source, design.identifier[0], objectors) if objectors else source
+
+
+def _open_file(origin: Origin, design: Design) -> RowSource:
     suffix = origin.path.suffix.lower()
     if suffix == ".csv":
         return open_csv(origin, (*design.read, *design.identifier))

@@ -104,6 +104,7 @@ class NodeConfig(Frozen):
 
     site: Name
     data: str = "data.csv"
+    exclude: str = ""
     passphrase_file: str = "passphrase"
     chain: ChainPart = ChainPart()
     store: StorePart = StorePart()
@@ -142,6 +143,11 @@ class NodeFolder:
     def data(self) -> Path:
         """This site's rows, unless a decision names another file."""
         return self.path(self.config.data)
+
+    @property
+    def exclude(self) -> Path | None:
+        """The file with the identifiers of patients who object, if there is one."""
+        return self.path(self.config.exclude) if self.config.exclude else None
 
     @property
     def privacy(self) -> Path:

@@ -117,7 +117,7 @@ def approve_study_command(
 def _look_at_rows(home: NodeFolder, proposal: Study, data: str) -> None:
     """Say at once what the daemon would say later; the approval stands, because people may mend their rows."""
     try:
-        load_site(home.path(data) if data else home.data, proposal, home.config.site)
+        load_site(home.path(data) if data else home.data, proposal, home.config.site, home.exclude)
     except DataError as error:
         print(f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}")
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from coterie_node.errors import ConfigError
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
+from coterie_node.release.budgets import group_populations
 from coterie_node.site.config import NodeFolder
 from coterie_node.site.run_folder import RunFolder
 
@@ -63,3 +67,63 @@ def _find_folders(at: Path | None, site: str, node: Path | None) -> list[Approva
     if at is None or not site:
         raise ConfigError("CO-F313", "Name whose payloads: --node DIR, or --at DIR and --site NAME.")
     return [ApprovalFolder(RunFolder(at).site(site).releases)]
+
+
+@release.command("log")
+def show_log_command(
+    at: _At = None,
+    site: _SiteName = "",
+    node: _NodeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what has left this site by population, how much of it is known, and what would be refused next."""
+    log = _open_log(at, site, node)
+    populations = [population.as_dict() for population in group_populations(log)]
+    refusals = log.refusals()
+    if as_json:
+        print(json.dumps({"populations": populations, "refusals": refusals}, indent=2))
+        return
+    if not populations and not refusals:
+        print("Nothing has left this site, and nothing was refused.")
+    for population in populations:
+        print(_describe_population(population))
+    for digest, noted in refusals.items():
+        print("".join(f"refused  {digest[:16]}  {entry['study']}: {entry['sentence']}\n" for entry in noted), end="")
+
+
+@release.command("allow")
+def allow_release_command(
+    digest: Annotated[str, typer.Argument(help="The hash of the study, as `release log` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why this site lets it leave; goes on record.")],
+    at: _At = None,
+    site: _SiteName = "",
+    node: _NodeOption = None,
+) -> None:
+    """Say yes, with a reason, to what the privacy log refused of a study: to this, and to nothing else."""
+    log = _open_log(at, site, node)
+    full = [name for name in log.refusals() if len(digest) >= 8 and name.startswith(digest)]
+    if len(full) != 1 or not reason.strip():
+        message = f"Nothing was refused of one study with the hash {digest!r}, or there is no reason"
+        raise ConfigError("CO-F311", f"{message}. List refusals with `coterie release log`.")
+    for entry in log.allow(full[0], reason.strip()):
+        print(f"Allowed: {entry['study']}: {entry['kind']}.")
+
+
+def _open_log(at: Path | None, site: str, node: Path | None) -> PrivacyLog:
+    if node is not None and at is None:
+        return PrivacyLog(FolderStorage(NodeFolder(node).privacy))
+    if at is None or not site:
+        raise ConfigError("CO-F313", "Name whose log: --node DIR, or --at DIR and --site NAME.")
+    return PrivacyLog(FolderStorage(RunFolder(at).site(site).privacy))
+
+
+def _describe_population(population: Mapping[str, Any]) -> str:
+    smallest = population["smallest_known_set"]
+    lines = [
+        f"{', '.join(population['studies'])}: {population['releases']} releases, {population['masked']} masked",
+        f"  columns of rows         {population['columns']} of {population['rows']}",
+        f"  equations of unknowns   {population['equations']} of {population['unknowns']}",
+        f"  smallest known set      {'none' if smallest is None else smallest}",
+        *(f"  refused next            {words}" for words in population["refused_next"]),
+    ]
+    return "\n".join(lines)
