@@ -100,7 +100,7 @@ class Follower:
             return self._tip or tip
 
     def forget(self) -> None:
-        """Read everything anew at the next sync."""
+        """Read everything again at the next sync."""
         with self._lock:
             self._reset()
 

@@ -32,7 +32,7 @@ class Network:
 
     @property
     def scope(self) -> str:
-        """What tells this network from any other."""
+        """What distinguishes this network from any other."""
         return f"{self.chain_id}/{self.genesis}/{self.catalog.lower()}"
 
     def to_json(self) -> str:
@@ -52,7 +52,7 @@ class Network:
 
 
 def discover(url: str, catalog: str | None = None) -> Network:
-    """The network of a Catalog whose `network.json` is not at hand, as one node tells it; compare it with others.
+    """The network of a Catalog without its `network.json`, as one node describes it; compare it with other nodes.
 
     Without an address the chain must hold exactly one Catalog, which is looked for in its logs.
     """

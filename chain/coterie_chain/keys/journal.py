@@ -134,7 +134,7 @@ class SqliteJournal:
 
     def mark_mined(self, scope: str, nonce: int) -> None:
         """Note that a transaction is on the chain."""
-        # Not forced to the disk: what a crash forgets here, the receipt tells again.
+        # Not forced to the disk: after a crash the receipt shows the same.
         with self._lock:
             self.ask("PRAGMA synchronous = NORMAL")
             try:

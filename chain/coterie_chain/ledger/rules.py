@@ -19,7 +19,7 @@ from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import motions
 from coterie_chain.ledger.protocol import ZERO, Post, Silence, State
 from coterie_chain.ledger.record_chain import flatten_post
-from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, RunFolder, StudyState
+from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, SchedulePosition, StudyState
 from coterie_chain.store.cid import DAG_PB, RAW
 from coterie_chain.store.protocol import MAX_BLOB
 
@@ -253,16 +253,16 @@ class Rules:
     def unavailable(self, caller: str, study: int, position: int, attempt: int, site: int, now: Moment) -> bool:
         """Vote that a site's post cannot be used; True when the vote passed."""
         me, s = self._require_running(caller, study)
-        place = s.place() if position == s.position else s.last
-        at_hand = place and (place.position, place.attempt) == (position, attempt) and position + 1 >= s.position
-        if place is None or not at_hand:
+        step = s.locate() if position == s.position else s.last
+        is_recent = step and (step.position, step.attempt) == (position, attempt) and position + 1 >= s.position
+        if step is None or not is_recent:
             raise PostRejected("WrongStep", s.position, s.attempt)
         if site == me or site not in s.active or (position, attempt, site) not in s.digests:
             raise PostRejected("NotPosted")
         motion = motions.hash_unavailability(study, position, attempt, site)
         passed = self._vote(motion, me, self.list_able(s) - {site}, now)
         if passed:
-            _blame(s, place, site, now)
+            _blame(s, step, site, now)
         return passed
 
     # Stops
@@ -505,15 +505,15 @@ def _pause(s: StudyState, now: Moment) -> None:
     s.deadline = now.time + PAUSE_TIME
 
 
-def _blame(s: StudyState, place: RunFolder, site: int, now: Moment) -> None:
+def _blame(s: StudyState, step: SchedulePosition, site: int, now: Moment) -> None:
     """End the study, or go back to the step at which a site's post cannot be used, without the site if it can be."""
-    kind = s.kind(place)
+    kind = s.kind(step)
     if s.silence == Silence.ABORT and kind != SERVER:
         s.state = State.ABORTED
         return
     excluded = kind == EACH and s.is_dispensable(site)
-    if place.position != s.position:
-        s.go_back(place)
+    if step.position != s.position:
+        s.go_back(step)
     if excluded:
         s.remove(site)
     s.posted.clear()

@@ -1,4 +1,4 @@
-"""Founding a network: the Catalog is deployed once, and `network.json` tells every site where it is."""
+"""Founding a network: one site deploys the Catalog once; `network.json` holds its address for every site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one node tells of a network, gathered so that nobody has to trust that node afterwards.
+"""The evidence of a network that one node supplies; a reader checks it and need not trust that node.
 
 All headers from the first to the last; all transactions and receipts of every block that the Catalog or a Model may
 have written in (the header's own bloom filter says where); the nodes of the state's trie that prove the contracts' code
@@ -36,7 +36,7 @@ _ATTEMPTS = 5
 # A body is at most a block's gas in calldata; 64 MiB is far beyond.
 MAX_BODY_BYTES = 1 << 26
 MAX_CODE_BYTES = 1 << 16
-# A longer chain is told from a block that its readers must know, not from its first.
+# A longer chain starts at a block that its readers must know, not at its first.
 MAX_HEADERS = 200_000
 _EPOCH = 30_000
 HEADERS, BODIES, STATE, CODES = "chain/headers.rlp", "chain/bodies.rlp", "chain/state.rlp", "chain/code.rlp"

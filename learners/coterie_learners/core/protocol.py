@@ -37,7 +37,7 @@ class Channel(Protocol):
 
 
 class Sealed(Mapping[str, Any]):
-    """A post that this site may not read: the script carries it on; whoever looks inside is told.
+    """A post that this site may not read. A script can pass it on; reading its arrays raises SealedInput.
 
     Whether the loop has converged stands in the record on the ledger, so that may be read of a sealed post too.
     """
@@ -67,8 +67,8 @@ class Site:
     """What a learner sees of its own site.
 
     `secret` (32 bytes) never leaves; `shared` holds a key per peer; `vault` is durable private memory. `session` names
-    this run of the study among all that these keys will ever see: a pad used for two runs would give their difference
-    away. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the open
+    this run of the study among all that these keys will ever see: one pad in two runs would disclose the
+    difference of their posts. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the open
     step. An auditor is a Site without rows.
     """
 
@@ -133,14 +133,14 @@ Reveals = Callable[[Site, Payload], Exposure]
 
 @dataclass(frozen=True)
 class Step:
-    """One position of a protocol: what is posted there and by whom.
+    """One position of a protocol: who posts there, and what.
 
     `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
     from a payload that this site made here; the site's release gate asks before it leaves. `announces`: each post holds
     its poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
-    `compress=False` stores the post as it is, so that its length tells nothing of its content.
+    `compress=False` stores the post as it is, so that its length shows nothing of its content.
     """
 
     topic: str

@@ -2,7 +2,7 @@
 
 A value with its offset takes VALUE bits and its blinding BLIND; a plaintext of the 2048-bit modulus holds 28 of them,
 so a row of up to 28 columns is one ciphertext. The helper adds a blinding 2^40 times as large to every value of a
-matched row and draws the ciphertext's randomness anew, so that its owner, who decrypts, can recognise neither value
+matched row and draws new randomness for the ciphertext. Its owner, who decrypts, can recognise neither value
 nor row. What a helper that colludes with one owner can read here: that owner's rows, and the shares of matched rows;
 never another owner's rows without a match. The arithmetic is TNO's library (extra `paillier`), without its
 serialisation.

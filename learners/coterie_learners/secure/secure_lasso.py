@@ -264,7 +264,7 @@ def _run_supplier(site: Site, plan: LassoPlan, posts: JoinPosts, session: Sessio
     received_results = {name: _receive_result(session, name, plan) for name in plan.computing}
     results = set(received_results.values())
     if len(results) != 1:
-        message = f"{' and '.join(plan.computing)} told {site.name} different results."
+        message = f"{' and '.join(plan.computing)} sent {site.name} different results."
         raise ProtocolError("CO-P646", message, topic=_TOPIC)
     return decode(results.pop())[1]
 

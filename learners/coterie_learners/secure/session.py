@@ -86,14 +86,14 @@ class Session:
         return data
 
     def greet(self, terms: bytes, nonce: bytes) -> dict[str, bytes]:
-        """Tell all others what this site is about to compute (32 bytes) and a nonce; returns theirs, by party."""
+        """Send all others what this site will compute (32 bytes) and a nonce; returns their nonces, by party."""
         for name in self.peers:
             self.send(name, terms + nonce)
         greetings = {name: self.receive(name, DIGEST + NONCE) for name in self.peers}
         for name, greeting in greetings.items():
             if greeting[:DIGEST] != terms:
-                told_words = f"{name} is about to compute something else than {self.me}"
-                raise ProtocolError("CO-P642", f"{told_words}: parameters or earlier posts differ.", name)
+                message = f"{name} is about to compute something else than {self.me}"
+                raise ProtocolError("CO-P642", f"{message}: parameters or earlier posts differ.", name)
         return {name: greeting[DIGEST:] for name, greeting in greetings.items()} | {self.me: nonce}
 
     def account(self) -> Account:
@@ -136,7 +136,7 @@ class Randomness:
 def open_session(site: Site, channel: Channel, topic: str, terms: bytes) -> tuple[Session, Randomness]:
     """Greet all parties of the step; returns the session and fresh randomness for it.
 
-    Fresh in every run, also when a step begins again after a crash: a mask that served twice would give away a
+    Fresh in every run, also when a step begins again after a crash: a mask that served twice would disclose a
     difference. Therefore each run draws from streams of its own number, which is kept before the first byte leaves.
     """
     label = f"runs/{site.session}/{topic}/{site.attempt}"

@@ -97,7 +97,7 @@ class RowRules(Frozen):
 
 
 class Floors(Frozen):
-    """What no payload of a site may give away; a site may set stricter ones of its own.
+    """What no payload of a site may disclose; a site may set stricter floors.
 
     rows: the fewest rows a payload may stand on. cell: the smallest count of patients, above zero, that its readers may
     solve from it. events_per_parameter: the fewest events (or rows) of this site for each coefficient. rebuild: whether

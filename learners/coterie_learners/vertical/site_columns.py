@@ -155,7 +155,7 @@ class SiteColumns:
 
     @cached_property
     def disclosure(self) -> FactorDisclosure:
-        """What this site's factor gives away."""
+        """What this site's factor discloses."""
         scale = np.array([column.scale for column in self.design.columns])
         centre = np.array([column.centre for column in self.design.columns])
         x = self.site.columns.x[self.order] * scale + centre
@@ -182,7 +182,7 @@ class SiteColumns:
         return replace(columns, sums_only=True, parties=sites)
 
     def reveals_result(self, site: Site, payload: Payload) -> Exposure:
-        """What coefficients and covariances give away: they are the result of the study."""
+        """What coefficients and covariances disclose: they are the result of the study."""
         return Exposure("Coefficients with their covariance", self.n, **self._counts(site))
 
     def _counts(self, site: Site) -> dict[str, Any]:

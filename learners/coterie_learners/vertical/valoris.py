@@ -183,7 +183,7 @@ def plan_valoris(study: Study) -> ValorisPlan:
 
 
 def expose_randomness(site: Site, payload: Payload) -> Exposure:
-    """What random bytes give away: nothing of any patient."""
+    """What random bytes disclose: nothing of any patient."""
     return Exposure("A random number", site.columns.n)
 
 

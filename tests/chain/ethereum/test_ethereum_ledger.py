@@ -342,7 +342,7 @@ def fund(rpc: Rpc) -> None:
 
 @pytest.fixture
 def slow(bench: AnvilBench) -> Iterator[Rpc]:
-    """The chain, which makes a block only when it is told to."""
+    """The chain, which makes a block only on request."""
     with Rpc(bench.network.url) as rpc:
         fund(rpc)
         rpc.call("evm_setAutomine", False)

@@ -1,4 +1,4 @@
-"""Development chains start, keep what they are told to keep, and leave nothing behind."""
+"""Development chains start, keep what a caller asks them to keep, and leave nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agreement of sites, held against fits of each site and of all but one by statsmodels, and formulas written anew."""
+"""Agreement of sites, compared with statsmodels fits of each site and of all but one, and with independent formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader must know of a fit is told with it, and nothing where there is nothing to tell."""
+"""A fit comes with the warnings that its reader needs, and with none where none is needed."""
 
 from __future__ import annotations
 

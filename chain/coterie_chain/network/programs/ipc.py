@@ -33,12 +33,12 @@ def ask(path: Path, method: str, *params: object) -> Any:
 
 def _read(line: socket.socket) -> dict[str, Any]:
     """One JSON object: the node keeps the line open, so the text's own end is the end."""
-    told = b""
-    while len(told) < _MAX_ANSWER_BYTES:
+    text = b""
+    while len(text) < _MAX_ANSWER_BYTES:
         part = line.recv(1 << 16)
-        told += part
+        text += part
         try:
-            document = from_json(told)
+            document = from_json(text)
         except ValueError:
             if part:
                 continue
