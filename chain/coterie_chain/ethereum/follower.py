@@ -3,6 +3,23 @@
 Each `sync` asks for the newest block. If it does not continue what was read, the last block that both chains share is
 found by the hashes of the blocks seen, everything above it is dropped, and the logs are read again from there.
 Subscriptions are not used: they lose logs at a reorganisation.
+
+Theory of operation. A follower is in one of three states:
+
+    state       `_tip`   `_suspect`   event                              next state
+    empty       None     no           a page of blocks is read           following
+    following   a Tip    no           the newest block is the tip        following; nothing is read
+    following   a Tip    no           the chain continues the tip        following, one page further
+    following   a Tip    no           the chain left the tip             following, back at the last shared block
+    following   a Tip    no           no landmark is shared              LedgerMismatch CO-C314
+    following   a Tip    no           records or blocks are missing      suspect; everything is read again
+    suspect     any      yes          records or blocks are missing      LedgerMismatch CO-C315
+    suspect     any      yes          all is read without a gap          following
+
+Invariants: `_entries` are those of the blocks up to `_tip`, all of them, and of no other block. A page changes the
+state as a whole, after the last answer of the node: an answer that fails leaves the state as it was. Each site's
+records have the numbers 1, 2, 3 and so on without a gap, which shows a node that leaves some out. `_hashes` holds at
+least one landmark deeper than any reorganisation, so that a shared block can be found.
 """
 
 from __future__ import annotations
@@ -152,7 +169,7 @@ class Follower:
             return old.number
         numbers = sorted(self._hashes)
         pairs = zip(numbers, self._fetch_hashes(numbers), strict=True)
-        # from the oldest up to the first that differs: a page may have been read in the middle of a reorganisation
+        # From the oldest to the first that differs: a page can mix blocks of two chains, so later matches do not count.
         shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], pairs)]
         if not shared:
             raise self._explain_rewind(old, tip, numbers[0])
@@ -172,6 +189,7 @@ class Follower:
         )
 
     def _drop(self, above: int) -> None:
+        # Names of sites are taken back as well: a site that was admitted above the fork may never be admitted.
         remaining = list(takewhile(lambda entry: entry.block <= above, self._entries))
         hashes = {number: hash_ for number, hash_ in self._hashes.items() if number <= above}
         decoder, tip = self._decoder, Tip(above, hashes[above], "", 0)

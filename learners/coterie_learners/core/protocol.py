@@ -1,8 +1,23 @@
 """The learner contract: a protocol is a generator that yields Steps and is sent the posts. No I/O here.
 
 Four verbs say who posts: `each` (every participant), `server` (the site whose turn it is), `only` (one named site),
-`together` (the participants talk off the ledger, then each posts the opened result). Whose turn it is, who was
+`interactive` (the participants talk off the ledger, then each posts the opened result). Whose turn it is, who was
 skipped or excluded, and which attempt a step is in, is the ledger's business: scripts never name a turn.
+
+Theory of operation. All sites run the same script, so all yield the same steps in the same order. A Machine drives the
+script of one site. The runner moves it with the posts that the ledger has recorded:
+
+    state     `awaits`   call               next state
+    open      a Step     draft              open: a draft does not move the script
+    open      a Step     feed               open at the next step, or ended
+    open      a Step     feed, wrong post   open at the same step; WrongPost names the server
+    open      a Step     accept             open at the next step, or ended; nothing is checked
+    ended     None       any of these       ended; ProtocolError CO-P303
+
+Two invariants carry the protocol. A script reads nothing but its site and the posts that it is sent, so that the same
+posts give the same steps at a restart, in a look-ahead and in a replay. A script never sees a public post that differs
+from this site's own computation: the check comes before the script goes on. If the script itself raises, its machine
+is of no further use; `restarted` gives another one.
 """
 
 from __future__ import annotations
@@ -27,7 +42,7 @@ SEALING_KEY = 32
 
 
 class Channel(Protocol):
-    """What the parties of a `together` step talk over; every wait has a deadline and names the silent peer."""
+    """What the parties of an interactive step talk over; every wait has a deadline and names the silent peer."""
 
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party."""
@@ -67,9 +82,9 @@ class Site:
     """What a learner sees of its own site.
 
     `secret` (32 bytes) never leaves; `shared` holds a key per peer; `vault` is durable private memory. `session` names
-    this run of the study among all that these keys will ever see: one pad in two runs would disclose the
-    difference of their posts. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the open
-    step. An auditor is a Site without rows.
+    this run of the study among all that these keys will ever see: one pad in two runs would disclose the difference of
+    their posts. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the
+    open step. An auditor is a Site without rows.
     """
 
     study: Study
@@ -118,6 +133,7 @@ class Site:
         return self.vault[label]
 
     def _label(self, label: str) -> str:
+        # The attempt is part of the label: another attempt can have other parties, so its sums need other pads.
         return f"coterie/{self.session}/{self.study.hash.hex()}/{label}/{self.attempt}"
 
 
@@ -265,6 +281,7 @@ class Machine:
     def feed(self, posts: Posts) -> None:
         """Go on with the posts of a finished step, in the study's site order; WrongPost if a server erred."""
         step = self._open()
+        # All checks come before the script moves: after an error the machine still stands at this step.
         if step.public:
             self._recompute(step, posts)
         if step.agree and len({canonical(p) for p in posts.values()}) != 1:
@@ -284,6 +301,8 @@ class Machine:
         return self.awaits
 
     def _recompute(self, step: Step, posts: Posts) -> None:
+        # A site that cannot read the post, or what it was computed from, counts the step as unchecked. The readers
+        # check it.
         if any(isinstance(peer_posts, Sealed) for peer_posts in posts.values()):
             self.unchecked += 1
             return
@@ -300,6 +319,7 @@ class Machine:
             self.difference = max(self.difference, difference)
 
     def _own_draft(self, step: Step) -> Payload:
+        # A draft serves one check of the step that it was made for; it must not outlive that step.
         drafted, self._drafted = self._drafted, None
         return drafted[1] if drafted is not None and drafted[0] is step else step.make(self.site, None)
 
