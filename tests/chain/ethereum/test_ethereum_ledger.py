@@ -251,7 +251,7 @@ def test_values_that_the_contract_cannot_hold_are_refused_here(sites: Sites) -> 
         encode_site_name("")
 
 
-def test_an_account_without_funds_is_told(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_without_funds_is_reported(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
     poor = Account.create()
     monkeypatch.setattr(ethereum_ledger, "is_anvil", lambda rpc: False)
     with EthereumLedger(bench.network, poor) as ledger:
@@ -397,7 +397,9 @@ def test_a_joining_is_submitted_as_well(bench: AnvilBench, sites: Sites, slow: R
     assert handle.view(study).joined == ("ana", "bob")
 
 
-def test_what_no_block_takes_is_told_after_the_patience(bench: AnvilBench, sites: Sites, slow: Rpc) -> None:
+def test_a_transaction_that_no_block_takes_is_reported_after_the_patience(
+    bench: AnvilBench, sites: Sites, slow: Rpc
+) -> None:
     slow.call("evm_setAutomine", True)
     study = sites.start()
     slow.call("evm_setAutomine", False)

@@ -70,7 +70,7 @@ def assert_same(ours: Ledger, theirs: Ledger) -> None:
 
 @pytest.mark.anvil
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_evidence_proves_what_a_node_tells(bench: AnvilBench, scenario: Callable[[Sites], int]) -> None:
+def test_evidence_proves_what_a_node_reports(bench: AnvilBench, scenario: Callable[[Sites], int]) -> None:
     sites = Sites(bench)
     scenario(sites)
     ledger = verify_bench(bench)
