@@ -55,7 +55,11 @@ def read_block(rpc: Rpc, which: str) -> Tip:
     """A block by its number in hex, or "latest" or "pending"."""
     block = rpc.call("eth_getBlockByNumber", which, False)
     if block is None:
-        raise LedgerUnreachable("CO-C302", f"The chain node {rpc.where} has no block {which} (any more).")
+        raise LedgerUnreachable(
+            "CO-C302",
+            f"The chain node {rpc.where} has no block {which} (any more). "
+            "Wait until it has caught up, or read its log.",
+        )
     try:
         return Tip(
             parse_quantity(block["number"]), block["hash"], block["parentHash"], parse_quantity(block["timestamp"])
@@ -236,7 +240,11 @@ class Follower:
             ]
             for block in self._rpc.batch(wanted):
                 if block is None:
-                    raise _Gap("CO-C315", f"The node {self._rpc.where} lost a block while its logs were read.")
+                    raise _Gap(
+                        "CO-C315",
+                        f"The node {self._rpc.where} lost a block while its logs were read. "
+                        "Compare it with another site's node.",
+                    )
                 times[block["hash"]] = parse_quantity(block["timestamp"])
         return times
 

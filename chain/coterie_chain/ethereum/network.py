@@ -48,7 +48,7 @@ class Network:
             catalog = to_checksum_address(raw["catalog"])
             return cls(str(raw["url"]), int(raw["chain_id"]), catalog, str(raw["genesis"]), int(raw["block"]))
         except (ValueError, KeyError, TypeError) as e:
-            raise LedgerMismatch("CO-C310", f"This is no network.json: {e!r}. Ask a founder for the file.") from None
+            raise LedgerMismatch("CO-C310", f"This is not a network.json: {e!r}. Ask a founder for the file.") from None
 
 
 def discover(url: str, catalog: str | None = None) -> Network:

@@ -319,6 +319,6 @@ class Writer:
         return LedgerUnreachable(
             "CO-C304",
             f"Transaction {tx.hash} ({tx.purpose}, nonce {tx.nonce}) was not mined within {self._patience:g} s by "
-            f"{self._rpc.where}. Do enough sealers run, and does the account have funds? The same transaction is sent "
-            "again next time.",
+            f"{self._rpc.where}. Check that enough sealers run and that the account has funds. The same transaction "
+            "is sent again next time.",
         )

@@ -92,7 +92,9 @@ def gather(network: Network, first: int | None = None, confirmations: int = 0) -
                 # a development chain proves its newest block alone, and that has just changed
                 if not is_anvil(rpc):
                     raise
-        raise LedgerUnreachable("CO-C307", f"The chain at {rpc.where} moved on during each of {_ATTEMPTS} readings.")
+        raise LedgerUnreachable(
+            "CO-C307", f"The chain at {rpc.where} moved on during each of {_ATTEMPTS} readings. Try again."
+        )
 
 
 def _find_start(network: Network, last: int) -> int:
@@ -117,7 +119,11 @@ def _fetch_headers(rpc: Rpc, first: int, last: int) -> Iterator[Header]:
         numbers = range(start, min(start + BATCH_SIZE, last + 1))
         for block in rpc.batch([("eth_getBlockByNumber", (hex(n), False)) for n in numbers]):
             if block is None:
-                raise LedgerUnreachable("CO-C302", f"The chain node {rpc.where} has lost a block below {last}.")
+                raise LedgerUnreachable(
+                    "CO-C302",
+                    f"The chain node {rpc.where} has lost a block below {last}. "
+                    "Read its log, or ask another site's node.",
+                )
             yield Header.decode(encode_header(block))
 
 

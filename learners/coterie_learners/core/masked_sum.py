@@ -57,7 +57,7 @@ def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
         raise TooFewSites(
             "CO-P401",
             f"Only {len(site.parties)} sites are left in this masked sum; each could compute another's share. "
-            "The study must end here.",
+            "The study ends here. Propose it again with three sites or more.",
             site.name,
             topic,
         )

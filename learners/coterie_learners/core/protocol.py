@@ -63,7 +63,9 @@ class Sealed(Mapping[str, Any]):
         self.converged = converged
 
     def _refuse(self) -> SealedInput:
-        return SealedInput("CO-P301", f"{self.topic!r} of {self.site} is sealed to other readers.")
+        return SealedInput(
+            "CO-P301", f"{self.topic!r} of {self.site} is sealed to other readers. Ask one of them for a grant."
+        )
 
     def __getitem__(self, key: str) -> Any:
         if key == "converged":
@@ -115,7 +117,7 @@ class Site:
 
     def _require_data(self) -> Data:
         if self.data is None:
-            raise ProtocolError("CO-P302", f"{self.name} holds no rows.", self.name)
+            raise ProtocolError("CO-P302", f"{self.name} has no rows. Name a file of rows for this site.", self.name)
         return self.data
 
     def stream(self, label: str, size: int) -> bytes:
@@ -285,7 +287,12 @@ class Machine:
         if step.public:
             self._recompute(step, posts)
         if step.agree and len({canonical(p) for p in posts.values()}) != 1:
-            raise ProtocolError("CO-P202", f"The sites opened different results at {step.topic!r}.", topic=step.topic)
+            raise ProtocolError(
+                "CO-P202",
+                f"The sites opened different results at {step.topic!r}. "
+                "Compare their versions, then propose the study again.",
+                topic=step.topic,
+            )
         self.opened += step.agree
         self._resume(posts)
 

@@ -62,7 +62,10 @@ def find_learner(name: str) -> Learner:
         raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.")
     learner = entries[name].load()
     if not isinstance(learner, Learner):
-        raise StudyError("CO-S403", f"The entry point {name!r} does not lead to a Learner but to {learner!r:.80}.")
+        raise StudyError(
+            "CO-S403",
+            f"The entry point {name!r} leads to {learner!r:.80}, which is not a Learner. Correct the package.",
+        )
     return learner
 
 

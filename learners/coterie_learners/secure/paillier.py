@@ -119,7 +119,12 @@ def _own_scheme(site: Site) -> Any:
 def _public_scheme(modulus: bytes, owner: str) -> Any:
     n = int.from_bytes(modulus, "little")
     if n.bit_length() != MODULUS or n % 2 == 0:
-        raise ProtocolError("CO-P653", f"{owner} posted a modulus of {n.bit_length()} bits, not of {MODULUS}.", owner)
+        raise ProtocolError(
+            "CO-P653",
+            f"{owner} posted a modulus of {n.bit_length()} bits instead of {MODULUS}. "
+            "Ask that site to check its node and version.",
+            owner,
+        )
     tno = library()
     return tno.Paillier(tno.PaillierPublicKey(n, n + 1), None)
 
@@ -137,7 +142,12 @@ def _rerandomise(scheme: Any, cipher: Any, stream: Keystream) -> bytes:
 def _cipher(scheme: Any, raw: bytes, whose: str) -> Any:
     value = int.from_bytes(raw, "little")
     if not 0 < value < int(scheme.public_key.n) ** 2:
-        raise ProtocolError("CO-P653", f"A ciphertext of {whose} is not below the square of its modulus.", whose)
+        raise ProtocolError(
+            "CO-P653",
+            f"A ciphertext of {whose} is not below the square of its modulus. "
+            "Ask that site to check its node and version.",
+            whose,
+        )
     return library().PaillierCiphertext(value, scheme)
 
 

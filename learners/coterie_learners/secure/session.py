@@ -98,7 +98,10 @@ class Session:
         """The next message of a party; ProtocolError names it if the message is not `size` bytes long."""
         data = self._channel.receive(sender)
         if len(data) != size:
-            message = f"{sender} sent {len(data)} bytes to {self.me} where the protocol has {size}."
+            message = (
+                f"{sender} sent {len(data)} bytes to {self.me} where the protocol has {size}. "
+                "Ask that site to check its node and version."
+            )
             raise ProtocolError("CO-P641", message, sender)
         self._in[sender].update(len(data).to_bytes(8, "little") + data)
         return data
@@ -111,7 +114,11 @@ class Session:
         for name, greeting in greetings.items():
             if greeting[:DIGEST] != terms:
                 message = f"{name} is about to compute something else than {self.me}"
-                raise ProtocolError("CO-P642", f"{message}: parameters or earlier posts differ.", name)
+                raise ProtocolError(
+                    "CO-P642",
+                    f"{message}: parameters or earlier posts differ. Compare the versions of both nodes.",
+                    name,
+                )
         return {name: greeting[DIGEST:] for name, greeting in greetings.items()} | {self.me: nonce}
 
     def account(self) -> Account:
@@ -123,7 +130,10 @@ class Session:
         statements = {name: self._channel.receive(name) for name in self.peers} | {self.me: own_statement}
         for name, statement in statements.items():
             if len(statement) != len(own_statement) or not self._matches_own(name, statement):
-                message = f"{name} and {self.me} do not agree on the bytes that they exchanged."
+                message = (
+                    f"{name} and {self.me} do not agree on the bytes that they exchanged. "
+                    "Check both nodes and the network between them."
+                )
                 raise ProtocolError("CO-P644", message, name)
         ordered = [statements[name] for name in self.parties]
         digest = hashlib.sha256(b"".join(s[16 : 16 + DIGEST * len(self.peers)] for s in ordered)).digest()

@@ -100,7 +100,10 @@ class ThreePartyShamir:
             self.send(party, shares)
         shares_by_party = {self.me: shares} | {party: self.receive(party, shares.shape) for party in peers}
         if exact and np.any((shares_by_party[0] - 2 * shares_by_party[1] + shares_by_party[2]) % self.field.p != 0):
-            message = "The parties' shares of a result do not lie on a line: one of them sent a wrong share."
+            message = (
+                "The parties' shares of a result do not lie on a line: one of them sent a "
+                "wrong share. Compare the parties' versions."
+            )
             raise ProtocolError("CO-P645", message)
         return np.asarray(sum(WEIGHTS[k] * shares_by_party[k] for k in range(3)) % self.field.p)
 

@@ -222,7 +222,7 @@ class Study(Frozen):
         try:
             return cls.model_validate(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
-            raise StudyError("CO-S101", f"{where} is not TOML: {error}.") from None
+            raise StudyError("CO-S101", f"{where} is not TOML: {error}. Correct the file.") from None
         except ValidationError as error:
             raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
 
@@ -234,7 +234,11 @@ class Study(Frozen):
         except ValidationError as error:
             raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
         if study is None or study.document != document:
-            raise StudyError("CO-S103", f"{where} is not the canonical form of a study; its hash would not hold.")
+            raise StudyError(
+                "CO-S103",
+                f"{where} is not the canonical form of a study, so its hash would differ. "
+                "Use the document that `coterie study propose` wrote.",
+            )
         return study
 
     @cached_property

@@ -167,7 +167,10 @@ def site_before(study: Study, name: str, steps_back: int) -> str:
 def check_points(payload: Payload) -> None:
     """ProtocolError if an element occurs twice: one patient would match two."""
     if len(np.unique(_words(payload["points"]))) != len(payload["points"]):
-        raise ProtocolError("CO-P542", "Some elements of a list of identifiers occur twice.")
+        raise ProtocolError(
+            "CO-P542",
+            "Some elements of a list of identifiers occur twice. Ask that site to check its node and version.",
+        )
 
 
 def expose_points(site: Site, payload: Payload) -> Exposure:

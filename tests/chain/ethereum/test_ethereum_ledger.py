@@ -58,7 +58,7 @@ def test_a_network_file_says_where_the_catalog_is(bench: AnvilBench) -> None:
     assert Network.from_json(network.to_json()) == network
     nested = "[" * 100_000 + "]" * 100_000
     for broken in ("", "[]", "{}", nested, network.to_json().replace(network.catalog, "0x12")):
-        with pytest.raises(LedgerMismatch, match=r"no network\.json") as caught:
+        with pytest.raises(LedgerMismatch, match=r"not a network\.json") as caught:
             Network.from_json(broken)
         assert caught.value.code == "CO-C310"
 

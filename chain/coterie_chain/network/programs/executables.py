@@ -37,7 +37,7 @@ class Program:
         named = os.environ.get(self.variable)
         if named:
             if not os.access(named, os.X_OK):
-                raise StoreFault("CO-C330", f"{self.variable} names no program: {named}.")
+                raise StoreFault("CO-C330", f"{self.variable} does not name a program: {named}. Correct the variable.")
             return Path(named)
         on_path = shutil.which(self.name)
         for place in (self.cached, Path(on_path) if on_path else None):

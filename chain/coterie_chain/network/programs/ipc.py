@@ -25,9 +25,13 @@ def ask(path: Path, method: str, *params: object) -> Any:
             line.sendall(request)
             answer = _read(line)
     except OSError as e:
-        raise LedgerUnreachable("CO-C301", f"The chain node at {path} does not answer: {e}. Is it running?") from None
+        raise LedgerUnreachable(
+            "CO-C301", f"The chain node at {path} did not answer: {e}. Check that it runs."
+        ) from None
     if "result" not in answer:
-        raise LedgerUnreachable("CO-C302", f"The chain node at {path} refused {method}: {answer.get('error')}.")
+        raise LedgerUnreachable(
+            "CO-C302", f"The chain node at {path} refused {method}: {answer.get('error')}. Read the node's log."
+        )
     return answer["result"]
 
 
