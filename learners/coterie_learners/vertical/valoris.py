@@ -11,11 +11,11 @@ the published second message any covariate site can compute every patient's p (1
 sites (red-team tests keep that attack). No message to a covariate site has n entries, and what it learns is exactly
 its own coefficients and their covariance.
 
-What leaves a site: hashes of identifiers, sealed to all sites (see `alignment`); from each covariate site its factor
+What leaves a site: hashes of identifiers, sealed to all sites (docs/disclosure.md); from each covariate site its factor
 and r_k numbers that tell the means of its rotated columns, sealed to the response site, which can rebuild binary
 columns from it exactly and all rows from r_k known ones (the study must say disclosure.rebuild = "allow"). From the
-response site the answers, each sealed to its site, after the check of `preimage`: if an answer could be solved for the
-outcome, nothing is returned to anybody.
+response site the answers, each sealed to its site, after the check of `outcome_leakage`: if an answer could be solved
+for the outcome, nothing is returned to anybody.
 
 Mode "aggregated" (two covariate sites or more): these agree on a rotation Q of all their columns together, and the
 response site learns only the sum S = sum Z_k Q_k, under pairwise masks: S S' is the sum of the Gram matrices, so that

@@ -13,7 +13,7 @@ the exact maximum likelihood. Intercept: one column of ones at the server, not p
 paper lets one site append it, penalised). Standard errors come from the information at the solution, in the rotated
 coordinates, so that nothing more is sent: VERTIGO-CI's second message gives X_k away exactly and is not implemented.
 
-What leaves a site: hashes of identifiers (see `alignment`); K_k or L_k, and r_k numbers that tell the means of the
+What leaves a site: hashes of identifiers (docs/disclosure.md); K_k or L_k, and r_k numbers that tell the means of the
 rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as the server's steps
 are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the outcome and every
 site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever knows r_k of them:
