@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 SEEDS ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults slither check devnet bench bench-mpc abi lock clean
+.PHONY: help setup tools demo test test-net faults slither check devnet bench bench-mpc abi lock wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -55,6 +55,10 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks contracts/scripts examples tools docker
 	$(BIN)/lint-imports
+	$(BIN)/python tools/house/check.py
+	$(BIN)/python tools/house/errors_page.py --check
+	$(BIN)/deptry node learners chain
+	$(BIN)/python tools/house/disclosure_page.py --check
 	$(BIN)/python contracts/scripts/compile.py --check
 	$(BIN)/python docker/generate.py --check
 
@@ -83,6 +87,12 @@ lock: setup ## Pin the newest versions again (hashes, no download addresses)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file $(LOCK) pyproject.toml
+
+wheel: setup ## Build the wheel, install it into an empty environment, and use it there
+	$(BIN)/python tools/house/wheel.py
+
+mutants: setup ## Plant small faults and require that the tests near them fail
+	$(BIN)/python tools/house/mutants.py
 
 clean: ## Remove what setup installed
 	rm -rf $(VENV) .venv-slither contracts/node_modules

@@ -22,11 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coterie_learners.core.registry import complete_study
-from coterie_learners.glore.glore import GlorePlan, compute_local_sums
+from coterie_learners.glore.glore import GlorePlan
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import ArrayRows
+from coterie_learners.sums.frame import Frame
 from coterie_node.run.simulate import simulate
 
 ROWS = int(os.environ.get("COTERIE_BENCH_ROWS", 1_000_000))
@@ -77,9 +78,9 @@ def time_local_step(x: Array, y: Array) -> None:
     """One site's work of one round against the bare weighted product, in the same process, in turn."""
     plan, rows = GlorePlan.of(study_of(P - 1, 3)), ArrayRows(x, y)
     weight = np.random.default_rng(2).random(len(y))
-    beta = np.full(P, 0.01)
+    frame, beta = Frame.from_ranges(plan.model.layout), np.full(P, 0.01)
     pairs = [
-        (seconds(lambda: (x.T * weight) @ x), seconds(lambda: compute_local_sums(plan, rows, beta)))
+        (seconds(lambda: (x.T * weight) @ x), seconds(lambda: plan.model.round("round", rows, frame, beta, 0.0)))
         for _ in range(REPEATS)
     ]
     bare, own = (statistics.median(t) for t in zip(*pairs, strict=True))
@@ -185,7 +186,8 @@ def stream_step(path: Path) -> None:
     start = time.perf_counter()
     rows = load_rows(path, Design(study), "s0")
     loaded = time.perf_counter()
-    compute_local_sums(GlorePlan.of(study), rows, np.zeros(10))
+    plan = GlorePlan.of(study)
+    plan.model.round("round", rows, Frame.from_ranges(plan.model.layout), np.zeros(10), 0.0)
     print(
         f"Parquet, {rows.n} x 10 in {path.stat().st_size / 2**20:.0f} MiB: checks {loaded - start:.1f} s, "
         f"one step {time.perf_counter() - loaded:.1f} s, peak {peak[0] / 2**20:.0f} MiB (at most 2048)"

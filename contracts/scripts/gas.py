@@ -19,12 +19,14 @@ from support.chain.contracts import DeployedContracts  # noqa: E402
 from support.chain.twins import ContractAndRules, Schedule, derive_address, next_digest  # noqa: E402
 
 from coterie_chain.ethereum.abi import load_artifact  # noqa: E402
+from coterie_chain.ledger import motions  # noqa: E402
 from coterie_chain.ledger.protocol import Silence, State  # noqa: E402
-from coterie_chain.ledger.rules import EACH, SERVER  # noqa: E402
+from coterie_chain.ledger.study_state import EACH, SERVER  # noqa: E402
 
 TABLE = ROOT / "contracts" / "GAS.md"
 RECORD_LIMIT = 130_000
 START = "1700000000"
+JOINING = (next_digest("rows"), next_digest("approvals"), 1_002_003)
 EVERYTHING: Schedule = ((3, EACH, SERVER), (EACH, SERVER), (SERVER, EACH))
 HEADER = f"""# Gas
 
@@ -45,7 +47,7 @@ def measure() -> dict[str, list[int]]:
         net = ContractAndRules(anvil, ["ana", "bob", "cyd", "dan"])
         _measure_membership(net)
         _measure_studies(net)
-        large = ContractAndRules(anvil, [f"site {i}" for i in range(1, 21)])
+        large = ContractAndRules(anvil, [f"site-{i}" for i in range(1, 21)])
         _measure_study(large, tuple(range(1, 21)), EVERYTHING)
         return _label_gas(net.contracts) | _label_gas(large.contracts, " (20 sites)")
 
@@ -62,6 +64,10 @@ def _measure_membership(net: ContractAndRules) -> None:
         net.recover(voter, 5, derive_address("new"), next_digest("sealing", "new"))
     net.offer(derive_address("new"), derive_address("newer"), next_digest("sealing", "newer"))
     net.accept(derive_address("newer"), 5)
+    for voter in voters:
+        net.succeed(voter, net.contracts.models[1])
+    net.revoke(voters[0], 5)
+    net.withdraw(voters[0], motions.hash_revocation(5))
     for voter in voters:
         net.revoke(voter, 5)
 
@@ -80,27 +86,43 @@ def _measure_study(net: ContractAndRules, order: tuple[int, ...], schedule: Sche
 
 def _start_study(net: ContractAndRules, order: tuple[int, ...], schedule: Schedule) -> int:
     hash = next_digest("study", len(net.rules.studies))
-    logs = net.propose(net.read_key(order[0]), hash, order, schedule, 3, 60, Silence.EXCLUDE, next_digest("rows"))
+    logs = net.propose(net.read_key(order[0]), hash, order, schedule, 3, 60, Silence.EXCLUDE, 2, JOINING)
     study: int = logs[0].args["study"]
     for site in order[1:]:
-        net.join(net.read_key(site), study, hash, next_digest("rows"))
+        net.join(net.read_key(site), study, hash, JOINING)
     return study
 
 
 def _measure_troubled_study(net: ContractAndRules) -> None:
     study = _start_study(net, (1, 2, 3, 4), ((), (EACH, SERVER), ()))
     net.wait(61)
-    for voter in (1, 2, 3):
+    for voter in (1, 2):
         net.exclude(net.read_key(voter), study, 4)
     net.complete_step(study)
     net.wait(61)
     net.skip(net.read_key(3), study)
     net.complete_step(study)
-    net.dispute(net.read_key(1), study, 1)
+    for voter in (1, 3):
+        net.unavailable(net.read_key(voter), study, 1, 1, 2)
+    net.complete_step(study)
+    net.dispute(net.read_key(1), study, 1, 2, 3)
     for voter in (1, 2):
         net.resume(net.read_key(voter), study)
     net.pause(net.read_key(1), study)
-    net.abort(net.read_key(1), study)
+    for voter in (1, 2):
+        net.abort(net.read_key(voter), study)
+    ended = _start_study(net, (1, 2, 3), ((), (SERVER,), ()))
+    net.decline(net.read_key(2), *_propose(net, 3))
+    net.abort(net.read_key(3), ended, 3)
+    while net.rules.studies[ended].state == State.RUNNING:
+        net.complete_step(ended)
+    net.supersede(net.read_key(1), ended)
+    net.attest(net.read_key(2), ended, next_digest("rows"))
+
+
+def _propose(net: ContractAndRules, count: int) -> list[int]:
+    logs = [net.propose(net.read_key(1), next_digest("proposal", k), (1, 2)) for k in range(count)]
+    return [found[0].args["study"] for found in logs]
 
 
 def render_table(gas: dict[str, list[int]]) -> str:

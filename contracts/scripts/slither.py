@@ -80,7 +80,7 @@ def list_findings(slither: str) -> list[str]:
 
 
 def _name_finding(finding: dict[str, Any]) -> str:
-    first = re.match(r"(?:Reentrancy in )?(\w+\.\w+)", finding["description"])
+    first = re.match(r"(?:Reentrancy in |Function )?(\w+\.\w+)", finding["description"])
     return f"{finding['check']}: {first.group(1) if first else finding['description'][:60]}"
 
 

@@ -25,6 +25,7 @@ contract Model is IModel {
 
     /// @inheritdoc IModel
     function record(Post calldata post) external override {
+        if (msg.data.length != 4 + 32 * 10) revert ICatalog.BadCall();
         (uint8 kind, uint32 round) = catalog.onPost(site, msg.sender, post);
         uint64 seq = next++;
         bytes32 extended = keccak256(abi.encode(head, seq, kind, round, post));

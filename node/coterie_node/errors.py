@@ -4,6 +4,9 @@ NodeError
  +- ConfigError    my settings, files or arguments
  +- AuditFailed    the record does not hold; names the first bad step
  +- StudyStopped   the study was paused or aborted on the ledger, by whom and why
+ +- PayloadTooLarge   a payload of this site is larger than the ledger takes
+ +- TermsMismatch     the ledger's terms of a study are not those that were approved
+ +- StudyQuarantined  a defect stopped one study here
  +- Overdue        a wait ran past its deadline; names who is silent
  +- SiteFailed     another process of this machine, which ran a site, told this error
 """
@@ -54,12 +57,33 @@ class PayloadMissing(chain.BlobMissing):
         self.topic = topic
 
 
+class PostUnusable(chain.ChainError, learners.ProtocolError):
+    """The protocol does not allow a site's post; this site voted to repeat the step, and waits for the others."""
+
+    retry = True
+
+    def __init__(self, code: str, message: str, site: str) -> None:
+        learners.ProtocolError.__init__(self, code, message, site)
+
+
 class StudyStopped(NodeError):
     """The study was paused or aborted on the ledger."""
 
 
 class ReleaseRefused(NodeError):
     """This site's release gate keeps a payload back."""
+
+
+class PayloadTooLarge(NodeError):
+    """A payload of this site is larger than the ledger takes."""
+
+
+class TermsMismatch(NodeError):
+    """The ledger's terms of a study are not those of its document, or not those that this site's people approved."""
+
+
+class StudyQuarantined(NodeError):
+    """A defect stopped one study at this site; the other studies go on."""
 
 
 class DeadlinePassed(NodeError):
@@ -81,6 +105,8 @@ EXIT = {
     learners.StudyError: 11,
     ConfigError: 12,
     ReleaseRefused: 14,
+    PayloadTooLarge: 15,
+    TermsMismatch: 16,
     chain.KeyFault: 13,
     learners.ProtocolError: 20,
     chain.BlobCorrupt: 21,

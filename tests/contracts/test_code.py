@@ -35,7 +35,7 @@ def test_newer_opcodes_and_large_code_are_found_but_pushed_data_is_no_code() -> 
 
 def test_every_error_has_its_own_selector() -> None:
     errors_by_selector = load_errors()
-    assert len(errors_by_selector) == len({name for name, _ in errors_by_selector.values()}) == 26
+    assert len(errors_by_selector) == len({name for name, _ in errors_by_selector.values()}) == 35
     assert errors_by_selector["0xe7ec536e"] == ("BadState", ("uint8",))
 
 

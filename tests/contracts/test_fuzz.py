@@ -13,12 +13,14 @@ from collections.abc import Callable
 import pytest
 from support.chain.anvil import AnvilClient
 from support.chain.contracts import Founder
-from support.chain.twins import ContractAndRules, Schedule, build_founder, derive_address, next_digest
+from support.chain.twins import ContractAndRules, JoiningTuple, Schedule, build_founder, derive_address, next_digest
 from support.chain.witness import LogChecker
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger.protocol import ZERO, State
-from coterie_chain.ledger.rules import EACH, SERVER, ZERO_ADDRESS, StudyState
+from coterie_chain.ledger.record_chain import format_cid
+from coterie_chain.ledger.rules import MAX_SIZE, ZERO_ADDRESS
+from coterie_chain.ledger.study_state import EACH, SERVER, StudyState
 
 # one worker draws the moves for all three tests
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("fuzz")]
@@ -46,10 +48,17 @@ class Fuzz:
             self.dispute: 1.5,
             self.pause: 1,
             self.resume: 4,
-            self.abort: 0.7,
+            self.abort: 1.2,
+            self.leave: 0.4,
+            self.unavailable: 4,
+            self.supersede: 1,
+            self.attest: 1,
+            self.decline: 1,
+            self.withdraw: 1,
+            self.succeed: 1.2,
             self.propose: 2.5,
             self.admit: 2,
-            self.revoke: 0.8,
+            self.revoke: 1.5,
             self.recover: 1.5,
             self.offer: 1,
             self.accept: 1,
@@ -87,7 +96,7 @@ class Fuzz:
 
     def draw_founder(self) -> Founder:
         """One of a few that are talked about at a time, so that votes meet."""
-        return build_founder(f"new {self.rnd.randrange(2) + len(self.net.rules.seats)}")
+        return build_founder(f"new-{self.rnd.randrange(2) + len(self.net.rules.seats)}")
 
     def draw_site(self) -> int:
         return self.rnd.choice([*self.net.rules.seats, 0, 99])
@@ -114,7 +123,14 @@ class Fuzz:
         order = self.draw_order(by)
         hash = next_digest("study", self.number) if self.draw_chance(0.97) else ZERO
         rounds = self.rnd.choice([1, 2, 4] if self.draw_chance(0.97) else [0])
-        self.net.propose(by, hash, order, self.draw_schedule(order), rounds, 60, self.rnd.choice([0, 1, 1, 1, 2]))
+        timeout = self.rnd.choice([60, 61, 600] if self.draw_chance(0.97) else [0, 59, 1 << 31])
+        least = self.rnd.choice([1, 1, 2, 3])
+        silence = self.rnd.choice([0, 1, 1, 1, 2])
+        self.net.propose(by, hash, order, self.draw_schedule(order), rounds, timeout, silence, least, self.joining())
+
+    def joining(self) -> JoiningTuple:
+        """Any digests and any release."""
+        return self.rnd.randbytes(32), self.rnd.randbytes(32), self.rnd.randrange(1 << 32)
 
     def draw_order(self, by: str) -> tuple[int, ...]:
         active = [s.id for s in self.net.rules.seats.values() if s.active]
@@ -160,6 +176,8 @@ class Fuzz:
             {"attempt": self.rnd.randrange(3)},
             {"basis": next_digest("guess")},
             {"sha256": ZERO},
+            {"cid": format_cid(self.rnd.randrange(256), self.rnd.choice([ZERO, next_digest("cid")]))},
+            {"size": self.rnd.choice([0, MAX_SIZE, MAX_SIZE + 1, (1 << 40) - 1])},
         ]
         return {"converged": self.draw_chance(0.2)} | (self.rnd.choice(slips) if self.draw_chance(0.12) else {})
 
@@ -185,9 +203,26 @@ class Fuzz:
             self.net.wait(max(0, s.deadline - self.net.contracts.now - self.rnd.choice([0, 0, 0, 1])))
         return study
 
+    def unavailable(self) -> None:
+        """Mostly of the post that somebody has said to be unusable, so that votes meet."""
+        study = self.study(State.RUNNING)
+        s = self.find_running(study)
+        places = [(s.position, s.attempt)] if s else []
+        places += [(s.last.position, s.last.attempt)] * 3 if s and s.last else []
+        position, attempt = self.rnd.choice(places) if places and self.draw_chance() else (self.rnd.randrange(3), 0)
+        posters = sorted({site for p, a, site in s.digests if (p, a) == (position, attempt)}) if s else []
+        culprit = posters[0] if posters and self.draw_chance() else self.draw_site()
+        self.net.unavailable(self.draw_participant(study), study, position, attempt, max(culprit, 0))
+
     def dispute(self) -> None:
         study = self.study(State.RUNNING, State.COMPLETED)
-        self.net.dispute(self.draw_participant(study), study, self.rnd.randrange(4))
+        s = self.net.rules.studies.get(study)
+        slots = sorted(s.digests) if s else []
+        position, attempt, site = (
+            self.rnd.choice(slots) if slots and self.draw_chance() else (self.rnd.randrange(4), 0, 1)
+        )
+        recomputed = self.rnd.choice([next_digest("other")] * 4 + [ZERO, s.digests[slots[0]] if s and slots else ZERO])
+        self.net.dispute(self.draw_participant(study), study, position, attempt, site, recomputed)
 
     def pause(self) -> None:
         study = self.study(State.RUNNING)
@@ -199,7 +234,28 @@ class Fuzz:
 
     def abort(self) -> None:
         study = self.study(State.PROPOSED, State.RUNNING, State.PAUSED)
-        self.net.abort(self.draw_participant(study), study)
+        culprit = self.rnd.choice([0, 0, 1, 2]) if self.draw_chance() else self.draw_site()
+        self.net.abort(self.draw_participant(study), study, culprit)
+
+    def leave(self) -> None:
+        study = self.study(State.RUNNING, State.PAUSED)
+        by = self.draw_participant(study)
+        self.net.abort(by, study, self.net.rules.find_site(by))
+
+    def decline(self) -> None:
+        studies = [self.study(State.PROPOSED) for _ in range(self.rnd.choice([0, 1, 1, 1, 2]))]
+        self.net.decline(self.draw_participant(studies[0] if studies else 1), *studies)
+
+    # After the end
+
+    def supersede(self) -> None:
+        study = self.study(State.COMPLETED)
+        reason = next_digest("reason") if self.draw_chance() else ZERO
+        self.net.supersede(self.draw_participant(study), study, self.rnd.choice([0, 0, 1, 999]), reason)
+
+    def attest(self) -> None:
+        study = self.study(State.COMPLETED, State.ABORTED)
+        self.net.attest(self.draw_participant(study), study, self.rnd.choice([next_digest("rows"), ZERO]))
 
     # Membership
 
@@ -226,8 +282,17 @@ class Fuzz:
         site, by = self.rnd.choice(offers) if offers and self.draw_chance() else (self.draw_site(), self.draw_key())
         self.net.accept(by, site)
 
+    def succeed(self) -> None:
+        models = self.net.contracts.models
+        self.net.succeed(self.draw_key(), models[1] if self.draw_chance() else ZERO_ADDRESS)
+
+    def withdraw(self) -> None:
+        motions = [log.args["motion"] for log in self.net.contracts.logs[-60:] if "motion" in log.args]
+        motion = motions[-1] if motions and self.draw_chance() else next_digest("no motion")
+        self.net.withdraw(self.draw_key(), motion)
+
     def wait(self) -> None:
-        self.net.wait(self.rnd.choice([1, 30, 120]))
+        self.net.wait(self.rnd.choice([1, 30, 120] if self.draw_chance(0.97) else [8 * 86400, 15 * 86400, 31 * 86400]))
 
 
 @pytest.fixture(scope="module")

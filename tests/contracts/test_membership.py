@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 from eth_abi.abi import encode
 from support.chain.anvil import AnvilClient, find_binary, run_anvil
-from support.chain.contracts import DeployedContracts, Founder, encode_site_name
+from support.chain.contracts import CATALOG, DeployedContracts, Founder, encode_site_name
 from support.chain.twins import ContractAndRules, build_founder, catch_refusal, derive_address, name_events, next_digest
 
 from coterie_chain.errors import PostRejected
-from coterie_chain.ledger.rules import MAX_SITES, ZERO_ADDRESS, Rules
+from coterie_chain.ledger import motions
+from coterie_chain.ledger.protocol import ZERO
+from coterie_chain.ledger.rules import MAX_SITES, VOTE_BLOCKS, VOTE_TIME, ZERO_ADDRESS, Moment, Rules
+from coterie_chain.ledger.study_state import EACH
 
 pytestmark = pytest.mark.anvil
 
@@ -67,8 +70,8 @@ def test_the_seat_after_the_253rd_is_refused() -> None:
     program = find_binary()
     assert program is not None
     with run_anvil(program, "--gas-limit", "200000000") as roomy:
-        net = ContractAndRules(roomy, [f"site {i}" for i in range(1, MAX_SITES + 1)])
-        assert catch_refusal(net.admit, derive_address("site 1"), *EVA_ENTRY) == ("TooManySites",)
+        net = ContractAndRules(roomy, [f"site-{i}" for i in range(1, MAX_SITES + 1)])
+        assert catch_refusal(net.admit, derive_address("site-1"), *EVA_ENTRY) == ("TooManySites",)
         net.check_chains()
 
 
@@ -81,7 +84,7 @@ def test_a_strict_majority_of_active_sites_admits_a_site(net: ContractAndRules) 
     logs = net.admit(CYD, *EVA_ENTRY)
     assert name_events(logs) == ["AdmissionVoted", "SiteAdmitted"]
     entry = {"name": encode_site_name("eva"), "key": EVA, "sealing": SEALING, "peer": PEER}
-    assert logs[0].args == {"by": 3, **entry}
+    assert logs[0].args == {"by": 3, **entry, "motion": motions.hash_admission(*EVA_ENTRY)}
     assert logs[1].args == {"site": 5, **entry, "model": net.contracts.models[5]}
 
 
@@ -119,7 +122,7 @@ def test_a_majority_revokes_a_site_which_then_has_no_say(net: ContractAndRules) 
     net.revoke(BOB, 4)
     logs = net.revoke(CYD, 4)
     assert name_events(logs) == ["RevocationVoted", "SiteRevoked"]
-    assert [log.args for log in logs] == [{"by": 3, "site": 4}, {"site": 4}]
+    assert [log.args for log in logs] == [{"by": 3, "site": 4, "motion": motions.hash_revocation(4)}, {"site": 4}]
     assert catch_refusal(net.revoke, DAN, 1) == ("NotSite",)
     assert catch_refusal(net.revoke, ANA, 4) == ("UnknownSite",)
     assert catch_refusal(net.admit, ANA, "eva", DAN, SEALING, PEER) == ("KeyTaken",)
@@ -155,7 +158,8 @@ def test_a_majority_gives_a_site_a_new_key_and_the_old_one_is_worth_nothing(net:
     net.recover(BOB, 4, EVA, SEALING)
     logs = net.recover(CYD, 4, EVA, SEALING)
     assert name_events(logs) == ["RecoveryVoted", "KeyChanged"]
-    assert logs[0].args == {"by": 3, "site": 4, "key": EVA, "sealing": SEALING}
+    motion = motions.hash_recovery(4, EVA, SEALING, 0)
+    assert logs[0].args == {"by": 3, "site": 4, "key": EVA, "sealing": SEALING, "motion": motion}
     assert logs[1].args == {"site": 4, "key": EVA, "sealing": SEALING}
     assert catch_refusal(net.offer, DAN, STRANGER, SEALING) == ("NotSite",)
     net.offer(EVA, DAN, SEALING)
@@ -231,3 +235,136 @@ def test_an_admitted_site_votes_like_a_founder(net: ContractAndRules) -> None:
     with pytest.raises(PostRejected, match="AlreadyVoted"):
         net.revoke(EVA, 1)
     assert name_events(net.revoke(CYD, 1)) == ["RevocationVoted", "SiteRevoked"]
+
+
+# Names and keys
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Eva", "eva site", "-eva", "e" * 32, "eva\0eva", "\u00e9va", "eva\u202e", "eva_1"]
+)
+def test_a_name_is_made_of_small_letters_digits_and_hyphens(net: ContractAndRules, name: str) -> None:
+    assert catch_refusal(net.admit, ANA, name, EVA, SEALING, PEER) == ("BadName",)
+
+
+@pytest.mark.parametrize("name", ["e", "0", "e-1", "e" * 31])
+def test_a_name_has_1_to_31_characters(net: ContractAndRules, name: str) -> None:
+    net.admit(ANA, name, EVA, SEALING, PEER)
+
+
+def test_a_seat_has_a_sealing_key(net: ContractAndRules) -> None:
+    assert catch_refusal(net.admit, ANA, "eva", EVA, ZERO, PEER) == ("BadTerms",)
+    assert catch_refusal(net.recover, ANA, 4, EVA, ZERO) == ("BadTerms",)
+    assert catch_refusal(net.offer, ANA, EVA, ZERO) == ("BadTerms",)
+
+
+def test_a_contract_has_no_seat_and_makes_no_move(net: ContractAndRules) -> None:
+    contracts, contract = net.contracts, net.contracts.models[1]
+    assert catch_refusal(contracts.move, ANA, "admit", encode_site_name("eva"), contract, SEALING, PEER) == (
+        "NotExternal",
+    )
+    assert catch_refusal(contracts.move, ANA, "recover", 4, contract, SEALING) == ("NotExternal",)
+    assert catch_refusal(contracts.move, ANA, "offer", contract, SEALING) == ("NotExternal",)
+    forwarder = contracts.place_forwarder()
+    for move in ("accept", "revoke"):
+        assert catch_refusal(contracts.forward, ANA, forwarder, move, 4) == ("NotExternal",)
+
+
+def test_a_call_holds_its_arguments_and_no_byte_more(net: ContractAndRules) -> None:
+    contracts = net.contracts
+    terms = (next_digest("study"), bytes((1, 2)), [bytes([EACH]).ljust(32, b"\0"), ZERO, ZERO], 1, 60, 0, 1)
+    calls = [CATALOG.encode("revoke", 4), CATALOG.encode("propose", terms, (ZERO, ZERO, 0))]
+    calls += [CATALOG.encode("decline", (1, 2), 3), CATALOG.encode("withdraw", ZERO)]
+    for call in calls:
+        for odd in (call + "00", call + "00" * 32):
+            assert catch_refusal(contracts.call, ANA, odd) == ("BadCall",)
+    assert catch_refusal(contracts.call, ANA, dirty(calls[1])) == ("BadCall",)
+    # two lists in the same bytes: the reason 3 is read as a length
+    shared = CATALOG.encode("decline", (), 3)[:10] + "".join(f"{n:064x}" for n in (32, 1, 7, 0))
+    assert catch_refusal(contracts.call, ANA, shared) == ("BadCall",)
+
+
+def dirty(call: str) -> str:
+    """A proposal with a byte after the end of its order, where a zero belongs."""
+    order = bytes((1, 2)).hex().ljust(64, "0")
+    return call.replace(order, order[:-2] + "01")
+
+
+# How long a vote counts
+
+
+def test_a_vote_can_be_withdrawn_and_cast_again(net: ContractAndRules) -> None:
+    motion = motions.hash_admission(*EVA_ENTRY)
+    net.admit(ANA, *EVA_ENTRY)
+    assert net.withdraw(ANA, motion)[0].args == {"by": 1, "motion": motion}
+    assert catch_refusal(net.withdraw, ANA, motion) == ("NoVote",)
+    assert catch_refusal(net.withdraw, STRANGER, motion) == ("NotSite",)
+    net.admit(BOB, *EVA_ENTRY)
+    assert name_events(net.admit(CYD, *EVA_ENTRY)) == ["AdmissionVoted"]
+    assert name_events(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+    assert catch_refusal(net.withdraw, ANA, motion) == ("NoVote",)
+
+
+def test_a_vote_counts_for_fourteen_days(net: ContractAndRules) -> None:
+    net.admit(ANA, *EVA_ENTRY)
+    net.admit(BOB, *EVA_ENTRY)
+    net.wait(VOTE_TIME - 1)
+    assert name_events(net.admit(CYD, *EVA_ENTRY)) == ["AdmissionVoted"]
+    assert net.contracts.view("votes", motions.hash_admission(*EVA_ENTRY)) == 0b1100
+    assert name_events(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted"]  # the other's vote has expired since
+    assert name_events(net.admit(BOB, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+
+
+def test_a_vote_counts_for_250_000_blocks(net: ContractAndRules) -> None:
+    net.admit(ANA, *EVA_ENTRY)
+    motion, cast = motions.hash_admission(*EVA_ENTRY), net.contracts.block
+    for later, counted in ((VOTE_BLOCKS, {1}), (VOTE_BLOCKS + 1, set())):
+        assert net.rules.list_voters(motion, Moment(net.contracts.now, cast + later)) == counted
+        assert net.contracts.view_at(cast + later, "votes", motion) == sum(1 << site for site in counted)
+
+
+def test_a_vote_dies_with_the_key_that_cast_it(net: ContractAndRules) -> None:
+    net.admit(ANA, *EVA_ENTRY)
+    net.offer(ANA, STRANGER, SEALING)
+    net.accept(STRANGER, 1)
+    net.admit(BOB, *EVA_ENTRY)
+    assert name_events(net.admit(CYD, *EVA_ENTRY)) == ["AdmissionVoted"]
+    assert name_events(net.admit(STRANGER, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+
+
+def test_votes_on_a_recovery_die_when_the_site_comes_back_by_itself(net: ContractAndRules) -> None:
+    for voter in (ANA, BOB):
+        net.recover(voter, 4, EVA, SEALING)
+    net.offer(DAN, STRANGER, SEALING)
+    net.accept(STRANGER, 4)
+    assert name_events(net.recover(CYD, 4, EVA, SEALING)) == ["RecoveryVoted"]
+    assert net.read_key(4) == STRANGER
+
+
+def test_a_majority_that_a_smaller_electorate_made_can_be_called_in(net: ContractAndRules) -> None:
+    for voter in (ANA, BOB):
+        net.admit(voter, *EVA_ENTRY)
+    assert catch_refusal(net.admit, ANA, *EVA_ENTRY) == ("AlreadyVoted",)
+    for voter in (ANA, BOB, CYD):
+        net.revoke(voter, 4)
+    assert name_events(net.admit(ANA, *EVA_ENTRY)) == ["AdmissionVoted", "SiteAdmitted"]
+
+
+# Another Catalog
+
+
+def test_a_majority_names_the_catalog_that_succeeds_this_one(net: ContractAndRules) -> None:
+    successor = net.contracts.models[1]  # any contract will do here
+    for voter in (ANA, BOB):
+        assert name_events(net.succeed(voter, successor)) == ["SuccessionVoted"]
+    logs = net.succeed(CYD, successor)
+    assert name_events(logs) == ["SuccessionVoted", "CatalogSucceeded"]
+    assert logs[1].args == {"next": successor}
+    assert catch_refusal(net.succeed, STRANGER, successor) == ("NotSite",)
+    assert net.contracts.view("VERSION") == 2
+
+
+def test_a_successor_is_another_contract(net: ContractAndRules) -> None:
+    assert catch_refusal(net.succeed, ANA, ZERO_ADDRESS) == ("BadTerms",)
+    for nothing in (net.contracts.address, STRANGER):
+        assert catch_refusal(net.contracts.move, ANA, "succeed", nothing) == ("BadTerms",)

@@ -7,26 +7,44 @@ from pathlib import Path
 
 import pytest
 
-from coterie_node.errors import EXIT
+from coterie_node.error_codes import explain_code, load_codes, render_page
+from coterie_node.errors import EXIT, ConfigError
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("learners/coterie_learners", "chain/coterie_chain", "node/coterie_node")
 
 
-def codes() -> list[str]:
-    """Every code in the product."""
+def codes() -> set[str]:
+    """Every code that the product raises."""
     text = "".join(p.read_text() for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
-    return sorted(set(re.findall(r'"CO-([A-Z]\d+)"', text)))
+    return set(re.findall(r'"(CO-[A-Z]\d{3})"', text))
 
 
-def test_every_error_code_is_explained() -> None:
+def test_every_error_code_is_explained_and_no_explained_code_is_gone() -> None:
+    assert codes() == set(load_codes())
+
+
+def test_the_page_of_errors_has_every_code_in_full() -> None:
     page = (ROOT / "docs/errors.md").read_text()
-    assert [c for c in codes() if not re.search(rf"\b{c}\b", page)] == []
+    assert page.endswith(render_page())
+    assert [code for code in load_codes() if f"| {code} |" not in page] == []
 
 
-def test_no_explained_code_is_gone() -> None:
-    page = (ROOT / "docs/errors.md").read_text()
-    assert sorted(set(re.findall(r"\b([ACDFLNPRS]\d{3})\b", page)) - set(codes())) == []
+def test_no_two_codes_have_the_same_cause() -> None:
+    causes = [(code.section, code.cause) for code in load_codes().values()]
+    assert [cause for cause in causes if causes.count(cause) > 1] == []
+
+
+@pytest.mark.parametrize("text", ["CO-F342", "f342", " co-f342 "])
+def test_a_code_is_explained_however_it_is_typed(text: str) -> None:
+    assert explain_code(text).code == "CO-F342"
+
+
+@pytest.mark.parametrize("text", ["", "CO-F999", "F34", "CO-F342; rm"])
+def test_what_is_no_code_is_refused_with_a_code(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        explain_code(text)
+    assert caught.value.code == "CO-F315"
 
 
 def test_every_exit_status_is_in_the_table() -> None:

@@ -6,7 +6,7 @@ which word is what.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,12 +19,15 @@ from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ethereum.calldata import load_codec, to_hex
 from coterie_chain.ledger.memory import describe_terms
 from coterie_chain.ledger.protocol import Event, Post, Record, Silence, Terms
-from coterie_chain.ledger.rules import EACH, SERVER
-from coterie_chain.store.cid import Cid
+from coterie_chain.ledger.record_chain import format_cid
+from coterie_chain.ledger.study_state import EACH, SERVER
 
 Log = dict[str, Any]
 Words = tuple[bytes, ...]
 Detail = tuple[str, str | int]
+# ICatalog's struct Terms, and its values
+TERMS_TYPE = "(bytes32,bytes,bytes32[3],uint16,uint32,uint8,uint8)"
+TermsTuple = tuple[bytes, bytes, Sequence[bytes], int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -40,38 +43,58 @@ class Layout:
 
 
 SEAT = ("key", 1, "address"), ("sealing", 2, "hex")
+_STEP = ("position", 2, "int"), ("attempt", 3, "int")
 LAYOUTS = {
     "SiteAdmitted": Layout(
         None, 0, (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"))
     ),
     "AdmissionVoted": Layout(
-        None, 0, (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"))
+        None,
+        0,
+        (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"), ("motion", 5, "hex")),
     ),
     "SiteRevoked": Layout(None, 0, (("name", 0, "site"),)),
-    "RevocationVoted": Layout(None, 0, (("name", 1, "site"),)),
+    "RevocationVoted": Layout(None, 0, (("name", 1, "site"), ("motion", 2, "hex"))),
     "KeyOffered": Layout(None, 0, (("name", 0, "site"), *SEAT)),
     "KeyChanged": Layout(None, 0, (("name", 0, "site"), *SEAT)),
-    "RecoveryVoted": Layout(None, 0, (("name", 1, "site"), ("key", 2, "address"), ("sealing", 3, "hex"))),
-    "StudyJoined": Layout(0, 1, (("snapshot", 2, "hex"),)),
+    "RecoveryVoted": Layout(
+        None, 0, (("name", 1, "site"), ("key", 2, "address"), ("sealing", 3, "hex"), ("motion", 4, "hex"))
+    ),
+    "SuccessionVoted": Layout(None, 0, (("successor", 1, "address"), ("motion", 2, "hex"))),
+    "CatalogSucceeded": Layout(None, None, (("successor", 0, "address"),)),
+    "VoteWithdrawn": Layout(None, 0, (("motion", 1, "hex"),)),
+    "StudyJoined": Layout(0, 1, (("snapshot", 2, "hex"), ("approvals", 3, "hex"), ("release", 4, "int"))),
+    "StudyDeclined": Layout(0, 1, (("reason", 2, "int"),)),
     "StudyStarted": Layout(0, None),
     "StudyCompleted": Layout(0, None),
-    "ServerSkipped": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("server", 4, "site"))),
-    "ExclusionVoted": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("silent", 4, "site"))),
-    "SiteExcluded": Layout(0, 1, (("position", 2, "int"), ("attempt", 3, "int"), ("silent", 1, "site"))),
-    "Disputed": Layout(0, 1, (("position", 2, "int"), ("posted", 3, "hex"), ("recomputed", 4, "hex"))),
+    "ServerSkipped": Layout(0, 1, (*_STEP, ("server", 4, "site"))),
+    "ExclusionVoted": Layout(0, 1, (*_STEP, ("silent", 4, "site"), ("motion", 5, "hex"))),
+    "SiteExcluded": Layout(0, 1, (*_STEP, ("silent", 1, "site"))),
+    "SiteLeft": Layout(0, 1, (("reason", 2, "int"), ("position", 3, "int"), ("attempt", 4, "int"))),
+    "UnavailabilityVoted": Layout(0, 1, (*_STEP, ("culprit", 4, "site"), ("reason", 5, "int"), ("motion", 6, "hex"))),
+    "StepReopened": Layout(0, 1, (*_STEP, ("culprit", 1, "site"))),
+    "Disputed": Layout(0, 1, (*_STEP, ("poster", 4, "site"), ("posted", 5, "hex"), ("recomputed", 6, "hex"))),
     "StudyPaused": Layout(0, 1, (("reason", 2, "int"),)),
-    "ResumeVoted": Layout(0, 1),
+    "ResumeVoted": Layout(0, 1, (("motion", 2, "hex"),)),
     "StudyResumed": Layout(0, None),
-    "StudyAborted": Layout(0, 1, (("reason", 2, "int"),)),
+    "AbortVoted": Layout(0, 1, (("reason", 2, "int"), ("culprit", 3, "culprit"), ("motion", 4, "hex"))),
+    "StudyAborted": Layout(0, 1, (("reason", 2, "int"), ("culprit", 3, "culprit"))),
+    "SupersessionVoted": Layout(0, 1, (("successor", 2, "int"), ("reason_sha256", 3, "hex"), ("motion", 4, "hex"))),
+    "StudySuperseded": Layout(0, None, (("successor", 1, "int"), ("reason_sha256", 2, "hex"))),
+    "SiteAttested": Layout(0, 1, (("snapshot", 2, "hex"), ("verdict", 3, "int"))),
 }
 # An outcome's log does not say who brought it about: the vote (or joining) logged just before it does.
-CAUSES = {
-    "SiteAdmitted": "AdmissionVoted",
-    "SiteRevoked": "RevocationVoted",
-    "KeyChanged": "RecoveryVoted",
-    "StudyStarted": "StudyJoined",
-    "SiteExcluded": "ExclusionVoted",
-    "StudyResumed": "ResumeVoted",
+CAUSES: dict[str, tuple[str, ...]] = {
+    "SiteAdmitted": ("AdmissionVoted",),
+    "SiteRevoked": ("RevocationVoted",),
+    "KeyChanged": ("RecoveryVoted",),
+    "CatalogSucceeded": ("SuccessionVoted",),
+    "StudyStarted": ("StudyJoined",),
+    "SiteExcluded": ("ExclusionVoted", "UnavailabilityVoted"),
+    "StepReopened": ("UnavailabilityVoted",),
+    "StudyResumed": ("ResumeVoted",),
+    "StudyAborted": ("AbortVoted", "UnavailabilityVoted"),
+    "StudySuperseded": ("SupersessionVoted",),
 }
 MEMBERSHIP = frozenset({"SiteAdmitted", "SiteRevoked", "KeyChanged"})
 MODEL_WORD = 5
@@ -99,6 +122,7 @@ class Decoder:
             "text": decode_name,
             "address": _decode_address,
             "site": lambda word: self.names[decode_integer(word)],
+            "culprit": lambda word: self.names[decode_integer(word)] if decode_integer(word) else "",
         }
         self.names: dict[int, str] = {}
         self.models: dict[str, int] = {}
@@ -132,11 +156,12 @@ class Decoder:
         """A step's kind in words."""
         return {EACH: "each", SERVER: "server"}.get(code) or f"only:{self.names[code]}"
 
-    def terms(self, hash: bytes, order: bytes, schedule: Iterable[bytes], rounds: int, timeout: int, how: int) -> Terms:
+    def terms(self, values: TermsTuple) -> Terms:
         """A study's terms from the values that the Catalog holds."""
-        words = (tuple(map(self.kind, word.rstrip(b"\0"))) for word in schedule)
-        opening, loop, closing = words
-        return Terms(hash, tuple(self.names[i] for i in order), opening, loop, closing, rounds, timeout, Silence(how))
+        hash_, order, schedule, rounds, timeout, silence, least = values
+        opening, loop, closing = (tuple(map(self.kind, word.rstrip(b"\0"))) for word in schedule)
+        sites = tuple(self.names[i] for i in order)
+        return Terms(hash_, sites, opening, loop, closing, rounds, timeout, Silence(silence), least)
 
     def _decode_entry(self, log: Log, time: int, entries: list[Record | Event], previous: Log | None) -> Record | Event:
         name = self._topics[log["topics"][0]]
@@ -169,7 +194,7 @@ class Decoder:
             study=study,
             position=position,
             attempt=decode_integer(word[4]),
-            cid=str(Cid(1, decode_integer(word[5]), word[8])),
+            cid=format_cid(decode_integer(word[5]), word[8]),
             sha256=word[9],
             size=decode_integer(word[6]),
             converged=(False, True)[decode_integer(word[7])],
@@ -182,8 +207,8 @@ class Decoder:
         return Record(site, seq, kind, round_, post, word[12], block, time, log["transactionHash"])
 
     def _decode_proposal(self, log: Log, topics: Words, data: bytes, time: int) -> Event:
-        types = ["bytes32", "bytes", "bytes32[3]", "uint16", "uint32", "uint8"]
-        terms = self.terms(*decode(types, data))
+        (values,) = decode([TERMS_TYPE], data)
+        terms = self.terms(values)
         study, by = map(decode_integer, topics)
         details = tuple(describe_terms(terms).items())
         block = parse_quantity(log["blockNumber"])
@@ -219,7 +244,7 @@ def _find_cause(name: str, log: Log, entries: list[Record | Event], previous: Lo
     if previous is None or previous["transactionHash"] != log["transactionHash"]:
         return None
     last = entries[-1]
-    return last.site if isinstance(last, Event) and last.name == CAUSES.get(name) else None
+    return last.site if isinstance(last, Event) and last.name in CAUSES.get(name, ()) else None
 
 
 def _name_completions(entries: list[Record | Event]) -> list[Record | Event]:

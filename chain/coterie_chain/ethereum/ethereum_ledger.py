@@ -7,12 +7,11 @@ transaction that is reverted all the same is called again at its block for the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from eth_abi.abi import encode
-from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
 
 from coterie_chain.errors import LedgerUnreachable, PostRejected
@@ -25,13 +24,21 @@ from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.ethereum.seals import detect_sealing
 from coterie_chain.ethereum.writer import Receipt, Writer
 from coterie_chain.keys.journal import Journal, MemoryJournal
+from coterie_chain.ledger.memory import find_post
 from coterie_chain.ledger.protocol import ZERO, Event, Head, PipelinedLedger, Post, Record, SiteEntry, StudyView, Terms
 from coterie_chain.ledger.record_chain import flatten_post
-from coterie_chain.ledger.rules import EACH, MAX_SITES, MAX_STEPS, SERVER
+from coterie_chain.ledger.rules import MAX_SITES, MAX_STEPS
+from coterie_chain.ledger.study_state import EACH, SERVER
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
 GAS = 500_000
-PROPOSAL_GAS = ADMISSION_GAS = 1_500_000
+PROPOSAL_GAS = 1_500_000
+# A vote is counted seat by seat: these are enough for 253 of them, and for the Model of the site admitted.
+VOTE_GAS = ADMISSION_GAS = 4_000_000
+DECLINE_GAS = 20_000
 # Wei that a new key gets from each who votes for it and has it: records for ever at one wei per gas. What that costs.
 ENDOWMENT, PLAIN_GAS = 10**18, 21_000
 # No move needs as much.
@@ -39,7 +46,7 @@ MAX_GAS = 8_000_000
 _RACE_ERRORS = 3
 # Anvil mines at once and is this machine's own: an eager poll costs nobody anything.
 POLL_INSTANT, POLL_BLOCKS = 0.02, 0.5
-CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
+_CATALOG, _MODEL = load_codec("Catalog"), load_codec("Model")
 
 
 class EthereumLedger:
@@ -193,20 +200,25 @@ class EthereumLedger:
 
     # Moves
 
-    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+    def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
         """Propose a study and join it."""
-        receipt = self._send_move("propose", *self._encode_proposal(terms), snapshot, gas=PROPOSAL_GAS)
-        topics = next(t for log in receipt.logs if CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
+        joining = (snapshot, approvals, release)
+        receipt = self._send_move("propose", self._encode_proposal(terms), joining, gas=PROPOSAL_GAS)
+        topics = next(t for log in receipt.logs if _CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
         return parse_quantity(topics[1])
 
-    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Join by repeating the study's hash."""
-        self._send_move("join", study, hash, snapshot)
+        self._send_move("join", study, hash, (snapshot, approvals, release))
+
+    def decline(self, studies: Sequence[int], reason: int) -> None:
+        """Decline proposed studies, all or none."""
+        self._send_move("decline", tuple(studies), reason, gas=GAS + DECLINE_GAS * len(studies))
 
     def record(self, post: Post) -> None:
         """Append a post to this site's Model; returns quietly if the Model holds it already."""
         # The contract judges by today's seats; where our Model is never changes, so yesterday's will do.
-        seat = self._find_own_seat(self._reader.known_sites()) or self._find_own_seat(self.sites())
+        seat = self._find_own_seat(self._reader.list_known_sites()) or self._find_own_seat(self.sites())
         if seat is None:
             raise PostRejected("NotOwner")
         model = self._reader.models[seat.id]
@@ -218,32 +230,34 @@ class EthereumLedger:
 
     def submit(self, post: Post) -> None:
         """Send a record to an open step and return at once."""
-        seat = self._find_own_seat(self._reader.known_sites())
+        seat = self._find_own_seat(self._reader.list_known_sites())
         if seat is None:
             raise PostRejected("NotOwner")
         digest = self._reader.find_digest(seat.name, post)
         if digest is None:
-            data = MODEL.encode("record", flatten_post(post))
+            data = _MODEL.encode("record", flatten_post(post))
             self._records += self._begin(self._reader.models[seat.id], data, _name_purpose(post))
         elif digest != post.sha256:
             raise PostRejected("Overwrite")
 
-    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Send a proposal and return at once."""
-        data = CATALOG.encode("propose", *self._encode_proposal(terms), snapshot)
+        data = _CATALOG.encode("propose", self._encode_proposal(terms), (snapshot, approvals, release))
         self._begin(self.network.catalog, data, _name_move("propose", data), PROPOSAL_GAS, once=True)
 
-    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def submit_join(
+        self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0
+    ) -> None:
         """Send a joining and return at once."""
-        data = CATALOG.encode("join", study, hash, snapshot)
+        data = _CATALOG.encode("join", study, hash, (snapshot, approvals, release))
         self._begin(self.network.catalog, data, _name_move("join", data))
 
     def submit_early(self, post: Post, *, priority: bool) -> None:
         """Send a record ahead and return at once; `first` pays one wei more, which puts it in front of its block."""
-        seat = self._find_own_seat(self._reader.known_sites())
+        seat = self._find_own_seat(self._reader.list_known_sites())
         if seat is None or self._writer is None or self._reader.find_digest(seat.name, post) is not None:
             return
-        data = MODEL.encode("record", flatten_post(post))
+        data = _MODEL.encode("record", flatten_post(post))
         self._writer.submit(self._reader.models[seat.id], data, GAS, _name_purpose(post), premium=int(priority))
         self._records += 1
 
@@ -253,11 +267,16 @@ class EthereumLedger:
 
     def exclude(self, study: int, site: str) -> None:
         """Vote to exclude a silent site."""
-        self._send_move("exclude", study, self._find_id(site))
+        self._send_move("exclude", study, self._find_id(site), gas=VOTE_GAS)
+
+    def report_unavailable(self, study: int, position: int, attempt: int, site: str, reason: int) -> None:
+        """Vote that a site's post cannot be used."""
+        self._send_move("unavailable", study, position, attempt, self._find_id(site), reason, gas=VOTE_GAS)
 
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
-        """Pause the study over a wrong server post."""
-        self._send_move("dispute", study, position, posted, recomputed)
+        """Say that this site recomputed another digest than the one posted."""
+        attempt, site = find_post(self._reader.records(study, position), position, posted)
+        self._send_move("dispute", study, position, attempt, self._find_id(site), recomputed)
 
     def pause(self, study: int, reason: int) -> None:
         """Pause a running study."""
@@ -265,11 +284,27 @@ class EthereumLedger:
 
     def resume(self, study: int) -> None:
         """Vote to go on."""
-        self._send_move("resume", study)
+        self._send_move("resume", study, gas=VOTE_GAS)
 
-    def abort(self, study: int, reason: int) -> None:
-        """End a study without a result."""
-        self._send_move("abort", study, reason)
+    def abort(self, study: int, reason: int, culprit: str = "") -> None:
+        """End a study without a result, or leave it."""
+        self._send_move("abort", study, reason, self._find_id(culprit) if culprit else 0, gas=VOTE_GAS)
+
+    def supersede(self, study: int, successor: int, reason: bytes) -> None:
+        """Vote that a completed study's result is superseded."""
+        self._send_move("supersede", study, successor, reason, gas=VOTE_GAS)
+
+    def attest(self, study: int, snapshot: bytes, verdict: int) -> None:
+        """Say that this site computed its own posts again."""
+        self._send_move("attest", study, snapshot, verdict)
+
+    def withdraw(self, motion: bytes) -> None:
+        """Withdraw this site's vote."""
+        self._send_move("withdraw", motion, gas=VOTE_GAS)
+
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count now."""
+        return self._reader.list_voters(motion)
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site."""
@@ -279,12 +314,12 @@ class EthereumLedger:
 
     def revoke(self, site: str) -> None:
         """Vote to revoke a site."""
-        self._send_move("revoke", self._find_id(site))
+        self._send_move("revoke", self._find_id(site), gas=VOTE_GAS)
 
     def recover(self, site: str, address: str, sealing: bytes) -> None:
         """Vote to give a site a new key."""
         self._endow(address)
-        self._send_move("recover", self._find_id(site), address, sealing)
+        self._send_move("recover", self._find_id(site), address, sealing, gas=VOTE_GAS)
 
     def offer(self, address: str, sealing: bytes) -> None:
         """Offer this seat to a new key."""
@@ -293,6 +328,14 @@ class EthereumLedger:
     def accept(self, site: str) -> None:
         """Accept a seat."""
         self._send_move("accept", self._find_id(site))
+
+    def succeed(self, catalog: str) -> None:
+        """Vote that another Catalog succeeds this one."""
+        self._send_move("succeed", catalog, gas=VOTE_GAS)
+
+    def read_successor(self) -> str:
+        """Address of the Catalog that succeeds this one."""
+        return self._reader.read_successor()
 
     # What the moves share
 
@@ -317,10 +360,10 @@ class EthereumLedger:
         if self._writer is not None:
             self._writer.forget_refused()
         try:
-            receipt = self._send(model, MODEL.encode("record", flatten_post(post)), GAS, purpose, rehearsed=False)
+            receipt = self._send(model, _MODEL.encode("record", flatten_post(post)), GAS, purpose, rehearsed=False)
         except PostRejected:
             slot = keccak(encode(["uint64", "uint32", "uint16"], [post.study, post.position, post.attempt]))
-            (digest,) = self._reader.ask([(MODEL, model, "shaAt", (slot,))], "latest")
+            (digest,) = self._reader.ask([(_MODEL, model, "shaAt", (slot,))], "latest")
             if digest == ZERO:
                 raise
             return bytes(digest)
@@ -333,12 +376,12 @@ class EthereumLedger:
         ids = {s.name: s.id for s in self.sites()}
         order = bytes(ids.get(name, 0) for name in terms.sites)
         words = [_encode_phase(kinds, ids, order) for kinds in (terms.opening, terms.loop, terms.closing)]
-        if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32:
+        if terms.max_rounds >= 1 << 16 or terms.timeout >= 1 << 32 or not 0 <= terms.least < 1 << 8:
             raise PostRejected("BadTerms")
-        return (terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence))
+        return (terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence), terms.least)
 
     def _send_move(self, move: str, *args: object, gas: int = GAS) -> Receipt:
-        data = CATALOG.encode(move, *args)
+        data = _CATALOG.encode(move, *args)
         return self._send(self.network.catalog, data, gas, _name_move(move, data))
 
     def _begin(self, to: str, data: str, purpose: str, gas: int = GAS, once: bool = False) -> bool:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 from coterie_chain.errors import KeyFault
 from coterie_chain.keys.private_files import read_private
 
-NAME = "jwt_file"
+_NAME = "jwt_file"
 SECRET_BYTES = 32
 
 
@@ -29,10 +29,10 @@ def create_bearer_token(secret: bytes) -> str:
 def split_secret(query: str) -> tuple[str, bytes | None]:
     """An address's query without its `jwt_file`, and that file's secret."""
     pairs = parse_qsl(query, keep_blank_values=True)
-    named = next((value for name, value in pairs if name == NAME), None)
+    named = next((value for name, value in pairs if name == _NAME), None)
     if named is None:
         return query, None
-    return urlencode([pair for pair in pairs if pair[0] != NAME]), read_secret(Path(named))
+    return urlencode([pair for pair in pairs if pair[0] != _NAME]), read_secret(Path(named))
 
 
 def read_secret(path: Path) -> bytes:

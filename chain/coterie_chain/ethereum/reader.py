@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from eth_utils.address import to_checksum_address
+
 from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.calldata import Codec, load_codec
 from coterie_chain.ethereum.follower import Follower, Tip, read_block
@@ -26,10 +28,10 @@ from coterie_chain.ledger.protocol import (
     select_last_attempt,
 )
 from coterie_chain.ledger.record_chain import compute_genesis_head
+from coterie_chain.retry import Backoff, RetryPolicy
 
-SHORTEST_POLL = 0.004
-BACKOFF = 1.4
-CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
+SHORTEST_POLL, POLL_GROWTH = 0.004, 1.4
+_CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
 View = tuple[Codec, str, str, Sequence[object]]
@@ -73,7 +75,7 @@ class Reader:
                 self._sites = tuple(decode_seat(i, answer) for i, answer in zip(ids, answers, strict=True))
             return self._sites
 
-    def known_sites(self) -> tuple[SiteEntry, ...]:
+    def list_known_sites(self) -> tuple[SiteEntry, ...]:
         """The seats as last read, without asking the node again."""
         with self._lock:
             return self.sites() if self._sites is None else self._sites
@@ -113,6 +115,12 @@ class Reader:
         message = f"The node has not all records of study {study}, position {position}, although the step is over."
         return LedgerUnreachable("CO-C306", f"{message} They are asked for again.")
 
+    def records(self, study: int, position: int) -> tuple[Record, ...]:
+        """Records of a step, of all attempts."""
+        with self._lock:
+            self._sync()
+            return self._follower.records(study, position)
+
     def find_digest(self, site: str, post: Post) -> bytes | None:
         """Digest of the site's record in a post's slot, in what was read so far; None if there is none."""
         records = self._follower.records(post.study, post.position)
@@ -137,16 +145,26 @@ class Reader:
         rows = zip(ids, firsts, answers[::2], answers[1::2], strict=True)
         return {decoder.names[i]: Head(first, following - 1, head) for i, first, following, head in rows}
 
+    def read_successor(self) -> str:
+        """Address of the Catalog that succeeds this one; empty if none does."""
+        (address,) = self.ask([self._catalog_view("successor")], hex(self._sync().number))
+        return "" if int(address, 16) == 0 else str(to_checksum_address(address))
+
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count now."""
+        (bitmap,) = self.ask([self._catalog_view("votes", motion)], hex(self._sync().number))
+        return tuple(name for i, name in sorted(self._follower.decoder.names.items()) if bitmap >> i & 1)
+
     def wait(self, seconds: float) -> None:
         """Return when there is another block than the one last read, or after `seconds`."""
         deadline = time.monotonic() + seconds
-        pause = min(SHORTEST_POLL, self._poll)
+        shortest = min(SHORTEST_POLL, self._poll)
+        backoff = Backoff(RetryPolicy(first=shortest, longest=self._poll, factor=POLL_GROWTH))
         while self._rpc.call_quantity("eth_blockNumber") == self._follower.newest:
             seconds_left = deadline - time.monotonic()
             if seconds_left <= 0:
                 return
-            time.sleep(min(pause, seconds_left))
-            pause = min(pause * BACKOFF, self._poll)
+            time.sleep(min(backoff.next_pause(), seconds_left))
 
     def ask(self, views: Sequence[View], block: str) -> list[Any]:
         """Answers of views at one block."""
@@ -157,7 +175,7 @@ class Reader:
         return [codec.decode(name, answer) for (codec, _, name, _), answer in zip(views, answers, strict=True)]
 
     def _catalog_view(self, name: str, *args: object) -> View:
-        return CATALOG, self._network.catalog, name, args
+        return _CATALOG, self._network.catalog, name, args
 
     def _sync(self) -> Tip:
         """Read what is new, and forget what was cached of older blocks."""

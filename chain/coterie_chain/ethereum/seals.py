@@ -31,11 +31,11 @@ from coterie_chain.ethereum.rlp_bounds import (
     require_number,
 )
 
-VANITY, SEAL, ADDRESS = 32, 65, 20
+_VANITY, SEAL, _ADDRESS = 32, 65, 20
 AUTHORISE, DROP = b"\xff" * 8, b"\0" * 8
 IN_TURN, OUT_OF_TURN = 2, 1
 ISTANBUL = bytes.fromhex("63746963616c2062797a616e74696e65206661756c7420746f6c6572616e6365")
-_ZERO_ADDRESS = b"\0" * ADDRESS
+_ZERO_ADDRESS = b"\0" * _ADDRESS
 MAX_SIGNERS = 1 << 10
 
 
@@ -61,8 +61,8 @@ def detect_sealing(first: Header) -> Sealing:
     extra = first["extraData"]
     if first["mixHash"] == ISTANBUL:
         return Qbft(_Extra.decode(first))
-    if len(extra) > VANITY + SEAL and (len(extra) - VANITY - SEAL) % ADDRESS == 0:
-        return Clique(set(_split_addresses(extra[VANITY:-SEAL])))
+    if len(extra) > _VANITY + SEAL and (len(extra) - _VANITY - SEAL) % _ADDRESS == 0:
+        return Clique(set(_split_addresses(extra[_VANITY:-SEAL])))
     return NoSealing()
 
 
@@ -108,11 +108,11 @@ class Clique:
     def accept(self, header: Header) -> None:
         """Check the seal, then follow the vote."""
         extra = header["extraData"]
-        if len(extra) < VANITY + SEAL or header["mixHash"] != bytes(32):
+        if len(extra) < _VANITY + SEAL or header["mixHash"] != bytes(32):
             _refuse(header, "it has not the form of Clique")
         signed_by = _recover_sealer(header, extra)
         self._check_signer(header, signed_by)
-        self._check_epoch(header, extra[VANITY:-SEAL])
+        self._check_epoch(header, extra[_VANITY:-SEAL])
         self._count_vote(header, signed_by)
         self.sealed += 1
 
@@ -233,8 +233,8 @@ class _Extra:
         if isinstance(ballot, bytes):
             raise explain_malformed(what, "it is not QBFT's; IBFT is not supported")
         return cls(
-            require_bytes(vanity, what, VANITY),
-            tuple(require_exact_bytes(v, what, ADDRESS) for v in require_list(validators, what, 1, MAX_SIGNERS)),
+            require_bytes(vanity, what, _VANITY),
+            tuple(require_exact_bytes(v, what, _ADDRESS) for v in require_list(validators, what, 1, MAX_SIGNERS)),
             _decode_ballot(ballot, what),
             ballot,
             require_number(round_, what),
@@ -252,7 +252,7 @@ def _decode_ballot(ballot: Sequence[Item], what: str) -> tuple[bytes, bool] | No
     subject, kind = require_list(ballot, what, 2, 2)
     if kind not in (b"\xff", b"", b"\0"):
         raise explain_malformed(what, "its vote neither adds nor drops")
-    return require_exact_bytes(subject, what, ADDRESS), kind == b"\xff"
+    return require_exact_bytes(subject, what, _ADDRESS), kind == b"\xff"
 
 
 def _recover_sealer(header: Header, extra: bytes) -> bytes:
@@ -264,7 +264,7 @@ def _split_signature(seal: bytes) -> tuple[int, int, int]:
 
 
 def _split_addresses(run: bytes) -> list[bytes]:
-    return [run[at : at + ADDRESS] for at in range(0, len(run), ADDRESS)]
+    return [run[at : at + _ADDRESS] for at in range(0, len(run), _ADDRESS)]
 
 
 def _format_addresses(addresses: Iterable[bytes]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from eth_utils.address import to_checksum_address
 
 from coterie_chain.ethereum.decode import Decoder, decode_name
 from coterie_chain.ledger.protocol import OpenStep, SiteEntry, State, StudyView, Terms
-from coterie_chain.ledger.rules import EACH, SERVER
+from coterie_chain.ledger.study_state import EACH, SERVER
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,25 @@ class Status:
     deadline: int
     done: bool
     active: int
+    able: int
     joined: int
     posted: int
     basis: bytes
     kind: int
     server: int
+    proposer: int
+    superseded: bool
 
 
 def decode_seat(site: int, answer: Any) -> SiteEntry:
     """A site's entry from the answer of `seat`."""
-    name, key, sealing, peer, _, active = answer
+    name, key, sealing, peer, _, active, _ = answer
     return SiteEntry(site, decode_name(name), to_checksum_address(key), sealing, peer, active)
 
 
 def decode_terms(decoder: Decoder, answer: Any) -> tuple[tuple[int, ...], Terms]:
     """Ids of the participants in turn order, and the terms, from the answer of `terms`."""
-    hash_, order, schedule, max_rounds, timeout, silence = answer
-    return tuple(order), decoder.terms(hash_, order, schedule, max_rounds, timeout, silence)
+    return tuple(answer[1]), decoder.terms(answer)
 
 
 def build_study_view(study: int, order: tuple[int, ...], terms: Terms, status: Status, decoder: Decoder) -> StudyView:
@@ -68,7 +70,11 @@ def build_study_view(study: int, order: tuple[int, ...], terms: Terms, status: S
             deadline=status.deadline,
         )
     joined = names(_list_members(order, status.joined))
-    return StudyView(study, terms, State(status.state), joined, names(parties), opened)
+    able, proposer = names(_list_members(order, status.able)), decoder.names[status.proposer]
+    state = State(status.state)
+    return StudyView(
+        study, terms, state, joined, names(parties), opened, able, proposer, status.deadline, status.superseded
+    )
 
 
 def _list_members(order: tuple[int, ...], bitmap: int) -> tuple[int, ...]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from eth_account.signers.local import LocalAccount
-from eth_account.types import TransactionDictType
 from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 
@@ -21,6 +20,11 @@ from coterie_chain.ethereum.decode import Log, parse_quantity
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.journal import Journal, Signed
+from coterie_chain.retry import Backoff, RetryPolicy
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from eth_account.types import TransactionDictType
 
 # What nodes say about a transaction that they have, or whose nonce has been used.
 _KNOWN_REPLIES = ("already known", "already imported", "known transaction", "already in")
@@ -28,7 +32,7 @@ _NONCE_USED_REPLIES = ("nonce too low", "nonce is too low", "underpriced", "nonc
 _RESEND_AFTER = 5.0
 # Time in which a node may still learn of the block that holds our transaction before we believe it is another's.
 _GRACE = 3.0
-FASTEST, SLOWEST = 0.001, 0.25
+_RECEIPT_POLL = RetryPolicy(first=0.001, longest=0.25, factor=1.5)
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,7 @@ class Writer:
     def _await(self, tx: Signed) -> Receipt | None:
         """The receipt; None if the nonce was used by another transaction."""
         begun = resent = unused = time.monotonic()
-        pause = FASTEST
+        backoff = Backoff(_RECEIPT_POLL)
         while (receipt := self._fetch_receipt(tx)) is None or not self._is_confirmed(receipt):
             now = time.monotonic()
             if now - begun > self._patience:
@@ -252,8 +256,7 @@ class Writer:
             if receipt is None and now - resent > _RESEND_AFTER:
                 self._recover()
                 resent = now
-            time.sleep(pause)
-            pause = min(pause * 1.5, SLOWEST)
+            time.sleep(backoff.next_pause())
         return receipt
 
     def _fetch_receipt(self, tx: Signed) -> Receipt | None:

@@ -13,12 +13,10 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
-from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
 from nacl.bindings import crypto_scalarmult
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey
@@ -27,6 +25,9 @@ from pydantic_core import from_json
 from coterie_chain.errors import KeyFault
 from coterie_chain.keys.envelopes import open_body_key, seal, unseal
 from coterie_chain.keys.private_files import check_mode, read_private, write_private
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 OPERATOR = "operator.json"
 PRIVATE = "private.json"
@@ -51,6 +52,8 @@ class SiteKeys:
         if not passphrase:
             raise KeyFault("CO-C103", "The passphrase is empty. Choose one that only this site's people know.")
         folder = _create_directory(Path(directory))
+        from eth_account import Account  # it takes most of a second to import
+
         signing, root = bytes(Account.create().key), secrets.token_bytes(32)
         _save(folder / OPERATOR, _encrypt_secret(signing, passphrase, scrypt))
         # The address that the format adds would be the root's, and means nothing.
@@ -68,6 +71,8 @@ class SiteKeys:
     @classmethod
     def of(cls, signing: bytes, root: bytes) -> SiteKeys:
         """Keys from a signing key and a root (32 bytes each)."""
+        from eth_account import Account
+
         seed, stream = _derive(root, b"coterie/1 sealing key"), _derive(root, b"coterie/1 stream secret")
         return cls(Account.from_key(signing), PrivateKey(seed), stream)
 
@@ -101,7 +106,7 @@ class SiteKeys:
         return seal(raw, readers, context)
 
     def open_body_key(self, blob: bytes, name: str) -> bytes | None:
-        """The key of one envelope's body, if this site is a reader of it. See `envelopes.open_body_key`."""
+        """The key of one envelope's body, if this site is a reader of it. See `sealing.body_key`."""
         return open_body_key(blob, name, self.private)
 
     def unseal(self, blob: bytes, name: str, context: bytes = b"") -> bytes | None:
@@ -134,6 +139,8 @@ def _create_directory(folder: Path) -> Path:
 
 
 def _encrypt_secret(secret: bytes, passphrase: str, scrypt: int) -> dict[str, object]:
+    from eth_keyfile.keyfile import create_keyfile_json
+
     return dict(create_keyfile_json(secret, passphrase.encode(), kdf="scrypt", iterations=scrypt))
 
 
@@ -145,6 +152,8 @@ def _save(path: Path, keyfile: dict[str, object]) -> None:
 
 
 def _read_secret(path: Path, passphrase: str) -> bytes:
+    from eth_keyfile.keyfile import decode_keyfile_json
+
     text = read_private(path, "the key file")
     try:
         secret = decode_keyfile_json(from_json(text), passphrase.encode())

@@ -12,10 +12,22 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch, PostRejected
-from coterie_chain.ledger.memory import build_view, describe_kind, list_sites
-from coterie_chain.ledger.protocol import Event, Head, Record, Silence, SiteEntry, State, StudyView, get_study_number
+from coterie_chain.ledger import motions
+from coterie_chain.ledger.memory import build_view, describe_blame, describe_kind, list_sites, number_sites
+from coterie_chain.ledger.protocol import (
+    Event,
+    Head,
+    Record,
+    Silence,
+    SiteEntry,
+    State,
+    StudyView,
+    Terms,
+    get_study_number,
+)
 from coterie_chain.ledger.record_chain import compute_next_head
-from coterie_chain.ledger.rules import EACH, SERVER, Rules
+from coterie_chain.ledger.rules import End, Moment, Rules
+from coterie_chain.ledger.study_state import EACH, SERVER
 
 _Details = dict[str, str | int]
 # Which outcome follows a vote that passes; it carries the vote's details.
@@ -23,20 +35,27 @@ OUTCOMES = {
     "AdmissionVoted": "SiteAdmitted",
     "RevocationVoted": "SiteRevoked",
     "RecoveryVoted": "KeyChanged",
+    "SuccessionVoted": "CatalogSucceeded",
     "ExclusionVoted": "SiteExcluded",
     "ResumeVoted": "StudyResumed",
+    "SupersessionVoted": "StudySuperseded",
+    "AbortVoted": "StudyAborted",
 }
 _MALFORMED_ENTRY = (KeyError, ValueError, TypeError, IndexError, AttributeError, BlobCorrupt)
 
 
-def check_history(entries: Iterable[Record | Event], genesis: Mapping[str, bytes]) -> HistoryCheck:
+def check_history(
+    entries: Iterable[Record | Event], genesis: Mapping[str, bytes], study: int | None = None
+) -> HistoryCheck:
     """Check a whole history, with the first head of each site's hash chain (`Head.genesis`).
+
+    With a `study`, what is wrong in another study stays there: it is in `spoiled`.
 
     LedgerMismatch (CO-C340) names the first entry that the rules refuse, that breaks a hash chain or that does not
     follow from the entry before. What the history must have led to is in `heads`, `sites` and `view`: compare them with
     the ledger's own, as a history can also be cut short.
     """
-    judge = HistoryCheck(genesis)
+    judge = HistoryCheck(genesis, study)
     for entry in entries:
         judge.check_entry(entry)
     judge.end()
@@ -44,11 +63,17 @@ def check_history(entries: Iterable[Record | Event], genesis: Mapping[str, bytes
 
 
 class HistoryCheck:
-    """The state that a history leads to, entry by entry."""
+    """The state that a history leads to, entry by entry.
 
-    def __init__(self, genesis: Mapping[str, bytes]) -> None:
+    With a `study`, a fault of another one spoils that alone: `spoiled` holds the first of each, and of its later
+    entries only the hash chains of the sites are followed.
+    """
+
+    def __init__(self, genesis: Mapping[str, bytes], study: int | None = None) -> None:
         self.rules = Rules(())
+        self.spoiled: dict[int, LedgerMismatch] = {}
         self._genesis = genesis
+        self._study = study
         self._heads: dict[str, Head] = {}
         self._ids: dict[str, int] = {}
         self._founding = True
@@ -62,14 +87,22 @@ class HistoryCheck:
             "RecoveryVoted": self._check_recovery,
             "KeyOffered": self._check_offer,
             "KeyChanged": self._check_acceptance,
+            "SuccessionVoted": self._check_succession,
+            "VoteWithdrawn": self._check_withdrawal,
             "StudyProposed": self._check_proposal,
             "StudyJoined": self._check_join,
+            "StudyDeclined": self._check_declining,
             "ServerSkipped": self._check_skip,
             "ExclusionVoted": self._check_exclusion,
+            "UnavailabilityVoted": self._check_unavailability,
             "Disputed": self._check_dispute,
             "StudyPaused": self._check_pause,
             "ResumeVoted": self._check_resumption,
+            "SiteLeft": self._check_leaving,
+            "AbortVoted": self._check_abort_vote,
             "StudyAborted": self._check_abort,
+            "SupersessionVoted": self._check_supersession,
+            "SiteAttested": self._check_attestation,
         }
 
     @property
@@ -87,6 +120,40 @@ class HistoryCheck:
 
     def check_entry(self, entry: Record | Event) -> None:
         """Judge the next entry."""
+        number = get_study_number(entry)
+        if number in self.spoiled:
+            self._follow_chain(entry)
+            return
+        pending = self._pending()
+        try:
+            self._judge_entry(entry)
+        except LedgerMismatch as fault:
+            faulty = number if pending is None else pending
+            if self._study is None or faulty in (0, self._study):
+                raise
+            self.spoiled[faulty] = fault
+            self._due.clear()
+            self._completion = None
+            self.check_entry(entry)
+
+    def _pending(self) -> int | None:
+        """The study (0 for membership) whose next entry must come now; None if any entry may."""
+        if self._due:
+            return self._due[0][1]
+        return self._completion.study if self._completion else None
+
+    def _follow_chain(self, entry: Record | Event) -> None:
+        """Extend a site's hash chain with a record of a spoiled study, as the record itself has it."""
+        if isinstance(entry, Event) or self._read_head(entry.site).head == entry.head:
+            return
+        before, kinds = self._read_head(entry.site), {"each": EACH, "server": SERVER}
+        kind = kinds.get(entry.kind) or self._find_id(entry.kind.removeprefix("only:"))
+        self._require_same(entry, "sequence number", entry.seq, before.seq + 1)
+        head = compute_next_head(before.head, entry.seq, kind, entry.round, entry.post)
+        self._require_same(entry, "hash chain", entry.head.hex(), head.hex())
+        self._heads[entry.site] = Head(before.genesis, entry.seq, head)
+
+    def _judge_entry(self, entry: Record | Event) -> None:
         try:
             if isinstance(entry, Record):
                 self._check_record(entry)
@@ -100,6 +167,9 @@ class HistoryCheck:
 
     def end(self) -> None:
         """Judge that the history does not stop between an entry and what must follow it."""
+        pending = self._pending()
+        if pending is not None and self._study is not None and pending not in (0, self._study):
+            return
         if self._due or self._completion:
             missing = self._due[0][0] if self._due else "the record that completes the study"
             raise LedgerMismatch("CO-C340", f"The history ends where {missing} must follow. Read it again, whole.")
@@ -110,9 +180,7 @@ class HistoryCheck:
         self._require_nothing_due(record)
         post, site = record.post, self._ids[record.site]
         key = self.rules.seats[site].key
-        kind, round_ = self.rules.post(
-            key, site, post.study, post.position, post.attempt, post.basis, post.converged, post.sha256, record.time
-        )
+        kind, round_ = self.rules.post(key, site, post, _moment(record))
         self._require_same(record, "kind", record.kind, describe_kind(self.rules, kind))
         self._require_same(record, "round", record.round, round_)
         before = self._read_head(record.site)
@@ -120,12 +188,10 @@ class HistoryCheck:
         head = compute_next_head(before.head, record.seq, kind, round_, post)
         self._require_same(record, "hash chain", record.head.hex(), head.hex())
         self._heads[record.site] = Head(before.genesis, record.seq, head)
-        with_announced_keys, self._completion = self._completion, None
+        announced, self._completion = self._completion, None
         completed = self.rules.studies[post.study].state == State.COMPLETED
         wanted = (post.study, record.site) if completed else None
-        self._require_same(
-            record, "completion", with_announced_keys and (with_announced_keys.study, with_announced_keys.site), wanted
-        )
+        self._require_same(record, "completion", announced and (announced.study, announced.site), wanted)
 
     def _check_event(self, event: Event) -> None:
         details = dict(event.details)
@@ -155,17 +221,20 @@ class HistoryCheck:
         self._ids[event.site] = len(self.rules.seats)
 
     def _check_admission(self, event: Event, d: _Details, key: str) -> None:
-        passed = self.rules.admit(key, *_read_seat(d))
+        passed = self.rules.admit(key, *_read_seat(d), _moment(event))
         if passed:
             self._ids[str(d["name"])] = len(self.rules.seats)
-        self._expect_outcome(event, d, passed)
+        self._expect_outcome(event, d, passed, motions.hash_admission(*_read_seat(d)))
 
     def _check_revocation(self, event: Event, d: _Details, key: str) -> None:
-        self._expect_outcome(event, d, self.rules.revoke(key, self._find_id(d["name"])))
+        site = self._find_id(d["name"])
+        self._expect_outcome(event, d, self.rules.revoke(key, site, _moment(event)), motions.hash_revocation(site))
 
     def _check_recovery(self, event: Event, d: _Details, key: str) -> None:
-        name, address, sealing = d["name"], str(d["key"]), _from_hex(d["sealing"])
-        self._expect_outcome(event, d, self.rules.recover(key, self._find_id(name), address, sealing))
+        site, address, sealing = self._find_id(d["name"]), str(d["key"]), _from_hex(d["sealing"])
+        changed = self.rules.seats[site].changed
+        passed = self.rules.recover(key, site, address, sealing, _moment(event))
+        self._expect_outcome(event, d, passed, motions.hash_recovery(site, address, sealing, changed))
 
     def _check_offer(self, event: Event, d: _Details, key: str) -> None:
         self._require_same(event, "seat", d["name"], event.site)
@@ -177,21 +246,18 @@ class HistoryCheck:
         self._require_same(event, "seat", d["name"], event.site)
         self._require_same(event, "sealing key", _from_hex(d["sealing"]), self.rules.seats[site].sealing)
 
+    def _check_succession(self, event: Event, d: _Details, key: str) -> None:
+        successor = str(d["successor"])
+        passed = self.rules.succeed(key, successor, _moment(event))
+        self._expect_outcome(event, d, passed, motions.hash_succession(successor))
+
+    def _check_withdrawal(self, event: Event, d: _Details, key: str) -> None:
+        self.rules.withdraw(key, _from_hex(d["motion"]), _moment(event))
+
     # Studies
 
     def _check_proposal(self, event: Event, d: _Details, key: str) -> None:
-        words = tuple(tuple(map(self._encode_kind, _split_names(d[phase]))) for phase in ("opening", "loop", "closing"))
-        order = tuple(map(self._find_id, _split_names(d["sites"])))
-        study = self.rules.propose(
-            key,
-            _from_hex(d["hash"]),
-            order,
-            words,
-            int(d["max_rounds"]),
-            int(d["timeout"]),
-            Silence(int(d["silence"])),
-            event.time,
-        )
+        study = self.rules.propose(key, number_sites(_terms(d), self._ids), _moment(event))
         self._require_same(event, "study", event.study, study)
         # the rules have joined the proposer already; what rows it commits to is its own affair
         self._due.append(("StudyJoined", study, event.site, None))
@@ -199,35 +265,77 @@ class HistoryCheck:
 
     def _check_join(self, event: Event, d: _Details, key: str) -> None:
         study = self.rules.studies[event.study]
-        self.rules.join(key, event.study, study.hash, event.time)
+        self.rules.join(key, event.study, study.hash, _moment(event))
         self._expect_start(event)
+
+    def _check_declining(self, event: Event, d: _Details, key: str) -> None:
+        self.rules.decline(key, (event.study,))
 
     def _check_skip(self, event: Event, d: _Details, key: str) -> None:
         self._require_open_step(event, d)
-        silent = self.rules.skip(key, event.study, event.time)
+        silent = self.rules.skip(key, event.study, _moment(event))
         self._require_same(event, "server", d["server"], self.rules.seats[silent].name)
 
     def _check_exclusion(self, event: Event, d: _Details, key: str) -> None:
         self._require_open_step(event, d)
-        self._expect_outcome(event, d, self.rules.exclude(key, event.study, self._find_id(d["silent"]), event.time))
+        site, s = self._find_id(d["silent"]), self.rules.studies[event.study]
+        motion = motions.hash_exclusion(event.study, s.position, s.attempt, site)
+        self._expect_outcome(event, d, self.rules.exclude(key, event.study, site, _moment(event)), motion)
+
+    def _check_unavailability(self, event: Event, d: _Details, key: str) -> None:
+        place, culprit = (int(d["position"]), int(d["attempt"])), self._find_id(d["culprit"])
+        passed = self.rules.unavailable(key, event.study, *place, culprit, _moment(event))
+        self._require_same(
+            event, "motion", _from_hex(d["motion"]), motions.hash_unavailability(event.study, *place, culprit)
+        )
+        if passed:
+            name, details = describe_blame(self.rules.studies[event.study], culprit, d)
+            self._due.append((name, event.study, event.site, details))
 
     def _check_dispute(self, event: Event, d: _Details, key: str) -> None:
-        self.rules.dispute(key, event.study, int(d["position"]))
+        place, poster = (int(d["position"]), int(d["attempt"])), self._find_id(d["poster"])
+        posted = self.rules.dispute(key, event.study, *place, poster, _from_hex(d["recomputed"]), _moment(event))
+        self._require_same(event, "digest", _from_hex(d["posted"]), posted)
 
     def _check_pause(self, event: Event, d: _Details, key: str) -> None:
-        self.rules.pause(key, event.study)
+        self.rules.pause(key, event.study, _moment(event))
 
     def _check_resumption(self, event: Event, d: _Details, key: str) -> None:
-        self._expect_outcome(event, d, self.rules.resume(key, event.study, event.time))
+        passed = self.rules.resume(key, event.study, _moment(event))
+        self._expect_outcome(event, d, passed, motions.hash_resumption(event.study))
+
+    def _check_leaving(self, event: Event, d: _Details, key: str) -> None:
+        self._require_open_step(event, d)
+        site = self._ids[event.site]
+        end = self.rules.abort(key, event.study, int(d["reason"]), site, _moment(event))
+        self._require_same(event, "end", end, End.LEFT)
+
+    def _check_abort_vote(self, event: Event, d: _Details, key: str) -> None:
+        reason, culprit = int(d["reason"]), self._culprit(d)
+        end = self.rules.abort(key, event.study, reason, culprit, _moment(event))
+        if end not in (End.VOTED, End.PASSED):
+            self._reject(event, "no vote was needed")
+        self._expect_outcome(event, d, end == End.PASSED, motions.hash_abortion(event.study, reason, culprit))
 
     def _check_abort(self, event: Event, d: _Details, key: str) -> None:
-        self.rules.abort(key, event.study)
+        end = self.rules.abort(key, event.study, int(d["reason"]), self._culprit(d), _moment(event))
+        self._require_same(event, "end", end, End.ALONE)
+
+    def _check_supersession(self, event: Event, d: _Details, key: str) -> None:
+        successor, reason = int(d["successor"]), _from_hex(d["reason_sha256"])
+        passed = self.rules.supersede(key, event.study, successor, reason, _moment(event))
+        self._expect_outcome(event, d, passed, motions.hash_supersession(event.study, successor, reason))
+
+    def _check_attestation(self, event: Event, d: _Details, key: str) -> None:
+        self.rules.attest(key, event.study, _from_hex(d["snapshot"]))
 
     # What they share
 
-    def _expect_outcome(self, event: Event, d: _Details, passed: bool) -> None:
+    def _expect_outcome(self, event: Event, d: _Details, passed: bool, motion: bytes) -> None:
+        self._require_same(event, "motion", _from_hex(d["motion"]), motion)
         if passed:
-            self._due.append((OUTCOMES[event.name], event.study, event.site, d))
+            details = {name: value for name, value in d.items() if name != "motion"}
+            self._due.append((OUTCOMES[event.name], event.study, event.site, details))
 
     def _expect_start(self, event: Event) -> None:
         if self.rules.studies[event.study].state == State.RUNNING:
@@ -248,8 +356,8 @@ class HistoryCheck:
     def _find_id(self, name: str | int) -> int:
         return self._ids.get(str(name), 0)
 
-    def _encode_kind(self, kind: str) -> int:
-        return {"each": EACH, "server": SERVER}.get(kind) or self._find_id(kind.removeprefix("only:"))
+    def _culprit(self, d: _Details) -> int:
+        return self._ids[str(d["culprit"])] if d["culprit"] else 0
 
     def _require_same(self, entry: Record | Event, what: str, actual: object, wanted: object) -> None:
         if actual != wanted:
@@ -281,6 +389,16 @@ def _describe_position(entry: Record | Event) -> str:
     position = dict(entry.details).get("position")
     step = "" if position is None else f"position {position}, "
     return f"{entry.name} by {entry.site or 'nobody'} ({study}{step}{where})"
+
+
+def _moment(entry: Record | Event) -> Moment:
+    return Moment(entry.time, entry.block)
+
+
+def _terms(d: _Details) -> Terms:
+    opening, loop, closing = (tuple(_split_names(d[phase])) for phase in ("opening", "loop", "closing"))
+    figures = (int(d["max_rounds"]), int(d["timeout"]), Silence(int(d["silence"])), int(d["least"]))
+    return Terms(_from_hex(d["hash"]), tuple(_split_names(d["sites"])), opening, loop, closing, *figures)
 
 
 def _read_seat(d: _Details) -> tuple[str, str, bytes, bytes]:

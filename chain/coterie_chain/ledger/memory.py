@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from coterie_chain.errors import PostRejected
+from coterie_chain.ledger import motions
 from coterie_chain.ledger.protocol import (
     ZERO,
     Event,
@@ -20,7 +21,8 @@ from coterie_chain.ledger.protocol import (
     select_last_attempt,
 )
 from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head
-from coterie_chain.ledger.rules import EACH, SERVER, ZERO_ADDRESS, Rules, Seat, StudyState
+from coterie_chain.ledger.rules import ZERO_ADDRESS, End, Moment, Rules, Seat
+from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, StudyState
 
 
 class MemoryChain:
@@ -33,6 +35,11 @@ class MemoryChain:
         for seat in self.rules.seats.values():
             self.log.append(Event("SiteAdmitted", 0, seat.name, _describe_seat(seat), len(self.log), clock(), ""))
         self.heads: dict[int, Head] = {}
+        self.idle_blocks = 0
+
+    def moment(self) -> Moment:
+        """When the next entry is written: each takes a block, and `idle_blocks` have held none."""
+        return Moment(self.clock(), len(self.log) + self.idle_blocks)
 
     def head(self, site: int) -> Head:
         """A site's chain of records."""
@@ -86,38 +93,30 @@ class MemoryLedger:
         """Everything written, of one study or of all."""
         return (e for e in tuple(self._chain.log) if study is None or get_study_number(e) == study)
 
-    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+    def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
         """Propose a study and join it."""
         ids = {s.name: s.id for s in self._rules.seats.values()}
-        order = tuple(ids.get(name, 0) for name in terms.sites)
-        words = tuple(tuple(_encode_kind(k, ids) for k in w) for w in (terms.opening, terms.loop, terms.closing))
-        study = self._rules.propose(
-            self._address, terms.hash, order, words, terms.max_rounds, terms.timeout, terms.silence, self.now()
-        )
+        study = self._rules.propose(self._address, number_sites(terms, ids), self._chain.moment())
         self._write("StudyProposed", study, **describe_terms(terms))
-        self._write_join(study, snapshot)
+        self._write_join(study, snapshot, approvals, release)
         return study
 
-    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Join by repeating the study's hash."""
-        self._rules.join(self._address, study, hash, self.now())
-        self._write_join(study, snapshot)
+        self._rules.join(self._address, study, hash, self._chain.moment())
+        self._write_join(study, snapshot, approvals, release)
+
+    def decline(self, studies: Sequence[int], reason: int) -> None:
+        """Decline proposed studies, all or none."""
+        self._rules.decline(self._address, studies)
+        for study in studies:
+            self._write("StudyDeclined", study, reason=reason)
 
     def record(self, post: Post) -> None:
         """Append a post to this site's chain of records; quietly nothing if it is there already."""
         site = self._rules.find_site(self._address)
         try:
-            kind, round_ = self._rules.post(
-                self._address,
-                site,
-                post.study,
-                post.position,
-                post.attempt,
-                post.basis,
-                post.converged,
-                post.sha256,
-                self.now(),
-            )
+            kind, round_ = self._rules.post(self._address, site, post, self._chain.moment())
         except PostRejected:
             digest = self._find_digest(site, post)
             if digest not in (None, post.sha256):
@@ -133,57 +132,107 @@ class MemoryLedger:
     def skip(self, study: int) -> None:
         """Pass over a silent server."""
         step = self._describe_step(study)
-        silent = self._rules.skip(self._address, study, self.now())
+        silent = self._rules.skip(self._address, study, self._chain.moment())
         self._write("ServerSkipped", study, **step, server=self._find_name(silent))
 
     def exclude(self, study: int, site: str) -> None:
         """Vote to exclude a silent site."""
         step = self._describe_step(study)
-        passed = self._rules.exclude(self._address, study, self._find_id(site), self.now())
-        self._write_vote(passed, "ExclusionVoted", "SiteExcluded", study, self.me, **step, silent=site)
+        passed = self._rules.exclude(self._address, study, self._find_id(site), self._chain.moment())
+        motion = motions.hash_exclusion(study, step["position"], step["attempt"], self._find_id(site))
+        self._write_vote(passed, motion, "ExclusionVoted", "SiteExcluded", study, self.me, **step, silent=site)
+
+    def report_unavailable(self, study: int, position: int, attempt: int, site: str, reason: int) -> None:
+        """Vote that a site's post cannot be used."""
+        culprit, step = self._find_id(site), {"position": position, "attempt": attempt}
+        passed = self._rules.unavailable(self._address, study, position, attempt, culprit, self._chain.moment())
+        motion = motions.hash_unavailability(study, position, attempt, culprit)
+        details: dict[str, str | int] = {**step, "culprit": site, "reason": reason}
+        self._write("UnavailabilityVoted", study, **details, motion=_to_hex(motion))
+        s = self._rules.studies[study]
+        if passed:
+            name, outcome = describe_blame(s, culprit, details)
+            self._write(name, study, **outcome)
 
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
-        """Pause the study over a wrong server post."""
-        self._rules.dispute(self._address, study, position)
-        self._write("Disputed", study, position=position, posted=_to_hex(posted), recomputed=_to_hex(recomputed))
+        """Say that this site recomputed another digest than the one posted."""
+        attempt, site = find_post(self._list_records(study), position, posted)
+        poster = self._find_id(site)
+        self._rules.dispute(self._address, study, position, attempt, poster, recomputed, self._chain.moment())
+        digests = {"posted": _to_hex(posted), "recomputed": _to_hex(recomputed)}
+        self._write("Disputed", study, position=position, attempt=attempt, poster=site, **digests)
 
     def pause(self, study: int, reason: int) -> None:
         """Pause a running study."""
-        self._rules.pause(self._address, study)
+        self._rules.pause(self._address, study, self._chain.moment())
         self._write("StudyPaused", study, reason=reason)
 
     def resume(self, study: int) -> None:
         """Vote to go on."""
-        passed = self._rules.resume(self._address, study, self.now())
-        self._write_vote(passed, "ResumeVoted", "StudyResumed", study, self.me)
+        passed = self._rules.resume(self._address, study, self._chain.moment())
+        self._write_vote(passed, motions.hash_resumption(study), "ResumeVoted", "StudyResumed", study, self.me)
 
-    def abort(self, study: int, reason: int) -> None:
-        """End a study without a result."""
-        self._rules.abort(self._address, study)
-        self._write("StudyAborted", study, reason=reason)
+    def abort(self, study: int, reason: int, culprit: str = "") -> None:
+        """End a study without a result, or leave it."""
+        step, blamed_site = self._describe_step(study), self._find_id(culprit) if culprit else 0
+        end = self._rules.abort(self._address, study, reason, blamed_site, self._chain.moment())
+        details: dict[str, str | int] = {"reason": reason, "culprit": culprit}
+        if end == End.LEFT:
+            self._write("SiteLeft", study, reason=reason, **step)
+        if end in (End.VOTED, End.PASSED):
+            motion = motions.hash_abortion(study, reason, blamed_site)
+            self._write("AbortVoted", study, **details, motion=_to_hex(motion))
+        if end in (End.ALONE, End.PASSED):
+            self._write("StudyAborted", study, **details)
+
+    def supersede(self, study: int, successor: int, reason: bytes) -> None:
+        """Vote that a completed study's result is superseded."""
+        passed = self._rules.supersede(self._address, study, successor, reason, self._chain.moment())
+        motion, details = motions.hash_supersession(study, successor, reason), {"reason_sha256": _to_hex(reason)}
+        self._write_vote(
+            passed, motion, "SupersessionVoted", "StudySuperseded", study, self.me, successor=successor, **details
+        )
+
+    def attest(self, study: int, snapshot: bytes, verdict: int) -> None:
+        """Say that this site computed its own posts again."""
+        self._rules.attest(self._address, study, snapshot)
+        self._write("SiteAttested", study, snapshot=_to_hex(snapshot), verdict=verdict)
+
+    def withdraw(self, motion: bytes) -> None:
+        """Withdraw this site's vote."""
+        self._rules.withdraw(self._address, motion, self._chain.moment())
+        self._write("VoteWithdrawn", 0, motion=_to_hex(motion))
+
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count now."""
+        return _name_sites(self._rules, sorted(self._rules.list_voters(motion, self._chain.moment())))
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site."""
-        passed = self._rules.admit(self._address, entry.name, entry.address, entry.sealing, entry.peer)
+        seat = (entry.name, entry.address, entry.sealing, entry.peer)
+        passed = self._rules.admit(self._address, *seat, self._chain.moment())
         details = {
             "name": entry.name,
             "key": entry.address,
             "sealing": _to_hex(entry.sealing),
             "peer": _to_hex(entry.peer),
         }
-        self._write_vote(passed, "AdmissionVoted", "SiteAdmitted", 0, self.me, **details)
+        self._write_vote(passed, motions.hash_admission(*seat), "AdmissionVoted", "SiteAdmitted", 0, self.me, **details)
 
     def revoke(self, site: str) -> None:
         """Vote to revoke a site."""
-        by = self.me
-        passed = self._rules.revoke(self._address, self._find_id(site))
-        self._write_vote(passed, "RevocationVoted", "SiteRevoked", 0, by, name=site)
+        by, number = self.me, self._find_id(site)
+        passed = self._rules.revoke(self._address, number, self._chain.moment())
+        self._write_vote(passed, motions.hash_revocation(number), "RevocationVoted", "SiteRevoked", 0, by, name=site)
 
     def recover(self, site: str, address: str, sealing: bytes) -> None:
         """Vote to give a site a new key."""
-        by = self.me
-        passed = self._rules.recover(self._address, self._find_id(site), address, sealing)
-        self._write_vote(passed, "RecoveryVoted", "KeyChanged", 0, by, name=site, key=address, sealing=_to_hex(sealing))
+        by, number = self.me, self._find_id(site)
+        changed = self._rules.seats[number].changed if number else 0
+        passed = self._rules.recover(self._address, number, address, sealing, self._chain.moment())
+        motion = motions.hash_recovery(number, address, sealing, changed)
+        details = {"name": site, "key": address, "sealing": _to_hex(sealing)}
+        self._write_vote(passed, motion, "RecoveryVoted", "KeyChanged", 0, by, **details)
 
     def offer(self, address: str, sealing: bytes) -> None:
         """Offer this seat to a new key."""
@@ -196,6 +245,16 @@ class MemoryLedger:
         sealing = self._rules.seats[self._find_id(site)].sealing
         self._write("KeyChanged", 0, name=site, key=self._address, sealing=_to_hex(sealing))
 
+    def succeed(self, catalog: str) -> None:
+        """Vote that another Catalog succeeds this one."""
+        passed = self._rules.succeed(self._address, catalog, self._chain.moment())
+        motion = motions.hash_succession(catalog)
+        self._write_vote(passed, motion, "SuccessionVoted", "CatalogSucceeded", 0, self.me, successor=catalog)
+
+    def read_successor(self) -> str:
+        """Address of the Catalog that succeeds this one."""
+        return "" if self._rules.successor == ZERO_ADDRESS else self._rules.successor
+
     def wait(self, seconds: float) -> None:
         """Nothing changes while a single process waits for itself."""
 
@@ -205,7 +264,7 @@ class MemoryLedger:
 
     def _append(self, site: int, kind: int, round_: int, post: Post) -> None:
         before = self._chain.head(site)
-        seq, block = before.seq + 1, len(self._chain.log)
+        seq, block = before.seq + 1, self._chain.moment().block
         head = compute_next_head(before.head, seq, kind, round_, post)
         self._chain.heads[site] = Head(before.genesis, seq, head)
         name = self._describe_kind(kind)
@@ -219,8 +278,9 @@ class MemoryLedger:
     def _list_records(self, study: int) -> Iterator[Record]:
         return (e for e in self._chain.log if isinstance(e, Record) and e.post.study == study)
 
-    def _write_join(self, study: int, snapshot: bytes) -> None:
-        self._write("StudyJoined", study, snapshot=_to_hex(snapshot))
+    def _write_join(self, study: int, snapshot: bytes, approvals: bytes, release: int) -> None:
+        digests = {"snapshot": _to_hex(snapshot), "approvals": _to_hex(approvals)}
+        self._write("StudyJoined", study, **digests, release=release)
         if self._rules.studies[study].state != State.PROPOSED:
             self._write("StudyStarted", study)
 
@@ -228,7 +288,7 @@ class MemoryLedger:
         self._write_by(self.me, event_name, study, details)
 
     def _write_by(self, site: str | None, name: str, study: int, details: dict[str, str | int]) -> None:
-        block = len(self._chain.log)
+        block = self._chain.moment().block
         self._chain.log.append(Event(name, study, site or "", tuple(details.items()), block, self.now(), ""))
 
     def _describe_step(self, study: int) -> dict[str, int]:
@@ -236,11 +296,12 @@ class MemoryLedger:
         return {"position": s.position, "attempt": s.attempt} if s else {}
 
     def _write_vote(
-        self, passed: bool, vote: str, outcome: str, study: int, by: str | None, /, **details: str | int
+        self, passed: bool, motion: bytes, vote: str, outcome: str, study: int, by: str | None, /, **details: str | int
     ) -> None:
         # `by` is who voted: a site that votes itself out, or to a new key, is nobody afterwards
-        for name in (vote, outcome) if passed else (vote,):
-            self._write_by(by, name, study, details)
+        self._write_by(by, vote, study, details | {"motion": _to_hex(motion)})
+        if passed:
+            self._write_by(by, outcome, study, details)
 
     def _find_id(self, name: str) -> int:
         return next((s.id for s in self._rules.seats.values() if s.name == name), 0)
@@ -263,10 +324,11 @@ def build_view(rules: Rules, study: int) -> StudyView:
     kinds = (tuple(describe_kind(rules, code) for code in word) for word in s.schedule)
     opening, loop, closing = kinds
     order = _name_sites(rules, s.order)
-    terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence)
+    terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence, s.least)
     joined, parties = (_name_sites(rules, (p for p in s.order if p in some)) for some in (s.joined, s.active))
     open_ = _build_open_step(rules, s, parties) if s.state == State.RUNNING else None
-    return StudyView(study, terms, s.state, joined, parties, open_)
+    able, proposer = _name_sites(rules, (p for p in s.order if p in rules.list_able(s))), rules.seats[s.proposer].name
+    return StudyView(study, terms, s.state, joined, parties, open_, able, proposer, s.deadline, s.superseded)
 
 
 def describe_kind(rules: Rules, code: int) -> str:
@@ -291,8 +353,31 @@ def _name_sites(rules: Rules, ids: Iterable[int]) -> tuple[str, ...]:
     return tuple(rules.seats[i].name for i in ids)
 
 
-def _encode_kind(kind: str, ids: dict[str, int]) -> int:
+def _encode_kind(kind: str, ids: Mapping[str, int]) -> int:
     return {"each": EACH, "server": SERVER}.get(kind) or ids.get(kind.removeprefix("only:"), 0)
+
+
+def number_sites(terms: Terms, ids: Mapping[str, int]) -> Proposal:
+    """Terms with the ids of their sites; 0 for a name that is no site's."""
+    order = tuple(ids.get(name, 0) for name in terms.sites)
+    words = tuple(tuple(_encode_kind(k, ids) for k in w) for w in (terms.opening, terms.loop, terms.closing))
+    return Proposal(terms.hash, order, words, terms.max_rounds, terms.timeout, terms.silence, terms.least)
+
+
+def describe_blame(s: StudyState, culprit: int, details: dict[str, str | int]) -> tuple[str, dict[str, str | int]]:
+    """What followed from a vote that a site's post cannot be used: the event and its details."""
+    if s.state == State.ABORTED:
+        return "StudyAborted", {"reason": details["reason"], "culprit": details["culprit"]}
+    step = {"position": details["position"], "attempt": details["attempt"]}
+    if culprit not in s.active:
+        return "SiteExcluded", {**step, "silent": details["culprit"]}
+    return "StepReopened", {**step, "culprit": details["culprit"]}
+
+
+def find_post(records: Iterable[Record], position: int, digest: bytes) -> tuple[int, str]:
+    """Attempt and site of the last post with a digest at a position; (0, "") if there is none."""
+    posts = [r for r in records if r.post.position == position and r.post.sha256 == digest]
+    return (posts[-1].post.attempt, posts[-1].site) if posts else (0, "")
 
 
 def describe_terms(terms: Terms) -> dict[str, str | int]:
@@ -306,6 +391,7 @@ def describe_terms(terms: Terms) -> dict[str, str | int]:
         "max_rounds": terms.max_rounds,
         "timeout": terms.timeout,
         "silence": int(terms.silence),
+        "least": terms.least,
     }
 
 

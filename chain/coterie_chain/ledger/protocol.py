@@ -26,7 +26,7 @@ class State(IntEnum):
 
 
 class Silence(IntEnum):
-    """What a study does about a silent site at an `each` step after the deadline."""
+    """What a study does about a site that is silent after the deadline, or whose post cannot be used."""
 
     WAIT = 0
     EXCLUDE = 1
@@ -50,7 +50,7 @@ class Terms:
     """What the contract needs to know of a study.
 
     `sites` in turn order. `opening`, `loop` and `closing` list step kinds: "each", "server" or "only:<site>".
-    `timeout` in seconds per step.
+    `timeout` in seconds per step, 60 to 2,592,000. Nobody is excluded when only `least` sites are left.
     """
 
     hash: bytes
@@ -61,6 +61,7 @@ class Terms:
     max_rounds: int
     timeout: int
     silence: Silence = Silence.WAIT
+    least: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,11 @@ class OpenStep:
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study as the contract holds it; `open` only while it runs."""
+    """A study as the contract holds it; `open` only while it runs.
+
+    `able` are the parties that can act: neither revoked nor with another key than at the proposal. `deadline` is the
+    last second of a proposal, of the open step or of a pause.
+    """
 
     id: int
     terms: Terms
@@ -144,6 +149,10 @@ class StudyView:
     joined: tuple[str, ...]
     parties: tuple[str, ...]
     open: OpenStep | None
+    able: tuple[str, ...] = ()
+    proposer: str = ""
+    deadline: int = 0
+    superseded: bool = False
 
 
 def select_last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tuple[Record, ...]:
@@ -186,14 +195,19 @@ class Ledger(Protocol):
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records, as the contract's state holds it."""
 
-    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
-        """Propose a study and join it; returns its id. `snapshot` commits this site to its rows, as in `join`."""
+    def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
+        """Propose a study and join it; returns its id. The rest commits this site, as in `join`."""
 
-    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Join by repeating the hash of the study that this site's people approved.
 
-        `snapshot` (32 bytes) commits this site to the rows that it will use; zero if it commits to none.
+        `snapshot` (32 bytes) commits this site to the rows that it will use, `approvals` (32 bytes) to the signatures
+        of its people; zero commits to none. `release` is that of its software (major * 1,000,000 + minor * 1,000 +
+        patch), 0 if unsaid.
         """
+
+    def decline(self, studies: Sequence[int], reason: int) -> None:
+        """Decline proposed studies, or withdraw one's own, all or none; `reason` is a code, never text."""
 
     def record(self, post: Post) -> None:
         """Append a post to this site's Model."""
@@ -202,19 +216,43 @@ class Ledger(Protocol):
         """Pass over a server that is silent after the deadline; the next site takes the turn."""
 
     def exclude(self, study: int, site: str) -> None:
-        """Vote to exclude a site that is silent at an `each` step after the deadline."""
+        """Vote to exclude a site that is gone, or silent at an `each` step after the deadline."""
+
+    def report_unavailable(self, study: int, position: int, attempt: int, site: str, reason: int) -> None:
+        """Vote that a site's post, at the open step or the last one finished, cannot be fetched or used.
+
+        A majority of the others makes the study go back to that step, as its rule on silence says.
+        """
 
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
-        """Pause the study: this site recomputed another digest for the server post at `position`."""
+        """Say that this site recomputed another digest than the one posted at `position`; pauses a running study."""
 
     def pause(self, study: int, reason: int) -> None:
         """Pause a running study; `reason` is a code, never text."""
 
     def resume(self, study: int) -> None:
-        """Vote to go on with a paused study."""
+        """Vote to go on with a paused study; after seven days one vote is enough."""
 
-    def abort(self, study: int, reason: int) -> None:
-        """End a study without a result; `reason` is a code, never text."""
+    def abort(self, study: int, reason: int, culprit: str = "") -> None:
+        """End a study without a result, or leave it by naming oneself; `reason` is a code, never text.
+
+        Ends it at once, leaves it, or is a vote: ICatalog.abort says when.
+        """
+
+    def supersede(self, study: int, successor: int, reason: bytes) -> None:
+        """Vote that a completed study's result is superseded, by another study's or (0) none; the proposer decides.
+
+        `reason` is the SHA-256 of a text.
+        """
+
+    def attest(self, study: int, snapshot: bytes, verdict: int) -> None:
+        """Say that this site computed its own posts again from the rows of a snapshot; `verdict` is a code."""
+
+    def withdraw(self, motion: bytes) -> None:
+        """Withdraw this site's vote for a motion that has not passed; the motion is in the vote's entry."""
+
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count now."""
 
     def admit(self, entry: SiteEntry) -> None:
         """Vote to admit a site (the entry's id is ignored)."""
@@ -231,6 +269,12 @@ class Ledger(Protocol):
     def accept(self, site: str) -> None:
         """Accept a seat that was offered to this handle's key."""
 
+    def succeed(self, catalog: str) -> None:
+        """Vote that another Catalog succeeds this one."""
+
+    def read_successor(self) -> str:
+        """Address of the Catalog that succeeds this one; empty if none does."""
+
     def wait(self, seconds: float) -> None:
         """Return when something may have changed, or after `seconds`."""
 
@@ -245,10 +289,12 @@ class PipelinedLedger(Protocol):
     def submit(self, post: Post) -> None:
         """Send a post to a step that is open on the ledger, and return at once; PostRejected if it is not taken now."""
 
-    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Propose a study as `Ledger.propose` does, and return at once; the same proposal is never made twice."""
 
-    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def submit_join(
+        self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0
+    ) -> None:
         """Join a proposed study as `Ledger.join` does, and return at once."""
 
     def submit_early(self, post: Post, *, priority: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from coterie_chain.errors import PostRejected
@@ -13,11 +14,15 @@ class ReadOnly:
 
     me: str | None = None
 
-    def propose(self, terms: Terms, snapshot: bytes = ZERO) -> int:
+    def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
         """Refused."""
         self._refuse()
 
-    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
+    def join(self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
+        """Refused."""
+        self._refuse()
+
+    def decline(self, studies: Sequence[int], reason: int) -> None:
         """Refused."""
         self._refuse()
 
@@ -33,6 +38,10 @@ class ReadOnly:
         """Refused."""
         self._refuse()
 
+    def report_unavailable(self, study: int, position: int, attempt: int, site: str, reason: int) -> None:
+        """Refused."""
+        self._refuse()
+
     def dispute(self, study: int, position: int, posted: bytes, recomputed: bytes) -> None:
         """Refused."""
         self._refuse()
@@ -45,7 +54,19 @@ class ReadOnly:
         """Refused."""
         self._refuse()
 
-    def abort(self, study: int, reason: int) -> None:
+    def abort(self, study: int, reason: int, culprit: str = "") -> None:
+        """Refused."""
+        self._refuse()
+
+    def supersede(self, study: int, successor: int, reason: bytes) -> None:
+        """Refused."""
+        self._refuse()
+
+    def attest(self, study: int, snapshot: bytes, verdict: int) -> None:
+        """Refused."""
+        self._refuse()
+
+    def withdraw(self, motion: bytes) -> None:
         """Refused."""
         self._refuse()
 
@@ -66,6 +87,10 @@ class ReadOnly:
         self._refuse()
 
     def accept(self, site: str) -> None:
+        """Refused."""
+        self._refuse()
+
+    def succeed(self, catalog: str) -> None:
         """Refused."""
         self._refuse()
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from coterie_chain.ledger.protocol import Post
-from coterie_chain.store.cid import parse_cid
+from coterie_chain.store.cid import DAG_PB, RAW, Cid, parse_cid
+
+# What stands for a CID that no store of this system can have: its codec and digest, in hex.
+UNUSABLE = "unusable"
 
 
 def compute_genesis_head(catalog: str, chain_id: int, site: int) -> bytes:
@@ -16,19 +21,34 @@ def compute_genesis_head(catalog: str, chain_id: int, site: int) -> bytes:
 
 def flatten_post(post: Post) -> tuple[int, int, int, int, int, bool, bytes, bytes, bytes, bytes]:
     """The post as the contract's struct Post."""
-    cid = parse_cid(post.cid)
+    codec, digest = split_cid(post.cid)
     return (
         post.study,
         post.position,
         post.attempt,
-        cid.codec,
+        codec,
         post.size,
         post.converged,
-        cid.digest,
+        digest,
         post.sha256,
         post.basis,
         post.verdict,
     )
+
+
+def format_cid(codec: int, digest: bytes) -> str:
+    """The CID with that codec and digest (32 bytes); words that no store reads for a codec that is unknown here."""
+    return str(Cid(1, codec, digest)) if codec in (RAW, DAG_PB) else f"{UNUSABLE}-{codec:02x}-{digest.hex()}"
+
+
+def split_cid(text: str) -> tuple[int, bytes]:
+    """Codec and digest of a text that `format_cid` may have written; BlobCorrupt (CO-C203) for any other."""
+    kind, _, rest = text.partition("-")
+    codec, _, digest = rest.partition("-")
+    if kind == UNUSABLE and re.fullmatch("[0-9a-f]{2}-[0-9a-f]{64}", rest):
+        return int(codec, 16), bytes.fromhex(digest)
+    cid = parse_cid(text)
+    return cid.codec, cid.digest
 
 
 def compute_next_head(head: bytes, seq: int, kind: int, round: int, post: Post) -> bytes:

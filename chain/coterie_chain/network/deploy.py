@@ -9,9 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
-
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum.abi import load_artifact
 from coterie_chain.ethereum.calldata import encode_site_name
@@ -23,12 +20,13 @@ from coterie_chain.ethereum.rpc import FAULTS, Rpc
 from coterie_chain.ledger.protocol import SiteEntry
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
     from hexbytes import HexBytes
     from requests import PreparedRequest
     from web3 import Web3
     from web3.types import TxReceipt
 
-BASE_GAS = 4_000_000
+BASE_GAS = 6_000_000
 GAS_PER_FOUNDER = 1_000_000
 DEPLOYMENT_TIMEOUT = 120.0
 STALLED = (
@@ -50,6 +48,8 @@ def deploy(
     `account` pays the gas, at `gas_price` wei (by default 0 on Anvil, where a throw-away account will do, and 1
     elsewhere); it gets no rights. Returns when the Catalog has its `confirmations`.
     """
+    from eth_account import Account  # as slow to import as web3
+
     with connect(url) as w3:
         price = _fetch_gas_price(url) if gas_price is None else gas_price
         address, block = _deploy(w3, tuple(founders), account or Account.create(), price)

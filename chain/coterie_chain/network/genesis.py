@@ -15,7 +15,7 @@ from coterie_chain.errors import LedgerMismatch
 
 CHAIN_ID = 20240
 GAS_LIMIT = 30_000_000
-EPOCH = 30_000
+_EPOCH = 30_000
 # Enough for ever at one wei per gas: operators pay 2e5 wei a record.
 FUNDS = 10**27
 FORKS = (
@@ -30,7 +30,7 @@ FORKS = (
     "berlinBlock",
     "londonBlock",
 )
-VANITY, SIGNATURE = 32, 65
+_VANITY, SIGNATURE = 32, 65
 
 
 def build_clique_genesis(
@@ -42,11 +42,11 @@ def build_clique_genesis(
         # Period 0 stalls as soon as there is more than one sealer.
         raise LedgerMismatch("CO-C337", f"A Clique chain needs a sealer and a period of 1 s: {len(signers)}, {period}.")
     return {
-        "config": {"chainId": chain_id, **dict.fromkeys(FORKS, 0), "clique": {"period": period, "epoch": EPOCH}},
+        "config": {"chainId": chain_id, **dict.fromkeys(FORKS, 0), "clique": {"period": period, "epoch": _EPOCH}},
         "difficulty": "0x1",
         "gasLimit": hex(GAS_LIMIT),
         "baseFeePerGas": "0x0",
-        "extraData": "0x" + "00" * VANITY + "".join(signers) + "00" * SIGNATURE,
+        "extraData": "0x" + "00" * _VANITY + "".join(signers) + "00" * SIGNATURE,
         "alloc": _build_alloc(funded),
     }
 
@@ -58,7 +58,7 @@ def build_qbft_genesis(
     signers = sorted(_strip_prefix(a) for a in validators)
     if not signers or period < 1:
         raise LedgerMismatch("CO-C337", f"A QBFT chain needs validators and a period of 1 s: {len(signers)}, {period}.")
-    paced = {"blockperiodseconds": period, "epochlength": EPOCH, "requesttimeoutseconds": 2 * period}
+    paced = {"blockperiodseconds": period, "epochlength": _EPOCH, "requesttimeoutseconds": 2 * period}
     return {
         "config": {"chainId": chain_id, "berlinBlock": 0, "londonBlock": 0, "zeroBaseFee": True, "qbft": paced},
         "nonce": "0x0",
@@ -76,7 +76,7 @@ def build_qbft_genesis(
 def read_sealers(genesis: Mapping[str, Any]) -> tuple[str, ...]:
     """The sealers that a Clique genesis lists, in lower case; none if it is no such genesis."""
     extra = str(genesis.get("extraData", ""))[2:]
-    sealers_hex = extra[2 * VANITY : -2 * SIGNATURE] if "clique" in genesis.get("config", {}) else ""
+    sealers_hex = extra[2 * _VANITY : -2 * SIGNATURE] if "clique" in genesis.get("config", {}) else ""
     return tuple("0x" + sealers_hex[at : at + 40].lower() for at in range(0, len(sealers_hex), 40))
 
 
@@ -95,4 +95,4 @@ def _strip_prefix(address: str) -> str:
 
 def _encode_qbft_extra(validators: list[bytes]) -> bytes:
     """RLP of [vanity, validators, no vote, round 0, no seals] (Besu, QbftExtraDataCodec)."""
-    return bytes(rlp.encode([bytes(VANITY), validators, [], 0, []]))
+    return bytes(rlp.encode([bytes(_VANITY), validators, [], 0, []]))

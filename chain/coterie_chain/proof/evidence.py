@@ -2,7 +2,7 @@
 
 All headers from the first to the last; all transactions and receipts of every block that the Catalog or a Model may
 have written in (the header's own bloom filter says where); the nodes of the state's trie that prove the contracts' code
-and storage at the last block; that code. `verified_ledger.py` reads it without a network.
+and storage at the last block; that code. `proved.py` reads it without a network.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from coterie_chain.proof.storage_slots import (
 from coterie_chain.proof.tries import MAX_NODE_BYTES, ProvedState
 
 BATCH_SIZE = 100
-ATTEMPTS = 5
+_ATTEMPTS = 5
 # A body is at most a block's gas in calldata; 64 MiB is far beyond.
 MAX_BODY_BYTES = 1 << 26
 MAX_CODE_BYTES = 1 << 16
 # A longer chain is told from a block that its readers must know, not from its first.
 MAX_HEADERS = 200_000
-EPOCH = 30_000
+_EPOCH = 30_000
 HEADERS, BODIES, STATE, CODES = "chain/headers.rlp", "chain/bodies.rlp", "chain/state.rlp", "chain/code.rlp"
 
 
@@ -84,7 +84,7 @@ def gather(network: Network, first: int | None = None, confirmations: int = 0) -
     """
     with Rpc(network.url) as rpc:
         verify(network, rpc, confirmations)
-        for _ in range(ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             try:
                 last = max(rpc.call_quantity("eth_blockNumber") - confirmations, network.block)
                 return _gather(rpc, network, _find_start(network, last) if first is None else first, last)
@@ -92,13 +92,13 @@ def gather(network: Network, first: int | None = None, confirmations: int = 0) -
                 # a development chain proves its newest block alone, and that has just changed
                 if not is_anvil(rpc):
                     raise
-        raise LedgerUnreachable("CO-C307", f"The chain at {rpc.where} moved on during each of {ATTEMPTS} readings.")
+        raise LedgerUnreachable("CO-C307", f"The chain at {rpc.where} moved on during each of {_ATTEMPTS} readings.")
 
 
 def _find_start(network: Network, last: int) -> int:
     if last < MAX_HEADERS:
         return 0
-    return max(network.block - 1, 0) // EPOCH * EPOCH
+    return max(network.block - 1, 0) // _EPOCH * _EPOCH
 
 
 def _gather(rpc: Rpc, network: Network, first: int, last: int) -> Evidence:

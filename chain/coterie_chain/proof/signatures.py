@@ -6,6 +6,7 @@ alone, so that it holds on a development chain too, whose operator can write any
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,14 +14,15 @@ from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ethereum.calldata import encode_site_name, from_hex, load_codec
 from coterie_chain.ethereum.decode import CAUSES
 from coterie_chain.ledger.history_check import describe_step
-from coterie_chain.ledger.protocol import Event, Record
+from coterie_chain.ledger.protocol import Event, Record, get_study_number
 from coterie_chain.ledger.record_chain import flatten_post
-from coterie_chain.ledger.rules import EACH, MAX_STEPS, SERVER
+from coterie_chain.ledger.rules import MAX_STEPS
+from coterie_chain.ledger.study_state import EACH, SERVER
 from coterie_chain.proof.receipts import Call
 
 LedgerEntry = Record | Event
 _Details = Mapping[str, Any]
-CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
+_CATALOG, _MODEL = load_codec("Catalog"), load_codec("Model")
 NOT_CALLED = Call("", "", b"")
 
 
@@ -32,9 +34,15 @@ class Signatures:
         self._keys: dict[str, str] = {}
         self._ids: dict[str, int] = {}
         self._hashes: dict[int, bytes] = {}
+        self._declined: Mapping[str, tuple[int, ...]] = {}
+        self.spoiled: dict[int, LedgerMismatch] = {}
 
-    def check(self, entries: Sequence[LedgerEntry]) -> None:
-        """LedgerMismatch (CO-C357) names the first entry that its site's key did not sign as it stands there."""
+    def check(self, entries: Sequence[LedgerEntry], study: int | None = None) -> None:
+        """LedgerMismatch (CO-C357) names the first entry that its site's key did not sign as it stands there.
+
+        With a `study`, such entries of other studies are in `spoiled` instead.
+        """
+        self._declined = _group_declines(entries)
         for k, entry in enumerate(entries):
             before = entries[k - 1] if k else None
             following = entries[k + 1] if k + 1 < len(entries) else None
@@ -44,7 +52,13 @@ class Signatures:
             if isinstance(entry, Event) and entry.name == "SiteAdmitted":  # a founder: the deployer's call
                 self._learn(entry)
                 continue
-            self._check_entry(entry, following)
+            try:
+                self._check_entry(entry, following)
+            except LedgerMismatch as fault:
+                number = get_study_number(entry)
+                if study is None or number in (0, study):
+                    raise
+                self.spoiled.setdefault(number, fault)
             self._learn(entry)
 
     def _check_entry(self, entry: LedgerEntry, following: LedgerEntry | None) -> None:
@@ -63,24 +77,26 @@ class Signatures:
 
     def _find_expected_call(self, entry: LedgerEntry, following: LedgerEntry | None) -> tuple[str, bytes]:
         if isinstance(entry, Record):
-            return self._models[self._ids[entry.site]], from_hex(MODEL.encode("record", flatten_post(entry.post)))
-        details: _Details = dict(entry.details)
+            return self._models[self._ids[entry.site]], from_hex(_MODEL.encode("record", flatten_post(entry.post)))
+        details: _Details = {**dict(entry.details), "by": entry.site}
         if entry.name == "StudyProposed":
-            snapshot = dict(following.details)["snapshot"] if isinstance(following, Event) else ""
-            return self._catalog, self._encode_proposal(details, from_hex(str(snapshot)))
+            joining = dict(following.details) if isinstance(following, Event) else {}
+            return self._catalog, self._encode_proposal(details, _read_joining(joining))
+        if entry.name == "StudyDeclined":
+            details = {**details, "studies": self._declined[entry.tx]}
         if entry.name == "StudyJoined":
             details = {**details, "hash": self._hashes[entry.study]}
         move, values = _MOVES[entry.name]
-        return self._catalog, from_hex(CATALOG.encode(move, *values(entry.study, details, self._ids)))
+        return self._catalog, from_hex(_CATALOG.encode(move, *values(entry.study, details, self._ids)))
 
-    def _encode_proposal(self, d: _Details, snapshot: bytes) -> bytes:
+    def _encode_proposal(self, d: _Details, joining: tuple[bytes, bytes, int]) -> bytes:
         order = bytes(self._ids[name] for name in _split_names(d["sites"]))
         words = [
             bytes(map(self._encode_kind, _split_names(d[p]))).ljust(MAX_STEPS, b"\0")
             for p in ("opening", "loop", "closing")
         ]
-        values = (from_hex(d["hash"]), order, words, d["max_rounds"], d["timeout"], d["silence"], snapshot)
-        return from_hex(CATALOG.encode("propose", *values))
+        values = (from_hex(d["hash"]), order, words, d["max_rounds"], d["timeout"], d["silence"], d["least"])
+        return from_hex(_CATALOG.encode("propose", values, joining))
 
     def _encode_kind(self, kind: str) -> int:
         return {"each": EACH, "server": SERVER}.get(kind) or self._ids[kind.removeprefix("only:")]
@@ -110,8 +126,21 @@ def _is_outcome(entry: LedgerEntry, before: LedgerEntry | None) -> bool:
         return False
     if entry.name in ("StudyStarted", "StudyCompleted"):
         return True
-    cause = {**CAUSES, "StudyJoined": "StudyProposed"}.get(entry.name)
-    return isinstance(before, Event) and before.name == cause and before.tx == entry.tx
+    causes = {**CAUSES, "StudyJoined": ("StudyProposed",)}.get(entry.name, ())
+    return isinstance(before, Event) and before.name in causes and before.tx == entry.tx
+
+
+def _read_joining(d: _Details) -> tuple[bytes, bytes, int]:
+    return from_hex(d["snapshot"]), from_hex(d["approvals"]), d["release"]
+
+
+def _group_declines(entries: Sequence[LedgerEntry]) -> dict[str, tuple[int, ...]]:
+    """The studies that each transaction declined, in order."""
+    studies: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
+    for entry in entries:
+        if isinstance(entry, Event) and entry.name == "StudyDeclined":
+            studies[entry.tx] += (entry.study,)
+    return studies
 
 
 def _split_names(names: object) -> list[str]:
@@ -122,13 +151,25 @@ _CallValues = Callable[[int, _Details, Mapping[str, int]], tuple[object, ...]]
 
 # Each move's name in the contract, and its arguments from what its event tells.
 _MOVES: dict[str, tuple[str, _CallValues]] = {
-    "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], from_hex(d["snapshot"]))),
+    "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], _read_joining(d))),
+    "StudyDeclined": ("decline", lambda s, d, ids: (d["studies"], d["reason"])),
     "ServerSkipped": ("skip", lambda s, d, ids: (s,)),
     "ExclusionVoted": ("exclude", lambda s, d, ids: (s, ids[d["silent"]])),
-    "Disputed": ("dispute", lambda s, d, ids: (s, d["position"], from_hex(d["posted"]), from_hex(d["recomputed"]))),
+    "UnavailabilityVoted": (
+        "unavailable", lambda s, d, ids: (s, d["position"], d["attempt"], ids[d["culprit"]], d["reason"]),
+    ),
+    "Disputed": (
+        "dispute", lambda s, d, ids: (s, d["position"], d["attempt"], ids[d["poster"]], from_hex(d["recomputed"])),
+    ),
     "StudyPaused": ("pause", lambda s, d, ids: (s, d["reason"])),
     "ResumeVoted": ("resume", lambda s, d, ids: (s,)),
-    "StudyAborted": ("abort", lambda s, d, ids: (s, d["reason"])),
+    "SiteLeft": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["by"]])),
+    "AbortVoted": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["culprit"]] if d["culprit"] else 0)),
+    "StudyAborted": ("abort", lambda s, d, ids: (s, d["reason"], ids[d["culprit"]] if d["culprit"] else 0)),
+    "SupersessionVoted": ("supersede", lambda s, d, ids: (s, d["successor"], from_hex(d["reason_sha256"]))),
+    "SiteAttested": ("attest", lambda s, d, ids: (s, from_hex(d["snapshot"]), d["verdict"])),
+    "SuccessionVoted": ("succeed", lambda s, d, ids: (d["successor"],)),
+    "VoteWithdrawn": ("withdraw", lambda s, d, ids: (from_hex(d["motion"]),)),
     "AdmissionVoted": (
         "admit", lambda s, d, ids: (encode_site_name(d["name"]), d["key"], from_hex(d["sealing"]), from_hex(d["peer"])),
     ),

@@ -16,17 +16,17 @@ from coterie_chain.ledger.protocol import Head, SiteEntry, State, StudyView
 from coterie_chain.ledger.record_chain import compute_genesis_head
 from coterie_chain.ledger.rules import MAX_SITES
 
-COUNTS, MEMBERS, SEATS, STUDIES = 0, 1, 2, 5
-SEAT_SLOTS, STUDY_SLOTS = 5, 11
+COUNTS, MEMBERS, SEATS, STUDIES, SUCCESSOR = 0, 1, 2, 5, 8
+SEAT_SLOTS, STUDY_SLOTS = 5, 14
 NEXT, HEAD = 0, 1
 # The words of a study after its step.
-ACTIVE, PLACES, JOINED, POSTED, BASIS, HASH, SCHEDULE, ORDER = 1, 2, 3, 4, 5, 6, 7, 10
+ACTIVE, PLACES, JOINED, POSTED, BASIS, ORIGIN, HASH, SCHEDULE, ORDER = 2, 3, 4, 5, 6, 8, 9, 10, 13
 # Fields of a study's step from the lowest byte up, with their bytes.
-STEP = (
+_STEP = (
     *(("state", 1), ("phase", 1), ("index", 1), ("turn", 1), ("done", 1), ("attempt", 2), ("position", 4)),
-    *(("round", 4), ("deadline", 8), ("timeout", 4), ("max_rounds", 2), ("silence", 1)),
+    *(("round", 4), ("deadline", 8), ("timeout", 4), ("max_rounds", 2), ("silence", 1), ("least", 1)),
 )
-ADDRESS = (1 << 160) - 1
+_ADDRESS = (1 << 160) - 1
 
 
 class Storage(Protocol):
@@ -48,7 +48,7 @@ class Contracts:
 
     def models(self) -> dict[int, str]:
         """Address of each site's Model, in lower-case hex."""
-        return {i: f"0x{self._read_seat_word(i, 4) & ADDRESS:040x}" for i in range(1, self.site_count + 1)}
+        return {i: f"0x{self._read_seat_word(i, 4) & _ADDRESS:040x}" for i in range(1, self.site_count + 1)}
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All seats, by id."""
@@ -66,6 +66,11 @@ class Contracts:
             )
         return heads
 
+    def read_successor(self) -> str:
+        """Address of the Catalog that succeeds this one; empty if none does."""
+        word = self._storage.slot(self._catalog, SUCCESSOR) & _ADDRESS
+        return to_checksum_address(f"0x{word:040x}") if word else ""
+
     def position(self, study: int) -> int:
         """The step that a study has come to; PostRejected (BadState) if there is none."""
         return self._read_step(study)["position"]
@@ -74,7 +79,8 @@ class Contracts:
         """A study's terms and state; PostRejected (BadState) if there is none."""
         step, order = self._read_step(study), self._read_order(study)
         hash_, *schedule = (_encode_word(self._read_study_word(study, HASH + k)) for k in range(4))
-        terms = decoder.terms(hash_, order, schedule, step["max_rounds"], step["timeout"], step["silence"])
+        figures = (step["max_rounds"], step["timeout"], step["silence"], step["least"])
+        terms = decoder.terms((hash_, order, schedule, *figures))
         return build_study_view(study, tuple(order), terms, self._read_status(study, step, schedule, order), decoder)
 
     def _read_step(self, study: int) -> dict[str, int]:
@@ -89,21 +95,34 @@ class Contracts:
             places = self._read_study_word(study, PLACES)
             ahead = places >> step["turn"] << step["turn"] or places
             server = order[(ahead & -ahead).bit_length() - 1]
+        origin = self._read_study_word(study, ORIGIN)
         names = ("state", "position", "attempt", "round", "phase", "index", "turn", "deadline")
         return Status(
             **{name: step[name] for name in names},
             done=bool(step["done"]),
             active=self._read_study_word(study, ACTIVE),
+            able=self._able(study),
             joined=self._read_study_word(study, JOINED),
             posted=self._read_study_word(study, POSTED) & ~1,
             basis=_encode_word(self._read_study_word(study, BASIS)),
             kind=kind,
             server=server,
+            proposer=origin >> 80 & 0xFF,
+            superseded=bool(origin >> 88 & 0xFF),
         )
+
+    def _able(self, study: int) -> int:
+        """The active participants whose key has not changed since the proposal, as a bitmap."""
+        changes = self._read_study_word(study, ORIGIN) & (1 << 64) - 1
+        rest = self._read_study_word(study, ACTIVE) & self._storage.slot(self._catalog, MEMBERS)
+        return sum(1 << i for i in range(1, self.site_count + 1) if rest >> i & 1 and self._list_changes(i) <= changes)
+
+    def _list_changes(self, site: int) -> int:
+        return self._read_seat_word(site, 4) >> 160 & (1 << 64) - 1
 
     def _read_site(self, site: int, active: bool) -> SiteEntry:
         name, key, sealing, peer = (self._read_seat_word(site, k) for k in range(4))
-        address = to_checksum_address(f"0x{key & ADDRESS:040x}")
+        address = to_checksum_address(f"0x{key & _ADDRESS:040x}")
         return SiteEntry(
             site, decode_name(_encode_word(name)), address, _encode_word(sealing), _encode_word(peer), active
         )
@@ -129,7 +148,7 @@ class Contracts:
 
 def list_catalog_slots(sites: int, studies: int) -> Iterator[int]:
     """The Catalog's slots that `Contracts` reads, but for orders of more than 31 sites."""
-    yield from (COUNTS, MEMBERS)
+    yield from (COUNTS, MEMBERS, SUCCESSOR)
     yield from _list_slots(range(1, sites + 1), SEATS, SEAT_SLOTS)
     yield from _list_slots(range(1, studies + 1), STUDIES, STUDY_SLOTS)
 
@@ -157,7 +176,7 @@ def _compute_slot(key: int, mapping: int) -> int:
 
 def _split_step(word: int) -> dict[str, int]:
     fields = {}
-    for name, size in STEP:
+    for name, size in _STEP:
         fields[name] = word & (1 << 8 * size) - 1
         word >>= 8 * size
     return fields

@@ -32,6 +32,7 @@ from coterie_chain.ledger.protocol import (
 )
 from coterie_chain.ledger.readonly import ReadOnly
 from coterie_chain.ledger.record_chain import compute_genesis_head
+from coterie_chain.ledger.rules import Moment
 from coterie_chain.proof.evidence import Evidence, may_contain
 from coterie_chain.proof.receipts import Body
 from coterie_chain.proof.signatures import Signatures
@@ -66,10 +67,11 @@ class Anchor:
 class VerifiedLedger(ReadOnly):
     """A reader of a network as of the last block of its evidence.
 
-    LedgerMismatch tells what in the evidence does not hold, with site and step where an entry is concerned.
+    LedgerMismatch tells what in the evidence does not hold, with site and step where an entry is concerned. With a
+    `study`, entries of other studies that were not signed as they stand are in `spoiled`, by study, instead.
     """
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Evidence, study: int | None = None) -> None:
         self._evidence = evidence
         self._headers = _link_headers(evidence)
         self._bodies = _match_bodies(evidence, self._headers)
@@ -83,7 +85,9 @@ class VerifiedLedger(ReadOnly):
         self._contracts = self._verify_contracts()
         self._check_complete()
         calls = {tx: call for body in self._bodies.values() for tx, call in body.calls().items()}
-        Signatures(evidence.catalog, self._contracts.models(), calls, _ADVICE).check(self._entries)
+        signatures = Signatures(evidence.catalog, self._contracts.models(), calls, _ADVICE)
+        signatures.check(self._entries, study)
+        self.spoiled = signatures.spoiled
         self._steps: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
         for entry in self._entries:
             if isinstance(entry, Record):
@@ -117,6 +121,18 @@ class VerifiedLedger(ReadOnly):
     def history(self, study: int | None = None) -> Iterator[_Entry]:
         """Everything written, of one study or of all."""
         return (e for e in self._entries if study is None or get_study_number(e) == study)
+
+    def read_successor(self) -> str:
+        """Address of the Catalog that succeeds this one; empty if none does."""
+        return self._contracts.read_successor()
+
+    def list_voters(self, motion: bytes) -> tuple[str, ...]:
+        """The sites whose votes for a motion count as of the last block."""
+        judge = HistoryCheck(self._genesis())
+        for entry in self._entries:
+            judge.check_entry(entry)
+        counted = judge.rules.list_voters(motion, Moment(self.anchor.time, self.anchor.last))
+        return tuple(name for i, name in sorted(self._decoder.names.items()) if i in counted)
 
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records."""
@@ -168,13 +184,16 @@ class VerifiedLedger(ReadOnly):
         site = site or (short[0] if len(short) == 1 else "")
         return LedgerMismatch("CO-C355", f"{message}{who}. {_ADVICE}", site, step)
 
+    def _genesis(self) -> dict[str, bytes]:
+        """The first head of each site's hash chain."""
+        names = self._decoder.names
+        return {
+            name: compute_genesis_head(self._evidence.catalog, self._evidence.chain_id, i) for i, name in names.items()
+        }
+
     def _locate_step(self, block: int) -> tuple[str, str]:
         """The step that the entries below a block lead to, and whose post is awaited, if they can be played at all."""
-        firsts = {
-            n: compute_genesis_head(self._evidence.catalog, self._evidence.chain_id, i)
-            for i, n in self._decoder.names.items()
-        }
-        judge = HistoryCheck(firsts)
+        judge = HistoryCheck(self._genesis())
         entries = [e for e in self._entries if e.block < block]
         study = max((get_study_number(e) for e in entries), default=0)
         try:

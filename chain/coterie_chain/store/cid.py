@@ -24,7 +24,7 @@ MAX_BLOCK = 1 << 21
 MAX_BLOCKS = 1 << 14
 MAX_DEPTH = 8
 
-SHA2_256 = b"\x12\x20"
+_SHA2_256 = b"\x12\x20"
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 MAX_TEXT = 64
 VARINT, BYTES = 0, 2
@@ -53,7 +53,7 @@ class Cid:
 
     def __bytes__(self) -> bytes:
         head = b"" if self.version == 0 else bytes([1, self.codec])
-        return head + SHA2_256 + self.digest
+        return head + _SHA2_256 + self.digest
 
 
 def parse_cid(text: str) -> Cid:
@@ -250,9 +250,9 @@ def _explain_corruption(cid: Cid, cause: str) -> BlobCorrupt:
 
 
 def _decode_binary(raw: bytes) -> Cid:
-    if len(raw) == 34 and raw[:2] == SHA2_256:
+    if len(raw) == 34 and raw[:2] == _SHA2_256:
         return Cid(0, DAG_PB, raw[2:])
-    if len(raw) == 36 and raw[0] == 1 and raw[1] in (RAW, DAG_PB) and raw[2:4] == SHA2_256:
+    if len(raw) == 36 and raw[0] == 1 and raw[1] in (RAW, DAG_PB) and raw[2:4] == _SHA2_256:
         return Cid(1, raw[1], raw[4:])
     raise ValueError("only raw and dag-pb with sha2-256 are used")
 

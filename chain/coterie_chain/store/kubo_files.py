@@ -14,7 +14,7 @@ from coterie_chain.errors import BlobMissing, StoreFault
 from coterie_chain.store.cid import MAX_BLOCK, parse_cid, read_blocks
 from coterie_chain.store.protocol import MAX_BLOB
 
-SHA2_256 = b"\x12\x20"
+_SHA2_256 = b"\x12\x20"
 
 
 class RepoBlobs:
@@ -43,5 +43,5 @@ class RepoBlobs:
         raise BlobMissing("CO-C201", f"No block {cid} in {len(self._repos)} repositories.")
 
     def _list_paths(self, cid: str) -> list[Path]:
-        key = base64.b32encode(SHA2_256 + parse_cid(cid).digest).decode().rstrip("=")
+        key = base64.b32encode(_SHA2_256 + parse_cid(cid).digest).decode().rstrip("=")
         return [repo / "blocks" / key[-3:-1] / f"{key}.data" for repo in self._repos]

@@ -12,7 +12,8 @@ from typing import Protocol
 from coterie_chain.errors import BlobMissing, StoreFault
 from coterie_chain.store.cid import MAX_BLOCK, Cid, compute_cid, parse_cid, read_blocks, write_blocks
 
-MAX_BLOB = 1 << 28
+# The most bytes of one payload, here and in the contracts (Catalog.sol, MAX_SIZE).
+MAX_BLOB = 1 << 27
 
 
 class BlobStore(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -10,6 +11,8 @@ from coterie_chain.keys.private_files import read_private
 from coterie_chain.store.kubo import HttpClientBlobs, KuboBlobs
 from coterie_chain.store.protocol import BlobStore, FolderBlobs, MemoryBlobs
 
+# Entry points by the scheme of an address: a function from the address to the store.
+GROUP = "coterie.stores"
 FORMS = (
     "folder:PATH, file:///PATH, kubo+http://HOST:PORT?token_file=PATH, "
     "ipfshttpclient+http://HOST:PORT?token_file=PATH or memory:"
@@ -33,7 +36,16 @@ def open_store(url: str) -> BlobStore:
         return KuboBlobs(*_parse_daemon(parts))
     if kind in ("ipfshttpclient+http", "ipfshttpclient+https"):
         return HttpClientBlobs(*_parse_daemon(parts))
-    raise _explain_bad_address(f"it starts with {kind[:30]!r}")
+    return _open_installed(kind, url)
+
+
+def _open_installed(kind: str, url: str) -> BlobStore:
+    """The store of another package; those of this one cannot be replaced."""
+    entry = next(iter(entry_points(group=GROUP, name=kind)), None)
+    if entry is None:
+        raise _explain_bad_address(f"it starts with {kind[:30]!r}")
+    store: BlobStore = entry.load()(url)
+    return store
 
 
 def _parse_daemon(parts: SplitResult) -> tuple[str, str | None]:

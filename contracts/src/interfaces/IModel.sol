@@ -6,11 +6,12 @@ import {ICatalog} from "./ICatalog.sol";
 /// @notice What a site posts at one position of a study. The payload is elsewhere; its digests are here.
 /// @param study Id of the study.
 /// @param position Which step of the study, counted from 0 over all phases and rounds.
-/// @param attempt How often the step was begun again: a skip and an exclusion add one.
+/// @param attempt The step's attempt: a skip, an exclusion, a leaving and a reopening add one. The posts of earlier
+/// attempts stay on record, and a learner may build on them.
 /// @param codec Multicodec of the payload's CID: 0x55 raw, 0x70 dag-pb.
-/// @param size Size of the payload in bytes.
+/// @param size Size of the payload in bytes, 1 to 134,217,728.
 /// @param converged Claim of a server post in the loop: this was the last round.
-/// @param cid SHA-256 digest inside the payload's CID.
+/// @param cid SHA-256 digest inside the payload's CID; never zero.
 /// @param sha SHA-256 of the payload; never zero.
 /// @param basis `sha` of the last server (or only) post that the payload builds on; the study's hash before the first.
 /// @param verdict Digest of the release gate's decision.

@@ -47,14 +47,14 @@ def check_table(plan: TablePlan, table: Payload) -> None:
 
 def _check_outcomes(plan: TablePlan, table: Payload, u: Array) -> None:
     outcome = np.atleast_1d(table["outcome"])
-    law = plan.family.law
-    if law != "gaussian" and (np.any(outcome < 0) or np.any(outcome != np.rint(outcome))):
+    family = plan.family
+    if family.whole and (np.any(outcome < 0) or np.any(outcome != np.rint(outcome))):
         raise ProtocolError("CO-P504", f"{outcome.min():.6g} events cannot come from rows.")
-    if law in ("binomial", "multinomial") and plan.drops and outcome.sum() > u.sum():
+    if family.binary and plan.drops and outcome.sum() > u.sum():
         raise ProtocolError("CO-P504", f"{outcome.sum():.6g} events cannot come from {u.sum():.6g} rows.")
     if "s" in table:
         _check_sums(plan, table, u)
-    elif law in ("binomial", "multinomial") and plan.drops:
+    elif family.binary and plan.drops:
         raw = plan.grid.raw(plan.design, table["keys"])
         low, high = u @ np.minimum(raw, 0.0), u @ np.maximum(raw, 0.0)
         slack = _ROUNDING * (1.0 + np.maximum(-low, high))
@@ -64,10 +64,9 @@ def _check_outcomes(plan: TablePlan, table: Payload, u: Array) -> None:
 
 def _check_sums(plan: TablePlan, table: Payload, u: Array) -> None:
     s = np.atleast_2d(table["s"])
-    law = plan.family.law
-    if law != "gaussian" and (np.any(s < 0) or np.any(s != np.rint(s))):
+    if plan.family.whole and (np.any(s < 0) or np.any(s != np.rint(s))):
         raise ProtocolError("CO-P504", "A pattern has a number of events that rows cannot have.")
-    if law in ("binomial", "multinomial") and np.any(s.sum(axis=0) > u):
+    if plan.family.binary and np.any(s.sum(axis=0) > u):
         raise ProtocolError("CO-P504", "A pattern has more events than rows.")
     if not np.allclose(s.sum(axis=1), np.atleast_1d(table["outcome"]), rtol=_ROUNDING, atol=_ROUNDING):
         raise ProtocolError("CO-P513", "The patterns' outcomes do not add up to the outcome's sum.")

@@ -35,9 +35,10 @@ import numpy as np
 
 from coterie_learners.cola import table_disclosure
 from coterie_learners.cola.checks import form_of
+from coterie_learners.cola.cola_disclosure import disclose_cola
 from coterie_learners.cola.model.likelihood import Estimate, Grouped, estimate
 from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
-from coterie_learners.cola.pool import back_transform, stack_by_site, sum_tables
+from coterie_learners.cola.pool import carry_back, stack_by_site, sum_tables
 from coterie_learners.cola.result import add_diagnostics, build_table_fit
 from coterie_learners.cola.tables import small_cells
 from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
@@ -46,13 +47,15 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.study.rows import Codes
+from coterie_learners.sums import exact
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 def cola(site: Site) -> Script:
@@ -133,13 +136,24 @@ def build_table(plan: TablePlan, counts: Counts) -> Payload:
 
 def table_statistics(plan: TablePlan, counts: Counts) -> dict[str, Any]:
     """Everything that a table may say, from counted rows."""
-    sums = counts.sums
-    s = np.stack([sums[f"s{k + 1}"] for k in range(plan.levels)]) if plan.levels else sums["s"]
+    sums, single = counts.sums, ("saturated", "constant")
     raw = plan.grid.raw(plan.design, counts.keys)
-    out = {"keys": counts.keys, "n": sums["n"], "s": s, "cross": s @ raw, "outcome": s.sum(axis=-1)}
-    out |= {name: sums[name] for name in ("q", "exposure") if name in sums}
-    out |= {name: sums[name].sum() for name in ("saturated", "constant") if name in sums}
-    return out | {"rows": sums["n"].sum(), "squares": sums.get("q", sums["n"]).sum()}
+    out: dict[str, Any] = {"keys": counts.keys, "rows": sums["n"].sum()}
+    out |= {name: values for name, values in sums.items() if name not in single}
+    out |= {name: sums[name].sum() for name in single if name in sums}
+    if plan.family.pairs:
+        return out | _measure(raw, sums)
+    s = np.stack([sums[f"s{k + 1}"] for k in range(plan.levels)]) if plan.levels else sums["s"]
+    return out | {"s": s, "cross": s @ raw, "outcome": s.sum(axis=-1)}
+
+
+def _measure(raw: Array, sums: Mapping[str, Array]) -> dict[str, Any]:
+    """X'y, the sum of a measured outcome and of its squares, as pairs."""
+    cross, cross_low = exact.split(exact.sum_weighted(raw, sums["s"], sums["s_low"]))
+    single = {"outcome": "s", "squares": "q"}
+    high = {name: sums[source].sum() for name, source in single.items()}
+    low = {f"{name}_low": sums[f"{source}_low"].sum() for name, source in single.items()}
+    return {"cross": cross, "cross_low": cross_low, **high, **low}
 
 
 def pack_table(values: Mapping[str, Any], fields: Mapping[str, Field]) -> Payload:
@@ -158,20 +172,23 @@ def fit_tables(plan: TablePlan, tables: Posts) -> Payload:
 
 def pack_model(plan: TablePlan, table: Grouped, estimated: Estimate) -> Payload:
     """What the server posts: the fit in the variables' own units, and what the result table needs."""
-    carry = back_transform(plan, len(table.intercepts) if plan.site_intercepts else 0)
-    covariance = linalg.matmul(linalg.matmul(carry, estimated.covariance), carry.T)
+    carry, origin = carry_back(plan, table.frame, len(table.intercepts) if plan.site_intercepts else 0)
+    root, unit = linalg.matmul(carry, estimated.root), table.frame.outcome_scale**2
+    covariance = linalg.matmul(root, root.T)
     model = {
-        "estimates": linalg.matvec(carry, estimated.beta),
+        "estimates": linalg.matvec(carry, estimated.beta) + origin,
         "covariance": 0.5 * (covariance + covariance.T),
         "n": table.n,
         "outcome": table.outcome,
-        "dispersion": estimated.dispersion,
-        "deviance": estimated.deviance,
+        "dispersion": estimated.dispersion * unit,
+        "deviance": estimated.deviance * unit,
         "likelihood": estimated.likelihood,
         "steps": estimated.steps,
+        "condition_number": estimated.condition_number,
+        "exact": estimated.exact,
         "converged": True,
     }
-    null_deviance_field = {} if estimated.null_deviance is None else {"null_deviance": estimated.null_deviance}
+    null_deviance_field = {} if estimated.null_deviance is None else {"null_deviance": estimated.null_deviance * unit}
     return {name: np.asarray(value) for name, value in (model | null_deviance_field).items()}
 
 
@@ -194,16 +211,9 @@ def _schedule(study: Study) -> Schedule:
     return Schedule(opening=("each", "server"))
 
 
-_TRUST = (
-    "Every member of the study, and whoever reads its store, reads each site's table: the patterns that occur there "
-    "with their rows, and the sums of the outcome. Patterns below the floor are not in it. No key holder, no masks; "
-    "secure_cola shows sums over the sites only."
-)
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
+    return disclose_cola(plan_table(study))
 
 
-def _trust(study: Study) -> str:
-    """Who learns what."""
-    return _TRUST
-
-
-COLA = Learner("cola", _VERSION, TableOptions, _check_study, _schedule, cola, reads="codes", trust=_trust)
+COLA = Learner("cola", _VERSION, TableOptions, _check_study, _schedule, cola, _discloses, reads="codes")

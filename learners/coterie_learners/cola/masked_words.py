@@ -1,6 +1,6 @@
 """Whole and fractional numbers as 32-bit words under pairwise masks, for carriers that add words.
 
-Pairwise additive masks after Bonawitz et al., CCS 2017, as in `masked_sum`. Whole numbers are one word, modulo 2^32;
+Pairwise additive masks after Bonawitz et al., CCS 2017, as in `secure_sum`. Whole numbers are one word, modulo 2^32;
 fractional ones four, modulo 2^128 (fixed point). The words of one site are uniformly distributed to whoever lacks its
 keys, and those of all sites together depend on nothing but the sums: whoever sees them, or any sums of them, learns the
 sums and no more.
@@ -18,7 +18,7 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.errors import DataError, ProtocolError
 from coterie_learners.numeric.array import Array
 
-WORD = 1 << 32
+_WORD = 1 << 32
 PER_FRACTION = 4
 
 
@@ -28,7 +28,7 @@ def mask_words(site: Site, topic: str, count: Array, fractions: Array) -> NDArra
     if len(parties) < masked_sum.MIN_PARTIES:
         message = f"Only {len(parties)} sites are left in this sum; each could compute another's share"
         raise ProtocolError("CO-P401", f"{message}. The study must end here.", site.name, topic)
-    if np.any(count < 0) or np.any(count >= WORD / len(parties)):
+    if np.any(count < 0) or np.any(count >= _WORD / len(parties)):
         largest = float(np.max(count))
         raise DataError("CO-D301", f'A count of {largest:.3g} does not fit the sum. Choose scheme = "masks".')
     narrow = count.astype(np.uint32)
@@ -47,7 +47,7 @@ def mask_words(site: Site, topic: str, count: Array, fractions: Array) -> NDArra
 
 def unmask_words(sums: NDArray[np.int64], count: int) -> tuple[Array, Array]:
     """The numbers behind sums of words (k + 4 f,), k being `whole`."""
-    narrow = (sums[:count] % WORD).astype(np.float64)
+    narrow = (sums[:count] % _WORD).astype(np.float64)
     limbs = sums[count:].reshape(-1, PER_FRACTION)
     wide = np.zeros((len(limbs), 2), dtype=np.uint64)
     for k, column in enumerate(_columns(limbs)):

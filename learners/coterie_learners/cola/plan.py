@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import Field as Within
 
 from coterie_learners.cola.model.likelihood import Choice
-from coterie_learners.cola.tables.families import TableFamily, table_family
 from coterie_learners.cola.tables.pattern_counts import CountPlan
 from coterie_learners.cola.tables.patterns import Grid
 from coterie_learners.core.payload import Field
@@ -18,6 +17,9 @@ from coterie_learners.core.registry import options_of
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, Study
+from coterie_learners.sums.families import choose_family
+from coterie_learners.sums.family import Family
+from coterie_learners.sums.frame import Layout
 
 
 class TableOptions(Frozen):
@@ -29,8 +31,8 @@ class TableOptions(Frozen):
     `tolerance` is in standard errors.
     """
 
-    family: Literal["binomial", "poisson", "gaussian", "quasibinomial", "quasipoisson", "multinomial"] = "binomial"
-    link: Literal["logit", "probit", "cloglog", "log", "identity"] | None = None
+    family: str = "binomial"
+    link: str | None = None
     cells: bool = False
     robust: bool = False
     firth: bool = False
@@ -41,6 +43,10 @@ class TableOptions(Frozen):
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
 
 
+# Sums of the outcome, which are pairs where it is measured.
+PAIRED = ("outcome", "s", "cross", "q")
+
+
 @dataclass(frozen=True)
 class TablePlan:
     """What every site derives from the study alone."""
@@ -48,14 +54,14 @@ class TablePlan:
     study: Study
     design: Design
     options: TableOptions
-    family: TableFamily
+    family: Family
     grid: Grid
 
     @classmethod
     def of(cls, study: Study, model: type[TableOptions]) -> TablePlan:
         """The plan of a study."""
         options, design = options_of(study, model), Design(study)
-        return cls(study, design, options, table_family(options.family, options.link), Grid.of(design, options.grids))
+        return cls(study, design, options, choose_family(options.family, options.link), Grid.of(design, options.grids))
 
     @property
     def p(self) -> int:
@@ -71,7 +77,7 @@ class TablePlan:
     def choice(self) -> Choice:
         """How the table is fitted."""
         o = self.options
-        return Choice(self.family, o.firth, o.robust, o.tolerance, o.max_iterations)
+        return Choice(self.family, o.firth, o.robust, o.tolerance, o.max_iterations, self.advice)
 
     @property
     def levels(self) -> int:
@@ -88,7 +94,7 @@ class TablePlan:
     def squares(self) -> bool:
         """Whether the outcome's squares are summed per pattern."""
         pearson = self.family.dispersion == "pearson" or self.options.robust
-        return pearson and self.family.law != "binomial"
+        return pearson and not self.family.binary
 
     @property
     def floor(self) -> int:
@@ -122,8 +128,8 @@ class TablePlan:
         )
         out |= {"s": Field("<f8", self._shape(rows))} if self.cells else {"cross": Field("<f8", self._shape((self.p,)))}
         out |= {"q": Field("<f8", rows)} if self.squares else {}
-        out |= {"squares": Field("<f8")} if self.family.law == "gaussian" else {}
-        out |= {"saturated": Field("<f8"), "constant": Field("<f8")} if self.family.law == "poisson" else {}
+        out |= {f"{name}_low": out[name] for name in PAIRED if name in out and self.family.pairs}
+        out |= dict.fromkeys(self.family.whole_sums, Field("<f8"))
         return out | ({"suppressed": Field("<i8", (2,))} if self.floor else {})
 
     def _shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -132,26 +138,34 @@ class TablePlan:
     @property
     def per_pattern(self) -> tuple[str, ...]:
         """Fields with a number for each pattern."""
-        return tuple(name for name in ("n", "exposure", "s", "q") if name in self.fields)
+        return tuple(n for n in ("n", "exposure", "s", "s_low", "q", "q_low") if n in self.fields)
 
     @property
     def single(self) -> tuple[str, ...]:
         """Fields that are sums over all patterns."""
-        names = ("cross", "outcome", "rows", "squares", "saturated", "constant")
+        names = ("cross", "cross_low", "outcome", "outcome_low", "rows", *self.family.whole_sums)
         return tuple(name for name in names if name in self.fields)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How the columns are made in a frame."""
+        return Layout.of(self.design, linear=not self.family.whole)
+
+    @property
+    def advice(self) -> str:
+        """What this study can do about a separated outcome."""
+        firth = (self.family.name, self.family.link) == ("binomial", "logit") and not self.options.robust
+        return (
+            f"Merge rare levels{', leave the term out, or set firth = true' if firth else ', or leave the term out'}."
+        )
 
 
 def check_plan(plan: TablePlan) -> None:
     """StudyError for a model that no table can give, in any form of COLA-GLM."""
     formula, family, options = plan.design.formula, plan.family, plan.options
-    outcome = plan.design.outcome
-    if outcome.type not in family.outcomes:
-        message = f"A {family.name} model needs an outcome of type {' or '.join(family.outcomes)}"
-        raise StudyError("CO-S301", f"{message}; {formula.outcome!r} is declared as {outcome.type}.")
-    if family.law == "poisson" and outcome.bounds[0] < 0:
-        raise StudyError("CO-S302", f"A count is never negative; the range of {formula.outcome!r} begins below 0.")
-    if formula.offset and family.law in ("binomial", "multinomial"):
-        raise StudyError("CO-S304", "An offset needs the log or the identity link.")
+    family.check_outcome(formula.outcome, plan.design.outcome)
+    if formula.offset:
+        family.check_offset()
     if not plan.design.columns:
         raise StudyError("CO-S201", "The formula makes no columns.")
     if options.firth and ((family.name, family.link) != ("binomial", "logit") or options.robust):

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.cola.model import diagnostics
-from coterie_learners.cola.model.likelihood import estimate
+from coterie_learners.cola.model.likelihood import estimate, score_at
 from coterie_learners.cola.plan import TablePlan
-from coterie_learners.cola.pool import back_transform, stack_by_site, sum_tables
+from coterie_learners.cola.pool import carry_back, draw_pooled_frame, stack_by_site, sum_tables
 from coterie_learners.core import model_warnings
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
 from coterie_learners.errors import LearnerError
 from coterie_learners.numeric.array import Array
+from coterie_learners.sums import agreement, soundness
+from coterie_learners.sums.conditioning import EPS
+from coterie_learners.sums.family import Totals
 
-_RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 # A site whose own fit takes more steps than this has none: one level of some covariate is without events there.
 OWN_FIT_STEPS = 40
 
@@ -29,8 +31,9 @@ def build_table_fit(plan: TablePlan, model: Payload, learner: str, sites: tuple[
     n, deviance = float(model["n"]), float(model["deviance"])
     family = plan.family
     likelihood: float | None = float(model["likelihood"])
-    if family.law == "gaussian":
-        likelihood = -0.5 * n * (np.log(2 * np.pi * deviance / n) + 1.0)
+    if family.dispersion == "residual":
+        likelihood = family.log_likelihood(Totals(n, 0.0, 0.0), deviance)
+    notes, warnings = _cautions(plan, model)
     terms = (*(f"site[{s}]" for s in sites), *plan.design.names[1:]) if plan.site_intercepts else plan.terms
     return Fit(
         learner=learner,
@@ -44,47 +47,77 @@ def build_table_fit(plan: TablePlan, model: Payload, learner: str, sites: tuple[
         rounds=1,
         converged=True,
         dispersion=float(model["dispersion"]),
-        dispersion_known=family.dispersion is None,
+        dispersion_known=family.dispersion == "known",
         deviance=deviance,
         null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
         # A quasi family has no likelihood.
         log_likelihood=None if family.dispersion == "pearson" else likelihood,
-        ratio=_RATIOS.get(family.link, ""),
-        notes=_cautions(plan, model),
-        details={"patterns": plan.grid.size, "steps": int(model["steps"])},
+        ratio=family.ratio,
+        notes=(*notes, *warnings),
+        warnings=warnings,
+        details={"patterns": plan.grid.size, "steps": int(model["steps"]), "conditioning": conditioning_of(model)},
         equations=max(plan.levels, 1),
     )
 
 
 def _events(plan: TablePlan, model: Payload) -> int | None:
-    return int(model["outcome"]) if plan.family.law in ("binomial", "poisson") else None
+    return plan.family.count_events(float(np.sum(model["outcome"])))
 
 
-def _cautions(plan: TablePlan, model: Payload) -> tuple[str, ...]:
-    """What must be known of the fit before its numbers are used."""
+def conditioning_of(model: Payload) -> dict[str, Any]:
+    """The condition number, and the digits of the standard errors that it leaves."""
+    number = float(model["condition_number"])
+    return {"condition_number": number, "std_error_digits": float(np.clip(-np.log10(EPS * number), 0.0, 15.0))}
+
+
+def _cautions(plan: TablePlan, model: Payload) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What must be known of the fit before its numbers are used: on the method, and warnings."""
     slopes = (plan.p - plan.design.formula.intercept) * max(plan.levels, 1)
     small = model_warnings.few_events_warning(plan.family.law, int(model["n"]), _events(plan, model), slopes)
     robust = model_warnings.ROBUST if plan.options.robust else ()
-    return (*robust, *(model_warnings.FIRTH if plan.options.firth else small))
+    method = (*robust, *(model_warnings.FIRTH if plan.options.firth else ()))
+    return method, (*soundness.exact_fit_warning(bool(model["exact"])), *(() if plan.options.firth else small))
+
+
+def agreement_of(plan: TablePlan, fit: Fit, tables: Posts) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The score test whether the sites agree, from their tables, and what it warns of."""
+    if len(tables) < 2 or plan.levels or not fit.dispersion > 0.0:
+        return {}, ()
+    frame = draw_pooled_frame(plan, tables)
+    carry, origin = carry_back(plan, frame)
+    beta = np.asarray(np.linalg.solve(carry, fit.estimates - origin), dtype=np.float64)
+    points = [score_at(sum_tables(plan, {name: table}, frame), plan.choice, beta) for name, table in tables.items()]
+    whole = np.sum([information for _, information, _ in points], axis=0)
+    parts = [agreement.part_of(score, information, whole) for score, information, _ in points]
+    sums = {name: np.sum([np.asarray(part[name]) for part in parts], axis=0) for name in parts[0]}
+    ends = sum(plan.family.at_an_end(mean) for *_, mean in points)
+    known = fit.dispersion_known
+    unit = fit.dispersion / frame.outcome_scale**2
+    test = agreement.compare(
+        plan.terms, {**sums, "pearson": np.nan, "at_an_end": ends}, unit, 0 if known else fit.n - plan.p
+    )
+    warnings = (*soundness.end_of_range_warning(ends, plan.family.law), *soundness.disagreement_warnings(test))
+    return {"agreement": agreement.as_dict(test)}, warnings
 
 
 def add_diagnostics(plan: TablePlan, fit: Fit, tables: Posts, where: str = "at a site") -> Fit:
     """The result with what else the tables tell: suppression, heterogeneity of the sites, discrimination."""
     details, notes = dict(fit.details), list(fit.notes)
     if plan.floor:
-        summary = diagnostics.summarise_suppression(
-            {name: t["suppressed"] for name, t in tables.items()}, tables, fit.n
-        )
-        details["suppression"] = {"floor": plan.floor, "mode": "drop" if plan.drops else "impute", **summary}
+        found = diagnostics.summarise_suppression({name: t["suppressed"] for name, t in tables.items()}, tables, fit.n)
+        details["suppression"] = {"floor": plan.floor, "mode": "drop" if plan.drops else "impute", **found}
         notes += diagnostics.suppression_notes(details["suppression"], where)
     elif not plan.tally.exposure:
         notes += diagnostics.small_cell_notes({name: t["n"] for name, t in tables.items()}, where)
+    warnings = fit.warnings
     if not plan.site_intercepts and not plan.options.firth:
         details |= _assess_heterogeneity(plan, tables)
-    if plan.cells and plan.family.law == "binomial":
+        found, more = agreement_of(plan, fit, tables)
+        details, warnings, notes = details | found, (*warnings, *more), [*notes, *more]
+    if plan.cells and plan.family.binary and plan.family.by_rows:
         details |= _assess_predictions(plan, fit, tables)
     notes += diagnostics.notes(details)
-    return replace(fit, details=details, notes=tuple(notes))
+    return replace(fit, details=details, notes=tuple(notes), warnings=warnings)
 
 
 def _assess_predictions(plan: TablePlan, fit: Fit, tables: Posts) -> dict[str, Any]:
@@ -111,11 +144,12 @@ def _assess_heterogeneity(plan: TablePlan, tables: Posts) -> dict[str, Any]:
     own: dict[str, tuple[Array, Array]] = {}
     for name, table in tables.items():
         with suppress(LearnerError):  # a site that cannot carry the model by itself
-            own_fit = estimate(sum_tables(plan, {name: table}), replace(plan.choice, limit=OWN_FIT_STEPS))
-            carry = back_transform(plan)
-            own[name] = carry @ own_fit.beta, np.diag(carry @ own_fit.covariance @ carry.T)
+            mine = sum_tables(plan, {name: table})
+            found = estimate(mine, replace(plan.choice, limit=OWN_FIT_STEPS))
+            carry, origin = carry_back(plan, mine.frame)
+            own[name] = carry @ found.beta + origin, np.sum((carry @ found.root) ** 2, axis=1)
     out = diagnostics.cochran_q(plan.terms, own, tuple(tables))
-    if plan.design.formula.intercept and not plan.levels and plan.family.dispersion is None:
+    if plan.design.formula.intercept and not plan.levels and plan.family.dispersion == "known":
         with suppress(LearnerError):
             joint, apart = (estimate(t, plan.choice) for t in (sum_tables(plan, tables), stack_by_site(plan, tables)))
             out["site_intercepts"] = diagnostics.likelihood_ratio(joint.likelihood, apart.likelihood, len(tables) - 1)

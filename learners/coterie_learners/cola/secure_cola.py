@@ -18,9 +18,9 @@ pairwise masks. By `scheme`:
 
 What leaves a site: uniformly distributed words, or their encryption, and nothing else; with masks, bfv and ckks once,
 with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
-the floor; newton: the sums of every round), and what follows from it. See `trust` for who could learn more by breaking
-the rules, and for what no scheme prevents. At least three sites; each site excluded from a step makes the others post
-anew under fresh masks, and that is on the ledger.
+the floor; newton: the sums of every round), and what follows from it. Who could learn more by breaking the rules, and
+what no scheme prevents: secure_cola_disclosure.py. At least three sites; each site excluded from a step makes the
+others post anew under fresh masks, and that is on the ledger.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from coterie_learners.cola.checks import check_table, form_of
 from coterie_learners.cola.cola import CountedTable, build_table, pack_table, table_statistics
 from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
 from coterie_learners.cola.result import add_diagnostics, build_table_fit
+from coterie_learners.cola.secure_cola_disclosure import disclose_secure_cola
 from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Keys
 from coterie_learners.core import masked_sum
@@ -45,21 +46,21 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Reveals, Script, Site, each, only, server
 from coterie_learners.core.registry import Learner
-from coterie_learners.errors import NotConverged, ProtocolError, StudyError
+from coterie_learners.core.study_disclosure import Disclosure
+from coterie_learners.errors import ProtocolError, StudyError
 from coterie_learners.glore import glore
-from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
-from coterie_learners.numeric.pairwise_sum import weighted_gram
 from coterie_learners.study.document import Name, Schedule, Study
-from coterie_learners.sums.families import family_of
+from coterie_learners.study.rows import CodedBlocks, Rows, WeightedRows
+from coterie_learners.sums.families import choose_family
 
-_VERSION = "1"
+_VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 MAX_DENSE_PATTERNS = 1 << 20
 _TOPIC = "table"
-SINGLE = ("saturated", "constant")
+_SINGLE = ("saturated", "constant")
 
-Shapes = Mapping[str, tuple[int, ...]]
+_Shapes = Mapping[str, tuple[int, ...]]
 
 
 class SecureOptions(TableOptions):
@@ -104,8 +105,8 @@ def secure_cola(site: Site) -> Script:
 
 def run_masks(plan: TablePlan) -> Script:
     """Masked tables, and the fit of their sum."""
-    expects = Schema({"masked": masked_sum.masked_field(shapes_of(plan))})
-    tables = yield from each(_TOPIC, masked_table, plan, expects=expects, reveals=expose_nothing("The masked table"))
+    expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
+    tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=expose_nothing("The masked table"))
     model = yield from server("fit", fit_masked, plan, tables)
     fit = build_table_fit(plan, model, "secure_cola", ())
     return add_diagnostics(plan, fit, {"sum": unmask_tables(plan, tables)}, "over all sites")
@@ -117,30 +118,18 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     form = Schema({"key": Field("|u1", (None,))})
     key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
     hidden = expose_nothing("The masked and encrypted table")
-    uploads = yield from each(_TOPIC, encrypted_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
+    uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
-    form, revealed = form_of(plan), partial(cola.expose_posted_table, plan)
-    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=revealed)
+    form, message = form_of(plan), partial(cola.expose_posted_table, plan)
+    opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
     fit = build_table_fit(plan, model, "secure_cola", ())
     return add_diagnostics(plan, fit, {"sum": opened}, "over all sites")
 
 
 def run_newton(plan: TablePlan) -> Script:
-    """Masked sums of every Newton round, each site's made from its own table, counted once."""
-    rounds = newton_plan(plan)
-    own_counts: dict[str, Counts] = {}
-    model: Payload = {"beta": np.zeros(plan.p)}
-    for t in range(rounds.options.max_rounds):
-        topic = f"stats/{t}"
-        revealed = expose_nothing(f"The masked sums of round {t + 1}")
-        stats = yield from each(
-            topic, round_sums, plan, topic, model["beta"], own_counts, expects=rounds.form, reveals=revealed
-        )
-        model = yield from server(f"model/{t}", glore.newton, rounds, t, model, stats)
-        if model["converged"]:
-            return replace(glore.build_newton_fit(rounds, model, t + 1), learner="secure_cola")
-    raise NotConverged("CO-N101", f"No convergence in {rounds.options.max_rounds} rounds. Raise max_rounds.")
+    """Masked sums of every Newton round, each site's made from its own patterns, counted once."""
+    return (yield from glore.fit_rounds(newton_plan(plan)))
 
 
 def expose_nothing(what: str) -> Reveals:
@@ -165,28 +154,29 @@ def sums_by_pattern(plan: TablePlan) -> bool:
     return plan.cells or plan.floor > 0
 
 
-def whole_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
+def build_whole_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of the numbers of a dense table that are whole and below 2^32."""
     size = (plan.grid.size,)
     if not sums_by_pattern(plan):
         return {} if plan.tally.exposure else {"n": size}
     outcomes = [name for name in plan.tally.measures if name == "s" or name[1:].isdigit()]
-    return dict.fromkeys(["n", *([] if plan.family.law == "gaussian" else outcomes)], size)
+    return dict.fromkeys(["n", *(outcomes if plan.family.whole else [])], size)
 
 
 def fraction_shapes(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of the numbers of a dense table that may be fractional, or large."""
     size, levels = (plan.grid.size,), (plan.levels,) if plan.levels else ()
     if sums_by_pattern(plan):
-        return {name: size for name in plan.tally.measures if name not in whole_shapes(plan)}
+        return {name: size for name in plan.tally.measures if name not in build_whole_shapes(plan)}
     out: dict[str, tuple[int, ...]] = {"exposure": size} if plan.tally.exposure else {}
-    out |= {n: () for n in ("rows", "squares", "saturated", "constant") if n in plan.fields}
-    return {**out, "cross": (*levels, plan.p), "outcome": levels}
+    out |= {n: () for n in ("rows", *plan.family.whole_sums) if n in plan.fields}
+    out |= {"cross": (*levels, plan.p), "outcome": levels}
+    return out | {f"{name}_low": out[name] for name in ("cross", "outcome") if plan.family.pairs}
 
 
 def shapes_of(plan: TablePlan) -> dict[str, tuple[int, ...]]:
     """Shapes of all numbers of a dense table."""
-    return whole_shapes(plan) | fraction_shapes(plan)
+    return build_whole_shapes(plan) | fraction_shapes(plan)
 
 
 def dense_table(plan: TablePlan, site: Site) -> dict[str, Array]:
@@ -199,7 +189,7 @@ def dense_table(plan: TablePlan, site: Site) -> dict[str, Array]:
 
 
 def _spread(plan: TablePlan, name: str, values: Array, keys: Keys) -> Array:
-    if name not in (*plan.tally.measures, "exposure") or (name in SINGLE and not sums_by_pattern(plan)):
+    if name not in (*plan.tally.measures, "exposure") or (name in _SINGLE and not sums_by_pattern(plan)):
         return np.asarray(values, dtype=np.float64)
     out = np.zeros(plan.grid.size)
     out[keys] = values
@@ -219,7 +209,7 @@ def sparse_table(plan: TablePlan, dense: Mapping[str, Array]) -> Payload:
 # masks
 
 
-def masked_table(site: Site, plan: TablePlan) -> Payload:
+def mask_table(site: Site, plan: TablePlan) -> Payload:
     """This site's dense table under masks."""
     return masked_sum.mask_sums(site, _TOPIC, dense_table(plan, site))
 
@@ -257,10 +247,10 @@ def public_key(site: Site, plan: TablePlan) -> Payload:
     return {"key": _octets(encryption.public_part(secret_key(site, plan)))}
 
 
-def encrypted_table(site: Site, plan: TablePlan, key: Payload) -> Payload:
+def encrypt_table(site: Site, plan: TablePlan, key: Payload) -> Payload:
     """This site's dense table, masked and then encrypted."""
     table = dense_table(plan, site)
-    whole, fractions = (_flatten(table, shapes) for shapes in (whole_shapes(plan), fraction_shapes(plan)))
+    whole, fractions = (_flatten(table, shapes) for shapes in (build_whole_shapes(plan), fraction_shapes(plan)))
     words = masked_words.mask_words(site, _TOPIC, whole, fractions)
     return _bundle(encryption.encrypt(scheme_of(plan), key["key"].tobytes(), words))
 
@@ -273,7 +263,7 @@ def add_uploads(plan: TablePlan, key: Payload, uploads: Mapping[str, Payload]) -
 
 def open_sum(site: Site, plan: TablePlan, total: Payload) -> Payload:
     """What the holder posts of the decrypted sum; ProtocolError if no tables add up to it."""
-    whole, fractions = whole_shapes(plan), fraction_shapes(plan)
+    whole, fractions = build_whole_shapes(plan), fraction_shapes(plan)
     wide, narrow = masked_sum.size_of(fractions), masked_sum.size_of(whole)
     parts = _unbundle(plan, total, "the sum")
     words = narrow + masked_words.PER_FRACTION * wide
@@ -284,11 +274,11 @@ def open_sum(site: Site, plan: TablePlan, total: Payload) -> Payload:
     return table
 
 
-def _flatten(table: Mapping[str, Array], shapes: Shapes) -> Array:
+def _flatten(table: Mapping[str, Array], shapes: _Shapes) -> Array:
     return np.concatenate([np.zeros(0), *(np.ravel(table[name]) for name in shapes)])
 
 
-def _name_values(values: Array, shapes: Shapes) -> dict[str, Array]:
+def _name_values(values: Array, shapes: _Shapes) -> dict[str, Array]:
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
     parts = np.split(values, ends) if shapes else []
     return {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
@@ -304,7 +294,7 @@ def _bundle(parts: list[bytes]) -> Payload:
 
 def _unbundle(plan: TablePlan, upload: Payload, whose: str) -> list[bytes]:
     lengths, data = upload["lengths"].tolist(), upload["bytes"].tobytes()
-    wide, narrow = masked_sum.size_of(fraction_shapes(plan)), masked_sum.size_of(whole_shapes(plan))
+    wide, narrow = masked_sum.size_of(fraction_shapes(plan)), masked_sum.size_of(build_whole_shapes(plan))
     expected = -(-(narrow + masked_words.PER_FRACTION * wide) // encryption.RINGS[scheme_of(plan)].slots)
     if len(lengths) != expected or min(lengths) < 1 or sum(lengths) != len(data):
         raise ProtocolError("CO-P551", f"The upload of {whose} is not {expected} ciphertexts.", whose, _TOPIC)
@@ -327,36 +317,28 @@ def newton_plan(plan: TablePlan) -> glore.GlorePlan:
             "tolerance": o.tolerance,
         }
     )
-    return glore.GlorePlan(plan.study, plan.design, options, family_of(o.family, o.link), masked=True)
+    family = choose_family(o.family, o.link)
+    own_counts: dict[str, Rows] = {}
+
+    def rows_of(site: Site) -> Rows:
+        if site.name not in own_counts:
+            own_counts[site.name] = pattern_rows(plan, site)
+        return own_counts[site.name]
+
+    return glore.GlorePlan(plan.study, plan.design, options, family, True, "secure_cola", rows_of)
 
 
-def round_sums(site: Site, plan: TablePlan, topic: str, beta: Array, own_counts: dict[str, Counts]) -> Payload:
-    """A site's masked sums at these coefficients, from its table."""
-    if not own_counts:
-        own_counts["own"] = count_patterns(plan.tally, site.codes)
-    return masked_sum.mask_sums(site, topic, table_sums(plan, own_counts["own"], beta))
-
-
-def table_sums(plan: TablePlan, counts: Counts, beta: Array) -> dict[str, Array]:
-    """Score, information (upper triangle), deviance and counts of a table at beta, as GLORE's of the rows."""
-    sums, x = counts.sums, plan.grid.matrix(plan.design, counts.keys)
-    u, s = sums["exposure"] if plan.tally.exposure else sums["n"], sums["s"]
-    curve = plan.family.curve(linalg.matvec(x, beta))
-    likelihood = float(np.sum(s * curve.up + u * curve.down))
-    if plan.family.law == "gaussian":
-        deviance = float(sums["q"].sum()) - 2.0 * likelihood
-    else:
-        measured = {name: float(sums[name].sum()) if name in sums else 0.0 for name in ("saturated", "constant")}
-        deviance = 2.0 * (measured["saturated"] - measured["constant"] - likelihood)
-    named = {
-        "score": x.T @ ((s - u * curve.mean) * curve.slope),
-        "information": weighted_gram(x, u * curve.weight)[np.triu_indices(plan.p)],
-        "deviance": max(deviance, 0.0),
-        "n": sums["n"].sum(),
-        "outcome": s.sum(),
-        "saturated": sums["saturated"].sum() if "saturated" in sums else 0.0,
-    }
-    return {name: np.asarray(value, dtype=np.float64) for name, value in named.items()}
+def pattern_rows(plan: TablePlan, site: Site) -> Rows:
+    """A site's rows; of a binary outcome one row for each pattern with the event and one without, with their counts."""
+    if isinstance(site.codes, CountedTable):
+        raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
+    if plan.family.law != "binomial":
+        return CodedBlocks(plan.design, site.codes)
+    counts = count_patterns(plan.tally, site.codes)
+    x = plan.grid.raw(plan.design, counts.keys)
+    events, rows = counts.sums["s"], counts.sums["n"]
+    y = np.repeat([1.0, 0.0], len(x))
+    return WeightedRows(np.concatenate([x, x]), y, np.concatenate([events, rows - events]))
 
 
 # Which studies it can run, and who must trust whom
@@ -395,36 +377,15 @@ def _schedule(study: Study) -> Schedule:
     if o.scheme == "masks":
         return Schedule(opening=("each", "server"))
     if o.scheme == "newton":
-        return Schedule(loop=("each", "server"), max_rounds=o.max_rounds)
+        return Schedule(loop=("each", "server"), closing=("each",), max_rounds=o.max_rounds)
     holder = f"only:{holder_of(plan)}"
     return Schedule(opening=(holder, "each", "server", holder, "server"))
 
 
-EVERYWHERE = (
-    "Taken for granted: every site counts its own rows honestly and follows the protocol; identity keys are those of "
-    "the ledger, so that nobody can pose as another site. All sites but one together learn the last one's table: no "
-    "scheme prevents that. Nor does any prevent learning from a second study of the same sites but one; hold the "
-    "cohort and the list of sites fixed. The result itself is not differentially private."
-)
-_TRUST = {
-    "masks": "Everyone with access to the ledger learns the summed table over all sites, and no site's own. No key "
-    "holder, no homomorphic library.",
-    "bfv": "{holder} holds the key and learns the summed table; the others learn what it posts of it, at or above the "
-    "floor. Whoever adds learns nothing. If {holder} decrypts a single upload, or shares its key, the masks below "
-    "still hide that site's table: it sees uniform words. That {holder} posted what it decrypted only an inspection at "
-    "{holder} can tell (coterie audit recompute).",
-    "ckks": "As bfv, with the paper's approximate scheme: {holder} holds the key and learns the summed table, rounded "
-    "to whole numbers before it is shown. The masks below hide each single upload from {holder} too.",
-    "newton": "Nobody sees any table, summed or not. Everyone with access to the ledger learns the score, information "
-    "and deviance over all sites at each round's coefficients: with few patterns the rounds together may determine the "
-    "summed table.",
-}
-
-
-def describe_trust(study: Study) -> str:
-    """Who learns what, and who must be trusted with what, in the study's scheme."""
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
     plan = plan_secure_table(study)
-    return f"{_TRUST[secure_options(plan).scheme].format(holder=holder_of(plan))} {EVERYWHERE}"
+    return disclose_secure_cola(plan, secure_options(plan).scheme, holder_of(plan))
 
 
 SECURE_COLA = Learner(
@@ -434,6 +395,6 @@ SECURE_COLA = Learner(
     check_secure_study,
     _schedule,
     secure_cola,
+    _discloses,
     reads="codes",
-    trust=describe_trust,
 )

@@ -86,10 +86,10 @@ def _by_column(design: Design, raw: Array, cross: Array, total: float) -> dict[s
     for variable in {f.variable for j in at for f in design.columns[j].factors if f.level is not None}:
         own_columns = [j for j in at if [f.variable for f in design.columns[j].factors] == [variable]]
         cells[f"{variable}, first level"] = round(total - float(sum(cross[j] for j in own_columns)))
-    return cells | _determined(design, raw, cross)
+    return cells | _find_determined(design, raw, cross)
 
 
-def _determined(design: Design, raw: Array, cross: Array) -> dict[str, int]:
+def _find_determined(design: Design, raw: Array, cross: Array) -> dict[str, int]:
     """Events of the patterns whose number is the same in all tables with this X'y."""
     if not 0 < len(raw) <= _MAX_PATTERNS:
         return {}

@@ -41,7 +41,8 @@ class Exposure:
     `what` names the payload in words. `readers`: the sites that can open it (None: every member). `rows` behind it;
     `events` of them with the outcome, `parameters` that the study estimates. `cells`: counts of patients that follow
     exactly, by name; these names and numbers are for this site's own people. `kinds`: the cells' kinds, for everybody.
-    `rebuilt`: columns that come back row by row. `sums_only`: the bytes are uniformly distributed to whoever lacks this
+    `rebuilt`: columns that come back row by row; `gridded`: those that do by lattice reduction, up to sums with small
+    coefficients. `sums_only`: the bytes are uniformly distributed to whoever lacks this
     site's keys; only a sum over `parties` sites exists.
     """
 
@@ -53,6 +54,7 @@ class Exposure:
     cells: Mapping[str, int] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     rebuilt: tuple[str, ...] = ()
+    gridded: tuple[str, ...] = ()
     sums_only: bool = False
     parties: int = 0
 
@@ -118,7 +120,7 @@ def _list_breaches(exposure: Exposure, floors: Floors) -> Sequence[str | None]:
         _check_rows(exposure, floors),
         _check_parameters(exposure, floors),
         None if exposure.sums_only else _check_cells(exposure, floors),
-        None if exposure.sums_only or floors.rebuild == "allow" else _check_rebuild(exposure),
+        None if floors.rebuild == "allow" else _check_rebuild(exposure),
     )
 
 
@@ -151,13 +153,20 @@ def _check_cells(exposure: Exposure, floors: Floors) -> str | None:
 
 
 def _check_rebuild(exposure: Exposure) -> str | None:
-    if not exposure.rebuilt:
+    if not exposure.rebuilt and not exposure.gridded:
         return None
-    rest = f" and {len(exposure.rebuilt) - SHOWN} more" if len(exposure.rebuilt) > SHOWN else ""
+    bordered = f"{_shorten(exposure.rebuilt)} row by row" if exposure.rebuilt else ""
+    grid = f"{_shorten(exposure.gridded)} row by row, whose values lie on a grid" if exposure.gridded else ""
+    columns = ", and ".join(filter(None, (bordered, grid)))
     return (
-        f"its readers can rebuild {', '.join(exposure.rebuilt[:SHOWN])}{rest} row by row. "
-        'Leave these columns out, or agree on disclosure.rebuild = "allow" knowingly.'
+        f"its readers can rebuild {columns}. Leave these columns out, take a learner that computes on shares, or agree "
+        'on disclosure.rebuild = "allow" knowingly.'
     )
+
+
+def _shorten(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{rest}"
 
 
 # Two-way tables

@@ -26,7 +26,8 @@ class Fit:
     `covariance` includes the dispersion; None where the method has no standard errors; NaN between terms of sites that
     keep their covariance apart. Deviances and likelihood are None where they are not known (to this site). `events`:
     rows with outcome 1, or the sum of counts. `ratio` names what exp(estimate) is ("OR", "IRR"), or is empty. `sites`:
-    whose each term is, where columns are split. `notes` are sentences for people, `details` further results of the
+    whose each term is, where columns are split. `notes` are sentences for people, those of `warnings` on
+    whether the model is sound; `details` further results of the
     learner as JSON has them. `equations`: linear predictors of a row. `selected`: a penalty chose the coefficients that
     are not zero, and n - p counts nothing. `converged` is False also where nobody looked whether the fit had settled.
     """
@@ -52,6 +53,7 @@ class Fit:
     details: Mapping[str, Any] = field(default_factory=dict)
     equations: int = 1
     selected: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def intercepts(self) -> int:
@@ -77,6 +79,12 @@ class Fit:
     def std_errors(self) -> Array:
         """Standard errors (p,); NaN where the method has none."""
         return np.full(len(self.terms), np.nan) if self.covariance is None else np.sqrt(np.diag(self.covariance))
+
+    @property
+    def soundness(self) -> str:
+        """The verdict on the model, beside that on the arithmetic: how many warnings there are."""
+        count = len(self.warnings)
+        return "no warnings" if not count else f"{count} warning{'s' * (count > 1)}"
 
     @property
     def parameters(self) -> int:
@@ -117,7 +125,9 @@ class Row:
 
 def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     """The coefficient table with two-sided Wald p-values and intervals at `level`."""
-    z = fit.estimates / fit.std_errors
+    # Without any error nothing can be tested.
+    errors = np.where(fit.std_errors > 0.0, fit.std_errors, np.nan)
+    z = fit.estimates / errors
     if fit.dispersion_known:
         p_values, quantile = 2.0 * special.ndtr(-np.abs(z)), float(special.ndtri(0.5 + level / 2))
     else:
@@ -138,9 +148,10 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     fitted = [fit for fit in fits.values() if fit is not None]
     base = max(fitted, key=lambda fit: (fit.deviance is not None, len(fit.terms)))
     notes = tuple(dict.fromkeys(note for fit in fitted for note in fit.notes))
+    warnings = tuple(dict.fromkeys(warning for fit in fitted for warning in fit.warnings))
     details = {key: value for fit in fitted for key, value in fit.details.items()}
     if all(set(fit.terms) <= set(base.terms) for fit in fitted):
-        return replace(base, notes=notes, details=details)
+        return replace(base, notes=notes, warnings=warnings, details=details)
     place = {name: k for k, name in enumerate(order)}
     rows = sorted({t: (fit, j) for fit in fitted for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
     covariance = np.full((len(rows), len(rows)), np.nan)
@@ -155,6 +166,7 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
         covariance=covariance,
         sites=tuple(fit.sites[j] if fit.sites else "" for _, (fit, j) in rows),
         notes=notes,
+        warnings=warnings,
         details=details,
     )
 
@@ -167,7 +179,7 @@ def fit_to_json(fit: Fit) -> dict[str, Any]:
 def fit_from_json(values: Mapping[str, Any]) -> Fit:
     """The inverse of plain."""
     covariance = values["covariance"]
-    lists = {name: tuple(values[name]) for name in ("terms", "notes", "sites")}
+    lists = {name: tuple(values[name]) for name in ("terms", "notes", "sites", "warnings")}
     arrays = {
         "estimates": np.array(values["estimates"], dtype=np.float64),
         "covariance": None if covariance is None else np.array(covariance, dtype=np.float64),

@@ -17,7 +17,7 @@ from scipy import special
 from coterie_learners.numeric.array import Array
 
 # A matrix whose smallest eigenvalue is below this share of its largest carries no estimate of every coefficient.
-SINGULAR = 1e-10
+_SINGULAR = 1e-10
 
 
 @dataclass(frozen=True)
@@ -62,24 +62,27 @@ def compare_sites(
     shares: Mapping[str, Share],
     *,
     penalty: Array,
+    pull: Array,
     back: Array,
+    origin: Array,
     dispersion: float = 1.0,
 ) -> Heterogeneity:
     """Compare the sites at coefficients `beta` (p,), those of the fit or of the last round that there is.
 
-    `beta`, the shares and `penalty` (p, p) are on the inside scale, which `back` (p, p) carries to the variables'
-    own units.
+    `beta`, the shares, `penalty` (p, p) and its gradient `pull` (p,) at beta are on the inside scale, which `back`
+    (p, p) carries to the variables' own units; `origin` (p,) are the coefficients there of zeros inside.
     """
     whole = sum((s.information for s in shares.values()), np.zeros_like(penalty))
     inverse = np.linalg.inv(whole + penalty)
-    score = sum((s.score for s in shares.values()), -penalty @ beta)
+    score = sum((s.score for s in shares.values()), -pull)
     # at a fit the step is nothing
-    pooled = back @ (beta + inverse @ score)
+    pooled = origin + back @ (beta + inverse @ score)
     pooled_errors = _errors(back, dispersion * inverse @ whole @ inverse)
     alone = [_estimate_alone(beta, share, dispersion) for share in shares.values()]
-    rest = [_estimate_rest(beta, shares, name, penalty, dispersion) for name in shares]
-    own, own_errors = (np.array(column) for column in zip(*(_to_own_units(back, *pair) for pair in alone), strict=True))
-    without = np.array([back @ estimate for estimate, _ in rest])
+    rest = [_estimate_rest(beta, shares, name, (penalty, pull), dispersion) for name in shares]
+    own = np.array([origin + back @ estimate for estimate, _ in alone])
+    own_errors = np.array([_errors(back, covariance) for _, covariance in alone])
+    without = np.array([origin + back @ estimate for estimate, _ in rest])
     q, q_df = _cochran(own, own_errors)
     apart = np.array([_wald_distance(*a, *r) for a, r in zip(alone, rest, strict=True)])
     df = np.where(np.isnan(apart), 0.0, float(len(beta)))
@@ -115,23 +118,20 @@ def _estimate_alone(beta: Array, share: Share, dispersion: float) -> tuple[Array
 
 
 def _estimate_rest(
-    beta: Array, shares: Mapping[str, Share], left_out: str, penalty: Array, dispersion: float
+    beta: Array, shares: Mapping[str, Share], left_out: str, ridge: tuple[Array, Array], dispersion: float
 ) -> tuple[Array, Array]:
     others = [share for name, share in shares.items() if name != left_out]
-    score = sum((s.score for s in others), -penalty @ beta)
+    penalty, pull = ridge
+    score = sum((s.score for s in others), -pull)
     return _step(beta, score, sum((s.information for s in others), np.zeros_like(penalty)), penalty, dispersion)
 
 
 def _step(beta: Array, score: Array, information: Array, penalty: Array, dispersion: float) -> tuple[Array, Array]:
     spectrum = np.linalg.eigvalsh(information + penalty)
-    if not spectrum[0] > SINGULAR * spectrum[-1]:
+    if not spectrum[0] > _SINGULAR * spectrum[-1]:
         return np.full_like(beta, np.nan), np.full_like(information, np.nan)
     inverse = np.linalg.inv(information + penalty)
     return beta + inverse @ score, dispersion * inverse @ information @ inverse
-
-
-def _to_own_units(back: Array, estimate: Array, covariance: Array) -> tuple[Array, Array]:
-    return back @ estimate, _errors(back, covariance)
 
 
 def _errors(back: Array, covariance: Array) -> Array:

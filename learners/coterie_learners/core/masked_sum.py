@@ -27,6 +27,8 @@ MIN_PARTIES = 3
 # The words hold sums up to this; a site's share is bounded by this over the number of parties.
 LIMIT = 2.0**63
 FRACTION = 2.0**64
+# A number of one site is off by at most half of this.
+UNIT = 1.0 / FRACTION
 # The same for large sums of standardised values.
 SHORT_LIMIT, SHORT_FRACTION = 2.0**22, 2.0**40
 
@@ -64,7 +66,7 @@ def unmask_sums(posts: Posts, shapes: Shapes) -> dict[str, Array]:
     return {name: part.reshape(shapes[name]) for name, part in zip(sorted(shapes), parts, strict=True)}
 
 
-def masked_field(shapes: Shapes) -> Field:
+def form_masked_field(shapes: Shapes) -> Field:
     """Form of the field "masked" for sums of these shapes."""
     return Field("<u8", (size_of(shapes), 2))
 
@@ -81,7 +83,8 @@ def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> N
     """
     if not np.all(np.abs(values) < SHORT_LIMIT / (len(peers) + 1)):
         message = f"A value of {np.max(np.abs(values)):.3g} does not fit the secure sum's range"
-        raise DataError("CO-D301", f"{message} of {SHORT_LIMIT:.1g}. Declare the variables in larger units.")
+        advice = "Narrow the declared ranges, or declare the variables in larger units."
+        raise DataError("CO-D301", f"{message} of {SHORT_LIMIT:.1g}. {advice}")
     total = np.rint(values * SHORT_FRACTION).astype(np.int64).view(np.uint64)
     for peer in peers:
         pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
@@ -90,7 +93,7 @@ def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> N
 
 
 def unmask_short(parts: Iterable[NDArray[np.uint64]]) -> Array:
-    """The sum of what `mask_short` made at each party."""
+    """The sum of what `hide_short` made at each party."""
     total: NDArray[np.uint64] = np.sum(np.stack(list(parts)), axis=0, dtype=np.uint64)
     return np.asarray(total.view(np.int64) / SHORT_FRACTION, dtype=np.float64)
 
@@ -100,7 +103,7 @@ def encode_fixed_point(values: Array, limit: float = LIMIT) -> Words64:
     magnitude = np.abs(values)
     if not np.all(magnitude < limit):
         message = f"A sum of {np.max(magnitude):.3g} does not fit the secure sum's range of {limit:.1g} for each site."
-        raise DataError("CO-D301", f"{message} Declare the variables in larger units.")
+        raise DataError("CO-D301", f"{message} Narrow the declared ranges, or declare the variables in larger units.")
     high = np.floor(magnitude)
     low = np.rint((magnitude - high) * FRACTION)
     words = np.stack([low.astype(np.uint64), high.astype(np.uint64)], axis=-1)

@@ -27,7 +27,8 @@ Payload = Mapping[str, Any]
 
 MAGIC = b"CTR1"
 STORED, DEFLATE, SHUFFLE_ZSTD = 0, 1, 2
-MAX_RAW = 1 << 28
+# The most bytes of one payload. The ledger takes no more (coterie_chain.store.protocol.MAX_BLOB).
+MAX_RAW = 1 << 27
 MAX_HEADER = 1 << 16
 MAX_ARRAYS = 256
 _DTYPE = re.compile(r"<f8|<i8|<u8|\|u1|\|b1|\|S[1-9][0-9]{0,3}")

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from coterie_learners.core.protocol import Script, Site
+from coterie_learners.core.study_disclosure import Discloses
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import LearnerChoice, Schedule, Study
 
@@ -23,10 +24,11 @@ class Learner:
 
     `options` validates the study's learner section. `check` raises StudyError for a study that this learner cannot
     run. `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit
-    of what its site may know, or None. `splits`: how its studies may be split over sites. `reads`: what a site's
-    data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
-    (`site.codes`); where columns are split they are `site.columns`. `trust` says in words who learns what, and who must
-    be trusted with what. `talks`: a step is interactive, for which the sites must reach each other.
+    of what its site may know, or None. `discloses` says of a study, by its options, who reads what in each step, what
+    follows from it, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a
+    site's data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
+    (`site.codes`); where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites
+    must reach each other.
     """
 
     name: str
@@ -35,9 +37,9 @@ class Learner:
     check: Callable[[Study], None]
     schedule: Callable[[Study], Schedule]
     script: Callable[[Site], Script]
+    discloses: Discloses
     reads: Literal["rows", "codes"] = "rows"
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
-    trust: Callable[[Study], str] | None = None
     talks: bool = False
 
 

@@ -21,6 +21,8 @@ LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, 1, -1))
 # A squared pivot of the correlation matrix below this is rounding: the column has no variation of its own.
 PIVOT_FLOOR = 1e-11
+# A squared pivot below this is rounding of nothing.
+SEMIDEFINITE = 1e-14
 
 
 def total(arrays: Iterable[Array]) -> Array:
@@ -67,7 +69,7 @@ def cholesky(a: Array, names: Sequence[str]) -> Array:
     """
     scale = np.sqrt(np.maximum(np.diag(a), 0.0))
     if not np.all(scale > 0):
-        raise _no_variation([names[j] for j in np.flatnonzero(~(scale > 0)).tolist()])
+        raise no_variation([names[j] for j in np.flatnonzero(~(scale > 0)).tolist()])
     rest = a / (scale[:, None] * scale)
     factor = np.zeros_like(rest)
     for j in range(len(rest)):
@@ -99,6 +101,28 @@ def inverse(factor: Array) -> Array:
     return 0.5 * (x + x.T)
 
 
+def invert_lower(factor: Array) -> Array:
+    """L^-1 (p, p) of a lower triangular L: a root of (L L')^-1 from which nothing has been subtracted."""
+    x = np.eye(len(factor))
+    for j in range(len(factor)):
+        x[j] = x[j] / factor[j, j]
+        x[j + 1 :] = x[j + 1 :] - factor[j + 1 :, j, None] * x[j]
+    return x
+
+
+def root_of(a: Array) -> Array:
+    """A root R (p, p) with R R' = a for a positive semi-definite a; directions in which a is nothing are nothing."""
+    scale = np.sqrt(np.maximum(np.diag(a), 0.0))
+    safe = np.where(scale > 0.0, scale, 1.0)
+    rest, factor = a / safe[:, None] / safe, np.zeros_like(a)
+    for j in range(len(rest)):
+        if rest[j, j] <= SEMIDEFINITE:
+            continue
+        factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
+        rest[j + 1 :, j + 1 :] = rest[j + 1 :, j + 1 :] - factor[j + 1 :, j, None] * factor[j + 1 :, j]
+    return np.asarray(factor * safe[:, None])
+
+
 def exp(x: float) -> float:
     """e^x by range reduction and a fixed polynomial: within 1 unit in the last place, the same bits everywhere."""
     k = float(round(x * 1.4426950408889634))
@@ -121,7 +145,8 @@ def log(x: float) -> float:
     return k * LN2_HIGH + (2 * s + (2 * s * series + k * LN2_LOW))
 
 
-def _no_variation(names: list[str]) -> Collinear:
+def no_variation(names: list[str]) -> Collinear:
+    """The error for columns that are zero in all rows."""
     return Collinear(
         "CO-N201",
         f"The pooled rows have no variation in {', '.join(names)}. "

@@ -33,7 +33,7 @@ class PrimeField:
     bits: int
 
     @classmethod
-    def sized(cls, bits: int) -> PrimeField:
+    def of_size(cls, bits: int) -> PrimeField:
         """The smallest field of at least so many bits; StudyError if the numbers of a study need a larger one."""
         fitting = [size for size in PRIMES if size >= bits]
         if not fitting:

@@ -62,7 +62,7 @@ def minimise(trio: ThreePartyShamir, problem: SharedProblem, rule: Rule) -> Shar
     """Minimise all columns; NotConverged (at every party alike, with nothing else opened) if the iterations run out."""
     groups, m = problem.vector.shape
     step = inverse_bound(trio, problem.matrix)
-    keep, pull = _scaled(trio, problem, step)
+    keep, pull = _scale(trio, problem, step)
     cut = None if problem.threshold is None else _times(trio, problem.threshold, step[:, None, None])
     now = before = constant_elements(0, (groups, m, problem.columns))
     active = constant_elements(1, now.shape)
@@ -74,7 +74,7 @@ def minimise(trio: ThreePartyShamir, problem: SharedProblem, rule: Rule) -> Shar
         moved = keep @ ahead + (pull << POINT + MOMENTUM)[..., None]
         z = trio.truncate(moved, POINT + MOMENTUM, 2 * POINT + MOMENTUM + WHOLE)
         before, (now, active) = now, (z, active) if cut is None else soft_threshold(trio, z, cut)
-        if rule.check_every and t % rule.check_every == 0 and has_settled(trio, now, ahead, rule.tolerance):
+        if rule.check_every and t % rule.check_every == 0 and _has_settled(trio, now, ahead, rule.tolerance):
             return SharedSolution(now, active, t)
     if rule.check_every:
         message = (
@@ -103,7 +103,7 @@ def inverse_bound(trio: ThreePartyShamir, matrix: Elements) -> Elements:
     return np.asarray((falls @ reached + round(steps[0] * 2**POINT)) % trio.field.p)
 
 
-def _scaled(trio: ThreePartyShamir, problem: SharedProblem, step: Elements) -> tuple[Elements, Elements]:
+def _scale(trio: ThreePartyShamir, problem: SharedProblem, step: Elements) -> tuple[Elements, Elements]:
     """Shares of I - R/L (g, m, m) and of b/L (g, m)."""
     m = problem.vector.shape[1]
     rows, columns = np.triu_indices(m)
@@ -125,7 +125,7 @@ def soft_threshold(trio: ThreePartyShamir, z: Elements, cut: Elements) -> tuple[
     return trio.reshare(beyond[0] * (z - cut) + beyond[1] * (z + cut)), beyond[0] + beyond[1]
 
 
-def has_settled(trio: ThreePartyShamir, now: Elements, ahead: Elements, tolerance: float) -> bool:
+def _has_settled(trio: ThreePartyShamir, now: Elements, ahead: Elements, tolerance: float) -> bool:
     """One public bit: whether each column's step, from the point `ahead`, was at most `tolerance` times its length.
 
     Not the change since the last iteration: with momentum that also vanishes where a column turns round.

@@ -13,12 +13,12 @@ from pydantic import field_validator
 from coterie_learners.core.registry import options_of
 from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.fista import Rule
+from coterie_learners.secure.identifier_tags import LinkagePass
 from coterie_learners.secure.lasso_model import Target
 from coterie_learners.secure.moments import field_bits
 from coterie_learners.secure.secure_join import JoinPlan
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Study
-from coterie_learners.study.identifiers import LinkagePass
 
 COMPUTING = 3
 # No number overflows with so many rows; the field is chosen before anybody knows how many there are.
@@ -106,11 +106,19 @@ class LassoPlan:
     def link(self) -> JoinPlan:
         """The join."""
         owners = tuple(name for name in self.study.sites if name not in self.helpers)
-        columns = self.study.identifier
+        columns = tuple(self.study.identifying)
         passes = tuple(LinkagePass.of(part, columns) for part in self.options.passes or (columns,))
         widths = {name: len(self.order_of(name)) for name in owners}
         return JoinPlan(
-            owners, self.helpers[0], widths, passes, self.floor, self.numbers, self.options.linkage, self.outcome
+            owners,
+            self.helpers[0],
+            widths,
+            passes,
+            len(columns),
+            self.floor,
+            self.numbers,
+            self.options.linkage,
+            self.outcome,
         )
 
     def order_of(self, owner: str) -> list[int]:
@@ -122,7 +130,7 @@ class LassoPlan:
     @cached_property
     def numbers(self) -> Numbers:
         """The field."""
-        return Numbers.sized(field_bits(MAX_ROWS, self.m, self.target.ridge))
+        return Numbers.of_size(field_bits(MAX_ROWS, self.m, self.target.ridge))
 
     @cached_property
     def target(self) -> Target:

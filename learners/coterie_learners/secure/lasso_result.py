@@ -109,7 +109,7 @@ def build_lasso_fit(plan: LassoPlan, post: Payload) -> Fit:
         log_likelihood=None,
         sites=tuple(holder.get(name, "") for name in plan.design.names) if plan.joins else (),
         notes=notes_of(plan, post, chosen),
-        details=details_of(plan, post, coefficients, chosen),
+        details=_details_of(plan, post, coefficients, chosen),
         selected=True,
     )
 
@@ -122,7 +122,7 @@ def to_own_units(plan: LassoPlan, inside: Array) -> Array:
     return np.column_stack([centre + scale * inside[:, 0] - slopes @ middle, slopes])
 
 
-def details_of(plan: LassoPlan, post: Payload, coefficients: Array, chosen: int) -> Mapping[str, Any]:
+def _details_of(plan: LassoPlan, post: Payload, coefficients: Array, chosen: int) -> Mapping[str, Any]:
     """Everything that was opened, in units, as JSON has it."""
     scale = plan.outcome[1]
     errors, variance = np.asarray(post["errors"]), float(post["variance"])

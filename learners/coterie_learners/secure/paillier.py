@@ -37,16 +37,18 @@ SLOT = BLIND + 2
 SLOTS = (MODULUS - 2) // SLOT
 
 
-def encrypted_rows_form(link: JoinPlan) -> Schema:
+def form_encrypted_rows(link: JoinPlan) -> Schema:
     """Form of an owner's tags and encrypted rows."""
     tags = Field("|u1", (len(link.passes), None, 16))
     ciphers = Field("|u1", (None, None, CIPHER))
-    return Schema({"tags": tags, "modulus": Field("|u1", (MODULUS // 8,)), "ciphers": ciphers})
+    words = {name: Field("|u1", (None, link.identifying, 8)) for name in ("written", "strict")}
+    return Schema({"tags": tags, **words, "modulus": Field("|u1", (MODULUS // 8,)), "ciphers": ciphers})
 
 
-def encrypted_match_form(link: JoinPlan) -> Schema:
-    """Form of the helper's answer: whether enough rows match, and their blinded ciphertexts."""
-    return Schema({"enough": Field("|b1"), "ciphers": Field("|u1", (None, None, CIPHER))})
+def form_encrypted_match(link: JoinPlan) -> Schema:
+    """Form of the helper's answer: whether enough rows match, how they are spelled, and their blinded ciphertexts."""
+    counts = {"different": Field("<i8", (None,)), "doubtful": Field("<i8")}
+    return Schema({"enough": Field("|b1"), **counts, "ciphers": Field("|u1", (None, None, CIPHER))})
 
 
 def library() -> Any:

@@ -23,8 +23,11 @@ Every length follows from the numbers of rows, columns and matches alone.
 from __future__ import annotations
 
 import hashlib
+import hmac
+import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,16 +39,24 @@ from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, only
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure import paillier
+from coterie_learners.secure import identifier_tags, paillier
 from coterie_learners.secure.field import Elements
 from coterie_learners.secure.field import PrimeField as Numbers
+from coterie_learners.secure.identifier_tags import LinkagePass
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.secure.session import Keystream
 from coterie_learners.study import identifiers
-from coterie_learners.study.identifiers import LinkagePass
-from coterie_learners.study.rows import OwnColumns
+from coterie_learners.study.document import Study
+from coterie_learners.study.identifiers import (
+    WORD,
+    SpellingCounts,
+    Spellings,
+    compare_spellings,
+    hash_spellings,
+    normalise_rows,
+)
 
-KEY = 32
+_KEY = 32
 # Owners' values lie in [-1, 1]; rounding may carry them over the edge by this.
 EDGE = 1e-9
 
@@ -54,14 +65,16 @@ EDGE = 1e-9
 class JoinPlan:
     """What all sites know of a join.
 
-    `owners` in order and the `helper`; `widths`: each owner's number of columns; the `passes` over identifiers; the
-    least number of matches (`floor`); the field of the shares; the mode; middle and half-width of the outcome's range.
+    `owners` in order and the `helper`; `widths`: each owner's number of columns; the `passes` over identifiers and the
+    number of `identifying` columns; the least number of matches (`floor`); the field of the shares; the mode; middle
+    and half-width of the outcome's range.
     """
 
     owners: tuple[str, ...]
     helper: str
     widths: Mapping[str, int]
     passes: tuple[LinkagePass, ...]
+    identifying: int
     floor: int
     numbers: Numbers
     mode: str
@@ -133,18 +146,18 @@ def schedule_join(link: JoinPlan) -> tuple[str, ...]:
 
 def terms_form(link: JoinPlan) -> Schema:
     """Form of a site's post in the first step."""
-    wrapped = Field("|u1", (len(link.owners), KEY))
+    wrapped = Field("|u1", (len(link.owners), _KEY))
     return Schema({"commitment": Field("|u1", (32,)), "rules": Field("|u1", (32,)), "key": wrapped})
 
 
 def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Payload:
     """SHA-256 of a secret salt and the whole input; how this site normalises; its part of the key for each owner."""
     allowed(site)
-    salt = site.stream("commitment", KEY)
+    salt = site.stream("commitment", _KEY)
     committed = b"" if site.name == link.helper else _input(site, link)
     return {
         "commitment": _bytes(hashlib.sha256(salt + committed).digest()),
-        "rules": _bytes(identifiers.rules_digest()),
+        "rules": _bytes(identifiers.digest_forms()),
         "key": np.stack([_bytes(_wrap_key_share(site, link, peer)) for peer in link.owners]),
     }
 
@@ -152,22 +165,22 @@ def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Paylo
 def _wrap_key_share(site: Site, link: JoinPlan, peer: str) -> bytes:
     """This owner's part of the key under a pad that only it and the peer can make; zeros where there is none."""
     if site.name == link.helper or peer == site.name:
-        return bytes(KEY)
-    return _xor(site.stream("key", KEY), site.mask(peer, f"key/{site.name}", KEY))
+        return bytes(_KEY)
+    return _xor(site.stream("key", _KEY), site.mask(peer, f"key/{site.name}", _KEY))
 
 
 def derive_owners_key(site: Site, link: JoinPlan, terms: Posts, use: str) -> bytes:
     """A key that all owners can make and the helper cannot, for one use; ProtocolError if normalisers differ."""
     place, parts = link.owners.index(site.name), []
     for owner in link.owners:
-        if bytes(terms[owner]["rules"]) != identifiers.rules_digest():
+        if bytes(terms[owner]["rules"]) != identifiers.digest_forms():
             message = f"{owner} normalises identifiers in another way than {site.name}"
             raise ProtocolError(
                 "CO-P651", f"{message}. Install the same version of Python at all owners.", owner, "terms"
             )
         wrapped = bytes(terms[owner]["key"][place])
         own = owner == site.name
-        parts.append(site.stream("key", KEY) if own else _xor(wrapped, site.mask(owner, f"key/{owner}", KEY)))
+        parts.append(site.stream("key", _KEY) if own else _xor(wrapped, site.mask(owner, f"key/{owner}", _KEY)))
     label = f"{site.session}/{site.study.hash.hex()}/{use}".encode()
     return hashlib.sha256(b"coterie/1 linkage" + b"".join(parts) + label).digest()
 
@@ -178,30 +191,50 @@ def derive_owners_key(site: Site, link: JoinPlan, terms: Posts, use: str) -> byt
 def rows_form(link: JoinPlan, owner: str) -> Schema:
     """Form of an owner's tags and masked (or encrypted) rows."""
     if link.sealed_by_key:
-        return paillier.encrypted_rows_form(link)
+        return paillier.form_encrypted_rows(link)
     return Schema(
         {
-            "tags": Field("|u1", (len(link.passes), None, identifiers.TAG)),
+            "tags": Field("|u1", (len(link.passes), None, identifier_tags.TAG)),
+            **spellings_form(link),
             "masked": Field("|u1", (None, link.widths[owner] * link.numbers.width)),
         }
     )
 
 
+def spellings_form(link: JoinPlan) -> dict[str, Field]:
+    """Form of the hashes of how identifying values are written."""
+    return {name: Field("|u1", (None, link.identifying, WORD)) for name in ("written", "strict")}
+
+
 def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     """This owner's tags and masked rows, in an order that nobody else knows."""
-    columns = site.columns
     values = site_inputs(site, link)
     n = len(values)
-    noise = site.stream("tags", len(link.passes) * n * identifiers.TAG)
+    forms = normalise_rows(site.study, site.name, site.columns.identifiers)
+    noise = site.stream("tags", len(link.passes) * n * identifier_tags.TAG)
     key = derive_owners_key(site, link, terms, "tags")
-    named = identifiers.tags(key, link.passes, columns.identifiers, noise, site.name)
-    order = permutation(Keystream(site.stream("order", KEY)), n)
+    tags = identifier_tags.make_tags(key, site.study, site.name, link.passes, forms, noise)
+    order = permutation(Keystream(site.stream("order", _KEY)), n)
+    named = {
+        "tags": tags[:, order],
+        **hash_written_values(site, derive_owners_key(site, link, terms, "spellings"), tags, order),
+    }
     shuffled = link.numbers.encode(values[order], INPUT)
     if link.sealed_by_key:
-        return {"tags": named[:, order], **paillier.encrypt_rows(site, link.numbers, shuffled)}
+        return {**named, **paillier.encrypt_rows(site, link.numbers, shuffled)}
     masks = row_masks(link, derive_owners_key(site, link, terms, f"masks/{site.name}"), np.arange(n), values.shape[1])
     packed = link.numbers.pack(shuffled - masks)
-    return {"tags": named[:, order], "masked": _bytes(packed).reshape(n, -1)}
+    return {**named, "masked": _bytes(packed).reshape(n, -1)}
+
+
+def hash_written_values(site: Site, key: bytes, tags: identifier_tags.TagArray, order: NDArray[np.int64]) -> Payload:
+    """Hashes of how each row's identifying values are written, salted with the row's first tag under the owners' key.
+
+    Tags of one file differ, so that the helper sees equal hashes only where two owners' rows match.
+    """
+    salts = [hmac.digest(key, bytes(tag), "sha256") for tag in tags[0]]
+    own = hash_spellings(site.study, site.columns.identifiers, salts)
+    return {"written": own.written[order], "strict": own.strict[order]}
 
 
 def site_inputs(site: Site, link: JoinPlan) -> Array:
@@ -209,6 +242,10 @@ def site_inputs(site: Site, link: JoinPlan) -> Array:
     columns, (centre, scale) = site.columns, link.outcome
     values = columns.x if columns.y is None else np.column_stack([columns.x, (columns.y - centre) / scale])
     return check_range(values, site.name)
+
+
+# A column's standard deviation in half-widths of its range: of variances above its square 26 of 44 bits are left.
+LEAST_SPREAD = 2e-3
 
 
 def check_range(values: Array, name: str) -> Array:
@@ -219,7 +256,22 @@ def check_range(values: Array, name: str) -> Array:
         raise DataError(
             "CO-D343", f"{message}; the secure computation takes at most 1. Correct the value or the range."
         )
+    _check_spread(values, name)
     return np.clip(values, -1.0, 1.0)
+
+
+def _check_spread(values: Array, name: str) -> None:
+    """DataError if a column varies in so small a part of its declared range that the field's numbers cannot tell."""
+    spread = values.std(axis=0) if len(values) else np.zeros(0)
+    narrow = np.flatnonzero((spread > 0.0) & (spread < LEAST_SPREAD) & ~np.all(values == np.rint(values), axis=0))
+    if len(narrow):
+        share = float(spread[narrow].min())
+        raise DataError(
+            "CO-D344",
+            f"{name}: its column {int(narrow[0]) + 1} of {values.shape[1]} varies by {share:.1e} half-widths of the "
+            f"declared range (standard deviation); below {LEAST_SPREAD:g} the secure sums lose digits, and at last "
+            "take it for constant. Narrow the range in the study to what the values can be, or declare another unit.",
+        )
 
 
 def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -> Elements:
@@ -231,12 +283,15 @@ def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -
 
 # Third step: matches
 
+# What the helper says beside the places: whether enough rows match, and how many are spelled differently or doubtfully.
+SAID = {"enough": Field("|b1"), "different": Field("<i8", (None,)), "doubtful": Field("<i8")}
+
 
 def match_form(link: JoinPlan) -> Schema:
     """Form of what the helper tells an owner."""
     if link.sealed_by_key:
-        return paillier.encrypted_match_form(link)
-    return Schema({"places": Field("<i8", (None,)), "enough": Field("|b1")})
+        return paillier.form_encrypted_match(link)
+    return Schema({"places": Field("<i8", (None,)), **SAID})
 
 
 def match_rows(site: Site, link: JoinPlan, rows: Mapping[str, Payload], owner: str) -> Payload:
@@ -244,16 +299,60 @@ def match_rows(site: Site, link: JoinPlan, rows: Mapping[str, Payload], owner: s
     places = find_matched_places(site, link, rows)
     enough = places.shape[1] >= link.floor
     chosen = places if enough else places[:, :0]
+    counts = count_spellings(site.study, link, rows, chosen)
+    different = np.array([counts.different, *counts.columns.values()], dtype=np.int64)
+    said = {"enough": np.array(enough), "different": different, "doubtful": np.array(counts.doubtful)}
     if link.sealed_by_key:
         mine = chosen[link.owners.index(owner)]
-        return {"enough": np.array(enough), **paillier.blind_rows(site, rows[owner], mine, owner)}
-    return {"places": chosen[link.owners.index(link.before(owner))], "enough": np.array(enough)}
+        return {**said, **paillier.blind_rows(site, rows[owner], mine, owner)}
+    return {**said, "places": chosen[link.owners.index(link.before(owner))]}
+
+
+def count_spellings(
+    study: Study, link: JoinPlan, rows: Mapping[str, Payload], places: NDArray[np.int64]
+) -> SpellingCounts:
+    """How the owners spell the identifiers of the rows that the first pass matched."""
+    tags = [np.asarray(rows[owner]["tags"])[0, own] for owner, own in zip(link.owners, places, strict=True)]
+    first = np.all([np.all(tag == tags[0], axis=1) for tag in tags], axis=0)
+    sites = [
+        Spellings(*(np.asarray(rows[owner][name])[own[first]] for name in ("written", "strict")))
+        for owner, own in zip(link.owners, places, strict=True)
+    ]
+    return compare_spellings(study, int(first.sum()), list(itertools.combinations(sites, 2)))
+
+
+def read_spelling_counts(site: Site, link: JoinPlan, posts: JoinPosts) -> SpellingCounts:
+    """How the owners spell the matched identifiers, as this site computes it or hears it from the helper."""
+    if site.name == link.helper:
+        return count_spellings(site.study, link, posts.rows, find_matched_places(site, link, posts.rows))
+    said, matches = posts.matches[site.name], count_joint_patients(site, link, posts)
+    different = np.asarray(said["different"]).tolist()
+    if len(different) != 1 + link.identifying or not all(
+        0 <= k <= matches for k in (*different, int(said["doubtful"]))
+    ):
+        what = f"{link.helper} counts other spellings of {matches} matches than there can be"
+        raise ProtocolError("CO-P652", f"{what}.", link.helper, f"match/{site.name}")
+    columns = dict(zip(site.study.identifying, different[1:], strict=True))
+    return SpellingCounts(matches, different[0], int(said["doubtful"]), columns)
+
+
+def describe_linkage(site: Site, link: JoinPlan, posts: JoinPosts) -> str:
+    """An owner's linkage report in sentences; of the other owners' rows it says nothing."""
+    counts, n = read_spelling_counts(site, link, posts), site.columns.n
+    forms = normalise_rows(site.study, site.name, site.columns.identifiers)
+    first, *others = [way.encode(forms) for way in link.passes]
+    repeated = Counter(text for text in first if text is not None)
+    doubled = sum(count for count in repeated.values() if count > 1)
+    unidentified = sum(not any(texts) for texts in zip(first, *others, strict=True))
+    lost = [f"{k} rows {what}." for k, what in ((unidentified, "lack an identifier"), (doubled, "are doubled")) if k]
+    matches = f"Linkage: {counts.matches} of {n} rows of {site.name} have a match."
+    return " ".join(filter(None, (matches, *lost, counts.words)))
 
 
 def find_matched_places(site: Site, link: JoinPlan, rows: Mapping[str, Payload]) -> NDArray[np.int64]:
     """Places of the matched rows in each owner's list (owners, k), in a random order that only the helper knows."""
-    matched_rows = identifiers.match_tags([np.asarray(rows[owner]["tags"]) for owner in link.owners])
-    return matched_rows[:, permutation(Keystream(site.stream("matches", KEY)), matched_rows.shape[1])]
+    matched_rows = identifier_tags.match_tags([np.asarray(rows[owner]["tags"]) for owner in link.owners])
+    return matched_rows[:, permutation(Keystream(site.stream("matches", _KEY)), matched_rows.shape[1])]
 
 
 def require_patients(enough: bool, floor: int) -> None:
@@ -307,11 +406,9 @@ def permutation(stream: Keystream, n: int) -> NDArray[np.int64]:
     return np.lexsort((keys[:, 0], keys[:, 1])).astype(np.int64)
 
 
-def cohort_digest(columns: OwnColumns) -> bytes:
+def cohort_digest(site: Site) -> bytes:
     """SHA-256 of an owner's list of patients, whatever its order: what a budget of questions is counted for."""
-    rows = sorted(
-        identifiers.encode_parts([identifiers.normalise(part) for part in row]) for row in columns.identifiers
-    )
+    rows = sorted(map(identifiers.encode_parts, normalise_rows(site.study, site.name, site.columns.identifiers)))
     return hashlib.sha256(b"".join(len(row).to_bytes(4, "big") + row for row in rows)).digest()
 
 
@@ -347,20 +444,3 @@ def _xor(a: bytes, b: bytes) -> bytes:
 
 def _bytes(raw: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(raw, np.uint8)
-
-
-def describe_join(link: JoinPlan) -> Sequence[str]:
-    """What each party learns of a join, beside the result, for its people to read before they consent."""
-    names = ", ".join(link.owners)
-    each_owner = f"Each of {names} learns how many patients are at all of them (if they are at least {link.floor}), "
-    tell = f"{link.helper} learns how many rows and columns {names} have, how many rows match"
-    repeats = ", in each pass and for each set of owners" if len(link.owners) > 2 or len(link.passes) > 1 else ""
-    risk = (
-        "rows stay under their owner's own key even if it colludes with another owner"
-        if link.sealed_by_key
-        else "if it colludes with an owner, the two can read the rows of another one, also those without a match"
-    )
-    return (
-        f"{each_owner}and nothing about which.",
-        f"{tell}{repeats}; it sees no identifier and no value. Beware: {risk}.",
-    )

@@ -21,16 +21,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode, encode
 from coterie_learners.core.protocol import Channel, Posts, Script, Site, each, interactive
 from coterie_learners.core.registry import Learner
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure import paillier, secure_join
 from coterie_learners.secure.field import Elements
+from coterie_learners.secure.lasso_disclosure import disclose_lasso
 from coterie_learners.secure.lasso_model import fit
 from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS, LassoPlan, SecureLassoOptions
 from coterie_learners.secure.lasso_result import build_lasso_fit, pack_account, pack_result, result_form
@@ -41,7 +44,7 @@ from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.study.rows import join_blocks
 
-_VERSION = "1"
+_VERSION = "2"
 _TOPIC = "fit"
 # In place of a result's size: why there is none.
 TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
@@ -56,7 +59,10 @@ def secure_lasso(site: Site) -> Script:
         terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT, reveals=secure_join.expose_terms)
         posts = JoinPosts(terms, {}, {})
     result = yield from interactive(_TOPIC, compute, plan, posts, expects=result_form(plan))
-    return build_lasso_fit(plan, result)
+    fit = build_lasso_fit(plan, result)
+    if not plan.joins or site.data is None:
+        return fit
+    return replace(fit, notes=(*fit.notes, secure_join.describe_linkage(site, plan.link, posts)))
 
 
 # Rows split over sites: each site's own sums
@@ -76,7 +82,8 @@ def rows_table(site: Site, plan: LassoPlan) -> Array:
     """This site's rows (n, m + 1) in [-1, 1], the outcome last."""
     block = join_blocks(site.rows)
     centre, scale = plan.outcome
-    return secure_join.check_range(np.column_stack([block.x[:, 1:], (block.y - centre) / scale]), site.name)
+    x = plan.design.scale(block.x)[:, 1:]
+    return secure_join.check_range(np.column_stack([x, (block.y - centre) / scale]), site.name)
 
 
 def _group_sums(site: Site, plan: LassoPlan) -> Elements:
@@ -171,6 +178,8 @@ def compute(site: Site, channel: Channel | None, plan: LassoPlan, posts: JoinPos
     """One site's part: greet, compute or supply, compare what was said, return what was opened."""
     assert channel is not None
     n = secure_join.count_joint_patients(site, plan.link, posts) if plan.joins else 0
+    if plan.joins:
+        secure_join.read_spelling_counts(site, plan.link, posts).check(site.study.most_spellings)
     spend_question(site, plan)
     terms = repr((plan.computing, plan.numbers.bits, n, _VERSION)).encode() + _digest(posts.terms)
     session, randomness = open_session(site, channel, _TOPIC, terms)
@@ -198,7 +207,7 @@ def _read_questions(site: Site, plan: LassoPlan) -> tuple[str, list[bytes], byte
     this = hashlib.sha256(f"{site.session}/{site.study.hash.hex()}".encode()).digest()
     if site.data is None:
         return "", [], this
-    patients = secure_join.cohort_digest(site.columns) if plan.joins else _digest_of(rows_table(site, plan))
+    patients = secure_join.cohort_digest(site) if plan.joins else _digest_of(rows_table(site, plan))
     label = f"questions/{patients.hex()}"
     raw = site.vault.get(label, b"")
     answered = [raw[at : at + 32] for at in range(0, len(raw), 32)]
@@ -321,20 +330,9 @@ def _schedule(study: Study) -> Schedule:
     return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each",))
 
 
-def describe_lasso_trust(study: Study) -> str:
-    """What each party learns, and who must not collude: for their people to read before they consent."""
-    plan = LassoPlan.of(study)
-    joined = secure_join.describe_join(plan.link) if plan.joins else ()
-    o = plan.options
-    several = f"{len(o.alpha)} penalties" if len(o.alpha) > 1 else "1 penalty"
-    shown = several if o.show == "path" or not o.folds else "the best penalty"
-    extra = ", the scores of cross-validation" * (o.folds > 0) + ", those of rows held out" * (o.held_out > 0)
-    public = (
-        f"Everybody learns the coefficients of {shown}, the number of rows, the outcome's variance, "
-        f"the mean errors{extra}, and the number of iterations.",
-        f"No two of {', '.join(plan.computing)} may collude: together they could read every row that they compute on.",
-    )
-    return " ".join((*joined, *public))
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
+    return disclose_lasso(LassoPlan.of(study))
 
 
 SECURE_LASSO = Learner(
@@ -344,7 +342,7 @@ SECURE_LASSO = Learner(
     _check_study,
     _schedule,
     secure_lasso,
+    _discloses,
     splits=("rows", "columns"),
-    trust=describe_lasso_trust,
     talks=True,
 )

@@ -27,7 +27,7 @@ from coterie_learners.study.rows import Block, Codes
 
 INTERCEPT = "(Intercept)"
 MAX_COLUMNS = 2000
-_FACTOR = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(?:\^([1-9]))?$")
+_FACTOR = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(?:\^([1-9][0-9]?))?$")
 _OFFSET = re.compile(r"^offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)$")
 
 
@@ -99,7 +99,7 @@ class Design:
     @property
     def identifier(self) -> tuple[str, ...]:
         """Names of the columns that identify patients, which every site's file has where columns are split."""
-        return self.study.identifier
+        return tuple(self.study.identifying)
 
     @property
     def outcome(self) -> Variable:
@@ -129,17 +129,31 @@ class Design:
         return tuple(c.name for c in self.columns)
 
     def block(self, codes: Codes) -> Block:
-        """Design (m, p), outcome (m,) and offset (m,) of rows given as numbers and level numbers."""
+        """Design (m, p), outcome (m,) and offset (m,), in the variables' own units, of numbers and level numbers."""
         y = np.asarray(codes[self.formula.outcome], dtype=np.float64)
         offset = None if self.formula.offset is None else np.asarray(codes[self.formula.offset], dtype=np.float64)
-        return Block(self.matrix(codes, len(y)), y, offset)
+        return Block(self.raw(codes, len(y)), y, offset)
 
-    def matrix(self, codes: Codes, n: int) -> Array:
-        """Design matrix (n, p), column by column in memory, of n rows given as numbers and level numbers."""
+    def raw(self, codes: Codes, n: int) -> Array:
+        """Design matrix (n, p) in the variables' own units, column by column in memory."""
         x = np.empty((n, len(self.columns)), order="F")
         for j, column in enumerate(self.columns):
-            self._fill(x[:, j], column, codes)
+            _fill(x[:, j], column, codes)
         return x
+
+    def matrix(self, codes: Codes, n: int) -> Array:
+        """Design matrix (n, p) on the scale of the declared ranges, column by column in memory."""
+        return self.scale(self.raw(codes, n))
+
+    def scale(self, x: Array) -> Array:
+        """A design matrix (n, p) of the variables' own units on the scale of the declared ranges."""
+        out = np.array(x, order="F")
+        for j, column in enumerate(self.columns):
+            if column.centre:
+                out[:, j] -= column.centre
+            if column.scale != 1.0:
+                out[:, j] /= column.scale
+        return out
 
     @cached_property
     def back(self) -> Array:
@@ -151,32 +165,47 @@ class Design:
 
     def outside(self, beta: Array, covariance: Array) -> tuple[Array, Array]:
         """Estimates (p,) and covariance (p, p) in the variables' own units."""
-        return matvec(self.back, beta), matmul(matmul(self.back, covariance), self.back.T)
+        whole = matmul(matmul(self.back, covariance), self.back.T)
+        return matvec(self.back, beta), 0.5 * (whole + whole.T)
 
     def _holds(self, name: str) -> bool:
         return self.site is None or name in self.study.columns[self.site]
 
-    def _fill(self, out: Array, column: Column, codes: Codes) -> None:
-        if not column.factors:
-            out[:] = 1.0
-            return
-        out[:] = column.factors[0].values(codes)
-        for factor in column.factors[1:]:
-            out *= factor.values(codes)
-        if column.centre:
-            out -= column.centre
-        if column.scale != 1.0:
-            out /= column.scale
-
     def _columns_of(self, term: tuple[tuple[str, int], ...]) -> list[Column]:
-        choices = [self._factors_of(variable, power) for variable, power in term]
-        return [self._column(combination) for combination in itertools.product(*choices)]
+        choices = [self._factors_of(variable, power, term) for variable, power in term]
+        columns = [self._column(combination) for combination in itertools.product(*choices)]
+        return columns[:-1] if self._is_redundant(term) else columns
 
-    def _factors_of(self, name: str, power: int) -> list[Factor]:
+    def _is_redundant(self, term: tuple[tuple[str, int], ...]) -> bool:
+        """Whether a term's columns add up to one of another term, so that its last has no coefficient (R's NA)."""
+        full = [(name, power) for name, power in term if (term, name) in self._full]
+        rest = frozenset(term) - frozenset(full)
+        others: set[frozenset[tuple[str, int]]] = {frozenset(t) for t in self.formula.terms} | (
+            {frozenset()} if self.formula.intercept else set()
+        )
+        return len(full) > 1 and (rest in others if rest else self.formula.intercept)
+
+    def _factors_of(self, name: str, power: int, term: tuple[tuple[str, int], ...]) -> list[Factor]:
         variable = self.study.variables[name]
         if variable.type != "category":
             return [Factor(name, power)]
-        return [Factor(name, level=k) for k in range(1, len(variable.levels))]
+        first = 0 if (term, name) in self._full else 1
+        return [Factor(name, level=k) for k in range(first, len(variable.levels))]
+
+    @cached_property
+    def _full(self) -> set[tuple[tuple[tuple[str, int], ...], str]]:
+        """Terms with the categories that have a column for every level there, the reference among them, as in R.
+
+        A category has contrasts in a term only if the formula holds that term without it (an intercept counts as the
+        empty term, and as held); and without an intercept the first category has a column for every level.
+        """
+        terms = self.formula.terms
+        sets: set[frozenset[tuple[str, int]]] = {frozenset(term) for term in terms} | {frozenset()}
+        categories = [
+            (term, name) for term in terms for name, _ in term if self.study.variables[name].type == "category"
+        ]
+        full = {(term, name) for term, name in categories if frozenset(f for f in term if f[0] != name) not in sets}
+        return full if self.formula.intercept else full | set(categories[:1])
 
     def _column(self, factors: tuple[Factor, ...]) -> Column:
         name = ":".join(self._label(f) for f in factors)
@@ -249,6 +278,16 @@ def _factor(part: str, text: str) -> tuple[str, int]:
             "CO-S201", f"In the formula {text!r}, {part.strip()!r} is neither a variable nor a power of one."
         )
     return match[1], int(match[2] or 1)
+
+
+def _fill(out: Array, column: Column, codes: Codes) -> None:
+    """Put a column's values in the variables' own units into `out` (m,)."""
+    if not column.factors:
+        out[:] = 1.0
+        return
+    out[:] = column.factors[0].values(codes)
+    for factor in column.factors[1:]:
+        out *= factor.values(codes)
 
 
 def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -26,6 +26,12 @@ ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
+# What an identifying column holds (`identifiers` says how each is compared); "code" where a list gives no kinds.
+IdentifierKind = Literal["code", "number", "text", "name", "date", "date-dmy", "date-mdy", "check-digit"]
+# The share of matches that may rest on other spellings, where kinds are declared and no bound is.
+SPELLINGS = 0.05
+
+
 class Frozen(BaseModel):
     """Base of all parts of a study: immutable, and refusing keys that it does not know."""
 
@@ -113,6 +119,21 @@ class Floors(Frozen):
         )
 
 
+class LinkageRules(Frozen):
+    """How patients may find each other where sites hold other columns of them.
+
+    spellings: the largest share of matches that may rest on values that are spelled differently, beyond what the
+    declared kind says (none given: 5 % with kinds, any share for a list without). doubled: refuse a file in which two
+    rows carry one identifier, or drop all of these rows (counted); unidentified: the same for rows that lack an
+    identifying value. most: the most patients that a site may bring.
+    """
+
+    spellings: Annotated[float, Field(ge=0, le=1)] | None = None
+    doubled: Literal["refuse", "drop"] = "refuse"
+    unidentified: Literal["refuse", "drop"] = "refuse"
+    most: Annotated[int, Field(ge=1, le=1 << 26)] = 200_000
+
+
 class LedgerRules(Frozen):
     """What the contract enforces: seconds per step, and what becomes of a silent site; and how payloads are packed."""
 
@@ -138,7 +159,7 @@ class Study(Frozen):
 
     Sites hold the same variables of different patients (rows split), or, with `columns`, other variables of the same
     patients: then `columns` names each site's variables (none for a helper without data), and `identifier` the columns
-    of every site's file by which patients find each other.
+    of every site's file by which patients find each other: a list of names, or names with what each column holds.
     """
 
     format: Literal[1] = 1
@@ -148,9 +169,10 @@ class Study(Frozen):
     formula: Annotated[str, Field(max_length=10_000)]
     variables: dict[ColumnName, Variable]
     columns: dict[Name, tuple[ColumnName, ...]] = {}
-    identifier: tuple[ColumnName, ...] = ()
+    identifier: tuple[ColumnName, ...] | dict[ColumnName, IdentifierKind] = ()
     learner: LearnerChoice
     rows: RowRules = RowRules()
+    linkage: LinkageRules = LinkageRules()
     ledger: LedgerRules = LedgerRules()
     disclosure: Floors = Floors()
 
@@ -180,6 +202,20 @@ class Study(Frozen):
         """Whether sites hold other patients or other variables."""
         return "columns" if self.columns else "rows"
 
+    @property
+    def identifying(self) -> dict[str, IdentifierKind]:
+        """The identifying columns with what each holds, in an order that all sites share."""
+        if isinstance(self.identifier, dict):
+            return {name: self.identifier[name] for name in sorted(self.identifier)}
+        return dict.fromkeys(self.identifier, "code")
+
+    @property
+    def most_spellings(self) -> float:
+        """The largest share of matches that may rest on other spellings."""
+        if self.linkage.spellings is not None:
+            return self.linkage.spellings
+        return SPELLINGS if isinstance(self.identifier, dict) else 1.0
+
     @classmethod
     def from_toml(cls, text: str, where: str = "study") -> Self:
         """Read a study as people write it; StudyError names the key and the value that are wrong."""
@@ -207,6 +243,7 @@ class Study(Frozen):
         # What is as it was before there was a choice is absent, so that older studies keep their hashes.
         older = set() if self.columns else {"columns", "identifier"}
         older |= {"disclosure"} if self.disclosure == Floors() else set()
+        older |= {"linkage"} if self.linkage == LinkageRules() else set()
         plain = self.model_dump(mode="json", exclude=older)
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 

@@ -17,11 +17,15 @@ Codes: TypeAlias = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows: design x (m, p), outcome y (m,), and the offset (m,) of the linear predictor if the study has one."""
+    """Some rows: design x (m, p) and outcome y (m,), in the variables' own units unless a frame was put on them.
+
+    `offset` (m,) of the linear predictor and `weight` (m,) of each row (a row stands for so many) where there are any.
+    """
 
     x: Array
     y: Array
     offset: Array | None = None
+    weight: Array | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -91,6 +95,47 @@ class ArrayRows:
         for at in range(0, len(y), self._size):
             cut = slice(at, at + self._size)
             yield Block(x[cut], y[cut], None if offset is None else offset[cut])
+
+
+class WeightedRows:
+    """Rows in memory of which each stands for so many, in one block."""
+
+    def __init__(self, x: Array, y: Array, weight: Array) -> None:
+        kept = weight > 0.0
+        self._block = Block(np.asfortranarray(x[kept]), y[kept], None, weight[kept])
+
+    @property
+    def n(self) -> int:
+        """Number of rows that these stand for."""
+        weight = self._block.weight
+        return 0 if weight is None else round(float(weight.sum()))
+
+    def blocks(self) -> Iterator[Block]:
+        """All of them."""
+        yield self._block
+
+
+class BlockMaker(Protocol):
+    """Whatever makes rows of variables' values: a design."""
+
+    def block(self, codes: Codes) -> Block:
+        """Rows of values."""
+
+
+class CodedBlocks:
+    """Rows made of the variables' values as they are asked for."""
+
+    def __init__(self, design: BlockMaker, codes: CodedRows) -> None:
+        self._design, self._codes = design, codes
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._codes.n
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows, block by block."""
+        return (self._design.block(codes) for codes in self._codes.codes())
 
 
 class ArrayCodes:

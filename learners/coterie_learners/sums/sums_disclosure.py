@@ -1,7 +1,7 @@
 """What the plain sums of a Newton-Raphson round give away: GLORE's score and information at known coefficients.
 
-At coefficients zero every row has the same weight, so that the sums are X'X and X'y: every two-way table of the 0/1
-columns and with a binary outcome, exactly. Each later round adds as many linear equations on the counts of patients by
+The first look is X'X and X'y: every two-way table of the 0/1 columns and with a binary outcome, exactly. Each later
+round adds as many linear equations on the counts of patients by
 pattern of covariates, with other weights; where few patterns occur they soon determine those counts one by one. A
 reader is taken to know which patterns occur at the site.
 """
@@ -19,7 +19,8 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.rows import Rows
-from coterie_learners.sums.families import Family
+from coterie_learners.sums.family import Family
+from coterie_learners.sums.rounds import sum_rows
 
 # More patterns than this are not searched; no round of a study that small in rows determines them.
 _MAX_PATTERNS = 500
@@ -27,28 +28,34 @@ _MAX_PATTERNS = 500
 _DETERMINED = 1e-9
 
 
-def expose_sums(design: Design, family: Family, path: Sequence[Array], site: Site, sums: Payload) -> Exposure:
-    """What readers can solve from a site's plain sums after rounds at the coefficients `path`."""
+View = Array | None
+
+
+def expose_sums(design: Design, family: Family, path: Sequence[View], site: Site, sums: Payload) -> Exposure:
+    """What readers can solve from a site's plain sums after the views of `path`.
+
+    A view is the coefficients (p,) in the variables' own units at which sums are taken, or None for moments.
+    """
     n = int(np.asarray(sums["n"]))
-    cells, kinds = _tables(design, family, sums) if len(path) == 1 else ({}, {})
-    patterns = _determined(design, family, path, site.rows)
+    cells, kinds = _tables(design, family, sums) if len(path) == 1 and path[0] is None else ({}, {})
+    patterns = _find_determined(design, family, path, site.rows)
     return Exposure(
         what=f"Sums of round {len(path)} (score, information, counts)",
         rows=n,
-        events=int(np.asarray(sums["outcome"])) if family.name == "binomial" else None,
+        events=int(np.asarray(sums["outcome"])) if family.law == "binomial" else None,
         parameters=len(design.columns),
         cells=cells | patterns,
         kinds=kinds | dict.fromkeys(patterns, "single patterns of all covariates"),
     )
 
 
-def expose_masked_sums(design: Design, family: Family, path: Sequence[Array], site: Site) -> Exposure:
+def expose_masked_sums(design: Design, family: Family, path: Sequence[View], site: Site, rows: Rows) -> Exposure:
     """What leaves under masks: nothing of this site alone. Its events are counted once, for the floor on them."""
-    binary = family.name == "binomial" and len(path) == 1
+    binary = family.law == "binomial" and len(path) == 1
     return Exposure(
         what=f"Masked sums of round {len(path)} (score, information, counts)",
-        rows=site.rows.n,
-        events=int(sum(float(block.y.sum()) for block in site.rows.blocks())) if binary else None,
+        rows=rows.n,
+        events=round(sum(sum_rows(block.y, block) for block in rows.blocks())) if binary else None,
         parameters=len(design.columns) if len(path) == 1 else 0,
         sums_only=True,
         parties=len(site.parties),
@@ -59,20 +66,14 @@ def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, in
     at = indicators(design)
     if design.formula.offset or not at:
         return {}, {}
-    parts = family.parts(np.zeros(2), np.array([0.0, 1.0]))
-    information = symmetric(np.asarray(sums["information"]), len(design.columns))
-    gram = information[np.ix_(at, at)] / parts.weight[0]
+    gram = symmetric(np.asarray(sums["information"]), len(design.columns))[np.ix_(at, at)]
     events = None
-    if family.name == "binomial":
-        zero, unit = parts.residual.tolist()
-        events = (
-            float(np.asarray(sums["outcome"])),
-            (np.asarray(sums["score"])[at] - zero * np.diag(gram)) / (unit - zero),
-        )
+    if family.law == "binomial":
+        events = (float(np.asarray(sums["outcome"])), np.asarray(sums["score"])[at])
     return two_way(design, float(np.asarray(sums["n"])), gram, events)
 
 
-def _determined(design: Design, family: Family, path: Sequence[Array], rows: Rows) -> dict[str, int]:
+def _find_determined(design: Design, family: Family, path: Sequence[View], rows: Rows) -> dict[str, int]:
     """Patients by pattern, and events among them, as far as the equations of all rounds so far determine each."""
     p = len(design.columns)
     most = min(_MAX_PATTERNS, len(path) * p * (p + 1) // 2)
@@ -80,10 +81,10 @@ def _determined(design: Design, family: Family, path: Sequence[Array], rows: Row
     if listed_patterns is None:
         return {}
     x, counts = listed_patterns
-    fixed = _find_fixed(_equations(family, path, x))
+    fixed = _find_fixed(_equations(design, family, path, x))
     names = [_name(design, row) for row in x]
     cells = {name: int(counts[k, 0]) for k, name in enumerate(names) if fixed[k]}
-    if family.name == "binomial":
+    if family.law == "binomial":
         outcome = design.formula.outcome
         cells |= {f"{t} & {outcome}=1": int(counts[k, 1]) for k, t in enumerate(names) if fixed[len(x) + k]}
     return cells
@@ -103,17 +104,24 @@ def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
     return np.array([np.frombuffer(key) for key in seen_patterns]), np.array(list(seen_patterns.values()))
 
 
-def _equations(family: Family, path: Sequence[Array], x: Array) -> Array:
-    """The linear equations (k, 2 m) of all rounds on patients and events by pattern."""
-    m, p = x.shape
+def _equations(design: Design, family: Family, path: Sequence[View], raw: Array) -> Array:
+    """The linear equations (k, 2 m) of all rounds on patients and events by pattern (m, p) in the variables' units."""
+    m, p = raw.shape
+    x = design.scale(raw)  # the sums' frames are combinations of these columns
     upper = np.triu_indices(p)
-    products = (x[:, upper[0]] * x[:, upper[1]]).T
-    parts = []
+    products, nothing = (x[:, upper[0]] * x[:, upper[1]]).T, np.zeros((len(upper[0]), m))
+    parts = [np.hstack([np.ones((1, m)), np.zeros((1, m))])]
+    if any(beta is None for beta in path):
+        parts += [np.hstack([products, nothing]), np.hstack([np.zeros_like(x.T), x.T])]
     for beta in path:
-        without, event = (family.parts(x @ beta, np.full(m, y)) for y in (0.0, 1.0))
-        parts.append(np.hstack([products * without.weight, np.zeros_like(products)]))
-        parts.append(np.hstack([x.T * without.residual, x.T * (event.residual - without.residual)]))
-    return np.vstack([np.hstack([np.ones((1, m)), np.zeros((1, m))]), *parts])
+        if beta is None:
+            continue
+        none, one = (family.parts(raw @ beta, np.full(m, y)) for y in (0.0, 1.0))
+        parts.append(np.hstack([products * none.weight, nothing]))
+        parts.append(np.hstack([x.T * none.residual, x.T * (one.residual - none.residual)]))
+        if not family.canonical:
+            parts.append(np.hstack([products * none.curvature, products * (one.curvature - none.curvature)]))
+    return np.vstack(parts)
 
 
 def _find_fixed(equations: Array) -> Sequence[bool]:

@@ -1,31 +1,38 @@
-"""The same patients in the same order at every site that holds columns of them, by keyed hashes of their identifiers.
+"""The same patients in the same order at every site that holds columns of them, by a private set intersection.
 
-Opening steps of a learner: `align` is a script used with `yield from`. The sites announce sealing keys for this run,
-agree on a key (each seals 32 bytes to all the others; HKDF over the study makes one key of them), and each seals to the
-others the HMAC-SHA-256 of each of its identifiers, cut to 128 bits, in the order of the hashes. The common set is the
-intersection, its order that of the hashes: it says nothing about the order of any file.
+Opening steps of a learner: `align` is a script used with `yield from`. Each site has a secret exponent for this run. It
+hashes its identifiers into a group of prime order (`blind_points`), raises them, and posts them in the order of these
+numbers, which says nothing about its file. Then every list goes round: in each further step a site raises the list
+that the site before it posted. After as many steps as there are sites every list bears all exponents, and equal
+identifiers are equal numbers, since the order of the exponents does not matter (Meadows 1986; Huberman, Franklin and
+Hogg 1999). The common set is the intersection, its order that of the numbers.
 
-Identifiers are compared in normal form: Unicode NFKC, case folded, without blanks and punctuation, numbers without
-leading zeros. A second hash, of the identifier as it is written, counts those that two sites write differently.
+A number can be made of an identifier only by all sites together. So no site can try identifiers that are not in its own
+list, however few possible ones there are; the list's length is seen by all, does not change on its way, and is held
+below `linkage.most`; a site raises one list in each step and no second, whatever a reorganisation of the ledger brings.
 
-Leaves a site: the hashes, sealed to the study's sites. Each site learns which of its own patients each other site
-holds, and how many there are elsewhere; whoever lacks the key (the store, the ledger, an auditor) learns the number of
-rows at most. Hiding even membership from the sites is what a secure join is for.
+Identifiers are compared in the normal form of their declared kinds (`identifiers`). Once the common patients are known,
+and before anything else leaves, each site reports on them: how their identifiers are written, as hashes that only each
+pair of sites can make, so that the sites count matches that rest on different spellings; and how many of its rows
+identify nobody, or were left out because others carry the same identifier.
+
+Leaves a site: the numbers and the report, sealed to the study's sites. Each site learns which of its own patients each
+other site holds, and how many there are elsewhere. Whoever has no exponent (the store, the ledger, an auditor with a
+view key) learns how many rows there are and how many match; no identifier can be tried against them. Sites that are all
+but one and share their exponents can still test nothing without the last one. Parties follow the protocol: a site that
+raises a list wrongly spoils the match, and one that lists patients whom it does not have learns who of them are
+elsewhere. Hiding membership from the sites is what a secure join is for.
 """
 
 from __future__ import annotations
 
-import hmac
-import re
-import unicodedata
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from coterie_learners.core.disclosure import Exposure
@@ -33,113 +40,175 @@ from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, announce, each
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.study.document import Study
+from coterie_learners.study.identifiers import (
+    WORD,
+    Patients,
+    SpellingCounts,
+    Spellings,
+    compare_spellings,
+    digest_forms,
+    hash_spellings,
+    identify,
+)
+from coterie_learners.vertical.blind_points import POINT_BYTES, NoPoint, Points, hash_to_points, raise_points
 
-KEY, TAG = 32, 16
-NO_LETTER, LEADING_ZEROS = re.compile(r"[\W_]+"), re.compile(r"(?<!\d)0+(?=\d)")
-# Kinds of the three steps, for the schedule of whoever uses `align`.
-STEPS = ("each", "each", "each")
+_KEY = 32
 
 _Tags = NDArray[np.bytes_]
 
 
+def list_steps(study: Study) -> tuple[str, ...]:
+    """Kinds of the opening steps, for the schedule of whoever uses `align`: keys, a step for each site, the report."""
+    return ("each",) * (len(study.sites) + 2)
+
+
 def align(site: Site) -> Script:
-    """Agree on a key, exchange hashes; returns the Alignment (to whoever may not read the hashes, one that says so)."""
-    readers = site.study.sites
+    """Find the common patients; returns the Alignment (to whoever may not read the posts, one that says so)."""
+    readers, own = site.study.sites, OwnPoints(site)
     yield from announce()
-    form = Schema({"share": Field("|u1", (KEY,))})
-    keys = yield from each("align/key", draw_key_share, expects=form, readers=readers, reveals=expose_randomness)
-    form = Schema({"tag": Field("|u1", (None, TAG)), "spelling": Field("|u1", (None, TAG))}, check=check_tags)
-    own = Identifiers(site, keys)
-    tags = yield from each("align/tags", post_tags, own, expects=form, readers=readers, reveals=expose_hashes)
-    return Alignment(site.study, own, tags)
+    form = Schema({"points": Field("|u1", (None, POINT_BYTES)), "rules": Field("|u1", (32,))}, check=check_points)
+    first = yield from each("align/points", post_points, own, expects=form, readers=readers, reveals=expose_points)
+    rounds, form = [first], Schema({"points": Field("|u1", (None, POINT_BYTES))}, check=check_points)
+    for number in range(1, len(readers)):
+        topic = f"align/raise/{number}"
+        posts = yield from each(
+            topic, raise_list, own, tuple(rounds), expects=form, readers=readers, reveals=expose_points
+        )
+        rounds.append(posts)
+    matches = Matches(site.study, own, tuple(rounds))
+    form = report_form(site.study)
+    reports = yield from each(
+        "align/report", post_report, matches, expects=form, readers=readers, reveals=expose_report
+    )
+    return Alignment(matches, reports)
 
 
-def draw_key_share(site: Site) -> Payload:
-    """This site's part of the key."""
-    return {"share": np.frombuffer(site.stream("align/key", KEY), np.uint8)}
-
-
-def expose_randomness(site: Site, payload: Payload) -> Exposure:
-    """What random bytes give away: nothing of any patient."""
-    return Exposure("A random number", site.columns.n)
-
-
-def expose_hashes(site: Site, payload: Payload) -> Exposure:
-    """What the hashes give away to those who have the key: who of their own patients is here too."""
-    return Exposure("Keyed hashes of its patients' identifiers", len(payload["tag"]))
-
-
-def derive_group_key(study: Study, keys: Posts) -> bytes:
-    """The key (32 bytes) that all shares together give, whatever the order of the sites."""
-    shares = b"".join(keys[name]["share"].tobytes() for name in sorted(keys))
-    return HKDF(SHA256(), KEY, salt=None, info=b"coterie/1 alignment" + study.hash).derive(shares)
+# Points of identifiers
 
 
 @dataclass(frozen=True, eq=False)
-class Identifiers:
-    """This site's identifiers under the common key. Computed when asked for, and once."""
+class OwnPoints:
+    """This site's patients as elements of the group, under its own exponent. Computed when asked for, and once.
+
+    The exponent is the same in all attempts of a step, as the lists that it raises are.
+    """
 
     site: Site
-    keys: Posts
 
     @cached_property
-    def key(self) -> bytes:
-        """The common key."""
-        return derive_group_key(self.site.study, self.keys)
+    def exponent(self) -> bytes:
+        """This site's secret exponent in this run."""
+        return self.site.stream("align/exponent", _KEY)
 
     @cached_property
-    def normal(self) -> NDArray[np.uint8]:
-        """Hashes (n, 16) of the identifiers in normal form, in the order of this site's rows."""
-        return _hashes(
-            self.key, b"normal", [tuple(map(normalise_identifier, one)) for one in self.site.columns.identifiers]
-        )
+    def patients(self) -> Patients:
+        """The patients of this site's rows; StudyError if they are more than the study takes of a site."""
+        patients, most = identify(self.site.study, self.site.name, self.site.columns), self.site.study.linkage.most
+        if patients.n > most:
+            what = f"{self.site.name} has {patients.n} patients; the study takes at most {most} of a site"
+            raise StudyError("CO-N252", f"{what}. Agree on a larger linkage.most.")
+        return patients
 
-    @property
-    def as_written(self) -> NDArray[np.uint8]:
-        """Hashes (n, 16) of the identifiers as they are written."""
-        return _hashes(self.key, b"written", self.site.columns.identifiers)
+    @cached_property
+    def points(self) -> Points:
+        """The patients' elements (n, 32), raised, in the order of the rows."""
+        domain = b"coterie/2 alignment" + self.site.study.hash
+        return raise_points(self.exponent, hash_to_points(domain, self.patients.identifiers))
 
-
-def post_tags(site: Site, own: Identifiers) -> Payload:
-    """Hashes of this site's identifiers, normal and as written, sorted by the first; DataError counts duplicates."""
-    _check_different(site.name, own.normal)
-    order = np.argsort(_words(own.normal))
-    return {"tag": own.normal[order], "spelling": own.as_written[order]}
-
-
-def normalise_identifier(text: str) -> str:
-    """An identifier without what people write differently: case, blanks, punctuation, leading zeros."""
-    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    return LEADING_ZEROS.sub("", NO_LETTER.sub("", folded.casefold()))
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Places of the patients in the order in which they are posted: that of the raised elements."""
+        return np.argsort(_words(self.points))
 
 
-def check_tags(payload: Payload) -> None:
-    """ProtocolError unless the hashes are as many as their spellings, sorted and different."""
-    tags = _words(payload["tag"])
-    if len(tags) != len(payload["spelling"]):
-        raise ProtocolError("CO-P541", "There are other numbers of hashes and of spellings.")
-    if not np.array_equal(np.unique(tags), tags):
-        raise ProtocolError("CO-P542", "The hashes are not sorted, or some occur twice.")
+def post_points(site: Site, own: OwnPoints) -> Payload:
+    """This site's raised elements, sorted, and how it normalises identifiers."""
+    return {"points": own.points[own.order], "rules": np.frombuffer(digest_forms(), np.uint8)}
+
+
+def raise_list(site: Site, own: OwnPoints, rounds: tuple[Posts, ...]) -> Payload:
+    """The list that the site before this one posted, raised by this site's exponent.
+
+    ProtocolError for a list that is too long, or longer than when it began its way; for a second list in one step; and
+    for elements that are none.
+    """
+    study, number = site.study, len(rounds)
+    topic, source = f"align/raise/{number}", site_before(study, site.name, 1)
+    points = np.asarray(rounds[-1][source]["points"])
+    check_length(study, rounds, site_before(study, site.name, number), number - 1)
+    digest = hashlib.sha256(points.tobytes()).digest()
+    if own.site.keep(f"{topic}/{site.session}/{study.hash.hex()}", lambda: digest) != digest:
+        what = f"{source} posts another list of identifiers than {site.name} raised before a reorganisation"
+        more = "A second one could be tried against it. Propose the study again."
+        raise ProtocolError("CO-P549", f"{what}. {more}", source, topic)
+    try:
+        return {"points": raise_points(own.exponent, points)}
+    except NoPoint as fault:
+        raise ProtocolError("CO-P550", f"{source} posted a list in which {fault}.", source, topic) from None
+
+
+def check_length(study: Study, rounds: Sequence[Posts], name: str, number: int) -> None:
+    """ProtocolError if the list of a site is too long, or has another length after so many rounds."""
+    length, holder = len(rounds[0][name]["points"]), site_before(study, name, -number)
+    if length > study.linkage.most:
+        what = f"{name} lists {length} patients; the study takes at most {study.linkage.most} of a site."
+        raise ProtocolError("CO-P548", what, name, "align/points")
+    here = len(rounds[number][holder]["points"])
+    if here != length:
+        what = f"{holder} made {here} of the {length} identifiers of {name}."
+        raise ProtocolError("CO-P541", what, holder, f"align/raise/{number}")
+
+
+def site_before(study: Study, name: str, steps_back: int) -> str:
+    """The site so many places before one, in the ring of the study's sites."""
+    return study.sites[(study.sites.index(name) - steps_back) % len(study.sites)]
+
+
+def check_points(payload: Payload) -> None:
+    """ProtocolError if an element occurs twice: one patient would match two."""
+    if len(np.unique(_words(payload["points"]))) != len(payload["points"]):
+        raise ProtocolError("CO-P542", "Some elements of a list of identifiers occur twice.")
+
+
+def expose_points(site: Site, payload: Payload) -> Exposure:
+    """What raised elements give away: who of the readers' own patients is listed, once all sites have raised them."""
+    return Exposure("A list of patients' identifiers under secret exponents", len(payload["points"]))
 
 
 @dataclass(frozen=True, eq=False)
-class Alignment:
-    """The patients whom all sites have in common, from the sites' hashes.
+class Matches:
+    """The patients whom all sites have in common, from the lists that all sites have raised.
 
     Everything but the posts themselves is computed when asked for, so that who may not read them can carry it.
     """
 
     study: Study
-    own: Identifiers
-    tags: Posts
+    own: OwnPoints
+    rounds: tuple[Posts, ...]
+
+    @cached_property
+    def tags(self) -> dict[str, _Tags]:
+        """Each site's patients under all exponents, in the order of its own list.
+
+        ProtocolError for a list that changed its length on its way, or for sites that normalise otherwise.
+        """
+        return {name: self._tags_of(name) for name in self.study.sites}
+
+    def _tags_of(self, name: str) -> _Tags:
+        if bytes(np.asarray(self.rounds[0][name]["rules"])) != digest_forms():
+            what = f"{name} normalises identifiers in another way than {self.own.site.name}"
+            raise ProtocolError("CO-P651", f"{what}. Install the same version of Python at all sites.", name)
+        last = len(self.rounds) - 1
+        check_length(self.study, self.rounds, name, last)
+        return _words(self.rounds[-1][site_before(self.study, name, -last)]["points"])
 
     @cached_property
     def common(self) -> _Tags:
-        """Hashes of the common patients, sorted: their order at every site."""
-        common = _words(self.tags[self.study.sites[0]]["tag"])
-        for name in self.study.sites[1:]:
-            peer_tags = _words(self.tags[name]["tag"])
-            common = common[np.isin(common, peer_tags, assume_unique=True)]
+        """Tags of the common patients, sorted: their order at every site."""
+        first, *others = self.tags.values()
+        common = np.sort(first)
+        for tags in others:
+            common = common[np.isin(common, tags, assume_unique=True)]
         return common
 
     @property
@@ -147,71 +216,135 @@ class Alignment:
         """Number of common patients."""
         return len(self.common)
 
-    def order(self) -> NDArray[np.int64]:
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many patients each site has."""
+        return {name: len(tags) for name, tags in self.tags.items()}
+
+    @property
+    def words(self) -> str:
+        """The counts in a sentence."""
+        unmatched = ", ".join(f"{name} {k - self.n} of {k}" for name, k in self.sizes.items() if k > self.n)
+        return f"{self.n} patients are at every site; without a match: {unmatched or 'none'}."
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
         """Row numbers (n,) of the common patients in this site's own data; StudyError if they are too few."""
         if self.n < self.study.rows.minimum:
-            raise StudyError(
-                "CO-N205",
-                f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}. "
-                f"{' '.join(self.notes)} Do all files identify patients by the same code?",
-            )
-        own_tags = _words(self.own.normal)
+            what = f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}"
+            raise StudyError("CO-N205", f"{what}. {self.words} Do all files identify patients by the same code?")
+        own_tags = self.tags[self.own.site.name]
+        if len(own_tags) != len(self.own.order):
+            what = f"This site posted {len(own_tags)} patients and holds {len(self.own.order)} now"
+            raise DataError("CO-D131", f"{what}. Put the file back with which the study began.")
         order = np.argsort(own_tags)
-        return order[np.searchsorted(own_tags, self.common, sorter=order)]
+        places = order[np.searchsorted(own_tags, self.common, sorter=order)]
+        return self.own.patients.rows[self.own.order[places]]
+
+
+# The linkage report
+
+
+def report_form(study: Study) -> Schema:
+    """Form of a site's report: for each site hashes of spellings; rows that identify nobody, or are doubled."""
+    words = Field("|u1", (len(study.sites), None, len(study.identifying), WORD))
+    return Schema({"written": words, "strict": words, "unidentified": Field("<i8"), "doubled": Field("<i8")})
+
+
+def post_report(site: Site, matches: Matches) -> Payload:
+    """This site's report on the common patients; StudyError if they are too few."""
+    identifiers = [site.columns.identifiers[row] for row in matches.rows]
+    nobody = np.zeros((len(identifiers), len(site.study.identifying), WORD), np.uint8)
+    written, strict = [], []
+    for peer in site.study.sites:
+        own = Spellings(nobody, nobody)
+        if peer != site.name:
+            key = matches.own.site.mask(peer, "align/spellings", _KEY)
+            salts = [hashlib.blake2b(bytes(tag), key=key).digest() for tag in matches.common]
+            own = hash_spellings(site.study, identifiers, salts)
+        written.append(own.written)
+        strict.append(own.strict)
+    patients = matches.own.patients
+    counts = {"unidentified": np.array(patients.unidentified), "doubled": np.array(patients.doubled)}
+    return {"written": np.stack(written), "strict": np.stack(strict), **counts}
+
+
+def expose_report(site: Site, payload: Payload) -> Exposure:
+    """What a report gives away: how the common patients' identifiers are written, and how many rows did not link."""
+    return Exposure(
+        "The linkage report (spellings of common patients, rows without a patient)", payload["strict"].shape[1]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """The common patients with the sites' reports on them. Computed when asked for, as in `Matches`."""
+
+    matches: Matches
+    reports: Posts
+
+    @property
+    def n(self) -> int:
+        """Number of common patients."""
+        return self.matches.n
+
+    def order(self) -> NDArray[np.int64]:
+        """Row numbers (n,) of the common patients in this site's own data.
+
+        StudyError if they are too few, or if more of them than the study allows are spelled differently.
+        """
+        rows = self.matches.rows
+        self.spellings.check(self.matches.study.most_spellings)
+        return rows
+
+    @cached_property
+    def spellings(self) -> SpellingCounts:
+        """How other sites spell the common patients' identifiers than this one.
+
+        ProtocolError for a report on other patients.
+        """
+        study, me = self.matches.study, self.matches.own.site.name
+        pairs = []
+        for peer in study.sites:
+            post = self.reports[peer]
+            if not post["written"].shape[1] == post["strict"].shape[1] == self.n:
+                what = f"{peer} reports on {post['written'].shape[1]} patients; the sites have {self.n} in common."
+                raise ProtocolError("CO-P541", what, peer, "align/report")
+            if peer != me:
+                pairs.append((_select_spellings(study, self.reports[me], peer), _select_spellings(study, post, me)))
+        return compare_spellings(study, self.n, pairs)
 
     @cached_property
     def counts(self) -> Mapping[str, Any]:
-        """Patients in common; for each site its rows, and those unmatched; identifiers that sites write differently."""
-        spellings = [self._spellings(name) for name in self.study.sites]
-        differently = np.any([s != spellings[0] for s in spellings], axis=0) if self.n else np.zeros(0)
+        """The linkage report as stable JSON keys: patients in common, and by site rows that did not link and why."""
+        sizes, reports = self.matches.sizes, self.reports
         return {
             "common": self.n,
-            "rows": {name: len(self.tags[name]["tag"]) for name in self.study.sites},
-            "unmatched": {name: len(self.tags[name]["tag"]) - self.n for name in self.study.sites},
-            "written_differently": int(np.sum(differently)),
+            "rows": sizes,
+            "unmatched": {name: size - self.n for name, size in sizes.items()},
+            "unidentified": {name: int(reports[name]["unidentified"]) for name in sizes},
+            "doubled": {name: int(reports[name]["doubled"]) for name in sizes},
+            "written_differently": self.spellings.different,
+            "written_differently_by_column": dict(self.spellings.columns),
+            "doubtful_spellings": self.spellings.doubtful,
         }
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The counts in sentences."""
-        counts = self.counts
-        unmatched = ", ".join(f"{name} {k} of {counts['rows'][name]}" for name, k in counts["unmatched"].items() if k)
-        sentences = [f"Alignment: {self.n} patients are at every site; without a match: {unmatched or 'none'}."]
-        if counts["written_differently"]:
-            sentences.append(
-                f"{counts['written_differently']} of their identifiers are written differently at some site."
-            )
-        return tuple(sentences)
-
-    def _spellings(self, name: str) -> _Tags:
-        post = self.tags[name]
-        where = np.searchsorted(_words(post["tag"]), self.common)
-        return _words(post["spelling"])[where]
+        """The linkage report in sentences."""
+        lost = []
+        for kind, words in (("unidentified", "without an identifier"), ("doubled", "doubled and left out")):
+            counts = ", ".join(f"{name} {k}" for name, k in self.counts[kind].items() if k)
+            lost += [f"Rows {words}: {counts}."] if counts else []
+        return tuple(filter(None, (f"Alignment: {self.matches.words}", *lost, self.spellings.words)))
 
 
-def _hashes(key: bytes, label: bytes, identifiers: Sequence[tuple[str, ...]]) -> NDArray[np.uint8]:
-    """HMAC of each identifier (n, 16); lengths are hashed too, so that no two identifiers read as one."""
-    derived = HKDF(SHA256(), KEY, salt=None, info=b"coterie/1 identifiers " + label).derive(key)
-    digests = b"".join(hmac.digest(derived, _bytes(row), "sha256")[:TAG] for row in identifiers)
-    return np.frombuffer(digests, np.uint8).reshape(-1, TAG)
+def _select_spellings(study: Study, post: Payload, reader: str) -> Spellings:
+    place = study.sites.index(reader)
+    return Spellings(np.asarray(post["written"])[place], np.asarray(post["strict"])[place])
 
 
-def _bytes(identifier: tuple[str, ...]) -> bytes:
-    parts = [part.encode() for part in identifier]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-
-
-def _words(tags: NDArray[np.uint8]) -> _Tags:
+def _words(points: Points) -> _Tags:
     """Rows of bytes as strings that can be sorted and compared; being of one length, they differ as their bytes do."""
-    words: _Tags = np.ascontiguousarray(tags).view(f"S{TAG}")[:, 0]
+    words: _Tags = np.ascontiguousarray(points).view(f"S{POINT_BYTES}")[:, 0]
     return words
-
-
-def _check_different(site: str, tags: NDArray[np.uint8]) -> None:
-    unique = len(np.unique(_words(tags)))
-    if unique != len(tags):
-        raise DataError(
-            "CO-D133",
-            f"{site}: {len(tags)} rows carry {unique} different identifiers (case, blanks, punctuation and leading "
-            "zeros aside). One row per patient, please: leave out or merge the others.",
-        )

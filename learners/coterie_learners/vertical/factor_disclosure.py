@@ -4,6 +4,8 @@ Both are the data up to one rotation. Whoever reads them can (red-team tests do)
 - rebuild binary columns exactly, from the payload alone: the span of 1 and the factor holds few vectors of zeros and
   ones besides the true ones (A2; continuous columns beside them do not protect them, and for many binary columns
   independent component analysis does the same);
+- rebuild columns whose values lie on a grid (`column_grid`), nearly every clinical one, by lattice reduction: those of
+  few small values themselves, others up to sums with small coefficients, which known ranges settle;
 - rebuild every row after learning r linearly independent rows by other means, by solving for the rotation (A3).
 """
 
@@ -18,6 +20,7 @@ import scipy.linalg
 
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.numeric.array import Array
+from coterie_learners.vertical.column_grid import lies_on_grid
 
 # Of so many dimensions the 0/1 patterns are counted through; 2^(q - 1) of them.
 MAX_SPAN = 16
@@ -28,14 +31,16 @@ LEFT = 1e-6
 class FactorDisclosure:
     """What a site's factor (n, r) gives away.
 
-    `binary` names columns with two values, which readers can rebuild; `rebuilt` those that the attack on this payload
-    did rebuild, None where its span has too many dimensions to count through.
+    `binary` names columns with two values, which readers can rebuild; `gridded` the others that lie on a grid;
+    `rebuilt` those that the attack on binary ones did rebuild in this payload, None where its span has too many
+    dimensions to count through.
     """
 
     n: int
     rank: int
     columns: int
     binary: tuple[str, ...]
+    gridded: tuple[str, ...]
     rebuilt: tuple[str, ...] | None
 
     @property
@@ -46,12 +51,16 @@ class FactorDisclosure:
             some = f" It gives these {len(self.binary)} binary columns away exactly: {', '.join(self.binary)}."
             tried = "" if self.rebuilt is None else f" (An attack on it rebuilt {len(self.rebuilt)} of them.)"
             message += some + tried
+        if self.gridded:
+            message += (
+                f" Lattice reduction gives these {len(self.gridded)} columns on a grid back: {', '.join(self.gridded)}."
+            )
         return f"{message} Whoever knows {self.rank} of its rows by other means can compute all {self.n}."
 
     def exposure(self, what: str) -> Exposure:
         """What the release gate asks; `what` names the payload. With a column every count of it comes back."""
         message = f"{what}, which is these columns up to one rotation"
-        return Exposure(what=message, rows=self.n, rebuilt=self.binary)
+        return Exposure(what=message, rows=self.n, rebuilt=self.binary, gridded=self.gridded)
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
@@ -60,20 +69,28 @@ class FactorDisclosure:
             "rank": self.rank,
             "columns": self.columns,
             "binary_columns": list(self.binary),
+            "grid_columns": list(self.gridded),
             "rebuilt_by_attack": None if self.rebuilt is None else list(self.rebuilt),
             "rows_that_reveal_all": self.rank,
             "words": self.words,
         }
 
 
-def assess_factor(x: Array, names: Sequence[str], factor: Array) -> FactorDisclosure:
-    """Judge a factor (n, r) of columns x (n, m), by running the attack on it."""
+def assess_factor(x: Array, names: Sequence[str], factor: Array, noise: Array | None = None) -> FactorDisclosure:
+    """Judge a factor (n, r) of columns x (n, m) in their own units, by running the attack on binary ones.
+
+    `noise` (m,) is the largest rounding error of each column's values.
+    """
+    errors = np.zeros(len(names)) if noise is None else noise
     two = {name: column for name, column in zip(names, x.T, strict=True) if len(np.unique(column)) == 2}
     vectors = binary_vectors(factor) if two else np.zeros((0, len(x)))
     rebuilt = (
         None if vectors is None else tuple(name for name, column in two.items() if _contains_column(column, vectors))
     )
-    return FactorDisclosure(len(x), factor.shape[1], x.shape[1], tuple(two), rebuilt)
+    grid = [
+        name for name, column, e in zip(names, x.T, errors, strict=True) if name not in two and lies_on_grid(column, e)
+    ]
+    return FactorDisclosure(len(x), factor.shape[1], x.shape[1], tuple(two), tuple(grid), rebuilt)
 
 
 def binary_vectors(factor: Array, most: int = MAX_SPAN) -> Array | None:

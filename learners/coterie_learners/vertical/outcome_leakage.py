@@ -9,7 +9,7 @@ covariance. Three questions, each with its limits:
 2. Counting: T_k is r (r + 1) / 2 equations on n variances; with too many of them they, and with them the outcome's
    probabilities, may be determined.
 3. Second order (ridge 0): a whole other data set, other outcomes and other sites' columns, with the same gamma_k and
-   T_k (`alternative_outcome`). That one exists is proved by making it; that none was found proves nothing.
+   T_k (`twin_of`). That one exists is proved by making it; that none was found proves nothing.
 
 "Not unique" is a weak promise: it bounds no probability, and other sites with few or only binary columns make twins
 less likely than the construction assumes, which grants them r + 1 columns of any numbers.
@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.optimize import brentq, linprog
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.parallel import one_thread
@@ -124,6 +123,8 @@ def check_flips(factor: Array, x: Array, intercept: bool) -> FlipCheck:
 
     With an intercept the flipped x keeps its sum too, so that a twin has the same intercept.
     """
+    from scipy import optimize  # slow to import, and most studies do not come here
+
     a = np.c_[factor, np.ones(len(x))] if intercept else factor
     basis = np.linalg.svd(a, full_matrices=False)
     rows = basis[0][:, basis[1] > 1e-10 * basis[1][0]].T
@@ -142,7 +143,7 @@ def check_flips(factor: Array, x: Array, intercept: bool) -> FlipCheck:
         targets = remaining if programs < 3 else remaining[:1]
         cost = np.zeros(len(x))
         cost[targets] = sign[targets]
-        done = linprog(cost, A_eq=rows, b_eq=rows @ x, bounds=(-1 + BOX, 1 - BOX), method="highs")
+        done = optimize.linprog(cost, A_eq=rows, b_eq=rows @ x, bounds=(-1 + BOX, 1 - BOX), method="highs")
         programs += 1
         if done.status == 0:
             flippable_mask |= sign * done.x <= -MARGIN
@@ -187,6 +188,8 @@ def compare_alternatives(factor: Array, answer: Answer, x: Array, eta: Array) ->
 
 def _draw_residuals(factor: Array, eta: Array, rng: np.random.Generator) -> Array | None:
     """y - p of outcomes drawn at eta, moved into the kernel of the factor and 1, scaled so that its own eta' x = 0."""
+    from scipy import optimize
+
     a = np.c_[np.ones(len(eta)), factor]
     p = special.expit(eta)
     x = (rng.random(len(p)) < p) - p
@@ -195,7 +198,7 @@ def _draw_residuals(factor: Array, eta: Array, rng: np.random.Generator) -> Arra
     largest = 0.9999 / float(np.max(np.abs(x)))
     if np.min(np.abs(x)) < 1e-12 or _entropy(x * largest) > 0:
         return None
-    scaled: Array = x * float(brentq(lambda c: _entropy(x * c), 1e-6 * largest, largest, xtol=1e-16))
+    scaled: Array = x * float(optimize.brentq(lambda c: _entropy(x * c), 1e-6 * largest, largest, xtol=1e-16))
     return scaled
 
 

@@ -156,7 +156,11 @@ class SiteColumns:
     @cached_property
     def disclosure(self) -> FactorDisclosure:
         """What this site's factor gives away."""
-        return assess_factor(self.site.columns.x[self.order], self.design.names, self.thin.factor)
+        scale = np.array([column.scale for column in self.design.columns])
+        centre = np.array([column.centre for column in self.design.columns])
+        x = self.site.columns.x[self.order] * scale + centre
+        noise = 2.0 * np.finfo(np.float64).eps * (scale + np.abs(centre))
+        return assess_factor(x, self.design.names, self.thin.factor, noise)
 
     def reveals_factor(self, site: Site, payload: Payload) -> Exposure:
         """What readers can solve from this site's factor or Gram matrix."""
@@ -169,9 +173,13 @@ class SiteColumns:
         return replace(exposure_of_factor, rebuilt=rebuilt, **self._counts(site))
 
     def reveals_masked(self, site: Site, payload: Payload) -> Exposure:
-        """What leaves under masks: of this site alone nothing."""
-        others = len(self.split.study.sites) - 1
-        return Exposure("Its part of a rotated sum", self.n, sums_only=True, parties=others)
+        """What leaves under masks: of this site alone nothing, but its columns are in the span of the sum.
+
+        The sum is all covariate sites' columns side by side, up to one rotation: a factor of their union.
+        """
+        sites = len(self.split.study.sites) - 1
+        columns = self.disclosure.exposure("Its part of a rotated sum")
+        return replace(columns, sums_only=True, parties=sites)
 
     def reveals_result(self, site: Site, payload: Payload) -> Exposure:
         """What coefficients and covariances give away: they are the result of the study."""

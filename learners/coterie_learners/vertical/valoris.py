@@ -11,16 +11,17 @@ the published second message any covariate site can compute every patient's p (1
 sites (red-team tests keep that attack). No message to a covariate site has n entries, and what it learns is exactly
 its own coefficients and their covariance.
 
-What leaves a site: hashes of identifiers, sealed to all sites (docs/disclosure.md); from each covariate site its factor
-and r_k numbers that tell the means of its rotated columns, sealed to the response site, which can rebuild binary
-columns from it exactly and all rows from r_k known ones (the study must say disclosure.rebuild = "allow"). From the
-response site the answers, each sealed to its site, after the check of `outcome_leakage`: if an answer could be solved
-for the outcome, nothing is returned to anybody.
+What leaves a site: blinded identifiers, sealed to all sites (see `alignment`); from each covariate site its factor and
+r_k numbers that tell the means of its rotated columns, sealed to the response site, which can rebuild binary columns
+from it exactly, columns on a grid by lattice reduction, and all rows from r_k known ones (the study must say
+disclosure.rebuild = "allow"). From the response site the answers, each sealed to its site, after the check of
+`preimage`: if an answer could be solved for the outcome, nothing is returned to anybody.
 
 Mode "aggregated" (two covariate sites or more): these agree on a rotation Q of all their columns together, and the
 response site learns only the sum S = sum Z_k Q_k, under pairwise masks: S S' is the sum of the Gram matrices, so that
-it sees no single site's factor. The answer is for all of S, so each covariate site can read the coefficients of all
-covariate sites; and the response site must not collude with one of them, which knows Q.
+it sees no single site's factor; but it is a factor of all these columns, and gives back what one does. The answer is
+for all of S, so each covariate site can read the coefficients of all covariate sites; and the response site must not
+collude with one of them, which knows Q.
 """
 
 from __future__ import annotations
@@ -34,18 +35,20 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 
+from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.masked_sum import mask_short, unmask_short
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Script, Site, only
 from coterie_learners.core.registry import Learner, options_of
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Separation, StudyError, Withheld
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix, round_to_grid
 from coterie_learners.study.document import Schedule, Study
-from coterie_learners.vertical.alignment import STEPS, align, expose_randomness
+from coterie_learners.vertical.alignment import align, list_steps
 from coterie_learners.vertical.logistic import Logistic, newton_step, shorten_step
 from coterie_learners.vertical.outcome_leakage import Answer, LeakageVerdict, assess
 from coterie_learners.vertical.site_columns import (
@@ -58,8 +61,9 @@ from coterie_learners.vertical.site_columns import (
     check_split,
     prepend_intercept,
 )
+from coterie_learners.vertical.valoris_disclosure import disclose_valoris
 
-_VERSION = "1"
+_VERSION = "2"
 ALL = "covariates"
 _FACTOR = Schema({"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,))})
 MASKED = Schema({"masked": Field("<u8", (None, None))})
@@ -178,6 +182,11 @@ def plan_valoris(study: Study) -> ValorisPlan:
 # At a covariate site
 
 
+def expose_randomness(site: Site, payload: Payload) -> Exposure:
+    """What random bytes give away: nothing of any patient."""
+    return Exposure("A random number", site.columns.n)
+
+
 def seed(site: Site) -> Payload:
     """32 random bytes from which the covariate sites, and nobody else, make the same rotation."""
     return {"seed": np.frombuffer(site.stream("valoris/rotation", 32), np.uint8)}
@@ -249,7 +258,7 @@ class ValorisSolution:
     def received(self) -> dict[str, tuple[Array, Array]]:
         """Factor (n, r) and shift (r,) of each answer's site, checked."""
         if self.plan.aggregated:
-            return {ALL: self._summed()}
+            return {ALL: self._sum()}
         out = {}
         for name, post in self.posts.items():
             self.plan.split.check_factor(name, post["factor"], self.part.n)
@@ -258,7 +267,7 @@ class ValorisSolution:
             out[name] = (np.asarray(post["factor"]), np.asarray(post["shift"]))
         return out
 
-    def _summed(self) -> tuple[Array, Array]:
+    def _sum(self) -> tuple[Array, Array]:
         shape = (self.part.n + 1, self.plan.width)
         for name, post in self.posts.items():
             if post["masked"].shape != shape:
@@ -444,7 +453,17 @@ def _schedule(study: Study) -> Schedule:
     plan = plan_valoris(study)
     agreed = (f"only:{plan.covariate_sites[0]}",) if plan.aggregated else ()
     factors = tuple(f"only:{name}" for name in plan.covariate_sites)
-    return Schedule(opening=(*STEPS, *agreed, *factors), closing=(f"only:{plan.response}",) * len(plan.answers))
+    return Schedule(
+        opening=(*list_steps(study), *agreed, *factors), closing=(f"only:{plan.response}",) * len(plan.answers)
+    )
 
 
-VALORIS = Learner("valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, splits=("columns",))
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
+    plan = plan_valoris(study)
+    return disclose_valoris(study, plan.response, plan.answers, plan.aggregated, plan.options.standard_errors)
+
+
+VALORIS = Learner(
+    "valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, _discloses, splits=("columns",)
+)

@@ -13,12 +13,13 @@ the exact maximum likelihood. Intercept: one column of ones at the server, not p
 paper lets one site append it, penalised). Standard errors come from the information at the solution, in the rotated
 coordinates, so that nothing more is sent: VERTIGO-CI's second message gives X_k away exactly and is not implemented.
 
-What leaves a site: hashes of identifiers (docs/disclosure.md); K_k or L_k, and r_k numbers that tell the means of the
-rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as the server's steps
-are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the outcome and every
-site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever knows r_k of them:
-the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their covariance; those are
-the result, open to all readers of the ledger, and the only thing that an auditor without a view key reads.
+What leaves a site: blinded identifiers and the linkage report (see `alignment`); K_k or L_k, and r_k numbers that
+tell the means of the rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as
+the server's steps are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the
+outcome and every site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever
+knows r_k of them: the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their
+covariance; those are the result, open to all readers of the ledger, and the only thing that an auditor without a view
+key reads.
 """
 
 from __future__ import annotations
@@ -33,16 +34,17 @@ import numpy as np
 
 from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
-from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.payload import MAX_RAW, Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner, options_of
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix
 from coterie_learners.study.design import INTERCEPT
 from coterie_learners.study.document import Schedule, Study
-from coterie_learners.vertical.alignment import STEPS, align
+from coterie_learners.vertical.alignment import align, list_steps
 from coterie_learners.vertical.gram_factor import factor_of_gram, gram_upper_triangle, rotation_of
 from coterie_learners.vertical.logistic import Dual, Logistic, NewtonStep, newton_step, shorten_step
 from coterie_learners.vertical.site_columns import (
@@ -55,10 +57,11 @@ from coterie_learners.vertical.site_columns import (
     check_counts,
     check_split,
 )
+from coterie_learners.vertical.vertigo_disclosure import disclose_vertigo
 
-_VERSION = "1"
-# The upper triangle of a Gram matrix must fit into a payload of 256 MiB.
-MAX_GRAM = 8000
+_VERSION = "2"
+# The n (n + 1) / 2 numbers of a Gram matrix's upper triangle must fit into one payload, with room for the rest of it.
+MAX_GRAM = math.isqrt((MAX_RAW - (1 << 17)) // 4) - 1
 
 
 class VertigoOptions(SplitOptions):
@@ -83,7 +86,9 @@ def vertigo(site: Site) -> Script:
             break
     else:
         raise NotConverged("CO-N101", f"No convergence in {plan.options.max_rounds} rounds. Raise max_rounds.")
-    own = yield from each("part", solve_own_part, plan, part, problem, state, expects=PART, reveals=part.reveals_result)
+    own = yield from each(
+        "part", solve_own_part, plan, part, problem, state, expects=_PART, reveals=part.reveals_result
+    )
     model = yield from server("model", assemble_parts, plan, own)
     return build_vertigo_result(plan, part, own, model, t + 1)
 
@@ -104,7 +109,7 @@ class VertigoPlan:
         return Schema({**fields, "gram": Field("<f8", (None,))}, optional=FACTOR_FORM.optional)
 
 
-PART = Schema(
+_PART = Schema(
     {
         "estimates": Field("<f8", (None,)),
         "covariance": Field("<f8", (None, None)),
@@ -384,8 +389,16 @@ def _check_study(study: Study) -> None:
 def _schedule(study: Study) -> Schedule:
     """Alignment, factors and start; steps until the server's post says converged; parts put together."""
     rounds = options_of(study, VertigoOptions).max_rounds
-    opening = (*STEPS, "each", "server")
+    opening = (*list_steps(study), "each", "server")
     return Schedule(opening=opening, loop=("server",), closing=("each", "server"), max_rounds=rounds)
 
 
-VERTIGO = Learner("vertigo", _VERSION, VertigoOptions, _check_study, _schedule, vertigo, splits=("columns",))
+def _discloses(study: Study) -> Disclosure:
+    """What a study discloses."""
+    plan = plan_vertigo(study)
+    return disclose_vertigo(study, plan.split.outcome_site, plan.options.exchange)
+
+
+VERTIGO = Learner(
+    "vertigo", _VERSION, VertigoOptions, _check_study, _schedule, vertigo, _discloses, splits=("columns",)
+)

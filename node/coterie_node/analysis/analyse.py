@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from coterie_learners.core.fit import merge_fits
+from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study as PlainStudy
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.data.load import Loaded, load_site
 from coterie_node.release.gate import Gate
-from coterie_node.run.runner import Progress
+from coterie_node.run.follower import Progress
 from coterie_node.run.simulate import check_sites, simulate
 from coterie_node.run.study_files import load_study
 
@@ -36,6 +38,8 @@ def analyse(
     StudyError, ReleaseRefused, NotConverged, Separation or Collinear.
     """
     check_sites(study, data)
+    if not study.columns:
+        check_files_differ({name: Path(path) for name, path in data.items()})
     loaded = {name: load_site(Path(path), study, name) for name, path in data.items()}
     rows = {name: site_data for name, site_data in loaded.items() if site_data is not None}
     gates = {name: Gate(study) for name in study.sites}
@@ -49,6 +53,23 @@ def analyse(
     fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
     counts = {name: list_counts(site_data) for name, site_data in rows.items()}
     return Result(study.name, study.sites, fit, cost, outcome.verdict, notes=notes, rows=counts)
+
+
+def check_files_differ(paths: Mapping[str, Path]) -> None:
+    """DataError if two sites have files of the same bytes: every patient would count twice, unseen."""
+    sites_by_digest: dict[str, str] = {}
+    for name, path in paths.items():
+        if not path.is_file():
+            continue  # the loader says so
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        other = sites_by_digest.setdefault(digest, name)
+        if other != name:
+            raise DataError(
+                "CO-D124",
+                f"The files of {other} and {name} are the same ({path.name}): each patient would count twice. Give "
+                "each site its own rows; a file of all sites must be split by site first.",
+            )
 
 
 def describe_counts(rows: Loaded) -> str:

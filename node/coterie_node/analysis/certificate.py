@@ -124,14 +124,18 @@ def save_certificate(certificate: Certificate, path: Path) -> None:
 
 
 def fit_pooled_rows(study: Study, design: Design, blocks: Sequence[Block]) -> tuple[Array, Array]:
-    """Estimates and standard errors (p,) in the variables' own units, by Newton's method on all rows at once."""
-    x, y = np.concatenate([b.x for b in blocks]), np.concatenate([b.y for b in blocks])
+    """Estimates and standard errors (p,) in the variables' own units, by Newton's method on all rows at once.
+
+    On orthogonal columns that span the same space, from a QR factorisation.
+    """
+    raw, y = np.concatenate([b.x for b in blocks]), np.concatenate([b.y for b in blocks])
     offset = np.concatenate([np.zeros(len(b)) if b.offset is None else b.offset for b in blocks])
-    penalty = _penalty(study, design)
+    x, back = _orthogonal(raw, design.formula.intercept)
+    penalty = back.T @ np.diag(_penalty(study, design)) @ back
     family, link = study.learner.options.get("family", "binomial"), study.learner.options.get("link")
     beta = np.zeros(x.shape[1])
     if family == "poisson" and design.formula.intercept:
-        beta[0] = np.log(y.mean() / np.exp(offset).mean())
+        beta = x.T @ np.full(len(y), np.log(y.mean() / np.exp(offset).mean()))
     for _ in range(ROUNDS):
         score, weight, deviance = _score_and_weight(family, link, x @ beta + offset, y)
         information = (x.T * weight) @ x
@@ -141,9 +145,18 @@ def fit_pooled_rows(study: Study, design: Design, blocks: Sequence[Block]) -> tu
         if float(step @ (information + penalty) @ step) < REST**2 * len(y):
             break
     dispersion = deviance / (len(y) - len(beta)) if family == "gaussian" else 1.0
-    covariance = dispersion * inverse @ information @ inverse
-    back = design.back
-    return back @ beta, np.sqrt(np.diag(back @ covariance @ back.T))
+    root = back @ inverse @ np.linalg.cholesky(information)
+    return back @ beta, np.sqrt(dispersion * np.sum(root * root, axis=1))
+
+
+def _orthogonal(raw: Array, intercept: bool) -> tuple[Array, Array]:
+    """Orthogonal columns (n, p), and the matrix that carries their coefficients to the raw ones."""
+    centre = np.where(np.arange(raw.shape[1]) > 0, raw.mean(axis=0), 0.0) if intercept else np.zeros(raw.shape[1])
+    x, triangle = np.linalg.qr(raw - centre)
+    back = np.linalg.inv(triangle)
+    if intercept:
+        back[0] -= centre @ back
+    return x, back
 
 
 def _penalty(study: Study, design: Design) -> Array:
@@ -151,7 +164,7 @@ def _penalty(study: Study, design: Design) -> Array:
     weights = np.full(len(design.columns), float(options.get("ridge", 0.0)))
     if design.formula.intercept and not options.get("penalise_intercept", False):
         weights[0] = 0.0
-    return design.back.T @ np.diag(weights) @ design.back
+    return weights
 
 
 def _score_and_weight(family: str, link: str | None, eta: Array, y: Array) -> tuple[Array, Array, float]:

@@ -2,15 +2,15 @@
 
 The properties, in the order in which they are proved: it runs to an end at every site; it equals the pooled fit; an
 auditor without rows replays it to the same bits; the order of the sites does not matter; payloads are canonical and
-survive every compression; every post has a declared form; and with every site restarted after every single record it
-ends with the same bytes. The first property that fails is named by NonConformant. What a learner discloses is listed
-in the report, for people to compare with its docstring.
+survive every compression; every post has a declared form; with every site restarted after every single record it
+ends with the same bytes; and its steps are those that it discloses. The first property that fails is named by
+NonConformant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +22,7 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload, Stamp
 from coterie_learners.core.protocol import Machine, Script, Site, Step
 from coterie_learners.core.registry import learner_of
+from coterie_learners.core.study_disclosure import StepDisclosure
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
@@ -29,6 +30,7 @@ from coterie_node.analysis.pooled import Reference
 from coterie_node.audit.replay import replay
 from coterie_node.errors import NodeError
 from coterie_node.peers.interactive_session import MemoryTransport
+from coterie_node.release.gate import Gate
 from coterie_node.run.codec import PayloadCodec, fetch, pack
 from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import World, check_sites, make_world, site_of
@@ -47,6 +49,7 @@ class Property(StrEnum):
     ROUND_TRIP = "payloads round-trip"
     DECLARED = "posts what it declares"
     RESTARTS = "survives a restart after every record"
+    DISCLOSED = "its steps are those that it discloses"
 
 
 # Checks of the letters that already stop the run, and the property which they guard.
@@ -96,11 +99,15 @@ def _pairs(fit: Fit) -> Iterator[tuple[str, tuple[float, float]]]:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run to the end: its world, each site's result, and how often all sites were restarted."""
+    """One run to the end: its world, each site's result, and how often all sites were restarted.
+
+    `masked`: for each topic that a site posted of its own rows, whether it says that only sums exist outside a site.
+    """
 
     world: World
     results: Mapping[str, Any]
     restarts: int
+    masked: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -142,6 +149,7 @@ def check_learner(
     second = _run(_restart_study(trial.world), rows_by_site, restart=True)
     if (second.ending, second.numbers) != (trial.ending, trial.numbers):
         raise NonConformant(Property.RESTARTS, "the last server post or the result has other bytes than without.")
+    _check_disclosure(trial)
     return ConformanceReport(
         learner=study.learner.name,
         version=study.learner.version,
@@ -173,7 +181,8 @@ def _run(world: World, rows: Mapping[str, Data], restart: bool = False) -> Trial
 def _run_turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict[str, bytes]], restart: bool) -> Trial:
     hub, written, restarts = MemoryTransport(), len(world.chain.log), 0
     script = learner_of(world.study).script
-    crew = _make_runners(world, script, rows, vaults, hub)
+    masked: dict[str, bool] = {}
+    crew = _make_runners(world, script, rows, vaults, hub, masked)
     while not all(r.done for r in crew.values()):
         moved = False
         for name in world.study.sites:
@@ -181,14 +190,14 @@ def _run_turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict
             # An interactive step begins anew with all parties or not at all, so nobody restarts in the middle of one.
             if restart and len(world.chain.log) > written and not any(_is_talking(r) for r in crew.values()):
                 written, restarts = len(world.chain.log), restarts + 1
-                crew = _make_runners(world, script, rows, vaults, hub)
+                crew = _make_runners(world, script, rows, vaults, hub, masked)
         if not moved and not any(r.talking for r in crew.values()):
             waiting = ", ".join(f"{name} for {r.machine.awaits.topic}" for name, r in crew.items() if r.machine.awaits)
             raise NonConformant(Property.RUNS, f"nobody can go on; {waiting} wait. Compare script and schedule.")
     state = world.ledger().view(world.number).state
     if state != State.COMPLETED:
         raise NonConformant(Property.RUNS, f"its script ends, but by its schedule the study is still {state.name}.")
-    return Trial(world, {name: r.machine.result for name, r in crew.items()}, restarts)
+    return Trial(world, {name: r.machine.result for name, r in crew.items()}, restarts, masked)
 
 
 def _make_runners(
@@ -197,6 +206,7 @@ def _make_runners(
     rows: Mapping[str, Data],
     vaults: Mapping[str, dict[str, bytes]],
     hub: MemoryTransport,
+    masked: dict[str, bool],
 ) -> dict[str, Runner]:
     entries = world.ledger().sites()
     crew = {}
@@ -204,7 +214,13 @@ def _make_runners(
         site = site_of(world.study, name, rows.get(name), world.keys[name], entries, str(world.number))
         machine = Machine(script, replace(site, vault=vaults[name]))
         crew[name] = Runner(
-            machine, world.ledger(name), world.blobs, world.number, _make_codec(world, name), exchange=hub
+            machine,
+            world.ledger(name),
+            world.blobs,
+            world.number,
+            _make_codec(world, name),
+            exchange=hub,
+            gate=ExposureProbe(world.study, masked=masked),
         )
     return crew
 
@@ -277,6 +293,52 @@ def _check_order(trial: Trial, rows: Mapping[str, Data], tolerance: float) -> fl
         message = f"with the sites reversed the result differs by {gap:.3g}; allowed is {allowed:.3g}."
         raise NonConformant(Property.ORDER, message)
     return float(gap)
+
+
+# Disclosure
+
+
+@dataclass
+class ExposureProbe(Gate):
+    """A gate that lets everything through and notes by topic whether only sums of it exist outside a site."""
+
+    masked: dict[str, bool] = field(default_factory=dict)
+
+    def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
+        """No verdict: the rows are a test's."""
+        if step.reveals is not None and not (step.public or step.talks or step.announces):
+            self.masked[step.topic] = step.reveals(site, payload).sums_only
+        return bytes(32)
+
+
+def _check_disclosure(trial: Trial) -> None:
+    disclosure = learner_of(trial.world.study).discloses(trial.world.study)
+    steps: dict[str, Step] = {step.topic: step for step, _, _ in _posts(trial)}
+    for topic, step in steps.items():
+        disclosed = disclosure.find_step(topic)
+        if disclosed is None:
+            raise NonConformant(Property.DISCLOSED, f"it discloses nothing of the step {topic!r}.")
+        _check_step(step, disclosed, trial.masked.get(topic))
+    idle = [item.topic for item in disclosure.steps if not any(item.covers(topic) for topic in steps)]
+    if idle:
+        raise NonConformant(Property.DISCLOSED, f"it discloses {', '.join(idle)}, and makes no such step.")
+
+
+def _check_step(step: Step, disclosed: StepDisclosure, masked: bool | None) -> None:
+    """NonConformant for a step with other posters, readers or masks; `masked` is None where the step does not say."""
+    pairs: list[tuple[str, object, object]] = [
+        ("posters", step.who, disclosed.who),
+        ("readers", step.readers, disclosed.readers),
+    ]
+    pairs += [("a conversation", step.talks, disclosed.talks)]
+    pairs += [] if masked is None else [("masks", masked, disclosed.protection == "masked")]
+    for what, real, said in pairs:
+        if real != said:
+            message = f"the step {step.topic!r} has {what} {real!r}, and it discloses {said!r}."
+            raise NonConformant(Property.DISCLOSED, message)
+    forms = {} if step.expects is None else step.expects.fields
+    if disclosed.protection == "blinded" and any(form.dtype[1] == "f" for form in forms.values()):
+        raise NonConformant(Property.DISCLOSED, f"{step.topic!r} posts fractions, and it discloses blinded words.")
 
 
 def _has_integers(payload: Payload) -> bool:

@@ -24,7 +24,7 @@ from coterie_chain.ethereum.network import Network
 from coterie_chain.ledger.protocol import ZERO, Ledger, Record
 from coterie_chain.proof.evidence import BODIES, CODES, HEADERS, STATE, Evidence
 from coterie_chain.proof.verified_ledger import VerifiedLedger
-from coterie_chain.store.cid import MAX_BLOCK, Cid, parse_cid, write_blocks
+from coterie_chain.store.cid import MAX_BLOCK, RAW, Cid, parse_cid, write_blocks
 from coterie_chain.store.protocol import BlobStore, MemoryBlobs
 from coterie_learners.study.document import MAX_DOCUMENT, Study
 from coterie_node.audit.archive import read_archive, write_archive
@@ -40,7 +40,6 @@ LIMITS = {
     **dict.fromkeys((HEADERS, BODIES, STATE), 1 << 29),
     CODES: 1 << 20,
 }
-_RAW = 0x55
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
 
 GUIDE_TEXT = """\
@@ -146,7 +145,7 @@ def _payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
     """The stored bytes of every record of a study, and of the gate's verdicts that the store has."""
     for record in (e for e in ledger.history(number) if isinstance(e, Record)):
         yield blobs.get(record.post.cid, min(max(record.post.size, 1), MAX_PAYLOAD_BYTES))
-        verdict = str(Cid(1, _RAW, record.post.verdict))
+        verdict = str(Cid(1, RAW, record.post.verdict))
         if record.post.verdict != ZERO and blobs.has(verdict):
             yield blobs.get(verdict, MAX_DOCUMENT)
 
@@ -164,7 +163,7 @@ def files_of(bundle: Bundle) -> dict[str, bytes]:
     if bundle.certificate is not None:
         content[CERTIFICATE] = bundle.certificate
     content |= {PAYLOADS + cid: block for cid, block in sorted(bundle.blocks.items())}
-    study = study_of(bundle.blobs().get(str(Cid(1, _RAW, bytes.fromhex(bundle.manifest.study.hash)))), MANIFEST)
+    study = study_of(bundle.blobs().get(str(Cid(1, RAW, bytes.fromhex(bundle.manifest.study.hash)))), MANIFEST)
     return {METADATA: _json(crate(bundle, study, content)), **content}
 
 

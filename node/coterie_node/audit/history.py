@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from coterie_chain.ledger.protocol import Event, Ledger, Record
 from coterie_learners.core.disclosure import Ruling
 from coterie_node.run.reasons import describe_reason
+
+# what has a column of its own, or is nothing that people read
+_HIDDEN = ("position", "attempt", "sealing", "peer", "motion")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class HistoryEntry:
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys and CSV columns."""
         return asdict(self)
+
+
+ENTRY_COLUMNS = tuple(field.name for field in fields(HistoryEntry))
 
 
 def history(ledger: Ledger, study: int | None = None) -> Iterator[HistoryEntry]:
@@ -93,7 +99,7 @@ def describe_ruling(verdict: bytes) -> str:
 
 
 def _format_details(details: dict[str, str | int]) -> str:
-    visible = {k: v for k, v in details.items() if k not in ("position", "attempt", "sealing", "peer")}
+    visible = {k: v for k, v in details.items() if k not in _HIDDEN and v != ""}
     if "reason" in visible:
         visible["reason"] = describe_reason(int(visible["reason"]))
     return ", ".join(f"{k}={v}" for k, v in visible.items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,17 +17,15 @@ from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ledger.history_check import check_history
 from coterie_chain.ledger.protocol import Event, Head, Ledger, Post, Record
 from coterie_chain.ledger.record_chain import compute_next_head
-from coterie_chain.store.cid import parse_cid
-from coterie_node.audit.history import HistoryEntry, to_history_entry
+from coterie_node.audit.history import ENTRY_COLUMNS, HistoryEntry, to_history_entry
 from coterie_node.audit.replay import SNAPSHOT_TRIES
 from coterie_node.errors import AuditFailed, ConfigError
 
 FORMAT = 1
-_ENTRY_COLUMNS = tuple(field.name for field in fields(HistoryEntry))
 # What a record adds to its line: all that its hash chain covers, and the chain itself.
 _CHAIN_COLUMNS = ("seq", "code", "converged", "basis", "gate", "head")
 SCHEMA = f"""
-CREATE TABLE entries (id INTEGER PRIMARY KEY, {", ".join(_ENTRY_COLUMNS)}, {", ".join(_CHAIN_COLUMNS)});
+CREATE TABLE entries (id INTEGER PRIMARY KEY, {", ".join(ENTRY_COLUMNS)}, {", ".join(_CHAIN_COLUMNS)});
 CREATE INDEX by_study ON entries (study, round, id);
 CREATE INDEX by_site ON entries (site, study, id);
 CREATE INDEX by_kind ON entries (kind, study, id);
@@ -35,7 +33,7 @@ CREATE INDEX by_time ON entries (time, id);
 CREATE TABLE heads (site TEXT PRIMARY KEY, genesis BLOB, seq INTEGER, head BLOB);
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT);
 """
-INSERT = f"INSERT INTO entries VALUES ({', '.join('?' * (1 + len(_ENTRY_COLUMNS) + len(_CHAIN_COLUMNS)))})"
+INSERT = f"INSERT INTO entries VALUES ({', '.join('?' * (1 + len(ENTRY_COLUMNS) + len(_CHAIN_COLUMNS)))})"
 KINDS = "(what = :kind OR kind = :kind OR kind LIKE :kind || ':%')"
 
 
@@ -98,14 +96,14 @@ class HistoryIndex:
     def lines(self, question: HistoryQuery, first: int = 0, most: int = -1) -> Iterator[HistoryEntry]:
         """The entries that fit, in the order of the ledger, `most` of them from the `first` on (from 0)."""
         where, values = question.where()
-        query = f"SELECT {', '.join(_ENTRY_COLUMNS)} FROM entries WHERE {where} ORDER BY id LIMIT :most OFFSET :first"
+        query = f"SELECT {', '.join(ENTRY_COLUMNS)} FROM entries WHERE {where} ORDER BY id LIMIT :most OFFSET :first"
         for row in self._db.execute(query, {**values, "most": most, "first": first}):
             yield HistoryEntry(*row)
 
     def pages(self, question: HistoryQuery, size: int) -> Iterator[list[HistoryEntry]]:
         """The entries that fit in pages of `size`, each found at once, however far in it is."""
         where, values = question.where()
-        columns = ", ".join(_ENTRY_COLUMNS)
+        columns = ", ".join(ENTRY_COLUMNS)
         query = f"SELECT id, {columns} FROM entries WHERE id > :last AND ({where}) ORDER BY id LIMIT :size"
         last = -1
         while rows := self._db.execute(query, {**values, "last": last, "size": size}).fetchall():
@@ -130,12 +128,12 @@ class HistoryIndex:
         wanted = self.heads() if heads is None else dict(heads)
         chain_heads = {site: Head(head.genesis, 0, head.genesis) for site, head in wanted.items()}
         query = (
-            f"SELECT {', '.join((*_ENTRY_COLUMNS, *_CHAIN_COLUMNS))} FROM entries WHERE what = 'Recorded' ORDER BY id"
+            f"SELECT {', '.join((*ENTRY_COLUMNS, *_CHAIN_COLUMNS))} FROM entries WHERE what = 'Recorded' ORDER BY id"
         )
         count = 0
         for row in self._db.execute(query):
             count += 1
-            self._follow(dict(zip((*_ENTRY_COLUMNS, *_CHAIN_COLUMNS), row, strict=True)), chain_heads)
+            self._follow(dict(zip((*ENTRY_COLUMNS, *_CHAIN_COLUMNS), row, strict=True)), chain_heads)
         for site, head in wanted.items():
             if chain_heads[site] != head:
                 message = f"The index holds {chain_heads[site].seq} records of {site}; "
@@ -169,7 +167,7 @@ class HistoryIndex:
             self._db.execute("INSERT INTO about VALUES ('format', ?)", (str(FORMAT),))
         version_row = self._db.execute("SELECT value FROM about WHERE name = 'format'").fetchone()
         columns = [name for _, name, *_ in self._db.execute("PRAGMA table_info(entries)")]
-        if version_row != (str(FORMAT),) or columns != ["id", *_ENTRY_COLUMNS, *_CHAIN_COLUMNS]:
+        if version_row != (str(FORMAT),) or columns != ["id", *ENTRY_COLUMNS, *_CHAIN_COLUMNS]:
             raise sqlite3.DatabaseError("it is of another release")
 
     def _matches_ledger(self, entries: Sequence[Record | Event], heads: Mapping[str, Head]) -> bool:
@@ -198,7 +196,6 @@ def _row(k: int, entry: Record | Event, ids: Mapping[str, int]) -> tuple[Any, ..
     if isinstance(entry, Event):
         return (k, *line, *(None,) * len(_CHAIN_COLUMNS))
     post = entry.post
-    parse_cid(post.cid)
     code = {"each": 0xFF, "server": 0xFE}.get(entry.kind) or ids[entry.kind.removeprefix("only:")]
     return (k, *line, entry.seq, code, post.converged, post.basis, post.verdict, entry.head)
 

@@ -17,10 +17,10 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.heterogeneity import Heterogeneity, Share, compare_sites
 from coterie_learners.core.payload import Payload
-from coterie_learners.glore.glore import GlorePlan
-from coterie_learners.numeric.array import Array
+from coterie_learners.glore.glore import AGREEMENT, GlorePlan
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.study.document import Study
+from coterie_learners.sums.newton import begin, kind_of
 from coterie_node.errors import AuditFailed
 from coterie_node.run.recorded_steps import Done, steps
 from coterie_node.run.study_files import study_on_ledger
@@ -67,8 +67,8 @@ def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
     plan = GlorePlan.of(study)
     if plan.masked:
         return Screen(study.name, None, (), (MASKED,))
-    beta, stats, converged = _find_last_round(plan, done)
-    comparison = compare_posts(plan, beta, stats)
+    model, stats, converged = _find_last_round(plan, done)
+    comparison = compare_posts(plan, model, stats)
     return Screen(
         study.name,
         comparison,
@@ -84,16 +84,23 @@ MASKED = (
 )
 
 
-def compare_posts(plan: GlorePlan, beta: Array, stats: Mapping[str, Payload]) -> Heterogeneity:
-    """Agreement of the sites at coefficients (p,), from their posts there."""
+def compare_posts(plan: GlorePlan, model: Payload, stats: Mapping[str, Payload]) -> Heterogeneity:
+    """Agreement of the sites at the coefficients of a server's post, from their own posts there."""
     shares = {
         site: Share(int(post["n"]), np.asarray(post["score"]), symmetric(np.asarray(post["information"]), plan.p))
         for site, post in stats.items()
     }
     n, deviance = (sum(float(post[name]) for post in stats.values()) for name in ("n", "deviance"))
-    dispersion = deviance / (n - plan.p) if plan.family.dispersion else 1.0
+    frame, ridge = plan.frame(model), plan.rules.penalty
     return compare_sites(
-        plan.design.names, beta, shares, penalty=plan.penalty, back=plan.design.back, dispersion=dispersion
+        plan.design.names,
+        model["beta"],
+        shares,
+        penalty=ridge.matrix(frame),
+        pull=ridge.gradient(frame, model["beta"]),
+        back=frame.outcome_scale * frame.carry,
+        origin=frame.outcome_scale * frame.origin,
+        dispersion=deviance / (n - plan.p) if plan.model.linear else 1.0,
     )
 
 
@@ -131,17 +138,17 @@ def describe_comparison(comparison: Heterogeneity) -> Iterator[str]:
         yield "The screen names who disagrees, not who is right: ask these sites for their data's origin and coding."
 
 
-def _find_last_round(plan: GlorePlan, done: Iterable[Done]) -> tuple[Array, Mapping[str, Payload], bool]:
-    """The coefficients of the last round, the sites' posts at them, and whether it was the last of a fit."""
-    beta, at, converged = np.zeros(plan.p), np.zeros(plan.p), False
+def _find_last_round(plan: GlorePlan, done: Iterable[Done]) -> tuple[Payload, Mapping[str, Payload], bool]:
+    """The server post of the last round, the sites' posts at its coefficients, and whether it was the last of a fit."""
+    model, at, converged = begin(plan.rules), begin(plan.rules), False
     stats: Mapping[str, Any] = {}
     for entry in done:
         if entry.step.public:
             (model,) = entry.posts.values()
-            beta, converged = np.asarray(model["beta"]), bool(model["converged"])
-        else:
-            at, stats = beta, entry.posts
-    if not stats:
+            converged = bool(model["converged"])
+        elif entry.step.topic != AGREEMENT:
+            at, stats = model, entry.posts
+    if not stats or kind_of(at) == "look":
         raise AuditFailed("CO-A107", f"No site has posted its sums in study {plan.study.name!r}; nothing to compare.")
     return at, stats, converged
 

@@ -1,7 +1,7 @@
 """An inspection at a site, with its data: do the rows at hand make the posts that the site recorded?
 
 The replay of an auditor without data takes a site's posts as given; here the site computes each of its own again, from
-its files, keys and journal, and the rows are held against the snapshot that it committed to when it joined.
+its files, keys and journal, and the rows are compared with the snapshot that it committed to when it joined.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from coterie_chain.ledger.protocol import Event, Ledger, Record
 from coterie_learners.core.payload import canonical
 from coterie_learners.core.protocol import Machine, Step, largest_difference
 from coterie_learners.core.registry import learner_of
+from coterie_learners.errors import DataError
 from coterie_node.data.commitment import find_snapshot, make_snapshot
 from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.simulate import site_of
@@ -102,7 +103,10 @@ def _compare_posts(node: Node, number: int) -> Iterator[RecomputedPost]:
             yield _compare(machine, step, records, posts[node.name])
         if step.announces:
             codec = codec.with_announced_keys(posts)
-        machine.feed(posts)
+        try:
+            machine.feed(posts)
+        except DataError:  # these rows lead to no further step; the posts so far say where they differ
+            return
         position += 1
 
 
@@ -111,7 +115,10 @@ def _compare(machine: Machine, step: Step, records: tuple[Record, ...], posted: 
     if step.talks:
         return RecomputedPost(*place, "not repeatable", why="the sites computed it with each other")
     parties = tuple(r.site for r in records)
-    drafts = [machine.draft(parties, records[0].post.attempt) for _ in range(2)]
+    try:
+        drafts = [machine.draft(parties, records[0].post.attempt) for _ in range(2)]
+    except DataError as error:
+        return RecomputedPost(*place, "differs", why=f"{error.code}: {error.message}")
     if canonical(drafts[0]) == canonical(posted):
         return RecomputedPost(*place, "equal")
     if canonical(drafts[0]) != canonical(drafts[1]):

@@ -26,10 +26,10 @@ from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separ
 from coterie_learners.study.document import Study
 from coterie_node.errors import AuditFailed, StudyStopped
 from coterie_node.run.codec import PayloadCodec, fetch
-from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.follower import Follower, Progress
+from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import study_on_ledger, study_terms
 
-AUDITOR = "auditor"
 SNAPSHOT_TRIES = 20
 
 
@@ -79,12 +79,14 @@ class Replay:
     """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none).
 
     `parties`: the sites that took part to the end, whose rows the fit is of: the study's but for those excluded.
+    `remarks`: what is wrong with other studies of the ledger, which says nothing about this one.
     """
 
     verdict: Verdict
     study: Study | None
     fit: Any
     parties: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def replay(
@@ -100,18 +102,18 @@ def replay(
 
     `granted` holds the keys of sealed payloads that readers have granted, by SHA-256 of the stored bytes (`grants`).
     """
-    runner: Runner | None = None
+    runner: Follower | None = None
     study: Study | None = None
     try:
         view, heads, sites, entries = snapshot(ledger, number)
         study = study_on_ledger(view, blobs)
-        records = check_ledger(view, heads, sites, entries, study)
+        records, remarks = check_ledger(view, heads, sites, entries, study)
         codec = PayloadCodec(study, AUDITOR, None, {}, view=granted or {})
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
-        runner = Runner(machine, ledger, blobs, number, codec, poster=False, observe=observe)
+        runner = Follower(machine, ledger, blobs, number, codec, observe=observe)
         outcome = follow(runner, view)
         check_superseded(ledger, blobs, number)
-        return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties)
+        return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties, remarks)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)
 
@@ -134,11 +136,14 @@ def check_ledger(
     sites: tuple[SiteEntry, ...],
     entries: Sequence[Record | Event],
     study: Study,
-) -> int:
-    """Check terms, hash chains, seats, turns and slots of the whole ledger; returns how many records the study has."""
+) -> tuple[int, tuple[str, ...]]:
+    """Check terms, hash chains, seats, turns and slots of the whole ledger.
+
+    Returns how many records the study has, and a remark for each other study in which something is wrong.
+    """
     if view.terms != study_terms(study):
         raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
-    judge = check_history(entries, {site: head.genesis for site, head in heads.items()})
+    judge = check_history(entries, {site: head.genesis for site, head in heads.items()}, view.id)
     for site, head in heads.items():
         if judge.heads.get(site) != head:
             message = f"The records of {site} do not lead to the head of its hash chain on the ledger."
@@ -151,10 +156,11 @@ def check_ledger(
         raise AuditFailed("CO-A109", message, *differing[:1])
     if judge.view(view.id) != view:
         raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state on the ledger.")
-    return sum(isinstance(e, Record) and e.post.study == view.id for e in entries)
+    remarks = tuple(f"Study {number} of this ledger: {fault.message}" for number, fault in judge.spoiled.items())
+    return sum(isinstance(e, Record) and e.post.study == view.id for e in entries), remarks
 
 
-def follow(runner: Runner, view: StudyView) -> str:
+def follow(runner: Follower, view: StudyView) -> str:
     """Feed a study's records to an auditor's runner to the end of what is there; returns how the study ended."""
     try:
         while runner.turn():
@@ -182,7 +188,7 @@ def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
                 raise AuditFailed(error.code, message, record.site) from error
 
 
-def _pass_verdict(runner: Runner, records: int, outcome: str) -> Verdict:
+def _pass_verdict(runner: Follower, records: int, outcome: str) -> Verdict:
     machine = runner.machine
     return Verdict(
         "PASS", _grade(machine, outcome), machine.checked, machine.difference, records, machine.unchecked, outcome
@@ -200,7 +206,7 @@ def _grade(machine: Machine, outcome: str) -> str:
     return "identical" if machine.difference == 0.0 else "within tolerance"
 
 
-def failure(error: Exception, runner: Runner | None = None) -> Verdict:
+def failure(error: Exception, runner: Follower | None = None) -> Verdict:
     """The verdict that an error of the record stands for."""
     steps, unchecked = (runner.machine.checked, runner.machine.unchecked) if runner else (0, 0)
     return Verdict(

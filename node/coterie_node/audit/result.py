@@ -103,7 +103,7 @@ class Result:
             f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
             "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in PARTS if k in seconds) + ".",
         ]
-        return "\n".join([*lines, *self._format_pooled_difference(), self._format_replay()])
+        return "\n".join([*lines, *self._format_pooled_difference(), soundness_line(self.fit), self._format_replay()])
 
     def csv(self) -> str:
         """The coefficient table with broom's column names and full precision."""
@@ -143,6 +143,7 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
         "bic": fit.bic,
         "log_likelihood": fit.log_likelihood,
         "dispersion": fit.dispersion,
+        "soundness": {"verdict": fit.soundness, "warnings": list(fit.warnings)},
     }
 
 
@@ -160,8 +161,39 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         *_format_dispersion(fit),
         *_format_deviances(fit),
         *_format_criteria(fit),
+        *_agreement(fit),
+        *_conditioning(fit),
         *fit.notes,
     )
+
+
+def soundness_line(fit: Fit) -> str:
+    """The verdict on the model in one sentence; what it warns of stands among the notes."""
+    return f"Soundness: {fit.soundness}{', among the lines above' if fit.warnings else ''}."
+
+
+def _agreement(fit: Fit) -> list[str]:
+    """The test whether one model holds at all sites, where the learner makes it."""
+    test = fit.details.get("agreement", {})
+    if not test.get("df") or not math.isfinite(test["p"]):
+        return []
+    document = f"Agreement of the sites: chi-squared {test['chi2']:.2f} on {test['df']} df, p = {test['p']:.2g}"
+    terms = [term for term in test["terms"] if math.isfinite(term["p"])]
+    least = min(terms, key=lambda term: float(term["p"]), default=None)
+    return [f"{document}." if least is None else f"{document}; least on {least['term']}, p = {least['p']:.2g}."]
+
+
+def _conditioning(fit: Fit) -> list[str]:
+    """How many digits can be trusted, where the learner knows."""
+    found = fit.details.get("conditioning")
+    if found is None:
+        return []
+    least = min(found.get("digits", {}).values(), default=None)
+    estimates = "" if least is None else f"at least {math.floor(least)} of the estimates, "
+    return [
+        f"Condition number {found['condition_number']:.3g}; digits that are sure: {estimates}"
+        f"{math.floor(found['std_error_digits'])} of the standard errors."
+    ]
 
 
 def format_csv(fit: Fit) -> str:

@@ -1,60 +1,118 @@
-"""What an audit reads: a network's ledger and a store, found by the options that the commands share."""
+"""What an audit reads: a network's ledger and a store, from where the command's options say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_chain.ethereum.network import discover
+from coterie_chain.ethereum.network import Network, discover
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
+from coterie_node.site.folder import find_node
 from coterie_node.site.run_folder import RunFolder
+
+FindFile = Callable[[bytes], Path | None]
+
+
+@dataclass(frozen=True)
+class AuditLocation:
+    """Where an audit reads: a node's folder, a run's folder, or a chain with its Catalog; and a store of one's own."""
+
+    node: Path | None = None
+    at: Path | None = None
+    chain: str | None = None
+    catalog: str | None = None
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        named = [name for name in ("node", "at", "chain") if getattr(self, name) is not None]
+        if len(named) > 1:
+            message = f"{' and '.join(f'--{name}' for name in named)} name {len(named)} places to read from"
+            raise ConfigError("CO-F303", f"{message}. Leave out all but one.")
+
+    @property
+    def empty(self) -> bool:
+        """Whether no ledger is named."""
+        return self.node is None and self.at is None and self.chain is None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The command's options that name this place to somebody else, by name; folders are names of this machine."""
+        texts = {"--chain": self.chain, "--catalog": self.catalog, "--store": self.store}
+        return {name: text for name, text in texts.items() if text}
+
+    def network(self) -> Network | None:
+        """The network of the folder that is named, as its network.json has it; None without a folder."""
+        if self.node is not None:
+            return find_node(self.node).network()
+        return None if self.at is None else RunFolder(self.at).network()
 
 
 @dataclass(frozen=True)
 class AuditSources:
-    """A reader of a network, and a store if one was named."""
+    """A reader of a network, a store if one is named, and where the certificate of a study (by its hash) may lie."""
 
     ledger: EthereumLedger
     store: BlobStore | None
+    find_certificate: FindFile = lambda _: None
 
     @property
     def blobs(self) -> BlobStore:
-        """The store; ConfigError if none was named."""
+        """The store; ConfigError if none is named."""
         if self.store is None:
-            raise ConfigError("CO-F306", "A replay reads payloads: name your store with --store.")
+            raise ConfigError("CO-F306", "A replay reads payloads, and no store is named. Name yours with --store.")
         return self.store
 
+    def read_certificate(self, study: bytes) -> bytes | None:
+        """The "equals pooled" certificate that lies with the study of this hash, if there is one."""
+        path = self.find_certificate(study)
+        return path.read_bytes() if path is not None and path.is_file() else None
 
-def open_sources(
-    stack: ExitStack, at: Path | None, chain: str | None, catalog: str | None, store: str | None
-) -> AuditSources:
-    """The ledger and the store that an audit reads, closed with the stack."""
-    if at is not None:
-        place = RunFolder(at)
-        return AuditSources(stack.enter_context(place.reader()), open_store(store) if store else place.blobs())
-    if chain is None:
-        raise ConfigError("CO-F303", "Name what to read: --at DIR, or --chain URL and --store URL.")
-    ledger = stack.enter_context(EthereumLedger(discover(chain, catalog), None))
-    return AuditSources(ledger, open_store(store) if store else None)
+
+def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
+    """The ledger and the store that an audit reads, closed with the stack; ConfigError (CO-F303) if none is named."""
+    own = None if where.store is None else open_store(where.store)
+    if where.node is not None:
+        folder = find_node(where.node)
+        ledger = stack.enter_context(folder.open_ledger())
+        return AuditSources(ledger, own or folder.open_archive(), folder.decisions.certificate)
+    if where.at is not None:
+        run = RunFolder(where.at)
+        return AuditSources(stack.enter_context(run.reader()), own or run.blobs(), lambda _: run.certificate)
+    if where.chain is None:
+        message = "No ledger is named to read, and the working folder is no node's folder"
+        raise ConfigError("CO-F303", f"{message}. Give --node DIR, --at DIR, or --chain URL with --store URL.")
+    return AuditSources(stack.enter_context(EthereumLedger(discover(where.chain, where.catalog), None)), own)
 
 
 def find_study_number(ledger: Ledger, study: str | None) -> int:
-    """A study's number on the ledger by number, hash or file; the last one for None."""
+    """A study's number on the ledger by number, by hash (its first eight digits or more) or by file.
+
+    The newest study for None; ConfigError (CO-F304) if the ledger has no such study.
+    """
     numbers = ledger.studies()
-    if not numbers:
-        raise ConfigError("CO-F304", "There is no study on this ledger.")
-    if study is None:
+    if study is None and numbers:
         return numbers[-1]
-    if study.isdecimal() and int(study) in numbers:
+    if study is not None and study.isdecimal() and int(study) in numbers:
         return int(study)
-    wanted = load_study(Path(study)).hash.hex() if Path(study).suffix in (".toml", ".json") else study.lower()
-    matches = [n for n in numbers if len(wanted) >= 8 and ledger.view(n).terms.hash.hex().startswith(wanted)]
+    matches = [n for n in numbers if study is not None and _has_hash(ledger, n, _hash_text(study))]
     if not matches:
-        raise ConfigError("CO-F304", f"There is no study {study!r} on this ledger; there are {len(numbers)}.")
+        name = "study" if study is None else f"study {study!r}"
+        message = f"There is no {name} on this ledger; there are {len(numbers)} studies"
+        raise ConfigError("CO-F304", f"{message}. `coterie study list` or `coterie audit history` shows them.")
     return matches[-1]
+
+
+def _hash_text(study: str) -> str:
+    """A study's hash, or the start of one, in hexadecimal digits."""
+    return load_study(Path(study)).hash.hex() if Path(study).suffix in (".toml", ".json") else study.lower()
+
+
+def _has_hash(ledger: Ledger, number: int, start: str) -> bool:
+    return len(start) >= 8 and ledger.view(number).terms.hash.hex().startswith(start)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -13,10 +12,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coterie_node.audit.history import HistoryEntry
+from coterie_node.audit.history import ENTRY_COLUMNS, HistoryEntry
 from coterie_node.data.findings import printable
 
-COLUMN_NAMES = tuple(field.name for field in fields(HistoryEntry))
 _NUMBER_COLUMNS = frozenset({"block", "study", "round", "position", "attempt", "size"})
 _HEADER = ("block", "time", "study", "site", "what", "step", "round", "bytes", "cid / details", "verdict")
 _BATCH = 10_000
@@ -47,14 +45,14 @@ def write_json(lines: Iterable[HistoryEntry], out: IO[str]) -> None:
 def write_csv(lines: Iterable[HistoryEntry], out: IO[str]) -> None:
     """CSV without a cell that a spreadsheet takes for a formula."""
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMN_NAMES)
+    writer.writerow(ENTRY_COLUMNS)
     for line in lines:
         writer.writerow(["" if v is None else escape_cell(v) for v in line.as_dict().values()])
 
 
 def write_parquet(lines: Iterable[HistoryEntry], path: Path) -> None:
     """A Parquet file with the same columns."""
-    schema = pa.schema([(name, pa.int64() if name in _NUMBER_COLUMNS else pa.string()) for name in COLUMN_NAMES])
+    schema = pa.schema([(name, pa.int64() if name in _NUMBER_COLUMNS else pa.string()) for name in ENTRY_COLUMNS])
     rows = iter(lines)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while batch := [line.as_dict() for line in islice(rows, _BATCH)]:

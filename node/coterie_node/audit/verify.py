@@ -13,7 +13,7 @@ from coterie_chain.proof.verified_ledger import Anchor, VerifiedLedger
 from coterie_node.audit.bundle import Bundle, check_crate, load_bundle
 from coterie_node.audit.replay import Replay, Verdict, failure, replay
 from coterie_node.errors import AuditFailed
-from coterie_node.run.runner import Progress
+from coterie_node.run.follower import Progress
 from coterie_node.run.view_grants import View
 
 SEALS = {

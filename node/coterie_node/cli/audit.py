@@ -1,8 +1,7 @@
-"""The commands `coterie audit ...`."""
+"""`coterie audit`: checks of what the ledger and the store say."""
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -16,13 +15,26 @@ from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_node.audit.replay import Replay, Verdict, replay
 from coterie_node.audit.result import replay_line
-from coterie_node.cli.options import At, Catalog, Chain, Json, Store, StudyArgument, TableFormat
+from coterie_node.cli.options import (
+    At,
+    Catalog,
+    Chain,
+    Json,
+    NodeOption,
+    Site,
+    Store,
+    StudyArgument,
+    TableFormat,
+    locate,
+    open_site,
+)
+from coterie_node.cli.output import print_document
 from coterie_node.errors import ConfigError
 from coterie_node.run.view_grants import View, load_grants
-from coterie_node.site.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from coterie_node.audit.index import HistoryIndex
+    from coterie_node.audit.sources import AuditLocation
     from coterie_node.audit.tables import Lines
 
 audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
@@ -32,7 +44,7 @@ _Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal
 _Keys = Annotated[Path | None, typer.Option(help="Directory of the auditor's keys, for grants.")]
 _Passphrase = Annotated[Path | None, typer.Option(help="File with the passphrase of these keys.")]
 _Published = Annotated[
-    Path | None, typer.Option("--result", help="Published result (JSON), to be held against the replay.")
+    Path | None, typer.Option("--result", help="Published result (JSON), to compare with the replay.")
 ]
 _FAILED = 22
 
@@ -40,6 +52,7 @@ _FAILED = 22
 @audit.command("history")
 def history_command(
     study: StudyArgument = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
@@ -59,17 +72,19 @@ def history_command(
 ) -> None:
     """List what is on the ledger: who did what, when, with which payload, and what the release gate said."""
     from coterie_node.audit.index import HistoryIndex, HistoryQuery
+    from coterie_node.audit.sources import AuditLocation
 
     with ExitStack() as stack:
         history_index = stack.enter_context(HistoryIndex(index))
-        number = _refresh_index(history_index, stack, study, at, chain, catalog)
-        asked = HistoryQuery(number, site, kind, round_, _moment(since), _moment(until))
-        _write(lambda: history_index.lines(asked, first, most), TableFormat.json if as_json else shape, out)
+        number = _refresh_index(history_index, stack, study, AuditLocation(node, at, chain, catalog))
+        query = HistoryQuery(number, site, kind, round_, _parse_time(since), _parse_time(until))
+        _write(lambda: history_index.lines(query, first, most), TableFormat.json if as_json else shape, out)
 
 
 @audit.command("replay")
 def replay_command(
     study: StudyArgument = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
@@ -85,32 +100,37 @@ def replay_command(
     from coterie_node.audit.sources import find_study_number, open_sources
 
     with ExitStack() as stack:
-        read = open_sources(stack, at, chain, catalog, store)
+        read = open_sources(stack, locate(node, at, chain, catalog, store))
         number = find_study_number(read.ledger, study)
         granted = _open_grants(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
         outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted)
     verdict = _compare_result(result, outcome)
-    _conclude(verdict, verdict.as_dict(), as_json, _describe_match(result, verdict))
+    plain = verdict.as_dict() | ({"remarks": list(outcome.remarks)} if outcome.remarks else {})
+    _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.remarks])
 
 
 @audit.command("recompute")
 def recompute_command(
-    at: Annotated[Path, typer.Option(help="Folder of the run, with this site's data and keys.")],
-    site: Annotated[str, typer.Option(help="Name of this site.")],
     study: StudyArgument = None,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
     as_json: Json = False,
 ) -> None:
-    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to."""
+    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to.
+
+    The site's daemon must not run meanwhile: it holds the journal.
+    """
     from coterie_node.audit.recompute import inspect
     from coterie_node.audit.sources import find_study_number
-    from coterie_node.site.participant import open_node
+    from coterie_node.site.participant import open_inspection
 
-    place = RunFolder(at)
-    with place.reader() as ledger:
+    folder = open_site(node, at, site)
+    with folder.open_ledger() as ledger:
         number = find_study_number(ledger, study)
-        approved = ledger.view(number).terms.hash.hex()
-        outcome = inspect(open_node(place, site, approved, reader=ledger), number)
-    print(json.dumps(outcome.as_dict(), indent=2) if as_json else outcome.text())
+        with open_inspection(folder, ledger, number) as inspected:
+            outcome = inspect(inspected, number)
+    print_document(outcome.as_dict(), outcome.text(), as_json)
     if not outcome.passed:
         raise typer.Exit(_FAILED)
 
@@ -118,6 +138,7 @@ def recompute_command(
 @audit.command("screen")
 def screen_command(
     study: StudyArgument = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
@@ -129,21 +150,22 @@ def screen_command(
     from coterie_node.audit.sources import find_study_number, open_sources
 
     with ExitStack() as stack:
-        read = open_sources(stack, at, chain, catalog, store)
+        read = open_sources(stack, locate(node, at, chain, catalog, store))
         outcome = screen(read.ledger, read.blobs, find_study_number(read.ledger, study))
-    print(json.dumps(outcome.as_dict(), indent=2) if as_json else outcome.text())
+    print_document(outcome.as_dict(), outcome.text(), as_json)
 
 
 @audit.command("export")
 def export_bundle_command(
     study: Annotated[str, typer.Argument(help="Number on the ledger, hash, or study file.")],
     bundle: Annotated[Path, typer.Argument(help="New zip (a name that ends in .zip) or new folder.")],
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
     store: Store = None,
     first: Annotated[
-        int | None, typer.Option("--from", min=0, help="First block told; 0 unless the chain is very long.")
+        int | None, typer.Option("--from", min=0, help="First block of the evidence; 0 unless the chain is very long.")
     ] = None,
     confirmations: Annotated[int, typer.Option(min=0, help="Leave out the newest blocks, which may change.")] = 0,
     as_json: Json = False,
@@ -155,27 +177,34 @@ def export_bundle_command(
     from coterie_node.audit.sources import find_study_number, open_sources
 
     with ExitStack() as stack:
-        read = open_sources(stack, at, chain, catalog, store)
+        read = open_sources(stack, locate(node, at, chain, catalog, store))
         evidence = gather(read.ledger.network, first, confirmations)
         proved = VerifiedLedger(evidence)
         number = find_study_number(proved, study)
-        path = None if at is None else RunFolder(at).certificate
-        certificate = path.read_bytes() if path is not None and path.is_file() else None
+        certificate = read.read_certificate(proved.view(number).terms.hash)
         document = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
     save_bundle(document, bundle)
     summary = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(document.blocks)}
-    words = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."
-    print(json.dumps(summary, indent=2) if as_json else words)
+    text = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."
+    print_document(summary, text, as_json)
 
 
 @audit.command("verify")
 def verify_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle that `coterie audit export` made.")],
-    genesis: Annotated[str | None, typer.Option(help="Hash of its first block, as a site's node tells it.")] = None,
+    genesis: Annotated[
+        str | None, typer.Option(help="Hash of its first block, as a site's network.json has it.")
+    ] = None,
     catalog: Annotated[
         str | None, typer.Option(help="Address of its Catalog, as a site's network.json has it.")
     ] = None,
     network: Annotated[Path | None, typer.Option(help="A site's network.json, which the bundle must match.")] = None,
+    node: Annotated[
+        Path | None, typer.Option("--node", help="Folder of this site's node, whose network the bundle must match.")
+    ] = None,
+    at: Annotated[
+        Path | None, typer.Option("--at", help="Folder of a run, whose network the bundle must match.")
+    ] = None,
     sealed: Annotated[bool, typer.Option("--sealed", help="Refuse a chain without seals.")] = False,
     tolerance: _Tolerance = 0.0,
     grant: _Grant = None,
@@ -184,14 +213,19 @@ def verify_command(
     result: _Published = None,
     as_json: Json = False,
 ) -> None:
-    """Verify a bundle offline, without node, keys or data; exit status 0 only for PASS."""
+    """Verify a bundle offline, without keys or data; exit status 0 only for PASS.
+
+    Of --node and --at only network.json is read.
+    """
+    from coterie_node.audit.sources import AuditLocation
     from coterie_node.audit.verify import verify
 
+    known = AuditLocation(node, at).network() if network is None else _read_network(network)
     outcome = verify(
         bundle,
         genesis=genesis,
         catalog=catalog,
-        network=_network(network),
+        network=known,
         sealed=sealed,
         tolerance=tolerance,
         grants=partial(_open_grants, grant or [], keys, passphrase_file),
@@ -220,7 +254,7 @@ def _open_grants(grants: list[Path], keys: Path | None, passphrase_file: Path | 
         return {}
     if keys is None or passphrase_file is None:
         raise ConfigError(
-            "CO-F353", "Grants are sealed to an auditor: name the keys with --keys and --passphrase-file."
+            "CO-F353", "A grant is sealed to its auditor, and no keys are named. Add --keys and --passphrase-file."
         )
     return load_grants(grants, study, SiteKeys.load(keys, read_passphrase(passphrase_file)))
 
@@ -229,31 +263,31 @@ def _refresh_index(
     history_index: HistoryIndex,
     stack: ExitStack,
     study: str | None,
-    at: Path | None,
-    chain: str | None,
-    catalog: str | None,
+    where: AuditLocation,
 ) -> int | None:
-    """Bring an index up to date where a ledger is named, check it where none is; returns the study's number."""
+    """Update an index where a ledger is named, check it where none is; returns the study's number."""
     from coterie_node.audit.sources import find_study_number, open_sources
 
-    if history_index.path is not None and at is None and chain is None:
+    if history_index.path is not None and where.empty:
         history_index.check()
         if study is not None and not study.isdecimal():
-            raise ConfigError("CO-F304", f"An index knows studies by number, not as {study!r}.")
+            message = f"An index has no study {study!r}: it has studies by number"
+            raise ConfigError("CO-F304", f"{message}. Give the number, or name a ledger besides --index.")
         return None if study is None else int(study)
-    ledger = open_sources(stack, at, chain, catalog, None).ledger
+    ledger = open_sources(stack, locate(where.node, where.at, where.chain, where.catalog, None)).ledger
     history_index.refresh(ledger)
     return None if study is None else find_study_number(ledger, study)
 
 
-def _moment(text: str | None) -> str | None:
+def _parse_time(text: str | None) -> str | None:
     """A UTC time as the history has it."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError("CO-F307", f"{text!r} is no time such as 2026-11-24 or 2026-11-24T18:00:00Z.") from None
+        message = f"{text!r} is not a time"
+        raise ConfigError("CO-F307", f"{message}. Write it as 2026-11-24 or 2026-11-24T18:00:00Z.") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -262,7 +296,7 @@ def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
 
     if shape is TableFormat.parquet:
         if out is None:
-            raise ConfigError("CO-F307", "Parquet is written to a file: name it with --out.")
+            raise ConfigError("CO-F307", "Parquet is written to a file, and none is named. Add --out FILE.")
         tables.write_parquet(lines(), out)
         return
     with ExitStack() as stack:
@@ -276,6 +310,7 @@ def _write(lines: Lines, shape: TableFormat, out: Path | None) -> None:
 @audit.command("report")
 def report_command(
     study: Annotated[str | None, typer.Argument(help="Number, hash or file of a study; or a bundle.")] = None,
+    node: NodeOption = None,
     at: At = None,
     chain: Chain = None,
     catalog: Catalog = None,
@@ -290,14 +325,17 @@ def report_command(
     """Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS."""
     from coterie_node.audit.report.build import report_on_bundle, report_on_study
     from coterie_node.audit.report.page import write_report
+    from coterie_node.audit.sources import AuditLocation
 
     now, grants = datetime.now(UTC), partial(_open_grants, grant, keys, passphrase_file) if grant else None
     bundle = Path(study) if study and (study.endswith(".zip") or Path(study, "bundle.json").is_file()) else None
     with ExitStack() as stack:
         if bundle is not None:
+            known = AuditLocation(node, at).network()
+            genesis, catalog = (genesis, catalog) if known is None else (known.genesis, known.catalog)
             document = report_on_bundle(bundle, genesis, tolerance, now, grants, catalog)
         else:
-            document = report_on_study(stack, study, (at, chain, catalog, store), tolerance, now, grants)
+            document = report_on_study(stack, study, locate(node, at, chain, catalog, store), tolerance, now, grants)
     for path in out or [Path("report.html")]:
         write_report(document, path)
         print(f"{document.verdict.verdict}: {path}")
@@ -305,13 +343,12 @@ def report_command(
         raise typer.Exit(_FAILED)
 
 
-def _network(path: Path | None) -> Network | None:
-    if path is None:
-        return None
+def _read_network(path: Path) -> Network:
     try:
         return Network.from_json(path.read_text())
     except (OSError, UnicodeDecodeError):
-        raise ConfigError("CO-F202", f"{path} cannot be read.") from None
+        message = f"{path} cannot be read"
+        raise ConfigError("CO-F202", f"{message}. Name a site's network.json.") from None
 
 
 def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, extra_lines: list[str] | None = None) -> None:
@@ -322,6 +359,6 @@ def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, extra_line
         lines.append(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
     elif verdict.site or verdict.topic:
         lines.append(f"First bad step: {verdict.topic or 'unknown'}, of {verdict.site or 'unknown'}.")
-    print(json.dumps(plain, indent=2) if as_json else "\n".join([*lines, *(extra_lines or [])]))
+    print_document(plain, "\n".join([*lines, *(extra_lines or [])]), as_json)
     if verdict.verdict != "PASS":
         raise typer.Exit(_FAILED)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +11,7 @@ import typer
 
 from coterie_chain.network.programs.service import Service
 from coterie_node.cli.options import Json
+from coterie_node.cli.output import print_json, print_rows
 from coterie_node.errors import ConfigError
 from coterie_node.network.devnet import (
     ProgramStatus,
@@ -108,16 +107,17 @@ def _start_new_network(place: RunFolder, sites: int, chain: str, store: str, per
     start_programs(place)
 
 
-def _print_programs(lines: list[ProgramStatus], as_json: bool) -> None:
+def _print_programs(programs: list[ProgramStatus], as_json: bool) -> None:
     if as_json:
-        json.dump([line.as_dict() for line in lines], sys.stdout, indent=2)
-        print()
+        print_json([program.as_dict() for program in programs])
         return
-    print(f"{'site':<10s} {'program':<8s} {'pid':>8s} {'MiB':>5s}  {'block':>7s} {'peers':>5s}")
-    for line in lines:
-        pid = str(line.pid or "down")
-        facts = [str(line.facts.get(name, "-")) for name in ("block", "peers")]
-        print(f"{line.site:<10s} {line.program:<8s} {pid:>8s} {line.memory >> 20:>5d}  {facts[0]:>7s} {facts[1]:>5s}")
+    print_rows([_row(program) for program in programs], False, ("site", "program", "pid", "MiB", "block", "peers"))
+
+
+def _row(program: ProgramStatus) -> dict[str, object]:
+    facts = {name: program.facts.get(name, "-") for name in ("block", "peers")}
+    head = {"site": program.site, "program": program.program, "pid": program.pid or "down"}
+    return {**head, "MiB": program.memory >> 20, **facts}
 
 
 def _read_log_end(service: Service, lines: int) -> list[str]:

@@ -4,130 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-import coterie_node.cli.study.decide  # noqa: F401  its commands join the commands of `advise`
-from coterie_learners.errors import StudyError
-from coterie_node.analysis.analyse import analyse
-from coterie_node.audit.result import Result
-from coterie_node.cli.audit import audit
-from coterie_node.cli.devnet import devnet
-from coterie_node.cli.network import network
-from coterie_node.cli.options import Format, Json, Shape
-from coterie_node.cli.site import register
-from coterie_node.cli.study.advise import study_app
-from coterie_node.cli.study.certify import certify_command
-from coterie_node.cli.study.pda import pda_app
-from coterie_node.cli.study.release import release
-from coterie_node.cli.study.seal import seal
+from coterie_node.cli.lazy import make_typer
+from coterie_node.cli.table import COMMANDS
 from coterie_node.errors import CoterieError, exit_status
-from coterie_node.run.preview import PayloadPreview, dry_run
-from coterie_node.run.runner import Progress
-from coterie_node.run.study_files import load_study
-from coterie_node.site.run_folder import RunFolder
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_show_locals=False,  # they may hold rows or keys
-    help="One regression model from all hospitals' patients; no row leaves.",
-)
-app.add_typer(audit, name="audit")
-register(app)
-app.add_typer(devnet, name="devnet")
-app.add_typer(network, name="network")
-app.add_typer(release, name="release")
-study_app.command("certify")(certify_command)
-app.add_typer(study_app, name="study")
-app.add_typer(pda_app, name="pda")
-app.add_typer(seal, name="seal")
+app = make_typer("One regression model from all hospitals' patients; no row leaves.", COMMANDS, add_completion=True)
 
 
-@app.command("demo")
-def demo_command(
-    sites: Annotated[
-        int | None, typer.Option(min=1, max=20, help="Number of sites, each a process of its own.", show_default="3")
-    ] = None,
-    learner: Annotated[str, typer.Option(help="Learner to run.")] = "glore",
-    chain: Annotated[str, typer.Option(help="Chain to run on: anvil, or clique (one Geth a site).")] = "anvil",
-    store: Annotated[str, typer.Option(help="Store to run on: folder, or kubo (one IPFS daemon a site).")] = "folder",
-    at: Annotated[Path | None, typer.Option(help="Run on the network that `coterie devnet up` started there.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="New folder in which the whole run is left.")] = None,
-    shape: Shape = Format.text,
-    as_json: Json = False,
-) -> None:
-    """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
-    from coterie_node.demo.cases import find_case
-    from coterie_node.demo.run import (  # its imports are slow and no other command needs them
-        demo,
-        open_run_folder,
-        rerun,
-    )
-    from coterie_node.network.devnet import make_settings
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from coterie_node.cli.version import version_command
 
-    case = find_case(learner)
-    settings = make_settings(chain, store)
-    shape = Format.json if as_json else shape
-    if at is not None:
-        _print(rerun(RunFolder(at), case), shape)
-        return
-    with open_run_folder(keep) as place:
-        names = case.site_names(sites or case.sites)
-        result = demo(place, case, names, settings, lambda line: _print_progress(line, shape))
-    _print(result, shape)
+        version_command()
+        raise typer.Exit
 
 
-@app.command("simulate")
-def simulate_command(
-    study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
-    data: Annotated[list[str], typer.Option(help="SITE=FILE, once for each site (CSV or Parquet).")],
-    dry: Annotated[
-        bool, typer.Option("--dry-run", help="Print all that would leave each site, and the gate's verdict.")
+@app.callback()
+def coterie(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
     ] = False,
-    shape: Shape = Format.text,
-    as_json: Json = False,
 ) -> None:
-    """Fit a study on files of this machine, all sites in one process, and replay it.
-
-    With --dry-run one site's file is enough to see what that site would post first.
-    """
-    files = dict(_pair(d) for d in data)
-    shape = Format.json if as_json else shape
-    if dry:
-        _print_leaving(dry_run(load_study(study), files), shape)
-        return
-    result = analyse(load_study(study), files, lambda p: _print_progress(_step(p), shape))
-    _print(result, shape)
-
-
-@app.command("take-part", hidden=True)
-def take_part_command(
-    at: Annotated[Path, typer.Option(help="Folder of the run.")],
-    site: Annotated[str, typer.Option(help="Name of this site.")],
-    approve: Annotated[str, typer.Option(help="Hash of the study that this site's people approved.")],
-) -> None:
-    """Take part in a study as one site; progress as JSON lines."""
-    from coterie_node.site.participant import await_start, enter, open_node, report, take_part
-
-    node = open_node(RunFolder(at), site, approve, lambda p: _line(_step(p)))
-    number = enter(node)
-    await_start(node, number)
-    started = time.time()
-    runner = take_part(node, number)
-    _line({**report(node, number, runner), "started": started, "ended": time.time()})
-
-
-@app.command("version")
-def version_command() -> None:
-    """Print the version."""
-    from importlib.metadata import version
-
-    print(version("coterie"))
+    """One regression model from all hospitals' patients; no row leaves."""
 
 
 def main() -> None:
@@ -140,53 +43,7 @@ def main() -> None:
 
 def _fail(code: str, message: str, status: int) -> int:
     if {"--json", "json", "--format=json"} & set(sys.argv) or "take-part" in sys.argv[1:2]:
-        _line({"error": {"code": code, "message": message, "status": status}})
+        print(json.dumps({"error": {"code": code, "message": message, "status": status}}), flush=True)
     else:
         print(f"{code}: {message}", file=sys.stderr)
     return status
-
-
-def _pair(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not equals or not name or not path:
-        raise StudyError("CO-S105", f"--data {text!r} is not SITE=FILE.")
-    return name, Path(path)
-
-
-def _step(progress: Progress) -> dict[str, Any]:
-    figures = {k: progress.figures[k] for k in ("deviance", "gain") if k in progress.figures}
-    return {"step": progress.topic, "round": progress.round, "sites": list(progress.sites), **figures}
-
-
-def _print_progress(line: Mapping[str, Any], shape: Format) -> None:
-    """One line per round on standard error, for people; before the first, who will learn what."""
-    if shape is Format.text and "trust" in line:
-        print(line["trust"], file=sys.stderr)
-    if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
-        return
-    message = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
-    print(f"{message}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)
-
-
-def _line(line: Mapping[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
-
-
-def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
-    """Print payloads with their verdicts; exit status 14 if one would be kept back."""
-    if shape is Format.json:
-        print(json.dumps([payload.as_dict() for payload in leaving], indent=2))
-    else:
-        print("\n".join(payload.text() for payload in leaving))
-    if any(payload.release.verdict.refused for payload in leaving):
-        raise typer.Exit(14)
-
-
-def _print(result: Result, shape: Format) -> None:
-    """Print a result; exit status 22 if its replay did not pass."""
-    if shape is Format.json:
-        print(json.dumps(result.as_dict(), indent=2))
-    else:
-        print(result.csv().rstrip() if shape is Format.csv else result.text())
-    if result.replay is None or result.replay.verdict != "PASS":
-        raise typer.Exit(22)

@@ -1,12 +1,23 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the folder of the site that they name.
+
+Every path that is typed is read from the working folder. `--node DIR` names a node's own folder; without it
+`COTERIE_NODE` does, or the working folder is it. `--at DIR` names a run's folder, and `--site NAME` one of its sites.
+"""
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from coterie_node.audit.sources import AuditLocation
+from coterie_node.errors import ConfigError
+from coterie_node.site.config import CONFIG
+from coterie_node.site.folder import SiteFolder, find_node
+from coterie_node.site.run_folder import RunFolder
 
 
 class Format(StrEnum):
@@ -28,10 +39,57 @@ class TableFormat(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Shape = Annotated[Format, typer.Option("--format", help="text, json or csv.")]
-At = Annotated[Path | None, typer.Option(help="Folder of a run that `coterie demo --keep` left.")]
-Chain = Annotated[str | None, typer.Option(help="URL of an Ethereum node of your own.")]
-Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, if the chain holds several.")]
-Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT, with --chain.")]
-StudyArgument = Annotated[
-    str | None, typer.Argument(help="Number on the ledger, hash, or study file. Default: the last.")
+NodeOption = Annotated[
+    Path | None,
+    typer.Option("--node", help="Folder of this site's node. Default: $COTERIE_NODE, or the working folder."),
 ]
+At = Annotated[
+    Path | None,
+    typer.Option("--at", help="Instead of --node: folder of a run (`coterie demo --keep`, `coterie devnet up`)."),
+]
+Site = Annotated[str | None, typer.Option("--site", help="With --at: name of the run's site.")]
+Chain = Annotated[str | None, typer.Option(help="Instead of a folder: URL of an Ethereum node of your own.")]
+Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, if the chain holds several.")]
+Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT.")]
+StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
+StudyArgument = Annotated[
+    str | None, typer.Argument(help="Number on the ledger, hash, or study file. Default: the newest.")
+]
+LedgerStudyArgument = Annotated[str, typer.Argument(help="Number on the ledger, hash, or study file.")]
+_VARIABLE = "COTERIE_NODE"
+
+
+def open_node_folder(node: Path | None) -> SiteFolder:
+    """The folder of this site's node: --node, COTERIE_NODE, or the working folder."""
+    return find_node(node or Path(os.environ.get(_VARIABLE) or "."))
+
+
+def open_site(node: Path | None, at: Path | None, site: str | None) -> SiteFolder:
+    """The site's folder that the options name: one of a run, or this site's node; ConfigError (CO-F313) if unclear."""
+    if at is None and site is None:
+        return open_node_folder(node)
+    if at is None or site is None or node is not None:
+        options = {"--node": node, "--at": at, "--site": site}
+        typed = ", ".join(name for name, value in options.items() if value is not None)
+        message = f"These options name no site, or more than one: {typed}"
+        raise ConfigError("CO-F313", f"{message}. Give --node DIR, or --at DIR and --site NAME.")
+    return RunFolder(at).find_site(site)
+
+
+def require_daemon(folder: SiteFolder) -> SiteFolder:
+    """The folder of a site whose daemon acts on decisions; ConfigError (CO-F313) for a site of a run without one."""
+    if not (folder.root / CONFIG).exists():
+        message = f"{folder.name} has no daemon, which would act on a decision: {folder.root} has no {CONFIG}"
+        raise ConfigError("CO-F313", f"{message}. Decide at a node (--node DIR) or on a network of `devnet up`.")
+    return folder
+
+
+def locate(
+    node: Path | None, at: Path | None, chain: str | None, catalog: str | None, store: str | None
+) -> AuditLocation:
+    """Where an audit reads; without --node, --at and --chain from this site's node, if there is one here."""
+    where = AuditLocation(node, at, chain, catalog, store)
+    own = os.environ.get(_VARIABLE)
+    if not where.empty or (own is None and not Path(CONFIG).exists()):
+        return where
+    return AuditLocation(node=Path(own or "."), store=store)

@@ -1,48 +1,31 @@
-"""Options that several commands share, and how a table is printed."""
+"""How commands print: one JSON document, or a table for people."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import typer
-
-from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_chain.ledger.protocol import Ledger
 from coterie_node.data.findings import printable
-from coterie_node.errors import ConfigError
-from coterie_node.site.config import NodeFolder
-
-Folder = Annotated[Path, typer.Option("--node", envvar="COTERIE_NODE", help="Folder of this site's node.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-HERE = Path()
 
 
-@contextmanager
-def open_ledger(home: NodeFolder) -> Iterator[Ledger]:
-    """The ledger through this site's own chain node, without its key."""
-    with EthereumLedger(home.network(), None) as ledger:
-        yield ledger
+def print_json(document: Any) -> None:
+    """One JSON document; what is not JSON becomes its text, and what is not ASCII an escape."""
+    print(json.dumps(document, indent=2, default=str))
 
 
-def resolve_study_number(ledger: Ledger, study: str) -> int:
-    """A study's number on the ledger, by number or by the first eight letters or more of its hash."""
-    numbers = ledger.studies()
-    if study.isdecimal() and int(study) in numbers:
-        return int(study)
-    matches = [n for n in numbers if len(study) >= 8 and ledger.view(n).terms.hash.hex().startswith(study.lower())]
-    if not matches:
-        raise ConfigError("CO-F304", f"There is no study {study!r} on this ledger; there are {len(numbers)}.")
-    return matches[-1]
+def print_document(document: Any, text: str, as_json: bool) -> None:
+    """A document as JSON, or the text that says the same."""
+    if as_json:
+        print_json(document)
+    else:
+        print(text)
 
 
-def print_rows(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str]) -> None:
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[str]) -> None:
     """A table with these columns; everything as JSON."""
     if as_json:
-        print(json.dumps(rows, indent=2, default=str))
+        print_json(rows)
         return
     lines = [[name.replace("_", " ") for name in columns]]
     lines += [[printable(str(row.get(name, ""))) for name in columns] for row in rows]

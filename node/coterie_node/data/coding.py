@@ -109,6 +109,10 @@ def advice(fault: str, variable: Variable, value: object) -> str:
         return "Remove the blanks around it."
     if fault == "CO-D115":
         return "Code a binary variable as 0 and 1."
+    if re.match(r"^[+-]?[0-9]{1,3}(,[0-9]{3})+$", text):
+        whole = text.replace(",", "")
+        comma = f"; if the comma is a decimal one, {text.replace(',', '.')}" if text.count(",") == 1 else ""
+        return f"If the comma sets thousands apart, write {whole}{comma}. The file must say which; nothing is guessed."
     if re.match(r"^[+-]?[0-9]+,[0-9]+$", text):
         return "Write decimals with a dot, 1.5 and not 1,5."
     return f"Write a plain number; what is missing is written as {join_values(MISSING, 9)}."

@@ -13,7 +13,8 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
-from coterie_learners.study.document import Study
+from coterie_learners.study.document import IdentifierKind, Study
+from coterie_learners.study.identifiers import Unreadable, normalise
 from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Codes, Data, OwnColumns, Rows
 from coterie_node.data import pda
 from coterie_node.data.checks import PatternRows, Spread, check_variation
@@ -111,6 +112,7 @@ class FirstPass:
         self.read = self.n = self.events = 0
         self.chunks: deque[Codes] = deque()
         self.identifiers: list[tuple[str, ...]] = []
+        self.refusals: dict[str, str] = {}
 
     def add(self, batch: Batch) -> None:
         """Take in the next rows."""
@@ -134,11 +136,24 @@ class FirstPass:
 
     def _identify(self, batch: Batch, used: Mask) -> None:
         """Keep the identifying values of the rows used, and note those that have none."""
-        columns = [as_text(batch[name]) for name in self.design.identifier]
-        for name, column in zip(self.design.identifier, columns, strict=True):
-            blank = np.array([not value.strip() for value in column], dtype=bool)
-            self.findings.note(name, "CO-D117", blank, self.read, column.__getitem__)
+        kinds = self.design.study.identifying
+        columns = [as_text(batch[name]) for name in kinds]
+        for (name, kind), column in zip(kinds.items(), columns, strict=True):
+            self._check_identifiers(name, kind, column)
         self.identifiers += [row for row, use in zip(zip(*columns, strict=True), used.tolist(), strict=True) if use]
+
+    def _check_identifiers(self, name: str, kind: IdentifierKind, column: list[str]) -> None:
+        """Note values that identify nobody, and values that the declared kind refuses."""
+        missing, wrong = np.zeros(len(column), dtype=bool), np.zeros(len(column), dtype=bool)
+        for row, value in enumerate(column):
+            try:
+                missing[row] = normalise(kind, value) is None
+            except Unreadable as refusal:
+                wrong[row] = True
+                self.refusals.setdefault(name, str(refusal))
+        if self.design.study.linkage.unidentified == "refuse":
+            self.findings.note(name, "CO-D132", missing, self.read, column.__getitem__)
+        self.findings.note(name, "CO-D134", wrong, self.read, column.__getitem__)
 
     def _check(self, name: str, coded: Coded, batch: Batch) -> None:
         self.missing[name] += int(np.count_nonzero(coded.missing))
@@ -181,7 +196,7 @@ def load_columns(path: Path, design: Design, site: str) -> Loaded:
     return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
-def load_codes(path: Path, design: Design, site: str) -> Loaded:
+def load_coded_rows(path: Path, design: Design, site: str) -> Loaded:
     """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
     if path.suffix.lower() == ".json":
         table = pda.read_table(Origin(site, path), design)
@@ -214,7 +229,7 @@ def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
 
 LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {
     "rows": load_rows,
-    "codes": load_codes,
+    "codes": load_coded_rows,
     "columns": load_columns,
 }
 
@@ -251,12 +266,23 @@ def _check_values(source: RowSource, first: FirstPass) -> None:
     kind = "outcome" if name == design.formula.outcome else "column"
     where = findings.rows(key, first.read, source.places)
     if name in design.identifier:
-        message = f"The identifying {kind} {quote(name)} is blank {where}. Give every row its identifier."
-        raise source.origin.error("CO-D132", f"{message}{findings.others(key)}")
+        raise source.origin.error(
+            fault, f"{_describe_identifier_fault(first, name, fault, where)}{findings.others(key)}"
+        )
     todo = advice(fault, design.study.variables[name], findings.by_column[key].first[0][1])
     raise source.origin.error(
         fault, f"The {kind} {quote(name)} is {FAULTS[fault]} {where}. {todo}{findings.others(key)}"
     )
+
+
+def _describe_identifier_fault(first: FirstPass, name: str, fault: str, where: str) -> str:
+    """What is wrong with an identifying column, and what to do."""
+    if fault == "CO-D132":
+        todo = 'Give every row its identifier, or let the study leave such rows out with linkage.unidentified = "drop".'
+        return f"The identifying column {quote(name)} is blank {where}. {todo}"
+    kind = first.design.study.identifying[name]
+    todo = "Correct the values, or let the study declare another kind."
+    return f"The identifying column {quote(name)}, declared as {kind}, has {first.refusals[name]}, {where}. {todo}"
 
 
 def _check_enough(origin: Origin, first: FirstPass) -> None:

@@ -60,9 +60,10 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
             )
     for name in design.identifier:
         kind = schema.field(name).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-            message = f"The identifying column {quote(name)} is stored as {quote(kind)}."
-            raise origin.error("CO-D111", f"{message} Store it as text or whole numbers.")
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not (text or pa.types.is_integer(kind) or pa.types.is_date(kind)):
+            what = f"The identifying column {quote(name)} is stored as {quote(kind)}."
+            raise origin.error("CO-D111", f"{what} Store it as text, whole numbers or dates.")
     if rows == 0:
         raise origin.error("CO-D103", "There are columns and no rows. Export the rows as well.")
     return ParquetFile(origin, (*design.variables, *design.identifier), rows)

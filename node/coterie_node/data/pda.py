@@ -26,7 +26,7 @@ INTERCEPTS = ("(Intercept)", "intercept", "Intercept", "X.Intercept.")
 COUNT = "n"
 
 
-class Table(BaseModel):
+class PdaTable(BaseModel):
     """A COLA-GLM table as pda writes it."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -74,11 +74,11 @@ def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _read_json(origin: Origin) -> Table:
+def _read_json(origin: Origin) -> PdaTable:
     try:
         if origin.path.stat().st_size > MAX_BYTES:
             raise origin.error("CO-D141", f"It is larger than {MAX_BYTES} bytes.")
-        table = Table.model_validate_json(origin.path.read_bytes())
+        table = PdaTable.model_validate_json(origin.path.read_bytes())
     except OSError as error:
         raise origin.error("CO-D102", f"{origin.path} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
@@ -93,7 +93,7 @@ def _read_json(origin: Origin) -> Table:
     return table
 
 
-def _columns(origin: Origin, design: Design, table: Table) -> list[str]:
+def _columns(origin: Origin, design: Design, table: PdaTable) -> list[str]:
     """pda's names of the design's columns, in the design's order."""
     have = [name for name in table.Xtable[0] if name != COUNT]
     wanted = [pda_term(name) for name in design.names]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.core.registry import learner_of
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
-from coterie_learners.study.document import Study, Variable
+from coterie_learners.study.document import IdentifierKind, Study, Variable
 from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Data, OwnColumns
+from coterie_learners.sums.families import choose_family
 
 EFFECT = 0.4
+# Real columns fill little of the ranges that people declare for them, lie away from the middle, and are correlated.
+CONCENTRATED, AWAY, CORRELATION = 1 / 200, 0.2, 0.5
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,32 @@ def simulate_cohort(study: Study, n: int, rng: np.random.Generator) -> Synthetic
 
 
 def draw(design: Design, beta: Array, n: int, rng: np.random.Generator) -> Block:
-    """`n` rows of a study's variables, with an outcome that depends on them by `beta` (p,) on the inside scale."""
+    """`n` rows of a study's variables, with an outcome that depends on them by `beta` (p,) on standardised columns."""
     return design.block(_codes(design, beta, n, rng))
 
 
 def _codes(design: Design, beta: Array, n: int, rng: np.random.Generator) -> dict[str, Array]:
     grids = design.study.learner.options.get("grids", {})
     variables = design.study.variables
-    codes = {name: _values(variables[name], grids.get(name, ()), n, rng) for name in design.variables}
+    shared = rng.normal(size=n)
+    codes = {name: _values(variables[name], grids.get(name, ()), shared, rng) for name in design.variables}
     block = design.block(codes)
-    eta = block.x @ beta + (0.0 if block.offset is None else block.offset)
+    eta = _standardise(block.x) @ beta
+    if block.offset is not None and design.formula.outcome in codes:
+        eta = eta + (block.offset - block.offset.mean())
     return {**codes, design.formula.outcome: _outcome(design.study, design.outcome, eta, rng)}
+
+
+def _standardise(x: Array) -> Array:
+    """Columns (n, p) in units of their spread about their means, so that effects do not depend on ranges."""
+    spread = x.std(axis=0)
+    return np.asarray(np.where(spread > 0.0, (x - x.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0), x))
 
 
 def _part(study: Study, site: str, codes: Mapping[str, Array], n: int) -> OwnColumns:
     design = Design(study, site)
-    people = tuple((f"made-up {k}",) * len(study.identifier) for k in range(n))
+    forms = study.identifying.values()
+    people = tuple(tuple(_draw_identifier(kind, k) for kind in forms) for k in range(n))
     outcome, offset = (
         codes[name] if name is not None and name in study.columns[site] else None
         for name in (design.formula.outcome, design.formula.offset)
@@ -64,24 +77,30 @@ def _part(study: Study, site: str, codes: Mapping[str, Array], n: int) -> OwnCol
     return OwnColumns(people, design.names, design.matrix(codes, n), outcome, offset)
 
 
-def _values(variable: Variable, grid: Sequence[float], n: int, rng: np.random.Generator) -> Array:
-    low, high = variable.bounds
+def _draw_identifier(kind: IdentifierKind, k: int) -> str:
+    """The k-th person's value of an identifying column."""
+    if kind.startswith("date"):
+        return f"{1900 + k // 336 % 100}-{k // 28 % 12 + 1:02d}-{k % 28 + 1:02d}"
+    return str(k) if kind in ("number", "check-digit") else f"made-up {k}"
+
+
+def _values(variable: Variable, grid: Sequence[float], shared: Array, rng: np.random.Generator) -> Array:
+    """Values (n,): measurements fill a small part of their range, away from its middle, and go together by `shared`."""
+    (low, high), n = variable.bounds, len(shared)
     if grid:
         return rng.choice(np.array(grid, dtype=np.float64), n)
     if variable.type == "category":
         return rng.integers(0, len(variable.levels), n).astype(np.float64)
     if variable.type == "binary":
         return (rng.random(n) < 0.5).astype(np.float64)
-    drawn = np.clip(rng.normal((low + high) / 2.0, (high - low) / 6.0, n), low, high)
+    size = math.sqrt(1.0 - CORRELATION) * rng.normal(size=n) + math.sqrt(CORRELATION) * shared
+    narrow = max((high - low) * CONCENTRATED, 1.5 if variable.type == "count" else 0.0)
+    drawn = np.clip(low + AWAY * (high - low) + narrow * size, low, high)
     return np.round(drawn) if variable.type == "count" else drawn
 
 
 def _outcome(study: Study, variable: Variable, eta: Array, rng: np.random.Generator) -> Array:
-    low, high = variable.bounds
-    family = study.learner.options.get("family", "binomial")
-    if family == "binomial":
-        return (rng.random(len(eta)) < special.expit(eta)).astype(np.float64)
-    if family == "poisson":
-        return np.clip(rng.poisson(np.exp(np.minimum(eta, 10.0))), low, high).astype(np.float64)
-    drawn = np.clip((low + high) / 2.0 + (high - low) / 8.0 * (eta + rng.normal(size=len(eta))), low, high)
-    return np.round(drawn) if variable.type == "count" else drawn
+    options = study.learner.options
+    family = choose_family(options.get("family", "binomial"), options.get("link"))
+    outcome = family.draw(eta, variable.bounds, rng)
+    return np.round(outcome) if variable.type == "count" else outcome

@@ -24,17 +24,18 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
-from coterie_node.audit.replay import AUDITOR, replay
+from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.demo.cases.case import Case
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
 from coterie_node.network.devnet import founders as founders
 from coterie_node.network.devnet import run_network
 from coterie_node.network.local_nodes import SiteDaemons
+from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import View, view_of
-from coterie_node.site.decisions import DecisionFolder, make_decision
-from coterie_node.site.run_folder import RunFolder, RunSettings, load_study_keys
+from coterie_node.site.decisions import make_decision
+from coterie_node.site.run_folder import RunFolder, RunSettings
 
 DEADLINE = 600.0
 STOPPED_BY_ANOTHER = "CO-R101"
@@ -80,7 +81,7 @@ def rerun(place: RunFolder, case: Case) -> Result:
     daemons = SiteDaemons(place)
     spent = {name: daemons.facts(name).get("gas", 0) for name in sites}
     for name in sites:
-        folder = DecisionFolder(place.site(name).root / "decisions")
+        folder = place.site(name).decisions
         if folder.latest(study.hash) is None:
             folder.save_document(study.hash, study.document)
             data = str(files[name]) if name in files else ""
@@ -96,13 +97,13 @@ def _await_result(place: RunFolder, name: str, study: str) -> dict[str, Any]:
     """What a site's daemon left of a study; Overdue names the site that leaves nothing."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
-        for file in (place.site(name).root / "results").glob("*.json"):
+        for file in (place.site_root(name) / "results").glob("*.json"):
             report: dict[str, Any] = json.loads(file.read_text())
             if report["hash"] == study:
                 return report
         time.sleep(0.2)
     message = f"No result of study {study[:16]} at {name} within {DEADLINE:.0f} s"
-    raise DeadlinePassed("CO-R204", f"{message}; read {place.site(name).root / 'node' / 'log'}.")
+    raise DeadlinePassed("CO-R204", f"{message}; read {place.site_root(name) / 'node' / 'log'}.")
 
 
 def _ledger_seconds(place: RunFolder, number: int) -> float:
@@ -137,7 +138,7 @@ def open_run_folder(keep: Path | None) -> Iterator[RunFolder]:
 def prepare(place: RunFolder, case: Case, sites: Sequence[str]) -> None:
     """Write the study, its sites' folders and their data."""
     for name in sites:
-        place.site(name).root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.site_root(name).mkdir(mode=0o700, parents=True, exist_ok=True)
     place.study.write_text(case.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
     (place.root / "study.json").write_bytes(study.document)
@@ -148,9 +149,9 @@ def prepare(place: RunFolder, case: Case, sites: Sequence[str]) -> None:
 
 
 def describe_trust(study: Study) -> str:
-    """Who learns what, and who must be trusted with what, as the learner says it."""
-    trust = learner_of(study).trust
-    return "" if trust is None else trust(study)
+    """Who must not collude and what everybody learns, as the learner discloses it."""
+    disclosure = learner_of(study).discloses(study)
+    return " ".join((*disclosure.everybody, *disclosure.collusion))
 
 
 def free_addresses(sites: Sequence[str]) -> dict[str, str]:
@@ -172,7 +173,7 @@ def run_sites(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """Start one process per site and wait for all; returns their reports and the seconds from start to end of the fit.
 
-    The first site's progress is told; the first failure of any site stops them all.
+    The first site's progress is passed on; the first failure of any site stops them all.
     """
     crew = DemoProcesses({name: start_site(place, name) for name in sites})
     try:
@@ -282,6 +283,6 @@ def conclude(
 def _collect_views(place: RunFolder, ledger: Ledger, number: int, sites: Sequence[str]) -> View:
     view: dict[bytes, bytes] = {}
     for name in sites:
-        keys = load_study_keys(place, name, f"{place.network().scope}/{number}")
+        keys = place.site(name).load_study_keys(f"{place.network().scope}/{number}")
         view.update(view_of(ledger, place.blobs(), number, name, keys))
     return view

@@ -13,13 +13,14 @@ from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ethereum.network import Network, verify
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.keys.private_files import write_private
-from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import CHAIN_LAUNCHERS, STORE_LAUNCHERS
 from coterie_chain.network.programs.service import Service
 from coterie_node.errors import ConfigError
 from coterie_node.network.local_nodes import SiteDaemons
+from coterie_node.site.folder import KEYS, PASSPHRASE
 from coterie_node.site.run_folder import RunFolder, RunSettings
 
 # A devnet's keys guard nothing: a light key derivation keeps the start quick.
@@ -31,11 +32,11 @@ def founders(place: RunFolder, sites: Sequence[str]) -> tuple[SiteEntry, ...]:
     """Make each site's keys; returns what the Catalog is founded with."""
     entries = []
     for number, name in enumerate(sites, start=1):
-        part = place.site(name)
-        part.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = place.site_root(name)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         passphrase = secrets.token_urlsafe(24)
-        write_private(part.passphrase, passphrase + "\n")
-        keys = SiteKeys.create(part.keys, passphrase, scrypt=LIGHT_SCRYPT)
+        write_private(root / PASSPHRASE, passphrase + "\n")
+        keys = SiteKeys.create(root / KEYS, passphrase, scrypt=LIGHT_SCRYPT)
         entries.append(SiteEntry(number, name, keys.address, keys.sealing))
     return tuple(entries)
 
@@ -54,9 +55,8 @@ def start_network(place: RunFolder, sites: Sequence[str], settings: RunSettings)
     chain.start()
     store.start()
     # Whoever deploys the Catalog gets no rights by it, but must be able to pay.
-    payer = place.site(sites[0])
-    keys = SiteKeys.load(payer.keys, read_passphrase(payer.passphrase))
-    network = deploy(chain.url(sites[0]), entries, keys.account, confirmations=chain.confirmations)
+    payer = place.site(sites[0]).load_keys().account
+    network = deploy(chain.url(sites[0]), entries, payer, confirmations=chain.confirmations)
     place.save(settings, network)
     for name in sites:
         await_catalog(place.network(name))

@@ -29,7 +29,7 @@ from coterie_chain.network.swarm import Kubo
 from coterie_chain.store.cid import decode_base58
 from coterie_node.errors import ConfigError
 from coterie_node.site.cards import check_site_name
-from coterie_node.site.run_folder import SiteFolder
+from coterie_node.site.folder import KEYS, PASSPHRASE
 
 NODE_SETTINGS = """\
 # Settings of one site's node of a trial; `coterie init` writes them for a real one.
@@ -57,7 +57,11 @@ TRIAL_PARTS = {"geth": 1, "kubo": 2, "node": 3}
 
 @dataclass(frozen=True)
 class FounderCard:
-    """What the other sites must know of one: who makes its blocks and signs its records, and where it is reached."""
+    """What founders exchange of a site (founder.json): who makes its blocks, who signs its records, its addresses.
+
+    `sealer` and `operator` are accounts, `sealing` a public key (hex), `peer` the Kubo's peer id; `enode` and `swarm`
+    say where chain node and Kubo are reached. The seat that a later site asks for is a `SeatCard`.
+    """
 
     site: str
     chain: str
@@ -100,16 +104,16 @@ def make_keys(
 
     The hosts are the addresses at which the other sites reach its chain node and its Kubo.
     """
-    part = SiteFolder(folder)
+    own_keys, passphrase_file = folder / KEYS, folder / PASSPHRASE
     check_site_name(site)
     if chain not in CHAIN_KINDS:
         raise ConfigError("CO-F305", f"There is no chain {chain!r} to found; there is {', '.join(CHAIN_KINDS)}.")
-    if not part.keys.is_dir():
+    if not own_keys.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         passphrase = secrets.token_urlsafe(24)
-        write_private(part.passphrase, passphrase + "\n")
-        SiteKeys.create(part.keys, passphrase, scrypt=scrypt)
-    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+        write_private(passphrase_file, passphrase + "\n")
+        SiteKeys.create(own_keys, passphrase, scrypt=scrypt)
+    keys = SiteKeys.load(own_keys, read_passphrase(passphrase_file))
     sealer, enode = _chain_keys(folder, chain, chain_host)
     store = Kubo(folder / "kubo")
     if not store.identity.exists():
@@ -146,8 +150,7 @@ def write_network_files(
 
 def deploy_catalog(folder: Path, url: str, cards: Sequence[FounderCard]) -> Network:
     """Deploy the Catalog with all sites' seats through this site's chain node; its operator pays and gets no rights."""
-    part = SiteFolder(folder)
-    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
+    keys = SiteKeys.load(folder / KEYS, read_passphrase(folder / PASSPHRASE))
     entries = [card.entry(number) for number, card in enumerate(cards, start=1)]
     confirmations = len(cards) // 2 + 1 if cards[0].chain == "clique" else 0
     return deploy(url, entries, keys.account, confirmations=confirmations)

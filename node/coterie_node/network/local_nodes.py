@@ -18,12 +18,12 @@ from coterie_chain.keys.private_files import read_private, replace_private, writ
 from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
 from coterie_chain.network.programs.service import Service, explain_early_end
 from coterie_node.site.config import CONFIG
-from coterie_node.site.run_folder import RunFolder, SiteFolder
+from coterie_node.site.run_folder import RunFolder
 
 READY_WITHIN = 60.0
 PORTS = ("api", "talk")
 SETTINGS = """\
-# Written anew at each start of the development network; what it may mean: coterie init.
+# The development network writes this file at each start; `coterie init` explains the settings.
 site = {site}
 
 [chain]
@@ -56,7 +56,7 @@ class SiteDaemons:
         """Start every daemon that does not run; returns when all of them have read the ledger."""
         waiting = {site: service for site, service in self.services().items() if service.pid is None}
         for site in waiting:
-            reserve_ports(self._ports(self._place.site(site)), PORTS)
+            reserve_ports(self._ports(self._place.site_root(site)), PORTS)
         for site, service in waiting.items():
             self._write_settings(site)
             service.start()
@@ -70,11 +70,11 @@ class SiteDaemons:
 
     def services(self) -> dict[str, Service]:
         """Each site's daemon."""
-        return {site: self._service(self._place.site(site)) for site in self._sites}
+        return {site: self._service(self._place.site_root(site)) for site in self._sites}
 
     def facts(self, site: str) -> Mapping[str, int]:
-        """Studies done and gas used since its start, as its figures tell; nothing if it does not answer."""
-        token = read_private(self._place.site(site).root / "api.token", "the API's token file").strip()
+        """Studies done and gas used since its start, from its metrics; nothing if it does not answer."""
+        token = read_private(self._place.site_root(site) / "api.token", "the API's token file").strip()
         try:
             answer = httpx.get(f"{self._api(site)}/metrics", headers={"Authorization": f"Bearer {token}"}).text
         except httpx.TransportError:
@@ -84,35 +84,35 @@ class SiteDaemons:
 
     def _write_settings(self, site: str) -> None:
         """Write a site's settings for the addresses of today."""
-        part, chain, store = self._place.site(site), self._place.chain(), self._place.store()
+        root, chain, store = self._place.site_root(site), self._place.chain(), self._place.store()
         text = SETTINGS.format(
             site=json.dumps(site),
             chain=json.dumps(chain.url(site)),
             store=json.dumps(store.url(site)),
             confirmations=chain.confirmations,
             learners=json.dumps(sorted({point.name for point in entry_points(group="coterie.learners")})),
-            port=read_ports(self._ports(part))["api"],
+            port=read_ports(self._ports(root))["api"],
             listen=self._talk_address(site),
             peers=", ".join(f'{peer} = "{self._talk_address(peer)}"' for peer in self._sites if peer != site),
         )
-        replace_private(part.root / CONFIG, text)
-        (part.root / "network.json").write_text(self._place.network(site).to_json())
-        if not (part.root / "api.token").exists():
-            write_private(part.root / "api.token", secrets.token_urlsafe(32) + "\n")
+        replace_private(root / CONFIG, text)
+        (root / "network.json").write_text(self._place.network(site).to_json())
+        if not (root / "api.token").exists():
+            write_private(root / "api.token", secrets.token_urlsafe(32) + "\n")
 
     def _talk_address(self, site: str) -> str:
-        return f"{LOOPBACK}:{read_ports(self._ports(self._place.site(site)))['talk']}"
+        return f"{LOOPBACK}:{read_ports(self._ports(self._place.site_root(site)))['talk']}"
 
     def _api(self, site: str) -> str:
-        return f"http://{LOOPBACK}:{read_ports(self._ports(self._place.site(site)))['api']}"
+        return f"http://{LOOPBACK}:{read_ports(self._ports(self._place.site_root(site)))['api']}"
 
-    def _ports(self, part: SiteFolder) -> Path:
-        return part.root / "node" / "ports.json"
+    def _ports(self, root: Path) -> Path:
+        return root / "node" / "ports.json"
 
-    def _service(self, part: SiteFolder) -> Service:
-        arguments = ("-m", "coterie_node", "serve", "--node", str(part.root.absolute()))
+    def _service(self, root: Path) -> Service:
+        arguments = ("-m", "coterie_node", "serve", "--node", str(root.absolute()))
         quiet = {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        return Service("node", part.root / "node", lambda: Path(sys.executable), arguments, quiet)
+        return Service("node", root / "node", lambda: Path(sys.executable), arguments, quiet)
 
 
 def _samples(text: str) -> list[Sample]:

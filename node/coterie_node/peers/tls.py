@@ -1,4 +1,4 @@
-"""Where a site talks to its peers in interactive steps: the network's twin of `interactive_session.MemoryTransport`.
+"""Where a site talks to its peers in interactive steps: the network's twin of `talk.Hub`.
 
 A node listens at one address for the sessions of all its studies. A connection begins with a plain greeting (session
 and name, for the other side to know whom to expect), then TLS with the pair's certificates (pairing.py), then one byte
@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 
 from coterie_node.errors import ConfigError
+from coterie_node.peers.address import Address
 from coterie_node.peers.pairing import Pairing
 from coterie_node.peers.pending_connections import PendingConnection, PendingConnections
 from coterie_node.peers.transport import (
@@ -23,7 +24,6 @@ from coterie_node.peers.transport import (
     MAGIC,
     PAUSE,
     WELCOME,
-    Address,
     ConnectionEnded,
     Timeouts,
     TlsChannel,
@@ -135,22 +135,6 @@ class TlsExchange:
             secured.sendall(WELCOME)
             stack.pop_all()
         return channel, name, secured
-
-
-def address_of(text: str) -> Address:
-    """Host and port of "host:port" or "[host]:port"; ValueError if it is neither."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) >= 1 << 16 or not _nameable(host):
-        raise ValueError(f"{text!r} is not host:port")
-    return host.strip("[]"), int(port)
-
-
-def _nameable(host: str) -> bool:
-    """Whether a host can be looked up at all: `socket` raises no OSError for a name that it cannot even ask for."""
-    try:
-        return b"\0" not in host.encode("idna")
-    except UnicodeError:
-        return False
 
 
 def _listen(me: str, address: Address) -> socket.socket:

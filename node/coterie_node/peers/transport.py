@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
+from coterie_chain.retry import Backoff, RetryPolicy
 from coterie_learners.errors import ProtocolError, SessionLost
+from coterie_node.peers.address import Address
 from coterie_node.peers.inbox import Ended, Inbox
 from coterie_node.peers.pairing import Pairing
 
@@ -32,14 +34,12 @@ BLAME = (1 << 64) - 1
 READY = BLAME - 1
 # Seconds between two looks at who is there, and for a call, or a last word, to get through.
 PAUSE, CALL_SECONDS = 0.05, 10.0
-# Seconds until a peer that was not there is called again: twice as many each time, up to these.
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
+# How a peer that does not answer is called again.
+CALL_RETRY = RetryPolicy(first=0.05, longest=5.0)
 # Seconds of silence after which the other machine is asked whether it is still there, between questions; and how many.
 ALIVE_AFTER, ALIVE_EVERY, ALIVE_TIMES = 60, 15, 4
 # Seconds for the last word of a peer that reads no more.
 LAST_WORD_SECONDS = 1.0
-
-Address = tuple[str, int]
 
 
 class ConnectionEnded(Exception):
@@ -91,7 +91,7 @@ class TlsChannel:
         self._lines = {name: PeerConnection() for name in addresses}
         self._told: set[str] = set()
         self._doubts: dict[str, str] = {}
-        self._pauses: dict[str, float] = {}
+        self._backoffs: dict[str, Backoff] = {}
         self._call_at: dict[str, float] = {}
         # Held while it is settled whose connection counts: by the threads that answer calls, and by the one that talks.
         self._lock = threading.Lock()
@@ -143,9 +143,10 @@ class TlsChannel:
             if called is not None:
                 self._out[name] = called
             # A peer may be away for days. One that is back calls itself, and is called at once.
-            pause = FIRST_PAUSE if called is not None else self._pauses.get(name, FIRST_PAUSE)
-            self._call_at[name] = time.monotonic() + pause
-            self._pauses[name] = min(2 * pause, LONGEST_PAUSE)
+            backoff = self._backoffs.setdefault(name, Backoff(CALL_RETRY))
+            if called is not None:
+                backoff.reset()
+            self._call_at[name] = time.monotonic() + backoff.next_pause()
 
     def _hang_up(self, name: str) -> None:
         self._out.pop(name).close()
@@ -208,7 +209,7 @@ class TlsChannel:
             connection.settimeout(None)
             hang_up(self._lines[name].connection)
             self._call_at.pop(name, None)
-            self._pauses.pop(name, None)
+            self._backoffs.pop(name, None)
             line = self._lines[name] = PeerConnection(connection)
             return line
 

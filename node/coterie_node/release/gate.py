@@ -17,9 +17,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from coterie_learners.core.disclosure import GateVerdict, Ruling, judge_exposure
+from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
 from coterie_learners.core.payload import Payload, canonical
 from coterie_learners.core.protocol import Site, Step
+from coterie_learners.core.registry import learner_of
+from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Floors, Frozen, Study
@@ -87,6 +89,7 @@ class Gate:
     consent: Consent = refuse_all
     watch: Callable[[Release], None] = lambda _: None
     _flag: str | None = field(default=None, init=False)
+    _disclosure: Disclosure | None = field(default=None, init=False)
 
     @property
     def floors(self) -> Floors:
@@ -132,11 +135,18 @@ class Gate:
         if step.reveals is None:
             message = f"The learner {self.study.learner.name} does not say what {step.topic!r} reveals."
             return GateVerdict(Ruling.REFUSED, message, self.floors, step.topic)
-        exposure = step.reveals(site, payload)
+        exposure = self._describe(step, step.reveals(site, payload))
         if step.readers is not None:
             exposure = replace(exposure, readers=tuple(r for r in step.readers if r != site.name))
         verdict = judge_exposure(exposure, self.floors, step.topic)
         return verdict if verdict.refused else self._compare_with_past(site, verdict)
+
+    def _describe(self, step: Step, exposure: Exposure) -> Exposure:
+        """The exposure under the words of the study's disclosure, where that speaks of this step."""
+        if self._disclosure is None:
+            self._disclosure = learner_of(self.study).discloses(self.study)
+        disclosed = self._disclosure.find_step(step.topic)
+        return exposure if disclosed is None else replace(exposure, what=disclosed.what)
 
     def _compare_with_past(self, site: Site, verdict: GateVerdict) -> GateVerdict:
         """The verdict after a look at what this site released before; looked up once, at a run's first release."""

@@ -18,16 +18,17 @@ from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.keys.envelopes import is_sealed, unseal_with
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Post, Record
-from coterie_chain.store.protocol import BlobStore
+from coterie_chain.store.protocol import MAX_BLOB, BlobStore
 from coterie_learners.core import payload as pay
 from coterie_learners.core.payload import Payload, Stamp
 from coterie_learners.core.protocol import Sealed, Step
 from coterie_learners.errors import ProtocolError
 from coterie_learners.study.document import Study
-from coterie_node.errors import PayloadCorrupt, PayloadMissing
+from coterie_node.errors import PayloadCorrupt, PayloadMissing, PayloadTooLarge
 
 CODECS = {"zstd": pay.SHUFFLE_ZSTD, "deflate": pay.DEFLATE}
-MAX_PAYLOAD_BYTES = 1 << 27
+# What the contracts take of one payload, what a store returns of one, and what a reader unpacks of one.
+MAX_PAYLOAD_BYTES = MAX_BLOB
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class PayloadCodec:
 
     `own` are this site's keys for this run, in use once the sites have announced theirs. `view` opens single payloads
     for who is no reader: the keys of their bodies, by SHA-256 of the stored bytes, as readers have granted them.
+    `limit` is the most bytes that this site posts at once, before and after compression.
     """
 
     study: Study
@@ -44,6 +46,7 @@ class PayloadCodec:
     directory: Mapping[str, bytes]
     own: SiteKeys | None = None
     view: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    limit: int = MAX_PAYLOAD_BYTES
 
     def with_announced_keys(self, posts: Mapping[str, Payload]) -> PayloadCodec:
         """The desk after the sites have announced their sealing keys for this run."""
@@ -51,8 +54,22 @@ class PayloadCodec:
         return replace(self, keys=self.own or self.keys, directory={**self.directory, **directory})
 
     def write(self, step: Step, attempt: int, payload: Payload) -> bytes:
-        """The bytes to store for a payload that this site posts at a step."""
-        return self.seal(step, pack(self.study, step, self.name, attempt, payload))
+        """The bytes to store for a payload that this site posts at a step; PayloadTooLarge if nobody could read them.
+
+        Measured here, before anything is stored or recorded: the contract would refuse the record, and a reader that
+        trusted the record's size would blame this site for it.
+        """
+        # The arrays first: compressing a payload that is too large takes seconds.
+        self._check_size(step, sum(np.asarray(value).nbytes for value in payload.values()))
+        blob = self.seal(step, pack(self.study, step, self.name, attempt, payload))
+        self._check_size(step, len(blob))
+        return blob
+
+    def _check_size(self, step: Step, size: int) -> None:
+        if size > self.limit:
+            message = f"{self.name}'s payload for {step.topic!r} has {size} bytes; a payload may have {self.limit}"
+            remedy = "Propose the study with fewer rows or covariates, or with a learner's option that sends less"
+            raise PayloadTooLarge("CO-R303", f"{message}. Nothing of it was recorded. {remedy}.")
 
     def seal(self, step: Step, blob: bytes) -> bytes:
         """The bytes sealed to the step's readers and to this site itself, if the step is sealed at all."""

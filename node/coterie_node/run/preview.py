@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ import numpy as np
 
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import SiteEntry
-from coterie_learners.core.protocol import Machine
+from coterie_learners.core.masked_sum import decode_fixed_point
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Machine, Site, Step
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError, StudyError
+from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
 from coterie_node.data.load import load_site
@@ -24,18 +27,26 @@ from coterie_node.release.gate import Gate, Policy, Release
 from coterie_node.run.simulate import simulate, site_of
 
 MAX_NUMBERS = 400
+# A number of a masked sum has this many words; shorter sums of whole columns have one, and are not shown.
+WORDS_PER_NUMBER = 2
 
 
 @dataclass(frozen=True)
 class PayloadPreview:
-    """One payload of one site, with the gate's verdict."""
+    """One payload of one site, with the gate's verdict.
+
+    `disclosed`: what the learner says of the step. `sums`: this site's numbers under its masks, where there are masks.
+    """
 
     site: str
     release: Release
+    disclosed: str = ""
+    sums: Array | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything that would leave, for this site's own people."""
-        return {"site": self.site, **describe_release(self.release)}
+        out = {"site": self.site, "disclosed": self.disclosed, **describe_release(self.release)}
+        return out if self.sums is None else {**out, "payload": {"sums under masks": self.sums.tolist()}}
 
     def text(self) -> str:
         """The same for a terminal; long arrays are cut, JSON has them whole."""
@@ -43,7 +54,40 @@ class PayloadPreview:
         small = [f"  {name}: {count}" for name, count in verdict.secret.items()]
         head = f"{self.site}  {verdict.topic}  {verdict.ruling.name.lower().replace('_', ' ')}: {verdict.sentence}"
         below = ["  Cells below the floor (for this site's people only):", *small] if small else []
-        return "\n".join([head, *below, *(_array(name, v) for name, v in sorted(self.release.payload.items()))])
+        said = [f"  {self.disclosed}"] if self.disclosed else []
+        payload = self.release.payload if self.sums is None else {"sums under masks": self.sums}
+        return "\n".join([head, *said, *below, *(_array(name, v) for name, v in sorted(payload.items()))])
+
+
+@dataclass
+class PreviewGate(Gate):
+    """A gate that notes every release with what the learner discloses of it, and with the sums under the masks."""
+
+    out: list[PayloadPreview] = field(default_factory=list)
+
+    def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
+        """The verdict's digest, as the site's own gate has it."""
+        disclosed = learner_of(self.study).discloses(self.study).find_step(step.topic)
+        line, sums = disclosed.line if disclosed else "", sums_under_masks(step, site)
+        self.watch = lambda release: self.out.append(PayloadPreview(site.name, release, line, sums))
+        return super().admit(step, site, position, payload)
+
+
+class UnmaskedSite(Site):
+    """A site whose masks are zero, so that its own people see what the masks would hide."""
+
+    def mask(self, peer: str, label: str, size: int) -> bytes:
+        """Zeros."""
+        return bytes(size)
+
+
+def sums_under_masks(step: Step, site: Site) -> Array | None:
+    """The numbers (k,) that this site's masks hide in a masked sum; None for a step that is none."""
+    form = None if step.expects is None else step.expects.fields.get("masked")
+    if step.public or form is None or form.shape[-1] != WORDS_PER_NUMBER:
+        return None
+    bare = UnmaskedSite(**{item.name: getattr(site, item.name) for item in fields(site)})
+    return decode_fixed_point(np.asarray(step.make(bare, None)["masked"], dtype=np.uint64))
 
 
 def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = None) -> list[PayloadPreview]:
@@ -72,7 +116,7 @@ def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = Non
 
 
 def _gate(study: Study, name: str, policy: Policy, out: list[PayloadPreview]) -> Gate:
-    return Gate(study, policy, watch=lambda release: out.append(PayloadPreview(name, release)))
+    return PreviewGate(study, policy, out=out)
 
 
 def _first(study: Study, name: str, data: Data, gate: Gate) -> None:

@@ -21,6 +21,8 @@ class Reason(IntEnum):
     RELEASE_REFUSED = 9
     TOO_FEW_SITES = 10
     SESSION_LOST = 11
+    UNAVAILABLE = 12
+    PAYLOAD_TOO_LARGE = 13
 
 
 WORDS = {
@@ -35,6 +37,8 @@ WORDS = {
     Reason.RELEASE_REFUSED: "its release gate kept a payload back",
     Reason.TOO_FEW_SITES: "too few sites are left to hide each other's shares",
     Reason.SESSION_LOST: "a site left an interactive step before its end; propose the study again",
+    Reason.UNAVAILABLE: "a site's payload cannot be fetched",
+    Reason.PAYLOAD_TOO_LARGE: "its payload is larger than the ledger takes",
 }
 
 _OF_ERROR = (
@@ -50,7 +54,7 @@ _OF_ERROR = (
 
 
 def abort_reason(error: Exception) -> Reason | None:
-    """The reason for which an error ends a study; None if the study can go on once the error is mended."""
+    """The reason for which an error ends a study; None if the study can go on once the error is corrected."""
     return next((reason for kind, reason in _OF_ERROR if isinstance(error, kind)), None)
 
 

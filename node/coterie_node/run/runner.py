@@ -1,20 +1,39 @@
-"""One machine, one ledger, one store. Simulation, daemon and audit all call `turn()`; there is no other loop body."""
+"""A participant's part in one study: a machine fed from the ledger, which also drafts and records this site's posts.
+
+Simulation and daemon call `turn()`; there is no other loop body. An auditor is a Follower, which reads only.
+
+Where the runner stands is read from the ledger and from few fields of its own, so that a crash loses nothing:
+
+    state        how it shows                           what a turn does                                 next
+    -----------  -------------------------------------  -----------------------------------------------  -----------
+    following    the next step is finished on the       read it, check it, feed the machine              any
+                 ledger
+    posting      the step is open, this site posts      draft, ask the gate, store, record               sent
+    asking       _awaiting_approval is set              ask the gate again: people have not answered     asking, sent
+    talking      _session is set                        look whether the interactive step has a result   posting
+    sent         _sent_post is set                      send it again until a block has it               following
+    predicting   _prediction is set, not followed       send what comes next (lookahead.py)              predicted
+    predicted    _prediction is set, followed           hold it against the ledger                       following
+    late         the step is open past its deadline     skip, exclude or abort, as the study says        any
+    done         machine.awaits is None, no prediction  nothing                                          done
+
+From every state but done a reorganisation leads to `restart`: the machine starts again from the first record.
+
+Invariants. Nothing is posted while the ledger's terms are not those that this site approved. Nothing is posted on top
+of records that the ledger no longer holds. What was drafted for a step is posted or dropped, never changed: masks are
+derived, so that two posts of one step would give their difference away. A payload is stored before its record is sent.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-
-import numpy as np
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
 from coterie_chain.errors import BlobMissing, ChainError, PostRejected
 from coterie_chain.ledger.protocol import (
     ZERO,
-    Event,
     Ledger,
     OpenStep,
     PipelinedLedger,
@@ -23,66 +42,43 @@ from coterie_chain.ledger.protocol import (
     Silence,
     State,
     StudyView,
+    Terms,
 )
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.payload import Payload, decode, unpack
-from coterie_learners.core.protocol import Machine, Sealed, Step
+from coterie_learners.core.protocol import Machine, Step
 from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, SessionLost, WrongPost
-from coterie_node.errors import ConfigError, ReleaseRefused, StudyStopped
+from coterie_node.errors import (
+    ConfigError,
+    PayloadMissing,
+    PayloadTooLarge,
+    PostUnusable,
+    ReleaseRefused,
+    TermsMismatch,
+)
 from coterie_node.peers.interactive_session import Exchange, InteractiveStep
 from coterie_node.release.gate import Gate
 from coterie_node.run.codec import PayloadCodec, pack
+from coterie_node.run.endings import end_part
+from coterie_node.run.follower import Follower, Progress, read_figures, read_heads
+from coterie_node.run.lookahead import PredictedPost
 from coterie_node.run.opened_results import OpenedResults
-from coterie_node.run.reasons import Reason, abort_reason, describe_reason
+from coterie_node.run.reasons import Reason, abort_reason
 
 # The contract's answers to a move about a silent site when others were faster, or when it is for people to decide.
 OVERTAKEN = (
-    *("NotYet", "WrongStep", "BadState", "AlreadyVoted", "NotSilent"),
+    *("NotYet", "WrongStep", "BadState", "AlreadyVoted", "NotSilent", "NotAllowed"),
     *("NotAServerStep", "NotAnEachStep", "NotParticipant", "SiteNeeded"),
 )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One finished step, for whoever watches: its place, who posted, the ledger's time.
+class Runner(Follower):
+    """A participant's machine. Without a `gate` everything leaves, and the records say that nothing was judged.
 
-    `figures` are the single numbers of a server's post, such as the deviance. `recomputed`: whether this reader worked
-    a server's post out itself; `sealed`: whose posts it could not open.
-    """
-
-    position: int
-    topic: str
-    kind: str
-    round: int
-    sites: tuple[str, ...]
-    time: int
-    figures: Mapping[str, float]
-    recomputed: bool = False
-    sealed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PredictedPost:
-    """The post of a server that this site worked out itself and builds on before it is on the ledger.
-
-    `followed`: whether this site has sent what comes next.
-    """
-
-    step: Step
-    open: OpenStep
-    server: str
-    post: Post
-    figures: Mapping[str, float]
-    followed: bool = False
-
-
-class Runner:
-    """A machine fed from the ledger; at a participant's node it also drafts and records.
-
-    `seconds` splits the time spent by "compute", "ledger" and "store". `poster=False` makes an auditor of it. Without a
-    `gate` everything leaves, and the records say that nothing was judged. With `ahead` it does not wait for a server's
-    post: it works the post out itself, goes on, and sends its next record behind it. Should the ledger hold another
-    post then, or none, or after a reorganisation not what it held before, the machine is built anew from what it holds.
+    `terms` are those that this site approved; None checks nothing, for a ledger that is this process's own. With
+    `ahead` it does not wait for a server's post: it works the post out itself, goes on, and sends its next record
+    behind it. Should the ledger hold another post then, or none, or after a reorganisation not what it held before, the
+    machine starts again from the ledger's first record.
     """
 
     def __init__(
@@ -93,42 +89,38 @@ class Runner:
         study: int,
         codec: PayloadCodec,
         *,
-        poster: bool = True,
         gate: Gate | None = None,
         exchange: Exchange | None = None,
         observe: Callable[[Progress], None] = lambda _: None,
         ahead: PipelinedLedger | None = None,
+        terms: Terms | None = None,
     ) -> None:
-        self.machine = machine
-        self.position = 0
+        super().__init__(machine, ledger, blobs, study, codec, observe=observe)
         self.payload_bytes = 0
-        self.restarts = 0
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._ledger, self._blobs, self._study, self._codec = ledger, blobs, study, codec
-        self._poster, self._gate, self._exchange, self._observe = poster, gate, exchange, observe
+        self._gate, self._exchange, self._ahead, self._terms = gate, exchange, ahead, terms
         self._session: InteractiveStep | None = None
         self._awaiting_approval: tuple[OpenStep, Payload] | None = None
         self._sent_post: Post | None = None
-        self._ahead = ahead
         self._prediction: PredictedPost | None = None
-        self._heads: dict[int, tuple[bytes, ...]] = {}
-        self._observed_until = 0
-        self._initial_codec = codec
 
     def turn(self) -> bool:
         """Do the next thing there is to do; False if this site has to wait for others, or the protocol has ended.
 
-        Raises LearnerError, ReleaseRefused or BlobCorrupt for what ends this site's part; what ends the study for all
-        is on the ledger by then: a dispute over a wrong server post, an abort with its reason for the rest.
+        Raises LearnerError, ReleaseRefused, PayloadTooLarge, TermsMismatch or BlobCorrupt for what ends this site's
+        part; what ends the study for all is on the ledger by then: a dispute over a wrong server post, an abort or a
+        vote for one, with its reason and the site at fault.
         """
         try:
-            return self._turn()
+            return self._take_turn()
         except LearnerError as error:
             if self._handle_error(error):
                 return True
             raise
         except ReleaseRefused:
-            self._abort(Reason.RELEASE_REFUSED)
+            self._leave(Reason.RELEASE_REFUSED)
+            raise
+        except PayloadTooLarge:
+            self._leave(Reason.PAYLOAD_TOO_LARGE)
             raise
 
     @property
@@ -152,49 +144,32 @@ class Runner:
             self._session.end()
             self._session = None
 
-    def matches_ledger(self) -> bool:
-        """Whether the ledger still holds what this machine was fed last; not so after some reorganisations."""
-        # Each head stands for all that its site ever recorded, so two steps stand for all.
-        return all(
-            (recorded := self._ledger.read_finished(self._study, at)) is not None
-            and _heads(recorded) == self._heads[at]
-            for at in sorted(self._heads)[-2:]
-        )
-
     def check_end(self) -> bool:
-        """Whether the result still stands; if a reorganisation took its records, the study is followed anew."""
+        """Whether the result still stands; if a reorganisation took its records, the machine starts again."""
         return self.matches_ledger() or not self._restart_from_ledger()
 
-    def _turn(self) -> bool:
+    def _take_turn(self) -> bool:
         if self._prediction is not None:
             return self._await_predicted(self._prediction)
         step = self.machine.awaits
         if step is None:
             return False
-        with self._measure("ledger"):
-            # In this order: a step that is over in the view is then surely found finished, however the ledger moves on.
-            view = self._ledger.view(self._study)
-            records = self._ledger.read_finished(self._study, self.position)
+        view, records = self._read_ledger(self.position)
         if records is not None:
             return self._continue(step, view, records)
         if view.open is None:
             return self._check_stopped(step, view)
-        if view.open.position < self.position and self._poster and not self.matches_ledger():
+        if view.open.position < self.position and not self.matches_ledger():
             return self._restart_from_ledger()
-        if not self._poster or view.open.position != self.position:
+        if view.open.position != self.position:
             return False
         return self._act(step, view, view.open)
 
     def _restart_from_ledger(self) -> bool:
         """Forget everything and follow the ledger from its first record, as after a restart."""
-        self.machine = self.machine.restarted()
-        self.position = 0
-        self.restarts += 1
         # A session goes on if the same step is open again, built on the same records.
         self._prediction = self._awaiting_approval = self._sent_post = None
-        self._codec = self._initial_codec
-        self._heads.clear()
-        return True
+        return super()._restart_from_ledger()
 
     def _act(self, step: Step, view: StudyView, open_: OpenStep) -> bool:
         if step.who != open_.kind:
@@ -202,6 +177,12 @@ class Runner:
                 f"Position {self.position} is {open_.kind!r} on the ledger but {step.who!r} in the learner's script."
             )
             raise ProtocolError("CO-P114", message, topic=step.topic)
+        # Before each post: only these parties, this order and this deadline are what people approved.
+        if self._terms is not None and view.terms != self._terms:
+            message = f"The ledger has other terms of study {self._study} than this site approved"
+            raise TermsMismatch(
+                "CO-R401", f"{message}. Nothing more is posted. Ask {view.proposer}, which proposed it."
+            )
         # A site that was excluded follows to the end, but has no say in what becomes of the others.
         involved = self._codec.name in view.parties
         is_poster = self._codec.name in open_.posters and self._codec.name not in open_.posted
@@ -215,7 +196,7 @@ class Runner:
             if moved or not step.talks:
                 return moved
         late = self._ledger.now() > open_.deadline and involved
-        return late and self._overdue(view, open_)
+        return late and self._overdue(step, view, open_)
 
     def _post(self, step: Step, open_: OpenStep) -> bool:
         post = self._find_sent_post(open_) or self._prepare(step, open_)
@@ -314,7 +295,7 @@ class Runner:
         try:
             return session_step.outcome()
         except ChainError:
-            self.close()  # borne as any other; then this site tries to meet the others once more
+            self.close()  # retried as any other; then this site tries to meet the others once more
             raise
 
     def _start_session(self, session: tuple[int, int, int, str], open_: OpenStep) -> InteractiveStep:
@@ -322,7 +303,7 @@ class Runner:
             message = "This step needs a channel between the sites, and this node has none"
             raise ConfigError("CO-F342", f"{message}. Fill in [talk] in node.toml, or talk.json.")
         channel = self._exchange.channel(self._codec.name, session, open_.parties)
-        machine = self.machine  # this one, also should the ledger be followed anew meanwhile
+        machine = self.machine  # this one, also if the machine starts again meanwhile
 
         def program() -> Payload:
             payload = machine.draft(open_.parties, open_.attempt, channel)
@@ -332,60 +313,48 @@ class Runner:
 
         return InteractiveStep(session, channel, program)
 
-    def _continue(self, step: Step, view: StudyView, records: tuple[Record, ...]) -> bool:
-        try:
-            self._read_records(step, records)
-        except BlobMissing:
-            if view.state == State.ABORTED:
-                raise self._make_abort_error() from None  # nobody needs the payload any more
-            if not self._supply(step, records[-1]):
-                raise
-        return True
+    # Payloads out of reach
 
-    def _supply(self, step: Step, record: Record) -> bool:
-        """Put the post of a server that is gone into the store: whoever has the earlier posts can make it again."""
-        if not (step.public and step.readers is None and self._poster):
-            return False
-        with self._measure("compute"), suppress(SealedInput):
-            blob = pack(self._codec.study, step, record.site, record.post.attempt, self.machine.draft((), 0))
-            if hashlib.sha256(blob).digest() == record.post.sha256:
-                return self._blobs.put(blob) == record.post.cid
+    def _supply(self, step: Step, view: StudyView, records: tuple[Record, ...], error: BlobMissing) -> bool:
+        """Put the post of a server that is gone into the store: whoever has the earlier posts can compute it again.
+
+        If that is not possible, say on the ledger whose post cannot be had.
+        """
+        record = records[-1]
+        if step.public and step.readers is None:
+            with self._measure("compute"), suppress(SealedInput):
+                blob = pack(self._codec.study, step, record.site, record.post.attempt, self.machine.draft((), 0))
+                if hashlib.sha256(blob).digest() == record.post.sha256:
+                    return self._blobs.put(blob) == record.post.cid
+        if isinstance(error, PayloadMissing):
+            self._report_missing(view, records, error.site)
         return False
 
-    def _read_records(self, step: Step, records: tuple[Record, ...]) -> None:
-        with self._measure("store"):
-            posts = {r.site: self._codec.read(step, r, self._blobs) for r in records}
-        self._heads[self.position] = _heads(records)
-        self.position += 1
-        if step.announces:
-            self._codec = self._codec.with_announced_keys(posts)
-        before = self.machine.checked
-        with self._measure("compute"):
-            self.machine.feed(posts)
-        figures = _figures(posts[records[-1].site]) if step.public else {}
-        sealed = tuple(name for name, post in posts.items() if isinstance(post, Sealed))
-        self._notify(step, records, figures, self.machine.checked > before, sealed)
+    def _report_missing(self, view: StudyView, records: tuple[Record, ...], site: str) -> None:
+        """Vote that a post cannot be had, in the second half of the open step's time.
 
-    def _notify(
-        self,
-        step: Step,
-        records: tuple[Record, ...],
-        figures: Mapping[str, float],
-        recomputed: bool = True,
-        sealed: tuple[str, ...] = (),
-    ) -> None:
-        last = records[-1]
-        if last.post.position < self._observed_until:
-            return  # heard before this machine was built anew
-        self._observed_until = last.post.position + 1
-        sites = tuple(r.site for r in records)
-        place = (last.post.position, step.topic, last.kind, last.round)
-        self._observe(Progress(*place, sites, last.time, figures, recomputed, sealed))
+        Not earlier, because a store may be slow. Not after the deadline, because then the others would skip a server
+        that waits for the payload as this site does.
+        """
+        if view.open is None or self._ledger.now() <= view.open.deadline - view.terms.timeout // 2:
+            return
+        self._report_unavailable(records, site, Reason.UNAVAILABLE)
+
+    def _report_unavailable(self, records: tuple[Record, ...], site: str, reason: Reason) -> bool:
+        """Vote that a site's post at a finished step cannot be used; False if the ledger takes no such vote."""
+        post = next((record.post for record in records if record.site == site), None)
+        if post is None or site == self._codec.name:
+            return False
+        try:
+            self._ledger.report_unavailable(self._study, post.position, post.attempt, site, reason)
+        except PostRejected as error:
+            return error.name == "AlreadyVoted"
+        return True
 
     # Ahead of the ledger
 
     def _predict(self, step: Step, open_: OpenStep) -> bool:
-        """Go on with the server's post before it is recorded; False if it is not to be known.
+        """Go on with the server's post before it is recorded; False if it cannot be known.
 
         The records of both steps then fit into one block: the contract compares each with the post that it builds on.
         """
@@ -396,12 +365,12 @@ class Runner:
             except SealedInput:
                 return False
             blob = pack(self._codec.study, step, server, open_.attempt, payload)
-        # Stored by every site: the post is there to be read, whatever becomes of the server's own store.
+        # Stored by every site: the post can be read, whatever becomes of the server's own store.
         post = self._store(blob, open_, bool(payload.get("converged", False)))
         if server == self._codec.name:
             self._send(post, priority=True)
             self.payload_bytes += post.size
-        self._prediction = PredictedPost(step, open_, server, post, _figures(payload))
+        self._prediction = PredictedPost(step, open_, server, post, read_figures(payload))
         self.position += 1
         with self._measure("compute"):
             # As every site will read it, to the type of each number.
@@ -428,47 +397,43 @@ class Runner:
         """Send what comes next; hold the guess against the ledger once the server has recorded its post.
 
         What comes next waits for a turn, so that the servers' posts of other studies go first: a block takes the moves
-        of one site in their order, and would else take what builds on such a post before it. Another post is a new
-        start.
+        of one site in their order, and would else take what builds on such a post before it.
         """
         if not guess.followed:
             self._prediction = replace(guess, followed=True)
             self._send_next(guess.open, guess.post.sha256)
             return True
-        with self._measure("ledger"):
-            view = self._ledger.view(self._study)
-            records = self._ledger.read_finished(self._study, guess.open.position)
+        view, records = self._read_ledger(guess.open.position)
         if records is not None:
             return self._confirm(guess, records)
-        open_ = view.open
-        if open_ is None or (open_.position, open_.attempt) != (guess.open.position, guess.open.attempt):
+        if not guess.is_pending(view):
             return self._restart_from_ledger()
-        if self._ledger.now() > open_.deadline and self._codec.name in view.parties:
-            return self._overdue(view, open_)
+        if view.open is not None and self._ledger.now() > view.open.deadline and self._codec.name in view.parties:
+            return self._overdue(guess.step, view, view.open)
         if guess.server == self._codec.name:
             self._send(guess.post, priority=True)  # the node may have lost it; nothing is doubled
         return False
 
     def _confirm(self, guess: PredictedPost, records: tuple[Record, ...]) -> bool:
-        if [(r.site, _post_content(r.post)) for r in records] != [
-            (guess.server, _post_content(guess.post))
-        ] or not self.matches_ledger():
+        if not guess.agrees_with(records) or not self.matches_ledger():
             return self._restart_from_ledger()
         self._prediction = None
-        self._heads[guess.open.position] = _heads(records)
+        self._heads[guess.open.position] = read_heads(records)
         self._notify(guess.step, records, guess.figures)
         return True
 
     # When something is wrong
 
-    def _overdue(self, view: StudyView, open_: OpenStep) -> bool:
+    def _overdue(self, step: Step, view: StudyView, open_: OpenStep) -> bool:
         """Do what the study says about a site that is silent after the deadline; every participant may."""
         silence = view.terms.silence
+        if open_.kind == "server" and self._prediction is None:
+            self._check_computable(step, open_)
         try:
             if open_.kind == "server":
                 self._ledger.skip(self._study)
             elif silence == Silence.ABORT:
-                self._ledger.abort(self._study, Reason.SILENT_SITE)
+                self._abort_for_silence(open_)
             elif silence == Silence.EXCLUDE and open_.kind == "each":
                 for site in set(open_.parties) - set(open_.posted):
                     self._ledger.exclude(self._study, site)
@@ -480,27 +445,18 @@ class Runner:
             return False
         return True
 
-    def _check_stopped(self, step: Step, view: StudyView) -> bool:
-        if view.state in (State.PROPOSED, State.PAUSED):
-            return False
-        if view.state == State.COMPLETED:
-            message = f"The ledger has completed the study, but the learner's script still awaits {step.topic!r}."
-            raise ProtocolError("CO-P115", message, topic=step.topic)
-        if step.public:
-            # A server that could not compute its step has aborted; the same computation says why, in words.
-            self.machine.draft(view.parties, 0)
-        raise self._make_abort_error()
+    def _check_computable(self, step: Step, open_: OpenStep) -> None:
+        """Compute a late server's step before it is skipped: LearnerError if nobody can, so that it is not to blame."""
+        with self._measure("compute"), suppress(SealedInput):
+            self.machine.draft(open_.parties, open_.attempt)
 
-    def _make_abort_error(self) -> StudyStopped:
-        events = [e for e in self._ledger.history(self._study) if isinstance(e, Event) and e.name == "StudyAborted"]
-        site, code = (events[-1].site, int(dict(events[-1].details)["reason"])) if events else ("a site", 0)
-        message = f"{site} ended study {self._study} at position {self.position}: {describe_reason(code)}."
-        return StudyStopped("CO-R101", f"{message} Nothing was published; see `coterie audit history`.")
+    def _abort_for_silence(self, open_: OpenStep) -> None:
+        """End the study, and name a silent site: the contract holds the deadline against it."""
+        silent = [site for site in open_.posters if site not in open_.posted]
+        self._ledger.abort(self._study, Reason.SILENT_SITE, silent[0] if silent else "")
 
     def _handle_error(self, error: LearnerError) -> bool:
-        """Whether an error is only that of records which a reorganisation took; if not, the ledger is told of it."""
-        if not self._poster:
-            return False
+        """Whether an error is only that of records which a reorganisation took; if not, it goes on the ledger."""
         try:
             if not self.matches_ledger():
                 return self._restart_from_ledger()
@@ -515,8 +471,27 @@ class Runner:
         """Put on the ledger what this error means for all."""
         if isinstance(error, WrongPost):
             self._dispute(error)
+        elif isinstance(error, ProtocolError) and error.site not in ("", self._codec.name):
+            self._blame(error)
         else:
             self._abort(abort_reason(error))
+
+    def _blame(self, error: ProtocolError) -> None:
+        """Name the site whose post the protocol does not allow.
+
+        A study that excludes sites repeats the step without it (PostUnusable until the ledger has done so); any other
+        ends by the votes of those who can read the post. If nobody else can, this site ends its own part.
+        """
+        view = self._ledger.view(self._study)
+        reason = abort_reason(error) or Reason.BAD_PAYLOAD
+        if view.terms.silence == Silence.EXCLUDE and view.state == State.RUNNING:
+            # A post that cannot be read stands at this position; one that the learner refused, at the one before.
+            for position in (self.position, self.position - 1):
+                records = self._ledger.read_finished(self._study, position) if position >= 0 else None
+                if records and self._report_unavailable(records, error.site, reason):
+                    message = f"{error.message} This site votes to repeat the step without {error.site}"
+                    raise PostUnusable(error.code, f"{message}. The study goes on when most sites do.", error.site)
+        self._abort(reason, error.site)
 
     def _dispute(self, error: WrongPost) -> None:
         position = self.position - 1
@@ -528,30 +503,12 @@ class Runner:
         with suppress(PostRejected):  # another site has disputed it, or the study has been stopped
             self._ledger.dispute(self._study, position, record.post.sha256, hashlib.sha256(is_poster).digest())
 
-    def _abort(self, reason: Reason | None) -> None:
+    def _abort(self, reason: Reason | None, culprit: str = "") -> None:
         if reason is not None:
-            with suppress(PostRejected):  # the study has ended already
-                self._ledger.abort(self._study, reason)
+            with suppress(PostRejected):  # the study has ended already, or this site has voted
+                self._ledger.abort(self._study, reason, culprit)
 
-    @contextmanager
-    def _measure(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[what] += time.perf_counter() - start
-
-
-def _figures(payload: Payload) -> dict[str, float]:
-    if isinstance(payload, Sealed):
-        return {}
-    arrays = {name: np.asarray(value) for name, value in payload.items()}
-    return {name: float(a) for name, a in arrays.items() if a.ndim == 0 and a.dtype.kind == "f"}
-
-
-def _heads(records: tuple[Record, ...]) -> tuple[bytes, ...]:
-    return tuple(r.head for r in records)
-
-
-def _post_content(post: Post) -> tuple[str, bytes, int, bool]:
-    return post.cid, post.sha256, post.size, post.converged
+    def _leave(self, reason: Reason) -> None:
+        """End the study for a reason of this site's own, or leave it where it goes on without this site."""
+        with suppress(PostRejected):  # the study has ended already
+            end_part(self._ledger, self._ledger.view(self._study), self._codec.name, reason)

@@ -19,7 +19,8 @@ from coterie_learners.study.rows import Data
 from coterie_node.peers.interactive_session import Exchange, MemoryTransport
 from coterie_node.release.gate import Gate
 from coterie_node.run.codec import PayloadCodec
-from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.follower import Progress
+from coterie_node.run.runner import Runner
 from coterie_node.run.study_files import study_terms
 from coterie_node.run.view_grants import View, view_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 from coterie_chain.ledger.protocol import Silence, StudyView, Terms
@@ -10,7 +11,7 @@ from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.registry import check_choice, complete_study, learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import MAX_DOCUMENT, Study
-from coterie_node.errors import AuditFailed
+from coterie_node.errors import AuditFailed, TermsMismatch
 
 SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.ABORT}
 
@@ -69,3 +70,34 @@ def study_terms(study: Study) -> Terms:
         timeout=study.ledger.step_seconds,
         silence=SILENCE[study.ledger.silent_site],
     )
+
+
+def differing_terms(terms: Terms, study: Study) -> tuple[str, ...]:
+    """Where the ledger's terms of a study are not its document's, in words; empty if they are the same."""
+    wanted = study_terms(study)
+    pairs = ((field.name, getattr(terms, field.name), getattr(wanted, field.name)) for field in fields(Terms))
+    return tuple(
+        f"{name} {_describe_term(value)} instead of {_describe_term(want)}"
+        for name, value, want in pairs
+        if value != want
+    )
+
+
+def check_terms(view: StudyView, study: Study) -> None:
+    """TermsMismatch if a member proposed a document with other sites, schedule, deadline or silence rule than its own.
+
+    With other sites the sums that a site sends would hide among fewer of them than its people approved.
+    """
+    differences = differing_terms(view.terms, study)
+    if differences:
+        message = f"Study {view.id} on the ledger has other terms than its document: {'; '.join(differences)}"
+        who = f" {view.proposer}, which proposed it," if view.proposer else " Who proposed it"
+        raise TermsMismatch("CO-R401", f"{message}.{who} chose them. This site takes no part; decline the study.")
+
+
+def _describe_term(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()[:16]
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return value.name.lower() if isinstance(value, Silence) else str(value)

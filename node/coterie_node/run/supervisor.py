@@ -1,4 +1,4 @@
-"""One site's attendance at one study: it takes turns, bears faults with growing pauses, and says what it waits for.
+"""One site's part in one study: it takes turns, retries after faults with growing pauses, and says what it waits for.
 
 The same loop body serves a demo's process, the daemon and the fault simulation; the clock is the caller's.
 """
@@ -8,27 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from coterie_chain.errors import ChainError
+from coterie_chain.retry import Backoff, RetryPolicy
 from coterie_node.run.runner import Runner
 
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How faults of the network are borne: pauses in seconds that double from `first` to `longest`, `limit` in all.
-
-    `also` names faults that are borne besides those which pass by themselves, such as a full disk.
-    """
-
-    limit: float = 120.0
-    first: float = 0.1
-    longest: float = 5.0
-    also: tuple[type[ChainError], ...] = ()
-
-    def is_transient(self, error: ChainError) -> bool:
-        """Whether this fault may pass."""
-        return error.retry or isinstance(error, self.also)
+# How long faults of the network are tried again where nobody says otherwise.
+PATIENCE = RetryPolicy()
 
 
 class Supervisor:
@@ -41,14 +27,14 @@ class Supervisor:
         self,
         start: Callable[[], Runner],
         clock: Callable[[], float] = time.monotonic,
-        policy: RetryPolicy = RetryPolicy(),
+        policy: RetryPolicy = PATIENCE,
     ) -> None:
         self.runner: Runner | None = None
         self.fault: ChainError | None = None
         self.resume_at = -math.inf
         self._start, self._clock, self._policy = start, clock, policy
         self._well = clock()
-        self._delay = policy.first
+        self._backoff = Backoff(policy)
 
     @property
     def done(self) -> bool:
@@ -68,7 +54,7 @@ class Supervisor:
     def tick(self) -> bool:
         """Take the next turn; False if there is nothing to do before `resume_at` or before the ledger changes.
 
-        Raises what ends this site's part: errors that no waiting mends, and faults that outlast the patience.
+        Raises what ends this site's part: errors that no waiting removes, and faults that outlast the limit.
         """
         if self._clock() < self.resume_at:
             return False
@@ -79,11 +65,12 @@ class Supervisor:
         except ChainError as error:
             self._schedule_retry(error)
             return False
-        self.fault, self._well, self._delay = None, self._clock(), self._policy.first
+        self.fault, self._well = None, self._clock()
+        self._backoff.reset()
         return moved
 
     def pause(self, wait: Callable[[float], None], seconds: float) -> None:
-        """Wait for news of the ledger, or out the pause after a fault; a fault while waiting is borne as any other."""
+        """Wait for news of the ledger, or out the pause after a fault; a fault meanwhile is retried as any other."""
         if self.fault is not None:
             time.sleep(max(self.resume_at - self._clock(), 0.0))
             return
@@ -96,5 +83,4 @@ class Supervisor:
         now = self._clock()
         if not self._policy.is_transient(error) or now - self._well > self._policy.limit:
             raise error
-        self.fault, self.resume_at = error, now + self._delay
-        self._delay = min(2 * self._delay, self._policy.longest)
+        self.fault, self.resume_at = error, now + self._backoff.next_pause()

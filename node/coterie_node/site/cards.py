@@ -1,4 +1,8 @@
-"""card.json: what the sites must know of a hospital before they give it a seat. It holds no secret."""
+"""card.json: the name and the public keys with which a hospital asks the sites for a seat in their Catalog.
+
+The `FounderCard` of `coterie network keys` (founder.json) is another card: it also says who makes blocks and where the
+site's chain node and store are reached, which the founders need before there is a Catalog.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +31,8 @@ def check_site_name(text: str) -> str:
         raise ConfigError("CO-F325", f"{message}; {text[:40]!r} does not.") from None
 
 
-class SiteCard(Frozen):
-    """A site's name, signing address, sealing key, and key of its swarm peer (zero if it has none)."""
+class SeatCard(Frozen):
+    """What the Catalog lists of a site: name, signing address, sealing key, key of its swarm peer (zero for none)."""
 
     name: Name
     address: Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]
@@ -42,6 +46,6 @@ class SiteCard(Frozen):
         return SiteEntry(0, self.name, address, bytes.fromhex(self.sealing[2:]), bytes.fromhex(self.peer[2:]))
 
     @classmethod
-    def load(cls, path: Path) -> SiteCard:
+    def load(cls, path: Path) -> SeatCard:
         """Read a card from a file; ConfigError if it is none."""
         return read_strict(path, cls, MAX_CARD_BYTES, "CO-F501", "a site's card.json", " `coterie init` makes one.")

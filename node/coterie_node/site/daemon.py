@@ -1,7 +1,10 @@
 """The daemon of one site: it follows the ledger and takes part in every study that its people approved.
 
-All state is on the ledger, in the journal, and in the folder of decisions; the daemon may die at any moment. Studies do
-not disturb each other: what stops one is told, and tried again while the study runs.
+All state is on the ledger, in the journal, and in the folder of decisions; the daemon may die at any moment.
+
+Invariants. A study joins and posts only for a decision that is bound to its proposal (decisions.py), and only while the
+ledger's terms are its document's. An error in one study stops that study alone: the log, the metrics and the status
+name it, and it is tried again while the study runs. Only what makes the whole ledger unreadable ends the daemon.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,22 +25,26 @@ from coterie_chain.keys.journal import Journal
 from coterie_chain.keys.private_files import replace_private
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Ledger, PipelinedLedger, State, StudyView, Terms
+from coterie_chain.retry import Backoff, RetryPolicy
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.fit import fit_to_json
 from coterie_learners.errors import LearnerError
 from coterie_node.data.load import load_site
-from coterie_node.errors import ConfigError, NodeError
+from coterie_node.errors import ConfigError, NodeError, StudyQuarantined
 from coterie_node.peers.interactive_session import Exchange
 from coterie_node.release.approval import ApprovalFolder
+from coterie_node.run.endings import end_part, find_end
+from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason, describe_reason
-from coterie_node.run.runner import Progress, Runner
-from coterie_node.run.study_files import study_of, study_on_ledger, study_terms
-from coterie_node.run.supervisor import RetryPolicy, Supervisor
-from coterie_node.site.config import NodeFolder
-from coterie_node.site.decisions import Decision, DecisionFolder
+from coterie_node.run.runner import Runner
+from coterie_node.run.study_files import check_terms, study_of, study_on_ledger, study_terms
+from coterie_node.run.supervisor import Supervisor
+from coterie_node.site.decisions import Binding, Decision, DecisionFolder
 from coterie_node.site.fault_notes import FaultRecord
+from coterie_node.site.folder import SiteFolder
 from coterie_node.site.participant import Node, make_site_runner, take_snapshot
-from coterie_node.site.study_task import StudyTask
+from coterie_node.site.study_list import StudyList
+from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause
 from coterie_node.site.votes import Ballot, BallotBox
 from coterie_node.site.watch.log import Log, code_of
 from coterie_node.site.watch.metrics import Metrics
@@ -45,18 +53,21 @@ from coterie_node.site.watch.metrics import Metrics
 LEDGER_POLL_SECONDS, RETRY_SECONDS = 0.5, 60.0
 # ... and between two measurements.
 MEASURE_SECONDS = 5.0
-# Seconds to go on for the sake of an interactive step once told to stop (the unit's TimeoutStopSec is longer), and
-# between two looks at it.
+# Seconds to go on for the sake of an interactive step after the signal to stop (the unit's TimeoutStopSec is longer),
+# and between two looks at it.
 LEAVE_SECONDS, SESSION_POLL_SECONDS = 150.0, 0.05
-# A daemon bears what may pass for as long as it lasts: its people are told, and read the metrics.
+# A daemon retries what may pass for as long as it lasts: its people read the log and the metrics.
 ENDLESS_RETRY = RetryPolicy(limit=math.inf, first=0.5, longest=30.0, also=(StoreFault,))
+# What a defect of ours raises on input that nobody foresaw. It is no reason to stop the other studies.
+DEFECTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RecursionError)
+MORE_DEFECTS = (TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class NodeServices:
     """What the daemon works with: the seams are the ledger, the store, the journal and the clock."""
 
-    home: NodeFolder
+    home: SiteFolder
     keys: SiteKeys
     network: Network
     ledger: Ledger
@@ -77,10 +88,10 @@ class NodeServices:
 
 
 class Daemon:
-    """One site's studies. `beat` does all that there is to do now; `run` goes on until it is told to stop."""
+    """One site's studies. `tick` does all that there is to do now; `run` goes on until it is asked to stop."""
 
     def __init__(self, services: NodeServices) -> None:
-        self.tasks: dict[int, StudyTask] = {}
+        self.studies = StudyList()
         self._proposals: dict[str, StudyTask] = {}
         self.services = services
         self.decisions = DecisionFolder(services.home.root / "decisions")
@@ -94,12 +105,13 @@ class Daemon:
         services.metrics.confirmations.set(services.home.config.chain.confirmations)
 
     def run(self, stop: Flag) -> None:
-        """Beat until `stop` is set; whatever is being done is finished first, an interactive step within 150 s."""
-        pause = ENDLESS_RETRY.first
+        """Tick until `stop` is set; whatever is being done is finished first, an interactive step within 150 s."""
+        backoff = Backoff(ENDLESS_RETRY)
         while not stop.is_set() or self._must_continue():
             try:
                 moved = self.tick()
-                pause, self._outage = ENDLESS_RETRY.first, ""
+                self._outage = ""
+                backoff.reset()
                 if not moved and not stop.is_set():
                     self._wait(stop)
                 elif not moved:
@@ -107,18 +119,17 @@ class Daemon:
             except ChainError as error:
                 if not ENDLESS_RETRY.is_transient(error):
                     raise
-                if error.code != self._outage:  # told once, counted each time
+                if error.code != self._outage:  # logged once in each outage
                     self._log_fault("ledger out of reach", error)
                 self._outage = error.code
-                if stop.wait(pause):
+                if stop.wait(backoff.next_pause()):
                     time.sleep(SESSION_POLL_SECONDS)
-                pause = min(2 * pause, ENDLESS_RETRY.longest)
 
     def _must_continue(self) -> bool:
         """Whether leaving now would end a study for all: this site is in the middle of an interactive step of it."""
         now = self.services.clock()
         self._leave_by = min(self._leave_by, now + LEAVE_SECONDS)
-        talking = any(task.supervisor is not None and task.supervisor.talking for task in self.tasks.values())
+        talking = any(task.talking for task in self.tasks.values())
         return talking and now < self._leave_by
 
     def tick(self) -> bool:
@@ -126,12 +137,17 @@ class Daemon:
         self._find_studies()
         self._propose()
         voted = self._vote()
-        moved = [self._advance(task) for task in self.tasks.values() if not task.over]
+        moved = [self._advance(task) for task in self.studies.due(self.decisions.counts())]
         if self.services.clock() >= self._measure_at:
             self._measure_at = self.services.clock() + MEASURE_SECONDS
             with suppress(ChainError):  # the figures must never hold up the work
                 self._measure()
         return voted or any(moved)
+
+    @property
+    def tasks(self) -> dict[int, StudyTask]:
+        """All studies that name this site, by number."""
+        return self.studies.tasks
 
     @property
     def healthy(self) -> bool:
@@ -156,9 +172,21 @@ class Daemon:
                 view = self.services.ledger.view(number)
             except PostRejected:
                 return  # a reorganisation took it since the studies were counted: look again
+            except ChainError as error:
+                if ENDLESS_RETRY.is_transient(error):
+                    raise
+                # This one study cannot be read. The others can: their numbers were counted on the same ledger.
+                self._halt(self._add_unreadable(number), error, RETRY_SECONDS)
+                self._seen += 1
+                continue
             self._seen += 1
             if self.services.name in view.terms.sites:
                 self._add_task(number, view)
+
+    def _add_unreadable(self, number: int) -> StudyTask:
+        task = StudyTask(number, bytes(32))
+        self.studies.add(task)
+        return task
 
     def _add_task(self, number: int, view: StudyView) -> None:
         """A study is there; it may have been before, and be there again after a reorganisation."""
@@ -166,41 +194,50 @@ class Daemon:
         if before is not None and not before.over:
             if before.hash == study_hash:
                 return
-            self._stop_task(before, before.phase)
-        task = self.tasks[number] = StudyTask(number, study_hash)
-        task.phase = "done" if self._has_results(task) else "aborted" if view.state == State.ABORTED else "waiting"
+            before.close()
+        task = StudyTask(number, study_hash, view.proposer)
+        if self._has_results(task):
+            task.finish()
+        elif view.state == State.ABORTED:
+            task.abort()
+        self.studies.add(task)
         self.services.log.tell("study found", study=number, hash=study_hash.hex(), state=view.state.name.lower())
 
     def _propose(self) -> None:
-        """Put on the ledger what this site's people propose; what is wrong with one proposal stays there."""
-        known_hashes = {task.hash for task in self.tasks.values()}
+        """Put on the ledger what this site's people propose; what is wrong with one proposal stays there.
+
+        That another site has proposed the same document changes nothing: its proposal may have other terms.
+        """
+        me = self.services.name
         for study in self.decisions.studies():
-            if study not in known_hashes:
-                task = self._proposals.setdefault(study.hex(), StudyTask(0, study))
+            if not self.studies.has(me, study):
+                task = self._proposals.setdefault(study.hex(), StudyTask(0, study, me))
                 self._guard(task, self._submit_proposal)
-        self._proposals = {study: task for study, task in self._proposals.items() if task.hash not in known_hashes}
+        open_proposals = {study: task for study, task in self._proposals.items() if not self.studies.has(me, task.hash)}
+        self._proposals = open_proposals
 
     def _submit_proposal(self, task: StudyTask) -> bool:
         decision = self.decisions.latest(task.hash)
         if decision is None or decision.action != "propose":
             return False
-        if task.move is not None:
-            self._propose_as(task.move)
+        if task.proposal is not None:
+            self._propose_as(task.proposal)
             return False
         document = self.decisions.read_document(task.hash)
         node = self._node(document, decision)
         task.name = node.study.name
         self.services.blobs.put(document)
-        task.move = study_terms(node.study), take_snapshot(node)
-        self._propose_as(task.move)
+        proposal = study_terms(node.study), take_snapshot(node)
+        task.prepare_proposal(proposal)
+        self._propose_as(proposal)
         self.services.log.tell("study proposed", hash=decision.study)
         return True
 
-    def _propose_as(self, move: tuple[Terms, bytes]) -> None:
+    def _propose_as(self, proposal: tuple[Terms, bytes]) -> None:
         if self.services.ahead is None:
-            self.services.ledger.propose(*move)
+            self.services.ledger.propose(*proposal)
         else:
-            self.services.ahead.submit_proposal(*move)
+            self.services.ahead.submit_proposal(*proposal)
 
     def _vote(self) -> bool:
         """Cast this site's votes about members and paused studies; one that the contract refuses is put aside."""
@@ -229,7 +266,7 @@ class Daemon:
 
     def _guard(self, task: StudyTask, step: Callable[[StudyTask], bool]) -> bool:
         """Do something for one study unless it stopped a moment ago; a fault stops this study alone."""
-        if self.services.clock() < task.again_at and self.decisions.count(task.hash) == task.decisions_seen:
+        if not task.is_due(self.services.clock(), self.decisions.count(task.hash)):
             return False
         try:
             moved = step(task)
@@ -239,81 +276,118 @@ class Daemon:
         except (LearnerError, NodeError) as error:
             self._halt(task, error, RETRY_SECONDS)
             return False
-        if task.supervisor is None or task.supervisor.fault is None:
-            task.fault = None
+        except (*DEFECTS, *MORE_DEFECTS) as error:
+            self._quarantine(task, error)
+            return False
+        task.clear_fault()
         return moved
 
     def _step(self, task: StudyTask) -> bool:
-        view, decision = self.services.ledger.view(task.number), self.decisions.latest(task.hash)
+        view = self.services.ledger.view(task.number)
         if view.terms.hash != task.hash:  # a reorganisation gave the number to another study
-            self._stop_task(task, task.phase)
-            self.tasks[task.number] = StudyTask(task.number, view.terms.hash)
+            task.close()
+            self.studies.add(StudyTask(task.number, view.terms.hash, view.proposer))
             return True
-        if decision is not None and decision.action in ("decline", "abort") and self._end(task, view, decision):
+        decision = self._decision_about(view)
+        if decision is not None and not decision.takes_part and self._end(task, view, decision):
             return True
         if view.state == State.ABORTED:
             return self._close_aborted(task)
+        if decision is None or not decision.takes_part:
+            self._wait_for_people(task, view)
+            self.studies.set_aside(task)
+            return False
+        self.decisions.bind(view, self.services.network.scope, self._is_standing)
         if view.state == State.PROPOSED:
             return self._consider(task, view, decision)
-        if decision is None:
-            self._set_waiting(task, "approval: this site joined, but no decision is here")
-            return False
         return self._work(task, view, decision)
+
+    def _decision_about(self, view: StudyView) -> Decision | None:
+        """What this site's people decided about this very proposal; to propose a document concerns their own alone."""
+        decision = self.decisions.latest(view.terms.hash, view.id)
+        if decision is not None and decision.action == "propose" and view.proposer != self.services.name:
+            return None
+        return decision
+
+    def _is_standing(self, binding: Binding) -> bool:
+        """Whether the ledger still holds a proposal; a reorganisation may have given its number to another."""
+        try:
+            view = self.services.ledger.view(binding.number)
+        except PostRejected:
+            return False
+        return Binding.of(view, binding.network) == binding
+
+    def _wait_for_people(self, task: StudyTask, view: StudyView) -> None:
+        if view.state == State.PROPOSED:
+            missing = tuple(site for site in view.terms.sites if site not in view.joined)
+            self._set_waiting(task, Wait(WaitCause.APPROVAL, missing))
+        else:
+            note = "approval: this site joined, but no decision is here"
+            self._set_waiting(task, Wait(WaitCause.APPROVAL, note=note))
 
     def _end(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
         """Carry out a no; False if the study is over anyway."""
         if view.state not in (State.PROPOSED, State.RUNNING, State.PAUSED):
             return False
         reason = Reason.DECLINED if decision.action == "decline" else Reason.OPERATOR
-        self.services.ledger.abort(task.number, reason)
-        self.services.log.tell("study ended by this site", study=task.number, cause=describe_reason(reason))
-        self._stop_task(task, "declined" if decision.action == "decline" else "aborted")
+        if self.services.name in view.parties:
+            end_part(self.services.ledger, view, self.services.name, reason)
+            self.services.log.tell("study ended by this site", study=task.number, cause=describe_reason(reason))
+        if decision.action == "decline":
+            task.decline()
+        else:
+            task.abort()
         return True
 
     def _close_aborted(self, task: StudyTask) -> bool:
-        self._stop_task(task, "aborted")
-        self.services.log.tell("study aborted", level="warning", study=task.number)
+        """Say who ended the study, why, and whose fault it was."""
+        task.abort()
+        end = find_end(self.services.ledger, task.number)
+        cause, culprit = ("", "") if end is None else (end.describe("it"), end.culprit)
+        log = self.services.log
+        log.tell("study aborted", level="warning", study=task.number, cause=cause, culprit=culprit)
         return True
 
-    def _consider(self, task: StudyTask, view: StudyView, decision: Decision | None) -> bool:
+    def _consider(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
         """Join a proposed study that this site's people approved and its policy allows."""
-        missing = ", ".join(site for site in view.terms.sites if site not in view.joined)
-        if decision is None or not decision.takes_part or self.services.name in view.joined:
-            self._set_waiting(task, f"approval by {missing}")
+        if self.services.name in view.joined:
+            self._wait_for_people(task, view)
             return False
-        new = task.snapshot is None
-        if task.snapshot is None:
-            task.snapshot = take_snapshot(self._node_of(view, decision))
-        self._join(task)
+        snapshot, new = task.snapshot, task.snapshot is None
+        if snapshot is None:
+            snapshot = take_snapshot(self._node_of(view, decision))
+            task.prepare_join(snapshot)
+        self._join(task, snapshot)
         if new:
             self.services.log.tell("study joined", study=task.number)
         return new
 
-    def _join(self, task: StudyTask) -> None:
+    def _join(self, task: StudyTask, snapshot: bytes) -> None:
         """Join a study, or see to it that a joining under way gets into a block."""
-        assert task.snapshot is not None
         ledger = self.services.ledger
         try:
             if self.services.ahead is None:
-                ledger.join(task.number, task.hash, task.snapshot)
+                ledger.join(task.number, task.hash, snapshot)
             else:
-                self.services.ahead.submit_join(task.number, task.hash, task.snapshot)
+                self.services.ahead.submit_join(task.number, task.hash, snapshot)
         except PostRejected as error:
             if error.name != "AlreadyVoted":  # a joining sent before a crash has arrived since
                 raise
-        self._set_waiting(task, "a block that takes this site's joining")
+        self._set_waiting(task, Wait(WaitCause.BLOCK, note="a block that takes this site's joining"))
 
     def _work(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
         if task.supervisor is None:
-            task.supervisor = Supervisor(lambda: self._runner(task, view, decision), self.services.clock, ENDLESS_RETRY)
-            task.phase = "working"
-        if task.supervisor.done:
-            return self._await_finality(task, task.supervisor)
-        moved = task.supervisor.tick()
+            start = Supervisor(lambda: self._runner(task, view, decision), self.services.clock, ENDLESS_RETRY)
+            task.begin(start)
+        supervisor = task.supervisor
+        assert supervisor is not None
+        if supervisor.done:
+            return self._await_finality(task, supervisor)
+        moved = supervisor.tick()
         self._note_restarts(task)
-        if not moved and task.supervisor.fault is not None:
-            self._report(task, task.supervisor.fault)
-        elif not moved and not task.supervisor.done:
+        if not moved and supervisor.fault is not None:
+            self._report(task, supervisor.fault, task.note_fault(supervisor.fault))
+        elif not moved and not supervisor.done:
             self._set_waiting(task, self._describe_wait(task))
         return moved
 
@@ -322,18 +396,14 @@ class Daemon:
         runner = supervisor.runner
         assert runner is not None
         if task.final_at is None:
-            task.phase, task.final_at = (
-                "settling",
-                self.services.newest() + self.services.home.config.chain.confirmations,
-            )
-        if self.services.newest() < task.final_at:
+            task.settle(self.services.newest() + self.services.home.config.chain.confirmations)
+        if task.final_at is None or self.services.newest() < task.final_at:
             return False
-        task.final_at = None
         if not runner.check_end():
-            task.phase = "working"
+            task.reopen()
             return True
         self._write_results(task, runner)
-        task.phase, task.supervisor, task.cause = "done", None, ""
+        task.finish()
         self.services.log.tell("study done", study=task.number, name=task.name)
         return True
 
@@ -360,7 +430,10 @@ class Daemon:
     # What a study needs
 
     def _node_of(self, view: StudyView, decision: Decision) -> Node:
-        return self._node(study_on_ledger(view, self.services.blobs).document, decision)
+        """Everything for a study on the ledger, whose terms must be its document's."""
+        study = study_on_ledger(view, self.services.blobs)
+        check_terms(view, study)
+        return self._node(study.document, decision)
 
     def _node(self, document: bytes, decision: Decision) -> Node:
         """Everything that one study needs here; its policy and its rows are checked first."""
@@ -408,59 +481,52 @@ class Daemon:
 
         return make_site_runner(node, task.number, observe)
 
-    # What is told
+    # What people read
 
-    def _describe_wait(self, task: StudyTask) -> str:
+    def _describe_wait(self, task: StudyTask) -> Wait:
         """Whom a study waits for, by name, and since when if it is late."""
         view = self.services.ledger.view(task.number)
         if view.state == State.PAUSED:
-            return "people: the study is paused over a dispute (coterie study resume, or abort)"
+            note = "people: the study is paused over a dispute (coterie study resume, or abort)"
+            return Wait(WaitCause.PEOPLE, note=note)
         if view.open is None:
-            return "the ledger"
+            return Wait(WaitCause.BLOCK, note="the ledger")
         runner = task.runner
-        missing_parties = () if runner is None else runner.missing_parties
-        silent = missing_parties or [site for site in view.open.posters if site not in view.open.posted]
-        late = self.services.ledger.now() - view.open.deadline
-        status = f"{', '.join(silent)} at step {view.open.position}"
-        return f"{status}, {late} s past the deadline" if late > 0 else status
+        missing = () if runner is None else runner.missing_parties
+        silent = missing or tuple(site for site in view.open.posters if site not in view.open.posted)
+        late = max(self.services.ledger.now() - view.open.deadline, 0)
+        return Wait(WaitCause.SITES, silent, view.open.position, late)
 
-    def _set_waiting(self, task: StudyTask, cause: str) -> None:
-        named = cause.partition(", ")[0]
-        if named != task.cause.partition(", ")[0]:
-            self.services.log.tell("waiting", study=task.number, waits_for=cause)
-        task.cause = cause
+    def _set_waiting(self, task: StudyTask, wait: Wait) -> None:
+        if task.wait_for(wait):
+            self.services.log.tell("waiting", study=task.number, waits_for=wait.text)
 
     def _halt(self, task: StudyTask, error: Exception, seconds: float) -> None:
-        """Tell what stopped a study here, and try again later: as long as it runs, people may mend it."""
-        self._report(task, error)
-        self._stop_task(task, "stopped")
-        task.move = task.snapshot = None  # people may mend the rows
-        # people who decide anew have mended something, and do not wait for the next look
-        task.again_at, task.decisions_seen = self.services.clock() + seconds, self.decisions.count(task.hash)
+        """Stop one study here, and try again later: as long as it runs, people may remove the cause."""
+        decisions = self.decisions.count(task.hash)
+        self._report(task, error, task.stop(error, self.services.clock() + seconds, decisions))
 
-    def _stop_task(self, task: StudyTask, phase: str) -> None:
-        if task.supervisor is not None:
-            task.supervisor.close()
-        task.phase, task.supervisor = phase, None
+    def _quarantine(self, task: StudyTask, error: Exception) -> None:
+        """Stop one study for a defect of ours. Its text may quote rows: it goes to this site's own people only."""
+        where = self.notes.note_defect(task.number, traceback.format_exception(error))
+        message = f"A defect ({type(error).__name__}) stopped study {task.number} at this site; the others go on"
+        remedy = f"{where} has the details for a report; the study is tried again every {RETRY_SECONDS:.0f} s"
+        self._halt(task, StudyQuarantined("CO-R501", f"{message}. {remedy}."), RETRY_SECONDS)
 
-    def _report(self, task: StudyTask, error: Exception) -> None:
-        if task.fault is None or str(error) != str(task.fault):
+    def _report(self, task: StudyTask, error: Exception, is_news: bool) -> None:
+        if is_news:
             self._log_fault("fault", error, study=task.number)
             self.notes.note(task.number, error)
-        task.fault = error
 
     def _log_fault(self, event: str, error: Exception, **which: object) -> None:
         self.services.metrics.faults.labels(code_of(error)).inc()
         self.services.log.fault(event, error, **which)
 
     def _note_restarts(self, task: StudyTask) -> None:
-        runner = task.runner
-        if runner is not None:
-            task.posted = max(task.posted, runner.payload_bytes)
-        if runner is not None and runner.restarts > task.restarts:
-            self.services.metrics.restarts.inc(runner.restarts - task.restarts)
-            self.services.log.tell("followed anew", study=task.number, restarts=runner.restarts)
-            task.restarts = runner.restarts
+        restarts = task.count_progress()
+        if restarts:
+            self.services.metrics.restarts.inc(restarts)
+            self.services.log.tell("followed again from the first record", study=task.number, restarts=task.restarts)
 
     def _wait(self, stop: Flag) -> None:
         """Until the ledger changes, or for a moment; the time is counted by what is waited for."""
@@ -469,19 +535,14 @@ class Daemon:
         passed = self.services.clock() - start
         if passed <= 0:
             stop.wait(LEDGER_POLL_SECONDS)  # a ledger that does not wait
-        for cause in {self._waiting_label(task) for task in self.tasks.values() if not task.over}:
+        for cause in {task.wait_label for task in self.studies.list_watched()}:
             self.services.metrics.waited.labels(cause).inc(passed)
-
-    def _waiting_label(self, task: StudyTask) -> str:
-        if task.fault is not None:
-            return code_of(task.fault)
-        return "approval" if task.cause.startswith("approval") else "confirmations" if task.final_at else "sites"
 
     def _measure(self) -> None:
         metrics, services = self.services.metrics, self.services
-        states = Counter(task.phase for task in self.tasks.values())
-        for phase in ("waiting", "working", "settling", "done", "stopped", "declined", "aborted"):
-            metrics.studies.labels(phase).set(states[phase])
+        states = Counter(task.state for task in self.tasks.values())
+        for state in TaskState:
+            metrics.studies.labels(state.value).set(states[state])
         metrics.head.set(services.newest())
         metrics.peers.set(services.peers())
         metrics.bytes.set(sum(task.posted for task in self.tasks.values()))

@@ -1,29 +1,45 @@
-"""What this site's people decided about studies: one file for each study, which the daemon reads and acts on.
+"""What this site's people decided about studies: one file for each decision, which the daemon reads and acts on.
 
 The commands write, the daemon reads: only the daemon holds the site's key, so that nothing is signed twice.
+
+A hash says what a study does, not which proposal of it. Any member can propose an approved document again, with other
+sites or another deadline. So a decision to take part is bound to one proposal: to its number, its proposer and its
+terms (parties, order, schedule, deadline, silence rule). `coterie study approve` writes them down; for a decision that
+came before the proposal the daemon does, before it joins. One decision never runs a second study.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from coterie_chain.keys.private_files import replace_private
+from coterie_chain.ledger.protocol import StudyView, Terms
 from coterie_learners.study.document import Frozen, Text
-from coterie_node.errors import ConfigError
+from coterie_node.errors import ConfigError, TermsMismatch
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Of the file that holds one decision: the study's hash, and which decision about it.
-NAME = re.compile(r"([0-9a-f]{64})\.\d{4,}\.json")
+NAME = re.compile(r"([0-9a-f]{64})\.(\d{4,})\.json")
 Action = Literal["propose", "approve", "decline", "abort"]
 
 
 class Decision(Frozen):
-    """What was decided about the study of this hash, when, on which data, and why; `by` is the user's name."""
+    """What was decided about the study of this hash, when, on which data, and why; `by` is the user's name.
+
+    `number`, `proposer` and `terms` (their digest) are those of the proposal that people saw; 0 and empty if it was not
+    on the ledger yet.
+    """
 
     study: Digest
     action: Action
@@ -31,6 +47,9 @@ class Decision(Frozen):
     by: Text = ""
     data: str = ""
     reason: Text = ""
+    number: int = Field(default=0, ge=0)
+    proposer: Text = ""
+    terms: str = Field(default="", pattern="^([0-9a-f]{64})?$")
 
     @property
     def takes_part(self) -> bool:
@@ -38,8 +57,22 @@ class Decision(Frozen):
         return self.action in ("propose", "approve")
 
 
+class Binding(Frozen):
+    """The one proposal that a decision runs: its number on a network, who proposed it, and the digest of its terms."""
+
+    network: str
+    number: int
+    proposer: Text
+    terms: Digest
+
+    @classmethod
+    def of(cls, view: StudyView, network: str) -> Binding:
+        """The binding to a proposal as the ledger holds it."""
+        return cls(network=network, number=view.id, proposer=view.proposer, terms=digest_terms(view.terms))
+
+
 class DecisionFolder:
-    """The decisions of one site, in a folder of mode 0700. The newest about a study counts; all are kept."""
+    """The decisions of one site, in a folder of mode 0700. The newest about a proposal counts; all are kept."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -61,15 +94,50 @@ class DecisionFolder:
         """How often something was decided about a study."""
         return len(list(self.root.glob(f"{study.hex()}.*.json")))
 
-    def latest(self, study: bytes) -> Decision | None:
-        """The newest decision about a study."""
-        paths = sorted(self.root.glob(f"{study.hex()}.*.json"))
-        return _read(paths[-1]) if paths else None
+    def counts(self) -> dict[bytes, int]:
+        """How often something was decided, by the study's hash."""
+        named = (NAME.fullmatch(path.name) for path in self.root.glob("*.json"))  # not what people leave beside them
+        counts = Counter(match[1] for match in named if match)
+        return {bytes.fromhex(digits): counts[digits] for digits in sorted(counts)}
+
+    def latest(self, study: bytes, number: int = 0) -> Decision | None:
+        """The newest decision about a study: about the proposal of this number, or about none in particular.
+
+        Without a number the newest about any proposal of the study.
+        """
+        path = self._find_latest(study, number)
+        return None if path is None else _read(path)
+
+    def _find_latest(self, study: bytes, number: int) -> Path | None:
+        for path in sorted(self.root.glob(f"{study.hex()}.*.json"), reverse=True):
+            if number == 0 or _read(path).number in (0, number):
+                return path
+        return None
+
+    def bind(self, view: StudyView, network: str, is_standing: Callable[[Binding], bool]) -> None:
+        """Bind the newest decision to a proposal, for good; TermsMismatch if it is about another one.
+
+        `is_standing` says whether the ledger still holds the proposal of an older binding: a reorganisation may have
+        given its number away.
+        """
+        path = self._find_latest(view.terms.hash, view.id)
+        if path is None:
+            raise ConfigError("CO-F322", f"There is no decision about study {view.id} any more. Decide again.")
+        wanted = Binding.of(view, network)
+        _check_decision(_read(path), wanted)
+        own = path.with_suffix(".bound")
+        if own.exists() and _read_binding(own) == wanted:
+            return
+        # A decision that names no number may stand for one that ran already, so every binding of the study counts.
+        others = () if _read(path).number else sorted(self.root.glob(f"{view.terms.hash.hex()}.*.bound"))
+        for binding in map(_read_binding, others):
+            if binding.number != view.id and binding.network == network and is_standing(binding):
+                raise _explain_binding(view, binding.number)
+        replace_private(own, wanted.model_dump_json(indent=2) + "\n")
 
     def studies(self) -> tuple[bytes, ...]:
         """Hashes of the studies about which something was decided."""
-        named = (NAME.fullmatch(path.name) for path in self.root.glob("*.json"))  # not what people leave beside them
-        return tuple(bytes.fromhex(h) for h in sorted({match[1] for match in named if match}))
+        return tuple(self.counts())
 
     def proposals(self) -> tuple[bytes, ...]:
         """Hashes of the studies that this site's people propose."""
@@ -98,14 +166,26 @@ class DecisionFolder:
         self.document(study).write_bytes(document)
 
 
-def make_decision(study: bytes, action: Action, *, data: str = "", reason: str = "") -> Decision:
-    """A decision of this moment by this user."""
+def digest_terms(terms: Terms) -> str:
+    """SHA-256 of a study's terms, in hexadecimal digits: parties in turn order, schedule, deadline, silence rule."""
+    plain = {**asdict(terms), "hash": terms.hash.hex(), "silence": int(terms.silence)}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def make_decision(
+    study: bytes, action: Action, *, data: str = "", reason: str = "", view: StudyView | None = None
+) -> Decision:
+    """A decision of this moment by this user, about the proposal that `view` shows."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     by = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
     try:
-        return Decision(study=study.hex(), action=action, at=at, by=by, data=data, reason=reason)
+        decision = Decision(study=study.hex(), action=action, at=at, by=by, data=data, reason=reason)
     except ValidationError:
         raise ConfigError("CO-F322", "A reason is one line of at most 200 characters.") from None
+    if view is None:
+        return decision
+    seen = {"number": view.id, "proposer": view.proposer, "terms": digest_terms(view.terms)}
+    return decision.model_copy(update=seen)
 
 
 def _read(path: Path) -> Decision:
@@ -113,3 +193,24 @@ def _read(path: Path) -> Decision:
         return Decision.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         raise ConfigError("CO-F322", f"The decision {path} cannot be read. Decide again, and remove it.") from None
+
+
+def _read_binding(path: Path) -> Binding:
+    try:
+        return Binding.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        message = f"The file {path} cannot be read: it says which study an approval runs"
+        raise ConfigError("CO-F322", f"{message}. Decline the study, or restore the file.") from None
+
+
+def _check_decision(decision: Decision, proposal: Binding) -> None:
+    """TermsMismatch if people saw another proposer or other terms than the ledger has."""
+    if decision.proposer not in ("", proposal.proposer) or decision.terms not in ("", proposal.terms):
+        message = f"Study {proposal.number} of {proposal.proposer} is not the proposal that was {decision.action}d here"
+        raise TermsMismatch("CO-R402", f"{message}: its proposer or its terms changed. Read it and decide again.")
+
+
+def _explain_binding(view: StudyView, number: int) -> TermsMismatch:
+    message = f"Study {view.id}, which {view.proposer} proposed, has the document of study {number}"
+    cause = f"The approval here is for study {number}; one approval runs one study"
+    return TermsMismatch("CO-R403", f"{message}. {cause}. To run {view.id} too, approve it by its number.")

@@ -17,11 +17,19 @@ class FaultRecord:
         self.root = root
 
     def note(self, study: int, error: Exception) -> None:
-        """Write a fault down; a disk that cannot take it has faults of its own, which the log tells."""
+        """Write a fault down; a disk that cannot take it has faults of its own, which are in the log."""
         line = f"{time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime())} {code_of(error)}: {error}"
         with suppress(OSError):
             self.root.mkdir(mode=0o700, exist_ok=True)
             replace_private(self.root / f"{study}.txt", line + "\n")
+
+    def note_defect(self, study: int, lines: list[str]) -> Path:
+        """Write down the whole text of a defect of the program, beside the last fault; returns where."""
+        path = self.root / f"{study}.traceback"
+        with suppress(OSError):
+            self.root.mkdir(mode=0o700, exist_ok=True)
+            replace_private(path, "".join(lines))
+        return path
 
     def of(self, study: int) -> str:
         """The last fault of a study, and when it was; empty if there was none."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from coterie_chain.errors import ChainError, PostRejected
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.journal import Journal, SqliteJournal
-from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Ledger, PipelinedLedger, State
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.fit import fit_to_json
@@ -31,11 +32,13 @@ from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.gate import Consent, Gate, Policy, refuse_all
 from coterie_node.release.log import ReleaseLog
 from coterie_node.run.codec import PayloadCodec
-from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.follower import Progress
+from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
-from coterie_node.run.study_files import load_study, study_terms
+from coterie_node.run.study_files import load_study, study_on_ledger, study_terms
 from coterie_node.run.study_keys import study_keys
 from coterie_node.run.supervisor import Supervisor
+from coterie_node.site.folder import SiteFolder
 from coterie_node.site.run_folder import RunFolder
 
 # How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
@@ -66,30 +69,18 @@ def open_node(
     name: str,
     approved: str,
     observe: Callable[[Progress], None] = lambda _: None,
-    reader: Ledger | None = None,
 ) -> Node:
-    """Open a site's part of a run; its rows are checked before the ledger is touched.
-
-    With a `reader` the site's own handle on the ledger is not opened: enough for an inspection after the run.
-    """
+    """Open a site of a run; its rows are checked before the ledger is touched."""
     study = load_study(place.study)
     if study.hash.hex() != approved:
         message = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
-        raise ConfigError("CO-F301", f"{message} Read it again and approve it anew.")
-    if name not in study.sites:
-        raise ConfigError("CO-F302", f"{name!r} takes no part in the study; its sites are {', '.join(study.sites)}.")
-    part = place.site(name)
-    policy = Policy.load(part.policy)
-    policy.check(study, name)
-    rows = load_site(part.data, study, name)
-    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
-    journal = SqliteJournal(part.journal)
-    network = place.network(name)
-    ledger = reader or EthereumLedger(network, keys.account, journal)
-    consent = ApprovalFolder(part.releases).consent
-    # After the run the site's own store may be down; what it held is read without it.
-    blobs = place.blobs(name if reader is None else None)
-    exchange = None if reader else open_exchange(place, name, keys, ledger, network)
+        raise ConfigError("CO-F301", f"{message} Read it and approve it again.")
+    _check_takes_part(study, name)
+    folder = place.site(name)
+    folder.config.policy.check(study, name)
+    rows = load_site(folder.data, study, name)
+    keys, journal, network = folder.load_keys(), SqliteJournal(folder.journal), folder.network()
+    ledger = EthereumLedger(network, keys.account, journal)
     return Node(
         study,
         name,
@@ -97,14 +88,31 @@ def open_node(
         keys,
         network,
         ledger,
-        blobs,
+        folder.blobs(),
         journal,
-        policy,
-        consent,
+        folder.config.policy,
+        ApprovalFolder(folder.releases).consent,
         observe,
-        exchange,
-        ledger.pipelined if isinstance(ledger, EthereumLedger) else None,
+        open_exchange(place, name, keys, ledger, network),
+        ledger.pipelined,
     )
+
+
+@contextmanager
+def open_inspection(folder: SiteFolder, ledger: Ledger, number: int) -> Iterator[Node]:
+    """A site as it stands to a study of the ledger, to look at and not to take part: nothing is signed or posted."""
+    view, blobs = ledger.view(number), folder.open_archive()
+    study = study_on_ledger(view, blobs)
+    _check_takes_part(study, folder.name)
+    rows = load_site(folder.find_rows(study.hash), study, folder.name)
+    with SqliteJournal(folder.journal) as journal:
+        yield Node(study, folder.name, rows, folder.load_keys(), folder.network(), ledger, blobs, journal)
+
+
+def _check_takes_part(study: Study, name: str) -> None:
+    if name not in study.sites:
+        message = f"{name!r} takes no part in study {study.name!r}; its sites are {', '.join(study.sites)}"
+        raise ConfigError("CO-F302", f"{message}. Name a study of this site.")
 
 
 def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, network: Network) -> Exchange | None:
@@ -129,7 +137,7 @@ def enter(node: Node) -> int:
 
 
 def _insist(node: Node, ask: Callable[[], int | None], late: Callable[[], DeadlinePassed]) -> int:
-    """Ask until there is an answer, or until a step's deadline; what may pass is borne."""
+    """Ask until there is an answer, or until a step's deadline; a fault that may pass is retried."""
     deadline = time.monotonic() + node.study.ledger.step_seconds
     while True:
         try:
@@ -174,6 +182,7 @@ def make_site_runner(node: Node, number: int, observe: Callable[[Progress], None
         exchange=node.exchange,
         observe=observe or node.observe,
         ahead=node.ahead,
+        terms=study_terms(node.study),
     )
 
 
@@ -191,7 +200,7 @@ def await_start(node: Node, number: int) -> None:
     """Wait until every participant has joined; Overdue names those who have not."""
     missing = ", ".join(node.study.sites)
 
-    def started() -> int | None:
+    def read_start() -> int | None:
         nonlocal missing
         view = node.ledger.view(number)
         missing = ", ".join(s for s in node.study.sites if s not in view.joined)
@@ -201,11 +210,11 @@ def await_start(node: Node, number: int) -> None:
         message = f"Study {number} waits for {missing} to join."
         return DeadlinePassed("CO-R202", f"{message} Ask them whether they approve it.")
 
-    _insist(node, started, late)
+    _insist(node, read_start, late)
 
 
 def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
-    """What a site's process tells when it is done."""
+    """What a site's process reports when it is done."""
     return {
         "site": node.name,
         "study": number,
@@ -219,7 +228,7 @@ def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
 def pin_rows(node: Node, number: int) -> None:
     """Hold a study to the rows that it began with; DataError if the file is another one since.
 
-    Masks are derived, not drawn: two posts of one step over different rows would give their difference away.
+    Masks are derived, not drawn: two posts of one step over different rows would disclose their difference.
     """
     if node.rows is None:
         return
@@ -228,17 +237,20 @@ def pin_rows(node: Node, number: int) -> None:
     label = f"rows/{node.network.scope}/{number}"
     if node.journal.vault.get(label, digest) != digest:
         message = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
-        raise DataError("CO-D131", f"{message} Put that file back, or have the study aborted and propose it anew.")
+        raise DataError("CO-D131", f"{message} Put that file back, or have the study aborted and propose it again.")
     if node.rows.before is not None:
         check_unchanged(Origin(node.name, node.rows.path), node.rows.before)  # or it is not the one that was read
     node.journal.vault.setdefault(label, digest)
 
 
 def _number(node: Node) -> int | None:
+    proposer, terms = node.study.sites[0], study_terms(node.study)
     for number in reversed(node.ledger.studies()):
-        if node.ledger.view(number).terms.hash == node.study.hash:
+        view = node.ledger.view(number)
+        # The same document with other terms, or of another proposer, is another study: nobody here approved it.
+        if view.terms == terms and view.proposer == proposer:
             return number
-    if node.name != node.study.sites[0]:
+    if node.name != proposer:
         return None
     # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
     node.blobs.put(node.study.document)

@@ -1,74 +1,39 @@
-"""A run's folder: the study, the network, the store and, for each site, its data, keys and journal.
+"""A run's folder: the study, the network, the store and the folders of all its sites (see `folder`).
 
     study.toml  study.json  certificate.json  place.json  network.json  result.json  chain/  store/
     talk.json (where the sites talk to each other in interactive steps)
     sites/<name>/{data.csv, keys/, passphrase, policy.toml, releases/, journal.sqlite, geth/, kubo/}
 
-`coterie demo --keep DIR` and `coterie devnet up DIR` leave one behind; `--at DIR` opens it again.
+`coterie demo --keep DIR` and `coterie devnet up DIR` make one; `--at DIR` opens it again.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
-from coterie_chain.keys.journal import SqliteJournal
-from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.network.devnet import CHAIN_LAUNCHERS, STORE_LAUNCHERS, ChainLauncher, StoreLauncher
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
+from coterie_learners.core.registry import GROUP
 from coterie_node.errors import ConfigError
-from coterie_node.peers.tls import address_of
-from coterie_node.run.study_keys import current_keys
-
-
-@dataclass(frozen=True)
-class SiteFolder:
-    """One site's part of a run's folder."""
-
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        """The site's rows."""
-        return self.root / "data.csv"
-
-    @property
-    def keys(self) -> Path:
-        """The directory of its key files."""
-        return self.root / "keys"
-
-    @property
-    def passphrase(self) -> Path:
-        """The file with the passphrase of its keys."""
-        return self.root / "passphrase"
-
-    @property
-    def policy(self) -> Path:
-        """The site's own rules for what leaves, if it has any."""
-        return self.root / "policy.toml"
-
-    @property
-    def releases(self) -> Path:
-        """The folder of payloads that wait for a person's yes."""
-        return self.root / "releases"
-
-    @property
-    def journal(self) -> Path:
-        """Its journal of signed transactions and private memory."""
-        return self.root / "journal.sqlite"
+from coterie_node.peers.address import address_of
+from coterie_node.release.gate import Policy
+from coterie_node.site.config import CONFIG, NodeConfig, SitePolicy, load_config
+from coterie_node.site.folder import SiteFolder
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """What place.json holds: the kinds of chain and of store, the sites, seconds per block.
 
-    The chain "running" is not ours to start; network.json says where it is.
+    The chain "running" belongs to somebody else and is not started here; network.json says where it is.
     """
 
     chain: str
@@ -83,9 +48,23 @@ class RunFolder:
 
     root: Path
 
+    def site_root(self, name: str) -> Path:
+        """The folder of one site, whether or not it is there yet."""
+        return self.root / "sites" / name
+
     def site(self, name: str) -> SiteFolder:
-        """One site's part."""
-        return SiteFolder(self.root / "sites" / name)
+        """One site of the run."""
+        root = self.site_root(name)
+        return SiteFolder(root, _settings_of_run(name, root), RunAccess(self, name))
+
+    def find_site(self, name: str) -> SiteFolder:
+        """One site of the run, by a name that somebody typed; ConfigError if the run has no such site."""
+        names = sorted(path.name for path in (self.root / "sites").glob("*/"))
+        if name not in names:
+            self.settings()  # whether this is a run at all
+            message = f"{name!r} is no site of the run in {self.root}; its sites are {', '.join(names)}"
+            raise ConfigError("CO-F302", f"{message}. Name one of them with --site.")
+        return self.site(name)
 
     @property
     def study(self) -> Path:
@@ -94,7 +73,7 @@ class RunFolder:
 
     @property
     def certificate(self) -> Path:
-        """How far the study's fit is from the pooled one on made-up data."""
+        """How far the study's fit is from the pooled one on synthetic data."""
         return self.root / "certificate.json"
 
     @property
@@ -132,10 +111,11 @@ class RunFolder:
             raw = json.loads((self.root / "place.json").read_text())
             return replace(RunSettings(**raw), sites=tuple(raw.get("sites", ())))
         except (OSError, ValueError, TypeError, AttributeError):
-            message = f"{self.root} holds no run of Coterie (no readable place.json)."
-            raise ConfigError(
-                "CO-F201", f"{message} Make one with `coterie demo --keep {self.root}` or `coterie devnet up`."
-            ) from None
+            message = f"{self.root} holds no run: its place.json cannot be read"
+            remedy = (
+                "Name a folder of `coterie demo --keep` or `coterie devnet up`; a node's own folder goes with --node"
+            )
+            raise ConfigError("CO-F201", f"{message}. {remedy}.") from None
 
     def chain(self) -> ChainLauncher:
         """The launcher of the run's chain."""
@@ -164,7 +144,7 @@ class RunFolder:
 
     @contextmanager
     def reader(self) -> Iterator[EthereumLedger]:
-        """A reader of the run's ledger; a development chain that was left behind is started again, read-only."""
+        """A reader of the run's ledger; a development chain that has ended is started again, read-only."""
         network = self.network()
         with ExitStack() as stack:
             if self.settings().chain in CHAIN_LAUNCHERS:
@@ -172,12 +152,34 @@ class RunFolder:
             yield stack.enter_context(EthereumLedger(network, None))
 
 
-def load_study_keys(place: RunFolder, name: str, session: str) -> tuple[SiteKeys, ...]:
-    """The keys with which a site of a run's folder can open payloads of a session."""
-    part = place.site(name)
-    keys = SiteKeys.load(part.keys, read_passphrase(part.passphrase))
-    journal = SqliteJournal(part.journal)
-    try:
-        return current_keys(keys, journal.vault, session)
-    finally:
-        journal.close()
+@dataclass(frozen=True)
+class RunAccess:
+    """The way of a site of a run: the run's own chain and store, while they run or after they have ended."""
+
+    run: RunFolder
+    site: str
+
+    def read_network(self) -> Network:
+        """The run's network, through this site's own node where each site has one."""
+        return self.run.network(self.site)
+
+    def open_store(self) -> BlobStore:
+        """This site's own store."""
+        return self.run.blobs(self.site)
+
+    def open_ledger(self) -> AbstractContextManager[EthereumLedger]:
+        """The run's ledger; a development chain that has ended is started again, read-only."""
+        return self.run.reader()
+
+    def open_archive(self) -> BlobStore:
+        """All that the run's stores hold: the site's own may be down."""
+        return self.run.blobs()
+
+
+def _settings_of_run(name: str, root: Path) -> NodeConfig:
+    """Settings of a site of a run. A site without a daemon has no node.toml; its policy.toml stands for it."""
+    if (root / CONFIG).exists():
+        return load_config(root / CONFIG)
+    rules = Policy.load(root / "policy.toml").model_dump()
+    learners = sorted(point.name for point in entry_points(group=GROUP))
+    return NodeConfig(site=name, policy=SitePolicy.model_validate({**rules, "learners": learners}))

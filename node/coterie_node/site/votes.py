@@ -17,7 +17,7 @@ from coterie_chain.keys.private_files import replace_private
 from coterie_chain.ledger.protocol import Event, Ledger
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.errors import ConfigError
-from coterie_node.site.cards import SiteCard
+from coterie_node.site.cards import SeatCard
 
 Motion = Literal["admit", "recover", "revoke", "resume"]
 
@@ -27,7 +27,7 @@ class Ballot(Frozen):
 
     motion: Motion
     subject: Text
-    card: SiteCard | None = None
+    card: SeatCard | None = None
     at: str = Field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ"))
     by: Text = Field(default_factory=lambda: os.environ.get("SUDO_USER") or os.environ.get("USER") or "")
 

@@ -327,7 +327,7 @@ def test_two_handles_with_one_key_take_turns(bench: AnvilBench, monkeypatch: pyt
     monkeypatch.setattr("coterie_chain.ethereum.writer._GRACE", 0.1)
     first_handle, second_handle = bench.ledger(derive_account("ana")), bench.ledger(derive_account("ana"))
     for i, handle in enumerate((first_handle, second_handle, first_handle, second_handle)):
-        handle.admit(build_entry(f"site {i}"))
+        handle.admit(build_entry(f"site-{i}"))
     assert len([e for e in first_handle.history(0) if e.site == "ana"]) == 5
 
 

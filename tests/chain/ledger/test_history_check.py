@@ -50,7 +50,10 @@ def test_an_honest_history_passes(scenario: Callable[[Sites], int]) -> None:
 
 
 # What changes neither a state nor a hash chain leaves no trace but its log.
-TRACELESS = {"StudyPaused", "Disputed", "ResumeVoted", "StudyResumed", "KeyOffered"}
+TRACELESS = {
+    *("StudyPaused", "Disputed", "ResumeVoted", "StudyResumed", "KeyOffered"),
+    *("SiteAttested", "VoteWithdrawn"),
+}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -186,3 +189,51 @@ def test_heads_of_sites_without_records_are_their_genesis() -> None:
     judged = check_entries(ledger, ledger.history())
     first = {name: head.genesis for name, head in ledger.heads().items()}
     assert judged.heads == {name: Head(g, 0, g) for name, g in first.items()}
+
+
+# A fault of one study, where another one is asked about
+
+
+def play_two_studies(sites: Sites) -> int:
+    """Two studies side by side; the second runs to its end."""
+    first, second = sites.start(), sites.start(replace(GLORE_TERMS, max_rounds=1))
+    sites.step(first)
+    for _ in range(2):
+        sites.step(second)
+        sites.step(first)
+    return second
+
+
+@pytest.mark.parametrize("name", ["StudyJoined", "StudyStarted"])
+@pytest.mark.parametrize("changed", ["left out", "altered"])
+def test_a_fault_of_another_study_stays_there(name: str, changed: str) -> None:
+    ledger = play(play_two_studies)
+    entries = list(ledger.history())
+    k = find_event(entries, name)
+    event = entries[k]
+    assert isinstance(event, Event)
+    rest = [replace(event, name="StudyResumed")] if changed == "altered" else []
+    spoiled = [*entries[:k], *rest, *entries[k + 1 :]]
+    firsts = {site: head.genesis for site, head in ledger.heads().items()}
+    with pytest.raises(LedgerMismatch):
+        check_history(spoiled, firsts)
+    with pytest.raises(LedgerMismatch):
+        check_history(spoiled, firsts, study=1)
+    judged = check_history(spoiled, firsts, study=2)
+    assert set(judged.spoiled) == {1}
+    assert (judged.heads, judged.sites()) == (ledger.heads(), ledger.sites())
+    assert judged.view(2) == ledger.view(2)
+
+
+def test_a_record_of_a_spoiled_study_still_extends_its_site_s_hash_chain() -> None:
+    ledger = play(play_two_studies)
+    entries = list(ledger.history())
+    k = find_event(entries, "StudyStarted")
+    last = next(i for i, e in reversed(list(enumerate(entries))) if isinstance(e, Record) and e.post.study == 1)
+    firsts = {site: head.genesis for site, head in ledger.heads().items()}
+    record = entries[last]
+    assert isinstance(record, Record)
+    for altered in (replace(record, head=OTHER), replace(record, seq=99)):
+        forged = [*entries[:last], altered, *entries[last + 1 :]]
+        with pytest.raises(LedgerMismatch, match=r"hash chain|sequence number"):
+            check_history([*forged[:k], *forged[k + 1 :]], firsts, study=2)

@@ -11,6 +11,7 @@ from support.chain.bench import (
     BENCH_FOUNDERS,
     EXCLUDING_TERMS,
     GLORE_TERMS,
+    RECOMPUTED,
     STUDY_HASH,
     AnvilBench,
     MemoryBench,
@@ -89,7 +90,7 @@ def play_dispute(sites: Sites) -> int:
     study = sites.start()
     sites.step(study)
     sites.step(study)
-    sites["cyd"].dispute(study, 1, STUDY_HASH, ZERO)
+    sites["cyd"].dispute(study, 1, digest_at(sites, study, 1), RECOMPUTED)
     sites["ana"].resume(study)
     sites["cyd"].resume(study)
     sites["bob"].pause(study, 7)
@@ -97,6 +98,79 @@ def play_dispute(sites: Sites) -> int:
     sites["ana"].resume(study)
     sites["bob"].abort(study, 9)
     return study
+
+
+def digest_at(sites: Sites, study: int, position: int) -> bytes:
+    """Digest of the first post at a finished step."""
+    records = sites["ana"].read_finished(study, position)
+    assert records
+    return records[0].post.sha256
+
+
+def with_a_withheld_post(sites: Sites) -> int:
+    study = sites.start(replace(EXCLUDING_TERMS, least=2))
+    sites.step(study)
+    sites["ana"].report_unavailable(study, 0, 0, "cyd", 4)
+    sites["bob"].report_unavailable(study, 0, 0, "cyd", 5)
+    sites.step(study)
+    sites.step(study)
+    sites["bob"].report_unavailable(study, 1, 1, "ana", 4)
+    sites["ana"].abort(study, 8)
+    sites["bob"].abort(study, 8)
+    return study
+
+
+def with_withheld_posts_that_end_or_wait(sites: Sites) -> int:
+    ended = sites.start(replace(GLORE_TERMS, silence=Silence.ABORT))
+    sites.step(ended)
+    sites["ana"].report_unavailable(ended, 0, 0, "bob", 4)
+    sites["cyd"].report_unavailable(ended, 0, 0, "bob", 4)
+    waiting = sites.start()
+    sites.post(waiting, "bob")
+    sites["ana"].report_unavailable(waiting, 0, 0, "bob", 4)
+    sites["cyd"].report_unavailable(waiting, 0, 0, "bob", 4)
+    sites.step(waiting)
+    return waiting
+
+
+def with_a_leaving(sites: Sites) -> int:
+    study = sites.start(EXCLUDING_TERMS)
+    sites.step(study)
+    sites["ana"].abort(study, 1, "ana")
+    sites["cyd"].abort(study, 3, "bob")
+    return study
+
+
+def with_an_end(sites: Sites) -> int:
+    study = play_convergence(sites)
+    sites["bob"].dispute(study, 1, digest_at(sites, study, 1), RECOMPUTED)
+    sites["cyd"].attest(study, sha256(b"rows").digest(), 1)
+    sites["bob"].supersede(study, 0, RECOMPUTED)
+    sites["cyd"].supersede(study, 0, RECOMPUTED)
+    return study
+
+
+def with_proposals_declined(sites: Sites) -> int:
+    for _ in range(3):
+        sites["ana"].propose(GLORE_TERMS, RECOMPUTED, STUDY_HASH, 1_002_003)
+    sites["bob"].decline((1, 3), 2)
+    sites["ana"].decline((2,), 2)
+    return 3
+
+
+def with_votes_withdrawn(sites: Sites) -> int:
+    sites["ana"].admit(build_entry("dan"))
+    sites["ana"].revoke("cyd")
+    motions = [motion_of(e) for e in sites["ana"].history() if isinstance(e, Event) and e.name.endswith("Voted")]
+    assert [sites["bob"].list_voters(motion) for motion in motions] == [("ana",), ("ana",)]
+    for motion in motions:
+        sites["ana"].withdraw(motion)
+    assert sites["bob"].list_voters(motions[0]) == ()
+    return sites.start()
+
+
+def motion_of(vote: Event) -> bytes:
+    return bytes.fromhex(str(dict(vote.details)["motion"])[2:])
 
 
 def play_new_members(sites: Sites) -> int:
@@ -114,7 +188,20 @@ def play_new_members(sites: Sites) -> int:
     return study
 
 
-SCENARIOS = [play_convergence, play_all_kinds, play_skips, play_exclusion, play_dispute, play_new_members]
+SCENARIOS = [
+    play_convergence,
+    play_all_kinds,
+    play_skips,
+    play_exclusion,
+    play_dispute,
+    with_a_withheld_post,
+    with_withheld_posts_that_end_or_wait,
+    with_a_leaving,
+    with_an_end,
+    with_proposals_declined,
+    with_votes_withdrawn,
+    play_new_members,
+]
 
 
 @pytest.mark.anvil
@@ -132,7 +219,7 @@ def test_both_ledgers_hold_the_same_history_and_views(
     assert theirs.studies() == ours.studies()
     actual, wanted = theirs.view(study), ours.view(study)
     clock = wanted.open and replace(wanted.open, deadline=actual.open.deadline if actual.open else 0)
-    assert actual == replace(wanted, open=clock)
+    assert actual == replace(wanted, open=clock, deadline=actual.deadline)
     for position in range(12):
         assert strip_times(theirs.read_finished(study, position) or ()) == strip_times(
             ours.read_finished(study, position) or ()
@@ -226,7 +313,7 @@ def test_a_dispute_pauses_and_a_majority_resumes(sites: Sites) -> None:
     study = sites.start()
     sites.step(study)
     sites.step(study)
-    sites["cyd"].dispute(study, 1, STUDY_HASH, ZERO)
+    sites["cyd"].dispute(study, 1, digest_at(sites, study, 1), RECOMPUTED)
     assert sites["ana"].view(study).state == State.PAUSED
     assert catch_refusal(sites["ana"].record, Post(study, 2, 0, CID, STUDY_HASH, 1, False, STUDY_HASH)) == (
         "BadState",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -113,7 +114,7 @@ def describe_reason(table: MemoryProtocol, site: str, upload: Payload) -> np.nda
     """What the holder sees when it decrypts one site's upload."""
     holder = table.machines["north"].site
     plan = secure_cola.plan_secure_table(holder.study)
-    count = masked_sum.size_of(secure_cola.whole_shapes(plan)) + 4 * masked_sum.size_of(
+    count = masked_sum.size_of(secure_cola.build_whole_shapes(plan)) + 4 * masked_sum.size_of(
         secure_cola.fraction_shapes(plan)
     )
     parts = secure_cola._unbundle(plan, upload, site)
@@ -331,7 +332,7 @@ def test_a_key_of_another_scheme_is_refused_by_who_encrypts() -> None:
         .seat(study.sites, 0)
     )
     with pytest.raises(ProtocolError) as caught:
-        secure_cola.encrypted_table(seat, secure_cola.plan_secure_table(study), {"key": np.frombuffer(other, np.uint8)})
+        secure_cola.encrypt_table(seat, secure_cola.plan_secure_table(study), {"key": np.frombuffer(other, np.uint8)})
     assert caught.value.code == "CO-P553"
 
 
@@ -400,10 +401,12 @@ def _unchecked(scheme: str) -> Study:
     return Study.model_validate({**plain, "learner": {**plain["learner"], "scheme": scheme}})
 
 
+def _describe_disclosure(study: Study) -> str:
+    return " ".join(itertools.chain(*secure_cola.SECURE_COLA.discloses(study).paragraphs.values()))
+
+
 def test_the_trust_model_of_each_scheme_is_in_words() -> None:
-    message = {
-        scheme: secure_cola.describe_trust(secure_study("logit", scheme=scheme)) for scheme in (*SCHEMES, "newton")
-    }
+    message = {scheme: _describe_disclosure(secure_study("logit", scheme=scheme)) for scheme in (*SCHEMES, "newton")}
     assert len(set(message.values())) == 4
-    assert "south holds the key" in secure_cola.describe_trust(secure_study("logit", holder="south"))
+    assert "south holds the key" in _describe_disclosure(secure_study("logit", holder="south"))
     assert all("All sites but one together" in text for text in message.values())

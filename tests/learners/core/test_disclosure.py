@@ -14,9 +14,10 @@ from support.learners.cohorts import Array, Codes
 from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Site
-from coterie_learners.glore.glore import GlorePlan, compute_local_sums, expose_stats, newton, share_stats
+from coterie_learners.glore.glore import GlorePlan, compute_local_sums, expose_stats, next_model, share_stats
 from coterie_learners.study.document import Floors, Study
-from coterie_learners.study.rows import Rows, join_blocks
+from coterie_learners.study.rows import Block, Rows, join_blocks
+from coterie_learners.sums import newton
 
 Mask = NDArray[np.bool_]
 
@@ -37,8 +38,8 @@ def plain(formula: str, **options: str) -> Study:
 def first_round(study: Study, codes: Codes) -> tuple[Exposure, Payload]:
     plan, rows = GlorePlan.of(study), cohorts.rows(study, codes)
     site = Site(study, "north", rows, parties=study.sites)
-    sums = compute_local_sums(plan, rows, np.zeros(plan.p))
-    return expose_stats(plan, (np.zeros(plan.p),), site, sums), sums
+    sums = compute_local_sums(plan, site, newton.begin(plan.rules))
+    return expose_stats(plan, (None,), site, sums), sums
 
 
 def groups(codes: Codes, product: bool = False) -> Iterator[tuple[str, list[tuple[str, Mask]]]]:
@@ -93,26 +94,28 @@ def test_counts_as_outcome_give_tables_of_the_covariates_only() -> None:
     }
 
 
-def path_of(study: Study, rows: dict[str, Rows], rounds: int) -> tuple[list[Array], list[dict[str, Payload]]]:
-    """The coefficients and the sites' posts of the first rounds."""
+def rounds_of(study: Study, rows: dict[str, Rows], rounds: int) -> tuple[list[Payload], list[dict[str, Payload]]]:
+    """The server's posts that the first looks and rounds follow, and what the sites post then."""
     plan = GlorePlan.of(study)
-    model: Payload = {"beta": np.zeros(plan.p)}
-    betas: list[Array] = []
+    models = [newton.begin(plan.rules)]
     posts: list[dict[str, Payload]] = []
-    for t in range(rounds):
-        betas.append(model["beta"])
-        posts.append({name: compute_local_sums(plan, part, model["beta"]) for name, part in rows.items()})
-        model = newton(plan, t, model, posts[-1])
-    return betas, posts
+    for _ in range(rounds):
+        posts.append(
+            {name: compute_local_sums(plan, Site(study, name, part), models[-1]) for name, part in rows.items()}
+        )
+        models.append(next_model(plan, models[-1], posts[-1]))
+    return models[:-1], posts
 
 
-def attack_posts(study: Study, betas: list[Array], posts: list[Payload], patterns: Array) -> Array:
+def attack_posts(study: Study, models: list[Payload], posts: list[Payload], patterns: Array) -> Array:
     """A reader's least squares for patients by pattern, from the posts of all rounds and the list of patterns."""
-    upper = np.triu_indices(patterns.shape[1])
+    plan, upper = GlorePlan.of(study), np.triu_indices(patterns.shape[1])
     equations, known_values = [np.ones(len(patterns))[None, :]], [np.array([float(posts[0]["n"])])]
-    for beta, post in zip(betas, posts, strict=True):
-        weight = GlorePlan.of(study).family.parts(patterns @ beta, np.zeros(len(patterns))).weight
-        equations.append((patterns[:, upper[0]] * patterns[:, upper[1]]).T * weight)
+    for model, post in zip(models, posts, strict=True):
+        x, weight = plan.frame(model).block(Block(patterns, np.zeros(len(patterns)))).x, np.ones(len(patterns))
+        if newton.kind_of(model) != "look":
+            weight = plan.family.parts(x @ model["beta"], np.zeros(len(patterns))).weight
+        equations.append((x[:, upper[0]] * x[:, upper[1]]).T * weight)
         known_values.append(np.asarray(post["information"]))
     solved_cells: Array = np.linalg.lstsq(np.vstack(equations), np.concatenate(known_values), rcond=1e-11)[0]
     return solved_cells
@@ -123,23 +126,37 @@ def test_later_plain_rounds_give_single_patterns_away_as_an_attacker_finds() -> 
     study = plain(BINARY)
     rows = cohorts.split(study, codes)
     mine = rows["north"]
-    x = join_blocks(mine).x
-    patterns, counts = np.unique(x, axis=0, return_counts=True)
-    betas, posts = path_of(study, rows, 3)
-    solved_cells = expose_stats(GlorePlan.of(study), tuple(betas), Site(study, "north", mine), posts[-1]["north"])
+    patterns, counts = np.unique(join_blocks(mine).x, axis=0, return_counts=True)
+    models, posts = rounds_of(study, rows, 3)
+    views = tuple(GlorePlan.of(study).view(model) for model in models)
+    solved_cells = expose_stats(GlorePlan.of(study), views, Site(study, "north", mine), posts[-1]["north"])
     solved = {n: c for n, c in solved_cells.cells.items() if n.startswith("pattern") and "died" not in n}
     assert sorted(solved.values()) == sorted(counts.tolist())
-    np.testing.assert_allclose(attack_posts(study, betas, [p["north"] for p in posts], patterns), counts, atol=1e-4)
+    np.testing.assert_allclose(attack_posts(study, models, [p["north"] for p in posts], patterns), counts, atol=1e-4)
 
 
-def test_more_patterns_than_equations_are_not_called_solved() -> None:
-    study = plain("died ~ age + crp + male")
+@pytest.mark.parametrize("link", ["logit", "probit"])
+def test_more_patterns_than_equations_are_not_called_solved(link: str) -> None:
+    study = plain("died ~ age + crp + male", link=link)
     rows = cohorts.split(study, draw(400))
-    betas, posts = path_of(study, rows, 3)
-    solved_cells = expose_stats(
-        GlorePlan.of(study), tuple(betas), Site(study, "north", rows["north"]), posts[-1]["north"]
-    )
+    models, posts = rounds_of(study, rows, 3)
+    views = tuple(GlorePlan.of(study).view(model) for model in models)
+    solved_cells = expose_stats(GlorePlan.of(study), views, Site(study, "north", rows["north"]), posts[-1]["north"])
     assert solved_cells.cells == {}
+
+
+def test_the_observed_information_gives_events_by_pattern_away_sooner() -> None:
+    """It weighs rows with and without the event differently: as many equations more on the events."""
+    codes = draw(160)
+    solved = {}
+    for link in ("logit", "probit"):
+        study = plain(BINARY, link=link)
+        rows = cohorts.split(study, codes)
+        models, posts = rounds_of(study, rows, 2)
+        views = tuple(GlorePlan.of(study).view(model) for model in models)
+        solved_cells = expose_stats(GlorePlan.of(study), views, Site(study, "north", rows["north"]), posts[-1]["north"])
+        solved[link] = {name for name in solved_cells.cells if "pattern" in name and "died" in name}
+    assert solved["logit"] < solved["probit"]
 
 
 def test_masked_sums_reveal_no_count_of_this_site() -> None:
@@ -147,8 +164,8 @@ def test_masked_sums_reveal_no_count_of_this_site() -> None:
     rows = cohorts.rows(study, draw(90))
     shared = {name: bytes([k]) * 32 for k, name in enumerate(study.sites)}
     site = Site(study, "north", rows, b"s" * 32, shared, parties=study.sites)
-    plan, beta = GlorePlan.of(study), np.zeros(5)
-    solved_cells = expose_stats(plan, (beta,), site, share_stats(site, plan, "stats/0", beta))
+    plan = GlorePlan.of(study)
+    solved_cells = expose_stats(plan, (None,), site, share_stats(site, plan, "stats/0", newton.begin(plan.rules)))
     assert (solved_cells.sums_only, solved_cells.parties, dict(solved_cells.cells)) == (True, 3, {})
     assert solved_cells.events == int(join_blocks(rows).y.sum())
     assert judge_exposure(solved_cells, Floors(), "stats/0").ruling is Ruling.SUMS_ONLY

@@ -10,8 +10,9 @@ from support.learners import cohorts
 from support.learners.cohorts import Array, Codes
 
 from coterie_learners.core.heterogeneity import Heterogeneity, Share, chi2_tail, compare_sites
-from coterie_learners.glore.glore import GlorePlan, compute_local_sums
+from coterie_learners.glore.glore import GlorePlan
 from coterie_learners.numeric.linalg import symmetric
+from coterie_learners.sums.frame import Frame
 
 SIZES = (120, 200, 80, 150)
 
@@ -24,10 +25,12 @@ def cohort(family: str, seed: int = 3) -> tuple[GlorePlan, list[Codes], dict[str
     parts, rows = cohorts.split_sizes(codes, SIZES), cohorts.split(study, codes, SIZES)
     x = cohorts.matrix(codes)
     fit = sm.GLM(codes[outcome], x, family=families()[family]).fit(tol=1e-14, tol_criterion="params", maxiter=200)
-    beta = np.linalg.solve(plan.design.back, np.asarray(fit.params))
+    frame = Frame.from_ranges(plan.model.layout)
+    inside = np.linalg.solve(frame.carry, np.asarray(fit.params) / frame.outcome_scale - frame.origin)
+    beta = np.asarray(inside, dtype=np.float64)
     shares = {}
     for name, mine in rows.items():
-        sums = compute_local_sums(plan, mine, beta)
+        sums = plan.model.round("round", mine, frame, beta, 0.0)
         shares[name] = Share(mine.n, sums["score"], symmetric(sums["information"], plan.p))
     return plan, parts, shares, beta
 
@@ -37,8 +40,16 @@ def families() -> dict[str, sm.families.Family]:
 
 
 def compare(plan: GlorePlan, shares: dict[str, Share], beta: Array, dispersion: float = 1.0) -> Heterogeneity:
+    frame, nothing = Frame.from_ranges(plan.model.layout), np.zeros(plan.p)
     return compare_sites(
-        plan.design.names, beta, shares, penalty=plan.penalty, back=plan.design.back, dispersion=dispersion
+        plan.design.names,
+        beta,
+        shares,
+        penalty=np.diag(nothing),
+        pull=nothing,
+        back=frame.outcome_scale * frame.carry,
+        origin=frame.outcome_scale * frame.origin,
+        dispersion=dispersion / frame.outcome_scale**2,
     )
 
 

@@ -213,6 +213,6 @@ def test_the_largest_sums_that_sites_may_post_do_not_wrap_round(count: int) -> N
 
 
 def test_the_form_of_a_post_follows_from_the_shapes() -> None:
-    field = masked_sum.masked_field(SHAPES)
+    field = masked_sum.form_masked_field(SHAPES)
     post = posts(sites_with_keys(STUDY.sites))["north"]["masked"]
     assert (field.dtype, field.shape) == (post.dtype.str, post.shape) == ("<u8", (8, 2))

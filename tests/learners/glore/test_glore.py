@@ -15,9 +15,10 @@ from support.learners.table import MemoryProtocol
 
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import canonical
-from coterie_learners.glore.glore import GlorePlan, compute_local_sums, glore
+from coterie_learners.glore.glore import GlorePlan, glore
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import ArrayRows, join_blocks
+from coterie_learners.sums.frame import Frame
 
 N = 300
 
@@ -130,9 +131,16 @@ def test_with_an_intercept_alone_the_fit_is_the_mean() -> None:
 def test_interactions_and_powers_equal_the_pooled_fit() -> None:
     study = cohorts.study("died ~ age*male + crp^2 + stage:crp")
     c = codes()
-    one, two = c["stage"] == 1, c["stage"] == 2
+    first, one, two = (c["stage"] == k for k in range(3))
     x = np.column_stack(
-        [np.ones(N), c["age"], c["male"], c["crp"] ** 2, c["age"] * c["male"], one * c["crp"], two * c["crp"]]
+        [
+            np.ones(N),
+            c["age"],
+            c["male"],
+            c["crp"] ** 2,
+            c["age"] * c["male"],
+            *(level * c["crp"] for level in (first, one, two)),
+        ]
     )
     want = pooled.fit(study, c, x)
     fit, _ = federated(study, c)
@@ -173,7 +181,8 @@ def test_the_order_of_sites_does_not_change_one_bit(aggregation: str) -> None:
     for of in (study, turned):
         table = MemoryProtocol(glore, of, rows)
         table.play()
-        ends.append(canonical(table.last()))
+        models = [topic for topic in table.topics if topic.startswith("model")]
+        ends.append([canonical(next(iter(table.posts(topic).values()))) for topic in models])
     assert ends[0] == ends[1]
 
 
@@ -186,10 +195,13 @@ def test_masked_and_plain_sums_lead_to_the_same_fit() -> None:
 def test_blocks_of_rows_do_not_change_the_sums_beyond_rounding() -> None:
     plan = GlorePlan.of(cohorts.study())
     block = join_blocks(cohorts.rows(plan.study, codes()))
-    beta = np.linspace(-0.5, 0.5, plan.p)
-    one, many = (compute_local_sums(plan, ArrayRows(block.x, block.y, size=size), beta) for size in (N, 7))
-    for name in one:
-        np.testing.assert_allclose(one[name], many[name], rtol=1e-13, atol=1e-13)
+    frame, beta = Frame.from_ranges(plan.model.layout), np.linspace(-0.5, 0.5, plan.p)
+    rows = [ArrayRows(block.x, block.y, size=size) for size in (N, 7)]
+    looks = [plan.model.look(r, frame) for r in rows]
+    rounds = [plan.model.round("round", r, frame, beta, 0.0) for r in rows]
+    for one, many in (looks, rounds):
+        for name in one:
+            np.testing.assert_allclose(one[name], many[name], rtol=1e-13, atol=1e-13)
 
 
 # Step halving
@@ -249,27 +261,33 @@ def test_a_ridge_makes_a_separated_outcome_fit() -> None:
 # What leaves a site
 
 
-def test_the_plain_first_round_gives_away_every_two_way_table() -> None:
-    """The reason for masks: 4 times the information at zero is X'X, and score plus half the totals is X'y."""
+def test_the_plain_first_look_gives_away_every_two_way_table() -> None:
+    """The reason for masks: its information is X'X, and its score X'y."""
     study = cohorts.study("died ~ male + stage", aggregation="plain")
     _, table = federated(study, codes())
     first = table.posts("stats/0")["north"]
     block = join_blocks(cohorts.rows(study, cohorts.split_sizes(codes(), [100, 100, 100])[0]))
-    np.testing.assert_allclose(4 * first["information"], (block.x.T @ block.x)[np.triu_indices(4)], atol=1e-12)
-    np.testing.assert_allclose(first["score"] + 0.5 * block.x.sum(axis=0), block.x.T @ block.y, atol=1e-12)
+    np.testing.assert_allclose(first["information"], (block.x.T @ block.x)[np.triu_indices(4)], atol=1e-12)
+    np.testing.assert_allclose(first["score"], block.x.T @ block.y, atol=1e-12)
 
 
 def test_plain_posts_hold_the_fields_of_the_docstring_and_nothing_else() -> None:
     _, table = federated(cohorts.study(aggregation="plain"), codes())
-    sums = {"score": (6,), "information": (21,), **dict.fromkeys(("deviance", "n", "outcome", "saturated"), ())}
-    for topic in (t for t in table.topics if t.startswith("stats")):
+    look = {"score": (6,), "information": (21,), **dict.fromkeys(("deviance", "n", "outcome"), ())}
+    kinds = [look, {**look, "saturated": (), "null": (2,)}, {**look, "saturated": ()}]
+    for k, topic in enumerate(t for t in table.topics if t.startswith("stats")):
         for post in table.posts(topic).values():
-            assert {name: value.shape for name, value in post.items()} == sums
+            assert {name: value.shape for name, value in post.items()} == kinds[min(k, 2)]
+    by_term = dict.fromkeys(("weights", "moved", "squares", "can_tell"), (6,))
+    part = {**by_term, **dict.fromkeys(("chi2", "rank", "pearson", "at_an_end", "share"), ())}
+    assert table.topics[-1] == "agreement"
+    for post in table.posts("agreement").values():
+        assert {name: value.shape for name, value in post.items()} == part
 
 
 def test_masked_posts_are_words_that_share_nothing_with_the_sums() -> None:
     _, table = federated(cohorts.study(aggregation="masked"), codes())
     posts = table.posts("stats/0")
-    assert {(p["masked"].dtype.str, p["masked"].shape) for p in posts.values()} == {("<u8", (31, 2))}
+    assert {(p["masked"].dtype.str, p["masked"].shape) for p in posts.values()} == {("<u8", (30, 2))}
     assert all(set(p) == {"masked"} for p in posts.values())
     assert not np.any(posts["north"]["masked"] == posts["south"]["masked"])

@@ -41,9 +41,9 @@ def test_the_moduli_are_the_largest_primes_of_their_size(bits: int) -> None:
 
 
 def test_a_field_is_as_small_as_it_may_be_and_no_study_gets_one_that_is_too_small() -> None:
-    assert [PrimeField.sized(bits).bits for bits in (100, 112, 113, 160, 161)] == [112, 112, 128, 160, 176]
+    assert [PrimeField.of_size(bits).bits for bits in (100, 112, 113, 160, 161)] == [112, 112, 128, 160, 176]
     with pytest.raises(StudyError) as caught:
-        PrimeField.sized(257)
+        PrimeField.of_size(257)
     assert caught.value.code == "CO-S545"
 
 

@@ -62,7 +62,7 @@ def run(t: Target, x: Array = X, y: Array = Y, absolute: bool = False, wire: Rec
     fitted = len(z) - len(z) // 4 if t.held_out else len(z)
     folds = max(t.folds, 1)
     cuts = [fitted * k // folds for k in range(folds + 1)] + ([len(z)] if t.held_out else [])
-    field, wire = PrimeField.sized(field_bits(1 << 22, x.shape[1], t.ridge)), wire or RecordedWire()
+    field, wire = PrimeField.of_size(field_bits(1 << 22, x.shape[1], t.ridge)), wire or RecordedWire()
 
     def program(trio: ThreePartyShamir) -> Outcome:
         shares = trio.deal(0, field.encode(z, INPUT) if trio.me == 0 else None, z.shape)

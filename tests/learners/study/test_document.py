@@ -96,7 +96,9 @@ def test_the_document_is_canonical_json_and_the_hash_its_sha_256() -> None:
 def test_the_hash_of_this_study_never_changes() -> None:
     """A stored value: whoever changes it makes all studies on all ledgers unreadable."""
     study = complete_study(Study.from_toml(TOML))
-    assert study.hash.hex() == "3ddaa77df69f6dbadc81e513419181d618b83894bde6a505fc753d81c928bc7a"
+    assert study.hash.hex() == "ad1a520b69afae67966353062d2017c2fa8e8d1f08610d9e7edfd539f25bbbf3"
+    older = study.document.replace(b'"version":"2"', b'"version":"1"')
+    assert hashlib.sha256(older).hexdigest() == "3ddaa77df69f6dbadc81e513419181d618b83894bde6a505fc753d81c928bc7a"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_options_that_were_left_out_are_written_out_with_the_version() -> None:
 
 def test_a_study_that_pins_another_version_is_refused() -> None:
     cause = refusal("CO-S402", change_text('name = "glore"', 'name = "glore"\nversion = "0"'))
-    assert "pins glore 0; installed is 1" in cause
+    assert "pins glore 0; installed is 2" in cause
     with pytest.raises(StudyError, match=r"\(no version\)"):
         learner_of(Study.from_toml(TOML))
 
@@ -155,7 +157,6 @@ def test_the_entry_point_leads_to_the_learner() -> None:
     [
         ("ridge = -1", "ridge"),
         ("ridge = inf", "ridge"),
-        ('family = "gamma"', "family"),
         ("max_rounds = 0", "max_rounds"),
         ("max_rounds = 2.5", "max_rounds"),
         ("tolerance = 0", "tolerance"),
@@ -165,6 +166,12 @@ def test_the_entry_point_leads_to_the_learner() -> None:
 )
 def test_a_wrong_option_is_refused_by_its_name(option: str, word: str) -> None:
     assert f"'{word}'" in refusal("CO-S404", change_text("ridge = 0.5", option))
+
+
+def test_an_unknown_family_is_refused_with_those_that_there_are() -> None:
+    cause = refusal("CO-S303", change_text("ridge = 0.5", 'family = "gamma"'))
+    assert "'gamma'" in cause
+    assert "gaussian/identity" in cause
 
 
 def test_options_are_read_in_the_learners_own_type() -> None:
@@ -306,6 +313,6 @@ def test_counts_are_never_negative() -> None:
     assert "begins below 0" in refusal("CO-S302", text.replace("ridge = 0.5", 'family = "poisson"'))
 
 
-def test_the_schedule_is_rounds_of_each_and_server() -> None:
+def test_the_schedule_is_rounds_of_each_and_server_and_a_test_at_the_end() -> None:
     study = complete_study(Study.from_toml(change_text("ridge = 0.5", "max_rounds = 7")))
-    assert GLORE.schedule(study) == Schedule(loop=("each", "server"), max_rounds=7)
+    assert GLORE.schedule(study) == Schedule(loop=("each", "server"), closing=("each",), max_rounds=7)

@@ -14,8 +14,9 @@ from support.learners.table import MemoryProtocol
 from coterie_learners.core.protocol import Script, Site
 from coterie_learners.errors import DataError, ProtocolError, SealedInput, StudyError
 from coterie_learners.study.document import Study
+from coterie_learners.study.identifiers import normalise
 from coterie_learners.study.rows import OwnColumns
-from coterie_learners.vertical.alignment import Alignment, align, check_tags, normalise_identifier
+from coterie_learners.vertical.alignment import Alignment, align, check_points
 
 HELD = {"north": ("died", "a1"), "south": ("b1",), "east": ("c1",)}
 
@@ -64,8 +65,8 @@ def test_the_common_order_says_nothing_about_the_files() -> None:
 
 def test_other_runs_have_other_hashes() -> None:
     files = {name: ["p1", "p2"] for name in HELD}
-    one = play(files)[2].posts("align/tags")["north"]["tag"]
-    other = play(files, study({"missing": "drop"}))[2].posts("align/tags")["north"]["tag"]
+    one = play(files)[2].posts("align/raise/2")["north"]["points"]
+    other = play(files, study({"missing": "drop"}))[2].posts("align/raise/2")["north"]["points"]
     assert not set(map(bytes, one)) & set(map(bytes, other))
 
 
@@ -77,18 +78,19 @@ def test_identifiers_are_compared_in_normal_form(one: str, other: str) -> None:
     order, result, _ = play({"north": [one, "q2"], "south": [other, "q2"], "east": ["q2", other]})
     assert len(order["north"]) == 2
     assert result.counts["written_differently"] == 1
-    assert "1 of their identifiers are written differently at some site." in result.notes
+    assert "1 of their identifiers are written differently at some site (code 1)." in result.notes
 
 
 def test_different_identifiers_stay_different() -> None:
     for one, other in (("x.07.3", "x703"), ("100", "10"), ("a0", "a"), ("p1", "q1")):
-        assert normalise_identifier(one) != normalise_identifier(other)
+        assert normalise("code", one) != normalise("code", other)
 
 
 def test_several_identifying_columns_do_not_run_into_each_other() -> None:
     a = OwnColumns((("ab", "c"), ("a", "b")), ("x",), np.zeros((2, 1)))
     b = OwnColumns((("a", "bc"), ("a", "b")), ("x",), np.zeros((2, 1)))
-    table = MemoryProtocol(align_only, study(), {"north": a, "south": b, "east": b})
+    two = Study.model_validate({**study().model_dump(), "identifier": ("given", "family")})
+    table = MemoryProtocol(align_only, two, {"north": a, "south": b, "east": b})
     assert table.play()["north"][0].n == 1
 
 
@@ -105,14 +107,11 @@ def test_too_few_common_patients_are_refused_with_the_counts() -> None:
     assert caught.value.code == "CO-N205"
 
 
-def test_hashes_that_no_site_could_have_are_refused() -> None:
-    tags = np.arange(64, dtype=np.uint8).reshape(4, 16)
-    check_tags({"tag": tags, "spelling": tags})
-    for wrong in ({"tag": tags, "spelling": tags[:3]}, {"tag": tags[::-1], "spelling": tags}):
-        with pytest.raises(ProtocolError):
-            check_tags(wrong)
+def test_a_list_in_which_one_patient_would_match_two_is_refused() -> None:
+    points = np.arange(128, dtype=np.uint8).reshape(4, 32)
+    check_points({"points": points})
     with pytest.raises(ProtocolError) as caught:
-        check_tags({"tag": tags[[0, 0]], "spelling": tags[:2]})
+        check_points({"points": points[[0, 1, 0]]})
     assert caught.value.code == "CO-P542"
 
 

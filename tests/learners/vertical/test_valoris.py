@@ -129,9 +129,11 @@ def read_aligned_order(table: MemoryProtocol, study: Study, codes: Codes) -> Arr
 
 
 def _part_of(site: Any, study: Study, table: MemoryProtocol) -> SiteColumns:
-    from coterie_learners.vertical.alignment import Alignment, Identifiers
+    from coterie_learners.vertical.alignment import Alignment, Matches, OwnPoints
 
-    alignment = Alignment(study, Identifiers(site, table.posts("align/key")), table.posts("align/tags"))
+    topics = [topic for topic in table.topics if topic.startswith(("align/points", "align/raise"))]
+    matches = Matches(study, OwnPoints(site), tuple(table.posts(topic) for topic in topics))
+    alignment = Alignment(matches, table.posts("align/report"))
     return SiteColumns(plan_valoris(study).split, site, alignment)
 
 

@@ -159,9 +159,15 @@ def test_an_auditor_without_keys_has_the_result_and_checks_what_is_open() -> Non
 
 def test_what_leaves_a_site_is_what_the_docstring_says() -> None:
     fit, table = run(vertical.study(), vertical.draw(400))
-    assert table.topics == ["keys", "align/key", "align/tags", "factor", "start"] + [
-        f"step/{t}" for t in range(fit.rounds)
-    ] + ["part", "model"]
+    assert table.topics == [
+        "keys",
+        "align/points",
+        "align/raise/1",
+        "align/raise/2",
+        "align/report",
+        "factor",
+        "start",
+    ] + [f"step/{t}" for t in range(fit.rounds)] + ["part", "model"]
     forms = {site: {k: v.shape for k, v in post.items()} for site, post in table.posts("factor").items()}
     assert forms["north"] == {"factor": (400, 6), "shift": (6,), "outcome": (400,)}
     assert forms["south"] == forms["east"] == {"factor": (400, 6), "shift": (6,)}

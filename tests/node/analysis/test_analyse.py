@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from coterie_learners.core.registry import complete_study
+from coterie_learners.errors import DataError
 from coterie_learners.study.document import Study
 from coterie_node.analysis.analyse import analyse
 
@@ -54,3 +56,12 @@ def test_rows_left_out_are_counted_by_site_and_variable(tmp_path: Path) -> None:
     lines = result.text().splitlines()
     assert any(line.endswith("3 dropped for missing values (a row may lack several: age 2, male 2).") for line in lines)
     assert any(line.startswith("south: 60 rows") and line.endswith("0 dropped for missing values.") for line in lines)
+
+
+def test_one_file_at_two_sites_is_refused(tmp_path: Path) -> None:
+    """Standard errors would shrink by the square root of two, and a replay would pass."""
+    study = complete_study(Study.from_toml(TOML))
+    path = write(tmp_path / "all.csv", 1)
+    with pytest.raises(DataError, match="north and south are the same") as caught:
+        analyse(study, dict.fromkeys(study.sites, path))
+    assert caught.value.code == "CO-D124"

@@ -1,4 +1,4 @@
-"""The certificate: the federated fit on made-up data equals statsmodels' pooled one, and the file says so."""
+"""The certificate: the federated fit on made-up data equals statsmodels' fit_pooled_rows one, and the file says so."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from support.learners.pooled import FAMILIES, LINKS
 from coterie_learners.core.registry import complete_study
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.sums.frame import Frame, Layout
 from coterie_node.analysis.certificate import Certificate, certifiable, certify, fit_pooled_rows, save_certificate
 from coterie_node.cli.study.certify import certify_command
 from coterie_node.data.synthetic import draw
@@ -96,9 +97,7 @@ def test_the_pooled_fit_is_that_of_statsmodels(shape: str) -> None:
     offset = None if blocks[0].offset is None else np.concatenate([b.offset for b in blocks if b.offset is not None])
     options = study.learner.options
     link = options["link"] or {"binomial": "logit", "poisson": "log", "gaussian": "identity"}[options["family"]]
-    model = sm.GLM(
-        y, x @ np.linalg.inv(design.back), family=FAMILIES[options["family"]](link=LINKS[link]()), offset=offset
-    )
+    model = sm.GLM(y, x, family=FAMILIES[options["family"]](link=LINKS[link]()), offset=offset)
     fit = model.fit(tol=1e-14, tol_criterion="params", maxiter=500)
     assert estimates == pytest.approx(np.asarray(fit.params), abs=1e-8)
     assert errors == pytest.approx(np.asarray(fit.bse), rel=1e-6)
@@ -108,7 +107,11 @@ def test_made_up_rows_stay_within_what_the_study_declares() -> None:
     study = cohorts.study("score ~ age + visits + male + stage", family="gaussian")
     design, rng = Design(study), np.random.default_rng(1)
     block = draw(design, rng.normal(0, 1, len(design.columns)), 2000, rng)
-    assert np.abs(block.x).max() <= 1.0
+    assert np.abs(Frame.from_ranges(Layout.of(design, linear=False)).block(block).x).max() <= 1.5
+    for name in ("age", "visits"):
+        low, high = study.variables[name].bounds
+        column = block.x[:, design.names.index(name)]
+        assert low <= column.min() <= column.max() <= high
     low, high = study.variables["score"].bounds
     assert low <= block.y.min() <= block.y.max() <= high
     assert np.linalg.matrix_rank(block.x) == len(design.columns)

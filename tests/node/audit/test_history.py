@@ -18,9 +18,9 @@ from support.node.worlds import World, cohort, sweep, until
 
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ledger.protocol import Event, Record
-from coterie_node.audit.history import HistoryEntry, to_history_entry
+from coterie_node.audit.history import ENTRY_COLUMNS, HistoryEntry, to_history_entry
 from coterie_node.audit.index import HistoryIndex, HistoryQuery
-from coterie_node.audit.tables import COLUMN_NAMES, write_csv, write_json, write_parquet, write_text
+from coterie_node.audit.tables import write_csv, write_json, write_parquet, write_text
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.reasons import Reason
 
@@ -38,7 +38,8 @@ def eventful() -> World:
     world.late()
     sweep(rest)
     other = world.join(world.view().terms)
-    world.ledger("west").abort(other, Reason.OPERATOR)
+    for name in ("south", "east", "west"):
+        world.ledger(name).abort(other, Reason.OPERATOR)
     return world
 
 
@@ -74,6 +75,7 @@ def test_every_entry_is_a_line_in_the_order_of_the_ledger() -> None:
         "SiteExcluded",
         "ServerSkipped",
         "StudyCompleted",
+        "AbortVoted",
         "StudyAborted",
     }
 
@@ -298,7 +300,7 @@ def test_json_and_parquet_hold_the_same_as_the_lines(tmp_path: Path) -> None:
     assert json.loads(out.getvalue()) == [line.as_dict() for line in lines()]
     write_parquet(lines(), tmp_path / "history.parquet")
     table = pq.read_table(tmp_path / "history.parquet")
-    assert table.column_names == list(COLUMN_NAMES)
+    assert table.column_names == list(ENTRY_COLUMNS)
     assert table.to_pylist() == [line.as_dict() for line in lines()]
     empty = io.StringIO()
     write_json([], empty)

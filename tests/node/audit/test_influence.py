@@ -141,7 +141,7 @@ def test_a_study_without_a_fit_is_compared_as_far_as_it_came() -> None:
     world = cohort(3, aggregation="plain")
     with pytest.raises(AuditFailed, match="No site has posted"):
         screen_world(world)
-    until(lambda: len(world.records()) == 6, world.crew().values())
+    until(lambda: len(world.records()) == 11, world.crew().values())
     assert "last round that there is" in screen_world(world).statements[0]
 
 

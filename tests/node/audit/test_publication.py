@@ -105,3 +105,23 @@ def test_what_is_no_result_is_refused(content: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_publication(tmp_path / "nowhere.json")
     assert caught.value.code == "CO-F206"
+
+
+@pytest.mark.parametrize(
+    ("factor", "code"), [(1 + 1e-10, ""), (1 - 1e-10, ""), (1 + 1e-7, "CO-A110"), (1 - 1e-7, "CO-A110")]
+)
+def test_a_published_estimate_may_differ_by_rounding_and_by_no_more(factor: float, code: str) -> None:
+    def scale(result: Plain) -> None:
+        result["terms"][1]["estimate"] *= factor
+
+    assert check_change(scale)[0] == code
+
+
+def test_a_small_number_is_compared_by_its_own_size() -> None:
+    def shift(result: Plain) -> None:
+        result["terms"][1]["p_value"] = honest_p() + 1e-9 if honest_p() < 1e-3 else honest_p() + 1e-6
+
+    def honest_p() -> float:
+        return float(json.loads(honest()[0])["terms"][1]["p_value"])
+
+    assert check_change(shift)[0] == "CO-A110"

@@ -26,7 +26,7 @@ from coterie_node.audit.replay import Replay, replay
 from coterie_node.audit.report.figures import draw_convergence, draw_forest
 from coterie_node.audit.report.page import AuditReport, ReportSource, make_report, report_failure, write_report
 from coterie_node.errors import AuditFailed, ConfigError
-from coterie_node.run.runner import Progress
+from coterie_node.run.follower import Progress
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SOURCE = ReportSource(("It rests on block 0.",), "coterie audit verify bundle.zip")
@@ -169,7 +169,8 @@ def test_a_failed_verdict_names_site_and_step_and_prints_no_false_comfort() -> N
 
 def test_steps_that_rest_on_sealed_payloads_are_not_said_to_be_recomputed() -> None:
     report = report_masked_study()
-    (last,) = [p for p in report.progress if p.position == max(q.position for q in report.progress)]
+    servers = [p for p in report.progress if p.kind == "server"]
+    last = max(servers, key=lambda p: p.position)
     sealed = tuple(replace(p, recomputed=False) if p.kind == "server" else p for p in report.progress)
     sealed = tuple(replace(p, sealed=("north",)) if p.position == 0 else p for p in sealed)
     checked = [(row["line"].kind, row["line"].site, row["checked"]) for row in replace(report, progress=sealed).steps]

@@ -62,6 +62,7 @@ def test_the_text_is_that_of_a_statistician() -> None:
         "site1: 500 rows.",
         "Ledger: 25 records, 12345 payload bytes, 0 gas.",
         "Seconds: compute 0.500, ledger 0.250, store 0.125, total 1.000.",
+        "Soundness: no warnings.",
         "Replay: PASS, identical (8 server steps recomputed, largest difference 0).",
     ]
     assert RESULT.summary() == RESULT.text()
@@ -203,6 +204,7 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
         "bic",
         "log_likelihood",
         "dispersion",
+        "soundness",
         "ledger",
         "seconds",
         "replay",

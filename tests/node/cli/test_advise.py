@@ -148,11 +148,13 @@ def test_advise_prints_the_learner_and_why(file: Path) -> None:
 
 def test_show_prints_what_leaves_and_whom_to_trust(file: Path) -> None:
     output = run("study", "show", file)
-    assert "What leaves a site: uniformly distributed words" in output
+    assert "What leaves a site, and who reads it:" in output
+    assert "encrypted over its masks (bfv), from each site" in output
     assert "s1 holds the key and learns the summed table" in output
     description = json.loads(run("study", "show", file, "--json"))
     assert description["schedule"]["opening"] == ["only:s1", "each", "server", "only:s1", "server"]
     assert description["sites"] == ["s0", "s1", "s2"]
+    assert description["discloses"]["steps"][1]["protection"] == "masked"
 
 
 def test_export_writes_a_table_for_r_and_never_over_a_file(tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ def test_without_suppression_the_gate_keeps_small_patterns_back(files: dict[str,
 def test_the_gate_keeps_a_table_back_whose_x_y_shows_few_events(tmp_path: Path) -> None:
     """A hundred rows of each pattern, but three events among the smokers."""
     text = "died,smoker\n" + "0,0\n" * 80 + "1,0\n" * 20 + "0,1\n" * 97 + "1,1\n" * 3
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.csv").write_text(text)
+    for name, body in (("a", text), ("b", "died,smoker\n" + "1,1\n" * 3 + "0,1\n" * 97 + "1,0\n" * 20 + "0,0\n" * 80)):
+        (tmp_path / f"{name}.csv").write_text(body)
     paths = {name: tmp_path / f"{name}.csv" for name in ("a", "b")}
     plain = {
         "name": "few",

@@ -17,35 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from support.node.commands import refusal, run
 from support.node.houses import CANARY, SITES, study_file, write_rows
-from typer.testing import CliRunner
 
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import Anvil
-from coterie_node.cli.main import app
 from coterie_node.cli.output import print_rows
 from coterie_node.errors import ConfigError
-from coterie_node.site.config import CONFIG, NodeFolder
+from coterie_node.site.config import CONFIG
+from coterie_node.site.folder import find_node
 from coterie_node.site.invitation import Invitation
 
 PATIENCE = 90.0
-
-
-def run(*words: object, code: int = 0) -> str:
-    """Standard output of a command in this process."""
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
-    if code == 0 and done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.output
-    return done.stdout
-
-
-def refusal(*words: object) -> Any:
-    """The error of ours with which a command ends."""
-    error = CliRunner().invoke(app, [str(word) for word in words]).exception
-    assert getattr(error, "code", "").startswith("CO-"), error
-    return error
 
 
 class CommandNetwork:
@@ -124,7 +108,10 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     checks = json.loads(run("doctor", *town.node("south"), "--json"))
     assert {c["check"]: c["result"] for c in checks}["seat"] == "ok"
 
-    output = run("study", "propose", study_file(town.root), *town.node("north"))
+    propose = ("study", "propose", study_file(town.root), *town.node("north"))
+    assert refusal(*propose, "--data", "nowhere.csv").code == "CO-F327"
+    assert not (town.root / "north" / "decisions").exists()
+    output = run(*propose)
     assert "the federated fit and the pooled one differ by at most" in output
     (certificate,) = (town.root / "north" / "decisions").glob("*.certificate")
     assert json.loads(certificate.read_text())["max_in_std_errors"] < 1e-7
@@ -177,7 +164,9 @@ def check_rows_that_do_not_fit(town: CommandNetwork, study: str) -> None:
     """An approval says at once what its rows lack, and the status says what stopped the daemon."""
     wrong = town.root / "south" / "wrong.csv"
     wrong.write_text("died,Age,male\n1,2,0\n")
-    output = run("study", "approve", study, *town.node("south"), "--data", "wrong.csv")
+    approve = ("study", "approve", study, *town.node("south"), "--data")
+    assert refusal(*approve, "wrong.csv").code == "CO-F327"  # of the working folder, which has none
+    output = run(*approve, wrong)
     assert "CO-D106" in output
     assert "'Age'" in output
     status = ("study", "status", study, *town.node("south"))
@@ -235,7 +224,7 @@ def check_secrets(town: CommandNetwork) -> None:
 def test_a_node_says_what_is_wrong_with_it_and_how_to_mend_it(town: CommandNetwork) -> None:
     invitation = town.create_network()
     run("join", invitation, *town.node("south"))
-    home = NodeFolder(town.root / "south")
+    home = find_node(town.root / "south")
     os.chmod(home.passphrase, 0o644)
     os.chmod(home.root, 0o755)
     output = run("doctor", *town.node("south"), code=12)
@@ -275,7 +264,7 @@ def test_init_makes_private_files_and_never_writes_over_a_node(tmp_path: Path) -
     assert modes["n"] == modes["keys"] == 0o700
     assert modes["passphrase"] == modes["api.token"] == modes[CONFIG] == 0o600
     assert refusal("init", tmp_path / "n", "--site", "north", "--light").code == "CO-F203"
-    assert NodeFolder(tmp_path / "n").config.policy.learners
+    assert find_node(tmp_path / "n").config.policy.learners
 
 
 def test_init_keeps_the_keys_with_which_a_site_founded_its_network(tmp_path: Path) -> None:
@@ -306,7 +295,7 @@ def test_a_hostile_name_is_no_sites_name(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("value", ['a"\nsite = "b', "#", "\\", "\u0000", "ü", "'''"])
 def test_a_value_given_to_init_cannot_leave_its_place_in_the_settings(tmp_path: Path, value: str) -> None:
     run("init", tmp_path / "n", "--site", "north", "--data", value, "--light")
-    config = NodeFolder(tmp_path / "n").config
+    config = find_node(tmp_path / "n").config
     assert (config.site, config.data) == ("north", value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ name = "split"
 sites = ["clinic", "helper", "registry"]
 formula = "dead ~ age + sex + age:sex + dose"
 identifier = ["code"]
-learner = {name = "glore", version = "1"}
+learner = {name = "glore", version = "2"}
 columns = COLUMNS
 [variables.dead]
 type = "binary"
@@ -102,6 +103,31 @@ def test_a_blank_identifier_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'code' is blank in 1 of 6 rows: line 4") as refused:
         load(tmp_path, CLINIC.replace("p3", " "))
     assert refused.value.code == "CO-D132"
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "NaN"])
+def test_a_missing_word_identifies_nobody(tmp_path: Path, word: str) -> None:
+    with pytest.raises(DataError, match=f"'code' is blank in 1 of 6 rows: line 4 '{word}'") as refused:
+        load(tmp_path, CLINIC.replace("p3", word))
+    assert refused.value.code == "CO-D132"
+
+
+def test_a_value_that_the_declared_kind_refuses_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "clinic.csv"
+    path.write_text(CLINIC.replace(",p", ",").replace(",3,", ",12-4,"))
+    with pytest.raises(DataError, match=r"declared as number, has no whole number .*in 1 of 6 rows: line 4") as refused:
+        load_site(path, study(**{'["code"]': '{code = "number"}'}), "clinic")
+    assert refused.value.code == "CO-D134"
+
+
+def test_parquet_identifiers_may_be_dates(tmp_path: Path) -> None:
+    days = [date(1950, 1, day) for day in range(1, 6)]
+    table = {"code": days, "age": [1.0, 2, 3, 4, 5], "sex": ["male", "female"] * 2 + ["male"]}
+    pq.write_table(pa.table(table), tmp_path / "clinic.parquet")
+    loaded = load_site(tmp_path / "clinic.parquet", study(**{'["code"]': '{code = "date"}'}), "clinic")
+    assert loaded is not None
+    assert isinstance(loaded.rows, OwnColumns)
+    assert loaded.rows.identifiers[0] == ("1950-01-01",)
 
 
 def test_a_file_without_the_identifier_is_refused(tmp_path: Path) -> None:

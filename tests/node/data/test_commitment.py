@@ -141,11 +141,11 @@ class TestInspection:
         facts = json.loads(done.stdout)
         result = json.loads((demo_run / "result.json").read_text())
         assert (done.returncode, facts["verdict"], facts["snapshot"]) == (0, "PASS", "equal")
-        assert [post["outcome"] for post in facts["posts"]] == ["equal"] * result["rounds"]
+        assert [post["outcome"] for post in facts["posts"]] == ["equal"] * (result["rounds"] + 1)
         history = json.loads(coterie("audit", "history", "--at", demo_run, "--kind", "StudyJoined", "--json").stdout)
         digests = {line["details"] for line in history}
         assert len(digests) == 3
-        assert not any("0" * 64 in text for text in digests)
+        assert not any(f"snapshot=0x{'0' * 64}" in text for text in digests)
 
     def test_one_changed_patient_is_found(self, demo_run: Path) -> None:
         data = demo_run / "sites" / "west" / "data.csv"

@@ -247,6 +247,14 @@ def test_record_larger_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 BAD = [
     ("age", "1,5", "CO-D112", "not a finite decimal number", "1.5 and not 1,5"),
+    ("age", "1,055", "CO-D112", "not a finite decimal number", "If the comma sets thousands apart, write 1055;"),
+    (
+        "age",
+        "12,345,678",
+        "CO-D112",
+        "not a finite decimal number",
+        "If the comma sets thousands apart, write 12345678.",
+    ),
     ("age", "abc", "CO-D112", "not a finite decimal number", "Write a plain number"),
     ("age", " 50", "CO-D112", "not a finite decimal number", "Remove the blanks"),
     ("age", "inf", "CO-D112", "not a finite decimal number", "Write a plain number"),

@@ -297,5 +297,5 @@ def test_parquet_that_pyarrow_wrote_with_small_types_is_read(tmp_path: Path) -> 
     pq.write_table(pa.table(columns), path)
     block = join_blocks(load_rows(path, design(), "north"))
     assert block.y.tolist() == [1, 0, 1, 0, 1]
-    np.testing.assert_allclose(block.x[:, 1] * 60 + 60, [1, 2, 3, 5, 4])
+    assert block.x[:, 1].tolist() == [1, 2, 3, 5, 4]
     assert block.x[:, 3].tolist() == [0, 1, 0, 0, 1]

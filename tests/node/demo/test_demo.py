@@ -59,7 +59,7 @@ def test_the_demo_equals_the_pooled_fit_and_replays_identically(demo_run: Path) 
     assert result["pooled"]["max_abs_estimate"] < 1e-10
     assert result["pooled"]["max_abs_std_error"] < 1e-9
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "identical")
-    assert result["ledger"]["records"] == 4 * result["rounds"]
+    assert result["ledger"]["records"] == 4 * result["rounds"] + 3
     assert result["ledger"]["gas"] > 0
 
 
@@ -256,8 +256,10 @@ def test_a_record_of_another_study_s_payload_fails_the_replay_and_names_the_step
     assert step is not None
     foreign = pay.Stamp("ab" * 32, step.topic, "north", 0)
     cheat(network, number, pay.pack(pay.encode(foreign, runners["north"].machine.draft(SITES, 0)), pay.STORED))
-    with pytest.raises(Exception, match="was made for"):
-        runners["west"].turn()
+    # One site alone cannot end the study for a post that others may be able to read: a vote names the site.
+    for name in ("west", "south"):
+        with pytest.raises(Exception, match="was made for"):
+            runners[name].turn()
     assert node.ledger.view(number).state.name == "ABORTED"
     verdict = network.replay(number)
     assert (verdict.verdict, verdict.site, verdict.topic) == ("FAIL", "north", "model/0")
@@ -282,7 +284,7 @@ def test_a_site_killed_and_started_again_finishes_with_the_same_final_record(dem
             crew.stop()
         with EthereumLedger(place.network(), None) as ledger:
             number = reports["north"]["study"]
-            last = [e for e in ledger.history(number) if isinstance(e, Record)][-1]
+            last = [e for e in ledger.history(number) if isinstance(e, Record) and e.kind == "server"][-1]
             verdict = replay(ledger, place.blobs(), number).verdict
     assert verdict.verdict == "PASS"
     # The same rows and the same exact sums give the same model to the bit, whatever keys and kills there were.

@@ -91,4 +91,4 @@ def test_valoris_equals_the_pooled_fit_and_tells_its_verdicts(tmp_path: Path) ->
 
 def test_a_demo_on_split_columns_has_three_sites() -> None:
     done = coterie("demo", "--learner", "vertigo", "--sites", "2", "--json")
-    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (12, "CO-F305")
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (12, "CO-F314")

@@ -16,7 +16,7 @@ from coterie_chain.keys.private_files import write_private
 from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import FounderCard, make_keys, make_trial, write_network_files
-from coterie_node.site.config import NodeFolder
+from coterie_node.site.folder import find_node
 
 SITES = ("north", "south", "west", "east")
 LIGHT = 1 << 12
@@ -143,7 +143,7 @@ def test_a_node_in_a_founders_folder_is_offered_what_lies_there(tmp_path: Path) 
     site_cards = cards(tmp_path, "clique")
     write_network_files(tmp_path / "north", "north", site_cards[:3])
     run_command("init", tmp_path / "north", "--site", "north")
-    config = NodeFolder(tmp_path / "north").config
+    config = find_node(tmp_path / "north").config
     assert config.chain.url == "http://127.0.0.1:8551?jwt_file=geth/jwt.hex"
     assert config.store.url == "kubo+http://127.0.0.1:5001?token_file=kubo/token"
     assert config.chain.confirmations == 2

@@ -194,6 +194,7 @@ def test_a_session_that_a_party_leaves_ends_the_study_and_has_a_reason_of_its_ow
     error = failure(crew, "a")
     assert isinstance(error, SessionLost)
     assert (error.code, error.site) == ("CO-P601", "c")
+    assert isinstance(failure(crew, "b"), SessionLost)  # the vote of two names the third
     (event,) = w.events("StudyAborted")
     assert dict(event.details)["reason"] == Reason.SESSION_LOST
 

@@ -23,6 +23,7 @@ from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import SiteEntry
+from coterie_chain.retry import RetryPolicy
 from coterie_learners.errors import ProtocolError, SessionLost
 from coterie_node.cli.site import serve
 from coterie_node.errors import ConfigError, StudyStopped
@@ -31,7 +32,7 @@ from coterie_node.peers.pairing import Pairing
 from coterie_node.peers.tls import TlsExchange
 from coterie_node.peers.transport import MAGIC, Timeouts, TlsChannel
 from coterie_node.run.simulate import World, make_runner, make_world, run
-from coterie_node.site.config import NodeFolder
+from coterie_node.site.folder import find_node
 from coterie_node.site.run_folder import RunFolder
 from coterie_node.site.watch.log import Log
 
@@ -180,8 +181,7 @@ def test_a_peer_that_goes_before_the_beginning_may_come_again(polite: bool) -> N
 def test_a_peer_that_is_back_is_called_at_once_however_seldom_it_was_called_while_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "FIRST_PAUSE", 1000.0)
-    monkeypatch.setattr(transport, "LONGEST_PAUSE", 1000.0)
+    monkeypatch.setattr(transport, "CALL_RETRY", RetryPolicy(first=1000.0, longest=1000.0))
     with exchanges() as exchanges_by_name:
         ana = exchanges_by_name["ana"].channel("ana", SESSION, NAMES[:2])
         assert ana.connect(0.1) == ("bob",)
@@ -634,7 +634,7 @@ def test_a_node_s_settings_name_where_it_listens_and_where_its_peers_do(tmp_path
     (tmp_path / "node.toml").write_text(
         'site = "ana"\n[talk]\nlisten = "127.0.0.1:0"\npeers = { bob = "[::1]:7402", eve = "127.0.0.1:7403" }\n'
     )
-    home, keys = NodeFolder(tmp_path), {name: keys_of(name) for name in NAMES}
+    home, keys = find_node(tmp_path), {name: keys_of(name) for name in NAMES}
     entries = [SiteEntry(k, name, one.address, one.sealing) for k, (name, one) in enumerate(keys.items(), 1)]
     with ExitStack() as stack:
         network = Network("", 1, "0x" + "1" * 40, "0x" + "2" * 64, 1)
@@ -654,5 +654,5 @@ def test_a_node_s_settings_name_where_it_listens_and_where_its_peers_do(tmp_path
 def test_a_node_s_settings_refuse_what_is_no_address(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text('site = "ana"\n[talk]\nlisten = "here"\n')
     with pytest.raises(ConfigError) as caught:
-        NodeFolder(tmp_path)
+        find_node(tmp_path)
     assert (caught.value.code, "talk.listen" in caught.value.message) == ("CO-F320", True)

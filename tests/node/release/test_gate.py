@@ -429,7 +429,8 @@ def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path, mo
     assert coterie("release", "list").returncode == 12
     monkeypatch.setenv("COTERIE_NODE", str(tmp_path))
     assert coterie("release", "list").stdout.splitlines() == listed[:1]
-    (tmp_path / "other").mkdir()
+    assert coterie("release", "list", "--at", tmp_path / "other", "--site", "north").returncode == 12
+    (tmp_path / "other" / "sites" / "north").mkdir(parents=True)
     assert coterie("release", "list", "--at", tmp_path / "other", "--site", "north").stdout == (
         "Nothing waits for a person's yes.\n"
     )

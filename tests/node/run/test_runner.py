@@ -19,7 +19,8 @@ from coterie_chain.errors import PostRejected
 from coterie_chain.ledger.protocol import State
 from coterie_learners.core import payload as pay
 from coterie_learners.core.fit import Fit
-from coterie_learners.core.protocol import Step
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Script, Site, Step, each
 from coterie_learners.errors import (
     Collinear,
     DataError,
@@ -33,8 +34,9 @@ from coterie_learners.errors import (
 from coterie_learners.study.document import Schedule
 from coterie_node.errors import StudyStopped
 from coterie_node.run.codec import pack
+from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason
-from coterie_node.run.runner import Progress, Runner
+from coterie_node.run.runner import Runner
 
 
 def finish(world: World, crew: dict[str, Runner]) -> dict[str, Any]:
@@ -110,7 +112,8 @@ def test_every_step_is_told_once_in_order_with_its_figures() -> None:
         ("server", 0, ("north",)),
     ]
     assert progress_seen[0].figures == {}
-    assert progress_seen[1].figures["deviance"] == progress_seen[1].figures["null_deviance"]
+    assert progress_seen[1].figures.keys().isdisjoint({"deviance", "null_deviance"})  # it looks at moments
+    assert progress_seen[3].figures["deviance"] > 0
     assert {p.time for p in progress_seen} == {world.clock.seconds}
 
 
@@ -203,7 +206,7 @@ def test_a_silent_site_ends_a_study_that_says_so_and_all_are_told() -> None:
     assert find_abort(world) == ("north", Reason.SILENT_SITE)
     assert {str(error) for error in collected.values()} == {
         "north ended study 1 at position 0: a site stayed silent past the deadline. "
-        "Nothing was published; see `coterie audit history`."
+        "The site at fault is east. Nothing was published; see `coterie audit history`."
     }
 
 
@@ -254,10 +257,7 @@ def test_a_silent_site_is_excluded_and_the_fit_is_that_of_the_rest(
     assert fit.log_likelihood == pytest.approx(want.log_likelihood, abs=1e-6)
     outcome = {"binomial": "died", "poisson": "visits"}.get(fit.family)
     assert fit.events == (None if outcome is None else int(kept_rows[outcome].sum()))
-    if after == 0 or fit.family == "binomial":
-        assert fit.null_deviance == pytest.approx(want.null_deviance, abs=1e-6)
-    else:
-        assert fit.null_deviance is None
+    assert fit.null_deviance == pytest.approx(want.null_deviance, abs=1e-6)
 
 
 def test_an_excluded_site_follows_to_the_end_without_a_say() -> None:
@@ -314,6 +314,8 @@ def test_a_wrong_server_post_is_disputed_with_both_digests_and_the_study_pauses(
     right = {k: np.asarray(v) for k, v in next(iter(collected.values())).recomputed.items()}
     assert dict(dispute.details) == {
         "position": 1,
+        "attempt": 0,
+        "poster": "north",
         "posted": "0x" + wrong.post.sha256.hex(),
         "recomputed": "0x" + hashlib.sha256(pack(world.study, SERVER_STEP, "north", 0, right)).hexdigest(),
     }
@@ -357,7 +359,7 @@ BAD: dict[str, Callable[[World], object]] = {
     "pickle": lambda w: w.post("south", pickle.dumps({"score": [1.0]})),
     "bomb": lambda w: w.post("south", bomb()),
     "nothing much": lambda w: w.post("south", b"\0"),
-    "no bytes by its size": lambda w: w.post("south", b"x", size=0),
+    "other bytes than its size": lambda w: w.post("south", b"x", size=2),
     "another digest": lambda w: w.post("south", b"x", sha256=b"\1" * 32),
 }
 
@@ -409,7 +411,7 @@ def too_few() -> World:
     ("make", "kind", "reason", "word"),
     [
         (separated_rows, Separation, Reason.SEPARATION, "age grow without bound"),
-        (collinear, Collinear, Reason.COLLINEAR, "crp is a combination of (Intercept), age"),
+        (collinear, Collinear, Reason.COLLINEAR, "crp is a combination of age"),
         (too_few, StudyError, Reason.UNFIT_STUDY, "6 rows at all sites together"),
     ],
 )
@@ -432,23 +434,24 @@ def test_rounds_that_run_out_are_told_by_every_site_and_no_fit_is_published() ->
     crew = world.crew()
     collected = collect_errors(crew, NotConverged)
     assert len({str(error) for error in collected.values()}) == 1
-    assert world.view().state == State.COMPLETED
+    # The closing test of agreement has no estimate to stand at, so the study ends without it.
+    assert world.view().state == State.ABORTED
     assert all(r.machine.result is None for r in crew.values())
 
 
 def test_a_site_whose_own_rows_do_not_fit_is_told_and_ends_nothing() -> None:
-    """The study can go on once that site has mended its rows."""
-    codes = cohorts.draw(90)
-    codes["score"][:30] *= 1e10
-    world = cohort(
-        3,
-        codes=codes,
-        formula="score ~ age",
-        family="gaussian",
-        variables={"score": {"type": "number", "range": [-1e12, 1e12]}},
-    )
+    """The study can go on once that site has corrected its rows."""
+
+    def refuse(site: Site) -> Payload:
+        raise DataError("CO-D301", f"A value of {site.name} does not fit.")
+
+    def script(site: Site) -> Script:
+        yield from each("table", refuse)
+
+    shape = SCRIPT_CASES["cola"]
+    world = World(shapes.study(tuple(shape.rows)), shape.rows, script, shape.schedule)
     with pytest.raises(DataError):
-        world.runner("north").turn()
+        world.runner("a").turn()
     assert world.view().state == State.RUNNING
     assert world.events("StudyAborted") == []
 

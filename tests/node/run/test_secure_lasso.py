@@ -18,9 +18,9 @@ from support.node.worlds import World, sweep
 from coterie_chain.ledger.protocol import Record, State
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Sealed, Site
-from coterie_learners.core.registry import complete_study
+from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.errors import DataError, LearnerError, ProtocolError, StudyError
-from coterie_learners.secure import secure_join, secure_lasso
+from coterie_learners.secure import secure_join
 from coterie_learners.secure.lasso_plan import LassoPlan
 from coterie_learners.secure.lasso_result import UNSEEN, check_result
 from coterie_learners.secure.secure_lasso import SECURE_LASSO
@@ -183,6 +183,38 @@ def rename_patients(columns: OwnColumns) -> OwnColumns:
         for other, (given_name, born) in zip(tenth, columns.identifiers, strict=True)
     )
     return replace(columns, identifiers=tuple(rows))
+
+
+def shouted(columns: OwnColumns, every: int) -> OwnColumns:
+    """The same patients, of whom every so many have their name in capitals."""
+    rows = (
+        (given_name.upper() if k % every == 0 else given_name, born)
+        for k, (given_name, born) in enumerate(columns.identifiers)
+    )
+    return replace(columns, identifiers=tuple(rows))
+
+
+@pytest.mark.parametrize("linkage_by", ["masks", "paillier"])
+def test_owners_learn_how_many_matches_rest_on_other_spellings_and_a_bound_stops_the_study(linkage_by: str) -> None:
+    c = joins.cohort(40, columns=2, extra=0, alpha=ALPHA, linkage=linkage_by, check_every=0, max_iterations=5)
+    data = {**c.data, "ana": shouted(cast(OwnColumns, c.data["ana"]), 4)}
+    _, runners, _ = simulate(c.study, data)
+    said = "40 of 40 rows of {} have a match. 10 of their identifiers are written differently at some site (given 10)"
+    for name in ("ana", "bob"):
+        assert said.format(name) in runners[name].machine.result.notes[-1]
+    strict = Study.model_validate({**c.study.model_dump(), "linkage": {"spellings": 0.2}})
+    with pytest.raises(StudyError, match="10 of 40 matches rest on identifiers that the sites spell") as caught:
+        simulate(strict, data)
+    assert caught.value.code == "CO-N251"
+
+
+def test_the_helper_cannot_tell_from_hashes_of_spellings_who_is_born_in_one_year() -> None:
+    c = joins.cohort(60, alpha=ALPHA)
+    w = run_study(c)
+    for owner in ("ana", "bob"):
+        written = np.asarray(open_payload(w, "hub", f"rows/{owner}")["written"])
+        born = {bytes(row) for row in written[:, 0]} | {bytes(row) for row in written[:, 1]}
+        assert len(born) == 2 * len(written)
 
 
 @pytest.mark.parametrize("linkage_by", ["masks", "paillier"])
@@ -576,14 +608,19 @@ def test_a_study_that_would_exclude_a_silent_party_is_refused() -> None:
     assert caught.value.code == "CO-S542"
 
 
+def describe_disclosure(linkage: str = "masks") -> str:
+    study = joins.cohort(alpha=ALPHA, linkage=linkage).study
+    return " ".join(line for lines in learner_of(study).discloses(study).paragraphs.values() for line in lines)
+
+
 def test_each_party_reads_what_it_will_learn_before_it_consents() -> None:
-    site_errors = secure_lasso.describe_lasso_trust(joins.cohort(alpha=ALPHA).study)
-    assert "Each of ana, bob learns how many patients are at all of them (if they are at least 40)" in site_errors
-    assert "hub learns how many rows" in site_errors
-    assert "if it colludes with an owner, the two can read the rows of another one" in site_errors
-    assert "Everybody learns the coefficients of 1 penalty" in site_errors
-    assert "No two of ana, bob, hub may collude" in site_errors
-    assert "own key even if" in secure_lasso.describe_lasso_trust(joins.cohort(alpha=ALPHA, linkage="paillier").study)
+    text = describe_disclosure()
+    assert "The owner learns how many patients match, if they are at least 40" in text
+    assert "hub learns how many rows" in text
+    assert "hub must not collude with ana or bob: they can try identifiers, and read the rows of another owner" in text
+    assert "Everybody learns the coefficients of 1 penalty" in text
+    assert "No two of ana, bob, hub may collude" in text
+    assert "own key even if" in describe_disclosure("paillier")
 
 
 def test_a_site_without_rows_is_no_owner() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
+from coterie_chain.retry import RetryPolicy
 from coterie_node.run.runner import Runner
-from coterie_node.run.supervisor import RetryPolicy, Supervisor
+from coterie_node.run.supervisor import Supervisor
 
 
 class Clock:

@@ -21,6 +21,7 @@ from coterie_node.analysis.pooled import Reference
 from coterie_node.audit.replay import replay
 from coterie_node.demo.cases import find_case
 from coterie_node.errors import ConfigError, ReleaseRefused
+from coterie_node.release.gate import Gate
 from coterie_node.run.preview import dry_run
 from coterie_node.run.simulate import simulate
 from coterie_node.run.study_files import load_study
@@ -112,7 +113,7 @@ def test_both_learners_obey(learner: str, options: Mapping[str, Any]) -> None:
     assert report.server_steps == (1 if learner == "vertigo" else 0)
     assert report.estimate_difference < 1e-8
     topics = set(report.disclosed)
-    assert {"keys", "align/key", "align/tags"} < topics
+    assert {"keys", "align/points", "align/raise/1", "align/report"} < topics
     assert ("factor" in topics) is (learner == "vertigo")
 
 
@@ -185,6 +186,21 @@ def test_the_gate_keeps_a_factor_of_binary_columns_back_unless_the_study_allows_
         analyse(study(tmp_path, "vertigo", rebuild="refuse"), files(tmp_path))
 
 
+@pytest.mark.parametrize("mode", ["per_site", "aggregated"])
+def test_the_gate_keeps_typed_numbers_back_in_both_modes(mode: str) -> None:
+    columns_by_site = {"north": ("died",), "south": ("b1", "b2"), "east": ("c1",)}
+    plain = vertical.study(columns_by_site, "valoris", mode=mode).model_dump()
+    of = Study.model_validate({**plain, "disclosure": {"rebuild": "refuse"}})
+    codes = vertical.draw(200, columns_by_site=columns_by_site)
+    rows = vertical.split(of, {**codes, "b2": np.round(codes["b2"], 3)})
+    with pytest.raises(ReleaseRefused, match="on a grid") as caught:
+        simulate(of, rows, gates={name: Gate(of) for name in columns_by_site})
+    assert caught.value.code == "CO-R301"
+    assert "south's release gate keeps 'factor/south' back" in caught.value.message
+    assert "rebuild b2 row by row" in caught.value.message
+    assert "b1" not in caught.value.message
+
+
 def test_the_floor_on_events_is_held_where_the_outcome_is(tmp_path: Path) -> None:
     for learner in LEARNERS:
         plain = study(tmp_path, learner).model_dump()
@@ -230,4 +246,4 @@ def test_the_demos_on_split_columns_have_three_sites() -> None:
         assert find_case(learner).site_names(3) == ("demographics", "habits", "clinical")
         with pytest.raises(ConfigError) as caught:
             find_case(learner).site_names(2)
-        assert caught.value.code == "CO-F305"
+        assert caught.value.code == "CO-F314"

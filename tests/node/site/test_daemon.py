@@ -29,9 +29,10 @@ from coterie_node.cli.site.serve import check_store, count_peers
 from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import Reason
 from coterie_node.run.supervisor import Supervisor
-from coterie_node.site.config import CONFIG, NodeFolder
+from coterie_node.site.config import CONFIG
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.fault_notes import FaultRecord
+from coterie_node.site.folder import find_node
 from coterie_node.site.watch import api as api_module
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.log import Log
@@ -560,7 +561,7 @@ def test_settings_that_are_wrong_are_named_without_their_values(
     path = node_network.root / "north" / CONFIG
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:
-        NodeFolder(node_network.root / "north")
+        find_node(node_network.root / "north")
     assert caught.value.code == "CO-F320"
     assert where in caught.value.message
 
@@ -569,7 +570,7 @@ def test_a_store_in_memory_is_refused_for_a_node(node_network: NodeNetwork) -> N
     path = node_network.root / "north" / CONFIG
     path.write_text(path.read_text().replace('url = "folder:../store"', 'url = "memory:"', 1))
     with pytest.raises(Exception, match="cannot keep its payloads in memory"):
-        NodeFolder(node_network.root / "north").blobs()
+        find_node(node_network.root / "north").blobs()
 
 
 def test_token_files_in_addresses_lie_in_the_nodes_folder(
@@ -579,13 +580,13 @@ def test_token_files_in_addresses_lie_in_the_nodes_folder(
     text = path.read_text().replace('"http://127.0.0.1:1"', f'"{elsewhere}?jwt_file=geth/jwt.hex"', 1)
     path.write_text(text.replace('"folder:../store"', '"kubo+http://127.0.0.1:5001?token_file=token"', 1))
     write_private(node_network.root / "north" / "token", "secret")
-    home = NodeFolder(node_network.root / "north")
+    home = find_node(node_network.root / "north")
     monkeypatch.chdir("/")
     assert home.chain == f"{elsewhere}?jwt_file={node_network.root / 'north' / 'geth' / 'jwt.hex'}"
     assert isinstance(home.blobs(), KuboBlobs)
     absolute = "/etc/jwt file.hex"
     path.write_text(text.replace("geth/jwt.hex", absolute))
-    assert split_path(NodeFolder(node_network.root / "north").chain) == absolute
+    assert split_path(find_node(node_network.root / "north").chain) == absolute
 
 
 def split_path(url: str) -> str:

@@ -13,7 +13,7 @@ from coterie_chain.ledger.protocol import SiteEntry, State
 from coterie_node.cli.site.doctor import examine_seat
 from coterie_node.cli.site.members import refuse_seat
 from coterie_node.errors import ConfigError
-from coterie_node.site.cards import SiteCard
+from coterie_node.site.cards import SeatCard
 from coterie_node.site.votes import Ballot, BallotBox, open_motions
 
 
@@ -23,9 +23,9 @@ def vote(node_network: NodeNetwork, ballot: Ballot, *names: str) -> None:
     node_network.settle()
 
 
-def card(node_network: NodeNetwork, name: str = "east") -> SiteCard:
+def card(node_network: NodeNetwork, name: str = "east") -> SeatCard:
     """The card of a hospital whose folder is new."""
-    return SiteCard.load(make_node_folder(node_network.root / f"new-{name}", name).root / "card.json")
+    return SeatCard.load(make_node_folder(node_network.root / f"new-{name}", name).root / "card.json")
 
 
 def test_a_fourth_hospital_gets_a_seat_by_the_votes_of_most_sites(node_network: NodeNetwork) -> None:
@@ -104,8 +104,8 @@ def test_what_is_no_card_is_refused_with_the_key_that_is_wrong(node_network: Nod
     path = node_network.root / "card.json"
     good = json.loads(card(node_network).model_dump_json())
     assert (
-        SiteEntry(0, "east", SiteCard(**good).entry.address, bytes.fromhex(good["sealing"][2:]))
-        == SiteCard(**good).entry
+        SiteEntry(0, "east", SeatCard(**good).entry.address, bytes.fromhex(good["sealing"][2:]))
+        == SeatCard(**good).entry
     )
     for wrong, where in (
         ({**good, "name": "../up"}, "name"),
@@ -114,5 +114,5 @@ def test_what_is_no_card_is_refused_with_the_key_that_is_wrong(node_network: Nod
     ):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=where) as caught:
-            SiteCard.load(path)
+            SeatCard.load(path)
         assert caught.value.code == "CO-F501"

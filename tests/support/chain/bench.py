@@ -147,3 +147,4 @@ def strip_times(entries: Iterable[Record | Event]) -> list[Record | Event]:
 
 
 EXCLUDING_TERMS = replace(GLORE_TERMS, silence=Silence.EXCLUDE)
+RECOMPUTED = sha256(b"recomputed").digest()

@@ -109,7 +109,7 @@ class DeployedContracts:
     def __init__(self, anvil: AnvilClient, founders: Sequence[Founder]) -> None:
         self.anvil = anvil
         block = anvil.rpc("eth_getBlockByNumber", "latest", False)
-        self.now = int(block["timestamp"], 16)
+        self.now, self.block = int(block["timestamp"], 16), int(block["number"], 16)
         self._limit = block["gasLimit"]
         self.logs: list[Log] = []
         self.gas: defaultdict[str, list[int]] = defaultdict(list)
@@ -130,9 +130,30 @@ class DeployedContracts:
         """Call the Catalog in the next second."""
         return self._send(sender, self.address, CATALOG.encode(name, *args), name)
 
+    def call(self, sender: str, data: str) -> list[Log]:
+        """Send the Catalog any calldata."""
+        return self._send(sender, self.address, data, "call")
+
     def record(self, sender: str, site: int, post: PostTuple) -> list[Log]:
         """Record a post in a site's Model in the next second."""
         return self._send(sender, self.models[site], MODEL.encode("record", post), "record")
+
+    def place_forwarder(self) -> str:
+        """A contract that calls the Catalog with the calldata that it gets, and hands back the refusal."""
+        forwarder = "0x" + "f0" * 20
+        # CALLDATACOPY all; CALL(gas, catalog, 0, 0, size, 0, 0); RETURNDATACOPY all; REVERT it if the call failed
+        code = f"36600060003760006000366000600073{self.address[2:]}5af13d600060003e15603157005b3d6000fd"
+        self.anvil.rpc("anvil_setCode", forwarder, "0x" + code)
+        return forwarder
+
+    def forward(self, sender: str, forwarder: str, name: str, *args: object) -> list[Log]:
+        """Call the Catalog through another contract."""
+        return self._send(sender, forwarder, CATALOG.encode(name, *args), name)
+
+    def view_at(self, block: int, name: str, *args: object) -> Any:
+        """Read the Catalog as if the chain had come to a block, in the same second."""
+        (method, params) = _encode_call(self.address, CATALOG.encode(name, *args))
+        return CATALOG.decode(name, self.anvil.rpc(method, *params, {}, {"number": hex(block)}))
 
     def view(self, name: str, *args: object) -> Any:
         """Read the Catalog."""
@@ -161,6 +182,12 @@ class DeployedContracts:
         """Let time pass before the next move."""
         self.now += seconds
 
+    def mine(self, blocks: int) -> None:
+        """Let blocks pass before the next move, a second each."""
+        self.anvil.rpc("anvil_mine", hex(blocks), "0x1")
+        block = self.anvil.rpc("eth_getBlockByNumber", "latest", False)
+        self.now, self.block = int(block["timestamp"], 16), int(block["number"], 16)
+
     def _send(self, sender: str, to: str, data: str, label: str) -> list[Log]:
         return self._read(self._send_transaction(sender, to, data, label)["logs"], sender)
 
@@ -169,6 +196,7 @@ class DeployedContracts:
         self.anvil.rpc("evm_setNextBlockTimestamp", self.now)
         transaction = {"from": sender, "gas": self._limit, "gasPrice": "0x0", "data": data} | ({"to": to} if to else {})
         receipt: dict[str, Any] = self.anvil.rpc("eth_sendTransactionSync", transaction)
+        self.block = int(receipt["blockNumber"], 16)
         if receipt["status"] != "0x1":
             # the mined transaction's own trace: a later eth_call would see another second
             trace = self.anvil.rpc("debug_traceTransaction", receipt["transactionHash"], {"tracer": "callTracer"})

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from support.chain.anvil import ANVIL_CHAIN_ID, AnvilClient
 from support.chain.contracts import CATALOG, DeployedContracts, Founder, Log, encode_site_name
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger.protocol import ZERO, Post, Silence, State
 from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head, flatten_post
-from coterie_chain.ledger.rules import EACH, SERVER, ZERO_ADDRESS, Rules, Seat, StudyState
+from coterie_chain.ledger.rules import ZERO_ADDRESS, Moment, Rules, Seat
+from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, StudyState
 from coterie_chain.store.cid import RAW, Cid
 
 Schedule = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 GLORE_SCHEDULE: Schedule = ((), (EACH, SERVER), ())
 NOTHING = (ZERO_ADDRESS, ZERO)
+SIGNERS: dict[str, LocalAccount] = {}  # of the addresses that `derive_address` has made
+JoiningTuple = tuple[bytes, bytes, int]
+NO_JOINING: JoiningTuple = (ZERO, ZERO, 0)
 
 
 def next_digest(*words: object) -> bytes:
@@ -27,9 +34,15 @@ def next_digest(*words: object) -> bytes:
     return sha256(repr(words).encode()).digest()
 
 
+RECOMPUTED, REASON = next_digest("recomputed"), next_digest("reason")
+
+
+@cache
 def derive_address(name: str) -> str:
     """The address with which a test's site (or stranger) signs."""
-    return "0x" + next_digest("key", name).hex()[:40]
+    account: LocalAccount = Account.from_key(next_digest("key", name))
+    SIGNERS[account.address.lower()] = account
+    return account.address.lower()
 
 
 def build_founder(name: str) -> Founder:
@@ -64,19 +77,19 @@ class ContractAndRules:
 
     def admit(self, by: str, name: str, address: str, sealing: bytes, peer: bytes) -> list[Log]:
         return self._play_both(
-            lambda now: self.rules.admit(by, name, address, sealing, peer),
+            lambda now: self.rules.admit(by, name, address, sealing, peer, now),
             lambda: self.contracts.move(by, "admit", encode_site_name(name), address, sealing, peer),
         )
 
     def revoke(self, by: str, site: int) -> list[Log]:
         return self._play_both(
-            lambda now: self.rules.revoke(by, site),
+            lambda now: self.rules.revoke(by, site, now),
             lambda: self.contracts.move(by, "revoke", site),
         )
 
     def recover(self, by: str, site: int, address: str, sealing: bytes) -> list[Log]:
         return self._play_both(
-            lambda now: self.rules.recover(by, site, address, sealing),
+            lambda now: self.rules.recover(by, site, address, sealing, now),
             lambda: self.contracts.move(by, "recover", site, address, sealing),
         )
 
@@ -92,6 +105,18 @@ class ContractAndRules:
             lambda: self.contracts.move(by, "accept", site),
         )
 
+    def succeed(self, by: str, address: str) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.succeed(by, address, now),
+            lambda: self.contracts.move(by, "succeed", address),
+        )
+
+    def withdraw(self, by: str, motion: bytes) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.withdraw(by, motion, now),
+            lambda: self.contracts.move(by, "withdraw", motion),
+        )
+
     def propose(
         self,
         by: str,
@@ -101,27 +126,33 @@ class ContractAndRules:
         max_rounds: int = 3,
         timeout: int = 60,
         silence: int = Silence.WAIT,
-        snapshot: bytes = bytes(32),
+        least: int = 1,
+        joining: JoiningTuple = NO_JOINING,
     ) -> list[Log]:
         words = [bytes(w).ljust(32, b"\0") for w in schedule]
+        terms = Proposal(hash, order, schedule, max_rounds, timeout, silence, least)
         return self._play_both(
-            lambda now: self.rules.propose(by, hash, order, schedule, max_rounds, timeout, silence, now),  # type: ignore[arg-type]
+            lambda now: self.rules.propose(by, terms, now),
             lambda: self.contracts.move(
-                by, "propose", hash, bytes(order), words, max_rounds, timeout, silence, snapshot
+                by, "propose", (hash, bytes(order), words, max_rounds, timeout, silence, least), joining
             ),
         )
 
-    def join(self, by: str, study: int, hash: bytes, snapshot: bytes = bytes(32)) -> list[Log]:
+    def join(self, by: str, study: int, hash: bytes, joining: JoiningTuple = NO_JOINING) -> list[Log]:
         return self._play_both(
             lambda now: self.rules.join(by, study, hash, now),
-            lambda: self.contracts.move(by, "join", study, hash, snapshot),
+            lambda: self.contracts.move(by, "join", study, hash, joining),
+        )
+
+    def decline(self, by: str, *studies: int) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.decline(by, studies),
+            lambda: self.contracts.move(by, "decline", studies, 2),
         )
 
     def record(self, by: str, site: int, post: Post) -> list[Log]:
-        def follow(now: int) -> None:
-            kind, round_ = self.rules.post(
-                by, site, post.study, post.position, post.attempt, post.basis, post.converged, post.sha256, now
-            )
+        def follow(now: Moment) -> None:
+            kind, round_ = self.rules.post(by, site, post, now)
             seq, head = self.expect_chain(site)
             self._heads[site] = seq + 1, compute_next_head(head, seq, kind, round_, post)
 
@@ -139,16 +170,23 @@ class ContractAndRules:
             lambda: self.contracts.move(by, "exclude", study, site),
         )
 
-    def dispute(self, by: str, study: int, position: int) -> list[Log]:
-        digests = next_digest("posted"), next_digest("recomputed")
+    def unavailable(self, by: str, study: int, position: int, attempt: int, site: int) -> list[Log]:
         return self._play_both(
-            lambda now: self.rules.dispute(by, study, position),
-            lambda: self.contracts.move(by, "dispute", study, position, *digests),
+            lambda now: self.rules.unavailable(by, study, position, attempt, site, now),
+            lambda: self.contracts.move(by, "unavailable", study, position, attempt, site, 4),
+        )
+
+    def dispute(
+        self, by: str, study: int, position: int, attempt: int = 0, site: int = 1, recomputed: bytes = RECOMPUTED
+    ) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.dispute(by, study, position, attempt, site, recomputed, now),
+            lambda: self.contracts.move(by, "dispute", study, position, attempt, site, recomputed),
         )
 
     def pause(self, by: str, study: int) -> list[Log]:
         return self._play_both(
-            lambda now: self.rules.pause(by, study),
+            lambda now: self.rules.pause(by, study, now),
             lambda: self.contracts.move(by, "pause", study, 7),
         )
 
@@ -158,10 +196,22 @@ class ContractAndRules:
             lambda: self.contracts.move(by, "resume", study),
         )
 
-    def abort(self, by: str, study: int) -> list[Log]:
+    def abort(self, by: str, study: int, culprit: int = 0) -> list[Log]:
         return self._play_both(
-            lambda now: self.rules.abort(by, study),
-            lambda: self.contracts.move(by, "abort", study, 9),
+            lambda now: self.rules.abort(by, study, 9, culprit, now),
+            lambda: self.contracts.move(by, "abort", study, 9, culprit),
+        )
+
+    def supersede(self, by: str, study: int, successor: int = 0, reason: bytes = REASON) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.supersede(by, study, successor, reason, now),
+            lambda: self.contracts.move(by, "supersede", study, successor, reason),
+        )
+
+    def attest(self, by: str, study: int, snapshot: bytes) -> list[Log]:
+        return self._play_both(
+            lambda now: self.rules.attest(by, study, snapshot),
+            lambda: self.contracts.move(by, "attest", study, snapshot, 1),
         )
 
     # What tests need besides
@@ -169,6 +219,10 @@ class ContractAndRules:
     def wait(self, seconds: int) -> None:
         """Let time pass before the next move."""
         self.contracts.wait(seconds)
+
+    def mine(self, blocks: int) -> None:
+        """Let blocks pass before the next move, a second each."""
+        self.contracts.mine(blocks)
 
     def read_key(self, site: int) -> str:
         """The site's current key."""
@@ -209,14 +263,14 @@ class ContractAndRules:
     def check(self) -> None:
         """Compare the whole state of both."""
         seats, studies = list(self.rules.seats.values()), self.rules.studies
-        calls: list[tuple[str, tuple[object, ...]]] = [("siteCount", ()), ("studyCount", ())]
+        calls: list[tuple[str, tuple[object, ...]]] = [("siteCount", ()), ("studyCount", ()), ("successor", ())]
         calls += [c for s in seats for c in (("seat", (s.id,)), ("offered", (s.id,)), ("siteOf", (s.key,)))]
         calls += [c for i in studies for c in (("status", (i,)), ("terms", (i,)))]
-        wanted: list[Any] = [len(seats), len(studies)]
+        wanted: list[Any] = [len(seats), len(studies), self.rules.successor]
         wanted += [
             v for s in seats for v in (self._describe_seat(s), s.offered or NOTHING, self.rules.find_site(s.key))
         ]
-        wanted += [v for s in studies.values() for v in (_describe_status(s), _describe_terms(s))]
+        wanted += [v for s in studies.values() for v in (self._describe_status(s), _describe_terms(s))]
         for call, answer, want in zip(calls, self.contracts.read_answers(calls), wanted, strict=True):
             # decoding is what takes time; an answer that did not change need not be decoded again
             if self._agreed.get(call) != (answer, want):
@@ -229,7 +283,7 @@ class ContractAndRules:
         for site in self.rules.seats:
             assert self.contracts.chain(site) == self.expect_chain(site), f"hash chain of site {site}"
 
-    def _play_both(self, follow: Callable[[int], object], lead: Callable[[], list[Log]]) -> list[Log]:
+    def _play_both(self, follow: Callable[[Moment], object], lead: Callable[[], list[Log]]) -> list[Log]:
         refusal = wanted = None
         logs: list[Log] = []
         try:
@@ -237,7 +291,7 @@ class ContractAndRules:
         except PostRejected as error:
             refusal = error
         try:
-            follow(self.contracts.now)
+            follow(Moment(self.contracts.now, self.contracts.block))
         except PostRejected as error:
             wanted = error
         assert str(refusal) == str(wanted), f"contract: {refusal}; rules: {wanted}"
@@ -246,20 +300,20 @@ class ContractAndRules:
             raise refusal
         return logs
 
-    def _describe_seat(self, s: Seat) -> tuple[bytes, str, bytes, bytes, str, bool]:
-        return encode_site_name(s.name), s.key, s.sealing, s.peer, self.contracts.models[s.id], s.active
+    def _describe_seat(self, s: Seat) -> tuple[bytes, str, bytes, bytes, str, bool, int]:
+        return encode_site_name(s.name), s.key, s.sealing, s.peer, self.contracts.models[s.id], s.active, s.changed
+
+    def _describe_status(self, s: StudyState) -> tuple[object, ...]:
+        runs = s.state == State.RUNNING
+        place = (int(s.state), s.position, s.attempt, s.round, s.phase, s.index, s.turn, s.deadline, s.done)
+        sets = (_to_bitmap(s.active), _to_bitmap(self.rules.list_able(s)), _to_bitmap(s.joined), _to_bitmap(s.posted))
+        now = (s.kind() if runs else 0, s.server() if runs else 0)
+        return (*place, *sets, s.basis, *now, s.proposer, s.superseded)
 
 
 def _describe_terms(s: StudyState) -> tuple[object, ...]:
     words = tuple(bytes(w).ljust(32, b"\0") for w in s.schedule)
-    return s.hash, bytes(s.order), words, s.max_rounds, s.timeout, int(s.silence)
-
-
-def _describe_status(s: StudyState) -> tuple[object, ...]:
-    runs = s.state == State.RUNNING
-    place = (int(s.state), s.position, s.attempt, s.round, s.phase, s.index, s.turn, s.deadline, s.done)
-    sets = (_to_bitmap(s.active), _to_bitmap(s.joined), _to_bitmap(s.posted))
-    return (*place, *sets, s.basis, s.kind() if runs else 0, s.server() if runs else 0)
+    return s.hash, bytes(s.order), words, s.max_rounds, s.timeout, int(s.silence), s.least
 
 
 def _to_bitmap(sites: set[int]) -> int:

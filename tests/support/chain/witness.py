@@ -10,9 +10,8 @@ from support.chain.anvil import ANVIL_CHAIN_ID
 from support.chain.contracts import Log
 
 from coterie_chain.ledger.protocol import Post
-from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head
-from coterie_chain.ledger.rules import EACH
-from coterie_chain.store.cid import Cid
+from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head, format_cid
+from coterie_chain.ledger.study_state import EACH
 
 
 @dataclass
@@ -25,6 +24,9 @@ class OpenStep:
     attempt: int = 0
     kind: int = 0
     posted: set[int] = field(default_factory=set)
+    first: int = 0  # attempt with which a step begins
+    start: bytes = b""  # basis when the step began, and when the one before it did
+    before: bytes = b""
 
     def is_complete(self) -> bool:
         return self.posted == self.parties if self.kind == EACH else len(self.posted) == 1
@@ -59,14 +61,34 @@ class LogChecker:
         del self._keys[args["site"]]
 
     def _on_StudyProposed(self, log: Log, args: dict[str, Any]) -> None:
-        self._studies[args["study"]] = OpenStep(set(args["order"]), args["hash"])
+        hash_, order = args["terms"][:2]
+        self._studies[args["study"]] = OpenStep(set(order), hash_, start=hash_, before=hash_)
 
     def _on_ServerSkipped(self, log: Log, args: dict[str, Any]) -> None:
         self._restart_step(args)
 
     def _on_SiteExcluded(self, log: Log, args: dict[str, Any]) -> None:
-        self._restart_step(args)
+        self._reopen(args)
         self._studies[args["study"]].parties.discard(args["site"])
+
+    def _on_StepReopened(self, log: Log, args: dict[str, Any]) -> None:
+        self._reopen(args)
+
+    def _on_SiteLeft(self, log: Log, args: dict[str, Any]) -> None:
+        self._restart_step(args)
+        self._studies[args["study"]].parties.discard(args["by"])
+
+    def _reopen(self, args: dict[str, Any]) -> None:
+        """The study begins its open step again, or goes back to the last one that is over."""
+        step = self._studies[args["study"]]
+        is_over = args["position"] == step.position and step.is_complete()
+        if not is_over and args["position"] != step.position - 1:
+            self._restart_step(args)
+            return
+        highest = max(step.attempt, args["attempt"], step.first)
+        step.position, step.attempt, step.first = args["position"], highest + 1, highest + 1
+        step.basis = step.start = step.start if is_over else step.before
+        step.posted.clear()
 
     def _restart_step(self, args: dict[str, Any]) -> None:
         step = self._studies[args["study"]]
@@ -78,7 +100,8 @@ class LogChecker:
 
     def _advance(self, step: OpenStep) -> None:
         assert step.is_complete(), f"step {step.position} was left with {step.posted} of {step.parties}"
-        step.position, step.attempt, step.posted = step.position + 1, 0, set()
+        step.position, step.attempt, step.posted = step.position + 1, step.first, set()
+        step.before, step.start = step.start, step.basis
 
     def _on_Recorded(self, log: Log, args: dict[str, Any]) -> None:
         site = self._sites[log.emitter]
@@ -108,4 +131,4 @@ class LogChecker:
 
 def _post(values: tuple[Any, ...]) -> Post:
     study, position, attempt, codec, size, converged, cid, sha, basis, verdict = values
-    return Post(study, position, attempt, str(Cid(1, codec, cid)), sha, size, converged, basis, verdict)
+    return Post(study, position, attempt, format_cid(codec, cid), sha, size, converged, basis, verdict)

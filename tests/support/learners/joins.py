@@ -111,7 +111,7 @@ def rows_cohort(n: int = 150, columns: int = 4, sites: int = 3, seed: int = 1, *
     x, y = draw(n, columns, seed)
     names = [f"s{k}" for k in range(sites)]
     join_study = study(columns, {}, "rows", names, **options)
-    z = np.column_stack([np.ones(n), scale_columns(join_study, x)])
+    z = np.column_stack([np.ones(n), x])
     cuts = np.array_split(np.arange(n), sites)
     return JoinCohort(
         join_study, x, y, {name: ArrayRows(z[part], y[part]) for name, part in zip(names, cuts, strict=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, only, server
 from coterie_learners.core.registry import Learner
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
 from coterie_learners.errors import NotConverged
 from coterie_learners.study.document import Frozen, Schedule, Study
 from coterie_learners.study.rows import join_blocks
@@ -159,12 +161,33 @@ def integer_sums(site: Site) -> Payload:
     return {name: int(value) for name, value in sums(site).items()}
 
 
+def disclose_sums(study: Study) -> Disclosure:
+    steps = (StepDisclosure("sums", "each", "Sums"), StepDisclosure("mean", "server", "Mean"))
+    return Disclosure(steps, ("No site has to be trusted not to collude.",), ("Everybody learns all sums.",))
+
+
+def disclose_sealed_sums(study: Study) -> Disclosure:
+    """The sums are for the first site only, which posts the mean."""
+    first = study.sites[0]
+    steps = (
+        StepDisclosure("sums", "each", "Sums", (first,)),
+        StepDisclosure("mean", f"only:{first}", "Mean"),
+        StepDisclosure("model", "server", "Model"),
+    )
+    return Disclosure(steps, (), ("Everybody learns the mean.",))
+
+
+def secretive(site: Site) -> Script:
+    """Honest, but of what it discloses not one reader is right."""
+    return (yield from honest(site))
+
+
 def _learner(
     script: Callable[[Site], Script], *opening: str, check: Callable[[Study], Any] = lambda study: None
 ) -> Learner:
     steps = opening or ("each", "server")
     name = script.__name__.replace("_", "-")
-    return Learner(name, "1", Frozen, check, lambda study: Schedule(opening=steps), script)
+    return Learner(name, "1", Frozen, check, lambda study: Schedule(opening=steps), script, disclose_sums)
 
 
 HONEST = _learner(honest)
@@ -188,5 +211,7 @@ DISCREET = Learner(
     lambda study: None,
     lambda study: Schedule(opening=("each", f"only:{study.sites[0]}", "server")),
     discreet,
+    disclose_sealed_sums,
 )
 COUNTED = _learner(counted)
+SECRETIVE = replace(_learner(secretive), discloses=disclose_sealed_sums)

@@ -1,8 +1,8 @@
 """Whole studies in one process under a seeded schedule of faults: nothing is left to chance but the seed.
 
-A `FaultStory` draws a small study and its faults from the seed, lets the sites' attendances (the daemon's own loop
-body) take turns on virtual time, and checks the invariants at the end. The seams are the ledger, the store, the clock
-and the sites' keys; everything above them is the product's own.
+A `Story` draws a small study and its faults from the seed, lets the sites' attendances (the daemon's own loop body)
+take turns on virtual time, and checks the invariants at the end. The seams are the ledger, the store, the clock and
+the sites' keys; everything above them is the product's own.
 
     python -m support.node.faults SEED     tells one story (from the folder tests)
 """
@@ -26,6 +26,7 @@ from support.node.worlds import Clock, keys_of
 from coterie_chain.errors import BlobMissing, ChainError, LedgerUnreachable, PostRejected, StoreFault
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import Event, Post, Record, SiteEntry, State
+from coterie_chain.retry import RetryPolicy
 from coterie_chain.store.protocol import MAX_BLOB, MemoryBlobs
 from coterie_learners.core import payload as pay
 from coterie_learners.core.protocol import Machine
@@ -40,7 +41,7 @@ from coterie_node.run.reasons import Reason
 from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_files import study_terms
-from coterie_node.run.supervisor import RetryPolicy, Supervisor
+from coterie_node.run.supervisor import Supervisor
 
 STEP_SECONDS = 60
 # Events after which the network is well again, and those within which every study must then have ended.
@@ -132,7 +133,7 @@ class Forking(MemoryChain):
     def _still(self) -> MemoryChain:
         twin: MemoryChain = MemoryChain.__new__(MemoryChain)
         twin.rules, twin.clock = copy.deepcopy(self.rules), self.clock
-        twin.log, twin.heads = list(self.log), dict(self.heads)
+        twin.log, twin.heads, twin.idle_blocks = list(self.log), dict(self.heads), self.idle_blocks
         return twin
 
 

@@ -16,9 +16,9 @@ from coterie_chain.ledger.protocol import ZERO, Ledger, Post, SiteEntry, Terms
 from coterie_chain.store.protocol import MemoryBlobs
 from coterie_node.cli.site.init import init_command
 from coterie_node.run.study_files import load_study
-from coterie_node.site.config import NodeFolder
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.decisions import DecisionFolder, make_decision
+from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.watch.log import Log
 
 SITES = ("north", "south", "west")
@@ -42,11 +42,11 @@ range = [-5, 5]
 """
 
 
-def make_node_folder(root: Path, site: str) -> NodeFolder:
+def make_node_folder(root: Path, site: str) -> SiteFolder:
     """A site's node with 120 rows of its own."""
     init_command(root, site, "data.csv", "http://127.0.0.1:1", "folder:../store", port=0, light=True)
     write_rows(root / "data.csv", SITES.index(site) if site in SITES else 9)
-    return NodeFolder(root)
+    return find_node(root)
 
 
 def write_rows(path: Path, seed: int, n: int = 120) -> None:
@@ -95,13 +95,15 @@ class PooledSender:
         self._pool, self._ledger = pool, ledger
         self._proposed: set[bytes] = set()
 
-    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO) -> None:
+    def submit_proposal(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         if terms.hash not in self._proposed:
             self._proposed.add(terms.hash)
-            self._wait((terms.hash,), lambda: self._ledger.propose(terms, snapshot))
+            self._wait((terms.hash,), lambda: self._ledger.propose(terms, snapshot, approvals, release))
 
-    def submit_join(self, study: int, hash: bytes, snapshot: bytes = ZERO) -> None:
-        self._wait((study,), lambda: self._ledger.join(study, hash, snapshot))
+    def submit_join(
+        self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0
+    ) -> None:
+        self._wait((study,), lambda: self._ledger.join(study, hash, snapshot, approvals, release))
 
     def submit(self, post: Post) -> None:
         self._wait((post.study, post.position, post.attempt), lambda: self._ledger.record(post))
@@ -135,7 +137,7 @@ class NodeNetwork:
         ledger = self.chain.ledger(self.keys[name].address)
         return Daemon(
             NodeServices(
-                home=NodeFolder(self.root / name),
+                home=find_node(self.root / name),
                 keys=self.keys[name],
                 network=NETWORK,
                 ledger=ledger,

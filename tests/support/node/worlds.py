@@ -26,6 +26,7 @@ from coterie_learners.study.document import Schedule, Study
 from coterie_learners.study.rows import Rows
 from coterie_node.peers.interactive_session import MemoryTransport
 from coterie_node.run.codec import PayloadCodec, pack
+from coterie_node.run.follower import Follower
 from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_files import SILENCE, study_terms
@@ -134,9 +135,9 @@ class World:
         assert len(self.chain.log) == records
         return runner
 
-    def auditor(self) -> Runner:
+    def auditor(self) -> Follower:
         machine = Machine(self.script, Site(self.study, "auditor"))
-        return Runner(machine, self.ledger(), self.blobs, self.number, self.codec("auditor"), poster=False)
+        return Follower(machine, self.ledger(), self.blobs, self.number, self.codec("auditor"))
 
     # Cheating
 
@@ -187,7 +188,7 @@ class World:
         self.clock.seconds = max(self.clock.seconds, open_.deadline) + 1
 
 
-def sweep(runners: Iterable[Runner]) -> None:
+def sweep(runners: Iterable[Follower]) -> None:
     """Turns until nobody has anything to do; parties that talk are waited for."""
     crew = list(runners)
     while True:

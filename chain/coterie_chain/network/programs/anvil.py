@@ -26,14 +26,14 @@ from coterie_chain.ethereum.rpc import Rpc, read_newest_block
 from coterie_chain.network.programs.ports import LOOPBACK, find_free_port, read_ports, reserve_ports
 from coterie_chain.network.programs.service import Service, explain_early_end
 
-CHAIN_ID = 20240
+_CHAIN_ID = 20240
 BINARY = "COTERIE_ANVIL"
 # State snapshots, not blocks or logs: without the limit Anvil spills them into the user's home.
 SNAPSHOTS = "128"
 OPTIONS = ("--hardfork", "london", "--base-fee", "0", "--gas-price", "0", "--silent", "--prune-history", SNAPSHOTS)
 _READY_TIMEOUT = 20.0
 _STOP_TIMEOUT = 30.0
-ATTEMPTS = 3
+_ATTEMPTS = 3
 COPIES = 10
 
 
@@ -60,7 +60,7 @@ class Anvil:
             arguments = (
                 *OPTIONS,
                 "--chain-id",
-                str(CHAIN_ID),
+                str(_CHAIN_ID),
                 *block_time_options,
                 *self._build_state_options(state, frozen),
                 *options,
@@ -106,7 +106,7 @@ class Anvil:
         return ("--load-state", str(copy), *_build_genesis_option(copy))
 
     def _start(self, arguments: tuple[str, ...], port: int | None) -> tuple[subprocess.Popen[bytes], str]:
-        for attempt in range(ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             chosen = find_free_port(port or 0)
             command: list[str | Path] = [self._binary, "--host", LOOPBACK, "--port", str(chosen), *arguments]
             with (self._scratch / f"stderr-{attempt}").open("w+b") as log:
@@ -182,7 +182,7 @@ class AnvilChain:
     def _build_service(self, port: int) -> Service:
         state_options = ("--state", str(self._state), "--state-interval", "1", *_build_genesis_option(self._state))
         paced = ("--block-time", str(self._period)) if self._period else ()
-        own = ("--host", LOOPBACK, "--port", str(port), "--chain-id", str(CHAIN_ID))
+        own = ("--host", LOOPBACK, "--port", str(port), "--chain-id", str(_CHAIN_ID))
         return Service("anvil", self._folder, find_anvil, (*own, *OPTIONS, *state_options, *paced))
 
 

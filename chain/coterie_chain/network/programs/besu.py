@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coincurve import PrivateKey
-from eth_account import Account
 
 from coterie_chain.keys.private_files import read_private, write_private
 
-P2P_PORT, RPC_PORT = 30303, 8545
+_P2P_PORT, _RPC_PORT = 30303, 8545
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class Besu:
     @property
     def validator(self) -> str:
         """Address that signs its blocks."""
+        from eth_account import Account
+
         return str(Account.from_key(bytes.fromhex(read_private(self.key, "the validator's key").strip())).address)
 
     def create(self) -> None:
@@ -41,7 +42,7 @@ class Besu:
         self.folder.mkdir(parents=True, mode=0o700)
         write_private(self.key, secrets.token_hex(32) + "\n")
 
-    def enode(self, host: str, port: int = P2P_PORT) -> str:
+    def enode(self, host: str, port: int = _P2P_PORT) -> str:
         """Its address for peers."""
         key = PrivateKey(bytes.fromhex(read_private(self.key, "the validator's key").strip()))
         return f"enode://{key.public_key.format(compressed=False)[1:].hex()}@{host}:{port}"
@@ -62,10 +63,10 @@ def render_besu_config(host: str) -> str:
             'static-nodes-file = "/besu/static-nodes.json"',
             "discovery-enabled = false",
             f'p2p-host = "{host}"',
-            f"p2p-port = {P2P_PORT}",
+            f"p2p-port = {_P2P_PORT}",
             "rpc-http-enabled = true",
             'rpc-http-host = "127.0.0.1"',
-            f"rpc-http-port = {RPC_PORT}",
+            f"rpc-http-port = {_RPC_PORT}",
             'rpc-http-api = ["ETH", "NET", "WEB3", "QBFT"]',
             'host-allowlist = ["localhost", "127.0.0.1"]',
             "min-gas-price = 0",

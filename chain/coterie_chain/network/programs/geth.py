@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coincurve import PrivateKey
-from eth_account import Account
-from eth_keyfile.keyfile import create_keyfile_json
 from eth_utils.address import to_checksum_address
 
 from coterie_chain.keys.private_files import write_private
@@ -67,6 +65,9 @@ class Geth:
 
     def create(self) -> None:
         """New keys: the sealer's, the peer's, and the secret of the RPC."""
+        from eth_account import Account
+        from eth_keyfile.keyfile import create_keyfile_json
+
         passphrase = secrets.token_urlsafe(24)
         (self.data / "keystore").mkdir(parents=True, mode=0o700)
         (self.data / "geth").mkdir(mode=0o700)

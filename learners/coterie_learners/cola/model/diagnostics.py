@@ -20,7 +20,7 @@ GROUPS = 10
 SMALL_CELL = 5
 # Above this share of rows left out, a coarser coding is the better choice.
 NOTABLE_SHARE = 0.05
-NOTABLE_P = 0.05
+_NOTABLE_P = 0.05
 
 
 def assess_predictions(eta: Array, mean: Array, u: Array, s: Array, parameters: int) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def notes(details: Mapping[str, Any]) -> list[str]:
     test = details.get("heterogeneity", {}).get("site_intercepts")
     if test is not None:
         differ = (
-            "The sites' baselines differ" if test["p"] < NOTABLE_P else "The sites' baselines do not differ notably"
+            "The sites' baselines differ" if test["p"] < _NOTABLE_P else "The sites' baselines do not differ notably"
         )
         sentences.append(f"{differ}: chi-squared {test['chi2']:.2f} on {test['df']} df, p = {test['p']:.2g}.")
     if "auc" in details:

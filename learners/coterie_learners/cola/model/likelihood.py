@@ -16,13 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coterie_learners.cola.model.scoring import Evaluate, LikelihoodPoint, Maximum, maximise
+from coterie_learners.cola.model.scoring import Evaluate, LikelihoodPoint, Maximum, Steps, maximise
 from coterie_learners.cola.model.separability import separated_columns
-from coterie_learners.cola.tables.families import Curve, TableFamily
 from coterie_learners.errors import Collinear, NotConverged, Separation, StudyError
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.pairwise_sum import pairwise_sum, weighted_gram, weighted_sum
+from coterie_learners.sums.families.binomial import binary_deviance
+from coterie_learners.sums.family import Curve, Family
+from coterie_learners.sums.frame import Frame
+from coterie_learners.sums.separation import LevelCounts, check_levels, separation
 
 # A pattern whose outcome is predicted this surely may be separated: then the linear programme decides.
 SURE = 1e-6
@@ -30,12 +33,13 @@ SURE = 1e-6
 
 @dataclass(frozen=True)
 class Grouped:
-    """A pooled table: design x (m, p) on the inside scale with names, rows or exposure u (m,), and X'y.
+    """A pooled table: design x (m, p) in a frame, with names, rows or exposure u (m,), and X'y.
 
     `cross` is X'y (p,), for a multinomial outcome (k - 1, p) by level after the first. `s` and `q`: sums of the outcome
     and of its square per pattern (with an exposure: of its square over the exposure), where the model needs them.
     `n` rows; `outcome` the sum of y, () or (k - 1,); `squares` the sum of y^2; `saturated` the saturated log-likelihood
-    and `constant` that part of any log-likelihood which no coefficient touches.
+    and `constant` that part of any log-likelihood which no coefficient touches. `declared` (m, p) and `declared_cross`
+    are design and X'y on the scale of the declared ranges, on which levels are 0 and 1.
     """
 
     names: tuple[str, ...]
@@ -44,6 +48,9 @@ class Grouped:
     cross: Array
     n: float
     outcome: Array
+    declared: Array
+    declared_cross: Array
+    frame: Frame
     s: Array | None = None
     q: Array | None = None
     squares: float = 0.0
@@ -61,33 +68,46 @@ class Grouped:
 class Choice:
     """How a table is fitted: the family, Firth's penalty, the sandwich; `tolerance` in standard errors."""
 
-    family: TableFamily
+    family: Family
     firth: bool = False
     robust: bool = False
     tolerance: float = 1e-10
     limit: int = 200
+    advice: str = "Merge rare levels, or leave the term out."
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Coefficients (p,) and covariance (p, p) on the inside scale, with the dispersion and the deviance."""
+    """Coefficients (p,) in the frame and a root (p, q) of their covariance, with the dispersion and the deviance.
+
+    `exact`: the columns give the outcome without error.
+    """
 
     beta: Array
-    covariance: Array
+    root: Array
     dispersion: float
     deviance: float
     likelihood: float
     null_deviance: float | None
     steps: int
+    condition_number: float
+    exact: bool = False
+
+    @property
+    def covariance(self) -> Array:
+        """The covariance (p, p) in the frame."""
+        return linalg.matmul(self.root, self.root.T)
 
 
 def estimate(table: Grouped, choice: Choice) -> Estimate:
     """Fit a pooled table; Separation, Collinear, NotConverged or StudyError (too few rows) say why there is no fit."""
-    _check_size(table, choice.family)
-    multinomial = choice.family.law == "multinomial"
+    _check_size(table, choice)
+    _check_levels(table, choice)
+    multinomial = not choice.family.by_rows
     evaluate = _multinomial(table) if multinomial else _evaluate(table, choice)
+    rules = Steps(_all_names(table), choice.tolerance, choice.limit, choice.family.limit)
     try:
-        optimum = maximise(evaluate, _start(table, choice.family), _all_names(table), choice.tolerance, choice.limit)
+        optimum = maximise(evaluate, _start(table, choice.family), rules)
     except (NotConverged, Collinear):
         _look_for_separation(table, choice)
         raise
@@ -96,20 +116,29 @@ def estimate(table: Grouped, choice: Choice) -> Estimate:
     return _multinomial_estimate(table, optimum) if multinomial else _estimate(table, choice, optimum)
 
 
-def fitted_means(table: Grouped, family: TableFamily, beta: Array) -> Array:
+def fitted_means(table: Grouped, family: Family, beta: Array) -> Array:
     """Fitted mean (m,) of each pattern."""
     return family.curve(linalg.matvec(table.x, beta)).mean
+
+
+def score_at(table: Grouped, choice: Choice, beta: Array) -> tuple[Array, Array, Array]:
+    """Score (p,), expected information (p, p) and means (m,) at coefficients of the table's frame."""
+    curve = choice.family.curve(linalg.matvec(table.x, beta))
+    return _score(table, choice.family, curve), weighted_gram(table.x, table.u * curve.weight), curve.mean
 
 
 def _estimate(table: Grouped, choice: Choice, optimum: Maximum) -> Estimate:
     family, beta = choice.family, optimum.point.beta
     curve = family.curve(linalg.matvec(table.x, beta))
     likelihood = _likelihood(table, family, curve, beta)
-    deviance = _deviance(table, family, likelihood)
-    dispersion = _dispersion(table, family, curve, deviance)
-    covariance = _sandwich(table, curve, optimum.inverse) if choice.robust else dispersion * optimum.inverse
+    deviance = _deviance(table, family, likelihood, beta)
+    is_exact = family.dispersion == "residual" and deviance <= optimum.noise
+    dispersion = 0.0 if is_exact else _dispersion(table, family, curve, deviance)
+    root = _sandwich(table, curve, optimum.root) if choice.robust else np.sqrt(dispersion) * optimum.root
     null = None if choice.firth else _null_deviance(table, family)
-    return Estimate(beta, covariance, dispersion, deviance, likelihood + table.constant, null, optimum.steps)
+    whole = likelihood + table.constant
+    size = optimum.condition_number
+    return Estimate(beta, root, dispersion, deviance, whole, null, optimum.steps, size, is_exact)
 
 
 def _evaluate(table: Grouped, choice: Choice) -> Evaluate:
@@ -120,8 +149,10 @@ def _evaluate(table: Grouped, choice: Choice) -> Evaluate:
         information = weighted_gram(table.x, table.u * curve.weight)
         score = _score(table, family, curve)
         likelihood = _likelihood(table, family, curve, beta)
-        scale = max(_deviance(table, family, likelihood) / free, _TINY) if family.dispersion == "residual" else 1.0
-        point = LikelihoodPoint(beta, score, information, likelihood, scale)
+        deviance = _deviance(table, family, likelihood, beta)
+        scale = max(deviance / free, _TINY) if family.dispersion == "residual" else 1.0
+        size = table.squares if family.dispersion == "residual" else max(float(table.outcome), table.n)
+        point = LikelihoodPoint(beta, score, information, likelihood, scale, size)
         return _firth_point(table, curve, point) if choice.firth else point
 
     return at
@@ -130,14 +161,14 @@ def _evaluate(table: Grouped, choice: Choice) -> Evaluate:
 _TINY = 1e-300
 
 
-def _score(table: Grouped, family: TableFamily, curve: Curve) -> Array:
+def _score(table: Grouped, family: Family, curve: Curve) -> Array:
     if family.canonical:
         return table.cross - weighted_sum(table.x, table.u * curve.mean)
     assert table.s is not None
     return weighted_sum(table.x, (table.s - table.u * curve.mean) * curve.slope)
 
 
-def _likelihood(table: Grouped, family: TableFamily, curve: Curve, beta: Array) -> float:
+def _likelihood(table: Grouped, family: Family, curve: Curve, beta: Array) -> float:
     base = float(pairwise_sum(table.u * curve.down))
     if family.canonical:
         return linalg.dot(beta, table.cross) + base
@@ -159,15 +190,15 @@ def _firth_point(table: Grouped, curve: Curve, point: LikelihoodPoint) -> Likeli
     )
 
 
-def _deviance(table: Grouped, family: TableFamily, likelihood: float) -> float:
-    if family.law == "gaussian":
+def _deviance(table: Grouped, family: Family, likelihood: float, beta: Array) -> float:
+    if family.dispersion == "residual":
         return max(table.squares - 2.0 * likelihood, 0.0)
     return max(2.0 * (table.saturated - table.constant - likelihood), 0.0)
 
 
-def _dispersion(table: Grouped, family: TableFamily, curve: Curve, deviance: float) -> float:
+def _dispersion(table: Grouped, family: Family, curve: Curve, deviance: float) -> float:
     free = float(table.n - table.x.shape[1])
-    if family.dispersion is None:
+    if family.dispersion == "known":
         return 1.0
     if family.dispersion == "residual":
         return max(deviance / free, _TINY)
@@ -182,22 +213,24 @@ def _sum_squared_residuals(table: Grouped, curve: Curve) -> Array:
     return q - 2.0 * curve.mean * table.s + table.u * curve.mean * curve.mean
 
 
-def _sandwich(table: Grouped, curve: Curve, bread: Array) -> Array:
-    meat = weighted_gram(table.x, _sum_squared_residuals(table, curve) * curve.slope * curve.slope)
+def _sandwich(table: Grouped, curve: Curve, root: Array) -> Array:
+    """A root of bread meat bread, from one of bread."""
+    meat = weighted_gram(table.x, np.maximum(_sum_squared_residuals(table, curve), 0.0) * curve.slope * curve.slope)
+    bread = linalg.matmul(root, root.T)
     whole = linalg.matmul(linalg.matmul(bread, meat), bread)
-    return 0.5 * (whole + whole.T)
+    return linalg.root_of(0.5 * (whole + whole.T))
 
 
-def _null_deviance(table: Grouped, family: TableFamily) -> float | None:
+def _null_deviance(table: Grouped, family: Family) -> float | None:
     """Of the model with one intercept; None where that is no submodel."""
     if table.intercepts != (0,):
         return None
     mean, outcome = table.mean, float(table.outcome)
-    if family.law == "gaussian":
-        return table.squares - outcome * mean
-    if family.law == "poisson":
+    if family.dispersion == "residual":
+        return max(table.squares - outcome * mean, 0.0)
+    if not family.binary:
         return 2.0 * (table.saturated - table.constant - outcome * linalg.log(mean) + outcome)
-    return -2.0 * (outcome * linalg.log(mean) + (table.n - outcome) * linalg.log(1.0 - mean))
+    return binary_deviance(table.n, outcome)
 
 
 # Multinomial: baseline logits, the first level being the baseline (Agresti, Categorical Data Analysis, section 8.1)
@@ -236,22 +269,23 @@ def _information(table: Grouped, share: Array) -> Array:
 
 
 def _multinomial_estimate(table: Grouped, optimum: Maximum) -> Estimate:
-    deviance = -2.0 * optimum.point.likelihood
+    deviance, likelihood = -2.0 * optimum.point.likelihood, optimum.point.likelihood
     null = None
     if table.intercepts == (0,):
         counts = [table.n - float(pairwise_sum(table.outcome)), *table.outcome.tolist()]
         null = -2.0 * sum(c * linalg.log(c / table.n) for c in counts)
-    return Estimate(optimum.point.beta, optimum.inverse, 1.0, deviance, optimum.point.likelihood, null, optimum.steps)
+    size = optimum.condition_number
+    return Estimate(optimum.point.beta, optimum.root, 1.0, deviance, likelihood, null, optimum.steps, size)
 
 
 # Where to start, and where there is nothing to fit
 
 
-def _start(table: Grouped, family: TableFamily) -> Array:
+def _start(table: Grouped, family: Family) -> Array:
     beta = np.zeros(table.cross.shape)
     if not table.intercepts:
         return beta.ravel()
-    if family.law == "multinomial":
+    if not family.by_rows:
         first = table.n - float(pairwise_sum(table.outcome))
         beta[:, 0] = elementary.log_of_array(table.outcome / first)
     else:
@@ -259,18 +293,30 @@ def _start(table: Grouped, family: TableFamily) -> Array:
     return beta.ravel()
 
 
-def _check_size(table: Grouped, family: TableFamily) -> None:
+def _check_size(table: Grouped, choice: Choice) -> None:
     if table.n <= table.cross.size:
         raise StudyError(
             "CO-N203", f"{table.n:.0f} rows at all sites together cannot carry {table.cross.size} coefficients."
         )
     total = float(np.sum(table.outcome))
-    if family.law == "binomial" and total in (0.0, table.n):
-        raise Separation("CO-N301", "All sites together have only one value of the outcome; nothing can be fitted.")
-    if family.law == "poisson" and total == 0.0:
-        raise Separation("CO-N301", "All counts at all sites are zero; nothing can be fitted.")
-    if family.law == "multinomial" and (np.any(table.outcome == 0.0) or total == table.n):
+    if choice.family.whole and not choice.firth:
+        choice.family.check_extremes(table.n, total)
+    if not choice.family.by_rows and (np.any(table.outcome == 0.0) or total == table.n):
         raise Separation("CO-N301", "A level of the outcome does not occur at any site. Leave it out of the study.")
+
+
+def _check_levels(table: Grouped, choice: Choice) -> None:
+    """Separation that names every level with one outcome only; they are columns of 0 and 1."""
+    layout = table.frame.layout
+    at = layout.indicators()
+    if choice.firth or not choice.family.by_rows or not choice.family.whole or not at:
+        return
+    shift = len(table.names) - layout.p  # of site intercepts before the other columns
+    places = [j + shift for j in at]
+    rows = np.array([float(pairwise_sum(table.u * table.declared[:, j])) for j in places])
+    everybody = float(pairwise_sum(table.u))
+    counts = LevelCounts(tuple(at), rows, table.declared_cross[places], everybody, float(table.outcome))
+    check_levels(layout, choice.family, counts, choice.advice)
 
 
 def _all_names(table: Grouped) -> Sequence[str]:
@@ -281,9 +327,9 @@ def _all_names(table: Grouped) -> Sequence[str]:
 
 def _is_saturated(table: Grouped, choice: Choice, beta: Array) -> bool:
     """Whether some pattern's outcome is all but certain at these coefficients."""
-    if choice.firth or choice.family.law == "gaussian":
+    if choice.firth or not choice.family.separable:
         return False
-    if choice.family.law == "multinomial":
+    if not choice.family.by_rows:
         share, _ = _category_shares(np.stack([linalg.matvec(table.x, b) for b in beta.reshape(table.cross.shape)]))
         return bool(np.any(share < SURE) or np.any(pairwise_sum(share) > 1.0 - SURE))
     curve = choice.family.curve(linalg.matvec(table.x, beta))
@@ -291,12 +337,8 @@ def _is_saturated(table: Grouped, choice: Choice, beta: Array) -> bool:
 
 
 def _look_for_separation(table: Grouped, choice: Choice) -> None:
-    if choice.firth or choice.family.law == "gaussian":
+    if choice.firth or not choice.family.separable:
         return
-    names = separated_columns(table.x, table.u, table.cross, choice.family.law, table.names)
+    names = separated_columns(table.declared, table.u, table.declared_cross, choice.family.binary, table.names)
     if names is not None:
-        raise Separation(
-            "CO-N302",
-            f"The outcome is separated: coefficients of {', '.join(names)} grow without bound, because these columns "
-            "predict it without error. Merge rare levels, leave the term out, or set firth = true.",
-        )
+        raise separation(names, choice.advice)

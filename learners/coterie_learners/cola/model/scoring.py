@@ -17,14 +17,17 @@ from coterie_learners.numeric.array import Array
 _MAX_HALVINGS = 30
 # An objective that fell by less than this share of itself fell by rounding.
 _ROUNDING_SHARE = 1e-12
-LONGEST_STEP = 5.0
+_EPS = float(np.finfo(float).eps)
+# Rounding of a step is bounded by this many times what the magnitudes in a row would make of one unit.
+_ROUNDING = 8.0
 
 
 @dataclass(frozen=True)
 class LikelihoodPoint:
     """Coefficients (p,) with the score (p,), the expected information (p, p) and the log-likelihood there.
 
-    `scale` is the dispersion by which the log-likelihood is to be divided (1 where it is known).
+    `scale` is the dispersion by which the log-likelihood is to be divided (1 where it is known); `size` the sum of
+    squares that the outcomes' own rounding stands on.
     """
 
     beta: Array
@@ -32,35 +35,72 @@ class LikelihoodPoint:
     information: Array
     likelihood: float
     scale: float = 1.0
+    size: float = 0.0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far to go: names of the columns, tolerance in standard errors, most steps, and the longest (None: any)."""
+
+    names: Sequence[str]
+    tolerance: float
+    limit: int
+    longest: float | None = None
 
 
 @dataclass(frozen=True)
 class Maximum:
-    """Where the likelihood is largest, the inverse information (p, p) there, and the steps taken."""
+    """Where the likelihood is largest, a root of the inverse information (p, p) there, and the steps taken.
+
+    `noise`: the gain that rounding alone makes of the sums there, times the dispersion.
+    """
 
     point: LikelihoodPoint
-    inverse: Array
+    root: Array
     steps: int
+    noise: float
+
+    @property
+    def condition_number(self) -> float:
+        """Of the information with its diagonal scaled to 1, by the same bits everywhere: a bound by norms.
+
+        The product of the Frobenius norms of the scaled matrix and its inverse, over their order.
+        """
+        scale = np.sqrt(np.diag(self.point.information))
+        scaled = self.point.information / scale[:, None] / scale
+        inverse = linalg.matmul(self.root, self.root.T) * scale[:, None] * scale
+        norms = [linalg.dot(a.ravel(), a.ravel()) for a in (scaled, inverse)]
+        return float(np.sqrt(norms[0] * norms[1]) / len(scale))
 
 
 Evaluate = Callable[[Array], LikelihoodPoint]
 
 
-def maximise(evaluate: Evaluate, start: Array, names: Sequence[str], tolerance: float, limit: int) -> Maximum:
-    """Steps until the next would be shorter than `tolerance` standard errors; NotConverged after `limit`."""
+def maximise(evaluate: Evaluate, start: Array, rules: Steps) -> Maximum:
+    """Steps until the next would be shorter than `tolerance` standard errors, or than rounding can tell.
+
+    NotConverged after `limit`.
+    """
     here = evaluate(start)
-    for taken in range(limit):
-        factor = linalg.cholesky(here.information, names)
+    for taken in range(rules.limit):
+        factor = linalg.cholesky(here.information, rules.names)
         step = linalg.solve(factor, here.score)
-        gain = linalg.dot(here.score, step) / here.scale
-        if not gain > tolerance**2:
-            return _build_maximum(evaluate(here.beta + step), names, taken + 1)
-        here = _advance(evaluate, here, step * min(1.0, LONGEST_STEP / float(np.max(np.abs(step)))))
+        gain = linalg.dot(here.score, step)
+        if not gain > max(rules.tolerance**2 * here.scale, _noise(here)):
+            return _build_maximum(evaluate(here.beta + step), rules.names, taken + 1)
+        longest = float(np.max(np.abs(step)))
+        here = _advance(evaluate, here, step * (1.0 if rules.longest is None else min(1.0, rules.longest / longest)))
     raise NotConverged(
         "CO-N103",
-        f"No convergence in {limit} steps: the next would still be {np.sqrt(gain):.2g} standard errors long. "
-        "Look for separation, or raise max_iterations.",
+        f"No convergence in {rules.limit} steps: the next would still be {np.sqrt(gain / here.scale):.2g} standard "
+        "errors long. Look for separation, or raise max_iterations.",
     )
+
+
+def _noise(here: LikelihoodPoint) -> float:
+    """The gain that rounding alone may make of the sums at a point, as in `sums.newton`."""
+    sizes = linalg.dot(np.abs(here.beta), np.sqrt(np.maximum(np.diag(here.information), 0.0)))
+    return float((_ROUNDING * _EPS * (sizes + np.sqrt(here.size))) ** 2)
 
 
 def _advance(evaluate: Evaluate, here: LikelihoodPoint, step: Array) -> LikelihoodPoint:
@@ -75,4 +115,5 @@ def _advance(evaluate: Evaluate, here: LikelihoodPoint, step: Array) -> Likeliho
 
 
 def _build_maximum(here: LikelihoodPoint, names: Sequence[str], steps: int) -> Maximum:
-    return Maximum(here, linalg.inverse(linalg.cholesky(here.information, names)), steps)
+    root = linalg.invert_lower(linalg.cholesky(here.information, names)).T
+    return Maximum(here, root, steps, _noise(here))

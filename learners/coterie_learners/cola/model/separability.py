@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import optimize, sparse
+from scipy import sparse
 
 from coterie_learners.numeric.array import Array
 
@@ -23,14 +23,14 @@ NOTABLE = 1e-6
 OPTIMAL, INFEASIBLE = 0, 2
 
 
-def separated_columns(x: Array, u: Array, cross: Array, law: str, names: Sequence[str]) -> list[str] | None:
+def separated_columns(x: Array, u: Array, cross: Array, bounded: bool, names: Sequence[str]) -> list[str] | None:
     """Names of the columns whose coefficients run away, or None if the maximum is finite.
 
-    `x` (m, p), `u` (m,), `cross` X'y (p,), or (k - 1, p) for the levels of a multinomial outcome.
+    `x` (m, p), `u` (m,), `cross` X'y (p,), or (k - 1, p) for the levels of a multinomial outcome; `bounded`: a pattern
+    has no more events than rows.
     """
     targets = np.atleast_2d(cross)
-    many = law == "multinomial"
-    done = _levels(x, u, targets) if many else _cells(x, u, targets[0], bounded=law == "binomial")
+    done = _levels(x, u, targets) if cross.ndim > 1 else _cells(x, u, targets[0], bounded)
     if done.status == INFEASIBLE:
         return list(names)  # no outcome at all has this X'y: sums and counts contradict each other
     if done.status != OPTIMAL or -done.fun > INSIDE:
@@ -62,6 +62,8 @@ def _levels(x: Array, u: Array, targets: Array) -> Any:
 
 def _solve_programme(upper: Any, u: Array, equal: Any, target: Array) -> Any:
     """The largest last variable, at most 1, with equal t = target and upper t <= u, nothing being negative."""
+    from scipy import optimize  # slow to import, and most studies do not come here
+
     goal = np.zeros(equal.shape[1])
     goal[-1] = -1.0
     bounds = [(0.0, None)] * (len(goal) - 1) + [(0.0, 1.0)]

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from coterie_learners.cola.tables.families import TableFamily
 from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.rows import CodedRows, Codes
+from coterie_learners.sums.family import Family, RunFolder
+from coterie_learners.sums.frame import Frame, Layout
 
 # A block whose grid has more patterns than this, and than this many for each of its rows, is counted by what occurs.
 DENSE, DENSE_PER_ROW = 1 << 16, 4
@@ -29,12 +29,12 @@ class CountPlan:
 
     design: Design
     grid: Grid
-    family: TableFamily
+    family: Family
 
     @property
     def levels(self) -> int:
         """Levels of a multinomial outcome, 0 for another outcome."""
-        return len(self.design.outcome.levels) if self.family.law == "multinomial" else 0
+        return len(self.design.outcome.levels) if not self.family.by_rows else 0
 
     @property
     def exposure(self) -> bool:
@@ -46,11 +46,13 @@ class CountPlan:
         """Names of what is summed per pattern, in order."""
         if self.levels:
             return ("n", *(f"s{k}" for k in range(1, self.levels)))
-        if self.family.law == "binomial":
-            return ("n", "s")
-        if self.family.law == "gaussian":
-            return ("n", "s", "q")
-        return ("n", "s", "q", "saturated", "constant", *(("exposure",) if self.exposure else ()))
+        return ("n", *self.family.measures, *(("exposure",) if self.exposure else ()))
+
+    @property
+    def place(self) -> RunFolder:
+        """Where outcome and offset are measured from."""
+        frame = Frame.from_ranges(Layout.of(self.design, linear=not self.family.whole))
+        return RunFolder(frame.outcome_centre, frame.outcome_scale, frame.offset_centre)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class PatternCounter:
 
     def _sums(self, keys: Keys, size: int, codes: Codes, outcome: Array) -> Array:
         """Measures (c, size) of a block whose rows fall into places 0 to size - 1."""
-        if self.plan.levels or self.plan.family.law == "binomial":
+        if self.plan.family.binary:
             # One count of (pattern, outcome) gives both, in whole numbers.
             levels = self.plan.levels or 2
             joint = keys * keys.dtype.type(levels) if size * levels < 1 << 31 else keys.astype(np.int64) * levels
@@ -112,13 +114,10 @@ class PatternCounter:
 
     def _weights(self, codes: Codes, y: Array) -> Sequence[Array]:
         """Each row's share in the measures after the first."""
-        name = self.plan.design.formula.offset
-        offset = np.zeros(len(y)) if name is None else np.asarray(codes[name], dtype=np.float64)
-        if self.plan.family.law == "gaussian":
-            return (y - offset, (y - offset) ** 2)
-        entropy, factorial = special.xlogy(y, y) - y, special.gammaln(y + 1.0)
-        counted = (y, y * y / np.exp(offset), entropy - factorial, y * offset - factorial)
-        return (*counted, np.exp(offset)) if self.plan.exposure else counted
+        name, place = self.plan.design.formula.offset, self.plan.place
+        offset = np.full(len(y), place.offset) if name is None else np.asarray(codes[name], dtype=np.float64)
+        shares = self.plan.family.tally(y, offset, place)
+        return (*shares, np.exp(offset - place.offset)) if self.plan.exposure else shares
 
 
 def count_patterns(plan: CountPlan, rows: CodedRows) -> Counts:

@@ -13,14 +13,12 @@ from pydantic_core import from_json
 
 from coterie_node.audit.replay import replay
 from coterie_node.audit.report.page import AuditReport, ReportSource, make_report, report_failure
-from coterie_node.audit.sources import find_study_number, open_sources
+from coterie_node.audit.sources import AuditLocation, find_study_number, open_sources
 from coterie_node.audit.verify import verify
-from coterie_node.run.runner import Progress
+from coterie_node.run.follower import Progress
 from coterie_node.run.view_grants import View
-from coterie_node.site.run_folder import RunFolder
 
 Grants = Callable[[bytes], View]
-StudyLocation = tuple[Path | None, str | None, str | None, str | None]
 
 
 def report_on_bundle(
@@ -52,36 +50,33 @@ def report_on_bundle(
 def report_on_study(
     stack: ExitStack,
     study: str | None,
-    where: StudyLocation,
+    where: AuditLocation,
     tolerance: float,
     now: datetime,
     grants: Grants | None = None,
 ) -> AuditReport:
-    """The report on a study of a network; `where` is a run's folder, or a chain, a Catalog and a store."""
-    read = open_sources(stack, *where)
+    """The report on a study of a network."""
+    read = open_sources(stack, where)
     number = find_study_number(read.ledger, study)
     progress: list[Progress] = []
-    view = (grants or _grant_nothing)(read.ledger.view(number).terms.hash)
+    study_hash = read.ledger.view(number).terms.hash
+    view = (grants or _grant_nothing)(study_hash)
     outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, observe=progress.append, granted=view)
     network = read.ledger.network
     statement = (
         f"Read through one node of chain {network.chain_id} (block 0 is {network.genesis}), from the Catalog "
         f"{network.catalog}. A bundle (coterie audit export) shows that it is sealed, and each entry signed."
     )
-    at, chain, catalog, store = where
-    options = {"--at": at, "--chain": chain, "--catalog": catalog, "--store": store}
-    arguments = " ".join(
-        f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value and name != "--at"
-    )
-    command = f"coterie audit replay {number} {arguments or '--at RUN'}{_grant_options(grants)}"
-    raw_certificate = None if at is None else _read_optional(RunFolder(at).certificate)
+    arguments = " ".join(f"{name} {shlex.quote(value)}" for name, value in where.options.items())
+    folder = "--node NODE" if where.node is not None else "--at RUN"
+    command = f"coterie audit replay {number} {arguments or folder}{_grant_options(grants)}"
     return make_report(
         read.ledger,
         read.blobs,
         number,
         outcome,
         progress,
-        ReportSource((statement,), command, _parse_certificate(raw_certificate)),
+        ReportSource((statement,), command, _parse_certificate(read.read_certificate(study_hash))),
         now,
     )
 
@@ -102,7 +97,3 @@ def _parse_certificate(raw: bytes | None) -> Mapping[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
-
-
-def _read_optional(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None

@@ -24,6 +24,7 @@ from coterie_chain.ledger.protocol import Event, Ledger, Record, SiteEntry, Stud
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.disclosure import Ruling
 from coterie_learners.core.fit import Fit, Row, coefficient_table
+from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
 from coterie_node.audit.history import HistoryEntry, describe_ruling, to_history_entry
@@ -33,8 +34,8 @@ from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, d
 from coterie_node.audit.result import finite, limits, numbers
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
+from coterie_node.run.follower import Progress
 from coterie_node.run.recorded_steps import steps
-from coterie_node.run.runner import Progress
 
 ODD = frozenset(
     {"ServerSkipped", "ExclusionVoted", "SiteExcluded", "Disputed", "StudyPaused", "ResumeVoted", "StudyResumed"}
@@ -197,6 +198,16 @@ class AuditReport:
         return f"On {rows} made-up rows the two are said to differ by at most {gap:.1e} standard errors."
 
     @property
+    def disclosure(self) -> dict[str, tuple[str, ...]]:
+        """What the study discloses, in words, as its learner says it; nothing where that learner is not installed."""
+        if self.study is None:
+            return {}
+        try:
+            return learner_of(self.study).discloses(self.study).paragraphs
+        except LearnerError:
+            return {}
+
+    @property
     def methods(self) -> str:
         """A paragraph for a paper."""
         return methods(self) if self.study is not None and self.view is not None else ""
@@ -223,6 +234,7 @@ class AuditReport:
             "terms": self.coefficients,
             "result": None if self.fit is None else finite(numbers(self.fit, self.replay.parties)),
             "screen": None if self.screen is None else self.screen.as_dict(),
+            "discloses": self.disclosure,
             "methods": self.methods,
         }
 

@@ -20,14 +20,15 @@ from coterie_chain.ledger.protocol import Ledger, State
 from coterie_chain.network.swarm_probe import is_private_swarm
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_learners.study.document import Study
-from coterie_node.cli.output import HERE, Folder, Json, print_rows
+from coterie_node.cli.options import Json, NodeOption, open_node_folder
+from coterie_node.cli.output import print_rows
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError, CoterieError
 from coterie_node.run.study_files import study_of, study_on_ledger
 from coterie_node.site.cards import REVOKED
-from coterie_node.site.config import NodeFolder
 from coterie_node.site.decisions import DecisionFolder
+from coterie_node.site.folder import SiteFolder
 
 MIN_FREE_BYTES = 1 << 30
 MAX_CLOCK_SKEW = 60
@@ -36,7 +37,7 @@ PROBE = b"coterie doctor"
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: what was looked at, whether it is well (None: not to be told), what was found, and the cure."""
+    """One check: its name, whether it is well (None: nothing to judge), what was found, and the cure."""
 
     check: str
     well: bool | None
@@ -44,9 +45,9 @@ class CheckResult:
     cure: str = ""
 
 
-def doctor_command(node: Folder = HERE, as_json: Json = False) -> None:
+def doctor_command(node: NodeOption = None, as_json: Json = False) -> None:
     """Check this site's node: key, journal, disk, chain, seat, peers, clock, store and rows; status 12 if one fails."""
-    findings = list(examine(NodeFolder(node)))
+    findings = list(examine(open_node_folder(node)))
     words = {True: "ok", False: "FAILED", None: "-"}
     rows = [asdict(f) | {"result": words[f.well]} for f in findings]
     print_rows(rows, as_json, ("check", "result", "found"))
@@ -57,7 +58,7 @@ def doctor_command(node: Folder = HERE, as_json: Json = False) -> None:
         raise typer.Exit(12)
 
 
-def examine(home: NodeFolder) -> Iterator[CheckResult]:
+def examine(home: SiteFolder) -> Iterator[CheckResult]:
     """All checks; those that need what failed before are left out."""
     yield _run_check("folder", lambda: _check_folder(home))
     yield _run_check("API token", lambda: _check_token(home))
@@ -88,38 +89,38 @@ def _run_check(check: str, look: Callable[[], CheckResult]) -> CheckResult:
         return CheckResult(check, False, code or "failed", f"{code}: {error}".lstrip(": "))
 
 
-def _check_folder(home: NodeFolder) -> CheckResult:
+def _check_folder(home: SiteFolder) -> CheckResult:
     check_mode(home.root, home.root.stat().st_mode, "the node's folder", "700")
     return CheckResult("folder", True, str(home.root))
 
 
-def _check_token(home: NodeFolder) -> CheckResult:
+def _check_token(home: SiteFolder) -> CheckResult:
     read_private(home.path(home.config.api.token_file), "the API's token file")
     return CheckResult("API token", True, f"{home.config.api.host}:{home.config.api.port}")
 
 
-def _check_disk(home: NodeFolder) -> CheckResult:
+def _check_disk(home: SiteFolder) -> CheckResult:
     free = shutil.disk_usage(home.root).free
     cure = f"Make room on the disk of {home.root}: the journal and the store need it."
     return CheckResult("disk", free > MIN_FREE_BYTES, f"{free / (1 << 30):.1f} GiB free", cure)
 
 
-def _check_key(home: NodeFolder, keys: list[SiteKeys]) -> CheckResult:
+def _check_key(home: SiteFolder, keys: list[SiteKeys]) -> CheckResult:
     keys.append(SiteKeys.load(home.keys, read_passphrase(home.passphrase)))
     return CheckResult("key", True, keys[0].address)
 
 
-def _check_journal(home: NodeFolder) -> CheckResult:
+def _check_journal(home: SiteFolder) -> CheckResult:
     try:
         SqliteJournal(home.journal).close()
     except ChainError as error:
         if error.code != "CO-C320":
             raise
-        return CheckResult("journal", True, "held by the running daemon")
+        return CheckResult("journal", True, "in use by the running daemon")
     return CheckResult("journal", True, "free: the daemon does not run")
 
 
-def _check_store(home: NodeFolder) -> CheckResult:
+def _check_store(home: SiteFolder) -> CheckResult:
     blobs = home.blobs()
     well = blobs.get(blobs.put(PROBE), len(PROBE)) == PROBE
     return CheckResult(
@@ -127,7 +128,7 @@ def _check_store(home: NodeFolder) -> CheckResult:
     )
 
 
-def _check_swarm(home: NodeFolder) -> CheckResult:
+def _check_swarm(home: SiteFolder) -> CheckResult:
     """The daemon's own port tells whether it wants the swarm's key of whoever connects."""
     blobs = home.blobs()
     if not isinstance(blobs, KuboBlobs):
@@ -143,14 +144,14 @@ def _check_swarm(home: NodeFolder) -> CheckResult:
     return CheckResult("swarm", private, "private" if private else "PUBLIC", cure)
 
 
-def _list_versions(home: NodeFolder, ledger: EthereumLedger) -> CheckResult:
+def _list_versions(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
     blobs = home.blobs()
     store = f", Kubo {blobs.version()}" if isinstance(blobs, KuboBlobs) else ""
     chain = f", {ledger.client}" if ledger.client else ""
     return CheckResult("versions", None, printable(f"coterie {version('coterie')}{chain}{store}"))
 
 
-def _check_chain(home: NodeFolder, stack: ExitStack, ledgers: list[EthereumLedger]) -> CheckResult:
+def _check_chain(home: SiteFolder, stack: ExitStack, ledgers: list[EthereumLedger]) -> CheckResult:
     network = home.network()
     ledgers.append(stack.enter_context(EthereumLedger(network, None)))
     return CheckResult("chain", True, f"id {network.chain_id}, block {ledgers[0].newest}, Catalog {network.catalog}")
@@ -166,8 +167,8 @@ def _check_clock(ledger: EthereumLedger) -> CheckResult:
     return CheckResult("clock", skew > -MAX_CLOCK_SKEW and not late, f"{skew:+.0f} s against the newest block", cure)
 
 
-def _check_finality(home: NodeFolder, ledger: EthereumLedger) -> CheckResult:
-    """Whether a result is told only once its blocks cannot be replaced any more."""
+def _check_finality(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
+    """Whether a result counts only once its blocks cannot be replaced any more."""
     waits, needed = home.config.chain.confirmations, ledger.final_after
     cure = f"Set confirmations = {needed} under [chain] in node.toml: blocks with fewer on them may be replaced yet."
     return CheckResult("finality", waits >= needed, f"results wait for {waits} blocks, {needed} are needed", cure)
@@ -184,7 +185,7 @@ def _check_peers(ledger: EthereumLedger) -> CheckResult:
     )
 
 
-def examine_seat(home: NodeFolder, keys: SiteKeys, ledger: Ledger) -> CheckResult:
+def examine_seat(home: SiteFolder, keys: SiteKeys, ledger: Ledger) -> CheckResult:
     """Whether the Catalog lists this site with the keys that are here."""
     name = home.config.site
     seat = next((s for s in ledger.sites() if s.name == name), None)
@@ -202,7 +203,7 @@ def examine_seat(home: NodeFolder, keys: SiteKeys, ledger: Ledger) -> CheckResul
     return CheckResult("seat", True, f"{name} is site {seat.id} of {len(ledger.sites())}")
 
 
-def _check_studies(home: NodeFolder, ledger: EthereumLedger) -> Iterator[CheckResult]:
+def _check_studies(home: SiteFolder, ledger: EthereumLedger) -> Iterator[CheckResult]:
     """The rows against each study that this site's people approved or propose and that has not ended."""
     decisions = DecisionFolder(home.root / "decisions")
     listed = {ledger.view(number).terms.hash for number in ledger.studies()}
@@ -222,12 +223,12 @@ def _check_studies(home: NodeFolder, ledger: EthereumLedger) -> Iterator[CheckRe
         yield _run_check(f"rows of study {number}", look)
 
 
-def _check_proposal(home: NodeFolder, decisions: DecisionFolder, proposed: bytes) -> CheckResult:
+def _check_proposal(home: SiteFolder, decisions: DecisionFolder, proposed: bytes) -> CheckResult:
     decision, study = decisions.latest(proposed), study_of(decisions.read_document(proposed), "The proposed study")
     return _check_rows(home, study, decision.data if decision else "", "rows of a proposal")
 
 
-def _check_rows(home: NodeFolder, study: Study, data: str, check: str) -> CheckResult:
+def _check_rows(home: SiteFolder, study: Study, data: str, check: str) -> CheckResult:
     """Whether this site could take part: its seat in the study, its policy, its address for peers, its rows."""
     if home.config.site not in study.sites:
         raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {study.name!r}.")

@@ -16,8 +16,9 @@ from coterie_chain.keys.private_files import write_private
 from coterie_chain.keys.site_keys import SCRYPT, SiteKeys, read_passphrase
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import propose_addresses
-from coterie_node.site.cards import check_site_name
-from coterie_node.site.config import CONFIG, NodeFolder
+from coterie_node.site.cards import SeatCard, check_site_name
+from coterie_node.site.config import CONFIG
+from coterie_node.site.folder import KEYS, PASSPHRASE, find_node
 
 TEMPLATE = """\
 # Settings of one site's Coterie node. No secret belongs in here. Paths are relative to this folder.
@@ -71,7 +72,7 @@ token_file = "api.token"
 def init_command(
     folder: Annotated[Path, typer.Argument(help="New folder of the node.")],
     site: Annotated[str | None, typer.Option(help="Name of this site: a-z, 0-9 and -.")] = None,
-    data: Annotated[str | None, typer.Option(help="File of this site's rows.")] = None,
+    data: Annotated[str | None, typer.Option(help="This site's rows, in the node's folder unless absolute.")] = None,
     chain: Annotated[str | None, typer.Option(help="URL of this site's chain node.")] = None,
     store: Annotated[str | None, typer.Option(help="This site's store.")] = None,
     confirmations: Annotated[
@@ -84,8 +85,9 @@ def init_command(
 ) -> None:
     """Make a site's node: settings, encrypted keys, and a card to send to the network's founders.
 
-    Asks for what is not given, and proposes the Geth and the Kubo that `coterie network` made in the folder. Without
-    --passphrase-file a strong passphrase is drawn and left in a file of mode 600. Keys that are there are kept.
+    Asks for each option that is left out, and proposes the Geth and the Kubo that `coterie network` made in the
+    folder. Without --passphrase-file a strong passphrase is drawn and written to a file of mode 600. Keys that exist
+    stay.
     """
     site = check_site_name(site or _ask("Name of this site", "north"))
     data = data or _ask("File of this site's rows", "data.csv")
@@ -108,15 +110,15 @@ def init_command(
     )
     write_private(folder / CONFIG, settings)
     write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
-    NodeFolder(folder)
-    if not (folder / "keys").is_dir():
-        SiteKeys.create(folder / "keys", passphrase, scrypt=1 << 12 if light else SCRYPT)
-    keys = SiteKeys.load(folder / "keys", passphrase)
-    card = {"name": site, "address": keys.address, "sealing": "0x" + keys.sealing.hex(), "peer": "0x" + "00" * 32}
-    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    print(f"{folder} holds the node of {site}; its signing address is {keys.address}.")
+    node = find_node(folder)
+    if not node.keys.is_dir():
+        SiteKeys.create(node.keys, passphrase, scrypt=1 << 12 if light else SCRYPT)
+    keys = SiteKeys.load(node.keys, passphrase)
+    card = SeatCard(name=site, address=keys.address, sealing="0x" + keys.sealing.hex())
+    (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
+    print(f"{folder} is the folder of {site}'s node; its signing address is {keys.address}.")
     print(f"Send {folder / 'card.json'} to a founder (nothing in it is secret), then: coterie join INVITE.")
-    print(f"Keep a copy of {folder / 'keys'} and of the passphrase, apart from each other.")
+    print(f"Keep a copy of {node.keys} and of the passphrase, apart from each other.")
 
 
 def _learners() -> list[str]:
@@ -130,8 +132,8 @@ def _ask(what: str, default: str) -> str:
 
 
 def _make_folder(folder: Path) -> None:
-    begun = (folder / "keys").is_dir() and not (folder / CONFIG).exists()
-    if folder.exists() and not begun and (not folder.is_dir() or any(folder.iterdir())):
+    has_keys = (folder / KEYS).is_dir() and not (folder / CONFIG).exists()
+    if folder.exists() and not has_keys and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("CO-F203", f"{folder} is not an empty folder; a node is never written over another.")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
@@ -140,8 +142,8 @@ def _make_folder(folder: Path) -> None:
 def _passphrase(folder: Path, own_file: Path | None) -> str:
     if own_file is not None:
         return read_passphrase(own_file)
-    file = folder / "passphrase"
-    if not file.exists() and not (folder / "keys").is_dir():
+    file = folder / PASSPHRASE
+    if not file.exists() and not (folder / KEYS).is_dir():
         write_private(file, secrets.token_urlsafe(32) + "\n")
     return read_passphrase(file)
 

@@ -9,23 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_node.cli.output import HERE, Folder, open_ledger
+from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.errors import ConfigError
-from coterie_node.site.config import NodeFolder
+from coterie_node.site.folder import NETWORK
 from coterie_node.site.invitation import Contracts, Invitation, Member
 
 
 def invite_command(
-    node: Folder = HERE,
+    node: NodeOption = None,
     title: Annotated[str, typer.Option(help="What this network is called.")] = "",
     chain_peer: Annotated[list[str] | None, typer.Option(help="enode:// address of a chain node.")] = None,
     swarm_peer: Annotated[list[str] | None, typer.Option(help="Multiaddress of a store's peer.")] = None,
     genesis: Annotated[Path | None, typer.Option(help="The chain's genesis file.")] = None,
 ) -> None:
     """Print an invitation to this site's network; it holds no secret."""
-    home = NodeFolder(node)
+    home = open_node_folder(node)
     network = home.network()
-    with open_ledger(home) as ledger:
+    with home.open_ledger() as ledger:
         members = [Member(name=s.name, address=s.address, sealing="0x" + s.sealing.hex()) for s in ledger.sites()]
     contracts = Contracts(
         chain_id=network.chain_id, catalog=network.catalog, genesis=network.genesis, block=network.block
@@ -44,19 +44,19 @@ def invite_command(
 
 def join_command(
     invite: Annotated[Path, typer.Argument(help="The invitation's file.")],
-    node: Folder = HERE,
+    node: NodeOption = None,
     fingerprint: Annotated[str | None, typer.Option(help="Its fingerprint, as the inviter read it to you.")] = None,
 ) -> None:
     """Join the network of an invitation: check it against this site's own chain node, and write network.json."""
-    home, invitation = NodeFolder(node), Invitation.load(invite)
+    home, invitation = open_node_folder(node), Invitation.load(invite)
     wanted = "".join((fingerprint or "").lower().split())
     if wanted and wanted != invitation.fingerprint.replace(" ", ""):
-        message = f"The fingerprint of {invite} is {invitation.fingerprint}, not the one that you were told"
-        raise ConfigError("CO-F326", f"{message}. Do not use it; ask the inviter for the file again.")
+        message = f"The fingerprint of {invite} is {invitation.fingerprint}, and --fingerprint is {fingerprint}"
+        raise ConfigError("CO-F326", f"{message}. Do not use the file; ask the inviter for it again.")
     network = invitation.network(home.chain)
     with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this release's
         seats = {site.name: site for site in ledger.sites() if site.active}
-    (home.root / "network.json").write_text(network.to_json())
+    (home.root / NETWORK).write_text(network.to_json())
     peers = {"chain": invitation.chain_peers, "swarm": invitation.swarm_peers}
     (home.root / "peers.json").write_text(json.dumps(peers, indent=2) + "\n")
     if invitation.genesis_file is not None:

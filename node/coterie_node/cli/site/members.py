@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from coterie_chain.ledger.protocol import Ledger, SiteEntry
-from coterie_node.cli.output import HERE, Folder, Json, open_ledger, print_rows
+from coterie_node.cli.options import Json, NodeOption, open_node_folder
+from coterie_node.cli.output import print_rows
 from coterie_node.errors import ConfigError
-from coterie_node.site.cards import REVOKED, SiteCard
-from coterie_node.site.config import NodeFolder
+from coterie_node.site.cards import REVOKED, SeatCard
+from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot, BallotBox, open_motions
 
 site = typer.Typer(no_args_is_help=True, help="The network's members, and votes about them: a majority decides.")
@@ -21,9 +22,9 @@ SiteArgument = Annotated[str, typer.Argument(help="Name of the site.")]
 
 
 @site.command("list")
-def list_sites_command(node: Folder = HERE, as_json: Json = False) -> None:
+def list_sites_command(node: NodeOption = None, as_json: Json = False) -> None:
     """List the members, and the votes about members that have not passed yet."""
-    with open_ledger(NodeFolder(node)) as ledger:
+    with open_node_folder(node).open_ledger() as ledger:
         members, motions = ledger.sites(), open_motions(ledger.history())
     active = sum(member.active for member in members)
     rows: list[dict[str, Any]] = [
@@ -37,10 +38,10 @@ def list_sites_command(node: Folder = HERE, as_json: Json = False) -> None:
 
 
 @site.command("admit")
-def admit_command(card: CardFile, node: Folder = HERE) -> None:
+def admit_command(card: CardFile, node: NodeOption = None) -> None:
     """Vote to give a hospital a seat, by its card.json."""
-    home, new_card = NodeFolder(node), SiteCard.load(card)
-    with open_ledger(home) as ledger:
+    home, new_card = open_node_folder(node), SeatCard.load(card)
+    with home.open_ledger() as ledger:
         seat = _find_seat(ledger, new_card.name)
     if seat is not None:
         raise refuse_seat(seat)
@@ -49,18 +50,18 @@ def admit_command(card: CardFile, node: Folder = HERE) -> None:
 
 
 @site.command("recover")
-def recover_command(card: CardFile, node: Folder = HERE) -> None:
+def recover_command(card: CardFile, node: NodeOption = None) -> None:
     """Vote to give a member new keys, by its new card.json: its old ones are lost or stolen."""
-    home, new_card = NodeFolder(node), SiteCard.load(card)
+    home, new_card = open_node_folder(node), SeatCard.load(card)
     _check_member(home, new_card.name)
     _record_vote(home, Ballot(motion="recover", subject=new_card.name, card=new_card))
     _print_comparison(new_card)
 
 
 @site.command("revoke")
-def revoke_command(name: SiteArgument, node: Folder = HERE) -> None:
+def revoke_command(name: SiteArgument, node: NodeOption = None) -> None:
     """Vote to take a member's seat away: its key signs nothing more."""
-    home = NodeFolder(node)
+    home = open_node_folder(node)
     _check_member(home, name)
     _record_vote(home, Ballot(motion="revoke", subject=name))
 
@@ -77,19 +78,19 @@ def _find_seat(ledger: Ledger, name: str) -> SiteEntry | None:
     return next((member for member in ledger.sites() if member.name == name), None)
 
 
-def _check_member(home: NodeFolder, name: str) -> None:
-    with open_ledger(home) as ledger:
+def _check_member(home: SiteFolder, name: str) -> None:
+    with home.open_ledger() as ledger:
         seat = _find_seat(ledger, name)
         names = ", ".join(member.name for member in ledger.sites() if member.active)
     if seat is None or not seat.active:
         raise ConfigError("CO-F329", f"{name[:40]!r} is no active site of this network; there are {names}.")
 
 
-def _record_vote(home: NodeFolder, ballot: Ballot) -> None:
+def _record_vote(home: SiteFolder, ballot: Ballot) -> None:
     BallotBox(home.root / "ballots").record(ballot)
     print(f"{home.config.site} votes to {ballot.motion} {ballot.subject}. The daemon (coterie serve) tells the ledger.")
     print("It passes with the votes of more than half of the active sites: coterie site list")
 
 
-def _print_comparison(card: SiteCard) -> None:
+def _print_comparison(card: SeatCard) -> None:
     print(f"Compare by telephone before the others vote: {card.name} signs with {card.address}.")

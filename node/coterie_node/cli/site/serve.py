@@ -1,4 +1,4 @@
-"""`coterie serve`: run a site's daemon until it is told to stop."""
+"""`coterie serve`: run a site's daemon until a signal stops it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import BlobStore
-from coterie_node.cli.output import HERE, Folder
+from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.cli.site.doctor import PROBE
 from coterie_node.errors import ConfigError
+from coterie_node.peers.address import address_of
 from coterie_node.peers.interactive_session import Exchange
-from coterie_node.peers.tls import TlsExchange, address_of
-from coterie_node.site.config import LOOPBACK_HOSTS, NodeFolder
+from coterie_node.peers.tls import TlsExchange
+from coterie_node.site.config import LOOPBACK_HOSTS
 from coterie_node.site.daemon import Daemon, NodeServices
+from coterie_node.site.folder import SiteFolder
 from coterie_node.site.systemd_units import HARDENED, escape_words
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.log import Log
@@ -52,7 +54,7 @@ RestartPreventExitStatus=11 12 13 23
 
 
 def serve_command(
-    node: Folder = HERE,
+    node: NodeOption = None,
     unit: Annotated[bool, typer.Option("--print-unit", help="Print a systemd unit for this node, and end.")] = False,
 ) -> None:
     """Run this site's node: take part in what its people approved, until SIGTERM or Ctrl-C.
@@ -60,7 +62,7 @@ def serve_command(
     Logs are JSON lines on standard error. The step at hand is finished before it stops; a second signal ends it
     at once, which loses nothing either.
     """
-    home = NodeFolder(node)
+    home = open_node_folder(node)
     if unit:
         folder = str(home.root.absolute())
         start = escape_words([sys.executable, "-m", "coterie_node", "serve", "--node", folder])
@@ -76,7 +78,7 @@ def serve_command(
 
 
 @contextmanager
-def open_daemon(home: NodeFolder, log: Log) -> Iterator[Daemon]:
+def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
     """A site's daemon with everything that it holds, and its API."""
     with ExitStack() as stack:
         journal = stack.enter_context(SqliteJournal(home.journal))
@@ -104,7 +106,7 @@ def open_daemon(home: NodeFolder, log: Log) -> Iterator[Daemon]:
 
 
 def check_store(blobs: BlobStore, log: Log) -> None:
-    """Tell at the start what is wrong with the store; else it would be told only once a study needs it."""
+    """Log at the start what is wrong with the store; a study would show it only later."""
     try:
         blobs.put(PROBE)
     except ChainError as error:
@@ -118,7 +120,7 @@ def count_peers(ledger: EthereumLedger) -> float:
 
 
 def _exchange(
-    stack: ExitStack, home: NodeFolder, keys: SiteKeys, ledger: Ledger, network: Network, log: Log
+    stack: ExitStack, home: SiteFolder, keys: SiteKeys, ledger: Ledger, network: Network, log: Log
 ) -> Exchange | None:
     """Where this node talks to its peers in interactive steps, if node.toml says so."""
     part, me = home.config.talk, home.config.site
@@ -138,7 +140,7 @@ def _exchange(
     return exchange
 
 
-def _start_api(home: NodeFolder, daemon: Daemon, log: Log) -> HttpApi:
+def _start_api(home: SiteFolder, daemon: Daemon, log: Log) -> HttpApi:
     part = home.config.api
     token = read_private(home.path(part.token_file), "the API's token file").strip()
     api = HttpApi(

@@ -1,1 +1,1 @@
-"""Commands about studies: advise, propose, decide, certify, release, seal."""
+"""Commands about studies: advise, propose, decide, show, certify, release, seal, pda."""

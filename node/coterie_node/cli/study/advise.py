@@ -1,13 +1,12 @@
 """`coterie study`: which learner fits a study and why; and what a study does, for the people who approve it.
 
-The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is told; it
+The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is given; it
 reads no data.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
@@ -23,6 +22,8 @@ from coterie_learners.core.registry import GROUP, complete_study, find_learner, 
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_node.cli.options import Json, StudyFile
+from coterie_node.cli.output import print_document
 from coterie_node.run.study_files import load_study, read_plain
 
 # A table of more patterns is nearly a list of patients.
@@ -40,10 +41,12 @@ _COLUMN_REASONS = {
 _ROW_REASONS = {"secure_lasso": "penalised linear regression on shares of each site's sums; no standard errors"}
 # What the learners without a choice of families fit.
 LAWS = {"secure_lasso": "gaussian", "valoris": "binomial", "vertigo": "binomial"}
-
-study_app = typer.Typer(no_args_is_help=True, help="Which learner fits a study, and what a study does.")
-StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+# What the parts of a disclosure are called where people read them.
+HEADINGS = {
+    "leaves": "What leaves a site, and who reads it:",
+    "collusion": "Who must not collude, and who is trusted:",
+    "everybody": "What everybody learns:",
+}
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,8 @@ def _check_options(study: Study, advice: Advice) -> Advice:
     asked, law = _find_family(study), LAWS.get(advice.learner)
     if asked is not None and law is not None and asked != law:
         return Advice(advice.learner, False, f"it fits {law} models, and the study asks for a {asked} one.")
-    model = find_learner(advice.learner).options.model_fields
-    options = {name: value for name, value in study.learner.options.items() if name in model}
     try:
-        complete_study(Study.model_validate({**study.model_dump(), "learner": {"name": advice.learner, **options}}))
+        _complete_with(study, advice.learner)
     except StudyError as error:
         return Advice(advice.learner, False, error.message)
     return advice
@@ -159,7 +160,7 @@ def _secure(size: int, sites: int, floor: int) -> Advice:
         return Advice(
             "secure_cola", False, f"a table of all {size} patterns is too large; at most {MAX_DENSE_PATTERNS} can be."
         )
-    floor_note = f"; the floor of {floor} is held against the sum, so that fewer patterns are left out" if floor else ""
+    floor_note = f"; the floor of {floor} applies to the sum, so that fewer patterns are left out" if floor else ""
     return Advice("secure_cola", True, f"as cola, but only the sum of the tables exists outside a site{floor_note}.")
 
 
@@ -177,42 +178,51 @@ def describe(study: Study) -> dict[str, Any]:
         "options": study.learner.options,
         "floors": study.disclosure.model_dump(),
         "schedule": schedule.model_dump(mode="json"),
-        "leaves": _what_leaves(learner.script.__module__),
-        "trust": "" if learner.trust is None else learner.trust(study),
+        "discloses": learner.discloses(study).as_dict(),
     }
 
 
-def _what_leaves(module: str) -> str:
-    """The paragraph of a learner's own description that says what leaves a site."""
-    paragraphs = (sys.modules[module].__doc__ or "").split("\n\n")
-    return next((" ".join(p.split()) for p in paragraphs if p.startswith("What leaves a site")), "")
+def _disclose_advice(study: Study, advice: Advice) -> Iterator[str]:
+    """What the study would disclose with the learner that is the advice."""
+    if advice.fits:
+        yield from disclosure_lines(_complete_with(study, advice.learner))
 
 
-@study_app.command("advise")
+def _complete_with(study: Study, learner: str) -> Study:
+    """The completed study with a learner, and those of its options that this learner knows."""
+    model = find_learner(learner).options.model_fields
+    options = {name: value for name, value in study.learner.options.items() if name in model}
+    return complete_study(Study.model_validate({**study.model_dump(), "learner": {"name": learner, **options}}))
+
+
+def disclosure_lines(study: Study) -> Iterator[str]:
+    """What a study discloses, for a terminal: a heading, and a line for each sentence."""
+    for heading, sentences in learner_of(study).discloses(study).paragraphs.items():
+        yield HEADINGS[heading]
+        yield from (f"  {sentence}" for sentence in sentences)
+
+
 def advise_command(
     study: StudyFile,
     rows: Annotated[int | None, typer.Option(min=1, help="Rows over all sites, if you know them.")] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Say which learner fits a study, and why."""
-    advices = advise(read_plain(study), rows)
-    if as_json:
-        print(json.dumps({"advice": advices[0].learner, "learners": [asdict(item) for item in advices]}, indent=2))
-        return
-    print(f"Advice: {advices[0].learner}" if advices[0].fits else "Advice: no installed learner fits.")
-    for item in advices:
-        print(f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}")
+    plain = read_plain(study)
+    advices = advise(plain, rows)
+    head = f"Advice: {advices[0].learner}" if advices[0].fits else "Advice: no installed learner fits."
+    lines = [f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}" for item in advices]
+    document = {"advice": advices[0].learner, "learners": [asdict(item) for item in advices]}
+    print_document(document, "\n".join([head, *lines, *_disclose_advice(plain, advices[0])]), as_json)
 
 
 def show_file(study: Path, as_json: bool) -> None:
     """Print what the study of a file does: sites, model, what leaves a site, and who must be trusted with what."""
-    description = describe(load_study(study))
-    if as_json:
-        print(json.dumps(description, indent=2))
-        return
-    for name, value in description.items():
-        if value:
-            print(f"{name:<10s} {in_words(value)}")
+    loaded = load_study(study)
+    description = describe(loaded)
+    rest = {name: value for name, value in description.items() if value and name != "discloses"}
+    lines = [f"{name:<10s} {in_words(value)}" for name, value in rest.items()]
+    print_document(description, "\n".join([*lines, *disclosure_lines(loaded)]), as_json)
 
 
 def in_words(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from coterie_chain.keys.private_files import replace_private
 from coterie_node.errors import ConfigError
 
 SPLIT_SEED = 20240
@@ -86,7 +87,7 @@ def name_sites(count: int) -> tuple[str, ...]:
 
 
 def load_cohort(*extra_columns: str) -> Any:
-    """The cohort as a pandas data frame with the study's levels in words, and `more` of its columns.
+    """The cohort as a pandas data frame with the study's levels in words, and `extra_columns`.
 
     ConfigError if the demo extra is missing.
     """
@@ -116,9 +117,9 @@ def quote_names(sites: Sequence[str]) -> str:
 
 
 def write_frame(frame: Any, path: Path) -> Path:
-    """Write a data frame as a site's CSV file."""
+    """Write a data frame as a site's CSV file, which only its owner may read (mode 0600)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+    replace_private(path, frame.to_csv(index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n"))
     return path
 
 

@@ -1,0 +1,71 @@
+"""What secure-COLA-GLM discloses, by scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coterie_learners.cola.cola_disclosure import describe_suppression, describe_table
+from coterie_learners.cola.plan import TablePlan
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.glore.glore_disclosure import disclose_rounds
+
+_COLLUSION = (
+    "All sites but one together learn the last one's table; no scheme prevents that. They must not collude.",
+    "A second study of the same sites but one gives the difference. Hold the cohort and the list of sites fixed.",
+)
+_HONESTY = "Every site counts its own rows honestly and follows the protocol. The result is not differentially private."
+
+
+def disclose_secure_cola(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
+    """What a study of summed tables discloses."""
+    return _SCHEMES[scheme](plan, scheme, holder)
+
+
+def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
+    table = StepDisclosure("table", "each", describe_table(plan), None, "masked")
+    fit = StepDisclosure("fit", "server", "The fit of the summed table")
+    return Disclosure(
+        (table, fit),
+        (*_COLLUSION, "There is no key holder and no homomorphic library.", _HONESTY),
+        ("Everybody with access to the store learns the summed table over all sites, small patterns among them.",),
+    )
+
+
+def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
+    steps = (
+        StepDisclosure("key", f"only:{holder}", "The public key"),
+        StepDisclosure("table", "each", f"{describe_table(plan)}, encrypted over its masks ({scheme})", None, "masked"),
+        StepDisclosure("sum", "server", "The sum of the ciphertexts"),
+        StepDisclosure(
+            "opened",
+            f"only:{holder}",
+            "The decrypted table, summed over all sites",
+            rebuilds=(describe_suppression(plan).replace("at a site are not in its", "in the sum are not in this"),),
+        ),
+        StepDisclosure("fit", "server", "The fit of what is opened"),
+    )
+    rounding = "The sums of ckks are rounded to whole words before they are shown. " * (scheme == "ckks")
+    trust = (
+        f"{rounding}{holder} holds the key and learns the summed table. If {holder} decrypts a single upload, or "
+        "shares its key, the masks below still hide that site's table.",
+        f"Only an inspection at {holder} can tell that it posted what it decrypted (coterie audit recompute).",
+    )
+    return Disclosure(
+        steps,
+        (*_COLLUSION, *trust, _HONESTY),
+        (f"Everybody learns what {holder} posts of the summed table, and its fit.",),
+    )
+
+
+def _disclose_newton(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
+    rounds = disclose_rounds(plan.study, masked=True)
+    few = "Nobody sees any table. With few patterns the rounds together may determine the summed table."
+    return Disclosure(rounds.steps, (*_COLLUSION, _HONESTY), (*rounds.everybody, few))
+
+
+_SCHEMES: dict[str, Callable[[TablePlan, str, str], Disclosure]] = {
+    "masks": _disclose_masks,
+    "bfv": _disclose_ciphertexts,
+    "ckks": _disclose_ciphertexts,
+    "newton": _disclose_newton,
+}

@@ -1,0 +1,96 @@
+"""What a study discloses, before it runs: the one object from which people read it, whatever shows it to them.
+
+A learner makes a `Disclosure` of a study, by the study's options. Text is for a site's people: plain, with site names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from coterie_learners.study.document import Study
+
+Protection = Literal["plain", "masked", "blinded"]
+
+_PROTECTIONS = {
+    "plain": "",
+    "masked": " Under masks: outside a site only the sum over the sites exists.",
+    "blinded": " Its readers see numbers that look random to them.",
+}
+
+
+@dataclass(frozen=True)
+class StepDisclosure:
+    """What one step discloses.
+
+    `topic` may hold `*` for what changes from round to round. `who` posts, as in the ledger's schedule ("each",
+    "server", "only:<site>"). `what` a post holds. `readers`: the sites that can open it (None: every member, and
+    whoever reads the store). `protection`: plain numbers, masked (only a sum over sites exists), or blinded
+    (words that look random to their readers). `rebuilds`: sentences on what readers can reconstruct from it. `talks`:
+    the sites compute this together.
+    """
+
+    topic: str
+    who: str
+    what: str
+    readers: tuple[str, ...] | None = None
+    protection: Protection = "plain"
+    rebuilds: tuple[str, ...] = ()
+    talks: bool = False
+
+    def covers(self, topic: str) -> bool:
+        """Whether a step of this topic is meant."""
+        return fnmatchcase(topic, self.topic)
+
+    @property
+    def line(self) -> str:
+        """The step in words."""
+        sender = {"each": "each site", "server": "the server of the turn"}.get(self.who, self.who.removeprefix("only:"))
+        readers = "every member of the study" if self.readers is None else f"only {' and '.join(self.readers)}"
+        verb = "reads" if self.readers is None or len(self.readers) == 1 else "read"
+        made = f"The sites compute together: {self.what}." if self.talks else f"{self.what}, from {sender}."
+        rebuilds = "".join(f" {sentence}" for sentence in self.rebuilds)
+        sentence = f"{readers[0].upper()}{readers[1:]} {verb} it."
+        return f"{self.topic}: {made} {sentence}{_PROTECTIONS[self.protection]}{rebuilds}"
+
+
+@dataclass(frozen=True)
+class Disclosure:
+    """What a study discloses: by step; who must not collude, and what they would learn; what everybody learns."""
+
+    steps: tuple[StepDisclosure, ...]
+    collusion: tuple[str, ...]
+    everybody: tuple[str, ...]
+
+    def find_step(self, topic: str) -> StepDisclosure | None:
+        """The step that a topic belongs to, or None if nothing is said of it."""
+        return next((step for step in self.steps if step.covers(topic)), None)
+
+    @property
+    def from_rows(self) -> tuple[StepDisclosure, ...]:
+        """The steps in which sites post what they made of their own data."""
+        return tuple(step for step in self.steps if step.who != "server")
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """What leaves a site, a line for each step."""
+        return tuple(step.line for step in self.from_rows)
+
+    @property
+    def paragraphs(self) -> dict[str, tuple[str, ...]]:
+        """Everything in words, under the headings that people read."""
+        return {"leaves": self.leaves, "collusion": self.collusion, "everybody": self.everybody}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        return asdict(self)
+
+
+Discloses = Callable[[Study], Disclosure]
+
+
+def announce_disclosure() -> StepDisclosure:
+    """What the step `announce` discloses."""
+    return StepDisclosure("keys", "each", "A public key for this run", protection="blinded")

@@ -1,0 +1,43 @@
+"""What GLORE discloses, under masks and in the clear."""
+
+from __future__ import annotations
+
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.study.document import Study
+
+_SUMS = "Sums over its rows: first moments, then score, information, deviance and counts of each round"
+_AGREEMENT = "Sums for the test whether the sites agree"
+_TABLES = (
+    "Readers can solve from the first round the number of rows, the outcome's sum, and every two-way table of binary "
+    "covariates, also with a binary outcome.",
+    "Where few patterns of covariates occur, two or three rounds give the count of each pattern.",
+)
+
+
+def disclose_rounds(study: Study, masked: bool) -> Disclosure:
+    """What rounds of sums disclose."""
+    steps = (
+        StepDisclosure("stats/*", "each", _SUMS, None, "masked" if masked else "plain", () if masked else _TABLES),
+        StepDisclosure("model/*", "server", "The model after each round"),
+        StepDisclosure("agreement", "each", _AGREEMENT, None, "masked" if masked else "plain"),
+    )
+    return Disclosure(steps, _list_collusion(study, masked), _list_results(masked))
+
+
+def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
+    if not masked:
+        return ("No site has to be trusted not to collude: every member already reads each site's sums.",)
+    others = len(study.sites) - 1
+    return (
+        f"All {others} other sites together can compute the sums of the last one. They must not collude.",
+        "Sums over all sites and later over all but one at nearly the same coefficients give that one's sums. "
+        "A masked study should wait for a silent site or abort.",
+    )
+
+
+def _list_results(masked: bool) -> tuple[str, ...]:
+    sums = "the sums over all sites" if masked else "each site's sums"
+    return (
+        f"Everybody learns {sums} of every round, the model after it, the pooled number of rows, the outcome's sum, "
+        "and the test whether the sites agree.",
+    )

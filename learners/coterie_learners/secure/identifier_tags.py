@@ -1,0 +1,131 @@
+"""Keyed tags of patients' identifiers in ordered passes, for a helper who matches them and cannot read them.
+
+A pass names identifying columns, each in its normal form or through a rule: `surname:phonetic`, `birth:year`,
+`given:initial`. TagArray are HMAC-SHA256 under a key of the owners, cut to 16 bytes. Nobody without the key can tell
+anything from a tag but whether two are equal; so tags that a file has more than once are replaced by random ones in
+every pass after the first, and in the first one repeated identifiers are refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.errors import DataError, StudyError
+from coterie_learners.study.document import Study
+from coterie_learners.study.identifiers import Values, encode_parts, normalise
+
+TAG = 16
+
+TagArray = NDArray[np.uint8]
+
+
+def soundex(text: str) -> str:
+    """American Soundex of a name (Knuth, volume 3): a letter and three digits; other scripts stay as they are."""
+    name = normalise("name", text) or ""
+    if not name or not name.isascii():
+        return name
+    codes = {c: str(k) for k, group in enumerate(("bfpv", "cgjkqsxz", "dt", "l", "mn", "r"), 1) for c in group}
+    out, last = name[0], codes.get(name[0], "")
+    for c in name[1:]:
+        code = codes.get(c, "")
+        if code and code != last:
+            out += code
+        if c not in "hw":
+            last = code
+    return (out + "000")[:4]
+
+
+# From a normal form to what a pass compares.
+RULES: Mapping[str, Callable[[str], str]] = {
+    "exact": lambda form: form,
+    "phonetic": soundex,
+    "initial": lambda form: form[:1],
+    "year": lambda form: form[:4],
+}
+
+
+@dataclass(frozen=True)
+class LinkagePass:
+    """One way of finding a patient: places of identifying columns, and the rule for each."""
+
+    places: tuple[int, ...]
+    rules: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: Sequence[str], columns: Sequence[str]) -> LinkagePass:
+        """A pass as a study writes it; StudyError if it names a column or a rule that there is not."""
+        pairs = [part.partition(":")[::2] for part in text]
+        wrong = [f"{name}:{rule}" if rule else name for name, rule in pairs if name not in columns]
+        wrong += [f"{name}:{rule}" for name, rule in pairs if rule and rule not in RULES]
+        if wrong or not pairs:
+            message = f"A pass of the linkage names {', '.join(wrong) or 'nothing'}; identifying columns are"
+            raise StudyError("CO-S546", f"{message} {', '.join(columns)}, rules {', '.join(RULES)}.")
+        return cls(tuple(columns.index(name) for name, _ in pairs), tuple(rule or "exact" for _, rule in pairs))
+
+    def encode(self, forms: Sequence[Values]) -> list[bytes | None]:
+        """Each row's parts as bytes, from its values in normal form; None for a row that lacks one."""
+        chosen = [RULES[rule] for rule in self.rules]
+        rows = [[rule(row[k]) for k, rule in zip(self.places, chosen, strict=True)] for row in forms]
+        return [encode_parts(parts) if all(parts) else None for parts in rows]
+
+
+def make_tags(
+    key: bytes, study: Study, site: str, passes: Sequence[LinkagePass], forms: Sequence[Values], noise: bytes
+) -> TagArray:
+    """TagArray (passes, n, 16) of all rows, whose identifying values are given in normal form.
+
+    `noise` (passes * n * 16 random bytes) stands in where a row has no tag. DataError if two rows have the same
+    identifiers in the first pass, or a row has none and there is no other pass, unless the study leaves such rows out.
+    """
+    out = np.frombuffer(noise, np.uint8).reshape(len(passes), len(forms), TAG).copy()
+    barred: set[int] = set()
+    for number, way in enumerate(passes):
+        texts = way.encode(forms)
+        counts = Counter(texts)
+        if number == 0:
+            _check_first(texts, counts, len(passes), study, site)
+            barred = {row for row, text in enumerate(texts) if text is not None and counts[text] > 1}
+        keyed = hmac.new(hmac.digest(key, b"pass %d" % number, "sha256"), digestmod="sha256")
+        for row, text in enumerate(texts):
+            if text is not None and counts[text] == 1 and row not in barred:
+                stamp = keyed.copy()
+                stamp.update(text)
+                out[number, row] = np.frombuffer(stamp.digest()[:TAG], np.uint8)
+    return out
+
+
+def _check_first(
+    texts: Sequence[bytes | None], counts: Counter[bytes | None], passes: int, study: Study, site: str
+) -> None:
+    lacking = counts.pop(None, 0)
+    repeated = sum(count for count in counts.values() if count > 1)
+    if repeated and study.linkage.doubled == "refuse":
+        what = f"{site}: {repeated} of {len(texts)} rows share their identifiers with another row"
+        raise DataError("CO-D341", f"{what}. Keep one row for each patient; how often a row matches would show.")
+    if lacking and passes == 1 and study.linkage.unidentified == "refuse":
+        what = f"{site}: {lacking} of {len(texts)} rows lack an identifier"
+        raise DataError("CO-D342", f"{what}. Leave these rows out, or agree on a second pass that needs less.")
+
+
+def match_tags(lists: Sequence[TagArray]) -> NDArray[np.int64]:
+    """Rows of all owners that belong together (owners, k), pass by pass among the rows still unmatched."""
+    free = [set(range(owner_tags.shape[1])) for owner_tags in lists]
+    matches: list[list[int]] = []
+    for number in range(lists[0].shape[0]):
+        places = [_index_tags(owner_tags[number], rows) for owner_tags, rows in zip(lists, free, strict=True)]
+        common = [tag for tag in places[0] if all(tag in other for other in places[1:])]
+        matches += [[place[tag] for place in places] for tag in common]
+        for place, rows in zip(places, free, strict=True):
+            rows.difference_update(place[tag] for tag in common)
+    return np.array(matches, dtype=np.int64).reshape(-1, len(lists)).T
+
+
+def _index_tags(owner_tags: TagArray, rows: set[int]) -> dict[bytes, int]:
+    raw = owner_tags.tobytes()
+    return {raw[TAG * row : TAG * (row + 1)]: row for row in sorted(rows)}

@@ -1,0 +1,66 @@
+"""What Secure Lasso discloses, joined or by rows, and by what it opens."""
+
+from __future__ import annotations
+
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.secure.lasso_plan import LassoPlan
+from coterie_learners.secure.secure_join import JoinPlan
+
+
+def disclose_lasso(plan: LassoPlan) -> Disclosure:
+    """What a study discloses."""
+    opened = _describe_opened(plan)
+    begin = _disclose_join(plan.link) if plan.joins else (_disclose_terms("A commitment to its rows"),)
+    fit = StepDisclosure("fit", "each", f"shares go in, and what is opened is {opened}", talks=True)
+    names = ", ".join(plan.computing)
+    trust = (f"No two of {names} may collude: together they could read every row that they compute on.",)
+    joined = _describe_join_trust(plan.link) if plan.joins else ()
+    return Disclosure((*begin, fit), (*trust, *joined), (f"Everybody learns {opened}.",))
+
+
+def _disclose_terms(what: str) -> StepDisclosure:
+    return StepDisclosure("terms", "each", what, protection="blinded")
+
+
+def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
+    how = "encrypted under its own key" if link.sealed_by_key else "under uniform masks"
+    helper, several = link.helper, len(link.owners) > 2 or len(link.passes) > 1
+    parts = ", in each pass and for each set of owners" if several else ""
+    learns = (f"{helper} learns how many rows and columns each owner has, and how many rows match{parts}.",)
+    rows = (
+        StepDisclosure(
+            f"rows/{owner}",
+            f"only:{owner}",
+            f"Keyed tags of identifiers, and its rows {how}, in a secret random order",
+            (helper,),
+            "blinded",
+            learns,
+        )
+        for owner in link.owners
+    )
+    what = "Places of the matched rows in a list of unknown order, and counts of different spellings"
+    counts = (f"The owner learns how many patients match, if they are at least {link.floor}, and nothing about which.",)
+    matches = (StepDisclosure(f"match/{o}", f"only:{helper}", what, (o,), rebuilds=counts) for o in link.owners)
+    return _disclose_terms("A commitment to its rows, and a wrapped part of the owners' key"), *rows, *matches
+
+
+def _describe_join_trust(link: JoinPlan) -> tuple[str, ...]:
+    owners = " or ".join(link.owners)
+    risk = (
+        "they can try identifiers, but rows stay under their owner's own key even if the two collude"
+        if link.sealed_by_key
+        else "they can try identifiers, and read the rows of another owner, also those without a match"
+    )
+    return (f"{link.helper} must not collude with {owners}: {risk}.",)
+
+
+def _describe_opened(plan: LassoPlan) -> str:
+    o = plan.options
+    several = f"{len(o.alpha)} penalties" if len(o.alpha) > 1 else "1 penalty"
+    shown = several if o.show == "path" or not o.folds else "the best penalty"
+    extra = ["the mean absolute errors"] * o.absolute_error + ["the scores of cross-validation"] * (o.folds > 0)
+    extra += ["the errors of the rows held out"] * (o.held_out > 0) + ["the number of iterations"]
+    return (
+        f"the coefficients of {shown}, the number of rows, the outcome's variance, the mean squared errors, "
+        f"{', '.join([*extra[:-1], 'and ' + extra[-1]])}"
+    )

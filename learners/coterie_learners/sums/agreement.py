@@ -1,0 +1,174 @@
+"""Whether the sites agree on the model: a score test of homogeneity from one masked sum at the final coefficients.
+
+Rao, Proc Camb Phil Soc 1948;44:50-57: with a score U_i and information I_i at each of k sites at the common estimate,
+Q = sum U_i' I_i^-1 U_i is about chi-squared on (k - 1) p degrees of freedom if one model holds everywhere (for a linear
+model over its dispersion). Term by term, each site's own estimate by one Newton step gives Cochran's Q (Biometrics
+1954;10:101-129); the intercept is that of a row with the pooled means. Only the sums over the sites are needed, so that
+no site's part is seen.
+
+The same sum carries Pearson's chi-squared (McCullagh and Nelder 1989, section 4.5), whether a fitted mean is an end of
+its range, and the squared shares of the information, whose sum says how many sites the fit rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.linalg import symmetric
+from coterie_learners.study.rows import Block, Rows
+from coterie_learners.sums.frame import Frame
+from coterie_learners.sums.rounds import Model
+
+# An eigenvalue of a site's scaled information below this share of the largest says nothing of its direction.
+_SINGULAR = 1e-9
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The score test, in all and by term; NaN where fewer than two sites can tell.
+
+    `chi2` on `df` with `p`, and `below`, the probability of sites agreeing still better. By term (p,): Cochran's `q` on
+    `q_df`, `q_p`, and I^2. `pearson`: Pearson's chi-squared on the residual degrees of freedom. `at_an_end`: at how
+    many sites a fitted mean is an end of its range to a float. `effective`: how many sites of equal weight would carry
+    as evenly.
+    """
+
+    terms: tuple[str, ...]
+    chi2: float
+    df: int
+    p: float
+    below: float
+    q: Array
+    q_df: Array
+    q_p: Array
+    i2: Array
+    pearson: float
+    at_an_end: int
+    effective: float
+
+    @property
+    def differing(self) -> str:
+        """The term on which the sites agree least."""
+        return self.terms[int(np.nanargmin(self.q_p))] if not np.all(np.isnan(self.q_p)) else ""
+
+
+def shapes(p: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a site's part."""
+    by_term = dict.fromkeys(("weights", "moved", "squares", "can_tell"), (p,))
+    return {**by_term, **dict.fromkeys(("chi2", "rank", "pearson", "at_an_end", "share"), ())}
+
+
+def form(p: int) -> Schema:
+    """Form of a site's part in the clear."""
+    return Schema({name: Field("<f8", shape) for name, shape in shapes(p).items()})
+
+
+def measure(model: Model, rows: Rows, frame: Frame, end: Payload, penalty: Array) -> dict[str, Array]:
+    """A site's part at the final coefficients.
+
+    `end`: the last server post (beta, information); `penalty` (p,): the gradient of the penalty there, of which each
+    site carries its share of the information.
+    """
+    beta, whole = end["beta"], symmetric(end["information"], model.p)
+    score, information, pearson, ends = np.zeros(model.p), np.zeros((model.p, model.p)), 0.0, False
+    for block in rows.blocks():
+        here = frame.block(block)
+        one, two, three, at_an_end = _block(model, here, beta)
+        score, information, pearson = score + one, information + two, pearson + three
+        ends = ends or at_an_end
+    if np.any(penalty):
+        score = score - information @ np.linalg.solve(whole, penalty)
+    out = {**part_of(score, information, whole), "pearson": pearson, "at_an_end": float(ends)}
+    return {name: np.asarray(out[name], dtype=np.float64).reshape(shape) for name, shape in shapes(model.p).items()}
+
+
+def _block(model: Model, block: Block, beta: Array) -> tuple[Array, Array, float, bool]:
+    eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
+    parts = model.family.parts(eta, block.y)
+    own = np.ones_like(eta) if block.weight is None else block.weight
+    information = (block.x.T * (parts.weight * own)) @ block.x
+    pearson = float(np.sum(own * (block.y - parts.mean) ** 2 / model.family.variance(parts.mean)))
+    return block.x.T @ (parts.residual * own), information, pearson, model.family.at_an_end(parts.mean)
+
+
+def part_of(score: Array, information: Array, whole: Array) -> dict[str, Array | float]:
+    """U' I^- U and the rank of I; by term the weight of the site's own estimate, how far off it is, and so squared.
+
+    And the squared share that this site has of the `whole` information (p, p).
+    """
+    scale = np.sqrt(np.maximum(np.diag(information), 0.0))
+    safe = np.where(scale > 0.0, scale, 1.0)
+    size, basis = np.linalg.eigh(information / safe[:, None] / safe)
+    kept = size > _SINGULAR * max(float(size[-1]), 1e-300)
+    root = basis[:, kept] / np.sqrt(size[kept])
+    coordinates = root.T @ (score / safe)
+    can_tell = (scale > 0.0) & (np.sum(basis[:, ~kept] ** 2, axis=1) < _SINGULAR)
+    step, variance = (root @ coordinates) / safe, np.sum(root * root, axis=1) / safe**2
+    weights = np.where(can_tell, 1.0 / np.where(can_tell, variance, 1.0), 0.0)
+    by_term = {"weights": weights, "moved": weights * step, "squares": weights * step * step}
+    share = float(np.trace(np.linalg.solve(whole, information))) / len(score)
+    single = {"chi2": float(coordinates @ coordinates), "rank": float(np.sum(kept)), "share": share * share}
+    return {**by_term, "can_tell": can_tell.astype(float), **single}
+
+
+def as_dict(test: Agreement) -> dict[str, Any]:
+    """The test as JSON has it."""
+    columns = (test.terms, test.q.tolist(), test.q_df.tolist(), test.q_p.tolist(), test.i2.tolist())
+    by_term = [
+        {"term": term, "q": q, "df": int(df), "p": p, "i2": i2} for term, q, df, p, i2 in zip(*columns, strict=True)
+    ]
+    return {"chi2": test.chi2, "df": test.df, "p": test.p, "terms": by_term, "effective_sites": test.effective}
+
+
+def compare(terms: Sequence[str], sums: Mapping[str, Any], dispersion: float, freedom: int) -> Agreement:
+    """The test from the sums over all sites.
+
+    `dispersion` on `freedom` degrees of freedom, 0 where it is known; of a dispersion of 0 nothing can be tested.
+    """
+    unit = dispersion if dispersion > 0.0 else np.nan
+    chi2, df = float(sums["chi2"]) / unit, round(float(sums["rank"])) - len(terms)
+    weight = np.where(sums["weights"] > 0.0, sums["weights"], 1.0)
+    q = np.maximum(sums["squares"] - sums["moved"] ** 2 / weight, 0.0) / unit
+    q_df = np.maximum(np.rint(sums["can_tell"]) - 1.0, 0.0)
+    q = np.where(q_df > 0, q, np.nan)
+    pair = np.array([chi2]), np.array([float(max(df, 0))])
+    return Agreement(
+        terms=tuple(terms),
+        chi2=chi2,
+        df=max(df, 0),
+        p=float(_tail(*pair, freedom)[0]),
+        below=float(1.0 - _tail(*pair, freedom)[0]),
+        q=q,
+        q_df=q_df,
+        q_p=_tail(q, q_df, freedom),
+        i2=np.where(q > 0.0, np.maximum(0.0, 1.0 - q_df / np.where(q > 0.0, q, 1.0)), 0.0),
+        pearson=float(sums["pearson"]),
+        at_an_end=round(float(sums["at_an_end"])),
+        effective=1.0 / max(float(sums["share"]), 1e-300),
+    )
+
+
+def _tail(value: Array, df: Array, freedom: int) -> Array:
+    """Probability of a larger chi-squared value, or F value where the dispersion is estimated; NaN without df."""
+    known = (df > 0) & np.isfinite(value)
+    safe_df, safe = np.where(known, df, 1.0), np.where(known, value, 0.0)
+    tail = special.fdtrc(safe_df, freedom, safe / safe_df) if freedom > 0 else special.chdtrc(safe_df, safe)
+    return np.asarray(np.where(known, tail, np.nan))
+
+
+def stand_apart(score: Array, information: Array, whole: Array) -> tuple[float, float]:
+    """How far one site's score lies from the others', for this site's own eyes: chi-squared on p df, and its p.
+
+    U' (I_i^-1 + (I - I_i)^-1) U: the Wald test of its own estimate against the others', to first order.
+    """
+    rest = whole - information
+    own = np.linalg.pinv(information, hermitian=True) + np.linalg.pinv(rest, hermitian=True)
+    chi2 = float(score @ own @ score)
+    return chi2, float(special.chdtrc(len(score), chi2))

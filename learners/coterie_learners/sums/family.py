@@ -1,0 +1,240 @@
+"""What a family of outcomes is to the engine: everything that is asked of it stands in one class.
+
+McCullagh and Nelder, Generalized Linear Models, 2nd ed. 1989, chapter 2. For a row with linear predictor eta and mean
+mu: the residual is the score per unit of eta, (y - mu) mu'(eta) / V(mu); the weight the expected information,
+mu'(eta)^2 / V(mu); the curvature the observed one, minus the residual's derivative; the deviance twice the
+log-likelihood ratio against the saturated model (dispersion 1).
+
+A family works in two arithmetics: `parts` and its kin on a site's own rows, at the speed of numpy; `curve` and its kin
+with the bits of `elementary`, for whatever a server posts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from coterie_learners.errors import ProtocolError, StudyError
+from coterie_learners.numeric import elementary
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.document import Variable
+
+# Beyond this a mean (1e13) is far outside any declared count; the step that led there is halved anyway.
+LOG_LIMIT = 30.0
+TINY = 1e-300
+# A fitted mean nearer than this to an end of its range is that end to a float (R's glm.fit: 10 eps).
+AT_AN_END = 10.0 * float(np.finfo(float).eps)
+
+RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Pieces of rows at a linear predictor (m,), each (m,): residual, weight, curvature, deviance, and mean.
+
+    The curvature of a canonical link is the weight itself.
+    """
+
+    residual: Array
+    weight: Array
+    curvature: Array
+    deviance: Array
+    mean: Array
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A family's mean at one linear predictor (m,) for each pattern of rows.
+
+    `mean`; `variance` V(mean); `slope` d mean / d eta over V, which is 1 for a canonical link; `weight` the information
+    of a row, slope^2 V; `up` and `down`: the log-likelihood of a row is y up + down, but for what the coefficients do
+    not touch.
+    """
+
+    mean: Array
+    variance: Array
+    slope: Array
+    weight: Array
+    up: Array
+    down: Array
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a table measures from, by the declared ranges: centre and scale of the outcome, centre of the offset."""
+
+    centre: float = 0.0
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Rows, the sum of their outcomes (events, or counts) and the saturated log-likelihood, over all sites."""
+
+    n: float
+    outcome: float
+    saturated: float
+
+
+class Family(ABC):
+    """A family with its link.
+
+    `law`: the family's name without "quasi". `links`: the canonical one first. `outcomes`: variable types that the
+    outcome may have. `dispersion`: known, or estimated from Pearson's residuals or from the residual sum of squares.
+    `whole`: whether outcomes are whole numbers, of which sums are counts. `separable`: whether an estimate may lie at
+    infinity. `limit`: the longest step of a coefficient of a standardised column, None where any length is safe.
+    `offsets`: whether a linear predictor may have an offset.
+    """
+
+    name: ClassVar[str]
+    law: ClassVar[str]
+    links: ClassVar[tuple[str, ...]]
+    outcomes: ClassVar[tuple[str, ...]]
+    dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "known"
+    whole: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
+    offsets: ClassVar[bool] = True
+    # Whether rows can be summed one by one, and not only tables of patterns.
+    by_rows: ClassVar[bool] = True
+    # What a table sums per pattern beside the rows, and what a fit needs summed over all patterns.
+    measures: ClassVar[tuple[str, ...]] = ("s",)
+    whole_sums: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, link: str | None = None) -> None:
+        self.link = link or self.links[0]
+
+    @property
+    def canonical(self) -> bool:
+        """Whether the coefficients depend on the outcome through X'y alone."""
+        return self.link == self.links[0]
+
+    @property
+    def ratio(self) -> str:
+        """What exp(estimate) is called: OR, IRR, HR, or nothing."""
+        return RATIOS.get(self.link, "")
+
+    @property
+    def limit(self) -> float | None:
+        """The longest safe step: a mean grows beyond all bounds with the log link only."""
+        return 5.0 if self.link == "log" else None
+
+    # On a site's rows
+
+    @abstractmethod
+    def parts(self, eta: Array, y: Array) -> Parts:
+        """Pieces of rows with outcome y (m,) at the linear predictor eta (m,)."""
+
+    def compute_saturated(self, y: Array) -> Array:
+        """The saturated log-likelihood of each row (m,), dispersion 1."""
+        return np.zeros_like(y)
+
+    def variance(self, mean: Array) -> Array:
+        """V(mu) (m,), up to the dispersion."""
+        return np.ones_like(mean)
+
+    def at_an_end(self, mean: Array) -> bool:
+        """Whether a row's fitted mean is an end of its range to a float."""
+        return False
+
+    @property
+    def binary(self) -> bool:
+        """Whether an outcome is one of few levels, so that a pattern has no more events than rows."""
+        return self.law in ("binomial", "multinomial")
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a table's sums of the outcome are pairs of `exact`."""
+        return not self.whole
+
+    def tally(self, y: Array, offset: Array, place: RunFolder) -> Sequence[Array]:
+        """Each row's share (m,) in `measures`."""
+        return (y,)
+
+    # For what a server posts
+
+    @abstractmethod
+    def curve(self, eta: Array) -> Curve:
+        """The mean at a linear predictor (m,), the same bits everywhere."""
+
+    @abstractmethod
+    def start(self, mean: float) -> float:
+        """A linear predictor near that of a pooled mean."""
+
+    def null_deviance(self, totals: Totals, guess: tuple[float, float]) -> float:
+        """Deviance of the model with an intercept alone.
+
+        `guess` is its deviance at the predictor that `start` gave, and the sum of the means there.
+        """
+        return guess[0]
+
+    def null_from_counts(self, totals: Totals) -> float | None:
+        """The same from the totals alone, None where they do not suffice."""
+        return None
+
+    def log_likelihood(self, totals: Totals, deviance: float) -> float | None:
+        """Log-likelihood of a fit with this deviance; None for a quasi family, which has none."""
+        return totals.saturated - 0.5 * deviance
+
+    # What may be asked of it
+
+    def check_outcome(self, name: str, variable: Variable) -> None:
+        """StudyError unless the outcome's declared type fits the family."""
+        if variable.type not in self.outcomes:
+            raise StudyError(
+                "CO-S301",
+                f"A {self.name} model needs an outcome of type {' or '.join(self.outcomes)}; "
+                f"{name!r} is declared as {variable.type}.",
+            )
+
+    def check_offset(self) -> None:
+        """StudyError if a linear predictor of this family has no offset."""
+        if not self.offsets:
+            raise StudyError("CO-S304", "An offset needs the log or the identity link.")
+
+    def check_total(self, n: float, outcome: float) -> None:
+        """ProtocolError if n rows cannot have this sum of outcomes."""
+        return
+
+    def check_intercept(self, n: float, outcome: float, weight: float, score: float) -> None:
+        """ProtocolError if n rows cannot carry this information and score of an intercept."""
+        if not weight > 0.0:
+            raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
+
+    def check_extremes(self, n: float, outcome: float) -> None:
+        """Separation if the outcomes of all sites together leave nothing to fit."""
+        return
+
+    def find_one_sided(self, n: Array, outcome: Array) -> tuple[Sequence[bool], Sequence[bool]]:
+        """Which groups of n (k,) rows with this sum of outcomes (k,) have the least outcome only, and the most only."""
+        nowhere = [False] * len(n)
+        return nowhere, nowhere
+
+    def rarer(self, n: int, outcome: int) -> tuple[int, str]:
+        """How many observations carry the fit, and what they are called: rows, events, rarer outcomes."""
+        return outcome, "events"
+
+    def count_events(self, outcome: float) -> int | None:
+        """Events in a sum of outcomes; None where an outcome is no count."""
+        return int(outcome) if self.whole else None
+
+    # Made-up rows
+
+    @abstractmethod
+    def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
+        """Made-up outcomes (m,) at linear predictors of about unit spread, within the declared bounds."""
+
+
+def scalar(function: object, value: float) -> float:
+    """An elementary function of one number."""
+    assert callable(function)
+    return float(function(np.array([value]))[0])
+
+
+def log_odds(mean: float) -> float:
+    """log(mean / (1 - mean)), the same bits everywhere."""
+    return scalar(elementary.log_of_array, mean / (1.0 - mean))

@@ -1,0 +1,308 @@
+"""What a server makes of the pooled sums: the next frame, the start, and Newton-Raphson steps until they rest.
+
+Every number here has the same bits on every machine. A fit rests when its next step would be shorter than `tolerance`
+standard errors, or than what rounding alone makes of a step: the sums cannot tell such steps from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coterie_learners.core.payload import Payload
+from coterie_learners.errors import Collinear, NotConverged, ProtocolError, StudyError
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.sums.family import Totals
+from coterie_learners.sums.frame import Frame, Moments, column_spreads, draw_frame, move_moments
+from coterie_learners.sums.penalty import Penalty
+from coterie_learners.sums.rounds import HUGE, Kind, Model
+from coterie_learners.sums.separation import LevelCounts, check_levels, check_steps
+
+MAX_HALVINGS = 10
+MAX_LOOKS = 4
+# An objective that grew by less than this share of itself grew by rounding.
+WORSE = 1e-10
+_EPS = float(np.finfo(float).eps)
+# Rounding of a step is bounded by this many times what the magnitudes in a row would make of one unit.
+_ROUNDING = 8.0
+# An objective that is not known yet.
+UNKNOWN = 1e300
+# A deviance of so many units of the fixed point is nothing.
+_EXACT = 64.0
+
+COUNTS = ("n", "outcome", "saturated")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a study's fit goes: model, penalty, tolerance in standard errors, and the unit of the sums' fixed point.
+
+    `unit` is 0 where sums are floats. `advice` ends the sentence on separation.
+    """
+
+    model: Model
+    penalty: Penalty
+    tolerance: float
+    unit: float = 0.0
+    advice: str = "Merge rare levels, leave the term out, or set a ridge."
+
+
+@dataclass(frozen=True)
+class Point:
+    """Coefficients (p,) with the pooled score (p,), expected and observed information (p, p) and deviance there."""
+
+    beta: Array
+    score: Array
+    information: Array
+    curvature: Array
+    deviance: float
+
+
+def begin(rules: Rules) -> Payload:
+    """What every site starts from, before anything is posted: a look in the frame of the declared ranges."""
+    frame = Frame.from_ranges(rules.model.layout)
+    state = {"beta": np.zeros(rules.model.p), "null": 0.0, "looks": 0, "known": 0}
+    return _has_settled({**frame.payload(), **state, "converged": False})
+
+
+def kind_of(last: Payload) -> Kind:
+    """What the sites sum after this post."""
+    known = int(last["known"])
+    return "look" if known == 0 else "first" if known == 1 else "round"
+
+
+def advance(rules: Rules, last: Payload, sums: Payload) -> Payload:
+    """The next server post from the pooled sums of a look or a round."""
+    if kind_of(last) == "look":
+        return _after_look(rules, last, sums)
+    return _after_round(rules, last, sums)
+
+
+# Looks
+
+
+def _after_look(rules: Rules, last: Payload, sums: Payload) -> Payload:
+    model, frame = rules.model, Frame.from_payload(rules.model.layout, last)
+    moments = _moments(model, sums)
+    check_size(model, moments.n, moments.outcome)
+    drawn, clear = draw_frame(frame, moments)
+    looks = int(last["looks"]) + 1
+    if not clear and looks < MAX_LOOKS:
+        state = {"beta": np.zeros(model.p), "null": 0.0, "looks": looks, "known": 0}
+        return _has_settled({**drawn.payload(), **state, "converged": False})
+    _check_variation(model, frame, moments)
+    if not np.any(rules.penalty.weights):
+        check_levels(model.layout, model.family, _count_levels(model, frame, moments), rules.advice)
+    state = {"looks": looks, "known": 1, "converged": False, "halvings": 0, "objective": UNKNOWN}
+    return _has_settled({**drawn.payload(), **state, **_start(rules, frame, drawn, moments)})
+
+
+def _moments(model: Model, sums: Payload) -> Moments:
+    n, squares, outcome = (float(sums[name]) for name in ("n", "deviance", "outcome"))
+    offset = float(sums["offset"]) if "offset" in sums else 0.0
+    return Moments(n, linalg.symmetric(sums["information"], model.p), sums["score"], squares, outcome, offset)
+
+
+def check_size(model: Model, n: float, outcome: float) -> None:
+    """StudyError or Separation where so many rows with this outcome carry no fit."""
+    if n <= model.p:
+        raise StudyError("CO-N203", f"{n:.0f} rows at all sites together cannot carry {model.p} coefficients.")
+    if model.family.whole:
+        model.family.check_extremes(n, outcome)
+
+
+def _check_variation(model: Model, frame: Frame, moments: Moments) -> None:
+    names = model.layout.design.names
+    if not model.layout.design.formula.intercept:
+        return
+    gram = np.diag(moments.gram)
+    never = [names[j] for j in model.layout.indicators() if gram[j] == 0.0 and model.layout.centred[j]]
+    if never:
+        raise linalg.no_variation(never)
+    constant = [names[j] for j, spread in column_spreads(frame, moments).items() if spread.constant]
+    if constant:
+        raise Collinear(
+            "CO-N202",
+            f"The column {constant[0]} is a combination of (Intercept): it has one value in all pooled rows. "
+            "Leave it out.",
+        )
+
+
+def _count_levels(model: Model, frame: Frame, moments: Moments) -> LevelCounts | None:
+    """Rows and outcomes of the indicator columns, which a look holds where outcomes are counted."""
+    at = model.layout.indicators()
+    if model.linear or not at:
+        return None
+    centre, scale = frame.centre[at], frame.scale[at]
+    if model.layout.design.formula.intercept:
+        rows = moments.n * centre + scale * moments.gram[0, at]
+    else:
+        rows = scale * scale * np.diag(moments.gram)[at]
+    outcomes = centre * moments.outcome + scale * moments.cross[at]
+    return LevelCounts(tuple(at), np.rint(rows), np.rint(outcomes), moments.n, moments.outcome)
+
+
+def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[str, Any]:
+    """The model with an intercept alone, and one step from it where the moments say all that it needs."""
+    model = rules.model
+    base = np.zeros(model.p)
+    if not model.layout.design.formula.intercept:
+        return {"null": 0.0, "beta": base, "base": base, "step": base}
+    null = 0.0 if model.linear else model.family.start(moments.outcome / moments.n)
+    base[0] = null
+    if model.layout.derived or "offset" in model.shapes("look"):
+        return {"null": null, "beta": base, "base": base, "step": np.zeros(model.p)}
+    here = move_moments(moments, frame, drawn)
+    curve = model.family.curve(np.array([null]))
+    slope, mean, weight = (float(v[0]) for v in (curve.slope, curve.mean, curve.weight))
+    score = slope * (here.cross - mean * here.gram[0])
+    point = Point(base, score, weight * here.gram, weight * here.gram, 0.0)
+    step = _limit(rules, _step(rules, drawn, point)[1])
+    return {"null": null, "beta": base + step, "base": base, "step": step}
+
+
+# Rounds
+
+
+def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
+    model, frame = rules.model, Frame.from_payload(rules.model.layout, last)
+    known = _carry(model, frame, last, sums)
+    information = linalg.symmetric(sums["information"], model.p)
+    curvature = information if model.family.canonical else linalg.symmetric(sums["curvature"], model.p)
+    here = Point(last["beta"], sums["score"], information, curvature, max(float(sums["deviance"]), 0.0))
+    objective = here.deviance + rules.penalty.value(frame, here.beta)
+    if not model.linear and objective - _before(rules, frame, last, known) > WORSE * (abs(objective) + 0.1):
+        return _halve(last)
+    factor, step, gradient = _solve(rules, frame, here)
+    dispersion = dispersion_of(model, here.deviance, float(known["n"]))
+    noise = _noise(rules, frame, here, factor, float(known["n"]), float(known["outcome"]))
+    gain = max(linalg.dot(gradient, step), 0.0)
+    post = {
+        **known,
+        **frame.payload(),
+        "null": last["null"],
+        "looks": last["looks"],
+        "known": 2,
+        "base": here.beta,
+        "step": step,
+        "objective": objective,
+        "deviance": here.deviance,
+        "gain": gain / dispersion,
+        "noise": noise / dispersion,
+        "halvings": 0,
+    }
+    if gain <= max(rules.tolerance**2 * dispersion, noise):
+        exact = model.linear and here.deviance <= noise + _EXACT * rules.unit
+        return _has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "converged": True})
+    if not np.any(rules.penalty.weights):
+        check_steps(model.layout, model.family, frame, (gain, step, last["step"]), rules.advice)
+    return _has_settled({**post, "beta": here.beta + _limit(rules, step), "converged": False})
+
+
+def _solve(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:
+    """Factor of the information that steps go by, the step (p,), and the penalised score (p,)."""
+    gradient = here.score - rules.penalty.gradient(frame, here.beta)
+    whole = here.curvature + rules.penalty.matrix(frame)
+    factor = linalg.cholesky(whole, rules.model.layout.design.names)
+    step = linalg.solve(factor, gradient)
+    if not np.all(np.abs(step) < HUGE):
+        raise ProtocolError("CO-P507", "The sums of the sites lead to no finite step; no rows could have them.")
+    return factor, step, gradient
+
+
+def _step(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array]:
+    factor, step, _ = _solve(rules, frame, here)
+    return factor, step
+
+
+def _limit(rules: Rules, step: Array) -> Array:
+    limit, longest = rules.model.family.limit, float(np.max(np.abs(step), initial=0.0))
+    return step if limit is None or longest <= limit else step * (limit / longest)
+
+
+def _before(rules: Rules, frame: Frame, last: Payload, known: Mapping[str, Any]) -> float:
+    """The objective that the last step started from; at the first round that of the model without covariates."""
+    if int(last["known"]) > 1 or "null_deviance" not in known or not np.any(last["step"]):
+        return float(last["objective"])
+    return float(known["null_deviance"]) + rules.penalty.value(frame, last["base"])
+
+
+def _noise(rules: Rules, frame: Frame, here: Point, factor: Array, n: float, outcome: float) -> float:
+    """The gain that rounding alone may make of the sums at this point, in squared standard errors times dispersion.
+
+    A row's predictor carries one rounding of each product in it, its outcome and mean one of themselves; as a random
+    error of the working residuals that moves the gain by no more than their weighted sum of squares.
+    """
+    sizes = linalg.dot(np.abs(here.beta), np.sqrt(np.maximum(np.diag(here.information), 0.0)))
+    scale = here.deviance + n if rules.model.linear else max(abs(outcome), n)
+    rounding = _ROUNDING * _EPS * (sizes + np.sqrt(scale))
+    if not rules.unit:
+        return float(rounding * rounding)
+    trace = float(np.sum(np.diag(linalg.inverse(factor))))
+    return float(rounding * rounding + _ROUNDING * rules.unit**2 * trace)
+
+
+def _carry(model: Model, frame: Frame, last: Payload, sums: Payload) -> dict[str, Any]:
+    """What every model post repeats, so that the last one alone holds the fit.
+
+    After an exclusion the counts are those of the sites that are left, and the null deviance is known only where it
+    follows from the counts.
+    """
+    counts = {name: float(sums[name]) for name in COUNTS}
+    totals = Totals(**counts)
+    intercept = model.layout.design.formula.intercept
+    if kind_of(last) == "first":
+        check_size(model, counts["n"], counts["outcome"])
+        guess = (float(sums["null"][0]), float(sums["null"][1])) if intercept else (0.0, 0.0)
+        null = model.family.null_deviance(totals, guess) if intercept else _without_intercept(model, sums, last)
+        return counts | ({} if null is None else {"null_deviance": null})
+    if all(counts[name] == float(last[name]) for name in COUNTS):
+        return counts | {name: last[name] for name in ("null_deviance",) if name in last}
+    check_size(model, counts["n"], counts["outcome"])
+    null = model.family.null_from_counts(totals) if intercept else None
+    return counts | ({} if null is None else {"null_deviance": null})
+
+
+def _without_intercept(model: Model, sums: Payload, last: Payload) -> float | None:
+    """Where nothing is fitted: the deviance at coefficients of zero, which are the first round's."""
+    return max(float(sums["deviance"]), 0.0) if not np.any(last["beta"]) else None
+
+
+def _halve(last: Payload) -> Payload:
+    """The last step again, half as long; NotConverged after ten halvings."""
+    count = int(last["halvings"]) + 1
+    if count > MAX_HALVINGS:
+        raise NotConverged(
+            "CO-N102",
+            f"The deviance still grows after halving a step {MAX_HALVINGS} times. Check the data and the family.",
+        )
+    return _has_settled({**last, "beta": last["base"] + last["step"] * 0.5**count, "halvings": count})
+
+
+def _rest(rules: Rules, frame: Frame, here: Point, step: Array) -> dict[str, Any]:
+    """The end: coefficients after the last step, which costs no sums, and a root R of their covariance, dispersion 1.
+
+    R R' = (I + P)^-1 I (I + P)^-1 with a ridge P, I being the expected information, of which `information` is the upper
+    triangle.
+    """
+    names = rules.model.layout.design.names
+    penalty = rules.penalty.matrix(frame)
+    root = linalg.invert_lower(linalg.cholesky(here.information + penalty, names)).T
+    if np.any(penalty):
+        root = linalg.matmul(linalg.matmul(root, root.T), linalg.cholesky(here.information, names))
+    upper = here.information[np.triu_indices(len(names))]
+    return {"beta": here.beta + step, "root": root, "information": upper}
+
+
+def dispersion_of(model: Model, deviance: float, n: float) -> float:
+    """What a squared step is measured in; the smallest positive number for an exact fit."""
+    return max(deviance / (n - model.p), 1e-300) if model.family.dispersion == "residual" else 1.0
+
+
+def _has_settled(values: Mapping[str, Any]) -> Payload:
+    """Values as arrays."""
+    return {name: np.asarray(value) for name, value in values.items()}

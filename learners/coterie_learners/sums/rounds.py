@@ -1,0 +1,176 @@
+"""What a site sums over its rows in a round, and which rows could have such sums.
+
+A fit takes looks and rounds. A look sums the moments of columns and outcome in a frame (X'X, X'y, y'y), whatever the
+family; a round the score, the information and the deviance of the family at coefficients. A link that is not canonical
+has its observed information summed beside the expected one: steps by it settle in a few rounds where Fisher's take
+dozens, and standard errors come from the expected one, as in R.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.errors import ProtocolError
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.parallel import in_parallel
+from coterie_learners.study.design import Design
+from coterie_learners.study.rows import Block, Rows
+from coterie_learners.sums.family import Family
+from coterie_learners.sums.frame import Frame, Layout
+
+Kind = Literal["look", "first", "round"]
+# No sums of real rows come near this; beyond it arithmetic would overflow.
+HUGE = 1e100
+# A deviance may be negative by rounding, by so much for each row.
+NOTHING = 1e-6
+
+Sums = Payload
+
+
+@dataclass(frozen=True)
+class Model:
+    """Family, columns and kind of sum of a study.
+
+    `linear`: the outcome is measured, so that it has a centre and a scale too.
+    """
+
+    family: Family
+    layout: Layout
+
+    @classmethod
+    def of(cls, design: Design, family: Family) -> Model:
+        """The model of a design and a family."""
+        return cls(family, Layout.of(design, linear=not family.whole))
+
+    @property
+    def linear(self) -> bool:
+        """Whether the outcome is centred and scaled."""
+        return self.layout.linear
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return self.layout.p
+
+    def shapes(self, kind: Kind) -> dict[str, tuple[int, ...]]:
+        """Shapes of the sums of a look, of the first round and of a later one."""
+        matrix = (self.p * (self.p + 1) // 2,)
+        out: dict[str, tuple[int, ...]] = {"score": (self.p,), "information": matrix, "deviance": ()}
+        out |= {"n": (), "outcome": ()}
+        if kind == "look":
+            return out | ({"offset": ()} if self._has_offset else {})
+        out |= {"saturated": ()} | ({} if self.family.canonical else {"curvature": matrix})
+        return out | ({"null": (2,)} if kind == "first" and self.layout.design.formula.intercept else {})
+
+    @property
+    def _has_offset(self) -> bool:
+        return self.layout.design.formula.offset is not None and not self.linear
+
+    def form(self, kind: Kind) -> Schema:
+        """Form of one site's sums in the clear."""
+        fields = {name: Field("<f8", shape) for name, shape in self.shapes(kind).items()}
+        return Schema(fields, check=lambda sums: self.check(kind, sums))
+
+    def check(self, kind: Kind, sums: Payload) -> None:
+        """ProtocolError if no rows could have these sums."""
+        largest = max(float(np.max(np.abs(value), initial=0.0)) for value in sums.values())
+        if largest > HUGE:
+            raise ProtocolError("CO-P505", f"A sum of {largest:.3g} cannot come from rows.")
+        n, outcome = float(sums["n"]), float(sums["outcome"])
+        for name in ("information", *(("curvature",) if "curvature" in sums else ())):
+            spectrum = np.linalg.eigvalsh(linalg.symmetric(sums[name], self.p))
+            if spectrum[0] < -1e-8 * max(spectrum[-1], 1e-8):
+                raise ProtocolError("CO-P501", "The information matrix is not positive semi-definite.")
+        if float(sums["deviance"]) < -NOTHING * abs(n):
+            raise ProtocolError("CO-P502", f"The deviance {float(sums['deviance']):.6g} is negative.")
+        if n < 1 or n != round(n):
+            raise ProtocolError("CO-P503", f"{n:.6g} cannot be a number of rows.")
+        if self.family.whole:
+            self.family.check_total(n, outcome)
+        if self.layout.design.formula.intercept:
+            self._check_intercept(kind, sums, n, outcome)
+
+    def _check_intercept(self, kind: Kind, sums: Payload, n: float, outcome: float) -> None:
+        weight, score = float(sums["information"][0]), float(sums["score"][0])
+        if kind != "look":
+            self.family.check_intercept(n, outcome, weight, score)
+        elif not abs(weight - n) <= 1e-9 * n:
+            raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
+        elif abs(score - outcome) > 1e-6 * max(n, abs(outcome)):  # both add up the outcome
+            raise ProtocolError("CO-P508", f"A score of {score:.6g} contradicts an outcome of {outcome:.6g}.")
+
+    # At a site
+
+    def look(self, rows: Rows, frame: Frame) -> dict[str, Array]:
+        """Moments of this site's rows in a frame."""
+        return self._add_up(rows, "look", lambda block: self._moments(frame.block(block)))
+
+    def round(self, kind: Kind, rows: Rows, frame: Frame, beta: Array, null: float) -> dict[str, Array]:
+        """Sums of this site's rows at beta (p,); in the first round also those of an intercept of `null` alone."""
+        return self._add_up(rows, kind, lambda block: self._block_sums(kind, frame.block(block), beta, null))
+
+    def _add_up(
+        self, rows: Rows, kind: Kind, measure: Callable[[Block], Mapping[str, Array | float]]
+    ) -> dict[str, Array]:
+        shapes = self.shapes(kind)
+        sums = {name: np.zeros(shape) for name, shape in shapes.items() if name not in ("information", "curvature")}
+        square = {name: np.zeros((self.p, self.p)) for name in shapes if name in ("information", "curvature")}
+        for part in in_parallel(measure, rows.blocks()):
+            for name, value in part.items():
+                kept = square if name in square else sums
+                kept[name] = kept[name] + value
+        upper = {name: matrix[np.triu_indices(self.p)] for name, matrix in square.items()}
+        return {name: np.asarray((sums | upper)[name], dtype=np.float64) for name in shapes}
+
+    def _moments(self, block: Block) -> dict[str, Array | float]:
+        y, weight = block.y, block.weight
+        weighted = y if weight is None else y * weight
+        out: dict[str, Array | float] = {"score": block.x.T @ weighted, "information": _gram(block.x, weight)}
+        # Squares are needed of a measured outcome alone: those of counts would only overflow.
+        out |= {
+            "deviance": float(weighted @ y) if self.linear else 0.0,
+            "outcome": float(weighted.sum()),
+            "n": _count(block),
+        }
+        if self._has_offset and block.offset is not None:
+            out["offset"] = sum_rows(block.offset, block)
+        return out
+
+    def _block_sums(self, kind: Kind, block: Block, beta: Array, null: float) -> dict[str, Array | float]:
+        eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
+        parts = self.family.parts(eta, block.y)
+        own = 1.0 if block.weight is None else block.weight
+        out: dict[str, Array | float] = {"score": block.x.T @ (parts.residual * own)}
+        out |= {"information": _gram(block.x, parts.weight * own), "n": _count(block)}
+        out |= {"deviance": sum_rows(parts.deviance, block), "outcome": sum_rows(block.y, block)}
+        out |= {"saturated": sum_rows(self.family.compute_saturated(block.y), block)}
+        if not self.family.canonical:
+            out["curvature"] = _gram(block.x, parts.curvature * own)
+        if "null" in self.shapes(kind):
+            out["null"] = self._null(block, null)
+        return out
+
+    def _null(self, block: Block, null: float) -> Array:
+        eta = np.full(len(block), null) if block.offset is None else null + block.offset
+        parts = self.family.parts(eta, block.y)
+        return np.array([sum_rows(parts.deviance, block), sum_rows(parts.mean, block)])
+
+
+def sum_rows(values: Array, block: Block) -> float:
+    """Sum over rows, each as often as it stands for."""
+    return float(values.sum()) if block.weight is None else float(values @ block.weight)
+
+
+def _gram(x: Array, weight: Array | None) -> Array:
+    weighted = x if weight is None else x * np.sqrt(weight)[:, None]
+    return np.asarray(weighted.T @ weighted)
+
+
+def _count(block: Block) -> float:
+    return float(len(block)) if block.weight is None else float(block.weight.sum())

@@ -1,0 +1,143 @@
+"""The commands that fit a study on this machine: demo, simulate, and the process of one of their sites."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coterie_learners.errors import StudyError
+from coterie_node.audit.result import Result
+from coterie_node.cli.options import Format, Json, Shape
+from coterie_node.cli.study.advise import disclosure_lines
+from coterie_node.run.follower import Progress
+from coterie_node.run.preview import PayloadPreview, dry_run
+from coterie_node.run.study_files import load_study
+from coterie_node.site.run_folder import RunFolder
+
+
+def demo_command(
+    sites: Annotated[
+        int | None, typer.Option(min=1, max=20, help="Number of sites, each a process of its own.", show_default="3")
+    ] = None,
+    learner: Annotated[str, typer.Option(help="Learner to run.")] = "glore",
+    chain: Annotated[str, typer.Option(help="Chain to run on: anvil, or clique (one Geth a site).")] = "anvil",
+    store: Annotated[str, typer.Option(help="Store to run on: folder, or kubo (one IPFS daemon a site).")] = "folder",
+    at: Annotated[Path | None, typer.Option(help="Run on the network that `coterie devnet up` started there.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="New folder in which the whole run is left.")] = None,
+    shape: Shape = Format.text,
+    as_json: Json = False,
+) -> None:
+    """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
+    from coterie_node.demo.cases import find_case
+    from coterie_node.demo.run import (  # its imports are slow and no other command needs them
+        demo,
+        open_run_folder,
+        rerun,
+    )
+    from coterie_node.network.devnet import make_settings
+
+    case = find_case(learner)
+    settings = make_settings(chain, store)
+    shape = Format.json if as_json else shape
+    if at is not None:
+        _print(rerun(RunFolder(at), case), shape)
+        return
+    with open_run_folder(keep) as place:
+        names = case.site_names(sites or case.sites)
+        result = demo(place, case, names, settings, lambda line: _print_progress(line, shape))
+    _print(result, shape)
+
+
+def simulate_command(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
+    data: Annotated[list[str], typer.Option(help="SITE=FILE, once for each site (CSV or Parquet).")],
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Print all that would leave each site, and the gate's verdict.")
+    ] = False,
+    shape: Shape = Format.text,
+    as_json: Json = False,
+) -> None:
+    """Fit a study on files of this machine, all sites in one process, and replay it.
+
+    With --dry-run one site's file is enough to see what that site would post first.
+    """
+    from coterie_node.analysis.analyse import analyse
+
+    files = dict(_pair(d) for d in data)
+    shape = Format.json if as_json else shape
+    if dry:
+        loaded = load_study(study)
+        if shape is Format.text:
+            print("\n".join(disclosure_lines(loaded)))
+        _print_leaving(dry_run(loaded, files), shape)
+        return
+    result = analyse(load_study(study), files, lambda p: _print_progress(_step(p), shape))
+    _print(result, shape)
+
+
+def take_part_command(
+    at: Annotated[Path, typer.Option(help="Folder of the run.")],
+    site: Annotated[str, typer.Option(help="Name of this site.")],
+    approve: Annotated[str, typer.Option(help="Hash of the study that this site's people approved.")],
+) -> None:
+    """Take part in a study as one site; progress as JSON lines."""
+    from coterie_node.site.participant import await_start, enter, open_node, report, take_part
+
+    node = open_node(RunFolder(at), site, approve, lambda p: _line(_step(p)))
+    number = enter(node)
+    await_start(node, number)
+    started = time.time()
+    runner = take_part(node, number)
+    _line({**report(node, number, runner), "started": started, "ended": time.time()})
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise StudyError("CO-S107", f"--data {text!r} is not SITE=FILE.")
+    return name, Path(path)
+
+
+def _step(progress: Progress) -> dict[str, Any]:
+    figures = {k: progress.figures[k] for k in ("deviance", "gain") if k in progress.figures}
+    return {"step": progress.topic, "round": progress.round, "sites": list(progress.sites), **figures}
+
+
+def _print_progress(line: Mapping[str, Any], shape: Format) -> None:
+    """One line per round on standard error, for people; before the first, who will learn what."""
+    if shape is Format.text and "trust" in line:
+        print(line["trust"], file=sys.stderr)
+    if shape is not Format.text or not {"deviance", "gain"} <= line.keys():
+        return
+    message = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
+    print(f"{message}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)
+
+
+def _line(line: Mapping[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
+    """Print payloads with their verdicts; exit status 14 if one would be kept back."""
+    if shape is Format.json:
+        print(json.dumps([payload.as_dict() for payload in leaving], indent=2))
+    else:
+        print("\n".join(payload.text() for payload in leaving))
+    if any(payload.release.verdict.refused for payload in leaving):
+        raise typer.Exit(14)
+
+
+def _print(result: Result, shape: Format) -> None:
+    """Print a result; exit status 22 if its replay did not pass."""
+    if shape is Format.json:
+        print(json.dumps(result.as_dict(), indent=2))
+    else:
+        print(result.csv().rstrip() if shape is Format.csv else result.text())
+    if result.replay is None or result.replay.verdict != "PASS":
+        raise typer.Exit(22)

@@ -1,0 +1,212 @@
+"""`coterie study list|show|status|result`: what is proposed, where a study is, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyView
+from coterie_learners.core.fit import Fit, fit_from_json
+from coterie_learners.errors import StudyError
+from coterie_learners.study.document import Study
+from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
+from coterie_node.audit.sources import find_study_number
+from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, NodeOption, Shape, Site, open_site
+from coterie_node.cli.output import print_document, print_json, print_rows
+from coterie_node.cli.study.advise import describe, disclosure_lines, in_words, show_file
+from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
+from coterie_node.data.findings import printable
+from coterie_node.errors import ConfigError
+from coterie_node.run.reasons import describe_reason
+from coterie_node.run.study_files import study_of, study_on_ledger
+from coterie_node.site.fault_notes import FaultRecord
+from coterie_node.site.folder import SiteFolder
+
+
+def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
+    """List the studies on the ledger, and what this site decided."""
+    folder = open_site(node, at, site)
+    with folder.open_ledger() as ledger:
+        views = [ledger.view(number) for number in ledger.studies()]
+        firsts = find_firsts(views)
+        rows = [_row(folder, ledger, view) | {"remark": describe_twin(view, firsts)} for view in views]
+        listed = {view.terms.hash for view in views if view.proposer == folder.name}
+    rows += [_waiting(folder, study) for study in folder.decisions.proposals() if study not in listed]
+    print_rows(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash", "remark"))
+
+
+def show_command(
+    which: Annotated[str, typer.Argument(help="A study file, or a study's number or hash on the ledger.")],
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a study does: sites, model, what leaves a site, and who must be trusted with what.
+
+    Of a study on the ledger also its state, what this site's policy says of it, and its document as it was hashed.
+    """
+    if Path(which).suffix in (".toml", ".json"):
+        show_file(Path(which), as_json)
+        return
+    folder = open_site(node, at, site)
+    with folder.open_ledger() as ledger:
+        view = ledger.view(find_study_number(ledger, which))
+        row = _row(folder, ledger, view) | warn_of_twins(ledger, view)
+    proposal = study_on_ledger(view, folder.open_archive())
+    summary = {
+        **row,
+        "name": proposal.name,
+        "proposer": view.proposer,
+        "terms": compare_terms(view, proposal),
+        "policy": _policy(folder, proposal),
+        "what": describe(proposal),
+        "disclosure": list(disclosure_lines(proposal)),
+        "document": json.loads(proposal.document),
+    }
+    print_document(summary, _format_summary(summary), as_json)
+
+
+def study_status_command(
+    which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False
+) -> None:
+    """Show where a study is, whom it waits for, how it ended, and what last stopped it at this site."""
+    folder = open_site(node, at, site)
+    with folder.open_ledger() as ledger:
+        view = ledger.view(find_study_number(ledger, which))
+        summary = _row(folder, ledger, view) | {"proposer": view.proposer} | _progress(ledger, view)
+        summary |= warn_of_twins(ledger, view)
+    result = folder.results / f"{view.id}.json"
+    soon = "not here yet: the daemon writes it once it is final" if view.state == State.COMPLETED else ""
+    summary["result"] = str(result) if result.exists() else soon
+    summary["last_fault"] = FaultRecord(folder.root / "faults").of(view.id)
+    lines = [f"{name.replace('_', ' '):12s} {printable(str(v))}" for name, v in summary.items() if v != ""]
+    print_document(summary, "\n".join(lines), as_json)
+
+
+def result_command(
+    which: LedgerStudyArgument,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+    shape: Shape = Format.text,
+    as_json: Json = False,
+) -> None:
+    """Print the result of a study that this site's node has written, as a table, JSON or CSV."""
+    folder = open_site(node, at, site)
+    with folder.open_ledger() as ledger:
+        view = ledger.view(find_study_number(ledger, which))
+    name, fit = _result(folder, view)
+    sites, excluded = view.parties, [name for name in view.terms.sites if name not in view.parties]
+    if as_json or shape is Format.json:
+        summary = {"study": name, **numbers(fit, sites), "notes": list(fit.notes), "details": dict(fit.details)}
+        print_json(finite(summary))
+    elif shape is Format.csv:
+        print(format_csv(fit).rstrip())
+    else:
+        print("\n".join([*fit_lines(fit, printable(name), sites), *_describe_exclusion(excluded), soundness_line(fit)]))
+
+
+def _describe_exclusion(excluded: list[str]) -> list[str]:
+    return [f"Excluded: {', '.join(excluded)}; no row of theirs is in these numbers."] if excluded else []
+
+
+def _result(folder: SiteFolder, view: StudyView) -> tuple[str, Fit]:
+    """A study's name and fit, as this site's node wrote them; ConfigError (CO-F332) if there is none."""
+    path = folder.results / f"{view.id}.json"
+    try:
+        summary = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        summary = {}
+    if summary.get("hash") != view.terms.hash.hex() or summary["fit"] is None:
+        cause = f"{folder.name} has no result of study {view.id}, which is {view.state.name.lower()}"
+        raise ConfigError("CO-F332", f"{cause}. Its node writes one into {path.parent} once the study is done.")
+    return str(summary["name"]), fit_from_json(summary["fit"])
+
+
+def _row(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:
+    decision = folder.decisions.latest(view.terms.hash, view.id)
+    return {
+        "study": view.id,
+        "state": view.state.name.lower(),
+        "name": _name(folder, view),
+        "sites": ", ".join(view.terms.sites),
+        "joined": f"{len(view.joined)}/{len(view.terms.sites)}",
+        "decision": decision.action if decision else "",
+        "hash": view.terms.hash.hex()[:16],
+    }
+
+
+def _waiting(folder: SiteFolder, proposed: bytes) -> dict[str, Any]:
+    """A proposal of this site that its daemon has not put on the ledger yet, or cannot: `coterie doctor` says why."""
+    proposal = study_of(folder.decisions.read_document(proposed), "The proposed study")
+    summary = {
+        "study": "-",
+        "state": "not on the ledger yet",
+        "name": proposal.name,
+        "sites": ", ".join(proposal.sites),
+    }
+    return summary | {"joined": f"0/{len(proposal.sites)}", "decision": "propose", "hash": proposed.hex()[:16]}
+
+
+def _name(folder: SiteFolder, view: StudyView) -> str:
+    """The study's name, where this site holds its document already; the store is not searched for a list."""
+    path = folder.decisions.document(view.terms.hash)
+    return study_of(path.read_bytes(), str(path)).name if path.exists() else ""
+
+
+def _policy(folder: SiteFolder, proposal: Study) -> str:
+    try:
+        folder.config.policy.check(proposal, folder.name)
+    except StudyError as error:
+        return f"{error.code}: {error.message}"
+    return "allowed by this site's policy"
+
+
+def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
+    entries = list(ledger.history(view.id))
+    records = [e for e in entries if isinstance(e, Record)]
+    summary: dict[str, Any] = {"records": len(records)}
+    if records:
+        summary["last_record"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(records[-1].time))
+    if view.state == State.PROPOSED:
+        summary["waits_for"] = ", ".join(site for site in view.terms.sites if site not in view.joined)
+    if view.open is not None:
+        silent = [site for site in view.open.posters if site not in view.open.posted]
+        summary |= {"position": view.open.position, "round": view.open.round + 1, "waits_for": ", ".join(silent)}
+        summary["deadline"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(view.open.deadline))
+    ended = [e for e in entries if isinstance(e, Event) and e.name in ("StudyAborted", "StudyDeclined", "Disputed")]
+    if ended:
+        summary["ended"] = _describe_ending(ended[-1])
+    return summary
+
+
+def _describe_ending(event: Event) -> str:
+    details = dict(event.details)
+    if "reason" not in details:
+        return f"{event.site}: disputed the post at step {details['position']}"
+    culprit = str(details.get("culprit") or "")
+    blame = f"; the site at fault is {culprit}" if culprit and culprit != event.site else ""
+    return f"{event.site}: {describe_reason(int(details['reason']))}{blame}"
+
+
+def _format_summary(summary: Mapping[str, Any]) -> str:
+    head = [
+        f"{name:10s} {printable(str(summary[name]))}"
+        for name in summary
+        if name not in ("document", "what", "disclosure")
+    ]
+    # its number, name, sites and hash are in the row already
+    rest = {
+        name: value
+        for name, value in summary["what"].items()
+        if value and name not in ("study", "sites", "hash", "discloses")
+    }
+    head += [f"{name:10s} {printable(in_words(value))}" for name, value in rest.items()]
+    head += [printable(line) for line in summary["disclosure"]]
+    return "\n".join([*head, "", json.dumps(summary["document"], indent=2, ensure_ascii=True)])

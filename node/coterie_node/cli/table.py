@@ -1,0 +1,229 @@
+"""Every command: its module, and the line that stands in lists of commands.
+
+A test compares this table with the commands themselves.
+"""
+
+from __future__ import annotations
+
+from coterie_node.cli.lazy import Command, Group, Table
+
+COMMANDS: Table = {
+    "init": Command(
+        "coterie_node.cli.site.init:init_command",
+        "Make a site's node: settings, encrypted keys, and a card to send to the network's founders.",
+    ),
+    "doctor": Command(
+        "coterie_node.cli.site.doctor:doctor_command",
+        "Check this site's node: key, journal, disk, chain, seat, peers, clock, store and rows; status 12 "
+        "if one fails.",
+    ),
+    "invite": Command(
+        "coterie_node.cli.site.join:invite_command", "Print an invitation to this site's network; it holds no secret."
+    ),
+    "join": Command(
+        "coterie_node.cli.site.join:join_command",
+        "Join the network of an invitation: check it against this site's own chain node, and write network.json.",
+    ),
+    "serve": Command(
+        "coterie_node.cli.site.serve:serve_command",
+        "Run this site's node: take part in what its people approved, until SIGTERM or Ctrl-C.",
+    ),
+    "demo": Command(
+        "coterie_node.cli.fit:demo_command",
+        "Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all.",
+    ),
+    "simulate": Command(
+        "coterie_node.cli.fit:simulate_command",
+        "Fit a study on files of this machine, all sites in one process, and replay it.",
+    ),
+    "take-part": Command(
+        "coterie_node.cli.fit:take_part_command",
+        "Take part in a study as one site; progress as JSON lines.",
+        hidden=True,
+    ),
+    "version": Command("coterie_node.cli.version:version_command", "Print the version."),
+    "explain": Command("coterie_node.cli.explain:explain_command", "Print what an error code means and what to do."),
+    "audit": Group(
+        "Check what the ledger and the store say, without trusting anybody.",
+        {
+            "history": Command(
+                "coterie_node.cli.audit:audit",
+                "List what is on the ledger: who did what, when, with which payload, and what the release gate said.",
+            ),
+            "replay": Command(
+                "coterie_node.cli.audit:audit",
+                "Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS.",
+            ),
+            "recompute": Command(
+                "coterie_node.cli.audit:audit",
+                "Compute a site's own posts again from its data, and hold its rows against the snapshot it "
+                "committed to.",
+            ),
+            "screen": Command(
+                "coterie_node.cli.audit:audit",
+                "Compare the sites of a study with each other: who disagrees, and who moves which coefficient how far.",
+            ),
+            "export": Command(
+                "coterie_node.cli.audit:audit",
+                "Put a study and all that proves it into one bundle, which `coterie audit verify` checks offline.",
+            ),
+            "verify": Command(
+                "coterie_node.cli.audit:audit",
+                "Verify a bundle offline, without keys or data; exit status 0 only for PASS.",
+            ),
+            "report": Command(
+                "coterie_node.cli.audit:audit",
+                "Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS.",
+            ),
+        },
+    ),
+    "site": Group(
+        "The network's members, and votes about them: a majority decides.",
+        {
+            "list": Command(
+                "coterie_node.cli.site.members:site",
+                "List the members, and the votes about members that have not passed yet.",
+            ),
+            "admit": Command("coterie_node.cli.site.members:site", "Vote to give a hospital a seat, by its card.json."),
+            "recover": Command(
+                "coterie_node.cli.site.members:site",
+                "Vote to give a member new keys, by its new card.json: its old ones are lost or stolen.",
+            ),
+            "revoke": Command(
+                "coterie_node.cli.site.members:site", "Vote to take a member's seat away: its key signs nothing more."
+            ),
+        },
+    ),
+    "devnet": Group(
+        "Development networks on this machine: a chain node and a store a site.",
+        {
+            "up": Command(
+                "coterie_node.cli.devnet:devnet",
+                "Start a network in a new folder, or start again what an old one has stopped.",
+            ),
+            "status": Command(
+                "coterie_node.cli.devnet:devnet",
+                "List the network's programs; exit status 1 if one of them does not run.",
+            ),
+            "logs": Command("coterie_node.cli.devnet:devnet", "Show the ends of the programs' logs."),
+            "down": Command(
+                "coterie_node.cli.devnet:devnet",
+                "End all programs; the chain and the blocks stay for audits, unless they are deleted.",
+            ),
+        },
+    ),
+    "network": Group(
+        "Found a network: keys, genesis and configurations for all programs.",
+        {
+            "keys": Command(
+                "coterie_node.cli.network:network",
+                "Make this site's keys and print its card, which is public, for the others.",
+            ),
+            "files": Command(
+                "coterie_node.cli.network:network",
+                "Write genesis and configurations from the cards of all sites; the same cards give the same genesis.",
+            ),
+            "unit": Command(
+                "coterie_node.cli.network:network",
+                "Print a systemd unit for this site's Geth or Kubo, with what to do before the first start.",
+            ),
+            "deploy": Command(
+                "coterie_node.cli.network:network",
+                "Deploy the Catalog once for all, and write network.json; `coterie invite` tells the other sites.",
+            ),
+            "trial": Command(
+                "coterie_node.cli.network:network", "Write the folders of three sites for `docker/compose.trial.yaml`."
+            ),
+        },
+    ),
+    "release": Group(
+        "Payloads that wait until this site's people let them leave.",
+        {
+            "list": Command(
+                "coterie_node.cli.study.release:release",
+                "Show what waits: the verdict, the counts that could be solved, and with --json every number.",
+            ),
+            "approve": Command(
+                "coterie_node.cli.study.release:release",
+                "Let one payload leave; the site's node posts it at its next turn.",
+            ),
+        },
+    ),
+    "study": Group(
+        "Which learner fits a study, and what a study does.",
+        {
+            "advise": Command(
+                "coterie_node.cli.study.advise:advise_command",
+                "Say which learner fits a study, and why.",
+            ),
+            "propose": Command(
+                "coterie_node.cli.study.decide:propose_command",
+                "Propose a study, and approve it for this site; the daemon puts it on the ledger.",
+            ),
+            "list": Command(
+                "coterie_node.cli.study.show:list_studies_command",
+                "List the studies on the ledger, and what this site decided.",
+            ),
+            "show": Command(
+                "coterie_node.cli.study.show:show_command",
+                "Show what a study does: sites, model, what leaves a site, and who must be trusted with what.",
+            ),
+            "approve": Command(
+                "coterie_node.cli.study.decide:approve_study_command",
+                "Approve a study: this site's node will join it and take part with this site's rows.",
+            ),
+            "decline": Command(
+                "coterie_node.cli.study.decide:decline_command",
+                "Decline a study: it cannot run without this site, and the ledger says so.",
+            ),
+            "abort": Command(
+                "coterie_node.cli.study.decide:abort_command",
+                "End a study for all sites, without a result.",
+            ),
+            "resume": Command(
+                "coterie_node.cli.study.decide:resume_command",
+                "Vote to go on with a study that a dispute paused; it goes on when most of its sites do.",
+            ),
+            "status": Command(
+                "coterie_node.cli.study.show:study_status_command",
+                "Show where a study is, whom it waits for, how it ended, and what last stopped it at this site.",
+            ),
+            "result": Command(
+                "coterie_node.cli.study.show:result_command",
+                "Print the result of a study that this site's node has written, as a table, JSON or CSV.",
+            ),
+            "certify": Command(
+                "coterie_node.cli.study.certify:certify_command",
+                "Simulate a study's shape on synthetic data, and store the largest difference to the pooled fit "
+                "beside it.",
+            ),
+        },
+    ),
+    "pda": Group(
+        "Tables of the R package pda.",
+        {
+            "export": Command(
+                "coterie_node.cli.study.pda:pda_app",
+                "Write one site's table as pda reads it, without patterns below the study's floor, if the release "
+                "gate lets it.",
+            ),
+        },
+    ),
+    "seal": Group(
+        "Who can open a study's sealed payloads, and the end of that.",
+        {
+            "auditor": Command(
+                "coterie_node.cli.study.seal:seal",
+                "Make keys for an auditor; prints the sealing key to give to the sites.",
+            ),
+            "grant": Command(
+                "coterie_node.cli.study.seal:seal",
+                "Let an auditor open what this site can read of one study; it cannot be taken back.",
+            ),
+            "destroy": Command(
+                "coterie_node.cli.study.seal:seal",
+                "Destroy this site's sealing key of one study; what was sealed to it can never be opened here again.",
+            ),
+        },
+    ),
+}

@@ -1,0 +1,151 @@
+"""A command imports what it uses: modules are counted, because seconds depend on the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_group
+from typer.testing import CliRunner
+
+from coterie_node.cli.lazy import Command, Group
+from coterie_node.cli.main import app
+from coterie_node.cli.table import COMMANDS
+
+# Modules that the file of a command may import, all that these import included; about a twentieth above the count.
+BUDGETS = {
+    "coterie_node.cli.audit": 1000,
+    "coterie_node.cli.devnet": 850,
+    "coterie_node.cli.explain": 320,
+    "coterie_node.cli.fit": 1100,
+    "coterie_node.cli.main": 170,
+    "coterie_node.cli.network": 810,
+    "coterie_node.cli.site.doctor": 1050,
+    "coterie_node.cli.site.init": 830,
+    "coterie_node.cli.site.join": 820,
+    "coterie_node.cli.site.members": 820,
+    "coterie_node.cli.site.serve": 1180,
+    "coterie_node.cli.study.advise": 1060,
+    "coterie_node.cli.study.certify": 820,
+    "coterie_node.cli.study.decide": 1080,
+    "coterie_node.cli.study.pda": 710,
+    "coterie_node.cli.study.release": 820,
+    "coterie_node.cli.study.seal": 820,
+    "coterie_node.cli.study.show": 1080,
+    "coterie_node.cli.version": 40,
+}
+SLOW = ("web3", "scipy.optimize", "statsmodels", "tenseal", "eth_account", "py_ecc")
+# What a list of commands and a version may not import at all.
+LIBRARIES = ("numpy", "httpx", "cryptography", "scipy", "pyarrow")
+
+
+def commands() -> Iterator[tuple[list[str], Command]]:
+    """Every command of the table with the words that name it."""
+    for name, entry in COMMANDS.items():
+        if isinstance(entry, Group):
+            yield from (([name, inner], command) for inner, command in entry.commands.items())
+        else:
+            yield [name], entry
+
+
+def run_python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, check=False)
+
+
+def list_imports(*words: str) -> set[str]:
+    """Modules that a process of Python imports, by its own log of them."""
+    done = run_python("-X", "importtime", *words)
+    assert done.returncode == 0, done.stderr[-500:]
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+
+
+def has_module(modules: set[str], name: str) -> bool:
+    return any(module == name or module.startswith(name + ".") for module in modules)
+
+
+def test_every_file_of_commands_has_a_budget() -> None:
+    assert {command.place.partition(":")[0] for _, command in commands()} <= set(BUDGETS)
+
+
+@pytest.mark.parametrize("module", BUDGETS)
+def test_a_command_imports_no_more_than_its_budget_and_nothing_slow(module: str) -> None:
+    modules = list_imports("-c", f"import {module}")
+    assert [name for name in SLOW if has_module(modules, name)] == []
+    assert len(modules) <= BUDGETS[module]
+
+
+@pytest.mark.parametrize("words", [["version"], ["--version"], ["--help"], ["study", "--help"], ["audit", "--help"]])
+def test_a_version_and_a_list_of_commands_import_no_library_of_numbers_or_nets(words: list[str]) -> None:
+    modules = list_imports("-m", "coterie_node", *words)
+    assert [name for name in LIBRARIES if has_module(modules, name)] == []
+
+
+@pytest.mark.parametrize("words", ["version", "--version", "--help"])
+def test_a_version_and_the_first_help_do_not_even_import_what_reads_options(words: str) -> None:
+    assert not has_module(list_imports("-m", "coterie_node", words), "pydantic")
+
+
+def test_the_table_says_what_the_commands_say() -> None:
+    group = get_group(app)
+    for words, command in commands():
+        node = group
+        for word in words:
+            node = node.load(word)  # type: ignore[attr-defined]
+        paragraph = " ".join((node.help or "").split("\n\n")[0].split())
+        assert (words, paragraph) == (words, command.help)
+
+
+def test_no_command_is_missing_in_the_table() -> None:
+    for place in {command.place for _, command in commands()}:
+        module, _, name = place.partition(":")
+        target = getattr(import_module(module), name)
+        if isinstance(target, typer.Typer):
+            own = {words[-1] for words, command in commands() if command.place == place}
+            assert set(get_group(target).commands) == own, place
+
+
+def test_a_mistyped_command_is_answered_with_a_near_one() -> None:
+    answer = CliRunner().invoke(app, ["study", "lsit"])
+    assert answer.exit_code == 2
+    assert "Did you mean 'list'?" in answer.output
+
+
+def test_the_version_is_an_option_as_well() -> None:
+    option, command = (CliRunner().invoke(app, [words]) for words in ("--version", "version"))
+    assert option.exit_code == 0
+    assert option.output == command.output != ""
+
+
+def test_a_shell_completes_commands_and_their_options() -> None:
+    script = (
+        "import os, sys; sys.argv = ['coterie'];"
+        "os.environ.update(_COTERIE_COMPLETE='complete_bash', COMP_WORDS={words!r}, COMP_CWORD='{at}');"
+        "from coterie_node.cli.main import app; app(prog_name='coterie')"
+    )
+    names = run_python("-c", script.format(words="coterie study st", at=2)).stdout.split()
+    options = run_python("-c", script.format(words="coterie study status --n", at=3)).stdout.split()
+    assert (names, options) == (["status"], ["--node"])
+
+
+def test_completion_installs(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "SHELL": "/bin/bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "coterie_node", "--install-completion", "bash"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, "completion installed" in done.stdout) == (0, True), done.stderr
+
+
+def test_an_error_before_any_command_is_json_where_json_is_asked_for() -> None:
+    done = run_python("-m", "coterie_node", "simulate", "nothing.toml", "--data", "nonsense", "--json")
+    assert json.loads(done.stdout)["error"]["code"] == "CO-S107"

@@ -1,0 +1,129 @@
+"""The product's commands in the test's process, and nodes of `coterie init` that have finished a study."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typer.testing import CliRunner
+
+from coterie_node.cli.main import app
+from coterie_node.cli.site.serve import open_daemon
+from coterie_node.site.config import CONFIG
+from coterie_node.site.folder import find_node
+from coterie_node.site.watch.log import Log
+
+SITES = ("north", "south", "west")
+COLUMNS = {"north": ("died", "a"), "south": ("b",), "west": ("c",)}
+# VERTIGO: its payloads are sealed to keys of this run.
+STUDY = """
+name = "split"
+sites = ["north", "south", "west"]
+formula = "died ~ a + b + c"
+identifier = ["code"]
+[columns]
+north = ["died", "a"]
+south = ["b"]
+west = ["c"]
+[learner]
+name = "vertigo"
+[disclosure]
+rebuild = "allow"
+[variables.died]
+type = "binary"
+[variables.a]
+type = "number"
+range = [-6, 6]
+[variables.b]
+type = "number"
+range = [-6, 6]
+[variables.c]
+type = "number"
+range = [-6, 6]
+"""
+
+
+def run(*words: object, code: int = 0) -> str:
+    """Standard output of a command in this process."""
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=True)
+    if code == 0 and done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+def refusal(*words: object) -> Any:
+    """The error of ours with which a command ends."""
+    error = CliRunner().invoke(app, [str(word) for word in words]).exception
+    assert getattr(error, "code", "").startswith("CO-"), error
+    return error
+
+
+def write_split_rows(roots: Sequence[Path], n: int = 80) -> None:
+    """Each site's own columns of the same people, in the nodes' folders."""
+    rng = np.random.default_rng(11)
+    a, b, c = rng.normal(size=(3, n)).clip(-5, 5)
+    died = (rng.random(n) < 1 / (1 + np.exp(-(0.5 * a - 0.4 * b + 0.3 * c)))).astype(int)
+    columns = {"died": died.tolist(), "a": a.tolist(), "b": b.tolist(), "c": c.tolist()}
+    for site, root in zip(SITES, roots, strict=True):
+        rows = zip(*(columns[name] for name in COLUMNS[site]), strict=True)
+        lines = [",".join([f"P{k:03d}", *map(repr, row)]) for k, row in enumerate(rows)]
+        (root / "data.csv").write_text("\n".join([",".join(["code", *COLUMNS[site]]), *lines]) + "\n")
+
+
+def finish_study(roots: Sequence[Path], deadline: float) -> None:
+    """Let three nodes of one network propose, approve and fit a study, by their commands and their daemons."""
+    write_split_rows(roots)
+    for root in roots:  # their people let the outcome's factor leave, which the study asks for
+        settings = root / CONFIG
+        settings.write_text(settings.read_text().replace('rebuild = "refuse"', 'rebuild = "allow"'))
+    file = roots[0].parent / "split.toml"
+    file.write_text(STUDY)
+    run("study", "propose", file, "--node", roots[0])
+    with ExitStack() as stack:
+        logs = [stack.enter_context((root / "log.jsonl").open("a")) for root in roots]
+        folders = [find_node(root) for root in roots]
+        daemons = [stack.enter_context(open_daemon(f, Log(log))) for f, log in zip(folders, logs, strict=True)]
+
+        def await_all(condition: Callable[[], bool], what: str) -> None:
+            end = time.monotonic() + deadline
+            while not condition():
+                status = [daemon.status for daemon in daemons]
+                assert time.monotonic() < end, (what, status)
+                assert not any(task["phase"] == "aborted" for tasks in status for task in tasks), (what, status)
+                for daemon in daemons:
+                    daemon.tick()
+
+        await_all(lambda: bool(list_studies(roots[1])), "the proposal")
+        for root in roots[1:]:
+            run("study", "approve", 1, "--node", root)
+        await_all(lambda: all((root / "results" / "1.json").exists() for root in roots), "the results")
+
+
+def list_studies(root: Path) -> list[dict[str, Any]]:
+    """The studies on the ledger, as a node lists them."""
+    rows: list[dict[str, Any]] = json.loads(run("study", "list", "--node", root, "--json"))
+    return rows
+
+
+def make_grant(folder: Path, *site: object) -> tuple[object, ...]:
+    """Let an auditor make keys and a site grant it a view; returns the options of a replay with that grant."""
+    folder.mkdir()
+    secret = folder / "passphrase"
+    secret.touch(mode=0o600)
+    secret.write_text("the auditor's passphrase, long enough\n")
+    own = ("--keys", folder / "keys", "--passphrase-file", secret)
+    sealing = run("seal", "auditor", *own).strip()
+    run("seal", "grant", *site, "--to", sealing, "--out", folder / "grant")
+    return ("--grant", folder / "grant", *own)
+
+
+def replay_grade(*options: object) -> tuple[str, str]:
+    """Verdict and grade of a replay of the newest study."""
+    verdict = json.loads(run("audit", "replay", *options, "--json"))
+    return verdict["verdict"], verdict["grade"]

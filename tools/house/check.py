@@ -1,0 +1,140 @@
+"""Check the house: folders of at most so many files, one definition for each public name, functions named by verbs.
+
+The rules and the allow lists are data, in rules.toml. Exit status 1 lists every place that breaks a rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ROOMS = {
+    "learners": ROOT / "learners" / "coterie_learners",
+    "chain": ROOT / "chain" / "coterie_chain",
+    "node": ROOT / "node" / "coterie_node",
+}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Module:
+    """One parsed file of a room."""
+
+    path: Path
+    tree: ast.Module
+
+    @property
+    def place(self) -> str:
+        """The path as people type it."""
+        return str(self.path.relative_to(ROOT))
+
+
+def read_room(folder: Path) -> list[Module]:
+    """All modules of a room, sorted by path."""
+    return [Module(path, ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(folder.rglob("*.py"))]
+
+
+def check_folders(folder: Path, limit: int) -> Iterator[str]:
+    """Folders with too many files, and folders whose `__init__` does not say what they are for."""
+    for inner in [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())]:
+        files = list(inner.glob("*.py"))
+        if len(files) > limit:
+            yield f"{inner.relative_to(ROOT)} holds {len(files)} Python files; the limit is {limit}."
+        init = inner / "__init__.py"
+        if files and (not init.exists() or not ast.get_docstring(ast.parse(init.read_text(encoding="utf-8")))):
+            yield f"{inner.relative_to(ROOT)}: `__init__.py` does not say in a sentence what the folder is for."
+
+
+def public_names(module: Module) -> Iterator[str]:
+    """The public names that a module defines at its top level; imports are no definitions."""
+    for statement in module.tree.body:
+        for name in defined_names(statement):
+            if not name.startswith("_"):
+                yield name
+
+
+def defined_names(statement: ast.stmt) -> list[str]:
+    """The names that one statement defines."""
+    if isinstance(statement, Function | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.AnnAssign):
+        return [statement.target.id] if isinstance(statement.target, ast.Name) else []
+    if isinstance(statement, ast.Assign):
+        targets = [inner for target in statement.targets for inner in ast.walk(target)]
+        return [target.id for target in targets if isinstance(target, ast.Name)]
+    return []
+
+
+def check_names(modules: list[Module], allowed: frozenset[str]) -> Iterator[str]:
+    """Public names that more than one module of a room defines."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for module in modules:
+        for name in set(public_names(module)):
+            places[name].append(module.place)
+    for name, where in sorted(places.items()):
+        if len(where) > 1 and name not in allowed:
+            yield f"{name} is defined in {', '.join(where)}. Keep one, rename one, or make it private."
+
+
+def functions(module: Module) -> Iterator[Function]:
+    """Every function and method of a module."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, Function):
+            yield node
+
+
+def is_property(function: Function) -> bool:
+    """Whether a function is read as a value."""
+    names = {decorator.id for decorator in function.decorator_list if isinstance(decorator, ast.Name)}
+    return bool(names & {"property", "cached_property"})
+
+
+def breaks_verb_rule(name: str, words: frozenset[str], verbs: frozenset[str]) -> bool:
+    """Whether the first word of a function's name is a participle, an adverb or a pronoun."""
+    first = name.lstrip("_").split("_")[0]
+    return first in words or (bool(re.fullmatch(r"[a-z]+ed", first)) and first not in verbs)
+
+
+def check_functions(modules: list[Module], rules: dict[str, Any], limit: int) -> Iterator[str]:
+    """Functions that are no verbs, and functions that are too long."""
+    words, verbs = frozenset(rules["words"]), frozenset(rules["not_participles"])
+    for module in modules:
+        for function in functions(module):
+            where = f"{module.place}:{function.lineno}"
+            length = (function.end_lineno or 0) - function.lineno + 1
+            if length > limit:
+                yield f"{where}: {function.name} has {length} lines; the limit is {limit}."
+            named = function.name not in rules["allowed"] and not is_property(function)
+            if named and breaks_verb_rule(function.name, words, verbs):
+                yield f"{where}: {function.name} is not named by a verb."
+
+
+def check_house(rules: dict[str, Any]) -> list[str]:
+    """Every place that breaks a rule."""
+    problems: list[str] = []
+    for folder in ROOMS.values():
+        modules = read_room(folder)
+        problems += check_folders(folder, rules["max_files"])
+        problems += check_names(modules, frozenset(rules["names"]["allowed"]))
+        problems += check_functions(modules, rules["verbs"], rules["max_function_lines"])
+    return problems
+
+
+def main() -> int:
+    """Print what breaks a rule; 1 if anything does."""
+    problems = check_house(tomllib.loads((HERE / "rules.toml").read_text(encoding="utf-8")))
+    print("\n".join(problems) or "The house is in order.")
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Write what each learner discloses into docs/disclosure.md; `--check` compares instead."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from coterie_learners.core.registry import complete_study, learner_of
+from coterie_learners.study.document import Study
+
+PAGE = Path(__file__).parents[2] / "docs" / "disclosure.md"
+MARK = "<!-- The rest is written by tools/house/disclosure_page.py. -->"
+_VARIABLES = {
+    "died": {"type": "binary"},
+    "male": {"type": "binary"},
+    "age": {"type": "number", "range": [18, 100]},
+    "pressure": {"type": "number", "range": [40, 250]},
+}
+_SITES = ["north", "south", "east"]
+_CHOICES: dict[str, list[dict[str, object]]] = {
+    "glore": [{"aggregation": "masked"}, {"aggregation": "plain"}],
+    "cola": [{"cells": False}, {"cells": True}],
+    "secure_cola": [{"scheme": scheme} for scheme in ("masks", "bfv", "ckks", "newton")],
+    "valoris": [{"mode": "per_site"}, {"mode": "aggregated"}],
+    "vertigo": [{"exchange": "thin"}, {"exchange": "gram", "ridge": 1.0}],
+    "secure_lasso": [{"linkage": "masks"}, {"linkage": "paillier"}],
+}
+_HEADINGS = {"leaves": "Leaves a site", "collusion": "Collusion", "everybody": "Everybody learns"}
+
+
+def make_study(learner: str, options: dict[str, object]) -> Study:
+    """A small study of a learner with these options, over three sites."""
+    formula = "died ~ male" if "cola" in learner else "died ~ male + age + pressure"
+    plain = {"name": "example", "sites": _SITES, "formula": formula, "variables": _VARIABLES}
+    plain |= {"learner": {"name": learner, **options}}
+    if learner in ("valoris", "vertigo"):
+        plain |= {"columns": {"north": ["died", "pressure"], "south": ["male"], "east": ["age"]}}
+    if learner == "secure_lasso":
+        plain |= {"columns": {"north": ["died", "pressure"], "south": ["male", "age"], "east": []}}
+    if "columns" in plain:
+        plain |= {"identifier": ["code"], "disclosure": {"rebuild": "allow"}}
+    return complete_study(Study.model_validate_json(json.dumps(plain)))
+
+
+def render_page() -> str:
+    """The part of the page that learners say."""
+    return "\n".join(_list_lines())
+
+
+def _list_lines() -> Iterator[str]:
+    yield "\n\n## By learner and option\n"
+    yield "The examples have the sites north, south and east. `coterie study show` prints the same for your study.\n"
+    for learner, choices in _CHOICES.items():
+        for options in choices:
+            yield from _describe_choice(learner, options)
+
+
+def _describe_choice(learner: str, options: dict[str, object]) -> Iterator[str]:
+    study = make_study(learner, options)
+    chosen = ", ".join(f"{name} = {value}" for name, value in options.items())
+    yield f"### {learner}: {chosen}\n"
+    for part, sentences in learner_of(study).discloses(study).paragraphs.items():
+        yield f"{_HEADINGS[part]}:\n"
+        yield from (f"- {sentence.replace('*', chr(92) + '*')}" for sentence in sentences)
+        yield ""
+
+
+def main() -> int:
+    """0 if the page is as it should be, or was written."""
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(MARK)
+    wanted = render_page()
+    if "--check" in sys.argv:
+        if rest != wanted:
+            print("docs/disclosure.md is not up to date. Run: python tools/house/disclosure_page.py")
+        return int(rest != wanted)
+    PAGE.write_text(f"{head}{MARK}{wanted}", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
