@@ -106,7 +106,7 @@ class SiteKeys:
         return seal(raw, readers, context)
 
     def open_body_key(self, blob: bytes, name: str) -> bytes | None:
-        """The key of one envelope's body, if this site is a reader of it. See `sealing.body_key`."""
+        """The key of one envelope's body, if this site is a reader of it. See `envelopes.open_body_key`."""
         return open_body_key(blob, name, self.private)
 
     def unseal(self, blob: bytes, name: str, context: bytes = b"") -> bytes | None:

@@ -2,7 +2,7 @@
 
 All headers from the first to the last; all transactions and receipts of every block that the Catalog or a Model may
 have written in (the header's own bloom filter says where); the nodes of the state's trie that prove the contracts' code
-and storage at the last block; that code. `proved.py` reads it without a network.
+and storage at the last block; that code. `verified_ledger.py` reads it without a network.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def explain_unreachable(url: str, error: Exception) -> BlobMissing:
 
 
 def explain_refusal(url: str, status: int, answer: str | None) -> ChainError:
-    """What an answer other than 200 means; `said` is the daemon's own message."""
+    """What an answer other than 200 means; `answer` is the daemon's own message."""
     if status in (401, 403):
         advice = "Check the token, and the AllowedPaths of the daemon's API.Authorizations."
         return StoreFault("CO-C207", f"The daemon at {url} does not let this site in (HTTP {status}). {advice}")

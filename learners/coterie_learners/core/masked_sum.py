@@ -93,7 +93,7 @@ def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> N
 
 
 def unmask_short(parts: Iterable[NDArray[np.uint64]]) -> Array:
-    """The sum of what `hide_short` made at each party."""
+    """The sum of what `mask_short` made at each party."""
     total: NDArray[np.uint64] = np.sum(np.stack(list(parts)), axis=0, dtype=np.uint64)
     return np.asarray(total.view(np.int64) / SHORT_FRACTION, dtype=np.float64)
 

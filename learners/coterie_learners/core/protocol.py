@@ -1,7 +1,7 @@
 """The learner contract: a protocol is a generator that yields Steps and is sent the posts. No I/O here.
 
 Four verbs say who posts: `each` (every participant), `server` (the site whose turn it is), `only` (one named site),
-`together` (the participants talk off the ledger, then each posts the opened result). Whose turn it is, who was
+`interactive` (the participants talk off the ledger, then each posts the opened result). Whose turn it is, who was
 skipped or excluded, and which attempt a step is in, is the ledger's business: scripts never name a turn.
 """
 
@@ -27,7 +27,7 @@ SEALING_KEY = 32
 
 
 class Channel(Protocol):
-    """What the parties of a `together` step talk over; every wait has a deadline and names the silent peer."""
+    """What the parties of a `interactive` step talk over; every wait has a deadline and names the silent peer."""
 
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party."""

@@ -5,8 +5,8 @@ a number is cut into slices so short that every product of two slices, and every
 block of rows, is a whole multiple of one unit below 2^53. Whatever order a kernel sums in, and with how many threads,
 it makes no rounding at all. What is rounded is added elementwise, in a fixed order.
 
-Columns are scaled by powers of two to at most 1 and lie on a grid of 2^-44 (`on_grid`), so that two slices of 22 bits
-hold them without a remainder. The slices of the matrix are made once and kept.
+Columns are scaled by powers of two to at most 1 and lie on a grid of 2^-44 (`round_to_grid`), so that two slices
+of 22 bits hold them without a remainder. The slices of the matrix are made once and kept.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def round_to_grid(x: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class TallMatrix:
-    """A matrix (n, q) on the grid of `on_grid`, with products of fixed bits.
+    """A matrix (n, q) on the grid of `round_to_grid`, with products of fixed bits.
 
     Exact up to one rounding for each block of 512 rows; `gram` has a relative error of about 2^-44 in each product.
     """

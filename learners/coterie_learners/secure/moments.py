@@ -80,7 +80,7 @@ def levels_above(ridge: float) -> int:
 
 
 def add_column_of_ones(trio: ThreePartyShamir, gram: Elements, totals: Elements, counts: Sequence[int]) -> Elements:
-    """Gram matrices (g, c, c) bordered by the column sums and the counts, as `Sums` has them."""
+    """Gram matrices (g, c, c) bordered by the column sums and the counts, as `SharedSums` has them."""
     g, c = totals.shape
     out = constant_elements(0, (g, c + 1, c + 1))
     out[:, :c, :c] = gram

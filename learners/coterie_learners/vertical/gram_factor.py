@@ -3,7 +3,7 @@
 For standardised columns Z (n, m) of rank r, L = Z W with the eigenvectors W (m, r) of Z'Z satisfies L L' = Z Z' = K.
 L follows from K (its principal component scores, up to the choice of a basis among equal eigenvalues) and K from L, so
 they give away the same: the data up to one rotation of its columns. W stays at the site. L is rounded to a grid
-(`tall.on_grid`), so that its last bits carry nothing that K does not.
+(`tall_matrix.round_to_grid`), so that its last bits carry nothing that K does not.
 
 The factor of a Gram matrix itself is its pivoted Cholesky factor, computed with the same bits on every machine.
 """

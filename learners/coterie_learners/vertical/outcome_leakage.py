@@ -9,7 +9,7 @@ covariance. Three questions, each with its limits:
 2. Counting: T_k is r (r + 1) / 2 equations on n variances; with too many of them they, and with them the outcome's
    probabilities, may be determined.
 3. Second order (ridge 0): a whole other data set, other outcomes and other sites' columns, with the same gamma_k and
-   T_k (`twin_of`). That one exists is proved by making it; that none was found proves nothing.
+   T_k (`alternative_outcome`). That one exists is proved by making it; that none was found proves nothing.
 
 "Not unique" is a weak promise: it bounds no probability, and other sites with few or only binary columns make twins
 less likely than the construction assumes, which grants them r + 1 columns of any numbers.

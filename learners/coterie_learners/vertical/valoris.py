@@ -15,7 +15,7 @@ What leaves a site: blinded identifiers, sealed to all sites (see `alignment`); 
 r_k numbers that tell the means of its rotated columns, sealed to the response site, which can rebuild binary columns
 from it exactly, columns on a grid by lattice reduction, and all rows from r_k known ones (the study must say
 disclosure.rebuild = "allow"). From the response site the answers, each sealed to its site, after the check of
-`preimage`: if an answer could be solved for the outcome, nothing is returned to anybody.
+`outcome_leakage`: if an answer could be solved for the outcome, nothing is returned to anybody.
 
 Mode "aggregated" (two covariate sites or more): these agree on a rotation Q of all their columns together, and the
 response site learns only the sum S = sum Z_k Q_k, under pairwise masks: S S' is the sum of the Gram matrices, so that

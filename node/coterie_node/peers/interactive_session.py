@@ -1,8 +1,8 @@
 """Interactive steps: the parties talk off the ledger while the runner goes on polling.
 
 Nothing of the rows is sent before all parties are there, so a party that comes late costs time and nothing else; once
-they have begun, a party that leaves ends the step for all. `Hub` is the memory twin of the parties' channels: queues
-between all pairs of one process.
+they have begun, a party that leaves ends the step for all. `MemoryTransport` is the memory twin of the parties'
+channels: queues between all pairs of one process.
 """
 
 from __future__ import annotations

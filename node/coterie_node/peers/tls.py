@@ -1,4 +1,4 @@
-"""Where a site talks to its peers in interactive steps: the network's twin of `talk.Hub`.
+"""Where a site talks to its peers in interactive steps: the network's twin of `interactive_session.MemoryTransport`.
 
 A node listens at one address for the sessions of all its studies. A connection begins with a plain greeting (session
 and name, for the other side to know whom to expect), then TLS with the pair's certificates (pairing.py), then one byte

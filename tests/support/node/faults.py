@@ -1,8 +1,8 @@
 """Whole studies in one process under a seeded schedule of faults: nothing is left to chance but the seed.
 
-A `Story` draws a small study and its faults from the seed, lets the sites' attendances (the daemon's own loop body)
-take turns on virtual time, and checks the invariants at the end. The seams are the ledger, the store, the clock and
-the sites' keys; everything above them is the product's own.
+A `FaultStory` draws a small study and its faults from the seed, lets the sites' attendances (the daemon's own loop
+body) take turns on virtual time, and checks the invariants at the end. The seams are the ledger, the store, the clock
+and the sites' keys; everything above them is the product's own.
 
     python -m support.node.faults SEED     tells one story (from the folder tests)
 """
