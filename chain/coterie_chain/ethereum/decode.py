@@ -32,7 +32,7 @@ TermsTuple = tuple[bytes, bytes, Sequence[bytes], int, int, int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where an event keeps its study, who acted (or whom it is about), and its details.
+    """Where an event keeps its study, the site that acted (or that it is about), and its details.
 
     Places count the indexed words (topics) first and the data's words after them. A detail is (name, place, reader).
     """

@@ -3,6 +3,23 @@
 Each `sync` asks for the newest block. If it does not continue what was read, the last block that both chains share is
 found by the hashes of the blocks seen, everything above it is dropped, and the logs are read again from there.
 Subscriptions are not used: they lose logs at a reorganisation.
+
+Theory of operation. A follower is in one of three states:
+
+    state       `_tip`   `_suspect`   event                              next state
+    empty       None     no           a page of blocks is read           following
+    following   a Tip    no           the newest block is the tip        following; nothing is read
+    following   a Tip    no           the chain continues the tip        following, one page further
+    following   a Tip    no           the chain left the tip             following, back at the last shared block
+    following   a Tip    no           no landmark is shared              LedgerMismatch CO-C314
+    following   a Tip    no           records or blocks are missing      suspect; everything is read again
+    suspect     any      yes          records or blocks are missing      LedgerMismatch CO-C315
+    suspect     any      yes          all is read without a gap          following
+
+Invariants: `_entries` are those of the blocks up to `_tip`, all of them, and of no other block. A page changes the
+state as a whole, after the last answer of the node: an answer that fails leaves the state as it was. Each site's
+records have the numbers 1, 2, 3 and so on without a gap, which shows a node that leaves some out. `_hashes` holds at
+least one landmark deeper than any reorganisation, so that a shared block can be found.
 """
 
 from __future__ import annotations
@@ -38,7 +55,11 @@ def read_block(rpc: Rpc, which: str) -> Tip:
     """A block by its number in hex, or "latest" or "pending"."""
     block = rpc.call("eth_getBlockByNumber", which, False)
     if block is None:
-        raise LedgerUnreachable("CO-C302", f"The chain node {rpc.where} has no block {which} (any more).")
+        raise LedgerUnreachable(
+            "CO-C302",
+            f"The chain node {rpc.where} has no block {which} (any more). "
+            "Wait until it has caught up, or read its log.",
+        )
     try:
         return Tip(
             parse_quantity(block["number"]), block["hash"], block["parentHash"], parse_quantity(block["timestamp"])
@@ -100,7 +121,7 @@ class Follower:
             return self._tip or tip
 
     def forget(self) -> None:
-        """Read everything anew at the next sync."""
+        """Read everything again at the next sync."""
         with self._lock:
             self._reset()
 
@@ -152,7 +173,7 @@ class Follower:
             return old.number
         numbers = sorted(self._hashes)
         pairs = zip(numbers, self._fetch_hashes(numbers), strict=True)
-        # from the oldest up to the first that differs: a page may have been read in the middle of a reorganisation
+        # From the oldest to the first that differs: a page can mix blocks of two chains, so later matches do not count.
         shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], pairs)]
         if not shared:
             raise self._explain_rewind(old, tip, numbers[0])
@@ -172,6 +193,7 @@ class Follower:
         )
 
     def _drop(self, above: int) -> None:
+        # Names of sites are taken back as well: a site that was admitted above the fork may never be admitted.
         remaining = list(takewhile(lambda entry: entry.block <= above, self._entries))
         hashes = {number: hash_ for number, hash_ in self._hashes.items() if number <= above}
         decoder, tip = self._decoder, Tip(above, hashes[above], "", 0)
@@ -218,7 +240,11 @@ class Follower:
             ]
             for block in self._rpc.batch(wanted):
                 if block is None:
-                    raise _Gap("CO-C315", f"The node {self._rpc.where} lost a block while its logs were read.")
+                    raise _Gap(
+                        "CO-C315",
+                        f"The node {self._rpc.where} lost a block while its logs were read. "
+                        "Compare it with another site's node.",
+                    )
                 times[block["hash"]] = parse_quantity(block["timestamp"])
         return times
 

@@ -1,4 +1,4 @@
-"""Block headers as their hash binds them: fields out of RLP, and what a node's JSON tells as RLP again."""
+"""Block headers as their hash binds them: reads fields from RLP, and encodes a node's JSON as RLP."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Header:
 
 
 def encode_header(block: dict[str, Any]) -> bytes:
-    """RLP of the header that a node tells as JSON."""
+    """RLP of the header that a node sends as JSON."""
     fields_in_order = [(name, block[name]) for name in HEADER_FIELDS if block.get(name) is not None]
     return encode_rlp(
         [encode_number(int(value, 16)) if name in NUMBER_FIELDS else from_hex(value) for name, value in fields_in_order]

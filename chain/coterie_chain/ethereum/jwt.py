@@ -42,7 +42,10 @@ def read_secret(path: Path) -> bytes:
     except ValueError:
         secret = b""
     if len(secret) != SECRET_BYTES:
-        raise KeyFault("CO-C104", f"{path} is no token secret: it must hold {SECRET_BYTES} bytes in hex.")
+        raise KeyFault(
+            "CO-C104",
+            f"{path} is not a token secret: it must hold {SECRET_BYTES} bytes in hex. Copy the chain node's file.",
+        )
     return secret
 
 

@@ -32,7 +32,7 @@ class Network:
 
     @property
     def scope(self) -> str:
-        """What tells this network from any other."""
+        """What distinguishes this network from any other."""
         return f"{self.chain_id}/{self.genesis}/{self.catalog.lower()}"
 
     def to_json(self) -> str:
@@ -48,11 +48,11 @@ class Network:
             catalog = to_checksum_address(raw["catalog"])
             return cls(str(raw["url"]), int(raw["chain_id"]), catalog, str(raw["genesis"]), int(raw["block"]))
         except (ValueError, KeyError, TypeError) as e:
-            raise LedgerMismatch("CO-C310", f"This is no network.json: {e!r}. Ask a founder for the file.") from None
+            raise LedgerMismatch("CO-C310", f"This is not a network.json: {e!r}. Ask a founder for the file.") from None
 
 
 def discover(url: str, catalog: str | None = None) -> Network:
-    """The network of a Catalog whose `network.json` is not at hand, as one node tells it; compare it with others.
+    """The network of a Catalog without its `network.json`, as one node describes it; compare it with other nodes.
 
     Without an address the chain must hold exactly one Catalog, which is looked for in its logs.
     """

@@ -41,7 +41,7 @@ class Reader:
     """What a network holds, `confirmations` blocks below the newest.
 
     `poll` is the longest pause in seconds between two looks at the chain in `wait`; `clock` is the block ("latest" or
-    "pending") that tells the time.
+    "pending") that gives the time.
     """
 
     def __init__(self, rpc: Rpc, network: Network, *, confirmations: int, poll: float, clock: str) -> None:
@@ -109,7 +109,7 @@ class Reader:
         return {name for i, name in self._follower.decoder.names.items() if status.active >> i & 1}
 
     def _explain_incomplete(self, study: int, position: int) -> LedgerUnreachable:
-        """The node told of a block before it had all of its logs: everything is read again at the next try."""
+        """The node announced a block before it had all of its logs: the next try reads everything again."""
         self._follower.forget()
         self._statuses.clear()
         message = f"The node has not all records of study {study}, position {position}, although the step is over."

@@ -95,5 +95,7 @@ def recover_signer(digest: bytes, r: int, s: int, parity: int, what: str) -> byt
             raise BadSignature
         key = KEYS.Signature(vrs=(parity, r, s)).recover_public_key_from_msg_hash(digest)
     except (BadSignature, ValidationError):
-        raise LedgerMismatch("CO-C351", f"{what} carries a signature that no key can have made.") from None
+        raise LedgerMismatch(
+            "CO-C351", f"{what} has a signature that no key can have made. Do not rely on the evidence."
+        ) from None
     return bytes(key.to_canonical_address())

@@ -45,7 +45,9 @@ class Rpc:
     def __init__(self, url: str, timeout: float = 10.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise LedgerUnreachable("CO-C303", "The chain node's address must read http://host:port (or https).")
+            raise LedgerUnreachable(
+                "CO-C303", "The chain node's address must read http://host:port (or https). Correct it."
+            )
         self.where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         query, self._secret = split_secret(parts.query)
         self._path = (parts.path or "/") + (f"?{query}" if query else "")
@@ -88,7 +90,7 @@ class Rpc:
     def explain_garbled(self, method: str) -> LedgerUnreachable:
         """The fault of an answer that makes no sense."""
         return LedgerUnreachable(
-            "CO-C303", f"{self.where} did not answer {method} with JSON-RPC. Does the address name a chain node?"
+            "CO-C303", f"{self.where} did not answer {method} with JSON-RPC. Check that the address names a chain node."
         )
 
     def __enter__(self) -> Self:
@@ -151,7 +153,8 @@ class Rpc:
     def _explain_silence(self, error: Exception) -> LedgerUnreachable:
         cause = str(error) or type(error).__name__
         return LedgerUnreachable(
-            "CO-C301", f"The chain node {self.where} does not answer: {cause}. Is it running, and is the network up?"
+            "CO-C301",
+            f"The chain node {self.where} did not answer: {cause}. Check that it runs and that the network is up.",
         )
 
 

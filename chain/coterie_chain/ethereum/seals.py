@@ -92,7 +92,7 @@ class Clique:
     allowed: set[bytes]
     kind: str = "clique"
     sealed: int = 0
-    # who cast a vote, on whom, and for what, oldest first
+    # voter, signer that the vote is about, and whether it admits; oldest first
     votes: list[tuple[bytes, bytes, bool]] = field(default_factory=list)
     recent: deque[tuple[int, bytes]] = field(default_factory=deque)
 

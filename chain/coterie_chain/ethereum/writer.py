@@ -2,6 +2,21 @@
 
 One writer owns the nonces of one account. A transaction is signed once, journalled, and sent; after a time-out or a
 restart the same bytes are sent again. It counts as mined once it has the confirmations that the chain needs.
+
+Theory of operation. A transaction goes through these states. The journal alone survives a restart:
+
+    state     in the journal   `_unmined`   event                                    next state
+    signed    yes              yes          the node takes its bytes                 sent
+    sent      yes              yes          no receipt for `_RESEND_AFTER` seconds   sent, with the same bytes
+    sent      yes              yes          receipt with the confirmations           mined
+    sent      yes              yes          nonce used, no receipt for `_GRACE`      struck; the call is signed again
+    sent      yes              yes          `patience` is over                       sent; LedgerUnreachable CO-C304
+    mined     yes, as mined    no           its block is gone (reorganisation)       sent, with the same bytes
+    struck    no               no           -                                        -
+
+Invariants: the journal has a transaction before any node does, so a crash can lose no transaction that was sent. A
+nonce has one transaction at a time. The purpose identifies a call: while a transaction for it is unmined, the same call
+signs no second one. Transactions are sent in the order of their nonces, because a node mines none behind a gap.
 """
 
 from __future__ import annotations
@@ -228,6 +243,7 @@ class Writer:
         }
         signed = self._account.sign_transaction({**self._fixed, **own})
         tx = Signed(nonce, purpose, bytes(signed.raw_transaction), to_hex(signed.hash))
+        # Saved before it can be sent: the other order could send two transactions for one purpose after a crash.
         self._journal.save(self._scope, tx)
         self._unmined[nonce] = tx
         self._next = nonce + 1
@@ -238,6 +254,7 @@ class Writer:
             self._rpc.call("eth_sendRawTransaction", to_hex(tx.raw))
         except NodeRefused as e:
             reason = e.reason.lower()
+            # A node that knows the transaction, or has mined its nonce, is no failure: the receipt decides.
             if not any(words in reason for words in (*_KNOWN_REPLIES, *_NONCE_USED_REPLIES)):
                 raise
 
@@ -251,6 +268,8 @@ class Writer:
                 raise self._explain_late(tx)
             if receipt is not None or now - begun < _GRACE or not self._is_nonce_used(tx):
                 unused = now
+            # `unused` is the last time at which the nonce was free. A node can count a block before it shows its
+            # receipts, so another's transaction is assumed only after the grace.
             if now - unused > _GRACE:
                 return None
             if receipt is None and now - resent > _RESEND_AFTER:
@@ -293,12 +312,13 @@ class Writer:
         self._journal.forget(self._scope, tx.nonce)
         self._unmined.pop(tx.nonce, None)
         self._reset_age(tx)
+        # Another signer uses this account: only the chain knows the next nonce.
         self._next = None
 
     def _explain_late(self, tx: Signed) -> LedgerUnreachable:
         return LedgerUnreachable(
             "CO-C304",
             f"Transaction {tx.hash} ({tx.purpose}, nonce {tx.nonce}) was not mined within {self._patience:g} s by "
-            f"{self._rpc.where}. Do enough sealers run, and does the account have funds? The same transaction is sent "
-            "again next time.",
+            f"{self._rpc.where}. Check that enough sealers run and that the account has funds. The same transaction "
+            "is sent again next time.",
         )

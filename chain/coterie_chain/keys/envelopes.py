@@ -66,7 +66,9 @@ def open_body_key(blob: bytes, name: str, private: PrivateKey) -> bytes | None:
         return SealedBox(private).decrypt(envelope.boxes[name])
     except CryptoError:
         message = f"The envelope names {name} as a reader but does not open with the sealing key of this site"
-        raise BlobCorrupt("CO-C222", f"{message}. Has the site's key been replaced since it was sealed?") from None
+        raise BlobCorrupt(
+            "CO-C222", f"{message}. If the site's key was replaced since then, ask for a grant."
+        ) from None
 
 
 def unseal_with(blob: bytes, key: bytes, context: bytes = b"") -> bytes:
@@ -133,7 +135,10 @@ def _encrypt_key(name: str, public: bytes, key: bytes) -> bytes:
     try:
         return SealedBox(PublicKey(public)).encrypt(key)
     except (CryptoError, ValueError, TypeError):
-        raise KeyFault("CO-C106", f"The sealing key of {name} is no usable X25519 key: {public.hex()}.") from None
+        raise KeyFault(
+            "CO-C106",
+            f"The sealing key of {name} is not a usable X25519 key: {public.hex()}. Ask that site for its card.",
+        ) from None
 
 
 def _commit(key: bytes) -> str:

@@ -104,7 +104,7 @@ class MemoryJournal:
 class SqliteJournal:
     """A journal in a file (mode 0600), safe after a crash of the process or the machine.
 
-    StoreFault (CO-C320) if another process holds it, or (CO-C321) if the file is no journal of this release.
+    StoreFault (CO-C320) if another process holds it, or (CO-C321) if the file is not a journal of this release.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -134,7 +134,7 @@ class SqliteJournal:
 
     def mark_mined(self, scope: str, nonce: int) -> None:
         """Note that a transaction is on the chain."""
-        # Not forced to the disk: what a crash forgets here, the receipt tells again.
+        # Not forced to the disk: after a crash the receipt shows the same.
         with self._lock:
             self.ask("PRAGMA synchronous = NORMAL")
             try:
@@ -209,7 +209,9 @@ class SqliteJournal:
                     f"Another process holds the journal {self._path}. One node only may sign with a site's key: "
                     "stop the other one first.",
                 ) from None
-            raise StoreFault("CO-C322", f"The journal {self._path} cannot be used: {e}.") from e
+            raise StoreFault(
+                "CO-C322", f"The journal {self._path} cannot be used: {e}. Check its permissions and the disk."
+            ) from e
         except sqlite3.DatabaseError as e:
             raise _explain_alien(self._path, str(e)) from e
 
@@ -251,10 +253,13 @@ def _create_private(path: Path) -> None:
         # Not opened: closing it again would undo SQLite's lock if this process holds it already.
         check_mode(path, path.stat().st_mode, "the journal", "600")
     except OSError as e:
-        raise StoreFault("CO-C322", f"Cannot create the journal {path}: {e.strerror or e}.") from e
+        raise StoreFault(
+            "CO-C322", f"Cannot create the journal {path}: {e.strerror or e}. Check the path and its permissions."
+        ) from e
 
 
 def _explain_alien(path: Path, cause: str) -> StoreFault:
     return StoreFault(
-        "CO-C321", f"{path} is no journal of this release ({cause}). Move it away only if no study of this site runs."
+        "CO-C321",
+        f"{path} is not a journal of this release ({cause}). Move it away only if no study of this site runs.",
     )

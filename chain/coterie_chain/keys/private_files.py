@@ -28,7 +28,10 @@ def read_private(path: Path, what: str) -> str:
     except UnicodeDecodeError:
         text = ""
     if not text or len(data) > _MAX_FILE_BYTES:
-        raise KeyFault("CO-C104", f"{path} is no {what}: it must be UTF-8 text of 1 to {_MAX_FILE_BYTES} bytes.")
+        raise KeyFault(
+            "CO-C104",
+            f"{path} is no {what}: it must be UTF-8 text of 1 to {_MAX_FILE_BYTES} bytes. Name the right file.",
+        )
     return text
 
 

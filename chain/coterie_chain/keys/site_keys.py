@@ -118,7 +118,7 @@ def read_passphrase(path: str | Path) -> str:
     """First line of a passphrase file that only its owner may read."""
     line = read_private(Path(path), "the passphrase file").split("\n", 1)[0].rstrip("\r")
     if not line:
-        raise KeyFault("CO-C104", f"The first line of the passphrase file {path} is empty.")
+        raise KeyFault("CO-C104", f"The first line of the passphrase file {path} is empty. Write the passphrase there.")
     return line
 
 
@@ -129,12 +129,17 @@ def _derive(secret: bytes, label: bytes) -> bytes:
 def _create_directory(folder: Path) -> Path:
     existing = [name for name in (OPERATOR, PRIVATE) if (folder / name).exists()]
     if existing:
-        raise KeyFault("CO-C105", f"{folder} holds {' and '.join(existing)} already; keys are never overwritten.")
+        raise KeyFault(
+            "CO-C105",
+            f"{folder} holds {' and '.join(existing)} already, and keys are never overwritten. Name another folder.",
+        )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
     except OSError as e:
-        raise KeyFault("CO-C101", f"Cannot make the key directory {folder}: {e.strerror or e}.") from e
+        raise KeyFault(
+            "CO-C101", f"Cannot make the key directory {folder}: {e.strerror or e}. Check the path and its permissions."
+        ) from e
     return folder
 
 
@@ -148,7 +153,9 @@ def _save(path: Path, keyfile: dict[str, object]) -> None:
     try:
         write_private(path, json.dumps(keyfile, indent=2) + "\n")
     except OSError as e:
-        raise KeyFault("CO-C105", f"Cannot write the key file {path}: {e.strerror or e}.") from e
+        raise KeyFault(
+            "CO-C105", f"Cannot write the key file {path}: {e.strerror or e}. Check its permissions and the disk."
+        ) from e
 
 
 def _read_secret(path: Path, passphrase: str) -> bytes:
@@ -164,11 +171,17 @@ def _read_secret(path: Path, passphrase: str) -> bytes:
                 "into the passphrase file again. If nobody has it, this site needs new keys, for which the sites vote."
             )
             raise KeyFault("CO-C103", f"{message} {cure}") from None
-        raise KeyFault("CO-C104", f"{path} is not a key file, or it is damaged ({type(e).__name__}).") from None
+        raise KeyFault(
+            "CO-C104", f"{path} is not a key file, or it is damaged ({type(e).__name__}). Restore it from your copy."
+        ) from None
     if len(secret) != 32:
-        raise KeyFault("CO-C104", f"{path} holds a key of {len(secret)} bytes instead of 32.")
+        raise KeyFault(
+            "CO-C104", f"{path} holds a key of {len(secret)} bytes instead of 32. Restore it from your copy."
+        )
     return bytes(secret)
 
 
 def _explain_unusable(public: bytes) -> KeyFault:
-    return KeyFault("CO-C106", f"The peer's sealing key is no usable X25519 key: {public.hex()}.")
+    return KeyFault(
+        "CO-C106", f"The peer's sealing key is not a usable X25519 key: {public.hex()}. Ask the peer for its card."
+    )

@@ -1,4 +1,29 @@
-"""The ledger's memory twin: the rules, a list of entries, and a clock that the caller injects."""
+"""The ledger's memory twin: the rules, a list of entries, and a clock that the caller injects.
+
+Theory of operation. A MemoryChain stands for the chain and a MemoryLedger for one site's access to it. Each call first
+makes its move in the Rules, which raise PostRejected, and then appends what the contracts would log. A refused move
+therefore leaves no entry. The states of a study are in the table of `rules.py`; the entries that a call appends are:
+
+    call                 always                         with the move's outcome
+    propose              StudyProposed, StudyJoined     StudyStarted, if no other site has to join
+    join                 StudyJoined                    StudyStarted, with the last site
+    decline              StudyDeclined, one per study   -
+    record               the Record                     StudyCompleted, before the Record
+    skip                 ServerSkipped                  -
+    exclude              ExclusionVoted                 SiteExcluded
+    report_unavailable   UnavailabilityVoted            StudyAborted, SiteExcluded or StepReopened
+    dispute              Disputed                       -
+    pause                StudyPaused                    -
+    resume               ResumeVoted                    StudyResumed
+    abort                AbortVoted, if it is a vote    StudyAborted or SiteLeft
+    supersede            SupersessionVoted              StudySuperseded
+    attest, withdraw     SiteAttested, VoteWithdrawn    -
+    offer, accept        KeyOffered, KeyChanged         -
+    votes on members     the vote's event               SiteAdmitted, SiteRevoked, KeyChanged, CatalogSucceeded
+
+Invariants: each entry takes one block, and `idle_blocks` counts the blocks without one. Entries are never changed or
+removed: the twin knows no reorganisation. A vote's entry stands before the entry of its outcome.
+"""
 
 from __future__ import annotations
 
@@ -118,6 +143,7 @@ class MemoryLedger:
         try:
             kind, round_ = self._rules.post(self._address, site, post, self._chain.moment())
         except PostRejected:
+            # A site that restarts posts again what it may have posted. The same bytes are no error, other bytes are.
             digest = self._find_digest(site, post)
             if digest not in (None, post.sha256):
                 raise PostRejected("Overwrite") from None
@@ -131,6 +157,7 @@ class MemoryLedger:
 
     def skip(self, study: int) -> None:
         """Pass over a silent server."""
+        # Read before the move, which raises the attempt: the event names the step that was skipped.
         step = self._describe_step(study)
         silent = self._rules.skip(self._address, study, self._chain.moment())
         self._write("ServerSkipped", study, **step, server=self._find_name(silent))
@@ -221,6 +248,7 @@ class MemoryLedger:
 
     def revoke(self, site: str) -> None:
         """Vote to revoke a site."""
+        # The name is read before the move: a site that revokes itself has none afterwards.
         by, number = self.me, self._find_id(site)
         passed = self._rules.revoke(self._address, number, self._chain.moment())
         self._write_vote(passed, motions.hash_revocation(number), "RevocationVoted", "SiteRevoked", 0, by, name=site)

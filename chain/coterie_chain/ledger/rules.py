@@ -5,6 +5,32 @@ move by move, and the auditor replays a chain's history through it, so that a ch
 Sites are ids here and callers are addresses, as in the contract. Every refusal is a PostRejected with the name and the
 arguments of the contract's custom error, checked in the contract's order. Only what an address is (`NotExternal`, and
 whether a successor has code) is the contract's to know.
+
+Theory of operation. A study is in one of six states. A move checks everything before it changes anything, so a refused
+move leaves no trace:
+
+    move          state before         state after          condition
+    propose       none                 proposed             the caller takes part and has fewer than 16 open proposals
+    join          proposed             proposed             same hash, before the deadline
+    join, last    proposed             running              all sites have joined
+    decline       proposed             aborted              one site is enough
+    post          running              running              open step, its attempt, its basis, a free slot
+    post, last    running              completed            the last slot of the last step
+    skip          running              running              server step; the server is late or gone
+    exclude       running              running              each step; vote; the site is late or gone
+    unavailable   running              running or aborted   vote on a post of the open or the last finished step
+    dispute       running              paused               another digest was recomputed than was posted
+    dispute       completed            completed            likewise; it is only recorded
+    pause         running              paused               once for each site and position
+    resume        paused               running              vote, or the pause has run out
+    abort         proposed to paused   aborted or the same  alone, by vote, or the caller leaves; see `End`
+    supersede     completed            completed            the proposer, or a vote
+    attest        completed, aborted   the same             a site recomputed its own posts
+
+Invariants: only `post` moves a study forward, and only skip, exclude, unavailable and leaving begin a step again; each
+of these raises the attempt, so that a post for an earlier attempt is refused. A strict majority of those who can vote
+today carries a motion. A vote counts only while the voter has the key that it had when it voted. A site whose key has
+changed since the proposal neither posts nor votes while that study runs.
 """
 
 from __future__ import annotations
@@ -19,7 +45,7 @@ from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import motions
 from coterie_chain.ledger.protocol import ZERO, Post, Silence, State
 from coterie_chain.ledger.record_chain import flatten_post
-from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, RunFolder, StudyState
+from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, SchedulePosition, StudyState
 from coterie_chain.store.cid import DAG_PB, RAW
 from coterie_chain.store.protocol import MAX_BLOB
 
@@ -193,6 +219,7 @@ class Rules:
                 raise PostRejected("BadState", int(State.ABORTED))
             _require(s, State.PROPOSED)
             declined[study] = s
+        # Two passes: a refusal of one study must leave all of them as they are.
         for s in declined.values():
             s.state = State.ABORTED
 
@@ -211,6 +238,7 @@ class Rules:
         if post.basis != s.basis:
             raise PostRejected("BasisMismatch", "0x" + s.basis.hex())
         kind, round_ = s.kind(), s.round
+        # `take_slot` can still refuse: it comes before the first change of state.
         complete = s.take_slot(site, kind)
         s.digests[post.position, post.attempt, site] = post.sha256
         if complete:
@@ -244,6 +272,8 @@ class Rules:
         if not s.is_dispensable(site):
             raise PostRejected("SiteNeeded", site)
         motion = motions.hash_exclusion(study, s.position, s.attempt, site)
+        # The motion names position and attempt, so votes of an earlier attempt do not count. A site that is gone cannot
+        # come back into the study: no vote is needed.
         passed = gone or self._vote(motion, me, self.list_able(s) - {site}, now)
         if passed:
             s.remove(site)
@@ -253,16 +283,16 @@ class Rules:
     def unavailable(self, caller: str, study: int, position: int, attempt: int, site: int, now: Moment) -> bool:
         """Vote that a site's post cannot be used; True when the vote passed."""
         me, s = self._require_running(caller, study)
-        place = s.place() if position == s.position else s.last
-        at_hand = place and (place.position, place.attempt) == (position, attempt) and position + 1 >= s.position
-        if place is None or not at_hand:
+        step = s.locate() if position == s.position else s.last
+        is_recent = step and (step.position, step.attempt) == (position, attempt) and position + 1 >= s.position
+        if step is None or not is_recent:
             raise PostRejected("WrongStep", s.position, s.attempt)
         if site == me or site not in s.active or (position, attempt, site) not in s.digests:
             raise PostRejected("NotPosted")
         motion = motions.hash_unavailability(study, position, attempt, site)
         passed = self._vote(motion, me, self.list_able(s) - {site}, now)
         if passed:
-            _blame(s, place, site, now)
+            _blame(s, step, site, now)
         return passed
 
     # Stops
@@ -505,15 +535,16 @@ def _pause(s: StudyState, now: Moment) -> None:
     s.deadline = now.time + PAUSE_TIME
 
 
-def _blame(s: StudyState, place: RunFolder, site: int, now: Moment) -> None:
+def _blame(s: StudyState, step: SchedulePosition, site: int, now: Moment) -> None:
     """End the study, or go back to the step at which a site's post cannot be used, without the site if it can be."""
-    kind = s.kind(place)
+    kind = s.kind(step)
     if s.silence == Silence.ABORT and kind != SERVER:
         s.state = State.ABORTED
         return
+    # Decided before `go_back` changes the study's state.
     excluded = kind == EACH and s.is_dispensable(site)
-    if place.position != s.position:
-        s.go_back(place)
+    if step.position != s.position:
+        s.go_back(step)
     if excluded:
         s.remove(site)
     s.posted.clear()

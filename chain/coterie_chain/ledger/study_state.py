@@ -31,7 +31,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class SchedulePosition:
     """Where in its schedule a study stands."""
 
     position: int
@@ -76,7 +76,7 @@ class StudyState:
     turn: int = 0
     done: bool = False
     first_attempt: int = 0
-    last: RunFolder | None = None
+    last: SchedulePosition | None = None
     superseded: bool = False
     digests: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
     disputed: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -101,9 +101,9 @@ class StudyState:
             before=terms.hash,
         )
 
-    def kind(self, place: RunFolder | None = None) -> int:
+    def kind(self, step: SchedulePosition | None = None) -> int:
         """Kind of a step, the open one by default: EACH, SERVER or the id of one site."""
-        return self.schedule[place.phase][place.index] if place else self.schedule[self.phase][self.index]
+        return self.schedule[step.phase][step.index] if step else self.schedule[self.phase][self.index]
 
     def server(self) -> int:
         """The site whose turn it is: the first active one from `turn` on, in the study's order."""
@@ -117,10 +117,10 @@ class StudyState:
             return tuple(p for p in self.order if p in self.active)
         return (self.server(),) if kind == SERVER else (kind,)
 
-    def place(self) -> RunFolder:
-        """The open step."""
+    def locate(self) -> SchedulePosition:
+        """Where the open step stands in the schedule."""
         turn = self.order.index(self.server()) if self.kind() == SERVER else self.turn
-        return RunFolder(self.position, self.attempt, self.round, self.phase, self.index, turn, self.done)
+        return SchedulePosition(self.position, self.attempt, self.round, self.phase, self.index, turn, self.done)
 
     def is_dispensable(self, site: int) -> bool:
         """Whether the terms let the study go on without a site."""
@@ -141,7 +141,9 @@ class StudyState:
         self.state = State.RUNNING
         self._enter()
         self.deadline = now + self.timeout
-        self.last = RunFolder(self.position, self.attempt, self.round, self.phase, self.index, self.turn, self.done)
+        self.last = SchedulePosition(
+            self.position, self.attempt, self.round, self.phase, self.index, self.turn, self.done
+        )
 
     def take_slot(self, site: int, kind: int) -> bool:
         """Take the site's slot in the open step; True when the step is complete with it."""
@@ -159,7 +161,7 @@ class StudyState:
 
     def advance(self, kind: int, converged: bool, sha: bytes, now: int) -> None:
         """Go to the next step."""
-        self.last = self.place()
+        self.last = self.locate()
         if kind == EACH:
             self.posted.clear()
         else:
@@ -189,7 +191,7 @@ class StudyState:
         self.active.discard(site)
         self.posted.clear()
 
-    def go_back(self, last: RunFolder) -> None:
+    def go_back(self, last: SchedulePosition) -> None:
         """Undo what the last finished step has changed; both steps begin above all their attempts so far."""
         highest, kind = max(self.attempt, last.attempt), self.kind(last)
         self.position, self.round, self.phase, self.index = last.position, last.round, last.phase, last.index

@@ -80,7 +80,7 @@ class CliqueChain:
         return f"http://{LOOPBACK}:{_read_ports(node).get('rpc', 0)}?jwt_file={node.jwt.absolute()}"
 
     def facts(self, site: str) -> dict[str, int]:
-        """The newest block, and the peers that the administrator's socket tells of."""
+        """The newest block, and the peers that the administrator's socket lists."""
         facts = read_newest_block(self.url(site))
         with suppress(LedgerUnreachable):
             facts["peers"] = int(ask(self._nodes[site].ipc, "net_peerCount"), 16)

@@ -1,4 +1,4 @@
-"""Founding a network: the Catalog is deployed once, and `network.json` tells every site where it is."""
+"""Founding a network: one site deploys the Catalog once; `network.json` holds its address for every site."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
         except (*FAULTS, Web3Exception) as e:
             # Only the kind of fault: its text may hold the whole address, and that a token.
             raise LedgerUnreachable(
-                "CO-C301", f"The chain node {where} does not do its part ({type(e).__name__}). Is it running?"
+                "CO-C301", f"The chain node {where} did not answer ({type(e).__name__}). Check that it runs."
             ) from None
 
 

@@ -40,7 +40,11 @@ def build_clique_genesis(
     signers = sorted(_strip_prefix(a) for a in sealers)
     if not signers or period < 1:
         # Period 0 stalls as soon as there is more than one sealer.
-        raise LedgerMismatch("CO-C337", f"A Clique chain needs a sealer and a period of 1 s: {len(signers)}, {period}.")
+        raise LedgerMismatch(
+            "CO-C337",
+            "A Clique chain needs a sealer and a period of 1 s or more; there are "
+            f"{len(signers)} sealers and {period} s. Correct both.",
+        )
     return {
         "config": {"chainId": chain_id, **dict.fromkeys(FORKS, 0), "clique": {"period": period, "epoch": _EPOCH}},
         "difficulty": "0x1",
@@ -57,7 +61,11 @@ def build_qbft_genesis(
     """Genesis of a Besu QBFT chain: final at once, at least 4 validators for one to fail."""
     signers = sorted(_strip_prefix(a) for a in validators)
     if not signers or period < 1:
-        raise LedgerMismatch("CO-C337", f"A QBFT chain needs validators and a period of 1 s: {len(signers)}, {period}.")
+        raise LedgerMismatch(
+            "CO-C337",
+            "A QBFT chain needs validators and a period of 1 s or more; there are "
+            f"{len(signers)} validators and {period} s. Correct both.",
+        )
     paced = {"blockperiodseconds": period, "epochlength": _EPOCH, "requesttimeoutseconds": 2 * period}
     return {
         "config": {"chainId": chain_id, "berlinBlock": 0, "londonBlock": 0, "zeroBaseFee": True, "qbft": paced},

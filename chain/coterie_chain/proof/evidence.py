@@ -1,4 +1,4 @@
-"""What one node tells of a network, gathered so that nobody has to trust that node afterwards.
+"""The evidence of a network that one node supplies; a reader checks it and need not trust that node.
 
 All headers from the first to the last; all transactions and receipts of every block that the Catalog or a Model may
 have written in (the header's own bloom filter says where); the nodes of the state's trie that prove the contracts' code
@@ -36,7 +36,7 @@ _ATTEMPTS = 5
 # A body is at most a block's gas in calldata; 64 MiB is far beyond.
 MAX_BODY_BYTES = 1 << 26
 MAX_CODE_BYTES = 1 << 16
-# A longer chain is told from a block that its readers must know, not from its first.
+# A longer chain starts at a block that its readers must know, not at its first.
 MAX_HEADERS = 200_000
 _EPOCH = 30_000
 HEADERS, BODIES, STATE, CODES = "chain/headers.rlp", "chain/bodies.rlp", "chain/state.rlp", "chain/code.rlp"
@@ -92,7 +92,9 @@ def gather(network: Network, first: int | None = None, confirmations: int = 0) -
                 # a development chain proves its newest block alone, and that has just changed
                 if not is_anvil(rpc):
                     raise
-        raise LedgerUnreachable("CO-C307", f"The chain at {rpc.where} moved on during each of {_ATTEMPTS} readings.")
+        raise LedgerUnreachable(
+            "CO-C307", f"The chain at {rpc.where} moved on during each of {_ATTEMPTS} readings. Try again."
+        )
 
 
 def _find_start(network: Network, last: int) -> int:
@@ -117,7 +119,11 @@ def _fetch_headers(rpc: Rpc, first: int, last: int) -> Iterator[Header]:
         numbers = range(start, min(start + BATCH_SIZE, last + 1))
         for block in rpc.batch([("eth_getBlockByNumber", (hex(n), False)) for n in numbers]):
             if block is None:
-                raise LedgerUnreachable("CO-C302", f"The chain node {rpc.where} has lost a block below {last}.")
+                raise LedgerUnreachable(
+                    "CO-C302",
+                    f"The chain node {rpc.where} has lost a block below {last}. "
+                    "Read its log, or ask another site's node.",
+                )
             yield Header.decode(encode_header(block))
 
 

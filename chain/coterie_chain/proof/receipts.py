@@ -1,4 +1,4 @@
-"""A block's transactions and receipts as its header's roots bind them, and the logs in them as a node tells them."""
+"""A block's transactions and receipts as its header's roots bind them, and their logs as a node sends them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Body:
         return ""
 
     def logs(self, header: Header) -> Iterator[Log]:
-        """The block's logs as a node tells them."""
+        """The block's logs as a node sends them."""
         place = {"blockNumber": hex(self.number), "blockHash": "", "blockTimestamp": hex(header.time)}
         for transaction, receipt in zip(self.transactions, self.receipts, strict=True):
             tx = to_hex(keccak(transaction))
@@ -119,7 +119,7 @@ def _decode_call_or_none(raw: bytes, block: int) -> Call:
 
 
 def build_body(block: dict[str, Any], receipts: Sequence[dict[str, Any]]) -> Body:
-    """A body from a block with its transactions, and its receipts, as a node tells them."""
+    """A body from a block with its transactions, and its receipts, as a node sends them."""
     transactions = tuple(map(_encode_transaction, block["transactions"]))
     return Body(parse_quantity(block["number"]), transactions, tuple(map(_encode_receipt, receipts)))
 

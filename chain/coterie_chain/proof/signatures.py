@@ -149,7 +149,7 @@ def _split_names(names: object) -> list[str]:
 
 _CallValues = Callable[[int, _Details, Mapping[str, int]], tuple[object, ...]]
 
-# Each move's name in the contract, and its arguments from what its event tells.
+# Each move's name in the contract, and its arguments from its event's details.
 _MOVES: dict[str, tuple[str, _CallValues]] = {
     "StudyJoined": ("join", lambda s, d, ids: (s, d["hash"], _read_joining(d))),
     "StudyDeclined": ("decline", lambda s, d, ids: (d["studies"], d["reason"])),

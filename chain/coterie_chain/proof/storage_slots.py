@@ -44,7 +44,11 @@ class Contracts:
         counts = storage.slot(self._catalog, COUNTS)
         self.site_count, self.study_count = counts & 0xFF, counts >> 8 & (1 << 64) - 1
         if self.site_count > MAX_SITES:
-            raise LedgerMismatch("CO-C312", f"The Catalog's storage tells of {self.site_count} sites.")
+            raise LedgerMismatch(
+                "CO-C312",
+                f"The Catalog's storage counts {self.site_count} sites; the limit is {MAX_SITES}. "
+                "The evidence is false or of another contract. Ask another site for it.",
+            )
 
     def models(self) -> dict[int, str]:
         """Address of each site's Model, in lower-case hex."""
@@ -134,7 +138,11 @@ class Contracts:
             return _encode_word(head)[: (head & 0xFF) // 2]
         size = head // 2
         if size > MAX_SITES:
-            raise LedgerMismatch("CO-C312", f"The Catalog's storage tells of {size} sites in study {study}.")
+            raise LedgerMismatch(
+                "CO-C312",
+                f"The Catalog's storage counts {size} sites in study {study}; the limit is {MAX_SITES}. "
+                "The evidence is false or of another contract. Ask another site for it.",
+            )
         return b"".join(_encode_word(self._storage.slot(self._catalog, p)) for p in list_order_slots(study, size))[
             :size
         ]
@@ -160,7 +168,7 @@ def list_order_slots(study: int, size: int) -> range:
 
 
 def compute_order_slot(study: int) -> int:
-    """The slot that tells how long a study's order is."""
+    """The slot that holds the length of a study's order."""
     return _compute_slot(study, STUDIES) + ORDER
 
 

@@ -67,7 +67,7 @@ class Anchor:
 class VerifiedLedger(ReadOnly):
     """A reader of a network as of the last block of its evidence.
 
-    LedgerMismatch tells what in the evidence does not hold, with site and step where an entry is concerned. With a
+    LedgerMismatch names what is false in the evidence, with site and step if it is an entry. With a
     `study`, entries of other studies that were not signed as they stand are in `spoiled`, by study, instead.
     """
 

@@ -64,7 +64,9 @@ def parse_cid(text: str) -> Cid:
     try:
         cid = _decode_binary(_decode(text))
     except ValueError as e:
-        raise BlobCorrupt("CO-C203", f"Not a CID of this system: {text[:MAX_TEXT]!r} ({e}).") from None
+        raise BlobCorrupt(
+            "CO-C203", f"Not a CID of this system: {text[:MAX_TEXT]!r} ({e}). Check the record."
+        ) from None
     spellings = {str(cid), "z" + encode_base58(bytes(cid))} if cid.version else {str(cid)}
     if text not in spellings:
         raise BlobCorrupt("CO-C203", f"Not the canonical spelling of a CID: {text!r}; it should read {cid}.")

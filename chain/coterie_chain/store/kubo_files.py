@@ -40,7 +40,9 @@ class RepoBlobs:
             if place.is_file():
                 with place.open("rb") as file:
                     return file.read(MAX_BLOCK + 1)
-        raise BlobMissing("CO-C201", f"No block {cid} in {len(self._repos)} repositories.")
+        raise BlobMissing(
+            "CO-C201", f"No block {cid} in {len(self._repos)} repositories. Start the daemon of the site that holds it."
+        )
 
     def _list_paths(self, cid: str) -> list[Path]:
         key = base64.b32encode(_SHA2_256 + parse_cid(cid).digest).decode().rstrip("=")

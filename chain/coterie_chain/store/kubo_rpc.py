@@ -87,7 +87,9 @@ def check_key(url: str, cid: str, key: str | None) -> None:
 
 def explain_silence(url: str, error: Exception) -> BlobMissing:
     """The daemon did not answer in time."""
-    return BlobMissing("CO-C205", f"The daemon at {url} did not answer in time ({type(error).__name__}).")
+    return BlobMissing(
+        "CO-C205", f"The daemon at {url} did not answer in time ({type(error).__name__}). Check that it runs."
+    )
 
 
 def explain_unreachable(url: str, error: Exception) -> BlobMissing:
@@ -102,7 +104,7 @@ def explain_refusal(url: str, status: int, answer: str | None) -> ChainError:
         advice = "Check the token, and the AllowedPaths of the daemon's API.Authorizations."
         return StoreFault("CO-C207", f"The daemon at {url} does not let this site in (HTTP {status}). {advice}")
     if status in (429, 502, 503, 504):
-        return BlobMissing("CO-C206", f"The daemon at {url} is not available now (HTTP {status}).")
+        return BlobMissing("CO-C206", f"The daemon at {url} is not available now (HTTP {status}). Check that it runs.")
     if status == 500 and answer and DISK_FULL in answer:
         message = f"The disk of the daemon at {url} is full: {_shorten(answer)}."
         return StoreFault("CO-C213", f"{message} Make room there; nothing that was recorded is lost.")

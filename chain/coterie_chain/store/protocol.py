@@ -49,7 +49,7 @@ class MemoryBlobs:
 
     def _read_block(self, cid: str) -> bytes:
         if cid not in self.blocks:
-            raise BlobMissing("CO-C201", f"No block {cid} in this store.")
+            raise BlobMissing("CO-C201", f"No block {cid} in this store. Wait for the site that holds it.")
         return self.blocks[cid]
 
 
@@ -90,7 +90,9 @@ class FolderBlobs:
             try:
                 return _read(place)
             except FileNotFoundError:
-                raise BlobMissing("CO-C201", f"No block {cid} in the folder {self.path}.") from None
+                raise BlobMissing(
+                    "CO-C201", f"No block {cid} in the folder {self.path}. Wait for the site that holds it."
+                ) from None
 
     def _write(self, cid: str, block: bytes) -> None:
         place = self._locate(cid)

@@ -1,4 +1,4 @@
-"""What a payload gives away, and whether the floors that were agreed on allow it.
+"""What a payload discloses, and whether the study's floors allow it.
 
 A learner says of each step that posts from a site's own rows what its readers can solve from the exact payload (an
 `Exposure`); the release gate of the site's node asks before any byte leaves. The judgement is made of the payload, not

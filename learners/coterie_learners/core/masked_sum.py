@@ -6,6 +6,21 @@ fraction, modulo 2^128), masks come from ChaCha20 under a key that two sites sha
 uniformly distributed to whoever lacks that site's keys. The sum is exact: it does not depend on the order of the
 sites and replays bit for bit.
 
+Theory of operation. One sum goes through these states:
+
+    state     what it is                                  who can read it
+    share     a site's own numbers, floats                this site
+    encoded   fixed point, two 64-bit words per number    this site
+    masked    encoded, plus a pad for each other party    everybody; it is uniform without this site's keys
+    total     all masked posts added                      everybody; the pads have cancelled
+
+Of a pair of sites, the one with the smaller name adds the pad and the other one subtracts it. So the pads cancel if,
+and only if, all parties of one attempt are in the sum. These invariants must hold:
+
+- All sites put the named arrays in sorted order, so that the same number stands at the same place.
+- A share is below `LIMIT` divided by the number of parties, so that no total leaves the range of the words.
+- A pad covers one value. Its label holds the run, the study, the topic and the attempt.
+
 Leaves the site: 16 uniformly distributed bytes per number. Known after the step: the sum over the parties, and what
 follows from it (with two parties each learns the other's share, so at least three are asked for).
 """
@@ -42,11 +57,12 @@ def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
         raise TooFewSites(
             "CO-P401",
             f"Only {len(site.parties)} sites are left in this masked sum; each could compute another's share. "
-            "The study must end here.",
+            "The study ends here. Propose it again with three sites or more.",
             site.name,
             topic,
         )
     values = np.concatenate([np.ravel(sums[name]) for name in sorted(sums)])
+    # The range is checked before the masks: afterwards an overflow would be invisible.
     total = encode_fixed_point(values, LIMIT / len(site.parties))
     for peer in site.parties:
         if peer != site.name:
@@ -56,7 +72,7 @@ def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
 
 
 def unmask_sums(posts: Posts, shapes: Shapes) -> dict[str, Array]:
-    """The sums over all parties, by name, from what `hide` made at each."""
+    """The sums over all parties, by name, from what `mask_sums` made at each."""
     total = np.zeros((size_of(shapes), 2), dtype=np.uint64)
     for payload in posts.values():
         total = add_words(total, np.asarray(payload["masked"], dtype=np.uint64))
@@ -79,7 +95,7 @@ def size_of(shapes: Shapes) -> int:
 def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> NDArray[np.uint64]:
     """Values as 64-bit fixed point (40 bits of fraction) under pairwise masks with `peers`, for large sums.
 
-    Unlike `hide` it is for a sum that goes to somebody who is none of the parties, so that two parties are enough.
+    Unlike `mask_sums` it is for a sum whose reader is none of the parties, so that two parties are enough.
     """
     if not np.all(np.abs(values) < SHORT_LIMIT / (len(peers) + 1)):
         message = f"A value of {np.max(np.abs(values)):.3g} does not fit the secure sum's range"
@@ -104,6 +120,7 @@ def encode_fixed_point(values: Array, limit: float = LIMIT) -> Words64:
     if not np.all(magnitude < limit):
         message = f"A sum of {np.max(magnitude):.3g} does not fit the secure sum's range of {limit:.1g} for each site."
         raise DataError("CO-D301", f"{message} Narrow the declared ranges, or declare the variables in larger units.")
+    # floor, difference and the factor 2^64 are exact in floats; only `rint` rounds.
     high = np.floor(magnitude)
     low = np.rint((magnitude - high) * FRACTION)
     words = np.stack([low.astype(np.uint64), high.astype(np.uint64)], axis=-1)
@@ -111,7 +128,7 @@ def encode_fixed_point(values: Array, limit: float = LIMIT) -> Words64:
 
 
 def decode_fixed_point(words: Words64) -> Array:
-    """The inverse of encode: the nearest float, up to one rounding of each word."""
+    """The inverse of `encode_fixed_point`: the nearest float, up to one rounding of each word."""
     negative = words[:, 1] >> np.uint64(63) == 1
     magnitude = np.where(negative[:, None], negate_words(words), words)
     values = magnitude[:, 1].astype(np.float64) + magnitude[:, 0].astype(np.float64) / FRACTION
@@ -120,6 +137,7 @@ def decode_fixed_point(words: Words64) -> Array:
 
 def add_words(a: Words64, b: Words64) -> Words64:
     """Sum modulo 2^128."""
+    # Unsigned words wrap, so a low word below one of its summands has a carry.
     low = a[:, 0] + b[:, 0]
     carry = (low < a[:, 0]).astype(np.uint64)
     return np.stack([low, a[:, 1] + b[:, 1] + carry], axis=-1)

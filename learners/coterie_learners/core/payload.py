@@ -79,12 +79,12 @@ def decode(raw: bytes) -> tuple[Stamp, Payload]:
     arrays: dict[str, NDArray[Any]] = {}
     for name, dtype, shape in _array_list(header.get("arrays")):
         if name in arrays or not _NAME.fullmatch(name) or not _DTYPE.fullmatch(dtype):
-            raise ProtocolError("CO-P104", f"The payload declares an array {name[:64]!r} of type {dtype[:16]!r}.")
+            raise _reject("CO-P104", f"The payload declares an array {name[:64]!r} of type {dtype[:16]!r}.")
         arrays[name], at = _array(raw, at, dtype, shape)
     if at != len(raw):
-        raise ProtocolError("CO-P105", f"The payload has {len(raw) - at} bytes behind its last array.")
+        raise _reject("CO-P105", f"The payload has {len(raw) - at} bytes after its last array.")
     if encode(stamp, arrays) != raw:
-        raise ProtocolError("CO-P109", "The payload is not in canonical form: other bytes stand for the same values.")
+        raise _reject("CO-P109", "The payload is not in canonical form: other bytes stand for the same values.")
     return stamp, arrays
 
 
@@ -102,13 +102,13 @@ def pack(raw: bytes, codec: int) -> bytes:
 def unpack(blob: bytes, max_raw: int = MAX_RAW) -> bytes:
     """Decompress bytes from anywhere; never unpacks more than `max_raw` bytes, whatever the header claims."""
     if blob[:4] != MAGIC or len(blob) < 13 or blob[4] not in (STORED, DEFLATE, SHUFFLE_ZSTD):
-        raise ProtocolError("CO-P101", f"The bytes are no Coterie payload (they begin with {blob[:8].hex()}).")
+        raise _reject("CO-P101", f"The bytes are not a Coterie payload (they begin with {blob[:8].hex()}).")
     size, body = int.from_bytes(blob[5:13], "little"), blob[13:]
     if size > max_raw:
-        raise ProtocolError("CO-P102", f"The payload unpacks to {size} bytes; the limit is {max_raw}.")
+        raise _reject("CO-P102", f"The payload unpacks to {size} bytes; the limit is {max_raw}.")
     raw = _inflate(blob[4], body, size)
     if len(raw) != size:
-        raise ProtocolError("CO-P103", f"The payload unpacks to another length than the {size} bytes it declares.")
+        raise _reject("CO-P103", f"The payload unpacks to another length than the {size} bytes it declares.")
     return raw
 
 
@@ -117,7 +117,7 @@ def check(payload: Payload, schema: Schema) -> None:
     missing = schema.fields.keys() - schema.optional - payload.keys()
     unknown = payload.keys() - schema.fields.keys()
     if missing or unknown:
-        raise ProtocolError("CO-P106", f"The payload lacks {sorted(missing)} and has unknown {sorted(unknown)}.")
+        raise _reject("CO-P106", f"The payload lacks {sorted(missing)} and has unknown {sorted(unknown)}.")
     for name, array in payload.items():
         _check_field(name, np.asarray(array), schema.fields[name])
     if schema.check is not None:
@@ -129,7 +129,7 @@ def check_finite(payload: Payload) -> None:
     for name, array in payload.items():
         values = np.asarray(array)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ProtocolError("CO-P107", f"The payload's {name!r} holds NaN or infinite values.")
+            raise _reject("CO-P107", f"The payload's {name!r} holds NaN or infinite values.")
 
 
 def _check_field(name: str, array: NDArray[Any], field: Field) -> None:
@@ -137,7 +137,7 @@ def _check_field(name: str, array: NDArray[Any], field: Field) -> None:
         want in (None, have) for have, want in zip(array.shape, field.shape, strict=True)
     )
     if not fits or _normal(array).dtype.str != field.dtype:
-        raise ProtocolError(
+        raise _reject(
             "CO-P108",
             f"The payload's {name!r} has type {array.dtype.str} and shape {array.shape}; "
             f"the protocol asks for {field.dtype} and {field.shape}.",
@@ -175,27 +175,27 @@ def _pad_array(part: bytes) -> bytes:
 def _header(raw: bytes) -> tuple[dict[str, Any], int]:
     size = int.from_bytes(raw[:4], "little")
     if len(raw) < 4 or size > MAX_HEADER or 4 + size > len(raw):
-        raise ProtocolError("CO-P104", "The payload's header is cut or too long.")
+        raise _reject("CO-P104", "The payload's header is cut or too long.")
     try:
         # Not json.loads: some packages raise Python's recursion limit so far that nested brackets crash the process.
         header = from_json(raw[4 : 4 + size], allow_inf_nan=False)
     except ValueError:
         header = None
     if not isinstance(header, dict):
-        raise ProtocolError("CO-P104", "The payload's header is not JSON.")
+        raise _reject("CO-P104", "The payload's header is not JSON.")
     return header, 4 + size + (-(4 + size) % 8)
 
 
 def _stamp(value: Any) -> Stamp:
     kinds = (str, str, str, int)
     if not isinstance(value, list) or [type(v) for v in value] != list(kinds):
-        raise ProtocolError("CO-P104", "The payload's stamp is not [study, topic, site, attempt].")
+        raise _reject("CO-P104", "The payload's stamp is not [study, topic, site, attempt].")
     return Stamp(*value)
 
 
 def _array_list(value: Any) -> list[tuple[str, str, list[int]]]:
     if not isinstance(value, list) or len(value) > MAX_ARRAYS or not all(map(_is_array_entry, value)):
-        raise ProtocolError("CO-P104", "The payload's list of arrays is malformed.")
+        raise _reject("CO-P104", "The payload's list of arrays is malformed.")
     return [(name, dtype, shape) for name, dtype, shape in value]
 
 
@@ -214,9 +214,9 @@ def _array(raw: bytes, at: int, dtype: str, shape: list[int]) -> tuple[NDArray[A
     size = count * np.dtype(dtype).itemsize
     if len(shape) > 4 or extent > MAX_RAW or at + size + (-size % 8) > len(raw):
         content = f"{min(extent, MAX_RAW)} bytes in {len(shape)} dimensions"
-        raise ProtocolError("CO-P105", f"The payload is too short for an array of {content}.")
+        raise _reject("CO-P105", f"The payload is too short for an array of {content}.")
     if dtype == "|b1" and size and max(raw[at : at + size]) > 1:
-        raise ProtocolError("CO-P109", "The payload holds a boolean that is neither 0 nor 1.")
+        raise _reject("CO-P109", "The payload holds a boolean that is neither 0 nor 1.")
     return np.frombuffer(raw, dtype, count, at).reshape(shape), at + size + (-size % 8)
 
 
@@ -226,7 +226,7 @@ def _inflate(codec: int, body: bytes, size: int) -> bytes:
             stream = zlib.decompressobj()
             raw = stream.decompress(body, size + 1)
             if len(raw) <= size and (not stream.eof or stream.unused_data):
-                raise ProtocolError("CO-P103", "The payload does not unpack: its stream is cut, or bytes follow it.")
+                raise _reject("CO-P103", "The payload does not unpack: its stream is cut, or bytes follow it.")
             return raw
         if codec == SHUFFLE_ZSTD:
             # Reading on across frames makes bytes behind the first one an error instead of ignoring them.
@@ -234,7 +234,7 @@ def _inflate(codec: int, body: bytes, size: int) -> bytes:
             with decompressor.stream_reader(body, read_across_frames=True) as reader:
                 return _unshuffle(reader.read(size + 1))
     except (zlib.error, zstandard.ZstdError) as error:
-        raise ProtocolError("CO-P103", f"The payload does not unpack: {error}.") from None
+        raise _reject("CO-P103", f"The payload does not unpack: {error}.") from None
     return body
 
 
@@ -245,5 +245,9 @@ def _shuffle(raw: bytes) -> bytes:
 
 def _unshuffle(raw: bytes) -> bytes:
     if len(raw) % 8:
-        raise ProtocolError("CO-P103", "The payload does not unpack to whole 8-byte words.")
+        raise _reject("CO-P103", "The payload does not unpack to whole 8-byte words.")
     return np.frombuffer(raw, np.uint8).reshape(8, -1).T.tobytes()
+
+
+def _reject(code: str, cause: str) -> ProtocolError:
+    return ProtocolError(code, f"{cause} Ask the site that posted it to check its node and version.")

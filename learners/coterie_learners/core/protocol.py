@@ -3,6 +3,21 @@
 Four verbs say who posts: `each` (every participant), `server` (the site whose turn it is), `only` (one named site),
 `interactive` (the participants talk off the ledger, then each posts the opened result). Whose turn it is, who was
 skipped or excluded, and which attempt a step is in, is the ledger's business: scripts never name a turn.
+
+Theory of operation. All sites run the same script, so all yield the same steps in the same order. A Machine drives the
+script of one site. The runner moves it with the posts that the ledger has recorded:
+
+    state     `awaits`   call               next state
+    open      a Step     draft              open: a draft does not move the script
+    open      a Step     feed               open at the next step, or ended
+    open      a Step     feed, wrong post   open at the same step; WrongPost names the server
+    open      a Step     accept             open at the next step, or ended; nothing is checked
+    ended     None       any of these       ended; ProtocolError CO-P303
+
+Two invariants carry the protocol. A script reads nothing but its site and the posts that it is sent, so that the same
+posts give the same steps at a restart, in a look-ahead and in a replay. A script never sees a public post that differs
+from this site's own computation: the check comes before the script goes on. If the script itself raises, its machine
+is of no further use; `restarted` gives another one.
 """
 
 from __future__ import annotations
@@ -27,7 +42,7 @@ SEALING_KEY = 32
 
 
 class Channel(Protocol):
-    """What the parties of a `interactive` step talk over; every wait has a deadline and names the silent peer."""
+    """What the parties of an interactive step talk over; every wait has a deadline and names the silent peer."""
 
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party."""
@@ -37,7 +52,7 @@ class Channel(Protocol):
 
 
 class Sealed(Mapping[str, Any]):
-    """A post that this site may not read: the script carries it on; whoever looks inside is told.
+    """A post that this site may not read. A script can pass it on; reading its arrays raises SealedInput.
 
     Whether the loop has converged stands in the record on the ledger, so that may be read of a sealed post too.
     """
@@ -48,7 +63,9 @@ class Sealed(Mapping[str, Any]):
         self.converged = converged
 
     def _refuse(self) -> SealedInput:
-        return SealedInput("CO-P301", f"{self.topic!r} of {self.site} is sealed to other readers.")
+        return SealedInput(
+            "CO-P301", f"{self.topic!r} of {self.site} is sealed to other readers. Ask one of them for a grant."
+        )
 
     def __getitem__(self, key: str) -> Any:
         if key == "converged":
@@ -67,9 +84,9 @@ class Site:
     """What a learner sees of its own site.
 
     `secret` (32 bytes) never leaves; `shared` holds a key per peer; `vault` is durable private memory. `session` names
-    this run of the study among all that these keys will ever see: a pad used for two runs would give their difference
-    away. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the open
-    step. An auditor is a Site without rows.
+    this run of the study among all that these keys will ever see: one pad in two runs would disclose the difference of
+    their posts. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the
+    open step. An auditor is a Site without rows.
     """
 
     study: Study
@@ -100,7 +117,7 @@ class Site:
 
     def _require_data(self) -> Data:
         if self.data is None:
-            raise ProtocolError("CO-P302", f"{self.name} holds no rows.", self.name)
+            raise ProtocolError("CO-P302", f"{self.name} has no rows. Name a file of rows for this site.", self.name)
         return self.data
 
     def stream(self, label: str, size: int) -> bytes:
@@ -118,6 +135,7 @@ class Site:
         return self.vault[label]
 
     def _label(self, label: str) -> str:
+        # The attempt is part of the label: another attempt can have other parties, so its sums need other pads.
         return f"coterie/{self.session}/{self.study.hash.hex()}/{label}/{self.attempt}"
 
 
@@ -133,14 +151,14 @@ Reveals = Callable[[Site, Payload], Exposure]
 
 @dataclass(frozen=True)
 class Step:
-    """One position of a protocol: what is posted there and by whom.
+    """One position of a protocol: who posts there, and what.
 
     `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
     from a payload that this site made here; the site's release gate asks before it leaves. `announces`: each post holds
     its poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
-    `compress=False` stores the post as it is, so that its length tells nothing of its content.
+    `compress=False` stores the post as it is, so that its length shows nothing of its content.
     """
 
     topic: str
@@ -265,10 +283,16 @@ class Machine:
     def feed(self, posts: Posts) -> None:
         """Go on with the posts of a finished step, in the study's site order; WrongPost if a server erred."""
         step = self._open()
+        # All checks come before the script moves: after an error the machine still stands at this step.
         if step.public:
             self._recompute(step, posts)
         if step.agree and len({canonical(p) for p in posts.values()}) != 1:
-            raise ProtocolError("CO-P202", f"The sites opened different results at {step.topic!r}.", topic=step.topic)
+            raise ProtocolError(
+                "CO-P202",
+                f"The sites opened different results at {step.topic!r}. "
+                "Compare their versions, then propose the study again.",
+                topic=step.topic,
+            )
         self.opened += step.agree
         self._resume(posts)
 
@@ -284,6 +308,8 @@ class Machine:
         return self.awaits
 
     def _recompute(self, step: Step, posts: Posts) -> None:
+        # A site that cannot read the post, or what it was computed from, counts the step as unchecked. The readers
+        # check it.
         if any(isinstance(peer_posts, Sealed) for peer_posts in posts.values()):
             self.unchecked += 1
             return
@@ -300,6 +326,7 @@ class Machine:
             self.difference = max(self.difference, difference)
 
     def _own_draft(self, step: Step) -> Payload:
+        # A draft serves one check of the step that it was made for; it must not outlive that step.
         drafted, self._drafted = self._drafted, None
         return drafted[1] if drafted is not None and drafted[0] is step else step.make(self.site, None)
 

@@ -50,7 +50,7 @@ def learner_of(study: Study) -> Learner:
         raise StudyError(
             "CO-S402",
             f"The study pins {learner.name} {study.learner.version or '(no version)'}; installed is {learner.version}. "
-            "Install the pinned version of coterie, or propose the study anew.",
+            "Install the pinned version of coterie, or propose the study again with the installed version.",
         )
     return learner
 
@@ -62,7 +62,10 @@ def find_learner(name: str) -> Learner:
         raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.")
     learner = entries[name].load()
     if not isinstance(learner, Learner):
-        raise StudyError("CO-S403", f"The entry point {name!r} does not lead to a Learner but to {learner!r:.80}.")
+        raise StudyError(
+            "CO-S403",
+            f"The entry point {name!r} leads to {learner!r:.80}, which is not a Learner. Correct the package.",
+        )
     return learner
 
 
@@ -85,7 +88,7 @@ def check_choice(study: Study) -> None:
     learner = learner_of(study)
     if study.split not in learner.splits:
         message = f"The study splits {study.split} over its sites; {learner.name} takes {' or '.join(learner.splits)}"
-        raise StudyError("CO-S405", f"{message}. Choose another learner, or mend [columns].")
+        raise StudyError("CO-S405", f"{message}. Choose another learner, or correct [columns].")
     learner.check(study)
 
 

@@ -160,7 +160,7 @@ def _thresholds(
 ) -> Elements | None:
     """Shares (problems, m, columns) of the l1 penalty of each coefficient on the problems' own scale.
 
-    A penalty of 1 on the inside scale makes all coefficients zero, so a larger one need not be told from it.
+    A penalty of 1 on the inside scale makes all coefficients zero, so a larger one has the same result.
     """
     if max(target.l1) == 0.0:
         return None

@@ -46,9 +46,16 @@ def check_result(plan: LassoPlan, post: Payload) -> None:
     """ProtocolError for a result that no computation could open."""
     shown = np.asarray(post["shown"])
     if len(shown) == 0 or np.any(shown < 0) or np.any(shown >= len(plan.options.alpha)):
-        raise ProtocolError("CO-P647", f"The opened result is for penalties {shown.tolist()}, which there are not.")
+        raise ProtocolError(
+            "CO-P647",
+            f"The opened result is for penalties {shown.tolist()}, which the study does not have. "
+            "Compare the sites' versions.",
+        )
     if int(post["n"]) < 1 or len(shown) != len(post["coefficients"]) or len(shown) != len(post["errors"]):
-        raise ProtocolError("CO-P647", f"The opened result has {int(post['n'])} rows, or figures of other penalties.")
+        raise ProtocolError(
+            "CO-P647",
+            f"The opened result has {int(post['n'])} rows, or figures of other penalties. Compare the sites' versions.",
+        )
 
 
 def pack_result(plan: LassoPlan, sums: SharedSums, outcome: Outcome) -> Payload:

@@ -2,7 +2,7 @@
 
 A value with its offset takes VALUE bits and its blinding BLIND; a plaintext of the 2048-bit modulus holds 28 of them,
 so a row of up to 28 columns is one ciphertext. The helper adds a blinding 2^40 times as large to every value of a
-matched row and draws the ciphertext's randomness anew, so that its owner, who decrypts, can recognise neither value
+matched row and draws new randomness for the ciphertext. Its owner, who decrypts, can recognise neither value
 nor row. What a helper that colludes with one owner can read here: that owner's rows, and the shares of matched rows;
 never another owner's rows without a match. The arithmetic is TNO's library (extra `paillier`), without its
 serialisation.
@@ -119,7 +119,12 @@ def _own_scheme(site: Site) -> Any:
 def _public_scheme(modulus: bytes, owner: str) -> Any:
     n = int.from_bytes(modulus, "little")
     if n.bit_length() != MODULUS or n % 2 == 0:
-        raise ProtocolError("CO-P653", f"{owner} posted a modulus of {n.bit_length()} bits, not of {MODULUS}.", owner)
+        raise ProtocolError(
+            "CO-P653",
+            f"{owner} posted a modulus of {n.bit_length()} bits instead of {MODULUS}. "
+            "Ask that site to check its node and version.",
+            owner,
+        )
     tno = library()
     return tno.Paillier(tno.PaillierPublicKey(n, n + 1), None)
 
@@ -137,7 +142,12 @@ def _rerandomise(scheme: Any, cipher: Any, stream: Keystream) -> bytes:
 def _cipher(scheme: Any, raw: bytes, whose: str) -> Any:
     value = int.from_bytes(raw, "little")
     if not 0 < value < int(scheme.public_key.n) ** 2:
-        raise ProtocolError("CO-P653", f"A ciphertext of {whose} is not below the square of its modulus.", whose)
+        raise ProtocolError(
+            "CO-P653",
+            f"A ciphertext of {whose} is not below the square of its modulus. "
+            "Ask that site to check its node and version.",
+            whose,
+        )
     return library().PaillierCiphertext(value, scheme)
 
 

@@ -100,7 +100,7 @@ class JoinPosts:
 
 
 def join(link: JoinPlan, allowed: Callable[[Site], None]) -> Script:
-    """Tags to the helper, matches back; returns the posts, sealed to whom they are not for.
+    """Sites post tags to the helper, which posts matches; returns the posts, sealed ones unread.
 
     `allowed(site)` raises before anything leaves a site that may not take part.
     """
@@ -288,14 +288,14 @@ SAID = {"enough": Field("|b1"), "different": Field("<i8", (None,)), "doubtful": 
 
 
 def match_form(link: JoinPlan) -> Schema:
-    """Form of what the helper tells an owner."""
+    """Form of the helper's post for an owner."""
     if link.sealed_by_key:
         return paillier.form_encrypted_match(link)
     return Schema({"places": Field("<i8", (None,)), **SAID})
 
 
 def match_rows(site: Site, link: JoinPlan, rows: Mapping[str, Payload], owner: str) -> Payload:
-    """What the helper tells one owner: the matched places in the list before it, or that there are too few."""
+    """The helper's post for one owner: the matched places in the list before it, or that there are too few."""
     places = find_matched_places(site, link, rows)
     enough = places.shape[1] >= link.floor
     chosen = places if enough else places[:, :0]
@@ -359,7 +359,8 @@ def require_patients(enough: bool, floor: int) -> None:
     """StudyError, before anything is opened, if there are too few patients."""
     if not enough:
         message = f"Fewer than {floor} patients are at all owners, which is the study's least cohort"
-        raise StudyError("CO-N241", f"{message}. Nothing was computed or opened, and how many there are was not told.")
+        effect = "Nothing was computed or opened, and no site learned their number"
+        raise StudyError("CO-N241", f"{message}. {effect}. Find more patients.")
 
 
 # The joined table as summands
@@ -394,7 +395,7 @@ def summand_of_owner(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[str,
     source = link.before(site.name)
     places = np.asarray(answer["places"])
     if len(np.unique(places)) != len(places) or np.any(places < 0) or len(places) < link.floor:
-        message = f"{link.helper} told {site.name} {len(places)} matches, which are not different places of a list"
+        message = f"{link.helper} sent {site.name} {len(places)} matches, which are not different places of a list"
         raise ProtocolError("CO-P652", f"{message} or fewer than {link.floor}.", link.helper, f"match/{site.name}")
     key = derive_owners_key(site, link, posts.terms, f"masks/{source}")
     return source, row_masks(link, key, places, link.widths[source])
@@ -412,7 +413,7 @@ def cohort_digest(site: Site) -> bytes:
     return hashlib.sha256(b"".join(len(row).to_bytes(4, "big") + row for row in rows)).digest()
 
 
-# What the release gate is told
+# What the release gate reads
 
 
 def expose_terms(site: Site, payload: Payload) -> Exposure:

@@ -116,7 +116,10 @@ def add_shares(trio: ThreePartyShamir, plan: LassoPlan, shares: Elements) -> Sha
 
 def _check_counts(plan: LassoPlan, counts: Sequence[int]) -> None:
     if sum(counts) > MAX_ROWS:
-        raise StudyError("CO-N242", f"{sum(counts)} rows are more than the {MAX_ROWS} that the numbers are made for.")
+        raise StudyError(
+            "CO-N242",
+            f"{sum(counts)} rows are more than {MAX_ROWS}, the limit of the secure numbers. Agree on fewer rows.",
+        )
     if min(counts) < 2:
         message = f"{sum(counts)} rows in {len(counts)} groups leave a fold, or the rows held out, with {min(counts)}"
         raise StudyError("CO-N203", f"{message}. Take fewer folds.")
@@ -264,7 +267,10 @@ def _run_supplier(site: Site, plan: LassoPlan, posts: JoinPosts, session: Sessio
     received_results = {name: _receive_result(session, name, plan) for name in plan.computing}
     results = set(received_results.values())
     if len(results) != 1:
-        message = f"{' and '.join(plan.computing)} told {site.name} different results."
+        message = (
+            f"{' and '.join(plan.computing)} sent {site.name} different results. "
+            "Ask them to check their nodes and versions."
+        )
         raise ProtocolError("CO-P646", message, topic=_TOPIC)
     return decode(results.pop())[1]
 
@@ -274,9 +280,19 @@ def _receive_result(session: Session, name: str, plan: LassoPlan) -> bytes:
     if size == TOO_FEW:
         secure_join.require_patients(False, plan.floor)
     if size == UNSETTLED:
-        raise NotConverged("CO-N141", "The computing parties ran out of iterations; nothing was opened.")
+        raise NotConverged(
+            "CO-N141",
+            "The computing parties ran out of iterations. Nothing was opened. "
+            "Raise max_iterations, alpha or tolerance.",
+        )
     if size > 1 << 24:
-        raise ProtocolError("CO-P641", f"{name} announced a result of {size} bytes.", name, _TOPIC)
+        raise ProtocolError(
+            "CO-P641",
+            f"{name} announced a result of {size} bytes, which is not a result's size. "
+            "Ask that site to check its node and version.",
+            name,
+            _TOPIC,
+        )
     return session.receive(name, size)
 
 
@@ -301,9 +317,13 @@ def _check_study(study: Study) -> None:
     plan = LassoPlan.of(study)
     formula = plan.design.formula
     if not formula.intercept or formula.offset or plan.m < 1:
-        raise StudyError("CO-S541", "Secure Lasso fits an intercept and at least one column, and has no offset.")
+        raise StudyError(
+            "CO-S541", "Secure Lasso fits an intercept and at least one column, and has no offset. Correct the formula."
+        )
     if plan.design.outcome.type == "category":
-        raise StudyError("CO-S301", f"The outcome {formula.outcome!r} must be a number, a count or binary.")
+        raise StudyError(
+            "CO-S301", f"The outcome {formula.outcome!r} must be a number, a count or binary. Declare another type."
+        )
     if study.ledger.silent_site == "exclude":
         message = "The parties of a secure computation cannot go on without one of them"
         raise StudyError("CO-S542", f'{message}. Set silent_site to "wait" or "abort".')
@@ -316,7 +336,9 @@ def _check_study(study: Study) -> None:
 def _check_options(plan: LassoPlan) -> None:
     o = plan.options
     if not plan.joins and o.absolute_error:
-        raise StudyError("CO-S544", "absolute_error needs columns split over sites: sums tell no absolute error.")
+        raise StudyError(
+            "CO-S544", "absolute_error needs columns split over sites: sums do not give it. Remove the option."
+        )
     if o.linkage == "paillier" and plan.joins:
         paillier.library()
     _ = plan.numbers

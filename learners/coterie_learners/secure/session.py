@@ -3,6 +3,23 @@
 Every message's size follows from what all parties agreed on, so a longer or shorter one ends the step and names its
 sender. The bytes of each pair and direction are hashed at both ends; at the end the parties compare these digests, and
 one digest of all of them is posted with the result.
+
+Theory of operation. A session goes through these states, each of them once:
+
+    state       call             sends                      waits for        error
+    opening     open_session     nothing                    nothing          -
+    greeting    greet            terms and nonce, to all    all greetings    CO-P641 length, CO-P642 other terms
+    computing   send, receive    messages of known sizes    one message      CO-P641 length
+    closing     account          a statement, to all        all statements   CO-P644 digests or length differ
+    closed      -                nothing                    nothing          -
+
+After an error a session is of no further use; one that begins again has another run number. In greeting and closing a
+site sends to all before it waits for anybody, so that two sites never wait for each other. The channel bounds every
+wait and names the silent party.
+
+The order in `open_session` matters. The run's number is saved first, then randomness is drawn, then the first byte
+leaves. A crash between any two of these costs a number, and never uses a stream twice. The streams of a pair depend on
+the nonces of all parties, so they are new if only one of the parties begins again.
 """
 
 from __future__ import annotations
@@ -73,6 +90,7 @@ class Session:
     def send(self, to: str, data: bytes) -> None:
         """Send a message to a party."""
         self.sent += len(data)
+        # The length goes into the hash: without it, two messages could be cut elsewhere and give the same digest.
         self._out[to].update(len(data).to_bytes(8, "little") + data)
         self._channel.send(to, data)
 
@@ -80,34 +98,46 @@ class Session:
         """The next message of a party; ProtocolError names it if the message is not `size` bytes long."""
         data = self._channel.receive(sender)
         if len(data) != size:
-            message = f"{sender} sent {len(data)} bytes to {self.me} where the protocol has {size}."
+            message = (
+                f"{sender} sent {len(data)} bytes to {self.me} where the protocol has {size}. "
+                "Ask that site to check its node and version."
+            )
             raise ProtocolError("CO-P641", message, sender)
         self._in[sender].update(len(data).to_bytes(8, "little") + data)
         return data
 
     def greet(self, terms: bytes, nonce: bytes) -> dict[str, bytes]:
-        """Tell all others what this site is about to compute (32 bytes) and a nonce; returns theirs, by party."""
+        """Send all others what this site will compute (32 bytes) and a nonce; returns their nonces, by party."""
         for name in self.peers:
             self.send(name, terms + nonce)
         greetings = {name: self.receive(name, DIGEST + NONCE) for name in self.peers}
         for name, greeting in greetings.items():
             if greeting[:DIGEST] != terms:
-                told_words = f"{name} is about to compute something else than {self.me}"
-                raise ProtocolError("CO-P642", f"{told_words}: parameters or earlier posts differ.", name)
+                message = f"{name} is about to compute something else than {self.me}"
+                raise ProtocolError(
+                    "CO-P642",
+                    f"{message}: parameters or earlier posts differ. Compare the versions of both nodes.",
+                    name,
+                )
         return {name: greeting[DIGEST:] for name, greeting in greetings.items()} | {self.me: nonce}
 
     def account(self) -> Account:
         """Compare what was sent and received with every party; ProtocolError names one whose bytes differ."""
+        # A statement holds the digests of all messages before it, so it cannot be one of the messages that are hashed.
         own_statement = self._statement()
         for name in self.peers:
             self._channel.send(name, own_statement)
         statements = {name: self._channel.receive(name) for name in self.peers} | {self.me: own_statement}
         for name, statement in statements.items():
             if len(statement) != len(own_statement) or not self._matches_own(name, statement):
-                message = f"{name} and {self.me} do not agree on the bytes that they exchanged."
+                message = (
+                    f"{name} and {self.me} do not agree on the bytes that they exchanged. "
+                    "Check both nodes and the network between them."
+                )
                 raise ProtocolError("CO-P644", message, name)
         ordered = [statements[name] for name in self.parties]
         digest = hashlib.sha256(b"".join(s[16 : 16 + DIGEST * len(self.peers)] for s in ordered)).digest()
+        # Only computing parties count rounds; the others stand at 0.
         rounds = max(int.from_bytes(s[:8], "little") for s in ordered)
         return Account(rounds, tuple(int.from_bytes(s[8:16], "little") for s in ordered), digest)
 
@@ -119,6 +149,8 @@ class Session:
     def _matches_own(self, name: str, statement: bytes) -> bool:
         if name == self.me:
             return True
+        # Layout: rounds and bytes (8 each), digests of what it sent to each peer, digests of what it received. A peer's
+        # list of peers lacks that peer and holds this site.
         place = [peer for peer in self.parties if peer != name].index(self.me)
         sent, received = 16 + DIGEST * place, 16 + DIGEST * (len(self.peers) + place)
         theirs = statement[sent : sent + DIGEST], statement[received : received + DIGEST]
@@ -136,7 +168,7 @@ class Randomness:
 def open_session(site: Site, channel: Channel, topic: str, terms: bytes) -> tuple[Session, Randomness]:
     """Greet all parties of the step; returns the session and fresh randomness for it.
 
-    Fresh in every run, also when a step begins again after a crash: a mask that served twice would give away a
+    Fresh in every run, also when a step begins again after a crash: a mask that served twice would disclose a
     difference. Therefore each run draws from streams of its own number, which is kept before the first byte leaves.
     """
     label = f"runs/{site.session}/{topic}/{site.attempt}"

@@ -5,6 +5,22 @@ numbers without messages by Cramer, Damgard and Ishai (2005), for which each pai
 Catrina and Saxena (2010) with the mask from such shares, so that it costs one opening and swallows the resharing of the
 product before it. Any one party sees uniform elements, or numbers under masks that are 2^40 times as large.
 
+Theory of operation. A value v is shared by a polynomial f with f(0) = v; party k (0, 1, 2) has the share f(k + 1). Any
+two shares of degree one give the value, and any single share is uniform. Sums, and products with public numbers, need
+no message. Each operation changes the degree as follows:
+
+    operation      degree before   degree after   rounds   each party sends
+    deal           (known value)   1              1        the dealer one message; the rest comes from a common stream
+    gather         (known value)   1              0        the supplier one message to each computing party
+    local product  1 and 1         2              0        nothing
+    reshare        2               1              1        one message
+    truncate       at most 2       1              1        as `open`
+    open           at most 2       (public)       1        one message to each of the two others
+
+Invariants: all three parties call the same operations, in the same order, with the same shapes. The two ends of a
+stream then draw the same bytes for the same purpose. Nothing of degree two is multiplied again: reshare or truncate it
+first. A masked value stays below the field's prime: |v| < 2^(bits - 1) and p > 2^(SECURITY + bits + 2).
+
 All values are arrays of shares, worked on in one go: a round is one message from each party to its peers, however
 many numbers it carries.
 """
@@ -65,6 +81,7 @@ class ThreePartyShamir:
         if self.me == after:
             return self._uniform(dealer, shape)
         assert values is not None
+        # The next party draws its share from the common stream, so only the party before the dealer needs a message.
         own_share, other = self._split(values, self._uniform(after, shape))
         self.send(before, other)
         return own_share
@@ -76,13 +93,17 @@ class ThreePartyShamir:
 
     def open(self, shares: Elements, *, exact: bool = False) -> Elements:
         """The values behind shares of degree at most two. `exact`: shares of degree one, whose agreement is checked."""
+        # The third share of degree one is redundant, and `exact` compares it with the line through the other two.
         self.round()
         peers = [k for k in range(3) if k != self.me]
         for party in peers:
             self.send(party, shares)
         shares_by_party = {self.me: shares} | {party: self.receive(party, shares.shape) for party in peers}
         if exact and np.any((shares_by_party[0] - 2 * shares_by_party[1] + shares_by_party[2]) % self.field.p != 0):
-            message = "The parties' shares of a result do not lie on a line: one of them sent a wrong share."
+            message = (
+                "The parties' shares of a result do not lie on a line: one of them sent a "
+                "wrong share. Compare the parties' versions."
+            )
             raise ProtocolError("CO-P645", message)
         return np.asarray(sum(WEIGHTS[k] * shares_by_party[k] for k in range(3)) % self.field.p)
 
@@ -92,6 +113,7 @@ class ThreePartyShamir:
         """Shares of degree one of what a local product has as shares of degree two."""
         self.round()
         after, before = (self.me + 1) % 3, (self.me + 2) % 3
+        # Each party deals its share of degree two as a new secret; the weighted sum of these sharings is the product's.
         own_share, other = self._split(product, self._uniform(after, product.shape))
         self.send(before, other)
         from_before = self._uniform(before, product.shape)
@@ -101,6 +123,8 @@ class ThreePartyShamir:
 
     def truncate(self, shares: Elements, digits: int, bits: int) -> Elements:
         """v / 2^digits for |v| < 2^(bits - 1), shares of degree at most two. Error within 2 units, its mean zero."""
+        # low and high together mask all bits of v. Zero shares of degree two are added because those of a product are
+        # not uniform: opened as they are, they would disclose more than the product.
         low = self._random(shares.size, digits)
         high = self._random(shares.size, SECURITY + bits - digits)
         masked = shares.ravel() + (1 << bits - 1) + low + (high << digits) + self._zero(shares.size)

@@ -120,7 +120,10 @@ class Design:
         here = [term for term in self.formula.terms if all(self._holds(name) for name, _ in term)]
         all_columns = first + [c for term in here for c in self._columns_of(term)]
         if len(all_columns) > MAX_COLUMNS:
-            raise StudyError("CO-S203", f"The formula makes {len(all_columns)} columns; the limit is {MAX_COLUMNS}.")
+            raise StudyError(
+                "CO-S203",
+                f"The formula makes {len(all_columns)} columns; the limit is {MAX_COLUMNS}. Use a shorter formula.",
+            )
         return tuple(all_columns)
 
     @property
@@ -238,7 +241,9 @@ def parse_formula(text: str) -> Formula:
     left, tilde, right = text.partition("~")
     outcome = left.strip()
     if not tilde or not _FACTOR.match(outcome) or "^" in outcome:
-        raise StudyError("CO-S201", f"The formula {text!r} does not begin with `outcome ~`.")
+        raise StudyError(
+            "CO-S201", f"The formula {text!r} does not begin with `outcome ~`. Write it as docs/study.md shows."
+        )
     intercept, offset = True, None
     terms: list[tuple[tuple[str, int], ...]] = []
     for part in _parts(right, text):
@@ -252,7 +257,7 @@ def parse_formula(text: str) -> Formula:
                 if set(term) not in map(set, terms):  # a:b and b:a are one term
                     terms.append(term)
     if not terms and not intercept:
-        raise StudyError("CO-S201", f"The formula {text!r} has no terms.")
+        raise StudyError("CO-S201", f"The formula {text!r} has no terms. Add one after `~`.")
     terms.sort(key=len)
     return Formula(outcome, tuple(terms), intercept, offset)
 
@@ -275,7 +280,8 @@ def _factor(part: str, text: str) -> tuple[str, int]:
     match = _FACTOR.match(part.strip())
     if match is None:
         raise StudyError(
-            "CO-S201", f"In the formula {text!r}, {part.strip()!r} is neither a variable nor a power of one."
+            "CO-S201",
+            f"In the formula {text!r}, {part.strip()!r} is neither a variable nor a power of one. Correct the term.",
         )
     return match[1], int(match[2] or 1)
 
@@ -312,9 +318,13 @@ def _check_split(study: Study, formula: Formula) -> None:
 def _check_roles(study: Study, formula: Formula) -> None:
     covariates = {v for term in formula.terms for v, _ in term}
     if formula.outcome in covariates or formula.offset in covariates:
-        raise StudyError("CO-S204", "The outcome and the offset cannot be covariates as well.")
+        raise StudyError("CO-S204", "The outcome and the offset cannot be covariates as well. Use each variable once.")
     for variable, power in (f for term in formula.terms for f in term):
         if power > 1 and study.variables[variable].type not in ("number", "count"):
-            raise StudyError("CO-S205", f"{variable}^{power}: only a number or a count can be raised to a power.")
+            raise StudyError(
+                "CO-S205", f"{variable}^{power}: only a number or a count can be raised to a power. Use its levels."
+            )
     if formula.offset and study.variables[formula.offset].type != "number":
-        raise StudyError("CO-S206", f"The offset {formula.offset!r} must be declared as a number.")
+        raise StudyError(
+            "CO-S206", f"The offset {formula.offset!r} must be declared as a number. Change its declaration."
+        )

@@ -97,7 +97,7 @@ class RowRules(Frozen):
 
 
 class Floors(Frozen):
-    """What no payload of a site may give away; a site may set stricter ones of its own.
+    """What no payload of a site may disclose; a site may set stricter floors.
 
     rows: the fewest rows a payload may stand on. cell: the smallest count of patients, above zero, that its readers may
     solve from it. events_per_parameter: the fewest events (or rows) of this site for each coefficient. rebuild: whether
@@ -222,7 +222,7 @@ class Study(Frozen):
         try:
             return cls.model_validate(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
-            raise StudyError("CO-S101", f"{where} is not TOML: {error}.") from None
+            raise StudyError("CO-S101", f"{where} is not TOML: {error}. Correct the file.") from None
         except ValidationError as error:
             raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
 
@@ -234,7 +234,11 @@ class Study(Frozen):
         except ValidationError as error:
             raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
         if study is None or study.document != document:
-            raise StudyError("CO-S103", f"{where} is not the canonical form of a study; its hash would not hold.")
+            raise StudyError(
+                "CO-S103",
+                f"{where} is not the canonical form of a study, so its hash would differ. "
+                "Use the document that `coterie study propose` wrote.",
+            )
         return study
 
     @cached_property

@@ -3,7 +3,7 @@
 Opening steps of a learner: `align` is a script used with `yield from`. Each site has a secret exponent for this run. It
 hashes its identifiers into a group of prime order (`blind_points`), raises them, and posts them in the order of these
 numbers, which says nothing about its file. Then every list goes round: in each further step a site raises the list
-that the site before it posted. After as many steps as there are sites every list bears all exponents, and equal
+that the site before it posted. After as many steps as there are sites every list has all exponents, and equal
 identifiers are equal numbers, since the order of the exponents does not matter (Meadows 1986; Huberman, Franklin and
 Hogg 1999). The common set is the intersection, its order that of the numbers.
 
@@ -20,8 +20,8 @@ Leaves a site: the numbers and the report, sealed to the study's sites. Each sit
 other site holds, and how many there are elsewhere. Whoever has no exponent (the store, the ledger, an auditor with a
 view key) learns how many rows there are and how many match; no identifier can be tried against them. Sites that are all
 but one and share their exponents can still test nothing without the last one. Parties follow the protocol: a site that
-raises a list wrongly spoils the match, and one that lists patients whom it does not have learns who of them are
-elsewhere. Hiding membership from the sites is what a secure join is for.
+raises a list wrongly spoils the match, and a site that lists patients of other sites learns which of them are
+elsewhere. A secure join hides membership from the sites.
 """
 
 from __future__ import annotations
@@ -167,17 +167,20 @@ def site_before(study: Study, name: str, steps_back: int) -> str:
 def check_points(payload: Payload) -> None:
     """ProtocolError if an element occurs twice: one patient would match two."""
     if len(np.unique(_words(payload["points"]))) != len(payload["points"]):
-        raise ProtocolError("CO-P542", "Some elements of a list of identifiers occur twice.")
+        raise ProtocolError(
+            "CO-P542",
+            "Some elements of a list of identifiers occur twice. Ask that site to check its node and version.",
+        )
 
 
 def expose_points(site: Site, payload: Payload) -> Exposure:
-    """What raised elements give away: who of the readers' own patients is listed, once all sites have raised them."""
+    """What raised elements disclose: which of the readers' own patients are listed, once all sites have raised them."""
     return Exposure("A list of patients' identifiers under secret exponents", len(payload["points"]))
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The patients whom all sites have in common, from the lists that all sites have raised.
+    """The patients that all sites have in common, from the lists that all sites have raised.
 
     Everything but the posts themselves is computed when asked for, so that who may not read them can carry it.
     """
@@ -270,7 +273,7 @@ def post_report(site: Site, matches: Matches) -> Payload:
 
 
 def expose_report(site: Site, payload: Payload) -> Exposure:
-    """What a report gives away: how the common patients' identifiers are written, and how many rows did not link."""
+    """What a report discloses: how the common patients' identifiers are written, and how many rows did not link."""
     return Exposure(
         "The linkage report (spellings of common patients, rows without a patient)", payload["strict"].shape[1]
     )

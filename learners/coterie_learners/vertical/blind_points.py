@@ -3,7 +3,7 @@
 The group is the prime-order subgroup of Ed25519, of 2^252 elements, written by the u-coordinate of the same curve in
 Montgomery's form. An identifier goes into it by SHA-512 and Elligator 2 (libsodium; RFC 9380 section 6.7) and is raised
 by X25519 (RFC 7748): three times as fast as on Ed25519 itself, where each product proves the subgroup again. Without an
-exponent an element and its power cannot be told from two random elements (the decisional Diffie-Hellman assumption).
+exponent an element and its power look like two random elements (the decisional Diffie-Hellman assumption).
 X25519's exponents are multiples of 8, so that elements of small order, which would show something of one, become zero
 and are refused; the twist of the curve, where a peer's number may lie, has no small subgroup beyond that.
 """

@@ -1,4 +1,4 @@
-"""What a Gram matrix or a factor of it gives away to whoever reads it, in words, as JSON, and for the release gate.
+"""What a Gram matrix or a factor of it discloses to its readers: in words, as JSON, and for the release gate.
 
 Both are the data up to one rotation. Whoever reads them can (red-team tests do):
 - rebuild binary columns exactly, from the payload alone: the span of 1 and the factor holds few vectors of zeros and
@@ -29,7 +29,7 @@ LEFT = 1e-6
 
 @dataclass(frozen=True)
 class FactorDisclosure:
-    """What a site's factor (n, r) gives away.
+    """What a site's factor (n, r) discloses.
 
     `binary` names columns with two values, which readers can rebuild; `gridded` the others that lie on a grid;
     `rebuilt` those that the attack on binary ones did rebuild in this payload, None where its span has too many

@@ -2,7 +2,7 @@
 
 For standardised columns Z (n, m) of rank r, L = Z W with the eigenvectors W (m, r) of Z'Z satisfies L L' = Z Z' = K.
 L follows from K (its principal component scores, up to the choice of a basis among equal eigenvalues) and K from L, so
-they give away the same: the data up to one rotation of its columns. W stays at the site. L is rounded to a grid
+they disclose the same: the data up to one rotation of its columns. W stays at the site. L is rounded to a grid
 (`tall_matrix.round_to_grid`), so that its last bits carry nothing that K does not.
 
 The factor of a Gram matrix itself is its pivoted Cholesky factor, computed with the same bits on every machine.
@@ -56,7 +56,7 @@ def standardise(x: Array, names: Sequence[str], centred: bool) -> Standardised:
     if constant:
         raise DataError(
             "CO-D120",
-            f"The columns {', '.join(constant)} are the same for all {len(x)} patients whom the sites have in common. "
+            f"The columns {', '.join(constant)} are the same for all {len(x)} patients that the sites have in common. "
             "Leave the terms out.",
         )
     return Standardised((x - mean) / spread, mean, spread)

@@ -63,7 +63,7 @@ class Logistic:
         return 0.5 * linalg.dot(self.penalty * theta, theta)
 
     def factor(self, information: Array) -> Array:
-        """Cholesky factor of information and penalty; Collinear names what cannot be told apart."""
+        """Cholesky factor of information and penalty; Collinear names the columns that cannot be separated."""
         return linalg.cholesky(information + np.diag(self.penalty), self.names)
 
     def covariance(self, information: Array) -> Array:

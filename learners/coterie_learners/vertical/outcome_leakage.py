@@ -41,7 +41,7 @@ SAME = 1e-6
 
 @dataclass(frozen=True)
 class FlipCheck:
-    """Which patients' outcomes could be flipped (n,), of whom it is proved that they could not, and programs solved."""
+    """The patients whose outcomes could flip (n,), those whose outcomes provably could not, and programs solved."""
 
     flippable: NDArray[np.bool_]
     fixed: NDArray[np.bool_]

@@ -128,7 +128,11 @@ class SiteColumns:
         """The outcome (n,) at the site that holds it."""
         y = self.site.columns.y
         if y is None:
-            raise ProtocolError("CO-P302", f"{self.site.name} does not hold the outcome.", self.site.name)
+            raise ProtocolError(
+                "CO-P302",
+                f"{self.site.name} does not hold the outcome. Name the site that holds it under [columns].",
+                self.site.name,
+            )
         outcome: Array = y[self.order]
         return outcome
 
@@ -155,7 +159,7 @@ class SiteColumns:
 
     @cached_property
     def disclosure(self) -> FactorDisclosure:
-        """What this site's factor gives away."""
+        """What this site's factor discloses."""
         scale = np.array([column.scale for column in self.design.columns])
         centre = np.array([column.centre for column in self.design.columns])
         x = self.site.columns.x[self.order] * scale + centre
@@ -182,7 +186,7 @@ class SiteColumns:
         return replace(columns, sums_only=True, parties=sites)
 
     def reveals_result(self, site: Site, payload: Payload) -> Exposure:
-        """What coefficients and covariances give away: they are the result of the study."""
+        """What coefficients and covariances disclose: they are the result of the study."""
         return Exposure("Coefficients with their covariance", self.n, **self._counts(site))
 
     def _counts(self, site: Site) -> dict[str, Any]:
@@ -207,9 +211,15 @@ FACTOR_FORM = Schema(
 def check_counts(n: int, events: int, q: int) -> None:
     """StudyError or Separation for outcomes that cannot carry a model of q coefficients."""
     if n <= q:
-        raise StudyError("CO-N203", f"{n} patients in common cannot carry {q} coefficients.")
+        raise StudyError(
+            "CO-N203", f"{n} patients in common cannot carry {q} coefficients. Use a shorter formula, or more patients."
+        )
     if events in (0, n):
-        raise Separation("CO-N301", "The common patients have only one value of the outcome; nothing can be fitted.")
+        raise Separation(
+            "CO-N301",
+            "The common patients have only one value of the outcome, so no model can be fitted. "
+            "Find patients with both values.",
+        )
 
 
 def check_split(split: ColumnSplit) -> None:
@@ -221,19 +231,27 @@ def check_split(split: ColumnSplit) -> None:
             f"The outcome {formula.outcome!r} must be declared as binary, not as {split.design.outcome.type}.",
         )
     if formula.offset:
-        raise StudyError("CO-S304", "An offset needs the log or the identity link.")
+        raise StudyError(
+            "CO-S304", "An offset needs the log or the identity link. Remove it, or choose another family."
+        )
     if not formula.terms:
-        raise StudyError("CO-S201", "The formula makes no columns.")
+        raise StudyError("CO-S201", "The formula makes no columns. Add a term.")
     idle = [name for name in study.sites if not study.columns[name]]
     if idle:
-        raise StudyError("CO-S330", f"{', '.join(idle)} holds no column; {study.learner.name} has no use for a helper.")
+        raise StudyError(
+            "CO-S330",
+            f"{', '.join(idle)} holds no column, and {study.learner.name} has no helper. "
+            "Give it a column, or leave it out.",
+        )
     if len(study.sites) < 2:
         raise StudyError("CO-S331", "Columns of one site are not split. Take part with two sites or more.")
     if study.ledger.silent_site == "exclude":
         message = "Without one site's columns the model is another one"
         raise StudyError("CO-S332", f'{message}: silent_site = "exclude" is for rows. Choose "wait" or "abort".')
     if split.options.penalise_intercept and not (split.intercept and split.options.ridge):
-        raise StudyError("CO-S333", "penalise_intercept needs an intercept and a ridge above 0.")
+        raise StudyError(
+            "CO-S333", "penalise_intercept needs an intercept and a ridge above 0. Set both, or remove the option."
+        )
 
 
 def build_split_fit(

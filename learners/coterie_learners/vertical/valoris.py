@@ -183,7 +183,7 @@ def plan_valoris(study: Study) -> ValorisPlan:
 
 
 def expose_randomness(site: Site, payload: Payload) -> Exposure:
-    """What random bytes give away: nothing of any patient."""
+    """What random bytes disclose: nothing of any patient."""
     return Exposure("A random number", site.columns.n)
 
 
@@ -220,7 +220,10 @@ def _share(site: Site, plan: ValorisPlan, part: SiteColumns, rotation: Rotation 
     if rotation is None:
         return {"factor": part.thin.factor, "shift": part.thin.rotation.T @ part.shift}
     if part.thin.factor.shape[1] < plan.split.width(site.name):
-        raise Collinear("CO-N207", f"The columns of {site.name} are collinear, which the mode aggregated cannot carry.")
+        raise Collinear(
+            "CO-N207",
+            f"The columns of {site.name} are collinear, which the mode aggregated cannot use. Leave one of them out.",
+        )
     turned = rotation.of(site.name)
     values = np.vstack([part.columns.z @ turned, part.shift @ turned])
     peers = [name for name in plan.covariate_sites if name != site.name]
@@ -263,7 +266,12 @@ class ValorisSolution:
         for name, post in self.posts.items():
             self.plan.split.check_factor(name, post["factor"], self.part.n)
             if len(post["shift"]) != post["factor"].shape[1]:
-                raise ProtocolError("CO-P544", f"The shift of {name} does not fit its factor.", name, f"factor/{name}")
+                raise ProtocolError(
+                    "CO-P544",
+                    f"The shift of {name} does not fit its factor. Ask that site to check its node and version.",
+                    name,
+                    f"factor/{name}",
+                )
             out[name] = (np.asarray(post["factor"]), np.asarray(post["shift"]))
         return out
 
@@ -275,7 +283,11 @@ class ValorisSolution:
                 raise ProtocolError("CO-P543", message, name, f"factor/{name}")
         total = unmask_short([post["masked"] for post in self.posts.values()])
         if float(np.max(np.abs(total[:-1]))) > self.plan.split.largest(self.part.n, self.plan.width):
-            raise ProtocolError("CO-P544", "The sum of the covariate sites' columns is none of standardised columns.")
+            raise ProtocolError(
+                "CO-P544",
+                "The sum of the covariate sites' columns cannot come from standardised columns. "
+                "Ask these sites to check their nodes and versions.",
+            )
         return round_to_grid(total[:-1]), total[-1]
 
     @cached_property

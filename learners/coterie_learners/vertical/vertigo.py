@@ -157,7 +157,13 @@ class VertigoProblem:
         site = self.plan.split.outcome_site
         outcome = self.posts[site].get("outcome", np.zeros(0))
         if not np.all((outcome == 0) | (outcome == 1)) or not len(outcome):
-            raise ProtocolError("CO-P545", f"The outcome that {site} posted is not of zeros and ones.", site, "factor")
+            raise ProtocolError(
+                "CO-P545",
+                f"The outcome that {site} posted is not of zeros and ones. "
+                "Ask that site to check its node and version.",
+                site,
+                "factor",
+            )
         return np.asarray(outcome, dtype=np.float64)
 
     @cached_property
@@ -174,7 +180,12 @@ class VertigoProblem:
                 out[name] = factor_of_gram(post["gram"], n, self.plan.split.width(name))
             self.plan.split.check_factor(name, out[name], n)
             if len(post["shift"]) != out[name].shape[1]:
-                raise ProtocolError("CO-P544", f"The shift of {name} does not fit its factor.", name, "factor")
+                raise ProtocolError(
+                    "CO-P544",
+                    f"The shift of {name} does not fit its factor. Ask that site to check its node and version.",
+                    name,
+                    "factor",
+                )
         return out
 
     @cached_property
@@ -330,10 +341,19 @@ def assemble_parts(plan: VertigoPlan, parts: Posts) -> Payload:
     for name, post in parts.items():
         terms = plan.split.parts[name].names
         if len(post["estimates"]) != len(terms) or post["covariance"].shape != (len(terms), len(terms)):
-            raise ProtocolError("CO-P546", f"The part of {name} has not the form of its {len(terms)} terms.", name)
+            raise ProtocolError(
+                "CO-P546",
+                f"The part of {name} does not have the form of its {len(terms)} terms. "
+                "Ask that site to check its node and version.",
+                name,
+            )
         variances = np.diag(post["covariance"])
         if not np.all(variances >= 0):
-            raise ProtocolError("CO-P546", f"The part of {name} has a negative variance.", name)
+            raise ProtocolError(
+                "CO-P546",
+                f"The part of {name} has a negative variance. Ask that site to check its node and version.",
+                name,
+            )
         pairs = zip(post["estimates"].tolist(), np.sqrt(variances).tolist(), strict=True)
         by_term.update(zip(terms, pairs, strict=True))
     first = parts[plan.split.outcome_site]

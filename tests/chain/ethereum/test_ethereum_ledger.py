@@ -58,7 +58,7 @@ def test_a_network_file_says_where_the_catalog_is(bench: AnvilBench) -> None:
     assert Network.from_json(network.to_json()) == network
     nested = "[" * 100_000 + "]" * 100_000
     for broken in ("", "[]", "{}", nested, network.to_json().replace(network.catalog, "0x12")):
-        with pytest.raises(LedgerMismatch, match=r"no network\.json") as caught:
+        with pytest.raises(LedgerMismatch, match=r"not a network\.json") as caught:
             Network.from_json(broken)
         assert caught.value.code == "CO-C310"
 
@@ -251,7 +251,7 @@ def test_values_that_the_contract_cannot_hold_are_refused_here(sites: Sites) -> 
         encode_site_name("")
 
 
-def test_an_account_without_funds_is_told(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_without_funds_is_reported(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
     poor = Account.create()
     monkeypatch.setattr(ethereum_ledger, "is_anvil", lambda rpc: False)
     with EthereumLedger(bench.network, poor) as ledger:
@@ -342,7 +342,7 @@ def fund(rpc: Rpc) -> None:
 
 @pytest.fixture
 def slow(bench: AnvilBench) -> Iterator[Rpc]:
-    """The chain, which makes a block only when it is told to."""
+    """The chain, which makes a block only on request."""
     with Rpc(bench.network.url) as rpc:
         fund(rpc)
         rpc.call("evm_setAutomine", False)
@@ -397,7 +397,9 @@ def test_a_joining_is_submitted_as_well(bench: AnvilBench, sites: Sites, slow: R
     assert handle.view(study).joined == ("ana", "bob")
 
 
-def test_what_no_block_takes_is_told_after_the_patience(bench: AnvilBench, sites: Sites, slow: Rpc) -> None:
+def test_a_transaction_that_no_block_takes_is_reported_after_the_patience(
+    bench: AnvilBench, sites: Sites, slow: Rpc
+) -> None:
     slow.call("evm_setAutomine", True)
     study = sites.start()
     slow.call("evm_setAutomine", False)

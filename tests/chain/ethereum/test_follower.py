@@ -207,7 +207,7 @@ def test_a_deep_rewind_is_a_mismatch(scene: Scene) -> None:
     assert caught.value.code == "CO-C314"
 
 
-def test_a_rewind_after_one_long_page_is_told_from_a_reorganisation(scene: Scene) -> None:
+def test_a_rewind_after_one_long_page_is_distinguished_from_a_reorganisation(scene: Scene) -> None:
     scene.mine(300)
     follower = scene.follower()
     follower.sync()

@@ -58,7 +58,7 @@ class Locked(BaseHTTPRequestHandler):
         """Nothing: the test's output stays clean."""
 
 
-def test_a_node_that_lets_nobody_in_is_told_from_one_that_is_none(tmp_path: Path) -> None:
+def test_a_node_that_refuses_a_token_is_distinguished_from_a_port_without_a_node(tmp_path: Path) -> None:
     write_private(tmp_path / "jwt.hex", "ab" * 32)
     with HTTPServer(("127.0.0.1", 0), Locked) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

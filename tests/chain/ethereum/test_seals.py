@@ -265,7 +265,7 @@ def test_extra_data_that_is_not_qbft_s_is_refused(qbft: QbftSimulator, extra: by
 # Neither
 
 
-def test_a_chain_without_seals_is_told_as_such() -> None:
+def test_a_chain_without_seals_is_reported_as_such() -> None:
     chain = CliqueSimulator(())
     client = detect_sealing(replace_fields(chain.headers[0], extraData=b""))
     assert (client.kind, client.signers, client.sealed) == ("none", (), 0)

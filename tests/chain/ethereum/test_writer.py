@@ -195,7 +195,7 @@ def test_only_the_last_mined_ones_are_kept(rpc: FlakyRpc, network: Network, monk
 
 def test_an_unreachable_node_is_named_without_its_secrets() -> None:
     with closing(Rpc("http://user:secret@127.0.0.1:9/token", timeout=1)) as nobody:
-        with pytest.raises(LedgerUnreachable, match=r"http://127\.0\.0\.1:9 does not answer") as caught:
+        with pytest.raises(LedgerUnreachable, match=r"http://127\.0\.0\.1:9 did not answer") as caught:
             nobody.call("eth_chainId")
         assert caught.value.retry
         assert not {"secret", "token", "user"} & set(caught.value.message.replace("/", " ").split())

@@ -75,7 +75,7 @@ def test_an_envelope_cannot_be_passed_off_for_another_step() -> None:
     expect_refused(blob)
 
 
-def test_a_reader_with_a_new_key_is_told_so() -> None:
+def test_a_reader_with_a_new_key_gets_that_message() -> None:
     with pytest.raises(BlobCorrupt, match="replaced") as e:
         unseal(seal(RAW, TWO), "boston", PRIVATE["city-3"])
     assert e.value.code == "CO-C222"

@@ -1,4 +1,4 @@
-"""Development chains start, keep what they are told to keep, and leave nothing behind."""
+"""Development chains start, keep what a caller asks them to keep, and leave nothing else."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_the_binary_is_found_or_missed_in_words(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv(BINARY, str(executable))
     assert find_anvil() == executable
     monkeypatch.setenv(BINARY, str(tmp_path / "nothing"))
-    with pytest.raises(StoreFault, match="COTERIE_ANVIL names no program"):
+    with pytest.raises(StoreFault, match="COTERIE_ANVIL does not name a program"):
         find_anvil()
     monkeypatch.delenv(BINARY)
     monkeypatch.setenv("PATH", str(tmp_path))

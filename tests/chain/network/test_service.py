@@ -104,5 +104,5 @@ def test_a_program_of_another_version_is_not_taken(tmp_path: Path, monkeypatch: 
             with pytest.raises(StoreFault, match=r"tool 1\.2\.3 is not installed.*make tools"):
                 program.find()
     monkeypatch.setenv("COTERIE_TOOL", str(tmp_path / "none"))
-    with pytest.raises(StoreFault, match="names no program"):
+    with pytest.raises(StoreFault, match="does not name a program"):
         program.find()

@@ -70,7 +70,7 @@ def assert_same(ours: Ledger, theirs: Ledger) -> None:
 
 @pytest.mark.anvil
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_evidence_proves_what_a_node_tells(bench: AnvilBench, scenario: Callable[[Sites], int]) -> None:
+def test_evidence_proves_what_a_node_reports(bench: AnvilBench, scenario: Callable[[Sites], int]) -> None:
     sites = Sites(bench)
     scenario(sites)
     ledger = verify_bench(bench)
@@ -254,7 +254,7 @@ def test_geth_s_headers_changed_in_one_bit_are_refused(number: int) -> None:
 
 
 def test_an_epoch_with_a_signer_whose_votes_were_hidden_is_refused() -> None:
-    """Without block 9 and its vote the fourth signer is a stranger, whom block 25 lists."""
+    """Without block 9 and its vote the fourth signer is a stranger, and block 25 lists it."""
     headers = read_geth_headers()
     client = accept_headers(headers[:9])
     with pytest.raises(LedgerMismatch, match="Block 25 is not sealed as its chain asks"):

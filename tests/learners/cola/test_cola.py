@@ -202,14 +202,14 @@ def draw_separated() -> Codes:
 
 
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
-def test_separation_is_told_with_the_columns_that_run_away(link: str) -> None:
+def test_separation_is_reported_with_the_columns_that_diverge(link: str) -> None:
     with pytest.raises(Separation, match=r"CO-N302|stage\[III\]") as caught:
         federated(strata.study(link=link), draw_separated())
     assert caught.value.code == "CO-N302"
     assert "male" not in caught.value.message
 
 
-def test_separation_of_counts_and_of_levels_is_told() -> None:
+def test_separation_of_counts_and_of_levels_is_reported() -> None:
     rows = strata.draw(300, seed=4)
     rows["visits"] = np.where(rows["stage"] == 2, 0.0, rows["visits"])
     rows["went"] = np.where(rows["stage"] == 2, 0.0, np.arange(300) % 3)
@@ -227,7 +227,7 @@ def test_an_outcome_that_is_almost_separated_is_fitted() -> None:
     close(fit.estimates, strata.newton(x, np.ones(300), rows["died"]), 1e-9)
 
 
-def test_one_value_of_the_outcome_and_collinear_columns_are_told() -> None:
+def test_one_value_of_the_outcome_and_collinear_columns_are_reported() -> None:
     rows = strata.draw(100)
     with pytest.raises(Separation, match="only one value"):
         federated(strata.study("died ~ male"), {**rows, "died": np.zeros(100)})
@@ -306,7 +306,7 @@ def test_dropping_is_nearer_to_the_exact_fit_than_imputing_where_many_cells_are_
     assert far["drop"] < 0.5 * far["impute"]
 
 
-def test_the_share_left_out_is_told_but_no_single_pattern_follows_from_it() -> None:
+def test_the_suppressed_share_is_reported_but_no_single_pattern_follows_from_it() -> None:
     study = strata.study("died ~ male + smoker + stage + drugs", floor=5)
     fit, table = federated(study, codes())
     reported = fit.details["suppression"]
@@ -320,7 +320,7 @@ def test_the_share_left_out_is_told_but_no_single_pattern_follows_from_it() -> N
     assert "the study has no floor" in unsuppressed.notes[0]
 
 
-def test_what_the_gate_is_told_are_the_cells_and_the_outcomes_that_can_be_solved() -> None:
+def test_the_gate_reads_the_cells_and_the_outcomes_that_can_be_solved() -> None:
     study = strata.study("died ~ male + stage")
     table = MemoryProtocol(cola, study, strata.split(study, codes()))
     step = table.machines["north"].awaits

@@ -1,4 +1,4 @@
-"""What payloads give away: the gate's analysis against tables counted from the rows, and against an attacker."""
+"""What payloads disclose: the gate's analysis compared with tables counted from the rows, and with an attacker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agreement of sites, held against fits of each site and of all but one by statsmodels, and formulas written anew."""
+"""Agreement of sites, compared with statsmodels fits of each site and of all but one, and with independent formulas."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_wald_test_of_a_site_against_the_rest_is_the_difference_over_both_va
         assert comparison.apart_p[k] == pytest.approx(stats.chi2.sf(chi2, plan.p), rel=1e-7)
 
 
-def test_honest_sites_are_told_apart_no_more_often_than_chance_says() -> None:
+def test_honest_sites_are_distinguished_no_more_often_than_by_chance() -> None:
     low = 0
     for seed in range(40):
         plan, _, shares, beta = cohort("binomial", seed)

@@ -1,4 +1,4 @@
-"""What a reader must know of a fit is told with it, and nothing where there is nothing to tell."""
+"""A fit comes with the warnings that its reader needs, and with none where none is needed."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def test_a_fit_of_few_events_says_so_and_one_of_many_does_not() -> None:
 @pytest.mark.parametrize(
     ("options", "message"), [({"robust": True}, model_warnings.ROBUST[0]), ({"firth": True}, model_warnings.FIRTH[0])]
 )
-def test_other_standard_errors_and_another_likelihood_are_told(options: dict[str, Any], message: str) -> None:
+def test_other_standard_errors_and_another_likelihood_are_reported(options: dict[str, Any], message: str) -> None:
     assert message in tabled(strata.study(**options), patterns())[0].notes
     assert message not in tabled(strata.study(), patterns())[0].notes
 
 
-def test_a_ridge_is_told() -> None:
+def test_a_ridge_is_reported() -> None:
     assert any(note.startswith("Ridge 0.5:") for note in federated(cohorts.study(ridge=0.5), codes())[0].notes)
     assert not any(note.startswith("Ridge") for note in federated(cohorts.study(), codes())[0].notes)
 

@@ -261,7 +261,7 @@ def test_a_ridge_makes_a_separated_outcome_fit() -> None:
 # What leaves a site
 
 
-def test_the_plain_first_look_gives_away_every_two_way_table() -> None:
+def test_the_plain_first_look_discloses_every_two_way_table() -> None:
     """The reason for masks: its information is X'X, and its score X'y."""
     study = cohorts.study("died ~ male + stage", aggregation="plain")
     _, table = federated(study, codes())

@@ -108,13 +108,13 @@ def test_a_sharp_but_overlapping_outcome_is_not_taken_for_separated(link: str, n
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_one_value_of_the_outcome_at_all_sites_is_told_at_once(value: float) -> None:
+def test_one_value_of_the_outcome_at_all_sites_is_reported_at_once(value: float) -> None:
     codes = cohorts.draw(60)
     codes["died"][:] = value
     assert "only one value of the outcome" in message_of_end(Separation, "CO-N301", cohorts.study(), codes)
 
 
-def test_counts_that_are_all_zero_are_told_at_once() -> None:
+def test_counts_that_are_all_zero_are_reported_at_once() -> None:
     codes = cohorts.draw(60)
     codes["visits"][:] = 0.0
     study = cohorts.study("visits ~ age", family="poisson")
@@ -172,7 +172,7 @@ def test_no_more_rows_than_coefficients_are_refused(n: int) -> None:
 # Rounds
 
 
-def test_rounds_that_run_out_are_told_with_the_length_of_the_next_step() -> None:
+def test_rounds_that_run_out_are_reported_with_the_length_of_the_next_step() -> None:
     cause = message_of_end(NotConverged, "CO-N101", cohorts.study(max_rounds=2), cohorts.draw(90))
     assert "No convergence in 2 rounds" in cause
     assert "standard errors long" in cause

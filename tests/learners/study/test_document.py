@@ -222,7 +222,7 @@ def test_a_wrong_study_is_refused_with_the_key_and_the_reason(old: str, new: str
     assert [word for word in words if word not in cause] == []
 
 
-def test_many_mistakes_are_told_five_at_a_time() -> None:
+def test_many_mistakes_are_reported_five_at_a_time() -> None:
     cause = refusal("CO-S102", "a = 1\nb = 1\nc = 1\nd = 1\n")
     assert "and 4 more" in cause
 

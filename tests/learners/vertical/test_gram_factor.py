@@ -49,7 +49,7 @@ def test_a_factor_is_a_function_of_the_gram_matrix() -> None:
     )
 
 
-def test_the_number_of_columns_is_not_told_only_their_rank() -> None:
+def test_only_the_rank_of_the_columns_is_disclosed_not_their_number() -> None:
     z = columns()
     twice = np.column_stack([z, z[:, :2] / np.sqrt(2), z[:, 0]])
     assert thin_factor(twice).factor.shape == (300, 7)

@@ -55,7 +55,7 @@ def test_among_many_patients_every_outcome_can_be_flipped(ridge: float) -> None:
     assert not np.any(flips.fixed)
 
 
-def test_who_is_proved_fixed_is_whom_an_attacker_reads() -> None:
+def test_the_patients_that_are_proved_fixed_are_those_that_an_attacker_reads() -> None:
     case = Case(26, 24, 0, ridge=30.0)
     flips = check_flips(case.factor, case.x, intercept=True)
     design = np.column_stack([np.ones(26), case.factor])

@@ -96,7 +96,7 @@ def test_an_auditor_without_keys_checks_the_record_and_has_no_result() -> None:
 
 
 @pytest.mark.parametrize(("mode", "topics"), [("per_site", 2), ("aggregated", 1)])
-def test_posts_are_sealed_to_whom_the_docstring_says(mode: str, topics: int) -> None:
+def test_posts_are_sealed_to_the_readers_of_the_docstring(mode: str, topics: int) -> None:
     _, _, table = run(vertical.study(learner="valoris", mode=mode), vertical.draw(300))
     readers = {t: table.readers[t] for t in table.topics if not t.startswith(("keys", "align"))}
     assert readers["factor/south"] == readers["factor/east"] == ("north",)

@@ -241,7 +241,7 @@ def test_a_column_that_is_constant_over_the_common_patients_is_named() -> None:
         run(vertical.study(), codes)
 
 
-def test_rounds_that_run_out_are_told() -> None:
+def test_rounds_that_run_out_are_reported() -> None:
     with pytest.raises(NotConverged, match="in 2 rounds"):
         run(vertical.study(max_rounds=2), vertical.draw(300))
 
@@ -338,7 +338,7 @@ def test_parts_that_no_site_could_have_are_refused_and_named(site: str, field: s
     assert (caught.value.code, caught.value.site) == ("CO-P546", site)
 
 
-def test_too_many_patients_for_a_gram_matrix_are_told_of_the_thin_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_patients_for_a_gram_matrix_get_the_thin_exchange_as_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coterie_learners.vertical.vertigo.MAX_GRAM", 100)
     with pytest.raises(StudyError, match='exchange = "thin"') as caught:
         run(vertical.study(exchange="gram", ridge=1.0), vertical.draw(200))

@@ -216,7 +216,9 @@ def _copy_readable(state: Path, copy: Path) -> None:
         try:
             shutil.copyfile(state, copy)
         except OSError as e:
-            raise StoreFault("CO-C331", f"Cannot read the kept chain {state}: {e.strerror or e}.") from e
+            raise StoreFault(
+                "CO-C331", f"Cannot read the kept chain {state}: {e.strerror or e}. Check its permissions."
+            ) from e
         if _is_readable(copy):
             return
         # its owner is writing it
@@ -262,7 +264,7 @@ def find_anvil() -> Path:
     named = os.environ.get(BINARY)
     if named:
         if not os.access(named, os.X_OK):
-            raise StoreFault("CO-C330", f"{BINARY} names no program: {named}.")
+            raise StoreFault("CO-C330", f"{BINARY} does not name a program: {named}. Correct the variable.")
         return Path(named)
     on_path = shutil.which("anvil")
     executable = Path(on_path) if on_path else next((p for p in _list_checkout_binaries() if p.is_file()), None)

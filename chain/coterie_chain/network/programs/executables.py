@@ -16,7 +16,7 @@ _VERSION_TIMEOUT = 20.0
 
 @dataclass(frozen=True)
 class Program:
-    """A program: its file's name, the version we use, how it tells its version, the variable that names another file.
+    """A program: its file's name, the version we use, how to ask its version, the variable that names another file.
 
     `source` is where its makers publish it, for people who install it by hand.
     """
@@ -37,7 +37,7 @@ class Program:
         named = os.environ.get(self.variable)
         if named:
             if not os.access(named, os.X_OK):
-                raise StoreFault("CO-C330", f"{self.variable} names no program: {named}.")
+                raise StoreFault("CO-C330", f"{self.variable} does not name a program: {named}. Correct the variable.")
             return Path(named)
         on_path = shutil.which(self.name)
         for place in (self.cached, Path(on_path) if on_path else None):
@@ -65,7 +65,7 @@ def find_cache_folder() -> Path:
 
 @cache
 def read_version(path: Path, version_arguments: tuple[str, ...]) -> str:
-    """The version that a program tells of itself; empty if it tells none."""
+    """The version that a program reports; empty if it reports none."""
     try:
         answer = subprocess.run(
             [path, *version_arguments], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False

@@ -39,7 +39,7 @@ class Geth:
 
     @property
     def config(self) -> Path:
-        """Its configuration file: whom it listens to."""
+        """Its configuration file, which lists its peers."""
         return self.folder / "config.toml"
 
     @property

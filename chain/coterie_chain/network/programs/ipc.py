@@ -25,20 +25,24 @@ def ask(path: Path, method: str, *params: object) -> Any:
             line.sendall(request)
             answer = _read(line)
     except OSError as e:
-        raise LedgerUnreachable("CO-C301", f"The chain node at {path} does not answer: {e}. Is it running?") from None
+        raise LedgerUnreachable(
+            "CO-C301", f"The chain node at {path} did not answer: {e}. Check that it runs."
+        ) from None
     if "result" not in answer:
-        raise LedgerUnreachable("CO-C302", f"The chain node at {path} refused {method}: {answer.get('error')}.")
+        raise LedgerUnreachable(
+            "CO-C302", f"The chain node at {path} refused {method}: {answer.get('error')}. Read the node's log."
+        )
     return answer["result"]
 
 
 def _read(line: socket.socket) -> dict[str, Any]:
     """One JSON object: the node keeps the line open, so the text's own end is the end."""
-    told = b""
-    while len(told) < _MAX_ANSWER_BYTES:
+    text = b""
+    while len(text) < _MAX_ANSWER_BYTES:
         part = line.recv(1 << 16)
-        told += part
+        text += part
         try:
-            document = from_json(told)
+            document = from_json(text)
         except ValueError:
             if part:
                 continue

@@ -1,7 +1,8 @@
 """One Kubo of a private swarm: its configuration and its environment, on a devnet and in a container alike.
 
 Nothing of it leads out: no bootstrap, no routing, no announcements, no gateway, no relay, no telemetry; it talks TCP to
-the peers it is told and to nobody who lacks the swarm's key. (Kubo 0.43: docs/config.md, environment-variables.md.)
+the peers in its settings, and only to holders of the swarm's key. (Kubo 0.43: docs/config.md and
+environment-variables.md.)
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def build_authorization(token: str) -> dict[str, Any]:
 
 
 def build_swarm_section() -> dict[str, Any]:
-    """A private swarm speaks TCP only, and reaches only whom it is told."""
+    """A private swarm speaks TCP only, and reaches only the peers in its settings."""
     return {
         "AddrFilters": None,
         "DisableNatPortMap": True,

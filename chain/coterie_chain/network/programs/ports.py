@@ -58,5 +58,7 @@ def _bind(wanted: int) -> socket.socket:
         probe.bind((LOOPBACK, wanted))
     except OSError as e:
         probe.close()
-        raise LedgerUnreachable("CO-C332", f"Port {wanted} is not free: {e.strerror}.") from None
+        raise LedgerUnreachable(
+            "CO-C332", f"Port {wanted} is not free: {e.strerror}. Choose another port, or end the program that uses it."
+        ) from None
     return probe

@@ -1,4 +1,4 @@
-"""A program that runs on by itself: started once, found again by any later command, ended when told.
+"""A program that keeps running: one command starts it, later commands find it, `stop` ends it.
 
 Its folder holds `run.json` (process id and when it began, so that another process with the same id is never taken for
 it) and `log`. Nothing else in the house starts a process that outlives its parent.

@@ -296,7 +296,9 @@ def _start(table: Grouped, family: Family) -> Array:
 def _check_size(table: Grouped, choice: Choice) -> None:
     if table.n <= table.cross.size:
         raise StudyError(
-            "CO-N203", f"{table.n:.0f} rows at all sites together cannot carry {table.cross.size} coefficients."
+            "CO-N203",
+            f"{table.n:.0f} rows at all sites together cannot carry {table.cross.size} coefficients. "
+            "Use a shorter formula, or more rows.",
         )
     total = float(np.sum(table.outcome))
     if choice.family.whole and not choice.firth:

@@ -64,7 +64,10 @@ class Grid:
         names = tuple(dict.fromkeys(name for term in design.formula.terms for name, _ in term))
         for name in grids:
             if name not in names:
-                raise StudyError("CO-S321", f"`grids` names {name!r}, which is no covariate of the formula.")
+                raise StudyError(
+                    "CO-S321",
+                    f"`grids` names {name!r}, which is not a covariate of the formula. Remove it from `grids`.",
+                )
         return cls(tuple(Axis(n, _values(n, design.study.variables[n], grids.get(n))) for n in names))
 
     @property
@@ -112,7 +115,9 @@ class Grid:
 def _values(name: str, variable: Variable, grid: Sequence[float] | None) -> Array:
     if variable.type in ("category", "binary"):
         if grid is not None:
-            raise StudyError("CO-S321", f"`grids` names {name!r}, whose values are declared already.")
+            raise StudyError(
+                "CO-S321", f"`grids` names {name!r}, whose values are declared already. Remove it from `grids`."
+            )
         return np.arange(max(len(variable.levels), 2), dtype=np.float64)
     low, high = variable.bounds
     if grid is None and variable.type == "number":
@@ -124,5 +129,7 @@ def _values(name: str, variable: Variable, grid: Sequence[float] | None) -> Arra
     values = np.asarray(values, dtype=np.float64)
     whole = variable.type == "number" or np.all(values == np.rint(values))
     if not (np.all(np.diff(values) > 0) and low <= values[0] and values[-1] <= high and whole):
-        raise StudyError("CO-S321", f"The grid of {name} must ascend within its range and fit its type.")
+        raise StudyError(
+            "CO-S321", f"The grid of {name} must ascend within its range and fit its type. Correct `grids`."
+        )
     return values
