@@ -106,7 +106,8 @@ def secure_cola(site: Site) -> Script:
 def run_masks(plan: TablePlan) -> Script:
     """Masked tables, and the fit of their sum."""
     expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
-    tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=expose_nothing("The masked table"))
+    hidden, bare = expose_nothing("The masked table"), partial(dense_table, plan)
+    tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=hidden, bare=bare)
     model = yield from server("fit", fit_masked, plan, tables)
     fit = build_table_fit(plan, model, "secure_cola", ())
     return add_diagnostics(plan, fit, {"sum": unmask_tables(plan, tables)}, "over all sites")
@@ -117,8 +118,8 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
     key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
-    hidden = expose_nothing("The masked and encrypted table")
-    uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
+    hidden, bare = expose_nothing("The masked and encrypted table"), partial(dense_table, plan)
+    uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden, bare=bare)
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
