@@ -20,7 +20,7 @@ What leaves a site: uniformly distributed words, or their encryption, and nothin
 with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
 the floor; newton: the sums of every round), and what follows from it. Who could learn more by breaking the rules, and
 what no scheme prevents: secure_cola_disclosure.py. At least three sites; each site excluded from a step makes the
-others post anew under fresh masks, and that is on the ledger.
+others post again under fresh masks, and that is on the ledger.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def encrypt_table(site: Site, plan: TablePlan, key: Payload) -> Payload:
 
 
 def add_uploads(plan: TablePlan, key: Payload, uploads: Mapping[str, Payload]) -> Payload:
-    """The sum of the ciphertexts; the same bytes whoever adds them."""
+    """The sum of the ciphertexts; the same bytes at every site that adds them."""
     parts = [_unbundle(plan, upload, name) for name, upload in uploads.items()]
     return _bundle(encryption.add_ciphertexts(scheme_of(plan), key["key"].tobytes(), parts))
 
@@ -342,7 +342,7 @@ def pattern_rows(plan: TablePlan, site: Site) -> Rows:
     return WeightedRows(np.concatenate([x, x]), y, np.concatenate([events, rows - events]))
 
 
-# Which studies it can run, and who must trust whom
+# Which studies it can run
 
 
 def check_secure_study(study: Study) -> None:

@@ -27,7 +27,7 @@ class StepDisclosure:
 
     `topic` may hold `*` for what changes from round to round. `who` posts, as in the ledger's schedule ("each",
     "server", "only:<site>"). `what` a post holds. `readers`: the sites that can open it (None: every member, and
-    whoever reads the store). `protection`: plain numbers, masked (only a sum over sites exists), or blinded
+    everybody who can read the store). `protection`: plain numbers, masked (only a sum over sites exists), or blinded
     (words that look random to their readers). `rebuilds`: sentences on what readers can reconstruct from it. `talks`:
     the sites compute this together.
     """

@@ -188,7 +188,7 @@ def _run_turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict
         moved = False
         for name in world.study.sites:
             moved |= crew[name].turn()
-            # An interactive step begins anew with all parties or not at all, so nobody restarts in the middle of one.
+            # An interactive step restarts with all parties or not at all, so no site restarts in the middle of one.
             if restart and len(world.chain.log) > written and not any(_is_talking(r) for r in crew.values()):
                 written, restarts = len(world.chain.log), restarts + 1
                 crew = _make_runners(world, script, rows, vaults, hub, exposures)

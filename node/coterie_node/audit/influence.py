@@ -42,7 +42,7 @@ class Screen:
     statements: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The stable JSON keys; None for what cannot be told."""
+        """The stable JSON keys; None for what is unknown."""
         plain: dict[str, Any] = {"study": self.study, "outliers": list(self.outliers), "told": list(self.statements)}
         return plain | {"sites": _by_site(self.comparison), "terms": _by_term(self.comparison)}
 

@@ -1,4 +1,4 @@
-"""A published result, as JSON, held against what a replay arrives at: the sites' own word against the record."""
+"""Compare a published result (JSON) with the model of a replay: the statement of the sites with the record."""
 
 from __future__ import annotations
 

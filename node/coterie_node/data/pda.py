@@ -3,8 +3,8 @@ does.
 
 pda sends {"SXY": [[...]], "Xtable": [{"(Intercept)": 1, "age65_79": 0, ..., "n": 19}, ...]}: X'y, and a row count for
 every combination of the dummy-coded columns, impossible ones and zeros included, whose order depends on each site's
-data. Here rows are found by their columns, never by their place. pda's own suppression (`cutoff`) leaves X'y as it is.
-Written with all digits; R's side must be told `digits = 15` or it rounds to four.
+data. Rows are identified by their columns, never by their place. pda's own suppression (`cutoff`) leaves X'y as it is.
+Numbers have all digits. On R's side set `digits = 15`, or it rounds to four.
 """
 
 from __future__ import annotations

@@ -245,7 +245,7 @@ def start_site(place: RunFolder, name: str) -> subprocess.Popen[str]:
 def conclude(
     place: RunFolder, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
 ) -> Result:
-    """Replay the run as an auditor whom all sites have granted a view, and compare its result with the pooled fit.
+    """Replay the run as an auditor with grants of all sites, and compare its result with the pooled fit.
 
     While daemons run, nobody else may open the sites' journals: such an auditor has no view of sealed payloads.
     """

@@ -54,7 +54,7 @@ def start_network(place: RunFolder, sites: Sequence[str], settings: RunSettings)
     chain.prepare([entry.address for entry in entries])
     chain.start()
     store.start()
-    # Whoever deploys the Catalog gets no rights by it, but must be able to pay.
+    # The account that deploys the Catalog gets no rights by it, but it must pay the gas.
     payer = place.site(sites[0]).load_keys().account
     network = deploy(chain.url(sites[0]), entries, payer, confirmations=chain.confirmations)
     place.save(settings, network)

@@ -1,6 +1,6 @@
 """Files with which sites found a network of their own: each makes its keys, all exchange cards, each writes the rest.
 
-A card is public. Whoever has the same cards writes the same genesis, so nobody has to be trusted with it. The swarm's
+A card is public. The same cards give the same genesis at every site, so nobody has to be trusted with it. The swarm's
 key is the one secret that all sites share; it travels outside of the network.
 """
 

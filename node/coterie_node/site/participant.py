@@ -252,7 +252,7 @@ def _number(node: Node) -> int | None:
             return number
     if node.name != proposer:
         return None
-    # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
+    # The document is one raw block whose digest is the study's hash: every reader of the ledger can find it.
     node.blobs.put(node.study.document)
     return node.ledger.propose(study_terms(node.study), take_snapshot(node))
 

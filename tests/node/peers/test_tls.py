@@ -125,7 +125,7 @@ def test_a_peer_with_another_key_than_the_catalog_s_is_let_in_by_nobody_and_name
         missing = connect_all(ends, 0.5)
         for me in ("ana", "cyd"):
             (named,) = missing[me]
-            assert named.startswith("bob (who answers does not prove to have the key in the Catalog")
+            assert named.startswith("bob (the program that answers does not prove the key in the Catalog")
             assert ends[me]._lines["bob"].connection is None
         assert [name.partition(" ")[0] for name in missing["bob"]] == ["ana", "cyd"]
 

@@ -195,7 +195,7 @@ class AuditReport:
         same = self.study is not None and certificate.get("study") == self.study.hash.hex()
         if not (same and isinstance(rows, int) and isinstance(gap, float)):
             return ""
-        return f"On {rows} made-up rows the two are said to differ by at most {gap:.1e} standard errors."
+        return f"On {rows} rows of synthetic data the two are said to differ by at most {gap:.1e} standard errors."
 
     @property
     def disclosure(self) -> dict[str, tuple[str, ...]]:

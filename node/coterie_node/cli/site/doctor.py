@@ -129,7 +129,7 @@ def _check_store(home: SiteFolder) -> CheckResult:
 
 
 def _check_swarm(home: SiteFolder) -> CheckResult:
-    """The daemon's own port tells whether it wants the swarm's key of whoever connects."""
+    """Ask the daemon's own port whether it wants the swarm's key from everybody who connects."""
     blobs = home.blobs()
     if not isinstance(blobs, KuboBlobs):
         return CheckResult("swarm", None, "no IPFS daemon: only sites that share its folder read each other's payloads")
