@@ -77,7 +77,7 @@ def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certifi
     is known. Raises what a fit raises.
     """
     if not certifiable(study):
-        message = f"No pooled fit is known to compare {study.learner.name} with these options with"
+        message = f"No pooled fit is known for {study.learner.name} with these options"
         raise ConfigError("CO-F312", f"{message}. There are certificates for {', '.join(CERTIFIED)}.")
     design = Design(study)
     size = rows or max(FEWEST_ROWS, ROWS_PER_COEFFICIENT * len(design.columns))
@@ -102,7 +102,7 @@ def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certifi
 
 
 def certifiable(study: Study) -> bool:
-    """Whether a pooled fit is known to hold this study against."""
+    """Whether a pooled fit of this study is known."""
     options = study.learner.options
     usual = options.get("family", "binomial") in FAMILIES and options.get("standard_errors", True)
     # Where columns are split a ridge is on columns standardised by the patients in common, which are not made up here.
@@ -117,7 +117,11 @@ def save_certificate(certificate: Certificate, path: Path) -> None:
     try:
         path.write_text(json.dumps(certificate.as_dict(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError("CO-F205", f"The certificate {path} cannot be written: {error.strerror or error}.") from None
+        raise ConfigError(
+            "CO-F205",
+            f"The certificate {path} cannot be written: {error.strerror or error}."
+            " Check the free space and the rights of the folder.",
+        ) from None
 
 
 # The pooled fit

@@ -89,7 +89,11 @@ class HistoryIndex:
         if self.heads() != heads or not self._matches_ledger(entries, heads):
             judge = check_history(entries, {site: head.genesis for site, head in heads.items()})
             if judge.heads != heads:
-                raise LedgerMismatch("CO-C340", "The history does not lead to the heads of the sites' hash chains.")
+                raise LedgerMismatch(
+                    "CO-C340",
+                    "The history does not lead to the heads of the sites' hash chains."
+                    " Replay the study: it names the first wrong record.",
+                )
             self._build(entries, heads)
         return len(entries)
 

@@ -150,7 +150,11 @@ def check_ledger(
     Returns how many records the study has, and a remark for each other study in which something is wrong.
     """
     if view.terms != study_terms(study):
-        raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
+        raise AuditFailed(
+            "CO-A102",
+            f"The ledger's terms of study {view.id} are not those that its document gives."
+            " Do not rely on this study. Ask its proposer.",
+        )
     judge = check_history(entries, {site: head.genesis for site, head in heads.items()}, view.id)
     for site, head in heads.items():
         if judge.heads.get(site) != head:
@@ -163,7 +167,11 @@ def check_ledger(
         )
         raise AuditFailed("CO-A109", message, *differing[:1])
     if judge.view(view.id) != view:
-        raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state on the ledger.")
+        raise AuditFailed(
+            "CO-A104",
+            f"The history of study {view.id} does not lead to its state on the ledger."
+            " Do not rely on this ledger. Ask another site for its own.",
+        )
     remarks = tuple(f"Study {number} of this ledger: {fault.message}" for number, fault in judge.spoiled.items())
     return sum(isinstance(e, Record) and e.post.study == view.id for e in entries), remarks
 
@@ -178,7 +186,11 @@ def follow(runner: Follower, view: StudyView) -> str:
     if runner.done:
         return "converged"
     if view.state == State.COMPLETED:
-        raise AuditFailed("CO-A105", "The ledger says completed, but the protocol has steps left.")
+        raise AuditFailed(
+            "CO-A105",
+            "The ledger says completed, but the protocol has steps left."
+            " Replay with the version of the learner that the study names.",
+        )
     return view.state.name.lower()
 
 

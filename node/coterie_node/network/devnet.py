@@ -123,7 +123,7 @@ def make_settings(chain: str, store: str, period: int | None = None) -> RunSetti
     """Settings of a network of these kinds; ConfigError lists those there are."""
     for what, kind, kinds in (("chain", chain, CHAIN_LAUNCHERS), ("store", store, STORE_LAUNCHERS)):
         if kind not in kinds:
-            raise ConfigError("CO-F305", f"There is no {what} {kind!r} to launch; there is {', '.join(kinds)}.")
+            raise ConfigError("CO-F305", f"There is no {what} {kind!r} to launch. Name one of {', '.join(kinds)}.")
     return RunSettings(chain, store, (), period)
 
 

@@ -101,7 +101,10 @@ class MemoryChannel:
         try:
             return self._hub.between(self._session, sender, self._me).get(timeout=self._hub.seconds)
         except queue.Empty:
-            message = f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
+            message = (
+                f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
+                " Ask that site, then propose the study again."
+            )
             raise SessionLost("CO-P601", message, sender) from None
 
     def close(self) -> None:

@@ -238,7 +238,12 @@ class TlsChannel:
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party; SessionLost names it if it has broken off."""
         if len(data) > MAX_FRAME:
-            raise ProtocolError("CO-P663", f"A message of {len(data)} bytes is larger than {MAX_FRAME}.", to)
+            raise ProtocolError(
+                "CO-P663",
+                f"A message of {len(data)} bytes is larger than {MAX_FRAME}."
+                " Propose the study with fewer rows or columns.",
+                to,
+            )
         try:
             self._out[to].sendall(len(data).to_bytes(8, "big") + data)
         except OSError:
@@ -250,7 +255,10 @@ class TlsChannel:
         seconds = self._patience.message if line.heard else self._patience.first
         frame = line.frames.get(seconds)
         if frame is None:
-            detail = f"{sender} sent nothing to {self._me} within {seconds:g} s."
+            detail = (
+                f"{sender} sent nothing to {self._me} within {seconds:g} s."
+                " Ask that site, then propose the study again."
+            )
             self._culprit = sender
             raise SessionLost("CO-P601", detail, sender)
         if isinstance(frame, Ended):
@@ -293,7 +301,11 @@ class TlsChannel:
             detail = f"{name} broke off the session with {self._me}. Its own log says why."
             return SessionLost("CO-P662", detail, name)
         self._culprit = culprit
-        return SessionLost("CO-P662", f"{name} ended the session because {culprit} broke it off.", culprit)
+        return SessionLost(
+            "CO-P662",
+            f"{name} ended the session because {culprit} broke it off. Ask {culprit}, then propose the study again.",
+            culprit,
+        )
 
 
 def exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:

@@ -117,20 +117,27 @@ class PayloadCodec:
         wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
         if stamp != wanted:
             raise ProtocolError(
-                "CO-P110", f"The payload was made for {_describe_stamp(stamp)}, not for {_describe_stamp(wanted)}."
+                "CO-P110",
+                f"The payload was made for {_describe_stamp(stamp)}, not for {_describe_stamp(wanted)}."
+                " Ask that site to check its node.",
             )
         pay.check_finite(payload)
         if step.expects is not None:
             pay.check(payload, step.expects)
         if bool(np.all(payload.get("converged", False))) != record.post.converged:
-            message = f"The record says converged={record.post.converged}, which is not what its payload says."
+            message = (
+                f"The record says converged={record.post.converged}, which is not what its payload says."
+                " Ask that site to check its node."
+            )
             raise ProtocolError("CO-P116", message)
         return payload
 
     def _unseal(self, step: Step, record: Record, blob: bytes) -> bytes | None:
         if step.readers is None or not is_sealed(blob):
             raise ProtocolError(
-                "CO-P111", "The payload is sealed where it must be open, or open where it must be sealed."
+                "CO-P111",
+                "The payload is sealed where it must be open, or open where it must be sealed."
+                " Ask that site to check its version.",
             )
         context = _context(self.study, step.topic, record.site)
         # A grant counts before the keys: an auditor has no keys, and a site's keys may be destroyed.
@@ -150,10 +157,18 @@ def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) ->
 def fetch(post: Post, blobs: BlobStore) -> bytes:
     """The stored bytes of a post, checked against its size, CID and SHA-256."""
     if not 0 < post.size <= MAX_PAYLOAD_BYTES:
-        raise ProtocolError("CO-P112", f"The record declares {post.size} bytes; the limit is {MAX_PAYLOAD_BYTES}.")
+        raise ProtocolError(
+            "CO-P112",
+            f"The record declares {post.size} bytes; the limit is {MAX_PAYLOAD_BYTES}."
+            " Ask that site to check its node.",
+        )
     blob = blobs.get(post.cid, post.size)
     if len(blob) != post.size or hashlib.sha256(blob).digest() != post.sha256:
-        raise ProtocolError("CO-P113", f"The bytes behind {post.cid} do not match the record's size and SHA-256.")
+        raise ProtocolError(
+            "CO-P113",
+            f"The bytes behind {post.cid} do not match the record's size and SHA-256."
+            " Ask that site to check its store.",
+        )
     return blob
 
 

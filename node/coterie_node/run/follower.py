@@ -179,7 +179,10 @@ class Follower:
         if view.state in (State.PROPOSED, State.PAUSED):
             return False
         if view.state == State.COMPLETED:
-            message = f"The ledger has completed the study, but the learner's script still awaits {step.topic!r}."
+            message = (
+                f"The ledger has completed the study, but the learner's script still awaits {step.topic!r}."
+                " Use the version of the learner that the study names."
+            )
             raise ProtocolError("CO-P115", message, topic=step.topic)
         if step.public:
             # A server that could not compute its step has aborted; the same computation says why, in words.

@@ -101,7 +101,9 @@ def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = Non
     """
     unknown = sorted(set(files) - set(study.sites))
     if unknown:
-        raise StudyError("CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}.")
+        raise StudyError(
+            "CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}. Use the names of its `sites`."
+        )
     loaded = {name: load_site(path, study, name) for name, path in files.items()}
     rows: dict[str, Data] = {name: site_rows.rows for name, site_rows in loaded.items() if site_rows is not None}
     out: list[PayloadPreview] = []

@@ -449,9 +449,15 @@ class Daemon:
         services, home = self.services, self.services.home
         study = study_of(document, "The study's document")
         if study.hash.hex() != decision.study or not decision.takes_part:
-            raise ConfigError("CO-F301", f"{services.name}'s people did not approve study {study.hash.hex()[:16]}.")
+            raise ConfigError(
+                "CO-F301",
+                f"{services.name}'s people did not approve study {study.hash.hex()[:16]}."
+                " Approve it with `coterie study approve`.",
+            )
         if services.name not in study.sites:
-            raise ConfigError("CO-F302", f"{services.name!r} takes no part in study {study.name!r}.")
+            raise ConfigError(
+                "CO-F302", f"{services.name!r} takes no part in study {study.name!r}. Decline it, or ask its proposer."
+            )
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
         rows = load_site(home.path(decision.data) if decision.data else home.data, study, services.name)

@@ -121,7 +121,7 @@ def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, n
     if addresses is None:
         return None
     if name not in addresses:
-        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}.")
+        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}. Add it.")
     entries = {entry.name: entry.sealing for entry in ledger.sites()}
     return TlsExchange(name, addresses, lambda peer: keys.derive_shared_secret(entries[peer]), network.scope)
 

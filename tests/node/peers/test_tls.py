@@ -619,7 +619,8 @@ def test_who_ends_a_session_for_another_s_fault_says_whose_it_was() -> None:
         with pytest.raises(ProtocolError) as second:
             ends["bob"].receive("cyd")
         assert (second.value.code, second.value.site) == ("CO-P662", "ana")
-        assert second.value.message == "cyd ended the session because ana broke it off."
+        blame = "cyd ended the session because ana broke it off. Ask ana, then propose the study again."
+        assert second.value.message == blame
 
 
 def test_a_peer_without_an_address_here_is_told_in_words() -> None:

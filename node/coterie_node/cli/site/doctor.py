@@ -231,7 +231,11 @@ def _check_proposal(home: SiteFolder, decisions: DecisionFolder, proposed: bytes
 def _check_rows(home: SiteFolder, study: Study, data: str, check: str) -> CheckResult:
     """Whether this site could take part: its seat in the study, its policy, its address for peers, its rows."""
     if home.config.site not in study.sites:
-        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {study.name!r}.")
+        raise ConfigError(
+            "CO-F302",
+            f"{home.config.site!r} takes no part in study {study.name!r}."
+            " Check the name of the study, or ask its proposer.",
+        )
     home.config.policy.check(study, home.config.site)
     home.config.talk.check(study, home.config.site)
     path = home.path(data) if data else home.data

@@ -1,4 +1,4 @@
-"""What a demo of a learner is: its sites, its study, its files, and the pooled fit to hold the result against."""
+"""What a demo of a learner is: its sites, its study, its files, and the pooled fit to compare with."""
 
 from __future__ import annotations
 

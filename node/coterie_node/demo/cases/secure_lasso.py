@@ -55,7 +55,9 @@ missing = "drop"
 def _site_names(count: int) -> tuple[str, ...]:
     """The two owners and the helper; ConfigError for another number of sites."""
     if count != len(_SITES):
-        raise ConfigError("CO-F314", f"The demo of secure_lasso has {len(_SITES)} sites: {', '.join(_SITES)}.")
+        raise ConfigError(
+            "CO-F314", f"The demo of secure_lasso has {len(_SITES)} sites: {', '.join(_SITES)}. Leave out --sites."
+        )
     return _SITES
 
 
