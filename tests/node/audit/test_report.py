@@ -359,7 +359,7 @@ def test_html_and_json_are_written_and_other_kinds_refused(tmp_path: Path) -> No
     assert (plain["verdict"], plain["made"]) == ("PASS", "2026-11-24T12:00:00Z")
     assert len(plain["terms"]) == 6
     assert plain["screen"]["outliers"] == ["south"]
-    with pytest.raises(ConfigError, match="is written as"):
+    with pytest.raises(ConfigError, match="has no format for"):
         write_report(eventful(), tmp_path / "report.docx")
     with pytest.raises(ConfigError, match="cannot be written"):
         write_report(eventful(), tmp_path / "nowhere" / "report.html")
