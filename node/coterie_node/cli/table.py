@@ -186,7 +186,7 @@ COMMANDS: Table = {
             ),
             "status": Command(
                 "coterie_node.cli.study.show:study_status_command",
-                "Show where a study is, whom it waits for, how it ended, and what last stopped it at this site.",
+                "Show where a study is, which sites it waits for, how it ended, and its last error at this site.",
             ),
             "result": Command(
                 "coterie_node.cli.study.show:result_command",

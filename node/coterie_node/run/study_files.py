@@ -31,14 +31,16 @@ def read_plain(path: Path) -> Study:
     try:
         return Study.from_toml(content.decode(), str(path))
     except UnicodeDecodeError:
-        raise StudyError("CO-S101", f"{path} is not UTF-8 text.") from None
+        raise StudyError("CO-S101", f"{path} is not UTF-8 text. Save the file as UTF-8.") from None
 
 
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StudyError("CO-S104", f"The study file {path} cannot be read: {error.strerror}.") from None
+        raise StudyError(
+            "CO-S104", f"The study file {path} cannot be read: {error.strerror}. Check the path and its rights."
+        ) from None
 
 
 def study_of(document: bytes, where: str) -> Study:
@@ -53,7 +55,11 @@ def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
     document = blobs.get(str(Cid(1, RAW, view.terms.hash)), MAX_DOCUMENT)
     study = study_of(document, f"The document of study {view.id}")
     if study.hash != view.terms.hash:
-        raise AuditFailed("CO-A101", f"The document of study {view.id} has another hash than the ledger.")
+        raise AuditFailed(
+            "CO-A101",
+            f"The document of study {view.id} has another hash than the ledger."
+            " Do not rely on this study. Ask its proposer.",
+        )
     return study
 
 

@@ -1,6 +1,13 @@
 """The daemon of one site: it follows the ledger and takes part in every study that its people approved.
 
-All state is on the ledger, in the journal, and in the folder of decisions; the daemon may die at any moment.
+All state is on the ledger, in the journal, and in the folder of decisions, so the daemon may be killed at any moment.
+One tick works in this order:
+
+    1. studies that are new on the ledger    a decision may wait for one of them
+    2. proposals of this site's people       step 1 of a later tick finds them on the ledger
+    3. votes                                 they may admit a site, or resume a study
+    4. one move in each study that is due    join, take a turn, or look whether the result is final
+    5. measurements, every few seconds       their faults are ignored: they must not delay the work
 
 Invariants. A study joins and posts only for a decision that is bound to its proposal (decisions.py), and only while the
 ledger's terms are its document's. An error in one study stops that study alone: the log, the metrics and the status
@@ -105,7 +112,7 @@ class Daemon:
         services.metrics.confirmations.set(services.home.config.chain.confirmations)
 
     def run(self, stop: Flag) -> None:
-        """Tick until `stop` is set; whatever is being done is finished first, an interactive step within 150 s."""
+        """Tick until `stop` is set; the open move is finished first, an interactive step within 150 s."""
         backoff = Backoff(ENDLESS_RETRY)
         while not stop.is_set() or self._must_continue():
             try:
@@ -140,7 +147,7 @@ class Daemon:
         moved = [self._advance(task) for task in self.studies.due(self.decisions.counts())]
         if self.services.clock() >= self._measure_at:
             self._measure_at = self.services.clock() + MEASURE_SECONDS
-            with suppress(ChainError):  # the figures must never hold up the work
+            with suppress(ChainError):  # measurements must never stop the work
                 self._measure()
         return voted or any(moved)
 
@@ -156,7 +163,7 @@ class Daemon:
 
     @property
     def status(self) -> list[dict[str, object]]:
-        """How this site stands to each study; proposals that something keeps off the ledger have the number 0."""
+        """The state of each study here; proposals that a fault keeps off the ledger have the number 0."""
         stuck = [task for task in list(self._proposals.values()) if task.fault is not None]
         return [task.as_dict() for task in [*self.tasks.copy().values(), *stuck]]
 
@@ -189,7 +196,7 @@ class Daemon:
         return task
 
     def _add_task(self, number: int, view: StudyView) -> None:
-        """A study is there; it may have been before, and be there again after a reorganisation."""
+        """Add a study that is on the ledger; after a reorganisation it may be there for the second time."""
         before, study_hash = self.tasks.get(number), view.terms.hash
         if before is not None and not before.over:
             if before.hash == study_hash:
@@ -204,7 +211,7 @@ class Daemon:
         self.services.log.tell("study found", study=number, hash=study_hash.hex(), state=view.state.name.lower())
 
     def _propose(self) -> None:
-        """Put on the ledger what this site's people propose; what is wrong with one proposal stays there.
+        """Put the proposals of this site's people on the ledger; a fault stops its own proposal alone.
 
         That another site has proposed the same document changes nothing: its proposal may have other terms.
         """
@@ -261,7 +268,7 @@ class Daemon:
         self.services.log.tell("vote cast", decision=ballot.motion, name=ballot.subject)
 
     def _advance(self, task: StudyTask) -> bool:
-        """Do the next thing in one study; what is wrong with it stays there."""
+        """Make the next move in one study; a fault stops this study alone."""
         return self._guard(task, self._step)
 
     def _guard(self, task: StudyTask, step: Callable[[StudyTask], bool]) -> bool:
@@ -283,6 +290,8 @@ class Daemon:
         return moved
 
     def _step(self, task: StudyTask) -> bool:
+        # Order: is it still the same study, did people say no, has it ended, did people say yes, for this proposal.
+        # A no is carried out before all else. Nothing is joined or posted without a bound decision.
         view = self.services.ledger.view(task.number)
         if view.terms.hash != task.hash:  # a reorganisation gave the number to another study
             task.close()
@@ -303,7 +312,7 @@ class Daemon:
         return self._work(task, view, decision)
 
     def _decision_about(self, view: StudyView) -> Decision | None:
-        """What this site's people decided about this very proposal; to propose a document concerns their own alone."""
+        """The decision of this site's people about this proposal; `propose` decides about their own proposal alone."""
         decision = self.decisions.latest(view.terms.hash, view.id)
         if decision is not None and decision.action == "propose" and view.proposer != self.services.name:
             return None
@@ -340,7 +349,7 @@ class Daemon:
         return True
 
     def _close_aborted(self, task: StudyTask) -> bool:
-        """Say who ended the study, why, and whose fault it was."""
+        """Log which site ended the study, why, and the site at fault."""
         task.abort()
         end = find_end(self.services.ledger, task.number)
         cause, culprit = ("", "") if end is None else (end.describe("it"), end.culprit)
@@ -363,7 +372,7 @@ class Daemon:
         return new
 
     def _join(self, task: StudyTask, snapshot: bytes) -> None:
-        """Join a study, or see to it that a joining under way gets into a block."""
+        """Join a study, or send a join again that is not in a block yet."""
         ledger = self.services.ledger
         try:
             if self.services.ahead is None:
@@ -373,7 +382,7 @@ class Daemon:
         except PostRejected as error:
             if error.name != "AlreadyVoted":  # a joining sent before a crash has arrived since
                 raise
-        self._set_waiting(task, Wait(WaitCause.BLOCK, note="a block that takes this site's joining"))
+        self._set_waiting(task, Wait(WaitCause.BLOCK, note="a block with this site's join"))
 
     def _work(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
         if task.supervisor is None:
@@ -392,7 +401,7 @@ class Daemon:
         return moved
 
     def _await_finality(self, task: StudyTask, supervisor: Supervisor) -> bool:
-        """Wait until the result is final, look whether it still stands, and leave it in the results."""
+        """Wait until the result is final, check that it still stands, and write it to the results."""
         runner = supervisor.runner
         assert runner is not None
         if task.final_at is None:
@@ -408,7 +417,7 @@ class Daemon:
         return True
 
     def _has_results(self, task: StudyTask) -> bool:
-        """Whether the results hold this study's already, from before a restart."""
+        """Whether the results folder has this study's result already, from before a restart."""
         try:
             status = json.loads((self.services.home.results / f"{task.number}.json").read_bytes())
         except (OSError, ValueError):
@@ -440,9 +449,15 @@ class Daemon:
         services, home = self.services, self.services.home
         study = study_of(document, "The study's document")
         if study.hash.hex() != decision.study or not decision.takes_part:
-            raise ConfigError("CO-F301", f"{services.name}'s people did not approve study {study.hash.hex()[:16]}.")
+            raise ConfigError(
+                "CO-F301",
+                f"{services.name}'s people did not approve study {study.hash.hex()[:16]}."
+                " Approve it with `coterie study approve`.",
+            )
         if services.name not in study.sites:
-            raise ConfigError("CO-F302", f"{services.name!r} takes no part in study {study.name!r}.")
+            raise ConfigError(
+                "CO-F302", f"{services.name!r} takes no part in study {study.name!r}. Decline it, or ask its proposer."
+            )
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
         rows = load_site(home.path(decision.data) if decision.data else home.data, study, services.name)
@@ -484,7 +499,7 @@ class Daemon:
     # What people read
 
     def _describe_wait(self, task: StudyTask) -> Wait:
-        """Whom a study waits for, by name, and since when if it is late."""
+        """The sites that a study waits for, by name, and since when if it is late."""
         view = self.services.ledger.view(task.number)
         if view.state == State.PAUSED:
             note = "people: the study is paused over a dispute (coterie study resume, or abort)"
@@ -529,7 +544,7 @@ class Daemon:
             self.services.log.tell("followed again from the first record", study=task.number, restarts=task.restarts)
 
     def _wait(self, stop: Flag) -> None:
-        """Until the ledger changes, or for a moment; the time is counted by what is waited for."""
+        """Wait until the ledger changes, or for a moment; the metric counts the time by cause."""
         start = self.services.clock()
         self.services.ledger.wait(LEDGER_POLL_SECONDS)
         passed = self.services.clock() - start

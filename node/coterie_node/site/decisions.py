@@ -181,7 +181,9 @@ def make_decision(
     try:
         decision = Decision(study=study.hex(), action=action, at=at, by=by, data=data, reason=reason)
     except ValidationError:
-        raise ConfigError("CO-F322", "A reason is one line of at most 200 characters.") from None
+        raise ConfigError(
+            "CO-F322", "The reason has several lines, or more than 200 characters. Shorten it to one line."
+        ) from None
     if view is None:
         return decision
     seen = {"number": view.id, "proposer": view.proposer, "terms": digest_terms(view.terms)}

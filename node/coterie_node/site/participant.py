@@ -121,7 +121,7 @@ def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, n
     if addresses is None:
         return None
     if name not in addresses:
-        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}.")
+        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}. Add it.")
     entries = {entry.name: entry.sealing for entry in ledger.sites()}
     return TlsExchange(name, addresses, lambda peer: keys.derive_shared_secret(entries[peer]), network.scope)
 
@@ -252,7 +252,7 @@ def _number(node: Node) -> int | None:
             return number
     if node.name != proposer:
         return None
-    # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
+    # The document is one raw block whose digest is the study's hash: every reader of the ledger can find it.
     node.blobs.put(node.study.document)
     return node.ledger.propose(study_terms(node.study), take_snapshot(node))
 

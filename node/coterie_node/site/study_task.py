@@ -108,7 +108,7 @@ class Wait:
         return f"{self.cause.value} by {names}" if self.sites else self.note
 
     def is_like(self, other: Wait | None) -> bool:
-        """Whether the other says the same but for the seconds that have passed."""
+        """Whether the other says the same, except for the seconds that have passed."""
         return other is not None and self._key == other._key
 
     @property

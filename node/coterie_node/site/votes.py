@@ -23,7 +23,7 @@ Motion = Literal["admit", "recover", "revoke", "resume"]
 
 
 class Ballot(Frozen):
-    """A vote for a motion, by whom and when; `subject` is a site's name or a study's number."""
+    """A vote for a motion, with its voter and time; `subject` is a site's name or a study's number."""
 
     motion: Motion
     subject: Text

@@ -195,7 +195,7 @@ class AuditReport:
         same = self.study is not None and certificate.get("study") == self.study.hash.hex()
         if not (same and isinstance(rows, int) and isinstance(gap, float)):
             return ""
-        return f"On {rows} made-up rows the two are said to differ by at most {gap:.1e} standard errors."
+        return f"On {rows} rows of synthetic data the two are said to differ by at most {gap:.1e} standard errors."
 
     @property
     def disclosure(self) -> dict[str, tuple[str, ...]]:
@@ -276,12 +276,18 @@ def write_report(report: AuditReport, path: Path) -> None:
     """Write the report to a file that ends in .html, .pdf or .json."""
     kinds = {".html": _html, ".pdf": _pdf, ".json": _json}
     if path.suffix not in kinds:
-        raise ConfigError("CO-F308", f"The report is written as .html, .pdf or .json, not as {path.name!r}.")
+        raise ConfigError(
+            "CO-F308", f"A report has no format for {path.name!r}. End its name with .html, .pdf or .json."
+        )
     content = kinds[path.suffix](report)
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise ConfigError("CO-F205", f"The report {path} cannot be written: {error.strerror or error}.") from None
+        raise ConfigError(
+            "CO-F205",
+            f"The report {path} cannot be written: {error.strerror or error}."
+            " Check the free space and the rights of the folder.",
+        ) from None
 
 
 def _html(report: AuditReport) -> bytes:

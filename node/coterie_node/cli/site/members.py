@@ -71,7 +71,7 @@ def refuse_seat(seat: SiteEntry) -> ConfigError:
     if not seat.active:
         return ConfigError("CO-F329", f"The seat of {seat.name} was revoked. {REVOKED}")
     message = f"{seat.name} has a seat already, with the address {seat.address}"
-    return ConfigError("CO-F329", f"{message}. For new keys of that site: coterie site recover CARD")
+    return ConfigError("CO-F329", f"{message}. For new keys of that site, run `coterie site recover CARD`.")
 
 
 def _find_seat(ledger: Ledger, name: str) -> SiteEntry | None:
@@ -83,7 +83,7 @@ def _check_member(home: SiteFolder, name: str) -> None:
         seat = _find_seat(ledger, name)
         names = ", ".join(member.name for member in ledger.sites() if member.active)
     if seat is None or not seat.active:
-        raise ConfigError("CO-F329", f"{name[:40]!r} is no active site of this network; there are {names}.")
+        raise ConfigError("CO-F329", f"{name[:40]!r} is no active site of this network. Name one of {names}.")
 
 
 def _record_vote(home: SiteFolder, ballot: Ballot) -> None:

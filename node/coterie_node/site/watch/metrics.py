@@ -1,4 +1,4 @@
-"""What Prometheus is told: counts, bytes, times and causes; never a payload's value or a number of patients."""
+"""What Prometheus reads: counts, bytes, times and causes; never a payload's value or a number of patients."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Metrics:
         self.registry = r = CollectorRegistry()
         self.rounds = Counter("coterie_steps_total", "Finished steps followed, by kind.", ["kind"], registry=r)
         self.waited = Counter("coterie_waited_seconds_total", "Time spent waiting, by cause.", ["cause"], registry=r)
-        self.faults = Counter("coterie_faults_total", "Faults borne or told, by code.", ["code"], registry=r)
-        self.restarts = Counter("coterie_restarts_total", "Machines built anew from the ledger.", registry=r)
+        self.faults = Counter("coterie_faults_total", "Transient and reported errors, by code.", ["code"], registry=r)
+        self.restarts = Counter("coterie_restarts_total", "Protocol machines restarted from the ledger.", registry=r)
         self.bytes = Gauge("coterie_payload_bytes", "Bytes of payloads posted since the start.", registry=r)
         self.gas = Gauge("coterie_gas", "Gas used since the start.", registry=r)
         self.peers = Gauge("coterie_chain_peers", "Peers of this site's chain node.", registry=r)
