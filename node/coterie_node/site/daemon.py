@@ -37,12 +37,13 @@ from coterie_node.run.endings import end_part, find_end
 from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason, describe_reason
 from coterie_node.run.runner import Runner
-from coterie_node.run.study_files import check_terms, study_of, study_on_ledger, study_terms
+from coterie_node.run.study_files import check_silence_rule, check_terms, study_of, study_on_ledger, study_terms
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.decisions import Binding, Decision, DecisionFolder
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.participant import Node, make_site_runner, take_snapshot
+from coterie_node.site.participant import Node, make_site_runner, prepare_joining
+from coterie_node.site.statements.joining import Joining
 from coterie_node.site.study_list import StudyList
 from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause
 from coterie_node.site.votes import Ballot, BallotBox
@@ -226,18 +227,20 @@ class Daemon:
         document = self.decisions.read_document(task.hash)
         node = self._node(document, decision)
         task.name = node.study.name
+        check_silence_rule(node.study)
         self.services.blobs.put(document)
-        proposal = study_terms(node.study), take_snapshot(node)
+        proposal = study_terms(node.study), prepare_joining(node)
         task.prepare_proposal(proposal)
         self._propose_as(proposal)
         self.services.log.tell("study proposed", hash=decision.study)
         return True
 
-    def _propose_as(self, proposal: tuple[Terms, bytes]) -> None:
+    def _propose_as(self, proposal: tuple[Terms, Joining]) -> None:
+        terms, joining = proposal
         if self.services.ahead is None:
-            self.services.ledger.propose(*proposal)
+            self.services.ledger.propose(terms, *joining)
         else:
-            self.services.ahead.submit_proposal(*proposal)
+            self.services.ahead.submit_proposal(terms, *joining)
 
     def _vote(self) -> bool:
         """Cast this site's votes about members and paused studies; one that the contract refuses is put aside."""
@@ -353,23 +356,23 @@ class Daemon:
         if self.services.name in view.joined:
             self._wait_for_people(task, view)
             return False
-        snapshot, new = task.snapshot, task.snapshot is None
-        if snapshot is None:
-            snapshot = take_snapshot(self._node_of(view, decision))
-            task.prepare_join(snapshot)
-        self._join(task, snapshot)
+        joining, new = task.joining, task.joining is None
+        if joining is None:
+            joining = prepare_joining(self._node_of(view, decision))
+            task.prepare_join(joining)
+        self._join(task, joining)
         if new:
             self.services.log.tell("study joined", study=task.number)
         return new
 
-    def _join(self, task: StudyTask, snapshot: bytes) -> None:
+    def _join(self, task: StudyTask, joining: Joining) -> None:
         """Join a study, or see to it that a joining under way gets into a block."""
         ledger = self.services.ledger
         try:
             if self.services.ahead is None:
-                ledger.join(task.number, task.hash, snapshot)
+                ledger.join(task.number, task.hash, *joining)
             else:
-                self.services.ahead.submit_join(task.number, task.hash, snapshot)
+                self.services.ahead.submit_join(task.number, task.hash, *joining)
         except PostRejected as error:
             if error.name != "AlreadyVoted":  # a joining sent before a crash has arrived since
                 raise
@@ -460,6 +463,7 @@ class Daemon:
             consent,
             exchange=services.exchange,
             ahead=services.ahead,
+            approvals=decision.signed,
         )
 
     def _runner(self, task: StudyTask, view: StudyView, decision: Decision) -> Runner:

@@ -521,7 +521,7 @@ class FaultStory:
             cause = self._abort_cause()
             lawful = {
                 "OPERATOR": bool(self.gone) or self.crime is not None,
-                "SILENT_SITE": self.kind[2] == "abort",
+                "SILENT_SITE": self.kind[2] == "abort" or self.kind[1:] == ("masked", "exclude"),
                 "BAD_PAYLOAD": self.crime is not None,
                 "TOO_FEW_SITES": self.kind[1:] == ("masked", "exclude"),
             }

@@ -5,6 +5,7 @@ A command writes a decision into the node's folder; the daemon acts on it, becau
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,32 +22,42 @@ from coterie_node.cli.study.twins import find_twins
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
-from coterie_node.run.study_files import check_terms, load_study, study_on_ledger
+from coterie_node.run.study_files import check_silence_rule, check_terms, load_study, study_on_ledger
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot, BallotBox
 
 ReasonOption = Annotated[str, typer.Option(help="Why, for this site's own record; nothing of it leaves.")]
 DataFile = Annotated[Path | None, typer.Option("--data", help="Another file of rows than node.toml names.")]
+ApprovalsFile = Annotated[
+    Path | None,
+    typer.Option("--approvals", help="File with the signatures of the persons who approve; its SHA-256 is recorded."),
+]
 
 
 def propose_command(
-    file: StudyFile, node: NodeOption = None, at: At = None, site: Site = None, data: DataFile = None
+    file: StudyFile,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+    data: DataFile = None,
+    approvals: ApprovalsFile = None,
 ) -> None:
     """Propose a study, and approve it for this site; the daemon puts it on the ledger."""
     folder, study = require_daemon(open_site(node, at, site)), load_study(file)
     if folder.name not in study.sites:
         message = f"{folder.name!r} takes no part in {study.name!r}; its sites are {', '.join(study.sites)}"
         raise ConfigError("CO-F302", f"{message}. Add it to `sites`, or let one of them propose the study.")
+    check_silence_rule(study)
     _check_policy(folder, study)
-    rows = _resolve_rows(data)
+    rows, signed = _resolve_rows(data), _digest_approvals(approvals)
     _check_new(folder, study)
     folder.decisions.save_document(study.hash, study.document)
     if certifiable(study):
         certificate = certify(study)
         save_certificate(certificate, folder.decisions.certificate(study.hash))
         print(certificate.sentence)
-    folder.decisions.record(make_decision(study.hash, "propose", data=rows))
+    folder.decisions.record(make_decision(study.hash, "propose", data=rows, approvals=signed))
     print(f"Proposed: {study.name}, hash {study.hash.hex()}.")
     print("The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.")
     _look_at_rows(folder, study)
@@ -59,6 +70,7 @@ def approve_study_command(
     site: Site = None,
     data: DataFile = None,
     reason: ReasonOption = "",
+    approvals: ApprovalsFile = None,
 ) -> None:
     """Approve a study: this site's node will join it and take part with this site's rows."""
     folder = require_daemon(open_site(node, at, site))
@@ -66,8 +78,9 @@ def approve_study_command(
     study = study_on_ledger(view, folder.blobs())
     check_terms(view, study)
     _check_policy(folder, study)
-    rows = _resolve_rows(data)
-    folder.decisions.record(make_decision(study.hash, "approve", data=rows, reason=reason, view=view))
+    rows, signed = _resolve_rows(data), _digest_approvals(approvals)
+    decision = make_decision(study.hash, "approve", data=rows, reason=reason, approvals=signed, view=view)
+    folder.decisions.record(decision)
     print(f"Approved: study {view.id} of {view.proposer}, {printable(study.name)}, hash {study.hash.hex()}.")
     print("\n".join(printable(line) for line in disclosure_lines(study)))
     _look_at_rows(folder, study)
@@ -113,6 +126,18 @@ def _resolve_rows(data: Path | None) -> str:
         message = f"There is no file {path}: --data is read from the working folder"
         raise ConfigError("CO-F327", f"{message}. Correct the path, or leave out --data for the file of node.toml.")
     return str(path)
+
+
+def _digest_approvals(file: Path | None) -> str:
+    """SHA-256 of a file of persons' signatures, in hexadecimal digits; "" for none."""
+    if file is None:
+        return ""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        message = f"The file of approvals {file} cannot be read: {error.strerror or error}"
+        raise ConfigError("CO-F206", f"{message}. Correct the path, or leave out --approvals.") from None
 
 
 def _look_at_rows(folder: SiteFolder, study: Study) -> None:

@@ -26,6 +26,7 @@ from coterie_node.run.reasons import describe_reason
 from coterie_node.run.study_files import study_of, study_on_ledger
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
+from coterie_node.site.statements.joining import describe_joinings
 
 
 def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
@@ -171,7 +172,7 @@ def _policy(folder: SiteFolder, proposal: Study) -> str:
 def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
     entries = list(ledger.history(view.id))
     records = [e for e in entries if isinstance(e, Record)]
-    summary: dict[str, Any] = {"records": len(records)}
+    summary: dict[str, Any] = {**describe_joinings(entries), "records": len(records)}
     if records:
         summary["last_record"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(records[-1].time))
     if view.state == State.PROPOSED:
