@@ -54,6 +54,8 @@ from coterie_node.site.watch.metrics import Metrics
 LEDGER_POLL_SECONDS, RETRY_SECONDS = 0.5, 60.0
 # ... and between two measurements.
 MEASURE_SECONDS = 5.0
+# A proposal counts as expired so many seconds after its last second: longer than any reorganisation reaches.
+EXPIRY_SECONDS = 3600
 # Seconds to go on for the sake of an interactive step after the signal to stop (the unit's TimeoutStopSec is longer),
 # and between two looks at it.
 LEAVE_SECONDS, SESSION_POLL_SECONDS = 150.0, 0.05
@@ -159,7 +161,8 @@ class Daemon:
     def status(self) -> list[dict[str, object]]:
         """How this site stands to each study; proposals that something keeps off the ledger have the number 0."""
         stuck = [task for task in list(self._proposals.values()) if task.fault is not None]
-        return [task.as_dict() for task in [*self.tasks.copy().values(), *stuck]]
+        tasks = [*self.tasks.copy().values(), *stuck]
+        return [task.as_dict() | {"same_document": self.studies.list_twins(task)} for task in tasks]
 
     # Studies
 
@@ -202,7 +205,9 @@ class Daemon:
         elif view.state == State.ABORTED:
             task.abort()
         self.studies.add(task)
-        self.services.log.tell("study found", study=number, hash=study_hash.hex(), state=view.state.name.lower())
+        facts: dict[str, object] = {"study": number, "hash": study_hash.hex(), "state": view.state.name.lower()}
+        twins = self.studies.list_twins(task)
+        self.services.log.tell("study found", **facts, **({"same_document": twins} if twins else {}))
 
     def _propose(self) -> None:
         """Put on the ledger what this site's people propose; what is wrong with one proposal stays there.
@@ -243,7 +248,7 @@ class Daemon:
             self.services.ahead.submit_proposal(terms, *joining)
 
     def _vote(self) -> bool:
-        """Cast this site's votes about members and paused studies; one that the contract refuses is put aside."""
+        """Cast this site's votes and statements; one that the contract refuses is put aside."""
         waiting = self.ballots.waiting()
         for path in waiting:
             try:
@@ -257,7 +262,7 @@ class Daemon:
 
     def _cast(self, ballot: Ballot) -> None:
         try:
-            ballot.cast(self.services.ledger)
+            ballot.cast(self.services.ledger, self.services.blobs)
         except PostRejected as error:
             if error.name != "AlreadyVoted":  # a vote sent before a crash has arrived since
                 raise
@@ -296,6 +301,8 @@ class Daemon:
             return True
         if view.state == State.ABORTED:
             return self._close_aborted(task)
+        if view.state == State.PROPOSED and self.services.ledger.now() > view.deadline:
+            return self._close_expired(task, view)
         if decision is None or not decision.takes_part:
             self._wait_for_people(task, view)
             self.studies.set_aside(task)
@@ -308,7 +315,9 @@ class Daemon:
     def _decision_about(self, view: StudyView) -> Decision | None:
         """What this site's people decided about this very proposal; to propose a document concerns their own alone."""
         decision = self.decisions.latest(view.terms.hash, view.id)
-        if decision is not None and decision.action == "propose" and view.proposer != self.services.name:
+        if decision is None or decision.action == "withdraw":
+            return None
+        if decision.action == "propose" and view.proposer != self.services.name:
             return None
         return decision
 
@@ -339,14 +348,25 @@ class Daemon:
         if decision.action == "decline":
             task.decline()
         else:
-            task.abort()
+            task.abort(f"{self.services.name} ended it: {describe_reason(reason)}.")
+        return True
+
+    def _close_expired(self, task: StudyTask, view: StudyView) -> bool:
+        """Nobody can join any more. It is over an hour later, when no reorganisation brings a joining back."""
+        if self.services.ledger.now() <= view.deadline + EXPIRY_SECONDS:
+            self._set_waiting(task, Wait(WaitCause.BLOCK, note="nothing: the proposal has expired"))
+            return False
+        task.abort("The proposal has expired: not all of its sites have joined.")
+        self.services.log.tell("proposal expired", study=task.number, hash=task.hash.hex())
         return True
 
     def _close_aborted(self, task: StudyTask) -> bool:
         """Say who ended the study, why, and whose fault it was."""
-        task.abort()
         end = find_end(self.services.ledger, task.number)
         cause, culprit = ("", "") if end is None else (end.describe("it"), end.culprit)
+        if end is not None and (end.site, end.reason) == (self.services.name, Reason.DECLINED):
+            task.decline()
+        task.abort(cause)
         log = self.services.log
         log.tell("study aborted", level="warning", study=task.number, cause=cause, culprit=culprit)
         return True
@@ -547,6 +567,7 @@ class Daemon:
         states = Counter(task.state for task in self.tasks.values())
         for state in TaskState:
             metrics.studies.labels(state.value).set(states[state])
+        metrics.show_faults({task.number: code_of(task.fault) for task in self.tasks.values() if task.fault})
         metrics.head.set(services.newest())
         metrics.peers.set(services.peers())
         metrics.bytes.set(sum(task.posted for task in self.tasks.values()))

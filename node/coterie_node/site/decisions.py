@@ -31,7 +31,7 @@ from coterie_node.errors import ConfigError, TermsMismatch
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Of the file that holds one decision: the study's hash, and which decision about it.
 NAME = re.compile(r"([0-9a-f]{64})\.(\d{4,})\.json")
-Action = Literal["propose", "approve", "decline", "abort"]
+Action = Literal["propose", "approve", "decline", "abort", "withdraw"]
 
 
 class Decision(Frozen):

@@ -48,7 +48,7 @@ POLL_SECONDS, SHORT_POLL_SECONDS = 0.5, 0.02
 
 @dataclass(frozen=True)
 class Node:
-    """Everything one site's process works with; `approvals` is the digest of its persons' signatures, if there are any."""
+    """Everything one site's process works with; `approvals` is the digest of its persons' signatures."""
 
     study: Study
     name: str

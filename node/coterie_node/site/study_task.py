@@ -134,6 +134,7 @@ class StudyTask:
         self.proposal: tuple[Terms, Joining] | None = None
         self.joining: Joining | None = None
         self.restarts = self.posted = 0
+        self.ending = ""
         self._retry_at = -math.inf
         self._decisions_at_stop = 0
 
@@ -183,7 +184,7 @@ class StudyTask:
         position = None if runner is None else runner.position
         status = {"study": self.number, "hash": self.hash.hex(), "name": self.name, "phase": self.phase}
         status["proposer"] = self.proposer
-        return status | {"cause": self.cause, "position": position, "fault": fault}
+        return status | {"cause": self.cause, "position": position, "fault": fault, "ending": self.ending}
 
     # What happens to it
 
@@ -226,8 +227,9 @@ class StudyTask:
         """This site's people do not want the study."""
         self._end(TaskEvent.DECLINE)
 
-    def abort(self) -> None:
-        """The study has ended without a result."""
+    def abort(self, ending: str = "") -> None:
+        """The study has ended without a result; `ending` says by whom, why, and whose fault it was."""
+        self.ending = ending
         self._end(TaskEvent.ABORT)
 
     def stop(self, fault: Exception, retry_at: float, decisions: int) -> bool:

@@ -6,8 +6,9 @@ A command writes a decision into the node's folder; the daemon acts on it, becau
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -87,17 +88,58 @@ def approve_study_command(
 
 
 def decline_command(
-    which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, reason: ReasonOption = ""
+    which: Annotated[list[str] | None, typer.Argument(help="Numbers, hashes or study files; may be several.")] = None,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+    reason: ReasonOption = "",
+    proposer: Annotated[
+        str | None, typer.Option(help="Decline every open proposal of this member that is not decided yet.")
+    ] = None,
 ) -> None:
-    """Decline a study: it cannot run without this site, and the ledger says so."""
-    _record_refusal(open_site(node, at, site), which, "decline", reason)
+    """Decline studies: they cannot run without this site, and the ledger says so."""
+    folder = require_daemon(open_site(node, at, site))
+    views = [_find_open_study(folder, name) for name in which or ()]
+    views += [] if proposer is None else _list_undecided(folder, proposer)
+    if not views:
+        nothing = "No study is named" if proposer is None else f"No undecided proposal of {proposer[:40]!r} is open"
+        raise ConfigError("CO-F304", f"{nothing}. List the studies with `coterie study list`.")
+    decline(folder, views, reason)
+    numbers = ", ".join(str(view.id) for view in views)
+    print(f"Declined: {numbers}. The daemon (coterie serve) puts it on the ledger.")
+
+
+def decline(folder: SiteFolder, views: Sequence[StudyView], reason: str = "") -> None:
+    """Write down that this site takes no part in some studies; many proposals are declined in one transaction."""
+    proposals = [view.id for view in views if view.state == State.PROPOSED and folder.name in view.parties]
+    if len(proposals) > 1:
+        BallotBox(folder.root / "ballots").record_refusals(proposals)
+    for view in views:
+        folder.decisions.record(make_decision(view.terms.hash, "decline", reason=reason, view=view))
+
+
+def _list_undecided(folder: SiteFolder, proposer: str) -> list[StudyView]:
+    """The proposals of a member that name this site, can still be joined, and about which nothing is decided here."""
+    with folder.open_ledger() as ledger:
+        views, now = [ledger.view(number) for number in ledger.studies()], ledger.now()
+    return [
+        view
+        for view in views
+        if (view.proposer, view.state) == (proposer, State.PROPOSED)
+        and now <= view.deadline
+        and folder.name in view.terms.sites
+        and folder.decisions.latest(view.terms.hash, view.id) is None
+    ]
 
 
 def abort_command(
     which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, reason: ReasonOption = ""
 ) -> None:
     """End a study for all sites, without a result."""
-    _record_refusal(open_site(node, at, site), which, "abort", reason)
+    folder = require_daemon(open_site(node, at, site))
+    view = _find_open_study(folder, which)
+    folder.decisions.record(make_decision(view.terms.hash, "abort", reason=reason, view=view))
+    print(f"Study {view.id}: abort. The daemon (coterie serve) puts it on the ledger.")
 
 
 def resume_command(which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None) -> None:
@@ -146,12 +188,6 @@ def _look_at_rows(folder: SiteFolder, study: Study) -> None:
         load_site(folder.find_rows(study.hash), study, folder.name)
     except DataError as error:
         print(f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}")
-
-
-def _record_refusal(folder: SiteFolder, which: str, action: Literal["decline", "abort"], reason: str) -> None:
-    view = _find_open_study(require_daemon(folder), which)
-    folder.decisions.record(make_decision(view.terms.hash, action, reason=reason, view=view))
-    print(f"Study {view.id}: {action}. The daemon (coterie serve) puts it on the ledger.")
 
 
 def _check_new(folder: SiteFolder, study: Study) -> None:
