@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event as Flag
+from typing import Any
 
 from coterie_chain.errors import ChainError, PostRejected, StoreFault
 from coterie_chain.ethereum.network import Network
@@ -205,9 +206,10 @@ class Daemon:
         elif view.state == State.ABORTED:
             task.abort()
         self.studies.add(task)
-        facts: dict[str, object] = {"study": number, "hash": study_hash.hex(), "state": view.state.name.lower()}
-        twins = self.studies.list_twins(task)
-        self.services.log.tell("study found", **facts, **({"same_document": twins} if twins else {}))
+        facts: dict[str, Any] = {"study": number, "hash": study_hash.hex(), "state": view.state.name.lower()}
+        if twins := self.studies.list_twins(task):
+            facts["same_document"] = twins
+        self.services.log.tell("study found", **facts)
 
     def _propose(self) -> None:
         """Put on the ledger what this site's people propose; what is wrong with one proposal stays there.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coterie_chain.ledger.protocol import Event, Ledger, Record
 
-WORDS = {
+_WORDS = {
     "AdmissionVoted": "to admit",
     "RevocationVoted": "to revoke",
     "RecoveryVoted": "to recover",
@@ -19,7 +19,7 @@ WORDS = {
     "SupersessionVoted": "to supersede",
 }
 # Where a vote's entry names whom it is about.
-SUBJECTS = ("name", "silent", "culprit")
+_SUBJECTS = ("name", "silent", "culprit")
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ def list_open_votes(ledger: Ledger, entries: Iterable[Record | Event]) -> list[O
     """The motions among entries of the ledger for which votes count now; a motion that passed has none."""
     motions: dict[bytes, tuple[str, str, str]] = {}
     for entry in entries:
-        if not isinstance(entry, Event) or entry.name not in WORDS:
+        if not isinstance(entry, Event) or entry.name not in _WORDS:
             continue
         details = dict(entry.details)
-        subject = next((str(details[name]) for name in SUBJECTS if details.get(name)), "")
+        subject = next((str(details[name]) for name in _SUBJECTS if details.get(name)), "")
         motion = bytes.fromhex(str(details["motion"]).removeprefix("0x"))
-        motions[motion] = WORDS[entry.name], subject, str(details.get("key", ""))
+        motions[motion] = _WORDS[entry.name], subject, str(details.get("key", ""))
     votes = [OpenVote(motion, *words, ledger.list_voters(motion)) for motion, words in motions.items()]
     return [vote for vote in votes if vote.voters]
