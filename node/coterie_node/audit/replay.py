@@ -37,6 +37,7 @@ from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
 from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import study_on_ledger, study_terms
+from coterie_node.site.statements.ended_studies import find_supersession
 
 SNAPSHOT_TRIES = 20
 
@@ -87,7 +88,8 @@ class Replay:
     """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none).
 
     `parties`: the sites that took part to the end; the fit is of their rows. Excluded sites are not among them.
-    `remarks`: what is wrong with other studies of the ledger, which says nothing about this one.
+    `remarks`: that the result is superseded, and what is wrong with other studies of the ledger, which says nothing
+    about this one.
     """
 
     verdict: Verdict
@@ -121,6 +123,8 @@ def replay(
         runner = Follower(machine, ledger, blobs, number, codec, observe=observe)
         outcome = follow(runner, view)
         check_superseded(ledger, blobs, number)
+        superseded = find_supersession(entries, number, blobs)
+        remarks = remarks if superseded is None else (superseded.sentence, *remarks)
         return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties, remarks)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)

@@ -439,8 +439,7 @@ class Runner(Follower):
             elif silence == Silence.ABORT:
                 self._abort_for_silence(open_)
             elif silence == Silence.EXCLUDE and open_.kind == "each":
-                for site in set(open_.parties) - set(open_.posted):
-                    self._ledger.exclude(self._study, site)
+                self._exclude_silent(open_)
             else:
                 return False
         except PostRejected as error:
@@ -453,6 +452,16 @@ class Runner(Follower):
         """Compute a late server's step before it is skipped: LearnerError if nobody can, so that it is not to blame."""
         with self._measure("compute"), suppress(SealedInput):
             self.machine.draft(open_.parties, open_.attempt)
+
+    def _exclude_silent(self, open_: OpenStep) -> None:
+        """Vote to go on without the silent sites; where the study cannot, end it with the name of one."""
+        for site in sorted(set(open_.parties) - set(open_.posted)):
+            try:
+                self._ledger.exclude(self._study, site)
+            except PostRejected as error:
+                if error.name != "SiteNeeded":
+                    raise
+                self._ledger.abort(self._study, Reason.SILENT_SITE, site)
 
     def _abort_for_silence(self, open_: OpenStep) -> None:
         """End the study, and name a silent site: the contract holds the deadline against it."""

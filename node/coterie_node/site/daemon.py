@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event as Flag
+from typing import Any
 
 from coterie_chain.errors import ChainError, PostRejected, StoreFault
 from coterie_chain.ethereum.network import Network
@@ -44,12 +45,13 @@ from coterie_node.run.endings import end_part, find_end
 from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason, describe_reason
 from coterie_node.run.runner import Runner
-from coterie_node.run.study_files import check_terms, study_of, study_on_ledger, study_terms
+from coterie_node.run.study_files import check_silence_rule, check_terms, study_of, study_on_ledger, study_terms
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.decisions import Binding, Decision, DecisionFolder
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.participant import Node, make_site_runner, take_snapshot
+from coterie_node.site.participant import Node, make_site_runner, prepare_joining
+from coterie_node.site.statements.joining import Joining
 from coterie_node.site.study_list import StudyList
 from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause
 from coterie_node.site.votes import Ballot, BallotBox
@@ -60,6 +62,8 @@ from coterie_node.site.watch.metrics import Metrics
 LEDGER_POLL_SECONDS, RETRY_SECONDS = 0.5, 60.0
 # ... and between two measurements.
 MEASURE_SECONDS = 5.0
+# A proposal counts as expired so many seconds after its last second: longer than any reorganisation reaches.
+EXPIRY_SECONDS = 3600
 # Seconds to go on for the sake of an interactive step after the signal to stop (the unit's TimeoutStopSec is longer),
 # and between two looks at it.
 LEAVE_SECONDS, SESSION_POLL_SECONDS = 150.0, 0.05
@@ -165,7 +169,8 @@ class Daemon:
     def status(self) -> list[dict[str, object]]:
         """The state of each study here; proposals that a fault keeps off the ledger have the number 0."""
         stuck = [task for task in list(self._proposals.values()) if task.fault is not None]
-        return [task.as_dict() for task in [*self.tasks.copy().values(), *stuck]]
+        tasks = [*self.tasks.copy().values(), *stuck]
+        return [task.as_dict() | {"same_document": self.studies.list_twins(task)} for task in tasks]
 
     # Studies
 
@@ -208,7 +213,10 @@ class Daemon:
         elif view.state == State.ABORTED:
             task.abort()
         self.studies.add(task)
-        self.services.log.tell("study found", study=number, hash=study_hash.hex(), state=view.state.name.lower())
+        facts: dict[str, Any] = {"study": number, "hash": study_hash.hex(), "state": view.state.name.lower()}
+        if twins := self.studies.list_twins(task):
+            facts["same_document"] = twins
+        self.services.log.tell("study found", **facts)
 
     def _propose(self) -> None:
         """Put the proposals of this site's people on the ledger; a fault stops its own proposal alone.
@@ -233,21 +241,23 @@ class Daemon:
         document = self.decisions.read_document(task.hash)
         node = self._node(document, decision)
         task.name = node.study.name
+        check_silence_rule(node.study)
         self.services.blobs.put(document)
-        proposal = study_terms(node.study), take_snapshot(node)
+        proposal = study_terms(node.study), prepare_joining(node)
         task.prepare_proposal(proposal)
         self._propose_as(proposal)
         self.services.log.tell("study proposed", hash=decision.study)
         return True
 
-    def _propose_as(self, proposal: tuple[Terms, bytes]) -> None:
+    def _propose_as(self, proposal: tuple[Terms, Joining]) -> None:
+        terms, joining = proposal
         if self.services.ahead is None:
-            self.services.ledger.propose(*proposal)
+            self.services.ledger.propose(terms, *joining)
         else:
-            self.services.ahead.submit_proposal(*proposal)
+            self.services.ahead.submit_proposal(terms, *joining)
 
     def _vote(self) -> bool:
-        """Cast this site's votes about members and paused studies; one that the contract refuses is put aside."""
+        """Cast this site's votes and statements; one that the contract refuses is put aside."""
         waiting = self.ballots.waiting()
         for path in waiting:
             try:
@@ -261,7 +271,7 @@ class Daemon:
 
     def _cast(self, ballot: Ballot) -> None:
         try:
-            ballot.cast(self.services.ledger)
+            ballot.cast(self.services.ledger, self.services.blobs)
         except PostRejected as error:
             if error.name != "AlreadyVoted":  # a vote sent before a crash has arrived since
                 raise
@@ -302,6 +312,8 @@ class Daemon:
             return True
         if view.state == State.ABORTED:
             return self._close_aborted(task)
+        if view.state == State.PROPOSED and self.services.ledger.now() > view.deadline:
+            return self._close_expired(task, view)
         if decision is None or not decision.takes_part:
             self._wait_for_people(task, view)
             self.studies.set_aside(task)
@@ -314,7 +326,9 @@ class Daemon:
     def _decision_about(self, view: StudyView) -> Decision | None:
         """The decision of this site's people about this proposal; `propose` decides about their own proposal alone."""
         decision = self.decisions.latest(view.terms.hash, view.id)
-        if decision is not None and decision.action == "propose" and view.proposer != self.services.name:
+        if decision is None or decision.action == "withdraw":
+            return None
+        if decision.action == "propose" and view.proposer != self.services.name:
             return None
         return decision
 
@@ -345,14 +359,25 @@ class Daemon:
         if decision.action == "decline":
             task.decline()
         else:
-            task.abort()
+            task.abort(f"{self.services.name} ended it: {describe_reason(reason)}.")
+        return True
+
+    def _close_expired(self, task: StudyTask, view: StudyView) -> bool:
+        """Nobody can join any more. It is over an hour later, when no reorganisation brings a joining back."""
+        if self.services.ledger.now() <= view.deadline + EXPIRY_SECONDS:
+            self._set_waiting(task, Wait(WaitCause.BLOCK, note="nothing: the proposal has expired"))
+            return False
+        task.abort("The proposal has expired: not all of its sites have joined.")
+        self.services.log.tell("proposal expired", study=task.number, hash=task.hash.hex())
         return True
 
     def _close_aborted(self, task: StudyTask) -> bool:
         """Log which site ended the study, why, and the site at fault."""
-        task.abort()
         end = find_end(self.services.ledger, task.number)
         cause, culprit = ("", "") if end is None else (end.describe("it"), end.culprit)
+        if end is not None and (end.site, end.reason) == (self.services.name, Reason.DECLINED):
+            task.decline()
+        task.abort(cause)
         log = self.services.log
         log.tell("study aborted", level="warning", study=task.number, cause=cause, culprit=culprit)
         return True
@@ -362,23 +387,23 @@ class Daemon:
         if self.services.name in view.joined:
             self._wait_for_people(task, view)
             return False
-        snapshot, new = task.snapshot, task.snapshot is None
-        if snapshot is None:
-            snapshot = take_snapshot(self._node_of(view, decision))
-            task.prepare_join(snapshot)
-        self._join(task, snapshot)
+        joining, new = task.joining, task.joining is None
+        if joining is None:
+            joining = prepare_joining(self._node_of(view, decision))
+            task.prepare_join(joining)
+        self._join(task, joining)
         if new:
             self.services.log.tell("study joined", study=task.number)
         return new
 
-    def _join(self, task: StudyTask, snapshot: bytes) -> None:
+    def _join(self, task: StudyTask, joining: Joining) -> None:
         """Join a study, or send a join again that is not in a block yet."""
         ledger = self.services.ledger
         try:
             if self.services.ahead is None:
-                ledger.join(task.number, task.hash, snapshot)
+                ledger.join(task.number, task.hash, *joining)
             else:
-                self.services.ahead.submit_join(task.number, task.hash, snapshot)
+                self.services.ahead.submit_join(task.number, task.hash, *joining)
         except PostRejected as error:
             if error.name != "AlreadyVoted":  # a joining sent before a crash has arrived since
                 raise
@@ -475,6 +500,7 @@ class Daemon:
             consent,
             exchange=services.exchange,
             ahead=services.ahead,
+            approvals=decision.signed,
         )
 
     def _runner(self, task: StudyTask, view: StudyView, decision: Decision) -> Runner:
@@ -558,6 +584,7 @@ class Daemon:
         states = Counter(task.state for task in self.tasks.values())
         for state in TaskState:
             metrics.studies.labels(state.value).set(states[state])
+        metrics.show_faults({task.number: code_of(task.fault) for task in self.tasks.values() if task.fault})
         metrics.head.set(services.newest())
         metrics.peers.set(services.peers())
         metrics.bytes.set(sum(task.posted for task in self.tasks.values()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 
@@ -20,6 +22,14 @@ class Metrics:
         self.head = Gauge("coterie_chain_head", "Number of the newest block.", registry=r)
         self.confirmations = Gauge("coterie_confirmations", "Blocks after which a result is final.", registry=r)
         self.studies = Gauge("coterie_studies", "Studies of this site, by state.", ["state"], registry=r)
+        what = "1 for each study that a fault stops at this site."
+        self.stopped = Gauge("coterie_study_stopped", what, ["study", "code"], registry=r)
+
+    def show_faults(self, codes: Mapping[int, str]) -> None:
+        """Show the studies that a fault stops here, by number, each with its code."""
+        self.stopped.clear()
+        for study, code in codes.items():
+            self.stopped.labels(str(study), code).set(1)
 
     def text(self) -> bytes:
         """The exposition format."""
