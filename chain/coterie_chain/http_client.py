@@ -77,8 +77,13 @@ class HttpClient:
             # Closed by the server while it was idle. A silence is not: it would only last twice as long.
             with suppress(ConnectionError, http.client.HTTPException):
                 return self._exchange(idle, verb, path, body, headers, limit)
+        return self._exchange(self._connect(), verb, path, body, headers, limit)
+
+    def _connect(self) -> http.client.HTTPConnection:
         connection = self._kind(self._host, self._port, timeout=self._waits.connect)
-        return self._exchange(connection, verb, path, body, headers, limit)
+        connection.connect()
+        connection.sock.settimeout(self._waits.silence)
+        return connection
 
     def _exchange(
         self,
@@ -90,9 +95,6 @@ class HttpClient:
         limit: int,
     ) -> Answer:
         try:
-            if connection.sock is None:
-                connection.connect()
-                connection.sock.settimeout(self._waits.silence)
             connection.request(verb, path, body, headers)
             response = connection.getresponse()
             answer = Answer(response.status, _read_bounded(response, limit, self._waits.answer))
