@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from coterie_node.audit.sources import AuditLocation
     from coterie_node.audit.tables import Lines
 
-audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
+audit = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Check what the ledger and the store say, without trusting anybody.",
+)
 
 _Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
 _Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")]
