@@ -1,4 +1,4 @@
-"""The public interface for authors of learners, sources, stores and ledgers, under semantic versioning (docs/sdk.md)."""
+"""The public interface for authors of learners, sources, stores and ledgers; versions are semantic (docs/sdk.md)."""
 
 from coterie_chain.errors import BlobCorrupt, BlobMissing, PostRejected, StoreFault
 from coterie_chain.ledger.protocol import (

@@ -182,11 +182,11 @@ def export_bundle_command(
 
     with ExitStack() as stack:
         read = open_sources(stack, locate(node, at, chain, catalog, store))
-        evidence = gather(read.ledger.network, first, confirmations)
+        evidence = gather(read.network, first, confirmations)
         proved = VerifiedLedger(evidence)
         number = find_study_number(proved, study)
         certificate = read.read_certificate(proved.view(number).terms.hash)
-        document = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
+        document = collect(read.network, evidence, proved, read.blobs, number, certificate)
     save_bundle(document, bundle)
     summary = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(document.blocks)}
     text = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."

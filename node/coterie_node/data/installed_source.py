@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -23,7 +22,7 @@ from coterie_node.data.coding import Values
 from coterie_node.data.findings import Origin, printable, quote
 from coterie_node.data.source import Batch, check_header, check_kinds
 
-GROUP = "coterie.sources"
+SOURCE_GROUP = "coterie.sources"
 
 
 class Source(Protocol):
@@ -57,20 +56,15 @@ RowsAddress: TypeAlias = Path | SourceAddress
 def parse_rows_address(text: str, folder: Path | None = None) -> RowsAddress:
     """Where rows are: an address whose scheme is installed, or else a file, in `folder` unless its path is whole."""
     scheme, colon, _ = text.partition(":")
-    if colon and scheme in _list_schemes():
+    if colon and entry_points(group=SOURCE_GROUP, name=scheme):
         return SourceAddress(scheme, text)
     path = Path(text).expanduser()
     return path if folder is None else folder / path
 
 
-@cache
-def _list_schemes() -> frozenset[str]:
-    return frozenset(entry.name for entry in entry_points(group=GROUP))
-
-
 def open_installed(address: SourceAddress, design: Design, site: str) -> InstalledRows:
     """The rows at an address, with the study's columns; DataError if there is no source, or a column is missing."""
-    (entry, *_) = entry_points(group=GROUP, name=address.name)
+    (entry, *_) = entry_points(group=SOURCE_GROUP, name=address.name)
     source: Source = entry.load()(address.text)
     origin = Origin(site, source.name)
     wanted = (*design.variables, *design.identifier)

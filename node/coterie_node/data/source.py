@@ -96,10 +96,10 @@ def unreadable_error(origin: FileOrigin, error: Exception) -> DataError:
 def check_unchanged(source: Identity, before: str) -> None:
     """DataError if the rows are no longer those that were checked."""
     if source.stamp() != before:
-        raise changed_error(source.origin)
+        raise explain_change(source.origin)
 
 
-def changed_error(origin: Origin) -> DataError:
+def explain_change(origin: Origin) -> DataError:
     """The DataError for rows that are not those that were checked."""
     return origin.error(
         "CO-D130",

@@ -13,7 +13,7 @@ from coterie_learners.study.document import Variable
 from coterie_learners.study.rows import ArrayRows, Block, Codes, block_size
 from coterie_node.data.coding import Coded, code
 from coterie_node.data.findings import Mask
-from coterie_node.data.source import Batch, RowSource, changed_error, check_unchanged
+from coterie_node.data.source import Batch, RowSource, explain_change, check_unchanged
 
 # Blocks that are built in one go: some 16 MiB.
 GROUP = 8
@@ -47,7 +47,7 @@ class StreamedSource:
             raise
         self._check_unchanged()
         if rows_read != self._n:
-            raise changed_error(self._source.origin)
+            raise explain_change(self._source.origin)
 
     def _check_unchanged(self) -> None:
         check_unchanged(self._source, self._before)
