@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from support.node.houses import CANARY, SITES, NodeNetwork, TransactionPool, study_file, write_rows
+from support.node.rows_files import file_of
 
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -107,14 +108,14 @@ def test_what_people_leave_beside_their_decisions_is_no_decision(node_network: N
 
 
 def test_a_proposal_with_which_something_is_wrong_holds_up_nothing_else(node_network: NodeNetwork) -> None:
-    node_network.homes["north"].data.rename(node_network.root / "moved.csv")
+    file_of(node_network.homes["north"].data).rename(node_network.root / "moved.csv")
     first = node_network.propose(study_file(node_network.root))
     stranger = node_network.propose(study_file(node_network.root, "with-a-stranger", west="east"))
     other = node_network.propose(study_file(node_network.root, "by-south"), "south")
     node_network.approve(other, "west")
     node_network.settle()
     assert [e.hash for e in node_network.daemons["south"].tasks.values()] == [other]
-    (node_network.root / "moved.csv").rename(node_network.homes["north"].data)
+    (node_network.root / "moved.csv").rename(file_of(node_network.homes["north"].data))
     node_network.settle()
     node_network.seconds += 61
     node_network.settle()
