@@ -13,7 +13,7 @@ from coterie_learners.study.document import Variable
 from coterie_learners.study.rows import ArrayRows, Block, Codes, block_size
 from coterie_node.data.coding import Coded, code
 from coterie_node.data.findings import Mask
-from coterie_node.data.source import Batch, RowSource, explain_change, check_unchanged
+from coterie_node.data.source import Batch, RowSource, check_unchanged, explain_change
 
 # Blocks that are built in one go: some 16 MiB.
 GROUP = 8
