@@ -77,7 +77,7 @@ def test_web3_py_solc_x_and_ipfshttpclient_do_their_part_on_the_network(demo: Pa
     subprocess.run([sys.executable, ROOT / "contracts/scripts/compile.py", "--check"], timeout=240, check=True)
     network = place.network("north")
     with connect(network.url) as w3:
-        code = bytes(w3.eth.get_code(network.catalog))
+        code = bytes(w3.eth.get_code(w3.to_checksum_address(network.catalog)))
     assert load_artifact("Catalog").matches(code)
     node = Kubo(demo / "sites/north/kubo")
     address = f"ipfshttpclient+{node.api}?token_file={node.token}"

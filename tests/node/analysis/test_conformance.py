@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -185,7 +185,7 @@ def test_a_study_is_completed_with_a_third_partys_learner() -> None:
 
 @pytest.mark.parametrize("part", ["discloses", "script"])
 def test_a_learner_without_one_of_its_parts_is_refused_by_name(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crooked, "HONEST", replace(crooked.HONEST, **{part: None}))
+    monkeypatch.setattr(crooked, "HONEST", replace(crooked.HONEST, **cast(Any, {part: None})))
     with pytest.raises(StudyError) as caught:
         find_learner("honest")
     assert caught.value.code == "CO-S403"
