@@ -24,6 +24,7 @@ from coterie import sdk
 from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.store.protocol import BlobStore, MemoryBlobs
 from coterie_chain.store.urls import open_store
+from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError
 from coterie_learners.study.document import Study
 from coterie_node.cli.main import app
@@ -152,11 +153,12 @@ def test_a_decision_and_node_toml_name_an_address_as_they_name_a_file(
     address = make_hospital(tmp_path)["north"]
     run("init", tmp_path / "node", "--site", "north", "--data", address, "--light")
     folder = find_node(tmp_path / "node")
-    assert folder.data == SourceAddress("sqlite", address)
+    assert folder.locate_rows("") == SourceAddress("sqlite", address)
     assert folder.locate_rows("south.csv") == tmp_path / "node" / "south.csv"
     folder.decisions.record(make_decision(bytes(32), "approve", data=_resolve_rows(address)))
     assert folder.find_rows(bytes(32)) == SourceAddress("sqlite", address)
-    rows = load_site(folder.data, Study.from_toml(STUDY.format(learner="glore", formula="died ~ age"), ""), "north")
+    study = complete_study(Study.from_toml(STUDY.format(learner="glore", formula="died ~ age"), ""))
+    rows = load_site(folder.locate_rows(""), study, "north")
     assert rows is not None
     before = rows.source.digest()
     with closing(sqlite3.connect(tmp_path / "hospital.db")) as database, database:

@@ -83,9 +83,9 @@ class SiteFolder:
         return self.root / "journal.sqlite"
 
     @property
-    def data(self) -> RowsAddress:
-        """This site's rows, unless a decision names others."""
-        return self.locate_rows("")
+    def data(self) -> Path:
+        """The file of this site's rows, where node.toml names a file; `locate_rows` serves every source."""
+        return self.path(self.config.data)
 
     @property
     def decisions(self) -> DecisionFolder:

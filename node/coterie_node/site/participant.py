@@ -78,7 +78,7 @@ def open_node(
     _check_takes_part(study, name)
     folder = place.site(name)
     folder.config.policy.check(study, name)
-    rows = load_site(folder.data, study, name)
+    rows = load_site(folder.locate_rows(""), study, name)
     keys, journal, network = folder.load_keys(), SqliteJournal(folder.journal), folder.network()
     ledger = EthereumLedger(network, keys.account, journal)
     return Node(

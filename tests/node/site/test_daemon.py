@@ -363,6 +363,15 @@ def test_the_loop_bears_a_ledger_out_of_reach_and_stops_when_told(
     assert node_network.log("north").count("CO-C301") == 1
 
 
+def test_a_daemon_is_unwell_once_it_has_not_reached_the_ledger_for_two_minutes(node_network: NodeNetwork) -> None:
+    daemon = node_network.daemons["north"]
+    health = []
+    for seconds in (60, 121):
+        daemon.reached = daemon.services.clock() - seconds
+        health.append(daemon.healthy)
+    assert health == [True, False]
+
+
 def test_a_number_that_a_reorganisation_gave_to_another_study_is_met_anew(node_network: NodeNetwork) -> None:
     study = node_network.propose(study_file(node_network.root))
     node_network.approve(study, "south", "west")
