@@ -105,7 +105,7 @@ def try_advices(
 
 
 def _try_advice(study: Study, item: Advice, sizes: Mapping[str, int], events: float | None) -> Advice:
-    reasons = []
+    reasons: list[str] = []
     for options in ({}, *VARIANTS.get(item.learner, ())):
         try:
             refusal = try_gate(_complete_with(study, item.learner, options), sizes, events)
