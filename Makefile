@@ -10,7 +10,7 @@ TRANSACTIONS ?= 10000
 FUZZ_SEED ?= $(shell date +%j)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults fuzz slither check devnet bench bench-mpc abi lock wheel mutants clean
+.PHONY: help setup tools demo test test-net faults fuzz slither check devnet bench bench-mpc references abi lock wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -86,6 +86,9 @@ bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where the
 	@test ! -d benchmarks/.venv-tno-join || timeout 900 benchmarks/.venv-tno-join/bin/python benchmarks/tno_join.py 50 3
 	@test ! -d benchmarks/.venv-tno-lasso || for size in "100 5" "500 10"; do \
 	  benchmarks/.venv-tno-lasso/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done
+
+references: setup ## Make R's references again where R is installed, and compare them with the stored ones
+	$(BIN)/python tools/house/references.py
 
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py

@@ -13,6 +13,8 @@ _COLLUSION = (
     "All sites but one together learn the last one's table; no scheme prevents that. They must not collude.",
     "A second study of the same sites but one gives the difference. Hold the cohort and the list of sites fixed.",
 )
+_TEST = StepDisclosure("agreement", "each", "Sums for the test whether the sites agree", None, "masked")
+_END = StepDisclosure("end", "server", "The sums of that test")
 _HONESTY = "Every site counts its own rows honestly and follows the protocol. The result is not differentially private."
 
 
@@ -25,9 +27,12 @@ def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
     table = StepDisclosure("table", "each", describe_table(plan), None, "masked")
     fit = StepDisclosure("fit", "server", "The fit of the summed table")
     return Disclosure(
-        (table, fit),
+        (table, fit, _TEST, _END),
         (*_COLLUSION, "There is no key holder and no homomorphic library.", _HONESTY),
-        ("Everybody with access to the store learns the summed table over all sites, small patterns among them.",),
+        (
+            "Everybody with access to the store learns the summed table over all sites, small patterns among them, and "
+            "the test whether the sites agree.",
+        ),
     )
 
 
@@ -43,6 +48,8 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
             rebuilds=(*list_solvable(plan)[:-1], _describe_floor(plan, holder)),
         ),
         StepDisclosure("fit", "server", "The fit of what is opened"),
+        _TEST,
+        _END,
     )
     rounding = "The sums of ckks are rounded to whole numbers before they are opened. " * (scheme == "ckks")
     trust = (
@@ -53,7 +60,7 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
     return Disclosure(
         steps,
         (*_COLLUSION, *trust, _HONESTY),
-        (f"Everybody learns what {holder} posts of the summed table, and its fit.",),
+        (f"Everybody learns what {holder} posts of the summed table, its fit, and the test whether the sites agree.",),
     )
 
 

@@ -58,11 +58,11 @@ def test_secure_cola_has_every_property_of_a_learner(scheme: str) -> None:
     assert (report.unchecked, report.order_difference) == (0, 0.0)
     assert report.restarts == report.records
     shown = {topic: set(fields) for topic, fields in report.disclosed.items() if not topic.startswith("stats/")}
+    shown = {topic.split("/")[0]: fields for topic, fields in shown.items()}
+    assert shown.pop("agreement") == {"masked"}
     ciphertexts = {"key": {"key"}, "table": {"bytes", "lengths"}, "opened": {"keys", "n", "cross", "outcome"}}
-    newton = {topic: {"masked"} for topic in shown if topic.startswith("agreement/")}
-    assert shown == {"masks": {"table": {"masked"}}, "newton": newton}.get(scheme, ciphertexts)
-    assert len(newton) == (scheme == "newton")
-    assert report.records == {"masks": 5, "bfv": 8, "ckks": 8}.get(scheme, report.records)
+    assert shown == {"masks": {"table": {"masked"}}, "newton": {}}.get(scheme, ciphertexts)
+    assert report.records == {"masks": 10, "bfv": 13, "ckks": 13}.get(scheme, report.records)
 
 
 def test_the_gate_says_what_each_post_of_secure_cola_is() -> None:
@@ -79,7 +79,8 @@ def test_the_gate_says_what_each_post_of_secure_cola_is() -> None:
         Ruling.PASSED,
         "The decrypted table, summed over all sites goes to every member; it breaks no floor.",
     )
-    assert len(releases) == 5
+    assert rulings["agreement"][0] == Ruling.SUMS_ONLY
+    assert len(releases) == 8
 
 
 # On the record
