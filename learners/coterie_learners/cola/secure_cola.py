@@ -44,7 +44,7 @@ from coterie_learners.cola.tables.patterns import Keys
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.core.protocol import Reveals, Script, Site, each, only, server
+from coterie_learners.core.protocol import Reveals, Script, Site, conclude, concluding_steps, each, only, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, StudyError
@@ -108,6 +108,7 @@ def run_masks(plan: TablePlan) -> Script:
     expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
     tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=expose_nothing("The masked table"))
     model = yield from server("fit", fit_masked, plan, tables)
+    yield from conclude(plan.study)
     fit = build_table_fit(plan, model, "secure_cola", ())
     return add_diagnostics(plan, fit, {"sum": unmask_tables(plan, tables)}, "over all sites")
 
@@ -123,6 +124,7 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
+    yield from conclude(plan.study)
     fit = build_table_fit(plan, model, "secure_cola", ())
     return add_diagnostics(plan, fit, {"sum": opened}, "over all sites")
 
@@ -374,12 +376,13 @@ def _schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; or rounds."""
     plan = plan_secure_table(study)
     o = secure_options(plan)
+    closing = concluding_steps(study)
     if o.scheme == "masks":
-        return Schedule(opening=("each", "server"))
+        return Schedule(opening=("each", "server"), closing=closing)
     if o.scheme == "newton":
         return glore.schedule_rounds(study, o.max_rounds)
     holder = f"only:{holder_of(plan)}"
-    return Schedule(opening=(holder, "each", "server", holder, "server"))
+    return Schedule(opening=(holder, "each", "server", holder, "server"), closing=closing)
 
 
 def _discloses(study: Study) -> Disclosure:

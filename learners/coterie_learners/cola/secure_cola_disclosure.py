@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from coterie_learners.cola.cola_disclosure import describe_suppression, describe_table
 from coterie_learners.cola.plan import TablePlan
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.glore.glore_disclosure import disclose_rounds
 
 _COLLUSION = (
@@ -25,7 +25,7 @@ def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
     table = StepDisclosure("table", "each", describe_table(plan), None, "masked")
     fit = StepDisclosure("fit", "server", "The fit of the summed table")
     return Disclosure(
-        (table, fit),
+        (table, fit, *conclude_disclosure(plan.study)),
         (*_COLLUSION, "There is no key holder and no homomorphic library.", _HONESTY),
         ("Everybody with access to the store learns the summed table over all sites, small patterns among them.",),
     )
@@ -43,6 +43,7 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
             rebuilds=(describe_suppression(plan).replace("at a site are not in its", "in the sum are not in this"),),
         ),
         StepDisclosure("fit", "server", "The fit of what is opened"),
+        *conclude_disclosure(plan.study),
     )
     rounding = "The sums of ckks are rounded to whole words before they are shown. " * (scheme == "ckks")
     trust = (

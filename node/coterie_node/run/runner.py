@@ -432,13 +432,12 @@ class Runner(Follower):
         try:
             if open_.kind == "server":
                 self._ledger.skip(self._study)
-            elif silence == Silence.ABORT:
-                self._abort_for_silence(open_)
-            elif silence == Silence.EXCLUDE and open_.kind == "each":
-                for site in set(open_.parties) - set(open_.posted):
-                    self._ledger.exclude(self._study, site)
-            else:
+            elif silence == Silence.WAIT:
                 return False
+            elif silence == Silence.EXCLUDE and open_.kind == "each":
+                self._exclude(open_)
+            else:
+                self._abort_for_silence(open_)
         except PostRejected as error:
             if error.name not in OVERTAKEN:
                 raise
@@ -449,6 +448,16 @@ class Runner(Follower):
         """Compute a late server's step before it is skipped: LearnerError if nobody can, so that it is not to blame."""
         with self._measure("compute"), suppress(SealedInput):
             self.machine.draft(open_.parties, open_.attempt)
+
+    def _exclude(self, open_: OpenStep) -> None:
+        """Vote to exclude the silent sites; the study ends if its terms do not let it go on without one of them."""
+        for site in sorted(set(open_.parties) - set(open_.posted)):
+            try:
+                self._ledger.exclude(self._study, site)
+            except PostRejected as error:
+                if error.name != "SiteNeeded":
+                    raise
+                self._ledger.abort(self._study, Reason.SILENT_SITE, site)
 
     def _abort_for_silence(self, open_: OpenStep) -> None:
         """End the study, and name a silent site: the contract holds the deadline against it."""
@@ -469,9 +478,7 @@ class Runner(Follower):
 
     def _refuse(self, error: LearnerError) -> None:
         """Put on the ledger what this error means for all."""
-        if isinstance(error, WrongPost):
-            self._dispute(error)
-        elif isinstance(error, ProtocolError) and error.site not in ("", self._codec.name):
+        if isinstance(error, ProtocolError) and error.site not in ("", self._codec.name):
             self._blame(error)
         else:
             self._abort(abort_reason(error))
@@ -479,8 +486,10 @@ class Runner(Follower):
     def _blame(self, error: ProtocolError) -> None:
         """Name the site whose post the protocol does not allow.
 
-        A study that excludes sites repeats the step without it (PostUnusable until the ledger has done so); any other
-        ends by the votes of those who can read the post. If nobody else can, this site ends its own part.
+        A study that excludes sites repeats the step without it, or a server's step with the next server (PostUnusable
+        until the ledger has done so). In any other a wrong server post is disputed, which pauses the study; what cannot
+        be used at all ends it by the votes of those who can read the post. If nobody else can, this site ends its own
+        part.
         """
         view = self._ledger.view(self._study)
         reason = abort_reason(error) or Reason.BAD_PAYLOAD
@@ -491,7 +500,10 @@ class Runner(Follower):
                 if records and self._report_unavailable(records, error.site, reason):
                     message = f"{error.message} This site votes to repeat the step without {error.site}"
                     raise PostUnusable(error.code, f"{message}. The study goes on when most sites do.", error.site)
-        self._abort(reason, error.site)
+        if isinstance(error, WrongPost):
+            self._dispute(error)
+        else:
+            self._abort(reason, error.site)
 
     def _dispute(self, error: WrongPost) -> None:
         position = self.position - 1
