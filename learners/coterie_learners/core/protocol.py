@@ -158,8 +158,8 @@ class Step:
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
     from a payload that this site made here; the site's release gate asks before it leaves. `announces`: each post holds
     its poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
-    `compress=False` stores the post as it is, so that its length shows nothing of its content. `concludes`: nobody reads
-    what is posted here; it only ends the study.
+    `compress=False` stores the post as it is, so that its length shows nothing of its content. `concludes`: nobody
+    reads what is posted here; it only ends the study.
     """
 
     topic: str

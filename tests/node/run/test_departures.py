@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -43,7 +43,9 @@ def make_world(learner: str, silence: str, count: int = 4) -> World:
     codes = draw(learner, count)
     if learner == "glore":
         return cohort(count, codes=codes, formula=FORMULA, aggregation="masked", silent_site=silence, step_seconds=600)
-    plain = strata.study(TABLE, count, "secure_cola", scheme=learner)
+    # The holder of the key serves no turn before its own steps are over.
+    options = {"holder": cohorts.NAMES[count - 1]} if learner == "bfv" else {}
+    plain = strata.study(TABLE, count, "secure_cola", scheme=learner, **options)
     rules = {**plain.ledger.model_dump(), "silent_site": silence, "step_seconds": 600}
     study = Study.model_validate({**plain.model_dump(), "ledger": rules})
     return World(study, strata.split(study, codes), SECURE_COLA.script)
@@ -95,8 +97,9 @@ class Story:
     def run(self, patience: int = 60) -> World:
         """Let all sites take turns on virtual time, until the study has ended or nobody's patience is left."""
         for _ in range(patience):
-            while any([self._take_turn(name) for name in self.world.study.sites]):
-                pass
+            moved = True
+            while moved:
+                moved = any(list(map(self._take_turn, self.world.study.sites)))
             if self.world.view().state in (State.COMPLETED, State.ABORTED):
                 return self.world
             self.world.clock.seconds += 100
@@ -132,7 +135,8 @@ class Story:
 
 def falsify(payload: dict[str, Any]) -> None:
     """Change the last bit, or the last byte, of one number; or add one."""
-    payload.setdefault("nothing", np.zeros(1)) if not payload else None
+    if not payload:
+        payload["nothing"] = np.zeros(1)
     name = next(n for n, a in sorted(payload.items()) if a.size and a.dtype.kind in "fu")
     changed = payload[name].reshape(-1)
     changed[-1] = np.nextafter(changed[-1], 9e9) if changed.dtype.kind == "f" else changed[-1] ^ 1
@@ -191,9 +195,71 @@ def test_four_sites_of_which_one_is_lost_at_any_step_complete_and_the_ledger_nam
 
 
 def is_harmless(learner: str, place: Place, deed: str) -> bool:
-    """Whether a server's deed costs nobody anything: others compute what it withholds, and nobody reads its last post.
+    """Whether a server's deed costs nobody anything: nobody reads its last post, and others compute what it withholds.
 
-    In a round the same server is missed at the next step, and excluded there.
+    Where all sites post once more, the server that withholds is missed and excluded there.
     """
-    last = list_places(learner)[-1].position
-    return deed != "leaves" and (place.position == last or (deed == "withholds" and place.position >= last - 1))
+    later = [other.kind for other in list_places(learner) if other.position > place.position]
+    return deed != "leaves" and (not later or (deed == "withholds" and "each" not in later))
+
+
+@pytest.mark.parametrize(("learner", "place", "deed"), list_deeds("bfv", own=True), ids=name_deed)
+def test_a_study_cannot_go_on_without_the_holder_of_the_key_and_ends_with_its_name(
+    learner: str, place: Place, deed: str
+) -> None:
+    story = Story(make_world(learner, "exclude"), place, deed)
+    world = story.run()
+    assert find_end(world) == (Reason.SILENT_SITE, story.culprit)
+
+
+def test_a_holder_that_is_silent_among_the_others_ends_the_study_with_its_name() -> None:
+    place = Place(1, "each", cohorts.NAMES[3])
+    story = Story(make_world("bfv", "exclude"), place, "leaves")
+    story.culprit = place.poster
+    assert find_end(story.run()) == (Reason.SILENT_SITE, place.poster)
+
+
+def find_end(world: World) -> tuple[Reason, str]:
+    """Why a study was aborted, and whose fault that was."""
+    assert world.view().state == State.ABORTED
+    details = dict(world.events("StudyAborted")[-1].details)
+    return Reason(int(details["reason"])), str(details["culprit"])
+
+
+@pytest.mark.parametrize(
+    ("learner", "place", "deed"),
+    [case for case in [*list_deeds("glore", 3), *list_deeds("masks", 3)] if case[1].kind == "each"],
+    ids=name_deed,
+)
+@pytest.mark.parametrize("silence", ["wait", "exclude", "abort"])
+def test_three_sites_of_which_one_is_lost_wait_or_end_as_the_study_says_and_the_ledger_names_it(
+    silence: str, learner: str, place: Place, deed: str
+) -> None:
+    story = Story(make_world(learner, silence, 3), place, deed)
+    world = story.run()
+    if silence == "exclude":
+        assert find_end(world)[0] == Reason.TOO_FEW_SITES
+        assert list_excluded(world) == [story.culprit]
+    elif silence == "abort" or deed == "garbles":
+        reasons = {"leaves": Reason.SILENT_SITE, "withholds": Reason.UNAVAILABLE, "garbles": Reason.BAD_PAYLOAD}
+        assert find_end(world) == (reasons[deed], story.culprit)
+    else:
+        view = world.view()
+        assert (view.state, view.parties) == (State.RUNNING, world.study.sites)
+        assert view.open is not None
+        assert (view.open.position, set(view.open.parties) - set(view.open.posted)) == (place.position, {story.culprit})
+        assert [dict(e.details)["culprit"] for e in world.events("StepReopened")] == [story.culprit] * (
+            deed != "leaves"
+        )
+
+
+@pytest.mark.parametrize("learner", ["glore", "masks"])
+def test_a_study_of_three_that_waits_goes_on_when_the_missing_site_is_back(learner: str) -> None:
+    story = Story(make_world(learner, "wait", 3), list_places(learner, 3)[0], "withholds")
+    world = story.run()
+    sweep([world.runner("south")])
+    sweep(world.crew().values())
+    assert world.view().state == State.COMPLETED
+    fit = world.rerun("north")
+    rows = keep_rows(world, learner, [])
+    np.testing.assert_allclose(fit.estimates, fit_pooled(world, learner, rows), rtol=0, atol=1e-8)
