@@ -353,17 +353,21 @@ class Runner(Follower):
         """
         if view.open is None or self._ledger.now() <= view.open.deadline - view.terms.timeout // 2:
             return
-        self._report_unavailable(records, site, Reason.UNAVAILABLE)
+        self._report_unavailable(view, records, site, Reason.UNAVAILABLE)
 
-    def _report_unavailable(self, records: tuple[Record, ...], site: str, reason: Reason) -> bool:
-        """Vote that a site's post at a finished step cannot be used; False if the ledger takes no such vote."""
+    def _report_unavailable(self, view: StudyView, records: tuple[Record, ...], site: str, reason: Reason) -> bool:
+        """Vote that a site's post at a finished step cannot be used; False if the ledger takes no such vote.
+
+        True also if this site has voted, or if the ledger has moved on from `view`: then there is another step to read.
+        """
         post = next((record.post for record in records if record.site == site), None)
         if post is None or site == self._codec.name:
             return False
         try:
             self._ledger.report_unavailable(self._study, post.position, post.attempt, site, reason)
         except PostRejected as error:
-            return error.name == "AlreadyVoted"
+            place = (view.open.position, view.open.attempt) if view.open is not None else ()
+            return error.name in ("AlreadyVoted", "NotPosted") or (error.name == "WrongStep" and error.values != place)
         return True
 
     # Ahead of the ledger
@@ -511,10 +515,14 @@ class Runner(Follower):
         view = self._ledger.view(self._study)
         reason = abort_reason(error) or Reason.BAD_PAYLOAD
         if view.terms.silence == Silence.EXCLUDE and view.state == State.RUNNING:
+            # Others have excluded that site meanwhile, or have excluded this one, which then has no vote.
+            if not {error.site, self._codec.name} <= set(view.parties):
+                message = f"{error.message} This site waits until the other sites have decided about {error.site}"
+                raise PostUnusable(error.code, f"{message}. Nothing to do.", error.site)
             # A post that cannot be read stands at this position; one that the learner refused, at the one before.
             for position in (self.position, self.position - 1):
                 records = self._ledger.read_finished(self._study, position) if position >= 0 else None
-                if records and self._report_unavailable(records, error.site, reason):
+                if records and self._report_unavailable(view, records, error.site, reason):
                     message = f"{error.message} This site votes to repeat the step without {error.site}"
                     raise PostUnusable(error.code, f"{message}. The study goes on when most sites do.", error.site)
         if isinstance(error, WrongPost):
