@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from coterie_chain.errors import ChainError
 from coterie_chain.ledger.protocol import Event, OpenStep, Record
+from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.protocol import Site, Step
 from coterie_node.errors import ReleaseRefused
 
@@ -79,7 +80,12 @@ class RepeatedSums:
             self.site.vault[self._label(step)] = str(attempt).encode()
 
     def check(self, step: Step, open_: OpenStep, attempts: dict[int, Attempt]) -> None:
-        """ReleaseRefused if this site's post would show what one other site holds."""
+        """ReleaseRefused if this site's post would show what one other site holds.
+
+        Among fewer parties than a masked sum may have, nothing is posted anyway.
+        """
+        if len(open_.parties) < MIN_PARTIES:
+            return
         for number, attempt in attempts.items():
             if number >= open_.attempt:
                 continue
