@@ -454,7 +454,7 @@ class Runner(Follower):
             elif silence == Silence.WAIT:
                 return False
             elif silence == Silence.EXCLUDE and open_.kind == "each":
-                self._exclude(open_)
+                self._exclude_silent(open_)
             else:
                 self._abort_for_silence(open_)
         except PostRejected as error:
@@ -468,8 +468,8 @@ class Runner(Follower):
         with self._measure("compute"), suppress(SealedInput):
             self.machine.draft(open_.parties, open_.attempt)
 
-    def _exclude(self, open_: OpenStep) -> None:
-        """Vote to exclude the silent sites; the study ends if its terms do not let it go on without one of them."""
+    def _exclude_silent(self, open_: OpenStep) -> None:
+        """Vote to go on without the silent sites; where the study cannot, end it with the name of one."""
         for site in sorted(set(open_.parties) - set(open_.posted)):
             try:
                 self._ledger.exclude(self._study, site)

@@ -523,7 +523,7 @@ class FaultStory:
             cause = self._abort_cause()
             lawful = {
                 "OPERATOR": bool(self.gone) or self.crime is not None,
-                "SILENT_SITE": self.kind[2] == "abort",
+                "SILENT_SITE": self.kind[2] == "abort" or self.kind[1:] == ("masked", "exclude"),
                 "UNAVAILABLE": self._abort_culprit() in self.gone
                 or (self.kind[2] == "abort" and self.struck["CO-C201"] > 0),
                 "BAD_PAYLOAD": self.crime is not None,
