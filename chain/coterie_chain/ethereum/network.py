@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from eth_utils.address import to_checksum_address
@@ -21,6 +22,7 @@ BLOCKS_PER_QUERY = 2000
 class Network:
     """A deployed Catalog: the node's address, chain id, Catalog, hash of block 0, block of the deployment.
 
+    `founders`: name and key of each site that founded it, for whoever checks a bundle; empty if they are not known.
     Each site has its own `url`; everything else is the same at every site.
     """
 
@@ -29,6 +31,7 @@ class Network:
     catalog: str
     genesis: str
     block: int
+    founders: tuple[tuple[str, str], ...] = ()
 
     @property
     def scope(self) -> str:
@@ -37,7 +40,7 @@ class Network:
 
     def to_json(self) -> str:
         """Text of `network.json`."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json.dumps({**asdict(self), "founders": dict(self.founders)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Network:
@@ -46,9 +49,16 @@ class Network:
             # Not json.loads: py_ecc lifts Python's recursion limit, so that nested brackets crash the process.
             raw = from_json(text)
             catalog = to_checksum_address(raw["catalog"])
-            return cls(str(raw["url"]), int(raw["chain_id"]), catalog, str(raw["genesis"]), int(raw["block"]))
-        except (ValueError, KeyError, TypeError) as e:
+            founders = read_keys(raw.get("founders", {}))
+            place = (str(raw["url"]), int(raw["chain_id"]), catalog, str(raw["genesis"]), int(raw["block"]))
+            return cls(*place, founders)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise LedgerMismatch("CO-C310", f"This is not a network.json: {e!r}. Ask a founder for the file.") from None
+
+
+def read_keys(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Keys of sites by name, as pairs; ValueError for an address that is none."""
+    return tuple((str(name), to_checksum_address(key)) for name, key in names.items())
 
 
 def discover(url: str, catalog: str | None = None) -> Network:

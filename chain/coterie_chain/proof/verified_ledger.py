@@ -33,9 +33,10 @@ from coterie_chain.ledger.protocol import (
 from coterie_chain.ledger.readonly import ReadOnly
 from coterie_chain.ledger.record_chain import compute_genesis_head
 from coterie_chain.ledger.rules import Moment
+from coterie_chain.proof.deployment import check_deployment
 from coterie_chain.proof.evidence import Evidence, may_contain
 from coterie_chain.proof.receipts import Body
-from coterie_chain.proof.signatures import Signatures
+from coterie_chain.proof.signatures import Signatures, list_founders
 from coterie_chain.proof.storage_slots import Contracts
 from coterie_chain.proof.tries import ProvedState
 
@@ -69,6 +70,7 @@ class VerifiedLedger(ReadOnly):
 
     LedgerMismatch names what is false in the evidence, with site and step if it is an entry. With a
     `study`, entries of other studies that were not signed as they stand are in `spoiled`, by study, instead.
+    `founders`: the founders' keys by name, as the deployer of the Catalog signed them.
     """
 
     def __init__(self, evidence: Evidence, study: int | None = None) -> None:
@@ -88,6 +90,9 @@ class VerifiedLedger(ReadOnly):
         signatures = Signatures(evidence.catalog, self._contracts.models(), calls, _ADVICE)
         signatures.check(self._entries, study)
         self.spoiled = signatures.spoiled
+        founders = list_founders(self._entries)
+        check_deployment(evidence.catalog, founders, calls)
+        self.founders = {str(dict(event.details)["name"]): str(dict(event.details)["key"]) for event in founders}
         self._steps: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
         for entry in self._entries:
             if isinstance(entry, Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -12,6 +12,7 @@ from coterie_chain.ethereum.network import Network, discover
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
+from coterie_node.audit.replay import Replay
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
 from coterie_node.site.folder import find_node
@@ -89,6 +90,11 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
         message = "No ledger is named to read, and the working folder is no node's folder"
         raise ConfigError("CO-F303", f"{message}. Give --node DIR, --at DIR, or --chain URL with --store URL.")
     return AuditSources(stack.enter_context(EthereumLedger(discover(where.chain, where.catalog), None)), own)
+
+
+def note_seals(outcome: Replay, ledger: EthereumLedger) -> Replay:
+    """The replay whose verdict says so if the chain has no seals."""
+    return replace(outcome, verdict=replace(outcome.verdict, unsealed=ledger.sealing == "none"))
 
 
 def find_study_number(ledger: Ledger, study: str | None) -> int:

@@ -81,7 +81,7 @@ class AuditReport:
 
     @property
     def verdict(self) -> Verdict:
-        """PASS or FAIL."""
+        """PASS, RECORD INTACT or FAIL."""
         return self.replay.verdict
 
     @property
@@ -307,7 +307,7 @@ def _refuse_url(url: str, *_: Any, **__: Any) -> Any:
 
 
 def _screen_study(ledger: Ledger, blobs: BlobStore, number: int, outcome: Replay) -> Screen | None:
-    if outcome.study is None or outcome.verdict.verdict != "PASS":
+    if outcome.study is None or not outcome.verdict.intact:
         return None
     try:
         return screen_steps(outcome.study, steps(ledger, blobs, number, outcome.study))

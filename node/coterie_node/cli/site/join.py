@@ -28,7 +28,11 @@ def invite_command(
     with home.open_ledger() as ledger:
         members = [Member(name=s.name, address=s.address, sealing="0x" + s.sealing.hex()) for s in ledger.sites()]
     contracts = Contracts(
-        chain_id=network.chain_id, catalog=network.catalog, genesis=network.genesis, block=network.block
+        chain_id=network.chain_id,
+        catalog=network.catalog,
+        genesis=network.genesis,
+        block=network.block,
+        founders=dict(network.founders),
     )
     invitation = Invitation(
         title=title,
