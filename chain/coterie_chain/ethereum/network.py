@@ -16,6 +16,8 @@ from coterie_chain.ethereum.rpc import NodeRefused, Request, Rpc
 
 # Blocks whose logs are asked for at once.
 BLOCKS_PER_QUERY = 2000
+# In more blocks than these nobody looks for a Catalog whose address is not given: six years of a block in 5 seconds.
+MAX_SEARCH = 40_000_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def discover(url: str, catalog: str | None = None) -> Network:
     with Rpc(url) as rpc:
         catalog = catalog or _find_catalog(rpc)
         first = rpc.call("eth_getBlockByNumber", "0x0", False)
+        if first is None:
+            raise rpc.explain_garbled("eth_getBlockByNumber")
         network = Network(url, rpc.call_quantity("eth_chainId"), _to_checksum(catalog), str(first["hash"]), 0)
         verify(network, rpc)
         return replace(network, block=_find_deployment_block(rpc, catalog))
@@ -128,6 +132,9 @@ def _find_catalog(rpc: Rpc) -> str:
     """Address of the contract that admitted founders, if there is just one."""
     topic = next(topic for topic, name in load_codec("Catalog").topics.items() if name == "SiteAdmitted")
     newest, catalogs = rpc.call_quantity("eth_blockNumber"), set()
+    if newest > MAX_SEARCH:
+        message = f"The chain at {rpc.where} has {newest} blocks, too many to look for its Catalog in all of them"
+        raise LedgerMismatch("CO-C316", f"{message}. Name the Catalog by its address.")
     for first in range(0, newest + 1, BLOCKS_PER_QUERY):
         window = {"fromBlock": hex(first), "toBlock": hex(min(first + BLOCKS_PER_QUERY - 1, newest)), "topics": [topic]}
         catalogs |= {str(log["address"]) for log in rpc.call("eth_getLogs", window)}

@@ -40,7 +40,7 @@ RULINGS = "rulings.json"
 PAYLOADS = "payloads/"
 LIMITS = {
     **dict.fromkeys((MANIFEST, GUIDE, CERTIFICATE), 1 << 20),
-    **dict.fromkeys((METADATA, RULINGS), 1 << 27),
+    **dict.fromkeys((METADATA, RULINGS), 1 << 24),
     **dict.fromkeys((HEADERS, BODIES, STATE), 1 << 29),
     CODES: 1 << 20,
 }

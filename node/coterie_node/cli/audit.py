@@ -30,6 +30,7 @@ from coterie_node.cli.options import (
     open_site,
 )
 from coterie_node.cli.output import print_document
+from coterie_node.data.bounded_file import read_bounded, read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.run.view_grants import View, load_grants
 
@@ -48,6 +49,7 @@ _Published = Annotated[
     Path | None, typer.Option("--result", help="Published result (JSON), to compare with the replay.")
 ]
 _FAILED = 22
+MAX_NETWORK_BYTES = 1 << 20
 
 
 @audit.command("history")
@@ -352,8 +354,8 @@ def report_command(
 
 def _read_network(path: Path) -> Network:
     try:
-        return Network.from_json(path.read_text())
-    except (OSError, UnicodeDecodeError):
+        return Network.from_json(read_bounded_text(path, MAX_NETWORK_BYTES))
+    except (OSError, ValueError):
         message = f"{path} cannot be read"
         raise ConfigError("CO-F202", f"{message}. Name a site's network.json.") from None
 
@@ -361,7 +363,7 @@ def _read_network(path: Path) -> Network:
 def _read_keys(path: Path) -> dict[str, str]:
     """Keys by site from a JSON object; ConfigError (CO-F202) for a file that is none."""
     try:
-        return dict(read_keys(from_json(path.read_bytes())))
+        return dict(read_keys(from_json(read_bounded(path, MAX_NETWORK_BYTES))))
     except (OSError, ValueError, TypeError, AttributeError):
         message = f"{path} is no JSON object of sites' names and keys"
         raise ConfigError("CO-F202", f'{message}. Write it as {{"north": "0x...", "south": "0x..."}}.') from None

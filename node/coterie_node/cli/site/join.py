@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import from_json
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_node.cli.options import NodeOption, open_node_folder
+from coterie_node.data.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
 from coterie_node.site.folder import NETWORK
-from coterie_node.site.invitation import Contracts, Invitation, Member
+from coterie_node.site.invitation import MAX_INVITATION_BYTES, Contracts, Invitation, Member
 
 
 def invite_command(
@@ -76,7 +78,7 @@ def join_command(
 
 def _read_genesis(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text())
+        document = from_json(read_bounded(path, MAX_INVITATION_BYTES))
     except (OSError, ValueError) as error:
         raise ConfigError("CO-F324", f"The genesis file {path} cannot be read: {error}.") from None
     if not isinstance(document, dict):
