@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.red_team.corpus import CORPUS, make_header, make_parquet, make_zip
+from support.red_team.corpus import CORPUS, make_header, make_patients, make_zip
 from support.red_team.readers import NETWORK, READERS, STUDY, read_each, try_reading
 
 from coterie_chain.errors import LedgerMismatch
@@ -167,8 +167,8 @@ def samples() -> dict[str, bytes]:
         "policy": b"ask = true\n[floors]\nrows = 10\n",
         "network": NETWORK.to_json().encode(),
         "result": json.dumps({"terms": [{"term": "a", "estimate": 1.0}], "n": 3}).encode(),
-        "csv": b"died,age,sex\n" + b'0,50,f\n1,60.5,"m"\n' * 5,
-        "parquet": make_parquet(20),
+        "csv": b'died,age,sex\n0,50,f\n1,60.5,"m"\n0,41,m\n1,70,f\n0,33,f\n1,52,m\n',
+        "parquet": make_patients(),
         "bundle": make_zip({"bundle.json": b"{}", "chain/headers.rlp": make_header(0)}),
     }
 

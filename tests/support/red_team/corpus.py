@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -179,7 +180,7 @@ def csv_files() -> Cases:
 
 def parquet_files() -> Cases:
     yield from any_bytes()
-    whole = make_parquet(100)
+    whole = make_patients()
     yield "cut", whole[:-9]
     yield "footer of zeros", whole[:4] + bytes(1000) + b"\xff\xff\xff\x7fPAR1"
     yield "magic", b"PAR1" * (SIZE // 4)
@@ -193,9 +194,21 @@ def parquet_files() -> Cases:
 
 def make_parquet(rows: int) -> bytes:
     """Rows of one value, which shrink to next to nothing."""
-    out, sex = io.BytesIO(), pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), ["f"])
-    died, age = pa.array(np.zeros(rows, np.int8)), pa.array(np.full(rows, 50, np.int16))
-    pq.write_table(pa.table({"died": died, "age": age, "sex": sex}), out, compression="zstd")
+    return write_parquet({"died": np.zeros(rows, np.int8), "age": np.full(rows, 50, np.int16)}, np.zeros(rows, np.int8))
+
+
+def make_patients() -> bytes:
+    """Twenty rows from which a model can be fitted."""
+    k = np.arange(20)
+    return write_parquet(
+        {"died": (k % 3 == 0).astype(np.int8), "age": (20 + 3 * k).astype(np.int16)}, (k % 2).astype(np.int8)
+    )
+
+
+def write_parquet(columns: Mapping[str, Any], sex: Any) -> bytes:
+    out, coded = io.BytesIO(), pa.DictionaryArray.from_arrays(pa.array(sex), ["f", "m"])
+    arrays = {name: pa.array(column) for name, column in columns.items()}
+    pq.write_table(pa.table({**arrays, "sex": coded}), out, compression="zstd")
     return out.getvalue()
 
 

@@ -16,6 +16,7 @@ from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.store.cid import compute_raw_cid
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_learners.core import payload as pay
+from coterie_learners.core.registry import complete_study
 from coterie_learners.study.design import Design, parse_formula
 from coterie_learners.study.document import Study
 from coterie_node.audit.publication import read_publication
@@ -78,7 +79,7 @@ def read_decision(path: Path) -> object:
 
 
 def read_rows(path: Path) -> object:
-    return load_site(path, Study.from_toml(STUDY), "north")
+    return load_site(path, complete_study(Study.from_toml(STUDY)), "north")
 
 
 def read_grant(path: Path) -> object:
