@@ -377,7 +377,7 @@ def _schedule(study: Study) -> Schedule:
     if o.scheme == "masks":
         return Schedule(opening=("each", "server"))
     if o.scheme == "newton":
-        return Schedule(loop=("each", "server"), closing=("each",), max_rounds=o.max_rounds)
+        return glore.schedule_rounds(study, o.max_rounds)
     holder = f"only:{holder_of(plan)}"
     return Schedule(opening=(holder, "each", "server", holder, "server"))
 

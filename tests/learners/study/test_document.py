@@ -313,6 +313,6 @@ def test_counts_are_never_negative() -> None:
     assert "begins below 0" in refusal("CO-S302", text.replace("ridge = 0.5", 'family = "poisson"'))
 
 
-def test_the_schedule_is_rounds_of_each_and_server_and_a_test_at_the_end() -> None:
+def test_the_schedule_leaves_rounds_for_the_test_and_for_exclusions() -> None:
     study = complete_study(Study.from_toml(change_text("ridge = 0.5", "max_rounds = 7")))
-    assert GLORE.schedule(study) == Schedule(loop=("each", "server"), closing=("each",), max_rounds=7)
+    assert GLORE.schedule(study) == Schedule(loop=("each", "server"), max_rounds=7 + len(study.sites))
