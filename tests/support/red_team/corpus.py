@@ -215,14 +215,15 @@ def write_parquet(columns: Mapping[str, Any], sex: Any) -> bytes:
 def node_answers() -> Cases:
     """Answers of JSON-RPC and of Kubo: cut, of other kinds, endless."""
     yield from ((name, content) for name, content in json_texts() if len(content) <= SIZE)
-    for name, result in {
+    results: dict[str, object] = {
         "null": None,
         "list": [],
         "text": "x",
         "object": {},
         "number": 7,
         "hex": "0x" + "f" * MB,
-    }.items():
+    }
+    for name, result in results.items():
         yield f"result {name}", json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}).encode()
     yield "batch of other ids", json.dumps([{"id": [], "result": {}}, {"id": None, "result": 1}, {}]).encode()
     for k, result in enumerate((None, [], {}, 7, "0x1", "x", [None], [{"data": "0x" + "0" * MB, "topics": []}])):
