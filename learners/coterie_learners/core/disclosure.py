@@ -22,6 +22,13 @@ from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.document import Floors
 
 SHOWN = 3
+# What the gate holds each payload against, by the floor's name in the study.
+RULES = {
+    "rows": "a payload stands on at least so many rows",
+    "cell": "no number of patients from 1 to below this follows from a payload",
+    "events_per_parameter": "so many patients with the outcome, and without it, for each coefficient",
+    "rebuild": "whether a payload may let its readers rebuild a column row by row",
+}
 
 
 class Ruling(IntEnum):
