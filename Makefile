@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
 SEEDS ?= 2000
+TRANSACTIONS ?= 10000
+FUZZ_SEED ?= $(shell date +%j)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults slither check audit-deps devnet bench bench-mpc abi lock wheel \
-  mutants clean
+.PHONY: help setup tools demo test test-net faults fuzz slither check audit-deps devnet bench bench-mpc references abi \
+  lock wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +44,10 @@ test-net: tools ## Run the tests on real networks of Geth and Kubo
 faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
 	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/run/test_faults.py $(ARGS)
 
+fuzz: setup ## Send signed garbage to every reader of the ledger: TRANSACTIONS=10000, FUZZ_SEED (the day of the year)
+	COTERIE_FUZZ_TRANSACTIONS=$(TRANSACTIONS) COTERIE_FUZZ_SEED=$(FUZZ_SEED) COTERIE_GARBAGE=2000 \
+	  $(BIN)/python -m pytest -n 2 --dist loadgroup -q tests/red_team/test_total_ledger.py tests/red_team/test_garbage.py $(ARGS)
+
 slither: setup .venv-slither/.ready ## Analyse the contracts; every finding must be answered in contracts/SLITHER.md
 	$(BIN)/python contracts/scripts/slither.py $(CURDIR)/.venv-slither/bin/slither
 
@@ -57,6 +63,7 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/mypy tests benchmarks contracts/scripts examples tools docker
 	$(BIN)/lint-imports
 	$(BIN)/python tools/house/check.py
+	$(BIN)/python tools/house/words.py
 	$(BIN)/python tools/house/errors_page.py --check
 	$(BIN)/deptry node learners chain
 	$(BIN)/python tools/house/disclosure_page.py --check
@@ -80,6 +87,9 @@ bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where the
 	@test ! -d benchmarks/.venv-tno-join || timeout 900 benchmarks/.venv-tno-join/bin/python benchmarks/tno_join.py 50 3
 	@test ! -d benchmarks/.venv-tno-lasso || for size in "100 5" "500 10"; do \
 	  benchmarks/.venv-tno-lasso/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done
+
+references: setup ## Make R's references again where R is installed, and compare them with the stored ones
+	$(BIN)/python tools/house/references.py
 
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py

@@ -15,7 +15,7 @@ from support.chain.kubo_server import KuboServer, format_cid, serve_kubo
 from support.chain.lying_node import LyingNode, run_lying_node
 
 from coterie_chain.errors import ChainError, LedgerMismatch
-from coterie_chain.ethereum.answers import FORMS
+from coterie_chain.ethereum.answers import ANSWER_FORMS
 from coterie_chain.ethereum.calldata import load_codec
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network, discover
@@ -135,7 +135,7 @@ def test_evidence_of_a_lying_node_does_not_hold(honest: Network, liar: LyingNode
     assert catch_code(network, lambda n: VerifiedLedger(gather(n))) == "CO-C354"
 
 
-@pytest.mark.parametrize("method", sorted(FORMS.keys() - SENT))
+@pytest.mark.parametrize("method", sorted(ANSWER_FORMS.keys() - SENT))
 def test_no_answer_of_any_form_brings_anything_but_an_error_of_ours(
     method: str, honest: Network, liar: LyingNode
 ) -> None:

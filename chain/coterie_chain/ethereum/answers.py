@@ -98,7 +98,7 @@ _is_receipt = _has(
 )
 _is_proof = _has(accountProof=_each(is_data), storageProof=_each(_has(proof=_each(is_data))))
 
-FORMS: dict[str, Check] = {
+ANSWER_FORMS: dict[str, Check] = {
     **dict.fromkeys(("eth_chainId", "eth_getBalance", "eth_getTransactionCount", "net_peerCount"), is_quantity),
     "eth_blockNumber": is_block_number,
     **dict.fromkeys(("eth_call", "eth_getCode"), is_data),
@@ -112,4 +112,4 @@ FORMS: dict[str, Check] = {
 
 def has_form(method: str, result: Any) -> bool:
     """Whether a result is one that this method can have; any is for a method that is not listed."""
-    return FORMS.get(method, lambda _: True)(result)
+    return ANSWER_FORMS.get(method, lambda _: True)(result)

@@ -45,7 +45,7 @@ from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload
-from coterie_learners.core.protocol import Posts, Script, Site, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
@@ -63,6 +63,7 @@ def cola(site: Site) -> Script:
     plan = plan_table(site.study)
     tables = yield from each("table", _share, plan, expects=form_of(plan), reveals=partial(expose_posted_table, plan))
     model = yield from server("fit", fit_tables, plan, tables)
+    yield from conclude(plan.study)
     return add_diagnostics(plan, build_table_fit(plan, model, "cola", tuple(tables)), tables)
 
 
@@ -199,7 +200,7 @@ def _check_study(study: Study) -> None:
     if plan.site_intercepts and (not plan.design.formula.intercept or plan.levels or len(study.sites) < 2):
         raise StudyError("CO-S325", "site_intercepts needs an intercept, one outcome, and two sites or more.")
     if plan.options.suppress == "none" and plan.tally.exposure and plan.study.disclosure.cell:
-        message = "With an offset a table has no counts of rows that the gate could hold against the floor"
+        message = "With an offset a table has no counts of rows that the gate could compare with the floor"
         raise StudyError("CO-S326", f'{message}. Use suppress = "drop".')
     if not plan.drops and (not plan.floor or plan.cells or plan.tally.exposure or plan.levels):
         message = 'suppress = "impute" needs a floor (disclosure.cell), and a model that counts and X\'y suffice for'
@@ -208,7 +209,7 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Each site's table, then the fit."""
-    return Schedule(opening=("each", "server"))
+    return Schedule(opening=("each", "server"), closing=concluding_steps(study))
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -147,6 +147,7 @@ def _keystream(key: bytes, label: str, size: int) -> bytes:
 
 
 Reveals = Callable[[Site, Payload], Exposure]
+Bare = Callable[[Site], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,11 @@ class Step:
     `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
-    from a payload that this site made here; the site's release gate asks before it leaves. `announces`: each post holds
-    its poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
-    `compress=False` stores the post as it is, so that its length shows nothing of its content.
+    from a payload that this site made here; the site's release gate asks before it leaves. `bare`: the numbers that
+    this site's masks hide, by name; they are for its own people and never leave. `announces`: each post holds its
+    poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
+    `compress=False` stores the post as it is, so that its length shows nothing of its content. `concludes`:
+    nobody reads what is posted here; it only ends the study.
     """
 
     topic: str
@@ -170,8 +173,10 @@ class Step:
     agree: bool = False
     expects: Schema | None = None
     reveals: Reveals | None = None
+    bare: Bare | None = None
     announces: bool = False
     compress: bool = True
+    concludes: bool = False
 
 
 Script = Generator[Step, Posts, Any]
@@ -184,10 +189,11 @@ def each(
     expects: Schema | None = None,
     readers: tuple[str, ...] | None = None,
     reveals: Reveals | None = None,
+    bare: Bare | None = None,
 ) -> Generator[Step, Posts, Posts]:
     """Every participant posts f(site, *args), computed on its own rows; only that site can recompute it."""
     make = _own(f, args)
-    return (yield Step(topic, "each", make, expects=expects, readers=readers, reveals=reveals))
+    return (yield Step(topic, "each", make, expects=expects, readers=readers, reveals=reveals, bare=bare))
 
 
 def server(
@@ -210,11 +216,14 @@ def only(
     expects: Schema | None = None,
     readers: tuple[str, ...] | None = None,
     reveals: Reveals | None = None,
+    bare: Bare | None = None,
     compress: bool = True,
 ) -> Generator[Step, Posts, Payload]:
     """One named site posts f(site, *args), computed with what only it has."""
     make, who = _own(f, args), f"only:{name}"
-    posts = yield Step(topic, who, make, expects=expects, readers=readers, reveals=reveals, compress=compress)
+    posts = yield Step(
+        topic, who, make, expects=expects, readers=readers, reveals=reveals, bare=bare, compress=compress
+    )
     return posts[name]
 
 
@@ -222,6 +231,21 @@ def announce() -> Generator[Step, Posts, Posts]:
     """Every participant posts its sealing key for this run alone; what is sealed after that is sealed to these keys."""
     form = Schema({"sealing": Field("|u1", (SEALING_KEY,))})
     return (yield Step("keys", "each", _sealing_key, expects=form, announces=True))
+
+
+def conclude(study: Study) -> Generator[Step, Posts, None]:
+    """One more server post, which nobody reads, in a study that excludes sites; see `concluding_steps`.
+
+    Most sites can vote that the post before it cannot be used, and a step is repeated only while the study runs. So the
+    last post that counts must not be the one that completes the study.
+    """
+    if concluding_steps(study):
+        yield Step("conclusion", "server", lambda *_: {}, public=True, expects=Schema({}), concludes=True)
+
+
+def concluding_steps(study: Study) -> tuple[str, ...]:
+    """The closing steps of a script that ends with `conclude`."""
+    return ("server",) if study.ledger.silent_site == "exclude" else ()
 
 
 def _sealing_key(site: Site, channel: Channel | None) -> Payload:

@@ -25,8 +25,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
 LearnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 # Characters that nobody sees, or that turn round what follows: two texts would look the same, or read another way.
-UNSEEN = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
-Text = Annotated[str, Field(max_length=200, pattern=rf"^[^\x00-\x1f\x7f-\x9f{UNSEEN}]*$")]
+INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+Text = Annotated[str, Field(max_length=200, pattern=rf"^[^\x00-\x1f\x7f-\x9f{INVISIBLE}]*$")]
 
 
 # What an identifying column holds (`identifiers` says how each is compared); "code" where a list gives no kinds.
@@ -270,7 +270,7 @@ def _explain(error: ValidationError) -> str:
 
 def _reword_error(kind: str, place: tuple[int | str, ...], message: str) -> str:
     """What pydantic says, but for a variable's name and for text: a column called otherwise has to be renamed."""
-    if kind == "string_pattern_mismatch" and UNSEEN in message:
+    if kind == "string_pattern_mismatch" and INVISIBLE in message:
         return "a text has no control characters, and none that nobody sees or that turn the reading direction round"
     if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):
         return message

@@ -34,6 +34,7 @@ from coterie_node.audit.rulings import list_rulings
 from coterie_node.errors import AuditFailed
 from coterie_node.run.codec import MAX_PAYLOAD_BYTES
 from coterie_node.run.study_files import study_of, study_on_ledger
+from coterie_node.site.statements.ended_studies import MAX_REASON_BYTES, list_reason_cids
 
 METADATA, MANIFEST, GUIDE, CERTIFICATE = "ro-crate-metadata.json", "bundle.json", "README.md", "certificate.json"
 RULINGS = "rulings.json"
@@ -132,7 +133,7 @@ def collect(
     """The bundle of one study; BlobMissing if the store has lost a payload of it that the sites could use."""
     study = study_on_ledger(ledger.view(number), blobs)
     blocks: dict[str, bytes] = {}
-    for blob in (study.document, *read_payloads(ledger, blobs, number)):
+    for blob in (study.document, *read_payloads(ledger, blobs, number), *_list_reasons(ledger, blobs, number)):
         write_blocks(blob, blocks.__setitem__)
     release = find_release_file()
     code = CodePart(
@@ -170,6 +171,13 @@ def read_payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[byt
         except (BlobMissing, BlobCorrupt):
             if (record.site, record.post.position, record.post.attempt) not in unusable:
                 raise
+
+
+def _list_reasons(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
+    """The reasons for which the study's result was superseded, as far as the store has them."""
+    for cid in list_reason_cids(ledger.history(number), number):
+        if blobs.has(cid):
+            yield blobs.get(cid, MAX_REASON_BYTES)
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:

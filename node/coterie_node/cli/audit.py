@@ -28,6 +28,7 @@ from coterie_node.cli.options import (
     TableFormat,
     locate,
     open_site,
+    require_daemon,
 )
 from coterie_node.cli.output import print_document
 from coterie_node.data.bounded_file import read_bounded, read_bounded_text
@@ -39,7 +40,11 @@ if TYPE_CHECKING:
     from coterie_node.audit.sources import AuditLocation
     from coterie_node.audit.tables import Lines
 
-audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
+audit = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Check what the ledger and the store say, without trusting anybody.",
+)
 
 _Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
 _Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")]
@@ -119,22 +124,26 @@ def recompute_command(
     node: NodeOption = None,
     at: At = None,
     site: Site = None,
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Put date, rows' digest and verdict on the ledger, signed by this site.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to.
 
     The site's daemon must not run meanwhile: it holds the journal.
     """
-    from coterie_node.audit.recompute import inspect
+    from coterie_node.audit.recompute import inspect, sign_inspection
     from coterie_node.audit.sources import find_study_number
     from coterie_node.site.participant import open_inspection
 
-    folder = open_site(node, at, site)
+    folder = require_daemon(open_site(node, at, site)) if sign else open_site(node, at, site)
     with folder.open_ledger() as ledger:
         number = find_study_number(ledger, study)
         with open_inspection(folder, ledger, number) as inspected:
             outcome = inspect(inspected, number)
-    print_document(outcome.as_dict(), outcome.text(), as_json)
+        signed = sign_inspection(folder, ledger.view(number), outcome) if sign else ""
+    print_document(outcome.as_dict(), "\n".join([outcome.text(), *([signed] if signed else [])]), as_json)
     if not outcome.passed:
         raise typer.Exit(_FAILED)
 
@@ -182,11 +191,11 @@ def export_bundle_command(
 
     with ExitStack() as stack:
         read = open_sources(stack, locate(node, at, chain, catalog, store))
-        evidence = gather(read.ledger.network, first, confirmations)
+        evidence = gather(read.network, first, confirmations)
         number = find_study_number(read.ledger, study)
         proved = VerifiedLedger(evidence, number)
         certificate = read.read_certificate(proved.view(number).terms.hash)
-        document = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
+        document = collect(read.network, evidence, proved, read.blobs, number, certificate)
     save_bundle(document, bundle)
     summary = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(document.blocks)}
     text = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."

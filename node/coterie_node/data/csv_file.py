@@ -16,20 +16,19 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from coterie_learners.errors import DataError
-from coterie_node.data.findings import EXAMPLES, ColumnFault, Origin, quote
-from coterie_node.data.source import Batch, check_header, unreadable_error
+from coterie_node.data.findings import EXAMPLES, ColumnFault, FileOrigin, quote
+from coterie_node.data.source import Batch, FileRows, check_header, unreadable_error
 
 MAX_HEADER_BYTES = 1 << 20
 BLOCK = 8 << 20
-# Latin-1 takes any bytes, so that text in another encoding can still be told line by line.
+# Latin-1 takes any bytes, so that a message can still name the line of text in another encoding.
 BYTES = "latin-1"
 
 
 @dataclass(frozen=True)
-class CsvFile:
+class CsvFile(FileRows):
     """A CSV file whose header, ending in line `head`, fits the study."""
 
-    origin: Origin
     header: tuple[str, ...]
     head: int
     variables: tuple[str, ...]
@@ -139,7 +138,7 @@ class CsvFile:
         return self.origin.error("CO-D110", f"The file cannot be read as CSV: {quote(error)}. Export it again.")
 
 
-def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
+def open_csv(origin: FileOrigin, variables: tuple[str, ...]) -> CsvFile:
     """Read and check the header; DataError says what is wrong with it."""
     try:
         with origin.path.open("rb") as file:
@@ -160,7 +159,7 @@ def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
     return CsvFile(origin, tuple(header), head, variables)
 
 
-def utf8_error(origin: Origin, cause: str) -> DataError:
+def utf8_error(origin: FileOrigin, cause: str) -> DataError:
     """The DataError for text in another encoding."""
     return origin.error("CO-D109", f"The file is not UTF-8 text: {cause}. Save it as CSV in UTF-8.")
 
@@ -168,7 +167,7 @@ def utf8_error(origin: Origin, cause: str) -> DataError:
 _ENDLESS = "The header does not end within 1 MiB. Export the file again as CSV, one row a line."
 
 
-def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
+def _header(origin: FileOrigin, stream: io.StringIO) -> tuple[list[str], int]:
     """The names in the first line that is not blank, and the number of the line that they end in."""
     reader = csv.reader(stream, strict=True)
     try:
@@ -184,7 +183,7 @@ def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
     return header, reader.line_num
 
 
-def _check_delimiter(origin: Origin, header: Sequence[str]) -> None:
+def _check_delimiter(origin: FileOrigin, header: Sequence[str]) -> None:
     names = {";": "semicolons", "\t": "tabs", "|": "bars"}
     used = [c for c in names if len(header) == 1 and c in header[0]]
     if used:

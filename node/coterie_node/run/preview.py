@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from coterie_learners.errors import LearnerError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
+from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import load_site
 from coterie_node.errors import ReleaseRefused
 from coterie_node.release.approval import describe_release
@@ -27,7 +27,7 @@ from coterie_node.release.gate import Gate, Policy, Release
 from coterie_node.run.simulate import simulate, site_of
 
 MAX_NUMBERS = 400
-# A number of a masked sum has this many words; shorter sums of whole columns have one, and are not shown.
+# A number of a masked sum has this many words. Steps with other words list their numbers themselves (`Step.bare`).
 WORDS_PER_NUMBER = 2
 
 
@@ -41,12 +41,12 @@ class PayloadPreview:
     site: str
     release: Release
     disclosed: str = ""
-    sums: Array | None = None
+    sums: Mapping[str, Array] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything that would leave, for this site's own people."""
         out = {"site": self.site, "disclosed": self.disclosed, **describe_release(self.release)}
-        return out if self.sums is None else {**out, "payload": {"sums under masks": self.sums.tolist()}}
+        return out if self.sums is None else {**out, "payload": {k: v.tolist() for k, v in self.sums.items()}}
 
     def text(self) -> str:
         """The same for a terminal; long arrays are cut, JSON has them whole."""
@@ -55,7 +55,7 @@ class PayloadPreview:
         head = f"{self.site}  {verdict.topic}  {verdict.ruling.name.lower().replace('_', ' ')}: {verdict.sentence}"
         below = ["  Cells below the floor (for this site's people only):", *small] if small else []
         said = [f"  {self.disclosed}"] if self.disclosed else []
-        payload = self.release.payload if self.sums is None else {"sums under masks": self.sums}
+        payload = self.release.payload if self.sums is None else self.sums
         return "\n".join([head, *said, *below, *(_array(name, v) for name, v in sorted(payload.items()))])
 
 
@@ -81,16 +81,19 @@ class UnmaskedSite(Site):
         return bytes(size)
 
 
-def sums_under_masks(step: Step, site: Site) -> Array | None:
-    """The numbers (k,) that this site's masks hide in a masked sum; None for a step that is none."""
+def sums_under_masks(step: Step, site: Site) -> dict[str, Array] | None:
+    """The numbers that this site's masks hide in a masked sum, by name; None for a step that is none."""
+    if step.bare is not None:
+        return {f"{name}, under masks": np.asarray(value) for name, value in step.bare(site).items()}
     form = None if step.expects is None else step.expects.fields.get("masked")
     if step.public or form is None or form.shape[-1] != WORDS_PER_NUMBER:
         return None
     bare = UnmaskedSite(**{item.name: getattr(site, item.name) for item in fields(site)})
-    return decode_fixed_point(np.asarray(step.make(bare, None)["masked"], dtype=np.uint64))
+    words = np.asarray(step.make(bare, None)["masked"], dtype=np.uint64)
+    return {"sums under masks": decode_fixed_point(words)}
 
 
-def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = None) -> list[PayloadPreview]:
+def dry_run(study: Study, files: Mapping[str, RowsAddress], policy: Policy | None = None) -> list[PayloadPreview]:
     """Every payload that the study would make of these files: of all rounds where all sites' files are given.
 
     With some sites' files only, these sites' first payloads, which need no other site's posts. Stops at the first
@@ -98,7 +101,9 @@ def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = Non
     """
     unknown = sorted(set(files) - set(study.sites))
     if unknown:
-        raise StudyError("CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}.")
+        raise StudyError(
+            "CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}. Use the names of its `sites`."
+        )
     loaded = {name: load_site(path, study, name) for name, path in files.items()}
     rows: dict[str, Data] = {name: site_rows.rows for name, site_rows in loaded.items() if site_rows is not None}
     out: list[PayloadPreview] = []

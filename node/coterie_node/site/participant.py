@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.journal import Journal, SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys
-from coterie_chain.ledger.protocol import Ledger, PipelinedLedger, State
+from coterie_chain.ledger.protocol import ZERO, Ledger, PipelinedLedger, State
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.fit import fit_to_json
 from coterie_learners.core.protocol import Machine
@@ -22,7 +21,6 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import DataError
 from coterie_learners.study.document import Study
 from coterie_node.data.commitment import commit
-from coterie_node.data.findings import Origin
 from coterie_node.data.load import Loaded, load_site
 from coterie_node.data.source import check_unchanged
 from coterie_node.errors import ConfigError, DeadlinePassed
@@ -40,6 +38,7 @@ from coterie_node.run.study_keys import study_keys
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.run_folder import RunFolder
+from coterie_node.site.statements.joining import Joining, read_own_release
 
 # How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
 POLL_SECONDS, SHORT_POLL_SECONDS = 0.5, 0.02
@@ -47,7 +46,7 @@ POLL_SECONDS, SHORT_POLL_SECONDS = 0.5, 0.02
 
 @dataclass(frozen=True)
 class Node:
-    """Everything one site's process works with."""
+    """Everything one site's process works with; `approvals` is the digest of its persons' signatures."""
 
     study: Study
     name: str
@@ -62,6 +61,7 @@ class Node:
     observe: Callable[[Progress], None] = lambda _: None
     exchange: Exchange | None = None
     ahead: PipelinedLedger | None = None
+    approvals: bytes = ZERO
 
 
 def open_node(
@@ -78,7 +78,7 @@ def open_node(
     _check_takes_part(study, name)
     folder = place.site(name)
     folder.config.policy.check(study, name)
-    rows = load_site(folder.data, study, name)
+    rows = load_site(folder.locate_rows(""), study, name)
     keys, journal, network = folder.load_keys(), SqliteJournal(folder.journal), folder.network()
     ledger = EthereumLedger(network, keys.account, journal)
     return Node(
@@ -121,7 +121,7 @@ def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, n
     if addresses is None:
         return None
     if name not in addresses:
-        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}.")
+        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}. Add it.")
     entries = {entry.name: entry.sealing for entry in ledger.sites()}
     return TlsExchange(name, addresses, lambda peer: keys.derive_shared_secret(entries[peer]), network.scope)
 
@@ -226,20 +226,21 @@ def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
 
 
 def pin_rows(node: Node, number: int) -> None:
-    """Hold a study to the rows that it began with; DataError if the file is another one since.
+    """Hold a study to the rows that it began with; DataError if they are others since.
 
     Masks are derived, not drawn: two posts of one step over different rows would disclose their difference.
     """
     if node.rows is None:
         return
-    with node.rows.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
+    source, digest = node.rows.source, node.rows.source.digest()
     label = f"rows/{node.network.scope}/{number}"
     if node.journal.vault.get(label, digest) != digest:
-        message = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
-        raise DataError("CO-D131", f"{message} Put that file back, or have the study aborted and propose it again.")
+        message = (
+            f"{node.name}: {source.origin.name} is not the {source.origin.kind} with which study {number} began here."
+        )
+        raise DataError("CO-D131", f"{message} Put that one back, or have the study aborted and propose it again.")
     if node.rows.before is not None:
-        check_unchanged(Origin(node.name, node.rows.path), node.rows.before)  # or it is not the one that was read
+        check_unchanged(source, node.rows.before)  # or it is not the one that was read
     node.journal.vault.setdefault(label, digest)
 
 
@@ -252,14 +253,15 @@ def _number(node: Node) -> int | None:
             return number
     if node.name != proposer:
         return None
-    # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
+    # The document is one raw block whose digest is the study's hash: every reader of the ledger can find it.
     node.blobs.put(node.study.document)
-    return node.ledger.propose(study_terms(node.study), take_snapshot(node))
+    return node.ledger.propose(study_terms(node.study), *prepare_joining(node))
 
 
-def take_snapshot(node: Node) -> bytes:
-    """The digest by which this site commits to its rows when it joins."""
-    return commit(node.rows, node.study, node.network.scope, node.journal.vault)
+def prepare_joining(node: Node) -> Joining:
+    """What this site puts on the ledger when it joins: the digest of its rows, of its approvals, and its release."""
+    snapshot = commit(node.rows, node.study, node.network.scope, node.journal.vault)
+    return Joining(snapshot, node.approvals, read_own_release())
 
 
 def join(node: Node, number: int) -> None:
@@ -268,7 +270,7 @@ def join(node: Node, number: int) -> None:
     if view.state != State.PROPOSED or node.name in view.joined:
         return
     try:
-        node.ledger.join(number, node.study.hash, take_snapshot(node))
+        node.ledger.join(number, node.study.hash, *prepare_joining(node))
     except PostRejected as error:
         if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
             raise
