@@ -62,10 +62,13 @@ def turn_crooked(network: NodeNetwork, garbles: bool) -> None:
     liar.services = replace(liar.services, blobs=CrookedStore(network.blobs, garbles))
 
 
-def start(network: NodeNetwork, name: str, sites: tuple[str, ...], silent_site: str, **changes: str) -> int:
+def start(network: NodeNetwork, name: str, sites: tuple[str, ...], silent_site: str, **changes: Any) -> int:
     """Let the sites' people propose and approve a study; returns its number."""
     names = ", ".join(f'"{site}"' for site in sites)
-    rules = {'["north", "south", "west"]': f"[{names}]", "[ledger]": f'[ledger]\nsilent_site = "{silent_site}"'}
+    rules: dict[str, Any] = {
+        '["north", "south", "west"]': f"[{names}]",
+        "[ledger]": f'[ledger]\nsilent_site = "{silent_site}"',
+    }
     study = network.propose(study_file(network.root, name, **rules, **changes))
     network.approve(study, *sites[1:])
     number = len(network.chain.rules.studies) + 1

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -44,11 +44,11 @@ def make_world(learner: str, silence: str, count: int = 4) -> World:
     if learner == "glore":
         return cohort(count, codes=codes, formula=FORMULA, aggregation="masked", silent_site=silence, step_seconds=600)
     # The holder of the key serves no turn before its own steps are over.
-    options = {"holder": cohorts.NAMES[count - 1]} if learner == "bfv" else {}
+    options: dict[str, Any] = {"holder": cohorts.NAMES[count - 1]} if learner == "bfv" else {}
     plain = strata.study(TABLE, count, "secure_cola", scheme=learner, **options)
     rules = {**plain.ledger.model_dump(), "silent_site": silence, "step_seconds": 600}
     study = Study.model_validate({**plain.model_dump(), "ledger": rules})
-    return World(study, strata.split(study, codes), SECURE_COLA.script)
+    return World(study, cast(Any, strata.split(study, codes)), SECURE_COLA.script)
 
 
 @dataclass(frozen=True)

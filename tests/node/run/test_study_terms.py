@@ -16,8 +16,8 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.run.study_files import check_silence_rule, load_study, study_terms
 
-EXCLUDE = {"[ledger]": '[ledger]\nsilent_site = "exclude"'}
-FOUR = {'["north", "south", "west"]': '["north", "south", "west", "east"]'}
+EXCLUDE: dict[str, Any] = {"[ledger]": '[ledger]\nsilent_site = "exclude"'}
+FOUR: dict[str, Any] = {'["north", "south", "west"]': '["north", "south", "west", "east"]'}
 PLAIN = {'name = "glore"': 'name = "glore"\naggregation = "plain"'}
 
 
@@ -42,7 +42,7 @@ def test_the_terms_keep_as_many_sites_as_hide_each_other_s_sums(study: Study, le
     [(EXCLUDE, True), (EXCLUDE | FOUR, False), (EXCLUDE | PLAIN, False), ({}, False), (FOUR, False)],
 )
 def test_a_masked_study_that_needs_all_of_its_sites_may_not_exclude_one(
-    changes: dict[str, str], refused: bool, tmp_path: Path
+    changes: dict[str, Any], refused: bool, tmp_path: Path
 ) -> None:
     study = load_study(study_file(tmp_path, **changes))
     if not refused:
