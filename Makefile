@@ -10,8 +10,8 @@ TRANSACTIONS ?= 10000
 FUZZ_SEED ?= $(shell date +%j)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults fuzz slither check audit-deps devnet bench bench-mpc references abi lock wheel \
-  mutants clean
+.PHONY: help setup tools demo test test-net faults fuzz slither check audit-deps devnet bench bench-mpc references abi \
+  lock wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

@@ -1,4 +1,4 @@
-"""CPU seconds and megabytes of each parser for the hostile corpus of the red-team tests: the slowest and largest.
+"""CPU seconds and megabytes of each parser for the hostile corpus of the red-team tests: the slowest and the largest.
 
 Each parser runs in a process of its own. Inputs have up to 10 MB; no parser may take 10 s or 500 MB for one.
 """

@@ -23,7 +23,7 @@ from coterie_learners.study.document import Floors
 
 SHOWN = 3
 # What the gate holds each payload against, by the floor's name in the study.
-RULES = {
+FLOOR_RULES = {
     "rows": "a payload stands on at least so many rows",
     "cell": "no number of patients from 1 to below this follows from a payload",
     "events_per_parameter": "so many patients with the outcome, and without it, for each coefficient",

@@ -148,9 +148,9 @@ def replay(
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
         runner = Follower(machine, ledger, blobs, number, codec, observe=observe)
         outcome = follow(runner, view)
+        remarks += check_superseded(ledger, blobs, number)
         superseded = find_supersession(entries, number, blobs)
         remarks = remarks if superseded is None else (superseded.sentence, *remarks)
-        remarks += check_superseded(ledger, blobs, number)
         return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties, remarks)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)

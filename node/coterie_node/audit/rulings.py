@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from coterie_chain.ledger.protocol import Record
-from coterie_learners.core.disclosure import RULES, Ruling
+from coterie_learners.core.disclosure import FLOOR_RULES, Ruling
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
@@ -21,7 +21,7 @@ _RULINGS = {int(ruling): ruling.name.lower().replace("_", " ") for ruling in Rul
 def list_rulings(study: Study, records: Iterable[Record]) -> dict[str, Any]:
     """The stable JSON keys: the rules, the study's floors, what each step discloses, and the ruling on each record."""
     return {
-        "rules": dict(RULES),
+        "rules": dict(FLOOR_RULES),
         "floors": study.disclosure.model_dump(mode="json"),
         "steps": _describe_steps(study),
         "rulings": [_describe_ruling(record) for record in records if record.kind != "server"],

@@ -105,9 +105,9 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
 
 
 def note_seals(outcome: Replay, ledger: Ledger) -> Replay:
-    """The replay whose verdict says so if the chain has no seals; a ledger of another package has none."""
-    sealed = isinstance(ledger, EthereumLedger) and ledger.sealing != "none"
-    return replace(outcome, verdict=replace(outcome.verdict, unsealed=not sealed))
+    """The replay whose verdict says so if the ledger is on an Ethereum chain without seals."""
+    unsealed = isinstance(ledger, EthereumLedger) and ledger.sealing == "none"
+    return replace(outcome, verdict=replace(outcome.verdict, unsealed=unsealed))
 
 
 def find_study_number(ledger: Ledger, study: str | None) -> int:

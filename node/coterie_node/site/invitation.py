@@ -18,7 +18,7 @@ from coterie_node.site.strict_file import read_strict
 
 MAX_INVITATION_BYTES = 1 << 20
 Hex32 = Annotated[str, Field(pattern="^0x[0-9a-f]{64}$")]
-ChainAddress = Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]
+KeyAddress = Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]
 Peer = Annotated[str, Field(max_length=300, pattern=r"^[\x21-\x7e]*$")]
 
 
@@ -29,14 +29,14 @@ class Contracts(Frozen):
     catalog: Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]
     genesis: Hex32
     block: Annotated[int, Field(ge=0)]
-    founders: Annotated[dict[Name, ChainAddress], Field(default_factory=dict, max_length=253)]
+    founders: Annotated[dict[Name, KeyAddress], Field(default_factory=dict, max_length=253)]
 
 
 class Member(Frozen):
     """A site of the network, as the Catalog lists it."""
 
     name: Name
-    address: ChainAddress
+    address: KeyAddress
     sealing: Hex32
 
 
