@@ -89,7 +89,8 @@ class Vandal:
 
     def number(self) -> int:
         """A study of its own, of others, or of nobody."""
-        return self.rnd.choice([*self._own, *range(1, 4), 0, self._studies + 9, 2**63])
+        numbers: list[int] = [*self._own, *range(1, 4), 0, self._studies + 9, 2**63]
+        return self.rnd.choice(numbers)
 
     def word(self) -> bytes:
         """Any 32 bytes."""
