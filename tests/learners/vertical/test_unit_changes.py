@@ -1,6 +1,6 @@
 """Units, places, ranges, signs and orders of sites with split columns: results follow to eight digits, or are refused.
 
-A refusal names the range or the unit. The whole grid is the full lane (`COTERIE_WHOLE_GRID=1`); its result stands in
+A refusal names the range or the unit. The whole grid is the full lane (`make ranges`); its result stands in
 docs/study.md under "range of use".
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 
 COLUMNS = {"north": ("died", "a1", "p1"), "south": ("b1", "q1"), "east": ("c1", "c2")}
-LEARNERS = {
+LEARNERS: dict[str, dict[str, Any]] = {
     "vertigo": {"learner": "vertigo"},
     "valoris per site": {"learner": "valoris", "mode": "per_site"},
     "valoris aggregated": {"learner": "valoris", "mode": "aggregated"},
