@@ -10,8 +10,8 @@ TRANSACTIONS ?= 10000
 FUZZ_SEED ?= $(shell date +%j)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults fuzz slither check audit-deps devnet bench bench-mpc references abi \
-  lock wheel mutants clean
+.PHONY: help setup tools demo test test-net faults fuzz slither check audit-deps devnet bench bench-mpc ranges references \
+  abi lock wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -87,6 +87,9 @@ bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where the
 	@test ! -d benchmarks/.venv-tno-join || timeout 900 benchmarks/.venv-tno-join/bin/python benchmarks/tno_join.py 50 3
 	@test ! -d benchmarks/.venv-tno-lasso || for size in "100 5" "500 10"; do \
 	  benchmarks/.venv-tno-lasso/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done
+
+ranges: setup ## Run the whole grid of units and ranges of studies with split columns
+	COTERIE_WHOLE_GRID=1 $(BIN)/python -m pytest -n 2 tests/learners/vertical/test_unit_changes.py $(ARGS)
 
 references: setup ## Make R's references again where R is installed, and compare them with the stored ones
 	$(BIN)/python tools/house/references.py

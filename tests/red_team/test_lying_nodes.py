@@ -135,13 +135,19 @@ def test_evidence_of_a_lying_node_does_not_hold(honest: Network, liar: LyingNode
     assert catch_code(network, lambda n: VerifiedLedger(gather(n))) == "CO-C354"
 
 
+def answer_with(method: str, nonsense: object) -> Callable[[str, Any], Any]:
+    """A lie: one method has this answer, all others are honest."""
+    return lambda asked, result: nonsense if asked == method else result
+
+
 @pytest.mark.parametrize("method", sorted(ANSWER_FORMS.keys() - SENT))
 def test_no_answer_of_any_form_brings_anything_but_an_error_of_ours(
     method: str, honest: Network, liar: LyingNode
 ) -> None:
     network = replace(honest, url=liar.url)
-    for nonsense in (None, [], {}, "0x", 7, "0x" + "f" * 64, [{}]):
-        liar.lie = lambda asked, result, nonsense=nonsense: nonsense if asked == method else result
+    answers: tuple[object, ...] = (None, [], {}, "0x", 7, "0x" + "f" * 64, [{}])
+    for nonsense in answers:
+        liar.lie = answer_with(method, nonsense)
         for read in (read_everything, gather, lambda n: discover(n.url, n.catalog)):
             try:
                 read(network)

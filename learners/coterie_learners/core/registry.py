@@ -112,4 +112,8 @@ def options_of(study: Study, model: type[Options]) -> Options:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            names = ", ".join(sorted(model.model_fields))
+            text = f"{study.learner.name} has no option {where!r}. Its options are {names}."
+            raise StudyError("CO-S404", text) from None
         raise StudyError("CO-S404", f"The learner option {where!r}: {first['msg']}.") from None

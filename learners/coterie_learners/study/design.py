@@ -285,6 +285,10 @@ def _check_count(parts: Sequence[str]) -> None:
 
 
 def _parts(right: str, text: str) -> list[str]:
+    if right.strip().endswith("+"):
+        raise StudyError(
+            "CO-S201", f"The formula {text!r} ends with `+`. Add the term that is missing, or delete the `+`."
+        )
     parts = [p.strip() for p in right.replace("-", "+-").split("+")]
     cleaned = [re.sub(r"^-\s*", "-", p) for p in parts if p]
     if not cleaned or any(p.startswith("-") and p != "-1" for p in cleaned):

@@ -88,7 +88,15 @@ def describe_counts(rows: Loaded) -> str:
     events = "" if rows.events is None else f", {rows.events} events"
     lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
     which = f" (a row may lack several: {lacking})" if rows.dropped else ""
-    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
+    most = (
+        ""
+        if 2 * rows.dropped <= rows.read
+        else (
+            " Warning: more than half of its rows are left out, and the rest may differ from them. Look for a column "
+            "that lacks most values."
+        )
+    )
+    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}.{most}"
 
 
 def list_counts(rows: Loaded) -> dict[str, Any]:

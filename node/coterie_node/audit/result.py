@@ -13,6 +13,7 @@ import numpy as np
 
 from coterie_learners.core.fit import Fit, Row, coefficient_table
 from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import INTERCEPT
 from coterie_node.audit.replay import PASS, Verdict
 
 UNKNOWN = "NA"
@@ -20,6 +21,9 @@ DIGITS = 4
 # Below this six decimals leave fewer than four digits.
 SMALL = 1e-3
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+
+# e to more than this is no float.
+LARGEST_EXPONENT = 709.0
 
 PARTS = ("compute", "ledger", "store", "total", "round")
 
@@ -140,6 +144,7 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
         "converged": fit.converged,
         "terms": [row.as_dict() for row in coefficient_table(fit)],
         "statistic": fit.statistic,
+        "statistic_name": fit.statistic,
         "deviance": fit.deviance,
         "df_residual": fit.df_residual,
         "null_deviance": fit.null_deviance,
@@ -166,6 +171,7 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         *_format_dispersion(fit),
         *_format_deviances(fit),
         *_format_criteria(fit),
+        *_unit_hints(fit),
         *_agreement(fit),
         *_conditioning(fit),
         *fit.notes,
@@ -175,6 +181,21 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
 def soundness_line(fit: Fit) -> str:
     """The verdict on the model in one sentence; what it warns of stands among the notes."""
     return f"Soundness: {fit.soundness}{', among the lines above' if fit.warnings else ''}."
+
+
+def _unit_hints(fit: Fit) -> list[str]:
+    """Which unit to take where a ratio is too large or too small for a number."""
+    rows = [row for row in coefficient_table(fit) if fit.ratio and row.term != INTERCEPT]
+    beyond = [row for row in rows if abs(row.estimate) > LARGEST_EXPONENT]
+    return [_describe_unit(row, fit.ratio) for row in beyond]
+
+
+def _describe_unit(row: Row, ratio: str) -> str:
+    unit = 10.0 ** -math.ceil(math.log10(abs(row.estimate)))
+    return (
+        f"The {ratio} of {row.term} is for a change by 1, which no number holds. Per {unit:g} it is "
+        f"{math.exp(row.estimate * unit):.4g}: declare the variable in a unit of {unit:g}."
+    )
 
 
 def _agreement(fit: Fit) -> list[str]:
@@ -276,7 +297,7 @@ def limits(row: Row, ratio: str) -> tuple[str, str]:
 
 def _exp(x: float) -> float:
     """e^x, infinite where it is too large for a float: a covariate in large units has such ratios."""
-    return math.exp(x) if x < 709.0 else math.inf
+    return math.exp(x) if x < LARGEST_EXPONENT else math.inf
 
 
 def _format_dispersion(fit: Fit) -> list[str]:

@@ -16,6 +16,7 @@ from coterie_node.audit.result import Result
 from coterie_node.cli.options import Format, Json, Shape
 from coterie_node.cli.study.advise import disclosure_lines
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
+from coterie_node.data.site_split import split_by_site
 from coterie_node.run.follower import Progress
 from coterie_node.run.preview import PayloadPreview, dry_run
 from coterie_node.run.study_files import load_study
@@ -57,7 +58,11 @@ def demo_command(
 
 def simulate_command(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
-    data: Annotated[list[str], typer.Option(help="SITE=FILE (CSV or Parquet) or SITE=ADDRESS, once for each site.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="SITE=FILE (CSV or Parquet) or SITE=ADDRESS, once for each site; or all=FILE with --by."),
+    ],
+    by: Annotated[str | None, typer.Option(help="Column of the one CSV file that names each row's site.")] = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Print all that would leave each site, and the gate's verdict.")
     ] = False,
@@ -72,13 +77,14 @@ def simulate_command(
 
     files = dict(_pair(d) for d in data)
     shape = Format.json if as_json else shape
-    if dry:
-        loaded = load_study(study)
-        if shape is Format.text:
-            print("\n".join(disclosure_lines(loaded)))
-        _print_leaving(dry_run(loaded, files), shape)
-        return
-    result = analyse(load_study(study), files, lambda p: _print_progress(_step(p), shape))
+    loaded = load_study(study)
+    with split_by_site(loaded, files, by) as parts:
+        if dry:
+            if shape is Format.text:
+                print("\n".join(disclosure_lines(loaded)))
+            _print_leaving(dry_run(loaded, parts), shape)
+            return
+        result = analyse(loaded, parts, lambda p: _print_progress(_step(p), shape))
     _print(result, shape)
 
 

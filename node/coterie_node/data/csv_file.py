@@ -145,6 +145,7 @@ def open_csv(origin: FileOrigin, variables: tuple[str, ...]) -> CsvFile:
             raw = file.read(MAX_HEADER_BYTES)
     except OSError as error:
         raise unreadable_error(origin, error) from None
+    _check_spreadsheet(origin, raw)
     if b"\0" in raw:
         raise utf8_error(origin, "it has zero bytes, as UTF-16 and spreadsheets do")
     # Python's own limit, 128 KiB, is less than a long note; Arrow's is a block.
@@ -157,6 +158,17 @@ def open_csv(origin: FileOrigin, variables: tuple[str, ...]) -> CsvFile:
         raise origin.error("CO-D103", text) if len(raw) < MAX_HEADER_BYTES else origin.error("CO-D110", _ENDLESS)
     check_header(origin, header, variables)
     return CsvFile(origin, tuple(header), head, variables)
+
+
+# How files begin that are no text.
+_SIGNATURES = {b"PK\x03\x04": "an Excel workbook (.xlsx) or a zip archive", b"\x1f\x8b": "compressed by gzip"}
+
+
+def _check_spreadsheet(origin: FileOrigin, raw: bytes) -> None:
+    """DataError for a workbook or an archive whose name ends as a text file's does."""
+    for signature, kind in _SIGNATURES.items():
+        if raw.startswith(signature):
+            raise origin.error("CO-D109", f"The file is no text: it is {kind}. Save it as CSV in UTF-8.")
 
 
 def utf8_error(origin: FileOrigin, cause: str) -> DataError:
@@ -184,6 +196,12 @@ def _header(origin: FileOrigin, stream: io.StringIO) -> tuple[list[str], int]:
 
 
 def _check_delimiter(origin: FileOrigin, header: Sequence[str]) -> None:
+    if header[0].lower().startswith("sep="):
+        raise origin.error(
+            "CO-D107",
+            f"The first line {quote(','.join(header))} names the separator for a spreadsheet; it is no header. Delete "
+            "this line, and separate fields by commas.",
+        )
     names = {";": "semicolons", "\t": "tabs", "|": "bars"}
     used = [c for c in names if len(header) == 1 and c in header[0]]
     if used:

@@ -196,6 +196,7 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
         "converged",
         "terms",
         "statistic",
+        "statistic_name",
         "deviance",
         "df_residual",
         "null_deviance",
