@@ -67,7 +67,7 @@ def status(folder: Path, number: int = 1, site: str = "south") -> dict[str, Any]
 def report(folder: Path, study: object, aside: Path) -> dict[str, Any]:
     """The report on a study or a bundle, as JSON; it is HTML as well."""
     out = ("--out", aside / "report.json", "--out", aside / "report.html")
-    run("audit", "report", study, "--node", folder / "west", *out)
+    run("audit", "report", study, "--node", folder / "west", *out, code=25)
     document: dict[str, Any] = json.loads((aside / "report.json").read_text())
     return document | {"html": (aside / "report.html").read_text()}
 
@@ -88,7 +88,7 @@ def test_what_is_said_after_the_end_stands_in_status_report_and_bundle(nodes: Pa
     assert after["inspected"].startswith("north on ")
     assert "with the rows to which it committed" in after["inspected"]
     assert run("study", "result", "1", "--node", nodes / "north").startswith("The result of study 1 is superseded")
-    assert REASON in run("audit", "replay", "1", "--node", nodes / "west")
+    assert REASON in run("audit", "replay", "1", "--node", nodes / "west", code=25)
 
     run("audit", "export", "1", tmp_path / "study.zip", "--node", nodes / "north")
     assert REASON in verify(tmp_path / "study.zip").replay.remarks[0]
