@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
 SEEDS ?= 2000
+TRANSACTIONS ?= 10000
+FUZZ_SEED ?= $(shell date +%j)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults slither check devnet bench bench-mpc ranges references abi lock wheel mutants clean
+.PHONY: help setup tools demo test test-net faults fuzz slither check devnet bench bench-mpc ranges references abi lock wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +42,10 @@ test-net: tools ## Run the tests on real networks of Geth and Kubo
 
 faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
 	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/run/test_faults.py $(ARGS)
+
+fuzz: setup ## Send signed garbage to every reader of the ledger: TRANSACTIONS=10000, FUZZ_SEED (the day of the year)
+	COTERIE_FUZZ_TRANSACTIONS=$(TRANSACTIONS) COTERIE_FUZZ_SEED=$(FUZZ_SEED) COTERIE_GARBAGE=2000 \
+	  $(BIN)/python -m pytest -n 2 --dist loadgroup -q tests/red_team/test_total_ledger.py tests/red_team/test_garbage.py $(ARGS)
 
 slither: setup .venv-slither/.ready ## Analyse the contracts; every finding must be answered in contracts/SLITHER.md
 	$(BIN)/python contracts/scripts/slither.py $(CURDIR)/.venv-slither/bin/slither

@@ -16,7 +16,8 @@ from coterie_chain.ethereum.jwt import create_bearer_token, split_secret
 from coterie_chain.ethereum.network import Network as Network
 from coterie_chain.ethereum.network import choose_gas_price, is_anvil
 from coterie_chain.ethereum.network import discover as discover
-from coterie_chain.ethereum.rpc import FAULTS, Rpc
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.http_client import WIRE_FAULTS
 from coterie_chain.ledger.protocol import SiteEntry
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
         w3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
         try:
             yield w3
-        except (*FAULTS, Web3Exception) as e:
+        except (*WIRE_FAULTS, Web3Exception) as e:
             # Only the kind of fault: its text may hold the whole address, and that a token.
             raise LedgerUnreachable(
                 "CO-C301", f"The chain node {where} did not answer ({type(e).__name__}). Check that it runs."

@@ -45,7 +45,7 @@ from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload
-from coterie_learners.core.protocol import Posts, Script, Site, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
@@ -63,6 +63,7 @@ def cola(site: Site) -> Script:
     plan = plan_table(site.study)
     tables = yield from each("table", _share, plan, expects=form_of(plan), reveals=partial(expose_posted_table, plan))
     model = yield from server("fit", fit_tables, plan, tables)
+    yield from conclude(plan.study)
     return add_diagnostics(plan, build_table_fit(plan, model, "cola", tuple(tables)), tables)
 
 
@@ -208,7 +209,7 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Each site's table, then the fit."""
-    return Schedule(opening=("each", "server"))
+    return Schedule(opening=("each", "server"), closing=concluding_steps(study))
 
 
 def _discloses(study: Study) -> Disclosure:

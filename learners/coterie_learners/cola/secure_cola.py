@@ -47,7 +47,7 @@ from coterie_learners.cola.tables.patterns import Keys
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.core.protocol import Posts, Reveals, Script, Site, each, only, server
+from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, concluding_steps, each, only, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, StudyError
@@ -131,11 +131,23 @@ def run_ciphertexts(plan: TablePlan) -> Script:
 
 def run_test(plan: TablePlan, model: Payload, tables: Posts, pooled: Payload) -> Script:
     """One masked sum at the fit, in which the sites test whether they agree; then the result."""
+    fit = build_table_fit(plan, model, "secure_cola", ())
+    if not tests_agreement(plan.study):
+        yield from conclude(plan.study)
+        return add_diagnostics(plan, fit, {"sum": pooled}, {"complete": np.False_})
     form = Schema({"masked": masked_sum.form_masked_field(table_agreement.shapes_of_part(plan))})
     hidden = expose_nothing("Masked part of the test whether the sites agree")
     parts = yield from each(_TEST_TOPIC, mask_part, plan, model, pooled, expects=form, reveals=hidden)
     end = yield from server("end", add_parts, plan, tables, parts)
-    return add_diagnostics(plan, build_table_fit(plan, model, "secure_cola", ()), {"sum": pooled}, end)
+    return add_diagnostics(plan, fit, {"sum": pooled}, end)
+
+
+def tests_agreement(study: Study) -> bool:
+    """Whether the sites test their agreement after the fit.
+
+    A site that the ledger excludes in that step would still be in the fit. So a study that excludes has no test.
+    """
+    return study.ledger.silent_site != "exclude"
 
 
 def run_newton(plan: TablePlan) -> Script:
@@ -410,12 +422,13 @@ def _schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; each with the test of agreement; or rounds."""
     plan = plan_secure_table(study)
     o = secure_options(plan)
+    end = ("each", "server") if tests_agreement(study) else concluding_steps(study)
     if o.scheme == "masks":
-        return Schedule(opening=("each", "server", "each", "server"))
+        return Schedule(opening=("each", "server", *end))
     if o.scheme == "newton":
         return glore.schedule_rounds(study, o.max_rounds)
     holder = f"only:{holder_of(plan)}"
-    return Schedule(opening=(holder, "each", "server", holder, "server", "each", "server"))
+    return Schedule(opening=(holder, "each", "server", holder, "server", *end))
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -36,7 +36,7 @@ from pydantic import Field as Within
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Payload, Schema
-from coterie_learners.core.protocol import Posts, Script, Site, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
@@ -157,6 +157,7 @@ def fit_rounds(plan: GlorePlan) -> Script:
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
         if model.get("converged", False):
+            yield from conclude(plan.study)
             return result.build_fit(plan.learner, plan.rules, model, t + 1, plan.options.ridge)
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
@@ -277,7 +278,8 @@ def _schedule(study: Study) -> Schedule:
 
 def schedule_rounds(study: Study, max_rounds: int) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
-    return Schedule(loop=("each", "server"), max_rounds=max_rounds + len(study.sites))
+    closing = concluding_steps(study)
+    return Schedule(loop=("each", "server"), closing=closing, max_rounds=max_rounds + len(study.sites))
 
 
 def disclose_glore(study: Study) -> Disclosure:

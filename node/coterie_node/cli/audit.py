@@ -38,7 +38,11 @@ if TYPE_CHECKING:
     from coterie_node.audit.sources import AuditLocation
     from coterie_node.audit.tables import Lines
 
-audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
+audit = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Check what the ledger and the store say, without trusting anybody.",
+)
 
 _Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
 _Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")]
@@ -183,11 +187,11 @@ def export_bundle_command(
 
     with ExitStack() as stack:
         read = open_sources(stack, locate(node, at, chain, catalog, store))
-        evidence = gather(read.ledger.network, first, confirmations)
+        evidence = gather(read.network, first, confirmations)
         proved = VerifiedLedger(evidence)
         number = find_study_number(proved, study)
         certificate = read.read_certificate(proved.view(number).terms.hash)
-        document = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
+        document = collect(read.network, evidence, proved, read.blobs, number, certificate)
     save_bundle(document, bundle)
     summary = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(document.blocks)}
     text = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."

@@ -15,6 +15,7 @@ from coterie_learners.errors import StudyError
 from coterie_node.audit.result import Result
 from coterie_node.cli.options import Format, Json, Shape
 from coterie_node.cli.study.advise import disclosure_lines
+from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.data.site_split import split_by_site
 from coterie_node.run.follower import Progress
 from coterie_node.run.preview import PayloadPreview, dry_run
@@ -58,7 +59,8 @@ def demo_command(
 def simulate_command(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
     data: Annotated[
-        list[str], typer.Option(help="SITE=FILE, once for each site (CSV or Parquet); or all=FILE with --by.")
+        list[str],
+        typer.Option(help="SITE=FILE (CSV or Parquet) or SITE=ADDRESS, once for each site; or all=FILE with --by."),
     ],
     by: Annotated[str | None, typer.Option(help="Column of the one CSV file that names each row's site.")] = None,
     dry: Annotated[
@@ -102,13 +104,13 @@ def take_part_command(
     _line({**report(node, number, runner), "started": started, "ended": time.time()})
 
 
-def _pair(text: str) -> tuple[str, Path]:
+def _pair(text: str) -> tuple[str, RowsAddress]:
     name, equals, path = text.partition("=")
     if not equals or not name or not path:
         raise StudyError(
             "CO-S107", f"--data {text!r} is not SITE=FILE. Write the name of a site, `=` and the path of its file."
         )
-    return name, Path(path)
+    return name, parse_rows_address(path)
 
 
 def _step(progress: Progress) -> dict[str, Any]:

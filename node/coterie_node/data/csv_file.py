@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from coterie_learners.errors import DataError
-from coterie_node.data.findings import EXAMPLES, ColumnFault, Origin, quote
-from coterie_node.data.source import Batch, check_header, unreadable_error
+from coterie_node.data.findings import EXAMPLES, ColumnFault, FileOrigin, quote
+from coterie_node.data.source import Batch, FileRows, check_header, unreadable_error
 
 MAX_HEADER_BYTES = 1 << 20
 BLOCK = 8 << 20
@@ -26,10 +26,9 @@ BYTES = "latin-1"
 
 
 @dataclass(frozen=True)
-class CsvFile:
+class CsvFile(FileRows):
     """A CSV file whose header, ending in line `head`, fits the study."""
 
-    origin: Origin
     header: tuple[str, ...]
     head: int
     variables: tuple[str, ...]
@@ -139,7 +138,7 @@ class CsvFile:
         return self.origin.error("CO-D110", f"The file cannot be read as CSV: {quote(error)}. Export it again.")
 
 
-def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
+def open_csv(origin: FileOrigin, variables: tuple[str, ...]) -> CsvFile:
     """Read and check the header; DataError says what is wrong with it."""
     try:
         with origin.path.open("rb") as file:
@@ -165,14 +164,14 @@ def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
 _SIGNATURES = {b"PK\x03\x04": "an Excel workbook (.xlsx) or a zip archive", b"\x1f\x8b": "compressed by gzip"}
 
 
-def _check_spreadsheet(origin: Origin, raw: bytes) -> None:
+def _check_spreadsheet(origin: FileOrigin, raw: bytes) -> None:
     """DataError for a workbook or an archive whose name ends as a text file's does."""
     for signature, kind in _SIGNATURES.items():
         if raw.startswith(signature):
             raise origin.error("CO-D109", f"The file is no text: it is {kind}. Save it as CSV in UTF-8.")
 
 
-def utf8_error(origin: Origin, cause: str) -> DataError:
+def utf8_error(origin: FileOrigin, cause: str) -> DataError:
     """The DataError for text in another encoding."""
     return origin.error("CO-D109", f"The file is not UTF-8 text: {cause}. Save it as CSV in UTF-8.")
 
@@ -180,7 +179,7 @@ def utf8_error(origin: Origin, cause: str) -> DataError:
 _ENDLESS = "The header does not end within 1 MiB. Export the file again as CSV, one row a line."
 
 
-def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
+def _header(origin: FileOrigin, stream: io.StringIO) -> tuple[list[str], int]:
     """The names in the first line that is not blank, and the number of the line that they end in."""
     reader = csv.reader(stream, strict=True)
     try:
@@ -196,7 +195,7 @@ def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
     return header, reader.line_num
 
 
-def _check_delimiter(origin: Origin, header: Sequence[str]) -> None:
+def _check_delimiter(origin: FileOrigin, header: Sequence[str]) -> None:
     if header[0].lower().startswith("sep="):
         raise origin.error(
             "CO-D107",

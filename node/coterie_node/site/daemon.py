@@ -485,7 +485,7 @@ class Daemon:
             )
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
-        rows = load_site(home.path(decision.data) if decision.data else home.data, study, services.name)
+        rows = load_site(home.locate_rows(decision.data), study, services.name)
         consent = ApprovalFolder(home.root / "releases" / study.hash.hex()[:16]).consent
         return Node(
             study,

@@ -17,7 +17,7 @@ from coterie_learners.study.document import Study
 from coterie_node.audit.result import fit_lines, numbers
 from coterie_node.cli.main import app
 from coterie_node.data.csv_file import open_csv
-from coterie_node.data.findings import Origin
+from coterie_node.data.findings import FileOrigin
 
 STUDY = """
 name = "small"
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_csv_is_named_for_what_it_is(tmp_path: Path, content: 
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     with pytest.raises(DataError, match=words):
-        open_csv(Origin("a", path), ("y", "x"))
+        open_csv(FileOrigin.of("a", path), ("y", "x"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -112,12 +113,18 @@ def test_a_member_s_flood_is_declined_with_one_command_and_one_transaction(nodes
         file.write_text((nodes / "split.toml").read_text().replace('name = "split"', f'name = "flood-{k}"'))
         run("study", "propose", file, "--node", nodes / "west")
     serve(nodes, lambda events: sum(e.name == "StudyProposed" for e in events) == 7)
-    run("study", "approve", "3", "--node", nodes / "south")
+    signatures = nodes / "signatures"
+    signatures.write_bytes(b"two persons")
+    run("study", "approve", "3", "--approvals", signatures, "--node", nodes / "south")
+    assert refusal("study", "approve", "3", "--approvals", nodes, "--node", nodes / "south").code == "CO-F206"
     text = run("study", "decline", "--proposer", "west", "--node", nodes / "south")
     assert text.startswith("Declined: 2, 4, 5, 6, 7.")
     events = serve(nodes, lambda events: sum(e.name == "StudyDeclined" for e in events) == 5)
     declined = [e for e in events if e.name == "StudyDeclined"]
     assert ({e.site for e in declined}, len({e.tx for e in declined})) == ({"south"}, 1)
+    third = serve(nodes, lambda events: any((e.name, e.study, e.site) == ("StudyJoined", 3, "south") for e in events))
+    joined = next(dict(e.details) for e in third if (e.name, e.study, e.site) == ("StudyJoined", 3, "south"))
+    assert joined["approvals"] == "0x" + hashlib.sha256(b"two persons").hexdigest()
     assert status(nodes, 3)["state"] == "proposed"
     assert status(nodes, 2, "west")["ended"] == "south: its people declined the study"
     assert refusal("study", "decline", "--proposer", "west", "--node", nodes / "south").code == "CO-F304"

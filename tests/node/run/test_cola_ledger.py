@@ -86,9 +86,9 @@ def test_the_gate_says_what_each_post_of_secure_cola_is() -> None:
 # On the record
 
 
-def world(learner: str, count: int = 4, **options: Any) -> World:
+def world(learner: str, count: int = 4, silence: str = "exclude", **options: Any) -> World:
     study = strata.study(f"died ~ {FULL}", count, learner, **options)
-    rules = {**study.ledger.model_dump(), "silent_site": "exclude"}
+    rules = {**study.ledger.model_dump(), "silent_site": silence}
     of = Study.model_validate({**study.model_dump(), "ledger": rules})
     learners = {"cola": COLA, "secure_cola": secure_cola.SECURE_COLA}
     return World(of, strata.split(of, CODES), learners[learner].script)  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ def test_with_three_sites_a_missing_one_ends_the_study() -> None:
 
 
 def test_a_forged_sum_is_named_by_everybody() -> None:
-    here = world("secure_cola", 3)
+    here = world("secure_cola", 3, "wait")
     crew = here.crew()
     until(lambda: (o := here.view().open) is not None and o.position == 2, crew.values())
     cheat = here.view().open.posters[0]  # type: ignore[union-attr]

@@ -62,7 +62,7 @@ def report_on_study(
     study_hash = read.ledger.view(number).terms.hash
     view = (grants or _grant_nothing)(study_hash)
     outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, observe=progress.append, granted=view)
-    network = read.ledger.network
+    network = read.network
     statement = (
         f"Read through one node of chain {network.chain_id} (block 0 is {network.genesis}), from the Catalog "
         f"{network.catalog}. A bundle (coterie audit export) shows that it is sealed, and each entry signed."

@@ -226,13 +226,13 @@ class AuditReport:
 
     @property
     def disclosure(self) -> dict[str, tuple[str, ...]]:
-        """What the study discloses, in words, as its learner says it; nothing where that learner is not installed."""
+        """What the study discloses, in words, as its learner says it, or why nobody can say it here."""
         if self.study is None:
             return {}
         try:
             return learner_of(self.study).discloses(self.study).paragraphs
-        except LearnerError:
-            return {}
+        except LearnerError as error:
+            return {"unknown": (f"{error.code}: {error.message}",)}
 
     @property
     def methods(self) -> str:
