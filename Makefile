@@ -10,7 +10,8 @@ TRANSACTIONS ?= 10000
 FUZZ_SEED ?= $(shell date +%j)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults fuzz slither check devnet bench bench-mpc ranges references abi lock wheel mutants clean
+.PHONY: help setup tools demo test test-net faults fuzz slither check audit-deps devnet bench bench-mpc ranges references abi \
+  lock wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,9 +51,9 @@ fuzz: setup ## Send signed garbage to every reader of the ledger: TRANSACTIONS=1
 slither: setup .venv-slither/.ready ## Analyse the contracts; every finding must be answered in contracts/SLITHER.md
 	$(BIN)/python contracts/scripts/slither.py $(CURDIR)/.venv-slither/bin/slither
 
-.venv-slither/.ready: requirements/slither.txt
+.venv-slither/.ready: requirements/slither.lock
 	$(PYTHON) -m venv .venv-slither
-	.venv-slither/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slither.txt
+	.venv-slither/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/slither.lock
 	@touch $@
 
 check: setup ## Check style, types, room walls and the contracts' artifacts
@@ -100,6 +101,12 @@ lock: setup ## Pin the newest versions again (hashes, no download addresses)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file $(LOCK) pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements/slither.lock \
+	  requirements/slither.in
+
+audit-deps: ## Ask the advisory databases about all pinned packages; docs/dependencies.md answers each finding
+	$(PYTHON) tools/house/audit_deps.py
 
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	$(BIN)/python tools/house/wheel.py

@@ -101,7 +101,7 @@ def test_learners_of_split_columns_run_on_the_same_nodes(learner: str, close: fl
     summary = json.loads(done.stdout)
     assert summary["sites"] == list(SITES)
     assert summary["pooled"]["max_abs_estimate"] < close
-    assert (summary["replay"]["verdict"], summary["replay"]["grade"]) == ("PASS", grade)
+    assert (summary["replay"]["verdict"], summary["replay"]["grade"]) == ("RECORD INTACT", grade)
 
 
 def test_status_and_logs_show_every_program(running: Path) -> None:

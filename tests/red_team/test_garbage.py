@@ -35,4 +35,4 @@ def test_daemons_commands_and_bundles_hold_beside_a_member_that_sends_garbage(tm
             (root / "network.json").write_text(network.to_json())
         outcomes = check_garbage(roots, TRANSACTIONS, tmp_path, SEED)
     print(f"COTERIE_FUZZ_SEED={SEED} COTERIE_GARBAGE={TRANSACTIONS}: {dict(outcomes)}")
-    assert outcomes["taken"] > TRANSACTIONS // 5
+    assert outcomes["taken"] > TRANSACTIONS // 10

@@ -62,14 +62,12 @@ def turn_crooked(network: NodeNetwork, garbles: bool) -> None:
     liar.services = replace(liar.services, blobs=CrookedStore(network.blobs, garbles))
 
 
-def start(network: NodeNetwork, name: str, sites: tuple[str, ...], silent_site: str, **changes: Any) -> int:
+def start(network: NodeNetwork, name: str, sites: tuple[str, ...], silent_site: str, formula: str = "") -> int:
     """Let the sites' people propose and approve a study; returns its number."""
     names = ", ".join(f'"{site}"' for site in sites)
-    rules: dict[str, Any] = {
-        '["north", "south", "west"]': f"[{names}]",
-        "[ledger]": f'[ledger]\nsilent_site = "{silent_site}"',
-    }
-    study = network.propose(study_file(network.root, name, **rules, **changes))
+    rules = {'["north", "south", "west"]': f"[{names}]", "[ledger]": f'[ledger]\nsilent_site = "{silent_site}"'}
+    rules |= {"died ~ age + male": formula} if formula else {}
+    study = network.propose(study_file(network.root, name, texts=rules))
     network.approve(study, *sites[1:])
     number = len(network.chain.rules.studies) + 1
     network.daemons["north"].tick()
@@ -135,7 +133,7 @@ def test_another_study_beside_the_liar_s_is_not_held_up(network: NodeNetwork) ->
     spoiled = start(network, "four", FOUR, "wait")
     for daemon in network.daemons.values():
         daemon.tick()
-    beside = start(network, "beside", HONEST, "wait", **{"died ~ age + male": "died ~ age"})
+    beside = start(network, "beside", HONEST, "wait", "died ~ age")
     network.settle()
     view = network.chain.ledger(None).view
     assert (view(spoiled).state, view(beside).state) == (State.RUNNING, State.COMPLETED)

@@ -104,6 +104,16 @@ def test_a_site_that_could_not_read_the_post_either_posts_again() -> None:
     until(lambda: len([r for r in world.records() if r.post.attempt == 1]) == 3, crew.values())
 
 
+def test_a_site_stands_by_its_own_vote_when_the_post_comes_after_it() -> None:
+    world = make_world(4)
+    crew = world.crew()
+    until(lambda: len(world.records()) == 4, crew.values())
+    vote_out(world, ["north"], "south")
+    assert crew["north"].turn()  # it reads all four posts now
+    vote_out(world, ["east"], "south")
+    until(lambda: len([r for r in world.records() if r.post.attempt == 1]) == 3, crew.values())
+
+
 def test_a_silent_site_does_not_learn_the_share_of_the_next_silent_site() -> None:
     world = make_world(5)
     reader, lost, others = "mid", "south", ["north", "east", "west"]

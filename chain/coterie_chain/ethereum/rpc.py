@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic_core import from_json
 
 from coterie_chain.errors import LedgerUnreachable
+from coterie_chain.ethereum.answers import has_form
 from coterie_chain.ethereum.jwt import create_bearer_token, split_secret
 from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
 
@@ -77,7 +78,7 @@ class Rpc:
         answers = self._post(body)
         if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
             raise self.explain_garbled("a batch")
-        by_id = {a.get("id"): a for a in answers}
+        by_id = {a["id"]: a for a in answers if isinstance(a.get("id"), int)}
         return [self._take_result(m, by_id.get(i, {})) for i, (m, _) in enumerate(requests)]
 
     def close(self) -> None:
@@ -117,7 +118,7 @@ class Rpc:
         error = answer.get("error")
         if error is not None:
             raise _explain_refusal(self.where, method, error)
-        if "result" not in answer:
+        if "result" not in answer or not has_form(method, answer["result"]):
             raise self.explain_garbled(method)
         return answer["result"]
 

@@ -51,11 +51,14 @@ def deploy(
     """
     from eth_account import Account  # as slow to import as web3
 
+    founders = tuple(founders)
     with connect(url) as w3:
         price = _fetch_gas_price(url) if gas_price is None else gas_price
-        address, block = _deploy(w3, tuple(founders), account or Account.create(), price)
+        address, block = _deploy(w3, founders, account or Account.create(), price)
         _await_block(w3, block + confirmations)
-        return Network(url, w3.eth.chain_id, address, w3.to_hex(w3.eth.get_block(0)["hash"]), block)
+        genesis = w3.to_hex(w3.eth.get_block(0)["hash"])
+        keys = tuple((site.name, site.address) for site in founders)
+        return Network(url, w3.eth.chain_id, address, genesis, block, keys)
 
 
 def _fetch_gas_price(url: str) -> int:

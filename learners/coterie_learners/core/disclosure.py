@@ -22,6 +22,13 @@ from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.document import Floors
 
 SHOWN = 3
+# What the gate holds each payload against, by the floor's name in the study.
+FLOOR_RULES = {
+    "rows": "a payload stands on at least so many rows",
+    "cell": "no number of patients from 1 to below this follows from a payload",
+    "events_per_parameter": "so many patients with the outcome, and without it, for each coefficient",
+    "rebuild": "whether a payload may let its readers rebuild a column row by row",
+}
 
 
 class Ruling(IntEnum):
@@ -43,7 +50,8 @@ class Exposure:
     exactly, by name; these names and numbers are for this site's own people. `kinds`: the cells' kinds, for everybody.
     `rebuilt`: columns that come back row by row; `gridded`: those that do by lattice reduction, up to sums with small
     coefficients. `sums_only`: the bytes are uniformly distributed to whoever lacks this
-    site's keys; only a sum over `parties` sites exists.
+    site's keys; only a sum over `parties` sites exists. `instead`: the option of this study's learner, or the learner,
+    that does not show the cells.
     """
 
     what: str
@@ -57,6 +65,7 @@ class Exposure:
     gridded: tuple[str, ...] = ()
     sums_only: bool = False
     parties: int = 0
+    instead: str = ""
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""
@@ -146,9 +155,10 @@ def _check_cells(exposure: Exposure, floors: Floors) -> str | None:
         return None
     kinds = list(dict.fromkeys(exposure.kinds.get(name, name) for name in small))
     rest = f" and {len(kinds) - SHOWN} more kinds" if len(kinds) > SHOWN else ""
+    instead = f", {exposure.instead}," if exposure.instead else ""
     return (
         f"counts below {floors.cell} patients can be solved from it, of {'; '.join(kinds[:SHOWN])}{rest}. "
-        "Merge rare levels, use masked sums (three sites or more), or agree on another floor."
+        f"Merge rare levels{instead} or agree on another floor."
     )
 
 

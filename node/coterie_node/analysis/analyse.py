@@ -53,7 +53,7 @@ def analyse(
     outcome = replay(world.ledger(), world.blobs, world.number, granted=world.view())
     seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
     payload_bytes = sum(r.payload_bytes for r in runners.values())
-    cost = Cost(outcome.verdict.records, payload_bytes, 0, seconds | {"total": total})
+    cost = Cost(outcome.verdict.records, payload_bytes, None, seconds | {"total": total})
     notes = tuple(describe_counts(site_data) for site_data in rows.values())
     fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
     counts = {name: list_counts(site_data) for name, site_data in rows.items()}

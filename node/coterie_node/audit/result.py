@@ -14,7 +14,7 @@ import numpy as np
 from coterie_learners.core.fit import Fit, Row, coefficient_table
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
-from coterie_node.audit.replay import Verdict
+from coterie_node.audit.replay import PASS, Verdict
 
 UNKNOWN = "NA"
 DIGITS = 4
@@ -33,13 +33,13 @@ class Cost:
     """What a study took: records, payload bytes and gas on the ledger; seconds by compute, ledger, store and in all.
 
     Seconds of compute, ledger and store are those of the site that spent most; the total is the wall clock from the
-    first step to the last site's end, and "round" the total by the number of rounds.
+    first step to the last site's end, and "round" the total by the number of rounds. None: nobody measured it.
     """
 
     records: int
     payload_bytes: int
-    gas: int
-    seconds: Mapping[str, float]
+    gas: int | None
+    seconds: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ class Result:
         lines = [
             *fit_lines(self.fit, self.study, self.sites, self.beside),
             *self.notes,
-            f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
-            "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in PARTS if k in seconds) + ".",
+            f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, "
+            f"{UNKNOWN if self.cost.gas is None else self.cost.gas} gas.",
+            "Seconds: " + ", ".join(f"{k} {_format_seconds(seconds[k])}" for k in PARTS if k in seconds) + ".",
         ]
         return "\n".join([*lines, *self._format_pooled_difference(), soundness_line(self.fit), self._format_replay()])
 
@@ -124,6 +125,10 @@ class Result:
         if self.replay is None:
             return "Replay: not run (coterie audit replay)."
         return replay_line(self.replay)
+
+
+def _format_seconds(seconds: float | None) -> str:
+    return UNKNOWN if seconds is None else f"{seconds:.3f}"
 
 
 def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
@@ -230,12 +235,14 @@ def format_csv(fit: Fit) -> str:
 
 def replay_line(verdict: Verdict) -> str:
     """A verdict in one sentence."""
-    if verdict.verdict != "PASS":
+    if not verdict.intact:
         return f"Replay: FAIL [{verdict.code}] {verdict.problem}"
     sealed = f", {_pluralise(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
     largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
     steps = f"{_pluralise(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
-    return f"Replay: PASS, {verdict.grade} ({steps})."
+    model = "" if verdict.verdict == PASS else ", model not recomputed"
+    seals = "; on a chain without seals" if verdict.unsealed else ""
+    return f"Replay: {verdict.verdict}{model}, {verdict.grade} ({steps}){seals}."
 
 
 def _pluralise(count: int, what: str) -> str:

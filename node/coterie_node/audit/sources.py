@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -13,6 +13,7 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.ledger.urls import open_installed
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
+from coterie_node.audit.replay import Replay
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
 from coterie_node.site.folder import find_node
@@ -101,6 +102,12 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
     if installed is not None:
         return AuditSources(installed, own)
     return AuditSources(stack.enter_context(EthereumLedger(discover(where.chain, where.catalog), None)), own)
+
+
+def note_seals(outcome: Replay, ledger: Ledger) -> Replay:
+    """The replay whose verdict says so if the ledger is on an Ethereum chain without seals."""
+    unsealed = isinstance(ledger, EthereumLedger) and ledger.sealing == "none"
+    return replace(outcome, verdict=replace(outcome.verdict, unsealed=unsealed))
 
 
 def find_study_number(ledger: Ledger, study: str | None) -> int:

@@ -143,10 +143,10 @@ def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
 
 
 def _print(result: Result, shape: Format) -> None:
-    """Print a result; exit status 22 if its replay did not pass."""
+    """Print a result; exit status 22 if its replay failed."""
     if shape is Format.json:
         print(json.dumps(result.as_dict(), indent=2))
     else:
         print(result.csv().rstrip() if shape is Format.csv else result.text())
-    if result.replay is None or result.replay.verdict != "PASS":
+    if result.replay is None or not result.replay.intact:
         raise typer.Exit(22)

@@ -4,7 +4,8 @@ A study that excludes a site repeats the open step without it, under other masks
 of the sites that are left. It must not be half of a difference:
 
 - A sum over all sites exists, and most sites vote one of its posts unusable though it can be read. The second sum would
-  show everybody what that site holds. A site that has read all posts does not post again.
+  show everybody what that site holds. A site that has read all posts does not post again, unless it voted so itself
+  before the post came.
 - One site is silent and so knows the sum of all others, for it can make its own share. Then another one that has posted
   is silent in the repeated step. A third sum would show the first site what that other one holds. Nobody posts again.
 
@@ -26,12 +27,16 @@ from coterie_node.errors import ReleaseRefused
 
 @dataclass
 class Attempt:
-    """One attempt of a step: its parties, who posted, whose post was voted unusable, and who left it by choice."""
+    """One attempt of a step: its parties, who posted, whose post was voted unusable, and who left the study by choice.
+
+    `votes` holds each vote, carried or not, as the pair of its site and the site that it names.
+    """
 
     parties: frozenset[str]
     posted: set[str] = field(default_factory=set)
     unusable: set[str] = field(default_factory=set)
     departed: set[str] = field(default_factory=set)
+    votes: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def missing(self) -> set[str]:
@@ -55,7 +60,9 @@ def list_attempts(history: Iterable[Record | Event], sites: Sequence[str], posit
             continue
         details = dict(entry.details)
         at = attempts.get(int(details["attempt"])) if details.get("position") == position else None
-        if entry.name == "SiteExcluded":
+        if entry.name == "UnavailabilityVoted" and at is not None:
+            at.votes.add((entry.site, str(details["culprit"])))
+        elif entry.name == "SiteExcluded":
             site = str(details["silent"])
             active.discard(site)
             # Who has posted is not silent: most sites voted that the post cannot be used.
@@ -90,7 +97,8 @@ class RepeatedSums:
             if number >= open_.attempt:
                 continue
             absent = attempt.parties - set(open_.parties) - attempt.departed
-            accused, lost = absent & attempt.unusable, absent - attempt.missing
+            own_votes = {culprit for voter, culprit in attempt.votes if voter == self.site.name}
+            accused, lost = (absent & attempt.unusable) - own_votes, absent - attempt.missing
             if accused and self.site.vault.get(self._label(step)) == str(number).encode():
                 raise self._refuse(
                     step,

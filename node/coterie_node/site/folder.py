@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -159,7 +159,7 @@ class NodeAccess:
             message = f"{path} is missing: this site has joined no network"
             raise ConfigError("CO-F321", f"{message}. Join one: coterie join INVITE.") from None
         url = resolve_url(self.root, self.config.chain.url)
-        return Network(url, network.chain_id, network.catalog, network.genesis, network.block)
+        return replace(network, url=url)
 
     def open_store(self) -> BlobStore:
         """The store that node.toml names."""

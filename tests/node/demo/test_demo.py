@@ -85,6 +85,12 @@ def test_the_kept_run_has_a_certificate_and_a_bundle_that_carries_it(demo_run: P
     assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "PASS"
 
 
+def test_files_with_rows_or_secrets_of_a_kept_run_are_their_owner_s_alone(demo_run: Path) -> None:
+    private = [path for path in (demo_run / "sites").rglob("*") if path.is_file()]
+    assert {path.name for path in private} >= {"data.csv", "journal.sqlite", "passphrase"}
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
+
+
 def test_the_kept_run_is_screened_in_words(demo_run: Path) -> None:
     done = coterie("audit", "screen", "--at", demo_run)
     assert done.returncode == 0

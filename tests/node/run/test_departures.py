@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from support.learners import cohorts, pooled, strata
-from support.node.worlds import World, cohort, sweep
+from support.node.worlds import World, cohort, sweep, until
 
 from coterie_chain.errors import ChainError
 from coterie_chain.ledger.protocol import OpenStep, State
@@ -22,6 +22,7 @@ from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
 from coterie_node.errors import NodeError
 from coterie_node.run.reasons import Reason
+from coterie_node.run.recorded_steps import list_contributors
 from coterie_node.run.supervisor import Supervisor
 
 ROWS = 45
@@ -262,3 +263,20 @@ def test_a_study_of_three_that_waits_goes_on_when_the_missing_site_is_back(learn
     fit = world.rerun("north")
     rows = keep_rows(world, learner, [])
     np.testing.assert_allclose(fit.estimates, fit_pooled(world, learner, rows), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("after", ["last sums", "first sums"])
+def test_the_rows_of_a_site_that_leaves_by_choice_are_in_the_result_if_it_leaves_after_the_last_sums(
+    after: str,
+) -> None:
+    world = make_world("glore", "exclude")
+    crew, others = world.crew(), ["north", "east", "west"]
+    position = list_places("glore")[-2 if after == "last sums" else 1].position
+    until(lambda: (open_ := world.view().open) is not None and open_.position == position, crew.values())
+    world.ledger("south").abort(world.number, Reason.OPERATOR, "south")
+    until(lambda: world.view().state == State.COMPLETED, [crew[name] for name in others])
+    contributors = world.study.sites if after == "last sums" else tuple(others)
+    assert set(list_contributors(world.ledger().history(world.number))) == set(contributors)
+    assert world.view().parties == tuple(others)
+    rows = keep_rows(world, "glore", set(world.study.sites) - set(contributors))
+    np.testing.assert_allclose(world.rerun("north").estimates, fit_pooled(world, "glore", rows), rtol=0, atol=1e-8)

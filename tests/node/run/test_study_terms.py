@@ -44,7 +44,7 @@ def test_the_terms_keep_as_many_sites_as_hide_each_other_s_sums(study: Study, le
 def test_a_masked_study_that_needs_all_of_its_sites_may_not_exclude_one(
     changes: dict[str, Any], refused: bool, tmp_path: Path
 ) -> None:
-    study = load_study(study_file(tmp_path, **changes))
+    study = load_study(study_file(tmp_path, texts=changes))
     if not refused:
         check_silence_rule(study)
         return
@@ -56,15 +56,15 @@ def test_a_masked_study_that_needs_all_of_its_sites_may_not_exclude_one(
 def test_propose_refuses_it_and_names_the_ways_out(tmp_path: Path) -> None:
     make_node_folder(tmp_path / "north", "north")
     node: tuple[Any, ...] = ("--node", tmp_path / "north")
-    error = refusal("study", "propose", study_file(tmp_path, **EXCLUDE), *node)
+    error = refusal("study", "propose", study_file(tmp_path, texts=EXCLUDE), *node)
     assert error.code == "CO-S306"
     assert all(word in error.message for word in ('"wait"', '"abort"', "add a site", "do not mask"))
     # The next thing that is missing: the node has joined no network.
-    assert refusal("study", "propose", study_file(tmp_path, "four", **EXCLUDE, **FOUR), *node).code == "CO-F321"
+    assert refusal("study", "propose", study_file(tmp_path, "four", texts=EXCLUDE | FOUR), *node).code == "CO-F321"
 
 
 def test_a_daemon_does_not_propose_what_the_command_would_refuse(node_network: NodeNetwork) -> None:
-    node_network.propose(study_file(node_network.root, **EXCLUDE))
+    node_network.propose(study_file(node_network.root, texts=EXCLUDE))
     node_network.settle()
     assert node_network.chain.ledger(None).studies() == ()
     (task,) = node_network.daemons["north"].status
@@ -72,5 +72,5 @@ def test_a_daemon_does_not_propose_what_the_command_would_refuse(node_network: N
 
 
 def test_the_ledger_excludes_nobody_from_a_masked_study_of_three(node_network: NodeNetwork) -> None:
-    terms = study_terms(load_study(study_file(node_network.root, **EXCLUDE)))
+    terms = study_terms(load_study(study_file(node_network.root, texts=EXCLUDE)))
     assert (terms.silence, terms.least) == (Silence.EXCLUDE, 3)

@@ -136,5 +136,7 @@ def make_grant(folder: Path, *site: object) -> tuple[object, ...]:
 
 def replay_grade(*options: object) -> tuple[str, str]:
     """Verdict and grade of a replay of the newest study."""
-    verdict = json.loads(run("audit", "replay", *options, "--json"))
+    done = CliRunner().invoke(app, ["audit", "replay", *map(str, options), "--json"])
+    verdict = json.loads(done.stdout)
+    assert done.exit_code == {"PASS": 0, "RECORD INTACT": 25}[verdict["verdict"]], done.output
     return verdict["verdict"], verdict["grade"]

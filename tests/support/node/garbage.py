@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import rlp
 from eth_account.signers.local import LocalAccount
@@ -22,7 +23,7 @@ from coterie_chain.ethereum.calldata import encode_site_name, load_codec
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import Rpc
-from coterie_chain.ledger.protocol import ZERO
+from coterie_chain.ledger.protocol import ZERO, State
 from coterie_node.audit.verify import verify
 from coterie_node.cli.site.serve import open_daemon
 from coterie_node.site.folder import find_node
@@ -49,16 +50,26 @@ class Vandal:
         with Rpc(self.network.url) as rpc:
             price = min(rpc.call_quantity("eth_getBalance", self.account.address, "latest"), 1)  # Anvil asks for none
             for start in range(0, count, BATCH):
-                self._studies = int(CATALOG.decode("studyCount", self._ask(rpc, "studyCount")))
+                self._look(rpc)
                 nonce = rpc.call_quantity("eth_getTransactionCount", self.account.address, "latest")
                 calls = [self.draw() for _ in range(min(BATCH, count - start))]
                 hashes = [self._deliver(rpc, call, nonce + k, price) for k, call in enumerate(calls)]
                 for transaction in hashes:
                     self.outcomes[self._await(rpc, transaction)] += 1
 
-    def _ask(self, rpc: Rpc, name: str) -> str:
-        question = {"to": self.network.catalog, "data": CATALOG.encode(name)}
-        return str(rpc.call("eth_call", question, "latest"))
+    def _look(self, rpc: Rpc) -> None:
+        """Keep those of its own studies that run, with the position that is open; others were refused or have ended."""
+        self._studies = self._ask(rpc, "studyCount")
+        running = {}
+        for study, (digest, _) in list(self._own.items())[-8:]:
+            state, position = self._ask(rpc, "status", study)[:2]
+            if state == State.RUNNING and self._ask(rpc, "terms", study)[0] == digest:
+                running[study] = digest, position
+        self._own = running
+
+    def _ask(self, rpc: Rpc, name: str, *arguments: object) -> Any:
+        question = {"to": self.network.catalog, "data": CATALOG.encode(name, *arguments)}
+        return CATALOG.decode(name, str(rpc.call("eth_call", question, "latest")))
 
     def _deliver(self, rpc: Rpc, call: Call, nonce: int, price: int) -> str:
         transaction: TransactionDictType = {
@@ -89,7 +100,8 @@ class Vandal:
 
     def number(self) -> int:
         """A study of its own, of others, or of nobody."""
-        return int(self.rnd.choice([*self._own, *range(1, 4), 0, self._studies + 9, 2**63]))
+        numbers: list[int] = [*self._own, *range(1, 4), 0, self._studies + 9, 2**63]
+        return self.rnd.choice(numbers)
 
     def word(self) -> bytes:
         """Any 32 bytes."""

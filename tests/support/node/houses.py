@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +59,12 @@ def write_rows(path: Path, seed: int, n: int = 120) -> None:
     path.write_text("died,age,male\n" + "\n".join(lines) + "\n")
 
 
-def study_file(root: Path, name: str = "cohort", seconds: int = 600, **changes: str) -> Path:
-    """A study file; `changes` replace text in it."""
+def study_file(
+    root: Path, name: str = "cohort", seconds: int = 600, texts: Mapping[str, str] | None = None, **words: str
+) -> Path:
+    """A study file; `texts` and `words` replace what stands in it."""
     text = STUDY.format(name=name, seconds=seconds)
-    for old, new in changes.items():
+    for old, new in {**(texts or {}), **words}.items():
         text = text.replace(old, new)
     path = root / f"{name}.toml"
     path.write_text(text)

@@ -105,13 +105,15 @@ def result_command(
 ) -> None:
     """Print the result of a study that this site's node has written, as a table, JSON or CSV."""
     from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
+    from coterie_node.run.recorded_steps import list_contributors
 
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
         superseded = _describe_aftermath(folder, ledger, view).get("superseded", "")
+        contributors = list_contributors(ledger.history(view.id))
     name, fit = _result(folder, view)
-    sites, excluded = view.parties, [name for name in view.terms.sites if name not in view.parties]
+    sites = view.parties
     if as_json or shape is Format.json:
         summary = {"study": name, **numbers(fit, sites), "notes": list(fit.notes), "details": dict(fit.details)}
         summary["superseded"] = superseded
@@ -119,12 +121,17 @@ def result_command(
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())
     else:
-        lines = [*fit_lines(fit, printable(name), sites), *_describe_exclusion(excluded), soundness_line(fit)]
+        lines = [*fit_lines(fit, printable(name), sites), *_describe_exclusion(view, contributors), soundness_line(fit)]
         print("\n".join([*([superseded] if superseded else []), *lines]))
 
 
-def _describe_exclusion(excluded: list[str]) -> list[str]:
-    return [f"Excluded: {', '.join(excluded)}; no row of theirs is in these numbers."] if excluded else []
+def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[str]:
+    """Who is no longer in a study, and whether its rows are in the result."""
+    gone = [name for name in view.terms.sites if name not in view.parties]
+    excluded = [name for name in gone if name not in contributors]
+    late = [name for name in gone if name in contributors]
+    lines = [f"Excluded: {', '.join(excluded)}; no row of theirs is in these numbers."] if excluded else []
+    return lines + ([f"Left after the last sums: {', '.join(late)}; their rows are in these numbers."] if late else [])
 
 
 def _result(folder: SiteFolder, view: StudyView) -> tuple[str, Fit]:
