@@ -27,7 +27,7 @@ separation decided by a linear programme; heterogeneity, AUC and calibration fro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ from coterie_learners.cola.tables import small_cells
 from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.payload import Field, Payload
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner
@@ -87,7 +88,18 @@ def expose_posted_table(plan: TablePlan, site: Site, table: Payload) -> Exposure
     """What readers can solve from a posted table."""
     raw = plan.grid.raw(plan.design, table["keys"])
     n = int(table["rows"] if "rows" in table else table["n"].sum())
-    return table_disclosure.expose_table(plan.design, raw, table, n, 0 if plan.drops else plan.floor)
+    exposure = table_disclosure.expose_table(plan.design, raw, table, n, 0 if plan.drops else plan.floor)
+    return replace(exposure, instead=_find_remedy(plan))
+
+
+def _find_remedy(plan: TablePlan) -> str:
+    """What this study can set, or which learner it can take, so that small counts are not shown."""
+    options = plan.options
+    if plan.study.learner.name == "secure_cola":
+        plain = not (options.firth or options.robust or options.cells or plan.levels)
+        return 'set scheme = "newton"' if plain and plan.family.dispersion != "pearson" else ""
+    enough = len(plan.study.sites) >= MIN_PARTIES and not plan.site_intercepts
+    return "take the learner secure_cola" if enough else ""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class Exposure:
     exactly, by name; these names and numbers are for this site's own people. `kinds`: the cells' kinds, for everybody.
     `rebuilt`: columns that come back row by row; `gridded`: those that do by lattice reduction, up to sums with small
     coefficients. `sums_only`: the bytes are uniformly distributed to whoever lacks this
-    site's keys; only a sum over `parties` sites exists.
+    site's keys; only a sum over `parties` sites exists. `instead`: the option of this study's learner, or the learner,
+    that does not show the cells.
     """
 
     what: str
@@ -64,6 +65,7 @@ class Exposure:
     gridded: tuple[str, ...] = ()
     sums_only: bool = False
     parties: int = 0
+    instead: str = ""
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""
@@ -153,9 +155,10 @@ def _check_cells(exposure: Exposure, floors: Floors) -> str | None:
         return None
     kinds = list(dict.fromkeys(exposure.kinds.get(name, name) for name in small))
     rest = f" and {len(kinds) - SHOWN} more kinds" if len(kinds) > SHOWN else ""
+    instead = f", {exposure.instead}," if exposure.instead else ""
     return (
         f"counts below {floors.cell} patients can be solved from it, of {'; '.join(kinds[:SHOWN])}{rest}. "
-        "Merge rare levels, use masked sums (three sites or more), or agree on another floor."
+        f"Merge rare levels{instead} or agree on another floor."
     )
 
 

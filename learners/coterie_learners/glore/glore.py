@@ -26,7 +26,7 @@ can tell.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Annotated, Literal
 
@@ -210,7 +210,9 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
         return sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
-    return sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
+    exposure = sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
+    enough = len(plan.study.sites) >= masked_sum.MIN_PARTIES
+    return replace(exposure, instead='set aggregation = "masked"' if enough else "")
 
 
 def expose_agreement(plan: GlorePlan, site: Site, payload: Payload) -> Exposure:

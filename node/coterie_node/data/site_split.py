@@ -18,24 +18,25 @@ ALL = "all"
 
 @contextmanager
 def split_by_site(
-    study: Study, files: Mapping[str, RowsAddress], by: str | None
+    study: Study, addresses: Mapping[str, RowsAddress], by: str | None
 ) -> Iterator[Mapping[str, RowsAddress]]:
-    """The files of each site: as given, or parts of the one file `all`, which live until the context ends."""
+    """Where each site's rows are: as given, or parts of the one file `all`, which live until the context ends."""
     if by is None:
-        yield files
+        yield addresses
         return
-    whole = files.get(ALL)
-    if len(files) != 1 or not isinstance(whole, Path):
+    path = addresses.get(ALL)
+    if len(addresses) != 1 or not isinstance(path, Path):
         raise DataError("CO-D125", f"--by {by} divides one file of all sites. Give it alone, as --data all=FILE.")
     with tempfile.TemporaryDirectory() as folder:
-        yield _write_parts(study, whole, by, Path(folder))
+        yield _write_parts(study, path, by, Path(folder))
 
 
 def _write_parts(study: Study, path: Path, by: str, folder: Path) -> Mapping[str, RowsAddress]:
     header, rows_by_site = _read_rows(study, path, by)
     parts: dict[str, RowsAddress] = {}
     for site, rows in rows_by_site.items():
-        parts[site] = part = folder / f"{site}.csv"
+        part = folder / f"{site}.csv"
+        parts[site] = part
         with part.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([header, *rows])
     return parts
