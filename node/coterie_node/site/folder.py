@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from coterie_chain.errors import StoreFault
@@ -23,11 +23,13 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
-from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_keys import current_keys
 from coterie_node.site.config import CONFIG, NodeConfig, load_config
 from coterie_node.site.decisions import DecisionFolder
+
+if TYPE_CHECKING:
+    from coterie_node.data.installed_source import RowsAddress
 
 KEYS, PASSPHRASE, NETWORK = "keys", "passphrase", "network.json"
 # What an address may name: the file with the secret or the token that opens it.
@@ -109,6 +111,8 @@ class SiteFolder:
 
     def locate_rows(self, decided: str) -> RowsAddress:
         """The rows that a decision names, a file or an address; "" for those that node.toml names."""
+        from coterie_node.data.installed_source import parse_rows_address  # Arrow is slow to import
+
         return parse_rows_address(decided or self.config.data, self.root)
 
     def find_rows(self, study: bytes) -> RowsAddress:

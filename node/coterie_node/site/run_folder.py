@@ -15,10 +15,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
-from coterie_chain.network.devnet import CHAIN_LAUNCHERS, STORE_LAUNCHERS, ChainLauncher, StoreLauncher
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_learners.core.registry import GROUP
@@ -27,6 +27,9 @@ from coterie_node.peers.address import address_of
 from coterie_node.release.gate import Policy
 from coterie_node.site.config import CONFIG, NodeConfig, SitePolicy, load_config
 from coterie_node.site.folder import SiteFolder
+
+if TYPE_CHECKING:
+    from coterie_chain.network.devnet import ChainLauncher, StoreLauncher
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,15 @@ class RunFolder:
 
     def chain(self) -> ChainLauncher:
         """The launcher of the run's chain."""
+        from coterie_chain.network.devnet import CHAIN_LAUNCHERS  # slow to import
+
         settings = self.settings()
         return CHAIN_LAUNCHERS[settings.chain](self.root, settings.sites, settings.period)
 
     def store(self) -> StoreLauncher:
         """The launcher of the run's store."""
+        from coterie_chain.network.devnet import STORE_LAUNCHERS  # slow to import
+
         settings = self.settings()
         return STORE_LAUNCHERS[settings.store.partition(":")[0]](self.root, settings.sites)
 
@@ -135,9 +142,14 @@ class RunFolder:
             raise ConfigError(
                 "CO-F202", f"{self.root}/network.json cannot be read: {error.strerror}. Name the folder of a run."
             ) from None
-        if site is None or self.settings().chain not in CHAIN_LAUNCHERS:
+        if site is None or not self._launches_chain():
             return network
         return replace(network, url=self.chain().url(site))
+
+    def _launches_chain(self) -> bool:
+        from coterie_chain.network.devnet import CHAIN_LAUNCHERS  # slow to import
+
+        return self.settings().chain in CHAIN_LAUNCHERS
 
     def blobs(self, site: str | None = None) -> BlobStore:
         """A site's own store; for None all that the run's stores hold, for an auditor."""
@@ -149,7 +161,7 @@ class RunFolder:
         """A reader of the run's ledger; a development chain that has ended is started again, read-only."""
         network = self.network()
         with ExitStack() as stack:
-            if self.settings().chain in CHAIN_LAUNCHERS:
+            if self._launches_chain():
                 network = replace(network, url=stack.enter_context(self.chain().open_reader()))
             yield stack.enter_context(EthereumLedger(network, None))
 
