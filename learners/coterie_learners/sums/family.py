@@ -64,7 +64,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class Baseline:
     """Where a table measures from, by the declared ranges: centre and scale of the outcome, centre of the offset."""
 
     centre: float = 0.0
@@ -151,7 +151,7 @@ class Family(ABC):
         """Whether a table's sums of the outcome are pairs of `exact`."""
         return not self.whole
 
-    def tally(self, y: Array, offset: Array, place: RunFolder) -> Sequence[Array]:
+    def tally(self, y: Array, offset: Array, place: Baseline) -> Sequence[Array]:
         """Each row's share (m,) in `measures`."""
         return (y,)
 

@@ -12,7 +12,7 @@ from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.rows import CodedRows, Codes
-from coterie_learners.sums.family import Family, RunFolder
+from coterie_learners.sums.family import Family, Baseline
 from coterie_learners.sums.frame import Frame, Layout
 
 # A block whose grid has more patterns than this, and than this many for each of its rows, is counted by what occurs.
@@ -49,10 +49,10 @@ class CountPlan:
         return ("n", *self.family.measures, *(("exposure",) if self.exposure else ()))
 
     @property
-    def place(self) -> RunFolder:
+    def place(self) -> Baseline:
         """Where outcome and offset are measured from."""
         frame = Frame.from_ranges(Layout.of(self.design, linear=not self.family.whole))
-        return RunFolder(frame.outcome_centre, frame.outcome_scale, frame.offset_centre)
+        return Baseline(frame.outcome_centre, frame.outcome_scale, frame.offset_centre)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums.exact import pair, square, subtract
-from coterie_learners.sums.family import Curve, Family, Parts, RunFolder, Totals
+from coterie_learners.sums.family import Curve, Family, Parts, Baseline, Totals
 
 _SLACK = 1e-9
 
@@ -29,7 +29,7 @@ class Gaussian(Family):
     measures: ClassVar[tuple[str, ...]] = ("s", "s_low", "q", "q_low")
     whole_sums: ClassVar[tuple[str, ...]] = ("squares", "squares_low")
 
-    def tally(self, y: Array, offset: Array, place: RunFolder) -> Sequence[Array]:
+    def tally(self, y: Array, offset: Array, place: Baseline) -> Sequence[Array]:
         """Measurements about the place, and their squares, each as a pair."""
         net, first = subtract(y, offset)
         about, second = subtract(net, place.centre)

@@ -12,7 +12,7 @@ from coterie_learners.errors import ProtocolError, Separation, StudyError
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Variable
-from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, RunFolder, Totals, scalar
+from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Baseline, Totals, scalar
 
 # Below this relative distance of a count from its mean the deviance is summed as a series: nothing cancels there.
 NEAR = 0.05
@@ -29,7 +29,7 @@ class Poisson(Family):
     measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated", "constant")
     whole_sums: ClassVar[tuple[str, ...]] = ("saturated", "constant")
 
-    def tally(self, y: Array, offset: Array, place: RunFolder) -> Sequence[Array]:
+    def tally(self, y: Array, offset: Array, place: Baseline) -> Sequence[Array]:
         """Counts, their squares over the exposure, and two terms of the likelihood that no coefficient touches."""
         entropy, factorial, time = special.xlogy(y, y) - y, special.gammaln(y + 1.0), offset - place.offset
         return y, y * y / np.exp(time), entropy - factorial, y * time - factorial
