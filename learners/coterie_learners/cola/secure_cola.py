@@ -325,7 +325,8 @@ def newton_plan(plan: TablePlan) -> glore.GlorePlan:
             own_counts[site.name] = pattern_rows(plan, site)
         return own_counts[site.name]
 
-    return glore.GlorePlan(plan.study, plan.design, options, family, True, "secure_cola", rows_of)
+    grids = {name: tuple(values) for name, values in o.grids.items()}
+    return glore.GlorePlan(plan.study, plan.design, options, family, True, "secure_cola", rows_of, grids)
 
 
 def pattern_rows(plan: TablePlan, site: Site) -> Rows:
@@ -377,7 +378,7 @@ def _schedule(study: Study) -> Schedule:
     if o.scheme == "masks":
         return Schedule(opening=("each", "server"))
     if o.scheme == "newton":
-        return Schedule(loop=("each", "server"), closing=("each",), max_rounds=o.max_rounds)
+        return glore.schedule_rounds(newton_plan(plan))
     holder = f"only:{holder_of(plan)}"
     return Schedule(opening=(holder, "each", "server", holder, "server"))
 

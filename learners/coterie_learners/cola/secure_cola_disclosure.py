@@ -58,7 +58,7 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
 
 
 def _disclose_newton(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
-    rounds = disclose_rounds(plan.study, masked=True)
+    rounds = disclose_rounds(plan.study, masked=True, opens=True)
     few = "Nobody sees any table. With few patterns the rounds together may determine the summed table."
     return Disclosure(rounds.steps, (*_COLLUSION, _HONESTY), (*rounds.everybody, few))
 

@@ -25,8 +25,8 @@ can tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Annotated, Literal
 
@@ -52,6 +52,7 @@ from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
+from coterie_learners.sums.opening_counts import Opening, open_pool
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Kind, Model
 
@@ -63,12 +64,14 @@ class GloreOptions(Frozen):
     """The learner section of a study.
 
     `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
-    `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more.
+    `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more. `opening`: whether masked
+    sums begin with the pool's counts of levels; without them release gates refuse.
     """
 
     family: str = "binomial"
     link: str | None = None
     aggregation: Literal["auto", "masked", "plain"] = "auto"
+    opening: Literal["counts", "none"] = "counts"
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
@@ -82,7 +85,10 @@ def own_rows(site: Site) -> Rows:
 
 @dataclass(frozen=True)
 class GlorePlan:
-    """What every site derives from the study alone; `rows_of` gives a site's rows, or its patterns with weights."""
+    """What every site derives from the study alone.
+
+    `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
+    """
 
     study: Study
     design: Design
@@ -91,6 +97,7 @@ class GlorePlan:
     masked: bool
     learner: str = "glore"
     rows_of: Callable[[Site], Rows] = own_rows
+    grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study) -> GlorePlan:
@@ -103,6 +110,17 @@ class GlorePlan:
     def p(self) -> int:
         """Number of columns."""
         return len(self.design.columns)
+
+    @property
+    def opens(self) -> bool:
+        """Whether the pool's counts of levels are opened before its sums."""
+        return self.masked and self.options.opening == "counts"
+
+    @property
+    def opening(self) -> Opening:
+        """The opening step."""
+        events = self.family.name != "gaussian"
+        return Opening(self.design, self.study.disclosure.cell, events, self.rows_of, self.grids)
 
     @cached_property
     def model(self) -> Model:
@@ -140,7 +158,12 @@ def glore(site: Site) -> Script:
 
 
 def fit_rounds(plan: GlorePlan) -> Script:
-    """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests."""
+    """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests.
+
+    Masked sums come after the pool's counts of levels.
+    """
+    if plan.opens:
+        yield from open_pool(plan.opening)
     model = newton.begin(plan.rules)
     path: tuple[Array | None, ...] = ()
     for t in range(plan.options.max_rounds):
@@ -203,7 +226,8 @@ def agreement_form(plan: GlorePlan) -> Schema:
 def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
-        return sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
+        masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
+        return replace(masked, unopened=not plan.opens)
     return sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
 
 
@@ -265,12 +289,20 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until the server's post says converged; then the test whether the sites agree."""
-    return Schedule(loop=("each", "server"), closing=("each",), max_rounds=options_of(study, GloreOptions).max_rounds)
+    plan = GlorePlan.of(study)
+    return schedule_rounds(plan)
+
+
+def schedule_rounds(plan: GlorePlan) -> Schedule:
+    """The steps of a plan."""
+    opening = ("each", "each") if plan.opens else ()
+    return Schedule(opening=opening, loop=("each", "server"), closing=("each",), max_rounds=plan.options.max_rounds)
 
 
 def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
-    return disclose_rounds(study, GlorePlan.of(study).masked)
+    plan = GlorePlan.of(study)
+    return disclose_rounds(study, plan.masked, plan.opens)
 
 
 GLORE = Learner("glore", _VERSION, GloreOptions, _check_study, _schedule, glore, disclose_glore)

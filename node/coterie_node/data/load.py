@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
@@ -15,13 +17,15 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
-from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Codes, Data, OwnColumns, Rows
+from coterie_learners.study.rows import ArrayRows, Block, Codes, Data, Rows
 from coterie_node.data import pda
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
 from coterie_node.data.csv_file import open_csv
 from coterie_node.data.findings import Findings, Mask, Origin, quote
+from coterie_node.data.objectors import WithoutObjectors, read_objectors
 from coterie_node.data.parquet_file import open_parquet
+from coterie_node.data.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
 from coterie_node.data.source import Batch, FileStamp, RowSource, check_unchanged, stamp_file
 from coterie_node.data.streaming import (
     StreamedCodes,
@@ -33,9 +37,12 @@ from coterie_node.data.streaming import (
     lacking,
     width,
 )
+from coterie_node.privacy.prints import RawRows
 
 # A Parquet file whose design matrix is larger is read anew in each pass.
 IN_MEMORY = 256 << 20
+# Rows of the design matrix that are made in one go.
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class FirstPass:
         self.keep = keep
         self.findings = Findings()
         self.spread = Spread()
-        self.missing = dict.fromkeys(design.variables, 0)
+        self.missing = dict.fromkeys(design.read, 0)
         self.read = self.n = self.events = 0
         self.chunks: deque[Codes] = deque()
         self.identifiers: list[tuple[str, ...]] = []
@@ -130,13 +137,18 @@ class FirstPass:
         if self.keep and not self.findings.by_column:
             self.chunks.append(self._keep_codes(codes))
 
+    @property
+    def known_patients(self) -> list[tuple[str, ...]] | None:
+        """The identifiers of the rows used, or None where rows are taken for patients."""
+        return self.identifiers if self.design.identifier else None
+
     def _keep_codes(self, codes: Codes) -> Codes:
         """The numbers in the form in which they stay in memory."""
         return codes
 
     def _identify(self, batch: Batch, used: Mask) -> None:
         """Keep the identifying values of the rows used, and note those that have none."""
-        kinds = self.design.study.identifying
+        kinds = self.design.identifying
         columns = [as_text(batch[name]) for name in kinds]
         for (name, kind), column in zip(kinds.items(), columns, strict=True):
             self._check_identifiers(name, kind, column)
@@ -171,63 +183,71 @@ class CodesPass(FirstPass):
         return compact(codes, self.design)
 
 
-def load_rows(path: Path, design: Design, site: str) -> MemoryRows:
+def load_rows(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> MemoryRows:
     """Read a CSV or Parquet file and check all of it; DataError names site, file, column and rows of what is wrong."""
     origin = Origin(site, path)
     before = stamp_file(origin)
-    source = _open(origin, design)
+    source = _open(origin, design, objectors)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
     first = check_rows(source, before, FirstPass(design, keep=small))
-    rows: Rows = _in_memory(design, first) if small else StreamedRows(source, before, design, first.n)
+    raw = _raw(design, first) if small else None
+    rows: Rows = StreamedRows(source, before, design, first) if raw is None else _in_memory(design, raw)
     check_variation(origin, design, rows, first.spread)
     return MemoryRows(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
-def load_columns(path: Path, design: Design, site: str) -> Loaded:
+def load_columns(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check the columns that a site holds of its own patients, and what identifies these."""
     origin = Origin(site, path)
     before = stamp_file(origin)
-    first = check_rows(_open(origin, design), before, FirstPass(design, keep=True))
+    first = check_rows(_open(origin, design, objectors), before, FirstPass(design, keep=True))
     codes = _join_columns(design, first)
     x = design.matrix(codes, first.n)
     check_variation(origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
     outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
-    rows = OwnColumns(tuple(first.identifiers), design.names, x, outcome, offset)
+    raw = raw_of_codes(design.study, [codes], first.identifiers, first.missing)
+    rows = SiteColumns(tuple(first.identifiers), design.names, x, outcome, offset, raw)
     return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
-def load_coded_rows(path: Path, design: Design, site: str) -> Loaded:
+def load_coded_rows(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
     if path.suffix.lower() == ".json":
         table = pda.read_table(Origin(site, path), design)
         return Loaded(path, site, table.n, {}, None, table)
     origin = Origin(site, path)
     before = stamp_file(origin)
-    source = _open(origin, design)
-    row = sum(width(design.study.variables[name]).itemsize for name in design.variables)
+    source = _open(origin, design, objectors)
+    row = sum(width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = check_rows(source, before, CodesPass(design, keep=small))
-    rows = ArrayCodes(_join_columns(design, first)) if small else StreamedCodes(source, before, design, first.n)
+    raw = _raw(design, first) if small else None
+    rows = StreamedCodes(source, before, design, first) if raw is None else SiteCodes(_codes_of(design, raw), raw)
     check_variation(origin, design, PatternRows(design, rows), first.spread)
     return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
 
 
 def _join_columns(design: Design, first: FirstPass) -> Codes:
-    return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.variables}
+    return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.read}
 
 
-def load_site(path: Path | None, study: Study, site: str) -> Loaded | None:
-    """A site's data in the form that the study's learner reads; None for a helper, who has none."""
+def load_site(path: Path | None, study: Study, site: str, exclude: Path | None = None) -> Loaded | None:
+    """A site's data in the form that the study's learner reads; None for a helper, who has none.
+
+    `exclude`: a file with the identifiers of patients who object; their rows are no part of anything.
+    """
     if study.columns and not study.columns[site]:
         return None
     if path is None:
         raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
     before = stamp_file(Origin(site, path))
-    loaded = LOADERS["columns" if study.columns else learner_of(study).reads](path, Design(study, site), site)
+    design = Design(study, site)
+    objectors = read_objectors(exclude, design, site)
+    loaded = LOADERS["columns" if study.columns else learner_of(study).reads](path, design, site, objectors)
     return replace(loaded, before=before)
 
 
-LOADERS: Mapping[str, Callable[[Path, Design, str], Loaded]] = {
+LOADERS: Mapping[str, Callable[[Path, Design, str, frozenset[str]], Loaded]] = {
     "rows": load_rows,
     "codes": load_coded_rows,
     "columns": load_columns,
@@ -248,10 +268,15 @@ def _count_events(design: Design, first: FirstPass) -> int | None:
     return first.events if design.outcome_here is not None and design.outcome.type == "binary" else None
 
 
-def _open(origin: Origin, design: Design) -> RowSource:
+def _open(origin: Origin, design: Design, objectors: frozenset[str]) -> RowSource:
+    source = _open_file(origin, design)
+    return WithoutObjectors(source, design.identifier[0], objectors) if objectors else source
+
+
+def _open_file(origin: Origin, design: Design) -> RowSource:
     suffix = origin.path.suffix.lower()
     if suffix == ".csv":
-        return open_csv(origin, (*design.variables, *design.identifier))
+        return open_csv(origin, (*design.read, *design.identifier))
     if suffix == ".parquet":
         return open_parquet(origin, design)
     raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
@@ -259,7 +284,7 @@ def _open(origin: Origin, design: Design) -> RowSource:
 
 def _check_values(source: RowSource, first: FirstPass) -> None:
     design, findings = first.design, first.findings
-    key = findings.first((*design.variables, *design.identifier))
+    key = findings.first((*design.read, *design.identifier))
     if key is None:
         return
     name, fault = key
@@ -280,7 +305,7 @@ def _describe_identifier_fault(first: FirstPass, name: str, fault: str, where: s
     if fault == "CO-D132":
         todo = 'Give every row its identifier, or let the study leave such rows out with linkage.unidentified = "drop".'
         return f"The identifying column {quote(name)} is blank {where}. {todo}"
-    kind = first.design.study.identifying[name]
+    kind = first.design.identifying[name]
     todo = "Correct the values, or let the study declare another kind."
     return f"The identifying column {quote(name)}, declared as {kind}, has {first.refusals[name]}, {where}. {todo}"
 
@@ -299,17 +324,28 @@ def _check_enough(origin: Origin, first: FirstPass) -> None:
         )
 
 
-def _in_memory(design: Design, first: FirstPass) -> ArrayRows:
-    x = np.empty((first.n, len(design.columns)), order="F")
-    y = np.empty(first.n)
-    offset: Array | None = np.empty(first.n) if design.formula.offset else None
-    at = 0
+def _raw(design: Design, first: FirstPass) -> RawRows:
+    """All values in few bytes; a chunk is let go as soon as it is in."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in design.read}
     while first.chunks:
-        # A chunk is let go as soon as it is in the matrix.
-        block = design.block(first.chunks.popleft())
-        cut = slice(at, at + len(block))
+        for name, values in compact(first.chunks.popleft(), design).items():
+            parts[name].append(values)
+    joined = {name: np.concatenate(parts.pop(name)) for name in design.read}
+    return raw_of_codes(design.study, [joined], first.known_patients, first.missing)
+
+
+def _codes_of(design: Design, raw: RawRows) -> Codes:
+    return {name: raw.values[name] for name in design.variables}
+
+
+def _in_memory(design: Design, raw: RawRows) -> SiteRows:
+    x = np.empty((raw.n, len(design.columns)), order="F")
+    y = np.empty(raw.n)
+    offset: Array | None = np.empty(raw.n) if design.formula.offset else None
+    for at in range(0, raw.n, CHUNK):
+        cut = slice(at, at + CHUNK)
+        block = design.block({name: np.asarray(raw.values[name][cut], np.float64) for name in design.variables})
         x[cut], y[cut] = block.x, block.y
         if offset is not None:
             offset[cut] = block.offset
-        at += len(block)
-    return ArrayRows(x, y, offset)
+    return SiteRows(ArrayRows(x, y, offset), raw)

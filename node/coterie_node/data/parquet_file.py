@@ -48,8 +48,8 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
             schema, rows = file.schema_arrow, int(file.metadata.num_rows)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _parquet_error(origin, error) from None
-    check_header(origin, schema.names, (*design.variables, *design.identifier))
-    for name in design.variables:
+    check_header(origin, schema.names, (*design.read, *design.identifier))
+    for name in design.read:
         variable, kind = design.study.variables[name], schema.field(name).type
         if not is_storable(kind, variable):
             wanted = "text or whole numbers" if variable.type == "category" else "numbers"
@@ -66,7 +66,7 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
             raise origin.error("CO-D111", f"{what} Store it as text, whole numbers or dates.")
     if rows == 0:
         raise origin.error("CO-D103", "There are columns and no rows. Export the rows as well.")
-    return ParquetFile(origin, (*design.variables, *design.identifier), rows)
+    return ParquetFile(origin, (*design.read, *design.identifier), rows)
 
 
 @contextmanager
