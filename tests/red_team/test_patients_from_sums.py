@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Site
 from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError, LearnerError, Withheld
 from coterie_learners.study.document import Study
@@ -76,7 +78,12 @@ class Network:
         # Each run has a session of its own, as on a ledger.
         with pytest.MonkeyPatch.context() as patch:
             make_site, run = simulation.site_of, self.runs
-            patch.setattr(simulation, "site_of", lambda *args: make_site(*args[:-1], f"{args[-1]}/{run}"))
+
+            def make_new_site(*args: Any) -> Site:
+                of, name, rows, keys, entries, session = args
+                return make_site(of, name, rows, keys, entries, f"{session}/{run}")
+
+            patch.setattr(simulation, "site_of", make_new_site)
             simulation.simulate(study, loaded, gates=gates)
 
 
@@ -303,7 +310,11 @@ def test_the_honest_three_run_again_without_the_one_who_spoiled_the_sum(network:
         runner = real(world, name, *rest)
         if name == "d":
             draft = runner.machine.draft
-            runner.machine.draft = lambda *args: {"masked": np.zeros(3)} if runner.position == 1 else draft(*args)
+
+            def lie(*args: Any) -> Payload | None:
+                return {"masked": np.zeros(3)} if runner.position == 1 else draft(*args)
+
+            patch.setattr(runner.machine, "draft", lie)
         return runner
 
     with pytest.MonkeyPatch.context() as patch:

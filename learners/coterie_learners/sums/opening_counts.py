@@ -71,11 +71,16 @@ class Opening:
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
 
     def check(self, counts: Mapping[str, Array]) -> None:
-        """Withheld if the sums that follow would show few patients, or one or two sites."""
+        """Withheld if the sums that follow would show few patients, or one or two sites.
+
+        A count that nobody has at zero says nothing of anybody: only its level is known.
+        """
+        binary = self.design.outcome.type == "binary"
+        counts_only = not binary and counts["patients"][0] == counts["events"][0]
         for name, patients, events, sites in zip(
             self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
         ):
-            kind = self._objection(patients, events, sites)
+            kind = self._objection(patients, 0.0 if counts_only else events, sites)
             if kind:
                 raise Withheld("CO-N131", f"The study stops before its sums are opened: {name} {kind}. {WAY_OUT}")
         if counts["patients"][0] <= len(self.design.columns):
