@@ -129,13 +129,11 @@ class Design:
         """The columns in order; the intercept, if any, is the first."""
         first = [Column(INTERCEPT, (), 0.0, 1.0)] if self.formula.intercept and self.site is None else []
         here = [term for term in self.formula.terms if all(self._holds(name) for name, _ in term)]
-        all_columns = first + [c for term in here for c in self._columns_of(term)]
-        if len(all_columns) > MAX_COLUMNS:
-            raise StudyError(
-                "CO-S203",
-                f"The formula makes {len(all_columns)} columns; the limit is {MAX_COLUMNS}. Use a shorter formula.",
-            )
-        return tuple(all_columns)
+        # Counted before any of them is built, since products of categories may be more than memory holds.
+        count = len(first) + sum(self._count_columns(term) for term in here)
+        if count > MAX_COLUMNS:
+            raise _too_long(f"{count} columns")
+        return tuple(first + [c for term in here for c in self._columns_of(term)])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -184,6 +182,10 @@ class Design:
 
     def _holds(self, name: str) -> bool:
         return self.site is None or name in self.study.columns[self.site]
+
+    def _count_columns(self, term: tuple[tuple[str, int], ...]) -> int:
+        sizes = [len(self._factors_of(variable, power, term)) for variable, power in term]
+        return math.prod(sizes) - self._is_redundant(term)
 
     def _columns_of(self, term: tuple[tuple[str, int], ...]) -> list[Column]:
         choices = [self._factors_of(variable, power, term) for variable, power in term]
@@ -256,7 +258,7 @@ def parse_formula(text: str) -> Formula:
             "CO-S201", f"The formula {text!r} does not begin with `outcome ~`. Write it as docs/study.md shows."
         )
     intercept, offset = True, None
-    terms: list[tuple[tuple[str, int], ...]] = []
+    terms: dict[frozenset[tuple[str, int]], tuple[tuple[str, int], ...]] = {}  # a:b and b:a are one term
     for part in _parts(right, text):
         named = _OFFSET.match(part)
         if part in ("-1", "0"):
@@ -265,12 +267,18 @@ def parse_formula(text: str) -> Formula:
             offset = named[1]
         elif part != "1":
             for term in _expand(part, text):
-                if set(term) not in map(set, terms):  # a:b and b:a are one term
-                    terms.append(term)
+                terms.setdefault(frozenset(term), term)
+        if len(terms) > MAX_COLUMNS:
+            raise _too_long(f"more than {MAX_COLUMNS} terms")
     if not terms and not intercept:
         raise StudyError("CO-S201", f"The formula {text!r} has no terms. Add one after `~`.")
-    terms.sort(key=len)
-    return Formula(outcome, tuple(terms), intercept, offset)
+    return Formula(outcome, tuple(sorted(terms.values(), key=len)), intercept, offset)
+
+
+def _too_long(what: str) -> StudyError:
+    return StudyError(
+        "CO-S203", f"The formula makes {what}; the limit is {MAX_COLUMNS} columns. Use a shorter formula."
+    )
 
 
 def _parts(right: str, text: str) -> list[str]:
@@ -283,6 +291,8 @@ def _parts(right: str, text: str) -> list[str]:
 
 def _expand(part: str, text: str) -> list[tuple[tuple[str, int], ...]]:
     groups = [[_factor(f, text) for f in g.split(":")] for g in part.split("*")]
+    if 2 ** len(groups) > 2 * MAX_COLUMNS:
+        raise _too_long(f"2^{len(groups)} terms of one product")
     subsets = (s for n in range(1, len(groups) + 1) for s in itertools.combinations(groups, n))
     return [tuple(sorted({f for g in s for f in g}, key=[f for g in s for f in g].index)) for s in subsets]
 

@@ -94,7 +94,7 @@ class Opening:
             return f"has fewer than {self.floor} patients in the pool (small level)"
         if 0 < sites < SITES:
             return f"is at fewer than {SITES} sites (few sites), so that the sums of those sites would be known"
-        if self.events and 0 < patients == events:
+        if self.floor > 1 and self.events and 0 < patients == events:
             return "has the outcome in every patient (full cell), so that it would be known of each of them"
         return ""
 

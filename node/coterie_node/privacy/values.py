@@ -9,7 +9,7 @@ squares about the median, since X'X gives squares about any centre.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,7 +47,8 @@ class Sample:
 
     `products`: the names of each product of columns, such as ("age", "sex") for age:sex. `sensitive`: covariates a
     level of which must not be shared by everybody in another level. Values are numbers, level numbers or prints; of
-    prints, `zeros` is the print of zero by column, and no distances are looked at.
+    prints, `zeros` is the print of zero by column, and no distances are looked at. `categories`: columns that are
+    tables however many values they have.
     """
 
     values: Mapping[str, NDArray[Any]]
@@ -55,6 +56,7 @@ class Sample:
     products: Sequence[tuple[str, ...]] = ()
     sensitive: Sequence[str] = ()
     zeros: Mapping[str, int] | None = None
+    categories: Collection[str] = ()
 
     @property
     def n(self) -> int:
@@ -80,22 +82,25 @@ def judge_values(sample: Sample, floor: int, dominance: float = DOMINANCE) -> li
     """Objections to plain sums over these patients."""
     if not sample.n:
         return []
-    tables = {name: table_of(name, values, sample.zero(name)) for name, values in sample.values.items()}
+    tables = {
+        name: table_of(name, values, sample.zero(name), name in sample.categories)
+        for name, values in sample.values.items()
+    }
     covariates = [table for name, table in tables.items() if table is not None and name != sample.outcome]
     groups = covariates + _products(sample, covariates)
     outcome = outcome_table(sample)
     out = list(_small_levels(groups, floor))
     out += [] if outcome is None else list(_outcome_cells(groups, outcome, floor))
-    out += list(_full_covariates(covariates, sample.sensitive))
+    out += list(_full_covariates(covariates, sample.sensitive)) if floor > 1 else []
     if sample.zeros is None:
         plain = [name for name, table in tables.items() if table is None]
         out += [o for name in plain for o in judge_dominance(name, sample.values[name], dominance)]
     return out
 
 
-def table_of(name: str, values: NDArray[Any], zero: float = 0.0) -> LevelTable | None:
-    """The column as a table if its values are few, or one of them is frequent; else None."""
-    distinct = _find_few_distinct(values)
+def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool = False) -> LevelTable | None:
+    """The column as a table if it is a category, if its values are few, or one of them is frequent; else None."""
+    distinct = np.unique(values) if category else _find_few_distinct(values)
     if distinct is not None:
         order = np.argsort(distinct != zero, kind="stable")
         place = np.empty(len(distinct), np.intp)
@@ -133,7 +138,7 @@ def outcome_table(sample: Sample) -> LevelTable | None:
         return None
     values, zero = sample.values[sample.outcome], sample.zero(sample.outcome)
     whole = sample.zeros is not None or bool(np.all(np.mod(values, 1) == 0))
-    table = table_of(sample.outcome, values, zero)
+    table = table_of(sample.outcome, values, zero, sample.outcome in sample.categories)
     if whole and table is not None and table.size == 1 and values[0] != zero:
         return LevelTable(sample.outcome, np.ones(sample.n, np.intp), 2)
     if whole and table is not None and _find_few_distinct(values) is not None:
@@ -183,9 +188,9 @@ def _outcome_cells(tables: Sequence[LevelTable], outcome: LevelTable, floor: int
         cells = cells.reshape(table.size, outcome.size)
         if _is_small(cells, floor):
             yield _refuse_small(f"of {table.name} by {outcome.name}", floor, cells)
-        if _is_full(cells):
+        if floor > 1 and _is_full(cells):
             yield _refuse_full(table.name, outcome.name)
-    if _is_full(totals[None, :]):
+    if floor > 1 and _is_full(totals[None, :]):
         yield _refuse_full("the study", outcome.name)
 
 

@@ -143,7 +143,11 @@ def kind_of(site: Site, exposure: Exposure) -> Kind:
 
 def list_measured_columns(raw: RawRows, outcome: str) -> Iterator[str]:
     """The covariates that are no tables: whose values are unknowns of their own."""
-    return (name for name, values in raw.values.items() if name != outcome and table_of(name, values) is None)
+    return (
+        name
+        for name, values in raw.values.items()
+        if name != outcome and table_of(name, values, category=name in raw.levels) is None
+    )
 
 
 def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int) -> Iterator[Objection]:
@@ -154,7 +158,9 @@ def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor
     names = [name for name in design.variables if name in raw.values]
     values = {name: raw.values[name] for name in names}
     products = [tuple(name for name, _ in term) for term in design.formula.terms if len(term) > 1]
-    sample = Sample(values, design.formula.outcome, products, site.study.disclosure.sensitive)
+    sample = Sample(
+        values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
+    )
     yield from judge_values(sample.keep(exposure.least_pattern), floor)
 
 

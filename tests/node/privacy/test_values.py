@@ -125,3 +125,19 @@ def test_prints_are_judged_as_the_values_that_they_stand_for() -> None:
     level[:3] = 1
     keyed = {"died": np.where(DIED == 0, 9177, 41), "level": np.where(level == 0, 5, 77)}
     assert subjects(keyed, zeros={"died": 9177, "level": 5}) >= {"of level"}
+
+
+def test_a_category_is_a_table_however_many_levels_it_has() -> None:
+    year = RNG.integers(0, 26, N).astype(float)
+    year[year == 25] = 24.0
+    year[0] = 25.0
+    assert "of year" not in subjects({"died": DIED, "year": year})
+    assert "of year" in subjects({"died": DIED, "year": year}, categories={"year"})
+
+
+def test_a_study_that_shows_every_count_shows_full_cells_too() -> None:
+    group, died = (np.arange(N) % 2).astype(float), DIED.copy()
+    died[group == 1] = 1.0
+    sample = Sample({"died": died, "group": group}, "died")
+    assert {o.kind for o in judge_values(sample, FLOOR)} == {"full cell"}
+    assert judge_values(sample, 0) == []
