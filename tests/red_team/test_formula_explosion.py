@@ -6,7 +6,7 @@ import pytest
 from support.learners import cohorts
 
 from coterie_learners.errors import StudyError
-from coterie_learners.study.design import MAX_COLUMNS, Design, parse_formula
+from coterie_learners.study.design import MAX_COLUMNS, parse_formula
 
 NAMES = [f"v{k}" for k in range(2000)]
 WIDE = {"type": "category", "levels": [f"l{k}" for k in range(50)]}
@@ -26,8 +26,7 @@ def test_a_formula_of_too_many_terms_is_refused(text: str) -> None:
 @pytest.mark.parametrize("formula", ["died ~ a:b:c:d:e:f", "died ~ a*b*c*d*e*f", "died ~ 0 + a:b"])
 def test_a_product_of_wide_categories_is_refused_before_it_is_built(formula: str) -> None:
     with pytest.raises(StudyError, match=f"the limit is {MAX_COLUMNS} columns"):
-        design = Design(cohorts.study(formula, variables=dict.fromkeys("abcdef", WIDE)))
-        assert len(design.columns) > MAX_COLUMNS
+        cohorts.study(formula, variables=dict.fromkeys("abcdef", WIDE))
 
 
 def test_a_formula_at_the_limit_is_read() -> None:

@@ -35,7 +35,6 @@ from pydantic import Field as Within
 
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
-from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner, options_of
@@ -57,7 +56,6 @@ from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Kind, Model
 
 _VERSION = "2"
-AGREEMENT = "agreement"
 
 
 class GloreOptions(Frozen):
@@ -160,7 +158,9 @@ def glore(site: Site) -> Script:
 def fit_rounds(plan: GlorePlan) -> Script:
     """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests.
 
-    Masked sums come after the pool's counts of levels.
+    Masked sums come after the pool's counts of levels. Then the sites test whether they agree, and a server ends the
+    fit. It does so only if the sites of the test are those of the last sums. Where the ledger excluded a site between
+    the two, that site's rows are still in the model: the rounds go on without it.
     """
     if plan.opens:
         yield from open_pool(plan.opening)
@@ -172,10 +172,12 @@ def fit_rounds(plan: GlorePlan) -> Script:
             topic, share_stats, plan, topic, model, expects=form, reveals=partial(expose_stats, plan, path)
         )
         model = yield from server(f"model/{t}", next_model, plan, model, stats)
-        if model["converged"]:
-            form, judged = agreement_form(plan), partial(expose_agreement, plan)
-            parts = yield from each(AGREEMENT, share_agreement, plan, model, expects=form, reveals=judged)
-            return build_newton_fit(plan, model, t + 1, parts)
+        if model["rests"]:
+            topic, form, judged = f"agreement/{t}", agreement_form(plan), partial(expose_agreement, plan)
+            parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
+            model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
+        if model.get("converged", False):
+            return result.build_fit(plan.learner, plan.rules, model, t + 1, plan.options.ridge)
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
     )
@@ -206,11 +208,11 @@ def compute_local_sums(plan: GlorePlan, site: Site, model: Payload) -> dict[str,
     return plan.model.round(kind, plan.rows_of(site), frame, model["beta"], float(model["null"]))
 
 
-def share_agreement(site: Site, plan: GlorePlan, model: Payload) -> Payload:
+def share_agreement(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payload:
     """A site's part of the test whether the sites agree."""
     gradient = plan.rules.penalty.gradient(plan.frame(model), model["beta"])
     part = agreement.measure(plan.model, plan.rows_of(site), plan.frame(model), model, gradient)
-    return masked_sum.mask_sums(site, AGREEMENT, part) if plan.masked else part
+    return masked_sum.mask_sums(site, topic, part) if plan.masked else part
 
 
 def agreement_form(plan: GlorePlan) -> Schema:
@@ -261,11 +263,13 @@ def add_up(posts: Posts, shapes: masked_sum.Shapes) -> Payload:
     return {name: linalg.total([np.asarray(p[name]) for p in posts.values()]) for name in shapes}
 
 
-def build_newton_fit(plan: GlorePlan, model: Payload, rounds: int, parts: Posts) -> Fit:
-    """The result in the variables' own units, from the last server post and the sites' parts of the test."""
+def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payload:
+    """The last server post: the model with the sums of the test; or the model, not at rest, if a site is missing."""
+    if set(parts) != set(stats):
+        return {**model, "rests": np.False_, "converged": np.False_}
     shapes = agreement.shapes(plan.p)
     sums = masked_sum.unmask_sums(parts, shapes) if plan.masked else add_up(parts, shapes)
-    return result.build_fit(plan.learner, plan.rules, model, rounds, sums, plan.options.ridge)
+    return {**model, **sums, "converged": np.True_}
 
 
 # Which studies it can run
@@ -288,15 +292,15 @@ def _check_study(study: Study) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """Rounds of each and server until the server's post says converged; then the test whether the sites agree."""
-    plan = GlorePlan.of(study)
-    return schedule_rounds(plan)
+    """Rounds of each and server until a server's post says converged."""
+    return schedule_rounds(GlorePlan.of(study))
 
 
 def schedule_rounds(plan: GlorePlan) -> Schedule:
-    """The steps of a plan."""
+    """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
     opening = ("each", "each") if plan.opens else ()
-    return Schedule(opening=opening, loop=("each", "server"), closing=("each",), max_rounds=plan.options.max_rounds)
+    rounds = plan.options.max_rounds + len(plan.study.sites)
+    return Schedule(opening=opening, loop=("each", "server"), max_rounds=rounds)
 
 
 def disclose_glore(study: Study) -> Disclosure:

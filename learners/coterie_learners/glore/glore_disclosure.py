@@ -32,7 +32,8 @@ def disclose_rounds(study: Study, masked: bool, opens: bool) -> Disclosure:
         *(opening if opens else ()),
         StepDisclosure("stats/*", "each", _SUMS, None, "masked" if masked else "plain", () if masked else _TABLES),
         StepDisclosure("model/*", "server", "The model after each round"),
-        StepDisclosure("agreement", "each", _AGREEMENT, None, "masked" if masked else "plain"),
+        StepDisclosure("agreement/*", "each", _AGREEMENT, None, "masked" if masked else "plain"),
+        StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
     )
     return Disclosure(steps, _list_collusion(study, masked), _list_results(masked, opens))
 

@@ -66,7 +66,7 @@ def begin(rules: Rules) -> Payload:
     """What every site starts from, before anything is posted: a look in the frame of the declared ranges."""
     frame = Frame.from_ranges(rules.model.layout)
     state = {"beta": np.zeros(rules.model.p), "null": 0.0, "looks": 0, "known": 0}
-    return _has_settled({**frame.payload(), **state, "converged": False})
+    return _has_settled({**frame.payload(), **state, "rests": False})
 
 
 def kind_of(last: Payload) -> Kind:
@@ -93,11 +93,11 @@ def _after_look(rules: Rules, last: Payload, sums: Payload) -> Payload:
     looks = int(last["looks"]) + 1
     if not clear and looks < MAX_LOOKS:
         state = {"beta": np.zeros(model.p), "null": 0.0, "looks": looks, "known": 0}
-        return _has_settled({**drawn.payload(), **state, "converged": False})
+        return _has_settled({**drawn.payload(), **state, "rests": False})
     _check_variation(model, frame, moments)
     if not np.any(rules.penalty.weights):
         check_levels(model.layout, model.family, _count_levels(model, frame, moments), rules.advice)
-    state = {"looks": looks, "known": 1, "converged": False, "halvings": 0, "objective": UNKNOWN}
+    state = {"looks": looks, "known": 1, "rests": False, "halvings": 0, "objective": UNKNOWN}
     return _has_settled({**drawn.payload(), **state, **_start(rules, frame, drawn, moments)})
 
 
@@ -197,10 +197,10 @@ def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
     }
     if gain <= max(rules.tolerance**2 * dispersion, noise):
         exact = model.linear and here.deviance <= noise + _EXACT * rules.unit
-        return _has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "converged": True})
+        return _has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "rests": True})
     if not np.any(rules.penalty.weights):
         check_steps(model.layout, model.family, frame, (gain, step, last["step"]), rules.advice)
-    return _has_settled({**post, "beta": here.beta + _limit(rules, step), "converged": False})
+    return _has_settled({**post, "beta": here.beta + _limit(rules, step), "rests": False})
 
 
 def _solve(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:

@@ -1,4 +1,4 @@
-"""The fit that people read, from the last server post and the sums of the closing step."""
+"""The fit that people read, from the last server post."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
 
 
-def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, sums: Payload, ridge: float = 0.0) -> Fit:
-    """The result in the variables' own units."""
+def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, ridge: float = 0.0) -> Fit:
+    """The result in the variables' own units. `model`: the last server post, with the sums of the test of agreement."""
     family, frame = rules.model.family, Frame.from_payload(rules.model.layout, model)
     design, n, p = rules.model.layout.design, int(model["n"]), rules.model.p
     deviance, freedom = float(model["deviance"]), n - p
-    dispersion = estimate_dispersion(rules, model, sums)
+    dispersion = estimate_dispersion(rules, model)
     unscaled = frame.covariance(np.asarray(model["root"]))
     estimates, covariance = frame.outside(model["beta"]), (dispersion / frame.outcome_scale**2) * unscaled
     events = family.count_events(float(model["outcome"]))
@@ -30,7 +30,7 @@ def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, sums: Pay
     totals = Totals(float(n), float(model["outcome"]), float(model["saturated"]))
     known = family.dispersion == "known"
     scaled = dispersion / frame.outcome_scale**2
-    test = compare(design.names, sums, scaled, 0 if known else freedom)
+    test = compare(design.names, model, scaled, 0 if known else freedom)
     quality = condition(frame, rules, model)
     sentences = (
         *soundness.exact_fit_warning(bool(model.get("exact", False))),
@@ -63,14 +63,14 @@ def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, sums: Pay
     )
 
 
-def estimate_dispersion(rules: Rules, model: Payload, sums: Payload) -> float:
+def estimate_dispersion(rules: Rules, model: Payload) -> float:
     """The dispersion in the outcome's own units: 1 where it is known, 0 for an exact fit."""
     family, freedom = rules.model.family, float(model["n"]) - rules.model.p
     scale = float(model["outcome_scale"]) ** 2
     if family.dispersion == "known":
         return 1.0
     if family.dispersion == "pearson":
-        return float(sums["pearson"]) / freedom
+        return float(model["pearson"]) / freedom
     return 0.0 if model.get("exact", False) else float(model["deviance"]) / freedom * scale
 
 

@@ -17,7 +17,7 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.heterogeneity import Heterogeneity, Share, compare_sites
 from coterie_learners.core.payload import Payload
-from coterie_learners.glore.glore import AGREEMENT, GlorePlan
+from coterie_learners.glore.glore import GlorePlan
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.study.document import Study
 from coterie_learners.sums.newton import begin, kind_of
@@ -145,8 +145,8 @@ def _find_last_round(plan: GlorePlan, done: Iterable[Done]) -> tuple[Payload, Ma
     for entry in done:
         if entry.step.public:
             (model,) = entry.posts.values()
-            converged = bool(model["converged"])
-        elif entry.step.topic != AGREEMENT:
+            converged = bool(model.get("converged", False))
+        elif entry.step.topic.startswith("stats/"):
             at, stats = model, entry.posts
     if not stats or kind_of(at) == "look":
         raise AuditFailed("CO-A107", f"No site has posted its sums in study {plan.study.name!r}; nothing to compare.")
