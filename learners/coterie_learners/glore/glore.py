@@ -25,8 +25,8 @@ can tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Annotated, Literal
 
@@ -85,7 +85,7 @@ def own_rows(site: Site) -> Rows:
 class GlorePlan:
     """What every site derives from the study alone.
 
-    `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
+    `rows_of` gives a site's rows, or its patterns with weights. `opened`: the pool is open before the rounds.
     """
 
     study: Study
@@ -95,7 +95,7 @@ class GlorePlan:
     masked: bool
     learner: str = "glore"
     rows_of: Callable[[Site], Rows] = own_rows
-    grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    opened: bool = False
 
     @classmethod
     def of(cls, study: Study) -> GlorePlan:
@@ -118,7 +118,7 @@ class GlorePlan:
     def opening(self) -> Opening:
         """The opening step."""
         events = self.family.name != "gaussian"
-        return Opening(self.design, self.study.disclosure.cell, events, self.rows_of, self.grids)
+        return Opening(self.design, self.study.disclosure.cell, events, self.rows_of)
 
     @cached_property
     def model(self) -> Model:
@@ -229,7 +229,7 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
         masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
-        return replace(masked, unopened=not plan.opens)
+        return replace(masked, unopened=not (plan.opens or plan.opened))
     return sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
 
 

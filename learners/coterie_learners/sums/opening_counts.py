@@ -199,7 +199,6 @@ def expose_labels(opening: Opening, site: Site, payload: Payload) -> Exposure:
     return Exposure(
         what="Labels of row sets",
         rows=opening.rows_of(site).n,
-        sums_only=True,
         parties=len(site.parties),
         labels_only=True,
     )

@@ -136,7 +136,7 @@ class Judgement:
 
 def kind_of(site: Site, exposure: Exposure) -> Kind:
     """What leaves: this site's own sums, its share of a sum over sites, or numbers by patient."""
-    if exposure.sums_only:
+    if exposure.sums_only or exposure.labels_only:
         return "masked"
     return "factor" if isinstance(site.data, OwnColumns) else "plain"
 
