@@ -501,6 +501,10 @@ class Runner(Follower):
         view = self._ledger.view(self._study)
         reason = abort_reason(error) or Reason.BAD_PAYLOAD
         if view.terms.silence == Silence.EXCLUDE and view.state == State.RUNNING:
+            # Others have excluded that site meanwhile, or have excluded this one, which then has no vote.
+            if not {error.site, self._codec.name} <= set(view.parties):
+                message = f"{error.message} This site waits until the other sites have decided about {error.site}"
+                raise PostUnusable(error.code, f"{message}. Nothing to do.", error.site)
             # A post that cannot be read stands at this position; one that the learner refused, at the one before.
             for position in (self.position, self.position - 1):
                 records = self._ledger.read_finished(self._study, position) if position >= 0 else None

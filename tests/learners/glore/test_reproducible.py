@@ -62,7 +62,7 @@ one = next_model(plan, begin(plan.rules), posts(1.0))
 first = {"saturated": np.float64(0), "null": np.array([1e4, 203.0])}
 two = next_model(plan, {**one, "step": np.zeros(P)}, posts(1.0, **first))
 end = next_model(plan, {**two, "objective": 1e4}, posts(2.0**-30, saturated=np.float64(0)))
-assert not one["converged"] and not two["converged"] and end["converged"]
+assert not one["rests"] and not two["rests"] and end["rests"]
 functions = {"f": np.array([[linalg.exp(v), linalg.log(1 + v * v)] for v in (integers(10**6, 500) / 1e5 - 5).tolist()])}
 print(*(hashlib.sha256(canonical(p)).hexdigest()[:16] for p in (one, two, end, functions)))
 

@@ -313,7 +313,7 @@ def test_counts_are_never_negative() -> None:
     assert "begins below 0" in refusal("CO-S302", text.replace("ridge = 0.5", 'family = "poisson"'))
 
 
-def test_the_schedule_is_an_opening_and_rounds_of_each_and_server_some_more_for_the_test_at_the_end() -> None:
+def test_the_schedule_has_an_opening_of_masked_sums_and_leaves_rounds_for_the_test_and_for_exclusions() -> None:
     study = complete_study(Study.from_toml(change_text("ridge = 0.5", "max_rounds = 7")))
     loop, rounds = ("each", "server"), 7 + len(study.sites)
     assert GLORE.schedule(study) == Schedule(opening=("each", "each"), loop=loop, max_rounds=rounds)

@@ -434,7 +434,6 @@ def test_rounds_that_run_out_are_told_by_every_site_and_no_fit_is_published() ->
     crew = world.crew()
     collected = collect_errors(crew, NotConverged)
     assert len({str(error) for error in collected.values()}) == 1
-    # The closing test of agreement has no estimate to stand at, so the study ends without it.
     assert world.view().state == State.ABORTED
     assert all(r.machine.result is None for r in crew.values())
 
