@@ -56,6 +56,7 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/mypy tests benchmarks contracts/scripts examples tools docker
 	$(BIN)/lint-imports
 	$(BIN)/python tools/house/check.py
+	$(BIN)/python tools/house/words.py
 	$(BIN)/python tools/house/errors_page.py --check
 	$(BIN)/deptry node learners chain
 	$(BIN)/python tools/house/disclosure_page.py --check

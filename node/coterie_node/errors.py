@@ -3,12 +3,12 @@
 NodeError
  +- ConfigError    my settings, files or arguments
  +- AuditFailed    the record does not hold; names the first bad step
- +- StudyStopped   the study was paused or aborted on the ledger, by whom and why
+ +- StudyStopped   the study was paused or aborted on the ledger, by which site and why
  +- PayloadTooLarge   a payload of this site is larger than the ledger takes
  +- TermsMismatch     the ledger's terms of a study are not those that were approved
  +- StudyQuarantined  a defect stopped one study here
  +- Overdue        a wait ran past its deadline; names who is silent
- +- SiteFailed     another process of this machine, which ran a site, told this error
+ +- SiteFailed     another process of this machine, which ran a site, reported this error
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def settle_later(network: NodeNetwork) -> None:
 
 
 CHANGES: list[Callable[[Terms], Terms]] = [
-    lambda terms: replace(terms, sites=("west", "north")),
-    lambda terms: replace(terms, sites=("west", "south")),
+    lambda terms: replace(terms, sites=("west", "north"), least=2),
+    lambda terms: replace(terms, sites=("west", "south"), least=2),
     lambda terms: replace(terms, sites=("west", "south", "north")),
     lambda terms: replace(terms, timeout=60),
     lambda terms: replace(terms, silence=Silence.EXCLUDE),
@@ -88,7 +88,8 @@ def test_an_approved_document_with_other_terms_is_joined_by_nobody(
 def test_no_site_sends_its_sums_again_among_fewer_sites(node_network: NodeNetwork, approved: Terms) -> None:
     """Attack a0: from sums of subsets the proposer would work out each site's own."""
     evil = member(node_network)
-    numbers = [evil.propose(replace(approved, sites=sites)) for sites in (("west", "north"), ("west", "south"))]
+    pairs = (("west", "north"), ("west", "south"))
+    numbers = [evil.propose(replace(approved, sites=sites, least=2)) for sites in pairs]
     settle_later(node_network)
     assert [records_of(node_network, number) for number in numbers] == [[], []]
     assert {node_network.chain.ledger(None).view(number).state for number in numbers} == {State.PROPOSED}

@@ -1,4 +1,4 @@
-"""Check the house: folders of at most so many files, one definition for each public name, functions named by verbs.
+"""Check the house: small folders with a row in their README, one definition for each public name, verbs as functions.
 
 The rules and the allow lists are data, in rules.toml. Exit status 1 lists every place that breaks a rule.
 """
@@ -52,6 +52,18 @@ def check_folders(folder: Path, limit: int) -> Iterator[str]:
         init = inner / "__init__.py"
         if files and (not init.exists() or not ast.get_docstring(ast.parse(init.read_text(encoding="utf-8")))):
             yield f"{inner.relative_to(ROOT)}: `__init__.py` does not say in a sentence what the folder is for."
+
+
+def check_readme(package: Path) -> Iterator[str]:
+    """Folders of a room without a row in the room's README, and rows without a folder."""
+    readme = package.parent / "README.md"
+    rows = set(re.findall(r"^\| `([\w/]+)/` \| \S", readme.read_text(encoding="utf-8"), re.MULTILINE))
+    folders = {str(init.parent.relative_to(package)) for init in package.rglob("__init__.py")} - {"."}
+    where = readme.relative_to(ROOT)
+    for folder in sorted(folders - rows):
+        yield f"{where} has no row for {folder}/. Add one with the folder's purpose in one sentence."
+    for row in sorted(rows - folders):
+        yield f"{where} has a row for {row}/, and there is no such folder. Remove the row or correct its name."
 
 
 def public_names(module: Module) -> Iterator[str]:
@@ -124,6 +136,7 @@ def check_house(rules: dict[str, Any]) -> list[str]:
     for folder in ROOMS.values():
         modules = read_room(folder)
         problems += check_folders(folder, rules["max_files"])
+        problems += check_readme(folder)
         problems += check_names(modules, frozenset(rules["names"]["allowed"]))
         problems += check_functions(modules, rules["verbs"], rules["max_function_lines"])
     return problems

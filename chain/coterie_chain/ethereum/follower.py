@@ -4,17 +4,16 @@ Each `sync` asks for the newest block. If it does not continue what was read, th
 found by the hashes of the blocks seen, everything above it is dropped, and the logs are read again from there.
 Subscriptions are not used: they lose logs at a reorganisation.
 
-Theory of operation. A follower is in one of three states:
+Theory of operation. A follower is in one of two states. A sync that meets a gap reads everything again, once:
 
-    state       `_tip`   `_suspect`   event                              next state
-    empty       None     no           a page of blocks is read           following
-    following   a Tip    no           the newest block is the tip        following; nothing is read
-    following   a Tip    no           the chain continues the tip        following, one page further
-    following   a Tip    no           the chain left the tip             following, back at the last shared block
-    following   a Tip    no           no landmark is shared              LedgerMismatch CO-C314
-    following   a Tip    no           records or blocks are missing      suspect; everything is read again
-    suspect     any      yes          records or blocks are missing      LedgerMismatch CO-C315
-    suspect     any      yes          all is read without a gap          following
+    state       `_tip`   event                                      next state
+    empty       None     a page of blocks is read                   following
+    following   a Tip    the newest block is the tip                following; nothing is read
+    following   a Tip    the chain continues the tip                following, one page further
+    following   a Tip    the chain left the tip                     following, back at the last shared block
+    following   a Tip    no landmark is shared                      LedgerMismatch CO-C314
+    any         any      records or blocks are missing              empty; everything is read again
+    any         any      records or blocks are missing once more    empty, and LedgerMismatch CO-C315
 
 Invariants: `_entries` are those of the blocks up to `_tip`, all of them, and of no other block. A page changes the
 state as a whole, after the last answer of the node: an answer that fails leaves the state as it was. Each site's
@@ -79,7 +78,6 @@ class Follower:
         self._lock = threading.RLock()
         self.changes = 0
         self.newest = -1
-        self._suspect = False
         self._reset()
 
     @property
@@ -106,17 +104,18 @@ class Follower:
         """
         with self._lock:
             tip = self._fetch_newest()
+            suspect = False
             while self._tip is None or self._tip.hash != tip.hash:
                 try:
                     if not self._advance(tip):
                         break
                 except _Gap:
                     # A reorganisation between two requests looks like that, too: read all again, and then believe it.
-                    if self._suspect:
-                        raise
-                    self._suspect = True
+                    # Nothing of either reading is kept: the missing entry may lie on a page that was taken before.
                     self._reset()
-            self._suspect = False
+                    if suspect:
+                        raise
+                    suspect = True
             self._page = self._limit
             return self._tip or tip
 

@@ -100,7 +100,7 @@ class Reader:
                 return None
             last = select_last_attempt(self._follower.records(study, position), self._terms[study][1].sites)
             parties = self._name_parties(status)
-            # Whoever is a party now posted at each earlier step of all; any other step has one record.
+            # A present party posted at each earlier step of all sites; any other step has one record.
             if not last or (last[0].kind == "each" and not parties <= {r.site for r in last}):
                 raise self._explain_incomplete(study, position)
         return last

@@ -301,5 +301,5 @@ class PipelinedLedger(Protocol):
         """Send a post to a step that is not open yet, and return at once.
 
         `first` puts it in front of the posts of the same block that build on it. A post that the ledger refuses is
-        never heard of again: whoever sent it reads the ledger.
+        never seen again: the sender reads the ledger.
         """

@@ -65,7 +65,7 @@ def _fetch_gas_price(url: str) -> int:
 @contextmanager
 def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
     """A web3 connection that also reads the blocks of proof-of-authority chains; its faults are LedgerUnreachable."""
-    # web3 takes most of a second to import, and whoever only takes part in a network does not need it
+    # web3 takes most of a second to import, and a site that only takes part in a network does not need it
     import requests
     from web3 import HTTPProvider, Web3
     from web3.exceptions import Web3Exception

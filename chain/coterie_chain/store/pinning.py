@@ -8,7 +8,7 @@ from coterie_chain.store.protocol import MAX_BLOB, BlobStore
 class PinningStore:
     """Another site's payload that was read is put into this site's own store, so that it outlives the one who made it.
 
-    Nothing is unpinned when a study ends: whoever audits it needs the payloads.
+    Nothing is unpinned when a study ends: an auditor needs the payloads.
     """
 
     def __init__(self, inner: BlobStore) -> None:

@@ -199,7 +199,7 @@ def _check_study(study: Study) -> None:
     if plan.site_intercepts and (not plan.design.formula.intercept or plan.levels or len(study.sites) < 2):
         raise StudyError("CO-S325", "site_intercepts needs an intercept, one outcome, and two sites or more.")
     if plan.options.suppress == "none" and plan.tally.exposure and plan.study.disclosure.cell:
-        message = "With an offset a table has no counts of rows that the gate could hold against the floor"
+        message = "With an offset a table has no counts of rows that the gate could compare with the floor"
         raise StudyError("CO-S326", f'{message}. Use suppress = "drop".')
     if not plan.drops and (not plan.floor or plan.cells or plan.tally.exposure or plan.levels):
         message = 'suppress = "impute" needs a floor (disclosure.cell), and a model that counts and X\'y suffice for'

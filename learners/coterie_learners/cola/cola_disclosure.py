@@ -8,7 +8,7 @@ from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
 _SUPPRESSION = {
     "drop": "Patterns with fewer than {floor} rows at a site are not in its table.",
     "impute": "Patterns with fewer than {floor} rows at a site count as half of that; the outcome's sums hold them.",
-    "none": "No pattern is left out; the release gate alone holds the floor.",
+    "none": "No pattern is left out; the release gate alone checks the floor.",
 }
 
 

@@ -20,7 +20,7 @@ What leaves a site: uniformly distributed words, or their encryption, and nothin
 with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
 the floor; newton: the sums of every round), and what follows from it. Who could learn more by breaking the rules, and
 what no scheme prevents: secure_cola_disclosure.py. At least three sites; each site excluded from a step makes the
-others post anew under fresh masks, and that is on the ledger.
+others post again under fresh masks, and that is on the ledger.
 """
 
 from __future__ import annotations
@@ -123,9 +123,8 @@ def build_opening(plan: TablePlan) -> Opening:
 def run_masks(plan: TablePlan) -> Script:
     """Masked tables, and the fit of their sum."""
     expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
-    tables = yield from each(
-        _TOPIC, mask_table, plan, expects=expects, reveals=expose_nothing(plan, "The masked table")
-    )
+    hidden, bare = expose_nothing(plan, "The masked table"), partial(dense_table, plan)
+    tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=hidden, bare=bare)
     model = yield from server("fit", fit_masked, plan, tables)
     fit = build_table_fit(plan, model, "secure_cola", ())
     return add_diagnostics(plan, fit, {"sum": unmask_tables(plan, tables)}, "over all sites")
@@ -136,8 +135,8 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
     key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
-    hidden = expose_nothing(plan, "The masked and encrypted table")
-    uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden)
+    hidden, bare = expose_nothing(plan, "The masked and encrypted table"), partial(dense_table, plan)
+    uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden, bare=bare)
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
@@ -276,7 +275,7 @@ def encrypt_table(site: Site, plan: TablePlan, key: Payload) -> Payload:
 
 
 def add_uploads(plan: TablePlan, key: Payload, uploads: Mapping[str, Payload]) -> Payload:
-    """The sum of the ciphertexts; the same bytes whoever adds them."""
+    """The sum of the ciphertexts; the same bytes at every site that adds them."""
     parts = [_unbundle(plan, upload, name) for name, upload in uploads.items()]
     return _bundle(encryption.add_ciphertexts(scheme_of(plan), key["key"].tobytes(), parts))
 
@@ -369,7 +368,7 @@ def pattern_rows(plan: TablePlan, site: Site) -> Rows:
     return WeightedRows(np.concatenate([x, x]), y, np.concatenate([events, rows - events]))
 
 
-# Which studies it can run, and who must trust whom
+# Which studies it can run
 
 
 def check_secure_study(study: Study) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coterie_learners.cola.cola_disclosure import describe_suppression, describe_table
+from coterie_learners.cola.cola_disclosure import describe_table, list_solvable
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
 from coterie_learners.glore.glore_disclosure import disclose_rounds
@@ -44,11 +44,11 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
             "opened",
             f"only:{holder}",
             "The decrypted table, summed over all sites",
-            rebuilds=(describe_suppression(plan).replace("at a site are not in its", "in the sum are not in this"),),
+            rebuilds=(*list_solvable(plan)[:-1], _describe_floor(plan, holder)),
         ),
         StepDisclosure("fit", "server", "The fit of what is opened"),
     )
-    rounding = "The sums of ckks are rounded to whole words before they are shown. " * (scheme == "ckks")
+    rounding = "The sums of ckks are rounded to whole numbers before they are opened. " * (scheme == "ckks")
     trust = (
         f"{rounding}{holder} holds the key and learns the summed table. If {holder} decrypts a single upload, or "
         "shares its key, the masks below still hide that site's table.",
@@ -58,6 +58,17 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
         steps,
         (*_COLLUSION, *trust, _HONESTY),
         (f"Everybody learns what {holder} posts of the summed table, and its fit.",),
+    )
+
+
+def _describe_floor(plan: TablePlan, holder: str) -> str:
+    """The floor holds for what the holder opens, and for nothing before that."""
+    chosen = plan.options.suppress if plan.floor else "none"
+    if chosen == "none":
+        return f"No pattern of the sum is left out; the release gate of {holder} alone checks the floor."
+    return (
+        f"A pattern with fewer than {plan.floor} rows over all sites is not opened. {holder} sees these patterns too. "
+        "The floor does not apply to one site's rows: a site may have fewer in a pattern that is opened."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a table of covariate patterns gives away: the rows of every pattern, and what X'y says of the outcome.
+"""What a table of covariate patterns discloses: the rows of every pattern, and what X'y says of the outcome.
 
 The counts are the table. X'y gives the events with and without every level, and for any pattern whose unit vector is a
 combination of the columns (all of them, where there are no more patterns than columns) the events among its rows.
@@ -16,7 +16,7 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Design
 
-# Of the largest singular value; what is smaller is rounding to whoever solves the equations.
+# Relative to the largest singular value; smaller ones are rounding for a reader that solves the equations.
 _DETERMINED = 1e-9
 # The solving is a singular value decomposition of the table; beyond this only columns are looked at.
 _MAX_PATTERNS = 2000

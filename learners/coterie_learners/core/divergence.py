@@ -9,7 +9,7 @@ from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 
 # Under separation the gain of a step vanishes while the steps go on, straight and hardly shorter; in a converging fit
-# both vanish. Fisher scoring far from a canonical link may look so for a while, hence the bounds on all four.
+# both vanish. Fisher scoring far from a canonical link may look so for a while, so there are bounds on all four.
 _FLAT_GAIN, _STEADY_STEP, _STRAIGHT, _LONG_STEP = 1e-3, 0.7, 0.99, 0.05
 
 

@@ -149,6 +149,7 @@ def _keystream(key: bytes, label: str, size: int) -> bytes:
 
 
 Reveals = Callable[[Site, Payload], Exposure]
+Bare = Callable[[Site], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,9 @@ class Step:
     `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
-    from a payload that this site made here; the site's release gate asks before it leaves. `announces`: each post holds
-    its poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
+    from a payload that this site made here; the site's release gate asks before it leaves. `bare`: the numbers that
+    this site's masks hide, by name; they are for its own people and never leave. `announces`: each post holds its
+    poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
     `compress=False` stores the post as it is, so that its length shows nothing of its content.
     """
 
@@ -172,6 +174,7 @@ class Step:
     agree: bool = False
     expects: Schema | None = None
     reveals: Reveals | None = None
+    bare: Bare | None = None
     announces: bool = False
     compress: bool = True
 
@@ -186,10 +189,11 @@ def each(
     expects: Schema | None = None,
     readers: tuple[str, ...] | None = None,
     reveals: Reveals | None = None,
+    bare: Bare | None = None,
 ) -> Generator[Step, Posts, Posts]:
     """Every participant posts f(site, *args), computed on its own rows; only that site can recompute it."""
     make = _own(f, args)
-    return (yield Step(topic, "each", make, expects=expects, readers=readers, reveals=reveals))
+    return (yield Step(topic, "each", make, expects=expects, readers=readers, reveals=reveals, bare=bare))
 
 
 def server(
@@ -212,11 +216,14 @@ def only(
     expects: Schema | None = None,
     readers: tuple[str, ...] | None = None,
     reveals: Reveals | None = None,
+    bare: Bare | None = None,
     compress: bool = True,
 ) -> Generator[Step, Posts, Payload]:
     """One named site posts f(site, *args), computed with what only it has."""
     make, who = _own(f, args), f"only:{name}"
-    posts = yield Step(topic, who, make, expects=expects, readers=readers, reveals=reveals, compress=compress)
+    posts = yield Step(
+        topic, who, make, expects=expects, readers=readers, reveals=reveals, bare=bare, compress=compress
+    )
     return posts[name]
 
 

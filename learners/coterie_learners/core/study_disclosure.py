@@ -1,4 +1,4 @@
-"""What a study discloses, before it runs: the one object from which people read it, whatever shows it to them.
+"""What a study discloses, before it runs. Commands, gate, report and documents all show this one object.
 
 A learner makes a `Disclosure` of a study, by the study's options. Text is for a site's people: plain, with site names.
 """
@@ -27,7 +27,7 @@ class StepDisclosure:
 
     `topic` may hold `*` for what changes from round to round. `who` posts, as in the ledger's schedule ("each",
     "server", "only:<site>"). `what` a post holds. `readers`: the sites that can open it (None: every member, and
-    whoever reads the store). `protection`: plain numbers, masked (only a sum over sites exists), or blinded
+    everybody who can read the store). `protection`: plain numbers, masked (only a sum over sites exists), or blinded
     (words that look random to their readers). `rebuilds`: sentences on what readers can reconstruct from it. `talks`:
     the sites compute this together.
     """
@@ -48,17 +48,24 @@ class StepDisclosure:
     def line(self) -> str:
         """The step in words."""
         sender = {"each": "each site", "server": "the server of the turn"}.get(self.who, self.who.removeprefix("only:"))
-        readers = "every member of the study" if self.readers is None else f"only {' and '.join(self.readers)}"
-        verb = "reads" if self.readers is None or len(self.readers) == 1 else "read"
-        made = f"The sites compute together: {self.what}." if self.talks else f"{self.what}, from {sender}."
+        content = f"The sites compute together: {self.what}." if self.talks else f"{self.what}, from {sender}."
         rebuilds = "".join(f" {sentence}" for sentence in self.rebuilds)
-        sentence = f"{readers[0].upper()}{readers[1:]} {verb} it."
-        return f"{self.topic}: {made} {sentence}{_PROTECTIONS[self.protection]}{rebuilds}"
+        return f"{self.topic}: {content} {self._name_readers()}{_PROTECTIONS[self.protection]}{rebuilds}"
+
+    def _name_readers(self) -> str:
+        if self.readers is None:
+            return "Every member of the study and everybody who can read the store reads it."
+        verb = "reads" if len(self.readers) == 1 else "read"
+        return f"Only {' and '.join(self.readers)} {verb} it."
 
 
 @dataclass(frozen=True)
 class Disclosure:
-    """What a study discloses: by step; who must not collude, and what they would learn; what everybody learns."""
+    """What a study discloses.
+
+    `steps`: what each step discloses; one entry for each topic. `collusion`: who must not collude, and what they would
+    learn. `everybody`: what everybody learns at the end.
+    """
 
     steps: tuple[StepDisclosure, ...]
     collusion: tuple[str, ...]

@@ -26,7 +26,10 @@ def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
     how = "encrypted under its own key" if link.sealed_by_key else "under uniform masks"
     helper, several = link.helper, len(link.owners) > 2 or len(link.passes) > 1
     parts = ", in each pass and for each set of owners" if several else ""
-    learns = (f"{helper} learns how many rows and columns each owner has, and how many rows match{parts}.",)
+    learns = (
+        f"{helper} learns how many rows and columns each owner has, and how many rows match{parts}.",
+        f"{helper} sees no identifier and no value.",
+    )
     rows = (
         StepDisclosure(
             f"rows/{owner}",
@@ -39,7 +42,7 @@ def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
         for owner in link.owners
     )
     what = "Places of the matched rows in a list of unknown order, and counts of different spellings"
-    counts = (f"The owner learns how many patients match, if they are at least {link.floor}, and nothing about which.",)
+    counts = (f"The owner learns how many patients match, if they are at least {link.floor}. It does not learn which.",)
     matches = (StepDisclosure(f"match/{o}", f"only:{helper}", what, (o,), rebuilds=counts) for o in link.owners)
     return _disclose_terms("A commitment to its rows, and a wrapped part of the owners' key"), *rows, *matches
 

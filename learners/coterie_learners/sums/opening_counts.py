@@ -150,6 +150,7 @@ def open_pool(opening: Opening) -> Script:
         opening,
         expects=Schema({"masked": masked_sum.form_masked_field(opening.shapes)}),
         reveals=partial(expose_counts, opening, labels),
+        bare=opening.count,
     )
     opening.check(masked_sum.unmask_sums(posts, opening.shapes))
 

@@ -9,8 +9,8 @@ from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Study
 
 ALIGNMENT_COLLUSION = (
-    "All sites but one together cannot test identifiers. A site that lists patients whom it does not have learns which "
-    "of them are at the other sites."
+    "All sites but one together cannot test identifiers. A site can list patients that it does not have. It then "
+    "learns which of them are at the other sites."
 )
 
 
@@ -21,7 +21,7 @@ def disclose_alignment(study: Study) -> tuple[StepDisclosure, ...]:
         "align/points", "each", "Patients' identifiers under a secret exponent", study.sites, "blinded"
     )
     raised = StepDisclosure(
-        "align/raise/*", "each", "Another site's list, under one exponent more", study.sites, "blinded", (learns,)
+        "align/raise/*", "each", "Another site's list, under one more exponent", study.sites, "blinded", (learns,)
     )
     counts = (
         "Each site learns how many common patients are spelled differently, and how many rows of each site lack an "
@@ -39,6 +39,6 @@ def describe_rebuilding(study: Study, owners: Sequence[str]) -> tuple[str, ...]:
     known = sum(len(names) for names in named.values())
     return (
         f"Readers can rebuild binary columns row by row, and columns on a grid by lattice reduction ({columns}).",
-        f"Who knows {known} rows by other means can compute all rows.",
+        f"A reader who already knows {known} of the rows can compute all rows.",
         f'The study says disclosure.rebuild = "{study.disclosure.rebuild}".',
     )

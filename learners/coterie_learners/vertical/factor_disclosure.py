@@ -55,7 +55,7 @@ class FactorDisclosure:
             message += (
                 f" Lattice reduction gives these {len(self.gridded)} columns on a grid back: {', '.join(self.gridded)}."
             )
-        return f"{message} Whoever knows {self.rank} of its rows by other means can compute all {self.n}."
+        return f"{message} A reader who already knows {self.rank} of its rows can compute all {self.n}."
 
     def exposure(self, what: str) -> Exposure:
         """What the release gate asks; `what` names the payload. With a column every count of it comes back."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -107,6 +107,7 @@ def valoris(site: Site) -> Script:
             expects=plan.form,
             readers=(plan.response,),
             reveals=part.reveals_masked if plan.aggregated else part.reveals_factor,
+            bare=None if rotation is None else partial(_list_rotated_columns, part=part, rotation=rotation),
         )
     solution = ValorisSolution(plan, part, posts)
     answers = {}
@@ -224,10 +225,15 @@ def _share(site: Site, plan: ValorisPlan, part: SiteColumns, rotation: Rotation 
             "CO-N207",
             f"The columns of {site.name} are collinear, which the mode aggregated cannot use. Leave one of them out.",
         )
-    turned = rotation.of(site.name)
-    values = np.vstack([part.columns.z @ turned, part.shift @ turned])
+    values = np.vstack(list(_list_rotated_columns(site, part, rotation).values()))
     peers = [name for name in plan.covariate_sites if name != site.name]
     return {"masked": mask_short(site, "valoris/factor", values, peers)}
+
+
+def _list_rotated_columns(site: Site, part: SiteColumns, rotation: Rotation) -> dict[str, Array]:
+    """What a covariate site adds to the sum: its rotated columns (n, p) and the shift of the intercept (p,)."""
+    turned = rotation.of(site.name)
+    return {"columns": part.columns.z @ turned, "shift": part.shift @ turned}
 
 
 # At the response site

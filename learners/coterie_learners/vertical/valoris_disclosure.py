@@ -25,14 +25,13 @@ def disclose_valoris(
     )
     covariance = " with their covariance" if standard_errors else ""
     own = "Coefficients of all covariate sites" if aggregated else "Coefficients"
-    safe = "No reader can solve for an outcome: the site checks that before anything is returned."
     replies = tuple(
-        StepDisclosure(f"answer/{name}", f"only:{response}", f"{own}{covariance}", readers, rebuilds=(safe,))
+        StepDisclosure(f"answer/{name}", f"only:{response}", f"{own}{covariance}", readers, rebuilds=_limit(response))
         for name, readers in answers.items()
     )
     return Disclosure(
         (*disclose_alignment(study), *factors, *replies),
-        (_describe_collusion(response, covariate_sites, aggregated), ALIGNMENT_COLLUSION),
+        (*_describe_collusion(response, covariate_sites, aggregated), ALIGNMENT_COLLUSION),
         (
             f"The outcome never leaves {response}.",
             "Every site learns the number of common patients. Each covariate site learns its own coefficients"
@@ -58,8 +57,24 @@ def _disclose_sum(study: Study, response: str, covariate_sites: tuple[str, ...])
     return seed, *parts
 
 
-def _describe_collusion(response: str, covariate_sites: tuple[str, ...], aggregated: bool) -> str:
-    if not aggregated:
-        return f"{response} reads each covariate site's factor alone. No covariate site reads another one's."
-    names = " or ".join(covariate_sites)
-    return f"{response} must not collude with {names}: the two can undo the rotation of the sum."
+def _limit(response: str) -> tuple[str, ...]:
+    """What the check of an answer shows, and what it does not."""
+    return (
+        f"{response} checks first, for each patient, that the coefficients fit both values of the outcome.",
+        "The check does not bound how well a reader can guess an outcome, and it assumes that the other sites have "
+        "enough columns.",
+    )
+
+
+def _describe_collusion(response: str, covariate_sites: tuple[str, ...], aggregated: bool) -> tuple[str, ...]:
+    if aggregated:
+        names = " or ".join(covariate_sites)
+        return (f"{response} must not collude with {names}: the two can undo the rotation of the sum.",)
+    alone = f"{response} reads the factor of each covariate site. No covariate site reads the factor of another one."
+    if len(covariate_sites) < 2:
+        return (alone,)
+    return (
+        alone,
+        f"{' and '.join(covariate_sites)} must not collude: {response} checks each answer for its reader alone. "
+        "Nothing checks which outcomes they can solve when they combine their columns and answers.",
+    )

@@ -44,7 +44,7 @@ def analyse(
     rows = {name: site_data for name, site_data in loaded.items() if site_data is not None}
     gates = {name: Gate(study) for name in study.sites}
     world, runners, total = simulate(study, {name: site_data.rows for name, site_data in rows.items()}, observe, gates)
-    # Whoever runs the simulation holds all keys, so that its replay can check what is sealed as well.
+    # A simulation has the keys of all sites, so that its replay can check sealed payloads too.
     outcome = replay(world.ledger(), world.blobs, world.number, granted=world.view())
     seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
     payload_bytes = sum(r.payload_bytes for r in runners.values())

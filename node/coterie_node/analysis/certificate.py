@@ -1,7 +1,7 @@
-"""The "equals pooled" certificate: before any data are read, the study runs on made-up data of its own shape.
+"""The "equals pooled" certificate: before any data are read, the study runs on synthetic data of its own shape.
 
 The same sites in the same order, the same variables, formula, learner, options and schedule; rows drawn from the
-declared ranges and levels with a fixed seed. The result is held against Newton's method on all made-up rows at once,
+declared ranges and levels with a fixed seed. The result is compared with Newton's method on all synthetic rows at once,
 written down here without any of the learner's code. The largest difference is stored beside the study.
 """
 
@@ -39,7 +39,7 @@ REST = 1e-14
 
 @dataclass(frozen=True)
 class Certificate:
-    """How far a study's federated fit is from the pooled one on made-up data of its shape.
+    """How far a study's federated fit is from the pooled one on synthetic data of its shape.
 
     `max_abs_estimate` and `max_abs_std_error` are in the variables' own units, `max_in_std_errors` is the largest
     difference of an estimate in units of its standard error.
@@ -60,9 +60,9 @@ class Certificate:
     def sentence(self) -> str:
         """The certificate for people."""
         return (
-            f"On {self.rows} made-up rows at {len(self.sites)} sites, with this study's formula, options and schedule, "
-            f"the federated fit and the pooled one differ by at most {self.max_in_std_errors:.1e} standard errors "
-            f"(coefficients {self.max_abs_estimate:.1e}, standard errors {self.max_abs_std_error:.1e})."
+            f"On {self.rows} synthetic rows at {len(self.sites)} sites, with this study's formula, options and "
+            f"schedule, the federated fit and the pooled one differ by at most {self.max_in_std_errors:.1e} standard "
+            f"errors (coefficients {self.max_abs_estimate:.1e}, standard errors {self.max_abs_std_error:.1e})."
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,13 +71,13 @@ class Certificate:
 
 
 def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certificate:
-    """Run a study on made-up data, `rows` at each site, and compare it with the pooled fit.
+    """Run a study on synthetic data, `rows` at each site, and compare it with the pooled fit.
 
-    Small cells are not left out of made-up rows: what that costs depends on the real ones. ConfigError (CO-F312) where
-    no pooled fit is known. Raises what a fit raises.
+    Small cells stay in synthetic rows: their loss depends on the real ones. ConfigError (CO-F312) where no pooled fit
+    is known. Raises what a fit raises.
     """
     if not certifiable(study):
-        message = f"No pooled fit is known to hold {study.learner.name} with these options against"
+        message = f"No pooled fit is known for {study.learner.name} with these options"
         raise ConfigError("CO-F312", f"{message}. There are certificates for {', '.join(CERTIFIED)}.")
     design = Design(study)
     size = rows or max(FEWEST_ROWS, ROWS_PER_COEFFICIENT * len(design.columns))
@@ -102,7 +102,7 @@ def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certifi
 
 
 def certifiable(study: Study) -> bool:
-    """Whether a pooled fit is known to hold this study against."""
+    """Whether a pooled fit of this study is known."""
     options = study.learner.options
     usual = options.get("family", "binomial") in FAMILIES and options.get("standard_errors", True)
     # Where columns are split a ridge is on columns standardised by the patients in common, which are not made up here.
@@ -117,7 +117,11 @@ def save_certificate(certificate: Certificate, path: Path) -> None:
     try:
         path.write_text(json.dumps(certificate.as_dict(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError("CO-F205", f"The certificate {path} cannot be written: {error.strerror or error}.") from None
+        raise ConfigError(
+            "CO-F205",
+            f"The certificate {path} cannot be written: {error.strerror or error}."
+            " Check the free space and the rights of the folder.",
+        ) from None
 
 
 # The pooled fit

@@ -18,6 +18,7 @@ from coterie_chain.errors import ChainError
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import Record, State
 from coterie_learners.core import payload as pay
+from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload, Stamp
 from coterie_learners.core.protocol import Machine, Script, Site, Step
@@ -101,13 +102,13 @@ def _pairs(fit: Fit) -> Iterator[tuple[str, tuple[float, float]]]:
 class Trial:
     """One run to the end: its world, each site's result, and how often all sites were restarted.
 
-    `masked`: for each topic that a site posted of its own rows, whether it says that only sums exist outside a site.
+    `exposures`: for each topic that a site posted of its own rows, what its readers can solve.
     """
 
     world: World
     results: Mapping[str, Any]
     restarts: int
-    masked: Mapping[str, bool] = field(default_factory=dict)
+    exposures: Mapping[str, Exposure] = field(default_factory=dict)
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -181,23 +182,23 @@ def _run(world: World, rows: Mapping[str, Data], restart: bool = False) -> Trial
 def _run_turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict[str, bytes]], restart: bool) -> Trial:
     hub, written, restarts = MemoryTransport(), len(world.chain.log), 0
     script = learner_of(world.study).script
-    masked: dict[str, bool] = {}
-    crew = _make_runners(world, script, rows, vaults, hub, masked)
+    exposures: dict[str, Exposure] = {}
+    crew = _make_runners(world, script, rows, vaults, hub, exposures)
     while not all(r.done for r in crew.values()):
         moved = False
         for name in world.study.sites:
             moved |= crew[name].turn()
-            # An interactive step begins anew with all parties or not at all, so nobody restarts in the middle of one.
+            # An interactive step restarts with all parties or not at all, so no site restarts in the middle of one.
             if restart and len(world.chain.log) > written and not any(_is_talking(r) for r in crew.values()):
                 written, restarts = len(world.chain.log), restarts + 1
-                crew = _make_runners(world, script, rows, vaults, hub, masked)
+                crew = _make_runners(world, script, rows, vaults, hub, exposures)
         if not moved and not any(r.talking for r in crew.values()):
             waiting = ", ".join(f"{name} for {r.machine.awaits.topic}" for name, r in crew.items() if r.machine.awaits)
             raise NonConformant(Property.RUNS, f"nobody can go on; {waiting} wait. Compare script and schedule.")
     state = world.ledger().view(world.number).state
     if state != State.COMPLETED:
         raise NonConformant(Property.RUNS, f"its script ends, but by its schedule the study is still {state.name}.")
-    return Trial(world, {name: r.machine.result for name, r in crew.items()}, restarts, masked)
+    return Trial(world, {name: r.machine.result for name, r in crew.items()}, restarts, exposures)
 
 
 def _make_runners(
@@ -206,7 +207,7 @@ def _make_runners(
     rows: Mapping[str, Data],
     vaults: Mapping[str, dict[str, bytes]],
     hub: MemoryTransport,
-    masked: dict[str, bool],
+    exposures: dict[str, Exposure],
 ) -> dict[str, Runner]:
     entries = world.ledger().sites()
     crew = {}
@@ -220,7 +221,7 @@ def _make_runners(
             world.number,
             _make_codec(world, name),
             exchange=hub,
-            gate=ExposureProbe(world.study, masked=masked),
+            gate=ExposureProbe(world.study, exposures=exposures),
         )
     return crew
 
@@ -300,14 +301,14 @@ def _check_order(trial: Trial, rows: Mapping[str, Data], tolerance: float) -> fl
 
 @dataclass
 class ExposureProbe(Gate):
-    """A gate that lets everything through and notes by topic whether only sums of it exist outside a site."""
+    """A gate that lets everything through and notes by topic what readers can solve."""
 
-    masked: dict[str, bool] = field(default_factory=dict)
+    exposures: dict[str, Exposure] = field(default_factory=dict)
 
     def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
         """No verdict: the rows are a test's."""
         if step.reveals is not None and not (step.public or step.talks or step.announces):
-            self.masked[step.topic] = step.reveals(site, payload).sums_only
+            self.exposures[step.topic] = step.reveals(site, payload)
         return bytes(32)
 
 
@@ -315,30 +316,48 @@ def _check_disclosure(trial: Trial) -> None:
     disclosure = learner_of(trial.world.study).discloses(trial.world.study)
     steps: dict[str, Step] = {step.topic: step for step, _, _ in _posts(trial)}
     for topic, step in steps.items():
-        disclosed = disclosure.find_step(topic)
-        if disclosed is None:
+        disclosed = [item for item in disclosure.steps if item.covers(topic)]
+        if not disclosed:
             raise NonConformant(Property.DISCLOSED, f"it discloses nothing of the step {topic!r}.")
-        _check_step(step, disclosed, trial.masked.get(topic))
+        if len(disclosed) > 1:
+            names = " and ".join(repr(item.topic) for item in disclosed)
+            raise NonConformant(Property.DISCLOSED, f"{names} both disclose the step {topic!r}; people read both.")
+        _check_step(step, disclosed[0])
+        _check_protection(step, disclosed[0], trial.exposures.get(topic))
     idle = [item.topic for item in disclosure.steps if not any(item.covers(topic) for topic in steps)]
     if idle:
         raise NonConformant(Property.DISCLOSED, f"it discloses {', '.join(idle)}, and makes no such step.")
 
 
-def _check_step(step: Step, disclosed: StepDisclosure, masked: bool | None) -> None:
-    """NonConformant for a step with other posters, readers or masks; `masked` is None where the step does not say."""
-    pairs: list[tuple[str, object, object]] = [
+def _check_step(step: Step, disclosed: StepDisclosure) -> None:
+    """NonConformant for a step with other posters or readers than its learner discloses."""
+    pairs: tuple[tuple[str, object, object], ...] = (
         ("posters", step.who, disclosed.who),
         ("readers", step.readers, disclosed.readers),
-    ]
-    pairs += [("a conversation", step.talks, disclosed.talks)]
-    pairs += [] if masked is None else [("masks", masked, disclosed.protection == "masked")]
-    for what, real, said in pairs:
-        if real != said:
-            message = f"the step {step.topic!r} has {what} {real!r}, and it discloses {said!r}."
+        ("a conversation", step.talks, disclosed.talks),
+    )
+    for what, real, claim in pairs:
+        if real != claim:
+            message = f"the step {step.topic!r} has {what} {real!r}, and it discloses {claim!r}."
             raise NonConformant(Property.DISCLOSED, message)
+
+
+def _check_protection(step: Step, disclosed: StepDisclosure, exposure: Exposure | None) -> None:
+    """NonConformant for numbers that are less protected than disclosed; no exposure where the step states none."""
     forms = {} if step.expects is None else step.expects.fields
-    if disclosed.protection == "blinded" and any(form.dtype[1] == "f" for form in forms.values()):
-        raise NonConformant(Property.DISCLOSED, f"{step.topic!r} posts fractions, and it discloses blinded words.")
+    if disclosed.protection != "plain" and any(form.dtype[1] == "f" for form in forms.values()):
+        message = f"{step.topic!r} posts fractions, and it discloses {disclosed.protection} words."
+        raise NonConformant(Property.DISCLOSED, message)
+    if exposure is None:
+        return
+    if exposure.sums_only != (disclosed.protection == "masked"):
+        message = f"the step {step.topic!r} has masks {exposure.sums_only!r}, and it discloses {disclosed.protection}."
+        raise NonConformant(Property.DISCLOSED, message)
+    # Cells of a masked post are those of the sum, which the end of the study discloses.
+    solvable = [*exposure.rebuilt, *exposure.gridded, *({} if exposure.sums_only else exposure.cells)]
+    if solvable and not disclosed.rebuilds:
+        message = f"readers of {step.topic!r} can solve for {solvable[0]}, and it discloses that they rebuild nothing."
+        raise NonConformant(Property.DISCLOSED, message)
 
 
 def _has_integers(payload: Payload) -> bool:

@@ -1,4 +1,4 @@
-"""What a federated fit is held against: the pooled fit of an independent library."""
+"""The pooled fit of an independent library, with which a federated fit is compared."""
 
 from __future__ import annotations
 

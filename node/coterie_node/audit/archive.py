@@ -1,4 +1,4 @@
-"""Files of a bundle as a zip or a folder: written the same way each time, read within bounds from whoever sent it."""
+"""Files of a bundle as a zip or a folder: written the same way each time, and read within bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from coterie_node.errors import AuditFailed, ConfigError
 MOST_FILES = 200_000
 MOST_BYTES = 1 << 30
 LONGEST_NAME = 200
-# What zipfile raises for bytes that are no zip, or one of a kind that it does not read.
+# What zipfile raises for bytes that are no zip, and for a kind of zip that it cannot read.
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, RuntimeError)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -25,11 +25,13 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
     """Write a bundle's files to a new zip (a path that ends in .zip) or a new folder."""
     if path.exists() and (path.is_file() or any(path.iterdir())):
-        raise ConfigError("CO-F204", f"{path} exists; a bundle is never written over another file or folder.")
+        raise ConfigError("CO-F204", f"{path} exists, and a bundle never replaces a file or folder. Name another path.")
     try:
         _write_zip(path, files) if path.suffix == ".zip" else _write_folder(path, files)
     except OSError as error:
-        raise ConfigError("CO-F205", f"The bundle {path} cannot be written: {error.strerror or error}.") from None
+        raise ConfigError(
+            "CO-F205", f"The bundle {path} cannot be written: {error.strerror or error}. Name another path."
+        ) from None
 
 
 def read_archive(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
@@ -42,7 +44,9 @@ def read_archive(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
     except BROKEN as error:
         raise _fault(f"{quote(path.name)} is neither a whole zip nor a folder: {error}") from None
     except OSError as error:
-        raise ConfigError("CO-F206", f"The bundle {path} cannot be read: {error.strerror or error}.") from None
+        raise ConfigError(
+            "CO-F206", f"The bundle {path} cannot be read: {error.strerror or error}. Check its path and rights."
+        ) from None
 
 
 def _write_zip(path: Path, files: Mapping[str, bytes]) -> None:
@@ -79,7 +83,7 @@ def _read_zip(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
             if entry.flag_bits & 1:
                 raise _fault(f"{quote(entry.filename)} is encrypted")
             with archive.open(entry) as file:
-                # What the directory says of sizes is not believed: reading stops at the limit.
+                # The directory of a zip can lie about sizes, so the reading itself stops at the limit.
                 content[entry.filename] = _read_bounded(file, entry.filename, min(most, bytes_left))
             bytes_left -= len(content[entry.filename])
     return content

@@ -31,6 +31,7 @@ from coterie_node.audit.archive import read_archive, write_archive
 from coterie_node.errors import AuditFailed
 from coterie_node.run.codec import MAX_PAYLOAD_BYTES
 from coterie_node.run.study_files import study_of, study_on_ledger
+from coterie_node.site.statements.ended_studies import MAX_REASON_BYTES, list_reason_cids
 
 METADATA, MANIFEST, GUIDE, CERTIFICATE = "ro-crate-metadata.json", "bundle.json", "README.md", "certificate.json"
 PAYLOADS = "payloads/"
@@ -124,7 +125,7 @@ def collect(
     """The bundle of one study; BlobMissing if the store has lost a payload of it."""
     study = study_on_ledger(ledger.view(number), blobs)
     blocks: dict[str, bytes] = {}
-    for blob in (study.document, *_payloads(ledger, blobs, number)):
+    for blob in (study.document, *_payloads(ledger, blobs, number), *_list_reasons(ledger, blobs, number)):
         write_blocks(blob, blocks.__setitem__)
     code = CodePart(coterie=version("coterie"), learner=f"{study.learner.name} {study.learner.version}")
     manifest = Manifest(
@@ -148,6 +149,13 @@ def _payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
         verdict = str(Cid(1, RAW, record.post.verdict))
         if record.post.verdict != ZERO and blobs.has(verdict):
             yield blobs.get(verdict, MAX_DOCUMENT)
+
+
+def _list_reasons(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
+    """The reasons for which the study's result was superseded, as far as the store has them."""
+    for cid in list_reason_cids(ledger.history(number), number):
+        if blobs.has(cid):
+            yield blobs.get(cid, MAX_REASON_BYTES)
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from coterie_chain.ledger.protocol import Event, Ledger, Record
 from coterie_learners.core.disclosure import Ruling
 from coterie_node.run.reasons import describe_reason
+from coterie_node.site.statements.joining import format_release
 
 # what has a column of its own, or is nothing that people read
 _HIDDEN = ("position", "attempt", "sealing", "peer", "motion")
@@ -102,4 +103,6 @@ def _format_details(details: dict[str, str | int]) -> str:
     visible = {k: v for k, v in details.items() if k not in _HIDDEN and v != ""}
     if "reason" in visible:
         visible["reason"] = describe_reason(int(visible["reason"]))
+    if "release" in visible:
+        visible["release"] = format_release(int(visible["release"]))
     return ", ".join(f"{k}={v}" for k, v in visible.items())

@@ -1,7 +1,7 @@
 """A local index of the ledger's history, for questions over a hundred thousand records.
 
 It is a copy and proves nothing by itself: it is built from the ledger, can be thrown away, and every record in it
-extends its site's hash chain, which `check` follows again and holds against the heads that the contracts tell.
+extends its site's hash chain, which `check` follows again and compares with the heads in the contracts.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class HistoryIndex:
         self.close()
 
     def refresh(self, ledger: Ledger) -> int:
-        """Hold the index to the ledger, row by row; built anew, after a check of the whole history, if they differ.
+        """Compare the index with the ledger, row by row; if they differ, check the whole history and build it again.
 
         Returns the number of entries. LedgerMismatch if the history breaks the rules or is not whole.
         """
@@ -89,7 +89,11 @@ class HistoryIndex:
         if self.heads() != heads or not self._matches_ledger(entries, heads):
             judge = check_history(entries, {site: head.genesis for site, head in heads.items()})
             if judge.heads != heads:
-                raise LedgerMismatch("CO-C340", "The history does not lead to the heads of the sites' hash chains.")
+                raise LedgerMismatch(
+                    "CO-C340",
+                    "The history does not lead to the heads of the sites' hash chains."
+                    " Replay the study: it names the first wrong record.",
+                )
             self._build(entries, heads)
         return len(entries)
 

@@ -42,7 +42,7 @@ class Screen:
     statements: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The stable JSON keys; None for what cannot be told."""
+        """The stable JSON keys; None for what is unknown."""
         plain: dict[str, Any] = {"study": self.study, "outliers": list(self.outliers), "told": list(self.statements)}
         return plain | {"sites": _by_site(self.comparison), "terms": _by_term(self.comparison)}
 
@@ -149,7 +149,9 @@ def _find_last_round(plan: GlorePlan, done: Iterable[Done]) -> tuple[Payload, Ma
         elif entry.step.topic.startswith("stats/"):
             at, stats = model, entry.posts
     if not stats or kind_of(at) == "look":
-        raise AuditFailed("CO-A107", f"No site has posted its sums in study {plan.study.name!r}; nothing to compare.")
+        raise AuditFailed(
+            "CO-A107", f"No site has posted its sums in study {plan.study.name!r}. Wait for the first round."
+        )
     return at, stats, converged
 
 

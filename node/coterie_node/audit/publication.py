@@ -1,4 +1,4 @@
-"""A published result, as JSON, held against what a replay arrives at: the sites' own word against the record."""
+"""Compare a published result (JSON) with the model of a replay: the statement of the sites with the record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def read_publication(path: Path) -> Mapping[str, Any]:
         raw = path.read_bytes() if path.stat().st_size <= _MAX_RESULT_BYTES else b""
         published = from_json(raw)
     except OSError as error:
-        raise ConfigError("CO-F206", f"The result {path} cannot be read: {error.strerror or error}.") from None
+        raise ConfigError(
+            "CO-F206", f"The result {path} cannot be read: {error.strerror or error}. Check the path and its rights."
+        ) from None
     except ValueError:
         published = None
     if not isinstance(published, dict) or not published.get("terms"):
@@ -49,8 +51,8 @@ def check_publication(published: Mapping[str, Any], name: str, outcome: Replay) 
 
 def _check(published: Mapping[str, Any], name: str, outcome: Replay) -> None:
     if outcome.study is None or not isinstance(outcome.fit, Fit):
-        message = f"The replay arrives at no model to hold {name} against"
-        raise AuditFailed("CO-A110", f"{message}; ask for a result of another study, or for a grant.")
+        message = f"The replay arrives at no model with which {name} can be compared"
+        raise AuditFailed("CO-A110", f"{message}. Name the study of this result, or ask a site for a grant.")
     details = {"details": dict(outcome.fit.details)}  # as far as an auditor has them
     wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.parties), **details})
     for where, theirs, ours in _find_differences(published, wanted):

@@ -10,17 +10,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from coterie_chain.ledger.protocol import Event, Ledger, Record
+from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyView
 from coterie_learners.core.payload import canonical
 from coterie_learners.core.protocol import Machine, Step, largest_difference
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import DataError
 from coterie_node.data.commitment import find_snapshot, make_snapshot
+from coterie_node.errors import ConfigError
 from coterie_node.release.gate import Gate
 from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_keys import study_keys
+from coterie_node.site.folder import SiteFolder
 from coterie_node.site.participant import Node
+from coterie_node.site.statements.ended_studies import VERDICT_WORDS, Attestation, InspectionVerdict
+from coterie_node.site.votes import Ballot, BallotBox
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,28 @@ class RecomputedPost:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All posts of a site computed again, and whether its rows are those that it committed to."""
+    """All posts of a site computed again, and whether its rows are those that it committed to.
+
+    `digest` is that of the rows at hand, as a joining would put it on the ledger; empty if the site committed to none.
+    """
 
     site: str
     snapshot: str
     posts: tuple[RecomputedPost, ...]
+    digest: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether nothing differs."""
         return self.snapshot in ("equal", "none") and all(post.outcome != "differs" for post in self.posts)
+
+    @property
+    def verdict(self) -> InspectionVerdict:
+        """What goes on the ledger if the site signs the inspection."""
+        if not self.passed:
+            return InspectionVerdict.FAILED
+        repeated = all(post.outcome == "equal" for post in self.posts)
+        return InspectionVerdict.PASSED if repeated else InspectionVerdict.PASSED_IN_PART
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
@@ -63,7 +79,15 @@ class Inspection:
 def inspect(node: Node, number: int) -> Inspection:
     """Compute every `each` and `only` post of this site in a study again, and compare."""
     posts = tuple(_compare_posts(node, number))
-    return Inspection(node.name, _compare_snapshot(node, number), posts)
+    return Inspection(node.name, _compare_snapshot(node, number), posts, _digest_rows(node))
+
+
+def _digest_rows(node: Node) -> str:
+    """The digest of the rows at hand, under the salt of this site's commitment; "" where there is none."""
+    snapshot = find_snapshot(node.study, node.network.scope, node.journal.vault)
+    if snapshot is None or node.rows is None:
+        return ""
+    return make_snapshot(node.rows, bytes.fromhex(snapshot.salt)).digest.hex()
 
 
 def _compare_snapshot(node: Node, number: int) -> str:
@@ -77,6 +101,23 @@ def _compare_snapshot(node: Node, number: int) -> str:
     now = make_snapshot(node.rows, bytes.fromhex(snapshot.salt))
     differing = [name for name, value in asdict(now).items() if value != asdict(snapshot)[name]]
     return f"differs in {', '.join(differing)}" if differing else "equal"
+
+
+def sign_inspection(folder: SiteFolder, view: StudyView, inspection: Inspection) -> str:
+    """Write down that the daemon puts an inspection on the ledger; returns what that is in a sentence.
+
+    ConfigError (CO-F333) for a study that has not ended, or rows to which the site never committed.
+    """
+    if view.state not in (State.COMPLETED, State.ABORTED):
+        message = f"Study {view.id} is {view.state.name.lower()}; an inspection is signed once it has ended"
+        raise ConfigError("CO-F333", f"{message}. Look at `coterie study status {view.id}`.")
+    if not inspection.digest:
+        message = f"{inspection.site} committed to no rows in study {view.id}, so that there are none to sign for"
+        raise ConfigError("CO-F333", f"{message}. Leave out --sign.")
+    statement = Attestation(study=view.id, snapshot=inspection.digest, verdict=inspection.verdict)
+    BallotBox(folder.root / "ballots").record(Ballot(motion="attest", subject=str(view.id), statement=statement))
+    words = VERDICT_WORDS[inspection.verdict]
+    return f"{inspection.site} signs: {words}. The daemon (coterie serve) puts it on the ledger."
 
 
 def find_commitment(ledger: Ledger, number: int, site: str) -> bytes | None:

@@ -1,13 +1,21 @@
 """Replay: prove from the ledger and the store alone how every number of a model came about.
 
-The auditor is a site without rows. Every record of every site is checked against its hash chain and the contract's
-own head; the whole history is played through the contract's rules in Python; every payload against its CID, digest
-and stamp; every server step is computed again. Grade "identical": the same bits. Grade "within tolerance": the
-largest difference is at most the tolerance that the auditor chose. Grade "opened results": the sites computed a result
-together off the ledger, and all of them posted the same one, with the same digest of their messages; the record does
-not let anyone compute it again. Grade "partly sealed": some server steps rest on payloads that the auditor cannot open.
-Grade "nothing recomputed": the model came about at a site, in steps that need its rows. What a replay does not prove:
-that a site's sums come from true rows; only that site can compute them again.
+The auditor is a site without rows. The order of the checks matters, because each one relies on those before it:
+
+    1. a snapshot of the ledger at one moment           all later reads are compared with the same history
+    2. the document, by the hash on the ledger          terms and schedule follow from it
+    3. every record against its site's hash chain       nothing is missing, added or changed
+       and the head in that site's contract
+    4. the whole history by the contract's rules        every turn, slot, vote and deadline was allowed
+    5. every payload by CID, digest and stamp           the bytes are those that the site recorded
+    6. every server step, computed again                the model follows from the payloads
+    7. the payloads of skipped attempts                 they are on record, so they must exist too
+
+Grades of a PASS. "identical": the same bits. "within tolerance": the largest difference is at most the auditor's
+tolerance. "partly sealed": some server steps need payloads that the auditor cannot open. "opened results": the sites
+computed together off the ledger, and all posted the same result with the same digest of their messages. "nothing
+recomputed": a site made the model in steps that need its rows. No replay proves that a site's sums come from true rows;
+only that site can compute them again.
 """
 
 from __future__ import annotations
@@ -29,6 +37,7 @@ from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
 from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import study_on_ledger, study_terms
+from coterie_node.site.statements.ended_studies import find_supersession
 
 SNAPSHOT_TRIES = 20
 
@@ -78,8 +87,9 @@ class Verdict:
 class Replay:
     """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none).
 
-    `parties`: the sites that took part to the end, whose rows the fit is of: the study's but for those excluded.
-    `remarks`: what is wrong with other studies of the ledger, which says nothing about this one.
+    `parties`: the sites that took part to the end; the fit is of their rows. Excluded sites are not among them.
+    `remarks`: that the result is superseded, and what is wrong with other studies of the ledger, which says nothing
+    about this one.
     """
 
     verdict: Verdict
@@ -113,6 +123,8 @@ def replay(
         runner = Follower(machine, ledger, blobs, number, codec, observe=observe)
         outcome = follow(runner, view)
         check_superseded(ledger, blobs, number)
+        superseded = find_supersession(entries, number, blobs)
+        remarks = remarks if superseded is None else (superseded.sentence, *remarks)
         return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties, remarks)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)
@@ -142,7 +154,11 @@ def check_ledger(
     Returns how many records the study has, and a remark for each other study in which something is wrong.
     """
     if view.terms != study_terms(study):
-        raise AuditFailed("CO-A102", f"The ledger's terms of study {view.id} are not those that its document gives.")
+        raise AuditFailed(
+            "CO-A102",
+            f"The ledger's terms of study {view.id} are not those that its document gives."
+            " Do not rely on this study. Ask its proposer.",
+        )
     judge = check_history(entries, {site: head.genesis for site, head in heads.items()}, view.id)
     for site, head in heads.items():
         if judge.heads.get(site) != head:
@@ -155,7 +171,11 @@ def check_ledger(
         )
         raise AuditFailed("CO-A109", message, *differing[:1])
     if judge.view(view.id) != view:
-        raise AuditFailed("CO-A104", f"The history of study {view.id} does not lead to its state on the ledger.")
+        raise AuditFailed(
+            "CO-A104",
+            f"The history of study {view.id} does not lead to its state on the ledger."
+            " Do not rely on this ledger. Ask another site for its own.",
+        )
     remarks = tuple(f"Study {number} of this ledger: {fault.message}" for number, fault in judge.spoiled.items())
     return sum(isinstance(e, Record) and e.post.study == view.id for e in entries), remarks
 
@@ -170,7 +190,11 @@ def follow(runner: Follower, view: StudyView) -> str:
     if runner.done:
         return "converged"
     if view.state == State.COMPLETED:
-        raise AuditFailed("CO-A105", "The ledger says completed, but the protocol has steps left.")
+        raise AuditFailed(
+            "CO-A105",
+            "The ledger says completed, but the protocol has steps left."
+            " Replay with the version of the learner that the study names.",
+        )
     return view.state.name.lower()
 
 
@@ -196,7 +220,7 @@ def _pass_verdict(runner: Follower, records: int, outcome: str) -> Verdict:
 
 
 def _grade(machine: Machine, outcome: str) -> str:
-    """The weakest of what there is to say; a study that ended before its first server step has nothing to recompute."""
+    """The weakest grade that applies; a study that ended before its first server step has nothing to recompute."""
     if machine.opened:
         return "opened results"
     if machine.unchecked:

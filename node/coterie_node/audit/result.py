@@ -43,7 +43,7 @@ class Result:
     """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made.
 
     `beside`: the pooled estimates by term, shown beside those of a method without standard errors. `rows`: what each
-    site read, used and left out, where whoever runs the analysis holds all files.
+    site read, used and left out, if the analysis has the files of all sites.
     """
 
     study: str
@@ -258,7 +258,7 @@ def number(value: float) -> str:
 
 
 def limits(row: Row, ratio: str) -> tuple[str, str]:
-    """The ratio, if there is one, and the confidence limits of it or else of the coefficient: told apart from 1."""
+    """The ratio if there is one, and its confidence limits, else those of the coefficient; digits tell it from 1."""
     scale = _exp if ratio else float
     low, middle, high = scale(row.ci_low), scale(row.estimate), scale(row.ci_high)
     digits = DIGITS

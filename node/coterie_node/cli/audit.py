@@ -27,6 +27,7 @@ from coterie_node.cli.options import (
     TableFormat,
     locate,
     open_site,
+    require_daemon,
 )
 from coterie_node.cli.output import print_document
 from coterie_node.errors import ConfigError
@@ -115,22 +116,26 @@ def recompute_command(
     node: NodeOption = None,
     at: At = None,
     site: Site = None,
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Put date, rows' digest and verdict on the ledger, signed by this site.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to.
 
     The site's daemon must not run meanwhile: it holds the journal.
     """
-    from coterie_node.audit.recompute import inspect
+    from coterie_node.audit.recompute import inspect, sign_inspection
     from coterie_node.audit.sources import find_study_number
     from coterie_node.site.participant import open_inspection
 
-    folder = open_site(node, at, site)
+    folder = require_daemon(open_site(node, at, site)) if sign else open_site(node, at, site)
     with folder.open_ledger() as ledger:
         number = find_study_number(ledger, study)
         with open_inspection(folder, ledger, number) as inspected:
             outcome = inspect(inspected, number)
-    print_document(outcome.as_dict(), outcome.text(), as_json)
+        signed = sign_inspection(folder, ledger.view(number), outcome) if sign else ""
+    print_document(outcome.as_dict(), "\n".join([outcome.text(), *([signed] if signed else [])]), as_json)
     if not outcome.passed:
         raise typer.Exit(_FAILED)
 

@@ -99,7 +99,11 @@ def _start_new_network(place: RunFolder, sites: int, chain: str, store: str, per
     from coterie_node.demo.run import prepare
 
     if place.root.exists() and (not place.root.is_dir() or any(place.root.iterdir())):
-        raise ConfigError("CO-F203", f"{place.root} is not an empty folder, and holds no network.")
+        raise ConfigError(
+            "CO-F203",
+            f"{place.root} is not an empty folder, and holds no network."
+            " Name an empty folder, or the folder of a network.",
+        )
     case, settings = find_case("glore"), make_settings(chain, store, period)
     names = case.site_names(sites)
     prepare(place, case, names)

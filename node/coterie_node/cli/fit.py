@@ -100,7 +100,9 @@ def take_part_command(
 def _pair(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not equals or not name or not path:
-        raise StudyError("CO-S107", f"--data {text!r} is not SITE=FILE.")
+        raise StudyError(
+            "CO-S107", f"--data {text!r} is not SITE=FILE. Write the name of a site, `=` and the path of its file."
+        )
     return name, Path(path)
 
 

@@ -90,7 +90,7 @@ def unit_command(
 ) -> None:
     """Print a systemd unit for this site's Geth or Kubo, with what to do before the first start."""
     if part not in UNITS:
-        raise ConfigError("CO-F305", f"There is no unit for {part!r}; there is {', '.join(UNITS)}.")
+        raise ConfigError("CO-F305", f"There is no unit for {part!r}. Name one of {', '.join(UNITS)}.")
     print(UNITS[part](folder), end="")
 
 
@@ -117,7 +117,9 @@ def trial_command(
 ) -> None:
     """Write the folders of three sites for `docker/compose.trial.yaml`."""
     if folder.exists() and any(folder.iterdir()):
-        raise ConfigError("CO-F203", f"{folder} is not an empty folder; a trial is never written over another.")
+        raise ConfigError(
+            "CO-F203", f"{folder} is not an empty folder, and a trial never replaces another. Name an empty folder."
+        )
     variables = make_trial(folder, ("north", "south", "west"), period=period)
     write_private(folder / ".env", "".join(f"{name}={value}\n" for name, value in variables.items()))
     print(f"Written to {folder}. Next: docker compose --env-file {folder}/.env -f docker/compose.trial.yaml up")

@@ -92,6 +92,7 @@ COMMANDS: Table = {
             "revoke": Command(
                 "coterie_node.cli.site.members:site", "Vote to take a member's seat away: its key signs nothing more."
             ),
+            "withdraw": Command("coterie_node.cli.site.members:site", "Take back this site's votes about a member."),
         },
     ),
     "devnet": Group(
@@ -174,7 +175,11 @@ COMMANDS: Table = {
             ),
             "decline": Command(
                 "coterie_node.cli.study.decide:decline_command",
-                "Decline a study: it cannot run without this site, and the ledger says so.",
+                "Decline studies: they cannot run without this site, and the ledger says so.",
+            ),
+            "withdraw": Command(
+                "coterie_node.cli.study.statements:withdraw_command",
+                "Take back this site's proposal, its approval before it has joined, or its votes in a study that runs.",
             ),
             "abort": Command(
                 "coterie_node.cli.study.decide:abort_command",
@@ -184,9 +189,13 @@ COMMANDS: Table = {
                 "coterie_node.cli.study.decide:resume_command",
                 "Vote to go on with a study that a dispute paused; it goes on when most of its sites do.",
             ),
+            "supersede": Command(
+                "coterie_node.cli.study.statements:supersede_command",
+                "Say on the ledger that a completed study's result is superseded; its proposer decides, or a majority.",
+            ),
             "status": Command(
                 "coterie_node.cli.study.show:study_status_command",
-                "Show where a study is, whom it waits for, how it ended, and what last stopped it at this site.",
+                "Show where a study is, which sites it waits for, how it ended, and its last error at this site.",
             ),
             "result": Command(
                 "coterie_node.cli.study.show:result_command",

@@ -21,7 +21,7 @@ from coterie_node.data.source import Batch, check_header, unreadable_error
 
 MAX_HEADER_BYTES = 1 << 20
 BLOCK = 8 << 20
-# Latin-1 takes any bytes, so that text in another encoding can still be told line by line.
+# Latin-1 takes any bytes, so that a message can still name the line of text in another encoding.
 BYTES = "latin-1"
 
 

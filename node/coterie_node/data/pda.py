@@ -3,8 +3,8 @@ does.
 
 pda sends {"SXY": [[...]], "Xtable": [{"(Intercept)": 1, "age65_79": 0, ..., "n": 19}, ...]}: X'y, and a row count for
 every combination of the dummy-coded columns, impossible ones and zeros included, whose order depends on each site's
-data. Here rows are found by their columns, never by their place. pda's own suppression (`cutoff`) leaves X'y as it is.
-Written with all digits; R's side must be told `digits = 15` or it rounds to four.
+data. Rows are identified by their columns, never by their place. pda's own suppression (`cutoff`) leaves X'y as it is.
+Numbers have all digits. On R's side set `digits = 15`, or it rounds to four.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read_table(origin: Origin, design: Design) -> CountedTable:
     keys = _keys(origin, design, grid, wide)
     order = np.argsort(keys)
     if len(np.unique(keys)) != len(keys):
-        raise origin.error("CO-D142", "It lists a pattern twice.")
+        raise origin.error("CO-D142", "It lists a pattern twice. Export it again.")
     return CountedTable(grid, keys[order], counts[order].astype(np.int64), np.array(table.SXY[0]))
 
 
@@ -77,10 +77,12 @@ def _number(value: float) -> float | int:
 def _read_json(origin: Origin) -> PdaTable:
     try:
         if origin.path.stat().st_size > MAX_BYTES:
-            raise origin.error("CO-D141", f"It is larger than {MAX_BYTES} bytes.")
+            raise origin.error("CO-D141", f"It is larger than {MAX_BYTES} bytes. Name the file of a COLA table.")
         table = PdaTable.model_validate_json(origin.path.read_bytes())
     except OSError as error:
-        raise origin.error("CO-D102", f"{origin.path} cannot be read: {error.strerror}.") from None
+        raise origin.error(
+            "CO-D102", f"{origin.path} cannot be read: {error.strerror}. Check the path and its rights."
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -89,7 +91,10 @@ def _read_json(origin: Origin) -> PdaTable:
             "CO-D141", f"{message}. It needs SXY and Xtable, as pda writes them for model COLA."
         ) from None
     if len(table.SXY) != 1 or not table.Xtable or any(COUNT not in line for line in table.Xtable):
-        raise origin.error("CO-D141", "It is no COLA table of pda: one row in SXY, and n in each line of Xtable.")
+        raise origin.error(
+            "CO-D141",
+            "It is no COLA table of pda: one row in SXY, and n in each line of Xtable. Export it again for model COLA.",
+        )
     return table
 
 
@@ -102,7 +107,9 @@ def _columns(origin: Origin, design: Design, table: PdaTable) -> list[str]:
     uneven = any(set(line) != {*have, COUNT} for line in table.Xtable)
     if set(names) != set(have) or uneven or len(table.SXY[0]) != len(names):
         raise origin.error(
-            "CO-D142", f"Its columns are {join_values(have, 10)}; the study's are {join_values(names, 10)}."
+            "CO-D142",
+            f"Its columns are {join_values(have, 10)}; the study's are {join_values(names, 10)}."
+            " Export it for the formula of the study.",
         )
     if have != names:
         # X'y stands in the order of pda's columns.
@@ -116,12 +123,15 @@ def _keys(origin: Origin, design: Design, grid: Grid, wide: np.ndarray[Any, np.d
     for axis in grid.axes:
         if not np.isin(codes[axis.name], axis.values).all():
             raise origin.error(
-                "CO-D142", f"It counts rows with a value of {axis.name} that the study does not declare."
+                "CO-D142",
+                f"It counts rows with a value of {axis.name} that the study does not declare."
+                " Declare the value, or export it again.",
             )
     keys = grid.keys(codes, len(wide)).astype(np.int64)
     if not np.array_equal(grid.raw(design, keys), wide):
         raise origin.error(
-            "CO-D142", "It counts rows of a pattern that no person can have, such as two levels at once."
+            "CO-D142",
+            "It counts rows of a pattern that no person can have, such as two levels at once. Export it again.",
         )
     return keys
 

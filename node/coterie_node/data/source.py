@@ -99,7 +99,11 @@ def check_header(origin: Origin, header: Sequence[str], wanted: Sequence[str]) -
     if missing:
         suggestions = "; ".join(f"{quote(name)} ({_near(name, header)})" for name in missing[:5])
         suffix = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise origin.error("CO-D106", f"The study needs columns that the file does not have: {suggestions}{suffix}.")
+        raise origin.error(
+            "CO-D106",
+            f"The study needs columns that the file does not have: {suggestions}{suffix}."
+            " Rename the columns, or export them.",
+        )
 
 
 def _near(name: str, header: Sequence[str]) -> str:

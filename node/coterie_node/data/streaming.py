@@ -1,4 +1,4 @@
-"""Rows of a checked file that do not fit in memory: read, coded and cut anew in each pass, always the same."""
+"""Rows of a checked file that do not fit in memory: read, coded and cut again in each pass, always the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Checked(Protocol):
 
 
 class StreamedSource:
-    """Complete rows of a checked file, read anew in each pass; DataError if the file changed since."""
+    """Complete rows of a checked file, read again in each pass; DataError if the file changed since."""
 
     def __init__(self, source: RowSource, before: FileStamp, design: Design, checked: Checked) -> None:
         self._source = source

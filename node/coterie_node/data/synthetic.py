@@ -1,4 +1,4 @@
-"""Made-up data of a study's shape: its sites, variables, ranges and levels, and an outcome that depends on them."""
+"""Synthetic data of a study's shape: its sites, variables, ranges and levels, and an outcome that depends on them."""
 
 from __future__ import annotations
 

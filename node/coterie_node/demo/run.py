@@ -103,7 +103,7 @@ def _await_result(place: RunFolder, name: str, study: str) -> dict[str, Any]:
                 return report
         time.sleep(0.2)
     message = f"No result of study {study[:16]} at {name} within {DEADLINE:.0f} s"
-    raise DeadlinePassed("CO-R204", f"{message}; read {place.site_root(name) / 'node' / 'log'}.")
+    raise DeadlinePassed("CO-R204", f"{message}. Read {place.site_root(name) / 'node' / 'log'}.")
 
 
 def _ledger_seconds(place: RunFolder, number: int) -> float:
@@ -130,7 +130,9 @@ def open_run_folder(keep: Path | None) -> Iterator[RunFolder]:
             shutil.rmtree(folder)
         return
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise ConfigError("CO-F203", f"{keep} is not an empty folder; a run is never written over another.")
+        raise ConfigError(
+            "CO-F203", f"{keep} is not an empty folder, and a run never replaces another. Name an empty folder."
+        )
     keep.mkdir(parents=True, exist_ok=True)
     yield RunFolder(keep)
 
@@ -245,7 +247,7 @@ def start_site(place: RunFolder, name: str) -> subprocess.Popen[str]:
 def conclude(
     place: RunFolder, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
 ) -> Result:
-    """Replay the run as an auditor whom all sites have granted a view, and compare its result with the pooled fit.
+    """Replay the run as an auditor with grants of all sites, and compare its result with the pooled fit.
 
     While daemons run, nobody else may open the sites' journals: such an auditor has no view of sealed payloads.
     """

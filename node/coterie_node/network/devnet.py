@@ -54,7 +54,7 @@ def start_network(place: RunFolder, sites: Sequence[str], settings: RunSettings)
     chain.prepare([entry.address for entry in entries])
     chain.start()
     store.start()
-    # Whoever deploys the Catalog gets no rights by it, but must be able to pay.
+    # The account that deploys the Catalog gets no rights by it, but it must pay the gas.
     payer = place.site(sites[0]).load_keys().account
     network = deploy(chain.url(sites[0]), entries, payer, confirmations=chain.confirmations)
     place.save(settings, network)
@@ -123,7 +123,7 @@ def make_settings(chain: str, store: str, period: int | None = None) -> RunSetti
     """Settings of a network of these kinds; ConfigError lists those there are."""
     for what, kind, kinds in (("chain", chain, CHAIN_LAUNCHERS), ("store", store, STORE_LAUNCHERS)):
         if kind not in kinds:
-            raise ConfigError("CO-F305", f"There is no {what} {kind!r} to launch; there is {', '.join(kinds)}.")
+            raise ConfigError("CO-F305", f"There is no {what} {kind!r} to launch. Name one of {', '.join(kinds)}.")
     return RunSettings(chain, store, (), period)
 
 

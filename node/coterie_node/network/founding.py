@@ -1,6 +1,6 @@
 """Files with which sites found a network of their own: each makes its keys, all exchange cards, each writes the rest.
 
-A card is public. Whoever has the same cards writes the same genesis, so nobody has to be trusted with it. The swarm's
+A card is public. The same cards give the same genesis at every site, so nobody has to be trusted with it. The swarm's
 key is the one secret that all sites share; it travels outside of the network.
 """
 
@@ -91,7 +91,9 @@ class FounderCard:
                 raise TypeError("a card holds texts")
             return cls(**raw)
         except OSError as error:
-            raise ConfigError("CO-F501", f"The card {path} cannot be read: {error.strerror}.") from None
+            raise ConfigError(
+                "CO-F501", f"The card {path} cannot be read: {error.strerror}. Check the path and its rights."
+            ) from None
         except (ValueError, TypeError, AttributeError) as error:
             message = f"{path} is no site's card: {error}"
             raise ConfigError("CO-F501", f"{message}. `coterie network keys` writes it, as founder.json.") from None
@@ -107,7 +109,7 @@ def make_keys(
     own_keys, passphrase_file = folder / KEYS, folder / PASSPHRASE
     check_site_name(site)
     if chain not in CHAIN_KINDS:
-        raise ConfigError("CO-F305", f"There is no chain {chain!r} to found; there is {', '.join(CHAIN_KINDS)}.")
+        raise ConfigError("CO-F305", f"There is no chain {chain!r} to found. Name one of {', '.join(CHAIN_KINDS)}.")
     if not own_keys.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         passphrase = secrets.token_urlsafe(24)
@@ -138,7 +140,10 @@ def write_network_files(
     own_card = next((card for card in cards if card.site == site), None)
     if own_card is None or len({card.site for card in cards}) < len(cards) or len({card.chain for card in cards}) > 1:
         names = ", ".join(f"{card.site} ({card.chain})" for card in cards)
-        raise ConfigError("CO-F502", f"One card of each site and one kind of chain are needed, {site}'s too: {names}.")
+        raise ConfigError(
+            "CO-F502",
+            f"These cards do not found a network: {names}. Give one card of each site, {site}'s too, of one chain.",
+        )
     others = [card for card in cards if card.site != site]
     _chain_files(
         folder, own_card, others, _genesis_text(cards, period) if of_network is None else _read_genesis(of_network)
@@ -223,7 +228,9 @@ def _read_genesis(path: Path) -> str:
     try:
         raw = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError("CO-F324", f"The genesis file {path} cannot be read: {error}.") from None
+        raise ConfigError(
+            "CO-F324", f"The genesis file {path} cannot be read: {error}. Ask a member for the file again."
+        ) from None
     if isinstance(raw, dict) and isinstance(raw.get("genesis_file"), dict):
         raw = raw["genesis_file"]  # of an invitation: `join` wants a chain node that runs, and that wants the genesis
     if not isinstance(raw, dict) or not {"config", "extraData", "alloc"} <= raw.keys():

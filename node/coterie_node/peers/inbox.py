@@ -1,4 +1,4 @@
-"""What one peer has sent and this site has not read yet, in order; whoever sends more than it holds has to wait."""
+"""What one peer has sent and this site has not read yet, in order; a peer that sends more than its limit waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_WAITING_BYTES, OVERHEAD = 1 << 29, 64
 
 @dataclass(frozen=True)
 class Ended:
-    """A peer's last word: for whose fault it ends the session, empty if it just went away."""
+    """A peer's last word: the site at fault for which it ends the session; empty if it only went away."""
 
     culprit: str = ""
 
@@ -22,6 +22,8 @@ class Inbox:
     """Frames of one peer, and then its last word; one thread puts, another gets."""
 
     def __init__(self, room: int = MAX_WAITING_BYTES) -> None:
+        # Invariant: `_held` counts the bytes of `_frames` with overhead. Nothing follows the last word, but all frames
+        # before it are still read. After `shut` nobody reads, and `put` refuses.
         self._room = room
         self._frames: deque[bytes] = deque()
         self._held = 0
@@ -33,6 +35,7 @@ class Inbox:
         """Add a frame as soon as there is room for it; False if nobody reads any more."""
         size = len(frame) + OVERHEAD
         with self._news:
+            # One frame alone may be larger than the room: else it could never pass.
             self._news.wait_for(lambda: self._shut or not self._held or self._held + size <= self._room)
             if self._shut:
                 return False
@@ -68,7 +71,7 @@ class Inbox:
         return None
 
     def shut(self) -> None:
-        """Nobody reads any more: forget what is here, and let go who waits for room."""
+        """Nobody reads any more: drop what is here, and release a thread that waits for room."""
         with self._news:
             self._shut = True
             self._frames.clear()

@@ -1,8 +1,19 @@
 """Interactive steps: the parties talk off the ledger while the runner goes on polling.
 
-Nothing of the rows is sent before all parties are there, so a party that comes late costs time and nothing else; once
-they have begun, a party that leaves ends the step for all. `MemoryTransport` is the memory twin of the parties'
-channels: queues between all pairs of one process.
+An `InteractiveStep` runs in a thread of its own, because the runner must go on to read the ledger. Its states:
+
+    state       event                                  next
+    connecting  a party is missing after 2 s           connecting: `missing_parties` names it, and it calls again
+    connecting  all parties are there                  computing: the program runs
+    connecting  `end`, because the step is over        ended, without a result
+    computing   the program returns                    ended, with the result
+    computing   a party leaves, is silent or deviates  ended, with the error that names it
+
+Invariants. Nothing of the rows is sent while connecting, so a late party costs time and nothing else. A step that
+computes never connects again: it ends, and the ledger decides what follows. The thread writes its result before it
+ends, and the runner reads the result only after that.
+
+`MemoryTransport` is the memory twin of the parties' channels: queues between all pairs of one process.
 """
 
 from __future__ import annotations
@@ -23,10 +34,10 @@ MEET_SECONDS = 2.0
 
 
 class SessionChannel(Channel, Protocol):
-    """A channel whose owner meets the other parties first, and closes it when the session is over."""
+    """A channel that first connects to the other parties; its owner closes it when the session is over."""
 
     def connect(self, seconds: float) -> tuple[str, ...]:
-        """Wait for the other parties; who is still absent after `seconds`, nobody once every party knows of all."""
+        """Wait for the other parties; returns those still absent after `seconds`, and none when all know of all."""
 
     def close(self) -> None:
         """Say that nothing more comes."""
@@ -66,12 +77,13 @@ class MemoryTransport:
 
     def between(self, session: Hashable, sender: str, receiver: str) -> queue.Queue[bytes]:
         """The queue of one direction of one pair."""
-        with self._news:  # or both ends may make one at the same time, and what goes into one is lost
+        # Under the lock: else both ends could make a queue at the same time, and the data in one would be lost.
+        with self._news:
             return self._queues[session, sender, receiver]
 
 
 class MemoryChannel:
-    """One party's end of a session in a Hub."""
+    """One party's end of a session in a `MemoryTransport`."""
 
     def __init__(self, hub: MemoryTransport, me: str, session: Hashable, parties: Sequence[str]) -> None:
         self._hub, self._me, self._session, self._parties = hub, me, session, parties
@@ -89,20 +101,23 @@ class MemoryChannel:
         try:
             return self._hub.between(self._session, sender, self._me).get(timeout=self._hub.seconds)
         except queue.Empty:
-            message = f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
+            message = (
+                f"{sender} sent nothing to {self._me} within {self._hub.seconds:g} s."
+                " Ask that site, then propose the study again."
+            )
             raise SessionLost("CO-P601", message, sender) from None
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Nothing to release."""
 
     def abandon(self) -> None:
-        """Nothing either: who waits for this party finds it silent."""
+        """Nothing either: a party that waits for this one finds it silent."""
 
 
 class InteractiveStep:
-    """One party's part of an interactive step, in a thread of its own: it meets the others, then runs the program.
+    """One party's part of an interactive step, in a thread of its own: it connects to the others, then computes.
 
-    `absent` names the parties that it has waited for in vain so far.
+    `missing_parties` names the parties that are not there yet.
     """
 
     def __init__(self, session: Hashable, channel: SessionChannel, program: Callable[[], Payload]) -> None:
@@ -128,7 +143,7 @@ class InteractiveStep:
         if self._error is not None:
             raise self._error
         if self._payload is None:
-            raise SessionLost("CO-P603", "This site's part of the interactive step crashed. Its own log says why.")
+            raise SessionLost("CO-P603", "This site's part of the interactive step crashed. Its own log has the cause.")
         return self._payload
 
     def end(self) -> None:

@@ -3,8 +3,8 @@
 Both ends can compute one secret from their own X25519 key and the other's, as the Catalog lists it. From it and the
 session both derive the same two Ed25519 keys and self-signed certificates, one for each end of a connection. Each
 end trusts exactly the other's certificate; so a handshake succeeds only between owners of these two Catalog keys, for
-this session, in this direction. TLS 1.3 makes fresh keys for the traffic, which a later theft of the sites' keys does
-not give away.
+this session, in this direction. TLS 1.3 makes fresh keys for the traffic. A later theft of the sites' keys does not
+disclose them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNTIL = datetime.datetime(2120, 1, 1, tzinfo=datetime.UTC)
 
 @dataclass(frozen=True)
 class Pairing:
-    """One direction of one pair in one session: who connects to whom, and their common secret (32 bytes)."""
+    """One direction of one pair in one session: the caller, the called party, and their common secret (32 bytes)."""
 
     secret: bytes
     session: bytes
@@ -46,7 +46,8 @@ class Pairing:
     def server_context(self) -> ssl.SSLContext:
         """For the site that is connected to."""
         context = self._context(ssl.PROTOCOL_TLS_SERVER, "server", "client")
-        context.num_tickets = 0  # nothing travels against the direction of a connection
+        # A ticket would be data against the direction of the connection, which nobody reads there.
+        context.num_tickets = 0
         return context
 
     def is_peer(self, certificate: bytes | None, role: str) -> bool:
@@ -56,7 +57,8 @@ class Pairing:
     def _context(self, protocol: ssl._SSLMethod, own_role: str, peer_role: str) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False  # the certificate itself is the peer's name, see is_peer
+        # The certificate itself names the peer (is_peer): a host name would add nothing.
+        context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=self._certificate(peer_role).public_bytes(Encoding.DER))
         _load(context, self._certificate(own_role), self._key(own_role))
@@ -89,7 +91,7 @@ class Pairing:
 
 
 def _load(context: ssl.SSLContext, certificate: x509.Certificate, key: Ed25519PrivateKey) -> None:
-    """Hand certificate and key to OpenSSL, which takes them from a file only: it is encrypted, and gone at once."""
+    """Load certificate and key into OpenSSL, which reads files only: the file is encrypted, and removed at once."""
     password = secrets.token_hex(32)
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode()))
     descriptor, path = tempfile.mkstemp(suffix=".pem")

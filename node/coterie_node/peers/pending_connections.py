@@ -1,4 +1,4 @@
-"""Callers who have not shown who they are: so many at most, each for so long, so that strangers bar nobody's way."""
+"""Callers without a proof of their name: at most so many, each for so long, so that strangers block no peer."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class PendingConnection:
 
 
 class PendingConnections:
-    """Where callers wait; when there is no room for a new one, the one that has stood there longest is sent away.
+    """Callers that wait for their proof; a new one replaces the oldest when all places are taken.
 
-    Peers are let in within a moment. So strangers bar their way only by calling so often that the whole doorstep is
-    full of newer callers within that moment, not by standing there.
+    A peer proves its name within a moment. So strangers block it only if they fill all places with newer callers within
+    that moment. To keep a place does not help them.
     """
 
     def __init__(self, limit: int, seconds: float) -> None:

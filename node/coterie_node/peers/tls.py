@@ -1,8 +1,8 @@
 """Where a site talks to its peers in interactive steps: the network's twin of `interactive_session.MemoryTransport`.
 
-A node listens at one address for the sessions of all its studies. A connection begins with a plain greeting (session
-and name, for the other side to know whom to expect), then TLS with the pair's certificates (pairing.py), then one byte
-from the side that was called: welcome. Strangers who call get nothing but a closed connection.
+A node listens at one address for the sessions of all its studies. A connection begins with a plain
+greeting: session and name, so that the other side knows which peer to expect. Then TLS follows, with the pair's
+certificates (pairing.py). Then the called side sends one byte: welcome. A stranger gets a closed connection only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from coterie_node.peers.transport import (
     keep_alive,
 )
 
-# Strangers may hold so many connections, each for so many seconds.
+# Strangers may have so many connections, each for so many seconds.
 MAX_CALLS, GREET_SECONDS = 64, 10.0
 USUAL = Timeouts()
 
@@ -71,7 +71,7 @@ class TlsExchange:
             me,
             digest,
             {name: self.addresses[name] for name in parties if name != me},
-            # Asked for here, in the runner's thread: the threads that answer calls leave the ledger alone.
+            # Read here, in the runner's thread, because the threads that answer calls must not read the ledger.
             {name: self.secret(name) for name in parties if name != me},
             self.timeouts,
             self.forget,
@@ -87,7 +87,7 @@ class TlsExchange:
     def close(self) -> None:
         """End everything."""
         self._closed = True
-        # Closing alone would leave the thread that waits for calls with the listener, and the port taken.
+        # Without this shutdown the thread that waits for calls would keep the listener open, and so the port.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -100,7 +100,7 @@ class TlsExchange:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                # The caller has gone, or there are too many open files: that passes, and then peers call again.
+                # The caller is gone, or too many files are open. Both pass, and peers call again.
                 time.sleep(PAUSE)
                 continue
             threading.Thread(target=self._answer, args=(self._doorstep.enter(connection),), daemon=True).start()
@@ -117,6 +117,8 @@ class TlsExchange:
 
     def _welcome(self, caller: PendingConnection) -> tuple[TlsChannel, str, ssl.SSLSocket]:
         """Who calls for which session; Closed for anybody who is not a peer with the right key."""
+        # Each check comes before the next cost: greeting, session, name, handshake, certificate, and only then welcome.
+        # Whatever fails closes the connection, and its caller learns nothing of the sessions that are here.
         with ExitStack() as stack:
             plain = stack.enter_context(caller.connection)
             greeting = exactly(plain, GREETING, caller.deadline)

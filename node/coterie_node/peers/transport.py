@@ -1,11 +1,18 @@
 """One party's end of an interactive session over TLS.
 
-One connection for each direction of each pair, so that reading and writing never share one. The parties meet first:
-each calls every other until all are connected both ways, says that it is ready, and begins once all have said so. Until
-then a party may go and come again. Then frames go to and fro: 8 bytes of length and the data.
+Each pair has one connection for each direction, so that reading and writing never share one. A frame is 8 bytes of
+length and the data. The session of one party goes through these states:
 
-A peer that falls silent, breaks off or sends too much ends the session, named; who ends it for that tells the others
-whose fault it was, so that they name the same one.
+    state    what happens                                           next state
+    absent   calls every peer, accepts the calls of peers           ready: connected with all, both ways
+    ready    has sent READY to all                                  begun: all peers are ready too
+    ready    the connection of a peer that is not ready ends        absent: that peer may come again
+    begun    frames go both ways                                    over: `close`, or a fault of a peer
+    begun    a peer is silent, breaks off or sends too much         over: the error names the peer
+    over     the last word is sent, connections end                 -
+
+Invariants. A connection is replaced only before the session has begun; from then on its end ends the session. A party
+that ends the session for a peer's fault sends BLAME with the peer's name, so that all parties name the same one.
 """
 
 from __future__ import annotations
@@ -28,15 +35,15 @@ MAGIC = b"COTALK2\n"
 GREETING = len(MAGIC) + 32 + 1
 WELCOME = b"\x01"
 MAX_FRAME = 1 << 28
-# A frame of this length holds no data but the name of the peer for whose fault the sender ends the session.
+# A frame of this length has no data but the name of the peer at fault, for which the sender ends the session.
 BLAME = (1 << 64) - 1
-# ... and of this one, nothing: the sender is connected with all parties, both ways.
+# A frame of this length has no data: the sender is connected with all parties, both ways.
 READY = BLAME - 1
-# Seconds between two looks at who is there, and for a call, or a last word, to get through.
+# Seconds between two looks at the peers that are there; and seconds for a call, or a last word, to arrive.
 PAUSE, CALL_SECONDS = 0.05, 10.0
 # How a peer that does not answer is called again.
 CALL_RETRY = RetryPolicy(first=0.05, longest=5.0)
-# Seconds of silence after which the other machine is asked whether it is still there, between questions; and how many.
+# Seconds of silence before the kernel probes the other machine, seconds between probes, and the number of probes.
 ALIVE_AFTER, ALIVE_EVERY, ALIVE_TIMES = 60, 15, 4
 # Seconds for the last word of a peer that reads no more.
 LAST_WORD_SECONDS = 1.0
@@ -67,7 +74,7 @@ class PeerConnection:
 class TlsChannel:
     """The channel of party `me` to its peers at `addresses`; `secrets` are those that it shares with each.
 
-    `forget` is told when the session is over.
+    `forget` is called when the session is over.
     """
 
     def __init__(
@@ -93,7 +100,7 @@ class TlsChannel:
         self._doubts: dict[str, str] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._call_at: dict[str, float] = {}
-        # Held while it is settled whose connection counts: by the threads that answer calls, and by the one that talks.
+        # Guards which connection of a peer counts. Both the threads that answer calls and the talking one take it.
         self._lock = threading.Lock()
         self._begun = self._over = False
         self._culprit = ""
@@ -109,7 +116,7 @@ class TlsChannel:
     # Meeting
 
     def connect(self, seconds: float) -> tuple[str, ...]:
-        """Call the peers and wait for theirs; who is still absent after `seconds`, with what is known of it."""
+        """Call the peers and wait for their calls; the peers still absent after `seconds`, with the cause if known."""
         deadline = time.monotonic() + seconds
         while (missing_parties := self._missing_parties()) or not self._begin():
             if missing_parties and time.monotonic() >= deadline:
@@ -120,13 +127,13 @@ class TlsChannel:
         return ()
 
     def _begin(self) -> bool:
-        """Whether all are ready at this very moment; if so, no connection is replaced any more."""
+        """Whether all are ready at this moment; if so, no connection is replaced any more."""
         with self._lock:
             self._begun = all(line.ready for line in self._lines.values())
             return self._begun
 
     def _missing_parties(self) -> list[str]:
-        """Peers without a connection each way; if there are none, those who miss somebody themselves."""
+        """Peers without a connection each way; if there are none, the peers that are not ready themselves."""
         missing = [name for name, line in self._lines.items() if name not in self._out or line.connection is None]
         if missing:
             return missing
@@ -142,7 +149,7 @@ class TlsChannel:
             called = self._call(name)
             if called is not None:
                 self._out[name] = called
-            # A peer may be away for days. One that is back calls itself, and is called at once.
+            # A peer may be away for days, so the pauses grow. Its own call resets them (`_take`).
             backoff = self._backoffs.setdefault(name, Backoff(CALL_RETRY))
             if called is not None:
                 backoff.reset()
@@ -168,9 +175,9 @@ class TlsChannel:
         try:
             return self._handshake(name, pairing)
         except ssl.SSLEOFError:
-            pass  # it answers, but not for this session, or not yet
+            pass  # it answers, but not for this session, or not yet: the next call may succeed
         except ssl.SSLError as error:
-            self._doubts[name] = f" (who answers does not prove to have the key in the Catalog: {error.reason})"
+            self._doubts[name] = f" (the program that answers does not prove the key in the Catalog: {error.reason})"
         except (OSError, ConnectionEnded):
             pass
         return None
@@ -199,10 +206,10 @@ class TlsChannel:
         line.frames.end(last)
         with self._lock:
             if not (line.ready or self._begun):
-                line.connection = None  # it may come again
+                line.connection = None  # not begun: the peer may come again
 
     def _take(self, name: str, connection: ssl.SSLSocket) -> PeerConnection | None:
-        """A peer's line over a new connection, in the place of an older one; None once they talk, or have ended."""
+        """A peer's line over a new connection, which replaces an older one; None once the session has begun."""
         with self._lock:
             if self._begun or self._over:
                 return None
@@ -231,7 +238,12 @@ class TlsChannel:
     def send(self, to: str, data: bytes) -> None:
         """Send bytes to a party; SessionLost names it if it has broken off."""
         if len(data) > MAX_FRAME:
-            raise ProtocolError("CO-P663", f"A message of {len(data)} bytes is larger than {MAX_FRAME}.", to)
+            raise ProtocolError(
+                "CO-P663",
+                f"A message of {len(data)} bytes is larger than {MAX_FRAME}."
+                " Propose the study with fewer rows or columns.",
+                to,
+            )
         try:
             self._out[to].sendall(len(data).to_bytes(8, "big") + data)
         except OSError:
@@ -243,7 +255,10 @@ class TlsChannel:
         seconds = self._patience.message if line.heard else self._patience.first
         frame = line.frames.get(seconds)
         if frame is None:
-            detail = f"{sender} sent nothing to {self._me} within {seconds:g} s."
+            detail = (
+                f"{sender} sent nothing to {self._me} within {seconds:g} s."
+                " Ask that site, then propose the study again."
+            )
             self._culprit = sender
             raise SessionLost("CO-P601", detail, sender)
         if isinstance(frame, Ended):
@@ -261,7 +276,7 @@ class TlsChannel:
                 connection.sendall(last)
                 connection.shutdown(socket.SHUT_WR)
             connection.close()
-        # A peer that keeps its end open would keep a thread and what it sent here for ever.
+        # A peer can keep its end open. Without this it would keep a thread and its frames here for ever.
         with self._lock:
             self._over = True
             for line in self._lines.values():
@@ -276,7 +291,7 @@ class TlsChannel:
             line.frames.end(Ended(self._me))
 
     def _last_word(self, name: str) -> str:
-        """Whose fault a peer that reads no more says it is, if it says so soon."""
+        """The site at fault that a peer names when it reads no more; empty if it names none within a second."""
         ending = self._lines[name].frames.last_word(LAST_WORD_SECONDS)
         return "" if ending is None else ending.culprit
 
@@ -286,11 +301,15 @@ class TlsChannel:
             detail = f"{name} broke off the session with {self._me}. Its own log says why."
             return SessionLost("CO-P662", detail, name)
         self._culprit = culprit
-        return SessionLost("CO-P662", f"{name} ended the session because {culprit} broke it off.", culprit)
+        return SessionLost(
+            "CO-P662",
+            f"{name} ended the session because {culprit} broke it off. Ask {culprit}, then propose the study again.",
+            culprit,
+        )
 
 
 def exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
-    """The next `size` bytes of a connection; Closed if it ends before, or does not bring them by the deadline."""
+    """The next `size` bytes of a connection; ConnectionEnded if it ends before, or is late for the deadline."""
     parts = bytearray()
     while len(parts) < size:
         if deadline is not None:
@@ -305,7 +324,7 @@ def exactly(connection: socket.socket, size: int, deadline: float | None = None)
 
 
 def hang_up(connection: socket.socket | None) -> None:
-    """End a connection, whatever another thread is doing with it; that one closes it."""
+    """End a connection while another thread may use it; that thread closes it."""
     if connection is not None:
         with suppress(OSError):
             # Below TLS: SSLSocket's own would let a send that is under way go on without encryption.
@@ -313,7 +332,7 @@ def hang_up(connection: socket.socket | None) -> None:
 
 
 def keep_alive(connection: socket.socket) -> None:
-    """Have the kernel notice a machine that went without a word: parties may wait in silence for days."""
+    """Let the kernel detect a machine that is gone: parties may wait in silence for days."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ALIVE_AFTER)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ALIVE_EVERY)

@@ -1,9 +1,20 @@
 """From a payload to the bytes in the store and back, with every check that bytes from a peer must pass.
 
-Out: stamp and canonical bytes, compress, seal to readers where the step says so. In, in this order: size, CID (in the
-store), SHA-256, seal, bounded decompression, canonical form, stamp, finite values, form, the learner's own check, and
-the record's flag `converged` against the payload's. A server's post is stored uncompressed: its digest must not depend
-on the version of a compression library, because every site recomputes it.
+The way out: payload, stamp and canonical bytes, compression, seal to the step's readers. The way in checks, in this
+order:
+
+    check                       why here
+    size in the record          before any byte is fetched: a record can declare anything
+    CID, SHA-256                before any byte is parsed: from here on these are the bytes on record
+    seal                        readers alone go on; for all others the post is `Sealed`
+    bounded decompression       a small payload can unpack to a large one
+    canonical form              one value has one encoding, so equal digests mean equal values
+    stamp                       the bytes belong to this study, topic, site and attempt, and are no replay of others
+    finite values, form         the learner's arithmetic may rely on both
+    flag `converged`            the contract ends the loop by the record's flag, so it must be the payload's
+
+A server's post is stored uncompressed: its digest must not depend on the version of a compression library, because
+every site recomputes it.
 """
 
 from __future__ import annotations
@@ -35,8 +46,8 @@ MAX_PAYLOAD_BYTES = MAX_BLOB
 class PayloadCodec:
     """One reader's and writer's view of a study: its keys and the sealing keys of all sites.
 
-    `own` are this site's keys for this run, in use once the sites have announced theirs. `view` opens single payloads
-    for who is no reader: the keys of their bodies, by SHA-256 of the stored bytes, as readers have granted them.
+    `own` are this site's keys for this run; they count after the sites have announced theirs. `view` opens single
+    payloads for an auditor: the keys of their bodies, by SHA-256 of the stored bytes, as readers have granted them.
     `limit` is the most bytes that this site posts at once, before and after compression.
     """
 
@@ -49,7 +60,7 @@ class PayloadCodec:
     limit: int = MAX_PAYLOAD_BYTES
 
     def with_announced_keys(self, posts: Mapping[str, Payload]) -> PayloadCodec:
-        """The desk after the sites have announced their sealing keys for this run."""
+        """The codec after the sites have announced their sealing keys for this run."""
         directory = {site: np.asarray(post["sealing"]).tobytes() for site, post in posts.items()}
         return replace(self, keys=self.own or self.keys, directory={**self.directory, **directory})
 
@@ -59,7 +70,7 @@ class PayloadCodec:
         Measured here, before anything is stored or recorded: the contract would refuse the record, and a reader that
         trusted the record's size would blame this site for it.
         """
-        # The arrays first: compressing a payload that is too large takes seconds.
+        # The arrays first: compression of a payload that is too large takes seconds.
         self._check_size(step, sum(np.asarray(value).nbytes for value in payload.values()))
         blob = self.seal(step, pack(self.study, step, self.name, attempt, payload))
         self._check_size(step, len(blob))
@@ -101,24 +112,35 @@ class PayloadCodec:
             if unsealed is None:
                 return Sealed(record.site, step.topic, record.post.converged)
             blob = unsealed
+        # The bytes are those on record. Their author is a peer, so everything below is still bounded and checked.
         stamp, payload = pay.decode(pay.unpack(blob))
         wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
         if stamp != wanted:
             raise ProtocolError(
-                "CO-P110", f"The payload was made for {_describe_stamp(stamp)}, not for {_describe_stamp(wanted)}."
+                "CO-P110",
+                f"The payload was made for {_describe_stamp(stamp)}, not for {_describe_stamp(wanted)}."
+                " Ask that site to check its node.",
             )
         pay.check_finite(payload)
         if step.expects is not None:
             pay.check(payload, step.expects)
         if bool(np.all(payload.get("converged", False))) != record.post.converged:
-            message = f"The record says converged={record.post.converged}, which is not what its payload says."
+            message = (
+                f"The record says converged={record.post.converged}, which is not what its payload says."
+                " Ask that site to check its node."
+            )
             raise ProtocolError("CO-P116", message)
         return payload
 
     def _unseal(self, step: Step, record: Record, blob: bytes) -> bytes | None:
         if step.readers is None or not is_sealed(blob):
-            raise ProtocolError("CO-P111", "The payload is sealed where it must be open, or the other way round.")
+            raise ProtocolError(
+                "CO-P111",
+                "The payload is sealed where it must be open, or open where it must be sealed."
+                " Ask that site to check its version.",
+            )
         context = _context(self.study, step.topic, record.site)
+        # A grant counts before the keys: an auditor has no keys, and a site's keys may be destroyed.
         if record.post.sha256 in self.view:
             return unseal_with(blob, self.view[record.post.sha256], context)
         return None if self.keys is None else self.keys.unseal(blob, self.name, context)
@@ -127,6 +149,7 @@ class PayloadCodec:
 def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) -> bytes:
     """A payload's compressed bytes, before any seal."""
     raw = pay.encode(Stamp(study.hash.hex(), step.topic, site, attempt), payload)
+    # All sites must get the same bytes for a server's post. And a length must not show anything of the content.
     stored = step.public or not step.compress
     return pay.pack(raw, pay.STORED if stored else CODECS[study.ledger.compression])
 
@@ -134,10 +157,18 @@ def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) ->
 def fetch(post: Post, blobs: BlobStore) -> bytes:
     """The stored bytes of a post, checked against its size, CID and SHA-256."""
     if not 0 < post.size <= MAX_PAYLOAD_BYTES:
-        raise ProtocolError("CO-P112", f"The record declares {post.size} bytes; the limit is {MAX_PAYLOAD_BYTES}.")
+        raise ProtocolError(
+            "CO-P112",
+            f"The record declares {post.size} bytes; the limit is {MAX_PAYLOAD_BYTES}."
+            " Ask that site to check its node.",
+        )
     blob = blobs.get(post.cid, post.size)
     if len(blob) != post.size or hashlib.sha256(blob).digest() != post.sha256:
-        raise ProtocolError("CO-P113", f"The bytes behind {post.cid} do not match the record's size and SHA-256.")
+        raise ProtocolError(
+            "CO-P113",
+            f"The bytes behind {post.cid} do not match the record's size and SHA-256."
+            " Ask that site to check its store.",
+        )
     return blob
 
 

@@ -1,8 +1,17 @@
 """One machine fed from the ledger, step by step: what every reader of a study does, an auditor as a participant.
 
-A follower reads the records of each finished step, checks what is behind them, and feeds the machine. It writes
-nothing. It remembers the heads of the hash chains that it read: each head stands for all that its site ever recorded,
-so that a reorganisation which took any record shows. Then the machine starts again from the first record.
+A follower reads the records of each finished step, checks the payloads behind them, and feeds the machine. It writes
+nothing. One turn at `position`:
+
+    the ledger                          what the follower does            position
+    the step is finished                reads all posts, feeds them       + 1
+    the step is open                    nothing: it waits                 the same
+    no step is open, the study goes on  nothing: another look will tell   the same
+    the study is aborted                raises StudyStopped               the same
+    a record that it read is gone       starts again (Runner)             0
+
+Invariants. The machine has the posts of exactly the steps below `position`. `_heads` has their chain heads.
+A head stands for all that its site ever recorded, so a reorganisation that took any record shows in a later head.
 """
 
 from __future__ import annotations
@@ -28,7 +37,7 @@ from coterie_node.run.endings import StudyEnd, find_end
 
 @dataclass(frozen=True)
 class Progress:
-    """One finished step, for whoever watches: its place, who posted, the ledger's time.
+    """One finished step, for observers: its place, the sites that posted, the ledger's time.
 
     `figures` are the single numbers of a server's post, such as the deviance. `recomputed`: whether this reader worked
     a server's post out itself; `sealed`: whose posts it could not open.
@@ -107,7 +116,7 @@ class Follower:
 
     def _read_ledger(self, position: int) -> tuple[StudyView, tuple[Record, ...] | None]:
         with self._measure("ledger"):
-            # In this order: a step that is over in the view is then surely finished, however the ledger moves on.
+            # In this order: a step that is over in the view is finished in the later read, even if the ledger moves on.
             view = self._ledger.view(self._study)
             return view, self._ledger.read_finished(self._study, position)
 
@@ -137,6 +146,7 @@ class Follower:
     def _read_records(self, step: Step, records: tuple[Record, ...]) -> None:
         with self._measure("store"):
             posts = self._read_posts(step, records)
+        # Before the machine computes: if it finds a wrong post, the runner disputes the step at `position - 1`.
         self._heads[self.position] = read_heads(records)
         self.position += 1
         if step.announces:
@@ -162,7 +172,7 @@ class Follower:
     ) -> None:
         last = records[-1]
         if last.post.position < self._observed_until:
-            return  # before this machine was restarted
+            return  # reported before this machine was restarted
         self._observed_until = last.post.position + 1
         sites = tuple(r.site for r in records)
         place = (last.post.position, step.topic, last.kind, last.round)
@@ -173,7 +183,10 @@ class Follower:
         if view.state in (State.PROPOSED, State.PAUSED):
             return False
         if view.state == State.COMPLETED:
-            message = f"The ledger has completed the study, but the learner's script still awaits {step.topic!r}."
+            message = (
+                f"The ledger has completed the study, but the learner's script still awaits {step.topic!r}."
+                " Use the version of the learner that the study names."
+            )
             raise ProtocolError("CO-P115", message, topic=step.topic)
         if step.public:
             # A server that could not compute its step has aborted; the same computation says why, in words.

@@ -28,7 +28,7 @@ from coterie_node.release.gate import Gate, Policy, Release
 from coterie_node.run.simulate import simulate, site_of
 
 MAX_NUMBERS = 400
-# A number of a masked sum has this many words; shorter sums of whole columns have one, and are not shown.
+# A number of a masked sum has this many words. Steps with other words list their numbers themselves (`Step.bare`).
 WORDS_PER_NUMBER = 2
 
 
@@ -42,12 +42,12 @@ class PayloadPreview:
     site: str
     release: Release
     disclosed: str = ""
-    sums: Array | None = None
+    sums: Mapping[str, Array] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything that would leave, for this site's own people."""
         out = {"site": self.site, "disclosed": self.disclosed, **describe_release(self.release)}
-        return out if self.sums is None else {**out, "payload": {"sums under masks": self.sums.tolist()}}
+        return out if self.sums is None else {**out, "payload": {k: v.tolist() for k, v in self.sums.items()}}
 
     def text(self) -> str:
         """The same for a terminal; long arrays are cut, JSON has them whole."""
@@ -56,7 +56,7 @@ class PayloadPreview:
         head = f"{self.site}  {verdict.topic}  {verdict.ruling.name.lower().replace('_', ' ')}: {verdict.sentence}"
         below = ["  Cells below the floor (for this site's people only):", *small] if small else []
         said = [f"  {self.disclosed}"] if self.disclosed else []
-        payload = self.release.payload if self.sums is None else {"sums under masks": self.sums}
+        payload = self.release.payload if self.sums is None else self.sums
         return "\n".join([head, *said, *below, *(_array(name, v) for name, v in sorted(payload.items()))])
 
 
@@ -82,13 +82,16 @@ class UnmaskedSite(Site):
         return bytes(size)
 
 
-def sums_under_masks(step: Step, site: Site) -> Array | None:
-    """The numbers (k,) that this site's masks hide in a masked sum; None for a step that is none."""
+def sums_under_masks(step: Step, site: Site) -> dict[str, Array] | None:
+    """The numbers that this site's masks hide in a masked sum, by name; None for a step that is none."""
+    if step.bare is not None:
+        return {f"{name}, under masks": np.asarray(value) for name, value in step.bare(site).items()}
     form = None if step.expects is None else step.expects.fields.get("masked")
     if step.public or form is None or form.shape[-1] != WORDS_PER_NUMBER:
         return None
     bare = UnmaskedSite(**{item.name: getattr(site, item.name) for item in fields(site)})
-    return decode_fixed_point(np.asarray(step.make(bare, None)["masked"], dtype=np.uint64))
+    words = np.asarray(step.make(bare, None)["masked"], dtype=np.uint64)
+    return {"sums under masks": decode_fixed_point(words)}
 
 
 def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = None) -> list[PayloadPreview]:
@@ -99,7 +102,9 @@ def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = Non
     """
     unknown = sorted(set(files) - set(study.sites))
     if unknown:
-        raise StudyError("CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}.")
+        raise StudyError(
+            "CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}. Use the names of its `sites`."
+        )
     loaded = {name: load_site(path, study, name) for name, path in files.items()}
     rows: dict[str, Data] = {name: site_rows.rows for name, site_rows in loaded.items() if site_rows is not None}
     out: list[PayloadPreview] = []

@@ -354,17 +354,21 @@ class Runner(Follower):
         """
         if view.open is None or self._ledger.now() <= view.open.deadline - view.terms.timeout // 2:
             return
-        self._report_unavailable(records, site, Reason.UNAVAILABLE)
+        self._report_unavailable(view, records, site, Reason.UNAVAILABLE)
 
-    def _report_unavailable(self, records: tuple[Record, ...], site: str, reason: Reason) -> bool:
-        """Vote that a site's post at a finished step cannot be used; False if the ledger takes no such vote."""
+    def _report_unavailable(self, view: StudyView, records: tuple[Record, ...], site: str, reason: Reason) -> bool:
+        """Vote that a site's post at a finished step cannot be used; False if the ledger takes no such vote.
+
+        True also if this site has voted, or if the ledger has moved on from `view`: then there is another step to read.
+        """
         post = next((record.post for record in records if record.site == site), None)
         if post is None or site == self._codec.name:
             return False
         try:
             self._ledger.report_unavailable(self._study, post.position, post.attempt, site, reason)
         except PostRejected as error:
-            return error.name == "AlreadyVoted"
+            place = (view.open.position, view.open.attempt) if view.open is not None else ()
+            return error.name in ("AlreadyVoted", "NotPosted") or (error.name == "WrongStep" and error.values != place)
         return True
 
     # Ahead of the ledger
@@ -451,8 +455,7 @@ class Runner(Follower):
             elif silence == Silence.ABORT:
                 self._abort_for_silence(open_)
             elif silence == Silence.EXCLUDE and open_.kind == "each":
-                for site in set(open_.parties) - set(open_.posted):
-                    self._ledger.exclude(self._study, site)
+                self._exclude_silent(open_)
             else:
                 return False
         except PostRejected as error:
@@ -465,6 +468,16 @@ class Runner(Follower):
         """Compute a late server's step before it is skipped: LearnerError if nobody can, so that it is not to blame."""
         with self._measure("compute"), suppress(SealedInput):
             self.machine.draft(open_.parties, open_.attempt)
+
+    def _exclude_silent(self, open_: OpenStep) -> None:
+        """Vote to go on without the silent sites; where the study cannot, end it with the name of one."""
+        for site in sorted(set(open_.parties) - set(open_.posted)):
+            try:
+                self._ledger.exclude(self._study, site)
+            except PostRejected as error:
+                if error.name != "SiteNeeded":
+                    raise
+                self._ledger.abort(self._study, Reason.SILENT_SITE, site)
 
     def _abort_for_silence(self, open_: OpenStep) -> None:
         """End the study, and name a silent site: the contract holds the deadline against it."""
@@ -508,7 +521,7 @@ class Runner(Follower):
             # A post that cannot be read stands at this position; one that the learner refused, at the one before.
             for position in (self.position, self.position - 1):
                 records = self._ledger.read_finished(self._study, position) if position >= 0 else None
-                if records and self._report_unavailable(records, error.site, reason):
+                if records and self._report_unavailable(view, records, error.site, reason):
                     message = f"{error.message} This site votes to repeat the step without {error.site}"
                     raise PostUnusable(error.code, f"{message}. The study goes on when most sites do.", error.site)
         self._abort(reason, error.site)

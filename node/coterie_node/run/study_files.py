@@ -8,6 +8,7 @@ from pathlib import Path
 from coterie_chain.ledger.protocol import Silence, StudyView, Terms
 from coterie_chain.store.cid import RAW, Cid
 from coterie_chain.store.protocol import BlobStore
+from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.registry import check_choice, complete_study, learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import MAX_DOCUMENT, Study
@@ -31,14 +32,16 @@ def read_plain(path: Path) -> Study:
     try:
         return Study.from_toml(content.decode(), str(path))
     except UnicodeDecodeError:
-        raise StudyError("CO-S101", f"{path} is not UTF-8 text.") from None
+        raise StudyError("CO-S101", f"{path} is not UTF-8 text. Save the file as UTF-8.") from None
 
 
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StudyError("CO-S104", f"The study file {path} cannot be read: {error.strerror}.") from None
+        raise StudyError(
+            "CO-S104", f"The study file {path} cannot be read: {error.strerror}. Check the path and its rights."
+        ) from None
 
 
 def study_of(document: bytes, where: str) -> Study:
@@ -53,12 +56,34 @@ def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
     document = blobs.get(str(Cid(1, RAW, view.terms.hash)), MAX_DOCUMENT)
     study = study_of(document, f"The document of study {view.id}")
     if study.hash != view.terms.hash:
-        raise AuditFailed("CO-A101", f"The document of study {view.id} has another hash than the ledger.")
+        raise AuditFailed(
+            "CO-A101",
+            f"The document of study {view.id} has another hash than the ledger."
+            " Do not rely on this study. Ask its proposer.",
+        )
     return study
 
 
+def count_least_sites(study: Study) -> int:
+    """With fewer sites the study does not go on: three where only sums over sites may exist, else one."""
+    masked = any(step.protection == "masked" for step in learner_of(study).discloses(study).from_rows)
+    return min(MIN_PARTIES, len(study.sites)) if masked else 1
+
+
+def check_silence_rule(study: Study) -> None:
+    """StudyError (CO-S306) for a study that excludes silent sites, and cannot go on without any of its sites."""
+    least = count_least_sites(study)
+    if study.ledger.silent_site == "exclude" and least >= len(study.sites) > 1:
+        message = f'silent_site = "exclude", but masked sums need {least} sites and the study has {len(study.sites)}'
+        cause = "The first silent site would end the study"
+        raise StudyError("CO-S306", f'{message}. {cause}. Choose "wait" or "abort", add a site, or do not mask.')
+
+
 def study_terms(study: Study) -> Terms:
-    """What the contract holds of a study: its hash, its sites in turn order, its schedule and its deadlines."""
+    """What the contract holds of a study: its hash, its sites in turn order, its schedule and its deadlines.
+
+    Nobody is excluded below the number of sites with which the study can go on.
+    """
     schedule = learner_of(study).schedule(study)
     return Terms(
         hash=study.hash,
@@ -69,6 +94,7 @@ def study_terms(study: Study) -> Terms:
         max_rounds=schedule.max_rounds,
         timeout=study.ledger.step_seconds,
         silence=SILENCE[study.ledger.silent_site],
+        least=count_least_sites(study),
     )
 
 

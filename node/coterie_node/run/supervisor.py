@@ -1,6 +1,13 @@
 """One site's part in one study: it takes turns, retries after faults with growing pauses, and says what it waits for.
 
-The same loop body serves a demo's process, the daemon and the fault simulation; the clock is the caller's.
+The same loop body serves a demo's process, the daemon and the fault simulation. The caller gives the clock. Its states:
+
+    state    event                          next
+    taking   a turn goes well               taking; the pauses are short again
+    taking   a transient fault              pausing until `resume_at`; each pause is longer than the last
+    pausing  `resume_at` is reached         taking; the same runner goes on, because it keeps its state on the ledger
+    any      a fault beyond the limit       the error ends this site's part
+    any      an error that is no fault      the error ends this site's part
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class TalkPart(Frozen):
         if self.listen is None or missing:
             message = f"In study {study.name!r} the sites talk to each other, and [talk] in {site}'s node.toml lacks"
             lacks = " and ".join(["`listen`"] * (self.listen is None) + [f"an address of {m}" for m in missing])
-            raise ConfigError("CO-F342", f"{message} {lacks}.")
+            raise ConfigError("CO-F342", f"{message} {lacks}. Add it.")
 
 
 class NodeConfig(Frozen):

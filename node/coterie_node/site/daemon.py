@@ -1,6 +1,13 @@
 """The daemon of one site: it follows the ledger and takes part in every study that its people approved.
 
-All state is on the ledger, in the journal, and in the folder of decisions; the daemon may die at any moment.
+All state is on the ledger, in the journal, and in the folder of decisions, so the daemon may be killed at any moment.
+One tick works in this order:
+
+    1. studies that are new on the ledger    a decision may wait for one of them
+    2. proposals of this site's people       step 1 of a later tick finds them on the ledger
+    3. votes                                 they may admit a site, or resume a study
+    4. one move in each study that is due    join, take a turn, or look whether the result is final
+    5. measurements, every few seconds       their faults are ignored: they must not delay the work
 
 Invariants. A study joins and posts only for a decision that is bound to its proposal (decisions.py), and only while the
 ledger's terms are its document's. An error in one study stops that study alone: the log, the metrics and the status
@@ -18,6 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event as Flag
+from typing import Any
 
 from coterie_chain.errors import ChainError, PostRejected, StoreFault
 from coterie_chain.ethereum.network import Network
@@ -39,12 +47,13 @@ from coterie_node.run.endings import end_part, find_end
 from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason, describe_reason
 from coterie_node.run.runner import Runner
-from coterie_node.run.study_files import check_terms, study_of, study_on_ledger, study_terms
+from coterie_node.run.study_files import check_silence_rule, check_terms, study_of, study_on_ledger, study_terms
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.decisions import Binding, Decision, DecisionFolder
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.participant import Node, make_site_runner, take_snapshot
+from coterie_node.site.participant import Node, make_site_runner, prepare_joining
+from coterie_node.site.statements.joining import Joining
 from coterie_node.site.study_list import StudyList
 from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause
 from coterie_node.site.votes import Ballot, BallotBox
@@ -55,6 +64,8 @@ from coterie_node.site.watch.metrics import Metrics
 LEDGER_POLL_SECONDS, RETRY_SECONDS = 0.5, 60.0
 # ... and between two measurements.
 MEASURE_SECONDS = 5.0
+# A proposal counts as expired so many seconds after its last second: longer than any reorganisation reaches.
+EXPIRY_SECONDS = 3600
 # Seconds to go on for the sake of an interactive step after the signal to stop (the unit's TimeoutStopSec is longer),
 # and between two looks at it.
 LEAVE_SECONDS, SESSION_POLL_SECONDS = 150.0, 0.05
@@ -107,7 +118,7 @@ class Daemon:
         services.metrics.confirmations.set(services.home.config.chain.confirmations)
 
     def run(self, stop: Flag) -> None:
-        """Tick until `stop` is set; whatever is being done is finished first, an interactive step within 150 s."""
+        """Tick until `stop` is set; the open move is finished first, an interactive step within 150 s."""
         backoff = Backoff(ENDLESS_RETRY)
         while not stop.is_set() or self._must_continue():
             try:
@@ -142,7 +153,7 @@ class Daemon:
         moved = [self._advance(task) for task in self.studies.due(self.decisions.counts())]
         if self.services.clock() >= self._measure_at:
             self._measure_at = self.services.clock() + MEASURE_SECONDS
-            with suppress(ChainError):  # the figures must never hold up the work
+            with suppress(ChainError):  # measurements must never stop the work
                 self._measure()
         return voted or any(moved)
 
@@ -158,9 +169,10 @@ class Daemon:
 
     @property
     def status(self) -> list[dict[str, object]]:
-        """How this site stands to each study; proposals that something keeps off the ledger have the number 0."""
+        """The state of each study here; proposals that a fault keeps off the ledger have the number 0."""
         stuck = [task for task in list(self._proposals.values()) if task.fault is not None]
-        return [task.as_dict() for task in [*self.tasks.copy().values(), *stuck]]
+        tasks = [*self.tasks.copy().values(), *stuck]
+        return [task.as_dict() | {"same_document": self.studies.list_twins(task)} for task in tasks]
 
     # Studies
 
@@ -191,7 +203,7 @@ class Daemon:
         return task
 
     def _add_task(self, number: int, view: StudyView) -> None:
-        """A study is there; it may have been before, and be there again after a reorganisation."""
+        """Add a study that is on the ledger; after a reorganisation it may be there for the second time."""
         before, study_hash = self.tasks.get(number), view.terms.hash
         if before is not None and not before.over:
             if before.hash == study_hash:
@@ -203,10 +215,13 @@ class Daemon:
         elif view.state == State.ABORTED:
             task.abort()
         self.studies.add(task)
-        self.services.log.tell("study found", study=number, hash=study_hash.hex(), state=view.state.name.lower())
+        facts: dict[str, Any] = {"study": number, "hash": study_hash.hex(), "state": view.state.name.lower()}
+        if twins := self.studies.list_twins(task):
+            facts["same_document"] = twins
+        self.services.log.tell("study found", **facts)
 
     def _propose(self) -> None:
-        """Put on the ledger what this site's people propose; what is wrong with one proposal stays there.
+        """Put the proposals of this site's people on the ledger; a fault stops its own proposal alone.
 
         That another site has proposed the same document changes nothing: its proposal may have other terms.
         """
@@ -228,21 +243,23 @@ class Daemon:
         document = self.decisions.read_document(task.hash)
         node = self._node(document, decision)
         task.name = node.study.name
+        check_silence_rule(node.study)
         self.services.blobs.put(document)
-        proposal = study_terms(node.study), take_snapshot(node)
+        proposal = study_terms(node.study), prepare_joining(node)
         task.prepare_proposal(proposal)
         self._propose_as(proposal)
         self.services.log.tell("study proposed", hash=decision.study)
         return True
 
-    def _propose_as(self, proposal: tuple[Terms, bytes]) -> None:
+    def _propose_as(self, proposal: tuple[Terms, Joining]) -> None:
+        terms, joining = proposal
         if self.services.ahead is None:
-            self.services.ledger.propose(*proposal)
+            self.services.ledger.propose(terms, *joining)
         else:
-            self.services.ahead.submit_proposal(*proposal)
+            self.services.ahead.submit_proposal(terms, *joining)
 
     def _vote(self) -> bool:
-        """Cast this site's votes about members and paused studies; one that the contract refuses is put aside."""
+        """Cast this site's votes and statements; one that the contract refuses is put aside."""
         waiting = self.ballots.waiting()
         for path in waiting:
             try:
@@ -256,14 +273,14 @@ class Daemon:
 
     def _cast(self, ballot: Ballot) -> None:
         try:
-            ballot.cast(self.services.ledger)
+            ballot.cast(self.services.ledger, self.services.blobs)
         except PostRejected as error:
             if error.name != "AlreadyVoted":  # a vote sent before a crash has arrived since
                 raise
         self.services.log.tell("vote cast", decision=ballot.motion, name=ballot.subject)
 
     def _advance(self, task: StudyTask) -> bool:
-        """Do the next thing in one study; what is wrong with it stays there."""
+        """Make the next move in one study; a fault stops this study alone."""
         return self._guard(task, self._step)
 
     def _guard(self, task: StudyTask, step: Callable[[StudyTask], bool]) -> bool:
@@ -285,6 +302,8 @@ class Daemon:
         return moved
 
     def _step(self, task: StudyTask) -> bool:
+        # Order: is it still the same study, did people say no, has it ended, did people say yes, for this proposal.
+        # A no is carried out before all else. Nothing is joined or posted without a bound decision.
         view = self.services.ledger.view(task.number)
         if view.terms.hash != task.hash:  # a reorganisation gave the number to another study
             task.close()
@@ -295,6 +314,8 @@ class Daemon:
             return True
         if view.state == State.ABORTED:
             return self._close_aborted(task)
+        if view.state == State.PROPOSED and self.services.ledger.now() > view.deadline:
+            return self._close_expired(task, view)
         if decision is None or not decision.takes_part:
             self._wait_for_people(task, view)
             self.studies.set_aside(task)
@@ -305,9 +326,11 @@ class Daemon:
         return self._work(task, view, decision)
 
     def _decision_about(self, view: StudyView) -> Decision | None:
-        """What this site's people decided about this very proposal; to propose a document concerns their own alone."""
+        """The decision of this site's people about this proposal; `propose` decides about their own proposal alone."""
         decision = self.decisions.latest(view.terms.hash, view.id)
-        if decision is not None and decision.action == "propose" and view.proposer != self.services.name:
+        if decision is None or decision.action == "withdraw":
+            return None
+        if decision.action == "propose" and view.proposer != self.services.name:
             return None
         return decision
 
@@ -338,14 +361,25 @@ class Daemon:
         if decision.action == "decline":
             task.decline()
         else:
-            task.abort()
+            task.abort(f"{self.services.name} ended it: {describe_reason(reason)}.")
+        return True
+
+    def _close_expired(self, task: StudyTask, view: StudyView) -> bool:
+        """Nobody can join any more. It is over an hour later, when no reorganisation brings a joining back."""
+        if self.services.ledger.now() <= view.deadline + EXPIRY_SECONDS:
+            self._set_waiting(task, Wait(WaitCause.BLOCK, note="nothing: the proposal has expired"))
+            return False
+        task.abort("The proposal has expired: not all of its sites have joined.")
+        self.services.log.tell("proposal expired", study=task.number, hash=task.hash.hex())
         return True
 
     def _close_aborted(self, task: StudyTask) -> bool:
-        """Say who ended the study, why, and whose fault it was."""
-        task.abort()
+        """Log which site ended the study, why, and the site at fault."""
         end = find_end(self.services.ledger, task.number)
         cause, culprit = ("", "") if end is None else (end.describe("it"), end.culprit)
+        if end is not None and (end.site, end.reason) == (self.services.name, Reason.DECLINED):
+            task.decline()
+        task.abort(cause)
         log = self.services.log
         log.tell("study aborted", level="warning", study=task.number, cause=cause, culprit=culprit)
         return True
@@ -355,27 +389,27 @@ class Daemon:
         if self.services.name in view.joined:
             self._wait_for_people(task, view)
             return False
-        snapshot, new = task.snapshot, task.snapshot is None
-        if snapshot is None:
-            snapshot = take_snapshot(self._node_of(view, decision))
-            task.prepare_join(snapshot)
-        self._join(task, snapshot)
+        joining, new = task.joining, task.joining is None
+        if joining is None:
+            joining = prepare_joining(self._node_of(view, decision))
+            task.prepare_join(joining)
+        self._join(task, joining)
         if new:
             self.services.log.tell("study joined", study=task.number)
         return new
 
-    def _join(self, task: StudyTask, snapshot: bytes) -> None:
-        """Join a study, or see to it that a joining under way gets into a block."""
+    def _join(self, task: StudyTask, joining: Joining) -> None:
+        """Join a study, or send a join again that is not in a block yet."""
         ledger = self.services.ledger
         try:
             if self.services.ahead is None:
-                ledger.join(task.number, task.hash, snapshot)
+                ledger.join(task.number, task.hash, *joining)
             else:
-                self.services.ahead.submit_join(task.number, task.hash, snapshot)
+                self.services.ahead.submit_join(task.number, task.hash, *joining)
         except PostRejected as error:
             if error.name != "AlreadyVoted":  # a joining sent before a crash has arrived since
                 raise
-        self._set_waiting(task, Wait(WaitCause.BLOCK, note="a block that takes this site's joining"))
+        self._set_waiting(task, Wait(WaitCause.BLOCK, note="a block with this site's join"))
 
     def _work(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
         if task.supervisor is None:
@@ -394,7 +428,7 @@ class Daemon:
         return moved
 
     def _await_finality(self, task: StudyTask, supervisor: Supervisor) -> bool:
-        """Wait until the result is final, look whether it still stands, and leave it in the results."""
+        """Wait until the result is final, check that it still stands, and write it to the results."""
         runner = supervisor.runner
         assert runner is not None
         if task.final_at is None:
@@ -410,7 +444,7 @@ class Daemon:
         return True
 
     def _has_results(self, task: StudyTask) -> bool:
-        """Whether the results hold this study's already, from before a restart."""
+        """Whether the results folder has this study's result already, from before a restart."""
         try:
             status = json.loads((self.services.home.results / f"{task.number}.json").read_bytes())
         except (OSError, ValueError):
@@ -442,9 +476,15 @@ class Daemon:
         services, home = self.services, self.services.home
         study = study_of(document, "The study's document")
         if study.hash.hex() != decision.study or not decision.takes_part:
-            raise ConfigError("CO-F301", f"{services.name}'s people did not approve study {study.hash.hex()[:16]}.")
+            raise ConfigError(
+                "CO-F301",
+                f"{services.name}'s people did not approve study {study.hash.hex()[:16]}."
+                " Approve it with `coterie study approve`.",
+            )
         if services.name not in study.sites:
-            raise ConfigError("CO-F302", f"{services.name!r} takes no part in study {study.name!r}.")
+            raise ConfigError(
+                "CO-F302", f"{services.name!r} takes no part in study {study.name!r}. Decline it, or ask its proposer."
+            )
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
         data = home.path(decision.data) if decision.data else home.data
@@ -464,6 +504,7 @@ class Daemon:
             exchange=services.exchange,
             ahead=services.ahead,
             log=PrivacyLog(FolderStorage(home.privacy), services.journal.vault),
+            approvals=decision.signed,
         )
 
     def _runner(self, task: StudyTask, view: StudyView, decision: Decision) -> Runner:
@@ -488,7 +529,7 @@ class Daemon:
     # What people read
 
     def _describe_wait(self, task: StudyTask) -> Wait:
-        """Whom a study waits for, by name, and since when if it is late."""
+        """The sites that a study waits for, by name, and since when if it is late."""
         view = self.services.ledger.view(task.number)
         if view.state == State.PAUSED:
             note = "people: the study is paused over a dispute (coterie study resume, or abort)"
@@ -533,7 +574,7 @@ class Daemon:
             self.services.log.tell("followed again from the first record", study=task.number, restarts=task.restarts)
 
     def _wait(self, stop: Flag) -> None:
-        """Until the ledger changes, or for a moment; the time is counted by what is waited for."""
+        """Wait until the ledger changes, or for a moment; the metric counts the time by cause."""
         start = self.services.clock()
         self.services.ledger.wait(LEDGER_POLL_SECONDS)
         passed = self.services.clock() - start
@@ -547,6 +588,7 @@ class Daemon:
         states = Counter(task.state for task in self.tasks.values())
         for state in TaskState:
             metrics.studies.labels(state.value).set(states[state])
+        metrics.show_faults({task.number: code_of(task.fault) for task in self.tasks.values() if task.fault})
         metrics.head.set(services.newest())
         metrics.peers.set(services.peers())
         metrics.bytes.set(sum(task.posted for task in self.tasks.values()))

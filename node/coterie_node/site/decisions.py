@@ -24,21 +24,21 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from coterie_chain.keys.private_files import replace_private
-from coterie_chain.ledger.protocol import StudyView, Terms
+from coterie_chain.ledger.protocol import ZERO, StudyView, Terms
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.errors import ConfigError, TermsMismatch
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Of the file that holds one decision: the study's hash, and which decision about it.
 NAME = re.compile(r"([0-9a-f]{64})\.(\d{4,})\.json")
-Action = Literal["propose", "approve", "decline", "abort"]
+Action = Literal["propose", "approve", "decline", "abort", "withdraw"]
 
 
 class Decision(Frozen):
     """What was decided about the study of this hash, when, on which data, and why; `by` is the user's name.
 
     `number`, `proposer` and `terms` (their digest) are those of the proposal that people saw; 0 and empty if it was not
-    on the ledger yet.
+    on the ledger yet. `approvals` is the SHA-256 of the signatures of the persons who approved; empty if none signed.
     """
 
     study: Digest
@@ -50,6 +50,12 @@ class Decision(Frozen):
     number: int = Field(default=0, ge=0)
     proposer: Text = ""
     terms: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    approvals: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+
+    @property
+    def signed(self) -> bytes:
+        """The digest of the persons' signatures as the ledger holds it; zero if none signed."""
+        return bytes.fromhex(self.approvals) or ZERO
 
     @property
     def takes_part(self) -> bool:
@@ -173,15 +179,25 @@ def digest_terms(terms: Terms) -> str:
 
 
 def make_decision(
-    study: bytes, action: Action, *, data: str = "", reason: str = "", view: StudyView | None = None
+    study: bytes,
+    action: Action,
+    *,
+    data: str = "",
+    reason: str = "",
+    approvals: str = "",
+    view: StudyView | None = None,
 ) -> Decision:
     """A decision of this moment by this user, about the proposal that `view` shows."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     by = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
     try:
-        decision = Decision(study=study.hex(), action=action, at=at, by=by, data=data, reason=reason)
+        decision = Decision(
+            study=study.hex(), action=action, at=at, by=by, data=data, reason=reason, approvals=approvals
+        )
     except ValidationError:
-        raise ConfigError("CO-F322", "A reason is one line of at most 200 characters.") from None
+        raise ConfigError(
+            "CO-F322", "The reason has several lines, or more than 200 characters. Shorten it to one line."
+        ) from None
     if view is None:
         return decision
     seen = {"number": view.id, "proposer": view.proposer, "terms": digest_terms(view.terms)}

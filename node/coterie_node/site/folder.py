@@ -172,7 +172,7 @@ class NodeAccess:
         if kind == "folder" and colon:
             return open_store(f"folder:{_resolve(self.root, path)}")
         if kind == "memory":
-            raise StoreFault("CO-C210", "A node cannot keep its payloads in memory; name a store in node.toml.")
+            raise StoreFault("CO-C210", "A node cannot keep its payloads in memory. Name a store in node.toml.")
         return open_store(resolve_url(self.root, self.config.store.url))
 
     @contextmanager

@@ -14,7 +14,7 @@ from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.journal import Journal, SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys
-from coterie_chain.ledger.protocol import Ledger, PipelinedLedger, State
+from coterie_chain.ledger.protocol import ZERO, Ledger, PipelinedLedger, State
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.fit import fit_to_json
 from coterie_learners.core.protocol import Machine
@@ -41,6 +41,7 @@ from coterie_node.run.study_keys import study_keys
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.run_folder import RunFolder
+from coterie_node.site.statements.joining import Joining, read_own_release
 
 # How long to wait for news of the ledger; and while this site's part of an interactive step may end at any time.
 POLL_SECONDS, SHORT_POLL_SECONDS = 0.5, 0.02
@@ -48,7 +49,7 @@ POLL_SECONDS, SHORT_POLL_SECONDS = 0.5, 0.02
 
 @dataclass(frozen=True)
 class Node:
-    """Everything one site's process works with."""
+    """Everything one site's process works with; `approvals` is the digest of its persons' signatures."""
 
     study: Study
     name: str
@@ -64,6 +65,7 @@ class Node:
     exchange: Exchange | None = None
     ahead: PipelinedLedger | None = None
     log: PrivacyLog = field(default_factory=PrivacyLog)
+    approvals: bytes = ZERO
 
 
 def open_node(
@@ -125,7 +127,7 @@ def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, n
     if addresses is None:
         return None
     if name not in addresses:
-        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}.")
+        raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}. Add it.")
     entries = {entry.name: entry.sealing for entry in ledger.sites()}
     return TlsExchange(name, addresses, lambda peer: keys.derive_shared_secret(entries[peer]), network.scope)
 
@@ -257,14 +259,15 @@ def _number(node: Node) -> int | None:
             return number
     if node.name != proposer:
         return None
-    # The document is one raw block whose digest is the study's hash: whoever sees the ledger can find it.
+    # The document is one raw block whose digest is the study's hash: every reader of the ledger can find it.
     node.blobs.put(node.study.document)
-    return node.ledger.propose(study_terms(node.study), take_snapshot(node))
+    return node.ledger.propose(study_terms(node.study), *prepare_joining(node))
 
 
-def take_snapshot(node: Node) -> bytes:
-    """The digest by which this site commits to its rows when it joins."""
-    return commit(node.rows, node.study, node.network.scope, node.journal.vault)
+def prepare_joining(node: Node) -> Joining:
+    """What this site puts on the ledger when it joins: the digest of its rows, of its approvals, and its release."""
+    snapshot = commit(node.rows, node.study, node.network.scope, node.journal.vault)
+    return Joining(snapshot, node.approvals, read_own_release())
 
 
 def join(node: Node, number: int) -> None:
@@ -273,7 +276,7 @@ def join(node: Node, number: int) -> None:
     if view.state != State.PROPOSED or node.name in view.joined:
         return
     try:
-        node.ledger.join(number, node.study.hash, take_snapshot(node))
+        node.ledger.join(number, node.study.hash, *prepare_joining(node))
     except PostRejected as error:
         if error.name != "AlreadyVoted":  # a join sent before a crash has arrived since
             raise

@@ -94,7 +94,7 @@ class RunFolder:
             return {name: address_of(text) for name, text in json.loads(self.talk.read_text()).items()}
         except (OSError, ValueError, AttributeError):
             message = f'{self.talk} does not give each site an address such as "127.0.0.1:7401"'
-            raise ConfigError("CO-F342", f"{message}.") from None
+            raise ConfigError("CO-F342", f"{message}. Add it for every site.") from None
 
     def save(self, settings: RunSettings, network: Network) -> None:
         """Write place.json and network.json."""
@@ -132,7 +132,9 @@ class RunFolder:
         try:
             network = Network.from_json((self.root / "network.json").read_text())
         except OSError as error:
-            raise ConfigError("CO-F202", f"{self.root}/network.json cannot be read: {error.strerror}.") from None
+            raise ConfigError(
+                "CO-F202", f"{self.root}/network.json cannot be read: {error.strerror}. Name the folder of a run."
+            ) from None
         if site is None or self.settings().chain not in CHAIN_LAUNCHERS:
             return network
         return replace(network, url=self.chain().url(site))

@@ -25,12 +25,15 @@ class StudyList:
         self._idle: dict[int, StudyTask] = {}
         self._decisions: Mapping[bytes, int] = {}
         self._proposed: Counter[tuple[str, bytes]] = Counter()
+        self._numbers: dict[bytes, set[int]] = {}
 
     def add(self, task: StudyTask) -> None:
         """Take a study in; one that had the number before a reorganisation is forgotten."""
         before = self.tasks.get(task.number)
         if before is not None:
             self._proposed[before.proposer, before.hash] -= 1
+            self._numbers.get(before.hash, set()).discard(before.number)
+        self._numbers.setdefault(task.hash, set()).add(task.number)
         self._proposed[task.proposer, task.hash] += 1
         self.tasks[task.number] = task
         self._watch(task)
@@ -38,6 +41,10 @@ class StudyList:
     def has(self, proposer: str, hash: bytes) -> bool:
         """Whether a site has proposed the document of this hash."""
         return self._proposed[proposer, hash] > 0
+
+    def list_twins(self, task: StudyTask) -> list[int]:
+        """The other studies with the document of this one: an approval is for one of them."""
+        return sorted(self._numbers.get(task.hash, set()) - {task.number}) if any(task.hash) else []
 
     def _watch(self, task: StudyTask) -> None:
         self._idle.pop(task.number, None)

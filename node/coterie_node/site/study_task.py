@@ -29,6 +29,7 @@ from enum import Enum
 from coterie_chain.ledger.protocol import Terms
 from coterie_node.run.runner import Runner
 from coterie_node.run.supervisor import Supervisor
+from coterie_node.site.statements.joining import Joining
 from coterie_node.site.watch.log import code_of, error_sentence
 
 
@@ -108,7 +109,7 @@ class Wait:
         return f"{self.cause.value} by {names}" if self.sites else self.note
 
     def is_like(self, other: Wait | None) -> bool:
-        """Whether the other says the same but for the seconds that have passed."""
+        """Whether the other says the same, except for the seconds that have passed."""
         return other is not None and self._key == other._key
 
     @property
@@ -119,8 +120,8 @@ class Wait:
 class StudyTask:
     """A study's number on the ledger (0 until it is there), its hash, its proposer, and what has become of it here.
 
-    `fault` keeps it from going on; `proposal` is what this site proposes, `snapshot` the commitment to the rows with
-    which it joins: both are worked out once, and again after a fault, because people may have corrected the rows.
+    `fault` keeps it from going on; `proposal` is what this site proposes, `joining` what it commits to when it
+    joins: both are worked out once, and again after a fault, because people may have corrected the rows.
     """
 
     def __init__(self, number: int, hash: bytes, proposer: str = "") -> None:
@@ -130,9 +131,10 @@ class StudyTask:
         self.fault: Exception | None = None
         self.supervisor: Supervisor | None = None
         self.final_at: int | None = None
-        self.proposal: tuple[Terms, bytes] | None = None
-        self.snapshot: bytes | None = None
+        self.proposal: tuple[Terms, Joining] | None = None
+        self.joining: Joining | None = None
         self.restarts = self.posted = 0
+        self.ending = ""
         self._retry_at = -math.inf
         self._decisions_at_stop = 0
 
@@ -182,17 +184,17 @@ class StudyTask:
         position = None if runner is None else runner.position
         status = {"study": self.number, "hash": self.hash.hex(), "name": self.name, "phase": self.phase}
         status["proposer"] = self.proposer
-        return status | {"cause": self.cause, "position": position, "fault": fault}
+        return status | {"cause": self.cause, "position": position, "fault": fault, "ending": self.ending}
 
     # What happens to it
 
-    def prepare_proposal(self, proposal: tuple[Terms, bytes]) -> None:
-        """Keep the terms and the commitment with which this site proposes."""
+    def prepare_proposal(self, proposal: tuple[Terms, Joining]) -> None:
+        """Keep the terms with which this site proposes, and what it commits to."""
         self.proposal = proposal
 
-    def prepare_join(self, snapshot: bytes) -> None:
-        """Keep the commitment with which this site joins."""
-        self.snapshot = snapshot
+    def prepare_join(self, joining: Joining) -> None:
+        """Keep what this site commits to when it joins."""
+        self.joining = joining
 
     def begin(self, supervisor: Supervisor) -> None:
         """Take turns from now on."""
@@ -225,15 +227,16 @@ class StudyTask:
         """This site's people do not want the study."""
         self._end(TaskEvent.DECLINE)
 
-    def abort(self) -> None:
-        """The study has ended without a result."""
+    def abort(self, ending: str = "") -> None:
+        """The study has ended without a result; `ending` says by whom, why, and whose fault it was."""
+        self.ending = ending
         self._end(TaskEvent.ABORT)
 
     def stop(self, fault: Exception, retry_at: float, decisions: int) -> bool:
         """Stop for a fault until `retry_at`, or until people decide again; True if the fault is a new one."""
         is_news = self.note_fault(fault)
         self.close()
-        self.final_at = self.proposal = self.snapshot = None
+        self.final_at = self.proposal = self.joining = None
         self._retry_at, self._decisions_at_stop = retry_at, decisions
         self._move(TaskEvent.STOP)
         return is_news

@@ -1,4 +1,6 @@
-"""This site's votes about members and paused studies: people write them down, and the daemon casts them.
+"""What this site's people say on the ledger beside decisions: they write it down, and the daemon casts it.
+
+Votes about members and paused studies, many refusals at once, statements on ended studies, and votes taken back.
 
 One file for each vote; once it is cast, or the contract has refused it, its name ends in `.cast` or `.refused`.
 """
@@ -6,7 +8,7 @@ One file for each vote; once it is cast, or the contract has refused it, its nam
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -14,26 +16,42 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from coterie_chain.keys.private_files import replace_private
-from coterie_chain.ledger.protocol import Event, Ledger
+from coterie_chain.ledger.protocol import Ledger
+from coterie_chain.store.protocol import BlobStore
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.errors import ConfigError
+from coterie_node.run.reasons import Reason
 from coterie_node.site.cards import SeatCard
+from coterie_node.site.statements.ended_studies import Attestation, Supersession
 
-Motion = Literal["admit", "recover", "revoke", "resume"]
+Motion = Literal["admit", "recover", "revoke", "resume", "decline", "supersede", "attest", "withdraw"]
+# Proposals that one transaction declines.
+DECLINED_AT_ONCE = 64
 
 
 class Ballot(Frozen):
-    """A vote for a motion, by whom and when; `subject` is a site's name or a study's number."""
+    """A vote for a motion, with its voter and time; `subject` is a site's name, a study's number or a motion's digest.
+
+    `studies` are the proposals to decline, `statement` the text about an ended study.
+    """
 
     motion: Motion
     subject: Text
     card: SeatCard | None = None
+    studies: tuple[int, ...] = ()
+    statement: Supersession | Attestation | None = None
     at: str = Field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ"))
     by: Text = Field(default_factory=lambda: os.environ.get("SUDO_USER") or os.environ.get("USER") or "")
 
-    def cast(self, ledger: Ledger) -> None:
-        """Tell the ledger; PostRejected if the contract does not take it."""
-        if self.motion == "resume":
+    def cast(self, ledger: Ledger, blobs: BlobStore) -> None:
+        """Put it on the ledger; PostRejected if the contract does not take it."""
+        if self.statement is not None:
+            self.statement.cast(ledger, blobs)
+        elif self.motion == "decline":
+            ledger.decline(self.studies, Reason.DECLINED)
+        elif self.motion == "withdraw":
+            ledger.withdraw(bytes.fromhex(self.subject))
+        elif self.motion == "resume":
             ledger.resume(int(self.subject))
         elif self.motion == "revoke":
             ledger.revoke(self.subject)
@@ -54,6 +72,12 @@ class BallotBox:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_private(self.root / f"{ballot.at}.json", ballot.model_dump_json(indent=2) + "\n")
 
+    def record_refusals(self, studies: Sequence[int]) -> None:
+        """Decline many proposals at once: so many in a transaction as a block can take."""
+        for start in range(0, len(studies), DECLINED_AT_ONCE):
+            batch = tuple(studies[start : start + DECLINED_AT_ONCE])
+            self.record(Ballot(motion="decline", subject=f"{len(batch)} proposals", studies=batch))
+
     def waiting(self) -> list[Path]:
         """The votes that have not been cast, the oldest first."""
         return sorted(self.root.glob("*.json"))
@@ -68,22 +92,3 @@ class BallotBox:
     def settle(self, path: Path, outcome: Literal["cast", "refused"]) -> None:
         """Put a vote aside for good."""
         os.replace(path, path.with_suffix(f".{outcome}"))
-
-
-VOTES: dict[str, Motion] = {"AdmissionVoted": "admit", "RecoveryVoted": "recover", "RevocationVoted": "revoke"}
-OUTCOMES: dict[str, Motion] = {"SiteAdmitted": "admit", "KeyChanged": "recover", "SiteRevoked": "revoke"}
-
-
-def open_motions(history: Iterable[object]) -> dict[tuple[Motion, str, str], list[str]]:
-    """Who voted for each motion about a member that has not passed: (motion, name, key or "") -> sites."""
-    votes: dict[tuple[Motion, str, str], list[str]] = {}
-    for entry in history:
-        if not isinstance(entry, Event) or entry.name not in VOTES | OUTCOMES:
-            continue
-        details = dict(entry.details)
-        name, key = str(details["name"]), str(details.get("key", ""))
-        if entry.name in VOTES:
-            votes.setdefault((VOTES[entry.name], name, key), []).append(entry.site)
-        else:
-            votes = {motion: sites for motion, sites in votes.items() if motion[:2] != (OUTCOMES[entry.name], name)}
-    return votes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from support.learners import cohorts, joins, strata, vertical
 
 from coterie_learners.core.registry import Learner, learner_of
-from coterie_learners.core.study_disclosure import Disclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
 from coterie_learners.glore.glore import glore
 from coterie_learners.study.document import Frozen, Schedule, Study
 
@@ -53,7 +54,7 @@ def test_cola_discloses_the_outcome_of_each_pattern_only_with_cells() -> None:
     [
         ("masks", "learns the summed table over all sites"),
         ("bfv", "holds the key and learns the summed table"),
-        ("ckks", "rounded to whole words"),
+        ("ckks", "rounded to whole numbers"),
         ("newton", "Nobody sees any table"),
     ],
 )
@@ -72,6 +73,30 @@ def test_valoris_discloses_factors_by_site_and_a_sum_in_the_aggregated_mode() ->
     assert "undo the rotation" not in words(apart)
 
 
+def test_what_no_step_seals_is_read_by_members_and_by_readers_of_the_store() -> None:
+    step = StepDisclosure("sums", "each", "Sums")
+    assert "Every member of the study and everybody who can read the store reads it." in step.line
+    assert "store" not in replace(step, readers=("north",)).line
+
+
+@pytest.mark.parametrize("scheme", ["bfv", "ckks"])
+def test_the_floor_of_encrypted_tables_is_that_of_what_the_holder_opens(scheme: str) -> None:
+    text = words(disclose(strata.study(learner="secure_cola", floor=5, scheme=scheme, holder="south")))
+    assert "fewer than 5 rows over all sites" in text
+    assert "rows over all sites is not opened. south sees these patterns too." in text
+    assert "a site may have fewer in a pattern that is opened" in text
+    none = words(disclose(strata.study(learner="secure_cola", scheme=scheme, suppress="none")))
+    assert "No pattern of the sum is left out" in none
+
+
+def test_valoris_discloses_that_covariate_sites_can_combine_their_answers() -> None:
+    three = words(disclose(vertical.study(learner="valoris", mode="per_site")))
+    assert "must not collude: " in three
+    assert "combine their columns and answers" in three
+    assert "does not bound how well a reader can guess an outcome" in three
+    assert "No reader can" not in three
+
+
 def test_valoris_discloses_no_covariance_without_standard_errors() -> None:
     assert "covariance" not in words(disclose(vertical.study(learner="valoris", standard_errors=False)))
 
@@ -87,6 +112,7 @@ def test_secure_lasso_discloses_the_join_to_the_helper_and_what_is_opened() -> N
     masks, paillier = (disclose(joins.cohort(alpha=[0.1], linkage=kind).study) for kind in ("masks", "paillier"))
     assert "read the rows of another owner" in words(masks)
     assert "own key even if" in words(paillier)
+    assert all("sees no identifier and no value" in words(disclosure) for disclosure in (masks, paillier))
     assert "scores of cross-validation" in words(disclose(joins.rows_cohort(alpha=[0.1], folds=3).study))
 
 

@@ -273,7 +273,8 @@ def test_counts_that_are_negative_or_broken_are_refused(outcome: float) -> None:
 def test_a_plain_gaussian_post_may_have_any_outcome() -> None:
     plan = GlorePlan.of(cohorts.study("score ~ age", aggregation="plain", family="gaussian"))
     post = first_look(plan, cohorts.rows(plan.study, cohorts.draw(60)))
-    check({**post, "outcome": np.asarray(-7.25)}, plan.form("look"))
+    score = np.array([-7.25, *np.asarray(post["score"])[1:]])  # with an intercept, its first entry is that sum
+    check({**post, "outcome": np.asarray(-7.25), "score": score}, plan.form("look"))
 
 
 def masked_posts(plan: GlorePlan, change: Callable[[dict[str, Any]], None]) -> dict[str, Payload]:

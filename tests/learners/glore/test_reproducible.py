@@ -108,7 +108,7 @@ ENVIRONMENTS = {
 }
 # First round, later round, last round, exp and log. If these change, studies that are on ledgers no longer replay:
 # then GLORE needs a new version.
-DIGESTS = "c2a0f6d76f6d6f46 461b776dec9a3df5 8ae906e918af3fc0 87af0698b680fb97"
+DIGESTS = "d92a33c0f4e06bd0 233433d46bd907bc 794d0ab909a3fcf0 87af0698b680fb97"
 # The same for VERTIGO: null model, first and last step of the thin exchange, then of the paper's.
 SPLIT_DIGESTS = "0832bdcad511ed5d dd15fdc9e95400cf 57bcd4f652305709 44f3ed39f42fa3d4 a2b8bd8e96929ae9 e70b0dbf213ee6f5"
 

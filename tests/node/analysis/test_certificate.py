@@ -79,7 +79,7 @@ def test_other_learners_equal_the_pooled_fit(shape: str) -> None:
 def test_options_that_the_pooled_fit_does_not_know_are_told(option: str) -> None:
     learner = {"name": "cola", option: True}
     study = complete_study(Study.model_validate({**cohorts.study().model_dump(), **TABLES, "learner": learner}))
-    with pytest.raises(ConfigError, match="No pooled fit is known to hold cola with these options"):
+    with pytest.raises(ConfigError, match="No pooled fit is known for cola with these options"):
         certify(study)
     ridge = {**SPLIT, "learner": {"name": "vertigo", "ridge": 3.0}}
     assert not certifiable(
@@ -126,7 +126,7 @@ def test_a_certificate_is_the_same_each_time_and_another_with_another_seed() -> 
 def test_a_learner_without_a_known_pooled_fit_is_told() -> None:
     study = cohorts.study()
     other = Study.model_validate({**study.model_dump(), "learner": {"name": "lasso", "version": "1"}})
-    with pytest.raises(ConfigError, match="No pooled fit is known to hold lasso") as caught:
+    with pytest.raises(ConfigError, match="No pooled fit is known for lasso") as caught:
         certify(other)
     assert caught.value.code == "CO-F312"
 

@@ -139,6 +139,14 @@ CROOKED = [
     ("desperate", Property.RUNS, "No luck today"),
     ("hasty", Property.RUNS, "still RUNNING"),
     ("secretive", Property.DISCLOSED, "has readers None"),
+    ("silent-on-a-step", Property.DISCLOSED, "discloses nothing of the step 'mean'"),
+    ("inventive", Property.DISCLOSED, "discloses extra, and makes no such step"),
+    ("mistaken-in-posters", Property.DISCLOSED, "has posters 'server', and it discloses 'each'"),
+    ("unmasked", Property.DISCLOSED, "posts fractions, and it discloses masked words"),
+    ("unblinded", Property.DISCLOSED, "posts fractions, and it discloses blinded words"),
+    ("two-tongued", Property.DISCLOSED, "'sums' and 'su*' both disclose the step 'sums'"),
+    ("not-talking", Property.DISCLOSED, "has a conversation False, and it discloses True"),
+    ("countable", Property.DISCLOSED, "can solve for events"),
     ("mistimed", Property.RUNS, "Position 1 is 'each' on the ledger but 'server'"),
 ]
 

@@ -12,10 +12,11 @@ import pytest
 from support.learners import cohorts
 from support.node.worlds import World, cohort, sweep, until
 
-from coterie_learners.errors import LearnerError, NotConverged
+from coterie_chain.ledger.protocol import State
+from coterie_learners.errors import LearnerError, NotConverged, ProtocolError
 from coterie_learners.glore.glore import GlorePlan
 from coterie_learners.study.document import Study
-from coterie_node.audit.influence import Screen, screen
+from coterie_node.audit.influence import UNFINISHED, Screen, screen
 from coterie_node.errors import AuditFailed
 
 Change = Callable[[dict[str, Any]], None]
@@ -84,10 +85,22 @@ def turn_signs(p: dict[str, Any]) -> None:
     p["score"] *= -1
 
 
-def test_a_gradient_with_its_sign_turned_is_named() -> None:
-    world = poison(turn_signs, "east")
-    outcome = screen_world(world)
-    assert "east" in outcome.outliers
+def test_a_score_with_its_sign_turned_is_refused_at_once_as_it_contradicts_the_outcome() -> None:
+    with pytest.raises(ProtocolError, match=r"east posted a bad 'stats/0'.* contradicts an outcome") as caught:
+        poison(turn_signs, "east")
+    assert caught.value.site == "east"
+
+
+def turn_signs_of_rounds(p: dict[str, Any]) -> None:
+    if "saturated" in p:  # a round, not a look
+        p["score"] *= -1
+
+
+def test_scores_with_their_sign_turned_after_the_look_lead_to_no_fit() -> None:
+    """Near the estimate scores are small, so that the screen names nobody; but nothing is published either."""
+    world = poison(turn_signs_of_rounds, "east")
+    assert world.view().state == State.ABORTED
+    assert screen_world(world).statements[0] == UNFINISHED
 
 
 def scale(p: dict[str, Any]) -> None:

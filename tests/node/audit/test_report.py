@@ -318,7 +318,7 @@ def test_a_certificate_is_shown_with_its_own_study_only() -> None:
     assert report.study is not None
     for study, visible in ((report.study.hash.hex(), True), ("ab" * 32, False)):
         source = ReportSource((), "x", {"rows": 990, "max_in_std_errors": 1e-13, "study": study})
-        assert ("On 990 made-up rows" in replace(report, source=source).html()) == visible
+        assert ("On 990 rows of synthetic data" in replace(report, source=source).html()) == visible
 
 
 def test_a_certificate_has_no_words_of_its_own_in_the_report() -> None:
@@ -331,7 +331,7 @@ def test_a_certificate_has_no_words_of_its_own_in_the_report() -> None:
     assert "real patients" not in page
     assert "no part of the proof" in page
     for odd in ({"rows": "990"}, {"max_in_std_errors": "none"}, {"rows": None}):
-        assert "made-up rows" not in replace(report, source=ReportSource((), "x", {**forged, **odd})).html()
+        assert "rows of synthetic data" not in replace(report, source=ReportSource((), "x", {**forged, **odd})).html()
 
 
 def test_characters_that_turn_the_line_are_spelled_out() -> None:
@@ -359,7 +359,7 @@ def test_html_and_json_are_written_and_other_kinds_refused(tmp_path: Path) -> No
     assert (plain["verdict"], plain["made"]) == ("PASS", "2026-11-24T12:00:00Z")
     assert len(plain["terms"]) == 6
     assert plain["screen"]["outliers"] == ["south"]
-    with pytest.raises(ConfigError, match="is written as"):
+    with pytest.raises(ConfigError, match="has no format for"):
         write_report(eventful(), tmp_path / "report.docx")
     with pytest.raises(ConfigError, match="cannot be written"):
         write_report(eventful(), tmp_path / "nowhere" / "report.html")

@@ -32,6 +32,7 @@ BUDGETS = {
     "coterie_node.cli.site.members": 820,
     "coterie_node.cli.site.serve": 1180,
     "coterie_node.cli.study.advise": 1060,
+    "coterie_node.cli.study.statements": 1060,
     "coterie_node.cli.study.certify": 820,
     "coterie_node.cli.study.decide": 1080,
     "coterie_node.cli.study.pda": 710,

@@ -77,7 +77,9 @@ def test_the_kept_run_has_a_certificate_and_a_bundle_that_carries_it(demo_run: P
     assert (refused.returncode, "development chain" in refused.stdout) == (22, True)
     report = tmp_path / "report.html"
     assert coterie("audit", "report", bundle, "--out", report).returncode == 0
-    assert f"On {certificate['rows']} made-up rows the two are said to differ" in html.unescape(report.read_text())
+    assert f"On {certificate['rows']} rows of synthetic data the two are said to differ" in html.unescape(
+        report.read_text()
+    )
     from_chain = coterie("audit", "report", "--at", demo_run, "--out", report, "--out", tmp_path / "report.json")
     assert from_chain.returncode == 0, from_chain.stderr
     assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "PASS"

@@ -70,7 +70,7 @@ def test_a_peer_that_stays_silent_is_named_with_the_time_it_was_given() -> None:
     with pytest.raises(ProtocolError) as caught:
         MemoryTransport(0.02).channel("ana", 1, NAMES).receive("bob")
     assert (caught.value.code, caught.value.site) == ("CO-P601", "bob")
-    assert caught.value.message == "bob sent nothing to ana within 0.02 s."
+    assert caught.value.message == "bob sent nothing to ana within 0.02 s. Ask that site, then propose the study again."
 
 
 def test_an_outcome_is_none_while_the_parties_talk_and_then_the_result() -> None:

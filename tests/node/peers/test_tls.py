@@ -125,7 +125,7 @@ def test_a_peer_with_another_key_than_the_catalog_s_is_let_in_by_nobody_and_name
         missing = connect_all(ends, 0.5)
         for me in ("ana", "cyd"):
             (named,) = missing[me]
-            assert named.startswith("bob (who answers does not prove to have the key in the Catalog")
+            assert named.startswith("bob (the program that answers does not prove the key in the Catalog")
             assert ends[me]._lines["bob"].connection is None
         assert [name.partition(" ")[0] for name in missing["bob"]] == ["ana", "cyd"]
 
@@ -619,7 +619,8 @@ def test_who_ends_a_session_for_another_s_fault_says_whose_it_was() -> None:
         with pytest.raises(ProtocolError) as second:
             ends["bob"].receive("cyd")
         assert (second.value.code, second.value.site) == ("CO-P662", "ana")
-        assert second.value.message == "cyd ended the session because ana broke it off."
+        blame = "cyd ended the session because ana broke it off. Ask ana, then propose the study again."
+        assert second.value.message == blame
 
 
 def test_a_peer_without_an_address_here_is_told_in_words() -> None:

@@ -125,7 +125,7 @@ def test_with_three_sites_a_missing_one_ends_the_study() -> None:
     others = [runner for name, runner in here.crew().items() if name != "south"]
     until(lambda: len(here.records("each")) == 2, others)
     here.late()
-    with pytest.raises(ProtocolError, match="Only 2 sites are left"):
+    with pytest.raises(StudyStopped, match=r"silent past the deadline\. The site at fault is south"):
         sweep(others)
 
 

@@ -286,11 +286,12 @@ def test_a_masked_sum_that_would_hide_nothing_ends_the_study_instead() -> None:
     sweep(others.values())
     world.late()
     collected = collect_errors(others, Exception)
-    first = collected[find_abort(world)[0]]
-    assert isinstance(first, ProtocolError)
-    assert (first.code, first.topic) == ("CO-P401", "stats/1")
-    assert "Only 2 sites are left" in first.message
-    assert find_abort(world)[1] == Reason.TOO_FEW_SITES
+    assert {type(error) for error in collected.values()} == {StudyStopped}
+    assert all("The site at fault is south" in str(error) for error in collected.values())
+    assert find_abort(world)[1] == Reason.SILENT_SITE
+    (aborted,) = world.events("StudyAborted")
+    assert dict(aborted.details)["culprit"] == "south"
+    assert world.events("SiteExcluded") == []
     assert [r for r in world.records() if r.post.attempt == 1] == []
 
 

@@ -9,18 +9,24 @@ from support.node.houses import SITES, NodeNetwork, make_node_folder, study_file
 
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ledger.memory import MemoryLedger
-from coterie_chain.ledger.protocol import SiteEntry, State
+from coterie_chain.ledger.protocol import Ledger, SiteEntry, State
 from coterie_node.cli.site.doctor import examine_seat
 from coterie_node.cli.site.members import refuse_seat
 from coterie_node.errors import ConfigError
 from coterie_node.site.cards import SeatCard
-from coterie_node.site.votes import Ballot, BallotBox, open_motions
+from coterie_node.site.statements.open_votes import list_open_votes
+from coterie_node.site.votes import Ballot, BallotBox
 
 
 def vote(node_network: NodeNetwork, ballot: Ballot, *names: str) -> None:
     for name in names:
         BallotBox(node_network.root / name / "ballots").record(ballot)
     node_network.settle()
+
+
+def open_motions(reader: Ledger) -> dict[tuple[str, str, str], list[str]]:
+    """Who votes for what about members."""
+    return {(v.what, v.subject, v.key): list(v.voters) for v in list_open_votes(reader, reader.history(0))}
 
 
 def card(node_network: NodeNetwork, name: str = "east") -> SeatCard:
@@ -33,10 +39,10 @@ def test_a_fourth_hospital_gets_a_seat_by_the_votes_of_most_sites(node_network: 
     vote(node_network, ballot, "north")
     assert [site.name for site in reader.sites()] == list(SITES)
     assert ballot.card is not None
-    assert open_motions(reader.history()) == {("admit", "east", ballot.card.entry.address): ["north"]}
+    assert open_motions(reader) == {("to admit", "east", ballot.card.entry.address): ["north"]}
     vote(node_network, ballot, "west")
     assert reader.sites()[-1].address == ballot.card.entry.address
-    assert open_motions(reader.history()) == {}
+    assert open_motions(reader) == {}
     assert not BallotBox(node_network.root / "west" / "ballots").waiting()
 
 
@@ -45,7 +51,7 @@ def test_a_member_gets_new_keys_or_loses_its_seat_by_votes(node_network: NodeNet
     vote(node_network, Ballot(motion="recover", subject="south", card=fresh), "north", "west")
     assert reader.sites()[1].address == fresh.entry.address
     vote(node_network, Ballot(motion="revoke", subject="west"), "north")
-    assert open_motions(reader.history()) == {("revoke", "west", ""): ["north"]}
+    assert open_motions(reader) == {("to revoke", "west", ""): ["north"]}
     vote(node_network, Ballot(motion="revoke", subject="west"), "west")
     assert not reader.sites()[2].active
     for entries in (

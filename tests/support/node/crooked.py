@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, only, server
@@ -182,6 +183,28 @@ def secretive(site: Site) -> Script:
     return (yield from honest(site))
 
 
+def countable(site: Site) -> Script:
+    """Honest, and it states that its readers can count the events."""
+    posts = yield from each("sums", sums, expects=FORM, reveals=expose_events)
+    model = yield from server("mean", mean, posts)
+    return fit(model)
+
+
+def expose_events(site: Site, payload: Payload) -> Exposure:
+    return Exposure("Sums", int(payload["n"]), cells={"events": int(payload["sum"])})
+
+
+def lie(**claims: StepDisclosure | None) -> Callable[[Study], Disclosure]:
+    """What `disclose_sums` discloses, with other claims by topic; None leaves a topic out."""
+
+    def disclose(study: Study) -> Disclosure:
+        true = disclose_sums(study)
+        steps = {step.topic: step for step in true.steps} | claims
+        return replace(true, steps=tuple(step for step in steps.values() if step is not None))
+
+    return disclose
+
+
 def _learner(
     script: Callable[[Site], Script], *opening: str, check: Callable[[Study], Any] = lambda study: None
 ) -> Learner:
@@ -215,3 +238,28 @@ DISCREET = Learner(
 )
 COUNTED = _learner(counted)
 SECRETIVE = replace(_learner(secretive), discloses=disclose_sealed_sums)
+# Learners whose scripts obey and whose words do not.
+_SUMS = StepDisclosure("sums", "each", "Sums")
+_LIES: dict[str, dict[str, StepDisclosure | None]] = {
+    "silent-on-a-step": {"mean": None},
+    "inventive": {"extra": StepDisclosure("extra", "each", "More sums")},
+    "mistaken-in-posters": {"mean": StepDisclosure("mean", "each", "Mean")},
+    "unmasked": {"sums": replace(_SUMS, protection="masked")},
+    "unblinded": {"sums": replace(_SUMS, protection="blinded")},
+    "two-tongued": {"su*": StepDisclosure("su*", "each", "Sums", ("north",))},
+    "not-talking": {"sums": replace(_SUMS, talks=True)},
+}
+
+
+def _lying(name: str) -> Learner:
+    return replace(_learner(honest), name=name, discloses=lie(**_LIES[name]))
+
+
+SILENT_ON_A_STEP = _lying("silent-on-a-step")
+INVENTIVE = _lying("inventive")
+MISTAKEN_IN_POSTERS = _lying("mistaken-in-posters")
+UNMASKED = _lying("unmasked")
+UNBLINDED = _lying("unblinded")
+TWO_TONGUED = _lying("two-tongued")
+NOT_TALKING = _lying("not-talking")
+COUNTABLE = _learner(countable)

@@ -440,9 +440,9 @@ class FaultStory:
         view = self.chain.ledger(None).view(self.number)
         stuck = view.open is not None and self.clock.seconds > view.open.deadline + 4 * STEP_SECONDS
         if view.state == State.PAUSED or (stuck and self.gone):
-            mover = next(n for n in view.parties if n not in self.gone or len(view.parties) == 1)
-            with suppress(PostRejected):  # where one vote is no majority, the site's node excludes the silent ones
-                self.chain.ledger(self.keys[mover].address).abort(self.number, Reason.OPERATOR)
+            for mover in (n for n in view.parties if n not in self.gone or len(view.parties) == 1):
+                with suppress(PostRejected):  # has voted already, or the study ended by the vote before
+                    self.chain.ledger(self.keys[mover].address).abort(self.number, Reason.OPERATOR)
             self.chain.mark()
 
     def _has_ended(self, name: str) -> bool:
@@ -523,8 +523,9 @@ class FaultStory:
             cause = self._abort_cause()
             lawful = {
                 "OPERATOR": bool(self.gone) or self.crime is not None,
-                "SILENT_SITE": self.kind[2] == "abort",
-                "UNAVAILABLE": self._abort_culprit() in self.gone,
+                "SILENT_SITE": self.kind[2] == "abort" or self.kind[1:] == ("masked", "exclude"),
+                "UNAVAILABLE": self._abort_culprit() in self.gone
+                or (self.kind[2] == "abort" and self.struck["CO-C201"] > 0),
                 "BAD_PAYLOAD": self.crime is not None,
                 "TOO_FEW_SITES": self.kind[1:] == ("masked", "exclude"),
             }

@@ -19,7 +19,7 @@ CONTRACT_NAMES: tuple[Literal["Catalog", "Model"], ...] = ("Catalog", "Model")
 class Artifact:
     """A compiled contract.
 
-    `deployed` is the code on chain, but for `immutables`: (start, length) of places that the constructor fills.
+    `deployed` is the code on chain, except `immutables`: (start, length) of places that the constructor fills.
     `compiler` is solc's version with its commit; `sources` has the SHA-256 of each source by path.
     """
 

@@ -1,7 +1,7 @@
 """Anvil: a development chain of one process, without consensus.
 
-Whoever reaches its port can write anything, so it proves nothing between sites; it is for demos, tests and looking at
-a kept chain. Blocks are mined as transactions arrive, gas costs nothing and accounts need no ether.
+Everybody who reaches its port can write anything, so it proves nothing between sites. It is for demos, tests and kept
+chains. Blocks are mined as transactions arrive, gas costs nothing and accounts need no ether.
 """
 
 from __future__ import annotations

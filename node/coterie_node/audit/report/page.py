@@ -36,10 +36,13 @@ from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.follower import Progress
 from coterie_node.run.recorded_steps import steps
+from coterie_node.site.statements.ended_studies import RecordedInspection, find_supersession, list_inspections
 
 ODD = frozenset(
     {"ServerSkipped", "ExclusionVoted", "SiteExcluded", "Disputed", "StudyPaused", "ResumeVoted", "StudyResumed"}
     | {"StudyAborted", "KeyChanged", "SiteRevoked", "RecoveryVoted", "RevocationVoted"}
+    | {"SiteLeft", "StepReopened", "UnavailabilityVoted", "AbortVoted", "StudyDeclined"}
+    | {"SupersessionVoted", "StudySuperseded"}
 )
 # More steps than this are counted, not listed; `coterie audit history` has them all.
 MOST_STEPS = 400
@@ -110,6 +113,30 @@ class AuditReport:
     def anomalies(self) -> list[HistoryEntry]:
         """Whatever did not go straight on."""
         return [to_history_entry(e) for e in self.entries if isinstance(e, Event) and e.name in ODD]
+
+    @property
+    def supersession(self) -> str:
+        """That the study's result is superseded, by which and why; empty if it is not."""
+        if self.view is None or not self.view.superseded:
+            return ""
+        return next((remark for remark in self.replay.remarks if "is superseded" in remark), self._state_supersession())
+
+    def _state_supersession(self) -> str:
+        """The supersession without the text of its reason: the record of this study does not hold."""
+        number = 0 if self.view is None else self.view.id
+        supersession = find_supersession(self.entries, number)
+        return "" if supersession is None else supersession.sentence
+
+    @property
+    def inspections(self) -> list[RecordedInspection]:
+        """Which sites computed their own posts again from their rows, when, and what came out."""
+        return [] if self.view is None else list_inspections(self.entries, self.view.id)
+
+    @property
+    def uninspected(self) -> list[str]:
+        """The sites that have signed no inspection."""
+        inspected = {inspection.site for inspection in self.inspections}
+        return [] if self.view is None else [site for site in self.view.terms.sites if site not in inspected]
 
     @cached_property
     def superseded(self) -> list[Record]:
@@ -195,7 +222,7 @@ class AuditReport:
         same = self.study is not None and certificate.get("study") == self.study.hash.hex()
         if not (same and isinstance(rows, int) and isinstance(gap, float)):
             return ""
-        return f"On {rows} made-up rows the two are said to differ by at most {gap:.1e} standard errors."
+        return f"On {rows} rows of synthetic data the two are said to differ by at most {gap:.1e} standard errors."
 
     @property
     def disclosure(self) -> dict[str, tuple[str, ...]]:
@@ -231,6 +258,9 @@ class AuditReport:
             "turns": self.turns,
             "gate": self.rulings,
             "anomalies": [line.as_dict() for line in self.anomalies],
+            "superseded": self.supersession,
+            "inspections": [inspection.as_dict() for inspection in self.inspections],
+            "uninspected": self.uninspected,
             "terms": self.coefficients,
             "result": None if self.fit is None else finite(numbers(self.fit, self.replay.parties)),
             "screen": None if self.screen is None else self.screen.as_dict(),
@@ -276,12 +306,18 @@ def write_report(report: AuditReport, path: Path) -> None:
     """Write the report to a file that ends in .html, .pdf or .json."""
     kinds = {".html": _html, ".pdf": _pdf, ".json": _json}
     if path.suffix not in kinds:
-        raise ConfigError("CO-F308", f"The report is written as .html, .pdf or .json, not as {path.name!r}.")
+        raise ConfigError(
+            "CO-F308", f"A report has no format for {path.name!r}. End its name with .html, .pdf or .json."
+        )
     content = kinds[path.suffix](report)
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise ConfigError("CO-F205", f"The report {path} cannot be written: {error.strerror or error}.") from None
+        raise ConfigError(
+            "CO-F205",
+            f"The report {path} cannot be written: {error.strerror or error}."
+            " Check the free space and the rights of the folder.",
+        ) from None
 
 
 def _html(report: AuditReport) -> bytes:

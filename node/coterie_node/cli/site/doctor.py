@@ -129,7 +129,7 @@ def _check_store(home: SiteFolder) -> CheckResult:
 
 
 def _check_swarm(home: SiteFolder) -> CheckResult:
-    """The daemon's own port tells whether it wants the swarm's key of whoever connects."""
+    """Ask the daemon's own port whether it wants the swarm's key from everybody who connects."""
     blobs = home.blobs()
     if not isinstance(blobs, KuboBlobs):
         return CheckResult("swarm", None, "no IPFS daemon: only sites that share its folder read each other's payloads")
@@ -231,7 +231,11 @@ def _check_proposal(home: SiteFolder, decisions: DecisionFolder, proposed: bytes
 def _check_rows(home: SiteFolder, study: Study, data: str, check: str) -> CheckResult:
     """Whether this site could take part: its seat in the study, its policy, its address for peers, its rows."""
     if home.config.site not in study.sites:
-        raise ConfigError("CO-F302", f"{home.config.site!r} takes no part in study {study.name!r}.")
+        raise ConfigError(
+            "CO-F302",
+            f"{home.config.site!r} takes no part in study {study.name!r}."
+            " Check the name of the study, or ask its proposer.",
+        )
     home.config.policy.check(study, home.config.site)
     home.config.talk.check(study, home.config.site)
     path = home.path(data) if data else home.data

@@ -137,7 +137,9 @@ def _ask(what: str, default: str) -> str:
 def _make_folder(folder: Path) -> None:
     has_keys = (folder / KEYS).is_dir() and not (folder / CONFIG).exists()
     if folder.exists() and not has_keys and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError("CO-F203", f"{folder} is not an empty folder; a node is never written over another.")
+        raise ConfigError(
+            "CO-F203", f"{folder} is not an empty folder, and a node never replaces another. Name an empty folder."
+        )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
 

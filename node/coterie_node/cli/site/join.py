@@ -74,7 +74,9 @@ def _read_genesis(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError("CO-F324", f"The genesis file {path} cannot be read: {error}.") from None
+        raise ConfigError(
+            "CO-F324", f"The genesis file {path} cannot be read: {error}. Ask a member for the file again."
+        ) from None
     if not isinstance(document, dict):
-        raise ConfigError("CO-F324", f"{path} is no genesis file.")
+        raise ConfigError("CO-F324", f"{path} is no genesis file. Name the JSON file with the genesis of the network.")
     return document

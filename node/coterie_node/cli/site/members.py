@@ -13,7 +13,8 @@ from coterie_node.cli.output import print_rows
 from coterie_node.errors import ConfigError
 from coterie_node.site.cards import REVOKED, SeatCard
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.votes import Ballot, BallotBox, open_motions
+from coterie_node.site.statements.open_votes import list_open_votes
+from coterie_node.site.votes import Ballot, BallotBox
 
 site = typer.Typer(no_args_is_help=True, help="The network's members, and votes about them: a majority decides.")
 
@@ -25,15 +26,15 @@ SiteArgument = Annotated[str, typer.Argument(help="Name of the site.")]
 def list_sites_command(node: NodeOption = None, as_json: Json = False) -> None:
     """List the members, and the votes about members that have not passed yet."""
     with open_node_folder(node).open_ledger() as ledger:
-        members, motions = ledger.sites(), open_motions(ledger.history())
+        members, votes = ledger.sites(), list_open_votes(ledger, ledger.history(0))
     active = sum(member.active for member in members)
     rows: list[dict[str, Any]] = [
         {"site": m.name, "state": "active" if m.active else "revoked", "address": m.address, "votes": ""}
         for m in members
     ]
-    for (motion, name, key), voters in motions.items():
-        message = f"{', '.join(voters)}: {len(voters)} of {active // 2 + 1} votes"
-        rows.append({"site": name, "state": f"to {motion}", "address": key, "votes": message})
+    for vote in votes:
+        message = f"{', '.join(vote.voters)}: {len(vote.voters)} of {active // 2 + 1} votes"
+        rows.append({"site": vote.subject, "state": vote.what, "address": vote.key, "votes": message})
     print_rows(rows, as_json, ("site", "state", "address", "votes"))
 
 
@@ -66,12 +67,27 @@ def revoke_command(name: SiteArgument, node: NodeOption = None) -> None:
     _record_vote(home, Ballot(motion="revoke", subject=name))
 
 
+@site.command("withdraw")
+def withdraw_votes_command(name: SiteArgument, node: NodeOption = None) -> None:
+    """Take back this site's votes about a member."""
+    home = open_node_folder(node)
+    with home.open_ledger() as ledger:
+        votes = list_open_votes(ledger, ledger.history(0))
+    own = [vote for vote in votes if vote.subject == name and home.config.site in vote.voters]
+    if not own:
+        message = f"No vote of {home.config.site} about {name[:40]!r} counts"
+        raise ConfigError("CO-F333", f"{message}. Look at `coterie site list`.")
+    for vote in own:
+        BallotBox(home.root / "ballots").record(Ballot(motion="withdraw", subject=vote.motion.hex()))
+        print(f"{home.config.site} takes back its vote {vote.what} {name}. The daemon (coterie serve) does it.")
+
+
 def refuse_seat(seat: SiteEntry) -> ConfigError:
     """The error of a vote to admit a name that the Catalog has."""
     if not seat.active:
         return ConfigError("CO-F329", f"The seat of {seat.name} was revoked. {REVOKED}")
     message = f"{seat.name} has a seat already, with the address {seat.address}"
-    return ConfigError("CO-F329", f"{message}. For new keys of that site: coterie site recover CARD")
+    return ConfigError("CO-F329", f"{message}. For new keys of that site, run `coterie site recover CARD`.")
 
 
 def _find_seat(ledger: Ledger, name: str) -> SiteEntry | None:
@@ -83,7 +99,7 @@ def _check_member(home: SiteFolder, name: str) -> None:
         seat = _find_seat(ledger, name)
         names = ", ".join(member.name for member in ledger.sites() if member.active)
     if seat is None or not seat.active:
-        raise ConfigError("CO-F329", f"{name[:40]!r} is no active site of this network; there are {names}.")
+        raise ConfigError("CO-F329", f"{name[:40]!r} is no active site of this network. Name one of {names}.")
 
 
 def _record_vote(home: SiteFolder, ballot: Ballot) -> None:

@@ -130,7 +130,10 @@ def _exchange(
     def secret(peer: str) -> bytes:
         listed = {entry.name: entry.sealing for entry in ledger.sites()}
         if peer not in listed:
-            raise ConfigError("CO-F342", f"[talk.peers] names {peer}, which is no site of this network.")
+            raise ConfigError(
+                "CO-F342",
+                f"[talk.peers] names {peer}, which is no site of this network. Correct the name in node.toml.",
+            )
         return keys.derive_shared_secret(listed[peer])
 
     texts = {**part.peers, me: part.listen}

@@ -5,8 +5,10 @@ A command writes a decision into the node's folder; the daemon acts on it, becau
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -21,32 +23,42 @@ from coterie_node.cli.study.twins import find_twins
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
-from coterie_node.run.study_files import check_terms, load_study, study_on_ledger
+from coterie_node.run.study_files import check_silence_rule, check_terms, load_study, study_on_ledger
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot, BallotBox
 
 ReasonOption = Annotated[str, typer.Option(help="Why, for this site's own record; nothing of it leaves.")]
 DataFile = Annotated[Path | None, typer.Option("--data", help="Another file of rows than node.toml names.")]
+ApprovalsFile = Annotated[
+    Path | None,
+    typer.Option("--approvals", help="File with the signatures of the persons who approve; its SHA-256 is recorded."),
+]
 
 
 def propose_command(
-    file: StudyFile, node: NodeOption = None, at: At = None, site: Site = None, data: DataFile = None
+    file: StudyFile,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+    data: DataFile = None,
+    approvals: ApprovalsFile = None,
 ) -> None:
     """Propose a study, and approve it for this site; the daemon puts it on the ledger."""
     folder, study = require_daemon(open_site(node, at, site)), load_study(file)
     if folder.name not in study.sites:
         message = f"{folder.name!r} takes no part in {study.name!r}; its sites are {', '.join(study.sites)}"
         raise ConfigError("CO-F302", f"{message}. Add it to `sites`, or let one of them propose the study.")
+    check_silence_rule(study)
     _check_policy(folder, study)
-    rows = _resolve_rows(data)
+    rows, signed = _resolve_rows(data), _digest_approvals(approvals)
     _check_new(folder, study)
     folder.decisions.save_document(study.hash, study.document)
     if certifiable(study):
         certificate = certify(study)
         save_certificate(certificate, folder.decisions.certificate(study.hash))
         print(certificate.sentence)
-    folder.decisions.record(make_decision(study.hash, "propose", data=rows))
+    folder.decisions.record(make_decision(study.hash, "propose", data=rows, approvals=signed))
     print(f"Proposed: {study.name}, hash {study.hash.hex()}.")
     print("The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.")
     _look_at_rows(folder, study)
@@ -59,6 +71,7 @@ def approve_study_command(
     site: Site = None,
     data: DataFile = None,
     reason: ReasonOption = "",
+    approvals: ApprovalsFile = None,
 ) -> None:
     """Approve a study: this site's node will join it and take part with this site's rows."""
     folder = require_daemon(open_site(node, at, site))
@@ -66,25 +79,67 @@ def approve_study_command(
     study = study_on_ledger(view, folder.blobs())
     check_terms(view, study)
     _check_policy(folder, study)
-    rows = _resolve_rows(data)
-    folder.decisions.record(make_decision(study.hash, "approve", data=rows, reason=reason, view=view))
+    rows, signed = _resolve_rows(data), _digest_approvals(approvals)
+    decision = make_decision(study.hash, "approve", data=rows, reason=reason, approvals=signed, view=view)
+    folder.decisions.record(decision)
     print(f"Approved: study {view.id} of {view.proposer}, {printable(study.name)}, hash {study.hash.hex()}.")
     print("\n".join(printable(line) for line in disclosure_lines(study)))
     _look_at_rows(folder, study)
 
 
 def decline_command(
-    which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, reason: ReasonOption = ""
+    which: Annotated[list[str] | None, typer.Argument(help="Numbers, hashes or study files; may be several.")] = None,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+    reason: ReasonOption = "",
+    proposer: Annotated[
+        str | None, typer.Option(help="Decline every open proposal of this member that is not decided yet.")
+    ] = None,
 ) -> None:
-    """Decline a study: it cannot run without this site, and the ledger says so."""
-    _record_refusal(open_site(node, at, site), which, "decline", reason)
+    """Decline studies: they cannot run without this site, and the ledger says so."""
+    folder = require_daemon(open_site(node, at, site))
+    views = [_find_open_study(folder, name) for name in which or ()]
+    views += [] if proposer is None else _list_undecided(folder, proposer)
+    if not views:
+        nothing = "No study is named" if proposer is None else f"No undecided proposal of {proposer[:40]!r} is open"
+        raise ConfigError("CO-F304", f"{nothing}. List the studies with `coterie study list`.")
+    decline(folder, views, reason)
+    numbers = ", ".join(str(view.id) for view in views)
+    print(f"Declined: {numbers}. The daemon (coterie serve) puts it on the ledger.")
+
+
+def decline(folder: SiteFolder, views: Sequence[StudyView], reason: str = "") -> None:
+    """Write down that this site takes no part in some studies; many proposals are declined in one transaction."""
+    proposals = [view.id for view in views if view.state == State.PROPOSED and folder.name in view.parties]
+    if len(proposals) > 1:
+        BallotBox(folder.root / "ballots").record_refusals(proposals)
+    for view in views:
+        folder.decisions.record(make_decision(view.terms.hash, "decline", reason=reason, view=view))
+
+
+def _list_undecided(folder: SiteFolder, proposer: str) -> list[StudyView]:
+    """The proposals of a member that name this site, can still be joined, and about which nothing is decided here."""
+    with folder.open_ledger() as ledger:
+        views, now = [ledger.view(number) for number in ledger.studies()], ledger.now()
+    return [
+        view
+        for view in views
+        if (view.proposer, view.state) == (proposer, State.PROPOSED)
+        and now <= view.deadline
+        and folder.name in view.terms.sites
+        and folder.decisions.latest(view.terms.hash, view.id) is None
+    ]
 
 
 def abort_command(
     which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, reason: ReasonOption = ""
 ) -> None:
     """End a study for all sites, without a result."""
-    _record_refusal(open_site(node, at, site), which, "abort", reason)
+    folder = require_daemon(open_site(node, at, site))
+    view = _find_open_study(folder, which)
+    folder.decisions.record(make_decision(view.terms.hash, "abort", reason=reason, view=view))
+    print(f"Study {view.id}: abort. The daemon (coterie serve) puts it on the ledger.")
 
 
 def resume_command(which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None) -> None:
@@ -115,18 +170,24 @@ def _resolve_rows(data: Path | None) -> str:
     return str(path)
 
 
+def _digest_approvals(file: Path | None) -> str:
+    """SHA-256 of a file of persons' signatures, in hexadecimal digits; "" for none."""
+    if file is None:
+        return ""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        message = f"The file of approvals {file} cannot be read: {error.strerror or error}"
+        raise ConfigError("CO-F206", f"{message}. Correct the path, or leave out --approvals.") from None
+
+
 def _look_at_rows(folder: SiteFolder, study: Study) -> None:
     """Say at once what the daemon would say later; the approval stands, because people may correct their rows."""
     try:
         load_site(folder.find_rows(study.hash), study, folder.name, folder.exclude)
     except DataError as error:
         print(f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}")
-
-
-def _record_refusal(folder: SiteFolder, which: str, action: Literal["decline", "abort"], reason: str) -> None:
-    view = _find_open_study(require_daemon(folder), which)
-    folder.decisions.record(make_decision(view.terms.hash, action, reason=reason, view=view))
-    print(f"Study {view.id}: {action}. The daemon (coterie serve) puts it on the ledger.")
 
 
 def _check_new(folder: SiteFolder, study: Study) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,9 @@ from coterie_node.run.reasons import describe_reason
 from coterie_node.run.study_files import study_of, study_on_ledger
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
+from coterie_node.site.statements.ended_studies import find_supersession, list_inspections
+from coterie_node.site.statements.joining import describe_joinings
+from coterie_node.site.statements.open_votes import list_open_votes
 
 
 def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
@@ -80,7 +83,7 @@ def study_status_command(
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
         summary = _row(folder, ledger, view) | {"proposer": view.proposer} | _progress(ledger, view)
-        summary |= warn_of_twins(ledger, view)
+        summary |= warn_of_twins(ledger, view) | _describe_aftermath(folder, ledger, view)
     result = folder.results / f"{view.id}.json"
     soon = "not here yet: the daemon writes it once it is final" if view.state == State.COMPLETED else ""
     summary["result"] = str(result) if result.exists() else soon
@@ -101,15 +104,18 @@ def result_command(
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
+        superseded = _describe_aftermath(folder, ledger, view).get("superseded", "")
     name, fit = _result(folder, view)
     sites, excluded = view.parties, [name for name in view.terms.sites if name not in view.parties]
     if as_json or shape is Format.json:
         summary = {"study": name, **numbers(fit, sites), "notes": list(fit.notes), "details": dict(fit.details)}
+        summary["superseded"] = superseded
         print_json(finite(summary))
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())
     else:
-        print("\n".join([*fit_lines(fit, printable(name), sites), *_describe_exclusion(excluded), soundness_line(fit)]))
+        lines = [*fit_lines(fit, printable(name), sites), *_describe_exclusion(excluded), soundness_line(fit)]
+        print("\n".join([*([superseded] if superseded else []), *lines]))
 
 
 def _describe_exclusion(excluded: list[str]) -> list[str]:
@@ -133,13 +139,30 @@ def _row(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:
     decision = folder.decisions.latest(view.terms.hash, view.id)
     return {
         "study": view.id,
-        "state": view.state.name.lower(),
+        "state": _describe_state(ledger, view),
         "name": _name(folder, view),
         "sites": ", ".join(view.terms.sites),
         "joined": f"{len(view.joined)}/{len(view.terms.sites)}",
         "decision": decision.action if decision else "",
         "hash": view.terms.hash.hex()[:16],
     }
+
+
+def _describe_state(ledger: Ledger, view: StudyView) -> str:
+    """The state of a study; a proposal that nobody can join any more has expired, and a result may be superseded."""
+    if view.state == State.PROPOSED and ledger.now() > view.deadline:
+        return "expired"
+    return view.state.name.lower() + (", superseded" if view.superseded else "")
+
+
+def _describe_aftermath(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, str]:
+    """What the sites have said of a study that has ended: that its result is superseded, and who inspected its rows."""
+    if view.state not in (State.COMPLETED, State.ABORTED):
+        return {}
+    entries = list(ledger.history(view.id))
+    superseded = find_supersession(entries, view.id, folder.open_archive()) if view.superseded else None
+    inspections = "; ".join(inspection.sentence for inspection in list_inspections(entries, view.id))
+    return ({} if superseded is None else {"superseded": superseded.sentence}) | {"inspected": inspections}
 
 
 def _waiting(folder: SiteFolder, proposed: bytes) -> dict[str, Any]:
@@ -171,7 +194,7 @@ def _policy(folder: SiteFolder, proposal: Study) -> str:
 def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
     entries = list(ledger.history(view.id))
     records = [e for e in entries if isinstance(e, Record)]
-    summary: dict[str, Any] = {"records": len(records)}
+    summary: dict[str, Any] = {**describe_joinings(entries), "records": len(records)}
     if records:
         summary["last_record"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(records[-1].time))
     if view.state == State.PROPOSED:
@@ -180,16 +203,33 @@ def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
         silent = [site for site in view.open.posters if site not in view.open.posted]
         summary |= {"position": view.open.position, "round": view.open.round + 1, "waits_for": ", ".join(silent)}
         summary["deadline"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(view.open.deadline))
-    ended = [e for e in entries if isinstance(e, Event) and e.name in ("StudyAborted", "StudyDeclined", "Disputed")]
-    if ended:
-        summary["ended"] = _describe_ending(ended[-1])
-    return summary
+    votes = [vote.sentence for vote in list_open_votes(ledger, entries)]
+    return summary | _describe_events(entries) | ({"votes": "; ".join(votes)} if votes else {})
+
+
+def _describe_events(entries: Sequence[Record | Event]) -> dict[str, str]:
+    """How a study ended, and what did not go straight on before: disputes, and sites without which it went on."""
+    events = [e for e in entries if isinstance(e, Event)]
+    lost = [_describe_loss(e) for e in events if e.name in ("SiteExcluded", "SiteLeft", "StepReopened")]
+    disputes = [f"{e.site}: the post at step {dict(e.details)['position']}" for e in events if e.name == "Disputed"]
+    ended = [_describe_ending(e) for e in events if e.name in ("StudyAborted", "StudyDeclined")]
+    lines = {"lost": "; ".join(lost), "disputed": "; ".join(disputes), "ended": "; ".join(ended[-1:])}
+    return {name: line for name, line in lines.items() if line}
+
+
+def _describe_loss(event: Event) -> str:
+    """Without which site a step began again, and why."""
+    details = dict(event.details)
+    step = f"at step {details['position']}"
+    if event.name == "SiteLeft":
+        return f"{event.site} left {step}: {describe_reason(int(details['reason']))}"
+    if event.name == "SiteExcluded":
+        return f"{details['silent']} was excluded {step}"
+    return f"the post of {details['culprit']} {step} could not be used"
 
 
 def _describe_ending(event: Event) -> str:
     details = dict(event.details)
-    if "reason" not in details:
-        return f"{event.site}: disputed the post at step {details['position']}"
     culprit = str(details.get("culprit") or "")
     blame = f"; the site at fault is {culprit}" if culprit and culprit != event.site else ""
     return f"{event.site}: {describe_reason(int(details['reason']))}{blame}"

@@ -1,4 +1,4 @@
-"""What a demo of a learner is: its sites, its study, its files, and the pooled fit to hold the result against."""
+"""What a demo of a learner is: its sites, its study, its files, and the pooled fit to compare with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Case:
     `site_names` gives the names of so many sites (ConfigError if the case cannot be split so); `study_text` the study
     file; `write_sites` writes the files of the sites that hold data to FOLDER/SITE/data.csv and returns their paths;
     `pooled` fits the pooled data with an independent library; `notes` are sentences under the result. `sites`: how many
-    sites unless told otherwise.
+    sites by default.
     """
 
     site_names: Callable[[int], tuple[str, ...]]

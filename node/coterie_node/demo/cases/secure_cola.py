@@ -16,7 +16,9 @@ _NOTE = "NHEFS: 1,629 people in 18 patterns; no site's table existed in the clea
 def _site_names(count: int) -> tuple[str, ...]:
     """Names for the demo's sites; ConfigError for fewer than three."""
     if count < 3:
-        raise ConfigError("CO-F314", f"secure_cola needs three sites or more, not {count}.")
+        raise ConfigError(
+            "CO-F314", f"secure_cola needs three sites or more, not {count}. Run the demo with --sites 3."
+        )
     return nhefs.name_sites(count)
 
 

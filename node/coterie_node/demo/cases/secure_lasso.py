@@ -26,7 +26,7 @@ _COLUMNS: tuple[tuple[str, ...], ...] = (
 )
 _COVARIATES = tuple(name for names in _COLUMNS for name in names if name != "sbp")
 _ALPHA = 0.5
-# The share of people whom each owner knows.
+# The share of people that each owner knows.
 _KNOWN_SHARE = 0.85
 
 _STUDY = """\
@@ -55,7 +55,9 @@ missing = "drop"
 def _site_names(count: int) -> tuple[str, ...]:
     """The two owners and the helper; ConfigError for another number of sites."""
     if count != len(_SITES):
-        raise ConfigError("CO-F314", f"The demo of secure_lasso has {len(_SITES)} sites: {', '.join(_SITES)}.")
+        raise ConfigError(
+            "CO-F314", f"The demo of secure_lasso has {len(_SITES)} sites: {', '.join(_SITES)}. Leave out --sites."
+        )
     return _SITES
 
 
@@ -105,6 +107,6 @@ def _fit_pooled() -> Reference:
     return Reference(dict(zip(terms, [float(fit.intercept_), *fit.coef_.tolist()], strict=True)))
 
 
-_NOTE = "NHEFS: people whom both owners know and who lack no value; the helper saw neither names nor values."
+_NOTE = "NHEFS: people that both owners know, with all values; the helper saw neither names nor values."
 
 CASE = Case(_site_names, _study_text, _write_sites, _fit_pooled, (_NOTE,), len(_SITES))

@@ -50,7 +50,9 @@ _NOTE = "NHEFS: 93 people without a blood pressure or a cholesterol value are mi
 def _site_names(count: int) -> tuple[str, ...]:
     """The three sites; ConfigError for another number."""
     if count != len(_SITES):
-        raise ConfigError("CO-F314", f"This demo splits columns over {len(_SITES)} sites, not over {count}.")
+        raise ConfigError(
+            "CO-F314", f"This demo splits columns over {len(_SITES)} sites, not over {count}. Leave out --sites."
+        )
     return _SITES
 
 

@@ -19,7 +19,7 @@ FIELDS = frozenset(
     [
         *("study", "name", "hash", "site", "position", "topic", "round", "kind", "state", "code", "message", "cause"),
         *("waits_for", "seconds", "number", "learner", "decision", "version", "head", "address", "port", "restarts"),
-        *("culprit", "reason"),
+        *("culprit", "reason", "same_document"),
     ]
 )
 # Codes (after "CO-") whose sentences are about rows, sums or the gate.
@@ -40,7 +40,7 @@ class Log:
         if unknown:
             raise ValueError(f"no such field of the log: {', '.join(sorted(unknown))}")
         line = {"time": self._clock().isoformat(timespec="milliseconds"), "level": level, "event": event, **fields}
-        # A full disk, or a reader that has gone, must not end what is being told of.
+        # A full disk, or a reader that is gone, must not end the work that the log reports.
         with suppress(OSError):
             print(json.dumps(line, default=str), file=self._stream, flush=True)
 

@@ -1,6 +1,8 @@
-"""What Prometheus is told: counts, bytes, times and causes; never a payload's value or a number of patients."""
+"""What Prometheus reads: counts, bytes, times and causes; never a payload's value or a number of patients."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
@@ -12,14 +14,22 @@ class Metrics:
         self.registry = r = CollectorRegistry()
         self.rounds = Counter("coterie_steps_total", "Finished steps followed, by kind.", ["kind"], registry=r)
         self.waited = Counter("coterie_waited_seconds_total", "Time spent waiting, by cause.", ["cause"], registry=r)
-        self.faults = Counter("coterie_faults_total", "Faults borne or told, by code.", ["code"], registry=r)
-        self.restarts = Counter("coterie_restarts_total", "Machines built anew from the ledger.", registry=r)
+        self.faults = Counter("coterie_faults_total", "Transient and reported errors, by code.", ["code"], registry=r)
+        self.restarts = Counter("coterie_restarts_total", "Protocol machines restarted from the ledger.", registry=r)
         self.bytes = Gauge("coterie_payload_bytes", "Bytes of payloads posted since the start.", registry=r)
         self.gas = Gauge("coterie_gas", "Gas used since the start.", registry=r)
         self.peers = Gauge("coterie_chain_peers", "Peers of this site's chain node.", registry=r)
         self.head = Gauge("coterie_chain_head", "Number of the newest block.", registry=r)
         self.confirmations = Gauge("coterie_confirmations", "Blocks after which a result is final.", registry=r)
         self.studies = Gauge("coterie_studies", "Studies of this site, by state.", ["state"], registry=r)
+        what = "1 for each study that a fault stops at this site."
+        self.stopped = Gauge("coterie_study_stopped", what, ["study", "code"], registry=r)
+
+    def show_faults(self, codes: Mapping[int, str]) -> None:
+        """Show the studies that a fault stops here, by number, each with its code."""
+        self.stopped.clear()
+        for study, code in codes.items():
+            self.stopped.labels(str(study), code).set(1)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -1,0 +1,137 @@
+"""After a study's end, by commands and daemons on a real chain: inspections, a superseded result, many refusals."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.node.commands import SITES, finish_study, refusal, run
+
+from coterie_chain.ledger.protocol import Event, SiteEntry
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.devnet import Anvil
+from coterie_node.audit.verify import verify
+from coterie_node.cli.site.serve import open_daemon
+from coterie_node.site.folder import find_node
+from coterie_node.site.watch.log import Log
+
+pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("statements")]
+REASON = "the codes of b were swapped at south"
+PATIENCE = 120.0
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with three sites' nodes on one Anvil, which have finished a study."""
+    folder = tmp_path_factory.mktemp("nodes")
+    roots = [folder / name for name in SITES]
+    with Anvil() as anvil:
+        for root in roots:
+            store = f"folder:{folder / 'store'}"
+            run("init", root, "--site", root.name, "--chain", anvil.url, "--store", store, "--port", 0, "--light")
+        keys = {root.name: find_node(root).load_keys() for root in roots}
+        network = deploy(anvil.url, [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(keys.items(), 1)])
+        for root in roots:
+            (root / "network.json").write_text(network.to_json())
+        finish_study(roots, 240.0)
+        yield folder
+
+
+def serve(folder: Path, condition: Callable[[list[Event]], bool]) -> list[Event]:
+    """Let the three daemons work until the ledger's events are as wanted; returns them."""
+    with ExitStack() as stack:
+        log = Log(stack.enter_context((folder / "log.jsonl").open("a")))
+        daemons = [stack.enter_context(open_daemon(find_node(folder / name), log)) for name in SITES]
+        end = time.monotonic() + PATIENCE
+        while True:
+            events = [e for e in daemons[0].services.ledger.history() if isinstance(e, Event)]
+            if condition(events):
+                return events
+            assert time.monotonic() < end, [daemon.status for daemon in daemons]
+            for daemon in daemons:
+                daemon.tick()
+
+
+def status(folder: Path, number: int = 1, site: str = "south") -> dict[str, Any]:
+    """A study's status as a site's people read it."""
+    summary: dict[str, Any] = json.loads(run("study", "status", number, "--node", folder / site, "--json"))
+    return summary
+
+
+def report(folder: Path, study: object, aside: Path) -> dict[str, Any]:
+    """The report on a study or a bundle, as JSON; it is HTML as well."""
+    out = ("--out", aside / "report.json", "--out", aside / "report.html")
+    run("audit", "report", study, "--node", folder / "west", *out)
+    document: dict[str, Any] = json.loads((aside / "report.json").read_text())
+    return document | {"html": (aside / "report.html").read_text()}
+
+
+def test_what_is_said_after_the_end_stands_in_status_report_and_bundle(nodes: Path, tmp_path: Path) -> None:
+    before = status(nodes)
+    assert before["releases"].count("0.1.0") == 3
+    assert before["approvals"] == "north none signed, south none signed, west none signed"
+    assert "superseded" not in before
+    signed = run("audit", "recompute", "1", "--sign", "--node", nodes / "north")
+    assert "north signs: " in signed
+    assert "That is enough" in run("study", "supersede", "1", "--reason", REASON, "--node", nodes / "north")
+    serve(nodes, lambda events: {"SiteAttested", "StudySuperseded"} <= {e.name for e in events})
+
+    after = status(nodes)
+    assert after["state"] == "completed, superseded"
+    assert after["superseded"].endswith(f": {REASON}")
+    assert after["inspected"].startswith("north on ")
+    assert "with the rows to which it committed" in after["inspected"]
+    assert run("study", "result", "1", "--node", nodes / "north").startswith("The result of study 1 is superseded")
+    assert REASON in run("audit", "replay", "1", "--node", nodes / "west")
+
+    run("audit", "export", "1", tmp_path / "study.zip", "--node", nodes / "north")
+    assert REASON in verify(tmp_path / "study.zip").replay.remarks[0]
+    for study in ("1", tmp_path / "study.zip"):
+        document = report(nodes, study, tmp_path)
+        assert document["superseded"].endswith(f": {REASON}")
+        assert [(i["site"], i["same_rows"]) for i in document["inspections"]] == [("north", True)]
+        assert document["uninspected"] == ["south", "west"]
+        assert REASON in document["html"]
+        assert "No inspection is on record of south, west" in document["html"]
+
+
+def test_an_inspection_is_not_signed_by_a_site_of_a_run_nor_one_of_nothing(nodes: Path) -> None:
+    assert refusal("audit", "recompute", "--sign", "--at", nodes, "--site", "north").code in ("CO-F201", "CO-F313")
+    assert refusal("study", "supersede", "1", "--reason", "again", "--node", nodes / "north").code in ("CO-F328",)
+    assert refusal("study", "withdraw", "1", "--node", nodes / "west").code == "CO-F333"
+
+
+def test_a_member_s_flood_is_declined_with_one_command_and_one_transaction(nodes: Path) -> None:
+    for k in range(6):
+        file = nodes / f"flood-{k}.toml"
+        file.write_text((nodes / "split.toml").read_text().replace('name = "split"', f'name = "flood-{k}"'))
+        run("study", "propose", file, "--node", nodes / "west")
+    serve(nodes, lambda events: sum(e.name == "StudyProposed" for e in events) == 7)
+    run("study", "approve", "3", "--node", nodes / "south")
+    text = run("study", "decline", "--proposer", "west", "--node", nodes / "south")
+    assert text.startswith("Declined: 2, 4, 5, 6, 7.")
+    events = serve(nodes, lambda events: sum(e.name == "StudyDeclined" for e in events) == 5)
+    declined = [e for e in events if e.name == "StudyDeclined"]
+    assert ({e.site for e in declined}, len({e.tx for e in declined})) == ({"south"}, 1)
+    assert status(nodes, 3)["state"] == "proposed"
+    assert status(nodes, 2, "west")["ended"] == "south: its people declined the study"
+    assert refusal("study", "decline", "--proposer", "west", "--node", nodes / "south").code == "CO-F304"
+    assert "withdraws its proposal, study 3" in run("study", "withdraw", "3", "--node", nodes / "west")
+    serve(nodes, lambda events: any(e.name == "StudyAborted" and e.study == 3 for e in events))
+
+
+def test_a_vote_about_a_member_is_taken_back_by_command(nodes: Path) -> None:
+    run("site", "revoke", "west", "--node", nodes / "north")
+    serve(nodes, lambda events: any(e.name == "RevocationVoted" for e in events))
+    rows = json.loads(run("site", "list", "--node", nodes / "south", "--json"))
+    assert ("west", "to revoke", "north: 1 of 2 votes") in [(r["site"], r["state"], r["votes"]) for r in rows]
+    assert refusal("site", "withdraw", "west", "--node", nodes / "south").code == "CO-F333"
+    assert "takes back its vote to revoke west" in run("site", "withdraw", "west", "--node", nodes / "north")
+    serve(nodes, lambda events: any(e.name == "VoteWithdrawn" for e in events))
+    rows = json.loads(run("site", "list", "--node", nodes / "south", "--json"))
+    assert all(row["votes"] == "" for row in rows)
