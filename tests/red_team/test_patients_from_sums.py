@@ -280,6 +280,40 @@ def test_one_site_fewer(network: Network) -> None:
         network.fit(text("death ~ age", "abc"))
 
 
+# A difference is a release
+
+
+def test_thirty_patients_more_are_a_plain_release_of_thirty_patients(network: Network) -> None:
+    for site in "ab":
+        network.data[site]["hiv"] = (np.arange(N) % 10 == 0).astype(int)
+        network.data[site]["death"] = (np.arange(N) // 2 % 3 == 0).astype(int)
+        network.data[site]["sex"] = np.arange(N) // 4 % 2
+    study = text("death ~ sex + hiv", "ab", PLAIN, KNOWN)
+    network.fit(study, N - 30, "a")
+    with pytest.raises(ReleaseRefused, match=r"\(difference\).*\(small level\).*\[cohort\]"):
+        network.fit(study)
+
+
+def test_the_patients_who_left_a_file_are_judged_too(network: Network) -> None:
+    for site in "ab":
+        network.data[site]["death"] = (np.arange(N) % 4 == 0).astype(int)
+        network.data[site]["sex"] = np.arange(N) // 4 % 2
+        network.data[site]["death"][-40:], network.data[site]["death"][-80:-40] = 1, 0
+    study = text("death ~ sex", "ab", PLAIN, KNOWN)
+    network.fit(study)
+    with pytest.raises(ReleaseRefused, match=r"\(difference\).*\(full cell\)"):
+        network.fit(study, N - 40, "a")
+
+
+def test_women_after_all_pass_as_the_men_are_many(network: Network) -> None:
+    order = np.argsort(network.data["a"]["sex"], kind="stable")
+    network.data["a"] = {name: column[order] for name, column in network.data["a"].items()}
+    women = int(np.count_nonzero(network.data["a"]["sex"] == 0))
+    loose = KNOWN + '\nrows = {constant = "allow", collinear = "allow"}'
+    network.fit(text("death ~ age + lab", "ab", PLAIN, loose))
+    network.fit(text("death ~ age + lab", "ab", PLAIN, loose), women, "a")
+
+
 # Honest work
 
 

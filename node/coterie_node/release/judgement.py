@@ -20,6 +20,7 @@ from coterie_node.privacy.objections import Grade, Objection, pick_gravest
 from coterie_node.privacy.parties import PooledSum, judge_parties
 from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.values import Sample, judge_values, table_of
+from coterie_node.release.known_sets import judge_known_sets
 
 
 @dataclass
@@ -69,6 +70,7 @@ class Judgement:
         yield from self.log.judge(candidate, self.floors.cell)
         if kind == "plain" and exposure.by_columns:
             yield from self._columns(candidate)
+            yield from judge_known_sets(self.log, candidate, raw, self.floors.cell)
         yield from judge_sample(site, exposure, raw, kind, self.floors.cell)
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
