@@ -222,7 +222,32 @@ def test_one_patient_who_is_nearly_all_of_a_cost(network: Network) -> None:
         network.fit(text("death ~ sex + cost", "ab", PLAIN, cost='type = "number"\nrange = [0, 1e8]'))
 
 
+def test_one_patient_who_is_nearly_all_of_a_site_s_cost_under_masks(network: Network) -> None:
+    for site in "abc":
+        network.data[site]["cost"] = np.round(np.random.default_rng(1).lognormal(5, 1, N), 2)
+    network.data["b"]["cost"][0] = 9e7
+    with pytest.raises(ReleaseRefused, match=r"at this site \(dominance\)"):
+        network.fit(text("death ~ sex + cost", cost='type = "number"\nrange = [0, 1e8]'))
+
+
 # The pool
+
+MASKED_TABLES = [f'name = "secure_cola"\nscheme = "{scheme}"' for scheme in ("masks", "bfv", "newton")]
+
+
+@pytest.mark.parametrize("learner", MASKED_TABLES, ids=["masks", "bfv", "newton"])
+def test_summed_tables_are_judged_before_they_are_opened(network: Network, learner: str) -> None:
+    for site in "abc":
+        network.data[site]["hiv"], network.data[site]["hospital"] = np.zeros(N, int), np.array([site] * N)
+    network.data["b"]["hiv"][0] = 1
+    loose = 'rows = {constant = "allow", collinear = "allow"}'
+    with pytest.raises(Withheld, match="hiv has fewer than 5 patients in the pool"):
+        network.fit(text("death ~ sex + hiv", learner=learner, rest=loose))
+    hospital = 'type = "category"\nlevels = ["a", "b", "c"]'
+    with pytest.raises(Withheld, match="few sites"):
+        network.fit(text("death ~ sex + hospital", learner=learner, rest=loose, hospital=hospital))
+    with pytest.raises(ReleaseRefused, match="not opened"):
+        network.fit(text("death ~ sex", learner=f'{learner}\nopening = "none"'))
 
 
 @pytest.mark.parametrize("formula", ["death ~ age + sex + hospital", "death ~ hospital*age + hospital*sex"])

@@ -19,7 +19,7 @@ from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, pick_gravest
 from coterie_node.privacy.parties import PooledSum, judge_parties
 from coterie_node.privacy.prints import RawRows
-from coterie_node.privacy.values import Sample, judge_values, table_of
+from coterie_node.privacy.values import Sample, judge_dominance, judge_values, table_of
 from coterie_node.release.known_sets import judge_known_sets
 
 
@@ -74,6 +74,7 @@ class Judgement:
         yield from judge_sample(site, exposure, raw, kind, self.floors.cell)
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
+            yield from judge_local_dominance(site, raw)
 
     def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
         study, design = site.study, Design(site.study, site.name)
@@ -164,6 +165,24 @@ def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
     yield from judge_values(sample.keep(exposure.least_pattern), floor)
+
+
+def judge_local_dominance(site: Site, raw: RawRows) -> Iterator[Objection]:
+    """Questions about measurements of which one patient has nearly all at this site: then perhaps in the pool as well.
+
+    What is not dominated here is not in the pool: other sites only add to what the largest two leave.
+    """
+    design = Design(site.study, site.name)
+    for name in design.variables:
+        if name in raw.values and table_of(name, raw.values[name], category=name in raw.levels) is None:
+            for objection in judge_dominance(name, raw.values[name]):
+                yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
+
+
+_ASK_DOMINANCE = (
+    "one patient makes up nearly all of a sum of {name} at this site (dominance), and perhaps in the pool. Take the "
+    "logarithm, or a narrower range, or let a person say yes with a reason (coterie release allow)."
+)
 
 
 def _object_to_unopened() -> Objection:

@@ -233,7 +233,7 @@ def until_server_step(network: DemoNetwork, number: int, runners: dict[str, Runn
 def test_a_server_post_off_by_a_millionth_fails_the_replay_and_is_disputed(network: DemoNetwork) -> None:
     number = network.start()
     runners = runners_of(network, number)
-    until_server_step(network, number, runners, 3)
+    until_server_step(network, number, runners, 5)
     honest = network.nodes["south"]
     step = runners["south"].machine.awaits
     assert step is not None
@@ -253,7 +253,7 @@ def test_a_server_post_off_by_a_millionth_fails_the_replay_and_is_disputed(netwo
 def test_a_record_of_another_study_s_payload_fails_the_replay_and_names_the_step(network: DemoNetwork) -> None:
     number = network.start()
     runners = runners_of(network, number)
-    until_server_step(network, number, runners, 1)
+    until_server_step(network, number, runners, 3)
     node = network.nodes["north"]
     step = runners["north"].machine.awaits
     assert step is not None
