@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 
 SEEDS ?= 2000
+TRANSACTIONS ?= 10000
+FUZZ_SEED ?= $(shell date +%j)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults slither check devnet bench bench-mpc abi lock wheel mutants clean
+.PHONY: help setup tools demo test test-net faults fuzz slither check audit-deps devnet bench bench-mpc ranges references \
+  abi lock wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,12 +44,16 @@ test-net: tools ## Run the tests on real networks of Geth and Kubo
 faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
 	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/run/test_faults.py $(ARGS)
 
+fuzz: setup ## Send signed garbage to every reader of the ledger: TRANSACTIONS=10000, FUZZ_SEED (the day of the year)
+	COTERIE_FUZZ_TRANSACTIONS=$(TRANSACTIONS) COTERIE_FUZZ_SEED=$(FUZZ_SEED) COTERIE_GARBAGE=2000 \
+	  $(BIN)/python -m pytest -n 2 --dist loadgroup -q tests/red_team/test_total_ledger.py tests/red_team/test_garbage.py $(ARGS)
+
 slither: setup .venv-slither/.ready ## Analyse the contracts; every finding must be answered in contracts/SLITHER.md
 	$(BIN)/python contracts/scripts/slither.py $(CURDIR)/.venv-slither/bin/slither
 
-.venv-slither/.ready: requirements/slither.txt
+.venv-slither/.ready: requirements/slither.lock
 	$(PYTHON) -m venv .venv-slither
-	.venv-slither/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slither.txt
+	.venv-slither/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/slither.lock
 	@touch $@
 
 check: setup ## Check style, types, room walls and the contracts' artifacts
@@ -81,6 +88,12 @@ bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where the
 	@test ! -d benchmarks/.venv-tno-lasso || for size in "100 5" "500 10"; do \
 	  benchmarks/.venv-tno-lasso/bin/python benchmarks/tno_lasso.py -M3 --no-log $$size; done
 
+ranges: setup ## Run the whole grid of units and ranges of studies with split columns
+	COTERIE_WHOLE_GRID=1 $(BIN)/python -m pytest -n 2 tests/learners/vertical/test_unit_changes.py $(ARGS)
+
+references: setup ## Make R's references again where R is installed, and compare them with the stored ones
+	$(BIN)/python tools/house/references.py
+
 abi: setup ## Compile the contracts anew
 	$(BIN)/python contracts/scripts/compile.py
 
@@ -88,6 +101,12 @@ lock: setup ## Pin the newest versions again (hashes, no download addresses)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file $(LOCK) pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements/slither.lock \
+	  requirements/slither.in
+
+audit-deps: ## Ask the advisory databases about all pinned packages; docs/dependencies.md answers each finding
+	$(PYTHON) tools/house/audit_deps.py
 
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	$(BIN)/python tools/house/wheel.py

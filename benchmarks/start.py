@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 COMMANDS = (["version"], ["--version"], ["--help"], ["study", "--help"], ["study", "status", "--help"])
-BASELINES = ("pass", "import typer", "import numpy, pydantic, httpx, eth_abi")
+BASELINES = ("pass", "import typer", "import numpy, pydantic, eth_abi")
 RUNS = 9
 
 

@@ -19,13 +19,13 @@ FORMULAS = {
 
 @pytest.mark.parametrize("text", FORMULAS.values(), ids=FORMULAS)
 def test_a_formula_of_too_many_terms_is_refused(text: str) -> None:
-    with pytest.raises(StudyError, match=f"the limit is {MAX_COLUMNS} columns"):
+    with pytest.raises(StudyError, match="Use a shorter"):
         parse_formula(text)
 
 
 @pytest.mark.parametrize("formula", ["died ~ a:b:c:d:e:f", "died ~ a*b*c*d*e*f", "died ~ 0 + a:b"])
 def test_a_product_of_wide_categories_is_refused_before_it_is_built(formula: str) -> None:
-    with pytest.raises(StudyError, match=f"the limit is {MAX_COLUMNS} columns"):
+    with pytest.raises(StudyError, match=f"the limit is {MAX_COLUMNS}|more than {MAX_COLUMNS}"):
         cohorts.study(formula, variables=dict.fromkeys("abcdef", WIDE))
 
 

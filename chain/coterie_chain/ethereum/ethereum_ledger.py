@@ -21,7 +21,7 @@ from coterie_chain.ethereum.headers import Header, encode_header
 from coterie_chain.ethereum.network import Network, choose_gas_price, is_anvil, is_mining_instantly, verify
 from coterie_chain.ethereum.reader import Reader
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
-from coterie_chain.ethereum.seals import detect_sealing
+from coterie_chain.ethereum.seals import Sealing, detect_sealing
 from coterie_chain.ethereum.writer import Receipt, Writer
 from coterie_chain.keys.journal import Journal, MemoryJournal
 from coterie_chain.ledger.memory import find_post
@@ -133,9 +133,17 @@ class EthereumLedger:
     @property
     def final_after(self) -> int:
         """Blocks after which a block stays, by the first header: floor(N/2)+1 on Clique with N sealers, else 0."""
-        first = self._rpc.call("eth_getBlockByNumber", hex(0), False)
-        sealing = detect_sealing(Header.decode(encode_header(first)))
+        sealing = self._read_sealing()
         return len(sealing.signers) // 2 + 1 if sealing.kind == "clique" else 0
+
+    @property
+    def sealing(self) -> str:
+        """Who seals the chain's blocks, by the first header: "clique", "qbft", or "none" for a development chain."""
+        return self._read_sealing().kind
+
+    def _read_sealing(self) -> Sealing:
+        first = self._rpc.call("eth_getBlockByNumber", hex(0), False)
+        return detect_sealing(Header.decode(encode_header(first)))
 
     @property
     def peers(self) -> int | None:

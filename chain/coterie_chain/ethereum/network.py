@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from eth_utils.address import to_checksum_address
@@ -15,12 +16,15 @@ from coterie_chain.ethereum.rpc import NodeRefused, Request, Rpc
 
 # Blocks whose logs are asked for at once.
 BLOCKS_PER_QUERY = 2000
+# In more blocks than these nobody looks for a Catalog whose address is not given: six years of a block in 5 seconds.
+MAX_SEARCH = 40_000_000
 
 
 @dataclass(frozen=True)
 class Network:
     """A deployed Catalog: the node's address, chain id, Catalog, hash of block 0, block of the deployment.
 
+    `founders`: name and key of each site that founded it, for whoever checks a bundle; empty if they are not known.
     Each site has its own `url`; everything else is the same at every site.
     """
 
@@ -29,6 +33,7 @@ class Network:
     catalog: str
     genesis: str
     block: int
+    founders: tuple[tuple[str, str], ...] = ()
 
     @property
     def scope(self) -> str:
@@ -37,7 +42,7 @@ class Network:
 
     def to_json(self) -> str:
         """Text of `network.json`."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json.dumps({**asdict(self), "founders": dict(self.founders)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Network:
@@ -46,9 +51,16 @@ class Network:
             # Not json.loads: py_ecc lifts Python's recursion limit, so that nested brackets crash the process.
             raw = from_json(text)
             catalog = to_checksum_address(raw["catalog"])
-            return cls(str(raw["url"]), int(raw["chain_id"]), catalog, str(raw["genesis"]), int(raw["block"]))
-        except (ValueError, KeyError, TypeError) as e:
+            founders = read_keys(raw.get("founders", {}))
+            place = (str(raw["url"]), int(raw["chain_id"]), catalog, str(raw["genesis"]), int(raw["block"]))
+            return cls(*place, founders)
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise LedgerMismatch("CO-C310", f"This is not a network.json: {e!r}. Ask a founder for the file.") from None
+
+
+def read_keys(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Keys of sites by name, as pairs; ValueError for an address that is none."""
+    return tuple((str(name), to_checksum_address(key)) for name, key in names.items())
 
 
 def discover(url: str, catalog: str | None = None) -> Network:
@@ -59,6 +71,8 @@ def discover(url: str, catalog: str | None = None) -> Network:
     with Rpc(url) as rpc:
         catalog = catalog or _find_catalog(rpc)
         first = rpc.call("eth_getBlockByNumber", "0x0", False)
+        if first is None:
+            raise rpc.explain_garbled("eth_getBlockByNumber")
         network = Network(url, rpc.call_quantity("eth_chainId"), _to_checksum(catalog), str(first["hash"]), 0)
         verify(network, rpc)
         return replace(network, block=_find_deployment_block(rpc, catalog))
@@ -118,6 +132,9 @@ def _find_catalog(rpc: Rpc) -> str:
     """Address of the contract that admitted founders, if there is just one."""
     topic = next(topic for topic, name in load_codec("Catalog").topics.items() if name == "SiteAdmitted")
     newest, catalogs = rpc.call_quantity("eth_blockNumber"), set()
+    if newest > MAX_SEARCH:
+        message = f"The chain at {rpc.where} has {newest} blocks, too many to look for its Catalog in all of them"
+        raise LedgerMismatch("CO-C316", f"{message}. Name the Catalog by its address.")
     for first in range(0, newest + 1, BLOCKS_PER_QUERY):
         window = {"fromBlock": hex(first), "toBlock": hex(min(first + BLOCKS_PER_QUERY - 1, newest)), "topics": [topic]}
         catalogs |= {str(log["address"]) for log in rpc.call("eth_getLogs", window)}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from eth_utils.address import to_checksum_address
 
-from coterie_chain.errors import LedgerUnreachable, PostRejected
+from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.calldata import Codec, load_codec
 from coterie_chain.ethereum.follower import Follower, Tip, read_block
 from coterie_chain.ethereum.network import Network
@@ -90,7 +91,8 @@ class Reader:
         with self._lock:
             status = self._read_status(study)
             order, decode_terms = self._terms[study]
-            return build_study_view(study, order, decode_terms, status, self._follower.decoder)
+            with self._explain_strangers(study):
+                return build_study_view(study, order, decode_terms, status, self._follower.decoder)
 
     def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
         """Records of a finished step's last attempt, in the study's order."""
@@ -104,6 +106,15 @@ class Reader:
             if not last or (last[0].kind == "each" and not parties <= {r.site for r in last}):
                 raise self._explain_incomplete(study, position)
         return last
+
+    @contextmanager
+    def _explain_strangers(self, study: int) -> Iterator[None]:
+        """LedgerMismatch (CO-C315) for a study whose state has sites or values that no log of the node speaks of."""
+        try:
+            yield
+        except (KeyError, ValueError, IndexError):
+            message = f"The state of study {study} at the node {self._rpc.where} does not go with the logs that it sent"
+            raise LedgerMismatch("CO-C315", f"{message}. Compare it with another site's node.") from None
 
     def _name_parties(self, status: Status) -> set[str]:
         return {name for i, name in self._follower.decoder.names.items() if status.active >> i & 1}
@@ -199,6 +210,7 @@ class Reader:
             if status.state == State.NONE:
                 raise PostRejected("BadState", int(State.NONE))
             if len(answers) > 1:
-                self._terms[study] = decode_terms(self._follower.decoder, answers[1])
+                with self._explain_strangers(study):
+                    self._terms[study] = decode_terms(self._follower.decoder, answers[1])
             self._statuses[study] = status
         return self._statuses[study]

@@ -15,6 +15,12 @@ from coterie_chain.errors import LedgerMismatch
 
 Item: TypeAlias = "bytes | Sequence[Item]"
 
+# Bytes of more items than a reader can use are not worth decoding. A short text cannot hold so many.
+MAX_RLP_ITEMS = 1 << 16
+MAX_RLP_DEPTH = 16
+MAX_SHORT_ITEMS = 1 << 10
+_SHORT_TEXT = 1 << 12
+
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 KEYS = KeyAPI()
 
@@ -25,12 +31,34 @@ def encode_rlp(item: Item) -> bytes:
 
 
 def decode_rlp(raw: bytes, what: str) -> Item:
-    """Nested lists of bytes; LedgerMismatch (CO-C350) for anything that is not canonical RLP."""
+    """Nested lists of bytes; LedgerMismatch (CO-C350) for anything that is not canonical RLP.
+
+    Items are counted before one is decoded: 64 MiB of zeros are 67 million of them.
+    """
     try:
+        if len(raw) > _SHORT_TEXT:
+            _check_count(raw, what)
         item: Item = rlp.decode(raw)
     except (RLPException, RecursionError, IndexError, TypeError):
         raise explain_malformed(what, "it is not canonical RLP") from None
     return item
+
+
+def _check_count(raw: bytes, what: str) -> None:
+    """LedgerMismatch for more items, or more levels, than anything that is read here can have."""
+    count, at, ends = 0, 0, [len(raw)]
+    while at < len(raw):
+        _, kind, length, start = rlp.codec.consume_length_prefix(raw[at : at + 9], 0)
+        count += 1
+        if count > MAX_RLP_ITEMS or len(ends) > MAX_RLP_DEPTH:
+            raise explain_malformed(what, "it has too many items")
+        at += start
+        if kind is list:
+            ends.append(at + length)
+        else:
+            at += length
+        while len(ends) > 1 and at >= ends[-1]:
+            ends.pop()
 
 
 def require_list(item: Item, what: str, least: int, most: int) -> Sequence[Item]:
@@ -68,10 +96,16 @@ def encode_number(value: int) -> bytes:
     return value.to_bytes((value.bit_length() + 7) // 8)
 
 
-def split_items(raw: bytes, what: str, largest: int) -> Iterator[bytes]:
-    """Items that stand one after the other, each as its own bytes; LedgerMismatch for one above `largest` bytes."""
-    at = 0
+def split_items(raw: bytes, what: str, largest: int, usual: int = 1) -> Iterator[bytes]:
+    """Items that stand one after the other, each as its own bytes; LedgerMismatch for one above `largest` bytes.
+
+    Also for many more items than there would be if each had the `usual` number of bytes or more.
+    """
+    at, left = 0, MAX_SHORT_ITEMS + len(raw) // usual
     while at < len(raw):
+        left -= 1
+        if left < 0:
+            raise explain_malformed(what, f"it has too many items of fewer than {usual} bytes")
         try:
             _, _, length, start = rlp.codec.consume_length_prefix(raw[at : at + 9], 0)
         except (RLPException, IndexError):

@@ -3,7 +3,6 @@
 An address may end in `?jwt_file=PATH`: the file's secret then signs a token for every request, as the authenticated
 ports of Ethereum's nodes want it.
 
-Bare http.client answers in 0.2 ms where web3's provider takes 1.3 ms, and a waiting site asks a hundred times a second.
 Every fault of the wire is a LedgerUnreachable that names the node by scheme, host and port only: the rest of an address
 may be a secret.
 """
@@ -11,10 +10,9 @@ may be a secret.
 from __future__ import annotations
 
 import base64
-import http.client
 import json
-import threading
 from collections.abc import Sequence
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -22,12 +20,15 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic_core import from_json
 
 from coterie_chain.errors import LedgerUnreachable
+from coterie_chain.ethereum.answers import has_form
 from coterie_chain.ethereum.jwt import create_bearer_token, split_secret
+from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
 
 Request = tuple[str, Sequence[object]]
 
 _MAX_ANSWER_BYTES = 1 << 28
-FAULTS = (OSError, http.client.HTTPException)
+# A long answer, such as the logs of many blocks, may take so many times what a silence may.
+_ANSWER_FACTOR = 12
 
 
 class NodeRefused(LedgerUnreachable):
@@ -40,7 +41,7 @@ class NodeRefused(LedgerUnreachable):
 
 
 class Rpc:
-    """A node at an http(s) address; `timeout` in seconds for each request. Threads take turns."""
+    """A node at an http(s) address; `timeout` in seconds of silence for each request."""
 
     def __init__(self, url: str, timeout: float = 10.0) -> None:
         parts = urlsplit(url)
@@ -52,9 +53,7 @@ class Rpc:
         query, self._secret = split_secret(parts.query)
         self._path = (parts.path or "/") + (f"?{query}" if query else "")
         self._headers = {"Content-Type": "application/json"} | _build_authorization(parts)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._http = kind(parts.hostname, parts.port, timeout=timeout)
-        self._lock = threading.Lock()
+        self._http = HttpClient(url, Waits(timeout, timeout, _ANSWER_FACTOR * timeout))
 
     def call(self, method: str, *params: object) -> Any:
         """Answer to one request."""
@@ -79,13 +78,12 @@ class Rpc:
         answers = self._post(body)
         if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
             raise self.explain_garbled("a batch")
-        by_id = {a.get("id"): a for a in answers}
+        by_id = {a["id"]: a for a in answers if isinstance(a.get("id"), int)}
         return [self._take_result(m, by_id.get(i, {})) for i, (m, _) in enumerate(requests)]
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
-        with self._lock:
-            self._http.close()
+        self._http.close()
 
     def explain_garbled(self, method: str) -> LedgerUnreachable:
         """The fault of an answer that makes no sense."""
@@ -100,45 +98,27 @@ class Rpc:
         self.close()
 
     def _post(self, body: object) -> Any:
+        fresh = {"Authorization": f"Bearer {create_bearer_token(self._secret)}"} if self._secret else {}
         raw = json.dumps(body).encode()
-        with self._lock:
-            try:
-                status, answer = self._exchange(raw)
-            except FAULTS as e:
-                self._http.close()
-                raise self._explain_silence(e) from e
-        if status == http.HTTPStatus.UNAUTHORIZED:
+        try:
+            # Asking twice does no harm: the same signed bytes or a read.
+            answer = self._http.post(self._path, raw, self._headers | fresh, limit=_MAX_ANSWER_BYTES)
+        except WIRE_FAULTS as e:
+            raise self._explain_silence(str(e) or type(e).__name__) from e
+        if len(answer.body) > _MAX_ANSWER_BYTES:
+            raise self._explain_silence(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
+        if answer.status == HTTPStatus.UNAUTHORIZED:
             raise self._explain_locked()
         try:
-            return from_json(answer)
+            return from_json(answer.body)
         except ValueError:
-            raise self.explain_garbled(f"a request (HTTP status {status})") from None
-
-    def _exchange(self, raw: bytes) -> tuple[int, bytes]:
-        reused = self._http.sock is not None
-        try:
-            return self._send(raw)
-        except (ConnectionError, http.client.HTTPException):
-            # The node may have closed an idle connection. Asking twice does no harm: the same signed bytes or a read.
-            self._http.close()
-            if not reused:
-                raise
-            return self._send(raw)
-
-    def _send(self, raw: bytes) -> tuple[int, bytes]:
-        fresh = {"Authorization": f"Bearer {create_bearer_token(self._secret)}"} if self._secret else {}
-        self._http.request("POST", self._path, raw, self._headers | fresh)
-        response = self._http.getresponse()
-        answer = response.read(_MAX_ANSWER_BYTES + 1)
-        if len(answer) > _MAX_ANSWER_BYTES:
-            raise http.client.HTTPException(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
-        return response.status, answer
+            raise self.explain_garbled(f"a request (HTTP status {answer.status})") from None
 
     def _take_result(self, method: str, answer: dict[str, Any]) -> Any:
         error = answer.get("error")
         if error is not None:
             raise _explain_refusal(self.where, method, error)
-        if "result" not in answer:
+        if "result" not in answer or not has_form(method, answer["result"]):
             raise self.explain_garbled(method)
         return answer["result"]
 
@@ -150,8 +130,7 @@ class Rpc:
             "CO-C303", f"The chain node {self.where} does not let this node in (HTTP status 401). {cure}"
         )
 
-    def _explain_silence(self, error: Exception) -> LedgerUnreachable:
-        cause = str(error) or type(error).__name__
+    def _explain_silence(self, cause: str) -> LedgerUnreachable:
         return LedgerUnreachable(
             "CO-C301",
             f"The chain node {self.where} did not answer: {cause}. Check that it runs and that the network is up.",

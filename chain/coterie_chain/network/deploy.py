@@ -16,7 +16,8 @@ from coterie_chain.ethereum.jwt import create_bearer_token, split_secret
 from coterie_chain.ethereum.network import Network as Network
 from coterie_chain.ethereum.network import choose_gas_price, is_anvil
 from coterie_chain.ethereum.network import discover as discover
-from coterie_chain.ethereum.rpc import FAULTS, Rpc
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.http_client import WIRE_FAULTS
 from coterie_chain.ledger.protocol import SiteEntry
 
 if TYPE_CHECKING:
@@ -50,11 +51,14 @@ def deploy(
     """
     from eth_account import Account  # as slow to import as web3
 
+    founders = tuple(founders)
     with connect(url) as w3:
         price = _fetch_gas_price(url) if gas_price is None else gas_price
-        address, block = _deploy(w3, tuple(founders), account or Account.create(), price)
+        address, block = _deploy(w3, founders, account or Account.create(), price)
         _await_block(w3, block + confirmations)
-        return Network(url, w3.eth.chain_id, address, w3.to_hex(w3.eth.get_block(0)["hash"]), block)
+        genesis = w3.to_hex(w3.eth.get_block(0)["hash"])
+        keys = tuple((site.name, site.address) for site in founders)
+        return Network(url, w3.eth.chain_id, address, genesis, block, keys)
 
 
 def _fetch_gas_price(url: str) -> int:
@@ -81,7 +85,7 @@ def connect(url: str, timeout: float = 10.0) -> Iterator[Web3]:
         w3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
         try:
             yield w3
-        except (*FAULTS, Web3Exception) as e:
+        except (*WIRE_FAULTS, Web3Exception) as e:
             # Only the kind of fault: its text may hold the whole address, and that a token.
             raise LedgerUnreachable(
                 "CO-C301", f"The chain node {where} did not answer ({type(e).__name__}). Check that it runs."

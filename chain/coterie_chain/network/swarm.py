@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import httpx
+from pydantic_core import from_json
 
 from coterie_chain.errors import StoreFault
+from coterie_chain.http_client import WIRE_FAULTS, Answer, HttpClient, Waits, encode_query
 from coterie_chain.keys.private_files import read_private, replace_private, write_private
 from coterie_chain.network.programs.executables import IPFS
 from coterie_chain.network.programs.kubo import (
@@ -33,6 +35,8 @@ from coterie_chain.store.protocol import BlobStore
 
 _READY_TIMEOUT = 60.0
 _INIT_TIMEOUT = 60.0
+_WAITS = Waits(connect=3.0, silence=10.0, answer=10.0)
+_MAX_ANSWER_BYTES = 1 << 20
 _PORT_NAMES = ("swarm", "api")
 
 
@@ -154,8 +158,8 @@ class KuboSwarm:
 
     def facts(self, site: str) -> dict[str, int]:
         """Peers, and blocks held."""
-        with self._open_client(site) as client, suppress(httpx.HTTPError, ValueError, KeyError):
-            return {"peers": count_peers(client), "blocks": int(client.post("repo/stat").json()["NumObjects"])}
+        with self._open_client(site) as client, suppress(*WIRE_FAULTS, ValueError, KeyError):
+            return {"peers": count_peers(client), "blocks": int(_read_object(_ask(client, "repo/stat"))["NumObjects"])}
         return {}
 
     def open_reader(self) -> BlobStore:
@@ -177,21 +181,33 @@ class KuboSwarm:
         """Connect a site to all others at once, as Kubo's own peering takes seconds to do."""
         others = [other for name, other in self._nodes.items() if name != site]
         with self._open_client(site) as client:
-            _await_ready(service, lambda: client.post("id").status_code == 200)
+            _await_ready(service, lambda: _ask(client, "id").status == 200)
             for other in others:
                 port = read_ports(other.ports)["swarm"]
-                client.post("swarm/connect", params={"arg": f"{format_multiaddr(LOOPBACK, port)}/p2p/{other.peer}"})
+                _ask(client, "swarm/connect", {"arg": f"{format_multiaddr(LOOPBACK, port)}/p2p/{other.peer}"})
             _await_ready(service, lambda: count_peers(client) >= len(others))
 
-    def _open_client(self, site: str) -> httpx.Client:
+    def _open_client(self, site: str) -> HttpClient:
         node = self._nodes[site]
         token = read_private(node.token, "the token file").strip()
-        return httpx.Client(base_url=f"{node.api}/api/v0/", headers=build_headers(token), trust_env=False)
+        return HttpClient(node.api, _WAITS, build_headers(token))
 
 
-def count_peers(client: httpx.Client) -> int:
+def count_peers(client: HttpClient) -> int:
     """How many peers a daemon is connected to."""
-    return len(client.post("swarm/peers").json().get("Peers") or ())
+    return len(_read_object(_ask(client, "swarm/peers")).get("Peers") or ())
+
+
+def _ask(client: HttpClient, command: str, params: Mapping[str, str] | None = None) -> Answer:
+    return client.post(encode_query(f"/api/v0/{command}", params or {}), limit=_MAX_ANSWER_BYTES)
+
+
+def _read_object(answer: Answer) -> dict[str, Any]:
+    """The JSON object of an answer; ValueError if it is something else."""
+    document = from_json(answer.body)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    return document
 
 
 def _await_ready(service: Service, ready: Callable[[], bool]) -> None:
@@ -200,7 +216,7 @@ def _await_ready(service: Service, ready: Callable[[], bool]) -> None:
         try:
             if ready():
                 return
-        except httpx.TransportError:
+        except WIRE_FAULTS:
             if service.pid is None:
                 raise explain_early_end(service) from None
         if time.monotonic() > deadline:

@@ -36,6 +36,8 @@ _ATTEMPTS = 5
 # A body is at most a block's gas in calldata; 64 MiB is far beyond.
 MAX_BODY_BYTES = 1 << 26
 MAX_CODE_BYTES = 1 << 16
+# Least bytes of a header (its bloom filter alone has 256), of a block with one transaction, of a trie's inner node.
+_USUAL_HEADER, _USUAL_BODY, _USUAL_NODE = 400, 200, 32
 # A longer chain starts at a block that its readers must know, not at its first.
 MAX_HEADERS = 200_000
 _EPOCH = 30_000
@@ -69,9 +71,9 @@ class Evidence:
         return cls(
             chain_id,
             catalog,
-            tuple(split_items(files[HEADERS], HEADERS, LARGEST_HEADER)),
-            tuple(split_items(files[BODIES], BODIES, MAX_BODY_BYTES)),
-            tuple(split_items(files[STATE], STATE, MAX_NODE_BYTES)),
+            tuple(split_items(files[HEADERS], HEADERS, LARGEST_HEADER, _USUAL_HEADER)),
+            tuple(split_items(files[BODIES], BODIES, MAX_BODY_BYTES, _USUAL_BODY)),
+            tuple(split_items(files[STATE], STATE, MAX_NODE_BYTES, _USUAL_NODE)),
             tuple(_split_by_length(files[CODES])),
         )
 

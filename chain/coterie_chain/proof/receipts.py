@@ -87,11 +87,12 @@ class Body:
 
 @dataclass(frozen=True)
 class Call:
-    """A transaction's call: address whose key signed it, address called, calldata."""
+    """A transaction's call: address whose key signed it, address called, calldata, number among its signer's."""
 
     sender: str
     to: str
     data: bytes
+    nonce: int = 0
 
 
 def decode_call(raw: bytes, what: str) -> Call:
@@ -102,13 +103,14 @@ def decode_call(raw: bytes, what: str) -> Call:
     items = list(require_list(decode_rlp(raw if kind == LEGACY else raw[1:], what), what, 9, 12))
     unsigned, (v, r, s) = items[:-3], (require_number(item, what) for item in items[-3:])
     to, data = (require_bytes(items[len(HEADS[kind]) + k], what, MAX_DATA_BYTES) for k in (0, 2))
+    nonce = require_number(items[HEADS[kind].index("nonce")], what)
     if kind != LEGACY:
         sender = recover_signer(keccak(bytes([kind]) + encode_rlp(unsigned)), r, s, v, what)
-        return Call(to_hex(sender), to_hex(to), data)
+        return Call(to_hex(sender), to_hex(to), data, nonce)
     if v not in (27, 28):
         unsigned = [*unsigned, encode_number((v - 35) // 2), b"", b""]
     sender = recover_signer(keccak(encode_rlp(unsigned)), r, s, v - 27 if v in (27, 28) else (v - 35) % 2, what)
-    return Call(to_hex(sender), to_hex(to), data)
+    return Call(to_hex(sender), to_hex(to), data, nonce)
 
 
 def _decode_call_or_none(raw: bytes, block: int) -> Call:

@@ -120,6 +120,17 @@ class Signatures:
         )
 
 
+def list_founders(entries: Sequence[LedgerEntry]) -> list[Event]:
+    """The admissions that no vote brought about: the Catalog's constructor logs them."""
+    return [
+        entry
+        for k, entry in enumerate(entries)
+        if isinstance(entry, Event)
+        and entry.name == "SiteAdmitted"
+        and not _is_outcome(entry, entries[k - 1] if k else None)
+    ]
+
+
 def _is_outcome(entry: LedgerEntry, before: LedgerEntry | None) -> bool:
     """Whether the contract wrote this entry because of the one before, in the same transaction."""
     if not isinstance(entry, Event):

@@ -33,9 +33,10 @@ from coterie_chain.ledger.protocol import (
 from coterie_chain.ledger.readonly import ReadOnly
 from coterie_chain.ledger.record_chain import compute_genesis_head
 from coterie_chain.ledger.rules import Moment
+from coterie_chain.proof.deployment import check_deployment
 from coterie_chain.proof.evidence import Evidence, may_contain
 from coterie_chain.proof.receipts import Body
-from coterie_chain.proof.signatures import Signatures
+from coterie_chain.proof.signatures import Signatures, list_founders
 from coterie_chain.proof.storage_slots import Contracts
 from coterie_chain.proof.tries import ProvedState
 
@@ -69,6 +70,7 @@ class VerifiedLedger(ReadOnly):
 
     LedgerMismatch names what is false in the evidence, with site and step if it is an entry. With a
     `study`, entries of other studies that were not signed as they stand are in `spoiled`, by study, instead.
+    `founders`: the founders' keys by name, as the deployer of the Catalog signed them.
     """
 
     def __init__(self, evidence: Evidence, study: int | None = None) -> None:
@@ -88,6 +90,9 @@ class VerifiedLedger(ReadOnly):
         signatures = Signatures(evidence.catalog, self._contracts.models(), calls, _ADVICE)
         signatures.check(self._entries, study)
         self.spoiled = signatures.spoiled
+        founders = list_founders(self._entries)
+        check_deployment(evidence.catalog, founders, calls)
+        self.founders = {str(dict(event.details)["name"]): str(dict(event.details)["key"]) for event in founders}
         self._steps: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
         for entry in self._entries:
             if isinstance(entry, Record):
@@ -209,11 +214,26 @@ class VerifiedLedger(ReadOnly):
 
 
 def _link_headers(evidence: Evidence) -> dict[int, Header]:
-    headers = {(header := Header.decode(raw)).number: header for raw in evidence.headers}
-    numbers = list(headers)
-    if len(numbers) != len(evidence.headers) or not numbers or numbers != list(range(numbers[0], numbers[-1] + 1)):
-        raise LedgerMismatch("CO-C354", f"The headers of the evidence do not follow one another. {_ADVICE}")
+    headers: dict[int, Header] = {}
+    before: Header | None = None
+    for raw in evidence.headers:
+        header = Header.decode(raw)
+        if before is not None and not _may_follow(before, header, headers):
+            raise LedgerMismatch("CO-C354", f"The headers of the evidence do not follow one another. {_ADVICE}")
+        headers[header.number] = before = header
+    if before is None:
+        raise LedgerMismatch("CO-C354", f"The evidence has no headers. {_ADVICE}")
     return headers
+
+
+def _may_follow(before: Header, header: Header, headers: Mapping[int, Header]) -> bool:
+    """Whether a header has the next number and, looked at now and then, names the one before.
+
+    All links are checked later; a look now and then ends the reading of a hundred thousand headers without any.
+    """
+    looked_at = len(headers) % 1000 == 0
+    sealing = detect_sealing(next(iter(headers.values()))) if looked_at else None
+    return header.number == before.number + 1 and (sealing is None or header["parentHash"] == sealing.hash(before))
 
 
 def _match_bodies(evidence: Evidence, headers: Mapping[int, Header]) -> dict[int, Body]:

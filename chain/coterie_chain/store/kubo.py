@@ -21,11 +21,10 @@ from types import ModuleType
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
-
 from coterie_chain.errors import BlobMissing, StoreFault
+from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits, encode_query
 from coterie_chain.store import kubo_rpc as rpc
-from coterie_chain.store.cid import CHUNK, parse_cid, read_blocks, write_blocks
+from coterie_chain.store.cid import CHUNK, MAX_BLOCK, parse_cid, read_blocks, write_blocks
 from coterie_chain.store.protocol import MAX_BLOB
 
 _CONNECT_TIMEOUT: Final = 3.0
@@ -44,13 +43,8 @@ class KuboBlobs:
     def __init__(self, url: str, token: str | None = None, timeout: float = 20.0) -> None:
         self.url = url.rstrip("/")
         self._timeout = timeout
-        # trust_env: no proxy from the environment may see the token.
-        self._client = httpx.Client(
-            headers=rpc.build_headers(token),
-            timeout=httpx.Timeout(timeout + _GRACE, connect=_CONNECT_TIMEOUT),
-            trust_env=False,
-        )
-        weakref.finalize(self, self._client.close)
+        waits = Waits(_CONNECT_TIMEOUT, timeout + _GRACE, timeout + _GRACE)
+        self._client = HttpClient(self.url, waits, rpc.build_headers(token))
 
     def put(self, data: bytes) -> str:
         """Store bytes, pinned."""
@@ -97,17 +91,17 @@ class KuboBlobs:
         return self._ask("block/get", {"arg": cid, "timeout": rpc.format_duration(self._timeout)})
 
     def _ask(self, command: str, params: dict[str, str], block: bytes | None = None) -> bytes:
-        files = None if block is None else {"data": ("block", block, "application/octet-stream")}
+        path = encode_query(f"/api/v0/{command}", params)
+        body, headers = (b"", {}) if block is None else rpc.build_form(block)
         try:
-            with self._client.stream("POST", f"{self.url}/api/v0/{command}", params=params, files=files) as response:
-                body = rpc.read_bounded(self.url, response.iter_raw(), self._timeout + _GRACE)
-        except httpx.TimeoutException as e:
+            answer = self._client.post(path, body, headers, limit=MAX_BLOCK)
+        except TimeoutError as e:
             raise rpc.explain_silence(self.url, e) from e
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
+        except WIRE_FAULTS as e:
             raise rpc.explain_unreachable(self.url, e) from e
-        if response.status_code != 200:
-            raise rpc.explain_refusal(self.url, response.status_code, rpc.read_field(body, "Message"))
-        return body
+        if answer.status != 200:
+            raise rpc.explain_refusal(self.url, answer.status, rpc.read_field(answer.body, "Message"))
+        return answer.body
 
 
 class HttpClientBlobs:

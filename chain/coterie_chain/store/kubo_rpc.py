@@ -6,6 +6,7 @@ named, never believed.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable
 
@@ -36,6 +37,16 @@ def build_headers(token: str | None) -> dict[str, str]:
             raise StoreFault("CO-C210", "The daemon's token must be printable ASCII without spaces; check its file.")
         headers["Authorization"] = f"Bearer {token}"
     return headers
+
+
+def build_form(block: bytes) -> tuple[bytes, dict[str, str]]:
+    """A block as the form that block/put wants, and the header that says so."""
+    # Random, so that no block can hold it.
+    boundary = secrets.token_hex(16)
+    disposition = 'Content-Disposition: form-data; name="data"; filename="block"'
+    head = f"--{boundary}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n"
+    form = b"".join((head.encode(), block, f"\r\n--{boundary}--\r\n".encode()))
+    return form, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
 def format_duration(seconds: float) -> str:

@@ -27,7 +27,7 @@ separation decided by a linear programme; heterogeneity, AUC and calibration fro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -44,8 +44,9 @@ from coterie_learners.cola.tables import small_cells
 from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.payload import Field, Payload
-from coterie_learners.core.protocol import Posts, Script, Site, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
@@ -63,6 +64,7 @@ def cola(site: Site) -> Script:
     plan = plan_table(site.study)
     tables = yield from each("table", _share, plan, expects=form_of(plan), reveals=partial(expose_posted_table, plan))
     model = yield from server("fit", fit_tables, plan, tables)
+    yield from conclude(plan.study)
     return add_diagnostics(plan, build_table_fit(plan, model, "cola", tuple(tables)), tables)
 
 
@@ -86,7 +88,18 @@ def expose_posted_table(plan: TablePlan, site: Site, table: Payload) -> Exposure
     """What readers can solve from a posted table."""
     raw = plan.grid.raw(plan.design, table["keys"])
     n = int(table["rows"] if "rows" in table else table["n"].sum())
-    return table_disclosure.expose_table(plan.design, raw, table, n, 0 if plan.drops else plan.floor, plan.floor)
+    exposure = table_disclosure.expose_table(plan.design, raw, table, n, 0 if plan.drops else plan.floor, plan.floor)
+    return replace(exposure, instead=_find_remedy(plan))
+
+
+def _find_remedy(plan: TablePlan) -> str:
+    """What this study can set, or which learner it can take, so that small counts are not shown."""
+    options = plan.options
+    if plan.study.learner.name == "secure_cola":
+        plain = not (options.firth or options.robust or options.cells or plan.levels)
+        return 'set scheme = "newton"' if plain and plan.family.dispersion != "pearson" else ""
+    enough = len(plan.study.sites) >= MIN_PARTIES and not plan.site_intercepts
+    return "take the learner secure_cola" if enough else ""
 
 
 @dataclass(frozen=True)
@@ -208,7 +221,7 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Each site's table, then the fit."""
-    return Schedule(opening=("each", "server"))
+    return Schedule(opening=("each", "server"), closing=concluding_steps(study))
 
 
 def _discloses(study: Study) -> Disclosure:

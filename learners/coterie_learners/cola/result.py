@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from coterie_learners.cola import table_agreement
 from coterie_learners.cola.model import diagnostics
-from coterie_learners.cola.model.likelihood import estimate, score_at
+from coterie_learners.cola.model.likelihood import estimate
 from coterie_learners.cola.plan import TablePlan
-from coterie_learners.cola.pool import carry_back, draw_pooled_frame, stack_by_site, sum_tables
+from coterie_learners.cola.pool import carry_back, stack_by_site, sum_tables
 from coterie_learners.core import model_warnings
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
 from coterie_learners.errors import LearnerError
 from coterie_learners.numeric.array import Array
-from coterie_learners.sums import agreement, soundness
+from coterie_learners.sums import soundness
 from coterie_learners.sums.conditioning import EPS
 from coterie_learners.sums.family import Totals
 
@@ -79,29 +80,12 @@ def _cautions(plan: TablePlan, model: Payload) -> tuple[tuple[str, ...], tuple[s
     return method, (*soundness.exact_fit_warning(bool(model["exact"])), *(() if plan.options.firth else small))
 
 
-def agreement_of(plan: TablePlan, fit: Fit, tables: Posts) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The score test whether the sites agree, from their tables, and what it warns of."""
-    if len(tables) < 2 or plan.levels or not fit.dispersion > 0.0:
-        return {}, ()
-    frame = draw_pooled_frame(plan, tables)
-    carry, origin = carry_back(plan, frame)
-    beta = np.asarray(np.linalg.solve(carry, fit.estimates - origin), dtype=np.float64)
-    points = [score_at(sum_tables(plan, {name: table}, frame), plan.choice, beta) for name, table in tables.items()]
-    whole = np.sum([information for _, information, _ in points], axis=0)
-    parts = [agreement.part_of(score, information, whole) for score, information, _ in points]
-    sums = {name: np.sum([np.asarray(part[name]) for part in parts], axis=0) for name in parts[0]}
-    ends = sum(plan.family.at_an_end(mean) for *_, mean in points)
-    known = fit.dispersion_known
-    unit = fit.dispersion / frame.outcome_scale**2
-    test = agreement.compare(
-        plan.terms, {**sums, "pearson": np.nan, "at_an_end": ends}, unit, 0 if known else fit.n - plan.p
-    )
-    warnings = (*soundness.end_of_range_warning(ends, plan.family.law), *soundness.disagreement_warnings(test))
-    return {"agreement": agreement.as_dict(test)}, warnings
+def add_diagnostics(plan: TablePlan, fit: Fit, tables: Posts, end: Payload | None = None) -> Fit:
+    """The result with what else the tables tell: suppression, heterogeneity of the sites, discrimination.
 
-
-def add_diagnostics(plan: TablePlan, fit: Fit, tables: Posts, where: str = "at a site") -> Fit:
-    """The result with what else the tables tell: suppression, heterogeneity of the sites, discrimination."""
+    `end`: the sums of the test whether the sites agree, where `tables` has only the sum of all tables.
+    """
+    where = "at a site" if end is None else "over all sites"
     details, notes = dict(fit.details), list(fit.notes)
     if plan.floor:
         found = diagnostics.summarise_suppression({name: t["suppressed"] for name, t in tables.items()}, tables, fit.n)
@@ -112,8 +96,11 @@ def add_diagnostics(plan: TablePlan, fit: Fit, tables: Posts, where: str = "at a
     warnings = fit.warnings
     if not plan.site_intercepts and not plan.options.firth:
         details |= _assess_heterogeneity(plan, tables)
-        found, more = agreement_of(plan, fit, tables)
-        details, warnings, notes = details | found, (*warnings, *more), [*notes, *more]
+    if end is None:
+        test, more = table_agreement.compare_tables(plan, fit, tables)
+    else:
+        test, more = table_agreement.compare_sums(plan, fit, tables["sum"], end)
+    details, warnings, notes = details | test, (*warnings, *more), [*notes, *more]
     if plan.cells and plan.family.binary and plan.family.by_rows:
         details |= _assess_predictions(plan, fit, tables)
     notes += diagnostics.notes(details)

@@ -21,6 +21,9 @@ with newton once a round. Known afterwards: the sum over the sites (`masks`: who
 the floor; newton: the sums of every round), and what follows from it. Who could learn more by breaking the rules, and
 what no scheme prevents: secure_cola_disclosure.py. At least three sites; each site excluded from a step makes the
 others post again under fresh masks, and that is on the ledger.
+
+After the fit one more masked sum tests whether the sites agree (`sums.agreement`). A site that leaves between its table
+and that sum stays in the model: a sum without it would show its table. The result then says so.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field as Within
 
-from coterie_learners.cola import cola, encryption, masked_words, table_disclosure
+from coterie_learners.cola import cola, encryption, masked_words, table_agreement, table_disclosure
 from coterie_learners.cola.checks import check_table, form_of
 from coterie_learners.cola.cola import CountedTable, build_table, pack_table, table_statistics
 from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
@@ -44,7 +47,7 @@ from coterie_learners.cola.tables.patterns import Keys
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.core.protocol import Reveals, Script, Site, each, only, server
+from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, concluding_steps, each, only, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, StudyError
@@ -58,7 +61,7 @@ from coterie_learners.sums.opening_counts import Opening, open_pool
 _VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 MAX_DENSE_PATTERNS = 1 << 20
-_TOPIC = "table"
+_TOPIC, _TEST_TOPIC = "table", "agreement"
 _SINGLE = ("saturated", "constant")
 
 _Shapes = Mapping[str, tuple[int, ...]]
@@ -126,8 +129,7 @@ def run_masks(plan: TablePlan) -> Script:
     hidden, bare = expose_nothing(plan, "The masked table"), partial(dense_table, plan)
     tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=hidden, bare=bare)
     model = yield from server("fit", fit_masked, plan, tables)
-    fit = build_table_fit(plan, model, "secure_cola", ())
-    return add_diagnostics(plan, fit, {"sum": unmask_tables(plan, tables)}, "over all sites")
+    return (yield from run_test(plan, model, tables, unmask_tables(plan, tables)))
 
 
 def run_ciphertexts(plan: TablePlan) -> Script:
@@ -141,8 +143,28 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
+    return (yield from run_test(plan, model, uploads, opened))
+
+
+def run_test(plan: TablePlan, model: Payload, tables: Posts, pooled: Payload) -> Script:
+    """One masked sum at the fit, in which the sites test whether they agree; then the result."""
     fit = build_table_fit(plan, model, "secure_cola", ())
-    return add_diagnostics(plan, fit, {"sum": opened}, "over all sites")
+    if not tests_agreement(plan.study):
+        yield from conclude(plan.study)
+        return add_diagnostics(plan, fit, {"sum": pooled}, {"complete": np.False_})
+    form = Schema({"masked": masked_sum.form_masked_field(table_agreement.shapes_of_part(plan))})
+    hidden = expose_nothing(plan, "Masked part of the test whether the sites agree")
+    parts = yield from each(_TEST_TOPIC, mask_part, plan, model, pooled, expects=form, reveals=hidden)
+    end = yield from server("end", add_parts, plan, tables, parts)
+    return add_diagnostics(plan, fit, {"sum": pooled}, end)
+
+
+def tests_agreement(study: Study) -> bool:
+    """Whether the sites test their agreement after the fit.
+
+    A site that the ledger excludes in that step would still be in the fit. So a study that excludes has no test.
+    """
+    return study.ledger.silent_site != "exclude"
 
 
 def run_newton(plan: TablePlan) -> Script:
@@ -243,6 +265,31 @@ def unmask_tables(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
 def fit_masked(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
     """The fit of the sum of masked tables."""
     return cola.fit_tables(plan, {"sum": unmask_tables(plan, tables)})
+
+
+# The test whether the sites agree
+
+
+def mask_part(site: Site, plan: TablePlan, model: Payload, pooled: Payload) -> Payload:
+    """This site's part of the test, of the rows that the fit stands on, under masks."""
+    table = own_table(plan, site, pooled)
+    part = table_agreement.measure_tables(plan, {"sum": pooled}, model["estimates"], {site.name: table})[0]
+    return masked_sum.mask_sums(site, _TEST_TOPIC, part)
+
+
+def own_table(plan: TablePlan, site: Site, pooled: Payload) -> Payload:
+    """This site's table, without the patterns that are not in the pooled one."""
+    counts = count_patterns(plan.tally, site.codes)
+    at = np.isin(counts.keys, pooled["keys"])
+    shared = Counts(counts.keys[at], {name: values[at] for name, values in counts.sums.items()})
+    return pack_table({**table_statistics(plan, shared), "suppressed": np.zeros(2)}, plan.fields)
+
+
+def add_parts(plan: TablePlan, tables: Posts, parts: Posts) -> Payload:
+    """The sums of the test; without them if a site whose table is in the sum left before."""
+    if set(parts) != set(tables):
+        return {"complete": np.False_}
+    return {"complete": np.True_, **masked_sum.unmask_sums(parts, table_agreement.shapes_of_part(plan))}
 
 
 # bfv and ckks
@@ -398,16 +445,17 @@ def _check_newton(plan: TablePlan) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """By scheme: one table and the fit; key, tables, sum, opened, fit; or rounds."""
+    """By scheme: one table and the fit; key, tables, sum, opened, fit; each with the test of agreement; or rounds."""
     plan = plan_secure_table(study)
-    o, opening = secure_options(plan), ("each", "each") if opens_pool(plan_secure_table(study)) else ()
+    o, opening = secure_options(plan), ("each", "each") if opens_pool(plan) else ()
+    end = ("each", "server") if tests_agreement(study) else concluding_steps(study)
     if o.scheme == "masks":
-        return Schedule(opening=(*opening, "each", "server"))
+        return Schedule(opening=(*opening, "each", "server", *end))
     if o.scheme == "newton":
         rounds = glore.schedule_rounds(newton_plan(plan))
         return rounds.model_copy(update={"opening": opening})
     holder = f"only:{holder_of(plan)}"
-    return Schedule(opening=(*opening, holder, "each", "server", holder, "server"))
+    return Schedule(opening=(*opening, holder, "each", "server", holder, "server", *end))
 
 
 def _discloses(study: Study) -> Disclosure:

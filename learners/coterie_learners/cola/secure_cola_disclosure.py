@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from coterie_learners.cola.cola_disclosure import describe_table, list_solvable
 from coterie_learners.cola.plan import TablePlan
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.glore.glore_disclosure import disclose_rounds
 from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
 
@@ -14,6 +14,8 @@ _COLLUSION = (
     "All sites but one together learn the last one's table; no scheme prevents that. They must not collude.",
     "A second study of the same sites but one gives the difference. Hold the cohort and the list of sites fixed.",
 )
+_TEST = StepDisclosure("agreement", "each", "Sums for the test whether the sites agree", None, "masked")
+_END = StepDisclosure("end", "server", "The sums of that test")
 _HONESTY = "Every site counts its own rows honestly and follows the protocol. The result is not differentially private."
 
 
@@ -29,9 +31,12 @@ def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
     table = StepDisclosure("table", "each", describe_table(plan), None, "masked")
     fit = StepDisclosure("fit", "server", "The fit of the summed table")
     return Disclosure(
-        (table, fit),
+        (table, fit, *_list_ends(plan)),
         (*_COLLUSION, "There is no key holder and no homomorphic library.", _HONESTY),
-        ("Everybody with access to the store learns the summed table over all sites, small patterns among them.",),
+        (
+            "Everybody with access to the store learns the summed table over all sites, small patterns among them"
+            f"{_name_test(plan)}.",
+        ),
     )
 
 
@@ -47,6 +52,7 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
             rebuilds=(*list_solvable(plan)[:-1], _describe_floor(plan, holder)),
         ),
         StepDisclosure("fit", "server", "The fit of what is opened"),
+        *_list_ends(plan),
     )
     rounding = "The sums of ckks are rounded to whole numbers before they are opened. " * (scheme == "ckks")
     trust = (
@@ -57,8 +63,17 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
     return Disclosure(
         steps,
         (*_COLLUSION, *trust, _HONESTY),
-        (f"Everybody learns what {holder} posts of the summed table, and its fit.",),
+        (f"Everybody learns what {holder} posts of the summed table, and its fit{_name_test(plan)}.",),
     )
+
+
+def _name_test(plan: TablePlan) -> str:
+    return "" if conclude_disclosure(plan.study) else ", and the test whether the sites agree"
+
+
+def _list_ends(plan: TablePlan) -> tuple[StepDisclosure, ...]:
+    """The steps after the fit: the test of agreement, or what ends a study that excludes sites."""
+    return conclude_disclosure(plan.study) or (_TEST, _END)
 
 
 def _describe_floor(plan: TablePlan, holder: str) -> str:

@@ -22,6 +22,13 @@ from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.document import Floors
 
 SHOWN = 3
+# What the gate holds each payload against, by the floor's name in the study.
+FLOOR_RULES = {
+    "rows": "a payload stands on at least so many rows",
+    "cell": "no number of patients from 1 to below this follows from a payload",
+    "events_per_parameter": "so many patients with the outcome, and without it, for each coefficient",
+    "rebuild": "whether a payload may let its readers rebuild a column row by row",
+}
 
 
 class Ruling(IntEnum):
@@ -47,7 +54,8 @@ class Exposure:
     columns and the outcome, so that every level, pair and event is a count that they show; without the rows whose
     pattern of covariates has fewer than `least_pattern`. `labels`: each party's label of each raw column's rows;
     `labels_only`: nothing but those. `opening`: masked counts that are opened before any other sum of the pool;
-    `unopened`: masked sums without such counts before them.
+    `unopened`: masked sums without such counts before them. `instead`: the option of this study's learner, or the
+    learner, that does not show the cells.
     """
 
     what: str
@@ -67,6 +75,7 @@ class Exposure:
     labels_only: bool = False
     opening: bool = False
     unopened: bool = False
+    instead: str = ""
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""
@@ -156,9 +165,10 @@ def _check_cells(exposure: Exposure, floors: Floors) -> str | None:
         return None
     kinds = list(dict.fromkeys(exposure.kinds.get(name, name) for name in small))
     rest = f" and {len(kinds) - SHOWN} more kinds" if len(kinds) > SHOWN else ""
+    instead = f", {exposure.instead}," if exposure.instead else ""
     return (
         f"counts below {floors.cell} patients can be solved from it, of {'; '.join(kinds[:SHOWN])}{rest}. "
-        "Merge rare levels, use masked sums (three sites or more), or agree on another floor."
+        f"Merge rare levels{instead} or agree on another floor."
     )
 
 

@@ -162,7 +162,8 @@ class Step:
     from a payload that this site made here; the site's release gate asks before it leaves. `bare`: the numbers that
     this site's masks hide, by name; they are for its own people and never leave. `announces`: each post holds its
     poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
-    `compress=False` stores the post as it is, so that its length shows nothing of its content.
+    `compress=False` stores the post as it is, so that its length shows nothing of its content. `concludes`:
+    nobody reads what is posted here; it only ends the study.
     """
 
     topic: str
@@ -177,6 +178,7 @@ class Step:
     bare: Bare | None = None
     announces: bool = False
     compress: bool = True
+    concludes: bool = False
 
 
 Script = Generator[Step, Posts, Any]
@@ -231,6 +233,21 @@ def announce() -> Generator[Step, Posts, Posts]:
     """Every participant posts its sealing key for this run alone; what is sealed after that is sealed to these keys."""
     form = Schema({"sealing": Field("|u1", (SEALING_KEY,))})
     return (yield Step("keys", "each", _sealing_key, expects=form, announces=True))
+
+
+def conclude(study: Study) -> Generator[Step, Posts, None]:
+    """One more server post, which nobody reads, in a study that excludes sites; see `concluding_steps`.
+
+    Most sites can vote that the post before it cannot be used, and a step is repeated only while the study runs. So the
+    last post that counts must not be the one that completes the study.
+    """
+    if concluding_steps(study):
+        yield Step("conclusion", "server", lambda *_: {}, public=True, expects=Schema({}), concludes=True)
+
+
+def concluding_steps(study: Study) -> tuple[str, ...]:
+    """The closing steps of a script that ends with `conclude`."""
+    return ("server",) if study.ledger.silent_site == "exclude" else ()
 
 
 def _sealing_key(site: Site, channel: Channel | None) -> Payload:

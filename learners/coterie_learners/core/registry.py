@@ -15,6 +15,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.document import LearnerChoice, Schedule, Study
 
 GROUP = "coterie.learners"
+_FUNCTIONS = ("options", "check", "schedule", "script", "discloses")
 Options = TypeVar("Options", bound=BaseModel)
 
 
@@ -66,7 +67,19 @@ def find_learner(name: str) -> Learner:
             "CO-S403",
             f"The entry point {name!r} leads to {learner!r:.80}, which is not a Learner. Correct the package.",
         )
+    _check_parts(learner)
     return learner
+
+
+def _check_parts(learner: Learner) -> None:
+    """StudyError for a learner of which a part is missing: what no one can run, check, or consent to."""
+    missing = [part for part in _FUNCTIONS if not callable(getattr(learner, part))]
+    if missing:
+        raise StudyError(
+            "CO-S403",
+            f"The learner {learner.name!r} has no function {' and no '.join(missing)}. Correct the package; "
+            "without `discloses` nobody can know what a study discloses.",
+        )
 
 
 def complete_study(study: Study) -> Study:
@@ -99,4 +112,8 @@ def options_of(study: Study, model: type[Options]) -> Options:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            names = ", ".join(sorted(model.model_fields))
+            text = f"{study.learner.name} has no option {where!r}. Its options are {names}."
+            raise StudyError("CO-S404", text) from None
         raise StudyError("CO-S404", f"The learner option {where!r}: {first['msg']}.") from None

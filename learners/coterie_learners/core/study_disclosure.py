@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+from coterie_learners.core.protocol import concluding_steps
 from coterie_learners.study.document import Study
 
 Protection = Literal["plain", "masked", "blinded"]
@@ -101,3 +102,8 @@ Discloses = Callable[[Study], Disclosure]
 def announce_disclosure() -> StepDisclosure:
     """What the step `announce` discloses."""
     return StepDisclosure("keys", "each", "A public key for this run", protection="blinded")
+
+
+def conclude_disclosure(study: Study) -> tuple[StepDisclosure, ...]:
+    """What the step `conclude` discloses, in a study that has it."""
+    return tuple(StepDisclosure("conclusion", kind, "Nothing; it ends the study") for kind in concluding_steps(study))

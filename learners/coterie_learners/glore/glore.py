@@ -36,7 +36,7 @@ from pydantic import Field as Within
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Payload, Schema
-from coterie_learners.core.protocol import Posts, Script, Site, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
@@ -177,6 +177,7 @@ def fit_rounds(plan: GlorePlan) -> Script:
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
         if model.get("converged", False):
+            yield from conclude(plan.study)
             return result.build_fit(plan.learner, plan.rules, model, t + 1, plan.options.ridge)
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
@@ -230,7 +231,9 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
     if plan.masked:
         masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
         return replace(masked, unopened=not (plan.opens or plan.opened))
-    return sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
+    exposure = sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
+    enough = len(plan.study.sites) >= masked_sum.MIN_PARTIES
+    return replace(exposure, instead='set aggregation = "masked"' if enough else "")
 
 
 def expose_agreement(plan: GlorePlan, site: Site, payload: Payload) -> Exposure:
@@ -299,8 +302,8 @@ def _schedule(study: Study) -> Schedule:
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
     opening = ("each", "each") if plan.opens else ()
-    rounds = plan.options.max_rounds + len(plan.study.sites)
-    return Schedule(opening=opening, loop=("each", "server"), max_rounds=rounds)
+    closing, rounds = concluding_steps(plan.study), plan.options.max_rounds + len(plan.study.sites)
+    return Schedule(opening=opening, loop=("each", "server"), closing=closing, max_rounds=rounds)
 
 
 def disclose_glore(study: Study) -> Disclosure:

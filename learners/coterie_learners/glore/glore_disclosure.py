@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.study.document import Study
 from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
 
@@ -23,6 +23,7 @@ def disclose_rounds(study: Study, masked: bool, opens: bool) -> Disclosure:
         StepDisclosure("model/*", "server", "The model after each round"),
         StepDisclosure("agreement/*", "each", _AGREEMENT, None, "masked" if masked else "plain"),
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
+        *conclude_disclosure(study),
     )
     return Disclosure(steps, _list_collusion(study, masked), _list_results(masked, opens))
 
@@ -31,11 +32,18 @@ def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
     if not masked:
         return ("No site has to be trusted not to collude: every member already reads each site's sums.",)
     others = len(study.sites) - 1
-    return (
-        f"All {others} other sites together can compute the sums of the last one. They must not collude.",
+    together = f"All {others} other sites together can compute the sums of the last one. They must not collude."
+    difference = (
         "Sums over all sites and later over all but one at nearly the same coefficients give that one's sums. "
-        "A masked study should wait for a silent site or abort.",
+        "A masked study should wait for a silent site or abort."
     )
+    if study.ledger.silent_site != "exclude":
+        return together, difference
+    fewer = (
+        "This study does not: it excludes a silent site, and everybody can then compute that site's sums. Once only "
+        "three sites are left, two of them together can compute the sums of the third."
+    )
+    return together, difference, fewer
 
 
 def _list_results(masked: bool, opens: bool) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def soundex(text: str) -> str:
 
 
 # From a normal form to what a pass compares.
-RULES: Mapping[str, Callable[[str], str]] = {
+TAG_RULES: Mapping[str, Callable[[str], str]] = {
     "exact": lambda form: form,
     "phonetic": soundex,
     "initial": lambda form: form[:1],
@@ -62,15 +62,15 @@ class LinkagePass:
         """A pass as a study writes it; StudyError if it names a column or a rule that there is not."""
         pairs = [part.partition(":")[::2] for part in text]
         wrong = [f"{name}:{rule}" if rule else name for name, rule in pairs if name not in columns]
-        wrong += [f"{name}:{rule}" for name, rule in pairs if rule and rule not in RULES]
+        wrong += [f"{name}:{rule}" for name, rule in pairs if rule and rule not in TAG_RULES]
         if wrong or not pairs:
             message = f"A pass of the linkage names {', '.join(wrong) or 'nothing'}; identifying columns are"
-            raise StudyError("CO-S546", f"{message} {', '.join(columns)}, rules {', '.join(RULES)}.")
+            raise StudyError("CO-S546", f"{message} {', '.join(columns)}, rules {', '.join(TAG_RULES)}.")
         return cls(tuple(columns.index(name) for name, _ in pairs), tuple(rule or "exact" for _, rule in pairs))
 
     def encode(self, forms: Sequence[Values]) -> list[bytes | None]:
         """Each row's parts as bytes, from its values in normal form; None for a row that lacks one."""
-        chosen = [RULES[rule] for rule in self.rules]
+        chosen = [TAG_RULES[rule] for rule in self.rules]
         rows = [[rule(row[k]) for k, rule in zip(self.places, chosen, strict=True)] for row in forms]
         return [encode_parts(parts) if all(parts) else None for parts in rows]
 

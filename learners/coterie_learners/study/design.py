@@ -27,6 +27,7 @@ from coterie_learners.study.rows import Block, Codes
 
 INTERCEPT = "(Intercept)"
 MAX_COLUMNS = 2000
+MAX_FORMULA = 10_000
 _FACTOR = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(?:\^([1-9][0-9]?))?$")
 _OFFSET = re.compile(r"^offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)$")
 
@@ -129,10 +130,12 @@ class Design:
         """The columns in order; the intercept, if any, is the first."""
         first = [Column(INTERCEPT, (), 0.0, 1.0)] if self.formula.intercept and self.site is None else []
         here = [term for term in self.formula.terms if all(self._holds(name) for name, _ in term)]
-        # Counted before any of them is built, since products of categories may be more than memory holds.
+        # counted before a column is made: five categories of fifty levels would be 312 million of them
         count = len(first) + sum(self._count_columns(term) for term in here)
         if count > MAX_COLUMNS:
-            raise _too_long(f"{count} columns")
+            raise StudyError(
+                "CO-S203", f"The formula makes {count} columns; the limit is {MAX_COLUMNS}. Use a shorter formula."
+            )
         return tuple(first + [c for term in here for c in self._columns_of(term)])
 
     @property
@@ -183,23 +186,25 @@ class Design:
     def _holds(self, name: str) -> bool:
         return self.site is None or name in self.study.columns[self.site]
 
-    def _count_columns(self, term: tuple[tuple[str, int], ...]) -> int:
-        sizes = [len(self._factors_of(variable, power, term)) for variable, power in term]
-        return math.prod(sizes) - self._is_redundant(term)
-
     def _columns_of(self, term: tuple[tuple[str, int], ...]) -> list[Column]:
         choices = [self._factors_of(variable, power, term) for variable, power in term]
         columns = [self._column(combination) for combination in itertools.product(*choices)]
         return columns[:-1] if self._is_redundant(term) else columns
 
+    def _count_columns(self, term: tuple[tuple[str, int], ...]) -> int:
+        """How many columns a term has, its redundant one among them."""
+        levels = ((len(self.study.variables[name].levels), (term, name) in self._full) for name, _ in term)
+        return math.prod(count - (not full) if count else 1 for count, full in levels)
+
     def _is_redundant(self, term: tuple[tuple[str, int], ...]) -> bool:
         """Whether a term's columns add up to one of another term, so that its last has no coefficient (R's NA)."""
         full = [(name, power) for name, power in term if (term, name) in self._full]
         rest = frozenset(term) - frozenset(full)
-        others: set[frozenset[tuple[str, int]]] = {frozenset(t) for t in self.formula.terms} | (
-            {frozenset()} if self.formula.intercept else set()
-        )
-        return len(full) > 1 and (rest in others if rest else self.formula.intercept)
+        return len(full) > 1 and (rest in self._term_sets if rest else self.formula.intercept)
+
+    @cached_property
+    def _term_sets(self) -> frozenset[frozenset[tuple[str, int]]]:
+        return frozenset(map(frozenset, self.formula.terms))
 
     def _factors_of(self, name: str, power: int, term: tuple[tuple[str, int], ...]) -> list[Factor]:
         variable = self.study.variables[name]
@@ -216,7 +221,7 @@ class Design:
         empty term, and as held); and without an intercept the first category has a column for every level.
         """
         terms = self.formula.terms
-        sets: set[frozenset[tuple[str, int]]] = {frozenset(term) for term in terms} | {frozenset()}
+        sets: frozenset[frozenset[tuple[str, int]]] = self._term_sets | {frozenset()}
         categories = [
             (term, name) for term in terms for name, _ in term if self.study.variables[name].type == "category"
         ]
@@ -250,7 +255,14 @@ class Design:
 
 
 def parse_formula(text: str) -> Formula:
-    """Parse `outcome ~ terms`; StudyError names the part that is not understood."""
+    """Parse `outcome ~ terms`; StudyError names the part that is not understood.
+
+    Terms are counted before they are made: `a*b*c*...` of 30 variables stands for a thousand million of them.
+    """
+    if len(text) > MAX_FORMULA:
+        raise StudyError(
+            "CO-S201", f"The formula has {len(text)} characters; the limit is {MAX_FORMULA}. Use a shorter one."
+        )
     left, tilde, right = text.partition("~")
     outcome = left.strip()
     if not tilde or not _FACTOR.match(outcome) or "^" in outcome:
@@ -258,8 +270,10 @@ def parse_formula(text: str) -> Formula:
             "CO-S201", f"The formula {text!r} does not begin with `outcome ~`. Write it as docs/study.md shows."
         )
     intercept, offset = True, None
-    terms: dict[frozenset[tuple[str, int]], tuple[tuple[str, int], ...]] = {}  # a:b and b:a are one term
-    for part in _parts(right, text):
+    terms: dict[frozenset[tuple[str, int]], tuple[tuple[str, int], ...]] = {}
+    parts = _parts(right, text)
+    _check_count(parts)
+    for part in parts:
         named = _OFFSET.match(part)
         if part in ("-1", "0"):
             intercept = False
@@ -267,21 +281,25 @@ def parse_formula(text: str) -> Formula:
             offset = named[1]
         elif part != "1":
             for term in _expand(part, text):
-                terms.setdefault(frozenset(term), term)
-        if len(terms) > MAX_COLUMNS:
-            raise _too_long(f"more than {MAX_COLUMNS} terms")
+                terms.setdefault(frozenset(term), term)  # a:b and b:a are one term
     if not terms and not intercept:
         raise StudyError("CO-S201", f"The formula {text!r} has no terms. Add one after `~`.")
     return Formula(outcome, tuple(sorted(terms.values(), key=len)), intercept, offset)
 
 
-def _too_long(what: str) -> StudyError:
-    return StudyError(
-        "CO-S203", f"The formula makes {what}; the limit is {MAX_COLUMNS} columns. Use a shorter formula."
-    )
+def _check_count(parts: Sequence[str]) -> None:
+    """StudyError (CO-S203) if the parts stand for more terms than a design may have columns."""
+    exponents = [part.count("*") + 1 for part in parts]
+    if max(exponents) > MAX_COLUMNS.bit_length() or sum(2**k - 1 for k in exponents) > MAX_COLUMNS:
+        message = f"The formula stands for more than {MAX_COLUMNS} terms (a*b*c stands for 7)"
+        raise StudyError("CO-S203", f"{message}. Use a shorter formula, or `:` for single products.")
 
 
 def _parts(right: str, text: str) -> list[str]:
+    if right.strip().endswith("+"):
+        raise StudyError(
+            "CO-S201", f"The formula {text!r} ends with `+`. Add the term that is missing, or delete the `+`."
+        )
     parts = [p.strip() for p in right.replace("-", "+-").split("+")]
     cleaned = [re.sub(r"^-\s*", "-", p) for p in parts if p]
     if not cleaned or any(p.startswith("-") and p != "-1" for p in cleaned):
@@ -291,8 +309,6 @@ def _parts(right: str, text: str) -> list[str]:
 
 def _expand(part: str, text: str) -> list[tuple[tuple[str, int], ...]]:
     groups = [[_factor(f, text) for f in g.split(":")] for g in part.split("*")]
-    if 2 ** len(groups) > 2 * MAX_COLUMNS:
-        raise _too_long(f"2^{len(groups)} terms of one product")
     subsets = (s for n in range(1, len(groups) + 1) for s in itertools.combinations(groups, n))
     return [tuple(sorted({f for g in s for f in g}, key=[f for g in s for f in g].index)) for s in subsets]
 
@@ -318,8 +334,12 @@ def _fill(out: Array, column: Column, codes: Codes) -> None:
 
 
 def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    corners = [math.prod(c) for c in itertools.product(*ranges)]
-    return min(corners), max(corners)
+    """The least and largest product, factor by factor: as all corners give, of which there are 2^k."""
+    low, high = 1.0, 1.0
+    for bounds in ranges:
+        corners = [end * bound for end in (low, high) for bound in bounds]
+        low, high = min(corners), max(corners)
+    return low, high
 
 
 def _check_split(study: Study, formula: Formula) -> None:

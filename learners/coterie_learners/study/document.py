@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
+from collections import Counter
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coterie_learners.errors import StudyError
+from coterie_learners.study.toml_text import parse_toml
 
 MAX_SITES = 253
 MAX_DOCUMENT = 1 << 20
@@ -23,7 +24,9 @@ MAX_DOCUMENT = 1 << 20
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
 LearnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+# Characters that nobody sees, or that turn round what follows: two texts would look the same, or read another way.
+INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+Text = Annotated[str, Field(max_length=200, pattern=rf"^[^\x00-\x1f\x7f-\x9f{INVISIBLE}]*$")]
 
 
 # What an identifying column holds (`identifiers` says how each is compared); "code" where a list gives no kinds.
@@ -210,7 +213,7 @@ class Study(Frozen):
         if self.columns and set(self.columns) != set(self.sites):
             raise ValueError(f"`columns` lists {sorted(self.columns)}, but the sites are {sorted(self.sites)}")
         assigned = [name for names in self.columns.values() for name in names]
-        twice = sorted({name for name in assigned if assigned.count(name) > 1})
+        twice = sorted(name for name, count in Counter(assigned).items() if count > 1)
         if twice:
             raise ValueError(f"`columns` gives {twice} to more than one site")
         wrong = sorted(set(assigned) - set(self.variables)) + sorted(set(assigned) & set(self.identifier))
@@ -250,11 +253,11 @@ class Study(Frozen):
     def from_toml(cls, text: str, where: str = "study") -> Self:
         """Read a study as people write it; StudyError names the key and the value that are wrong."""
         try:
-            return cls.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise StudyError("CO-S101", f"{where} is not TOML: {error}. Correct the file.") from None
+            return cls.model_validate(parse_toml(text))
         except ValidationError as error:
             raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
+        except ValueError as error:
+            raise StudyError("CO-S101", f"{where} is not TOML: {error}. Correct the file.") from None
 
     @classmethod
     def from_json(cls, document: bytes, where: str = "study") -> Self:
@@ -300,7 +303,9 @@ def _explain(error: ValidationError) -> str:
 
 
 def _reword_error(kind: str, place: tuple[int | str, ...], message: str) -> str:
-    """What pydantic says, but for a variable's name: a column called otherwise has to be renamed."""
+    """What pydantic says, but for a variable's name and for text: a column called otherwise has to be renamed."""
+    if kind == "string_pattern_mismatch" and INVISIBLE in message:
+        return "a text has no control characters, and none that nobody sees or that turn the reading direction round"
     if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):
         return message
     return "a variable's name has letters a to z, digits and _, and no digit first; rename the column in every file"

@@ -115,7 +115,7 @@ class Family(ABC):
 
     @property
     def ratio(self) -> str:
-        """What exp(estimate) is called: OR, IRR, HR, or nothing."""
+        """What exp(estimate) is called: OR, IRR, HR, RRR, or nothing."""
         return RATIOS.get(self.link, "")
 
     @property

@@ -13,6 +13,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study as PlainStudy
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
+from coterie_node.data.installed_source import RowsAddress, SourceAddress, parse_rows_address
 from coterie_node.data.load import Loaded, load_site
 from coterie_node.release.gate import Gate
 from coterie_node.run.follower import Progress
@@ -30,25 +31,29 @@ class Study(PlainStudy):
 
 
 def analyse(
-    study: PlainStudy, data: Mapping[str, str | Path], observe: Callable[[Progress], None] = lambda _: None
+    study: PlainStudy, data: Mapping[str, str | RowsAddress], observe: Callable[[Progress], None] = lambda _: None
 ) -> Result:
-    """Fit a study on one file per site (CSV or Parquet), all sites in this process, and replay it.
+    """Fit a study on one file (CSV or Parquet) or one address per site, all sites in this process, and replay it.
 
     Nothing leaves the machine; a payload that would be kept back at its site is refused here too. Raises DataError,
     StudyError, ReleaseRefused, NotConverged, Separation or Collinear.
     """
     check_sites(study, data)
+    addresses = {name: parse_rows_address(at) if isinstance(at, str) else at for name, at in data.items()}
     if not study.columns:
-        check_files_differ({name: Path(path) for name, path in data.items()})
-    loaded = {name: load_site(Path(path), study, name) for name, path in data.items()}
+        check_files_differ({name: at for name, at in addresses.items() if isinstance(at, Path)})
+    loaded = {name: load_site(at, study, name) for name, at in addresses.items()}
     rows = {name: site_data for name, site_data in loaded.items() if site_data is not None}
+    if not study.columns:
+        others = {name: site_data for name, site_data in rows.items() if isinstance(addresses[name], SourceAddress)}
+        _check_digests({name: (item.source.digest().hex(), item.source.origin.name) for name, item in others.items()})
     gates = {name: Gate(study) for name in study.sites}
     world, runners, total = simulate(study, {name: site_data.rows for name, site_data in rows.items()}, observe, gates)
     # A simulation has the keys of all sites, so that its replay can check sealed payloads too.
     outcome = replay(world.ledger(), world.blobs, world.number, granted=world.view())
     seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
     payload_bytes = sum(r.payload_bytes for r in runners.values())
-    cost = Cost(outcome.verdict.records, payload_bytes, 0, seconds | {"total": total})
+    cost = Cost(outcome.verdict.records, payload_bytes, None, seconds | {"total": total})
     notes = tuple(describe_counts(site_data) for site_data in rows.values())
     fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
     counts = {name: list_counts(site_data) for name, site_data in rows.items()}
@@ -57,17 +62,23 @@ def analyse(
 
 def check_files_differ(paths: Mapping[str, Path]) -> None:
     """DataError if two sites have files of the same bytes: every patient would count twice, unseen."""
-    sites_by_digest: dict[str, str] = {}
+    digests = {}
     for name, path in paths.items():
-        if not path.is_file():
-            continue  # the loader says so
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if path.is_file():  # of any other the loader says what is wrong
+            with path.open("rb") as file:
+                digests[name] = (hashlib.file_digest(file, "sha256").hexdigest(), path.name)
+    _check_digests(digests)
+
+
+def _check_digests(digests: Mapping[str, tuple[str, str]]) -> None:
+    """DataError if two sites have one digest; each comes with what the rows are called."""
+    sites_by_digest: dict[str, str] = {}
+    for name, (digest, called) in digests.items():
         other = sites_by_digest.setdefault(digest, name)
         if other != name:
             raise DataError(
                 "CO-D124",
-                f"The files of {other} and {name} are the same ({path.name}): each patient would count twice. Give "
+                f"The rows of {other} and {name} are the same ({called}): each patient would count twice. Give "
                 "each site its own rows; a file of all sites must be split by site first.",
             )
 
@@ -77,7 +88,15 @@ def describe_counts(rows: Loaded) -> str:
     events = "" if rows.events is None else f", {rows.events} events"
     lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
     which = f" (a row may lack several: {lacking})" if rows.dropped else ""
-    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
+    most = (
+        ""
+        if 2 * rows.dropped <= rows.read
+        else (
+            " Warning: more than half of its rows are left out, and the rest may differ from them. Look for a column "
+            "that lacks most values."
+        )
+    )
+    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}.{most}"
 
 
 def list_counts(rows: Loaded) -> dict[str, Any]:

@@ -273,7 +273,7 @@ def _check_replay(trial: Trial) -> tuple[int, int]:
     world = trial.world
     second = replay(world.ledger(), world.blobs, world.number)
     verdict = second.verdict
-    if verdict.verdict != "PASS" or verdict.max_difference:
+    if not verdict.intact or verdict.max_difference:
         raise NonConformant(Property.REPLAYS, f"{verdict.verdict}, grade {verdict.grade}. {verdict.problem}".rstrip())
     # Without rows some protocols end with a part of the result, or with none; what there is must be the same.
     auditor_numbers = Trial(world, {"the auditor": second.fit}, 0).numbers

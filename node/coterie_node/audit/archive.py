@@ -17,6 +17,9 @@ from coterie_node.errors import AuditFailed, ConfigError
 MOST_FILES = 200_000
 MOST_BYTES = 1 << 30
 LONGEST_NAME = 200
+# What a zip may unpack to: its own bytes so many times, and an allowance. Headers of empty blocks shrink to a seventh.
+MOST_RATIO = 10
+ALLOWANCE = 1 << 26
 # What zipfile raises for bytes that are no zip, and for a kind of zip that it cannot read.
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, RuntimeError)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -71,7 +74,7 @@ def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 def _read_zip(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
     content: dict[str, bytes] = {}
-    bytes_left = MOST_BYTES
+    bytes_left = min(MOST_BYTES, ALLOWANCE + MOST_RATIO * path.stat().st_size)
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if len(entries) > MOST_FILES:

@@ -18,26 +18,30 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from coterie_chain.errors import BlobCorrupt
+from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.ethereum.headers import Header
 from coterie_chain.ethereum.network import Network
-from coterie_chain.ledger.protocol import ZERO, Ledger, Record
+from coterie_chain.ledger.protocol import Event, Ledger, Record
 from coterie_chain.proof.evidence import BODIES, CODES, HEADERS, STATE, Evidence
 from coterie_chain.proof.verified_ledger import VerifiedLedger
 from coterie_chain.store.cid import MAX_BLOCK, RAW, Cid, parse_cid, write_blocks
 from coterie_chain.store.protocol import BlobStore, MemoryBlobs
-from coterie_learners.study.document import MAX_DOCUMENT, Study
+from coterie_learners.study.document import Study
 from coterie_node.audit.archive import read_archive, write_archive
+from coterie_node.audit.release_file import ReleaseFile, find_release_file
+from coterie_node.audit.replay import list_unusable
+from coterie_node.audit.rulings import list_rulings
 from coterie_node.errors import AuditFailed
 from coterie_node.run.codec import MAX_PAYLOAD_BYTES
 from coterie_node.run.study_files import study_of, study_on_ledger
 from coterie_node.site.statements.ended_studies import MAX_REASON_BYTES, list_reason_cids
 
 METADATA, MANIFEST, GUIDE, CERTIFICATE = "ro-crate-metadata.json", "bundle.json", "README.md", "certificate.json"
+RULINGS = "rulings.json"
 PAYLOADS = "payloads/"
 LIMITS = {
     **dict.fromkeys((MANIFEST, GUIDE, CERTIFICATE), 1 << 20),
-    METADATA: 1 << 27,
+    **dict.fromkeys((METADATA, RULINGS), 1 << 24),
     **dict.fromkeys((HEADERS, BODIES, STATE), 1 << 29),
     CODES: 1 << 20,
 }
@@ -46,12 +50,13 @@ CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org
 GUIDE_TEXT = """\
 # How to check this bundle
 
-    pip install coterie=={version}
-    coterie audit verify THIS-FOLDER-OR-ZIP --genesis {genesis} \\
+{install}    coterie audit verify THIS-FOLDER-OR-ZIP --genesis {genesis} \\
       --catalog {catalog}
 
 No network, node, key or data is needed. Take the hash after `--genesis` and the address after `--catalog` from one of
-the study's sites and not from here: they are what everything else in the bundle rests on. Exit status 0 means PASS.
+the study's sites and not from here: they are what everything else in the bundle rests on. Exit status
+0 means PASS: every server step was computed again. 25 means RECORD INTACT: nothing on record is wrong, and the model
+was not computed again. `rulings.json` has what each site's release gate ruled.
 """
 
 
@@ -82,10 +87,12 @@ class StudyPart(ManifestPart):
 
 
 class CodePart(ManifestPart):
-    """What made the bundle, and the learner that the study pins."""
+    """What made the bundle, from which file it was installed (if from a wheel), and the learner that the study pins."""
 
     coterie: Annotated[str, Field(max_length=100)]
     learner: Annotated[str, Field(max_length=100)]
+    wheel: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9_.+-]+$")]
+    wheel_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
 class Manifest(ManifestPart):
@@ -105,6 +112,7 @@ class Bundle:
     evidence: Evidence
     blocks: Mapping[str, bytes]
     certificate: bytes | None = None
+    rulings: bytes = b""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def blobs(self) -> BlobStore:
@@ -122,12 +130,18 @@ def collect(
     number: int,
     certificate: bytes | None = None,
 ) -> Bundle:
-    """The bundle of one study; BlobMissing if the store has lost a payload of it."""
+    """The bundle of one study; BlobMissing if the store has lost a payload of it that the sites could use."""
     study = study_on_ledger(ledger.view(number), blobs)
     blocks: dict[str, bytes] = {}
-    for blob in (study.document, *_payloads(ledger, blobs, number), *_list_reasons(ledger, blobs, number)):
+    for blob in (study.document, *read_payloads(ledger, blobs, number), *_list_reasons(ledger, blobs, number)):
         write_blocks(blob, blocks.__setitem__)
-    code = CodePart(coterie=version("coterie"), learner=f"{study.learner.name} {study.learner.version}")
+    release = find_release_file()
+    code = CodePart(
+        coterie=version("coterie"),
+        learner=f"{study.learner.name} {study.learner.version}",
+        wheel=release.wheel,
+        wheel_sha256=release.sha256,
+    )
     manifest = Manifest(
         network=NetworkPart(
             chain_id=network.chain_id,
@@ -139,16 +153,24 @@ def collect(
         study=StudyPart(number=number, hash=study.hash.hex()),
         code=code,
     )
-    return Bundle(manifest, evidence, blocks, certificate)
+    return Bundle(manifest, evidence, blocks, certificate, encode_rulings(study, ledger.history(number)))
 
 
-def _payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
-    """The stored bytes of every record of a study, and of the gate's verdicts that the store has."""
-    for record in (e for e in ledger.history(number) if isinstance(e, Record)):
-        yield blobs.get(record.post.cid, min(max(record.post.size, 1), MAX_PAYLOAD_BYTES))
-        verdict = str(Cid(1, RAW, record.post.verdict))
-        if record.post.verdict != ZERO and blobs.has(verdict):
-            yield blobs.get(verdict, MAX_DOCUMENT)
+def encode_rulings(study: Study, entries: Iterable[Record | Event]) -> bytes:
+    """The text of `rulings.json`."""
+    return _json(list_rulings(study, (entry for entry in entries if isinstance(entry, Record))))
+
+
+def read_payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
+    """The stored bytes of every record of a study; of one that the sites voted unusable, if they are there."""
+    entries = list(ledger.history(number))
+    unusable = list_unusable(entries)
+    for record in (e for e in entries if isinstance(e, Record)):
+        try:
+            yield blobs.get(record.post.cid, min(max(record.post.size, 1), MAX_PAYLOAD_BYTES))
+        except (BlobMissing, BlobCorrupt):
+            if (record.site, record.post.position, record.post.attempt) not in unusable:
+                raise
 
 
 def _list_reasons(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
@@ -166,8 +188,14 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
 def files_of(bundle: Bundle) -> dict[str, bytes]:
     """A bundle's files by name, in the order in which a zip has them."""
     network = bundle.manifest.network
-    guide = GUIDE_TEXT.format(version=bundle.manifest.code.coterie, genesis=network.genesis, catalog=network.catalog)
-    content = {MANIFEST: _json(bundle.manifest.model_dump()), GUIDE: guide.encode(), **bundle.evidence.files()}
+    install = ReleaseFile(bundle.manifest.code.wheel, bundle.manifest.code.wheel_sha256).guide
+    guide = GUIDE_TEXT.format(install=install, genesis=network.genesis, catalog=network.catalog)
+    content = {
+        MANIFEST: _json(bundle.manifest.model_dump()),
+        GUIDE: guide.encode(),
+        RULINGS: bundle.rulings,
+        **bundle.evidence.files(),
+    }
     if bundle.certificate is not None:
         content[CERTIFICATE] = bundle.certificate
     content |= {PAYLOADS + cid: block for cid, block in sorted(bundle.blocks.items())}
@@ -182,7 +210,7 @@ def load_bundle(path: Path) -> Bundle:
     network = manifest.network
     evidence = Evidence.of_files(network.chain_id, network.catalog, files)
     blocks = {name.removeprefix(PAYLOADS): block for name, block in files.items() if name.startswith(PAYLOADS)}
-    return Bundle(manifest, evidence, blocks, files.get(CERTIFICATE), files)
+    return Bundle(manifest, evidence, blocks, files.get(CERTIFICATE), files.get(RULINGS, b""), files)
 
 
 def find_file_limit(name: str) -> int:
@@ -242,7 +270,10 @@ def crate(bundle: Bundle, study: Study, content: Mapping[str, bytes]) -> dict[st
 def _roots(bundle: Bundle, study: Study, content: Mapping[str, bytes], time_text: str) -> list[dict[str, Any]]:
     manifest = bundle.manifest
     about = f"Ledger evidence and payloads of study {study.name} ({manifest.study.hash}), for coterie audit verify."
-    tool = {"@id": f"https://pypi.org/project/coterie/{manifest.code.coterie}/"}
+    tool = {"@id": f"#coterie-{manifest.code.coterie}"}
+    wheel = {"name": manifest.code.wheel} | (
+        {"sha256": manifest.code.wheel_sha256} if manifest.code.wheel_sha256 else {}
+    )
     return [
         {
             "@id": METADATA,
@@ -270,7 +301,7 @@ def _roots(bundle: Bundle, study: Study, content: Mapping[str, bytes], time_text
             "agent": [{"@id": f"#site-{name}"} for name in study.sites],
             "result": {"@id": "./"},
         },
-        {**tool, "@type": "SoftwareApplication", "name": "Coterie", "softwareVersion": manifest.code.coterie},
+        {**tool, "@type": "SoftwareApplication", "softwareVersion": manifest.code.coterie, **wheel},
         *({"@id": f"#site-{name}", "@type": "Organization", "name": name} for name in study.sites),
     ]
 

@@ -20,6 +20,7 @@ only that site can compute them again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -40,14 +41,23 @@ from coterie_node.run.study_files import study_on_ledger, study_terms
 from coterie_node.site.statements.ended_studies import find_supersession
 
 SNAPSHOT_TRIES = 20
+# What a passed vote on a post that nobody can use leads to.
+_CONSEQUENCES = frozenset({"StepReopened", "SiteExcluded", "StudyAborted"})
+PASS, INTACT, FAIL = "PASS", "RECORD INTACT", "FAIL"
+# Exit statuses of `audit replay`, `audit verify` and `audit report`.
+STATUS = {PASS: 0, INTACT: 25, FAIL: 22}
+# The grades of a model that was computed again, and not of a record alone.
+RECOMPUTED_GRADES = frozenset({"identical", "within tolerance"})
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a replay: PASS or FAIL, the grade, server steps recomputed, the largest difference found.
+    """The outcome of a replay, the grade, server steps recomputed, the largest difference found.
 
-    `unchecked` counts public steps whose inputs are sealed to others. For FAIL, `problem`, `site` and `topic` name the
-    first bad step. `outcome` says how the study ended.
+    `verdict`: PASS where every server step was computed again; RECORD INTACT where nothing on record is wrong, but the
+    model was not computed again; FAIL. `unchecked` counts public steps whose inputs are sealed to others. For FAIL,
+    `problem`, `site` and `topic` name the first bad step. `outcome` says how the study ended. `unsealed`: the chain
+    has no seals, so that whoever runs its node could have written its blocks.
     """
 
     verdict: str
@@ -61,6 +71,22 @@ class Verdict:
     code: str = ""
     site: str = ""
     topic: str = ""
+    unsealed: bool = False
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing on record is wrong."""
+        return self.verdict != FAIL
+
+    @property
+    def status(self) -> int:
+        """Exit status of an audit that ends with this verdict."""
+        return STATUS[self.verdict]
+
+    @property
+    def recomputed(self) -> dict[str, int]:
+        """How many server steps were computed again, and of how many."""
+        return {"server_steps": self.steps, "of": self.steps + self.unchecked}
 
     @property
     def claim(self) -> str:
@@ -80,7 +106,7 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
-        return asdict(self)
+        return {**asdict(self), "recomputed": self.recomputed}
 
 
 @dataclass(frozen=True)
@@ -122,7 +148,7 @@ def replay(
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
         runner = Follower(machine, ledger, blobs, number, codec, observe=observe)
         outcome = follow(runner, view)
-        check_superseded(ledger, blobs, number)
+        remarks += check_superseded(ledger, blobs, number)
         superseded = find_supersession(entries, number, blobs)
         remarks = remarks if superseded is None else (superseded.sentence, *remarks)
         return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties, remarks)
@@ -198,10 +224,27 @@ def follow(runner: Follower, view: StudyView) -> str:
     return view.state.name.lower()
 
 
-def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
-    """Check the bytes behind the records that a skip or an exclusion left behind, which no step uses."""
-    records = [e for e in ledger.history(number) if isinstance(e, Record)]
+def list_unusable(entries: Sequence[Record | Event]) -> frozenset[tuple[str, int, int]]:
+    """Site, position and attempt of each post of one study that a majority of its sites voted unusable."""
+    found = set()
+    for vote, after in itertools.pairwise(entries):
+        if not (isinstance(vote, Event) and isinstance(after, Event) and vote.name == "UnavailabilityVoted"):
+            continue
+        details = dict(vote.details)
+        if after.name in _CONSEQUENCES and after.tx == vote.tx:
+            found.add((str(details["culprit"]), int(details["position"]), int(details["attempt"])))
+    return frozenset(found)
+
+
+def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> tuple[str, ...]:
+    """Check the bytes behind the records that a skip or an exclusion left behind, which no step uses.
+
+    Returns a remark for each post that the sites voted unusable: what is behind it spoils nothing.
+    """
+    entries = list(ledger.history(number))
+    records, unusable = [e for e in entries if isinstance(e, Record)], list_unusable(entries)
     last = {r.post.position: r.post.attempt for r in sorted(records, key=lambda r: r.post.attempt)}
+    records = [r for r in records if (r.site, r.post.position, r.post.attempt) not in unusable]
     for record in records:
         if record.post.attempt < last[record.post.position]:
             try:
@@ -210,13 +253,16 @@ def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> None:
                 where = f"position {record.post.position}, attempt {record.post.attempt}"
                 message = f"The superseded payload of {record.site} ({where}) does not hold: {error.message}"
                 raise AuditFailed(error.code, message, record.site) from error
+    return tuple(
+        f"The post of {site} at position {position}, attempt {attempt} was voted unusable; its bytes were not checked."
+        for site, position, attempt in sorted(unusable)
+    )
 
 
 def _pass_verdict(runner: Follower, records: int, outcome: str) -> Verdict:
-    machine = runner.machine
-    return Verdict(
-        "PASS", _grade(machine, outcome), machine.checked, machine.difference, records, machine.unchecked, outcome
-    )
+    machine, grade = runner.machine, _grade(runner.machine, outcome)
+    verdict = PASS if grade in RECOMPUTED_GRADES else INTACT
+    return Verdict(verdict, grade, machine.checked, machine.difference, records, machine.unchecked, outcome)
 
 
 def _grade(machine: Machine, outcome: str) -> str:
@@ -234,7 +280,7 @@ def failure(error: Exception, runner: Follower | None = None) -> Verdict:
     """The verdict that an error of the record stands for."""
     steps, unchecked = (runner.machine.checked, runner.machine.unchecked) if runner else (0, 0)
     return Verdict(
-        verdict="FAIL",
+        verdict=FAIL,
         grade="none",
         steps=steps,
         max_difference=float(getattr(error, "difference", 0.0)),

@@ -13,13 +13,17 @@ import numpy as np
 
 from coterie_learners.core.fit import Fit, Row, coefficient_table
 from coterie_learners.numeric.array import Array
-from coterie_node.audit.replay import Verdict
+from coterie_learners.study.design import INTERCEPT
+from coterie_node.audit.replay import PASS, Verdict
 
 UNKNOWN = "NA"
 DIGITS = 4
 # Below this six decimals leave fewer than four digits.
 SMALL = 1e-3
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+
+# e to more than this is no float.
+LARGEST_EXPONENT = 709.0
 
 PARTS = ("compute", "ledger", "store", "total", "round")
 
@@ -29,13 +33,13 @@ class Cost:
     """What a study took: records, payload bytes and gas on the ledger; seconds by compute, ledger, store and in all.
 
     Seconds of compute, ledger and store are those of the site that spent most; the total is the wall clock from the
-    first step to the last site's end, and "round" the total by the number of rounds.
+    first step to the last site's end, and "round" the total by the number of rounds. None: nobody measured it.
     """
 
     records: int
     payload_bytes: int
-    gas: int
-    seconds: Mapping[str, float]
+    gas: int | None
+    seconds: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,9 @@ class Result:
         lines = [
             *fit_lines(self.fit, self.study, self.sites, self.beside),
             *self.notes,
-            f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, {self.cost.gas} gas.",
-            "Seconds: " + ", ".join(f"{k} {seconds[k]:.3f}" for k in PARTS if k in seconds) + ".",
+            f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, "
+            f"{UNKNOWN if self.cost.gas is None else self.cost.gas} gas.",
+            "Seconds: " + ", ".join(f"{k} {_format_seconds(seconds[k])}" for k in PARTS if k in seconds) + ".",
         ]
         return "\n".join([*lines, *self._format_pooled_difference(), soundness_line(self.fit), self._format_replay()])
 
@@ -122,6 +127,10 @@ class Result:
         return replay_line(self.replay)
 
 
+def _format_seconds(seconds: float | None) -> str:
+    return UNKNOWN if seconds is None else f"{seconds:.3f}"
+
+
 def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
     """The stable JSON keys of a fit, from its learner to its dispersion."""
     return {
@@ -135,6 +144,7 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
         "converged": fit.converged,
         "terms": [row.as_dict() for row in coefficient_table(fit)],
         "statistic": fit.statistic,
+        "statistic_name": fit.statistic,
         "deviance": fit.deviance,
         "df_residual": fit.df_residual,
         "null_deviance": fit.null_deviance,
@@ -161,6 +171,7 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         *_format_dispersion(fit),
         *_format_deviances(fit),
         *_format_criteria(fit),
+        *_unit_hints(fit),
         *_agreement(fit),
         *_conditioning(fit),
         *fit.notes,
@@ -170,6 +181,21 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
 def soundness_line(fit: Fit) -> str:
     """The verdict on the model in one sentence; what it warns of stands among the notes."""
     return f"Soundness: {fit.soundness}{', among the lines above' if fit.warnings else ''}."
+
+
+def _unit_hints(fit: Fit) -> list[str]:
+    """Which unit to take where a ratio is too large or too small for a number."""
+    rows = [row for row in coefficient_table(fit) if fit.ratio and row.term != INTERCEPT]
+    beyond = [row for row in rows if abs(row.estimate) > LARGEST_EXPONENT]
+    return [_describe_unit(row, fit.ratio) for row in beyond]
+
+
+def _describe_unit(row: Row, ratio: str) -> str:
+    unit = 10.0 ** -math.ceil(math.log10(abs(row.estimate)))
+    return (
+        f"The {ratio} of {row.term} is for a change by 1, which no number holds. Per {unit:g} it is "
+        f"{math.exp(row.estimate * unit):.4g}: declare the variable in a unit of {unit:g}."
+    )
 
 
 def _agreement(fit: Fit) -> list[str]:
@@ -209,12 +235,14 @@ def format_csv(fit: Fit) -> str:
 
 def replay_line(verdict: Verdict) -> str:
     """A verdict in one sentence."""
-    if verdict.verdict != "PASS":
+    if not verdict.intact:
         return f"Replay: FAIL [{verdict.code}] {verdict.problem}"
     sealed = f", {_pluralise(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
     largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
     steps = f"{_pluralise(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
-    return f"Replay: PASS, {verdict.grade} ({steps})."
+    model = "" if verdict.verdict == PASS else ", model not recomputed"
+    seals = "; on a chain without seals" if verdict.unsealed else ""
+    return f"Replay: {verdict.verdict}{model}, {verdict.grade} ({steps}){seals}."
 
 
 def _pluralise(count: int, what: str) -> str:
@@ -269,7 +297,7 @@ def limits(row: Row, ratio: str) -> tuple[str, str]:
 
 def _exp(x: float) -> float:
     """e^x, infinite where it is too large for a float: a covariate in large units has such ratios."""
-    return math.exp(x) if x < 709.0 else math.inf
+    return math.exp(x) if x < LARGEST_EXPONENT else math.inf
 
 
 def _format_dispersion(fit: Fit) -> list[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network, discover
 from coterie_chain.ledger.protocol import Ledger
+from coterie_chain.ledger.urls import open_installed
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
+from coterie_node.audit.replay import Replay
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
 from coterie_node.site.folder import find_node
@@ -58,9 +60,17 @@ class AuditLocation:
 class AuditSources:
     """A reader of a network, a store if one is named, and where the certificate of a study (by its hash) may lie."""
 
-    ledger: EthereumLedger
+    ledger: Ledger
     store: BlobStore | None
     find_certificate: FindFile = lambda _: None
+
+    @property
+    def network(self) -> Network:
+        """The network of an Ethereum ledger; ConfigError (CO-F305) for a ledger of another package, which has none."""
+        if isinstance(self.ledger, EthereumLedger):
+            return self.ledger.network
+        message = "This ledger is of another package, and a bundle or a report rests on blocks of an Ethereum chain"
+        raise ConfigError("CO-F305", f"{message}. Use `coterie audit replay` and `coterie audit history`.")
 
     @property
     def blobs(self) -> BlobStore:
@@ -88,7 +98,16 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
     if where.chain is None:
         message = "No ledger is named to read, and the working folder is no node's folder"
         raise ConfigError("CO-F303", f"{message}. Give --node DIR, --at DIR, or --chain URL with --store URL.")
+    installed = open_installed(where.chain)
+    if installed is not None:
+        return AuditSources(installed, own)
     return AuditSources(stack.enter_context(EthereumLedger(discover(where.chain, where.catalog), None)), own)
+
+
+def note_seals(outcome: Replay, ledger: Ledger) -> Replay:
+    """The replay whose verdict says so if the ledger is on an Ethereum chain without seals."""
+    unsealed = isinstance(ledger, EthereumLedger) and ledger.sealing == "none"
+    return replace(outcome, verdict=replace(outcome.verdict, unsealed=unsealed))
 
 
 def find_study_number(ledger: Ledger, study: str | None) -> int:

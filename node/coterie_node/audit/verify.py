@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ethereum.network import Network
 from coterie_chain.proof.verified_ledger import Anchor, VerifiedLedger
-from coterie_node.audit.bundle import Bundle, check_crate, load_bundle
+from coterie_node.audit.bundle import RULINGS, Bundle, check_crate, encode_rulings, load_bundle
 from coterie_node.audit.replay import Replay, Verdict, failure, replay
 from coterie_node.errors import AuditFailed
 from coterie_node.run.follower import Progress
@@ -28,8 +28,8 @@ SEALS = {
 class Verified:
     """The outcome: the replay's verdict, and what of the chain it rests on (None if the bundle could not be read).
 
-    `known`: the auditor named the first block; `catalog_known`: the Catalog as well. On one chain anybody can found a
-    Catalog of his own, with sites of the same names.
+    `known`: the auditor named the first block; `catalog_known`: the Catalog as well; `founders_known`: the founders'
+    keys. On one chain anybody can found a Catalog of his own, with sites of the same names.
     """
 
     replay: Replay
@@ -38,10 +38,11 @@ class Verified:
     ledger: VerifiedLedger | None = None
     known: bool = False
     catalog_known: bool = False
+    founders_known: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """PASS or FAIL, with what is wrong."""
+        """PASS, RECORD INTACT or FAIL, with what is wrong."""
         return self.replay.verdict
 
     def trust(self) -> list[str]:
@@ -61,6 +62,7 @@ class Verified:
         return [
             f"{rests}{asked}.",
             *([f"Keys of the sites: {keys}."] if keys else []),
+            *(["The founders' keys are those that you named."] if self.founders_known else []),
             f"It reaches to block {a.last}, {a.last_hash}.",
             SEALS[a.kind] + (f" {a.sealed} seals checked." if a.sealed else ""),
         ]
@@ -68,7 +70,7 @@ class Verified:
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
         chain = None if self.anchor is None else {**asdict(self.anchor), "signers": list(self.anchor.signers)}
-        catalog = {"catalog_known": self.catalog_known}
+        catalog = {"catalog_known": self.catalog_known, "founders_known": self.founders_known}
         study = None if self.bundle is None else self.bundle.manifest.study.model_dump()
         return {
             **self.verdict.as_dict(),
@@ -77,6 +79,7 @@ class Verified:
             "known": self.known,
             **catalog,
             "trust": self.trust(),
+            "remarks": list(self.replay.remarks),
         }
 
 
@@ -86,6 +89,7 @@ def verify(
     genesis: str | None = None,
     catalog: str | None = None,
     network: Network | None = None,
+    founders: Mapping[str, str] | None = None,
     sealed: bool = False,
     tolerance: float = 0.0,
     observe: Callable[[Progress], None] = lambda _: None,
@@ -94,7 +98,7 @@ def verify(
     """Verify a bundle; never raises for what is wrong with it, which is the verdict's business.
 
     `genesis` is the hash of its first block and `catalog` the Catalog's address, or `network` the whole network, as the
-    auditor knows them from a site.
+    auditor knows them from a site. `founders`: the founders' keys by name, if the network does not have them.
     `sealed` refuses a chain without seals. `grants`: what the auditor can open of the study with this hash.
     """
     bundle: Bundle | None = None
@@ -102,19 +106,23 @@ def verify(
     proved: VerifiedLedger | None = None
     try:
         bundle = load_bundle(path)
-        ledger = VerifiedLedger(bundle.evidence)
+        ledger = VerifiedLedger(bundle.evidence, bundle.manifest.study.number)
         anchor, proved = ledger.anchor, ledger
         check_anchor(bundle, anchor, genesis, network, sealed)
         if catalog is not None and catalog.lower() != anchor.catalog.lower():
             raise _network_mismatch("Catalog", anchor.catalog, catalog)
+        keys = dict(network.founders) if network is not None and not founders else dict(founders or {})
+        check_founders(ledger.founders, keys)
         number, view = _check_number(bundle, ledger), grants(bytes.fromhex(bundle.manifest.study.hash))
         outcome = replay(ledger, bundle.blobs(), number, tolerance=tolerance, observe=observe, granted=view)
-        if outcome.verdict.verdict == "PASS":
+        if outcome.verdict.intact:
             # last: what is wrong with an entry is told first, with its site and step
             check_crate(bundle)
             _check_last(bundle, anchor)
             _check_learner(bundle, outcome)
-        return Verified(outcome, anchor, bundle, ledger, bool(genesis or network), bool(catalog or network))
+            _check_rulings(bundle, outcome, ledger)
+        known = (bool(genesis or network), bool(catalog or network), bool(keys))
+        return Verified(_add_remarks(outcome, ledger), anchor, bundle, ledger, *known)
     except (LedgerMismatch, BlobCorrupt, AuditFailed) as error:
         return Verified(Replay(failure(error), None, None), anchor, bundle, proved)
 
@@ -138,6 +146,22 @@ def check_anchor(bundle: Bundle, anchor: Anchor, genesis: str | None, network: N
         raise AuditFailed("CO-A204", f"Seals are asked for. {SEALS['none']}")
 
 
+def check_founders(founders: Mapping[str, str], keys: Mapping[str, str]) -> None:
+    """AuditFailed (CO-A207) if the ledger's founders have other keys than those named; {} for unknown keys."""
+    for name in founders.keys() | keys.keys() if keys else ():
+        here, wanted = founders.get(name, "no founder"), keys.get(name, "no founder")
+        if here.lower() != wanted.lower():
+            message = f"The key of the founder {name} is {here} in the bundle, and {wanted} as you named it"
+            raise AuditFailed("CO-A207", f"{message}. Do not rely on the bundle.", name)
+
+
+def _add_remarks(outcome: Replay, ledger: VerifiedLedger) -> Replay:
+    """The replay with what is wrong with other studies' entries, and whether the chain has no seals."""
+    unsigned = (f"Study {number} of this ledger: {fault.message}" for number, fault in ledger.spoiled.items())
+    verdict = replace(outcome.verdict, unsealed=ledger.anchor.kind == "none")
+    return replace(outcome, verdict=verdict, remarks=(*outcome.remarks, *unsigned))
+
+
 def _check_last(bundle: Bundle, anchor: Anchor) -> None:
     declared = bundle.manifest.network.last
     if anchor.last_hash != declared:
@@ -149,6 +173,12 @@ def _check_learner(bundle: Bundle, outcome: Replay) -> None:
     pinned = "" if outcome.study is None else f"{outcome.study.learner.name} {outcome.study.learner.version}"
     if declared != pinned:
         raise AuditFailed("CO-A206", f"The bundle names the learner {declared!r}, and its study pins {pinned!r}.")
+
+
+def _check_rulings(bundle: Bundle, outcome: Replay, ledger: VerifiedLedger) -> None:
+    entries = ledger.history(bundle.manifest.study.number)
+    if outcome.study is not None and bundle.rulings != encode_rulings(outcome.study, entries):
+        raise AuditFailed("CO-A208", f"{RULINGS} is not what the record and the study give. Ask for the bundle again.")
 
 
 def _check_number(bundle: Bundle, ledger: VerifiedLedger) -> int:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic_core import from_json
 
-from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.network import Network, read_keys
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_node.audit.replay import Replay, Verdict, replay
 from coterie_node.audit.result import replay_line
@@ -30,6 +31,7 @@ from coterie_node.cli.options import (
     require_daemon,
 )
 from coterie_node.cli.output import print_document
+from coterie_node.data.bounded_file import read_bounded, read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.run.view_grants import View, load_grants
 
@@ -38,7 +40,11 @@ if TYPE_CHECKING:
     from coterie_node.audit.sources import AuditLocation
     from coterie_node.audit.tables import Lines
 
-audit = typer.Typer(no_args_is_help=True, help="Check what the ledger and the store say, without trusting anybody.")
+audit = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Check what the ledger and the store say, without trusting anybody.",
+)
 
 _Tolerance = Annotated[float, typer.Option(min=0.0, help="Largest difference that passes; 0: the same bits.")]
 _Grant = Annotated[list[Path] | None, typer.Option(help="File that `coterie seal grant` wrote; repeatable.")]
@@ -48,6 +54,7 @@ _Published = Annotated[
     Path | None, typer.Option("--result", help="Published result (JSON), to compare with the replay.")
 ]
 _FAILED = 22
+MAX_NETWORK_BYTES = 1 << 20
 
 
 @audit.command("history")
@@ -97,14 +104,15 @@ def replay_command(
     result: _Published = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS."""
-    from coterie_node.audit.sources import find_study_number, open_sources
+    """Recompute every server step of a study from the ledger and the store; exit status 0 for PASS alone."""
+    from coterie_node.audit.sources import find_study_number, note_seals, open_sources
 
     with ExitStack() as stack:
         read = open_sources(stack, locate(node, at, chain, catalog, store))
         number = find_study_number(read.ledger, study)
         granted = _open_grants(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
         outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted)
+        outcome = note_seals(outcome, read.ledger)
     verdict = _compare_result(result, outcome)
     plain = verdict.as_dict() | ({"remarks": list(outcome.remarks)} if outcome.remarks else {})
     _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.remarks])
@@ -183,11 +191,11 @@ def export_bundle_command(
 
     with ExitStack() as stack:
         read = open_sources(stack, locate(node, at, chain, catalog, store))
-        evidence = gather(read.ledger.network, first, confirmations)
-        proved = VerifiedLedger(evidence)
-        number = find_study_number(proved, study)
+        evidence = gather(read.network, first, confirmations)
+        number = find_study_number(read.ledger, study)
+        proved = VerifiedLedger(evidence, number)
         certificate = read.read_certificate(proved.view(number).terms.hash)
-        document = collect(read.ledger.network, evidence, proved, read.blobs, number, certificate)
+        document = collect(read.network, evidence, proved, read.blobs, number, certificate)
     save_bundle(document, bundle)
     summary = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(document.blocks)}
     text = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."
@@ -210,6 +218,9 @@ def verify_command(
     at: Annotated[
         Path | None, typer.Option("--at", help="Folder of a run, whose network the bundle must match.")
     ] = None,
+    sites: Annotated[
+        Path | None, typer.Option(help="JSON file with the founders' keys by name, as the sites gave them to you.")
+    ] = None,
     sealed: Annotated[bool, typer.Option("--sealed", help="Refuse a chain without seals.")] = False,
     tolerance: _Tolerance = 0.0,
     grant: _Grant = None,
@@ -218,7 +229,7 @@ def verify_command(
     result: _Published = None,
     as_json: Json = False,
 ) -> None:
-    """Verify a bundle offline, without keys or data; exit status 0 only for PASS.
+    """Verify a bundle offline, without keys or data; exit status 0 for PASS alone.
 
     Of --node and --at only network.json is read.
     """
@@ -231,13 +242,14 @@ def verify_command(
         genesis=genesis,
         catalog=catalog,
         network=known,
+        founders=None if sites is None else _read_keys(sites),
         sealed=sealed,
         tolerance=tolerance,
         grants=partial(_open_grants, grant or [], keys, passphrase_file),
     )
     verdict = _compare_result(result, outcome.replay)
     plain = {**outcome.as_dict(), **verdict.as_dict()}
-    _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.trust()])
+    _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.trust(), *outcome.replay.remarks])
 
 
 def _compare_result(result: Path | None, outcome: Replay) -> Verdict:
@@ -248,7 +260,7 @@ def _compare_result(result: Path | None, outcome: Replay) -> Verdict:
 
 
 def _describe_match(result: Path | None, verdict: Verdict) -> list[str]:
-    if result is None or verdict.verdict != "PASS":
+    if result is None or not verdict.intact:
         return []
     return [f"{result.name} has the numbers that the replay arrives at."]
 
@@ -327,7 +339,7 @@ def report_command(
     keys: _Keys = None,
     passphrase_file: _Passphrase = None,
 ) -> None:
-    """Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS."""
+    """Replay a study or a bundle and write the report that an auditor files; exit status 0 for PASS alone."""
     from coterie_node.audit.report.build import report_on_bundle, report_on_study
     from coterie_node.audit.report.page import write_report
     from coterie_node.audit.sources import AuditLocation
@@ -343,27 +355,37 @@ def report_command(
             document = report_on_study(stack, study, locate(node, at, chain, catalog, store), tolerance, now, grants)
     for path in out or [Path("report.html")]:
         write_report(document, path)
-        print(f"{document.verdict.verdict}: {path}")
-    if document.verdict.verdict != "PASS":
-        raise typer.Exit(_FAILED)
+        seals = ", on a chain without seals" if document.verdict.unsealed else ""
+        print(f"{document.verdict.verdict}{seals}: {path}")
+    if document.verdict.status:
+        raise typer.Exit(document.verdict.status)
 
 
 def _read_network(path: Path) -> Network:
     try:
-        return Network.from_json(path.read_text())
-    except (OSError, UnicodeDecodeError):
+        return Network.from_json(read_bounded_text(path, MAX_NETWORK_BYTES))
+    except (OSError, ValueError):
         message = f"{path} cannot be read"
         raise ConfigError("CO-F202", f"{message}. Name a site's network.json.") from None
 
 
+def _read_keys(path: Path) -> dict[str, str]:
+    """Keys by site from a JSON object; ConfigError (CO-F202) for a file that is none."""
+    try:
+        return dict(read_keys(from_json(read_bounded(path, MAX_NETWORK_BYTES))))
+    except (OSError, ValueError, TypeError, AttributeError):
+        message = f"{path} is no JSON object of sites' names and keys"
+        raise ConfigError("CO-F202", f'{message}. Write it as {{"north": "0x...", "south": "0x..."}}.') from None
+
+
 def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, extra_lines: list[str] | None = None) -> None:
-    """Print a verdict; exit status 22 for FAIL."""
+    """Print a verdict; exit status 25 for RECORD INTACT, 22 for FAIL."""
     lines = [replay_line(verdict)]
-    if verdict.verdict == "PASS":
+    if verdict.intact:
         lines += [] if verdict.grade == "identical" else [verdict.claim]
         lines.append(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
     elif verdict.site or verdict.topic:
         lines.append(f"First bad step: {verdict.topic or 'unknown'}, of {verdict.site or 'unknown'}.")
     print_document(plain, "\n".join([*lines, *(extra_lines or [])]), as_json)
-    if verdict.verdict != "PASS":
-        raise typer.Exit(_FAILED)
+    if verdict.status:
+        raise typer.Exit(verdict.status)

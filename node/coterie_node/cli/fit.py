@@ -15,6 +15,8 @@ from coterie_learners.errors import StudyError
 from coterie_node.audit.result import Result
 from coterie_node.cli.options import Format, Json, Shape
 from coterie_node.cli.study.advise import disclosure_lines
+from coterie_node.data.installed_source import RowsAddress, parse_rows_address
+from coterie_node.data.site_split import split_by_site
 from coterie_node.run.follower import Progress
 from coterie_node.run.preview import PayloadPreview, dry_run
 from coterie_node.run.study_files import load_study
@@ -56,7 +58,11 @@ def demo_command(
 
 def simulate_command(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
-    data: Annotated[list[str], typer.Option(help="SITE=FILE, once for each site (CSV or Parquet).")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="SITE=FILE (CSV or Parquet) or SITE=ADDRESS, once for each site; or all=FILE with --by."),
+    ],
+    by: Annotated[str | None, typer.Option(help="Column of the one CSV file that names each row's site.")] = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Print all that would leave each site, and the gate's verdict.")
     ] = False,
@@ -71,13 +77,14 @@ def simulate_command(
 
     files = dict(_pair(d) for d in data)
     shape = Format.json if as_json else shape
-    if dry:
-        loaded = load_study(study)
-        if shape is Format.text:
-            print("\n".join(disclosure_lines(loaded)))
-        _print_leaving(dry_run(loaded, files), shape)
-        return
-    result = analyse(load_study(study), files, lambda p: _print_progress(_step(p), shape))
+    loaded = load_study(study)
+    with split_by_site(loaded, files, by) as parts:
+        if dry:
+            if shape is Format.text:
+                print("\n".join(disclosure_lines(loaded)))
+            _print_leaving(dry_run(loaded, parts), shape)
+            return
+        result = analyse(loaded, parts, lambda p: _print_progress(_step(p), shape))
     _print(result, shape)
 
 
@@ -97,13 +104,13 @@ def take_part_command(
     _line({**report(node, number, runner), "started": started, "ended": time.time()})
 
 
-def _pair(text: str) -> tuple[str, Path]:
+def _pair(text: str) -> tuple[str, RowsAddress]:
     name, equals, path = text.partition("=")
     if not equals or not name or not path:
         raise StudyError(
             "CO-S107", f"--data {text!r} is not SITE=FILE. Write the name of a site, `=` and the path of its file."
         )
-    return name, Path(path)
+    return name, parse_rows_address(path)
 
 
 def _step(progress: Progress) -> dict[str, Any]:
@@ -136,10 +143,10 @@ def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
 
 
 def _print(result: Result, shape: Format) -> None:
-    """Print a result; exit status 22 if its replay did not pass."""
+    """Print a result; exit status 22 if its replay failed."""
     if shape is Format.json:
         print(json.dumps(result.as_dict(), indent=2))
     else:
         print(result.csv().rstrip() if shape is Format.csv else result.text())
-    if result.replay is None or result.replay.verdict != "PASS":
+    if result.replay is None or not result.replay.intact:
         raise typer.Exit(22)

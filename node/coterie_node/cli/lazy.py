@@ -77,7 +77,7 @@ class LazyGroup(TyperGroup):
             return group
         app = _import_place(entry.place)
         if not isinstance(app, typer.Typer):
-            function, app = app, typer.Typer()
+            function, app = app, typer.Typer(rich_markup_mode=None)
             app.command(name, cls=OwnCommand)(function)
         return get_group(app).commands[name]
 
@@ -85,7 +85,8 @@ class LazyGroup(TyperGroup):
 def make_typer(text: str, table: Table, **settings: Any) -> typer.Typer:
     """A Typer whose commands are those of a table; `text` is its help."""
     kind = type("TableGroup", (LazyGroup,), {"table": table})
-    settings = {"no_args_is_help": True, "add_completion": False, **settings}
+    # Without markup: rich takes longer to import than everything else that a page of help needs.
+    settings = {"no_args_is_help": True, "add_completion": False, "rich_markup_mode": None, **settings}
     # Rows or keys may stand in local variables.
     return typer.Typer(cls=kind, help=text, pretty_exceptions_show_locals=False, **settings)
 

@@ -26,7 +26,11 @@ from coterie_node.network.founding import (
 )
 from coterie_node.site.systemd_units import UNITS
 
-network = typer.Typer(no_args_is_help=True, help="Found a network: keys, genesis and configurations for all programs.")
+network = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Found a network: keys, genesis and configurations for all programs.",
+)
 
 _Folder = Annotated[Path, typer.Argument(help="The site's folder.")]
 _SiteOption = Annotated[str, typer.Option(help="Name of this site.")]

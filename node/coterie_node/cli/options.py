@@ -48,7 +48,10 @@ At = Annotated[
     typer.Option("--at", help="Instead of --node: folder of a run (`coterie demo --keep`, `coterie devnet up`)."),
 ]
 Site = Annotated[str | None, typer.Option("--site", help="With --at: name of the run's site.")]
-Chain = Annotated[str | None, typer.Option(help="Instead of a folder: URL of an Ethereum node of your own.")]
+Chain = Annotated[
+    str | None,
+    typer.Option(help="Instead of a folder: URL of an Ethereum node of your own, or another ledger's address."),
+]
 Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, if the chain holds several.")]
 Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT.")]
 StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]

@@ -52,7 +52,7 @@ COMMANDS: Table = {
             ),
             "replay": Command(
                 "coterie_node.cli.audit:audit",
-                "Recompute every server step of a study from the ledger and the store; exit status 0 only for PASS.",
+                "Recompute every server step of a study from the ledger and the store; exit status 0 for PASS alone.",
             ),
             "recompute": Command(
                 "coterie_node.cli.audit:audit",
@@ -69,11 +69,11 @@ COMMANDS: Table = {
             ),
             "verify": Command(
                 "coterie_node.cli.audit:audit",
-                "Verify a bundle offline, without keys or data; exit status 0 only for PASS.",
+                "Verify a bundle offline, without keys or data; exit status 0 for PASS alone.",
             ),
             "report": Command(
                 "coterie_node.cli.audit:audit",
-                "Replay a study or a bundle and write the report that an auditor files; exit status 0 only for PASS.",
+                "Replay a study or a bundle and write the report that an auditor files; exit status 0 for PASS alone.",
             ),
         },
     ),

@@ -25,7 +25,7 @@ RUN = 256
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a site commits to: its rows' root under its salt, counts, and the SHA-256 of the file they came from."""
+    """What a site commits to: its rows' root under its salt, counts, and the digest of what they came from."""
 
     root: str
     salt: str
@@ -73,9 +73,7 @@ def find_snapshot(study: Study, scope: str, vault: MutableMapping[str, bytes]) -
 def make_snapshot(loaded: Loaded, salt: bytes) -> Snapshot:
     """The snapshot of a site's rows as they are now."""
     root = root_of(loaded.rows, salt).hex()
-    with loaded.path.open("rb") as file:
-        source = hashlib.file_digest(file, "sha256").hexdigest()
-    return Snapshot(root, salt.hex(), loaded.read, loaded.n, dict(loaded.missing), source)
+    return Snapshot(root, salt.hex(), loaded.read, loaded.n, dict(loaded.missing), loaded.source.digest().hex())
 
 
 def root_of(data: Data, salt: bytes) -> bytes:

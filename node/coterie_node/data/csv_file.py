@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from coterie_learners.errors import DataError
-from coterie_node.data.findings import EXAMPLES, ColumnFault, Origin, quote
-from coterie_node.data.source import Batch, check_header, unreadable_error
+from coterie_node.data.findings import EXAMPLES, ColumnFault, FileOrigin, quote
+from coterie_node.data.source import Batch, FileRows, check_header, unreadable_error
 
 MAX_HEADER_BYTES = 1 << 20
 BLOCK = 8 << 20
@@ -26,10 +26,9 @@ BYTES = "latin-1"
 
 
 @dataclass(frozen=True)
-class CsvFile:
+class CsvFile(FileRows):
     """A CSV file whose header, ending in line `head`, fits the study."""
 
-    origin: Origin
     header: tuple[str, ...]
     head: int
     variables: tuple[str, ...]
@@ -139,13 +138,14 @@ class CsvFile:
         return self.origin.error("CO-D110", f"The file cannot be read as CSV: {quote(error)}. Export it again.")
 
 
-def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
+def open_csv(origin: FileOrigin, variables: tuple[str, ...]) -> CsvFile:
     """Read and check the header; DataError says what is wrong with it."""
     try:
         with origin.path.open("rb") as file:
             raw = file.read(MAX_HEADER_BYTES)
     except OSError as error:
         raise unreadable_error(origin, error) from None
+    _check_spreadsheet(origin, raw)
     if b"\0" in raw:
         raise utf8_error(origin, "it has zero bytes, as UTF-16 and spreadsheets do")
     # Python's own limit, 128 KiB, is less than a long note; Arrow's is a block.
@@ -160,7 +160,18 @@ def open_csv(origin: Origin, variables: tuple[str, ...]) -> CsvFile:
     return CsvFile(origin, tuple(header), head, variables)
 
 
-def utf8_error(origin: Origin, cause: str) -> DataError:
+# How files begin that are no text.
+_SIGNATURES = {b"PK\x03\x04": "an Excel workbook (.xlsx) or a zip archive", b"\x1f\x8b": "compressed by gzip"}
+
+
+def _check_spreadsheet(origin: FileOrigin, raw: bytes) -> None:
+    """DataError for a workbook or an archive whose name ends as a text file's does."""
+    for signature, kind in _SIGNATURES.items():
+        if raw.startswith(signature):
+            raise origin.error("CO-D109", f"The file is no text: it is {kind}. Save it as CSV in UTF-8.")
+
+
+def utf8_error(origin: FileOrigin, cause: str) -> DataError:
     """The DataError for text in another encoding."""
     return origin.error("CO-D109", f"The file is not UTF-8 text: {cause}. Save it as CSV in UTF-8.")
 
@@ -168,7 +179,7 @@ def utf8_error(origin: Origin, cause: str) -> DataError:
 _ENDLESS = "The header does not end within 1 MiB. Export the file again as CSV, one row a line."
 
 
-def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
+def _header(origin: FileOrigin, stream: io.StringIO) -> tuple[list[str], int]:
     """The names in the first line that is not blank, and the number of the line that they end in."""
     reader = csv.reader(stream, strict=True)
     try:
@@ -184,7 +195,13 @@ def _header(origin: Origin, stream: io.StringIO) -> tuple[list[str], int]:
     return header, reader.line_num
 
 
-def _check_delimiter(origin: Origin, header: Sequence[str]) -> None:
+def _check_delimiter(origin: FileOrigin, header: Sequence[str]) -> None:
+    if header[0].lower().startswith("sep="):
+        raise origin.error(
+            "CO-D107",
+            f"The first line {quote(','.join(header))} names the separator for a spreadsheet; it is no header. Delete "
+            "this line, and separate fields by commas.",
+        )
     names = {";": "semicolons", "\t": "tabs", "|": "bars"}
     used = [c for c in names if len(header) == 1 and c in header[0]]
     if used:

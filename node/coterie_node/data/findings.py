@@ -40,14 +40,27 @@ def join_values(values: Sequence[object], most: int) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose file: every message begins with it."""
+    """Whose rows, and from where: every message begins with it. `name` holds no secret."""
 
     site: str
-    path: Path
+    name: str
+    kind: str = "source"
 
     def error(self, code: str, text: str) -> DataError:
-        """A DataError that names site and file."""
-        return DataError(code, printable(f"Site {self.site}, file {quote(self.path.name)}: {text}"))
+        """A DataError that names the site and where its rows come from."""
+        return DataError(code, printable(f"Site {self.site}, {self.kind} {quote(self.name)}: {text}"))
+
+
+@dataclass(frozen=True)
+class FileOrigin(Origin):
+    """Whose file."""
+
+    path: Path = field(kw_only=True)
+
+    @classmethod
+    def of(cls, site: str, path: Path) -> FileOrigin:
+        """The origin of a site's file."""
+        return cls(site, path.name, "file", path=path)
 
 
 @dataclass

@@ -1,10 +1,10 @@
-"""A site's own rows, from a file to what a learner sees, with every check done before the first of them is used."""
+"""A site's own rows, from a file or another source to what a learner sees; all checks come before their first use."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from coterie_node.data import pda
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
 from coterie_node.data.csv_file import open_csv
-from coterie_node.data.findings import Findings, Mask, Origin, quote
-from coterie_node.data.objectors import WithoutObjectors, read_objectors
+from coterie_node.data.findings import FileOrigin, Findings, Mask, Origin, quote
+from coterie_node.data.installed_source import RowsAddress, SourceAddress, open_installed
 from coterie_node.data.parquet_file import open_parquet
-from coterie_node.data.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
-from coterie_node.data.source import Batch, FileStamp, RowSource, check_unchanged, stamp_file
+from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
+from coterie_node.data.patients.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
+from coterie_node.data.source import Batch, FileRows, Identity, RowSource, check_unchanged, stamp_file
 from coterie_node.data.streaming import (
     StreamedCodes,
     StreamedRows,
@@ -67,17 +68,18 @@ class Summary:
 class Loaded:
     """Checked data of one site, in the form that the study's learner reads.
 
-    `read` counts all rows of the file; `missing` the rows that lack each variable, which were dropped (a row may lack
-    several); `events` the rows used with outcome 1, where the outcome is binary. `before`: the file when it was opened.
+    `source` is what the rows came from, `read` counts all of its rows; `missing` those that lack each variable, which
+    were dropped (a row may lack several); `events` the rows used with outcome 1, where the outcome is binary. `before`:
+    the source's stamp when it was opened.
     """
 
-    path: Path
+    source: Identity
     site: str
     read: int
     missing: Mapping[str, int]
     events: int | None
     rows: Data
-    before: FileStamp | None = None
+    before: str | None = None
 
     @property
     def n(self) -> int:
@@ -93,7 +95,7 @@ class Loaded:
     def summary(self) -> Summary:
         """The counts, for people."""
         streamed = isinstance(self.rows, StreamedSource)
-        return Summary(self.site, self.path.name, self.read, self.n, dict(self.missing), self.events, streamed)
+        return Summary(self.site, self.source.origin.name, self.read, self.n, dict(self.missing), self.events, streamed)
 
 
 @dataclass(frozen=True)
@@ -183,82 +185,77 @@ class CodesPass(FirstPass):
         return compact(codes, self.design)
 
 
-def load_rows(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> MemoryRows:
-    """Read a CSV or Parquet file and check all of it; DataError names site, file, column and rows of what is wrong."""
-    origin = Origin(site, path)
-    before = stamp_file(origin)
-    source = _open(origin, design, objectors)
+def load_rows(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> MemoryRows:
+    """Read rows and check all of them; DataError names site, file, column and rows of what is wrong."""
+    source, before = open_source(address, design, site, objectors)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
     first = check_rows(source, before, FirstPass(design, keep=small))
     raw = _raw(design, first) if small else None
     rows: Rows = StreamedRows(source, before, design, first) if raw is None else _in_memory(design, raw)
-    check_variation(origin, design, rows, first.spread)
-    return MemoryRows(path, site, first.read, first.missing, _count_events(design, first), rows)
+    check_variation(source.origin, design, rows, first.spread)
+    return MemoryRows(source, site, first.read, first.missing, _count_events(design, first), rows, before)
 
 
-def load_columns(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
+def load_columns(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check the columns that a site holds of its own patients, and what identifies these."""
-    origin = Origin(site, path)
-    before = stamp_file(origin)
-    first = check_rows(_open(origin, design, objectors), before, FirstPass(design, keep=True))
+    source, before = open_source(address, design, site, objectors)
+    first = check_rows(source, before, FirstPass(design, keep=True))
     codes = _join_columns(design, first)
     x = design.matrix(codes, first.n)
-    check_variation(origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
+    check_variation(source.origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
     outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
     raw = raw_of_codes(design.study, [codes], first.identifiers, first.missing)
     rows = SiteColumns(tuple(first.identifiers), design.names, x, outcome, offset, raw)
-    return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
+    return Loaded(source, site, first.read, first.missing, _count_events(design, first), rows, before)
 
 
-def load_coded_rows(path: Path, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
+def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
-    if path.suffix.lower() == ".json":
-        table = pda.read_table(Origin(site, path), design)
-        return Loaded(path, site, table.n, {}, None, table)
-    origin = Origin(site, path)
-    before = stamp_file(origin)
-    source = _open(origin, design, objectors)
+    if isinstance(address, Path) and address.suffix.lower() == ".json":
+        file = FileRows(FileOrigin.of(site, address))
+        before = file.stamp()
+        table = pda.read_table(file.origin, design)
+        return Loaded(file, site, table.n, {}, None, table, before)
+    source, before = open_source(address, design, site, objectors)
     row = sum(width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = check_rows(source, before, CodesPass(design, keep=small))
     raw = _raw(design, first) if small else None
     rows = StreamedCodes(source, before, design, first) if raw is None else SiteCodes(_codes_of(design, raw), raw)
-    check_variation(origin, design, PatternRows(design, rows), first.spread)
-    return Loaded(path, site, first.read, first.missing, _count_events(design, first), rows)
+    check_variation(source.origin, design, PatternRows(design, rows), first.spread)
+    return Loaded(source, site, first.read, first.missing, _count_events(design, first), rows, before)
 
 
 def _join_columns(design: Design, first: FirstPass) -> Codes:
     return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.read}
 
 
-def load_site(path: Path | None, study: Study, site: str, exclude: Path | None = None) -> Loaded | None:
+def load_site(address: RowsAddress | None, study: Study, site: str, exclude: Path | None = None) -> Loaded | None:
     """A site's data in the form that the study's learner reads; None for a helper, who has none.
 
     `exclude`: a file with the identifiers of patients who object; their rows are no part of anything.
     """
     if study.columns and not study.columns[site]:
         return None
-    if path is None:
+    if address is None:
         raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
-    before = stamp_file(Origin(site, path))
     design = Design(study, site)
     objectors = read_objectors(exclude, design, site)
-    loaded = LOADERS["columns" if study.columns else learner_of(study).reads](path, design, site, objectors)
-    return replace(loaded, before=before)
+    return LOADERS["columns" if study.columns else learner_of(study).reads](address, design, site, objectors)
 
 
-LOADERS: Mapping[str, Callable[[Path, Design, str, frozenset[str]], Loaded]] = {
+LOADERS: Mapping[str, Callable[[RowsAddress, Design, str, frozenset[str]], Loaded]] = {
     "rows": load_rows,
     "codes": load_coded_rows,
     "columns": load_columns,
 }
 
 
-def check_rows(source: RowSource, before: FileStamp, first: FirstPass) -> FirstPass:
+def check_rows(source: RowSource, before: str, first: FirstPass) -> FirstPass:
     """The first pass over all rows; DataError for what is wrong with any of them."""
     for batch in source.batches():
         first.add(batch)
-    check_unchanged(source.origin, before)
+    check_unchanged(source, before)
     _check_values(source, first)
     _check_enough(source.origin, first)
     return first
@@ -268,12 +265,22 @@ def _count_events(design: Design, first: FirstPass) -> int | None:
     return first.events if design.outcome_here is not None and design.outcome.type == "binary" else None
 
 
-def _open(origin: Origin, design: Design, objectors: frozenset[str]) -> RowSource:
-    source = _open_file(origin, design)
-    return WithoutObjectors(source, design.identifier[0], objectors) if objectors else source
+def open_source(
+    address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()
+) -> tuple[RowSource, str]:
+    """A site's rows, and their stamp from before anything of them was read; DataError if they cannot be opened."""
+    source: RowSource
+    if isinstance(address, SourceAddress):
+        source = open_installed(address, design, site)
+        before = source.stamp()
+    else:
+        origin = FileOrigin.of(site, address)
+        before = stamp_file(origin)
+        source = _open(origin, design)
+    return (WithoutObjectors(source, design.identifier[0], objectors) if objectors else source), before
 
 
-def _open_file(origin: Origin, design: Design) -> RowSource:
+def _open(origin: FileOrigin, design: Design) -> RowSource:
     suffix = origin.path.suffix.lower()
     if suffix == ".csv":
         return open_csv(origin, (*design.read, *design.identifier))

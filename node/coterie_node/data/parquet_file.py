@@ -11,19 +11,17 @@ import pyarrow.parquet as pq
 
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
-from coterie_node.data.coding import is_storable
-from coterie_node.data.findings import Origin, printable, quote
-from coterie_node.data.source import Batch, check_header, unreadable_error
+from coterie_node.data.findings import FileOrigin, printable
+from coterie_node.data.source import Batch, FileRows, check_header, check_kinds, unreadable_error
 
 BATCH_ROWS = 1 << 16
 BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
-class ParquetFile:
+class ParquetFile(FileRows):
     """A Parquet file whose columns fit the study by name and type."""
 
-    origin: Origin
     variables: tuple[str, ...]
     rows: int | None
 
@@ -41,7 +39,7 @@ class ParquetFile:
         return [f"row {row + 1}" for row in rows]
 
 
-def open_parquet(origin: Origin, design: Design) -> ParquetFile:
+def open_parquet(origin: FileOrigin, design: Design) -> ParquetFile:
     """Read and check names and types of the columns; DataError says which do not fit."""
     try:
         with _open_file(origin) as file:
@@ -49,34 +47,20 @@ def open_parquet(origin: Origin, design: Design) -> ParquetFile:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _parquet_error(origin, error) from None
     check_header(origin, schema.names, (*design.read, *design.identifier))
-    for name in design.read:
-        variable, kind = design.study.variables[name], schema.field(name).type
-        if not is_storable(kind, variable):
-            wanted = "text or whole numbers" if variable.type == "category" else "numbers"
-            raise origin.error(
-                "CO-D111",
-                f"The column {quote(name)} is stored as {quote(kind)}, but the study declares a {variable.type}. "
-                f"Store it as {wanted}.",
-            )
-    for name in design.identifier:
-        kind = schema.field(name).type
-        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if not (text or pa.types.is_integer(kind) or pa.types.is_date(kind)):
-            what = f"The identifying column {quote(name)} is stored as {quote(kind)}."
-            raise origin.error("CO-D111", f"{what} Store it as text, whole numbers or dates.")
+    check_kinds(origin, design, {field.name: field.type for field in schema})
     if rows == 0:
         raise origin.error("CO-D103", "There are columns and no rows. Export the rows as well.")
     return ParquetFile(origin, (*design.read, *design.identifier), rows)
 
 
 @contextmanager
-def _open_file(origin: Origin) -> Iterator[pq.ParquetFile]:
+def _open_file(origin: FileOrigin) -> Iterator[pq.ParquetFile]:
     # A buffered stream, so that memory holds pages and not whole row groups.
     with origin.path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER) as file:
         yield file
 
 
-def _parquet_error(origin: Origin, error: Exception) -> DataError:
+def _parquet_error(origin: FileOrigin, error: Exception) -> DataError:
     if isinstance(error, PermissionError):
         return unreadable_error(origin, error)
     cause = printable(str(error).splitlines()[0] if str(error) else "")[:200]

@@ -19,7 +19,7 @@ from coterie_learners.cola.cola import CountedTable
 from coterie_learners.cola.tables.patterns import Grid
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import INTERCEPT, Design
-from coterie_node.data.findings import Origin, join_values
+from coterie_node.data.findings import FileOrigin, join_values
 
 MAX_BYTES = 256 << 20
 INTERCEPTS = ("(Intercept)", "intercept", "Intercept", "X.Intercept.")
@@ -34,7 +34,7 @@ class PdaTable(BaseModel):
     Xtable: list[dict[str, float]]
 
 
-def read_table(origin: Origin, design: Design) -> CountedTable:
+def read_table(origin: FileOrigin, design: Design) -> CountedTable:
     """A site's table from pda's JSON; DataError if it does not fit the study's columns."""
     table = _read_json(origin)
     names = _columns(origin, design, table)
@@ -74,7 +74,7 @@ def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _read_json(origin: Origin) -> PdaTable:
+def _read_json(origin: FileOrigin) -> PdaTable:
     try:
         if origin.path.stat().st_size > MAX_BYTES:
             raise origin.error("CO-D141", f"It is larger than {MAX_BYTES} bytes. Name the file of a COLA table.")
@@ -98,7 +98,7 @@ def _read_json(origin: Origin) -> PdaTable:
     return table
 
 
-def _columns(origin: Origin, design: Design, table: PdaTable) -> list[str]:
+def _columns(origin: FileOrigin, design: Design, table: PdaTable) -> list[str]:
     """pda's names of the design's columns, in the design's order."""
     have = [name for name in table.Xtable[0] if name != COUNT]
     wanted = [pda_term(name) for name in design.names]
@@ -117,7 +117,7 @@ def _columns(origin: Origin, design: Design, table: PdaTable) -> list[str]:
     return names
 
 
-def _keys(origin: Origin, design: Design, grid: Grid, wide: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
+def _keys(origin: FileOrigin, design: Design, grid: Grid, wide: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
     """Pattern numbers of rows given by their design columns; DataError for a row that no person can have."""
     codes = {axis.name: _decode_levels(design, axis.name, wide) for axis in grid.axes}
     for axis in grid.axes:

@@ -1,51 +1,77 @@
-"""What a file of rows is to the rest of the node, and the checks that CSV and Parquet share.
+"""What rows are to the rest of the node, whatever they come from, and the checks that all sources share.
 
-Rows are counted from 0 in the order of the file; blank lines of a CSV are no rows.
+Rows are counted from 0 in their order; blank lines of a CSV are no rows. A source has an identity: a stamp, by which a
+later pass knows cheaply that nothing changed, and a digest of all its content.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import pyarrow as pa
+
 from coterie_learners.errors import DataError
-from coterie_node.data.coding import Values
-from coterie_node.data.findings import Origin, join_values, quote
+from coterie_learners.study.design import Design
+from coterie_node.data.coding import Values, is_storable
+from coterie_node.data.findings import FileOrigin, Origin, join_values, quote
 
 Batch = Mapping[str, Values]
 
 
-@dataclass(frozen=True)
-class FileStamp:
-    """Size and time of a file, by which a later pass knows it again."""
-
-    size: int
-    mtime_ns: int
-
-
-class RowSource(Protocol):
-    """An opened file whose header fits the study."""
+class Identity(Protocol):
+    """Where rows come from, and by what they are known again."""
 
     @property
     def origin(self) -> Origin:
-        """Whose file it is."""
+        """Whose rows, and from where."""
+
+    def stamp(self) -> str:
+        """Text that changes when the rows may have changed; DataError if they cannot be read."""
+
+    def digest(self) -> bytes:
+        """SHA-256 of all the content (32 bytes); DataError if it cannot be read."""
+
+
+class RowSource(Identity, Protocol):
+    """Opened rows whose columns fit the study."""
 
     @property
     def rows(self) -> int | None:
         """Number of rows, if the file declares it."""
 
     def batches(self) -> Iterator[Batch]:
-        """The study's columns, batch by batch, the same every time; DataError if the file cannot be read to its end."""
+        """The study's columns, batch by batch, the same every time; DataError if they cannot be read to their end."""
 
     def places(self, rows: Sequence[int]) -> list[str]:
         """What to call these rows so that a person finds them."""
 
 
-def stamp_file(origin: Origin) -> FileStamp:
+@dataclass(frozen=True)
+class FileRows:
+    """A file by its identity: its size and time, and the SHA-256 of its bytes."""
+
+    origin: FileOrigin
+
+    def stamp(self) -> str:
+        """Size and time of the file; DataError if there is no file that can be read."""
+        return stamp_file(self.origin)
+
+    def digest(self) -> bytes:
+        """SHA-256 of the file's bytes."""
+        try:
+            with self.origin.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise unreadable_error(self.origin, error) from None
+
+
+def stamp_file(origin: FileOrigin) -> str:
     """Size and time of the file; DataError if there is no file that can be read."""
     try:
         status = origin.path.stat()
@@ -58,27 +84,47 @@ def stamp_file(origin: Origin) -> FileStamp:
         raise origin.error("CO-D102", f"{origin.path} is {kind}. Name one CSV or Parquet file.")
     if status.st_size == 0:
         raise origin.error("CO-D103", "The file is empty. Export it again, with a header and rows.")
-    return FileStamp(status.st_size, status.st_mtime_ns)
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
-def unreadable_error(origin: Origin, error: Exception) -> DataError:
+def unreadable_error(origin: FileOrigin, error: Exception) -> DataError:
     """The DataError for an error of the operating system."""
     cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return origin.error("CO-D102", f"{origin.path} cannot be read: {cause}. Check that this account may read it.")
 
 
-def check_unchanged(origin: Origin, before: FileStamp) -> None:
-    """DataError if the file is no longer the one that was checked."""
-    if stamp_file(origin) != before:
-        raise file_changed_error(origin)
+def check_unchanged(source: Identity, before: str) -> None:
+    """DataError if the rows are no longer those that were checked."""
+    if source.stamp() != before:
+        raise explain_change(source.origin)
 
 
-def file_changed_error(origin: Origin) -> DataError:
-    """The DataError for a file that is not the one that was checked."""
+def explain_change(origin: Origin) -> DataError:
+    """The DataError for rows that are not those that were checked."""
     return origin.error(
         "CO-D130",
-        "The file changed since it was checked. Keep it as it is while the study runs; restore it, then start again.",
+        f"The {origin.kind} changed since it was checked. Keep it as it is while the study runs; restore it, then "
+        "start again.",
     )
+
+
+def check_kinds(origin: Origin, design: Design, kinds: Mapping[str, pa.DataType]) -> None:
+    """DataError for a column that is stored as something that the study does not declare."""
+    for name in design.variables:
+        variable, kind = design.study.variables[name], kinds[name]
+        if not is_storable(kind, variable):
+            wanted = "text or whole numbers" if variable.type == "category" else "numbers"
+            raise origin.error(
+                "CO-D111",
+                f"The column {quote(name)} is stored as {quote(kind)}, but the study declares a {variable.type}. "
+                f"Store it as {wanted}.",
+            )
+    for name in design.identifier:
+        kind = kinds[name]
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+        if not (text or pa.types.is_integer(kind) or pa.types.is_date(kind)):
+            what = f"The identifying column {quote(name)} is stored as {quote(kind)}."
+            raise origin.error("CO-D111", f"{what} Store it as text, whole numbers or dates.")
 
 
 def check_header(origin: Origin, header: Sequence[str], wanted: Sequence[str]) -> None:

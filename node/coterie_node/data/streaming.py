@@ -13,8 +13,8 @@ from coterie_learners.study.document import Variable
 from coterie_learners.study.rows import ArrayRows, Block, Codes, block_size
 from coterie_node.data.coding import Coded, code
 from coterie_node.data.findings import Mask
-from coterie_node.data.site_rows import raw_of_codes
-from coterie_node.data.source import Batch, FileStamp, RowSource, check_unchanged, file_changed_error
+from coterie_node.data.patients.site_rows import raw_of_codes
+from coterie_node.data.source import Batch, RowSource, check_unchanged, explain_change
 from coterie_node.privacy.prints import RawRows
 
 # Blocks that are built in one go: some 16 MiB.
@@ -35,7 +35,7 @@ class Checked(Protocol):
 class StreamedSource:
     """Complete rows of a checked file, read again in each pass; DataError if the file changed since."""
 
-    def __init__(self, source: RowSource, before: FileStamp, design: Design, checked: Checked) -> None:
+    def __init__(self, source: RowSource, before: str, design: Design, checked: Checked) -> None:
         self._source = source
         self._before = before
         self._design = design
@@ -66,10 +66,10 @@ class StreamedSource:
             raise
         self._check_unchanged()
         if rows_read != self._n:
-            raise file_changed_error(self._source.origin)
+            raise explain_change(self._source.origin)
 
     def _check_unchanged(self) -> None:
-        check_unchanged(self._source.origin, self._before)
+        check_unchanged(self._source, self._before)
 
 
 class StreamedRows(StreamedSource):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from coterie_learners.core.registry import learner_of
 from coterie_learners.numeric.array import Array
@@ -28,15 +29,23 @@ class SyntheticRows:
     rows: Sequence[Block]
 
 
-def simulate_cohort(study: Study, n: int, rng: np.random.Generator) -> SyntheticRows:
-    """`n` rows for each site, of the study's variables; of the same patients where columns are split."""
+def simulate_cohort(
+    study: Study, n: int | Mapping[str, int], rng: np.random.Generator, events: float | None = None
+) -> SyntheticRows:
+    """`n` rows for each site, of the study's variables; of the same patients where columns are split.
+
+    `n` may differ by site (where columns are split, the first site's counts). `events`: how often the outcome occurs
+    per row, on average; by default as it falls.
+    """
     design = Design(study)
+    sizes = dict.fromkeys(study.sites, n) if isinstance(n, int) else n
     beta = rng.normal(0.0, EFFECT, len(design.columns))
     if study.columns:
-        codes = _codes(design, beta, n, rng)
+        n = sizes[study.sites[0]]
+        codes = _codes(design, beta, n, rng, events)
         holders = [name for name in study.sites if study.columns[name]]
         return SyntheticRows({name: _part(study, name, codes, n) for name in holders}, [design.block(codes)])
-    drawn = {name: _codes(design, beta, n, rng) for name in study.sites}
+    drawn = {name: _codes(design, beta, sizes[name], rng, events) for name in study.sites}
     blocks = {name: design.block(codes) for name, codes in drawn.items()}
     if learner_of(study).reads == "codes":
         return SyntheticRows({name: ArrayCodes(codes) for name, codes in drawn.items()}, list(blocks.values()))
@@ -48,7 +57,9 @@ def draw(design: Design, beta: Array, n: int, rng: np.random.Generator) -> Block
     return design.block(_codes(design, beta, n, rng))
 
 
-def _codes(design: Design, beta: Array, n: int, rng: np.random.Generator) -> dict[str, Array]:
+def _codes(
+    design: Design, beta: Array, n: int, rng: np.random.Generator, events: float | None = None
+) -> dict[str, Array]:
     grids = design.study.learner.options.get("grids", {})
     variables = design.study.variables
     shared = rng.normal(size=n)
@@ -57,7 +68,23 @@ def _codes(design: Design, beta: Array, n: int, rng: np.random.Generator) -> dic
     eta = _standardise(block.x) @ beta
     if block.offset is not None and design.formula.outcome in codes:
         eta = eta + (block.offset - block.offset.mean())
+    if events is not None:
+        eta = eta + _shift_to(design.study, eta, events)
     return {**codes, design.formula.outcome: _outcome(design.study, design.outcome, eta, rng)}
+
+
+def _shift_to(study: Study, eta: Array, events: float) -> float:
+    """What is added to linear predictors so that the mean outcome is `events`; 0 for a measured outcome."""
+    law = choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link")).law
+    if law == "poisson":
+        return math.log(events / float(np.mean(np.exp(eta))))
+    if law != "binomial":
+        return 0.0
+    low, high = -50.0, 50.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if float(np.mean(special.expit(eta + middle))) < events else (low, middle)
+    return low
 
 
 def _standardise(x: Array) -> Array:

@@ -26,11 +26,11 @@ from coterie_learners.study.document import Study
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
+from coterie_node.audit.sources import note_seals
 from coterie_node.demo.cases.case import Case
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
 from coterie_node.network.devnet import founders as founders
 from coterie_node.network.devnet import run_network
-from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import View, view_of
@@ -78,8 +78,6 @@ def rerun(place: RunFolder, case: Case) -> Result:
     place.study.write_text(case.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
     files = case.write_sites(place.root.absolute() / "data" / study.name, sites)
-    daemons = SiteDaemons(place)
-    spent = {name: daemons.facts(name).get("gas", 0) for name in sites}
     for name in sites:
         folder = place.site(name).decisions
         if folder.latest(study.hash) is None:
@@ -87,8 +85,8 @@ def rerun(place: RunFolder, case: Case) -> Result:
             data = str(files[name]) if name in files else ""
             folder.record(make_decision(study.hash, "propose" if name == sites[0] else "approve", data=data))
     results = {name: _await_result(place, name, study.hash.hex()) for name in sites}
-    gas = {name: daemons.facts(name).get("gas", 0) - spent[name] for name in sites}
-    reports = {name: {**report, "seconds": {}, "gas": gas[name]} for name, report in results.items()}
+    # a daemon counts the gas and the seconds of all its studies together, and none of one study
+    reports = {name: {**report, "seconds": {}, "gas": None} for name, report in results.items()}
     seconds = _ledger_seconds(place, results[sites[0]]["study"])
     return _save_result(place, conclude(place, case, reports, seconds, granted=False))
 
@@ -254,19 +252,19 @@ def conclude(
     number = next(iter(reports.values()))["study"]
     with place.reader() as ledger:
         view = _collect_views(place, ledger, number, list(reports)) if granted else {}
-        outcome = replay(ledger, place.blobs(), number, granted=view)
+        outcome = note_seals(replay(ledger, place.blobs(), number, granted=view), ledger)
         records = [e for e in ledger.history(number) if isinstance(e, Record)]
     if outcome.study is None:
         message = f"The run does not replay: {outcome.verdict.problem}"
         raise AuditFailed(outcome.verdict.code, message, outcome.verdict.site, outcome.verdict.topic)
-    parts = {k: max(r["seconds"].get(k, 0.0) for r in reports.values()) for k in ("compute", "ledger", "store")}
+    parts = {part: _find_longest(reports, part) for part in ("compute", "ledger", "store")}
     # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
     fits = {name: None if report["fit"] is None else fit_from_json(report["fit"]) for name, report in reports.items()}
     fit = merge_fits(fits | {AUDITOR: outcome.fit}, Design(outcome.study).names)
     cost = Cost(
         records=len(records),
         payload_bytes=sum(r.post.size for r in records),
-        gas=sum(int(r["gas"]) for r in reports.values()),
+        gas=_add_gas(reports),
         seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
     )
     pooled = case.pooled()
@@ -280,6 +278,18 @@ def conclude(
         (place.chain().note, *case.notes),
         pooled.estimates,
     )
+
+
+def _find_longest(reports: Mapping[str, Mapping[str, Any]], part: str) -> float | None:
+    """Seconds of the site that spent most; None unless every site measured them."""
+    seconds = [report["seconds"].get(part) for report in reports.values()]
+    return None if None in seconds else float(max(seconds))
+
+
+def _add_gas(reports: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """Gas of all sites; None unless every site counted its own."""
+    amounts = [report["gas"] for report in reports.values()]
+    return None if None in amounts else sum(amounts)
 
 
 def _collect_views(place: RunFolder, ledger: Ledger, number: int, sites: Sequence[str]) -> View:

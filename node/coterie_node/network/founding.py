@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eth_utils.address import to_checksum_address
+from pydantic_core import from_json
 
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.private_files import read_private, write_private
@@ -27,9 +28,11 @@ from coterie_chain.network.programs.geth import Geth
 from coterie_chain.network.programs.ports import LOOPBACK
 from coterie_chain.network.swarm import Kubo
 from coterie_chain.store.cid import decode_base58
+from coterie_node.data.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
-from coterie_node.site.cards import check_site_name
+from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
 from coterie_node.site.folder import KEYS, PASSPHRASE
+from coterie_node.site.invitation import MAX_INVITATION_BYTES
 
 NODE_SETTINGS = """\
 # Settings of one site's node of a trial; `coterie init` writes them for a real one.
@@ -86,7 +89,7 @@ class FounderCard:
     def read(cls, path: Path) -> FounderCard:
         """A card from its file; ConfigError if it is none."""
         try:
-            raw = json.loads(path.read_text())
+            raw = from_json(read_bounded(path, MAX_CARD_BYTES))
             if not all(isinstance(value, str) for value in raw.values()):
                 raise TypeError("a card holds texts")
             return cls(**raw)
@@ -226,7 +229,7 @@ def _dump_genesis(content: Mapping[str, Any]) -> str:
 
 def _read_genesis(path: Path) -> str:
     try:
-        raw = json.loads(path.read_text())
+        raw = from_json(read_bounded(path, MAX_INVITATION_BYTES))
     except (OSError, ValueError) as error:
         raise ConfigError(
             "CO-F324", f"The genesis file {path} cannot be read: {error}. Ask a member for the file again."

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
 from coterie_chain.keys.private_files import read_private, replace_private, write_private
 from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
 from coterie_chain.network.programs.service import Service, explain_early_end
@@ -21,6 +21,8 @@ from coterie_node.site.config import CONFIG
 from coterie_node.site.run_folder import RunFolder
 
 READY_WITHIN = 60.0
+WAITS = Waits(connect=3.0, silence=5.0, answer=5.0)
+MAX_ANSWER_BYTES = 1 << 20
 PORTS = ("api", "talk")
 SETTINGS = """\
 # The development network writes this file at each start; `coterie init` explains the settings.
@@ -76,10 +78,11 @@ class SiteDaemons:
         """Studies done and gas used since its start, from its metrics; nothing if it does not answer."""
         token = read_private(self._place.site_root(site) / "api.token", "the API's token file").strip()
         try:
-            answer = httpx.get(f"{self._api(site)}/metrics", headers={"Authorization": f"Bearer {token}"}).text
-        except httpx.TransportError:
+            with HttpClient(self._api(site), WAITS, {"Authorization": f"Bearer {token}"}) as client:
+                answer = client.get("/metrics", limit=MAX_ANSWER_BYTES)
+        except WIRE_FAULTS:
             return {}
-        figures = {(s.name, s.labels.get("state", "")): s.value for s in _samples(answer)}
+        figures = {(s.name, s.labels.get("state", "")): s.value for s in _samples(answer.body.decode())}
         return {"studies": int(figures["coterie_studies", "done"]), "gas": int(figures["coterie_gas", ""])}
 
     def _write_settings(self, site: str) -> None:
@@ -121,13 +124,13 @@ def _samples(text: str) -> list[Sample]:
 
 def _await_health(service: Service, url: str) -> None:
     deadline = time.monotonic() + READY_WITHIN
-    while True:
-        try:
-            if httpx.get(f"{url}/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            if service.pid is None:
-                raise explain_early_end(service) from None
-        if time.monotonic() > deadline:
-            raise explain_early_end(service)
-        time.sleep(0.1)
+    with HttpClient(url, WAITS) as client:
+        while time.monotonic() <= deadline:
+            try:
+                if client.get("/health", limit=MAX_ANSWER_BYTES).status == 200:
+                    return
+            except WIRE_FAULTS:
+                if service.pid is None:
+                    raise explain_early_end(service) from None
+            time.sleep(0.1)
+    raise explain_early_end(service)

@@ -11,12 +11,9 @@ here.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
 from coterie_learners.core.payload import Payload, canonical
@@ -26,6 +23,8 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Floors, Frozen, Study
+from coterie_learners.study.toml_text import MAX_TOML, parse_toml
+from coterie_node.data.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
@@ -47,10 +46,10 @@ class Policy(Frozen):
     def load(cls, path: Path) -> Policy:
         """Read a policy from a TOML file; a site without one has no rules beyond the study's."""
         try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(parse_toml(read_bounded_text(path, MAX_TOML)))
         except FileNotFoundError:
             return cls()
-        except (OSError, ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError("CO-F310", f"The site's policy {path} cannot be used: {error}.") from None
 
     def check(self, study: Study, site: str) -> None:

@@ -11,7 +11,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Floors
 from coterie_learners.study.rows import Data, OwnColumns
-from coterie_node.data.site_rows import Selectable, raw_rows
+from coterie_node.data.patients.site_rows import Selectable, raw_rows
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns

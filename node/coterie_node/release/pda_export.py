@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from coterie_chain.keys.private_files import replace_private
 from coterie_learners.cola.cola import build_table, expose_posted_table
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.cola.tables.pattern_counts import count_patterns
@@ -29,4 +30,4 @@ def write_table(path: Path, plan: TablePlan, rows: CodedRows, policy: Policy) ->
     verdict = judge_exposure(exposure, plan.study.disclosure.stricter(policy.floors), "table")
     if verdict.refused:
         raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {verdict.sentence}")
-    path.write_text(json.dumps(as_pda(plan.design, plan.grid, table)) + "\n", encoding="utf-8")
+    replace_private(path, json.dumps(as_pda(plan.design, plan.grid, table)) + "\n")

@@ -90,7 +90,12 @@ class PayloadCodec:
         return self.keys.seal(blob, readers, _context(self.study, step.topic, self.name))
 
     def read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
-        """The payload behind a record, checked; ProtocolError or BlobCorrupt name the site and the topic."""
+        """The payload behind a record, checked; ProtocolError or BlobCorrupt name the site and the topic.
+
+        The post that only ends the study counts as empty, whatever is behind it.
+        """
+        if step.concludes:
+            return {}
         try:
             return self._read(step, record, blobs)
         except ProtocolError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
 from coterie_learners.sums.opening_counts import LABELS
+from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import load_site
 from coterie_node.errors import ReleaseRefused
 from coterie_node.release.approval import describe_release
@@ -94,7 +94,7 @@ def sums_under_masks(step: Step, site: Site) -> dict[str, Array] | None:
     return {"sums under masks": decode_fixed_point(words)}
 
 
-def dry_run(study: Study, files: Mapping[str, Path], policy: Policy | None = None) -> list[PayloadPreview]:
+def dry_run(study: Study, files: Mapping[str, RowsAddress], policy: Policy | None = None) -> list[PayloadPreview]:
     """Every payload that the study would make of these files: of all rounds where all sites' files are given.
 
     With some sites' files only, these sites' first payloads, which need no other site's posts. Stops at the first

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from coterie_chain.ledger.protocol import Ledger, Record
+from coterie_chain.ledger.protocol import Event, Ledger, Record
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Machine, Sealed, Site, Step
@@ -43,3 +43,13 @@ def steps(ledger: Ledger, blobs: BlobStore, number: int, study: Study, tolerance
         except (NotConverged, Separation, Collinear, StudyError):
             return
         position += 1
+
+
+def list_contributors(entries: Iterable[Record | Event]) -> tuple[str, ...]:
+    """The sites that posted at the last step of all sites; the result of a completed study holds their rows.
+
+    A site that leaves after that step is none of the study's parties any more.
+    """
+    each = [e for e in entries if isinstance(e, Record) and e.kind == "each"]
+    last = max(((record.post.position, record.post.attempt) for record in each), default=None)
+    return tuple(record.site for record in each if (record.post.position, record.post.attempt) == last)

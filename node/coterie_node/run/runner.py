@@ -59,6 +59,7 @@ from coterie_node.errors import (
 )
 from coterie_node.peers.interactive_session import Exchange, InteractiveStep
 from coterie_node.release.gate import Gate
+from coterie_node.release.repeated_sums import RepeatedSums, is_masked, list_attempts
 from coterie_node.run.codec import PayloadCodec, pack
 from coterie_node.run.endings import end_part
 from coterie_node.run.follower import Follower, Progress, read_figures, read_heads
@@ -172,6 +173,12 @@ class Runner(Follower):
         self._prediction = self._awaiting_approval = self._sent_post = None
         return super()._restart_from_ledger()
 
+    def _continue(self, step: Step, view: StudyView, records: tuple[Record, ...]) -> bool:
+        position, moved = self.position, super()._continue(step, view, records)
+        if self.position > position and is_masked(step) and view.terms.silence == Silence.EXCLUDE:
+            RepeatedSums(self.machine.site).note(step, records[-1].post.attempt)
+        return moved
+
     def _act(self, step: Step, view: StudyView, open_: OpenStep) -> bool:
         if step.who != open_.kind:
             message = (
@@ -219,6 +226,8 @@ class Runner(Follower):
     def _prepare(self, step: Step, open_: OpenStep) -> Post | None:
         """Draft this site's payload and store it; None while the parties still talk about it."""
         with self._measure("compute"):
+            if open_.attempt and is_masked(step):
+                self._check_repeated(step, open_)
             payload = self._find_kept_payload(open_) or self._draft(step, open_)
             verdict = None if payload is None else self._admit(step, open_, payload)
             # What people are asked about is kept as it is until they have answered.
@@ -227,6 +236,12 @@ class Runner(Follower):
                 return None
             blob = self._codec.write(step, open_.attempt, payload)
         return self._store(blob, open_, bool(payload.get("converged", False)), verdict)
+
+    def _check_repeated(self, step: Step, open_: OpenStep) -> None:
+        """ReleaseRefused if a sum over fewer sites would show, beside an earlier attempt's, what one site holds."""
+        history = self._ledger.history(self._study)
+        attempts = list_attempts(history, self._codec.study.sites, open_.position)
+        RepeatedSums(self.machine.site).check(step, open_, attempts)
 
     def _find_kept_payload(self, open_: OpenStep) -> Payload | None:
         """The payload that people are being asked about, if it is for this very step."""
@@ -452,12 +467,12 @@ class Runner(Follower):
         try:
             if open_.kind == "server":
                 self._ledger.skip(self._study)
-            elif silence == Silence.ABORT:
-                self._abort_for_silence(open_)
+            elif silence == Silence.WAIT:
+                return False
             elif silence == Silence.EXCLUDE and open_.kind == "each":
                 self._exclude_silent(open_)
             else:
-                return False
+                self._abort_for_silence(open_)
         except PostRejected as error:
             if error.name not in OVERTAKEN:
                 raise
@@ -498,18 +513,20 @@ class Runner(Follower):
 
     def _refuse(self, error: LearnerError) -> None:
         """Put on the ledger what this error means for all."""
-        if isinstance(error, WrongPost):
-            self._dispute(error)
-        elif isinstance(error, ProtocolError) and error.site not in ("", self._codec.name):
+        if isinstance(error, ProtocolError) and error.site not in ("", self._codec.name):
             self._blame(error)
+        elif isinstance(error, WrongPost):  # this site's own, which it made otherwise before
+            self._dispute(error)
         else:
             self._abort(abort_reason(error))
 
     def _blame(self, error: ProtocolError) -> None:
         """Name the site whose post the protocol does not allow.
 
-        A study that excludes sites repeats the step without it (PostUnusable until the ledger has done so); any other
-        ends by the votes of those who can read the post. If nobody else can, this site ends its own part.
+        A study that excludes sites repeats the step without it, or a server's step with the next server (PostUnusable
+        until the ledger has done so). In any other a wrong server post is disputed, which pauses the study; what cannot
+        be used at all ends it by the votes of those who can read the post. If nobody else can, this site ends its own
+        part.
         """
         view = self._ledger.view(self._study)
         reason = abort_reason(error) or Reason.BAD_PAYLOAD
@@ -524,7 +541,10 @@ class Runner(Follower):
                 if records and self._report_unavailable(view, records, error.site, reason):
                     message = f"{error.message} This site votes to repeat the step without {error.site}"
                     raise PostUnusable(error.code, f"{message}. The study goes on when most sites do.", error.site)
-        self._abort(reason, error.site)
+        if isinstance(error, WrongPost):
+            self._dispute(error)
+        else:
+            self._abort(reason, error.site)
 
     def _dispute(self, error: WrongPost) -> None:
         position = self.position - 1

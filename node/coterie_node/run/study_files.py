@@ -12,6 +12,7 @@ from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.registry import check_choice, complete_study, learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import MAX_DOCUMENT, Study
+from coterie_node.data.bounded_file import read_bounded
 from coterie_node.errors import AuditFailed, TermsMismatch
 
 SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.ABORT}
@@ -37,11 +38,13 @@ def read_plain(path: Path) -> Study:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, MAX_DOCUMENT)
     except OSError as error:
         raise StudyError(
             "CO-S104", f"The study file {path} cannot be read: {error.strerror}. Check the path and its rights."
         ) from None
+    except ValueError as error:
+        raise StudyError("CO-S104", f"The study file {path} cannot be read: {error}. Shorten it.") from None
 
 
 def study_of(document: bytes, where: str) -> Study:

@@ -19,10 +19,13 @@ from coterie_chain.keys.private_files import write_private
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Ledger, Record
 from coterie_chain.store.protocol import BlobStore
+from coterie_node.data.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.run.codec import fetch
 
 READER = "auditor"
+# A key of 32 bytes for each payload, sealed and in hexadecimal digits: 50,000 payloads.
+MAX_GRANT_BYTES = 1 << 24
 View = Mapping[bytes, bytes]
 
 
@@ -60,7 +63,9 @@ def load_grants(paths: Iterable[Path], study: bytes, auditor: SiteKeys) -> View:
     view: dict[bytes, bytes] = {}
     for path in paths:
         try:
-            plain = auditor.unseal(bytes.fromhex(path.read_text().strip()), READER, _context(study))
+            plain = auditor.unseal(
+                bytes.fromhex(read_bounded_text(path, MAX_GRANT_BYTES).strip()), READER, _context(study)
+            )
             parts = from_json(plain or b"")
             view |= {bytes.fromhex(digest): bytes.fromhex(key) for digest, key in parts.items()}
         except (OSError, ValueError, AttributeError, TypeError, BlobCorrupt) as error:

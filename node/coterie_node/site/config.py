@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +11,8 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, LearnerName, Name, Study
+from coterie_learners.study.toml_text import MAX_TOML, parse_toml
+from coterie_node.data.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
 from coterie_node.release.gate import Policy
@@ -106,12 +107,12 @@ class NodeConfig(Frozen):
 def load_config(path: Path) -> NodeConfig:
     """Read node.toml; ConfigError (CO-F320) if it is missing or if a setting in it is wrong."""
     try:
-        return NodeConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return NodeConfig.model_validate(parse_toml(read_bounded_text(path, MAX_TOML)))
     except FileNotFoundError:
         message = f"{path} is missing, so {path.parent.absolute()} is no node's folder"
         remedy = "Name the folder with --node, or make one: coterie init DIR"
         raise ConfigError("CO-F320", f"{message}. {remedy}.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
         raise ConfigError("CO-F320", f"{path} cannot be read: {error}.") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
@@ -119,3 +120,5 @@ def load_config(path: Path) -> NodeConfig:
         message = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"]
         remedy = "Correct it; each setting is explained in the node.toml that `coterie init` writes"
         raise ConfigError("CO-F320", f"{path}: {where}: {message}. {remedy}.") from None
+    except ValueError as error:
+        raise ConfigError("CO-F320", f"{path} cannot be read: {error}. Correct the file.") from None

@@ -487,8 +487,7 @@ class Daemon:
             )
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
-        data = home.path(decision.data) if decision.data else home.data
-        rows = load_site(data, study, services.name, home.exclude)
+        rows = load_site(home.locate_rows(decision.data), study, services.name, home.exclude)
         consent = ApprovalFolder(home.root / "releases" / study.hash.hex()[:16]).consent
         return Node(
             study,

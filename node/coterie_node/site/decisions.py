@@ -26,7 +26,10 @@ from pydantic import Field, ValidationError
 from coterie_chain.keys.private_files import replace_private
 from coterie_chain.ledger.protocol import ZERO, StudyView, Terms
 from coterie_learners.study.document import Frozen, Text
+from coterie_node.data.bounded_file import read_bounded
 from coterie_node.errors import ConfigError, TermsMismatch
+
+MAX_DECISION_BYTES = 1 << 16
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Of the file that holds one decision: the study's hash, and which decision about it.
@@ -206,15 +209,15 @@ def make_decision(
 
 def _read(path: Path) -> Decision:
     try:
-        return Decision.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return Decision.model_validate_json(read_bounded(path, MAX_DECISION_BYTES))
+    except (OSError, ValueError):
         raise ConfigError("CO-F322", f"The decision {path} cannot be read. Decide again, and remove it.") from None
 
 
 def _read_binding(path: Path) -> Binding:
     try:
-        return Binding.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return Binding.model_validate_json(read_bounded(path, MAX_DECISION_BYTES))
+    except (OSError, ValueError):
         message = f"The file {path} cannot be read: it says which study an approval runs"
         raise ConfigError("CO-F322", f"{message}. Decline the study, or restore the file.") from None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -23,6 +23,7 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
+from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_keys import current_keys
 from coterie_node.site.config import CONFIG, NodeConfig, load_config
@@ -83,7 +84,7 @@ class SiteFolder:
 
     @property
     def data(self) -> Path:
-        """This site's rows, unless a decision names another file."""
+        """The file of this site's rows, where node.toml names a file; `locate_rows` serves every source."""
         return self.path(self.config.data)
 
     @property
@@ -116,10 +117,14 @@ class SiteFolder:
         """Address of this site's chain node, as the settings have it."""
         return resolve_url(self.root, self.config.chain.url)
 
-    def find_rows(self, study: bytes) -> Path:
-        """The file of rows with which this site takes part in the study of this hash."""
+    def locate_rows(self, decided: str) -> RowsAddress:
+        """The rows that a decision names, a file or an address; "" for those that node.toml names."""
+        return parse_rows_address(decided or self.config.data, self.root)
+
+    def find_rows(self, study: bytes) -> RowsAddress:
+        """The rows with which this site takes part in the study of this hash."""
         decision = self.decisions.latest(study)
-        return self.path(decision.data) if decision is not None and decision.data else self.data
+        return self.locate_rows("" if decision is None else decision.data)
 
     def load_keys(self) -> SiteKeys:
         """This site's keys."""
@@ -164,7 +169,7 @@ class NodeAccess:
             message = f"{path} is missing: this site has joined no network"
             raise ConfigError("CO-F321", f"{message}. Join one: coterie join INVITE.") from None
         url = resolve_url(self.root, self.config.chain.url)
-        return Network(url, network.chain_id, network.catalog, network.genesis, network.block)
+        return replace(network, url=url)
 
     def open_store(self) -> BlobStore:
         """The store that node.toml names."""

@@ -12,29 +12,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.network import Network, read_keys
 from coterie_learners.study.document import Frozen, Name, Text
 from coterie_node.site.strict_file import read_strict
 
 MAX_INVITATION_BYTES = 1 << 20
 Hex32 = Annotated[str, Field(pattern="^0x[0-9a-f]{64}$")]
+KeyAddress = Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]
 Peer = Annotated[str, Field(max_length=300, pattern=r"^[\x21-\x7e]*$")]
 
 
 class Contracts(Frozen):
-    """Where the Catalog is."""
+    """Where the Catalog is, and the keys of the sites that founded it."""
 
     chain_id: Annotated[int, Field(ge=1, lt=1 << 63)]
     catalog: Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]
     genesis: Hex32
     block: Annotated[int, Field(ge=0)]
+    founders: Annotated[dict[Name, KeyAddress], Field(default_factory=dict, max_length=253)]
 
 
 class Member(Frozen):
     """A site of the network, as the Catalog lists it."""
 
     name: Name
-    address: Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]
+    address: KeyAddress
     sealing: Hex32
 
 
@@ -62,9 +64,8 @@ class Invitation(Frozen):
     def network(self, url: str) -> Network:
         """The network through one's own chain node."""
         contracts_part = self.contracts
-        return Network(
-            url, contracts_part.chain_id, contracts_part.catalog, contracts_part.genesis, contracts_part.block
-        )
+        place = (contracts_part.chain_id, contracts_part.catalog, contracts_part.genesis, contracts_part.block)
+        return Network(url, *place, read_keys(contracts_part.founders))
 
     @classmethod
     def load(cls, path: Path) -> Invitation:

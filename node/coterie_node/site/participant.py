@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import DataError
 from coterie_learners.study.document import Study
 from coterie_node.data.commitment import commit
-from coterie_node.data.findings import Origin
 from coterie_node.data.load import Loaded, load_site
 from coterie_node.data.source import check_unchanged
 from coterie_node.errors import ConfigError, DeadlinePassed
@@ -82,7 +80,7 @@ def open_node(
     _check_takes_part(study, name)
     folder = place.site(name)
     folder.config.policy.check(study, name)
-    rows = load_site(folder.data, study, name, folder.exclude)
+    rows = load_site(folder.locate_rows(""), study, name, folder.exclude)
     keys, journal, network = folder.load_keys(), SqliteJournal(folder.journal), folder.network()
     ledger = EthereumLedger(network, keys.account, journal)
     return Node(
@@ -233,20 +231,21 @@ def report(node: Node, number: int, runner: Runner) -> dict[str, Any]:
 
 
 def pin_rows(node: Node, number: int) -> None:
-    """Hold a study to the rows that it began with; DataError if the file is another one since.
+    """Hold a study to the rows that it began with; DataError if they are others since.
 
     Masks are derived, not drawn: two posts of one step over different rows would disclose their difference.
     """
     if node.rows is None:
         return
-    with node.rows.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
+    source, digest = node.rows.source, node.rows.source.digest()
     label = f"rows/{node.network.scope}/{number}"
     if node.journal.vault.get(label, digest) != digest:
-        message = f"{node.name}: {node.rows.path.name} is not the file with which study {number} began here."
-        raise DataError("CO-D131", f"{message} Put that file back, or have the study aborted and propose it again.")
+        message = (
+            f"{node.name}: {source.origin.name} is not the {source.origin.kind} with which study {number} began here."
+        )
+        raise DataError("CO-D131", f"{message} Put that one back, or have the study aborted and propose it again.")
     if node.rows.before is not None:
-        check_unchanged(Origin(node.name, node.rows.path), node.rows.before)  # or it is not the one that was read
+        check_unchanged(source, node.rows.before)  # or it is not the one that was read
     node.journal.vault.setdefault(label, digest)
 
 

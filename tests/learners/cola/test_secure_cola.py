@@ -102,9 +102,76 @@ def test_newton_rounds_arrive_at_the_same_fit(model: str) -> None:
 def test_an_auditor_without_keys_recomputes_the_sum_and_the_fit(scheme: str) -> None:
     fit, table = play_study(secure_study("logit", scheme=scheme))
     auditor = table.auditor()
-    assert auditor.checked == (1 if scheme == "masks" else 2)
+    assert auditor.checked == (2 if scheme == "masks" else 3)
     assert auditor.unchecked == 0
     assert auditor.result.estimates.tobytes() == fit.estimates.tobytes()
+
+
+# Whether the sites agree
+
+
+TESTED = ["logit", "firth", "probit, sandwich", "poisson with offset", "quasipoisson", "gaussian", "multinomial"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("model", TESTED)
+def test_the_sites_agree_as_much_as_in_cola_and_one_masked_sum_says_so(model: str, scheme: str) -> None:
+    formula, more = MODELS[model]
+    plain = strata.study(formula, 4, **more)
+    want = MemoryProtocol(cola, plain, strata.split(plain, codes())).play()["north"].details["agreement"]
+    fit, table = play_study(secure_study(model, 4, scheme=scheme))
+    got = fit.details["agreement"]
+    assert (got["df"], len(got["terms"])) == (want["df"], len(fit.terms))
+    assert got["chi2"] == pytest.approx(want["chi2"], rel=1e-8)
+    assert [term["q"] for term in got["terms"]] == pytest.approx([term["q"] for term in want["terms"]], rel=1e-7)
+    assert {name for post in table.posts("agreement").values() for name in post} == {"masked"}
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, "newton"])
+def test_labels_turned_at_one_site_are_seen(scheme: str) -> None:
+    rows = codes() | {"died": np.where(np.arange(N) < N // 3, 1.0 - codes()["died"], codes()["died"])}
+    fit, _ = play_study(secure_study("logit", scheme=scheme), rows)
+    assert fit.details["agreement"]["p"] < 1e-4
+    assert any("do not agree on one model" in warning for warning in fit.warnings)
+
+
+def test_the_test_stands_on_the_patterns_that_the_fit_stands_on() -> None:
+    study = secure_study("logit", floor=FLOOR)
+    fit, _ = play_study(study)
+    keys, counts = np.unique(_keys(codes()), return_counts=True)
+    shared = np.isin(_keys(codes()), keys[counts >= FLOOR])
+    plain = strata.study(study.formula)
+    parts = [ArrayCodes({n: v[shared[at]] for n, v in part.items()}) for part, at in _parts(study)]
+    want = MemoryProtocol(cola, plain, dict(zip(study.sites, parts, strict=True))).play()["north"]
+    assert fit.n == want.n < N
+    assert fit.details["agreement"]["chi2"] == pytest.approx(want.details["agreement"]["chi2"], rel=1e-8)
+
+
+def _parts(study: Study) -> list[tuple[cohorts.Codes, np.ndarray]]:
+    """Each site's rows, and which of all rows they are."""
+    numbered = strata.split(study, codes() | {"row": np.arange(N, dtype=float)})
+    blocks = [next(iter(part.codes())) for part in numbered.values()]
+    return [({n: np.asarray(v) for n, v in block.items()}, block["row"].astype(int)) for block in blocks]
+
+
+def test_a_site_that_leaves_between_its_table_and_the_test_stays_in_the_model_and_the_result_says_so() -> None:
+    study = secure_study("logit", 4, scheme="masks")
+    table = MemoryProtocol(secure_cola.secure_cola, study, strata.split(study, codes()))
+    for _ in ("table", "fit"):
+        _, blobs = table.drafts()
+        for machine in table.machines.values():
+            machine.feed({name: decode(blob)[1] for name, blob in blobs.items()})
+    remaining = study.sites[:3]
+    parts = {name: table.machines[name].draft(remaining, 1) for name in remaining}
+    for machine in table.machines.values():
+        machine.feed(parts)
+    end = {"south": table.machines["south"].draft(remaining, 1)}
+    for machine in table.machines.values():
+        machine.feed(end)
+    fit = table.machines["north"].result
+    assert fit.n == N
+    assert "agreement" not in fit.details
+    assert any("was not made: a site left" in warning for warning in fit.warnings)
 
 
 # What is shown
@@ -170,7 +237,7 @@ def test_uploads_have_the_same_length_whatever_the_site_holds() -> None:
 
 def test_the_ledger_shows_key_ciphertexts_sum_opened_table_and_fit() -> None:
     _, table = play_study(secure_study("logit"))
-    assert table.topics == ["key", "table", "sum", "opened", "fit"]
+    assert table.topics == ["key", "table", "sum", "opened", "fit", "agreement", "end"]
     assert set(table.posts("key")) == set(table.posts("opened")) == {"north"}
     key = table.posts("key")["north"]["key"].tobytes()
     with pytest.raises(ValueError, match="secret"):
@@ -241,6 +308,12 @@ def test_a_new_attempt_with_fewer_sites_has_fresh_masks_and_the_sum_of_those_lef
         post = {poster: rest[poster].draft(remaining, 0)}
         for machine in rest.values():
             machine.feed(post)
+    parts = {name: rest[name].draft(remaining, 0) for name in remaining}
+    for machine in rest.values():
+        machine.feed(parts)
+    end = {"south": rest["south"].draft(remaining, 0)}
+    for machine in rest.values():
+        machine.feed(end)
     fit = rest["east"].result
     part = {name: values[: 3 * N // 4] for name, values in codes().items()}
     want = strata.pooled(study, part, strata.matrix(part))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from support.learners import cohorts, pooled
 from support.learners.cohorts import FULL
 from support.node import crooked
 
-from coterie_learners.core.registry import Learner, complete_study
+from coterie_learners.core.registry import Learner, complete_study, find_learner
 from coterie_learners.errors import NotConverged, StudyError
 from coterie_learners.glore.glore import GLORE
 from coterie_learners.study.design import Design
@@ -188,3 +189,12 @@ def test_a_study_is_completed_with_a_third_partys_learner() -> None:
     with pytest.raises(StudyError) as caught:
         complete_study(Study.model_validate({**cohorts.study().model_dump(), "learner": {"name": "honest", "x": 1}}))
     assert caught.value.code == "CO-S404"
+
+
+@pytest.mark.parametrize("part", ["discloses", "script"])
+def test_a_learner_without_one_of_its_parts_is_refused_by_name(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crooked, "HONEST", replace(crooked.HONEST, **cast(Any, {part: None})))
+    with pytest.raises(StudyError) as caught:
+        find_learner("honest")
+    assert caught.value.code == "CO-S403"
+    assert f"no function {part}" in caught.value.message

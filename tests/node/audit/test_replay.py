@@ -89,7 +89,10 @@ def test_a_verdict_has_the_stable_json_keys() -> None:
         "code",
         "site",
         "topic",
+        "unsealed",
+        "recomputed",
     ]
+    assert plain["recomputed"] == {"server_steps": plain["steps"], "of": plain["steps"]}
     assert json.loads(json.dumps(plain)) == plain
 
 

@@ -313,6 +313,15 @@ def test_hostile_names_are_harmless_in_the_page() -> None:
     assert not Page(failed.html()).all("script")
 
 
+def test_a_report_on_a_learner_that_is_not_here_says_that_nobody_can_say_what_it_discloses() -> None:
+    report = eventful()
+    assert report.study is not None
+    study = Study.model_validate({**report.study.model_dump(), "learner": {"name": "elsewhere", "version": "1"}})
+    text = replace(report, replay=replace(report.replay, study=study)).html()
+    assert "What this study discloses cannot be said here" in text
+    assert "CO-S401" in text
+
+
 def test_a_certificate_is_shown_with_its_own_study_only() -> None:
     report = eventful()
     assert report.study is not None

@@ -196,6 +196,7 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
         "converged",
         "terms",
         "statistic",
+        "statistic_name",
         "deviance",
         "df_residual",
         "null_deviance",
@@ -261,3 +262,18 @@ def test_no_cell_is_a_formula_for_a_spreadsheet(term: str) -> None:
 def test_commas_quotes_and_letters_of_any_tongue_survive() -> None:
     terms = ('stage[a, "b"]', "größe", "stage[II]")
     assert [row[0] for row in cells(change_result(terms=terms))[1:]] == list(terms)
+
+
+def test_what_nobody_measured_is_shown_as_missing() -> None:
+    cost = Cost(25, 12_345, None, {"compute": None, "ledger": None, "store": None, "total": 1.0, "round": 0.125})
+    result = dataclasses.replace(RESULT, cost=cost)
+    assert "Ledger: 25 records, 12345 payload bytes, NA gas." in result.text()
+    assert "Seconds: compute NA, ledger NA, store NA, total 1.000, round 0.125." in result.text()
+    assert (result.as_dict()["ledger"]["gas"], result.as_dict()["seconds"]["compute"]) == (None, None)
+
+
+def test_a_record_whose_model_nobody_recomputed_never_passes() -> None:
+    verdict = Verdict("RECORD INTACT", "nothing recomputed", 0, 0.0, 25, 0, "converged")
+    assert replay_line(verdict).startswith("Replay: RECORD INTACT, model not recomputed, nothing recomputed (0 server")
+    assert (verdict.status, verdict.intact, verdict.recomputed) == (25, True, {"server_steps": 0, "of": 0})
+    assert replay_line(dataclasses.replace(PASSED, unsealed=True)).endswith("; on a chain without seals.")

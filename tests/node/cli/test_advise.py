@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -31,9 +32,13 @@ levels = ["I", "II", "III"]
 AGE = '[variables.age]\ntype = "number"\nrange = [0, 110]\n'
 
 
-def study(sites: int = 3, extra_text: str = '[learner]\nname = "glore"', formula: str = "", extra: str = "") -> Study:
+def text_of(sites: int = 3, extra_text: str = '[learner]\nname = "glore"', formula: str = "", extra: str = "") -> str:
     text = HEAD.replace("SITES", ", ".join(f'"s{k}"' for k in range(sites))).replace("MORE", extra_text) + extra
-    return Study.from_toml(text.replace("died ~ sex + stage", formula) if formula else text)
+    return text.replace("died ~ sex + stage", formula) if formula else text
+
+
+def study(sites: int = 3, extra_text: str = '[learner]\nname = "glore"', formula: str = "", extra: str = "") -> Study:
+    return Study.from_toml(text_of(sites, extra_text, formula, extra))
 
 
 def order(of: Study, rows: int | None = None) -> list[str]:
@@ -137,6 +142,68 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+def advise_file(tmp_path: Path, *options: str, status: int = 0, **shape: Any) -> dict[str, Any]:
+    """What the command says of a study of this shape."""
+    path = tmp_path / "study.toml"
+    path.write_text(text_of(**shape))
+    done = CliRunner().invoke(app, ["study", "advise", str(path), "--json", *options])
+    assert done.exit_code == status, done.output
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_a_table_that_the_gate_would_keep_back_is_not_advised(tmp_path: Path) -> None:
+    """6 % of 800 patients at three sites: some level has fewer than five events at a site."""
+    advice = advise_file(tmp_path, "--rows", "300,300,200", "--events", "6%")
+    assert advice["advice"] == "secure_cola"
+    why = {item["learner"]: item["why"] for item in advice["learners"] if not item["fits"]}
+    assert "CO-R301" in why["cola"]
+    assert advise_file(tmp_path, "--rows", "40000", "--events", "40%")["advice"] == "cola"
+
+
+def test_where_the_gate_refuses_all_learners_the_status_is_three(tmp_path: Path) -> None:
+    advice = advise_file(tmp_path, "--rows", "30,30", "--events", "10%", status=3, sites=2)
+    assert advice["advice"] is None
+    assert not any(item["fits"] for item in advice["learners"])
+
+
+def test_where_a_scheme_is_refused_the_one_that_passes_is_named(tmp_path: Path) -> None:
+    advice = advise_file(
+        tmp_path, "--rows", "60,60,60", "--events", "10%", extra_text='[learner]\nname = "secure_cola"'
+    )
+    assert advice["advice"] in ("secure_cola", "glore")
+    if advice["advice"] == "secure_cola":
+        assert advice["options"] in ({}, {"scheme": "newton"})
+
+
+def test_expected_widths_shrink_with_the_root_of_the_rows_and_are_those_of_a_fit(tmp_path: Path) -> None:
+    few, many = (
+        {w["term"]: w["width"] for w in advise_file(tmp_path, "--rows", rows, "--events", "30%")["widths"]}
+        for rows in ("2000,2000,2000", "8000,8000,8000")
+    )
+    assert list(few) == ["sex[female]", "stage[II]", "stage[III]"]
+    assert [few[term] / many[term] for term in few] == pytest.approx([2.0] * 3, rel=0.05)
+    # Half of 6,000 rows are of either sex, 30 % have the event: 1 / (n / 4 * mean variance) at best.
+    assert few["sex[female]"] == pytest.approx(2 * 1.96 * (6000 / 4 * 0.3 * 0.7) ** -0.5, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--rows", "800,1200", "2 numbers of rows for 3 sites"),
+        ("--rows", "many", "no number of rows"),
+        ("--events", "120%", "no share of events"),
+        ("--events", "0", "no share of events"),
+    ],
+)
+def test_rows_and_events_that_say_nothing_are_refused_in_words(
+    file: Path, option: str, value: str, sentence: str
+) -> None:
+    done = CliRunner().invoke(app, ["study", "advise", str(file), option, value], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert sentence in done.output
+
+
 def test_advise_prints_the_learner_and_why(file: Path) -> None:
     output = run("study", "advise", file)
     assert output.startswith("Advice: cola\n")
@@ -152,7 +219,7 @@ def test_show_prints_what_leaves_and_whom_to_trust(file: Path) -> None:
     assert "encrypted over its masks (bfv), from each site" in output
     assert "s1 holds the key and learns the summed table" in output
     description = json.loads(run("study", "show", file, "--json"))
-    assert description["schedule"]["opening"] == ["only:s1", "each", "server", "only:s1", "server"]
+    assert description["schedule"]["opening"] == ["only:s1", "each", "server", "only:s1", "server", "each", "server"]
     assert description["sites"] == ["s0", "s1", "s2"]
     assert description["discloses"]["steps"][1]["protection"] == "masked"
 

@@ -49,7 +49,7 @@ def test_an_inspector_recomputes_a_node_s_posts_with_node_alone(nodes: Path) -> 
 
 
 def test_a_node_s_ledger_is_replayed_with_node_alone(nodes: Path) -> None:
-    assert replay_grade("--node", nodes / "north") == ("PASS", "partly sealed")
+    assert replay_grade("--node", nodes / "north") == ("RECORD INTACT", "partly sealed")
 
 
 def test_a_node_s_history_is_listed_with_node_alone(nodes: Path) -> None:
@@ -62,18 +62,20 @@ def test_a_node_s_study_is_exported_and_verified_with_node_alone(nodes: Path, tm
 
 def test_a_report_on_a_bundle_takes_its_network_from_the_node(nodes: Path, tmp_path: Path) -> None:
     run("audit", "export", "1", tmp_path / "study.zip", "--node", nodes / "north")
-    run("audit", "report", tmp_path / "study.zip", "--node", nodes / "south", "--out", tmp_path / "report.json")
+    run(
+        "audit", "report", tmp_path / "study.zip", "--node", nodes / "south", "--out", tmp_path / "report.json", code=25
+    )
     assert find_node(nodes / "north").network().genesis in (tmp_path / "report.json").read_text()
 
 
 def test_the_working_folder_and_the_variable_name_a_node_too(nodes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(nodes / "north")
-    assert replay_grade() == ("PASS", "partly sealed")
+    assert replay_grade() == ("RECORD INTACT", "partly sealed")
     monkeypatch.chdir(nodes)
     assert refusal("audit", "replay").code == "CO-F303"
     assert refusal("study", "list").code == "CO-F320"
     monkeypatch.setenv("COTERIE_NODE", str(nodes / "south"))
-    assert replay_grade() == ("PASS", "partly sealed")
+    assert replay_grade() == ("RECORD INTACT", "partly sealed")
     assert [row["state"] for row in json.loads(run("study", "list", "--json"))] == ["completed"]
 
 

@@ -66,7 +66,7 @@ def test_what_is_sealed_is_sealed_to_keys_of_this_run_and_not_to_the_catalog_s(d
 def test_an_auditor_with_one_site_s_grant_replays_everything(done: tuple[World, Vaults], tmp_path: Path) -> None:
     world, vaults = done
     stranger = replay(world.ledger(), world.blobs, world.number).verdict
-    assert (stranger.verdict, stranger.grade, stranger.steps) == ("PASS", "partly sealed", 1)
+    assert (stranger.verdict, stranger.grade, stranger.steps) == ("RECORD INTACT", "partly sealed", 1)
     assert f"{stranger.unchecked} of {1 + stranger.unchecked} server steps rest on sealed payloads" in stranger.claim
     auditor, giver = keys_of("an auditor"), world.keys["south"]
     held = current_keys(giver, vaults["south"], SESSION)
@@ -112,7 +112,7 @@ def test_after_the_keys_are_destroyed_payloads_are_noise_and_the_record_still_ho
             study_keys(world.keys[name], vaults[name], SESSION)
         assert caught.value.code == "CO-C108"
     verdict = replay(world.ledger(), world.blobs, world.number).verdict
-    assert (verdict.verdict, verdict.grade, verdict.steps) == ("PASS", "partly sealed", 1)
+    assert (verdict.verdict, verdict.grade, verdict.steps) == ("RECORD INTACT", "partly sealed", 1)
 
 
 def test_a_run_s_key_is_random_durable_and_gone_from_the_journal_once_destroyed(tmp_path: Path) -> None:

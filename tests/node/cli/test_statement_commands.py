@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -66,7 +67,7 @@ def status(folder: Path, number: int = 1, site: str = "south") -> dict[str, Any]
 def report(folder: Path, study: object, aside: Path) -> dict[str, Any]:
     """The report on a study or a bundle, as JSON; it is HTML as well."""
     out = ("--out", aside / "report.json", "--out", aside / "report.html")
-    run("audit", "report", study, "--node", folder / "west", *out)
+    run("audit", "report", study, "--node", folder / "west", *out, code=25)
     document: dict[str, Any] = json.loads((aside / "report.json").read_text())
     return document | {"html": (aside / "report.html").read_text()}
 
@@ -87,7 +88,7 @@ def test_what_is_said_after_the_end_stands_in_status_report_and_bundle(nodes: Pa
     assert after["inspected"].startswith("north on ")
     assert "with the rows to which it committed" in after["inspected"]
     assert run("study", "result", "1", "--node", nodes / "north").startswith("The result of study 1 is superseded")
-    assert REASON in run("audit", "replay", "1", "--node", nodes / "west")
+    assert REASON in run("audit", "replay", "1", "--node", nodes / "west", code=25)
 
     run("audit", "export", "1", tmp_path / "study.zip", "--node", nodes / "north")
     assert REASON in verify(tmp_path / "study.zip").replay.remarks[0]
@@ -112,12 +113,18 @@ def test_a_member_s_flood_is_declined_with_one_command_and_one_transaction(nodes
         file.write_text((nodes / "split.toml").read_text().replace('name = "split"', f'name = "flood-{k}"'))
         run("study", "propose", file, "--node", nodes / "west")
     serve(nodes, lambda events: sum(e.name == "StudyProposed" for e in events) == 7)
-    run("study", "approve", "3", "--node", nodes / "south")
+    signatures = nodes / "signatures"
+    signatures.write_bytes(b"two persons")
+    run("study", "approve", "3", "--approvals", signatures, "--node", nodes / "south")
+    assert refusal("study", "approve", "3", "--approvals", nodes, "--node", nodes / "south").code == "CO-F206"
     text = run("study", "decline", "--proposer", "west", "--node", nodes / "south")
     assert text.startswith("Declined: 2, 4, 5, 6, 7.")
     events = serve(nodes, lambda events: sum(e.name == "StudyDeclined" for e in events) == 5)
     declined = [e for e in events if e.name == "StudyDeclined"]
     assert ({e.site for e in declined}, len({e.tx for e in declined})) == ({"south"}, 1)
+    third = serve(nodes, lambda events: any((e.name, e.study, e.site) == ("StudyJoined", 3, "south") for e in events))
+    joined = next(dict(e.details) for e in third if (e.name, e.study, e.site) == ("StudyJoined", 3, "south"))
+    assert joined["approvals"] == "0x" + hashlib.sha256(b"two persons").hexdigest()
     assert status(nodes, 3)["state"] == "proposed"
     assert status(nodes, 2, "west")["ended"] == "south: its people declined the study"
     assert refusal("study", "decline", "--proposer", "west", "--node", nodes / "south").code == "CO-F304"

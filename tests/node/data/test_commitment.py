@@ -17,7 +17,9 @@ from support.node.worlds import World
 from coterie_chain.ledger.protocol import ZERO, Event
 from coterie_learners.study.rows import ArrayRows, Codes, Data, OwnColumns
 from coterie_node.data.commitment import Snapshot, commit, find_snapshot, make_snapshot, root_of
+from coterie_node.data.findings import FileOrigin
 from coterie_node.data.load import Loaded
+from coterie_node.data.source import FileRows
 
 STUDY = cohorts.study()
 SALT = b"s" * 32
@@ -26,7 +28,9 @@ SALT = b"s" * 32
 def load_pairs(folder: Path, x: np.ndarray, y: np.ndarray) -> Loaded:
     path = folder / "rows.csv"
     path.write_text(f"{x.tolist()}{y.tolist()}")
-    return Loaded(path, "north", len(x) + 2, {"age": 2}, int(y.sum()), ArrayRows(x, y))
+    return Loaded(
+        FileRows(FileOrigin.of("north", path)), "north", len(x) + 2, {"age": 2}, int(y.sum()), ArrayRows(x, y)
+    )
 
 
 def numbers(n: int = 700) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +106,7 @@ def test_the_file_behind_the_rows_is_part_of_the_snapshot(tmp_path: Path) -> Non
     x, y = numbers(9)
     first = make_snapshot(load_pairs(tmp_path, x, y), SALT)
     pairs = load_pairs(tmp_path, x, y)
-    pairs.path.write_text("other bytes, the same rows")
+    (tmp_path / "rows.csv").write_text("other bytes, the same rows")
     assert make_snapshot(pairs, SALT) == replace(first, source=make_snapshot(pairs, SALT).source)
     assert make_snapshot(pairs, SALT).digest != first.digest
     assert Snapshot(**json.loads(first.document)) == first

@@ -11,7 +11,7 @@ from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.study.document import Study
 from coterie_node.data.load import load_site
-from coterie_node.data.site_rows import WithRaw
+from coterie_node.data.patients.site_rows import WithRaw
 
 STUDY = """
 name = "probe"

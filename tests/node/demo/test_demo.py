@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.node.rows_files import file_of
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ledger.protocol import Post, Record
@@ -83,6 +84,12 @@ def test_the_kept_run_has_a_certificate_and_a_bundle_that_carries_it(demo_run: P
     from_chain = coterie("audit", "report", "--at", demo_run, "--out", report, "--out", tmp_path / "report.json")
     assert from_chain.returncode == 0, from_chain.stderr
     assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "PASS"
+
+
+def test_files_with_rows_or_secrets_of_a_kept_run_are_their_owner_s_alone(demo_run: Path) -> None:
+    private = [path for path in (demo_run / "sites").rglob("*") if path.is_file()]
+    assert {path.name for path in private} >= {"data.csv", "journal.sqlite", "passphrase"}
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
 
 
 def test_the_kept_run_is_screened_in_words(demo_run: Path) -> None:
@@ -299,7 +306,7 @@ def test_a_site_killed_and_started_again_finishes_with_the_same_final_record(dem
 
 def test_rows_that_do_not_fit_stop_a_site_before_it_touches_the_ledger(network: DemoNetwork) -> None:
     part = network.place.site("south")
-    part.data.write_text(part.data.read_text().replace("female", "woman", 1))
+    file_of(part.data).write_text(file_of(part.data).read_text().replace("female", "woman", 1))
     with pytest.raises(Exception, match="'woman'"):
         open_node(network.place, "south", network.approved, lambda _: None)
     with EthereumLedger(network.network, None) as ledger:
@@ -311,7 +318,7 @@ def test_rows_exchanged_after_the_study_began_are_refused(network: DemoNetwork) 
     node = network.nodes["south"]
     pin_rows(node, number)
     part = network.place.site("south")
-    part.data.write_text("\n".join(part.data.read_text().splitlines()[:-1]) + "\n")
+    file_of(part.data).write_text("\n".join(file_of(part.data).read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(DataError, match="is not the file with which study"):
         pin_rows(node, number)
 
@@ -320,8 +327,8 @@ def test_rows_exchanged_between_their_reading_and_the_study_s_begin_are_refused(
     """Else the study would be held to a file of which it has other rows."""
     number, node = network.start(), network.nodes["south"]
     part = network.place.site("south")
-    content = part.data.read_text()
-    part.data.write_text("\n".join(content.splitlines()[:-1]) + "\n")
+    content = file_of(part.data).read_text()
+    file_of(part.data).write_text("\n".join(content.splitlines()[:-1]) + "\n")
     with pytest.raises(DataError) as caught:
         pin_rows(node, number)
     assert caught.value.code == "CO-D130"

@@ -34,7 +34,7 @@ def test_two_owners_and_a_helper_fit_what_scikit_learn_fits_on_the_pooled_join(
     result = json.loads((demo_run[0] / "result.json").read_text())
     assert result["sites"] == ["clinic", "registry", "helper"]
     assert result["pooled"]["max_abs_estimate"] < 5e-4
-    assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "opened results")
+    assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("RECORD INTACT", "opened results")
     assert result["ledger"]["records"] == 10
     assert 900 < result["n"] < 1300
     assert set(result["details"]["interactive"]["bytes_sent"]) == {"clinic", "registry", "helper"}
@@ -48,7 +48,7 @@ def test_who_learns_what_is_printed_first_and_the_table_stands_beside_scikit_lea
     assert "No two of clinic, registry, helper may collude" in completed.stderr
     head = next(line for line in completed.stdout.splitlines() if "Estimate" in line)
     assert head.split() == ["Estimate", "Pooled", "site"]
-    assert "Replay: PASS, opened results" in completed.stdout
+    assert "Replay: RECORD INTACT, model not recomputed, opened results" in completed.stdout
 
 
 def test_the_helper_s_folder_and_the_open_store_hold_no_identifier(
@@ -63,8 +63,9 @@ def test_the_helper_s_folder_and_the_open_store_hold_no_identifier(
 
 def test_an_auditor_without_keys_replays_it(demo_run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     done = coterie("audit", "replay", "--at", demo_run[0], "--json")
-    assert done.returncode == 0, done.stdout
-    assert json.loads(done.stdout)["grade"] == "opened results"
+    assert done.returncode == 25, done.stdout
+    verdict = json.loads(done.stdout)
+    assert (verdict["verdict"], verdict["grade"], verdict["unsealed"]) == ("RECORD INTACT", "opened results", True)
 
 
 def test_another_number_of_sites_is_refused_in_words() -> None:

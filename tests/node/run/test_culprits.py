@@ -12,6 +12,8 @@ from coterie_chain.errors import ChainError
 from coterie_chain.ledger.protocol import State
 from coterie_chain.retry import RetryPolicy
 from coterie_learners.errors import LearnerError
+from coterie_node.audit.bundle import read_payloads as payloads_of
+from coterie_node.audit.replay import replay
 from coterie_node.errors import NodeError, PayloadMissing, PostUnusable
 from coterie_node.run.reasons import Reason
 from coterie_node.run.supervisor import Supervisor
@@ -120,3 +122,17 @@ def test_a_garbled_payload_ends_any_other_study_with_its_site_on_record(silence:
     assert (dict(end.details)["reason"], dict(end.details)["culprit"]) == (Reason.BAD_PAYLOAD, CULPRIT)
     assert ended
     assert not any(isinstance(error, PostUnusable) for error in ended.values())
+
+
+@pytest.mark.parametrize("silence", ["abort", "exclude"])
+def test_a_post_that_was_voted_unusable_spoils_neither_replay_nor_bundle(silence: str) -> None:
+    world = four(silence)
+    post_all(world)
+    withhold(world, 0)
+    state = State.COMPLETED if silence == "exclude" else State.ABORTED
+    attend(world, sites_of(world), state)
+    outcome = replay(world.ledger(), world.blobs, world.number)
+    assert outcome.verdict.intact, outcome.verdict.problem
+    assert any(f"The post of {CULPRIT} at position 0" in remark for remark in outcome.remarks)
+    stored = len(list(payloads_of(world.ledger(), world.blobs, world.number)))
+    assert stored == len(world.records()) - 1

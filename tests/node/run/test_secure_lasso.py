@@ -134,7 +134,7 @@ def test_it_runs_on_nhefs_as_the_demo_splits_it(tmp_path: Path) -> None:
     zeros = {t for t, v in reference.estimates.items() if v == 0}
     assert {t for t, v in zip(found.fit.terms, found.fit.estimates.tolist(), strict=True) if v == 0} == zeros
     assert found.replay is not None
-    assert (found.replay.verdict, found.replay.grade) == ("PASS", "opened results")
+    assert (found.replay.verdict, found.replay.grade) == ("RECORD INTACT", "opened results")
     assert "opened results" in found.text()
 
 
@@ -257,7 +257,7 @@ def test_rows_encrypted_under_their_owner_s_key_give_the_same_fit() -> None:
     c = joins.cohort(30, columns=2, extra=4, alpha=ALPHA, linkage="paillier")
     w, runners, _ = simulate(c.study, c.data)
     assert pooled(c).differences(runners["ana"].machine.result)["max_abs_estimate"] < 5e-4
-    assert replay(w.ledger(), w.blobs, w.number).verdict.verdict == "PASS"
+    assert replay(w.ledger(), w.blobs, w.number).verdict.verdict == "RECORD INTACT"
 
 
 # What is seen

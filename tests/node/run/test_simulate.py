@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.learners import cohorts, pooled
@@ -92,3 +94,23 @@ def test_rows_for_other_sites_than_the_studys_are_refused_by_name(given: tuple[s
         simulate(study, dict.fromkeys(given, rows))
     assert caught.value.code == "CO-S105"
     assert [word for word in words if word not in caught.value.message] == []
+
+
+@pytest.mark.parametrize("back", [1, 2])
+def test_another_record_at_either_of_the_last_two_steps_is_another_ledger(
+    back: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = cohorts.study("died ~ age")
+    _, runners, _ = simulate(of, cohorts.split(of, cohorts.draw(90)))
+    runner = runners[of.sites[0]]
+    assert runner.matches_ledger()
+    read, changed = runner._ledger.read_finished, runner.position - back
+
+    def read_other(study: int, position: int) -> tuple[Record, ...] | None:
+        records = read(study, position)
+        if position != changed or records is None:
+            return records
+        return (replace(records[0], head=bytes(32)), *records[1:])
+
+    monkeypatch.setattr(runner._ledger, "read_finished", read_other)
+    assert not runner.matches_ledger()

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from support.node.houses import CANARY, SITES, NodeNetwork, TransactionPool, study_file, write_rows
+from support.node.rows_files import file_of
 
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -107,14 +108,14 @@ def test_what_people_leave_beside_their_decisions_is_no_decision(node_network: N
 
 
 def test_a_proposal_with_which_something_is_wrong_holds_up_nothing_else(node_network: NodeNetwork) -> None:
-    node_network.homes["north"].data.rename(node_network.root / "moved.csv")
+    file_of(node_network.homes["north"].data).rename(node_network.root / "moved.csv")
     first = node_network.propose(study_file(node_network.root))
     stranger = node_network.propose(study_file(node_network.root, "with-a-stranger", west="east"))
     other = node_network.propose(study_file(node_network.root, "by-south"), "south")
     node_network.approve(other, "west")
     node_network.settle()
     assert [e.hash for e in node_network.daemons["south"].tasks.values()] == [other]
-    (node_network.root / "moved.csv").rename(node_network.homes["north"].data)
+    (node_network.root / "moved.csv").rename(file_of(node_network.homes["north"].data))
     node_network.settle()
     node_network.seconds += 61
     node_network.settle()
@@ -360,6 +361,15 @@ def test_the_loop_bears_a_ledger_out_of_reach_and_stops_when_told(
     assert len(tries) == 3
     assert not daemon.healthy
     assert node_network.log("north").count("CO-C301") == 1
+
+
+def test_a_daemon_is_unwell_once_it_has_not_reached_the_ledger_for_two_minutes(node_network: NodeNetwork) -> None:
+    daemon = node_network.daemons["north"]
+    health = []
+    for seconds in (60, 121):
+        daemon.reached = daemon.services.clock() - seconds
+        health.append(daemon.healthy)
+    assert health == [True, False]
 
 
 def test_a_number_that_a_reorganisation_gave_to_another_study_is_met_anew(node_network: NodeNetwork) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import pytest
 from support.node.houses import SITES, NodeNetwork, study_file
+from support.node.rows_files import file_of
 
 from coterie_chain.ledger.memory import MemoryLedger
 from coterie_chain.ledger.protocol import ZERO, Event, Ledger, State
@@ -249,11 +250,11 @@ def test_a_proposer_withdraws_its_proposal(node_network: NodeNetwork) -> None:
 
 
 def test_a_proposal_that_waits_for_its_rows_is_withdrawn_before_the_ledger_has_it(node_network: NodeNetwork) -> None:
-    (node_network.homes["north"].data).rename(node_network.root / "aside.csv")
+    file_of(node_network.homes["north"].data).rename(node_network.root / "aside.csv")
     study = node_network.propose(study_file(node_network.root))
     node_network.settle()
     assert "it was not on the ledger yet" in withdraw(folder(node_network, "north"), study.hex()[:16])[0]
-    (node_network.root / "aside.csv").rename(node_network.homes["north"].data)
+    (node_network.root / "aside.csv").rename(file_of(node_network.homes["north"].data))
     node_network.seconds += 61
     node_network.settle()
     assert reader(node_network).studies() == ()

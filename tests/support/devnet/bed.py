@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.node.rows_files import file_of
 
 from coterie_chain.errors import StoreFault
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -65,7 +66,7 @@ class SiteProcesses:
         self.started: list[subprocess.Popen[str]] = []
         folder.mkdir(parents=True, exist_ok=True)
         CASE.write_sites(folder / "sites", SITES)
-        data = self.place.site("south").data
+        data = file_of(self.place.site("south").data)
         head, first, *rest = data.read_text().splitlines()
         at = head.split(",").index("age")
         fields = first.split(",")

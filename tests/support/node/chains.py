@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.ethereum.network import Network
+from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import Anvil
 from coterie_chain.proof.evidence import gather
@@ -19,15 +22,16 @@ from coterie_node.site.participant import Node, enter, make_site_runner, open_no
 from coterie_node.site.run_folder import RunFolder, RunSettings
 
 SITES = ("north", "south", "west")
+Found = Callable[[str, tuple[SiteEntry, ...]], Network]
 
 
 class Run:
     """Three sites on an Anvil, with the rows, the study and the keys of the demo."""
 
-    def __init__(self, folder: Path, anvil: Anvil) -> None:
+    def __init__(self, folder: Path, anvil: Anvil, found: Found = deploy) -> None:
         self.place = RunFolder(folder)
         prepare(self.place, CASE, SITES)
-        self.network = deploy(anvil.url, founders(self.place, SITES))
+        self.network = found(anvil.url, founders(self.place, SITES))
         self.place.save(RunSettings("running", "folder:store"), self.network)
         approved = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()
         self.nodes: dict[str, Node] = {n: open_node(self.place, n, approved, lambda _: None) for n in SITES}

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from coterie_node.cli.main import app
 from coterie_node.cli.site.serve import open_daemon
+from coterie_node.run.study_files import load_study
 from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import find_node
 from coterie_node.site.watch.log import Log
@@ -76,8 +77,11 @@ def write_split_rows(roots: Sequence[Path], n: int = 80) -> None:
         (root / "data.csv").write_text("\n".join([",".join(["code", *COLUMNS[site]]), *lines]) + "\n")
 
 
-def finish_study(roots: Sequence[Path], deadline: float) -> None:
-    """Let three nodes of one network propose, approve and fit a study, by their commands and their daemons."""
+def finish_study(roots: Sequence[Path], deadline: float) -> int:
+    """Let three nodes of one network propose, approve and fit a study, by their commands and their daemons.
+
+    Returns its number.
+    """
     write_split_rows(roots)
     for root in roots:  # their people let the outcome's factor leave, which the study asks for
         settings = root / CONFIG
@@ -85,6 +89,7 @@ def finish_study(roots: Sequence[Path], deadline: float) -> None:
     file = roots[0].parent / "split.toml"
     file.write_text(STUDY)
     run("study", "propose", file, "--node", roots[0])
+    study = load_study(file).hash.hex()
     with ExitStack() as stack:
         logs = [stack.enter_context((root / "log.jsonl").open("a")) for root in roots]
         folders = [find_node(root) for root in roots]
@@ -95,14 +100,20 @@ def finish_study(roots: Sequence[Path], deadline: float) -> None:
             while not condition():
                 status = [daemon.status for daemon in daemons]
                 assert time.monotonic() < end, (what, status)
-                assert not any(task["phase"] == "aborted" for tasks in status for task in tasks), (what, status)
+                phases = {task["phase"] for tasks in status for task in tasks if task["hash"] == study}
+                assert "aborted" not in phases, (what, status)
                 for daemon in daemons:
                     daemon.tick()
 
-        await_all(lambda: bool(list_studies(roots[1])), "the proposal")
+        def find_numbers() -> list[int]:
+            return [row["study"] for row in list_studies(roots[1]) if study.startswith(row["hash"])]
+
+        await_all(lambda: bool(find_numbers()), "the proposal")
+        (number,) = find_numbers()
         for root in roots[1:]:
-            run("study", "approve", 1, "--node", root)
-        await_all(lambda: all((root / "results" / "1.json").exists() for root in roots), "the results")
+            run("study", "approve", number, "--node", root)
+        await_all(lambda: all((root / "results" / f"{number}.json").exists() for root in roots), "the results")
+    return number
 
 
 def list_studies(root: Path) -> list[dict[str, Any]]:
@@ -125,5 +136,7 @@ def make_grant(folder: Path, *site: object) -> tuple[object, ...]:
 
 def replay_grade(*options: object) -> tuple[str, str]:
     """Verdict and grade of a replay of the newest study."""
-    verdict = json.loads(run("audit", "replay", *options, "--json"))
+    done = CliRunner().invoke(app, ["audit", "replay", *map(str, options), "--json"])
+    verdict = json.loads(done.stdout)
+    assert done.exit_code == {"PASS": 0, "RECORD INTACT": 25}[verdict["verdict"]], done.output
     return verdict["verdict"], verdict["grade"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +59,12 @@ def write_rows(path: Path, seed: int, n: int = 120) -> None:
     path.write_text("died,age,male\n" + "\n".join(lines) + "\n")
 
 
-def study_file(root: Path, name: str = "cohort", seconds: int = 600, **changes: str) -> Path:
-    """A study file; `changes` replace text in it."""
+def study_file(
+    root: Path, name: str = "cohort", seconds: int = 600, texts: Mapping[str, str] | None = None, **words: str
+) -> Path:
+    """A study file; `texts` and `words` replace what stands in it."""
     text = STUDY.format(name=name, seconds=seconds)
-    for old, new in changes.items():
+    for old, new in {**(texts or {}), **words}.items():
         text = text.replace(old, new)
     path = root / f"{name}.toml"
     path.write_text(text)
@@ -116,21 +118,27 @@ class PooledSender:
 
 
 class NodeNetwork:
-    """Three daemons in one process, on a memory ledger and a memory store; tests move the clock.
+    """Three daemons, or more, in one process, on a memory ledger and a memory store; tests move the clock.
 
     With `pool` the ledger has blocks, which tests make.
     """
 
-    def __init__(self, root: Path, confirmations: int = 0, pool: TransactionPool | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        confirmations: int = 0,
+        pool: TransactionPool | None = None,
+        names: tuple[str, ...] = SITES,
+    ) -> None:
         self.root, self.seconds, self.blocks, self.pool = root, 1_000_000.0, 0, pool
-        self.homes = {name: make_node_folder(root / name, name) for name in SITES}
+        self.homes = {name: make_node_folder(root / name, name) for name in names}
         self.keys = {n: SiteKeys.load(h.keys, read_passphrase(h.passphrase)) for n, h in self.homes.items()}
         entries = [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(self.keys.items(), 1)]
         self.chain = MemoryChain(entries, lambda: int(self.seconds))
         self.blobs = MemoryBlobs()
-        self.journals: dict[str, Journal] = {name: MemoryJournal() for name in SITES}
-        self.logs = {name: (root / name / "log.jsonl").open("a+") for name in SITES}
-        self.daemons = {name: self.daemon(name) for name in SITES}
+        self.journals: dict[str, Journal] = {name: MemoryJournal() for name in names}
+        self.logs = {name: (root / name / "log.jsonl").open("a+") for name in names}
+        self.daemons = {name: self.daemon(name) for name in names}
 
     def daemon(self, name: str) -> Daemon:
         """A site's daemon, as a fresh process would make it."""

@@ -122,7 +122,11 @@ def fitted_means(table: Grouped, family: Family, beta: Array) -> Array:
 
 
 def score_at(table: Grouped, choice: Choice, beta: Array) -> tuple[Array, Array, Array]:
-    """Score (p,), expected information (p, p) and means (m,) at coefficients of the table's frame."""
+    """Score (p,), expected information (p, p) and means (m,) or (k - 1, m) at coefficients of the table's frame."""
+    if not choice.family.by_rows:
+        point = _multinomial(table)(beta)
+        eta = np.stack([linalg.matvec(table.x, b) for b in beta.reshape(table.cross.shape)])
+        return point.score, point.information, _category_shares(eta)[0]
     curve = choice.family.curve(linalg.matvec(table.x, beta))
     return _score(table, choice.family, curve), weighted_gram(table.x, table.u * curve.weight), curve.mean
 

@@ -17,6 +17,11 @@ class Multinomial(Binomial):
     by_rows: ClassVar[bool] = False
     measures: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def ratio(self) -> str:
+        """Relative-risk ratios: of a level's probability over that of the first."""
+        return "RRR"
+
     def count_events(self, outcome: float) -> int | None:
         """None: no level is the event."""
         return None

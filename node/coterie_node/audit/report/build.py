@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from coterie_node.audit.replay import replay
 from coterie_node.audit.report.page import AuditReport, ReportSource, make_report, report_failure
-from coterie_node.audit.sources import AuditLocation, find_study_number, open_sources
+from coterie_node.audit.sources import AuditLocation, find_study_number, note_seals, open_sources
 from coterie_node.audit.verify import verify
 from coterie_node.run.follower import Progress
 from coterie_node.run.view_grants import View
@@ -62,7 +62,7 @@ def report_on_study(
     study_hash = read.ledger.view(number).terms.hash
     view = (grants or _grant_nothing)(study_hash)
     outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, observe=progress.append, granted=view)
-    network = read.ledger.network
+    outcome, network = note_seals(outcome, read.ledger), read.network
     statement = (
         f"Read through one node of chain {network.chain_id} (block 0 is {network.genesis}), from the Catalog "
         f"{network.catalog}. A bundle (coterie audit export) shows that it is sealed, and each entry signed."

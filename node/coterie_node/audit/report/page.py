@@ -29,8 +29,9 @@ from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
 from coterie_node.audit.history import HistoryEntry, describe_ruling, to_history_entry
 from coterie_node.audit.influence import Screen, screen_steps
-from coterie_node.audit.replay import Replay, Verdict
+from coterie_node.audit.replay import INTACT, Replay, Verdict
 from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
+from coterie_node.audit.report.model_words import describe_model, describe_patients
 from coterie_node.audit.result import finite, limits, numbers
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
@@ -84,7 +85,7 @@ class AuditReport:
 
     @property
     def verdict(self) -> Verdict:
-        """PASS or FAIL."""
+        """PASS, RECORD INTACT or FAIL."""
         return self.replay.verdict
 
     @property
@@ -226,13 +227,13 @@ class AuditReport:
 
     @property
     def disclosure(self) -> dict[str, tuple[str, ...]]:
-        """What the study discloses, in words, as its learner says it; nothing where that learner is not installed."""
+        """What the study discloses, in words, as its learner says it, or why nobody can say it here."""
         if self.study is None:
             return {}
         try:
             return learner_of(self.study).discloses(self.study).paragraphs
-        except LearnerError:
-            return {}
+        except LearnerError as error:
+            return {"unknown": (f"{error.code}: {error.message}",)}
 
     @property
     def methods(self) -> str:
@@ -343,7 +344,7 @@ def _refuse_url(url: str, *_: Any, **__: Any) -> Any:
 
 
 def _screen_study(ledger: Ledger, blobs: BlobStore, number: int, outcome: Replay) -> Screen | None:
-    if outcome.study is None or outcome.verdict.verdict != "PASS":
+    if outcome.study is None or not outcome.verdict.intact:
         return None
     try:
         return screen_steps(outcome.study, steps(ledger, blobs, number, outcome.study))
@@ -369,13 +370,10 @@ def methods(report: AuditReport) -> str:
     study, view, fit = report.study, report.view, report.fit
     assert study is not None
     assert view is not None
-    rows = (
-        "" if fit is None else f" on {fit.n:,} patients" + ("" if fit.events is None else f" ({fit.events:,} events)")
-    )
-    model = study.learner.name if fit is None else f"{fit.family} regression ({fit.link} link) by {fit.learner.upper()}"
+    model, patients = describe_model(study, fit), describe_patients(fit)
     rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
     return (
-        f"We fitted a {model}{rows} at {_describe_sites(study, view)} with Coterie "
+        f"We fitted a {model}{patients} at {_describe_sites(study, view)} with Coterie "
         f"{report.versions.get('coterie', '')} "
         f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. "
         f"The model was {study.formula}; "
@@ -405,7 +403,8 @@ def _describe_replay(verdict: Verdict) -> str:
     done = (
         f"recomputed {verdict.steps} of {verdict.steps + verdict.unchecked} server steps{equal.get(verdict.grade, '')}"
     )
-    message = f"An independent replay {done} and ended with {verdict.verdict}"
+    intact = ", model not recomputed" if verdict.verdict == INTACT else ""
+    message = f"An independent replay {done} and ended with {verdict.verdict}{intact}"
     return f"{message}." if verdict.grade in equal else f"{message} ({verdict.grade})."
 
 

@@ -238,6 +238,6 @@ def _check_rows(home: SiteFolder, study: Study, data: str, check: str) -> CheckR
         )
     home.config.policy.check(study, home.config.site)
     home.config.talk.check(study, home.config.site)
-    path = home.path(data) if data else home.data
-    rows = load_site(path, study, home.config.site, home.exclude)
-    return CheckResult(check, True, f"{path.name}: {rows.n if rows else 0} rows")
+    address = home.locate_rows(data)
+    rows = load_site(address, study, home.config.site, home.exclude)
+    return CheckResult(check, True, f"{address.name}: {rows.n if rows else 0} rows")

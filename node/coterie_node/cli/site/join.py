@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import from_json
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_node.cli.options import NodeOption, open_node_folder
+from coterie_node.data.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
 from coterie_node.site.folder import NETWORK
-from coterie_node.site.invitation import Contracts, Invitation, Member
+from coterie_node.site.invitation import MAX_INVITATION_BYTES, Contracts, Invitation, Member
 
 
 def invite_command(
@@ -28,7 +30,11 @@ def invite_command(
     with home.open_ledger() as ledger:
         members = [Member(name=s.name, address=s.address, sealing="0x" + s.sealing.hex()) for s in ledger.sites()]
     contracts = Contracts(
-        chain_id=network.chain_id, catalog=network.catalog, genesis=network.genesis, block=network.block
+        chain_id=network.chain_id,
+        catalog=network.catalog,
+        genesis=network.genesis,
+        block=network.block,
+        founders=dict(network.founders),
     )
     invitation = Invitation(
         title=title,
@@ -72,7 +78,7 @@ def join_command(
 
 def _read_genesis(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text())
+        document = from_json(read_bounded(path, MAX_INVITATION_BYTES))
     except (OSError, ValueError) as error:
         raise ConfigError(
             "CO-F324", f"The genesis file {path} cannot be read: {error}. Ask a member for the file again."

@@ -16,7 +16,9 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.open_votes import list_open_votes
 from coterie_node.site.votes import Ballot, BallotBox
 
-site = typer.Typer(no_args_is_help=True, help="The network's members, and votes about them: a majority decides.")
+site = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="The network's members, and votes about them: a majority decides."
+)
 
 CardFile = Annotated[Path, typer.Argument(help="The site's card.json.")]
 SiteArgument = Annotated[str, typer.Argument(help="Name of the site.")]

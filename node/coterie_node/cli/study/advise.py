@@ -1,16 +1,17 @@
 """`coterie study`: which learner fits a study and why; and what a study does, for the people who approve it.
 
-The advice looks at the study alone (split, covariates, sites, floors) and at the number of rows if it is given; it
-reads no data.
+The advice looks at the study (split, covariates, sites, floors) and at the number of rows if it is given, and then runs
+each learner with its release gate on made-up rows of that shape; it reads no data.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from coterie_learners.core.registry import GROUP, complete_study, find_learner, 
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_node.analysis.trial import TRIED, Width, expect_widths, guess_sizes, try_gate
 from coterie_node.cli.options import Json, StudyFile
 from coterie_node.cli.output import print_document
 from coterie_node.run.study_files import load_study, read_plain
@@ -51,11 +53,29 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class Advice:
-    """One learner: whether it can run the study, and why or why not; the first that can is the advice."""
+    """One learner: whether it can run the study, and why or why not; the first that can is the advice.
+
+    `options`: those of the learner that must be set for it.
+    """
 
     learner: str
     fits: bool
     why: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The learner with the options to set."""
+        return " ".join([self.learner, *(f'with {name} = "{value}"' for name, value in self.options.items())])
+
+
+# What may pass the gate where the learner as the study has it does not.
+VARIANTS: Mapping[str, tuple[Mapping[str, str], ...]] = {
+    "secure_cola": ({"scheme": "newton"},),
+    "glore": ({"aggregation": "masked"},),
+    "valoris": ({"mode": "aggregated"},),
+}
+NOTHING_FITS = 3
 
 
 def advise(study: Study, rows: int | None = None) -> list[Advice]:
@@ -73,6 +93,29 @@ def advise(study: Study, rows: int | None = None) -> list[Advice]:
     advices = [_check_options(study, item) if item.fits and item.learner in installed else item for item in advices]
     advices += [Advice(name, False, split) for name in other]
     return sorted((item for item in advices if item.learner in installed), key=lambda item: not item.fits)
+
+
+def try_advices(
+    study: Study, advices: Sequence[Advice], rows: Sequence[int] = (), events: float | None = None
+) -> list[Advice]:
+    """The advices after each learner that could run the study ran it on made-up rows, or one of its variants did."""
+    sizes = guess_sizes(study, rows)
+    judged = [_try_advice(study, item, sizes, events) if item.fits else item for item in advices]
+    return sorted(judged, key=lambda item: not item.fits)
+
+
+def _try_advice(study: Study, item: Advice, sizes: Mapping[str, int], events: float | None) -> Advice:
+    reasons: list[str] = []
+    for options in ({}, *VARIANTS.get(item.learner, ())):
+        try:
+            refusal = try_gate(_complete_with(study, item.learner, options), sizes, events)
+        except StudyError:
+            continue
+        if not refusal:
+            changed = f" With the options as they are its gate refuses made-up rows: {reasons[0]}" if reasons else ""
+            return replace(item, why=f"{item.why}{changed}", options=options)
+        reasons.append(refusal)
+    return Advice(item.learner, False, f"on made-up rows of this shape the study is refused. {reasons[0]}")
 
 
 def _check_options(study: Study, advice: Advice) -> Advice:
@@ -185,13 +228,13 @@ def describe(study: Study) -> dict[str, Any]:
 def _disclose_advice(study: Study, advice: Advice) -> Iterator[str]:
     """What the study would disclose with the learner that is the advice."""
     if advice.fits:
-        yield from disclosure_lines(_complete_with(study, advice.learner))
+        yield from disclosure_lines(_complete_with(study, advice.learner, advice.options))
 
 
-def _complete_with(study: Study, learner: str) -> Study:
-    """The completed study with a learner, and those of its options that this learner knows."""
+def _complete_with(study: Study, learner: str, more: Mapping[str, str] = MappingProxyType({})) -> Study:
+    """The completed study with a learner, those of its options that this learner knows, and some more."""
     model = find_learner(learner).options.model_fields
-    options = {name: value for name, value in study.learner.options.items() if name in model}
+    options = {name: value for name, value in study.learner.options.items() if name in model} | dict(more)
     return complete_study(Study.model_validate({**study.model_dump(), "learner": {"name": learner, **options}}))
 
 
@@ -204,16 +247,72 @@ def disclosure_lines(study: Study) -> Iterator[str]:
 
 def advise_command(
     study: StudyFile,
-    rows: Annotated[int | None, typer.Option(min=1, help="Rows over all sites, if you know them.")] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="Rows over all sites, or of each site: 800,1200,500.", metavar="N[,N...]")
+    ] = None,
+    events: Annotated[
+        str | None, typer.Option(help="How often the outcome occurs: 6%, or so many in all.", metavar="SHARE")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which learner fits a study, and why."""
+    """Say which learner fits a study, and why; status 3 if none does. Made-up rows are tried; no data are read."""
     plain = read_plain(study)
-    advices = advise(plain, rows)
-    head = f"Advice: {advices[0].learner}" if advices[0].fits else "Advice: no installed learner fits."
+    sizes = read_sizes(plain, rows)
+    share = read_share(events, sum(guess_sizes(plain, sizes).values()))
+    if share is not None and _find_family(plain) in ("gaussian", "multinomial"):
+        raise typer.BadParameter("A measured outcome, or one of several levels, has no events.", param_hint="--events")
+    advices = try_advices(plain, advise(plain, sum(sizes) or None), sizes, share)
+    best = advices[0]
+    head = f"Advice: {best.name}" if best.fits else "Advice: no installed learner fits."
     lines = [f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}" for item in advices]
-    document = {"advice": advices[0].learner, "learners": [asdict(item) for item in advices]}
-    print_document(document, "\n".join([head, *lines, *_disclose_advice(plain, advices[0])]), as_json)
+    widths = _widths_of(plain, best, sizes, share) if best.fits and sizes else ()
+    document = {
+        "advice": best.learner if best.fits else None,
+        "options": dict(best.options),
+        "learners": [asdict(item) for item in advices],
+        "widths": [asdict(width) for width in widths],
+    }
+    print_document(document, "\n".join([head, *lines, *width_lines(widths), *_disclose_advice(plain, best)]), as_json)
+    if not best.fits:
+        raise typer.Exit(NOTHING_FITS)
+
+
+def _widths_of(study: Study, best: Advice, sizes: Sequence[int], share: float | None) -> tuple[Width, ...]:
+    of = _complete_with(study, best.learner, best.options)
+    return expect_widths(of, guess_sizes(study, sizes), share) if best.learner in TRIED else ()
+
+
+def width_lines(widths: Sequence[Width]) -> list[str]:
+    """The expected widths for a terminal."""
+    if not widths:
+        return []
+    head = "Expected width of each 95 % interval, from made-up rows (a measured column per standard deviation):"
+    return [head, *(f"  {width.line}" for width in widths)]
+
+
+def read_sizes(study: Study, text: str | None) -> tuple[int, ...]:
+    """Rows in all (one number) or by site; BadParameter for anything else."""
+    words = [] if text is None else text.split(",")
+    if not all(word.strip().isascii() and word.strip().isdigit() and int(word) > 0 for word in words):
+        raise typer.BadParameter(f"'{text}' is no number of rows. Write 2500, or 800,1200,500.", param_hint="--rows")
+    if len(words) not in (0, 1, len(study.sites)):
+        message = f"{len(words)} numbers of rows for {len(study.sites)} sites. Give one for each, or one for all"
+        raise typer.BadParameter(f"{message}.", param_hint="--rows")
+    return tuple(int(word) for word in words)
+
+
+def read_share(text: str | None, rows: int) -> float | None:
+    """Events per row from a share in percent, a fraction below 1, or a number of events; BadParameter else."""
+    if text is None:
+        return None
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    share = value / 100.0 if text.endswith("%") else value / rows if value >= 1.0 else value
+    if not 0.0 < share < float("inf") or (text.endswith("%") and share >= 1.0):
+        raise typer.BadParameter(f"'{text}' is no share of events. Write 6%, 0.06, or 150.", param_hint="--events")
+    return share
 
 
 def show_file(study: Path, as_json: bool) -> None:

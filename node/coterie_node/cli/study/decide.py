@@ -21,6 +21,7 @@ from coterie_node.cli.options import At, LedgerStudyArgument, NodeOption, Site, 
 from coterie_node.cli.study.advise import disclosure_lines
 from coterie_node.cli.study.twins import find_twins
 from coterie_node.data.findings import printable
+from coterie_node.data.installed_source import SourceAddress, parse_rows_address
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import check_silence_rule, check_terms, load_study, study_on_ledger
@@ -29,7 +30,9 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot, BallotBox
 
 ReasonOption = Annotated[str, typer.Option(help="Why, for this site's own record; nothing of it leaves.")]
-DataFile = Annotated[Path | None, typer.Option("--data", help="Another file of rows than node.toml names.")]
+DataFile = Annotated[
+    str | None, typer.Option("--data", help="Other rows than node.toml names: a file, or an address such as sqlite:...")
+]
 ApprovalsFile = Annotated[
     Path | None,
     typer.Option("--approvals", help="File with the signatures of the persons who approve; its SHA-256 is recorded."),
@@ -159,11 +162,14 @@ def _check_policy(folder: SiteFolder, study: Study) -> None:
     folder.config.talk.check(study, folder.name)
 
 
-def _resolve_rows(data: Path | None) -> str:
-    """The whole path of a file of rows as it was typed; "" for the file that node.toml names."""
+def _resolve_rows(data: str | None) -> str:
+    """The whole path of a file of rows as it was typed, or its address; "" for the rows that node.toml names."""
     if data is None:
         return ""
-    path = data.expanduser().absolute()
+    address = parse_rows_address(data)
+    if isinstance(address, SourceAddress):
+        return address.text
+    path = address.absolute()
     if not path.is_file():
         message = f"There is no file {path}: --data is read from the working folder"
         raise ConfigError("CO-F327", f"{message}. Correct the path, or leave out --data for the file of node.toml.")

@@ -19,7 +19,7 @@ from coterie_node.release.gate import Policy
 from coterie_node.release.pda_export import write_table
 from coterie_node.run.study_files import load_study
 
-pda_app = typer.Typer(no_args_is_help=True, help="Tables of the R package pda.")
+pda_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Tables of the R package pda.")
 
 
 @pda_app.callback()

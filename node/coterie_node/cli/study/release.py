@@ -16,7 +16,9 @@ from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.budgets import group_populations
 from coterie_node.site.folder import SiteFolder
 
-release = typer.Typer(no_args_is_help=True, help="Payloads that wait until this site's people let them leave.")
+release = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Payloads that wait until this site's people let them leave."
+)
 
 
 @release.command("list")

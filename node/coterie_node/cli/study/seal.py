@@ -15,7 +15,9 @@ from coterie_node.run.study_keys import destroy
 from coterie_node.run.view_grants import save_grant, view_of
 from coterie_node.site.folder import SiteFolder
 
-seal = typer.Typer(no_args_is_help=True, help="Who can open a study's sealed payloads, and the end of that.")
+seal = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Who can open a study's sealed payloads, and the end of that."
+)
 
 _Number = Annotated[int, typer.Option(help="The study's number on the ledger.")]
 _Keys = Annotated[Path, typer.Option(help="Directory for the auditor's key files.")]

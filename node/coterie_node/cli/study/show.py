@@ -6,19 +6,16 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyView
-from coterie_learners.core.fit import Fit, fit_from_json
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
-from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
 from coterie_node.audit.sources import find_study_number
 from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, NodeOption, Shape, Site, open_site
 from coterie_node.cli.output import print_document, print_json, print_rows
-from coterie_node.cli.study.advise import describe, disclosure_lines, in_words, show_file
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
 from coterie_node.errors import ConfigError
@@ -29,6 +26,10 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.ended_studies import find_supersession, list_inspections
 from coterie_node.site.statements.joining import describe_joinings
 from coterie_node.site.statements.open_votes import list_open_votes
+
+# What a document or a result needs takes longer to import than all that `study status` needs, so it waits for its use.
+if TYPE_CHECKING:
+    from coterie_learners.core.fit import Fit
 
 
 def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
@@ -54,6 +55,8 @@ def show_command(
 
     Of a study on the ledger also its state, what this site's policy says of it, and its document as it was hashed.
     """
+    from coterie_node.cli.study.advise import describe, disclosure_lines, show_file
+
     if Path(which).suffix in (".toml", ".json"):
         show_file(Path(which), as_json)
         return
@@ -101,12 +104,16 @@ def result_command(
     as_json: Json = False,
 ) -> None:
     """Print the result of a study that this site's node has written, as a table, JSON or CSV."""
+    from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
+    from coterie_node.run.recorded_steps import list_contributors
+
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
         superseded = _describe_aftermath(folder, ledger, view).get("superseded", "")
+        contributors = list_contributors(ledger.history(view.id))
     name, fit = _result(folder, view)
-    sites, excluded = view.parties, [name for name in view.terms.sites if name not in view.parties]
+    sites = view.parties
     if as_json or shape is Format.json:
         summary = {"study": name, **numbers(fit, sites), "notes": list(fit.notes), "details": dict(fit.details)}
         summary["superseded"] = superseded
@@ -114,16 +121,23 @@ def result_command(
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())
     else:
-        lines = [*fit_lines(fit, printable(name), sites), *_describe_exclusion(excluded), soundness_line(fit)]
+        lines = [*fit_lines(fit, printable(name), sites), *_describe_exclusion(view, contributors), soundness_line(fit)]
         print("\n".join([*([superseded] if superseded else []), *lines]))
 
 
-def _describe_exclusion(excluded: list[str]) -> list[str]:
-    return [f"Excluded: {', '.join(excluded)}; no row of theirs is in these numbers."] if excluded else []
+def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[str]:
+    """Who is no longer in a study, and whether its rows are in the result."""
+    gone = [name for name in view.terms.sites if name not in view.parties]
+    excluded = [name for name in gone if name not in contributors]
+    late = [name for name in gone if name in contributors]
+    lines = [f"Excluded: {', '.join(excluded)}; no row of theirs is in these numbers."] if excluded else []
+    return lines + ([f"Left after the last sums: {', '.join(late)}; their rows are in these numbers."] if late else [])
 
 
 def _result(folder: SiteFolder, view: StudyView) -> tuple[str, Fit]:
     """A study's name and fit, as this site's node wrote them; ConfigError (CO-F332) if there is none."""
+    from coterie_learners.core.fit import fit_from_json
+
     path = folder.results / f"{view.id}.json"
     try:
         summary = json.loads(path.read_bytes())
@@ -180,7 +194,8 @@ def _waiting(folder: SiteFolder, proposed: bytes) -> dict[str, Any]:
 def _name(folder: SiteFolder, view: StudyView) -> str:
     """The study's name, where this site holds its document already; the store is not searched for a list."""
     path = folder.decisions.document(view.terms.hash)
-    return study_of(path.read_bytes(), str(path)).name if path.exists() else ""
+    # Whether this installation can run it does not matter here, and its learner is slow to import.
+    return Study.from_json(path.read_bytes(), str(path)).name if path.exists() else ""
 
 
 def _policy(folder: SiteFolder, proposal: Study) -> str:
@@ -236,6 +251,8 @@ def _describe_ending(event: Event) -> str:
 
 
 def _format_summary(summary: Mapping[str, Any]) -> str:
+    from coterie_node.cli.study.advise import in_words
+
     head = [
         f"{name:10s} {printable(str(summary[name]))}"
         for name in summary

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_node.data.coding import as_text
-from coterie_node.data.findings import Origin
+from coterie_node.data.findings import FileOrigin, Origin
 from coterie_node.data.source import Batch, RowSource
 
 _MAX_BYTES = 256 << 20
@@ -29,7 +29,7 @@ def read_objectors(path: Path | None, design: Design, site: str) -> frozenset[st
             f"{site} leaves out patients who object, and the study {design.study.name!r} names no column of identifiers"
         )
         raise StudyError("CO-S505", f'{message}. Add patient = "..." to the study, or decline it.')
-    origin = Origin(site, path)
+    origin = FileOrigin.of(site, path)
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise origin.error("CO-D102", f"It is larger than {_MAX_BYTES} bytes.")
@@ -59,6 +59,14 @@ class WithoutObjectors:
     def rows(self) -> int | None:
         """At most so many rows, if the file declares it."""
         return self._source.rows
+
+    def stamp(self) -> str:
+        """When the file was written, as it is now."""
+        return self._source.stamp()
+
+    def digest(self) -> bytes:
+        """SHA-256 of the whole file."""
+        return self._source.digest()
 
     def batches(self) -> Iterator[Batch]:
         """The other patients' rows, batch by batch."""

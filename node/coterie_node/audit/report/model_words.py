@@ -1,0 +1,49 @@
+"""The model that a study fitted, in the words of a methods section: from the fit, or else from the study alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from coterie_learners.core.fit import Fit
+from coterie_learners.study.document import Study
+
+# What these learners fit whatever the study says of a family.
+_FIXED = {"valoris": ("binomial", "logit"), "vertigo": ("binomial", "logit"), "secure_lasso": ("gaussian", "identity")}
+
+
+def describe_model(study: Study, fit: Fit | None) -> str:
+    """Kind of regression with its link, its penalty and its learner."""
+    options, learner = study.learner.options, study.learner.name
+    family, link = _FIXED.get(learner, (str(options.get("family", "")), str(options.get("link", ""))))
+    if fit is not None:
+        family, link = fit.family, fit.link
+    model = f"{family} regression ({link} link)" if family and link else f"{family} regression".lstrip()
+    penalty = _describe_penalty(options)
+    if learner == "secure_lasso":
+        return f"{_name_lasso(options)} ({model}{penalty}) by {learner.upper()}"
+    return f"{model}{penalty} by {learner.upper()}"
+
+
+def describe_patients(fit: Fit | None) -> str:
+    """How many patients, and how many with the outcome, as far as the record says."""
+    if fit is None:
+        return " on patients whose number, and that of their events, only the sites know"
+    return f" on {fit.n:,} patients" + ("" if fit.events is None else f" ({fit.events:,} events)")
+
+
+def _name_lasso(options: Mapping[str, Any]) -> str:
+    ratio = float(options.get("l1_ratio", 1.0))
+    return {1.0: "Lasso", 0.0: "ridge regression"}.get(ratio, f"elastic net (L1 share {ratio:g})")
+
+
+def _describe_penalty(options: Mapping[str, Any]) -> str:
+    alphas = options.get("alpha", ())
+    if alphas:
+        folds = int(options.get("folds", 0))
+        how = f", chosen by cross-validation in {folds} folds" if folds > 1 and len(alphas) > 1 else ""
+        return f", penalty {', '.join(f'{float(alpha):g}' for alpha in alphas)}{how}"
+    if options.get("firth"):
+        return ", Firth's penalty"
+    ridge = float(options.get("ridge", 0.0) or 0.0)
+    return f", ridge penalty {ridge:g}" if ridge else ""
