@@ -88,7 +88,7 @@ def expose_posted_table(plan: TablePlan, site: Site, table: Payload) -> Exposure
     """What readers can solve from a posted table."""
     raw = plan.grid.raw(plan.design, table["keys"])
     n = int(table["rows"] if "rows" in table else table["n"].sum())
-    exposure = table_disclosure.expose_table(plan.design, raw, table, n, 0 if plan.drops else plan.floor)
+    exposure = table_disclosure.expose_table(plan.design, raw, table, n, 0 if plan.drops else plan.floor, plan.floor)
     return replace(exposure, instead=_find_remedy(plan))
 
 

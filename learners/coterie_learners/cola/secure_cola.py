@@ -28,7 +28,7 @@ and that sum stays in the model: a sum without it would show its table. The resu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -56,6 +56,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Name, Schedule, Study
 from coterie_learners.study.rows import CodedBlocks, Rows, WeightedRows
 from coterie_learners.sums.families import choose_family
+from coterie_learners.sums.opening_counts import Opening, open_pool
 
 _VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
@@ -71,11 +72,13 @@ class SecureOptions(TableOptions):
 
     `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `suppress`:
     whether the holder leaves out patterns of the sum with fewer rows than the study's floor. No `site_intercepts`: they
-    would take a table of each site. `max_rounds`: of newton.
+    would take a table of each site. `max_rounds`: of newton. `opening`: whether the pool's counts of levels come before
+    its sums; without them release gates refuse.
     """
 
     scheme: Literal["masks", "bfv", "ckks", "newton"] = "bfv"
     holder: Name | None = None
+    opening: Literal["counts", "none"] = "counts"
     suppress: Literal["drop", "none"] = "drop"
     site_intercepts: Literal[False] = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 50
@@ -103,13 +106,27 @@ def holder_of(plan: TablePlan) -> str:
 def secure_cola(site: Site) -> Script:
     """The scheme that the study names."""
     plan = plan_secure_table(site.study)
+    if opens_pool(plan):
+        yield from open_pool(build_opening(plan))
     return (yield from SCRIPTS[secure_options(plan).scheme](plan))
+
+
+def opens_pool(plan: TablePlan) -> bool:
+    """Whether the pool's counts of levels are opened before its sums."""
+    return secure_options(plan).opening == "counts"
+
+
+def build_opening(plan: TablePlan) -> Opening:
+    """The opening step: levels of the grid's numbers too."""
+    grids = {name: tuple(values) for name, values in plan.options.grids.items()}
+    rows_of = remember_rows(partial(pattern_rows, plan))
+    return Opening(plan.design, plan.study.disclosure.cell, plan.family.whole, rows_of, grids)
 
 
 def run_masks(plan: TablePlan) -> Script:
     """Masked tables, and the fit of their sum."""
     expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
-    hidden, bare = expose_nothing("The masked table"), partial(dense_table, plan)
+    hidden, bare = expose_nothing(plan, "The masked table"), partial(dense_table, plan)
     tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=hidden, bare=bare)
     model = yield from server("fit", fit_masked, plan, tables)
     return (yield from run_test(plan, model, tables, unmask_tables(plan, tables)))
@@ -120,7 +137,7 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
     key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
-    hidden, bare = expose_nothing("The masked and encrypted table"), partial(dense_table, plan)
+    hidden, bare = expose_nothing(plan, "The masked and encrypted table"), partial(dense_table, plan)
     uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden, bare=bare)
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
@@ -136,7 +153,7 @@ def run_test(plan: TablePlan, model: Payload, tables: Posts, pooled: Payload) ->
         yield from conclude(plan.study)
         return add_diagnostics(plan, fit, {"sum": pooled}, {"complete": np.False_})
     form = Schema({"masked": masked_sum.form_masked_field(table_agreement.shapes_of_part(plan))})
-    hidden = expose_nothing("Masked part of the test whether the sites agree")
+    hidden = expose_nothing(plan, "Masked part of the test whether the sites agree")
     parts = yield from each(_TEST_TOPIC, mask_part, plan, model, pooled, expects=form, reveals=hidden)
     end = yield from server("end", add_parts, plan, tables, parts)
     return add_diagnostics(plan, fit, {"sum": pooled}, end)
@@ -155,9 +172,10 @@ def run_newton(plan: TablePlan) -> Script:
     return (yield from glore.fit_rounds(newton_plan(plan)))
 
 
-def expose_nothing(what: str) -> Reveals:
+def expose_nothing(plan: TablePlan, what: str) -> Reveals:
     """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
-    return lambda site, _: table_disclosure.expose_masked_table(what, site, site.codes.n)
+    unopened = not opens_pool(plan)
+    return lambda site, _: replace(table_disclosure.expose_masked_table(what, site, site.codes.n), unopened=unopened)
 
 
 def expose_public_key(site: Site, key: Payload) -> Exposure:
@@ -361,19 +379,27 @@ def newton_plan(plan: TablePlan) -> glore.GlorePlan:
             "family": o.family,
             "link": o.link,
             "aggregation": "masked",
+            "opening": "none",  # the pool is open by then
             "max_rounds": o.max_rounds,
             "tolerance": o.tolerance,
         }
     )
-    family = choose_family(o.family, o.link)
+    family, rows_of = choose_family(o.family, o.link), remember_rows(partial(pattern_rows, plan))
+    return glore.GlorePlan(
+        plan.study, plan.design, options, family, True, "secure_cola", rows_of, opened=opens_pool(plan)
+    )
+
+
+def remember_rows(count: Callable[[Site], Rows]) -> Callable[[Site], Rows]:
+    """A site's rows, counted once."""
     own_counts: dict[str, Rows] = {}
 
     def rows_of(site: Site) -> Rows:
         if site.name not in own_counts:
-            own_counts[site.name] = pattern_rows(plan, site)
+            own_counts[site.name] = count(site)
         return own_counts[site.name]
 
-    return glore.GlorePlan(plan.study, plan.design, options, family, True, "secure_cola", rows_of)
+    return rows_of
 
 
 def pattern_rows(plan: TablePlan, site: Site) -> Rows:
@@ -421,20 +447,21 @@ def _check_newton(plan: TablePlan) -> None:
 def _schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; each with the test of agreement; or rounds."""
     plan = plan_secure_table(study)
-    o = secure_options(plan)
+    o, opening = secure_options(plan), ("each", "each") if opens_pool(plan) else ()
     end = ("each", "server") if tests_agreement(study) else concluding_steps(study)
     if o.scheme == "masks":
-        return Schedule(opening=("each", "server", *end))
+        return Schedule(opening=(*opening, "each", "server", *end))
     if o.scheme == "newton":
-        return glore.schedule_rounds(study, o.max_rounds)
+        rounds = glore.schedule_rounds(newton_plan(plan))
+        return rounds.model_copy(update={"opening": opening})
     holder = f"only:{holder_of(plan)}"
-    return Schedule(opening=(holder, "each", "server", holder, "server", *end))
+    return Schedule(opening=(*opening, holder, "each", "server", holder, "server", *end))
 
 
 def _discloses(study: Study) -> Disclosure:
     """What a study discloses."""
     plan = plan_secure_table(study)
-    return disclose_secure_cola(plan, secure_options(plan).scheme, holder_of(plan))
+    return disclose_secure_cola(plan, secure_options(plan).scheme, holder_of(plan), opens_pool(plan))
 
 
 SECURE_COLA = Learner(

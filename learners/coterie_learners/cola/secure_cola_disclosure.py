@@ -8,6 +8,7 @@ from coterie_learners.cola.cola_disclosure import describe_table, list_solvable
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.glore.glore_disclosure import disclose_rounds
+from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
 
 _COLLUSION = (
     "All sites but one together learn the last one's table; no scheme prevents that. They must not collude.",
@@ -18,9 +19,12 @@ _END = StepDisclosure("end", "server", "The sums of that test")
 _HONESTY = "Every site counts its own rows honestly and follows the protocol. The result is not differentially private."
 
 
-def disclose_secure_cola(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
-    """What a study of summed tables discloses."""
-    return _SCHEMES[scheme](plan, scheme, holder)
+def disclose_secure_cola(plan: TablePlan, scheme: str, holder: str, opens: bool) -> Disclosure:
+    """What a study of summed tables discloses; `opens`: the pool's counts of levels come before its sums."""
+    sums = _SCHEMES[scheme](plan, scheme, holder)
+    if not opens:
+        return sums
+    return Disclosure((*disclose_opening(), *sums.steps), sums.collusion, (*sums.everybody, DISCLOSED_COUNTS))
 
 
 def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
@@ -84,7 +88,7 @@ def _describe_floor(plan: TablePlan, holder: str) -> str:
 
 
 def _disclose_newton(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
-    rounds = disclose_rounds(plan.study, masked=True)
+    rounds = disclose_rounds(plan.study, masked=True, opens=False)
     few = "Nobody sees any table. With few patterns the rounds together may determine the summed table."
     return Disclosure(rounds.steps, (*_COLLUSION, _HONESTY), (*rounds.everybody, few))
 

@@ -22,10 +22,11 @@ _DETERMINED = 1e-9
 _MAX_PATTERNS = 2000
 
 
-def expose_table(design: Design, raw: Array, table: Payload, n: int, imputed: int) -> Exposure:
+def expose_table(design: Design, raw: Array, table: Payload, n: int, imputed: int, least: int = 0) -> Exposure:
     """What readers can solve from a posted table whose patterns have the design `raw` (m, p), standing on n rows.
 
-    Counts below `imputed` are not those of any patients. Sums of counts and measurements are no counts of patients.
+    Counts below `imputed` are not those of any patients; patterns of fewer than `least` rows are not in the
+    table. Sums of counts and measurements are no counts of patients.
     """
     names = _names(design, raw)
     cells, kinds = {}, {}
@@ -46,6 +47,8 @@ def expose_table(design: Design, raw: Array, table: Payload, n: int, imputed: in
         parameters=table["outcome"].size * len(design.columns),
         cells=cells,
         kinds=kinds,
+        by_columns=True,
+        least_pattern=least,
     )
 
 

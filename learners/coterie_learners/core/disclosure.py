@@ -50,8 +50,12 @@ class Exposure:
     exactly, by name; these names and numbers are for this site's own people. `kinds`: the cells' kinds, for everybody.
     `rebuilt`: columns that come back row by row; `gridded`: those that do by lattice reduction, up to sums with small
     coefficients. `sums_only`: the bytes are uniformly distributed to whoever lacks this
-    site's keys; only a sum over `parties` sites exists. `instead`: the option of this study's learner, or the learner,
-    that does not show the cells.
+    site's keys; only a sum over `parties` sites exists. `by_columns`: sums over rows of products of the formula's
+    columns and the outcome, so that every level, pair and event is a count that they show; without the rows whose
+    pattern of covariates has fewer than `least_pattern`. `labels`: each party's label of each raw column's rows;
+    `labels_only`: nothing but those. `opening`: masked counts that are opened before any other sum of the pool;
+    `unopened`: masked sums without such counts before them. `instead`: the option of this study's learner, or the
+    learner, that does not show the cells.
     """
 
     what: str
@@ -65,6 +69,12 @@ class Exposure:
     gridded: tuple[str, ...] = ()
     sums_only: bool = False
     parties: int = 0
+    by_columns: bool = False
+    least_pattern: int = 0
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    labels_only: bool = False
+    opening: bool = False
+    unopened: bool = False
     instead: str = ""
 
     def small(self, floor: int) -> dict[str, int]:
@@ -94,7 +104,7 @@ class GateVerdict:
     def digest(self) -> bytes:
         """What goes on the ledger (32 bytes): the ruling and 31 bytes of the SHA-256 of everything but the secret."""
         plain = {"ruling": int(self.ruling), "sentence": self.sentence, "topic": self.topic}
-        text = json.dumps(plain | {"floors": self.floors.model_dump()}, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(plain | {"floors": self.floors.as_dict()}, sort_keys=True, separators=(",", ":"))
         return bytes([self.ruling]) + hashlib.sha256(text.encode()).digest()[:31]
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,7 +113,7 @@ class GateVerdict:
             "topic": self.topic,
             "ruling": self.ruling.name.lower().replace("_", " "),
             "sentence": self.sentence,
-            "floors": self.floors.model_dump(),
+            "floors": self.floors.as_dict(),
             "digest": self.digest.hex(),
         }
 

@@ -86,7 +86,8 @@ class Site:
     `secret` (32 bytes) never leaves; `shared` holds a key per peer; `vault` is durable private memory. `session` names
     this run of the study among all that these keys will ever see: one pad in two runs would disclose the difference of
     their posts. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the
-    open step. An auditor is a Site without rows.
+    open step. `label_rows` gives this site's keyed labels (8 bytes) of its rows by raw column, where its node keeps
+    them. An auditor is a Site without rows.
     """
 
     study: Study
@@ -99,6 +100,7 @@ class Site:
     sealing: bytes = b""
     parties: tuple[str, ...] = ()
     attempt: int = 0
+    label_rows: Callable[[], Mapping[str, bytes]] = field(default=dict, repr=False)
 
     @property
     def rows(self) -> Rows:

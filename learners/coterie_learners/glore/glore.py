@@ -51,6 +51,7 @@ from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
+from coterie_learners.sums.opening_counts import Opening, open_pool
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Kind, Model
 
@@ -61,12 +62,14 @@ class GloreOptions(Frozen):
     """The learner section of a study.
 
     `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
-    `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more.
+    `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more. `opening`: whether masked
+    sums begin with the pool's counts of levels; without them release gates refuse.
     """
 
     family: str = "binomial"
     link: str | None = None
     aggregation: Literal["auto", "masked", "plain"] = "auto"
+    opening: Literal["counts", "none"] = "counts"
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
@@ -80,7 +83,10 @@ def own_rows(site: Site) -> Rows:
 
 @dataclass(frozen=True)
 class GlorePlan:
-    """What every site derives from the study alone; `rows_of` gives a site's rows, or its patterns with weights."""
+    """What every site derives from the study alone.
+
+    `rows_of` gives a site's rows, or its patterns with weights. `opened`: the pool is open before the rounds.
+    """
 
     study: Study
     design: Design
@@ -89,6 +95,7 @@ class GlorePlan:
     masked: bool
     learner: str = "glore"
     rows_of: Callable[[Site], Rows] = own_rows
+    opened: bool = False
 
     @classmethod
     def of(cls, study: Study) -> GlorePlan:
@@ -101,6 +108,17 @@ class GlorePlan:
     def p(self) -> int:
         """Number of columns."""
         return len(self.design.columns)
+
+    @property
+    def opens(self) -> bool:
+        """Whether the pool's counts of levels are opened before its sums."""
+        return self.masked and self.options.opening == "counts"
+
+    @property
+    def opening(self) -> Opening:
+        """The opening step."""
+        events = self.family.name != "gaussian"
+        return Opening(self.design, self.study.disclosure.cell, events, self.rows_of)
 
     @cached_property
     def model(self) -> Model:
@@ -140,10 +158,12 @@ def glore(site: Site) -> Script:
 def fit_rounds(plan: GlorePlan) -> Script:
     """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests.
 
-    Then the sites test whether they agree, and a server ends the fit. It does so only if the sites of the test are
-    those of the last sums. Where the ledger excluded a site between the two, that site's rows are still in the model:
-    the rounds go on without it.
+    Masked sums come after the pool's counts of levels. Then the sites test whether they agree, and a server ends the
+    fit. It does so only if the sites of the test are those of the last sums. Where the ledger excluded a site between
+    the two, that site's rows are still in the model: the rounds go on without it.
     """
+    if plan.opens:
+        yield from open_pool(plan.opening)
     model = newton.begin(plan.rules)
     path: tuple[Array | None, ...] = ()
     for t in range(plan.options.max_rounds):
@@ -209,7 +229,8 @@ def agreement_form(plan: GlorePlan) -> Schema:
 def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
-        return sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
+        masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
+        return replace(masked, unopened=not (plan.opens or plan.opened))
     exposure = sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
     enough = len(plan.study.sites) >= masked_sum.MIN_PARTIES
     return replace(exposure, instead='set aggregation = "masked"' if enough else "")
@@ -275,18 +296,20 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
-    return schedule_rounds(study, options_of(study, GloreOptions).max_rounds)
+    return schedule_rounds(GlorePlan.of(study))
 
 
-def schedule_rounds(study: Study, max_rounds: int) -> Schedule:
+def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
-    closing = concluding_steps(study)
-    return Schedule(loop=("each", "server"), closing=closing, max_rounds=max_rounds + len(study.sites))
+    opening = ("each", "each") if plan.opens else ()
+    closing, rounds = concluding_steps(plan.study), plan.options.max_rounds + len(plan.study.sites)
+    return Schedule(opening=opening, loop=("each", "server"), closing=closing, max_rounds=rounds)
 
 
 def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
-    return disclose_rounds(study, GlorePlan.of(study).masked)
+    plan = GlorePlan.of(study)
+    return disclose_rounds(study, plan.masked, plan.opens)
 
 
 GLORE = Learner("glore", _VERSION, GloreOptions, _check_study, _schedule, glore, disclose_glore)

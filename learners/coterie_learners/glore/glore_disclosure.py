@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.study.document import Study
+from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
 
 _SUMS = "Sums over its rows: first moments, then score, information, deviance and counts of each round"
 _AGREEMENT = "Sums for the test whether the sites agree"
@@ -14,16 +15,17 @@ _TABLES = (
 )
 
 
-def disclose_rounds(study: Study, masked: bool) -> Disclosure:
-    """What rounds of sums disclose."""
+def disclose_rounds(study: Study, masked: bool, opens: bool) -> Disclosure:
+    """What rounds of sums disclose; `opens`: the pool's counts of levels come before them."""
     steps = (
+        *(disclose_opening() if opens else ()),
         StepDisclosure("stats/*", "each", _SUMS, None, "masked" if masked else "plain", () if masked else _TABLES),
         StepDisclosure("model/*", "server", "The model after each round"),
         StepDisclosure("agreement/*", "each", _AGREEMENT, None, "masked" if masked else "plain"),
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
         *conclude_disclosure(study),
     )
-    return Disclosure(steps, _list_collusion(study, masked), _list_results(masked))
+    return Disclosure(steps, _list_collusion(study, masked), _list_results(masked, opens))
 
 
 def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
@@ -44,9 +46,15 @@ def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
     return together, difference, fewer
 
 
-def _list_results(masked: bool) -> tuple[str, ...]:
+def _list_results(masked: bool, opens: bool) -> tuple[str, ...]:
     sums = "the sums over all sites" if masked else "each site's sums"
+    pool = (
+        "Everybody learns X'X and X'y of the pool: how many patients of all sites together have each level and each "
+        "pair of levels, and how many of these have the outcome."
+    )
     return (
         f"Everybody learns {sums} of every round, the model after it, the pooled number of rows, the outcome's sum, "
         "and the test whether the sites agree.",
+        *((pool,) if masked else ()),
+        *((DISCLOSED_COUNTS,) if opens else ()),
     )

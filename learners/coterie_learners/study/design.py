@@ -22,7 +22,7 @@ import numpy as np
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import matmul, matvec
-from coterie_learners.study.document import Study, Variable
+from coterie_learners.study.document import IdentifierKind, Study, Variable
 from coterie_learners.study.rows import Block, Codes
 
 INTERCEPT = "(Intercept)"
@@ -98,9 +98,20 @@ class Design:
         return name if self._holds(name) else None
 
     @property
+    def identifying(self) -> dict[str, IdentifierKind]:
+        """The columns that identify patients in every site's file, with what each holds; none if the study has none."""
+        return self.study.identifying or ({self.study.patient: "code"} if self.study.patient else {})
+
+    @property
     def identifier(self) -> tuple[str, ...]:
-        """Names of the columns that identify patients, which every site's file has where columns are split."""
-        return tuple(self.study.identifying)
+        """Names of the columns that identify patients."""
+        return tuple(self.identifying)
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Every variable that is read from the file: those of the formula, then what the cohort has complete."""
+        more = (name for name in self.study.cohort.complete if self._holds(name))
+        return tuple(dict.fromkeys((*self.variables, *more)))
 
     @property
     def outcome(self) -> Variable:

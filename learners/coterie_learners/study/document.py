@@ -104,13 +104,18 @@ class Floors(Frozen):
 
     rows: the fewest rows a payload may stand on. cell: the smallest count of patients, above zero, that its readers may
     solve from it. events_per_parameter: the fewest events (or rows) of this site for each coefficient. rebuild: whether
-    columns may come back row by row.
+    columns may come back row by row. sensitive: covariates that a group must not share a level of, all of it.
     """
 
     rows: Annotated[int, Field(ge=1)] = 5
     cell: Annotated[int, Field(ge=0)] = 5
     events_per_parameter: Annotated[float, Field(ge=0)] = 0.0
     rebuild: Literal["refuse", "allow"] = "refuse"
+    sensitive: tuple[ColumnName, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The floors as JSON has them; what no older study has is absent unless it is set."""
+        return self.model_dump(mode="json", exclude=set() if self.sensitive else {"sensitive"})
 
     def stricter(self, other: Floors) -> Floors:
         """The stricter of two in each."""
@@ -119,6 +124,7 @@ class Floors(Frozen):
             cell=max(self.cell, other.cell),
             events_per_parameter=max(self.events_per_parameter, other.events_per_parameter),
             rebuild="refuse" if "refuse" in (self.rebuild, other.rebuild) else "allow",
+            sensitive=tuple(sorted({*self.sensitive, *other.sensitive})),
         )
 
 
@@ -135,6 +141,17 @@ class LinkageRules(Frozen):
     doubled: Literal["refuse", "drop"] = "refuse"
     unidentified: Literal["refuse", "drop"] = "refuse"
     most: Annotated[int, Field(ge=1, le=1 << 26)] = 200_000
+
+
+class CohortRules(Frozen):
+    """The patients that a study stands on.
+
+    name: each site keeps the study's patients under this name, and later studies of the name stand on exactly these,
+    though the files grow. complete: rows that lack one of these columns are no part of it, whatever the formula reads.
+    """
+
+    name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,30})?$")] = ""
+    complete: tuple[ColumnName, ...] = ()
 
 
 class LedgerRules(Frozen):
@@ -163,6 +180,8 @@ class Study(Frozen):
     Sites hold the same variables of different patients (rows split), or, with `columns`, other variables of the same
     patients: then `columns` names each site's variables (none for a helper without data), and `identifier` the columns
     of every site's file by which patients find each other: a list of names, or names with what each column holds.
+    Where rows are split, `patient` names the column that identifies patients; it never leaves a site. Without it rows
+    are taken for patients.
     """
 
     format: Literal[1] = 1
@@ -178,6 +197,8 @@ class Study(Frozen):
     linkage: LinkageRules = LinkageRules()
     ledger: LedgerRules = LedgerRules()
     disclosure: Floors = Floors()
+    patient: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
+    cohort: CohortRules = CohortRules()
 
     @model_validator(mode="after")
     def _check_sites(self) -> Self:
@@ -198,6 +219,15 @@ class Study(Frozen):
         wrong = sorted(set(assigned) - set(self.variables)) + sorted(set(assigned) & set(self.identifier))
         if wrong:
             raise ValueError(f"`columns` names {wrong}, which are not declared variables, or identify patients")
+        return self
+
+    @model_validator(mode="after")
+    def _patients_are_named_once(self) -> Self:
+        if self.patient and (self.columns or self.patient in self.variables):
+            raise ValueError("`patient` is no variable, and has no place beside `identifier`")
+        undeclared = sorted(set(self.cohort.complete) - set(self.variables))
+        if undeclared:
+            raise ValueError(f"`cohort.complete` names {undeclared}, which are not declared variables")
         return self
 
     @property
@@ -251,7 +281,11 @@ class Study(Frozen):
         older = set() if self.columns else {"columns", "identifier"}
         older |= {"disclosure"} if self.disclosure == Floors() else set()
         older |= {"linkage"} if self.linkage == LinkageRules() else set()
+        older |= {"cohort"} if self.cohort == CohortRules() else set()
+        older |= set() if self.patient else {"patient"}
         plain = self.model_dump(mode="json", exclude=older)
+        if "disclosure" in plain:
+            plain["disclosure"] = self.disclosure.as_dict()
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
     @cached_property

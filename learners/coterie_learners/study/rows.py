@@ -89,6 +89,11 @@ class ArrayRows:
         """Number of rows."""
         return len(self._all)
 
+    @property
+    def everything(self) -> Block:
+        """All rows as one block."""
+        return self._all
+
     def blocks(self) -> Iterator[Block]:
         """Slices of the arrays; nothing is copied."""
         x, y, offset = self._all.x, self._all.y, self._all.offset
@@ -149,6 +154,11 @@ class ArrayCodes:
     def n(self) -> int:
         """Number of rows."""
         return len(next(iter(self._codes.values())))
+
+    @property
+    def everything(self) -> Codes:
+        """All rows' values."""
+        return self._codes
 
     def codes(self) -> Iterator[Codes]:
         """Slices of the arrays; nothing is copied."""

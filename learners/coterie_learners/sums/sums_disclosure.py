@@ -46,6 +46,7 @@ def expose_sums(design: Design, family: Family, path: Sequence[View], site: Site
         parameters=len(design.columns),
         cells=cells | patterns,
         kinds=kinds | dict.fromkeys(patterns, "single patterns of all covariates"),
+        by_columns=True,
     )
 
 

@@ -17,6 +17,7 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import DataError
 from coterie_node.data.commitment import find_snapshot, make_snapshot
 from coterie_node.errors import ConfigError
+from coterie_node.release.gate import Gate
 from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_keys import study_keys
@@ -134,7 +135,8 @@ def _compare_posts(node: Node, number: int) -> Iterator[RecomputedPost]:
     session = f"{node.network.scope}/{number}"
     own = study_keys(node.keys, node.journal.vault, session)
     site = site_of(node.study, node.name, data, node.keys, entries, session)
-    machine = Machine(learner_of(node.study).script, replace(site, vault=dict(node.journal.vault), sealing=own.sealing))
+    seat = Gate(node.study, log=node.log).seat(replace(site, vault=dict(node.journal.vault), sealing=own.sealing))
+    machine = Machine(learner_of(node.study).script, seat)
     codec = PayloadCodec(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
     position = 0
     while machine.awaits is not None and (records := node.ledger.read_finished(number, position)) is not None:

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
@@ -15,7 +17,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
-from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Codes, Data, OwnColumns, Rows
+from coterie_learners.study.rows import ArrayRows, Block, Codes, Data, Rows
 from coterie_node.data import pda
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
@@ -23,6 +25,8 @@ from coterie_node.data.csv_file import open_csv
 from coterie_node.data.findings import FileOrigin, Findings, Mask, Origin, quote
 from coterie_node.data.installed_source import RowsAddress, SourceAddress, open_installed
 from coterie_node.data.parquet_file import open_parquet
+from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
+from coterie_node.data.patients.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
 from coterie_node.data.source import Batch, FileRows, Identity, RowSource, check_unchanged, stamp_file
 from coterie_node.data.streaming import (
     StreamedCodes,
@@ -34,9 +38,12 @@ from coterie_node.data.streaming import (
     lacking,
     width,
 )
+from coterie_node.privacy.prints import RawRows
 
 # A Parquet file whose design matrix is larger is read anew in each pass.
 IN_MEMORY = 256 << 20
+# Rows of the design matrix that are made in one go.
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ class FirstPass:
         self.keep = keep
         self.findings = Findings()
         self.spread = Spread()
-        self.missing = dict.fromkeys(design.variables, 0)
+        self.missing = dict.fromkeys(design.read, 0)
         self.read = self.n = self.events = 0
         self.chunks: deque[Codes] = deque()
         self.identifiers: list[tuple[str, ...]] = []
@@ -132,13 +139,18 @@ class FirstPass:
         if self.keep and not self.findings.by_column:
             self.chunks.append(self._keep_codes(codes))
 
+    @property
+    def known_patients(self) -> list[tuple[str, ...]] | None:
+        """The identifiers of the rows used, or None where rows are taken for patients."""
+        return self.identifiers if self.design.identifier else None
+
     def _keep_codes(self, codes: Codes) -> Codes:
         """The numbers in the form in which they stay in memory."""
         return codes
 
     def _identify(self, batch: Batch, used: Mask) -> None:
         """Keep the identifying values of the rows used, and note those that have none."""
-        kinds = self.design.study.identifying
+        kinds = self.design.identifying
         columns = [as_text(batch[name]) for name in kinds]
         for (name, kind), column in zip(kinds.items(), columns, strict=True):
             self._check_identifiers(name, kind, column)
@@ -173,58 +185,66 @@ class CodesPass(FirstPass):
         return compact(codes, self.design)
 
 
-def load_rows(address: RowsAddress, design: Design, site: str) -> MemoryRows:
+def load_rows(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> MemoryRows:
     """Read rows and check all of them; DataError names site, file, column and rows of what is wrong."""
-    source, before = open_source(address, design, site)
+    source, before = open_source(address, design, site, objectors)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
     first = check_rows(source, before, FirstPass(design, keep=small))
-    rows: Rows = _in_memory(design, first) if small else StreamedRows(source, before, design, first.n)
+    raw = _raw(design, first) if small else None
+    rows: Rows = StreamedRows(source, before, design, first) if raw is None else _in_memory(design, raw)
     check_variation(source.origin, design, rows, first.spread)
     return MemoryRows(source, site, first.read, first.missing, _count_events(design, first), rows, before)
 
 
-def load_columns(address: RowsAddress, design: Design, site: str) -> Loaded:
+def load_columns(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check the columns that a site holds of its own patients, and what identifies these."""
-    source, before = open_source(address, design, site)
+    source, before = open_source(address, design, site, objectors)
     first = check_rows(source, before, FirstPass(design, keep=True))
     codes = _join_columns(design, first)
     x = design.matrix(codes, first.n)
     check_variation(source.origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
     outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
-    rows = OwnColumns(tuple(first.identifiers), design.names, x, outcome, offset)
+    raw = raw_of_codes(design.study, [codes], first.identifiers, first.missing)
+    rows = SiteColumns(tuple(first.identifiers), design.names, x, outcome, offset, raw)
     return Loaded(source, site, first.read, first.missing, _count_events(design, first), rows, before)
 
 
-def load_coded_rows(address: RowsAddress, design: Design, site: str) -> Loaded:
+def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
     if isinstance(address, Path) and address.suffix.lower() == ".json":
         file = FileRows(FileOrigin.of(site, address))
         before = file.stamp()
         table = pda.read_table(file.origin, design)
         return Loaded(file, site, table.n, {}, None, table, before)
-    source, before = open_source(address, design, site)
-    row = sum(width(design.study.variables[name]).itemsize for name in design.variables)
+    source, before = open_source(address, design, site, objectors)
+    row = sum(width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = check_rows(source, before, CodesPass(design, keep=small))
-    rows = ArrayCodes(_join_columns(design, first)) if small else StreamedCodes(source, before, design, first.n)
+    raw = _raw(design, first) if small else None
+    rows = StreamedCodes(source, before, design, first) if raw is None else SiteCodes(_codes_of(design, raw), raw)
     check_variation(source.origin, design, PatternRows(design, rows), first.spread)
     return Loaded(source, site, first.read, first.missing, _count_events(design, first), rows, before)
 
 
 def _join_columns(design: Design, first: FirstPass) -> Codes:
-    return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.variables}
+    return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.read}
 
 
-def load_site(address: RowsAddress | None, study: Study, site: str) -> Loaded | None:
-    """A site's data in the form that the study's learner reads; None for a helper, who has none."""
+def load_site(address: RowsAddress | None, study: Study, site: str, exclude: Path | None = None) -> Loaded | None:
+    """A site's data in the form that the study's learner reads; None for a helper, who has none.
+
+    `exclude`: a file with the identifiers of patients who object; their rows are no part of anything.
+    """
     if study.columns and not study.columns[site]:
         return None
     if address is None:
         raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
-    return LOADERS["columns" if study.columns else learner_of(study).reads](address, Design(study, site), site)
+    design = Design(study, site)
+    objectors = read_objectors(exclude, design, site)
+    return LOADERS["columns" if study.columns else learner_of(study).reads](address, design, site, objectors)
 
 
-LOADERS: Mapping[str, Callable[[RowsAddress, Design, str], Loaded]] = {
+LOADERS: Mapping[str, Callable[[RowsAddress, Design, str, frozenset[str]], Loaded]] = {
     "rows": load_rows,
     "codes": load_coded_rows,
     "columns": load_columns,
@@ -245,20 +265,25 @@ def _count_events(design: Design, first: FirstPass) -> int | None:
     return first.events if design.outcome_here is not None and design.outcome.type == "binary" else None
 
 
-def open_source(address: RowsAddress, design: Design, site: str) -> tuple[RowSource, str]:
+def open_source(
+    address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()
+) -> tuple[RowSource, str]:
     """A site's rows, and their stamp from before anything of them was read; DataError if they cannot be opened."""
+    source: RowSource
     if isinstance(address, SourceAddress):
-        installed = open_installed(address, design, site)
-        return installed, installed.stamp()
-    origin = FileOrigin.of(site, address)
-    before = stamp_file(origin)
-    return _open(origin, design), before
+        source = open_installed(address, design, site)
+        before = source.stamp()
+    else:
+        origin = FileOrigin.of(site, address)
+        before = stamp_file(origin)
+        source = _open(origin, design)
+    return (WithoutObjectors(source, design.identifier[0], objectors) if objectors else source), before
 
 
 def _open(origin: FileOrigin, design: Design) -> RowSource:
     suffix = origin.path.suffix.lower()
     if suffix == ".csv":
-        return open_csv(origin, (*design.variables, *design.identifier))
+        return open_csv(origin, (*design.read, *design.identifier))
     if suffix == ".parquet":
         return open_parquet(origin, design)
     raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
@@ -266,7 +291,7 @@ def _open(origin: FileOrigin, design: Design) -> RowSource:
 
 def _check_values(source: RowSource, first: FirstPass) -> None:
     design, findings = first.design, first.findings
-    key = findings.first((*design.variables, *design.identifier))
+    key = findings.first((*design.read, *design.identifier))
     if key is None:
         return
     name, fault = key
@@ -287,7 +312,7 @@ def _describe_identifier_fault(first: FirstPass, name: str, fault: str, where: s
     if fault == "CO-D132":
         todo = 'Give every row its identifier, or let the study leave such rows out with linkage.unidentified = "drop".'
         return f"The identifying column {quote(name)} is blank {where}. {todo}"
-    kind = first.design.study.identifying[name]
+    kind = first.design.identifying[name]
     todo = "Correct the values, or let the study declare another kind."
     return f"The identifying column {quote(name)}, declared as {kind}, has {first.refusals[name]}, {where}. {todo}"
 
@@ -306,17 +331,28 @@ def _check_enough(origin: Origin, first: FirstPass) -> None:
         )
 
 
-def _in_memory(design: Design, first: FirstPass) -> ArrayRows:
-    x = np.empty((first.n, len(design.columns)), order="F")
-    y = np.empty(first.n)
-    offset: Array | None = np.empty(first.n) if design.formula.offset else None
-    at = 0
+def _raw(design: Design, first: FirstPass) -> RawRows:
+    """All values in few bytes; a chunk is let go as soon as it is in."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in design.read}
     while first.chunks:
-        # A chunk is let go as soon as it is in the matrix.
-        block = design.block(first.chunks.popleft())
-        cut = slice(at, at + len(block))
+        for name, values in compact(first.chunks.popleft(), design).items():
+            parts[name].append(values)
+    joined = {name: np.concatenate(parts.pop(name)) for name in design.read}
+    return raw_of_codes(design.study, [joined], first.known_patients, first.missing)
+
+
+def _codes_of(design: Design, raw: RawRows) -> Codes:
+    return {name: raw.values[name] for name in design.variables}
+
+
+def _in_memory(design: Design, raw: RawRows) -> SiteRows:
+    x = np.empty((raw.n, len(design.columns)), order="F")
+    y = np.empty(raw.n)
+    offset: Array | None = np.empty(raw.n) if design.formula.offset else None
+    for at in range(0, raw.n, CHUNK):
+        cut = slice(at, at + CHUNK)
+        block = design.block({name: np.asarray(raw.values[name][cut], np.float64) for name in design.variables})
         x[cut], y[cut] = block.x, block.y
         if offset is not None:
             offset[cut] = block.offset
-        at += len(block)
-    return ArrayRows(x, y, offset)
+    return SiteRows(ArrayRows(x, y, offset), raw)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,20 +13,39 @@ from coterie_learners.study.document import Variable
 from coterie_learners.study.rows import ArrayRows, Block, Codes, block_size
 from coterie_node.data.coding import Coded, code
 from coterie_node.data.findings import Mask
+from coterie_node.data.patients.site_rows import raw_of_codes
 from coterie_node.data.source import Batch, RowSource, check_unchanged, explain_change
+from coterie_node.privacy.prints import RawRows
 
 # Blocks that are built in one go: some 16 MiB.
 GROUP = 8
 
 
+class Checked(Protocol):
+    """What the first pass over a file knows of it."""
+
+    n: int
+    missing: dict[str, int]
+
+    @property
+    def known_patients(self) -> Sequence[Sequence[str]] | None:
+        """The identifiers of the rows used, or None where rows are taken for patients."""
+
+
 class StreamedSource:
     """Complete rows of a checked file, read again in each pass; DataError if the file changed since."""
 
-    def __init__(self, source: RowSource, before: str, design: Design, n: int) -> None:
+    def __init__(self, source: RowSource, before: str, design: Design, checked: Checked) -> None:
         self._source = source
         self._before = before
         self._design = design
-        self._n = n
+        self._n = checked.n
+        self._checked = checked
+
+    def read_raw(self) -> RawRows:
+        """The raw rows, read once more and kept in as few bytes as their declarations need."""
+        codes = (compact(chunk, self._design) for chunk in self._chunks())
+        return raw_of_codes(self._design.study, codes, self._checked.known_patients, self._checked.missing)
 
     @property
     def n(self) -> int:
@@ -90,7 +109,7 @@ def width(variable: Variable) -> np.dtype[Any]:
 
 def code_columns(batch: Batch, design: Design) -> dict[str, Coded]:
     """Every variable's numbers in a batch."""
-    return {name: code(batch[name], design.study.variables[name]) for name in design.variables}
+    return {name: code(batch[name], design.study.variables[name]) for name in design.read}
 
 
 def complete(coded: Mapping[str, Coded]) -> Codes:

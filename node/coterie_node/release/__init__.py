@@ -1,1 +1,1 @@
-"""The release gate: what may leave this site, what left it before, and who allows it."""
+"""What leaves this site: the gate that judges every payload, and people's yes to it."""

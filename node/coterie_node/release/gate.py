@@ -1,8 +1,9 @@
 """The release gate: before a payload of this site's own rows leaves, it is held against the floors.
 
 What its readers can solve is the learner's knowledge (`reveals` of the step); the floors are the stricter of the
-study's and of this site's own policy; what this site released before is in its release book. A step that posts from
-own rows and does not say what it reveals is refused, and so is a payload under masks that have hidden other numbers.
+study's and of this site's own policy. The values behind it and all that ever left this site are judged by the privacy
+log (`privacy`). A step that posts from own rows and does not say what it reveals is refused, and so is a payload under
+masks that have hidden other numbers.
 What sites compute with each other in an interactive step and what a server computes from posts alone are not judged
 here.
 """
@@ -10,7 +11,7 @@ here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from coterie_learners.study.document import ColumnName, Floors, Frozen, Study
 from coterie_learners.study.toml_text import MAX_TOML, parse_toml
 from coterie_node.data.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError, ReleaseRefused
-from coterie_node.release.log import ReleaseLog, compare_releases, release_of
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.objections import Grade, Objection
+from coterie_node.release.judgement import Judgement, label_rows, stand_on_cohort
 
 # Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made anew.
 HIDDEN = frozenset({"masked", "ciphers", "places"})
@@ -51,7 +54,7 @@ class Policy(Frozen):
 
     def check(self, study: Study, site: str) -> None:
         """StudyError if a study uses, at this site, a column that the policy keeps out."""
-        forbidden = [name for name in Design(study, site).variables if name in self.never]
+        forbidden = [name for name in Design(study, site).read if name in self.never]
         if forbidden:
             message = (
                 f"{site}'s policy never lets {', '.join(forbidden)} be used, which the study {study.name!r} asks for"
@@ -80,14 +83,18 @@ def refuse_all(release: Release) -> bool:
 
 @dataclass
 class Gate:
-    """One site's gate in one run of a study. `watch` is told of every release, passed or refused."""
+    """One site's gate in one run of a study. `watch` hears of every release, passed or refused.
+
+    `log` is the site's privacy log; `vault` is durable private memory, in which the masks that were used are noted.
+    """
 
     study: Study
     policy: Policy = field(default_factory=Policy)
-    book: ReleaseLog = field(default_factory=ReleaseLog)
+    log: PrivacyLog = field(default_factory=PrivacyLog)
     consent: Consent = refuse_all
     watch: Callable[[Release], None] = lambda _: None
-    _flag: str | None = field(default=None, init=False)
+    vault: MutableMapping[str, bytes] = field(default_factory=dict)
+    _judgement: Judgement | None = field(default=None, init=False)
     _disclosure: Disclosure | None = field(default=None, init=False)
 
     @property
@@ -95,24 +102,37 @@ class Gate:
         """The stricter of the study's and the site's."""
         return self.study.disclosure.stricter(self.policy.floors)
 
+    def seat(self, site: Site) -> Site:
+        """The site on the rows of the study's declared cohort, with the labels of these that the privacy log gives."""
+        seated = replace(site, data=stand_on_cohort(self.log, site))
+        return replace(seated, label_rows=lambda: label_rows(self.log, seated))
+
     def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
         """The verdict's digest for the record, or None while a person's yes is waited for.
 
-        Raises ReleaseRefused if the payload must stay.
+        What leaves is in the privacy log before this returns. Raises ReleaseRefused if the payload must stay.
         """
         if step.public or step.talks or step.announces:
             return bytes(32)
-        verdict = self.judge(step, site, payload)
+        exposure = self._exposure(step, site, payload)
+        verdict, objection, reason = self._judge(step, site, exposure)
         release = Release(position, site.attempt, payload, verdict)
         self.watch(release)
         if verdict.refused:
             raise ReleaseRefused("CO-R301", f"{site.name}'s release gate keeps {step.topic!r} back: {verdict.sentence}")
-        if self.policy.ask:
+        if self.policy.ask or (objection is not None and not reason):
             if not self.consent(release):
                 return None
             verdict = replace(verdict, ruling=Ruling.CONSENTED)
         self._spend(step, site, payload)
+        if exposure is not None and self._judgement is not None:
+            self._judgement.write(site, exposure, reason)
         return verdict.digest
+
+    def note_sum(self, step: Step, site: Site, missing: tuple[str, ...]) -> None:
+        """Note that the sum of a step exists, or never came to exist as these sites' shares are missing or false."""
+        if step.who == "each" and not step.talks:
+            self.log.note_sum(site.session, site.parties, missing)
 
     def _spend(self, step: Step, site: Site, payload: Payload) -> None:
         """ReleaseRefused if other numbers left this site under the same masks before.
@@ -124,21 +144,22 @@ class Gate:
             return
         label = f"masks/{site.session}/{site.study.hash.hex()}/{step.topic}/{site.attempt}"
         digest = hashlib.sha256(canonical(payload)).digest()
-        if self.book.vault.setdefault(label, digest) != digest:
+        if self.vault.setdefault(label, digest) != digest:
             message = f"{site.name} has sent other numbers under the masks of {step.topic!r} before a reorganisation"
             cause = "What it builds on was changed since, and the difference would be without them"
             raise ReleaseRefused("CO-R302", f"{message}. {cause}. Propose the study again.")
 
     def judge(self, step: Step, site: Site, payload: Payload) -> GateVerdict:
         """The verdict on one payload of a step."""
+        return self._judge(step, site, self._exposure(step, site, payload))[0]
+
+    def _exposure(self, step: Step, site: Site, payload: Payload) -> Exposure | None:
         if step.reveals is None:
-            message = f"The learner {self.study.learner.name} does not say what {step.topic!r} reveals."
-            return GateVerdict(Ruling.REFUSED, message, self.floors, step.topic)
+            return None
         exposure = self._describe(step, step.reveals(site, payload))
-        if step.readers is not None:
-            exposure = replace(exposure, readers=tuple(r for r in step.readers if r != site.name))
-        verdict = judge_exposure(exposure, self.floors, step.topic)
-        return verdict if verdict.refused else self._compare_with_past(site, verdict)
+        if step.readers is None:
+            return exposure
+        return replace(exposure, readers=tuple(r for r in step.readers if r != site.name))
 
     def _describe(self, step: Step, exposure: Exposure) -> Exposure:
         """The exposure under the words of the study's disclosure, where that speaks of this step."""
@@ -147,15 +168,32 @@ class Gate:
         disclosed = self._disclosure.find_step(step.topic)
         return exposure if disclosed is None else replace(exposure, what=disclosed.what)
 
-    def _compare_with_past(self, site: Site, verdict: GateVerdict) -> GateVerdict:
-        """The verdict after a look at what this site released before; looked up once, at a run's first release."""
-        if site.data is None:
-            return verdict
-        if self._flag is None:
-            release = release_of(site, verdict.ruling is Ruling.SUMS_ONLY, self.book.key)
-            comparison = compare_releases(release, self.book.others(site.session), self.floors.cell)
-            if comparison.refused:
-                return replace(verdict, ruling=Ruling.REFUSED, sentence=comparison.message)
-            self._flag = comparison.message
-            self.book.add(release)
-        return replace(verdict, sentence=f"{verdict.sentence} {self._flag}".rstrip())
+    def _judge(self, step: Step, site: Site, exposure: Exposure | None) -> tuple[GateVerdict, Objection | None, str]:
+        """The verdict; what the privacy log has against the release; and the reason of whoever said yes to that."""
+        if exposure is None:
+            sentence = f"The learner {self.study.learner.name} does not say what {step.topic!r} reveals."
+            return GateVerdict(Ruling.REFUSED, sentence, self.floors, step.topic), None, ""
+        verdict = judge_exposure(exposure, self.floors, step.topic)
+        if verdict.refused or site.data is None:
+            return verdict, None, ""
+        if self._judgement is None:
+            self._judgement = Judgement(self.log, self.floors)
+        objection = self._judgement.judge(site, exposure)
+        if objection is None:
+            return verdict, None, ""
+        return self._weigh(verdict, exposure, objection)
+
+    def _weigh(
+        self, verdict: GateVerdict, exposure: Exposure, objection: Objection
+    ) -> tuple[GateVerdict, Objection | None, str]:
+        """The verdict with an objection: refused, asked about, or let go as a person has said yes to it."""
+        reason = self.log.allowance(self.study.hash.hex(), objection)
+        sentence = f"{exposure.what} may not go out: {objection.sentence}"
+        if reason:
+            words = f"{verdict.sentence} A person of this site said yes ({objection.kind}): {reason}"
+            return replace(verdict, ruling=Ruling.CONSENTED, sentence=words), objection, reason
+        if objection.grade is Grade.ASK and self.consent is not refuse_all:
+            return replace(verdict, sentence=sentence, secret=objection.secret), objection, ""
+        self.log.note_refusal(self.study.hash.hex(), self.study.name, objection)
+        refused = replace(verdict, ruling=Ruling.REFUSED, sentence=sentence, secret=objection.secret)
+        return refused, objection, ""

@@ -145,7 +145,7 @@ class Follower:
 
     def _read_records(self, step: Step, records: tuple[Record, ...]) -> None:
         with self._measure("store"):
-            posts = {r.site: self._codec.read(step, r, self._blobs) for r in records}
+            posts = self._read_posts(step, records)
         # Before the machine computes: if it finds a wrong post, the runner disputes the step at `position - 1`.
         self._heads[self.position] = read_heads(records)
         self.position += 1
@@ -157,6 +157,10 @@ class Follower:
         figures = read_figures(posts[records[-1].site]) if step.public else {}
         sealed = tuple(name for name, post in posts.items() if isinstance(post, Sealed))
         self._notify(step, records, figures, self.machine.checked > before, sealed)
+
+    def _read_posts(self, step: Step, records: tuple[Record, ...]) -> dict[str, Payload | Sealed]:
+        """The posts of a finished step, by site."""
+        return {r.site: self._codec.read(step, r, self._blobs) for r in records}
 
     def _notify(
         self,

@@ -19,6 +19,7 @@ from coterie_learners.errors import LearnerError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
+from coterie_learners.sums.opening_counts import LABELS
 from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import load_site
 from coterie_node.errors import ReleaseRefused
@@ -128,13 +129,19 @@ def _first(study: Study, name: str, data: Data, gate: Gate) -> None:
     """Judge what one site would post first, under keys made for the occasion."""
     keys = {site: SiteKeys.of(secrets.token_bytes(32), secrets.token_bytes(32)) for site in study.sites}
     entries = [SiteEntry(k, site, own.address, own.sealing) for k, (site, own) in enumerate(keys.items(), 1)]
-    machine = Machine(learner_of(study).script, site_of(study, name, data, keys[name], entries, "dry run"))
+    seat = gate.seat(site_of(study, name, data, keys[name], entries, "dry run"))
+    machine = Machine(learner_of(study).script, seat)
     step = machine.awaits
     if step is None or step.who not in ("each", f"only:{name}") or step.talks or step.announces:
         message = f"{name} posts nothing of its patients before it has seen posts of other sites"
         raise StudyError("CO-S106", f"{message}. Give all sites' files, or simulated ones.")
     try:
-        gate.admit(step, machine.seat(study.sites, 0), 0, machine.draft(study.sites, 0))
+        payload = machine.draft(study.sites, 0)
+        gate.admit(step, machine.seat(study.sites, 0), 0, payload)
+        if step.topic == LABELS:
+            machine.feed(dict.fromkeys(study.sites, payload))
+            assert machine.awaits is not None
+            gate.admit(machine.awaits, machine.seat(study.sites, 0), 1, machine.draft(study.sites, 0))
     except ReleaseRefused:
         return
 

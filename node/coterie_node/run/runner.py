@@ -46,10 +46,11 @@ from coterie_chain.ledger.protocol import (
 )
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.payload import Payload, decode, unpack
-from coterie_learners.core.protocol import Machine, Step
+from coterie_learners.core.protocol import Machine, Sealed, Step
 from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, SessionLost, WrongPost
 from coterie_node.errors import (
     ConfigError,
+    PayloadCorrupt,
     PayloadMissing,
     PayloadTooLarge,
     PostUnusable,
@@ -327,6 +328,21 @@ class Runner(Follower):
             return payload
 
         return InteractiveStep(session, channel, program)
+
+    def _read_posts(self, step: Step, records: tuple[Record, ...]) -> dict[str, Payload | Sealed]:
+        """The posts of a finished step; this site's privacy log notes whether its sum exists, or who spoiled it."""
+        try:
+            posts = super()._read_posts(step, records)
+        except (ProtocolError, PayloadCorrupt) as error:
+            self._note_sum(step, records, (error.site,))
+            raise
+        self._note_sum(step, records, ())
+        return posts
+
+    def _note_sum(self, step: Step, records: tuple[Record, ...], missing: tuple[str, ...]) -> None:
+        if self._gate is not None:
+            seat = self.machine.seat(tuple(record.site for record in records), records[-1].post.attempt)
+            self._gate.note_sum(step, seat, missing)
 
     # Payloads out of reach
 

@@ -87,9 +87,8 @@ def make_runner(
     """A participant's runner in a simulated network."""
     ledger, keys = world.ledger(name), world.keys[name]
     entries = ledger.sites()
-    machine = Machine(
-        learner_of(world.study).script, site_of(world.study, name, rows, keys, entries, str(world.number))
-    )
+    site = site_of(world.study, name, rows, keys, entries, str(world.number))
+    machine = Machine(learner_of(world.study).script, site if gate is None else gate.seat(site))
     codec = PayloadCodec(world.study, name, keys, {e.name: e.sealing for e in entries})
     return Runner(machine, ledger, world.blobs, world.number, codec, gate=gate, exchange=exchange, observe=observe)
 

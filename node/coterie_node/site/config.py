@@ -34,7 +34,7 @@ class SitePolicy(Policy):
             allowed = ", ".join(self.learners) or "none"
             message = f"{site}'s policy allows the learners {allowed}, and the study {study.name!r} wants"
             raise StudyError("CO-S502", f"{message} {study.learner.name}. Decline it, or change [policy] in node.toml.")
-        used = Design(study, site).variables
+        used = Design(study, site).read
         beyond = [name for name in used if self.columns is not None and name not in self.columns]
         if beyond:
             message = (
@@ -95,6 +95,7 @@ class NodeConfig(Frozen):
 
     site: Name
     data: str = "data.csv"
+    exclude: str = ""
     passphrase_file: str = "passphrase"
     chain: ChainPart = ChainPart()
     store: StorePart = StorePart()

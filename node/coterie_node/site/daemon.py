@@ -40,6 +40,8 @@ from coterie_learners.errors import LearnerError
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError, NodeError, StudyQuarantined
 from coterie_node.peers.interactive_session import Exchange
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.run.endings import end_part, find_end
 from coterie_node.run.follower import Progress
@@ -485,7 +487,7 @@ class Daemon:
             )
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
-        rows = load_site(home.locate_rows(decision.data), study, services.name)
+        rows = load_site(home.locate_rows(decision.data), study, services.name, home.exclude)
         consent = ApprovalFolder(home.root / "releases" / study.hash.hex()[:16]).consent
         return Node(
             study,
@@ -500,6 +502,7 @@ class Daemon:
             consent,
             exchange=services.exchange,
             ahead=services.ahead,
+            log=PrivacyLog(FolderStorage(home.privacy), services.journal.vault),
             approvals=decision.signed,
         )
 

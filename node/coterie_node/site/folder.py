@@ -1,7 +1,7 @@
 """One site's folder: its settings, keys, journal, decisions and results, and the way to its ledger and its store.
 
     DIR/node.toml  network.json  card.json  keys/  passphrase  journal.sqlite
-        decisions/  ballots/  faults/  releases/  results/
+        decisions/  ballots/  faults/  privacy/  releases/  results/
 
 Two finders open one: `find_node` the folder that `coterie init` made, and `RunFolder.site` a site's part of a run's
 folder (`coterie demo --keep`, `coterie devnet up`). Every command works on what they return, and asks no further.
@@ -88,6 +88,16 @@ class SiteFolder:
     def data(self) -> Path:
         """The file of this site's rows, where node.toml names a file; `locate_rows` serves every source."""
         return self.path(self.config.data)
+
+    @property
+    def exclude(self) -> Path | None:
+        """The file with the identifiers of patients who object, if there is one."""
+        return self.path(self.config.exclude) if self.config.exclude else None
+
+    @property
+    def privacy(self) -> Path:
+        """The privacy log: prints of all rows that ever left in sums."""
+        return self.root / "privacy"
 
     @property
     def decisions(self) -> DecisionFolder:

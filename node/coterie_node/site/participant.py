@@ -26,9 +26,10 @@ from coterie_node.data.source import check_unchanged
 from coterie_node.errors import ConfigError, DeadlinePassed
 from coterie_node.peers.interactive_session import Exchange
 from coterie_node.peers.tls import TlsExchange
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.gate import Consent, Gate, Policy, refuse_all
-from coterie_node.release.log import ReleaseLog
 from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.follower import Progress
 from coterie_node.run.runner import Runner
@@ -61,6 +62,7 @@ class Node:
     observe: Callable[[Progress], None] = lambda _: None
     exchange: Exchange | None = None
     ahead: PipelinedLedger | None = None
+    log: PrivacyLog = field(default_factory=PrivacyLog)
     approvals: bytes = ZERO
 
 
@@ -78,7 +80,7 @@ def open_node(
     _check_takes_part(study, name)
     folder = place.site(name)
     folder.config.policy.check(study, name)
-    rows = load_site(folder.locate_rows(""), study, name)
+    rows = load_site(folder.locate_rows(""), study, name, folder.exclude)
     keys, journal, network = folder.load_keys(), SqliteJournal(folder.journal), folder.network()
     ledger = EthereumLedger(network, keys.account, journal)
     return Node(
@@ -95,6 +97,7 @@ def open_node(
         observe,
         open_exchange(place, name, keys, ledger, network),
         ledger.pipelined,
+        PrivacyLog(FolderStorage(folder.privacy), journal.vault),
     )
 
 
@@ -104,9 +107,10 @@ def open_inspection(folder: SiteFolder, ledger: Ledger, number: int) -> Iterator
     view, blobs = ledger.view(number), folder.open_archive()
     study = study_on_ledger(view, blobs)
     _check_takes_part(study, folder.name)
-    rows = load_site(folder.find_rows(study.hash), study, folder.name)
+    rows = load_site(folder.find_rows(study.hash), study, folder.name, folder.exclude)
     with SqliteJournal(folder.journal) as journal:
-        yield Node(study, folder.name, rows, folder.load_keys(), folder.network(), ledger, blobs, journal)
+        log = PrivacyLog(FolderStorage(folder.privacy), journal.vault)
+        yield Node(study, folder.name, rows, folder.load_keys(), folder.network(), ledger, blobs, journal, log=log)
 
 
 def _check_takes_part(study: Study, name: str) -> None:
@@ -169,9 +173,10 @@ def make_site_runner(node: Node, number: int, observe: Callable[[Progress], None
     session = f"{node.network.scope}/{number}"
     own = study_keys(node.keys, node.journal.vault, session)
     site = site_of(node.study, node.name, data, node.keys, entries, session)
-    machine = Machine(learner_of(node.study).script, replace(site, vault=node.journal.vault, sealing=own.sealing))
+    gate = Gate(node.study, node.policy, node.log, node.consent, vault=node.journal.vault)
+    seat = gate.seat(replace(site, vault=node.journal.vault, sealing=own.sealing))
+    machine = Machine(learner_of(node.study).script, seat)
     codec = PayloadCodec(node.study, node.name, node.keys, {e.name: e.sealing for e in entries}, own)
-    gate = Gate(node.study, node.policy, ReleaseLog(node.journal.vault), node.consent)
     return Runner(
         machine,
         node.ledger,

@@ -96,8 +96,8 @@ def test_the_document_is_canonical_json_and_the_hash_its_sha_256() -> None:
 def test_the_hash_of_this_study_never_changes() -> None:
     """A stored value: whoever changes it makes all studies on all ledgers unreadable."""
     study = complete_study(Study.from_toml(TOML))
-    assert study.hash.hex() == "ad1a520b69afae67966353062d2017c2fa8e8d1f08610d9e7edfd539f25bbbf3"
-    older = study.document.replace(b'"version":"2"', b'"version":"1"')
+    assert study.hash.hex() == "3d521e276913afbea8e6b9ad21010b08b67d01c03a60fe703b280635395a0c72"
+    older = study.document.replace(b'"version":"2"', b'"version":"1"').replace(b'"opening":"counts",', b"")
     assert hashlib.sha256(older).hexdigest() == "3ddaa77df69f6dbadc81e513419181d618b83894bde6a505fc753d81c928bc7a"
 
 
@@ -313,6 +313,9 @@ def test_counts_are_never_negative() -> None:
     assert "begins below 0" in refusal("CO-S302", text.replace("ridge = 0.5", 'family = "poisson"'))
 
 
-def test_the_schedule_leaves_rounds_for_the_test_and_for_exclusions() -> None:
+def test_the_schedule_has_an_opening_of_masked_sums_and_leaves_rounds_for_the_test_and_for_exclusions() -> None:
     study = complete_study(Study.from_toml(change_text("ridge = 0.5", "max_rounds = 7")))
-    assert GLORE.schedule(study) == Schedule(loop=("each", "server"), max_rounds=7 + len(study.sites))
+    loop, rounds = ("each", "server"), 7 + len(study.sites)
+    assert GLORE.schedule(study) == Schedule(opening=("each", "each"), loop=loop, max_rounds=rounds)
+    plain = study.model_copy(update={"learner": study.learner.model_copy(update={"aggregation": "plain"})})
+    assert GLORE.schedule(plain) == Schedule(loop=loop, max_rounds=rounds)

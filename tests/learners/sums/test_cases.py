@@ -205,7 +205,9 @@ def test_firths_penalty_has_an_estimate_where_all_outcomes_are_events() -> None:
     assert got.std_errors[0] == pytest.approx(0.87495108, abs=1e-8)
 
 
-@pytest.mark.parametrize("learner", [{"name": "cola", "suppress": "none"}, {"name": "glore"}], ids=["cola", "glore"])
+@pytest.mark.parametrize(
+    "learner", [{"name": "cola", "suppress": "none"}, {"name": "glore", "opening": "none"}], ids=["cola", "glore"]
+)
 def test_separation_names_every_level_at_once_the_reference_among_them(learner: dict[str, Any]) -> None:
     levels = [str(year) for year in range(1995, 2005)]
     rng = np.random.default_rng(7)

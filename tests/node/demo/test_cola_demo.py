@@ -20,7 +20,7 @@ def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
-@pytest.mark.parametrize(("learner", "records"), [("cola", 4), ("secure_cola", 11)])
+@pytest.mark.parametrize(("learner", "records"), [("cola", 4), ("secure_cola", 17)])
 def test_the_demo_equals_the_pooled_fit_and_replays_identically(learner: str, records: int, tmp_path: Path) -> None:
     done = coterie("demo", "--learner", learner, "--json", "--keep", tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr

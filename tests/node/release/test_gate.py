@@ -24,12 +24,12 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Script, Site, each
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Floors, Study
-from coterie_learners.study.rows import ArrayRows, OwnColumns, Rows
+from coterie_learners.study.rows import ArrayRows, Rows
 from coterie_node.audit.history import history
 from coterie_node.errors import ConfigError, ReleaseRefused
+from coterie_node.privacy.log import PrivacyLog
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.gate import Gate, Policy, Release, refuse_all
-from coterie_node.release.log import ReleaseLog, compare_releases, fingerprints, release_of
 from coterie_node.run.preview import dry_run
 from coterie_node.run.reasons import Reason
 from coterie_node.run.runner import Runner
@@ -48,7 +48,7 @@ def runner(world: World, name: str, gate: Gate) -> Runner:
 def go(study: Study, rows: dict[str, Rows], policy: Policy | None = None) -> tuple[World, list[Release]]:
     world = World(study, rows)
     seen_releases: list[Release] = []
-    gates = {n: Gate(study, policy or Policy(), ReleaseLog({}), watch=seen_releases.append) for n in study.sites}
+    gates = {n: Gate(study, policy or Policy(), PrivacyLog(), watch=seen_releases.append) for n in study.sites}
     run(runner(world, n, gates[n]) for n in study.sites)
     return world, seen_releases
 
@@ -83,13 +83,17 @@ def test_plain_sums_with_a_small_cell_are_refused_by_default_and_say_of_which_ki
 
 
 def test_masked_sums_of_the_same_rows_pass_and_the_records_say_sums_only() -> None:
-    study = cohorts.study(count=3)
+    study = cohorts.study(count=3, opening="counts")
     world, seen_releases = go(study, cohorts.split(study, rare(CODES)))
     assert world.view().state == State.COMPLETED
-    assert {r.post.verdict[0] for r in world.records("each")} == {Ruling.SUMS_ONLY}
+    each = [r for r in world.records("each") if r.post.position > 0]
+    assert {r.post.verdict[0] for r in each} == {Ruling.SUMS_ONLY}
     assert {r.post.verdict for r in world.records("server")} == {bytes(32)}
-    assert {release.verdict.ruling for release in seen_releases} == {Ruling.SUMS_ONLY}
-    lines = [line for line in history(world.ledger()) if line.kind == "each"]
+    # The labels of rows come first; they are no sums.
+    rulings = {release.verdict.topic: release.verdict.ruling for release in seen_releases}
+    assert rulings.pop("labels") == Ruling.PASSED
+    assert set(rulings.values()) == {Ruling.SUMS_ONLY}
+    lines = [line for line in history(world.ledger()) if line.kind == "each" and line.position != 0]
     assert all(line.verdict.startswith("sums only 02") for line in lines)
 
 
@@ -101,21 +105,22 @@ def change_payload(payload: dict[str, Any]) -> None:
 
 def second_round(change: bool, gate: Gate) -> tuple[World, Runner]:
     """A branch of the chain on which two sites have posted in the second round, and a third is about to."""
-    study = cohorts.study(count=3)
+    study = cohorts.study(count=3, opening="counts")
     world = World(study, cohorts.split(study, CODES))
+    north, others = runner(world, "north", gate), world.crew(("south", "east"))
+    until(lambda: north.position == 2, [north, *others.values()])
     if change:
         world.forge("south", change_payload)
-    north = runner(world, "north", gate)
-    until(lambda: north.position == 2, [north, *world.crew(("south", "east")).values()])
+    until(lambda: north.position == 4, [north, *others.values()])
     return world, north
 
 
 def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
     """A site that takes its post back in a reorganisation, and posts another, learns nothing of the rest by it."""
-    gate = Gate(cohorts.study(count=3))
+    gate = Gate(cohorts.study(count=3, opening="counts"))
     before, north = second_round(False, gate)
     north.turn()
-    (sent_record,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 2))
+    (sent_record,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 4))
     after, north = second_round(True, gate)
     step, open_ = north.machine.awaits, after.view().open
     assert step is not None
@@ -130,17 +135,17 @@ def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
     with pytest.raises(ReleaseRefused) as refused:
         north.turn()
     assert refused.value.code == "CO-R302"
-    assert ("north", 2) not in {(r.site, r.post.position) for r in after.records()}
+    assert ("north", 4) not in {(r.site, r.post.position) for r in after.records()}
     (event,) = after.events("StudyAborted")
     assert dict(event.details)["reason"] == Reason.RELEASE_REFUSED
 
 
 def test_the_same_numbers_leave_under_their_masks_again() -> None:
-    gate = Gate(cohorts.study(count=3))
+    gate = Gate(cohorts.study(count=3, opening="counts"))
     for _ in range(2):
         world, north = second_round(False, gate)
         assert north.turn()
-        assert ("north", 2) in {(r.site, r.post.position) for r in world.records()}
+        assert ("north", 4) in {(r.site, r.post.position) for r in world.records()}
 
 
 def test_plain_sums_above_the_floor_pass_and_their_verdict_is_the_digest_on_record() -> None:
@@ -261,18 +266,20 @@ def test_where_nobody_can_be_asked_nothing_leaves() -> None:
 # What was released before
 
 
-def book_after(study: Study, rows: Rows, session: str = "first", sums_only: bool = False) -> ReleaseLog:
-    book = ReleaseLog({})
-    book.add(release_of(Site(study, "north", rows, session=session), sums_only, book.key))
-    return book
-
-
-def release_later(study: Study, rows: Rows, book: ReleaseLog, cell: int = 5) -> str:
-    """Why a second study is refused, or its warning."""
-    masked = len(study.sites) > 2
-    release = release_of(Site(study, "north", rows, session="second"), masked, book.key)
-    comparison = compare_releases(release, book.others("second"), cell)
-    return f"refused: {comparison.message}" if comparison.refused else comparison.message
+def first_release(study: Study, rows: Rows, log: PrivacyLog, session: str, vault: dict[str, bytes]) -> bytes | None:
+    """What the gate of north says of the first payload with sums of a run over these rows."""
+    world, gate = World(study, {"north": rows, **dict.fromkeys(study.sites[1:], rows)}), Gate(study, Policy(), log)
+    gate.vault = vault
+    machine = world.runner("north").machine
+    for _ in range(2):
+        step, site = machine.awaits, replace(machine.seat(study.sites, 0), session=session)
+        assert step is not None
+        payload = step.make(site, None)
+        verdict = gate.admit(step, site, 0, payload)
+        if step.topic != "labels":
+            break
+        machine.feed(dict.fromkeys(study.sites, payload))
+    return verdict
 
 
 def drop_rows(rows: Rows, drop: int) -> Rows:
@@ -282,57 +289,56 @@ def drop_rows(rows: Rows, drop: int) -> Rows:
 
 def test_nearly_the_same_rows_a_second_time_are_refused() -> None:
     study, rows = two_sites()
-    book = book_after(study, rows["north"])
-    assert "differs by fewer than 5 rows" in release_later(study, drop_rows(rows["north"], 1), book)
-    assert "differs by fewer than 5 rows" in release_later(study, drop_rows(rows["north"], 4), book)
-    assert release_later(study, drop_rows(rows["north"], 5), book) == ""
-    assert release_later(study, rows["north"], book) == ""
-    assert release_later(study, drop_rows(rows["north"], 1), book, cell=0) == ""
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
+    for drop in (1, 4):
+        with pytest.raises(ReleaseRefused, match=r"nearly as many|fewer than 5 rows of the study 'cohort'"):
+            first_release(study, drop_rows(rows["north"], drop), log, f"drop {drop}", {})
+    first_release(study, rows["north"], log, "again", {})
 
 
 def test_one_site_fewer_over_the_same_rows_is_refused_for_masked_sums() -> None:
-    four, three = cohorts.study(count=4), cohorts.study(count=3)
-    rows = cohorts.rows(four, CODES)
-    assert "west in one of the two" in release_later(three, rows, book_after(four, rows, sums_only=True))
-    five = cohorts.study(count=5)
-    assert release_later(three, rows, book_after(five, rows, sums_only=True)) == ""
+    four = cohorts.study(count=4, opening="counts")
+    three = cohorts.study(count=3, opening="counts")
+    rows, log = cohorts.rows(four, CODES), PrivacyLog()
+    first_release(four, rows, log, "first", {})
+    with pytest.raises(ReleaseRefused, match="what west holds alone"):
+        first_release(three, rows, log, "second", {})
 
 
-def test_other_columns_with_nearly_as_many_rows_are_flagged() -> None:
+def test_other_columns_with_nearly_as_many_rows_are_refused() -> None:
     study, rows = two_sites()
     other = cohorts.study("died ~ age + years", 2, aggregation="plain")
-    book = book_after(study, rows["north"])
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
     shorter = cohorts.rows(other, {name: values[:147] for name, values in CODES.items()})
-    assert release_later(other, shorter, book) == "Its rows are nearly as many as those released in 'cohort'."
+    with pytest.raises(ReleaseRefused, match="fewer than 5 rows of the study 'cohort'"):
+        first_release(other, shorter, log, "second", {})
 
 
 def test_the_gate_refuses_a_second_run_and_lets_a_restart_pass() -> None:
     study, rows = two_sites()
-    vault: dict[str, bytes] = {}
-    world = World(study, rows)
-    assert runner(world, "north", Gate(study, book=ReleaseLog(vault))).turn()
-    restarted_world = World(study, rows)
-    restarted_world.number = 1
-    assert runner(restarted_world, "north", Gate(study, book=ReleaseLog(vault))).turn()
-    site = replace(world.runner("north").machine.site, session="another", data=drop_rows(rows["north"], 2))
-    step = world.runner("north").machine.awaits
-    assert step is not None
-    gate = Gate(study, book=ReleaseLog(vault))
-    with pytest.raises(ReleaseRefused, match="differs by fewer than 5 rows"):
-        gate.admit(step, site, 0, step.make(site, None))
+    log, vault = PrivacyLog(), dict[str, bytes]()
+    for _ in range(2):
+        assert first_release(study, rows["north"], log, "one session", vault) is not None
+    assert len(log.heads()) == 1
+    with pytest.raises(ReleaseRefused, match=r"nearly as many|fewer than 5 rows"):
+        first_release(study, drop_rows(rows["north"], 2), log, "another", vault)
 
 
-def test_fingerprints_know_rows_again_in_any_order_and_depend_on_the_key() -> None:
-    _study, rows = two_sites()
-    (block,) = rows["north"].blocks()
-    order = np.random.default_rng(1).permutation(len(block))
-    own_prints, key = fingerprints(rows["north"], b"k" * 32), b"k" * 32
-    turned = fingerprints(ArrayRows(block.x[order], block.y[order]), key)
-    assert len(np.unique(own_prints)) == len(block)
-    np.testing.assert_array_equal(own_prints[order], turned)
-    assert not np.isin(fingerprints(rows["north"], b"o" * 32), own_prints).any()
-    ids = tuple((f"p{k}",) for k in range(9))
-    assert len(set(fingerprints(OwnColumns(ids, ("a",), np.zeros((9, 1))), key).tolist())) == 9
+def test_a_yes_with_a_reason_lets_just_what_was_refused_leave() -> None:
+    study, rows = two_sites()
+    log = PrivacyLog()
+    first_release(study, rows["north"], log, "first", {})
+    with pytest.raises(ReleaseRefused):
+        first_release(study, drop_rows(rows["north"], 2), log, "second", {})
+    assert log.allow("ab" * 32, "no such study") == []
+    (noted,) = log.allow(study.hash.hex(), "these two patients agreed")
+    assert noted["earlier"] == "cohort"
+    verdict = first_release(study, drop_rows(rows["north"], 2), log, "third", {})
+    assert verdict is not None
+    assert verdict[0] == Ruling.CONSENTED
+    assert log.heads()[-1].reason == "these two patients agreed"
 
 
 # Dry run
@@ -406,7 +412,8 @@ def test_a_dry_run_of_masked_sums_shows_uniform_words(files: dict[str, Path], st
     text = STUDY.replace("AGGREGATION", "masked").replace('"south"', '"south", "west"')
     from coterie_node.run.study_files import load_study
 
-    (one,) = dry_run(load_study(study_file(text)), {"north": files["north"]})
+    labels, one = dry_run(load_study(study_file(text)), {"north": files["north"]})
+    assert set(labels.release.payload) == {"labels"}
     words: Payload = one.release.payload
     assert one.release.verdict.ruling is Ruling.SUMS_ONLY
     high = np.asarray(words["masked"])[:, 1] >> np.uint64(32)

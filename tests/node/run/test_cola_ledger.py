@@ -66,7 +66,7 @@ def test_secure_cola_has_every_property_of_a_learner(scheme: str) -> None:
 
 
 def test_the_gate_says_what_each_post_of_secure_cola_is() -> None:
-    study = strata.study("died ~ male + smoker + stage", 3, "secure_cola", 5)
+    study = strata.study("died ~ male + smoker + stage", 3, "secure_cola", 5, opening="counts")
     gates = {name: Gate(study) for name in study.sites}
     releases: list[Release] = []
     for gate in gates.values():
@@ -79,8 +79,9 @@ def test_the_gate_says_what_each_post_of_secure_cola_is() -> None:
         Ruling.PASSED,
         "The decrypted table, summed over all sites goes to every member; it breaks no floor.",
     )
-    assert rulings["agreement"][0] == Ruling.SUMS_ONLY
-    assert len(releases) == 8
+    assert rulings["labels"][0] == Ruling.PASSED
+    assert rulings["opening"][0] == rulings["agreement"][0] == Ruling.SUMS_ONLY
+    assert len(releases) == 14
 
 
 # On the record

@@ -44,13 +44,16 @@ def sites(count: int) -> tuple[str, ...]:
 
 
 def study(formula: str = FORMULA, count: int = 3, variables: Mapping[str, Any] | None = None, **options: Any) -> Study:
-    """A completed GLORE study; `options` are the learner's, `variables` replace declared ones."""
+    """A completed GLORE study; `options` are the learner's, `variables` replace declared ones.
+
+    Its masked sums begin at once, so that the rounds can be looked at; a study for a gate has opening="counts".
+    """
     plain = {
         "name": "cohort",
         "sites": list(sites(count)),
         "formula": formula,
         "variables": {**VARIABLES, **(variables or {})},
-        "learner": {"name": "glore", **options},
+        "learner": {"name": "glore", "opening": "none", **options},
     }
     return _complete_study(json.dumps(plain))
 

@@ -42,7 +42,12 @@ FAMILIES = {"binomial": sm.families.Binomial, "poisson": sm.families.Poisson, "g
 def study(
     formula: str = f"died ~ {FULL}", count: int = 3, learner: str = "cola", floor: int = 0, **options: Any
 ) -> Study:
-    """A completed study; `options` are the learner's, `floor` the study's least cell."""
+    """A completed study; `options` are the learner's, `floor` the study's least cell.
+
+    The sums of secure_cola begin at once, so that they can be looked at; a study for a gate has opening="counts".
+    """
+    if learner == "secure_cola":
+        options = {"opening": "none", **options}
     if "dose" in formula and "grids" not in options:
         options["grids"] = GRIDS
     plain = {

@@ -239,5 +239,5 @@ def _check_rows(home: SiteFolder, study: Study, data: str, check: str) -> CheckR
     home.config.policy.check(study, home.config.site)
     home.config.talk.check(study, home.config.site)
     address = home.locate_rows(data)
-    rows = load_site(address, study, home.config.site)
+    rows = load_site(address, study, home.config.site, home.exclude)
     return CheckResult(check, True, f"{address.name}: {rows.n if rows else 0} rows")

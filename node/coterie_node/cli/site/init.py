@@ -27,6 +27,9 @@ site = {site}
 # This site's rows: CSV or Parquet. A study may be approved on another file: coterie study approve --data FILE.
 data = {data}
 
+# Patients who object: a file with one identifier on each line, whose rows are left out of every study.
+exclude = ""
+
 # The first line of this file opens the keys in keys/. Only this user may read it (mode 600).
 passphrase_file = {passphrase}
 

@@ -9,7 +9,11 @@ import typer
 
 from coterie_node.cli.options import At, Json, NodeOption, Site, open_site
 from coterie_node.cli.output import print_document
+from coterie_node.errors import ConfigError
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
+from coterie_node.release.budgets import group_populations
 from coterie_node.site.folder import SiteFolder
 
 release = typer.Typer(
@@ -36,6 +40,53 @@ def approve_release_command(
     matches = [f for f in folders if any(payload["payload_digest"].startswith(digest) for payload in f.waiting())]
     payload = (matches or folders)[0].approve(digest)
     print(f"Approved: {payload['topic']} ({payload['payload_digest'][:16]}).")
+
+
+@release.command("log")
+def show_log_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
+    """Show what has left this site by population, how much of it is known, and what would be refused next."""
+    log = _open_log(open_site(node, at, site))
+    populations = [population.as_dict() for population in group_populations(log)]
+    refusals = log.refusals()
+    lines = [_describe_population(population) for population in populations]
+    for digest, entries in refusals.items():
+        lines += [f"refused  {digest[:16]}  {entry['study']}: {entry['sentence']}" for entry in entries]
+    text = "\n".join(lines) or "Nothing has left this site, and nothing was refused."
+    print_document({"populations": populations, "refusals": refusals}, text, as_json)
+
+
+@release.command("allow")
+def allow_release_command(
+    digest: Annotated[str, typer.Argument(help="The hash of the study, as `release log` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why this site lets it leave; goes on record.")],
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+) -> None:
+    """Say yes, with a reason, to what the privacy log refused of a study: to this, and to nothing else."""
+    log = _open_log(open_site(node, at, site))
+    matches = [name for name in log.refusals() if len(digest) >= 8 and name.startswith(digest)]
+    if len(matches) != 1 or not reason.strip():
+        message = f"Nothing was refused of a single study with the hash {digest!r}, or there is no reason"
+        raise ConfigError("CO-F311", f"{message}. List refusals with `coterie release log`.")
+    for entry in log.allow(matches[0], reason.strip()):
+        print(f"Allowed: {entry['study']}: {entry['kind']}.")
+
+
+def _open_log(site: SiteFolder) -> PrivacyLog:
+    return PrivacyLog(FolderStorage(site.privacy))
+
+
+def _describe_population(population: Mapping[str, Any]) -> str:
+    smallest = population["smallest_known_set"]
+    lines = [
+        f"{', '.join(population['studies'])}: {population['releases']} releases, {population['masked']} masked",
+        f"  columns of rows         {population['columns']} of {population['rows']}",
+        f"  equations of unknowns   {population['equations']} of {population['unknowns']}",
+        f"  smallest known set      {'none' if smallest is None else smallest}",
+        *(f"  refused next            {words}" for words in population["refused_next"]),
+    ]
+    return "\n".join(lines)
 
 
 def _format_payloads(payloads: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,223 @@
+"""The opening step of a masked study: how many patients of the pool each level has, before any other sum is opened.
+
+The first masked sum is X'X and X'y of the pool: a level that one patient of the pool has would show that patient's
+values, a level that one hospital has that hospital's. So the sites first open, under masks, what those sums would show
+anyway: patients, events and number of sites for each level. The study goes on if each level has none or at least the
+floor, at none or at least three sites, and if not everybody in it has the outcome. Else it stops, and nothing more is
+known than these counts.
+
+Before that every site posts a label of its rows for each raw column: 8 bytes, keyed, equal to an earlier study's if and
+only if the rows are the same. The sites' gates tell by them which earlier sums could be taken off this one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import numpy as np
+
+from coterie_learners.core import masked_sum
+from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.protocol import Posts, Script, Site, each
+from coterie_learners.errors import DataError, Withheld
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.design import INTERCEPT, Column, Design
+from coterie_learners.study.rows import Block, Rows
+
+LABEL_BYTES = 8
+# Sites that must have a level, if any has it: a sum over fewer is theirs alone, or of the two of them.
+SITES = 3
+# A number with so few values at a site is solved by its three moments.
+FEW_VALUES = 3
+LABELS, OPENING = "labels", "opening"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is counted: a study's design, the floor, and whether the outcome has events.
+
+    `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
+    """
+
+    design: Design
+    floor: int
+    events: bool
+    rows_of: Callable[[Site], Rows]
+    grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The levels (k,) by name: whole groups first, then every column that may be zero."""
+        return tuple(name for name, _ in self._parts(Block(np.zeros((0, len(self.design.columns))), np.zeros(0))))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of a site's counts."""
+        size = (len(self.names),)
+        return {"patients": size, "events": size, "sites": size}
+
+    def count(self, site: Site) -> dict[str, Array]:
+        """This site's patients and events by level (k,), and whether it has the level."""
+        patients, events = np.zeros(len(self.names)), np.zeros(len(self.names))
+        for block in self.rows_of(site).blocks():
+            masks = np.array([mask for _, mask in self._parts(block)])
+            weight = np.ones(len(block)) if block.weight is None else block.weight
+            patients += masks @ weight
+            events += masks @ (weight * (block.y != 0)) if self.events else 0.0
+        return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+
+    def check(self, counts: Mapping[str, Array]) -> None:
+        """Withheld if the sums that follow would show few patients, or one or two sites.
+
+        A count that nobody has at zero says nothing of anybody: only its level is known.
+        """
+        binary = self.design.outcome.type == "binary"
+        counts_only = not binary and counts["patients"][0] == counts["events"][0]
+        for name, patients, events, sites in zip(
+            self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
+        ):
+            kind = self._objection(patients, 0.0 if counts_only else events, sites)
+            if kind:
+                raise Withheld("CO-N131", f"The study stops before its sums are opened: {name} {kind}. {WAY_OUT}")
+        if counts["patients"][0] <= len(self.design.columns):
+            message = "The study stops before its sums are opened: the pool has no more rows than columns"
+            raise Withheld(
+                "CO-N131", f"{message} (rows and columns). Shorten the formula, or take part with more rows."
+            )
+
+    def _objection(self, patients: float, events: float, sites: float) -> str:
+        if 0 < patients < self.floor:
+            return f"has fewer than {self.floor} patients in the pool (small level)"
+        if 0 < sites < SITES:
+            return f"is at fewer than {SITES} sites (few sites), so that the sums of those sites would be known"
+        if self.floor > 1 and self.events and 0 < patients == events:
+            return "has the outcome in every patient (full cell), so that it would be known of each of them"
+        return ""
+
+    def _parts(self, block: Block) -> Iterator[tuple[str, Array]]:
+        """The levels with who is in them (m,), 1 or 0: everybody, each level of a category, zero and not zero."""
+        yield "the pool", np.ones(len(block))
+        for j, column in enumerate(self.design.columns):
+            if column.name == INTERCEPT:
+                continue
+            inside = (block.x[:, j] != 0).astype(np.float64)
+            yield f"{column.name}, not zero" if self._is_measured(column) else f"{column.name}", inside
+            if not self._is_measured(column) and len(column.factors) == 1 and column.factors[0].level is None:
+                yield f"{column.name} = 0", 1.0 - inside
+        yield from self._references(block)
+        for j, column in enumerate(self.design.columns):
+            for value in self._grid_of(column):
+                yield f"{column.name} = {value:g}", (block.x[:, j] == value).astype(np.float64)
+
+    def _grid_of(self, column: Column) -> tuple[float, ...]:
+        if len(column.factors) != 1 or column.factors[0].power != 1:
+            return ()
+        return self.grids.get(column.factors[0].variable, ())
+
+    def _references(self, block: Block) -> Iterator[tuple[str, Array]]:
+        """The first level of each category: who is in none of the others."""
+        groups: dict[str, list[int]] = {}
+        for j, column in enumerate(self.design.columns):
+            if len(column.factors) == 1 and column.factors[0].level is not None:
+                groups.setdefault(column.factors[0].variable, []).append(j)
+        for variable, at in groups.items():
+            first = self.design.study.variables[variable].levels[0]
+            yield f"{variable}[{first}]", 1.0 - block.x[:, at].sum(axis=1)
+
+    def _is_measured(self, column: Column) -> bool:
+        kinds = (self.design.study.variables[factor.variable].type for factor in column.factors)
+        return any(kind in ("number", "count") for kind in kinds)
+
+
+WAY_OUT = (
+    "Merge the level with another one, leave the column out, or wait for more patients; differences between hospitals "
+    "are no columns of a masked study (strata by site keep them apart)."
+)
+
+
+def open_pool(opening: Opening) -> Script:
+    """The labels of all sites' rows, then the counts of the pool; Withheld at every site if they are too small."""
+    labels = yield from each(
+        LABELS, post_labels, opening, expects=_label_form(opening), reveals=partial(expose_labels, opening)
+    )
+    posts = yield from each(
+        OPENING,
+        share_counts,
+        opening,
+        expects=Schema({"masked": masked_sum.form_masked_field(opening.shapes)}),
+        reveals=partial(expose_counts, opening, labels),
+        bare=opening.count,
+    )
+    opening.check(masked_sum.unmask_sums(posts, opening.shapes))
+
+
+def post_labels(site: Site, opening: Opening) -> Payload:
+    """This site's label of each raw column's rows (k, 8); zero where its node keeps none."""
+    known = site.label_rows()
+    rows = [known.get(name, bytes(LABEL_BYTES)) for name in opening.design.read]
+    return {"labels": np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), LABEL_BYTES)}
+
+
+def _label_form(opening: Opening) -> Schema:
+    return Schema({"labels": Field("|u1", (len(opening.design.read), LABEL_BYTES))})
+
+
+def share_counts(site: Site, opening: Opening) -> Payload:
+    """This site's counts under masks; DataError where a number has so few values that its moments show them."""
+    _check_numbers(site, opening)
+    return masked_sum.mask_sums(site, OPENING, opening.count(site))
+
+
+def _check_numbers(site: Site, opening: Opening) -> None:
+    variables = opening.design.study.variables
+    for j, column in enumerate(opening.design.columns):
+        single = len(column.factors) == 1 and column.factors[0].power == 1
+        if not single or variables[column.factors[0].variable].type != "number":
+            continue
+        if column.factors[0].variable not in opening.grids and _has_few_values(opening.rows_of(site), j):
+            message = f"The number {column.name!r} has {FEW_VALUES} values or fewer at {site.name}"
+            raise DataError(
+                "CO-D152", f"{message}, which its sums would show. Declare it as binary, count or category."
+            )
+
+
+def _has_few_values(rows: Rows, j: int) -> bool:
+    """Whether a column of the design has FEW_VALUES distinct values or fewer."""
+    values: set[float] = set()
+    for block in rows.blocks():
+        values |= set(itertools.islice(np.unique(block.x[:, j]).tolist(), FEW_VALUES + 1))
+        if len(values) > FEW_VALUES:
+            return False
+    return bool(values)
+
+
+def expose_labels(opening: Opening, site: Site, payload: Payload) -> Exposure:
+    """What the labels reveal: whether a site's rows are those of an earlier study."""
+    return Exposure(
+        what="Labels of row sets",
+        rows=opening.rows_of(site).n,
+        parties=len(site.parties),
+        labels_only=True,
+    )
+
+
+def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload) -> Exposure:
+    """What the masked counts reveal: the pool's."""
+    names = opening.design.read
+    texts = {
+        name: {column: row.tobytes().hex() for column, row in zip(names, np.asarray(post["labels"]), strict=True)}
+        for name, post in labels.items()
+    }
+    known = {name: {c: text for c, text in row.items() if set(text) != {"0"}} for name, row in texts.items()}
+    return Exposure(
+        what="Masked counts of levels",
+        rows=opening.rows_of(site).n,
+        sums_only=True,
+        parties=len(site.parties),
+        labels=known,
+        opening=True,
+    )

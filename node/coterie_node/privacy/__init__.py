@@ -1,0 +1,1 @@
+"""The privacy log: what may be released, judged over patients, values, parties, and all that ever left this site."""

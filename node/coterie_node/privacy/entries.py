@@ -1,0 +1,60 @@
+"""What the log keeps of one release: who, which columns in which version, of which kind, and in which state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["plain", "masked", "factor"]
+State = Literal["posted", "complete", "spoiled"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One release of this site: its sums over these rows in one attempt of a study.
+
+    `session` names the run on the ledger, `parties` the sites of the step as the ledger has them. `columns` maps every
+    raw column that was read to its version; `terms` are the design's columns, `measured` the raw covariates that
+    are no tables. `rows` is the digest of the row set.
+    `equations` counts the plain sums so far. `labels` holds each party's label by column. `missing`: whose share is
+    missing or false, if the sum never came to exist. `reason`: what a person said when they let it leave.
+    """
+
+    session: str
+    study: str
+    digest: str
+    position: int
+    attempt: int
+    parties: tuple[str, ...]
+    kind: Kind
+    n: int
+    columns: Mapping[str, int | str]
+    outcome: str = ""
+    terms: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
+    rows: str = ""
+    identified: bool = True
+    equations: int = 0
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    state: State = "posted"
+    reason: str = ""
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """One release is one session over one set of parties; a repeated post under it is the same release."""
+        return self.session, tuple(sorted(self.parties))
+
+    def as_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Head:
+        """The head in its JSON."""
+        plain: dict[str, Any] = json.loads(raw)
+        for name in ("parties", "terms", "measured", "missing"):
+            plain[name] = tuple(plain[name])
+        return cls(**plain)

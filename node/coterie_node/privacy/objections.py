@@ -1,0 +1,41 @@
+"""An objection of the privacy log to a release: how grave it is, of which kind, and the words for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Grade(IntEnum):
+    """What follows from an objection: a person is asked, or the release stays."""
+
+    ASK = 1
+    REFUSE = 2
+
+
+@dataclass(frozen=True)
+class Objection:
+    """Why a release may not leave as it is.
+
+    `sentence` is for everybody: it says the kind and the way out and has no number of patients. `study` is the earlier
+    study that it is about, if any. `secret` holds counts by name, for this site's own people. `subject` names exactly
+    what would be known, so that a person's yes is to this and to nothing else.
+    """
+
+    grade: Grade
+    kind: str
+    sentence: str
+    study: str = ""
+    secret: Mapping[str, int] = field(default_factory=dict)
+    subject: str = ""
+
+
+def pick_gravest(objections: Iterable[Objection]) -> Objection | None:
+    """The first objection that refuses, else the first that asks, else None."""
+    ask = None
+    for objection in objections:
+        if objection.grade is Grade.REFUSE:
+            return objection
+        ask = ask or objection
+    return ask

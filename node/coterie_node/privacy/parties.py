@@ -1,0 +1,107 @@
+"""Who knows which pooled sum: masked sums over different parties, put together, must not be one or two sites' own.
+
+An unknown is a site with a label of its rows (one raw column's units, by a keyed hash: equal labels, equal rows). What
+everybody knows are the sums of which all shares are on record. A sum that one party spoiled, by leaving its share out
+or posting a false one, is known to that party alone: it has the shares of all others, and its own pads take off theirs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_node.privacy.objections import Grade, Objection
+from coterie_node.privacy.spans import PRIMES, reduce_rows
+
+# Sites that must stay in every sum that everybody knows, and others in every sum that one member knows.
+EVERYBODY = 3
+OTHERS = 2
+
+
+@dataclass(frozen=True)
+class PooledSum:
+    """A masked sum over sites, each with the label of its rows; `missing`: whose share is missing or false."""
+
+    study: str
+    labels: Mapping[str, str]
+    missing: frozenset[str] = frozenset()
+
+    @property
+    def unknowns(self) -> frozenset[tuple[str, str]]:
+        """The sites of the sum with their labels."""
+        return frozenset(self.labels.items())
+
+    def without(self, site: str) -> frozenset[tuple[str, str]]:
+        """The same without one site, which knows its own."""
+        return frozenset(item for item in self.labels.items() if item[0] != site)
+
+
+def judge_parties(new: PooledSum, past: Sequence[PooledSum], own: str = "") -> Objection | None:
+    """The objection to a new masked sum that, with the former ones, shows what one or two sites hold, or None.
+
+    `own` is the judging site; it hears of a member only where others do.
+    """
+    complete = [other for other in past if not other.missing]
+    for sites in _find_exposed(new.unknowns, [other.unknowns for other in complete], EVERYBODY - 1):
+        return _refuse(sites, complete, "everybody")
+    for member in sorted(new.labels):
+        known = [other.without(member) for other in past if other.missing <= {member}]
+        for sites in _find_exposed(new.without(member), known, OTHERS - 1):
+            return _refuse(sites, past, member)
+    return None
+
+
+Unknowns = frozenset[tuple[str, str]]
+
+
+def _find_exposed(new: Unknowns, past: Sequence[Unknowns], most: int) -> Iterator[tuple[str, ...]]:
+    """The sets of at most `most` sites of which a sum follows that did not follow before."""
+    rows = list(dict.fromkeys([*past, new]))
+    if new in past:
+        return
+    columns, matrix = _merge_columns(rows)
+    sites = sorted({site for site, _ in columns})
+    for size in range(1, most + 1):
+        for group in itertools.combinations(sites, size):
+            if _follows(matrix, [site in group for site, _ in columns]):
+                yield group
+
+
+def _merge_columns(rows: Sequence[Unknowns]) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
+    columns = sorted(frozenset[tuple[str, str]]().union(*rows))
+    return columns, np.array([[item in row for item in columns] for row in rows], dtype=np.int64)
+
+
+def _follows(matrix: NDArray[np.int64], tail: Sequence[bool]) -> bool:
+    """Whether the last row gives, with the others, one more combination that lies in the tail's columns alone."""
+    mask = np.array(tail)
+    if not mask.any():
+        return False
+    order = np.argsort(mask, kind="stable")
+    start = int(np.count_nonzero(~mask))
+    return all(_grows(matrix[:, order], start, prime) for prime in PRIMES)
+
+
+def _grows(matrix: NDArray[Any], start: int, prime: int) -> bool:
+    return len(reduce_rows(matrix, prime).tail(start)) > len(reduce_rows(matrix[:-1], prime).tail(start))
+
+
+def _refuse(sites: Sequence[str], past: Sequence[PooledSum], reader: str) -> Objection:
+    studies = list(dict.fromkeys(other.study for other in past))
+    what = f"what {sites[0]} holds alone" if len(sites) == 1 else f"what {' and '.join(sites)} hold together"
+    subject = ",".join(sites)
+    if not past:
+        few = f"It is a sum over too few sites: it would show {reader} {what} (site added)."
+        return Objection(Grade.REFUSE, "site added", f"{few} Take part with three sites or more.", subject=subject)
+    shown = " and ".join(repr(name) for name in studies[-3:])
+    sentence = (
+        f"With the masked sums of {shown} it would show {reader} {what} (site added): the other sites' rows are the "
+        "same in both. Keep the sites, wait until two of the other sites have new patients, or let a person say yes "
+        "with a reason (coterie release allow)."
+    )
+    return Objection(Grade.REFUSE, "site added", sentence, studies[-1], subject=subject)

@@ -1,0 +1,168 @@
+"""The rows that the gate hands to the log, and their keyed prints: the log holds neither identifiers nor values.
+
+Range, scaling, order and derived terms do not enter: nothing here looks at a formula's text.
+
+A patient print is 64 bits of a keyed BLAKE2b of the identifier (NFC, blanks cut). A value print is 32 bits of the raw
+value as it is in the file, before ranges and scaling, keyed by column: strongly universal multilinear hashing of the
+float64 bits (Lemire and Kaser, "Strongly universal string hashing is fast", Computer Journal 2014;57:1624). A text that
+is a decimal number has the print of that number, so that a column declared otherwise is the same column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Fingerprints = NDArray[np.uint32]
+PatientPrints = NDArray[np.uint64]
+
+# A key's length in bytes.
+KEY_BYTES = 32
+# No value has this print: it stands for a value that the log does not know.
+UNKNOWN_PRINT = 0
+# Rows that are hashed in one go, so that memory holds a few of them only.
+_CHUNK = 1 << 16
+_NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def print_patients(identifiers: Sequence[str | Sequence[str]], key: bytes) -> PatientPrints:
+    """A print (n,) of each row's identifier; several identifying columns count as one identifier."""
+    out = np.empty(len(identifiers), np.uint64)
+    start = hashlib.blake2b(key=key, digest_size=8)
+    for at in range(0, len(identifiers), _CHUNK):
+        words = [_patient_word(identifier, start) for identifier in identifiers[at : at + _CHUNK]]
+        out[at : at + _CHUNK] = np.frombuffer(b"".join(words), "<u8")
+    return out
+
+
+def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints:
+    """A print (n,) of each number of a column; all missing values (NaN) have one print, and so have 0 and -0."""
+    low, high, last = _factors(column, key)
+    out = np.empty(len(values), np.uint32)
+    for at in range(0, len(values), _CHUNK):
+        part = np.asarray(values[at : at + _CHUNK], dtype=np.float64) + 0.0
+        part[np.isnan(part)] = np.nan
+        words = part.view(np.uint64)
+        out[at : at + _CHUNK] = ((words & _LOW) * low + (words >> _HALF) * high + last) >> _HALF
+    return np.maximum(out, UNKNOWN_PRINT + 1, out=out)
+
+
+def print_levels(codes: NDArray[Any], levels: Sequence[str], column: str, key: bytes) -> Fingerprints:
+    """A print (n,) of each value of a category, given as level numbers from 0; it depends on the text alone."""
+    table = np.array([_text_print(level, column, key) for level in levels], dtype=np.uint32)
+    return table[np.asarray(codes, dtype=np.intp)]
+
+
+def _text_print(text: str, column: str, key: bytes) -> int:
+    plain = unicodedata.normalize("NFC", text)
+    if _NUMBER.match(plain):
+        return int(print_numbers(np.array([float(plain)]), column, key)[0])
+    own = hashlib.blake2b(column.encode(), key=key, digest_size=32).digest()
+    word = hashlib.blake2b(plain.encode(), key=own, digest_size=4).digest()
+    return max(int.from_bytes(word, "little"), UNKNOWN_PRINT + 1)
+
+
+def _patient_word(identifier: str | Sequence[str], start: hashlib.blake2b) -> bytes:
+    text = identifier if isinstance(identifier, str) else "\x1f".join(part.strip() for part in identifier)
+    word = start.copy()
+    word.update((text if text.isascii() else unicodedata.normalize("NFC", text)).strip().encode())
+    return word.digest()
+
+
+def _factors(column: str, key: bytes) -> NDArray[np.uint64]:
+    """Three 64-bit words of a column's hash function."""
+    stream = hashlib.blake2b(column.encode(), key=key, digest_size=24, person=b"value print").digest()
+    return np.frombuffer(stream, np.uint64)
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """The rows that a study uses at one site.
+
+    `values`: every column that is read (formula, outcome, offset, weights, strata, filters) with n raw values: numbers,
+    or level numbers from 0 with the texts in `levels`. `identifiers`: the declared identifier of each row, or None
+    where rows are taken for patients. `lacking`: for each column, how many rows of the file were left out as it is
+    blank.
+    """
+
+    values: Mapping[str, NDArray[Any]]
+    levels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    identifiers: Sequence[str | Sequence[str]] | None = field(default=None, repr=False)
+    lacking: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.values.values())))
+
+    def take(self, rows: NDArray[np.intp]) -> RawRows:
+        """These rows only."""
+        values = {name: column[rows] for name, column in self.values.items()}
+        identifiers = None if self.identifiers is None else [self.identifiers[k] for k in rows.tolist()]
+        return RawRows(values, self.levels, identifiers, self.lacking)
+
+    def prints(self, key: bytes) -> PrintedRows:
+        """The same rows as keyed prints."""
+        columns = {name: self._column_prints(name, key) for name in self.values}
+        patients = None if self.identifiers is None else print_patients(self.identifiers, key)
+        return PrintedRows(columns, patients, dict(self.lacking))
+
+    def _column_prints(self, name: str, key: bytes) -> Fingerprints:
+        if name in self.levels:
+            return print_levels(self.values[name], self.levels[name], name, key)
+        return print_numbers(self.values[name], name, key)
+
+
+@dataclass(frozen=True)
+class PrintedRows:
+    """A study's rows as keyed prints: `columns` by name (n,), `patients` (n,) or None; `lacking` as in RawRows."""
+
+    columns: Mapping[str, Fingerprints]
+    patients: PatientPrints | None
+    lacking: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def repeats(self) -> int:
+        """How many rows are of a patient who has another row as well; 0 where rows are taken for patients."""
+        return 0 if self.patients is None else self.n - len(np.unique(self.patients))
+
+    def take(self, rows: NDArray[np.intp]) -> PrintedRows:
+        """These rows only."""
+        columns = {name: prints[rows] for name, prints in self.columns.items()}
+        return PrintedRows(columns, None if self.patients is None else self.patients[rows], self.lacking)
+
+    def labels(self, key: bytes) -> dict[str, bytes]:
+        """A keyed label (8 bytes) of each column's units, the same for the same units in any order.
+
+        Without identifiers the units are the values. A sum of keyed words, as a multiset hash.
+        """
+        words = np.zeros(self.n, np.uint64) if self.patients is None else self.patients
+        return {name: self._label(name, words, key) for name in self.columns}
+
+    def _label(self, name: str, patients: PatientPrints, key: bytes) -> bytes:
+        units = (patients ^ _mix(self.columns[name].astype(np.uint64) + _factors(name, key)[0])) * _MIX
+        total = int(_mix(units).sum(dtype=np.uint64))
+        text = f"{name}/{self.n}/{total}"
+        return hashlib.blake2b(text.encode(), key=key, digest_size=8, person=b"row label").digest()
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Words whose bits all depend on all bits (the finaliser of SplitMix64)."""
+    out = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    out = (out ^ (out >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return out ^ (out >> np.uint64(31))

@@ -1,0 +1,82 @@
+"""Where the log lies: named blobs that are durable once they are written. A dict is the twin in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from coterie_chain.errors import StoreFault
+
+
+class LogStorage(Protocol):
+    """Named blobs; a name has letters, digits and _, - and / between them. A written blob survives a crash, whole."""
+
+    def __getitem__(self, name: str) -> bytes:
+        """The blob; KeyError if there is none."""
+
+    def __setitem__(self, name: str, content: bytes) -> None:
+        """Write a blob, in place of one of this name; it is durable when this returns."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a blob of this name."""
+
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+
+
+@dataclass(frozen=True)
+class FolderStorage:
+    """Blobs as files of one folder, readable by this user only (0600, folders 0700)."""
+
+    root: Path
+
+    def __getitem__(self, name: str) -> bytes:
+        """The blob; KeyError if there is none, StoreFault if it cannot be read."""
+        try:
+            return (self.root / name).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(name) from None
+        except OSError as error:
+            raise self._fault(error) from None
+
+    def __setitem__(self, name: str, content: bytes) -> None:
+        """Write aside, flush to the disk, then rename, so that a crash leaves the old blob or the new one."""
+        place = self.root / name
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _replace_file(place, content)
+        except OSError as error:
+            raise self._fault(error) from None
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (self.root / name).is_file()
+
+    def __iter__(self) -> Iterator[str]:
+        files = (path for path in self.root.rglob("*") if path.is_file() and path.suffix != ".part")
+        return iter(sorted(str(path.relative_to(self.root)) for path in files))
+
+    def _fault(self, error: OSError) -> StoreFault:
+        message = f"The privacy log in {self.root} cannot be used: {error.strerror or error}"
+        return StoreFault("CO-C204", f"{message}. Check the free space, and that this user may write there.")
+
+
+def _replace_file(place: Path, content: bytes) -> None:
+    aside = place.with_name(place.name + ".part")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(place)
+    _sync_folder(place.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

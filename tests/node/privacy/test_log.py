@@ -1,0 +1,208 @@
+"""The privacy log refuses what gives patients away together with all that left before, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from node.privacy.sites import Archive
+
+from coterie_node.privacy.cohorts import find_cohort, keep_cohort
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.objections import Grade
+from coterie_node.privacy.prints import RawRows
+from coterie_node.privacy.storage import FolderStorage
+
+ALL = np.arange(400)
+MORE = np.arange(401)
+MODEL = ("died", "age", "sex")
+
+with_and_without = pytest.mark.parametrize("identified", [True, False], ids=["identifiers", "rows"])
+
+
+@with_and_without
+@pytest.mark.parametrize(
+    "columns",
+    [MODEL, ("died", "sex", "age"), ("relapse", "age"), (*MODEL, "lab")],
+    ids=["same", "order", "other", "more"],
+)
+def test_one_patient_more_is_refused_whatever_else_the_study_reads(identified: bool, columns: tuple[str, ...]) -> None:
+    site = Archive(identified)
+    site.release(ALL)
+    objections = site.judge(MORE, columns)
+    assert "added" in {o.kind for o in objections}
+    refusal = next(o for o in objections if o.kind == "added")
+    assert refusal.grade is Grade.REFUSE
+    assert refusal.study == "s1"
+    assert "'s1'" in refusal.sentence
+    assert "[cohort]" in refusal.sentence
+    assert " 1 " not in refusal.sentence
+
+
+@with_and_without
+def test_a_lab_value_that_one_patient_lacks_is_refused_and_named(identified: bool) -> None:
+    site = Archive(identified)
+    site.release(ALL)
+    refusal = next(o for o in site.judge(ALL[1:], (*MODEL, "lab"), lacking={"lab": 1}) if o.kind == "dropped")
+    assert "lack lab" in refusal.sentence
+
+
+@with_and_without
+def test_women_then_men_then_all_but_one_is_refused(identified: bool) -> None:
+    site = Archive(identified)
+    women = np.flatnonzero(site.values["sex"][:400] == 0)
+    men = np.flatnonzero(site.values["sex"][:400] == 1)
+    site.release(women)
+    site.release(men)
+    assert "combination" in site.kinds(ALL[:-1])
+
+
+def test_halves_then_all_but_two_is_refused() -> None:
+    site = Archive()
+    site.release(np.arange(200))
+    site.release(np.arange(200, 400))
+    assert site.kinds(np.delete(ALL, [3, 250])) == {"combination"}
+
+
+@with_and_without
+@pytest.mark.parametrize("patients", [1, 3])
+def test_a_corrected_outcome_is_refused(identified: bool, patients: int) -> None:
+    """Three changed patients are six units apart, and are three patients all the same."""
+    site = Archive(identified)
+    site.release(ALL)
+    site.values["died"] = site.values["died"].copy()
+    site.values["died"][:patients] = 1 - site.values["died"][:patients]
+    assert site.kinds(ALL) == {"value changed"}
+
+
+def test_corrections_of_many_patients_pass() -> None:
+    site = Archive()
+    site.release(ALL)
+    site.values["died"] = site.values["died"].copy()
+    site.values["died"][:20] = 1 - site.values["died"][:20]
+    site.release(ALL)
+
+
+@with_and_without
+def test_a_range_that_drops_three_patients_is_refused(identified: bool) -> None:
+    site = Archive(identified)
+    site.release(ALL)
+    oldest = np.argsort(site.values["age"][:400])[-3:]
+    assert "dropped" in site.kinds(np.delete(ALL, oldest))
+
+
+def test_a_column_in_another_unit_does_not_hide_one_patient_more() -> None:
+    site = Archive()
+    site.release(ALL, ("died", "age"))
+    site.values["age"] = site.values["age"] * 12
+    site.values["died"] = 2 - site.values["died"]
+    assert "re-coded" in site.kinds(MORE, ("died", "age"))
+
+
+@with_and_without
+def test_honest_work_passes(identified: bool) -> None:
+    """The same study again, other outcomes and models on the same rows, women only after all, a large refresh."""
+    site = Archive(identified)
+    site.release(ALL)
+    site.release(ALL)
+    site.release(ALL, ("relapse", "age", "sex"))
+    site.release(ALL, (*MODEL, "lab"))
+    site.release(np.flatnonzero(site.values["sex"][:400] == 0))
+    site.release(np.arange(500))
+
+
+def test_five_models_pass_on_a_declared_cohort_although_the_file_grows() -> None:
+    site = Archive()
+    printed = site.candidate(ALL).printed
+    keep_cohort(site.log.storage, "autumn", printed, MODEL)
+    for k, columns in enumerate([MODEL, ("died", "age"), ("relapse", "sex"), (*MODEL, "lab"), ("died", "lab")]):
+        everybody = np.arange(400 + k)
+        cohort = find_cohort(site.log.storage, "autumn")
+        assert cohort is not None
+        rows = everybody[cohort.select(site.candidate(everybody, columns).printed)]
+        assert np.array_equal(rows, ALL)
+        site.release(rows, columns)
+
+
+def test_a_cohort_without_identifiers_is_known_by_its_complete_columns() -> None:
+    site = Archive(identified=False)
+    keep_cohort(site.log.storage, "autumn", site.candidate(ALL).printed, MODEL)
+    cohort = find_cohort(site.log.storage, "autumn")
+    assert cohort is not None
+    assert len(cohort.select(site.candidate(np.arange(500), (*MODEL, "lab")).printed)) == 400
+
+
+def test_the_log_survives_in_a_folder_that_only_its_user_reads(tmp_path: Path) -> None:
+    site = Archive(log=PrivacyLog(FolderStorage(tmp_path / "log")))
+    site.release(ALL)
+    site.values["lab"] = site.values["lab"] + 1
+    files = [path for path in (tmp_path / "log").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    again = Archive(log=PrivacyLog(FolderStorage(tmp_path / "log")))
+    again.count = 10
+    assert [head.study for head in again.log.heads()] == ["s1"]
+    assert again.kinds(MORE) == {"added"}
+
+
+def test_prints_hold_neither_identifiers_nor_values(tmp_path: Path) -> None:
+    site = Archive(log=PrivacyLog(FolderStorage(tmp_path)))
+    site.release(ALL)
+    raw = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"P00001" not in raw
+    assert site.values["age"][:1].tobytes() not in raw
+    other = RawRows({"age": site.values["age"]}, {}, None).prints(b"x" * 32)
+    own = RawRows({"age": site.values["age"]}, {}, None).prints(site.log.key)
+    assert np.mean(other.columns["age"] == own.columns["age"]) < 0.01
+
+
+def test_a_lost_log_makes_every_release_ask() -> None:
+    counter: dict[str, bytes] = {}
+    site = Archive(log=PrivacyLog(dict[str, bytes](), counter))
+    site.release(ALL)
+    empty = Archive(log=PrivacyLog(dict[str, bytes](), counter))
+    (objection,) = empty.judge(ALL)
+    assert (objection.kind, objection.grade) == ("log lost", Grade.ASK)
+
+
+class Crash(Exception):
+    """The machine stops."""
+
+
+class FailingStorage(dict[str, bytes]):
+    """A storage that takes so many writes and then stops."""
+
+    left: int = 0
+
+    def __setitem__(self, name: str, content: bytes) -> None:
+        if self.left == 0:
+            raise Crash
+        self.left -= 1
+        super().__setitem__(name, content)
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_crash_while_an_entry_is_written_forgets_no_release(writes: int) -> None:
+    """Whatever was written when the machine stopped: what is posted after is judged against all that left before."""
+    storage = FailingStorage()
+    storage.left = 100
+    site = Archive(log=PrivacyLog(storage))
+    site.release(ALL)
+    storage.left = writes
+    second = site.candidate(np.arange(450))
+    with contextlib.suppress(Crash):
+        site.log.write(second)
+    storage.left = 100
+    site.log = PrivacyLog(storage)
+    assert "added" in site.kinds(MORE)
+    site.log.write(second)
+    assert len(site.log.heads()) == 2
+    assert "dropped" in site.kinds(np.arange(449))
+
+
+def test_one_column_declared_in_another_way_is_the_same_column() -> None:
+    key = b"k" * 32
+    number = RawRows({"hiv": np.array([0.0, 1.0, -0.0])}).prints(key).columns["hiv"]
+    category = RawRows({"hiv": np.array([0, 1, 0])}, {"hiv": ("0", "1")}).prints(key).columns["hiv"]
+    assert np.array_equal(number, category)
