@@ -12,7 +12,7 @@ from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.rows import CodedRows, Codes
-from coterie_learners.sums.family import Family, Baseline
+from coterie_learners.sums.family import Baseline, Family
 from coterie_learners.sums.frame import Frame, Layout
 
 # A block whose grid has more patterns than this, and than this many for each of its rows, is counted by what occurs.

@@ -11,7 +11,7 @@ import numpy as np
 from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums.exact import pair, square, subtract
-from coterie_learners.sums.family import Curve, Family, Parts, Baseline, Totals
+from coterie_learners.sums.family import Baseline, Curve, Family, Parts, Totals
 
 _SLACK = 1e-9
 

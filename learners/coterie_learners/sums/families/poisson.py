@@ -12,7 +12,7 @@ from coterie_learners.errors import ProtocolError, Separation, StudyError
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Variable
-from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Baseline, Totals, scalar
+from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Baseline, Curve, Family, Parts, Totals, scalar
 
 # Below this relative distance of a count from its mean the deviance is summed as a series: nothing cancels there.
 NEAR = 0.05
