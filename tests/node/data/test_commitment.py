@@ -145,7 +145,7 @@ class TestInspection:
         facts = json.loads(done.stdout)
         result = json.loads((demo_run / "result.json").read_text())
         assert (done.returncode, facts["verdict"], facts["snapshot"]) == (0, "PASS", "equal")
-        assert [post["outcome"] for post in facts["posts"]] == ["equal"] * (result["rounds"] + 1)
+        assert [post["outcome"] for post in facts["posts"]] == ["equal"] * (2 + result["rounds"] + 1)  # counts of the pool, rounds, agreement
         history = json.loads(coterie("audit", "history", "--at", demo_run, "--kind", "StudyJoined", "--json").stdout)
         digests = {line["details"] for line in history}
         assert len(digests) == 3
