@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.devnet.bed import SITES, SiteProcesses, run_site_processes
+from support.devnet.bed import OPENING, SITES, SiteProcesses, run_site_processes
 
 from coterie_chain.network.genesis import build_clique_genesis
 from coterie_chain.network.programs.executables import GETH
@@ -36,7 +36,7 @@ def read_block(site_processes: SiteProcesses, site: str = "west") -> int:
 def test_a_site_s_geth_killed_and_started_again(tmp_path: Path) -> None:
     with run_site_processes(tmp_path) as site_processes:
         site_processes.start_all()
-        site_processes.await_position(2)
+        site_processes.await_position(OPENING + 2)
         site_processes.service("north", "geth").kill()
         site_processes.await_view(lambda view: len(view.open.posted if view.open else ()) == 2)  # the others go on
         site_processes.place.chain().start()
@@ -46,7 +46,7 @@ def test_a_site_s_geth_killed_and_started_again(tmp_path: Path) -> None:
 def test_a_majority_of_sealers_down_stops_the_chain_and_nothing_else(tmp_path: Path) -> None:
     with run_site_processes(tmp_path) as site_processes:
         site_processes.start_all()
-        site_processes.await_position(2)
+        site_processes.await_position(OPENING + 2)
         for site in ("north", "south"):
             site_processes.service(site, "geth").kill()
         time.sleep(3.0)  # a block that was under way may still come
@@ -94,7 +94,7 @@ def test_a_chain_of_another_genesis_in_the_network_s_place_is_refused(tmp_path: 
 
 def stop_before_post(site_processes: SiteProcesses, site: str) -> None:
     """Let a site's process stand still where all others wait for its post."""
-    site_processes.await_position(1)
+    site_processes.await_position(OPENING + 1)
     site_processes.signal(site, signal.SIGSTOP)
     others = set(SITES) - {site}
     site_processes.await_view(lambda v: v.open is not None and v.open.kind == "each" and set(v.open.posted) == others)
@@ -115,7 +115,7 @@ def replace_chain(geth: Geth) -> None:
 def test_a_site_s_kubo_killed_and_started_again(tmp_path: Path) -> None:
     with run_site_processes(tmp_path) as site_processes:
         site_processes.start_all()
-        site_processes.await_position(2)
+        site_processes.await_position(OPENING + 2)
         site_processes.service("south", "kubo").kill()
         time.sleep(5.0)
         site_processes.place.store().start()
@@ -127,17 +127,19 @@ def test_the_only_holder_of_a_payload_gone_and_back(tmp_path: Path) -> None:
         site_processes.start("north")
         site_processes.start("south")
         site_processes.start("west", "before compute", "stats/1", "SIGKILL")
-        site_processes.await_view(lambda v: v.open is not None and v.open.position == 2 and "south" in v.open.posted)
+        site_processes.await_view(
+            lambda v: v.open is not None and v.open.position == OPENING + 2 and "south" in v.open.posted
+        )
         assert site_processes.await_end("west")[0] == -signal.SIGKILL
         # What south posted lies at south only as long as the step is open.
         site_processes.service("south", "kubo").kill()
         site_processes.start("west")
-        site_processes.await_view(lambda v: v.open is not None and v.open.position == 3)
+        site_processes.await_view(lambda v: v.open is not None and v.open.position == OPENING + 3)
         time.sleep(5.0)
         view = site_processes.view()
         assert view is not None
         assert view.open is not None
-        assert view.open.position == 3
+        assert view.open.position == OPENING + 3
         assert all(site_processes.processes[site].poll() is None for site in SITES)
         site_processes.place.store().start()
         site_processes.finish()
@@ -186,7 +188,7 @@ def test_a_site_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(tmp_pa
     disk = tmp_path / "net" / "sites" / "south"
     with small_disk(disk), run_site_processes(tmp_path) as site_processes:
         site_processes.start_all()
-        site_processes.await_position(2)
+        site_processes.await_position(OPENING + 2)
         filler = disk / "filler"
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
@@ -212,18 +214,18 @@ def test_a_paused_server_that_wakes_after_its_turn_was_skipped(tmp_path: Path) -
         site_processes.start("north")
         site_processes.start("west")
         site_processes.start("south", "after compute", "model/1", "SIGSTOP")
-        site_processes.await_view(lambda v: v.open is not None and v.open.position > 3, within=150.0)
+        site_processes.await_view(lambda v: v.open is not None and v.open.position > OPENING + 3, within=150.0)
         site_processes.signal("south", signal.SIGCONT)
         records = site_processes.finish()
         assert {"ServerSkipped"} <= {event.name for event in site_processes.events()}
-        third = [r for r in records if r.post.position == 3]
+        third = [r for r in records if r.post.position == OPENING + 3]
         assert [(r.site, r.post.attempt) for r in third] == [("west", 1)]
 
 
 def test_a_second_process_with_the_same_key(tmp_path: Path) -> None:
     with run_site_processes(tmp_path) as site_processes:
         site_processes.start_all()
-        site_processes.await_position(2)
+        site_processes.await_position(OPENING + 2)
         first = site_processes.processes["south"]
         site_processes.start("south")
         status, last = site_processes.await_end("south")
@@ -235,7 +237,7 @@ def test_a_second_process_with_the_same_key(tmp_path: Path) -> None:
 def test_a_copy_of_a_site_on_another_machine_records_nothing_twice(tmp_path: Path) -> None:
     with run_site_processes(tmp_path) as site_processes:
         site_processes.start_all()
-        site_processes.await_position(2)
+        site_processes.await_position(OPENING + 2)
         twin = tmp_path / "twin"
         shutil.copytree(site_processes.place.root, twin, ignore=shutil.ignore_patterns("geth.ipc", "data", "repo"))
         first = site_processes.processes["south"]
@@ -248,7 +250,7 @@ def test_a_copy_of_a_site_on_another_machine_records_nothing_twice(tmp_path: Pat
 def test_all_sites_started_again_at_once(tmp_path: Path) -> None:
     with run_site_processes(tmp_path) as site_processes:
         site_processes.start_all()
-        site_processes.await_position(3)
+        site_processes.await_position(OPENING + 3)
         for site in SITES:
             site_processes.signal(site, signal.SIGKILL)
             site_processes.processes[site].wait()

@@ -146,7 +146,7 @@ class TestInspection:
         result = json.loads((demo_run / "result.json").read_text())
         assert (done.returncode, facts["verdict"], facts["snapshot"]) == (0, "PASS", "equal")
         # Two posts open the pool's counts; then come the rounds and the test of agreement.
-    assert [post["outcome"] for post in facts["posts"]] == ["equal"] * (2 + result["rounds"] + 1)
+        assert [post["outcome"] for post in facts["posts"]] == ["equal"] * (2 + result["rounds"] + 1)
         history = json.loads(coterie("audit", "history", "--at", demo_run, "--kind", "StudyJoined", "--json").stdout)
         digests = {line["details"] for line in history}
         assert len(digests) == 3
