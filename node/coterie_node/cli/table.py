@@ -148,6 +148,14 @@ COMMANDS: Table = {
                 "coterie_node.cli.study.release:release",
                 "Let one payload leave; the site's node posts it at its next turn.",
             ),
+            "log": Command(
+                "coterie_node.cli.study.release:release",
+                "Show what has left this site by population, how much of it is known, and what would be refused next.",
+            ),
+            "allow": Command(
+                "coterie_node.cli.study.release:release",
+                "Say yes, with a reason, to what the privacy log refused of a study: to this, and to nothing else.",
+            ),
         },
     ),
     "study": Group(
@@ -155,7 +163,8 @@ COMMANDS: Table = {
         {
             "advise": Command(
                 "coterie_node.cli.study.advise:advise_command",
-                "Say which learner fits a study, and why.",
+                "Say which learner fits a study, and why; status 3 if none does. Synthetic rows are tried; no data are "
+                "read.",
             ),
             "propose": Command(
                 "coterie_node.cli.study.decide:propose_command",

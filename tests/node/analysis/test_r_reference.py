@@ -21,6 +21,7 @@ from coterie_learners.core.registry import complete_study
 from coterie_learners.study.document import Study
 from coterie_node.analysis.analyse import analyse
 from coterie_node.audit.result import Result
+from coterie_node.errors import ReleaseRefused
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "r"
 VARIABLES: dict[str, dict[str, Any]] = {
@@ -190,7 +191,9 @@ def learners_of(model: str) -> list[dict[str, Any]]:
     """The learners that fit a model of R's."""
     if model.startswith(BY_TABLES):
         return [TABLES] if model.startswith("logit_site") else [TABLES, SECURE]
-    if "offset" in model or model.startswith(("steep", "ridge")):
+    if model.startswith("steep"):
+        return [MASKED]  # of so few rows the gate keeps plain sums back
+    if "offset" in model or model.startswith("ridge"):
         return [MASKED, PLAIN]
     return [MASKED, PLAIN, TABLES, SECURE, NEWTON]
 
@@ -205,6 +208,13 @@ CASES = [
 @pytest.mark.parametrize(("model", "learner"), CASES)
 def test_a_model_of_r_is_reproduced(files: dict[str, dict[str, Path]], model: str, learner: dict[str, Any]) -> None:
     assert digits_of(fit(files, model, learner), model) >= DIGITS
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model.startswith("steep")])
+def test_many_rounds_of_plain_sums_over_few_rows_are_kept_back(files: dict[str, dict[str, Path]], model: str) -> None:
+    with pytest.raises(ReleaseRefused, match="half as many equations") as caught:
+        fit(files, model, PLAIN)
+    assert caught.value.code == "CO-R301"
 
 
 def test_every_stored_model_is_compared() -> None:

@@ -255,7 +255,7 @@ def advise_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which learner fits a study, and why; status 3 if none does. Made-up rows are tried; no data are read."""
+    """Say which learner fits a study, and why; status 3 if none does. Synthetic rows are tried; no data are read."""
     plain = read_plain(study)
     sizes = read_sizes(plain, rows)
     share = read_share(events, sum(guess_sizes(plain, sizes).values()))

@@ -81,7 +81,7 @@ def show_command(
 def study_status_command(
     which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False
 ) -> None:
-    """Show where a study is, whom it waits for, how it ended, and what last stopped it at this site."""
+    """Show where a study is, which sites it waits for, how it ended, and its last error at this site."""
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
