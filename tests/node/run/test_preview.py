@@ -56,7 +56,7 @@ def test_a_rotated_sum_of_columns_is_shown_as_this_site_s_part_of_it() -> None:
 
 
 def test_masked_sums_of_a_round_are_shown_as_numbers() -> None:
-    study = cohorts.study(f"died ~ {cohorts.FULL}", 3, aggregation="masked")
+    study = cohorts.study(f"died ~ {cohorts.FULL}", 3, aggregation="masked", opening="counts")
     rows = preview(study, cohorts.split(study, cohorts.draw(300)), "stats/0")["north"].as_dict()["payload"]
     assert rows.keys() == {"sums under masks"}
     assert 100.0 in rows["sums under masks"]
