@@ -30,7 +30,7 @@ from coterie_node.audit.replay import Verdict, replay
 TESTS = Path(__file__).parents[1]
 
 ATTACKS = {
-    "A6 poisoned gradient: sign": "node/audit/test_influence.py::test_a_score_with_its_sign_turned_contradicts_the_outcome_and_is_refused",
+    "A6 poisoned gradient: sign": "node/audit/test_influence.py::test_a_score_with_its_sign_turned_is_refused",
     "A6 poisoned gradient: scale": "node/audit/test_influence.py::test_sums_scaled_up_are_refused_at_once",
     "A6 label flip": "node/audit/test_influence.py::test_labels_the_wrong_way_round_are_named",
     "A6 colluding half": "node/audit/test_influence.py::test_half_of_the_sites_in_league_are_seen",

@@ -85,7 +85,7 @@ def turn_signs(p: dict[str, Any]) -> None:
     p["score"] *= -1
 
 
-def test_a_score_with_its_sign_turned_contradicts_the_outcome_and_is_refused() -> None:
+def test_a_score_with_its_sign_turned_is_refused() -> None:
     with pytest.raises(ProtocolError, match=r"east posted a bad 'stats/0'.* contradicts an outcome") as caught:
         poison(turn_signs, "east")
     assert caught.value.site == "east"
