@@ -55,6 +55,22 @@ def histories(draw: st.DrawFn) -> np.ndarray:
     return np.array(rows or [np.ones(n, bool)], dtype=np.int64)
 
 
+# The first release less the second and the last touches two patients: no sum of two rows of the reduced form shows it.
+HIDDEN = """
+1111101111111
+1010011010110
+0101101100001
+1101100010110
+0101100001001
+"""
+
+
+def test_a_combination_that_no_sum_of_two_reduced_rows_shows_is_refused() -> None:
+    history = np.array([[int(digit) for digit in line] for line in HIDDEN.split()])
+    assert brute_force(history)
+    assert refused(history)
+
+
 @settings(max_examples=300, deadline=None)
 @given(histories())
 def test_a_history_is_refused_exactly_if_a_small_combination_exists(history: np.ndarray) -> None:
