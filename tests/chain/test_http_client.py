@@ -130,7 +130,9 @@ def _await_silence(client: HttpClient) -> None:
 def _answer_raw(server: socket.socket, raw: bytes) -> None:
     connection, _ = server.accept()
     with closing(connection):
-        connection.recv(1 << 16)
+        request = b""
+        while not request.endswith(b"\r\n\r\nx"):  # closing on unread bytes would reset the connection
+            request += connection.recv(1 << 16)
         connection.sendall(raw)
 
 
