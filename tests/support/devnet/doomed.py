@@ -77,9 +77,9 @@ def kill_inside(owner: Any, name: str, matches: Callable[..., bool]) -> None:
 
 
 def compute_position(topic: str) -> int:
-    """Where a step of GLORE stands in its study: each and server, round after round."""
+    """Where a step of GLORE stands in its study: two that open the pool, then each and server, round after round."""
     kind, _, turn = topic.partition("/")
-    return 2 * int(turn) + (kind == "model")
+    return 2 + 2 * int(turn) + (kind == "model")
 
 
 def install_kill_point(point: str, topic: str) -> None:
