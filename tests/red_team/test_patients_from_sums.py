@@ -305,6 +305,33 @@ def test_one_site_fewer(network: Network) -> None:
         network.fit(text("death ~ age", "abc"))
 
 
+@pytest.mark.parametrize("rest", ["", KNOWN], ids=["rows", "identifiers"])
+def test_plain_sums_of_the_others_after_a_masked_sum(network: Network, rest: str) -> None:
+    network.fit(text("death ~ sex", "abc", MASKED, rest))
+    with pytest.raises(ReleaseRefused, match=r"show what a holds \(masks undone\)"):
+        network.fit(text("death ~ sex", "bc", PLAIN, rest))
+
+
+def test_a_masked_sum_after_plain_sums_of_all_sites_but_two(network: Network) -> None:
+    balance(network)
+    network.fit(text("death ~ sex", "cd", PLAIN, KNOWN))
+    with pytest.raises(ReleaseRefused, match=r"show what a and b hold \(masks undone\)"):
+        network.fit(text("sex ~ death", "abcd", MASKED, KNOWN))
+
+
+def test_plain_sums_of_all_sites_of_a_masked_sum_show_nothing_of_others(network: Network) -> None:
+    balance(network)
+    network.fit(text("death ~ sex", "abc", MASKED, KNOWN))
+    network.fit(text("death ~ sex", "abc", PLAIN, KNOWN))
+
+
+def balance(network: Network) -> None:
+    """Cells of many patients at each site, so that plain sums may leave."""
+    for site in network.data:
+        network.data[site]["death"] = (np.arange(N) % 3 == 0).astype(int)
+        network.data[site]["sex"] = np.arange(N) // 4 % 2
+
+
 # A difference is a release
 
 

@@ -17,7 +17,7 @@ from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, pick_gravest
-from coterie_node.privacy.parties import PooledSum, judge_parties
+from coterie_node.privacy.parties import EVERYBODY, PooledSum, judge_parties, refuse_undone_masks
 from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.values import Sample, judge_dominance, judge_values, table_of
 from coterie_node.release.known_sets import judge_known_sets
@@ -68,6 +68,8 @@ class Judgement:
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), printed)
         self._waiting = candidate
         yield from self.log.judge(candidate, self.floors.cell)
+        if not exposure.labels_only:
+            yield from self._undone_masks(candidate.head)
         if kind == "plain" and exposure.by_columns:
             yield from self._columns(candidate)
             yield from judge_known_sets(self.log, candidate, raw, self.floors.cell)
@@ -111,6 +113,16 @@ class Judgement:
             objection = judge_parties(_pool_sum(candidate.head, column), former)
             if objection is not None:
                 yield objection
+                return
+
+    def _undone_masks(self, head: Head) -> Iterator[Objection]:
+        """Objections where sums in the clear, taken off a masked sum, leave what one or two other sites hold."""
+        other_kind = "masked" if head.kind == "plain" else "plain"
+        for other in self.log.others(head) if head.kind in ("plain", "masked") else ():
+            masked, plain = (other, head) if head.kind == "plain" else (head, other)
+            hidden = set(masked.parties) - set(plain.parties)
+            if other.kind == other_kind and 0 < len(hidden) < EVERYBODY and _shares_rows(other, head):
+                yield refuse_undone_masks(sorted(hidden), other.study)
                 return
 
     def _next_equations(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
@@ -225,6 +237,12 @@ def _object_to_repeats() -> Objection:
         "small. Keep one row for each patient."
     )
     return Objection(Grade.REFUSE, "repeated patients", sentence)
+
+
+def _shares_rows(other: Head, head: Head) -> bool:
+    """Whether two releases have a column in one version over the same rows."""
+    same = any(head.columns[name] == other.columns[name] for name in head.columns if name in other.columns)
+    return same and other.n == head.n and (other.rows == head.rows or not (head.identified and other.identified))
 
 
 def _common_columns_equal(other: Head, head: Head) -> bool:
