@@ -2,7 +2,7 @@
 
     python benchmarks/audit.py [demo|large|index]
 
-Each command runs in a process of its own, whose wall time, CPU seconds and peak memory are told. Medians of several
+Each command runs in a process of its own, whose wall time, CPU seconds and peak memory are reported. Medians of several
 runs where they are short.
 """
 

@@ -2,7 +2,7 @@
 
 `python benchmarks/soak.py --studies 200`: a Geth, a Kubo and a daemon (`coterie serve`) for each of three sites. Each
 study is proposed at one site and approved at the others as their people would, a few at a time (`--at-once`); it is
-COLA-GLM's demo: one round of tables. `--learner glore` is a study of some rounds: how long each takes is told, too.
+COLA-GLM's demo: one round of tables. `--learner glore` is a study of some rounds: how long each takes is reported, too.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class SessionLost(ProtocolError):
 
 
 class TooFewSites(ProtocolError):
-    """After an exclusion the protocol would give away what the sites that are left hold."""
+    """After an exclusion the protocol would disclose what the sites that are left hold."""
 
 
 class WrongPost(ProtocolError):

@@ -1,4 +1,4 @@
-"""What the plain sums of a Newton-Raphson round give away: GLORE's score and information at known coefficients.
+"""What the plain sums of a Newton-Raphson round disclose: GLORE's score and information at known coefficients.
 
 The first look is X'X and X'y: every two-way table of the 0/1 columns and with a binary outcome, exactly. Each later
 round adds as many linear equations on the counts of patients by

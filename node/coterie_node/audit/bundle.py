@@ -70,7 +70,7 @@ Hash = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
 
 
 class NetworkPart(ManifestPart):
-    """Which network: its chain id, its Catalog, hash of block 0; the first block told, and the last one's hash."""
+    """Which network: its chain id, its Catalog, hash of block 0; the first block in it, and the last one's hash."""
 
     chain_id: Annotated[int, Field(ge=0, lt=1 << 256)]
     catalog: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]

@@ -116,7 +116,7 @@ def verify(
         number, view = _check_number(bundle, ledger), grants(bytes.fromhex(bundle.manifest.study.hash))
         outcome = replay(ledger, bundle.blobs(), number, tolerance=tolerance, observe=observe, granted=view)
         if outcome.verdict.intact:
-            # last: what is wrong with an entry is told first, with its site and step
+            # last: what is wrong with an entry is reported first, with its site and step
             check_crate(bundle)
             _check_last(bundle, anchor)
             _check_learner(bundle, outcome)

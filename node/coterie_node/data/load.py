@@ -40,7 +40,7 @@ from coterie_node.data.streaming import (
 )
 from coterie_node.privacy.prints import RawRows
 
-# A Parquet file whose design matrix is larger is read anew in each pass.
+# A Parquet file whose design matrix is larger is read again in each pass.
 IN_MEMORY = 256 << 20
 # Rows of the design matrix that are made in one go.
 CHUNK = 1 << 16

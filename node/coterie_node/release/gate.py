@@ -30,7 +30,7 @@ from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.release.judgement import Judgement, label_rows, stand_on_cohort
 
-# Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made anew.
+# Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made again.
 HIDDEN = frozenset({"masked", "ciphers", "places"})
 NO_FLOORS = Floors(rows=1, cell=0, rebuild="allow")
 
@@ -137,7 +137,7 @@ class Gate:
     def _spend(self, step: Step, site: Site, payload: Payload) -> None:
         """ReleaseRefused if other numbers left this site under the same masks before.
 
-        After a reorganisation a site posts anew, under the masks that it had. If another site has changed what this one
+        After a reorganisation a site posts again under the same masks. If another site has changed what this one
         builds on, the difference of its two posts would be without any mask.
         """
         if HIDDEN.isdisjoint(payload):
