@@ -12,11 +12,13 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from eth_keys.main import KeyAPI
 from nacl.bindings import crypto_scalarmult
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey
@@ -39,7 +41,7 @@ SCRYPT = 1 << 18
 class SiteKeys:
     """Keys of one site, opened. Shows its address only."""
 
-    account: LocalAccount
+    signing: bytes
     private: PrivateKey
     stream: bytes
 
@@ -71,15 +73,20 @@ class SiteKeys:
     @classmethod
     def of(cls, signing: bytes, root: bytes) -> SiteKeys:
         """Keys from a signing key and a root (32 bytes each)."""
-        from eth_account import Account
-
         seed, stream = _derive(root, b"coterie/1 sealing key"), _derive(root, b"coterie/1 stream secret")
-        return cls(Account.from_key(signing), PrivateKey(seed), stream)
+        return cls(signing, PrivateKey(seed), stream)
 
-    @property
+    @cached_property
+    def account(self) -> LocalAccount:
+        """The account that signs transactions."""
+        from eth_account import Account  # it takes half a second to import, and many commands sign nothing
+
+        return Account.from_key(self.signing)
+
+    @cached_property
     def address(self) -> str:
         """Signing address, with checksum."""
-        return str(self.account.address)
+        return str(KeyAPI().PrivateKey(self.signing).public_key.to_checksum_address())
 
     @property
     def sealing(self) -> bytes:

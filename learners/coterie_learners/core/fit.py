@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import normal_quantile, t_quantile, two_sided_normal, two_sided_t
 from coterie_learners.study.design import INTERCEPT
 
 LEVEL = 0.95
@@ -129,10 +129,10 @@ def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     errors = np.where(fit.std_errors > 0.0, fit.std_errors, np.nan)
     z = fit.estimates / errors
     if fit.dispersion_known:
-        p_values, quantile = 2.0 * special.ndtr(-np.abs(z)), float(special.ndtri(0.5 + level / 2))
+        p_values, quantile = two_sided_normal(z), normal_quantile(0.5 + level / 2)
     else:
         freedom = fit.n - len(fit.terms)
-        p_values, quantile = 2.0 * special.stdtr(freedom, -np.abs(z)), float(special.stdtrit(freedom, 0.5 + level / 2))
+        p_values, quantile = two_sided_t(z, freedom), t_quantile(0.5 + level / 2, freedom)
     half = quantile * fit.std_errors
     columns: Sequence[Array] = (fit.estimates, fit.std_errors, z, p_values, fit.estimates - half, fit.estimates + half)
     sites = fit.sites or ("",) * len(fit.terms)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import chi_squared_tails
 
 # A matrix whose smallest eigenvalue is below this share of its largest carries no estimate of every coefficient.
 _SINGULAR = 1e-10
@@ -97,19 +97,12 @@ def compare_sites(
         moved=(pooled - without) / pooled_errors,
         q=q,
         q_df=q_df,
-        q_p=chi2_tail(q, q_df),
+        q_p=chi_squared_tails(q, q_df),
         i2=np.where(q > 0, np.maximum(0.0, (q - q_df) / np.where(q > 0, q, 1.0)), 0.0),
         apart=apart,
         apart_df=df,
-        apart_p=chi2_tail(apart, df),
+        apart_p=chi_squared_tails(apart, df),
     )
-
-
-def chi2_tail(value: Array, df: Array) -> Array:
-    """Probability of a larger chi-squared value; NaN without degrees of freedom."""
-    known = (df > 0) & ~np.isnan(value)
-    tail = special.gammaincc(np.where(known, df, 2.0) / 2.0, np.where(known, value, 0.0) / 2.0)
-    return np.asarray(np.where(known, tail, np.nan), dtype=np.float64)
 
 
 def _estimate_alone(beta: Array, share: Share, dispersion: float) -> tuple[Array, Array]:

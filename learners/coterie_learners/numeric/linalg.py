@@ -1,8 +1,9 @@
 """Arithmetic that gives the same bits on every machine, for everything that a server posts.
 
 Only + - * / and square root on whole arrays (correctly rounded by IEEE 754 wherever numpy runs), sums that are exact
-(math.fsum) or taken in a fixed order, and our own exp and log. No BLAS: its kernels sum in an order that depends on
-the processor and on the number of threads. A site's own work on its rows uses plain BLAS; nobody recomputes that.
+(math.fsum) or taken in a fixed order, and our own exp and log. BLAS sums in an order that depends on the processor and
+on the number of threads: here it multiplies only slices of whole numbers, of which no sum is rounded (exact_product).
+A site's own work on its rows uses plain BLAS; nobody recomputes that.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.errors import Collinear
+from coterie_learners.numeric.exact_product import MAX_INNER, multiply_exactly
 
 Array = NDArray[np.float64]
+# Up to so many columns work goes column by column; beyond, by halves and exact products.
+BASE = 32
 
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(13, 1, -1))
@@ -46,7 +50,9 @@ def matvec(a: Array, b: Array) -> Array:
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """a @ b by outer products, from the first."""
+    """a @ b: few inner rows by outer products from the first, more by exact slices."""
+    if BASE < a.shape[1] <= MAX_INNER and np.all(np.isfinite(a)) and np.all(np.isfinite(b)):
+        return multiply_exactly(a, b)
     out = np.zeros((a.shape[0], b.shape[1]))
     for j in range(a.shape[1]):
         out = out + a[:, j, None] * b[j]
@@ -70,15 +76,45 @@ def cholesky(a: Array, names: Sequence[str]) -> Array:
     scale = np.sqrt(np.maximum(np.diag(a), 0.0))
     if not np.all(scale > 0):
         raise no_variation([names[j] for j in np.flatnonzero(~(scale > 0)).tolist()])
-    rest = a / (scale[:, None] * scale)
-    factor = np.zeros_like(rest)
-    for j in range(len(rest)):
-        if not rest[j, j] > PIVOT_FLOOR:
-            raise _collinear(factor[: j + 1, :j], names[: j + 1])
-        factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
-        rest[j + 1 :, j + 1 :] = rest[j + 1 :, j + 1 :] - factor[j + 1 :, j, None] * factor[j + 1 :, j]
-    lower: Array = factor * scale[:, None]
+    factor = a / (scale[:, None] * scale)
+    end = _eliminate(factor, PIVOT_FLOOR, stop=True)
+    if end < len(factor):
+        raise _collinear(np.tril(factor)[: end + 1, :end], names[: end + 1])
+    lower: Array = np.tril(factor) * scale[:, None]
     return lower
+
+
+def _eliminate(m: Array, floor: float, stop: bool) -> int:
+    """Turn m (h, w), h >= w, into the first w columns of its factor, on and below the diagonal; halves at a time.
+
+    A pivot at or below the floor ends the work (`stop`) or makes its column zero. Returns the number of columns done.
+    """
+    w = m.shape[1]
+    if w <= BASE:
+        return _eliminate_columns(m, floor, stop)
+    half = w // 2
+    done = _eliminate(m[:, :half], floor, stop)
+    if done < half:
+        return done
+    m[half:, half:] -= matmul(m[half:, :half], m[half:w, :half].T)
+    return half + _eliminate(m[half:, half:], floor, stop)
+
+
+def _eliminate_columns(m: Array, floor: float, stop: bool) -> int:
+    """The same, column by column."""
+    rest = np.array(m, order="F")
+    for j in range(m.shape[1]):
+        pivot = rest[j, j]
+        if not pivot > floor:
+            if stop:
+                m[:, :j] = rest[:, :j]
+                return j
+            rest[j:, j] = 0.0
+            continue
+        rest[j:, j] = rest[j:, j] / np.sqrt(pivot)
+        rest[j + 1 :, j + 1 :] -= rest[j + 1 :, j, None] * rest[j + 1 : m.shape[1], j]
+    m[:] = rest
+    return m.shape[1]
 
 
 def solve(factor: Array, b: Array) -> Array:
@@ -97,14 +133,23 @@ def solve(factor: Array, b: Array) -> Array:
 
 def inverse(factor: Array) -> Array:
     """(L L')^-1, symmetric to the last bit."""
-    x = solve(factor, np.eye(len(factor)))
-    return 0.5 * (x + x.T)
+    root = invert_lower(factor)
+    whole = matmul(root.T, root)
+    return 0.5 * (whole + whole.T)
 
 
 def invert_lower(factor: Array) -> Array:
     """L^-1 (p, p) of a lower triangular L: a root of (L L')^-1 from which nothing has been subtracted."""
-    x = np.eye(len(factor))
-    for j in range(len(factor)):
+    p = len(factor)
+    x = np.zeros_like(factor)
+    if p > BASE:
+        half = p // 2
+        first, last = invert_lower(factor[:half, :half]), invert_lower(factor[half:, half:])
+        x[:half, :half], x[half:, half:] = first, last
+        x[half:, :half] = -matmul(matmul(last, factor[half:, :half]), first)
+        return x
+    x[:] = np.eye(p)
+    for j in range(p):
         x[j] = x[j] / factor[j, j]
         x[j + 1 :] = x[j + 1 :] - factor[j + 1 :, j, None] * x[j]
     return x
@@ -114,13 +159,9 @@ def root_of(a: Array) -> Array:
     """A root R (p, p) with R R' = a for a positive semi-definite a; directions in which a is nothing are nothing."""
     scale = np.sqrt(np.maximum(np.diag(a), 0.0))
     safe = np.where(scale > 0.0, scale, 1.0)
-    rest, factor = a / safe[:, None] / safe, np.zeros_like(a)
-    for j in range(len(rest)):
-        if rest[j, j] <= SEMIDEFINITE:
-            continue
-        factor[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
-        rest[j + 1 :, j + 1 :] = rest[j + 1 :, j + 1 :] - factor[j + 1 :, j, None] * factor[j + 1 :, j]
-    return np.asarray(factor * safe[:, None])
+    factor = a / safe[:, None] / safe
+    _eliminate(factor, SEMIDEFINITE, stop=False)
+    return np.asarray(np.tril(factor) * safe[:, None])
 
 
 def exp(x: float) -> float:

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import chi_squared_above, chi_squared_tails, f_above
 from coterie_learners.numeric.linalg import symmetric
+from coterie_learners.numeric.parallel import in_parallel
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.frame import Frame
-from coterie_learners.sums.rounds import Model
+from coterie_learners.sums.rounds import Model, compute_gram
 
 # An eigenvalue of a site's scaled information below this share of the largest says nothing of its direction.
 _SINGULAR = 1e-9
@@ -78,9 +79,7 @@ def measure(model: Model, rows: Rows, frame: Frame, end: Payload, penalty: Array
     """
     beta, whole = end["beta"], symmetric(end["information"], model.p)
     score, information, pearson, ends = np.zeros(model.p), np.zeros((model.p, model.p)), 0.0, False
-    for block in rows.blocks():
-        here = frame.block(block)
-        one, two, three, at_an_end = _block(model, here, beta)
+    for one, two, three, at_an_end in in_parallel(lambda block: _block(model, frame.block(block), beta), rows.blocks()):
         score, information, pearson = score + one, information + two, pearson + three
         ends = ends or at_an_end
     if np.any(penalty):
@@ -93,7 +92,7 @@ def _block(model: Model, block: Block, beta: Array) -> tuple[Array, Array, float
     eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
     parts = model.family.parts(eta, block.y)
     own = np.ones_like(eta) if block.weight is None else block.weight
-    information = (block.x.T * (parts.weight * own)) @ block.x
+    information = compute_gram(block.x, parts.weight * own)
     pearson = float(np.sum(own * (block.y - parts.mean) ** 2 / model.family.variance(parts.mean)))
     return block.x.T @ (parts.residual * own), information, pearson, model.family.at_an_end(parts.mean)
 
@@ -159,7 +158,7 @@ def _tail(value: Array, df: Array, freedom: int) -> Array:
     """Probability of a larger chi-squared value, or F value where the dispersion is estimated; NaN without df."""
     known = (df > 0) & np.isfinite(value)
     safe_df, safe = np.where(known, df, 1.0), np.where(known, value, 0.0)
-    tail = special.fdtrc(safe_df, freedom, safe / safe_df) if freedom > 0 else special.chdtrc(safe_df, safe)
+    tail = f_above(safe / safe_df, safe_df, freedom) if freedom > 0 else chi_squared_tails(safe, safe_df)
     return np.asarray(np.where(known, tail, np.nan))
 
 
@@ -171,4 +170,4 @@ def stand_apart(score: Array, information: Array, whole: Array) -> tuple[float, 
     rest = whole - information
     own = np.linalg.pinv(information, hermitian=True) + np.linalg.pinv(rest, hermitian=True)
     chi2 = float(score @ own @ score)
-    return chi2, float(special.chdtrc(len(score), chi2))
+    return chi2, chi_squared_above(chi2, len(score))

@@ -201,9 +201,17 @@ class Frame:
 
         A sum of squares: what is large in it cancels nowhere.
         """
-        back = matmul(self.carry, root) * self.outcome_scale
+        back = self._carry_back(root) * self.outcome_scale
         whole = matmul(back, back.T)
         return 0.5 * (whole + whole.T)
+
+    def _carry_back(self, matrix: Array) -> Array:
+        """M @ matrix, of the few entries of M that are not zero."""
+        out = np.zeros_like(matrix)
+        for j, row in enumerate(matrix):
+            at = np.flatnonzero(self.carry[:, j])
+            out[at] = out[at] + self.carry[at, j, None] * row
+        return out
 
     @property
     def origin(self) -> Array:

@@ -6,6 +6,7 @@ standard errors, or than what rounding alone makes of a step: the sums cannot te
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, StudyError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.pairwise_sum import pairwise_sum
 from coterie_learners.sums.family import Totals
 from coterie_learners.sums.frame import Frame, Moments, column_spreads, draw_frame, move_moments
 from coterie_learners.sums.penalty import Penalty
@@ -242,7 +244,8 @@ def _noise(rules: Rules, frame: Frame, here: Point, factor: Array, n: float, out
     rounding = _ROUNDING * _EPS * (sizes + np.sqrt(scale))
     if not rules.unit:
         return float(rounding * rounding)
-    trace = float(np.sum(np.diag(linalg.inverse(factor))))
+    root = linalg.invert_lower(factor)
+    trace = math.fsum(pairwise_sum(root * root).tolist())
     return float(rounding * rounding + _ROUNDING * rules.unit**2 * trace)
 
 

@@ -84,8 +84,7 @@ class Model:
             raise ProtocolError("CO-P505", f"A sum of {largest:.3g} cannot come from rows.")
         n, outcome = float(sums["n"]), float(sums["outcome"])
         for name in ("information", *(("curvature",) if "curvature" in sums else ())):
-            spectrum = np.linalg.eigvalsh(linalg.symmetric(sums[name], self.p))
-            if spectrum[0] < -1e-8 * max(spectrum[-1], 1e-8):
+            if not _is_semidefinite(linalg.symmetric(sums[name], self.p)):
                 raise ProtocolError("CO-P501", "The information matrix is not positive semi-definite.")
         if float(sums["deviance"]) < -NOTHING * abs(n):
             raise ProtocolError("CO-P502", f"The deviance {float(sums['deviance']):.6g} is negative.")
@@ -131,7 +130,10 @@ class Model:
     def _moments(self, block: Block) -> dict[str, Array | float]:
         y, weight = block.y, block.weight
         weighted = y if weight is None else y * weight
-        out: dict[str, Array | float] = {"score": block.x.T @ weighted, "information": _gram(block.x, weight)}
+        out: dict[str, Array | float] = {
+            "score": block.x.T @ weighted,
+            "information": compute_gram(block.x, weight),
+        }
         # Squares are needed of a measured outcome alone: those of counts would only overflow.
         out |= {
             "deviance": float(weighted @ y) if self.linear else 0.0,
@@ -147,11 +149,11 @@ class Model:
         parts = self.family.parts(eta, block.y)
         own = 1.0 if block.weight is None else block.weight
         out: dict[str, Array | float] = {"score": block.x.T @ (parts.residual * own)}
-        out |= {"information": _gram(block.x, parts.weight * own), "n": _count(block)}
+        out |= {"information": compute_gram(block.x, parts.weight * own), "n": _count(block)}
         out |= {"deviance": sum_rows(parts.deviance, block), "outcome": sum_rows(block.y, block)}
         out |= {"saturated": sum_rows(self.family.compute_saturated(block.y), block)}
         if not self.family.canonical:
-            out["curvature"] = _gram(block.x, parts.curvature * own)
+            out["curvature"] = compute_gram(block.x, parts.curvature * own)
         if "null" in self.shapes(kind):
             out["null"] = self._null(block, null)
         return out
@@ -167,7 +169,22 @@ def sum_rows(values: Array, block: Block) -> float:
     return float(values.sum()) if block.weight is None else float(values @ block.weight)
 
 
-def _gram(x: Array, weight: Array | None) -> Array:
+def _is_semidefinite(matrix: Array) -> bool:
+    """Whether no eigenvalue is below -1e-8 times the largest, but for rounding.
+
+    A factor of the matrix with a little on its diagonal proves it; where there is none the spectrum decides.
+    """
+    little = 1e-8 * float(np.max(np.diag(matrix), initial=0.0))
+    try:
+        np.linalg.cholesky(matrix + little * np.eye(len(matrix)))
+    except np.linalg.LinAlgError:
+        spectrum = np.linalg.eigvalsh(matrix)
+        return bool(spectrum[0] >= -1e-8 * max(float(spectrum[-1]), 1e-8))
+    return True
+
+
+def compute_gram(x: Array, weight: Array | None) -> Array:
+    """x' diag(weight) x (p, p)."""
     weighted = x if weight is None else x * np.sqrt(weight)[:, None]
     return np.asarray(weighted.T @ weighted)
 

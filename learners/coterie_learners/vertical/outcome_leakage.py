@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import special
 from coterie_learners.numeric.parallel import one_thread
 
 # |x| stays below 1 by the first; a flipped x_i is at least the second away from 0 (VALORIS: 1e-3 and 1e-2).
@@ -191,7 +191,7 @@ def _draw_residuals(factor: Array, eta: Array, rng: np.random.Generator) -> Arra
     from scipy import optimize
 
     a = np.c_[np.ones(len(eta)), factor]
-    p = special.expit(eta)
+    p = special().expit(eta)
     x = (rng.random(len(p)) < p) - p
     weighted = a * (p * (1 - p))[:, None]
     x = x - weighted @ np.linalg.solve(weighted.T @ a, a.T @ x)

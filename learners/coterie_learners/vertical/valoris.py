@@ -33,7 +33,6 @@ from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.divergence import diverging_coefficients
@@ -46,6 +45,7 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Separation, StudyError, Withheld
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import special
 from coterie_learners.numeric.tall_matrix import TallMatrix, round_to_grid
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.vertical.alignment import align, list_steps
@@ -205,7 +205,7 @@ class Rotation:
         """Q, by the QR decomposition of p x p normal numbers."""
         p, key = self.plan.width, self.post["seed"].tobytes()
         words = np.frombuffer(Site(self.plan.split.study, "", secret=key).stream("valoris/normal", 8 * p * p), "<u8")
-        normal = special.ndtri(((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53).reshape(p, p)
+        normal = special().ndtri(((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53).reshape(p, p)
         q, r = np.linalg.qr(normal)
         rotation: Array = q * np.sign(np.diag(r))
         return rotation

@@ -31,7 +31,7 @@ from coterie_node.cli.options import (
     require_daemon,
 )
 from coterie_node.cli.output import print_document
-from coterie_node.data.bounded_file import read_bounded, read_bounded_text
+from coterie_node.data.files.bounded_file import read_bounded, read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.run.view_grants import View, load_grants
 

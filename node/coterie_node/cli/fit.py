@@ -14,7 +14,6 @@ import typer
 from coterie_learners.errors import StudyError
 from coterie_node.audit.result import Result
 from coterie_node.cli.options import Format, Json, Shape
-from coterie_node.cli.study.advise import disclosure_lines
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.data.site_split import split_by_site
 from coterie_node.run.follower import Progress
@@ -80,6 +79,8 @@ def simulate_command(
     loaded = load_study(study)
     with split_by_site(loaded, files, by) as parts:
         if dry:
+            from coterie_node.cli.study.advise import disclosure_lines  # advice imports every learner
+
             if shape is Format.text:
                 print("\n".join(disclosure_lines(loaded)))
             _print_leaving(dry_run(loaded, parts), shape)

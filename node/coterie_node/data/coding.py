@@ -18,10 +18,9 @@ import pyarrow.compute as pc
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Variable
+from coterie_node.data.arrow_values import Values, read_doubles, read_mask, set_null, text_values
 from coterie_node.data.findings import Mask, join_values
 
-# Any type of element: what it is decides here.
-Values: TypeAlias = "pa.Array[Any]"
 DictionaryValues: TypeAlias = "pa.DictionaryArray[Any, Any]"
 
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
@@ -52,13 +51,11 @@ def code(column: Values, variable: Variable) -> Coded:
     if variable.type == "category":
         text = column if _is_text(column.type) else pc.cast(column, pa.string())
         missing = _missing_text(text, variable)
-        levels = pc.index_in(text, value_set=pa.array(variable.levels, type=text.type))
+        levels = pc.index_in(text, value_set=text_values(variable.levels, text.type))
         return Coded(_floats(levels), missing)
     if _is_text(column.type):
         missing = _missing_text(column, variable)
-        return Coded(
-            _floats(_parse_text(pc.if_else(pa.array(missing), None, column) if missing.any() else column)), missing
-        )
+        return Coded(_floats(_parse_text(set_null(column, missing) if missing.any() else column)), missing)
     values = _floats(column)
     return Coded(values, np.isnan(values))
 
@@ -152,9 +149,8 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _missing_text(text: Values, variable: Variable) -> Mask:
     words = [word for word in MISSING if word not in variable.levels]
-    is_missing_word = pc.is_in(text, value_set=pa.array(words, type=text.type))
-    mask: Mask = pc.or_(pc.is_null(text), is_missing_word).to_numpy(zero_copy_only=False)
-    return mask
+    is_missing_word = pc.is_in(text, value_set=text_values(words, text.type))
+    return read_mask(pc.or_(pc.is_null(text), is_missing_word))
 
 
 def _parse_text(text: Values) -> Values:
@@ -171,8 +167,7 @@ def _doubles(column: Values) -> Values:
 
 def _floats(column: Values) -> Array:
     """Doubles (m,), NaN for null."""
-    values: Array = _doubles(column).to_numpy(zero_copy_only=False)
-    return values
+    return read_doubles(_doubles(column))
 
 
 def _through_dictionary(column: DictionaryValues, variable: Variable) -> Coded:

@@ -18,13 +18,12 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
 from coterie_learners.study.rows import ArrayRows, Block, Codes, Data, Rows
-from coterie_node.data import pda
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
-from coterie_node.data.csv_file import open_csv
+from coterie_node.data.files.csv_file import open_csv
+from coterie_node.data.files.parquet_file import open_parquet
 from coterie_node.data.findings import FileOrigin, Findings, Mask, Origin, quote
 from coterie_node.data.installed_source import RowsAddress, SourceAddress, open_installed
-from coterie_node.data.parquet_file import open_parquet
 from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
 from coterie_node.data.patients.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
 from coterie_node.data.source import Batch, FileRows, Identity, RowSource, check_unchanged, stamp_file
@@ -214,6 +213,8 @@ def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: 
     if isinstance(address, Path) and address.suffix.lower() == ".json":
         file = FileRows(FileOrigin.of(site, address))
         before = file.stamp()
+        from coterie_node.data import pda  # it imports COLA
+
         table = pda.read_table(file.origin, design)
         return Loaded(file, site, table.n, {}, None, table, before)
     source, before = open_source(address, design, site, objectors)

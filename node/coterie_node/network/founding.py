@@ -28,7 +28,7 @@ from coterie_chain.network.programs.geth import Geth
 from coterie_chain.network.programs.ports import LOOPBACK
 from coterie_chain.network.swarm import Kubo
 from coterie_chain.store.cid import decode_base58
-from coterie_node.data.bounded_file import read_bounded
+from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
 from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
 from coterie_node.site.folder import KEYS, PASSPHRASE

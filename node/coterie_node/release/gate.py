@@ -24,7 +24,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Floors, Frozen, Study
 from coterie_learners.study.toml_text import MAX_TOML, parse_toml
-from coterie_node.data.bounded_file import read_bounded_text
+from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection

@@ -12,7 +12,7 @@ from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.registry import check_choice, complete_study, learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import MAX_DOCUMENT, Study
-from coterie_node.data.bounded_file import read_bounded
+from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import AuditFailed, TermsMismatch
 
 SILENCE = {"wait": Silence.WAIT, "exclude": Silence.EXCLUDE, "abort": Silence.ABORT}

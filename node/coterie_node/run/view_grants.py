@@ -19,7 +19,7 @@ from coterie_chain.keys.private_files import write_private
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Ledger, Record
 from coterie_chain.store.protocol import BlobStore
-from coterie_node.data.bounded_file import read_bounded_text
+from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.run.codec import fetch
 

@@ -12,7 +12,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, LearnerName, Name, Study
 from coterie_learners.study.toml_text import MAX_TOML, parse_toml
-from coterie_node.data.bounded_file import read_bounded_text
+from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
 from coterie_node.release.gate import Policy

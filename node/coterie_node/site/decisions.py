@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 from coterie_chain.keys.private_files import replace_private
 from coterie_chain.ledger.protocol import ZERO, StudyView, Terms
 from coterie_learners.study.document import Frozen, Text
-from coterie_node.data.bounded_file import read_bounded
+from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError, TermsMismatch
 
 MAX_DECISION_BYTES = 1 << 16

@@ -9,8 +9,9 @@ from scipy import stats
 from support.learners import cohorts
 from support.learners.cohorts import Array, Codes
 
-from coterie_learners.core.heterogeneity import Heterogeneity, Share, chi2_tail, compare_sites
+from coterie_learners.core.heterogeneity import Heterogeneity, Share, compare_sites
 from coterie_learners.glore.glore import GlorePlan
+from coterie_learners.numeric.distributions import chi_squared_tails
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.sums.frame import Frame
 
@@ -155,6 +156,6 @@ def test_where_only_one_site_can_tell_there_is_no_q() -> None:
 
 def test_tails_are_those_of_scipy() -> None:
     values, df = np.array([0.0, 1.0, 30.0, np.nan, 5.0]), np.array([1.0, 2.0, 4.0, 3.0, 0.0])
-    comparison = chi2_tail(values, df)
+    comparison = chi_squared_tails(values, df)
     assert comparison[:3] == pytest.approx(stats.chi2.sf(values[:3], df[:3]))
     assert np.isnan(comparison[3:]).all()

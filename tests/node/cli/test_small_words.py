@@ -16,7 +16,7 @@ from coterie_learners.study.design import parse_formula
 from coterie_learners.study.document import Study
 from coterie_node.audit.result import fit_lines, numbers
 from coterie_node.cli.main import app
-from coterie_node.data.csv_file import open_csv
+from coterie_node.data.files.csv_file import open_csv
 from coterie_node.data.findings import FileOrigin
 
 STUDY = """

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.core.payload import Payload
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import chi_squared_above
 
 GROUPS = 10
 SMALL_CELL = 5
@@ -29,7 +29,7 @@ def assess_predictions(eta: Array, mean: Array, u: Array, s: Array, parameters: 
     table = calibration(eta, mean, u, s)
     chi2 = sum((g["events"] - g["expected"]) ** 2 / (g["expected"] * (1 - g["expected"] / g["rows"])) for g in table)
     freedom = max(len(table) - 2, 1)
-    fit = {"chi2": float(chi2), "df": freedom, "p": float(special.chdtrc(freedom, chi2))}
+    fit = {"chi2": float(chi2), "df": freedom, "p": chi_squared_above(chi2, freedom)}
     return {"auc": auc(eta, u, s), "brier": error, "calibration": table, "hosmer_lemeshow": fit}
 
 
@@ -64,16 +64,14 @@ def cochran_q(terms: tuple[str, ...], own: Mapping[str, tuple[Array, Array]], si
         q, freedom = (weights * (estimates - centre) ** 2).sum(axis=0), len(own) - 1
         for term, value in zip(terms, q.tolist(), strict=True):
             share = max(0.0, 1.0 - freedom / value) if value > 0 else 0.0
-            lines.append(
-                {"term": term, "q": value, "df": freedom, "p": float(special.chdtrc(freedom, value)), "i2": share}
-            )
+            lines.append({"term": term, "q": value, "df": freedom, "p": chi_squared_above(value, freedom), "i2": share})
     return {"terms": lines, "sites_without_own_fit": [name for name in sites if name not in own]}
 
 
 def likelihood_ratio(joint: float, apart: float, freedom: int) -> dict[str, float]:
     """Test of the larger model against the smaller one."""
     chi2 = max(2.0 * (apart - joint), 0.0)
-    return {"chi2": chi2, "df": freedom, "p": float(special.chdtrc(freedom, chi2))}
+    return {"chi2": chi2, "df": freedom, "p": chi_squared_above(chi2, freedom)}
 
 
 def summarise_suppression(left_out: Mapping[str, Any], tables: Mapping[str, Payload], n: int) -> dict[str, Any]:

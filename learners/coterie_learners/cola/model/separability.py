@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from coterie_learners.numeric.array import Array
 
@@ -42,6 +41,8 @@ def separated_columns(x: Array, u: Array, cross: Array, bounded: bool, names: Se
 
 def _cells(x: Array, u: Array, target: Array, bounded: bool) -> Any:
     """Largest s with X't = target and s <= t (<= u - s)."""
+    from scipy import sparse  # slow to import, and most studies do not come here
+
     m = len(x)
     # With t = s + r: r >= 0 and, where bounded, r + 2 s <= u.
     slack = x.sum(axis=0)
@@ -52,6 +53,8 @@ def _cells(x: Array, u: Array, target: Array, bounded: bool) -> Any:
 
 def _levels(x: Array, u: Array, targets: Array) -> Any:
     """Largest s with X't_k = target_k, the t_k and the rest of u being at least s in every cell."""
+    from scipy import sparse
+
     m, k = len(x), len(targets)
     cells: Any = sparse.block_diag([x.T] * k)
     slack = np.tile(x.sum(axis=0), k)[:, None]
@@ -62,7 +65,7 @@ def _levels(x: Array, u: Array, targets: Array) -> Any:
 
 def _solve_programme(upper: Any, u: Array, equal: Any, target: Array) -> Any:
     """The largest last variable, at most 1, with equal t = target and upper t <= u, nothing being negative."""
-    from scipy import optimize  # slow to import, and most studies do not come here
+    from scipy import optimize
 
     goal = np.zeros(equal.shape[1])
     goal[-1] = -1.0

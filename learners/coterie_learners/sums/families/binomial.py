@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.errors import ProtocolError, Separation
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import special
 from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Totals, log_odds, scalar
 
 _SLACK = 1e-9
@@ -95,7 +95,7 @@ class Binomial(Family):
 
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
         """Events at logistic probabilities."""
-        return (rng.random(len(eta)) < special.expit(eta)).astype(np.float64)
+        return (rng.random(len(eta)) < special().expit(eta)).astype(np.float64)
 
 
 class QuasiBinomial(Binomial):
@@ -128,7 +128,7 @@ def _logit_parts(eta: Array, y: Array) -> Parts:
 
 def _probit_parts(eta: Array, y: Array) -> Parts:
     sign = 2.0 * y - 1.0
-    log_p, log_q = special.log_ndtr(eta), special.log_ndtr(-eta)
+    log_p, log_q = special().log_ndtr(eta), special().log_ndtr(-eta)
     log_density = -0.5 * eta * eta - 0.5 * np.log(2 * np.pi)
     chosen = np.where(y > 0.5, log_p, log_q)
     residual = sign * np.exp(log_density - chosen)

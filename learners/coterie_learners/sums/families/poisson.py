@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.errors import ProtocolError, Separation, StudyError
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import special
 from coterie_learners.study.document import Variable
 from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Baseline, Curve, Family, Parts, Totals, scalar
 
@@ -31,7 +31,7 @@ class Poisson(Family):
 
     def tally(self, y: Array, offset: Array, place: Baseline) -> Sequence[Array]:
         """Counts, their squares over the exposure, and two terms of the likelihood that no coefficient touches."""
-        entropy, factorial, time = special.xlogy(y, y) - y, special.gammaln(y + 1.0), offset - place.offset
+        entropy, factorial, time = special().xlogy(y, y) - y, special().gammaln(y + 1.0), offset - place.offset
         return y, y * y / np.exp(time), entropy - factorial, y * time - factorial
 
     def parts(self, eta: Array, y: Array) -> Parts:
@@ -41,7 +41,7 @@ class Poisson(Family):
 
     def compute_saturated(self, y: Array) -> Array:
         """Log-likelihood of rows whose means are their counts."""
-        return np.asarray(special.xlogy(y, y) - y - special.gammaln(y + 1.0))
+        return np.asarray(special().xlogy(y, y) - y - special().gammaln(y + 1.0))
 
     def variance(self, mean: Array) -> Array:
         """The mean itself."""
@@ -110,5 +110,5 @@ def unit_deviance(y: Array, mean: Array) -> Array:
     series = np.full_like(near, SERIES[0])
     for term in SERIES[1:]:
         series = series * near + term
-    far = special.kl_div(y, np.maximum(mean, TINY))
+    far = special().kl_div(y, np.maximum(mean, TINY))
     return np.asarray(2.0 * np.where(np.abs(apart) <= NEAR, mean * near * near * series, far))

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_node.cli.options import NodeOption, open_node_folder
-from coterie_node.data.bounded_file import read_bounded
+from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
 from coterie_node.site.folder import NETWORK
 from coterie_node.site.invitation import MAX_INVITATION_BYTES, Contracts, Invitation, Member
