@@ -81,7 +81,8 @@ class SiteKeys:
         """The account that signs transactions."""
         from eth_account import Account  # it takes half a second to import, and many commands sign nothing
 
-        return Account.from_key(self.signing)
+        account: LocalAccount = Account.from_key(self.signing)
+        return account
 
     @cached_property
     def address(self) -> str:

@@ -89,7 +89,7 @@ def _eliminate(m: Array, floor: float, stop: bool) -> int:
 
     A pivot at or below the floor ends the work (`stop`) or makes its column zero. Returns the number of columns done.
     """
-    w = m.shape[1]
+    w = int(m.shape[1])
     if w <= BASE:
         return _eliminate_columns(m, floor, stop)
     half = w // 2
@@ -102,8 +102,8 @@ def _eliminate(m: Array, floor: float, stop: bool) -> int:
 
 def _eliminate_columns(m: Array, floor: float, stop: bool) -> int:
     """The same, column by column."""
-    rest = np.array(m, order="F")
-    for j in range(m.shape[1]):
+    rest, w = np.array(m, order="F"), int(m.shape[1])
+    for j in range(w):
         pivot = rest[j, j]
         if not pivot > floor:
             if stop:
@@ -112,9 +112,9 @@ def _eliminate_columns(m: Array, floor: float, stop: bool) -> int:
             rest[j:, j] = 0.0
             continue
         rest[j:, j] = rest[j:, j] / np.sqrt(pivot)
-        rest[j + 1 :, j + 1 :] -= rest[j + 1 :, j, None] * rest[j + 1 : m.shape[1], j]
+        rest[j + 1 :, j + 1 :] -= rest[j + 1 :, j, None] * rest[j + 1 : w, j]
     m[:] = rest
-    return m.shape[1]
+    return w
 
 
 def solve(factor: Array, b: Array) -> Array:

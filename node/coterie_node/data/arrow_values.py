@@ -20,7 +20,7 @@ def text_values(words: Sequence[str], kind: pa.DataType) -> Values:
     """Words as an Arrow array of this kind of text."""
     raw = [word.encode() for word in words]
     offsets = np.cumsum([0, *map(len, raw)]).astype(np.int64 if pa.types.is_large_string(kind) else np.int32)
-    return pa.Array.from_buffers(kind, len(raw), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(raw))])
+    return pa.Array.from_buffers(kind, len(raw), [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(raw))])
 
 
 def read_mask(values: Values) -> Mask:
@@ -40,5 +40,5 @@ def read_doubles(values: Values) -> Array:
 
 def set_null(values: Values, mask: Mask) -> Values:
     """The values, null where the mask (m,) says so."""
-    bytes_ = pa.Array.from_buffers(pa.uint8(), len(mask), [None, pa.py_buffer(mask.astype(np.uint8))])
-    return pc.if_else(pc.cast(bytes_, pa.bool_()), pa.nulls(len(values), values.type), values)
+    bytes_ = pa.Array.from_buffers(pa.uint8(), len(mask), [None, pa.py_buffer(mask.astype(np.uint8).tobytes())])
+    return cast(Values, pc.if_else(pc.cast(bytes_, pa.bool_()), pa.nulls(len(values), values.type), values))

@@ -18,7 +18,7 @@ from typing import Protocol, TypeAlias
 import pyarrow as pa
 
 from coterie_learners.study.design import Design
-from coterie_node.data.coding import Values
+from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import Origin, printable, quote
 from coterie_node.data.source import Batch, check_header, check_kinds
 

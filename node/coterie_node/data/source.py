@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
-from coterie_node.data.coding import Values, is_storable
+from coterie_node.data.arrow_values import Values
+from coterie_node.data.coding import is_storable
 from coterie_node.data.findings import FileOrigin, Origin, join_values, quote
 
 Batch = Mapping[str, Values]

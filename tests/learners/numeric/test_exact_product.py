@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from coterie_learners.errors import Collinear
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.exact_product import MAX_INNER, multiply_exactly
@@ -86,7 +87,7 @@ def test_a_column_that_others_determine_is_named_wherever_it_stands(place: int) 
     x = np.random.default_rng(11).standard_normal((400, 100))
     x[:, place] = x[:, (place + 7) % 100] - 2.0 * x[:, (place + 13) % 100]
     last = max(place, (place + 7) % 100, (place + 13) % 100)
-    with pytest.raises(linalg.Collinear, match=rf"^The column x{last} is a combination of "):
+    with pytest.raises(Collinear, match=rf"^The column x{last} is a combination of "):
         linalg.cholesky(x.T @ x, NAMES[:100])
 
 

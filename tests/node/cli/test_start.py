@@ -150,3 +150,18 @@ def test_completion_installs(tmp_path: Path) -> None:
 def test_an_error_before_any_command_is_json_where_json_is_asked_for() -> None:
     done = run_python("-m", "coterie_node", "simulate", "nothing.toml", "--data", "nonsense", "--json")
     assert json.loads(done.stdout)["error"]["code"] == "CO-S107"
+
+
+def test_a_small_logistic_fit_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    study, rows = tmp_path / "study.toml", "y,x\n" + "0,0.1\n1,0.3\n0,0.5\n1,0.7\n0,0.9\n1,0.2\n0,0.4\n1,0.6\n" * 8
+    study.write_text(
+        'name = "small"\nsites = ["a", "b", "c"]\nformula = "y ~ x"\n[learner]\nname = "glore"\n'
+        '[variables.y]\ntype = "binary"\n[variables.x]\ntype = "number"\nrange = [0, 1]\n'
+    )
+    words = ["-m", "coterie_node", "simulate", str(study)]
+    for site in "abc":
+        (tmp_path / f"{site}.csv").write_text(rows.replace("0.1", f"0.1{ord(site)}"))
+        words += ["--data", f"{site}={tmp_path / site}.csv"]
+    modules = list_imports(*words)
+    slow = (*SLOW, "scipy", "pandas", "coterie_learners.cola.cola", "coterie_learners.secure")
+    assert [name for name in slow if has_module(modules, name)] == []

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coterie_learners.study.document import Variable
-from coterie_node.data.coding import MISSING, NUMBER, Values, advice, code, faults, is_storable, value_at
+from coterie_node.data.arrow_values import Values
+from coterie_node.data.coding import MISSING, NUMBER, advice, code, faults, is_storable, value_at
 
 WIDE = Variable(type="number", range=(-1e308, 1e308))
 AGE = Variable(type="number", range=(0, 120), unit="years")

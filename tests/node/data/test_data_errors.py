@@ -13,7 +13,7 @@ import pytest
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
-from coterie_node.data.coding import Values
+from coterie_node.data.arrow_values import Values
 from coterie_node.data.files import csv_file
 from coterie_node.data.load import load_rows
 

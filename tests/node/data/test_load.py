@@ -15,8 +15,9 @@ from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Rows, block_size, join_blocks
-from coterie_node.data import load, parquet_file
+from coterie_node.data import load
 from coterie_node.data.coding import Coded
+from coterie_node.data.files import parquet_file
 from coterie_node.data.load import MemoryRows, Summary, load_rows
 from coterie_node.data.source import Batch
 from coterie_node.data.streaming import code_columns

@@ -95,7 +95,7 @@ class Binomial(Family):
 
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
         """Events at logistic probabilities."""
-        return (rng.random(len(eta)) < special().expit(eta)).astype(np.float64)
+        return np.asarray(rng.random(len(eta)) < special().expit(eta), dtype=np.float64)
 
 
 class QuasiBinomial(Binomial):
