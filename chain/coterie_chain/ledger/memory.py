@@ -355,7 +355,8 @@ def build_view(rules: Rules, study: int) -> StudyView:
     terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence, s.least)
     joined, parties = (_name_sites(rules, (p for p in s.order if p in some)) for some in (s.joined, s.active))
     open_ = _build_open_step(rules, s, parties) if s.state == State.RUNNING else None
-    able, proposer = _name_sites(rules, (p for p in s.order if p in rules.list_able(s))), rules.seats[s.proposer].name
+    here = rules.list_able(s)
+    able, proposer = _name_sites(rules, (p for p in s.order if p in here)), rules.seats[s.proposer].name
     return StudyView(study, terms, s.state, joined, parties, open_, able, proposer, s.deadline, s.superseded)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from hashlib import sha256
 
 from coterie_chain.errors import BlobCorrupt
@@ -48,6 +49,10 @@ class Cid:
             )
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         raw = bytes(self)
         return encode_base58(raw) if self.version == 0 else "b" + base64.b32encode(raw).decode().lower().rstrip("=")
 
@@ -56,6 +61,7 @@ class Cid:
         return head + _SHA2_256 + self.digest
 
 
+@lru_cache(maxsize=4096)
 def parse_cid(text: str) -> Cid:
     """The CID that a text names: version 0 (Qm..) or version 1 in base32 (b..) or base58 (z..), in canonical spelling.
 
@@ -67,8 +73,7 @@ def parse_cid(text: str) -> Cid:
         raise BlobCorrupt(
             "CO-C203", f"Not a CID of this system: {text[:MAX_TEXT]!r} ({e}). Check the record."
         ) from None
-    spellings = {str(cid), "z" + encode_base58(bytes(cid))} if cid.version else {str(cid)}
-    if text not in spellings:
+    if text != ("z" + encode_base58(bytes(cid)) if cid.version and text[0] == "z" else str(cid)):
         raise BlobCorrupt("CO-C203", f"Not the canonical spelling of a CID: {text!r}; it should read {cid}.")
     return cid
 

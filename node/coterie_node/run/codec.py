@@ -20,8 +20,10 @@ every site recomputes it.
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from threading import Lock
 
 import numpy as np
 
@@ -118,7 +120,7 @@ class PayloadCodec:
                 return Sealed(record.site, step.topic, record.post.converged)
             blob = unsealed
         # The bytes are those on record. Their author is a peer, so everything below is still bounded and checked.
-        stamp, payload = pay.decode(pay.unpack(blob))
+        stamp, payload = _DECODED.decode(blob)
         wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
         if stamp != wanted:
             raise ProtocolError(
@@ -149,6 +151,46 @@ class PayloadCodec:
         if record.post.sha256 in self.view:
             return unseal_with(blob, self.view[record.post.sha256], context)
         return None if self.keys is None else self.keys.unseal(blob, self.name, context)
+
+
+class DecodedPosts:
+    """The last payloads that this process has decoded, by the SHA-256 of their open bytes.
+
+    Many readers in one process meet the same posts. Decoding is a function of the bytes alone, and its arrays cannot be
+    written to; every check that depends on the step or the reader is made again by each. `size`: bytes held.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._posts: OrderedDict[bytes, tuple[Stamp, Payload, int]] = OrderedDict()
+        self._limit, self.size = max_bytes, 0
+        self._lock = Lock()
+
+    def decode(self, blob: bytes) -> tuple[Stamp, Payload]:
+        """Stamp and payload of packed bytes; ProtocolError for bytes that are none."""
+        digest = hashlib.sha256(blob).digest()
+        with self._lock:
+            known = self._posts.get(digest)
+            if known is not None:
+                self._posts.move_to_end(digest)
+                return known[0], dict(known[1])
+        raw = pay.unpack(blob)
+        stamp, payload = pay.decode(raw)
+        with self._lock:
+            self._keep(digest, stamp, payload, len(raw))
+        return stamp, dict(payload)
+
+    def _keep(self, digest: bytes, stamp: Stamp, payload: Payload, size: int) -> None:
+        if digest in self._posts or size > self._limit:
+            return
+        self._posts[digest] = stamp, payload, size
+        self.size += size
+        while self.size > self._limit:
+            _, (_, _, freed) = self._posts.popitem(last=False)
+            self.size -= freed
+
+
+# Some thousand posts of a study of ten columns, or the posts of one round of a large one.
+_DECODED = DecodedPosts(1 << 25)
 
 
 def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) -> bytes:

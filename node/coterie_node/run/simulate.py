@@ -22,7 +22,7 @@ from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.follower import Progress
 from coterie_node.run.runner import Runner
 from coterie_node.run.study_files import study_terms
-from coterie_node.run.view_grants import View, view_of
+from coterie_node.run.view_grants import View, join_views
 
 ProgressObserver = Callable[[Progress], None]
 
@@ -43,11 +43,7 @@ class World:
 
     def view(self) -> View:
         """What all sites together can grant an auditor."""
-        reader = self.ledger()
-        out: dict[bytes, bytes] = {}
-        for name, keys in self.keys.items():
-            out.update(view_of(reader, self.blobs, self.number, name, [keys]))
-        return out
+        return join_views(self.ledger(), self.blobs, self.number, {name: [keys] for name, keys in self.keys.items()})
 
 
 def make_world(study: Study, clock: Callable[[], int] = lambda: 0) -> World:

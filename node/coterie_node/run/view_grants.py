@@ -31,11 +31,19 @@ View = Mapping[bytes, bytes]
 
 def view_of(ledger: Ledger, blobs: BlobStore, number: int, name: str, keys: Iterable[SiteKeys]) -> View:
     """The body keys of all payloads of a study that a site can read with its keys, by SHA-256 of the stored bytes."""
-    site_keys, out = list(keys), {}
+    return join_views(ledger, blobs, number, {name: keys})
+
+
+def join_views(ledger: Ledger, blobs: BlobStore, number: int, givers: Mapping[str, Iterable[SiteKeys]]) -> View:
+    """What several sites can read together; each payload is fetched once."""
+    keys = {name: list(pairs) for name, pairs in givers.items()}
+    out: dict[bytes, bytes] = {}
     for record in ledger.history(number):
         blob = fetch(record.post, blobs) if isinstance(record, Record) else b""
-        if isinstance(record, Record) and is_sealed(blob):
-            key = _first_key(blob, name, site_keys)
+        if not isinstance(record, Record) or not is_sealed(blob):
+            continue
+        for name, pairs in keys.items():
+            key = _first_key(blob, name, pairs)
             if key is not None:
                 out[record.post.sha256] = key
     return out

@@ -21,7 +21,7 @@ from coterie_learners.core.payload import Field, Payload, Schema, Stamp
 from coterie_learners.core.protocol import Sealed, Step
 from coterie_learners.errors import ProtocolError
 from coterie_node.errors import PayloadCorrupt
-from coterie_node.run.codec import MAX_PAYLOAD_BYTES, PayloadCodec, fetch, pack
+from coterie_node.run.codec import MAX_PAYLOAD_BYTES, DecodedPosts, PayloadCodec, fetch, pack
 
 STUDY = cohorts.study()
 HASH = STUDY.hash.hex()
@@ -254,3 +254,48 @@ def test_a_flipped_bit_under_a_seal_is_found() -> None:
         of = record(bytes(bad), store)
         with pytest.raises(PayloadCorrupt):
             make_codec().read(SEALED, of, store)
+
+
+# Decoded posts that readers of one process share
+
+
+def test_a_post_that_one_reader_has_decoded_is_checked_again_by_the_next() -> None:
+    store, blob = MemoryBlobs(), pack_blob({"score": np.array([1.0, 2.0]), "n": np.int64(31)})
+    of = record(blob, store)
+    loose = replace(STEP, expects=replace(FORM, check=None))
+    assert int(make_codec().read(loose, of, store)["n"]) == 31
+    with pytest.raises(ProtocolError, match="31 is odd"):
+        make_codec("east").read(STEP, of, store)
+    with pytest.raises(ProtocolError, match="was made for"):
+        make_codec("east").read(replace(loose, topic="stats/1"), of, store)
+    with pytest.raises(PayloadCorrupt):
+        make_codec("east").read(loose, of, damage(store))
+
+
+def damage(store: MemoryBlobs) -> MemoryBlobs:
+    """The store with one bit turned in every block."""
+    other = MemoryBlobs()
+    other.blocks = {cid: bytes([block[0] ^ 1]) + block[1:] for cid, block in store.blocks.items()}
+    return other
+
+
+def test_no_reader_can_change_what_another_one_reads() -> None:
+    store = MemoryBlobs()
+    of = record(pack_blob(), store)
+    first = make_codec().read(STEP, of, store)
+    assert isinstance(first, dict)
+    with pytest.raises(ValueError, match="read-only"):
+        first["score"][0] = 9.0
+    del first["score"]
+    second = make_codec("east").read(STEP, of, store)
+    assert isinstance(second, dict)
+    assert second["score"].tolist() == [1.0, 2.0]
+
+
+def test_decoded_posts_take_bounded_memory() -> None:
+    posts = DecodedPosts(max_bytes=10_000)
+    for k in range(50):
+        posts.decode(pack_blob({"score": np.full(100, float(k))}))
+        posts.decode(pack_blob({"score": np.full(5_000, float(k))}))
+        assert posts.size <= 10_000
+    assert posts.size > 5_000
