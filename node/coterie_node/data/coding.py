@@ -54,10 +54,22 @@ def code(column: Values, variable: Variable) -> Coded:
         levels = pc.index_in(text, value_set=text_values(variable.levels, text.type))
         return Coded(_floats(levels), missing)
     if _is_text(column.type):
-        missing = _missing_text(column, variable)
-        return Coded(_floats(_parse_text(set_null(column, missing) if missing.any() else column)), missing)
+        return _code_numbers(column, variable)
     values = _floats(column)
     return Coded(values, np.isnan(values))
+
+
+def _code_numbers(column: Values, variable: Variable) -> Coded:
+    # Where every value is a finite number none is a word for missing: those are looked for only where one is not.
+    if not column.null_count:
+        try:
+            values = _floats(column)
+        except pa.ArrowInvalid:
+            values = np.array([np.nan])
+        if np.all(np.isfinite(values)):
+            return Coded(values, np.zeros(len(values), dtype=np.bool_))
+    missing = _missing_text(column, variable)
+    return Coded(_floats(_parse_text(set_null(column, missing) if missing.any() else column)), missing)
 
 
 def faults(coded: Coded, variable: Variable) -> Iterator[tuple[str, Mask]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
@@ -23,6 +24,7 @@ MAX_HEADER_BYTES = 1 << 20
 BLOCK = 8 << 20
 # Latin-1 takes any bytes, so that a message can still name the line of text in another encoding.
 BYTES = "latin-1"
+NEWLINE, RETURN, QUOTE = b'\n\r"'
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,17 @@ class CsvFile(FileRows):
 
     def _lines(self) -> tuple[int, int]:
         """How many lines below the header are not blank, and how many quotation marks they have."""
-        count = marks = 0
         with self.origin.path.open(encoding=BYTES) as file:
-            for number, line in enumerate(file, 1):
-                if number > self.head and line != "\n":
-                    count += 1
-                    marks += line.count('"')
+            head = list(itertools.islice(file, self.head))
+        count, marks = -sum(line != "\n" for line in head), -sum(line.count('"') for line in head)
+        before = True
+        with self.origin.path.open("rb") as file:
+            while (chunk := np.frombuffer(file.read(BLOCK), np.uint8)).size:
+                # A line that is not blank begins where another letter follows the end of a line.
+                ends = (chunk == NEWLINE) | (chunk == RETURN)
+                count += int(np.count_nonzero(ends[:-1] & ~ends[1:])) + bool(before and not ends[0])
+                marks += int(np.count_nonzero(chunk == QUOTE))
+                before = bool(ends[-1])
         return count, marks
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
