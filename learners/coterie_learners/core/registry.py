@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from coterie_learners.core.protocol import Script, Site
-from coterie_learners.core.study_disclosure import Discloses
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import LearnerChoice, Schedule, Study
+
+if TYPE_CHECKING:
+    from coterie_learners.core.protocol import Script, Site
+    from coterie_learners.core.study_disclosure import Discloses
 
 GROUP = "coterie.learners"
 _FUNCTIONS = ("options", "check", "schedule", "script", "discloses")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network, discover
@@ -13,11 +14,14 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.ledger.urls import open_installed
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
-from coterie_node.audit.replay import Replay
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
 from coterie_node.site.folder import find_node
 from coterie_node.site.run_folder import RunFolder
+
+# Every command of a study finds its number here; what a replay imports is for those that replay.
+if TYPE_CHECKING:
+    from coterie_node.audit.replay import Replay
 
 FindFile = Callable[[bytes], Path | None]
 

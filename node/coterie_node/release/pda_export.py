@@ -15,7 +15,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.rows import CodedRows
 from coterie_node.data.pda import as_pda
 from coterie_node.errors import ReleaseRefused
-from coterie_node.release.gate import Policy
+from coterie_node.release.policy import Policy
 
 
 def write_table(path: Path, plan: TablePlan, rows: CodedRows, policy: Policy) -> None:

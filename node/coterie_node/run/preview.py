@@ -24,7 +24,8 @@ from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import load_site
 from coterie_node.errors import ReleaseRefused
 from coterie_node.release.approval import describe_release
-from coterie_node.release.gate import Gate, Policy, Release
+from coterie_node.release.gate import Gate, Release
+from coterie_node.release.policy import Policy
 from coterie_node.run.simulate import simulate, site_of
 
 MAX_NUMBERS = 400

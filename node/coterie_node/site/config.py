@@ -9,13 +9,12 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
-from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, LearnerName, Name, Study
 from coterie_learners.study.toml_text import MAX_TOML, parse_toml
 from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
-from coterie_node.release.gate import Policy
+from coterie_node.release.policy import Policy
 
 CONFIG = "node.toml"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
@@ -29,6 +28,8 @@ class SitePolicy(Policy):
 
     def check(self, study: Study, site: str) -> None:
         """StudyError unless a study keeps to this policy."""
+        from coterie_learners.study.design import Design
+
         super().check(study, site)
         if study.learner.name not in self.learners:
             allowed = ", ".join(self.learners) or "none"

@@ -24,7 +24,7 @@ from coterie_chain.store.urls import open_store
 from coterie_learners.core.registry import GROUP
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
-from coterie_node.release.gate import Policy
+from coterie_node.release.policy import Policy
 from coterie_node.site.config import CONFIG, NodeConfig, SitePolicy, load_config
 from coterie_node.site.folder import SiteFolder
 

@@ -29,7 +29,8 @@ from coterie_node.audit.history import history
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.release.approval import ApprovalFolder
-from coterie_node.release.gate import Gate, Policy, Release, refuse_all
+from coterie_node.release.gate import Gate, Release, refuse_all
+from coterie_node.release.policy import Policy
 from coterie_node.run.preview import dry_run
 from coterie_node.run.reasons import Reason
 from coterie_node.run.runner import Runner

@@ -24,7 +24,7 @@ from coterie_node.audit.verify import verify as verify_bundle
 from coterie_node.data.load import load_site
 from coterie_node.errors import AuditFailed, CoterieError
 from coterie_node.network.founding import FounderCard
-from coterie_node.release.gate import Policy
+from coterie_node.release.policy import Policy
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import load_grants
 from coterie_node.site.cards import SeatCard

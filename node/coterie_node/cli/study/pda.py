@@ -15,8 +15,8 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.rows import CodedRows
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
-from coterie_node.release.gate import Policy
 from coterie_node.release.pda_export import write_table
+from coterie_node.release.policy import Policy
 from coterie_node.run.study_files import load_study
 
 pda_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Tables of the R package pda.")
