@@ -1,7 +1,7 @@
 """CPU seconds (user and system, of the whole process) that commands take to start: the least and the median of 9 runs.
 
-Run it on a quiet machine. `study status` is measured twice: by its `--help`, which imports what the command needs, and at
-a node whose chain (Anvil) has a finished study of three sites: it reads that study's whole history there.
+Run it on a quiet machine. `study status` is measured twice: by its `--help`, which imports what the command needs, and
+at a node whose chain (Anvil) has a finished study of three sites: it reads that study's whole history there.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.red_team.corpus import CORPUS, make_header, make_patients, make_zip
 from support.red_team.readers import NETWORK, READERS, STUDY, read_each, try_reading
@@ -187,21 +187,25 @@ def changes(draw: st.DrawFn, sample: bytes) -> bytes:
     return out
 
 
-@pytest.mark.parametrize("parser", samples())
-@settings(
-    max_examples=60,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(data=st.data())
-def test_a_changed_input_is_taken_or_refused_and_nothing_else(parser: str, tmp_path: Path, data: st.DataObject) -> None:
+def check_changes(parser: str, folder: Path, examples: int) -> None:
+    """Change the sample of a parser that often; each change is taken, or refused with an error of ours."""
     name, read = READERS[parser]
-    path = tmp_path / name
-    path.write_bytes(data.draw(changes(samples()[parser])))
-    outcome = try_reading(lambda: read(path))
-    assert outcome == "accepted" or outcome.startswith("CO-")
+    path = folder / name
+
+    @settings(max_examples=examples, derandomize=True, deadline=None, database=None)
+    @given(content=changes(samples()[parser]))
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        outcome = try_reading(lambda: read(path))
+        assert outcome == "accepted" or outcome.startswith("CO-")
+
+    check()
+
+
+@pytest.mark.parametrize("examples", [5, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("parser", samples())
+def test_a_changed_input_is_taken_or_refused_and_nothing_else(parser: str, examples: int, tmp_path: Path) -> None:
+    check_changes(parser, tmp_path, examples)
 
 
 def test_the_samples_are_inputs_that_the_parsers_take(tmp_path: Path) -> None:

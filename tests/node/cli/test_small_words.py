@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.learners.plain_study import PLAIN_STUDY
 from typer.testing import CliRunner
 
 from coterie_learners.core.fit import Fit
@@ -18,19 +19,6 @@ from coterie_node.audit.result import fit_lines, numbers
 from coterie_node.cli.main import app
 from coterie_node.data.files.csv_file import open_csv
 from coterie_node.data.findings import FileOrigin
-
-STUDY = """
-name = "small"
-sites = ["a", "b", "c"]
-formula = "y ~ x"
-[learner]
-name = "glore"
-[variables.y]
-type = "binary"
-[variables.x]
-type = "number"
-range = [-10, 10]
-"""
 
 
 def fit(estimate: float, **changed: str | bool) -> Fit:
@@ -73,7 +61,7 @@ def test_json_names_the_statistic(known: bool, name: str) -> None:
 
 
 def test_an_unknown_option_is_answered_with_those_that_there_are() -> None:
-    text = STUDY.replace('name = "glore"', 'name = "glore"\nmax_round = 3')
+    text = PLAIN_STUDY.replace('name = "glore"', 'name = "glore"\nmax_round = 3')
     with pytest.raises(StudyError, match=r"no option 'max_round'\. Its options are aggregation, .*max_rounds"):
         complete_study(Study.from_toml(text))
 
@@ -103,7 +91,7 @@ def test_a_file_that_is_no_csv_is_named_for_what_it_is(tmp_path: Path, content: 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
     """One file of all sites, and the study beside it."""
-    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "study.toml").write_text(PLAIN_STUDY)
     rng = np.random.default_rng(5)
     x = rng.normal(size=300).round(3)
     y = (rng.random(300) < 1 / (1 + np.exp(-x))).astype(int)
