@@ -83,6 +83,7 @@ def check_offline(folder: Path, result: dict[str, Any], grant: Path, auditor: tu
     assert page.read_text().count("recomputed, equal") == 1
 
 
+@pytest.mark.long
 def test_valoris_equals_the_pooled_fit_and_tells_its_verdicts(tmp_path: Path) -> None:
     done = run_command("demo", "--learner", "valoris", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
