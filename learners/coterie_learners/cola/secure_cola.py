@@ -406,7 +406,7 @@ def pattern_rows(plan: TablePlan, site: Site) -> Rows:
     """A site's rows; of a binary outcome one row for each pattern with the event and one without, with their counts."""
     if isinstance(site.codes, CountedTable):
         raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
-    if plan.family.law != "binomial":
+    if not plan.family.has_events:
         return CodedBlocks(plan.design, site.codes)
     counts = count_patterns(plan.tally, site.codes)
     x = plan.grid.raw(plan.design, counts.keys)

@@ -117,8 +117,7 @@ class GlorePlan:
     @property
     def opening(self) -> Opening:
         """The opening step."""
-        events = self.family.name != "gaussian"
-        return Opening(self.design, self.study.disclosure.cell, events, self.rows_of)
+        return Opening(self.design, self.study.disclosure.cell, self.family.whole, self.rows_of)
 
     @cached_property
     def model(self) -> Model:

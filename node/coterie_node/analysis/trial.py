@@ -19,7 +19,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Study
 from coterie_learners.sums.families import choose_family
-from coterie_node.analysis.certificate import FAMILIES, FEWEST_ROWS, ROWS_PER_COEFFICIENT, fit_pooled_rows
+from coterie_node.analysis.certificate import FEWEST_ROWS, ROWS_PER_COEFFICIENT, fit_pooled_rows
 from coterie_node.data.synthetic import simulate_cohort
 from coterie_node.errors import NodeError
 from coterie_node.release.gate import Gate
@@ -79,20 +79,17 @@ def try_gate(study: Study, sizes: Mapping[str, int], events: float | None = None
 
 def expect_widths(study: Study, sizes: Mapping[str, int], events: float | None = None) -> tuple[Width, ...]:
     """The mean width of each interval over made-up cohorts; empty where no pooled fit is known."""
-    law = choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link")).law
-    if law not in FAMILIES:
+    family = choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link"))
+    if not family.certified:
         return ()
-    design = Design(study)
-    plain = {**study.model_dump(), "learner": {**study.learner.model_dump(), "family": law}}
-    of, half = Study.model_validate(plain), float(special.ndtri(0.5 + LEVEL / 2))
-    drawn = [_errors(of, design, sizes, events, seed) for seed in range(DRAWS)]
+    design, half = Design(study), float(special.ndtri(0.5 + LEVEL / 2))
+    drawn = [_errors(study, design, sizes, events, seed) for seed in range(DRAWS)]
     errors = [values for values in drawn if values is not None]
     if not errors:
         return ()
     widths = 2.0 * half * np.mean(errors, axis=0)
-    ratio = choose_family(law, study.learner.options.get("link")).ratio
     return tuple(
-        Width(term, width, ratio, float(np.exp(width)) if ratio else float("nan"))
+        Width(term, width, family.ratio, float(np.exp(width)) if family.ratio else float("nan"))
         for term, width in zip(design.names, widths.tolist(), strict=True)
         if term != INTERCEPT
     )

@@ -139,6 +139,27 @@ def test_a_block_is_the_sum_of_its_rows(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=IDS)
+def test_the_textbook_score_of_the_pooled_fit_is_that_of_the_rows(family: Family) -> None:
+    assert family.certified
+    for y in outcomes(family):
+        at, outcome = ETA[1:-1], np.full(len(ETA) - 2, y)
+        score, weight = family.score_by_definition(at, outcome)
+        parts = family.parts(at, outcome)
+        assert score == pytest.approx(parts.residual, rel=1e-9)
+        assert weight == pytest.approx(parts.weight, rel=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=IDS)
+def test_synthetic_outcomes_have_the_mean_that_is_asked(family: Family) -> None:
+    rng = np.random.default_rng(3)
+    eta = rng.normal(size=40_000)
+    drawn = family.draw(eta + family.shift_to(eta, 0.2), (0.0, 100.0), rng)
+    assert family.whole == (family.shift_to(eta, 0.2) != 0.0)
+    if family.whole:
+        assert float(drawn.mean()) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=IDS)
 @pytest.mark.parametrize("eta", [-750.0, -40.0, 40.0, 750.0])
 def test_far_out_everything_is_finite_and_of_the_right_sign(family: Family, eta: float) -> None:
     for y in outcomes(family):
