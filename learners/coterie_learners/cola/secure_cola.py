@@ -42,11 +42,13 @@ from coterie_learners.cola.cola import CountedTable, build_table, pack_table, ta
 from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
 from coterie_learners.cola.result import add_diagnostics, build_table_fit
 from coterie_learners.cola.secure_cola_disclosure import disclose_secure_cola
+from coterie_learners.cola.suitability import MAX_DENSE_PATTERNS, assess_secure_cola
 from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Keys
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.profile import Profile
 from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, concluding_steps, each, only, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
@@ -60,7 +62,6 @@ from coterie_learners.sums.opening_counts import Opening, open_pool
 
 _VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
-MAX_DENSE_PATTERNS = 1 << 20
 _TOPIC, _TEST_TOPIC = "table", "agreement"
 _SINGLE = ("saturated", "constant")
 
@@ -473,4 +474,10 @@ SECURE_COLA = Learner(
     secure_cola,
     _discloses,
     reads="codes",
+    profile=Profile(
+        assess_secure_cola,
+        alternatives=({"scheme": "newton"},),
+        examples=({"scheme": "masks"}, {"scheme": "bfv"}, {"scheme": "ckks"}, {"scheme": "newton"}),
+        equals_pooled=True,
+    ),
 )

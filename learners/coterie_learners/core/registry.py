@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from coterie_learners.core.profile import Profile
 from coterie_learners.core.protocol import Script, Site
 from coterie_learners.core.study_disclosure import Discloses
 from coterie_learners.errors import StudyError
@@ -29,7 +30,7 @@ class Learner:
     follows from it, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a
     site's data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
     (`site.codes`); where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites
-    must reach each other.
+    must reach each other. `profile`: what it says of itself to people who choose, and to lists of all learners.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Learner:
     reads: Literal["rows", "codes"] = "rows"
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
     talks: bool = False
+    profile: Profile = field(default_factory=Profile)
 
 
 def learner_of(study: Study) -> Learner:
@@ -54,6 +56,11 @@ def learner_of(study: Study) -> Learner:
             "Install the pinned version of coterie, or propose the study again with the installed version.",
         )
     return learner
+
+
+def list_learners() -> list[str]:
+    """The names of all installed learners."""
+    return sorted(e.name for e in entry_points(group=GROUP))
 
 
 def find_learner(name: str) -> Learner:

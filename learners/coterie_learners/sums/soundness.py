@@ -38,9 +38,9 @@ def end_of_range_warning(sites: int, family: Family) -> tuple[str, ...]:
     if not sites:
         return ()
     return (
-        f"Fitted {family.extreme_means} occurred, at {sites} of the sites: the outcome is nearly separated, so that some coefficients "
-        "are very large and their Wald tests mean little. Look for a column that all but decides the outcome, merge "
-        "rare levels, or set a ridge.",
+        f"Fitted {family.extreme_means} occurred, at {sites} of the sites: the outcome is nearly separated, so that "
+        "some coefficients are very large and their Wald tests mean little. Look for a column that all but decides the "
+        "outcome, merge rare levels, or set a ridge.",
     )
 
 

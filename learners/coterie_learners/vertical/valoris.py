@@ -39,6 +39,7 @@ from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.masked_sum import mask_short, unmask_short
 from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Script, Site, only
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
@@ -482,6 +483,25 @@ def _discloses(study: Study) -> Disclosure:
     return disclose_valoris(study, plan.response, plan.answers, plan.aggregated, plan.options.standard_errors)
 
 
+def _assess(study: Study, rows: int | None) -> Suitability:
+    why = "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors."
+    return Suitability(0, True, why)
+
+
 VALORIS = Learner(
-    "valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, _discloses, splits=("columns",)
+    "valoris",
+    _VERSION,
+    ValorisOptions,
+    _check_study,
+    _schedule,
+    valoris,
+    _discloses,
+    splits=("columns",),
+    profile=Profile(
+        _assess,
+        alternatives=({"mode": "aggregated"},),
+        examples=({"mode": "per_site"}, {"mode": "aggregated"}),
+        model=("binomial", "logit"),
+        equals_pooled=True,
+    ),
 )

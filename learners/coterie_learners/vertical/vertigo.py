@@ -35,6 +35,7 @@ import numpy as np
 from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import MAX_RAW, Field, Payload, Schema
+from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
@@ -419,6 +420,24 @@ def _discloses(study: Study) -> Disclosure:
     return disclose_vertigo(study, plan.split.outcome_site, plan.options.exchange)
 
 
+def _assess(study: Study, rows: int | None) -> Suitability:
+    why = "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors."
+    return Suitability(1, True, why)
+
+
 VERTIGO = Learner(
-    "vertigo", _VERSION, VertigoOptions, _check_study, _schedule, vertigo, _discloses, splits=("columns",)
+    "vertigo",
+    _VERSION,
+    VertigoOptions,
+    _check_study,
+    _schedule,
+    vertigo,
+    _discloses,
+    splits=("columns",),
+    profile=Profile(
+        _assess,
+        examples=({"exchange": "thin"}, {"exchange": "gram", "ridge": 1.0}),
+        model=("binomial", "logit"),
+        equals_pooled=True,
+    ),
 )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core.fit import merge_fits
+from coterie_learners.core.registry import find_learner, list_learners
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Floors, Study
@@ -27,8 +28,7 @@ from coterie_node.data.synthetic import simulate_cohort
 from coterie_node.errors import ConfigError
 from coterie_node.run.simulate import simulate
 
-# Learners and options that the pooled fit here covers; a family says so of itself.
-CERTIFIED = ("glore", "cola", "secure_cola", "vertigo", "valoris")
+# Options that the pooled fit here does not cover; learners and families say so of themselves.
 _UNCERTIFIED_OPTIONS = ("firth", "robust", "site_intercepts")
 _SEED = 20240
 ROWS_PER_COEFFICIENT = 30
@@ -78,7 +78,9 @@ def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certifi
     """
     if not certifiable(study):
         message = f"No pooled fit is known for {study.learner.name} with these options"
-        raise ConfigError("CO-F312", f"{message}. There are certificates for {', '.join(CERTIFIED)}.")
+        raise ConfigError(
+            "CO-F312", f"{message}. There are certificates for {', '.join(filter(_equals_pooled, list_learners()))}."
+        )
     design = Design(study)
     size = rows or max(FEWEST_ROWS, ROWS_PER_COEFFICIENT * len(design.columns))
     cohort = simulate_cohort(study, size, np.random.default_rng(seed))
@@ -104,7 +106,7 @@ def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certifi
 def certifiable(study: Study) -> bool:
     """Whether a pooled fit of this study is known."""
     options = study.learner.options
-    if study.learner.name not in CERTIFIED or any(options.get(name) for name in _UNCERTIFIED_OPTIONS):
+    if not _equals_pooled(study.learner.name) or any(options.get(name) for name in _UNCERTIFIED_OPTIONS):
         return False
     # Where columns are split a ridge is on columns standardised by the patients in common, who are not drawn here.
     if study.columns and options.get("ridge", 0.0):
@@ -112,6 +114,10 @@ def certifiable(study: Study) -> bool:
     family = choose_family(options.get("family", "binomial"), options.get("link"))
     # The pooled fit estimates no dispersion from Pearson's residuals.
     return bool(family.certified and family.dispersion != "pearson" and options.get("standard_errors", True))
+
+
+def _equals_pooled(learner: str) -> bool:
+    return learner in list_learners() and find_learner(learner).profile.equals_pooled
 
 
 def save_certificate(certificate: Certificate, path: Path) -> None:

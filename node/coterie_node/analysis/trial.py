@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 
 from coterie_learners.core.fit import LEVEL
-from coterie_learners.core.registry import learner_of
+from coterie_learners.core.registry import Learner, learner_of
 from coterie_learners.errors import LearnerError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Design
@@ -25,8 +25,6 @@ from coterie_node.errors import NodeError
 from coterie_node.release.gate import Gate
 from coterie_node.run.simulate import simulate
 
-# Learners whose run on made-up rows takes seconds; an interactive one is not tried.
-TRIED = ("glore", "cola", "secure_cola", "vertigo", "valoris")
 _SEED = 20241
 # A site's made-up rows at the most, and draws that the expected widths are the mean of.
 MOST_ROWS = 20_000
@@ -64,9 +62,14 @@ def guess_sizes(study: Study, rows: Sequence[int]) -> dict[str, int]:
     return {name: rows[0] // len(sites) + (k < rows[0] % len(sites)) for k, name in enumerate(sites)}
 
 
+def can_try(learner: Learner) -> bool:
+    """Whether a run on synthetic rows takes seconds, and a pooled fit is known: an interactive learner is not tried."""
+    return learner.profile.equals_pooled and not learner.talks
+
+
 def try_gate(study: Study, sizes: Mapping[str, int], events: float | None = None) -> str:
     """Why the completed study would be refused on made-up rows, in words; empty if it runs to its end."""
-    if learner_of(study).name not in TRIED:
+    if not can_try(learner_of(study)):
         return ""
     limited = {name: min(size, MOST_ROWS) for name, size in sizes.items()}
     try:
