@@ -1,6 +1,6 @@
 """The auditor's check of a whole history: did the chain keep its own rules, and is nothing missing or changed?
 
-Every move is made again in rules.py, with the key that the acting site held at that moment and the time of its block,
+Every move is made again in rules.py, with the key of the acting site at that moment and the time of its block,
 and every record extends a hash chain of our own. So a node that hides, adds, changes or reorders entries is found, and
 so is a contract that is not ours.
 """

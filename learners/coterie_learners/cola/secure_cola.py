@@ -1,7 +1,7 @@
 """secure-COLA-GLM: COLA-GLM of which only the sum of the sites' tables ever exists in the clear.
 
 Wu et al., npj Digit Med 2025;8:442 (doi:10.1038/s41746-025-01781-1), section on secure-COLA-GLM. The paper gives every
-site a copy of one secret key and encrypts without masks, so that whoever holds a copy and gets hold of a ciphertext
+site a copy of one secret key and encrypts without masks, so that anybody with a copy and a ciphertext
 reads that site's table, and a ledger shows ciphertexts to all. Here masks lie below the encryption.
 
 Every site makes its table over the whole grid (which patterns it has says something already) and hides it under

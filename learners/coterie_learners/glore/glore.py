@@ -237,7 +237,7 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
 
 
 def expose_agreement(plan: GlorePlan, site: Site, payload: Payload) -> Exposure:
-    """The part of the test: of plain sums it follows from the last round's, but for three numbers of the whole site."""
+    """The part of the test: of plain sums it follows from the last round's, except three numbers of the whole site."""
     what = "Masked part of the test whether the sites agree" if plan.masked else "Part of the test of agreement"
     return Exposure(what=what, rows=plan.rows_of(site).n, sums_only=plan.masked, parties=len(site.parties))
 

@@ -147,7 +147,7 @@ def share_joined_rows(site: Site, plan: LassoPlan, posts: JoinPosts, trio: Three
 def _share_other_summand(
     site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, owner: str, shape: tuple[int, int]
 ) -> Elements:
-    """Shares of the second summand of an owner's rows, from whoever has it."""
+    """Shares of the second summand of an owner's rows, from the site that has it."""
     dealer = summand_holder(plan.link, owner)
     if dealer not in plan.computing:
         return trio.gather(dealer, shape)

@@ -51,8 +51,8 @@ class Curve:
     """A family's mean at one linear predictor (m,) for each pattern of rows.
 
     `mean`; `variance` V(mean); `slope` d mean / d eta over V, which is 1 for a canonical link; `weight` the information
-    of a row, slope^2 V; `up` and `down`: the log-likelihood of a row is y up + down, but for what the coefficients do
-    not touch.
+    of a row, slope^2 V; `up` and `down`: the log-likelihood of a row is y up + down, without the terms that the
+    coefficients do not touch.
     """
 
     mean: Array

@@ -86,6 +86,6 @@ def conditioning_warnings(terms: Sequence[str], quality: Conditioning) -> tuple[
     if inflated:
         texts.append(
             f"Other terms inflate the variance of {', '.join(inflated[:5])} more than {INFLATED:.0f} times "
-            "(variance inflation): their coefficients can hardly be told from each other's."
+            "(variance inflation): the data can hardly separate their coefficients."
         )
     return tuple(texts)

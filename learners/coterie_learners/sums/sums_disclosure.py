@@ -24,7 +24,7 @@ from coterie_learners.sums.rounds import sum_rows
 
 # More patterns than this are not searched; no round of a study that small in rows determines them.
 _MAX_PATTERNS = 500
-# Of the largest singular value; what is smaller is rounding to whoever solves the equations.
+# Of the largest singular value; what is smaller is rounding to the reader who solves the equations.
 _DETERMINED = 1e-9
 
 

@@ -241,7 +241,7 @@ def _list_rotated_columns(site: Site, part: SiteColumns, rotation: Rotation) -> 
 
 
 def answer(site: Site, solution: ValorisSolution, name: str) -> Payload:
-    """What goes back to a covariate site; Withheld if the check finds that any answer gives outcomes away."""
+    """What goes back to a covariate site; Withheld if the check finds that any answer discloses outcomes."""
     unsafe = [verdict for verdict in solution.verdicts.values() if not verdict.safe]
     if unsafe:
         message = " ".join(verdict.words for verdict in unsafe)

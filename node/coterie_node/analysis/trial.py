@@ -1,4 +1,4 @@
-"""A study tried on made-up rows of its own shape: what its release gate refuses, and how wide its intervals will be.
+"""A trial of a study on synthetic rows: what its release gate refuses, and how wide its intervals will be.
 
 Rows are drawn as for the certificate, of so many patients at each site as people expect; the learner, the ledger and
 the gate are the real ones. No data are read. What real rows hold may still be refused: rarer levels, smaller sites.
@@ -26,7 +26,7 @@ from coterie_node.release.gate import Gate
 from coterie_node.run.simulate import simulate
 
 _SEED = 20241
-# A site's made-up rows at the most, and draws that the expected widths are the mean of.
+# A site's synthetic rows at the most, and draws that the expected widths are the mean of.
 MOST_ROWS = 20_000
 DRAWS = 20
 
@@ -68,7 +68,7 @@ def can_try(learner: Learner) -> bool:
 
 
 def try_gate(study: Study, sizes: Mapping[str, int], events: float | None = None) -> str:
-    """Why the completed study would be refused on made-up rows, in words; empty if it runs to its end."""
+    """Why the completed study would be refused on synthetic rows, in words; empty if it runs to its end."""
     if not can_try(learner_of(study)):
         return ""
     limited = {name: min(size, MOST_ROWS) for name, size in sizes.items()}
@@ -81,7 +81,7 @@ def try_gate(study: Study, sizes: Mapping[str, int], events: float | None = None
 
 
 def expect_widths(study: Study, sizes: Mapping[str, int], events: float | None = None) -> tuple[Width, ...]:
-    """The mean width of each interval over made-up cohorts; empty where no pooled fit is known."""
+    """The mean width of each interval over synthetic cohorts; empty where no pooled fit is known."""
     family = choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link"))
     if not family.certified:
         return ()
@@ -99,7 +99,7 @@ def expect_widths(study: Study, sizes: Mapping[str, int], events: float | None =
 
 
 def _errors(study: Study, design: Design, sizes: Mapping[str, int], events: float | None, seed: int) -> Array | None:
-    """Standard errors (p,) of one made-up cohort, per standard deviation of measured columns; None without a fit."""
+    """Standard errors (p,) of one synthetic cohort, per standard deviation of measured columns; None without a fit."""
     limited = {name: min(size, MOST_ROWS) for name, size in sizes.items()}
     blocks = simulate_cohort(study, limited, np.random.default_rng(seed), events).rows
     try:

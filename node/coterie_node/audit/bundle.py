@@ -1,6 +1,6 @@
 """A study with all that proves it in one zip or folder, for an auditor without node, keys, data or network.
 
-An RO-Crate (https://w3id.org/ro/crate/1.1): `ro-crate-metadata.json` for whoever files it, `bundle.json` for us, the
+An RO-Crate (https://w3id.org/ro/crate/1.1): `ro-crate-metadata.json` for an archive, `bundle.json` for us, the
 chain's evidence under `chain/`, every payload and the study's document under `payloads/`, one block a file by CID.
 """
 

@@ -57,7 +57,7 @@ class Verdict:
     `verdict`: PASS where every server step was computed again; RECORD INTACT where nothing on record is wrong, but the
     model was not computed again; FAIL. `unchecked` counts public steps whose inputs are sealed to others. For FAIL,
     `problem`, `site` and `topic` name the first bad step. `outcome` says how the study ended. `unsealed`: the chain
-    has no seals, so that whoever runs its node could have written its blocks.
+    has no seals, so that anybody who runs its node could have written its blocks.
     """
 
     verdict: str

@@ -98,7 +98,7 @@ def _draw_identifier(kind: IdentifierKind, k: int) -> str:
     """The k-th person's value of an identifying column."""
     if kind.startswith("date"):
         return f"{1900 + k // 336 % 100}-{k // 28 % 12 + 1:02d}-{k % 28 + 1:02d}"
-    return str(k) if kind in ("number", "check-digit") else f"made-up {k}"
+    return str(k) if kind in ("number", "check-digit") else f"synthetic {k}"
 
 
 def _values(variable: Variable, grid: Sequence[float], shared: Array, rng: np.random.Generator) -> Array:

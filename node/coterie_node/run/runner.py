@@ -21,7 +21,7 @@ From every state but done a reorganisation leads to `restart`: the machine start
 
 Invariants. Nothing is posted while the ledger's terms are not those that this site approved. Nothing is posted on top
 of records that the ledger no longer holds. What was drafted for a step is posted or dropped, never changed: masks are
-derived, so that two posts of one step would give their difference away. A payload is stored before its record is sent.
+derived, so that two posts of one step would disclose their difference. A payload is stored before its record is sent.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Runner(Follower):
 
     `terms` are those that this site approved; None checks nothing, for a ledger that is this process's own. With
     `ahead` it does not wait for a server's post: it works the post out itself, goes on, and sends its next record
-    behind it. Should the ledger hold another post then, or none, or after a reorganisation not what it held before, the
+    behind it. Should the ledger hold another post then, or none, or after a reorganisation another than before, the
     machine starts again from the ledger's first record.
     """
 
@@ -347,7 +347,7 @@ class Runner(Follower):
     # Payloads out of reach
 
     def _supply(self, step: Step, view: StudyView, records: tuple[Record, ...], error: BlobMissing) -> bool:
-        """Put the post of a server that is gone into the store: whoever has the earlier posts can compute it again.
+        """Put the post of a server that is gone into the store: anybody with the earlier posts can compute it again.
 
         If that is not possible, say on the ledger whose post cannot be had.
         """

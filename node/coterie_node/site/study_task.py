@@ -228,7 +228,7 @@ class StudyTask:
         self._end(TaskEvent.DECLINE)
 
     def abort(self, ending: str = "") -> None:
-        """The study has ended without a result; `ending` says by whom, why, and whose fault it was."""
+        """The study has ended without a result; `ending` says who ended it, why, and whose fault it was."""
         self.ending = ending
         self._end(TaskEvent.ABORT)
 

@@ -1,7 +1,7 @@
 """`coterie study`: which learner fits a study and why; and what a study does, for the people who approve it.
 
 The advice looks at the study (split, covariates, sites, floors) and at the number of rows if it is given, and then runs
-each learner with its release gate on made-up rows of that shape; it reads no data.
+each learner with its release gate on synthetic rows of that shape; it reads no data.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def advise(study: Study, rows: int | None = None) -> list[Advice]:
 def try_advices(
     study: Study, advices: Sequence[Advice], rows: Sequence[int] = (), events: float | None = None
 ) -> list[Advice]:
-    """The advices after each learner that could run the study ran it on made-up rows, or one of its variants did."""
+    """The advices after each learner that could run the study ran it on synthetic rows, or one of its variants did."""
     sizes = guess_sizes(study, rows)
     judged = [_try_advice(study, item, sizes, events) if item.fits else item for item in advices]
     return sorted(judged, key=lambda item: not item.fits)
@@ -83,10 +83,10 @@ def _try_advice(study: Study, item: Advice, sizes: Mapping[str, int], events: fl
         except StudyError:
             continue
         if not refusal:
-            changed = f" With the options as they are its gate refuses made-up rows: {reasons[0]}" if reasons else ""
+            changed = f" With the options as they are its gate refuses synthetic rows: {reasons[0]}" if reasons else ""
             return replace(item, why=f"{item.why}{changed}", options=options)
         reasons.append(refusal)
-    return Advice(item.learner, False, f"on made-up rows of this shape the study is refused. {reasons[0]}")
+    return Advice(item.learner, False, f"the gate refuses the study on synthetic rows of this shape. {reasons[0]}")
 
 
 def _check_options(study: Study, advice: Advice) -> Advice:
@@ -204,7 +204,7 @@ def width_lines(widths: Sequence[Width]) -> list[str]:
     """The expected widths for a terminal."""
     if not widths:
         return []
-    head = "Expected width of each 95 % interval, from made-up rows (a measured column per standard deviation):"
+    head = "Expected width of each 95 % interval, from synthetic rows (a measured column per standard deviation):"
     return [head, *(f"  {width.line}" for width in widths)]
 
 
