@@ -83,7 +83,7 @@ def _check_parts(learner: Learner) -> None:
     missing = [part for part in _FUNCTIONS if not callable(getattr(learner, part))]
     if missing:
         raise StudyError(
-            "CO-S403",
+            "CO-S407",
             f"The learner {learner.name!r} has no function {' and no '.join(missing)}. Correct the package; "
             "without `discloses` nobody can know what a study discloses.",
         )

@@ -43,7 +43,7 @@ class Screen:
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys; None for what is unknown."""
-        plain: dict[str, Any] = {"study": self.study, "outliers": list(self.outliers), "told": list(self.statements)}
+        plain: dict[str, Any] = {"study": self.study, "outliers": list(self.outliers), "statements": list(self.statements)}
         return plain | {"sites": _by_site(self.comparison), "terms": _by_term(self.comparison)}
 
     def text(self) -> str:
