@@ -48,7 +48,7 @@ class FactorDisclosure:
         """The disclosure in sentences."""
         message = f"The factor ({self.n} x {self.rank}) is the site's {self.columns} columns up to one rotation."
         if self.binary:
-            some = f" It gives these {len(self.binary)} binary columns away exactly: {', '.join(self.binary)}."
+            some = f" It discloses these {len(self.binary)} binary columns exactly: {', '.join(self.binary)}."
             tried = "" if self.rebuilt is None else f" (An attack on it rebuilt {len(self.rebuilt)} of them.)"
             message += some + tried
         if self.gridded:
