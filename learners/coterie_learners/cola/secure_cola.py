@@ -86,7 +86,7 @@ class SecureOptions(TableOptions):
 
 
 def plan_secure_table(study: Study) -> TablePlan:
-    """The plan of a study; where everyone sees the sum, or nobody does, nobody can hold a floor against it."""
+    """The plan of a study; where everyone sees the sum, or nobody does, nobody can compare it with a floor."""
     plan = TablePlan.of(study, SecureOptions)
     if secure_options(plan).scheme in ("bfv", "ckks"):
         return plan

@@ -22,7 +22,7 @@ from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.document import Floors
 
 SHOWN = 3
-# What the gate holds each payload against, by the floor's name in the study.
+# What the gate compares each payload with, by the floor's name in the study.
 FLOOR_RULES = {
     "rows": "a payload stands on at least so many rows",
     "cell": "no number of patients from 1 to below this follows from a payload",
@@ -118,7 +118,7 @@ class GateVerdict:
 
 
 def judge_exposure(exposure: Exposure, floors: Floors, topic: str) -> GateVerdict:
-    """Hold an exposure against the floors; the first floor that it breaks decides."""
+    """Compare an exposure with the floors; the first floor that it breaks decides."""
     to = "every member" if exposure.readers is None else " and ".join(exposure.readers) or "nobody"
     passed = GateVerdict(Ruling.PASSED, f"{exposure.what} goes to {to}; it breaks no floor.", floors, topic)
     if exposure.sums_only:

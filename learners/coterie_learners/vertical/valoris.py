@@ -94,7 +94,7 @@ def valoris(site: Site) -> Script:
         first, *others = plan.covariate_sites
         readers = tuple(others)
         rotation = Rotation(
-            plan, (yield from only(first, "seed", seed, expects=SEED, readers=readers, reveals=expose_randomness))
+            plan, (yield from only(first, "seed", draw_seed, expects=SEED, readers=readers, reveals=expose_randomness))
         )
     posts = {}
     for name in plan.covariate_sites:
@@ -189,7 +189,7 @@ def expose_randomness(site: Site, payload: Payload) -> Exposure:
     return Exposure("A random number", site.columns.n)
 
 
-def seed(site: Site) -> Payload:
+def draw_seed(site: Site) -> Payload:
     """32 random bytes from which the covariate sites, and nobody else, make the same rotation."""
     return {"seed": np.frombuffer(site.stream("valoris/rotation", 32), np.uint8)}
 

@@ -248,11 +248,13 @@ def _manifest(files: Mapping[str, bytes]) -> Manifest:
     try:
         return Manifest.model_validate(from_json(files[MANIFEST]))
     except KeyError:
-        raise AuditFailed("CO-A202", f"There is no {MANIFEST}; this is no bundle of Coterie.") from None
+        raise AuditFailed("CO-A202", f"There is no {MANIFEST}; this is not a bundle of Coterie.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise AuditFailed("CO-A202", f"{MANIFEST} is none of this release at {where!r}: {first['msg']}.") from None
+        raise AuditFailed(
+            "CO-A202", f"{MANIFEST} does not have this version's form at {where!r}: {first['msg']}."
+        ) from None
     except ValueError:
         raise AuditFailed("CO-A202", f"{MANIFEST} is not JSON.") from None
 

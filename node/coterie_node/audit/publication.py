@@ -34,7 +34,7 @@ def read_publication(path: Path) -> Mapping[str, Any]:
     except ValueError:
         published = None
     if not isinstance(published, dict) or not published.get("terms"):
-        raise ConfigError("CO-F331", f"{path} is no result with terms, as `--json` prints one. Name a result.json.")
+        raise ConfigError("CO-F331", f"{path} is not a result with terms, as `--json` prints one. Name a result.json.")
     return published
 
 

@@ -165,7 +165,7 @@ def snapshot(
         entries = list(ledger.history())
         if (ledger.view(number), ledger.heads(), ledger.sites()) == (view, heads, sites):
             return view, heads, sites, entries
-    raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Replay the study when it rests.")
+    raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Replay the study again later.")
 
 
 def check_ledger(
@@ -251,7 +251,7 @@ def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> tuple[str
                 fetch(record.post, blobs)
             except (LearnerError, BlobCorrupt, BlobMissing) as error:
                 where = f"position {record.post.position}, attempt {record.post.attempt}"
-                message = f"The superseded payload of {record.site} ({where}) does not hold: {error.message}"
+                message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
                 raise AuditFailed(error.code, message, record.site) from error
     return tuple(
         f"The post of {site} at position {position}, attempt {attempt} was voted unusable; its bytes were not checked."

@@ -18,7 +18,7 @@ from coterie_node.run.view_grants import View
 
 SEALS = {
     "none": "The chain is a development chain without seals: the site that runs its node can write any block. "
-    "What holds even so: every entry is signed by its site's own key.",
+    "This is true even so: every entry is signed by its site's own key.",
     "clique": "Every header is sealed by a signer of the chain (Clique).",
     "qbft": "Every header is sealed by two thirds of the chain's validators (QBFT).",
 }

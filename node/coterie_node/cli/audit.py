@@ -129,9 +129,9 @@ def recompute_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to.
+    """Compute a site's own posts again from its data, and compare its rows with the snapshot it committed to.
 
-    The site's daemon must not run meanwhile: it holds the journal.
+    The site's daemon must not run meanwhile: it locks the journal.
     """
     from coterie_node.audit.recompute import inspect, sign_inspection
     from coterie_node.audit.sources import find_study_number
@@ -374,7 +374,7 @@ def _read_keys(path: Path) -> dict[str, str]:
     try:
         return dict(read_keys(from_json(read_bounded(path, MAX_NETWORK_BYTES))))
     except (OSError, ValueError, TypeError, AttributeError):
-        message = f"{path} is no JSON object of sites' names and keys"
+        message = f"{path} is not a JSON object of sites' names and keys"
         raise ConfigError("CO-F202", f'{message}. Write it as {{"north": "0x...", "south": "0x..."}}.') from None
 
 

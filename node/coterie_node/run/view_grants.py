@@ -77,7 +77,7 @@ def load_grants(paths: Iterable[Path], study: bytes, auditor: SiteKeys) -> View:
             parts = from_json(plain or b"")
             view |= {bytes.fromhex(digest): bytes.fromhex(key) for digest, key in parts.items()}
         except (OSError, ValueError, AttributeError, TypeError, BlobCorrupt) as error:
-            message = f"{path} is no grant for this auditor's key and this study ({type(error).__name__})"
+            message = f"{path} is not a grant for this auditor's key and this study ({type(error).__name__})"
             raise ConfigError("CO-F351", f"{message}. Ask the site that gave it for a new one.") from None
     return view
 

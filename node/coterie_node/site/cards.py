@@ -28,7 +28,7 @@ def check_site_name(text: str) -> str:
         return TypeAdapter(Name).validate_python(text)
     except ValidationError:
         message = "A site's name has 1 to 31 letters a-z, digits and hyphens, and starts with none"
-        raise ConfigError("CO-F325", f"{text[:40]!r} is no site's name. {message}.") from None
+        raise ConfigError("CO-F325", f"{text[:40]!r} is not a site's name. {message}.") from None
 
 
 class SeatCard(Frozen):

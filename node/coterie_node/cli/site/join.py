@@ -84,5 +84,7 @@ def _read_genesis(path: Path) -> dict[str, Any]:
             "CO-F324", f"The genesis file {path} cannot be read: {error}. Ask a member for the file again."
         ) from None
     if not isinstance(document, dict):
-        raise ConfigError("CO-F324", f"{path} is no genesis file. Name the JSON file with the genesis of the network.")
+        raise ConfigError(
+            "CO-F324", f"{path} is not a genesis file. Name the JSON file with the genesis of the network."
+        )
     return document

@@ -212,7 +212,7 @@ def read_sizes(study: Study, text: str | None) -> tuple[int, ...]:
     """Rows in all (one number) or by site; BadParameter for anything else."""
     words = [] if text is None else text.split(",")
     if not all(word.strip().isascii() and word.strip().isdigit() and int(word) > 0 for word in words):
-        raise typer.BadParameter(f"'{text}' is no number of rows. Write 2500, or 800,1200,500.", param_hint="--rows")
+        raise typer.BadParameter(f"'{text}' is not a number of rows. Write 2500, or 800,1200,500.", param_hint="--rows")
     if len(words) not in (0, 1, len(study.sites)):
         message = f"{len(words)} numbers of rows for {len(study.sites)} sites. Give one for each, or one for all"
         raise typer.BadParameter(f"{message}.", param_hint="--rows")
@@ -229,7 +229,9 @@ def read_share(text: str | None, rows: int) -> float | None:
         value = -1.0
     share = value / 100.0 if text.endswith("%") else value / rows if value >= 1.0 else value
     if not 0.0 < share < float("inf") or (text.endswith("%") and share >= 1.0):
-        raise typer.BadParameter(f"'{text}' is no share of events. Write 6%, 0.06, or 150.", param_hint="--events")
+        raise typer.BadParameter(
+            f"'{text}' is not a fraction of events. Write 6%, 0.06, or 150.", param_hint="--events"
+        )
     return share
 
 
