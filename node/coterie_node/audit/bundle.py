@@ -204,7 +204,7 @@ def files_of(bundle: Bundle) -> dict[str, bytes]:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read a bundle; AuditFailed (CO-A201, CO-A202) for what is none. Nothing in it is believed yet."""
+    """Read a bundle; AuditFailed (CO-A201, CO-A202) for another file. Its content is not checked yet."""
     files = read_archive(path, find_file_limit)
     manifest = _manifest(files)
     network = manifest.network

@@ -83,8 +83,8 @@ def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
 
 UNFINISHED = "The study has no fit; its sites are compared at the coefficients of the last round that there is."
 MASKED = (
-    "The study's sums are masked: only sums over the sites exist, so that nobody can see a single site's part, be it "
-    "poisoned or merely different. To compare the sites, agree on a study with plain sums, where the gate lets them."
+    "The study's sums are masked: only sums over the sites exist, so that nobody can see the part of a single "
+    "site, false or true. To compare the sites, agree on a study with plain sums, where the gate lets them."
 )
 
 

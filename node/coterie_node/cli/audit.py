@@ -71,7 +71,7 @@ def history_command(
         str | None, typer.Option(help="From this UTC time on: 2026-11-24 or 2026-11-24T18:00:00Z.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Before this UTC time.")] = None,
-    first: Annotated[int, typer.Option(min=0, help="Leave out so many entries at the start.")] = 0,
+    first: Annotated[int, typer.Option(min=0, help="Number of entries to leave out at the start.")] = 0,
     most: Annotated[int, typer.Option("--limit", min=-1, help="So many entries at most; -1 for all.")] = -1,
     index: Annotated[Path | None, typer.Option(help="Keep the history in this file, to ask it again.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
@@ -370,7 +370,7 @@ def _read_network(path: Path) -> Network:
 
 
 def _read_keys(path: Path) -> dict[str, str]:
-    """Keys by site from a JSON object; ConfigError (CO-F202) for a file that is none."""
+    """Keys by site from a JSON object; ConfigError (CO-F202) for another file."""
     try:
         return dict(read_keys(from_json(read_bounded(path, MAX_NETWORK_BYTES))))
     except (OSError, ValueError, TypeError, AttributeError):

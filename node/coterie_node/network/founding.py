@@ -87,7 +87,7 @@ class FounderCard:
 
     @classmethod
     def read(cls, path: Path) -> FounderCard:
-        """A card from its file; ConfigError if it is none."""
+        """A card from its file; ConfigError for another file."""
         try:
             raw = from_json(read_bounded(path, MAX_CARD_BYTES))
             if not all(isinstance(value, str) for value in raw.values()):

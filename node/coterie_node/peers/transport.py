@@ -231,7 +231,7 @@ class TlsChannel:
             while True:
                 size = int.from_bytes(exactly(connection, 8), "big")
                 if size == READY:
-                    # The peer is connected with all parties. Until the session begins, only its own new call replaces this.
+                    # The peer is connected with all. Until the session begins, only its own new call replaces this.
                     line.ready = True
                 elif size > MAX_FRAME or not line.ready or not line.frames.put(exactly(connection, size)):
                     break

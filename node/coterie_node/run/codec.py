@@ -69,8 +69,8 @@ class PayloadCodec:
     def write(self, step: Step, attempt: int, payload: Payload) -> bytes:
         """The bytes to store for a payload that this site posts at a step; PayloadTooLarge if nobody could read them.
 
-        Measured here, before anything is stored or recorded: the contract would refuse the record, and a reader that
-        trusted the record's size would blame this site for it.
+        The size is measured here, before anything is stored or recorded: the contract would refuse the record, and a
+        reader that trusted the record's size would blame this site for it.
         """
         # The arrays first: compression of a payload that is too large takes seconds.
         self._check_size(step, sum(np.asarray(value).nbytes for value in payload.values()))

@@ -169,7 +169,7 @@ def advise_command(
         str | None, typer.Option(help="Rows over all sites, or of each site: 800,1200,500.", metavar="N[,N...]")
     ] = None,
     events: Annotated[
-        str | None, typer.Option(help="How often the outcome occurs: 6%, or so many in all.", metavar="SHARE")
+        str | None, typer.Option(help="How often the outcome occurs: 6%, or a number of events.", metavar="SHARE")
     ] = None,
     as_json: Json = False,
 ) -> None:
