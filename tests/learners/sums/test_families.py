@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal, localcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ BINOMIAL = [f for f in FAMILIES if f.law == "binomial"]
 IDS = [f"{f.name}-{f.link}" for f in FAMILIES]
 ETA = np.array([-8.0, -3.0, -1.5, -0.2, 0.0, 0.3, 1.0, 2.5, 6.0])
 STEP = 1e-5
+ROOT = Path(__file__).parents[3]
 
 
 def outcomes(family: Family) -> list[float]:
@@ -136,6 +139,13 @@ def test_a_block_is_the_sum_of_its_rows(family: Family) -> None:
 
 
 # Far out
+
+
+def test_no_code_asks_a_family_for_its_name_to_know_what_it_is() -> None:
+    files = [file for room in ("learners", "node") for file in (ROOT / room).rglob("*.py")]
+    asking = re.compile(r"\.law\b|family\.name (?:[!=]=|(?:not )?in )")
+    assert len(files) > 200
+    assert [file.name for file in files if asking.search(file.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=IDS)

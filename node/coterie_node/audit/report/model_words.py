@@ -18,7 +18,7 @@ def describe_model(study: Study, fit: Fit | None) -> str:
         family, link = fit.family, fit.link
     model = f"{family} regression ({link} link)" if family and link else f"{family} regression".lstrip()
     penalty = _describe_penalty(options)
-    if "l1_ratio" in options:
+    if "alpha" in options:
         return f"{_name_lasso(options)} ({model}{penalty}) by {learner.upper()}"
     return f"{model}{penalty} by {learner.upper()}"
 
