@@ -104,7 +104,7 @@ def deploy_command(
     chain: Annotated[str, typer.Option(help="Address of this site's chain node; ?jwt_file=PATH names its token file.")],
     founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
 ) -> None:
-    """Deploy the Catalog once for all, and write network.json; `coterie invite` tells the other sites."""
+    """Deploy the Catalog once for all, and write network.json; `coterie invite` makes invitations of it."""
     file = folder / "network.json"
     if file.exists():
         message = f"{file} names a network already, and a second Catalog would be another network"

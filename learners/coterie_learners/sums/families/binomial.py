@@ -107,17 +107,17 @@ class Binomial(Family):
         low, high = -50.0, 50.0
         for _ in range(60):
             middle = 0.5 * (low + high)
-            low, high = (middle, high) if float(np.mean(special.expit(eta + middle))) < mean else (low, middle)
+            low, high = (middle, high) if float(np.mean(special().expit(eta + middle))) < mean else (low, middle)
         return low
 
     def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
         """(y - mu) mu' / V and mu'^2 / V, with the mean and its slope from the link's own formula."""
         if self.link == "probit":
-            mean, slope = special.ndtr(eta), np.exp(-0.5 * eta**2) / np.sqrt(2.0 * np.pi)
+            mean, slope = special().ndtr(eta), np.exp(-0.5 * eta**2) / np.sqrt(2.0 * np.pi)
         elif self.link == "cloglog":
             mean, slope = -np.expm1(-np.exp(eta)), np.exp(eta - np.exp(eta))
         else:
-            mean = special.expit(eta)
+            mean = special().expit(eta)
             slope = mean * (1.0 - mean)
         variance = mean * (1.0 - mean)
         return (y - mean) * slope / variance, slope**2 / variance

@@ -24,7 +24,7 @@ def invite_command(
     swarm_peer: Annotated[list[str] | None, typer.Option(help="Multiaddress of a store's peer.")] = None,
     genesis: Annotated[Path | None, typer.Option(help="The chain's genesis file.")] = None,
 ) -> None:
-    """Print an invitation to this site's network; it holds no secret."""
+    """Print an invitation to this site's network; it has no secret."""
     home = open_node_folder(node)
     network = home.network()
     with home.open_ledger() as ledger:
