@@ -157,7 +157,7 @@ class DecodedPosts:
     """The last payloads that this process has decoded, by the SHA-256 of their open bytes.
 
     Many readers in one process meet the same posts. Decoding is a function of the bytes alone, and its arrays cannot be
-    written to; every check that depends on the step or the reader is made again by each. `size`: bytes held.
+    written to; every check that depends on the step or the reader is made again by each. `size`: bytes kept.
     """
 
     def __init__(self, max_bytes: int) -> None:
