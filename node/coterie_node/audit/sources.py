@@ -100,7 +100,7 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
         run = RunFolder(where.at)
         return AuditSources(stack.enter_context(run.reader()), own or run.blobs(), lambda _: run.certificate)
     if where.chain is None:
-        message = "No ledger is named to read, and the working folder is no node's folder"
+        message = "No ledger is named to read, and the working folder is not a node's folder"
         raise ConfigError("CO-F303", f"{message}. Give --node DIR, --at DIR, or --chain URL with --store URL.")
     installed = open_installed(where.chain)
     if installed is not None:

@@ -240,7 +240,7 @@ def load_site(address: RowsAddress | None, study: Study, site: str, exclude: Pat
     if study.columns and not study.columns[site]:
         return None
     if address is None:
-        raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
+        raise StudyError("CO-S105", f"{site} has data in the study {study.name!r}; name its file.")
     design = Design(study, site)
     objectors = read_objectors(exclude, design, site)
     return LOADERS["columns" if study.columns else learner_of(study).reads](address, design, site, objectors)

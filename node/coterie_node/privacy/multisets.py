@@ -133,7 +133,7 @@ def _near(other: ValueRows, new: ValueRows, difference: Whole, floor: int, lacki
     blank = [name for name in lacking if lacking[name] and name not in other.columns]
     if kind == "dropped" and blank:
         words += f", as they lack {' or '.join(blank[:3])}"
-    sentence = f"{words} ({kind}): the difference of the two would give these patients away. "
+    sentence = f"{words} ({kind}): the difference of the two would disclose these patients. "
     secret = {"rows": _size(difference)}
     return Objection(Grade.REFUSE, kind, sentence + WAYS_OUT.format(floor=floor), other.study, secret, other.study)
 

@@ -1,4 +1,4 @@
-"""The release gate: before a payload of this site's own rows leaves, it is held against the floors.
+"""The release gate: before a payload of this site's own rows leaves, the gate compares it with the floors.
 
 What its readers can solve is the learner's knowledge (`reveals` of the step); the floors are the stricter of the
 study's and of this site's own policy. The values behind it and all that ever left this site are judged by the privacy
@@ -137,7 +137,7 @@ class Gate:
         return exposure if disclosed is None else replace(exposure, what=disclosed.what)
 
     def _judge(self, step: Step, site: Site, exposure: Exposure | None) -> tuple[GateVerdict, Objection | None, str]:
-        """The verdict; what the privacy log has against the release; and the reason of whoever said yes to that."""
+        """The verdict; what the privacy log objects to; and the reason of the person who said yes to that."""
         if exposure is None:
             sentence = f"The learner {self.study.learner.name} does not say what {step.topic!r} reveals."
             return GateVerdict(Ruling.REFUSED, sentence, self.floors, step.topic), None, ""

@@ -1,4 +1,4 @@
-"""One study's release at one site, held against its values, its columns, its parties, and all that ever left here."""
+"""One study's release at one site, judged by its values, columns and parties, and by all that ever left here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site's own rules: what the gate holds a study against, beside the study's own floors.
+"""A site's own rules: what the gate compares a study with, beside the study's own floors.
 
 The settings of a node have them, and so every command reads them: the design of a study, which needs numpy, is imported
 where a study is checked.

@@ -110,7 +110,7 @@ def load_config(path: Path) -> NodeConfig:
     try:
         return NodeConfig.model_validate(parse_toml(read_bounded_text(path, MAX_TOML)))
     except FileNotFoundError:
-        message = f"{path} is missing, so {path.parent.absolute()} is no node's folder"
+        message = f"{path} is missing, so {path.parent.absolute()} is not a node's folder"
         remedy = "Name the folder with --node, or make one: coterie init DIR"
         raise ConfigError("CO-F320", f"{message}. {remedy}.") from None
     except OSError as error:

@@ -45,7 +45,7 @@ def fit(estimate: float, **changed: str | bool) -> Fit:
 
 @pytest.mark.parametrize(("estimate", "unit"), [(43210.0, "1e-05"), (-1234.0, "0.0001")])
 def test_a_ratio_that_no_number_holds_says_which_unit_to_take(estimate: float, unit: str) -> None:
-    lines = [line for line in fit_lines(fit(estimate), "s", ("a",)) if "which no number holds" in line]
+    lines = [line for line in fit_lines(fit(estimate), "s", ("a",)) if "which no number can show" in line]
     assert len(lines) == 1
     assert f"Per {unit} it is {np.exp(estimate * float(unit)):.4g}" in lines[0]
     assert "declare the variable in a unit of " + unit in lines[0]

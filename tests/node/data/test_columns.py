@@ -131,7 +131,7 @@ def test_a_file_without_the_identifier_is_refused(tmp_path: Path) -> None:
 
 def test_a_helper_has_no_data_and_others_must() -> None:
     assert load_site(None, study(), "helper") is None
-    with pytest.raises(StudyError, match="clinic holds data"):
+    with pytest.raises(StudyError, match="clinic has data"):
         load_site(None, study(), "clinic")
     check_sites(study(), ["clinic", "registry"])
     with pytest.raises(StudyError, match="given for helper"):

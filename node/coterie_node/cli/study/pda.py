@@ -43,7 +43,7 @@ def export_table_command(
         raise ConfigError("CO-F203", f"{to} exists; a table is never written over another file.")
     loaded = load_site(data, read, site)
     if loaded is None or not isinstance(loaded.rows, CodedRows):
-        raise StudyError("CO-S105", f"{site} holds no rows in the study {read.name!r}.")
+        raise StudyError("CO-S105", f"{site} has no rows in the study {read.name!r}.")
     rules = Policy.load(policy)
     rules.check(read, site)
     write_table(to, plan_table(read), loaded.rows, rules)
