@@ -36,7 +36,7 @@ from coterie_learners.study.document import Study
 from coterie_node.errors import AuditFailed, StudyStopped
 from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
-from coterie_node.run.recorded_steps import AUDITOR
+from coterie_node.run.recorded_steps import AUDITOR, list_contributors
 from coterie_node.run.study_files import study_on_ledger, study_terms
 from coterie_node.site.statements.ended_studies import find_supersession
 
@@ -113,7 +113,8 @@ class Verdict:
 class Replay:
     """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none).
 
-    `parties`: the sites that took part to the end; the fit is of their rows. Excluded sites are not among them.
+    `contributors`: the sites whose rows the fit holds: not those excluded on the way, but also one that left after it
+    had posted at the last step of all sites.
     `remarks`: that the result is superseded, and what is wrong with other studies of the ledger, which says nothing
     about this one.
     """
@@ -121,7 +122,7 @@ class Replay:
     verdict: Verdict
     study: Study | None
     fit: Any
-    parties: tuple[str, ...] = ()
+    contributors: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -151,7 +152,8 @@ def replay(
         remarks += check_superseded(ledger, blobs, number)
         superseded = find_supersession(entries, number, blobs)
         remarks = remarks if superseded is None else (superseded.sentence, *remarks)
-        return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties, remarks)
+        contributors = list_contributors(view, entries)
+        return Replay(_pass_verdict(runner, records, outcome), study, machine.result, contributors, remarks)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)
 

@@ -118,7 +118,7 @@ def test_a_study_with_a_skip_and_an_exclusion_passes() -> None:
     audit = replay_world(world)
     assert audit.verdict.verdict == "PASS"
     (gone,) = (dict(e.details)["silent"] for e in world.events("SiteExcluded"))
-    assert audit.parties == tuple(name for name in world.study.sites if name != gone)
+    assert audit.contributors == tuple(name for name in world.study.sites if name != gone)
 
 
 def test_several_studies_on_one_ledger_are_judged_each_by_itself() -> None:

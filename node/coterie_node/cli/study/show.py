@@ -111,18 +111,17 @@ def result_command(
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
         superseded = _describe_aftermath(folder, ledger, view).get("superseded", "")
-        contributors = list_contributors(ledger.history(view.id))
+        contributors = list_contributors(view, ledger.history(view.id))
     name, fit = _result(folder, view)
-    sites = view.parties
     if as_json or shape is Format.json:
-        summary = {"study": name, **numbers(fit, sites), "notes": list(fit.notes), "details": dict(fit.details)}
+        summary = {"study": name, **numbers(fit, contributors), "notes": list(fit.notes), "details": dict(fit.details)}
         summary["superseded"] = superseded
         print_json(finite(summary))
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())
     else:
-        lines = [*fit_lines(fit, printable(name), sites), *_describe_exclusion(view, contributors), soundness_line(fit)]
-        print("\n".join([*([superseded] if superseded else []), *lines]))
+        lines = [*fit_lines(fit, printable(name), contributors), *_describe_exclusion(view, contributors)]
+        print("\n".join([*([superseded] if superseded else []), *lines, soundness_line(fit)]))
 
 
 def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[str]:
