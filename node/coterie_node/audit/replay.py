@@ -9,7 +9,7 @@ The auditor is a site without rows. The order of the checks matters, because eac
     4. the whole history by the contract's rules        every turn, slot, vote and deadline was allowed
     5. every payload by CID, digest and stamp           the bytes are those that the site recorded
     6. every server step, computed again                the model follows from the payloads
-    7. the payloads of skipped attempts                 they are on record, so they must exist too
+    7. the payloads of skipped attempts                 no step uses them: a missing one is a remark, with its site
 
 Grades of a PASS. "identical": the same bits. "within tolerance": the largest difference is at most the auditor's
 tolerance. "partly sealed": some server steps need payloads that the auditor cannot open. "opened results": the sites
@@ -34,7 +34,7 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
 from coterie_learners.study.document import Study
 from coterie_node.errors import AuditFailed, StudyStopped
-from coterie_node.run.codec import PayloadCodec, fetch
+from coterie_node.run.codec import MAX_PAYLOAD_BYTES, PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
 from coterie_node.run.recorded_steps import AUDITOR, list_contributors
 from coterie_node.run.study_files import study_on_ledger, study_terms
@@ -241,24 +241,39 @@ def list_unusable(entries: Sequence[Record | Event]) -> frozenset[tuple[str, int
 def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> tuple[str, ...]:
     """Check the bytes behind the records that a skip or an exclusion left behind, which no step uses.
 
-    Returns a remark for each post that the sites voted unusable: what is behind it spoils nothing.
+    Returns a remark for each post that the sites voted unusable, and for each whose site serves no such payload: as no
+    step uses it, it spoils nothing. AuditFailed for a block that is in the store, and altered.
     """
     entries = list(ledger.history(number))
     records, unusable = [e for e in entries if isinstance(e, Record)], list_unusable(entries)
     last = {r.post.position: r.post.attempt for r in sorted(records, key=lambda r: r.post.attempt)}
     records = [r for r in records if (r.site, r.post.position, r.post.attempt) not in unusable]
-    for record in records:
-        if record.post.attempt < last[record.post.position]:
-            try:
-                fetch(record.post, blobs)
-            except (LearnerError, BlobCorrupt, BlobMissing) as error:
-                where = f"position {record.post.position}, attempt {record.post.attempt}"
-                message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
-                raise AuditFailed(error.code, message, record.site) from error
-    return tuple(
-        f"The post of {site} at position {position}, attempt {attempt} was voted unusable; its bytes were not checked."
-        for site, position, attempt in sorted(unusable)
+    left = [record for record in records if record.post.attempt < last[record.post.position]]
+    return (
+        *(
+            f"The post of {site} at position {position}, attempt {attempt} was voted unusable; "
+            "its bytes were not checked."
+            for site, position, attempt in sorted(unusable)
+        ),
+        *filter(None, (_check_left_behind(record, blobs) for record in left)),
     )
+
+
+def _check_left_behind(record: Record, blobs: BlobStore) -> str:
+    """A remark on a superseded payload that its site does not serve as it recorded it; empty if it does."""
+    where = f"position {record.post.position}, attempt {record.post.attempt}"
+    try:
+        fetch(record.post, blobs)
+    except (LearnerError, BlobMissing) as error:
+        return f"No step uses the superseded payload of {record.site} ({where}), and it is not in order: {error.message}"
+    except BlobCorrupt as error:
+        try:
+            blobs.get(record.post.cid, MAX_PAYLOAD_BYTES)  # a block that is whole, of another size than recorded
+        except BlobCorrupt:
+            message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
+            raise AuditFailed(error.code, message, record.site) from error
+        return f"No step uses the superseded payload of {record.site} ({where}), and it is not in order: {error.message}"
+    return ""
 
 
 def _pass_verdict(runner: Follower, records: int, outcome: str) -> Verdict:
