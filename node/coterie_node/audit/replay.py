@@ -34,7 +34,7 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
 from coterie_learners.study.document import Study
 from coterie_node.errors import AuditFailed, StudyStopped
-from coterie_node.run.codec import MAX_PAYLOAD_BYTES, PayloadCodec, fetch
+from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
 from coterie_node.run.recorded_steps import AUDITOR, list_contributors
 from coterie_node.run.study_files import study_on_ledger, study_terms
@@ -267,12 +267,8 @@ def _check_left_behind(record: Record, blobs: BlobStore) -> str:
     except (LearnerError, BlobMissing) as error:
         return f"No step uses the superseded payload of {record.site} ({where}), and it is not in order: {error.message}"
     except BlobCorrupt as error:
-        try:
-            blobs.get(record.post.cid, MAX_PAYLOAD_BYTES)  # a block that is whole, of another size than recorded
-        except BlobCorrupt:
-            message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
-            raise AuditFailed(error.code, message, record.site) from error
-        return f"No step uses the superseded payload of {record.site} ({where}), and it is not in order: {error.message}"
+        message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
+        raise AuditFailed(error.code, message, record.site) from error
     return ""
 
 
