@@ -1,4 +1,4 @@
-"""A member falls silent, withholds, garbles, leaves or lies, at a step of all sites or as the server.
+"""A member falls silent, withholds, garbles, misstates a size, leaves or lies, at a step of all sites or as the server.
 
 Each pair is told with three and with four masked sites and each rule for silent sites, by real daemons on the memory
 ledger. Four sites that exclude complete over three. The others wait or end as the study says. Ledger, log, status and
@@ -37,13 +37,14 @@ def foresee(silent_site: str, deed: str) -> State:
         return State.COMPLETED
     if deed == "lies":
         return State.PAUSED
-    return State.ABORTED if silent_site == "abort" or deed in ("garbles", "leaves") else State.RUNNING
+    return State.ABORTED if silent_site == "abort" or deed in ("garbles", "misstates", "leaves") else State.RUNNING
 
 
 REASONS = {
     "falls silent": Reason.SILENT_SITE,
     "withholds": Reason.UNAVAILABLE,
     "garbles": Reason.BAD_PAYLOAD,
+    "misstates": Reason.BAD_PAYLOAD,
     "leaves": Reason.OPERATOR,
 }
 

@@ -19,7 +19,7 @@ from coterie_learners.core import payload as pay
 from coterie_node.site.decisions import make_decision
 
 LIAR = "liar"
-DEEDS = ("falls silent", "withholds", "garbles", "leaves", "lies")
+DEEDS = ("falls silent", "withholds", "garbles", "misstates", "leaves", "lies")
 
 
 class CrookedStore(MemoryBlobs):
@@ -35,6 +35,8 @@ class CrookedStore(MemoryBlobs):
             return self._others.put(data)
         if self._deed == "garbles":
             return self._others.put(os.urandom(len(data)))
+        if self._deed == "misstates":
+            return self._others.put(data)
         if self._deed == "lies":
             cid = self._others.put(falsify(data))
             self.lies[cid] = falsify(data)
@@ -51,7 +53,9 @@ class CrookedStore(MemoryBlobs):
         return super().has(cid) or self._others.has(cid)
 
     def correct(self, post: Post) -> Post:
-        """A post with the digest of what the store holds behind its CID: the lie is well formed."""
+        """A post with the digest of what the store holds behind its CID; or with another size than that has."""
+        if self.active and self._deed == "misstates":
+            return replace(post, size=post.size - 1)
         lie = self.lies.get(post.cid)
         return post if lie is None else replace(post, sha256=hashlib.sha256(lie).digest(), size=len(lie))
 
