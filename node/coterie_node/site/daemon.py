@@ -324,7 +324,8 @@ class Daemon:
             self._wait_for_people(task, view)
             self.studies.set_aside(task)
             return False
-        self.decisions.bind(view, self.services.network.scope, self._is_standing)
+        network, blobs = self.services.network.scope, self.services.blobs
+        self.decisions.bind(view, network, self._is_standing, lambda: check_terms(view, study_on_ledger(view, blobs)))
         if view.state == State.PROPOSED:
             return self._consider(task, view, decision)
         return self._work(task, view, decision)
