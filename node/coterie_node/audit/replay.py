@@ -265,7 +265,9 @@ def _check_left_behind(record: Record, blobs: BlobStore) -> str:
     try:
         fetch(record.post, blobs)
     except (LearnerError, BlobMissing) as error:
-        return f"No step uses the superseded payload of {record.site} ({where}), and it is not in order: {error.message}"
+        return (
+            f"No step uses the superseded payload of {record.site} ({where}), and it is not in order: {error.message}"
+        )
     except BlobCorrupt as error:
         message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
         raise AuditFailed(error.code, message, record.site) from error

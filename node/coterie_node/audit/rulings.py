@@ -47,7 +47,7 @@ def _describe_steps(study: Study) -> list[dict[str, Any]]:
 
 
 def _describe_step(step: StepDisclosure) -> dict[str, Any]:
-    """One step with the kinds of cells that the gate holds against the floor: of a site, or of the pool under masks."""
+    """One step with the kinds of cells that the gate compares with the floor: of a site, or of the pool under masks."""
     owner = "all sites together" if step.protection == "masked" else "each site"
     place = {"topic": step.topic, "what": step.what, "protection": step.protection}
     return {**place, "cells": list(step.cells), "cells_of": owner}
