@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
+from coterie_learners.core.disclosure import list_cell_kinds
+from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure, conclude_disclosure
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
 
@@ -17,11 +19,13 @@ _TABLES = (
 
 def disclose_rounds(study: Study, masked: bool, opens: bool) -> Disclosure:
     """What rounds of sums disclose; `opens`: the pool's counts of levels come before them."""
+    protection: Protection = "masked" if masked else "plain"
+    rebuilds, kinds = () if masked else _TABLES, list_cell_kinds(Design(study))
     steps = (
         *(disclose_opening() if opens else ()),
-        StepDisclosure("stats/*", "each", _SUMS, None, "masked" if masked else "plain", () if masked else _TABLES),
+        StepDisclosure("stats/*", "each", _SUMS, None, protection, rebuilds, cells=kinds),
         StepDisclosure("model/*", "server", "The model after each round"),
-        StepDisclosure("agreement/*", "each", _AGREEMENT, None, "masked" if masked else "plain"),
+        StepDisclosure("agreement/*", "each", _AGREEMENT, None, protection),
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
         *conclude_disclosure(study),
     )

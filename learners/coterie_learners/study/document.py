@@ -188,7 +188,7 @@ class Study(Frozen):
     name: Name
     title: Text = ""
     sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
-    formula: Annotated[str, Field(max_length=10_000)]
+    formula: Annotated[str, Field(max_length=10_000, pattern=r"^[\x20-\x7e\t\r\n]*$")]
     variables: dict[ColumnName, Variable]
     columns: dict[Name, tuple[ColumnName, ...]] = {}
     identifier: tuple[ColumnName, ...] | dict[ColumnName, IdentifierKind] = ()
@@ -296,16 +296,23 @@ class Study(Frozen):
 
 def _explain(error: ValidationError) -> str:
     parts = [
-        f"{'.'.join(map(str, e['loc'])) or 'study'}: {_reword_error(e['type'], e['loc'], e['msg'])}"
+        f"{_escape('.'.join(map(str, e['loc']))) or 'study'}: {_reword_error(e['type'], e['loc'], e['msg'])}"
         for e in error.errors()
     ]
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "") + "."
+
+
+def _escape(text: str) -> str:
+    """A text of a hostile file as a message may show it: what nobody sees, or what steers a reader, is spelled out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _reword_error(kind: str, place: tuple[int | str, ...], message: str) -> str:
     """What pydantic says, except for a variable's name and for text: a column called otherwise has to be renamed."""
     if kind == "string_pattern_mismatch" and INVISIBLE in message:
         return "a text has no control characters, and none that nobody sees or that turn the reading direction round"
+    if (kind, place) == ("string_pattern_mismatch", ("formula",)):
+        return "a formula has letters a to z, digits, signs and plain spaces only"
     if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):
         return message
     return "a variable's name has letters a to z, digits and _, and no digit first; rename the column in every file"

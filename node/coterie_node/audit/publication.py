@@ -54,7 +54,7 @@ def _check(published: Mapping[str, Any], name: str, outcome: Replay) -> None:
         message = f"The replay arrives at no model with which {name} can be compared"
         raise AuditFailed("CO-A110", f"{message}. Name the study of this result, or ask a site for a grant.")
     details = {"details": dict(outcome.fit.details)}  # as far as an auditor has them
-    wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.parties), **details})
+    wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.contributors), **details})
     for where, theirs, ours in _find_differences(published, wanted):
         message = f"{name} says {theirs!r:.60} for {where}, and the replay arrives at {ours!r:.60}"
         raise AuditFailed("CO-A110", f"{message}. The published result is not the one on record.")

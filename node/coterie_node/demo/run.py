@@ -270,7 +270,7 @@ def conclude(
     pooled = case.pooled()
     return Result(
         outcome.study.name,
-        outcome.parties,
+        outcome.contributors,
         fit,
         cost,
         outcome.verdict,
