@@ -152,10 +152,10 @@ class GlorePlan:
 
 def glore(site: Site) -> Script:
     """The fit of a study."""
-    return (yield from fit_rounds(GlorePlan.of(site.study)))
+    return (yield from fit_rounds(GlorePlan.of(site.study), site))
 
 
-def fit_rounds(plan: GlorePlan) -> Script:
+def fit_rounds(plan: GlorePlan, site: Site) -> Script:
     """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests.
 
     Masked sums come after the pool's counts of levels. Then the sites test whether they agree, and a server ends the
@@ -178,7 +178,8 @@ def fit_rounds(plan: GlorePlan) -> Script:
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
         if model.get("converged", False):
             yield from conclude(plan.study)
-            return result.build_fit(plan.learner, plan.rules, model, t + 1, plan.options.ridge)
+            fit = result.build_fit(plan.learner, plan.rules, model, t + 1, plan.options.ridge)
+            return replace(fit, own=describe_distance(site, plan, model))
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
     )
@@ -212,8 +213,30 @@ def compute_local_sums(plan: GlorePlan, site: Site, model: Payload) -> dict[str,
 def share_agreement(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payload:
     """A site's part of the test whether the sites agree."""
     gradient = plan.rules.penalty.gradient(plan.frame(model), model["beta"])
-    part = agreement.measure(plan.model, plan.rows_of(site), plan.frame(model), model, gradient)
+    note = partial(note_own_sums, site)
+    part = agreement.measure(plan.model, plan.rows_of(site), plan.frame(model), model, gradient, note)
     return masked_sum.mask_sums(site, topic, part) if plan.masked else part
+
+
+def note_own_sums(site: Site, score: Array, information: Array) -> None:
+    """Keep this site's own sums at the final coefficients, of which no payload has the parts."""
+    site.vault[_own_sums_label(site)] = np.concatenate([score, information.ravel()]).astype("<f8").tobytes()
+
+
+def describe_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[str, ...]:
+    """How far this site stands from the others, for its own people; nothing at an auditor or a single site."""
+    raw = site.vault.get(_own_sums_label(site), b"")
+    if not raw or len(plan.study.sites) < 2:
+        return ()
+    sums, p = np.frombuffer(raw, "<f8"), plan.p
+    whole = linalg.symmetric(model["information"], p)
+    scale = result.estimate_dispersion(plan.rules, model) / plan.frame(model).outcome_scale ** 2
+    freedom = 0 if plan.family.dispersion == "known" else int(model["n"]) - p
+    return (agreement.stand_apart(sums[:p], sums[p:].reshape(p, p), whole, scale, freedom).sentence,)
+
+
+def _own_sums_label(site: Site) -> str:
+    return f"own sums/{site.session}/{site.study.hash.hex()}"
 
 
 def agreement_form(plan: GlorePlan) -> Schema:

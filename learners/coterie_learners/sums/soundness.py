@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coterie_learners.sums.agreement import Agreement
+from coterie_learners.sums.agreement import NOTABLE_P, Agreement
 from coterie_learners.sums.conditioning import Conditioning
 from coterie_learners.sums.family import Family
 
 # Pearson's chi-squared over its degrees of freedom above this is more than the family's variance can explain.
 OVERDISPERSED = 1.5
-_NOTABLE_P = 0.01
 # Sites that agree better than in one of so many studies may hold the same rows.
 TOO_ALIKE = 1e-4
 # With fewer sites of equal weight than this behind a fit, one site decides it.
@@ -58,7 +57,7 @@ def disagreement_warnings(test: Agreement) -> tuple[str, ...]:
     """Sites that differ more than chance allows, or less, or of which one carries all; nothing otherwise."""
     texts = []
     chi2 = f"chi-squared {test.chi2:.2f} on {test.df} df"
-    if test.df and test.p < _NOTABLE_P:
+    if test.df and test.p < NOTABLE_P:
         texts.append(
             f"The sites do not agree on one model ({chi2}, p = {test.p:.2g}), least of all on {test.differing}. Check "
             "coding, units and labels at every site; if all are right, let this term differ by site."

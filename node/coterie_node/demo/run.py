@@ -23,14 +23,16 @@ from coterie_learners.core.fit import fit_from_json, merge_fits
 from coterie_learners.core.registry import learner_of
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_node.analysis.analyse import describe_files
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.audit.sources import note_seals
+from coterie_node.data.load import Loaded
 from coterie_node.demo.cases.case import Case
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
 from coterie_node.network.devnet import founders as founders
-from coterie_node.network.devnet import run_network
+from coterie_node.network.devnet import make_settings, run_network
 from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import View, view_of
@@ -66,6 +68,16 @@ def demo(place: RunFolder, case: Case, sites: Sequence[str], settings: RunSettin
     with run_network(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
     return _save_result(place, conclude(place, case, reports, seconds))
+
+
+def simulate_kept(
+    place: RunFolder, study: Study, case: Case, rows: Mapping[str, Loaded], tell: ProgressCallback
+) -> Result:
+    """Fit a study on files, each site a process of its own on a development chain; the folder holds the whole run."""
+    prepare(place, case, study.sites)
+    with run_network(place, study.sites, make_settings("anvil", "folder")):
+        reports, seconds = run_sites(place, study.sites, tell)
+    return _save_result(place, describe_files(conclude(place, case, reports, seconds), rows))
 
 
 def rerun(place: RunFolder, case: Case) -> Result:
@@ -267,16 +279,16 @@ def conclude(
         gas=_add_gas(reports),
         seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
     )
-    pooled = case.pooled()
+    pooled = None if case.pooled is None else case.pooled()
     return Result(
         outcome.study.name,
         outcome.parties,
         fit,
         cost,
         outcome.verdict,
-        pooled.differences(fit),
+        None if pooled is None else pooled.differences(fit),
         (place.chain().note, *case.notes),
-        pooled.estimates,
+        None if pooled is None else pooled.estimates,
     )
 
 

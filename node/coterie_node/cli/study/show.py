@@ -121,7 +121,12 @@ def result_command(
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())
     else:
-        lines = [*fit_lines(fit, printable(name), sites), *_describe_exclusion(view, contributors), soundness_line(fit)]
+        lines = [
+            *fit_lines(fit, printable(name), sites),
+            *_describe_exclusion(view, contributors),
+            soundness_line(fit.warnings),
+            *fit.own,
+        ]
         print("\n".join([*([superseded] if superseded else []), *lines]))
 
 

@@ -15,13 +15,13 @@ class Case:
 
     `site_names` gives the names of so many sites (ConfigError if the case cannot be split so); `study_text` the study
     file; `write_sites` writes the files of the sites that hold data to FOLDER/SITE/data.csv and returns their paths;
-    `pooled` fits the pooled data with an independent library; `notes` are sentences under the result. `sites`: how many
-    sites by default.
+    `pooled` fits the pooled data with an independent library, where there is one; `notes` are sentences under the
+    result. `sites`: how many sites by default.
     """
 
     site_names: Callable[[int], tuple[str, ...]]
     study_text: Callable[[Sequence[str]], str]
     write_sites: Callable[[Path, Sequence[str]], Mapping[str, Path]]
-    pooled: Callable[[], Reference]
+    pooled: Callable[[], Reference] | None = None
     notes: tuple[str, ...] = ()
     sites: int = 3
