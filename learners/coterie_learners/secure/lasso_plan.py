@@ -13,7 +13,7 @@ from pydantic import field_validator
 from coterie_learners.core.registry import options_of
 from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.fista import Rule
-from coterie_learners.secure.identifier_tags import LinkagePass
+from coterie_learners.secure.identifier_tags import Deal, LinkagePass
 from coterie_learners.secure.lasso_model import Target
 from coterie_learners.secure.moments import field_bits
 from coterie_learners.secure.secure_join import JoinPlan
@@ -32,7 +32,8 @@ class SecureLassoOptions(Frozen):
     the variables' own units, or of variables divided by their standard deviation in the cohort. `passes`: see
     identifiers.py; empty means all identifying columns at once. `rows_per_column`: the least cohort, in rows for each
     column. `questions`: how many studies an owner answers on the same patients. `show`: the coefficients of every
-    penalty, or after cross-validation only of the best.
+    penalty, or after cross-validation only of the best. `seed`: deals rows to folds and to those held out; without one
+    chance does.
     """
 
     alpha: tuple[Annotated[float, Within(ge=0)], ...] = (0.01,)
@@ -49,6 +50,7 @@ class SecureLassoOptions(Frozen):
     passes: tuple[tuple[str, ...], ...] = ()
     rows_per_column: Annotated[int, Within(ge=1, le=1000)] = 10
     questions: Annotated[int, Within(ge=1, le=1000)] = 1
+    seed: Annotated[int, Within(ge=0, lt=1 << 53)] | None = None
 
     @field_validator("alpha", mode="before")
     @classmethod
@@ -105,9 +107,9 @@ class LassoPlan:
     @cached_property
     def link(self) -> JoinPlan:
         """The join."""
-        owners = tuple(name for name in self.study.sites if name not in self.helpers)
+        o, owners = self.options, tuple(name for name in self.study.sites if name not in self.helpers)
         columns = tuple(self.study.identifying)
-        passes = tuple(LinkagePass.of(part, columns) for part in self.options.passes or (columns,))
+        passes = tuple(LinkagePass.of(part, columns) for part in o.passes or (columns,))
         widths = {name: len(self.order_of(name)) for name in owners}
         return JoinPlan(
             owners,
@@ -117,8 +119,9 @@ class LassoPlan:
             len(columns),
             self.floor,
             self.numbers,
-            self.options.linkage,
+            o.linkage,
             self.outcome,
+            None if o.seed is None else Deal(o.seed, max(o.folds, 1), o.held_out),
         )
 
     def order_of(self, owner: str) -> list[int]:

@@ -27,7 +27,7 @@ import hmac
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,7 +42,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.secure import identifier_tags, paillier
 from coterie_learners.secure.field import Elements
 from coterie_learners.secure.field import PrimeField as Numbers
-from coterie_learners.secure.identifier_tags import LinkagePass
+from coterie_learners.secure.identifier_tags import Deal, LinkagePass
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.secure.session import Keystream
 from coterie_learners.study import identifiers
@@ -67,7 +67,7 @@ class JoinPlan:
 
     `owners` in order and the `helper`; `widths`: each owner's number of columns; the `passes` over identifiers and the
     number of `identifying` columns; the least number of matches (`floor`); the field of the shares; the mode; middle
-    and half-width of the outcome's range.
+    and half-width of the outcome's range; how a seed deals the patients to groups, if the study has one.
     """
 
     owners: tuple[str, ...]
@@ -79,6 +79,7 @@ class JoinPlan:
     numbers: Numbers
     mode: str
     outcome: tuple[float, float]
+    deal: Deal | None = None
 
     def before(self, owner: str) -> str:
         """Whose masks this owner makes again."""
@@ -196,9 +197,14 @@ def rows_form(link: JoinPlan, owner: str) -> Schema:
         {
             "tags": Field("|u1", (len(link.passes), None, identifier_tags.TAG)),
             **spellings_form(link),
+            "group": GROUP,
             "masked": Field("|u1", (None, link.widths[owner] * link.numbers.width)),
         }
     )
+
+
+# The group that the study's seed deals each row of the first owner to; zeros at the other owners, or without a seed.
+GROUP = Field("|u1", (None,))
 
 
 def spellings_form(link: JoinPlan) -> dict[str, Field]:
@@ -217,6 +223,7 @@ def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     order = permutation(Keystream(site.stream("order", _KEY)), n)
     named = {
         "tags": tags[:, order],
+        "group": _deal_rows(site, link, forms)[order],
         **hash_written_values(site, derive_owners_key(site, link, terms, "spellings"), tags, order),
     }
     shuffled = link.numbers.encode(values[order], INPUT)
@@ -225,6 +232,12 @@ def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     masks = row_masks(link, derive_owners_key(site, link, terms, f"masks/{site.name}"), np.arange(n), values.shape[1])
     packed = link.numbers.pack(shuffled - masks)
     return {**named, "masked": _bytes(packed).reshape(n, -1)}
+
+
+def _deal_rows(site: Site, link: JoinPlan, forms: Sequence[identifiers.Values]) -> NDArray[np.uint8]:
+    if link.deal is None or site.name != link.owners[0]:
+        return np.zeros(len(forms), np.uint8)
+    return link.deal.assign(forms)
 
 
 def hash_written_values(site: Site, key: bytes, tags: identifier_tags.TagArray, order: NDArray[np.int64]) -> Payload:
@@ -284,7 +297,13 @@ def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -
 # Third step: matches
 
 # What the helper says beside the places: whether enough rows match, and how many are spelled differently or doubtfully.
-SAID = {"enough": Field("|b1"), "different": Field("<i8", (None,)), "doubtful": Field("<i8")}
+# And how many of the matches a seed dealt to each group.
+SAID = {
+    "enough": Field("|b1"),
+    "different": Field("<i8", (None,)),
+    "doubtful": Field("<i8"),
+    "groups": Field("<i8", (None,)),
+}
 
 
 def match_form(link: JoinPlan) -> Schema:
@@ -301,11 +320,33 @@ def match_rows(site: Site, link: JoinPlan, rows: Mapping[str, Payload], owner: s
     chosen = places if enough else places[:, :0]
     counts = count_spellings(site.study, link, rows, chosen)
     different = np.array([counts.different, *counts.columns.values()], dtype=np.int64)
-    said = {"enough": np.array(enough), "different": different, "doubtful": np.array(counts.doubtful)}
+    groups = np.array(count_groups(link, rows, chosen), dtype=np.int64)
+    said = {"enough": np.array(enough), "different": different, "doubtful": np.array(counts.doubtful), "groups": groups}
     if link.sealed_by_key:
         mine = chosen[link.owners.index(owner)]
         return {**said, **paillier.blind_rows(site, rows[owner], mine, owner)}
     return {**said, "places": chosen[link.owners.index(link.before(owner))]}
+
+
+def count_groups(link: JoinPlan, rows: Mapping[str, Payload], places: NDArray[np.int64]) -> tuple[int, ...]:
+    """How many matched rows the seed dealt to each group; empty without a seed."""
+    if link.deal is None:
+        return ()
+    groups = np.asarray(rows[link.owners[0]]["group"])[places[0]]
+    return tuple(np.bincount(groups, minlength=link.deal.count)[: link.deal.count].tolist())
+
+
+def read_groups(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[int, ...]:
+    """The same, as this site computes it or hears it from the helper; ProtocolError for groups that cannot be."""
+    if site.name == link.helper:
+        return count_groups(link, posts.rows, find_matched_places(site, link, posts.rows))
+    groups = tuple(int(count) for count in np.asarray(posts.matches[site.name]["groups"]).tolist())
+    wanted = 0 if link.deal is None else link.deal.count
+    matches = count_joint_patients(site, link, posts)
+    if len(groups) != wanted or (groups and (min(groups) < 0 or sum(groups) != matches)):
+        what = f"{link.helper} deals {matches} matches to groups of {', '.join(map(str, groups)) or 'nobody'}"
+        raise ProtocolError("CO-P652", f"{what}.", link.helper, f"match/{site.name}")
+    return groups
 
 
 def count_spellings(
@@ -350,9 +391,15 @@ def describe_linkage(site: Site, link: JoinPlan, posts: JoinPosts) -> str:
 
 
 def find_matched_places(site: Site, link: JoinPlan, rows: Mapping[str, Payload]) -> NDArray[np.int64]:
-    """Places of the matched rows in each owner's list (owners, k), in a random order that only the helper knows."""
+    """Places of the matched rows in each owner's list (owners, k), in a random order that only the helper knows.
+
+    Where a seed deals the rows to groups, they come group by group.
+    """
     matched_rows = identifier_tags.match_tags([np.asarray(rows[owner]["tags"]) for owner in link.owners])
-    return matched_rows[:, permutation(Keystream(site.stream("matches", _KEY)), matched_rows.shape[1])]
+    shuffled = matched_rows[:, permutation(Keystream(site.stream("matches", _KEY)), matched_rows.shape[1])]
+    if link.deal is None:
+        return shuffled
+    return shuffled[:, np.argsort(np.asarray(rows[link.owners[0]]["group"])[shuffled[0]], kind="stable")]
 
 
 def require_patients(enough: bool, floor: int) -> None:
