@@ -54,8 +54,8 @@ def _describe_deal(link: JoinPlan) -> tuple[str, ...]:
         return ()
     which = "fold or the rows held out" if link.deal.count > 1 else "group"
     return (
-        f"{link.helper} learns which {which} each row of {link.owners[0]} belongs to. This is a hash of the identifiers "
-        "and the study's seed, cut to so few values that no identifier can be tried against it.",
+        f"{link.helper} learns which {which} each row of {link.owners[0]} belongs to: a hash of identifiers and the "
+        "study's seed, cut to so few values that no identifier can be tried against it.",
     )
 
 

@@ -197,14 +197,14 @@ def rows_form(link: JoinPlan, owner: str) -> Schema:
         {
             "tags": Field("|u1", (len(link.passes), None, identifier_tags.TAG)),
             **spellings_form(link),
-            "group": GROUP,
+            "group": DEALT,
             "masked": Field("|u1", (None, link.widths[owner] * link.numbers.width)),
         }
     )
 
 
 # The group that the study's seed deals each row of the first owner to; zeros at the other owners, or without a seed.
-GROUP = Field("|u1", (None,))
+DEALT = Field("|u1", (None,))
 
 
 def spellings_form(link: JoinPlan) -> dict[str, Field]:
