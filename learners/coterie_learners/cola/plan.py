@@ -14,6 +14,7 @@ from coterie_learners.cola.tables.pattern_counts import CountPlan
 from coterie_learners.cola.tables.patterns import Grid
 from coterie_learners.core.payload import Field
 from coterie_learners.core.registry import options_of
+from coterie_learners.core.remedies import advise_on_separation
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, Study
@@ -154,10 +155,7 @@ class TablePlan:
     @property
     def advice(self) -> str:
         """What this study can do about a separated outcome."""
-        firth = self.family.link in self.family.firth_links and not self.options.robust
-        return (
-            f"Merge rare levels{', leave the term out, or set firth = true' if firth else ', or leave the term out'}."
-        )
+        return advise_on_separation(self.study)
 
 
 def check_plan(plan: TablePlan) -> None:

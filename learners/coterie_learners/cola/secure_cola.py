@@ -159,7 +159,7 @@ def run_test(plan: TablePlan, site: Site, model: Payload, tables: Posts, pooled:
     parts = yield from each(_TEST_TOPIC, mask_part, plan, model, pooled, expects=form, reveals=hidden)
     end = yield from server("end", add_parts, plan, tables, parts)
     whole = add_diagnostics(plan, fit, {"sum": pooled}, end)
-    return replace(whole, own=describe_own_distance(plan, site, fit, pooled))
+    return replace(whole, own=describe_table_distance(plan, site, fit, pooled))
 
 
 def tests_agreement(study: Study) -> bool:
@@ -280,7 +280,7 @@ def mask_part(site: Site, plan: TablePlan, model: Payload, pooled: Payload) -> P
     return masked_sum.mask_sums(site, _TEST_TOPIC, part)
 
 
-def describe_own_distance(plan: TablePlan, site: Site, fit: Fit, pooled: Payload) -> tuple[str, ...]:
+def describe_table_distance(plan: TablePlan, site: Site, fit: Fit, pooled: Payload) -> tuple[str, ...]:
     """How far this site stands from the others, for its own people; nothing at an auditor."""
     if site.data is None:
         return ()

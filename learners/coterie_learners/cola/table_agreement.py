@@ -18,6 +18,7 @@ from coterie_learners.cola.pool import carry_back, draw_pooled_frame, sum_tables
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
+from coterie_learners.core.remedies import advise_on_near_separation
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import agreement, soundness
 from coterie_learners.sums.frame import Frame
@@ -107,5 +108,8 @@ def _compare(plan: TablePlan, fit: Fit, pooled: Posts, sums: Mapping[str, Any]) 
     unit = fit.dispersion / draw_pooled_frame(plan, pooled).outcome_scale ** 2
     test = agreement.compare(plan.terms, {**sums, "pearson": np.nan}, unit, freedom)
     ends = 0 if plan.options.firth else test.at_an_end
-    warnings = (*soundness.end_of_range_warning(ends, plan.family), *soundness.disagreement_warnings(test))
+    warnings = (
+        *soundness.end_of_range_warning(ends, plan.family, advise_on_near_separation(plan.study)),
+        *soundness.disagreement_warnings(test),
+    )
     return {"agreement": agreement.as_dict(test)}, warnings

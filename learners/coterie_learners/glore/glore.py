@@ -39,6 +39,7 @@ from coterie_learners.core.payload import Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner, options_of
+from coterie_learners.core.remedies import advise_on_separation
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
 from coterie_learners.glore.glore_disclosure import disclose_rounds
@@ -131,7 +132,7 @@ class GlorePlan:
         spare = self.design.formula.intercept and not self.options.penalise_intercept
         penalty = Penalty.ridge(self.p, self.options.ridge, spare)
         unit = masked_sum.UNIT * len(self.study.sites) if self.masked else 0.0
-        return Rules(self.model, penalty, self.options.tolerance, unit)
+        return Rules(self.model, penalty, self.options.tolerance, unit, advise_on_separation(self.study))
 
     def form(self, kind: Kind) -> Schema:
         """Form of one site's post."""
@@ -179,7 +180,7 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
         if model.get("converged", False):
             yield from conclude(plan.study)
             fit = result.build_fit(plan.learner, plan.rules, model, t + 1, plan.options.ridge)
-            return replace(fit, own=describe_distance(site, plan, model))
+            return replace(fit, own=describe_own_distance(site, plan, model))
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
     )
@@ -223,7 +224,7 @@ def note_own_sums(site: Site, score: Array, information: Array) -> None:
     site.vault[_own_sums_label(site)] = np.concatenate([score, information.ravel()]).astype("<f8").tobytes()
 
 
-def describe_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[str, ...]:
+def describe_own_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[str, ...]:
     """How far this site stands from the others, for its own people; nothing at an auditor or a single site."""
     raw = site.vault.get(_own_sums_label(site), b"")
     if not raw or len(plan.study.sites) < 2:

@@ -20,7 +20,7 @@ import numpy as np
 
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.numeric.array import Array
-from coterie_learners.numeric.distributions import chi_squared_above, chi_squared_tails, f_above
+from coterie_learners.numeric.distributions import chi_squared_tails, f_above
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.numeric.parallel import in_parallel
 from coterie_learners.study.rows import Block, Rows

@@ -105,12 +105,12 @@ def simulate_command(
 def _keep_run(path: Path, study: Study, rows: Mapping[str, RowsAddress], keep: Path, shape: Format) -> Result:
     """Fit a study on files, in a folder that keeps the run."""
     from coterie_node.analysis.analyse import load_sites
-    from coterie_node.demo.files_case import make_files_case
+    from coterie_node.demo.kept_files import keep_files
     from coterie_node.demo.run import open_run_folder, simulate_kept
 
-    case, loaded = make_files_case(path, rows), load_sites(study, rows)
+    files, loaded = keep_files(path, rows), load_sites(study, rows)
     with open_run_folder(keep) as place:
-        return simulate_kept(place, study, case, loaded, lambda line: _print_progress(line, shape))
+        return simulate_kept(place, study, files, loaded, lambda line: _print_progress(line, shape))
 
 
 def take_part_command(

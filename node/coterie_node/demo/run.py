@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.audit.sources import note_seals
 from coterie_node.data.load import Loaded
-from coterie_node.demo.cases.case import Case
+from coterie_node.demo.cases.case import Case, RunFiles
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
 from coterie_node.network.devnet import founders as founders
 from coterie_node.network.devnet import make_settings, run_network
@@ -71,13 +71,13 @@ def demo(place: RunFolder, case: Case, sites: Sequence[str], settings: RunSettin
 
 
 def simulate_kept(
-    place: RunFolder, study: Study, case: Case, rows: Mapping[str, Loaded], tell: ProgressCallback
+    place: RunFolder, study: Study, files: RunFiles, rows: Mapping[str, Loaded], tell: ProgressCallback
 ) -> Result:
     """Fit a study on files, each site a process of its own on a development chain; the folder holds the whole run."""
-    prepare(place, case, study.sites)
+    prepare_files(place, files, study.sites)
     with run_network(place, study.sites, make_settings("anvil", "folder")):
         reports, seconds = run_sites(place, study.sites, tell)
-    return _save_result(place, describe_files(conclude(place, case, reports, seconds), rows))
+    return _save_result(place, describe_files(collect_result(place, reports, seconds, files.notes), rows))
 
 
 def rerun(place: RunFolder, case: Case) -> Result:
@@ -148,14 +148,19 @@ def open_run_folder(keep: Path | None) -> Iterator[RunFolder]:
 
 
 def prepare(place: RunFolder, case: Case, sites: Sequence[str]) -> None:
+    """Write a demo's study, its sites' folders and their data."""
+    prepare_files(place, case.files, sites)
+
+
+def prepare_files(place: RunFolder, files: RunFiles, sites: Sequence[str]) -> None:
     """Write the study, its sites' folders and their data."""
     for name in sites:
         place.site_root(name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    place.study.write_text(case.study_text(sites), encoding="utf-8")
+    place.study.write_text(files.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir(exist_ok=True)
-    case.write_sites(place.root / "sites", sites)
+    files.write_sites(place.root / "sites", sites)
     if learner_of(study).talks:
         place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
 
@@ -257,7 +262,20 @@ def start_site(place: RunFolder, name: str) -> subprocess.Popen[str]:
 def conclude(
     place: RunFolder, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
 ) -> Result:
-    """Replay the run as an auditor with grants of all sites, and compare its result with the pooled fit.
+    """The result of a demo, beside the pooled fit."""
+    result, pooled = collect_result(place, reports, total, case.notes, granted=granted), case.pooled()
+    return replace(result, pooled=pooled.differences(result.fit), beside=pooled.estimates)
+
+
+def collect_result(
+    place: RunFolder,
+    reports: Mapping[str, Mapping[str, Any]],
+    total: float,
+    notes: Sequence[str],
+    *,
+    granted: bool = True,
+) -> Result:
+    """Replay the run as an auditor with grants of all sites, and put its result together.
 
     While daemons run, nobody else may open the sites' journals: such an auditor has no view of sealed payloads.
     """
@@ -279,17 +297,8 @@ def conclude(
         gas=_add_gas(reports),
         seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
     )
-    pooled = None if case.pooled is None else case.pooled()
-    return Result(
-        outcome.study.name,
-        outcome.parties,
-        fit,
-        cost,
-        outcome.verdict,
-        None if pooled is None else pooled.differences(fit),
-        (place.chain().note, *case.notes),
-        None if pooled is None else pooled.estimates,
-    )
+    about = (place.chain().note, *notes)
+    return Result(outcome.study.name, outcome.parties, fit, cost, outcome.verdict, notes=about)
 
 
 def _find_longest(reports: Mapping[str, Mapping[str, Any]], part: str) -> float | None:

@@ -46,10 +46,10 @@ def groups_of(c: JoinCohort, seed: int, folds: int = 1) -> Array:
 
 @pytest.mark.parametrize("linkage", ["masks", "paillier"])
 def test_the_seed_holds_the_same_patients_out_in_every_run(linkage: str) -> None:
-    small = {"n": 40, "columns": 2, "extra": 4} if linkage == "paillier" else {}
+    n, columns, extra = (40, 2, 4) if linkage == "paillier" else (120, 4, 15)
     if linkage == "paillier":
         pytest.importorskip("tno.mpc.encryption_schemes.paillier")
-    c = dealt(joins.cohort(**small, alpha=ALPHA, held_out=SHARE, linkage=linkage), 7)
+    c = dealt(joins.cohort(n, columns, extra, alpha=ALPHA, held_out=SHARE, linkage=linkage), 7)
     out = groups_of(c, 7) == 1
     first, second = fit(c), fit(c)
     assert first.details["held_out"]["n"] == second.details["held_out"]["n"] == int(out.sum())

@@ -25,7 +25,7 @@ PLAIN = {
     "variables": {"y": {"type": "binary"}, "x": {"type": "number", "range": [-6, 6]}},
     "rows": {"shared_patients": "count"},
 }
-LEARNERS = {
+LEARNERS: Mapping[str, Mapping[str, object]] = {
     "glore": {"name": "glore"},
     "glore plain": {"name": "glore", "aggregation": "plain"},
     "secure_lasso": {"name": "secure_lasso", "alpha": 0.01},

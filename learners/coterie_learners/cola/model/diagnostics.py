@@ -82,8 +82,8 @@ def summarise_suppression(left_out: Mapping[str, Any], tables: Mapping[str, Payl
     return {"sites": sites, "cells_at_most": cells, "cells_shared": shared, "rows_at_most": rows, "rows_shared": n}
 
 
-def suppression_notes(summary: Mapping[str, Any], where: str) -> list[str]:
-    """What suppression did, in sentences; `where` rows of a pattern were counted together."""
+def suppression_notes(summary: Mapping[str, Any], where: str, instead: str) -> list[str]:
+    """What suppression did, in sentences; `where` rows of a pattern were counted together; what to do `instead`."""
     cells, rows = summary["cells_at_most"], summary["rows_at_most"]
     if not cells:
         return [f"No pattern had fewer than {summary['floor']} rows {where}; nothing was left out."]
@@ -102,7 +102,7 @@ def suppression_notes(summary: Mapping[str, Any], where: str) -> list[str]:
     )
     if share <= NOTABLE_SHARE:
         return [sentence]
-    return [sentence, f"That is more than {NOTABLE_SHARE:.0%} of the rows: merge levels, or use secure_cola."]
+    return [sentence, f"That is more than {NOTABLE_SHARE:.0%} of the rows: {instead}."]
 
 
 def small_cell_notes(rows: Mapping[str, Any], where: str) -> list[str]:

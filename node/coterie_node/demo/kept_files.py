@@ -9,16 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from coterie_node.data.installed_source import RowsAddress, SourceAddress
-from coterie_node.demo.cases.case import Case
+from coterie_node.demo.cases.case import RunFiles
 from coterie_node.errors import ConfigError
 from coterie_node.site.run_folder import CSV, PARQUET
 
 
-def make_files_case(study: Path, rows: Mapping[str, RowsAddress], notes: Sequence[str] = ()) -> Case:
-    """The study of a TOML file on one file of rows a site; ConfigError (CO-F208) for what a folder cannot keep.
-
-    `notes` are sentences under the result.
-    """
+def keep_files(study: Path, rows: Mapping[str, RowsAddress]) -> RunFiles:
+    """The study of a TOML file on one file of rows a site; ConfigError (CO-F208) for what a folder cannot keep."""
     if study.suffix == ".json":
         raise ConfigError("CO-F208", f"{study} is JSON, and a run keeps its study as TOML. Name the TOML file.")
     files: dict[str, Path] = {}
@@ -28,7 +25,7 @@ def make_files_case(study: Path, rows: Mapping[str, RowsAddress], notes: Sequenc
             raise ConfigError("CO-F208", f"{message}. Export them to CSV or Parquet.")
         files[site] = address
     text = study.read_text(encoding="utf-8")
-    return Case(lambda _: tuple(files), lambda _: text, partial(_copy_files, files), notes=tuple(notes))
+    return RunFiles(lambda _: text, partial(_copy_files, files))
 
 
 def _copy_files(files: Mapping[str, Path], folder: Path, sites: Sequence[str]) -> Mapping[str, Path]:
