@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,10 @@ import numpy as np
 from pydantic import Field as Within
 from pydantic import field_validator
 
+from coterie_learners.core.intervals import Intervals, merge_intervals
+from coterie_learners.core.protocol import Posts
 from coterie_learners.core.registry import options_of
+from coterie_learners.numeric.array import Array
 from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.fista import Rule
 from coterie_learners.secure.identifier_tags import Deal, LinkagePass
@@ -67,16 +70,27 @@ class SecureLassoOptions(Frozen):
 
 @dataclass(frozen=True)
 class LassoPlan:
-    """What every site derives from the study alone."""
+    """What every site derives from the study alone; and where the columns lie in their ranges, once that is posted."""
 
     study: Study
     design: Design
     options: SecureLassoOptions
+    intervals: Intervals | None = None
 
     @classmethod
     def of(cls, study: Study) -> LassoPlan:
         """The plan of a study."""
         return cls(study, Design(study), options_of(study, SecureLassoOptions))
+
+    def narrow(self, terms: Posts) -> LassoPlan:
+        """The plan with the intervals that all sites' columns lie in, from the first step's posts."""
+        order = {name: self.order_of(name) for name in self.link.owners} if self.joins else None
+        return replace(self, intervals=merge_intervals(terms, self.m + 1, order))
+
+    @cached_property
+    def columns(self) -> Intervals:
+        """The intervals of the columns, the outcome last; those of the declared ranges before others are known."""
+        return Intervals.of_ranges(self.m + 1) if self.intervals is None else self.intervals
 
     @property
     def joins(self) -> bool:
@@ -120,7 +134,7 @@ class LassoPlan:
             self.floor,
             self.numbers,
             o.linkage,
-            self.outcome,
+            self.declared_outcome,
             None if o.seed is None else Deal(o.seed, max(o.folds, 1), o.held_out),
         )
 
@@ -139,7 +153,7 @@ class LassoPlan:
     def target(self) -> Target:
         """What to minimise and to open."""
         o = self.options
-        scales = np.array([column.scale for column in self.design.columns[1:]])
+        scales = np.array([column.scale for column in self.design.columns[1:]]) * self.columns.half[:-1]
         return Target(
             penalties=o.alpha,
             l1_ratio=o.l1_ratio,
@@ -153,10 +167,22 @@ class LassoPlan:
         )
 
     @property
-    def outcome(self) -> tuple[float, float]:
-        """Middle and half-width of the outcome's range."""
+    def declared_outcome(self) -> tuple[float, float]:
+        """Middle and half-width of the outcome's declared range."""
         low, high = self.design.outcome.bounds
         return 0.5 * (low + high), 0.5 * (high - low)
+
+    @property
+    def outcome(self) -> tuple[float, float]:
+        """Middle and half-width of the outcome's interval."""
+        centre, scale = self.declared_outcome
+        return centre + scale * float(self.columns.middle[-1]), scale * float(self.columns.half[-1])
+
+    @property
+    def middles(self) -> Array:
+        """Middles (m) of the columns' intervals in the variables' own units."""
+        declared = np.array([(column.centre, column.scale) for column in self.design.columns[1:]])
+        return np.asarray(declared[:, 0] + declared[:, 1] * self.columns.middle[:-1])
 
     def cuts(self, n: int) -> list[int]:
         """Where n rows are cut into the folds (or one group of rows to fit) and the rows held out."""

@@ -125,8 +125,7 @@ def to_own_units(plan: LassoPlan, inside: Array) -> Array:
     """Coefficients (k, m + 1) in the variables' own units."""
     centre, scale = plan.outcome
     slopes = inside[:, 1:] * scale / plan.target.scales
-    middle = np.array([column.centre for column in plan.design.columns[1:]])
-    return np.column_stack([centre + scale * inside[:, 0] - slopes @ middle, slopes])
+    return np.column_stack([centre + scale * inside[:, 0] - slopes @ plan.middles, slopes])
 
 
 def _details_of(plan: LassoPlan, post: Payload, coefficients: Array, chosen: int) -> Mapping[str, Any]:

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.intervals import INTERVALS, Intervals, check_spread, find_intervals
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, only
 from coterie_learners.errors import DataError, ProtocolError, StudyError
@@ -100,12 +101,14 @@ class JoinPosts:
     matches: Mapping[str, Payload]
 
 
-def join(link: JoinPlan, allowed: Callable[[Site], None]) -> Script:
+def join(link: JoinPlan, allowed: Callable[[Site], None], refine: Callable[[Posts], JoinPlan]) -> Script:
     """Sites post tags to the helper, which posts matches; returns the posts, sealed ones unread.
 
-    `allowed(site)` raises before anything leaves a site that may not take part.
+    `allowed(site)` raises before anything leaves a site that may not take part; `refine` gives the plan of the join
+    once the first step's posts say where the columns lie in their ranges.
     """
     terms = yield from each("terms", commit, link, allowed, expects=terms_form(link), reveals=expose_terms)
+    link = refine(terms)
     rows, matches = {}, {}
     for owner in link.owners:
         form, revealed = rows_form(link, owner), partial(expose_rows, link)
@@ -148,18 +151,26 @@ def schedule_join(link: JoinPlan) -> tuple[str, ...]:
 def terms_form(link: JoinPlan) -> Schema:
     """Form of a site's post in the first step."""
     wrapped = Field("|u1", (len(link.owners), _KEY))
-    return Schema({"commitment": Field("|u1", (32,)), "rules": Field("|u1", (32,)), "key": wrapped})
+    return Schema({"commitment": Field("|u1", (32,)), "rules": Field("|u1", (32,)), "key": wrapped, **INTERVALS})
 
 
 def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Payload:
-    """SHA-256 of a secret salt and the whole input; how this site normalises; its part of the key for each owner."""
+    """SHA-256 of a secret salt and the whole input; how this site normalises; its part of the key for each owner.
+
+    And where in their ranges its columns lie.
+    """
     allowed(site)
-    salt = site.stream("commitment", _KEY)
+    salt, own = site.stream("commitment", _KEY), Intervals.of_ranges(0)
+    if site.name != link.helper:
+        values = site_inputs(site, link)
+        own = find_intervals(values)
+        check_spread(own.place(values), site.name)
     committed = b"" if site.name == link.helper else _input(site, link)
     return {
         "commitment": _bytes(hashlib.sha256(salt + committed).digest()),
         "rules": _bytes(identifiers.digest_forms()),
         "key": np.stack([_bytes(_wrap_key_share(site, link, peer)) for peer in link.owners]),
+        **own.payload(),
     }
 
 
@@ -214,7 +225,8 @@ def spellings_form(link: JoinPlan) -> dict[str, Field]:
 
 def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     """This owner's tags and masked rows, in an order that nobody else knows."""
-    values = site_inputs(site, link)
+    declared = site_inputs(site, link)
+    values = find_intervals(declared).place(declared)
     n = len(values)
     forms = normalise_rows(site.study, site.name, site.columns.identifiers)
     noise = site.stream("tags", len(link.passes) * n * identifier_tags.TAG)
@@ -251,14 +263,13 @@ def hash_written_values(site: Site, key: bytes, tags: identifier_tags.TagArray, 
 
 
 def site_inputs(site: Site, link: JoinPlan) -> Array:
-    """This owner's columns (n, c) in [-1, 1], the outcome last if it is here; DataError for a value out of range."""
+    """This owner's columns (n, c) in [-1, 1] of their declared ranges, the outcome last if it is here.
+
+    DataError for a value out of range.
+    """
     columns, (centre, scale) = site.columns, link.outcome
     values = columns.x if columns.y is None else np.column_stack([columns.x, (columns.y - centre) / scale])
     return check_range(values, site.name)
-
-
-# A column's standard deviation in half-widths of its range: of variances above its square 26 of 44 bits are left.
-LEAST_SPREAD = 2e-3
 
 
 def check_range(values: Array, name: str) -> Array:
@@ -269,22 +280,7 @@ def check_range(values: Array, name: str) -> Array:
         raise DataError(
             "CO-D343", f"{message}; the secure computation takes at most 1. Correct the value or the range."
         )
-    _check_spread(values, name)
     return np.clip(values, -1.0, 1.0)
-
-
-def _check_spread(values: Array, name: str) -> None:
-    """DataError if a column varies in so small a part of its declared range that the field's numbers cannot tell."""
-    spread = values.std(axis=0) if len(values) else np.zeros(0)
-    narrow = np.flatnonzero((spread > 0.0) & (spread < LEAST_SPREAD) & ~np.all(values == np.rint(values), axis=0))
-    if len(narrow):
-        share = float(spread[narrow].min())
-        raise DataError(
-            "CO-D344",
-            f"{name}: its column {int(narrow[0]) + 1} of {values.shape[1]} varies by {share:.1e} half-widths of the "
-            f"declared range (standard deviation); below {LEAST_SPREAD:g} the secure sums lose digits, and at last "
-            "take it for constant. Narrow the range in the study to what the values can be, or declare another unit.",
-        )
 
 
 def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -> Elements:

@@ -22,9 +22,11 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from coterie_learners.core.intervals import INTERVALS, check_spread, find_intervals
 from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode, encode
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Channel, Posts, Script, Site, each, interactive
@@ -55,10 +57,12 @@ def secure_lasso(site: Site) -> Script:
     """Join the columns, or commit to the rows; then compute together and open the result."""
     plan = LassoPlan.of(site.study)
     if plan.joins:
-        posts = yield from secure_join.join(plan.link, lambda here: check_questions(here, plan))
+        refine = partial(narrow_link, plan)
+        posts = yield from secure_join.join(plan.link, lambda here: check_questions(here, plan), refine)
     else:
         terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT, reveals=secure_join.expose_terms)
         posts = JoinPosts(terms, {}, {})
+    plan = plan.narrow(posts.terms)
     result = yield from interactive(_TOPIC, compute, plan, posts, expects=result_form(plan))
     fit = build_lasso_fit(plan, result)
     if not plan.joins or site.data is None:
@@ -68,21 +72,28 @@ def secure_lasso(site: Site) -> Script:
 
 # Rows split over sites: each site's own sums
 
-COMMITMENT = Schema({"commitment": Field("|u1", (32,))})
+COMMITMENT = Schema({"commitment": Field("|u1", (32,)), **INTERVALS})
+
+
+def narrow_link(plan: LassoPlan, terms: Posts) -> JoinPlan:
+    """The join of columns in the intervals that their owners posted."""
+    return plan.narrow(terms).link
 
 
 def commit_rows(site: Site, plan: LassoPlan) -> Payload:
-    """SHA-256 of a secret salt and this site's rows."""
+    """SHA-256 of a secret salt and this site's rows; and where in their ranges its columns lie."""
     check_questions(site, plan)
-    committed = np.ascontiguousarray(rows_table(site, plan), dtype="<f8").tobytes()
-    salt = site.stream("commitment", 32)
-    return {"commitment": np.frombuffer(hashlib.sha256(salt + committed).digest(), np.uint8)}
+    values = rows_table(site, plan)
+    salt, own = site.stream("commitment", 32), find_intervals(values)
+    check_spread(own.place(values), site.name)
+    committed = np.ascontiguousarray(values, dtype="<f8").tobytes()
+    return {"commitment": np.frombuffer(hashlib.sha256(salt + committed).digest(), np.uint8), **own.payload()}
 
 
 def rows_table(site: Site, plan: LassoPlan) -> Array:
-    """This site's rows (n, m + 1) in [-1, 1], the outcome last."""
+    """This site's rows (n, m + 1) in [-1, 1] of their declared ranges, the outcome last."""
     block = join_blocks(site.rows)
-    centre, scale = plan.outcome
+    centre, scale = plan.declared_outcome
     x = plan.design.scale(block.x)[:, 1:]
     return secure_join.check_range(np.column_stack([x, (block.y - centre) / scale]), site.name)
 
@@ -92,7 +103,8 @@ def _group_sums(site: Site, plan: LassoPlan) -> Elements:
 
     Its rows are dealt to groups at random, or by the study's seed in the order of its file.
     """
-    values = rows_table(site, plan)
+    values = plan.columns.place(rows_table(site, plan))
+    check_spread(values, site.name)
     values = values[secure_join.permutation(Keystream(_dealing_key(site, plan)), len(values))]
     cuts = plan.cuts(len(values))
     upper = np.triu_indices(plan.m + 1)
