@@ -19,7 +19,12 @@ def disclose_lasso(plan: LassoPlan) -> Disclosure:
 
 
 def _disclose_terms(what: str) -> StepDisclosure:
-    return StepDisclosure("terms", "each", what, protection="blinded")
+    interval = (
+        "Of a column whose declared range is more than 64 standard deviations wide to each side, everybody learns an "
+        "interval, at least 32 of them wide to each side, that has all of its values. Of other columns nobody learns "
+        "anything.",
+    )
+    return StepDisclosure("terms", "each", f"{what}, and intervals of its columns", None, "blinded", interval)
 
 
 def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:

@@ -42,7 +42,7 @@ class SecureLassoOptions(Frozen):
     alpha: tuple[Annotated[float, Within(ge=0)], ...] = (0.01,)
     l1_ratio: Annotated[float, Within(ge=0, le=1)] = 1.0
     penalise: Literal["units", "cohort"] = "units"
-    tolerance: Annotated[float, Within(ge=1e-7, le=1e-2)] = 1e-7
+    tolerance: Annotated[float, Within(ge=1e-9, le=1e-2)] = 1e-7
     max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 1000
     check_every: Annotated[int, Within(ge=0, le=1000)] = 10
     folds: Annotated[int, Within(ge=0, le=20)] = 0
