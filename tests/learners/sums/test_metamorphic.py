@@ -203,9 +203,7 @@ def table_fit(name: str) -> Fit:
     return table_trial(name).fit()
 
 
-@pytest.mark.parametrize(
-    ("name", "unit"), diagonal(SINGLE, [(1e-12, 0.0), (1e12, 0.0), (1.0, -1e6), (-1.0, 1e4)])
-)
+@pytest.mark.parametrize(("name", "unit"), diagonal(SINGLE, [(1e-12, 0.0), (1e12, 0.0), (1.0, -1e6), (-1.0, 1e4)]))
 def test_a_table_does_not_depend_on_how_a_covariate_is_measured(name: str, unit: tuple[float, float]) -> None:
     times, plus = unit
     turned = table_trial(name).moved("dose", times, plus)

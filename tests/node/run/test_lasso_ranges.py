@@ -106,7 +106,7 @@ def test_a_wide_range_changes_no_digit(split: str, at: float, times: float, vari
 
 
 @pytest.mark.parametrize("split", COHORTS)
-def test_with_a_narrow_tolerance_the_coefficients_are_those_of_scikit_learn_to_eight_digits(split: str) -> None:
+def test_with_a_narrow_tolerance_the_coefficients_are_those_of_scikit_learn_to_seven_digits(split: str) -> None:
     c, _ = base(split)
     plain = c.study.model_dump()
     plain["learner"] |= {"tolerance": 1e-9, "max_iterations": 10_000}
