@@ -12,9 +12,9 @@ from pydantic import Field as Within
 from coterie_learners.cola.model.likelihood import Choice
 from coterie_learners.cola.tables.pattern_counts import CountPlan
 from coterie_learners.cola.tables.patterns import Grid
+from coterie_learners.core.model_warnings import advise_on_separation
 from coterie_learners.core.payload import Field
 from coterie_learners.core.registry import options_of
-from coterie_learners.core.remedies import advise_on_separation
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, Study

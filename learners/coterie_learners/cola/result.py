@@ -16,9 +16,9 @@ from coterie_learners.cola.pool import carry_back, stack_by_site, sum_tables
 from coterie_learners.core import model_warnings
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.masked_sum import MIN_PARTIES
+from coterie_learners.core.model_warnings import advise_on_few_events
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
-from coterie_learners.core.remedies import advise_on_few_events
 from coterie_learners.errors import LearnerError
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import soundness

@@ -16,9 +16,9 @@ from coterie_learners.cola.model.likelihood import score_at
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.cola.pool import carry_back, draw_pooled_frame, sum_tables
 from coterie_learners.core.fit import Fit
+from coterie_learners.core.model_warnings import advise_on_near_separation
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
-from coterie_learners.core.remedies import advise_on_near_separation
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import agreement, soundness
 from coterie_learners.sums.frame import Frame

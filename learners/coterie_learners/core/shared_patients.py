@@ -1,7 +1,7 @@
 """How many patients each two sites have in common, where rows are split: a private set intersection that only counts.
 
 Opening steps before a learner's own, in studies that ask for them (`[rows] shared_patients`). Each site hashes its
-patients' identifiers into a group of prime order (`blind_points`), adds made-up elements up to a power of two, raises
+patients' identifiers into a group of prime order (`blind_points`), adds synthetic elements up to a power of two, raises
 all by a secret exponent and posts them sorted. Then every list goes round: a site raises the list that the site before
 it posted and sorts it again, so that no place in a list leads back to a row. After as many steps as there are sites all
 lists have all exponents, equal identifiers are equal numbers (Meadows 1986; Huberman, Franklin and Hogg 1999), and a
@@ -112,13 +112,13 @@ class OwnPatients:
 
     @cached_property
     def points(self) -> Points:
-        """The patients' elements and made-up ones, raised and sorted."""
+        """The patients' elements and synthetic ones, raised and sorted."""
         count = 1 << max(len(self.identifiers) - 1, 0).bit_length()
         spare = count - len(self.identifiers)
-        raw = replace(self.site, attempt=0).stream("shared/made-up", _KEY * spare)
-        made_up = [raw[at : at + _KEY] for at in range(0, len(raw), _KEY)]
+        raw = replace(self.site, attempt=0).stream("shared/synthetic", _KEY * spare)
+        synthetic = [raw[at : at + _KEY] for at in range(0, len(raw), _KEY)]
         domain = b"coterie/1 shared patients" + self.site.study.hash
-        elements = hash_to_points(domain, self.identifiers), hash_to_points(domain + b" made-up", made_up)
+        elements = hash_to_points(domain, self.identifiers), hash_to_points(domain + b" synthetic", synthetic)
         return _sort(raise_points(self.exponent, np.concatenate(elements)))
 
 
@@ -237,7 +237,7 @@ def disclose_shared_patients(study: Study) -> tuple[StepDisclosure, ...]:
         "Everybody learns how many patients each two sites have in common, and the power of two above the number of "
         "patients of each site. Nobody learns which patients these are.",
     )
-    what = "Patients' identifiers and made-up ones under a secret exponent, sorted"
+    what = "Patients' identifiers and synthetic ones under a secret exponent, sorted"
     return (
         StepDisclosure(_POINTS, "each", what, protection="blinded"),
         StepDisclosure(f"{_RAISE}/*", "each", "Another site's list, under one more exponent, sorted again",

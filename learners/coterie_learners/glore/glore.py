@@ -35,11 +35,11 @@ from pydantic import Field as Within
 
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.model_warnings import advise_on_separation
 from coterie_learners.core.payload import Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner, options_of
-from coterie_learners.core.remedies import advise_on_separation
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
 from coterie_learners.glore.glore_disclosure import disclose_rounds

@@ -80,7 +80,7 @@ class LinkagePass:
 class Deal:
     """How a seed of the study deals patients to `folds` folds and a share `held_out`, by their identifiers.
 
-    The same patient comes to the same group in every run, whoever the others are; group sizes follow chance.
+    The same patient comes to the same group in every run and beside any others; group sizes follow chance.
     """
 
     seed: int

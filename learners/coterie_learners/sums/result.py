@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners.core import model_warnings, remedies
+from coterie_learners.core import model_warnings
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload
 from coterie_learners.sums import soundness
@@ -32,18 +32,13 @@ def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, ridge: fl
     scaled = dispersion / frame.outcome_scale**2
     test = compare(design.names, model, scaled, 0 if known else freedom)
     quality = condition(frame, rules, model)
+    few = model_warnings.advise_on_few_events(design.study)
     sentences = (
         *soundness.exact_fit_warning(bool(model.get("exact", False))),
-        *model_warnings.few_events_warning(
-            n,
-            events,
-            p - design.formula.intercept,
-            family.has_events,
-            remedies.advise_on_few_events(design.study),
-        ),
-        *soundness.end_of_range_warning(test.at_an_end, family, remedies.advise_on_near_separation(design.study)),
+        *model_warnings.few_events_warning(n, events, p - design.formula.intercept, family.has_events, few),
+        *soundness.end_of_range_warning(test.at_an_end, family, model_warnings.advise_on_near_separation(design.study)),
         *soundness.overdispersion_warning(
-            family, test.pearson, freedom, remedies.advise_on_overdispersion(design.study, family.quasi)
+            family, test.pearson, freedom, model_warnings.advise_on_overdispersion(design.study, family.quasi)
         ),
         *soundness.disagreement_warnings(test),
         *soundness.conditioning_warnings(design.names, quality),

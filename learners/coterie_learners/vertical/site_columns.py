@@ -14,9 +14,9 @@ from pydantic import Field as Within
 from coterie_learners.core import model_warnings
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
+from coterie_learners.core.model_warnings import advise_on_few_events
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Site
-from coterie_learners.core.remedies import advise_on_few_events
 from coterie_learners.errors import ProtocolError, Separation, StudyError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array

@@ -12,7 +12,7 @@ from support.learners import cohorts, strata, vertical
 from support.learners.cohorts import Codes
 from support.learners.table import MemoryProtocol
 
-from coterie_learners.core import remedies
+from coterie_learners.core import model_warnings as advice
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.errors import LearnerError
@@ -183,7 +183,11 @@ STUDIES: Mapping[str, Callable[[], Study]] = {
     "vertigo": lambda: vertical.study(SPLIT, "vertigo"),
 }
 SETTINGS: Mapping[str, Mapping[str, Any]] = {"set firth = true": {"firth": True}, "set a ridge": {"ridge": 1.0}}
-ADVICE = (remedies.advise_on_separation, remedies.advise_on_few_events, remedies.advise_on_near_separation)
+ADVICE = (
+    advice.advise_on_separation,
+    advice.advise_on_few_events,
+    advice.advise_on_near_separation,
+)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -199,4 +203,4 @@ def test_no_study_is_told_to_set_what_its_learner_refuses(name: str, advise: Cal
 
 def test_a_newton_study_is_not_told_of_a_family_that_it_cannot_fit() -> None:
     study = strata.study("visits ~ male", learner="secure_cola", scheme="newton", family="poisson")
-    assert "quasi" not in remedies.advise_on_overdispersion(study, "quasipoisson")
+    assert "quasi" not in advice.advise_on_overdispersion(study, "quasipoisson")
