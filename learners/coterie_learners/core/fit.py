@@ -54,6 +54,7 @@ class Fit:
     equations: int = 1
     selected: bool = False
     warnings: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     @property
     def intercepts(self) -> int:
@@ -83,8 +84,7 @@ class Fit:
     @property
     def soundness(self) -> str:
         """The verdict on the model, beside that on the arithmetic: how many warnings there are."""
-        count = len(self.warnings)
-        return "no warnings" if not count else f"{count} warning{'s' * (count > 1)}"
+        return count_warnings(self.warnings)
 
     @property
     def parameters(self) -> int:
@@ -102,6 +102,12 @@ class Fit:
         if self.log_likelihood is None:
             return None
         return self.parameters * float(np.log(self.n)) - 2.0 * self.log_likelihood
+
+
+def count_warnings(warnings: Sequence[str]) -> str:
+    """How many warnings there are, in words."""
+    count = len(warnings)
+    return "no warnings" if not count else f"{count} warning{'s' * (count > 1)}"
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     warnings = tuple(dict.fromkeys(warning for fit in fitted for warning in fit.warnings))
     details = {key: value for fit in fitted for key, value in fit.details.items()}
     if all(set(fit.terms) <= set(base.terms) for fit in fitted):
-        return replace(base, notes=notes, warnings=warnings, details=details)
+        return replace(base, notes=notes, warnings=warnings, details=details, own=())
     place = {name: k for k, name in enumerate(order)}
     rows = sorted({t: (fit, j) for fit in fitted for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
     covariance = np.full((len(rows), len(rows)), np.nan)
@@ -168,6 +174,7 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
         notes=notes,
         warnings=warnings,
         details=details,
+        own=(),
     )
 
 
@@ -179,7 +186,7 @@ def fit_to_json(fit: Fit) -> dict[str, Any]:
 def fit_from_json(values: Mapping[str, Any]) -> Fit:
     """The inverse of plain."""
     covariance = values["covariance"]
-    lists = {name: tuple(values[name]) for name in ("terms", "notes", "sites", "warnings")}
+    lists = {name: tuple(values.get(name, ())) for name in ("terms", "notes", "sites", "warnings", "own")}
     arrays = {
         "estimates": np.array(values["estimates"], dtype=np.float64),
         "covariance": None if covariance is None else np.array(covariance, dtype=np.float64),

@@ -90,13 +90,19 @@ class RowRules(Frozen):
     """What each site does with rows that do not fit.
 
     missing: refuse the file or drop the row (counted). constant and collinear: whether one site's own rows may lack
-    variation that the pooled rows have.
+    variation that the pooled rows have. shared_patients: whether the sites count, before the fit, how many patients
+    each two of them have in common, and refuse any.
     """
 
     missing: Literal["refuse", "drop"] = "refuse"
     constant: Literal["refuse", "allow"] = "refuse"
     collinear: Literal["refuse", "allow"] = "refuse"
     minimum: Annotated[int, Field(ge=1)] = 5
+    shared_patients: Literal["ignore", "count", "refuse"] = "ignore"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rules as JSON has them; what no older study has is absent unless it is set."""
+        return self.model_dump(mode="json", exclude={"shared_patients"} if self.shared_patients == "ignore" else set())
 
 
 class Floors(Frozen):
@@ -225,6 +231,10 @@ class Study(Frozen):
     def _patients_are_named_once(self) -> Self:
         if self.patient and (self.columns or self.patient in self.variables):
             raise ValueError("`patient` is no variable, and has no place beside `identifier`")
+        if self.rows.shared_patients != "ignore" and not self.patient:
+            raise ValueError("`rows.shared_patients` counts patients, so that `patient` must name their column")
+        if self.rows.shared_patients != "ignore" and self.ledger.silent_site == "exclude":
+            raise ValueError("`rows.shared_patients` needs every site's list, so that no site can be excluded")
         undeclared = sorted(set(self.cohort.complete) - set(self.variables))
         if undeclared:
             raise ValueError(f"`cohort.complete` names {undeclared}, which are not declared variables")
@@ -284,6 +294,7 @@ class Study(Frozen):
         older |= {"cohort"} if self.cohort == CohortRules() else set()
         older |= set() if self.patient else {"patient"}
         plain = self.model_dump(mode="json", exclude=older)
+        plain["rows"] = self.rows.as_dict()
         if "disclosure" in plain:
             plain["disclosure"] = self.disclosure.as_dict()
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

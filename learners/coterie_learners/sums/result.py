@@ -32,11 +32,14 @@ def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, ridge: fl
     scaled = dispersion / frame.outcome_scale**2
     test = compare(design.names, model, scaled, 0 if known else freedom)
     quality = condition(frame, rules, model)
+    few = model_warnings.advise_on_few_events(design.study)
     sentences = (
         *soundness.exact_fit_warning(bool(model.get("exact", False))),
-        *model_warnings.few_events_warning(n, events, p - design.formula.intercept, family.has_events),
-        *soundness.end_of_range_warning(test.at_an_end, family),
-        *soundness.overdispersion_warning(family, test.pearson, freedom),
+        *model_warnings.few_events_warning(n, events, p - design.formula.intercept, family.has_events, few),
+        *soundness.end_of_range_warning(test.at_an_end, family, model_warnings.advise_on_near_separation(design.study)),
+        *soundness.overdispersion_warning(
+            family, test.pearson, freedom, model_warnings.advise_on_overdispersion(design.study, family.quasi)
+        ),
         *soundness.disagreement_warnings(test),
         *soundness.conditioning_warnings(design.names, quality),
     )

@@ -122,9 +122,14 @@ def result_command(
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())
     else:
-        lines = [*fit_lines(fit, printable(name), contributors), *_describe_exclusion(view, contributors)]
-        lines += [f"On the way: {'; '.join(lost)}."] if lost else []
-        print("\n".join([*([superseded] if superseded else []), *lines, soundness_line(fit)]))
+        lines = [
+            *fit_lines(fit, printable(name), contributors),
+            *_describe_exclusion(view, contributors),
+            *([f"On the way: {'; '.join(lost)}."] if lost else []),
+            soundness_line(fit.warnings),
+            *fit.own,
+        ]
+        print("\n".join([*([superseded] if superseded else []), *lines]))
 
 
 def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[str]:
