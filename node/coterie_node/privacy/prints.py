@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,31 @@ def print_patients(identifiers: Sequence[str | Sequence[str]], key: bytes) -> Pa
         words = [_patient_word(identifier, start) for identifier in identifiers[at : at + _CHUNK]]
         out[at : at + _CHUNK] = np.frombuffer(b"".join(words), "<u8")
     return out
+
+
+def digest_identifiers(identifiers: Sequence[str | Sequence[str]], key: bytes) -> bytes:
+    """A keyed digest (32 bytes) of identifiers in their order, a tenth of the work of their prints."""
+    out = hashlib.blake2b(key=key, digest_size=32, person=b"identifiers")
+    for at in range(0, len(identifiers), _CHUNK):
+        part = ["\x1f".join((i,) if isinstance(i, str) else i) for i in identifiers[at : at + _CHUNK]]
+        out.update(np.fromiter(map(len, part), np.int64, len(part)).tobytes())
+        out.update("".join(part).encode())
+    return out.digest()
+
+
+def draw_factors(key: bytes) -> NDArray[np.uint64]:
+    """Secret factors (rows of one go, 4) for digests of prints."""
+    words = np.frombuffer(hashlib.blake2b(key=key, digest_size=16, person=b"print digest").digest(), np.uint64)
+    return np.random.Generator(np.random.Philox(key=words)).integers(0, 1 << 64, (_CHUNK, 4), np.uint64)
+
+
+def digest_prints(prints: Fingerprints, factors: NDArray[np.uint64]) -> str:
+    """A keyed digest of a column's prints in their order: SHA-256 of four multilinear sums for each run of rows."""
+    out = hashlib.sha256(len(prints).to_bytes(8, "big"))
+    for at in range(0, len(prints), _CHUNK):
+        part = prints[at : at + _CHUNK].astype(np.uint64)
+        out.update(np.dot(part, factors[: len(part)]).astype("<u8").tobytes())
+    return out.hexdigest()
 
 
 def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints:
@@ -111,16 +136,31 @@ class RawRows:
         identifiers = None if self.identifiers is None else [self.identifiers[k] for k in rows.tolist()]
         return RawRows(values, self.levels, identifiers, self.lacking)
 
-    def prints(self, key: bytes) -> PrintedRows:
-        """The same rows as keyed prints."""
-        columns = {name: self._column_prints(name, key) for name in self.values}
-        patients = None if self.identifiers is None else print_patients(self.identifiers, key)
-        return PrintedRows(columns, patients, dict(self.lacking))
+    def prints(self, key: bytes, patients: PatientPrints | None = None) -> PrintedRows:
+        """The same rows as keyed prints; `patients`: those of the identifiers, where they are known already."""
+        if patients is None and self.identifiers is not None:
+            patients = print_patients(self.identifiers, key)
+        return PrintedRows(ColumnPrints(self, key), patients, dict(self.lacking))
 
-    def _column_prints(self, name: str, key: bytes) -> Fingerprints:
-        if name in self.levels:
-            return print_levels(self.values[name], self.levels[name], name, key)
-        return print_numbers(self.values[name], name, key)
+
+class ColumnPrints(Mapping[str, Fingerprints]):
+    """The prints (n,) of each column, made when they are asked for: at most one column's are in memory."""
+
+    def __init__(self, rows: RawRows, key: bytes) -> None:
+        self._rows = rows
+        self._key = key
+
+    def __getitem__(self, name: str) -> Fingerprints:
+        values, levels = self._rows.values[name], self._rows.levels.get(name)
+        if levels is None:
+            return print_numbers(values, name, self._key)
+        return print_levels(values, levels, name, self._key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows.values)
+
+    def __len__(self) -> int:
+        return len(self._rows.values)
 
 
 @dataclass(frozen=True)
@@ -134,17 +174,12 @@ class PrintedRows:
     @property
     def n(self) -> int:
         """Number of rows."""
-        return len(next(iter(self.columns.values())))
+        return len(next(iter(self.columns.values()))) if self.patients is None else len(self.patients)
 
     @property
     def repeats(self) -> int:
         """How many rows are of a patient who has another row as well; 0 where rows are taken for patients."""
         return 0 if self.patients is None else self.n - len(np.unique(self.patients))
-
-    def take(self, rows: NDArray[np.intp]) -> PrintedRows:
-        """These rows only."""
-        columns = {name: prints[rows] for name, prints in self.columns.items()}
-        return PrintedRows(columns, None if self.patients is None else self.patients[rows], self.lacking)
 
     def labels(self, key: bytes) -> dict[str, bytes]:
         """A keyed label (8 bytes) of each column's units, the same for the same units in any order.

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
 from coterie_learners.core.payload import Payload, canonical
@@ -36,11 +37,15 @@ NO_FLOORS = Floors(rows=1, cell=0, rebuild="allow")
 
 
 class Policy(Frozen):
-    """A site's own rules: floors that may be stricter than a study's, columns never to be used, a person's yes."""
+    """A site's own rules: floors that may be stricter than a study's, columns never to be used, a person's yes.
+
+    `near`: whether a person is asked about nearly the patients of a study that shares no column with the new one.
+    """
 
     floors: Floors = NO_FLOORS
     never: tuple[ColumnName, ...] = ()
     ask: bool = False
+    near: Literal["pass", "ask"] = "pass"
 
     @classmethod
     def load(cls, path: Path) -> Policy:
@@ -177,7 +182,7 @@ class Gate:
         if verdict.refused or site.data is None:
             return verdict, None, ""
         if self._judgement is None:
-            self._judgement = Judgement(self.log, self.floors)
+            self._judgement = Judgement(self.log, self.floors, self.policy.near == "ask")
         objection = self._judgement.judge(site, exposure)
         if objection is None:
             return verdict, None, ""

@@ -18,33 +18,39 @@ from coterie_node.privacy.equations import Budget, count_equations, count_unknow
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, pick_gravest
 from coterie_node.privacy.parties import EVERYBODY, PooledSum, judge_parties, refuse_undone_masks
-from coterie_node.privacy.prints import RawRows
-from coterie_node.privacy.values import Sample, judge_dominance, judge_values, table_of
-from coterie_node.release.known_sets import judge_known_sets
+from coterie_node.privacy.prints import PrintedRows, RawRows
+from coterie_node.privacy.values import LevelTable, Sample, judge_dominance, judge_values, table_of
+from coterie_node.release.known_patterns import judge_known_patterns
+from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference
 
 
 @dataclass
 class Judgement:
     """What the privacy log says of a study's releases at this site; judged once for each set of parties.
 
-    Until `write` is called nothing is in the log.
+    Until `write` is called nothing is in the log. `near`: as in `PrivacyLog.judge`.
     """
 
     log: PrivacyLog
     floors: Floors
+    near: bool = False
     _known: dict[tuple[str, tuple[str, ...], bool], Objection | None] = field(default_factory=dict, init=False)
     _waiting: Candidate | None = field(default=None, init=False)
     _raw: RawRows | None = field(default=None, init=False)
+    _printed: PrintedRows | None = field(default=None, init=False)
+    _tables: dict[str, LevelTable | None] = field(default_factory=dict, init=False)
 
     def judge(self, site: Site, exposure: Exposure) -> Objection | None:
         """The gravest objection to what leaves at this step, or None."""
-        self._raw = raw_rows(site) if self._raw is None else self._raw
-        if self._raw is None:
+        raw = self._read(site)
+        if raw is None:
             return None
         key = (site.session, site.parties, exposure.labels_only)
         if key not in self._known:
-            self._known[key] = pick_gravest(self._objections(site, exposure, self._raw))
-        return self._known[key] or pick_gravest(self._next_equations(site, exposure))
+            self._known[key] = pick_gravest(self._objections(site, exposure, raw))
+        if self._known[key] is not None:
+            return self._known[key]
+        return pick_gravest((*self._next_equations(site, exposure), *self._pool_differences(site, exposure)))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
         """Write what is about to leave into the log, durably; labels alone are no release."""
@@ -57,26 +63,39 @@ class Judgement:
         head = self.log.find(site.session, site.parties)
         if head is not None and head.kind == "plain":
             self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure)))
+        if head is not None and head.labels and exposure.pooled and not head.pooled:
+            self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
+
+    def _read(self, site: Site) -> RawRows | None:
+        """The raw rows, read and printed once."""
+        if self._raw is None:
+            self._raw = raw_rows(site)
+            if self._raw is not None:
+                self._printed = self.log.print_rows(self._raw)
+                values, levels = self._raw.values, self._raw.levels
+                self._tables = {name: table_of(name, values[name], category=name in levels) for name in values}
+        return self._raw
 
     def _objections(self, site: Site, exposure: Exposure, raw: RawRows) -> Iterator[Objection]:
+        assert self._printed is not None
         if exposure.unopened and self.floors.cell > 1:
             yield _object_to_unopened()
         kind = kind_of(site, exposure)
-        printed = raw.prints(self.log.key)
-        if printed.repeats and not site.study.columns:
+        if self._printed.repeats and not site.study.columns:
             yield _object_to_repeats()
-        candidate = self.log.prepare(self._head(site, exposure, raw, kind), printed)
+        candidate = self.log.prepare(self._head(site, exposure, raw, kind), self._printed)
         self._waiting = candidate
-        yield from self.log.judge(candidate, self.floors.cell)
+        yield from self.log.judge(candidate, self.floors.cell, self.near)
         if not exposure.labels_only:
             yield from self._undone_masks(candidate.head)
         if kind == "plain" and exposure.by_columns:
             yield from self._columns(candidate)
             yield from judge_known_sets(self.log, candidate, raw, self.floors.cell)
-        yield from judge_sample(site, exposure, raw, kind, self.floors.cell)
+            yield from judge_known_patterns(candidate, self._same_rows(candidate.head), raw, self.floors.cell)
+        yield from judge_sample(site, exposure, raw, kind, self.floors.cell, self._tables)
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
-            yield from judge_local_dominance(site, raw)
+            yield from judge_local_dominance(site, raw, self._tables)
 
     def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
         study, design = site.study, Design(site.study, site.name)
@@ -93,7 +112,7 @@ class Judgement:
             columns={},
             outcome=design.formula.outcome,
             terms=terms,
-            measured=tuple(list_measured_columns(raw, design.formula.outcome)),
+            measured=self._list_measured(design.formula.outcome),
             labels={name: dict(labels) for name, labels in exposure.labels.items()},
         )
 
@@ -138,9 +157,22 @@ class Judgement:
         if not exposure.parameters or self._raw is None:
             return 0
         design = Design(site.study, site.name)
-        measured = set(list_measured_columns(self._raw, design.formula.outcome))
+        measured = set(self._list_measured(design.formula.outcome))
         tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
         return count_equations(len(design.columns), len(tables))
+
+    def _list_measured(self, outcome: str) -> tuple[str, ...]:
+        """The covariates that are no tables: whose values are unknowns of their own."""
+        return tuple(name for name, table in self._tables.items() if name != outcome and table is None)
+
+    def _pool_differences(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections where the pool's counts of levels differ little from an earlier study's over these patients."""
+        head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
+        if not exposure.pooled or head is None or not head.labels or head.pooled:
+            return
+        for other in self.log.others(head):
+            if other.pooled and set(other.parties) == set(head.parties) and self.log.is_grown(head, other):
+                yield from judge_pool_difference(head, exposure.pooled, other, self.floors.cell)
 
     def _keep_cohort(self, site: Site, candidate: Candidate) -> None:
         name = site.study.cohort.name
@@ -156,17 +188,10 @@ def kind_of(site: Site, exposure: Exposure) -> Kind:
     return "factor" if isinstance(site.data, OwnColumns) else "plain"
 
 
-def list_measured_columns(raw: RawRows, outcome: str) -> Iterator[str]:
-    """The covariates that are no tables: whose values are unknowns of their own."""
-    return (
-        name
-        for name, values in raw.values.items()
-        if name != outcome and table_of(name, values, category=name in raw.levels) is None
-    )
-
-
-def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int) -> Iterator[Objection]:
-    """Objections to plain sums by the values behind them."""
+def judge_sample(
+    site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, tables: Mapping[str, LevelTable | None]
+) -> Iterator[Objection]:
+    """Objections to plain sums by the values behind them; `tables`: each column as a table, or None."""
     design = Design(site.study, site.name)
     if kind != "plain" or not exposure.by_columns:
         return
@@ -176,17 +201,18 @@ def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor
     sample = Sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
-    yield from judge_values(sample.keep(exposure.least_pattern), floor)
+    kept = sample.keep(exposure.least_pattern)
+    yield from judge_values(kept, floor, tables=tables if kept is sample else None)
 
 
-def judge_local_dominance(site: Site, raw: RawRows) -> Iterator[Objection]:
+def judge_local_dominance(site: Site, raw: RawRows, tables: Mapping[str, LevelTable | None]) -> Iterator[Objection]:
     """Questions about measurements of which one patient has nearly all at this site: then perhaps in the pool as well.
 
     What is not dominated here is not in the pool: other sites only add to what the largest two leave.
     """
     design = Design(site.study, site.name)
     for name in design.variables:
-        if name in raw.values and table_of(name, raw.values[name], category=name in raw.levels) is None:
+        if name in raw.values and tables[name] is None:
             for objection in judge_dominance(name, raw.values[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
 
@@ -208,7 +234,7 @@ def _object_to_unopened() -> Objection:
 def label_rows(log: PrivacyLog, site: Site) -> Mapping[str, bytes]:
     """This site's keyed label of its rows for each raw column; nothing without rows."""
     raw = raw_rows(site)
-    return {} if raw is None else raw.prints(log.key).labels(log.key)
+    return {} if raw is None else log.print_rows(raw).labels(log.key)
 
 
 def stand_on_cohort(log: PrivacyLog, site: Site) -> Data | None:
@@ -220,7 +246,7 @@ def stand_on_cohort(log: PrivacyLog, site: Site) -> Data | None:
     cohort = find_cohort(log.storage, name) if name else None
     if cohort is None or not isinstance(site.data, Selectable):
         return site.data
-    printed = site.data.read_raw().prints(log.key)
+    printed = log.print_rows(site.data.read_raw())
     missing = [column for column in cohort.columns if column not in printed.columns]
     if missing or (not cohort.columns and printed.patients is None):
         marks = ", ".join(missing) or "the declared identifier"
