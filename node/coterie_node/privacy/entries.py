@@ -49,6 +49,14 @@ class Head:
         """One release is one session over one set of parties; a repeated post under it is the same release."""
         return self.session, tuple(sorted(self.parties))
 
+    def covers(self, other: Head) -> bool:
+        """Whether this release read all that another one reads of the same rows: the other shows nothing new of them.
+
+        A row set and a column's version name the same values for ever, once they are in the log.
+        """
+        same = self.identified == other.identified and self.rows == other.rows
+        return same and all(self.columns.get(name) == version for name, version in other.columns.items())
+
     def as_bytes(self) -> bytes:
         """Canonical JSON."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()

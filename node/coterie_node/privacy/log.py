@@ -135,6 +135,8 @@ class PrivacyLog:
         """
         past, lacking = self.others(candidate.head), candidate.printed.lacking
         out = [_lost()] if self.is_lost else []
+        if any(other.covers(candidate.head) for other in past):
+            return out
         own = [head for head in past if head.identified and candidate.head.identified]
         size = len(candidate.patients.prints)
         new = _row_set(candidate.head, candidate.bits)
@@ -143,7 +145,8 @@ class PrivacyLog:
         renamed = {head.key for head, row_set in zip(own, sets, strict=True) if _hardly_overlap(row_set, new)}
         if len(own) < len(past) or renamed:
             rows = ValueRows(candidate.head.study, candidate.printed.columns, candidate.head.n)
-            values = [self._value_rows(head, candidate.head, renamed) for head in past]
+            distinct = {(head.identified, head.rows, tuple(sorted(head.columns.items()))): head for head in past}
+            values = [self._value_rows(head, candidate.head, renamed) for head in distinct.values()]
             out += judge_multisets(rows, [rows for rows in values if rows.columns], floor, lacking)
         return out + (self._judge_apart(candidate.head, past, new, floor) if near else [])
 

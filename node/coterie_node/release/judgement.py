@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.protocol import Site
@@ -16,7 +19,7 @@ from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
-from coterie_node.privacy.objections import Grade, Objection, pick_gravest
+from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json, pick_gravest
 from coterie_node.privacy.parties import EVERYBODY, PooledSum, judge_parties, refuse_undone_masks
 from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import LevelTable, Sample, judge_dominance, judge_values, table_of
@@ -38,7 +41,7 @@ class Judgement:
     _waiting: Candidate | None = field(default=None, init=False)
     _raw: RawRows | None = field(default=None, init=False)
     _printed: PrintedRows | None = field(default=None, init=False)
-    _tables: dict[str, LevelTable | None] = field(default_factory=dict, init=False)
+    _verdicts: dict[str, list[Objection]] = field(default_factory=dict, init=False)
 
     def judge(self, site: Site, exposure: Exposure) -> Objection | None:
         """The gravest objection to what leaves at this step, or None."""
@@ -58,11 +61,13 @@ class Judgement:
             return
         if self._waiting is not None:
             self._keep_cohort(site, self._waiting)
+            for place, objections in self._verdicts.items():
+                self.log.storage[place] = objections_to_json(objections)
             self.log.write(replace(self._waiting, head=replace(self._waiting.head, reason=reason)))
             self._waiting = None
         head = self.log.find(site.session, site.parties)
         if head is not None and head.kind == "plain":
-            self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure)))
+            self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure, head)))
         if head is not None and head.labels and exposure.pooled and not head.pooled:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
 
@@ -72,9 +77,14 @@ class Judgement:
             self._raw = raw_rows(site)
             if self._raw is not None:
                 self._printed = self.log.print_rows(self._raw)
-                values, levels = self._raw.values, self._raw.levels
-                self._tables = {name: table_of(name, values[name], category=name in levels) for name in values}
         return self._raw
+
+    @cached_property
+    def _tables(self) -> dict[str, LevelTable | None]:
+        """Each column as a table, or None."""
+        assert self._raw is not None
+        values, levels = self._raw.values, self._raw.levels
+        return {name: table_of(name, values[name], category=name in levels) for name in values}
 
     def _objections(self, site: Site, exposure: Exposure, raw: RawRows) -> Iterator[Objection]:
         assert self._printed is not None
@@ -84,6 +94,7 @@ class Judgement:
         if self._printed.repeats and not site.study.columns:
             yield _object_to_repeats()
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), self._printed)
+        candidate = replace(candidate, head=replace(candidate.head, measured=self._list_measured(candidate.head)))
         self._waiting = candidate
         yield from self.log.judge(candidate, self.floors.cell, self.near)
         if not exposure.labels_only:
@@ -91,11 +102,32 @@ class Judgement:
         if kind == "plain" and exposure.by_columns:
             yield from self._columns(candidate)
             yield from judge_known_sets(self.log, candidate, raw, self.floors.cell)
-            yield from judge_known_patterns(candidate, self._same_rows(candidate.head), raw, self.floors.cell)
-        yield from judge_sample(site, exposure, raw, kind, self.floors.cell, self._tables)
+            yield from self._patterns(candidate, raw)
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
-            yield from judge_local_dominance(site, raw, self._tables)
+        if not exposure.labels_only:
+            yield from self._judge_values(site, exposure, raw, candidate.head)
+
+    def _judge_values(self, site: Site, exposure: Exposure, raw: RawRows, head: Head) -> list[Objection]:
+        """Objections by the values; kept once these rows are in the log, so that they are judged once for each file."""
+        study, floor = site.study, self.floors.cell
+        terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
+        terms += [sorted(study.disclosure.sensitive), exposure.by_columns, exposure.least_pattern]
+        place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
+        if place in self.log.storage:
+            return objections_from_json(self.log.storage[place])
+        out = (
+            list(judge_local_dominance(site, raw, self._tables))
+            if head.kind == "masked"
+            else list(judge_sample(site, exposure, raw, head.kind, floor, self._tables))
+        )
+        self._verdicts[place] = out
+        return out
+
+    def _patterns(self, candidate: Candidate, raw: RawRows) -> Iterator[Objection]:
+        same = self._same_rows(candidate.head)
+        if any(head.terms != candidate.head.terms for head in same):
+            yield from judge_known_patterns(candidate, same, raw, self._tables, self.floors.cell)
 
     def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
         study, design = site.study, Design(site.study, site.name)
@@ -112,7 +144,6 @@ class Judgement:
             columns={},
             outcome=design.formula.outcome,
             terms=terms,
-            measured=self._list_measured(design.formula.outcome),
             labels={name: dict(labels) for name, labels in exposure.labels.items()},
         )
 
@@ -150,20 +181,23 @@ class Judgement:
             return
         heads = [head, *self._same_rows(head)]
         measured = set().union(*(other.measured for other in heads))
-        spent = sum(other.equations for other in heads) + self._equations(site, exposure)
+        spent = sum(other.equations for other in heads) + self._equations(site, exposure, head)
         yield from judge_budget(Budget(spent, count_unknowns(head.n, len(measured))))
 
-    def _equations(self, site: Site, exposure: Exposure) -> int:
-        if not exposure.parameters or self._raw is None:
+    def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
+        if not exposure.parameters:
             return 0
         design = Design(site.study, site.name)
-        measured = set(self._list_measured(design.formula.outcome))
+        measured = set(head.measured)
         tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
         return count_equations(len(design.columns), len(tables))
 
-    def _list_measured(self, outcome: str) -> tuple[str, ...]:
+    def _list_measured(self, head: Head) -> tuple[str, ...]:
         """The covariates that are no tables: whose values are unknowns of their own."""
-        return tuple(name for name, table in self._tables.items() if name != outcome and table is None)
+        for other in self.log.others(head):
+            if other.covers(head) and other.outcome == head.outcome:
+                return tuple(name for name in other.measured if name in head.columns)
+        return tuple(name for name, table in self._tables.items() if name != head.outcome and table is None)
 
     def _pool_differences(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         """Objections where the pool's counts of levels differ little from an earlier study's over these patients."""

@@ -18,13 +18,14 @@ from coterie_node.privacy.log import Candidate
 from coterie_node.privacy.objections import Objection
 from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.spans import Whole
-from coterie_node.privacy.values import LevelTable, table_of
+from coterie_node.privacy.values import LevelTable
 
-Tables = Mapping[str, LevelTable]
+# Each column as a table, or None.
+Tables = Mapping[str, LevelTable | None]
 
 
 def judge_known_patterns(
-    candidate: Candidate, same_rows: Sequence[Head], raw: RawRows, floor: int
+    candidate: Candidate, same_rows: Sequence[Head], raw: RawRows, tables: Tables, floor: int
 ) -> Iterator[Objection]:
     """Objections to a plain release whose first sums, with those of former ones on these rows, solve small patterns.
 
@@ -32,24 +33,22 @@ def judge_known_patterns(
     """
     head = candidate.head
     others = [o for o in same_rows if (o.outcome, set(o.terms)) != (head.outcome, set(head.terms))]
-    tables, events = _list_tables(raw, head.outcome), _find_events(raw, head.outcome)
-    if not others or not tables or floor < 2 or events is None:
+    if not others or floor < 2:
         return
-    codes = np.column_stack([table.codes for table in tables.values()])
+    covariates = {name: table for name, table in tables.items() if table is not None and name != head.outcome}
+    events = _find_events(raw, head.outcome)
+    if not covariates or events is None:
+        return
+    codes = np.column_stack([table.codes for table in covariates.values()])
     patterns, inverse = np.unique(codes, axis=0, return_inverse=True)
     if len(patterns) > MOST_PATTERNS:
         return
     at = inverse.ravel()
     counts = np.concatenate([np.bincount(at), np.bincount(at[events], minlength=len(patterns))])
-    levels = {name: np.tile(column, 2) for name, column in zip(tables, patterns.T.astype(np.int64), strict=True)}
+    levels = {name: np.tile(column, 2) for name, column in zip(covariates, patterns.T.astype(np.int64), strict=True)}
     levels[head.outcome] = np.repeat(np.arange(2), len(patterns))
     parts = [_list_equations(other, head.outcome, levels) for other in (head, *others)]
     yield from judge_patterns(_of_patients_and_events(np.vstack(parts)), counts.astype(np.int64), floor)
-
-
-def _list_tables(raw: RawRows, outcome: str) -> Tables:
-    columns = {name: table_of(name, raw.values[name], category=name in raw.levels) for name in raw.values}
-    return {name: table for name, table in columns.items() if table is not None and name != outcome}
 
 
 def _find_events(raw: RawRows, outcome: str) -> NDArray[np.bool_] | None:

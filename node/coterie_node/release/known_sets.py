@@ -50,6 +50,8 @@ class KnownSet:
 
 def judge_known_sets(log: PrivacyLog, candidate: Candidate, raw: RawRows, floor: int) -> Iterator[Objection]:
     """Objections to the sums of each set that follows from a plain release and the former ones."""
+    if any(_shows_all(head, candidate.head) for head in log.others(candidate.head)):
+        return
     find = _list_known_sets if candidate.head.identified else _list_unnamed_sets
     for known in find(log, candidate):
         objections = [
@@ -85,6 +87,11 @@ def _list_known_sets(log: PrivacyLog, candidate: Candidate) -> Iterator[KnownSet
 
 def _is_alike(head: Head, new: Head) -> bool:
     return head.kind == "plain" and not set(head.columns).isdisjoint(new.columns)
+
+
+def _shows_all(former: Head, new: Head) -> bool:
+    """Whether a former plain release on the same rows had all columns of the new one's design."""
+    return former.kind == "plain" and former.covers(new) and set(new.terms) <= set(former.terms)
 
 
 def _read_set(candidate: Candidate, head: Head, mask: PatientMask) -> KnownSet:
