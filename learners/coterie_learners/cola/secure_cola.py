@@ -119,7 +119,7 @@ def build_opening(plan: TablePlan) -> Opening:
     """The opening step: levels of the grid's numbers too."""
     grids = {name: tuple(values) for name, values in plan.options.grids.items()}
     rows_of = remember_rows(partial(pattern_rows, plan))
-    return Opening(plan.design, plan.study.disclosure.cell, plan.family.whole, rows_of, grids)
+    return Opening(plan.design, plan.study.disclosure.cell, plan.family.whole, rows_of, grids, least=plan.floor)
 
 
 def run_masks(plan: TablePlan, pooled: PooledCounts | None) -> Script:
@@ -136,7 +136,8 @@ def run_ciphertexts(plan: TablePlan, pooled: PooledCounts | None) -> Script:
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
     key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
-    hidden, bare = expose_nothing(pooled, "The masked and encrypted table"), partial(dense_table, plan)
+    hidden = expose_nothing(pooled, "The masked and encrypted table", plan.floor)
+    bare = partial(dense_table, plan)
     uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden, bare=bare)
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
@@ -171,12 +172,15 @@ def run_newton(plan: TablePlan, pooled: PooledCounts | None) -> Script:
     return (yield from glore.fit_rounds(newton_plan(plan, pooled)))
 
 
-def expose_nothing(pooled: PooledCounts | None, what: str) -> Reveals:
-    """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
+def expose_nothing(pooled: PooledCounts | None, what: str, least: int = 0) -> Reveals:
+    """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known.
+
+    Of that, patterns of fewer than `least` rows are left out.
+    """
 
     def expose(site: Site, _: Payload) -> Exposure:
         exposure = table_disclosure.expose_masked_table(what, site, site.codes.n)
-        return replace(exposure, unopened=pooled is None, pooled=pooled or {})
+        return replace(exposure, unopened=pooled is None, pooled=pooled or {}, least_pattern=least)
 
     return expose
 

@@ -43,7 +43,7 @@ class Opening:
     """What is counted: a study's design, the floor, and whether the outcome has events.
 
     `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
-    `by_patient`: each row has one patient's outcome.
+    `by_patient`: each row has one patient's outcome. `least`: the sums that follow leave patterns of fewer rows out.
     """
 
     design: Design
@@ -52,6 +52,7 @@ class Opening:
     rows_of: Callable[[Site], Rows]
     grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     by_patient: bool = False
+    least: int = 0
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -235,4 +236,5 @@ def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload)
         parties=len(site.parties),
         labels=known,
         opening=True,
+        least_pattern=opening.least,
     )

@@ -18,9 +18,10 @@ class Head:
     `session` names the run on the ledger, `parties` the sites of the step as the ledger has them. `columns` maps every
     raw column that was read to its version; `terms` are the design's columns, `measured` the raw covariates that
     are no tables. `rows` is the digest of the row set.
-    `equations` counts the plain sums so far. `labels` holds each party's label by column, `pooled` the pool's patients
-    and events by level as the opening step showed them. `missing`: whose share is
-    missing or false, if the sum never came to exist. `reason`: what a person said when they let it leave.
+    `equations` counts the plain sums so far; sums leave out patterns of fewer than `least_pattern` rows. `labels` holds
+    each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them.
+    `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
+    let it leave.
     """
 
     session: str
@@ -38,6 +39,7 @@ class Head:
     rows: str = ""
     identified: bool = True
     equations: int = 0
+    least_pattern: int = 0
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     pooled: Mapping[str, Sequence[float]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,10 @@ MOST_LEVELS = 12
 FREQUENT = 0.2
 # The p of the p% rule.
 DOMINANCE = 0.1
+# Share of rows that are exact repeats of others from which they are taken for several rows of a patient.
+REPEATED = 0.05
+# Beyond such a chance that two rows agree in all other columns nothing follows from it when they do.
+_ALIKE = 0.5
 # Cells of the patterns of some tables that are counted at once.
 _BLOCK_CELLS = 64
 # An odd number that spreads the bits of values over 4,096 buckets (Fibonacci hashing).
@@ -65,16 +69,6 @@ class Sample:
     def n(self) -> int:
         """Number of patients."""
         return len(next(iter(self.values.values())))
-
-    def keep(self, least: int) -> Sample:
-        """The patients whose pattern of covariates has at least so many patients."""
-        names = [name for name in self.values if name != self.outcome]
-        if least < 2 or not names:
-            return self
-        patterns = np.column_stack([self.values[name] for name in names])
-        _, inverse, counts = np.unique(patterns, axis=0, return_inverse=True, return_counts=True)
-        mask = counts[inverse.ravel()] >= least
-        return replace(self, values={name: values[mask] for name, values in self.values.items()})
 
     def zero(self, name: str) -> float:
         """What zero, or the reference level, is written as."""
@@ -385,3 +379,41 @@ def is_dominated(parts: NDArray[np.float64], p: float = DOMINANCE) -> bool:
         return False
     second = np.partition(parts, len(parts) - 2)[-2]
     return bool(largest > 0 and total - largest - second < p * largest)
+
+
+def judge_repeats(sample: Sample, tables: Mapping[str, LevelTable | None]) -> Iterator[Objection]:
+    """Objections to rows without identifiers of which more repeat others than their columns explain.
+
+    Of rows that agree in the measurement with most values few agree in all other columns as well, unless they are of
+    the same patients. Where the other columns could hardly differ nothing follows.
+    """
+    measured = [name for name in sample.values if tables[name] is None]
+    if not measured:
+        return
+    words = {name: _order_codes(values) for name, values in sample.values.items()}
+    finest = max(measured, key=lambda name: int(words[name].max()))
+    chance = float(np.prod([_share_equal(codes) for name, codes in words.items() if name != finest]))
+    rows = np.unique(np.column_stack(list(words.values())), axis=0, return_counts=True)[1]
+    alike, pairs = _count_pairs(rows), _count_pairs(np.bincount(words[finest]))
+    if chance <= _ALIKE and sample.n - len(rows) >= REPEATED * sample.n and alike > (1 + chance) / 2 * pairs:
+        sentence = (
+            "many rows repeat others exactly, in more columns than chance explains (repeated rows): floors count "
+            "patients, and these look like several rows of a patient. Name the column that identifies patients "
+            '(patient = "..."), and keep one row for each.'
+        )
+        yield Objection(Grade.REFUSE, "repeated rows", sentence)
+
+
+def _order_codes(values: NDArray[Any]) -> NDArray[np.int32]:
+    return np.unique(values, return_inverse=True)[1].astype(np.int32)
+
+
+def _share_equal(codes: NDArray[np.int32]) -> float:
+    """The chance that two rows drawn at random have the same value."""
+    shares = np.bincount(codes) / len(codes)
+    return float(shares @ shares)
+
+
+def _count_pairs(counts: NDArray[Any]) -> float:
+    whole = counts.astype(np.float64)
+    return float((whole * (whole - 1.0)).sum() / 2.0)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import StudyError
@@ -22,9 +24,14 @@ from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json, pick_gravest
 from coterie_node.privacy.parties import EVERYBODY, PooledSum, judge_parties, refuse_undone_masks
 from coterie_node.privacy.prints import PrintedRows, RawRows
-from coterie_node.privacy.values import LevelTable, Sample, judge_dominance, judge_values, table_of
+from coterie_node.privacy.values import LevelTable, Sample, judge_dominance, judge_repeats, judge_values, table_of
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference
+
+# Of how many releases, and what was found.
+_Known = tuple[int, Objection | None]
+# The number of other releases does not matter any more: this one is in the log, and they are held against it.
+_IN_LOG = -1
 
 
 @dataclass
@@ -37,7 +44,7 @@ class Judgement:
     log: PrivacyLog
     floors: Floors
     near: bool = False
-    _known: dict[tuple[str, tuple[str, ...], bool], Objection | None] = field(default_factory=dict, init=False)
+    _known: dict[tuple[str, tuple[str, ...], bool], _Known] = field(default_factory=dict, init=False)
     _waiting: Candidate | None = field(default=None, init=False)
     _raw: RawRows | None = field(default=None, init=False)
     _printed: PrintedRows | None = field(default=None, init=False)
@@ -45,14 +52,14 @@ class Judgement:
 
     def judge(self, site: Site, exposure: Exposure) -> Objection | None:
         """The gravest objection to what leaves at this step, or None."""
-        raw = self._read(site)
+        raw = self._read(site, exposure)
         if raw is None:
             return None
-        key = (site.session, site.parties, exposure.labels_only)
-        if key not in self._known:
-            self._known[key] = pick_gravest(self._objections(site, exposure, raw))
-        if self._known[key] is not None:
-            return self._known[key]
+        key, others = (site.session, site.parties, exposure.labels_only), self._count_others(site)
+        if key not in self._known or others not in (self._known[key][0], _IN_LOG):
+            self._known[key] = (others, pick_gravest(self._objections(site, exposure, raw)))
+        if self._known[key][1] is not None:
+            return self._known[key][1]
         return pick_gravest((*self._next_equations(site, exposure), *self._pool_differences(site, exposure)))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
@@ -71,10 +78,21 @@ class Judgement:
         if head is not None and head.labels and exposure.pooled and not head.pooled:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
 
-    def _read(self, site: Site) -> RawRows | None:
-        """The raw rows, read and printed once."""
+    def _count_others(self, site: Site) -> int:
+        """Releases of other sessions that this one is held against; none any more once it is in the log itself.
+
+        While a person is asked, another study may post.
+        """
+        heads = self.log.heads()
+        own = any(head.key == (site.session, tuple(sorted(site.parties))) for head in heads)
+        return _IN_LOG if own else len(heads)
+
+    def _read(self, site: Site, exposure: Exposure) -> RawRows | None:
+        """The raw rows behind what leaves, read and printed once."""
         if self._raw is None:
             self._raw = raw_rows(site)
+            if self._raw is not None and exposure.least_pattern > 1 and not exposure.sums_only:
+                self._raw = drop_small_patterns(self._raw, site, exposure.least_pattern)
             if self._raw is not None:
                 self._printed = self.log.print_rows(self._raw)
         return self._raw
@@ -94,7 +112,7 @@ class Judgement:
         if self._printed.repeats and not site.study.columns:
             yield _object_to_repeats()
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), self._printed)
-        candidate = replace(candidate, head=replace(candidate.head, measured=self._list_measured(candidate.head)))
+        candidate = replace(candidate, head=self._complete_head(candidate.head))
         self._waiting = candidate
         yield from self.log.judge(candidate, self.floors.cell, self.near)
         if not exposure.labels_only:
@@ -105,6 +123,7 @@ class Judgement:
             yield from self._patterns(candidate, raw)
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
+            yield from self._left_out(candidate.head)
         if not exposure.labels_only:
             yield from self._judge_values(site, exposure, raw, candidate.head)
 
@@ -144,7 +163,23 @@ class Judgement:
             columns={},
             outcome=design.formula.outcome,
             terms=terms,
+            least_pattern=exposure.least_pattern,
             labels={name: dict(labels) for name, labels in exposure.labels.items()},
+        )
+
+    def _complete_head(self, head: Head) -> Head:
+        """The head with its measured columns, and with what the log has of this very release from before a restart."""
+        head, former = replace(head, measured=self._list_measured(head)), self.log.find(head.session, head.parties)
+        if former is None:
+            return head
+        return replace(
+            head,
+            labels=head.labels or former.labels,
+            pooled=head.pooled or former.pooled,
+            equations=former.equations,
+            missing=former.missing,
+            state=former.state,
+            reason=former.reason,
         )
 
     def _columns(self, candidate: Candidate) -> Iterator[Objection]:
@@ -173,6 +208,14 @@ class Judgement:
             hidden = set(masked.parties) - set(plain.parties)
             if other.kind == other_kind and 0 < len(hidden) < EVERYBODY and _shares_rows(other, head):
                 yield refuse_undone_masks(sorted(hidden), other.study)
+                return
+
+    def _left_out(self, head: Head) -> Iterator[Objection]:
+        """Objections where sums over all of these rows and sums without small patterns differ by just those."""
+        for other in self.log.others(head):
+            both = other.kind == head.kind == "masked"
+            if both and other.least_pattern != head.least_pattern and _shares_rows(other, head):
+                yield _object_to_left_out(other.study)
                 return
 
     def _next_equations(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
@@ -222,6 +265,18 @@ def kind_of(site: Site, exposure: Exposure) -> Kind:
     return "factor" if isinstance(site.data, OwnColumns) else "plain"
 
 
+def drop_small_patterns(raw: RawRows, site: Site, least: int) -> RawRows:
+    """The rows whose pattern of the model's covariates has at least so many rows: no others are in the sums."""
+    design = Design(site.study, site.name)
+    names = [name for name in design.variables if name in raw.values and name != design.formula.outcome]
+    if not names or not raw.n:
+        return raw
+    patterns = np.column_stack([raw.values[name] for name in names])
+    _, inverse, counts = np.unique(patterns, axis=0, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(counts[inverse.ravel()] >= least)
+    return raw if len(rows) == raw.n else raw.take(rows)
+
+
 def judge_sample(
     site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, tables: Mapping[str, LevelTable | None]
 ) -> Iterator[Objection]:
@@ -235,8 +290,9 @@ def judge_sample(
     sample = Sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
-    kept = sample.keep(exposure.least_pattern)
-    yield from judge_values(kept, floor, tables=tables if kept is sample else None)
+    yield from judge_values(sample, floor, tables=tables)
+    if raw.identifiers is None:
+        yield from judge_repeats(sample, tables)
 
 
 def judge_local_dominance(site: Site, raw: RawRows, tables: Mapping[str, LevelTable | None]) -> Iterator[Objection]:
@@ -263,6 +319,15 @@ def _object_to_unopened() -> Objection:
         'has few patients. Leave `opening` at "counts".'
     )
     return Objection(Grade.REFUSE, "not opened", sentence)
+
+
+def _object_to_left_out(study: str) -> Objection:
+    sentence = (
+        f"Of this study and {study!r} one leaves small patterns of covariates out of the sums of these rows, the other "
+        "one does not. Together they would show the sums of just those patients (patterns left out). Use the same "
+        "choice in both, or let a person say yes with a reason (coterie release allow)."
+    )
+    return Objection(Grade.REFUSE, "patterns left out", sentence, study, subject=study)
 
 
 def label_rows(log: PrivacyLog, site: Site) -> Mapping[str, bytes]:
