@@ -140,7 +140,7 @@ class Opening:
 
 WAY_OUT = (
     "Merge the level with another one, leave the column out, or wait for more patients; differences between hospitals "
-    "are no columns of a masked study (strata by site keep them apart)."
+    "are no columns of a masked study (site_intercepts = true fits each hospital's own intercept, which no sum shows)."
 )
 
 

@@ -150,7 +150,7 @@ def _nearly_as_many(other: ValueRows, floor: int) -> Objection:
 
 def _near(other: ValueRows, new: ValueRows, difference: Whole, floor: int, lacking: Mapping[str, int]) -> Objection:
     if other.renamed:
-        return _renamed(other, difference, floor)
+        return _refuse_renamed(other, difference, floor)
     more, fewer = bool((difference > 0).any()), bool((difference < 0).any())
     kind = "value changed" if more and fewer else "added" if more else "dropped"
     words = {
@@ -166,7 +166,7 @@ def _near(other: ValueRows, new: ValueRows, difference: Whole, floor: int, lacki
     return Objection(Grade.REFUSE, kind, sentence + WAYS_OUT.format(floor=floor), other.study, secret, other.study)
 
 
-def _renamed(other: ValueRows, difference: Whole, floor: int) -> Objection:
+def _refuse_renamed(other: ValueRows, difference: Whole, floor: int) -> Objection:
     sentence = (
         f"Its rows have the values of the study {other.study!r} except for fewer than {floor} rows, under other "
         "identifiers (identifiers changed): the difference of the two would be those patients' own values. Identify "

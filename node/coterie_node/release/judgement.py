@@ -123,7 +123,7 @@ class Judgement:
             yield from self._patterns(candidate, raw)
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
-            yield from self._left_out(candidate.head)
+            yield from self._judge_left_out(candidate.head)
         if not exposure.labels_only:
             yield from self._judge_values(site, exposure, raw, candidate.head)
 
@@ -210,7 +210,7 @@ class Judgement:
                 yield refuse_undone_masks(sorted(hidden), other.study)
                 return
 
-    def _left_out(self, head: Head) -> Iterator[Objection]:
+    def _judge_left_out(self, head: Head) -> Iterator[Objection]:
         """Objections where sums over all of these rows and sums without small patterns differ by just those."""
         for other in self.log.others(head):
             both = other.kind == head.kind == "masked"
