@@ -126,7 +126,7 @@ def test_forty_patients_more_of_whom_one_has_most_of_a_cost(network: Network) ->
     balance(network)
     for site in "ab":
         network.data[site]["cost"] = np.round(np.random.default_rng(1).lognormal(5, 0.5, N), 2)
-        network.data[site]["cost"][[0, 1, 2, N - 1]] = 9e7
+        network.data[site]["cost"][np.r_[:48, N - 1]] = 9e7
     study = text("death ~ sex + cost", "ab", PLAIN, KNOWN, cost='type = "number"\nrange = [0, 1e8]')
     network.fit(study, N - 40, "a")
     with pytest.raises(ReleaseRefused, match=r"\(difference\).*\(dominance\)"):
@@ -249,3 +249,40 @@ def test_one_patient_fewer_through_an_offset_that_the_patient_lacks(network: Net
     network.fit(text("death ~ age", learner=learner, rest=rest, **kinds))
     with pytest.raises(ReleaseRefused, match=r"lack lt \(dropped\)"):
         network.fit(text("death ~ age + offset(lt)", learner=learner, rest=rest, **kinds))
+
+
+# Weights, and levels behind noise
+
+
+@pytest.mark.parametrize("learner", ["plain", "masked"])
+@pytest.mark.parametrize("patients", [1, 4])
+def test_an_offset_that_leaves_few_patients_any_weight(network: Network, learner: str, patients: int) -> None:
+    """The information of the first round is then that of these patients alone, to all digits."""
+    balance(network)
+    for site in "abc":
+        network.data[site]["lt"] = np.round(np.random.default_rng(3).uniform(-60, -40, N), 3)
+    network.data["a"]["lt"][:patients] = np.linspace(0, 0.1, patients)
+    kinds = {"death": 'type = "count"\nrange = [0, 9]', "lt": 'type = "number"\nrange = [-60, 1]'}
+    options = f'name = "glore"\naggregation = "{learner}"\nfamily = "poisson"'
+    with pytest.raises(ReleaseRefused, match=r"under the offset lt.*\(dominance\)"):
+        network.fit(text("death ~ age + offset(lt)", "abc", options, KNOWN, **kinds))
+
+
+def test_follow_up_times_from_days_to_years_pass_as_an_offset(network: Network) -> None:
+    balance(network)
+    for site in "ab":
+        network.data[site]["lt"] = np.round(np.log(np.random.default_rng(3).uniform(0.01, 9, N)), 3)
+    kinds = {"death": 'type = "count"\nrange = [0, 9]', "lt": 'type = "number"\nrange = [-9, 9]'}
+    options = f'{PLAIN}\nfamily = "poisson"'
+    network.fit(text("death ~ age + offset(lt)", "ab", options, KNOWN, **kinds))
+
+
+@pytest.mark.parametrize("patients", [1, 3, 4])
+def test_a_rare_level_behind_noise(network: Network, patients: int) -> None:
+    """No two values are equal, and none dominates: yet the sums are those of the few who are far from the others."""
+    balance(network)
+    for site in "ab":
+        network.data[site]["hiv"] = 1e-7 * np.random.default_rng(5).random(N)
+        network.data[site]["hiv"][:patients] += 1.0
+    with pytest.raises(ReleaseRefused, match=r"of hiv \(small level\)|\(dominance\)"):
+        network.fit(text("death ~ age + hiv", "ab", PLAIN, KNOWN, hiv='type = "number"\nrange = [0, 2]'))

@@ -24,6 +24,8 @@ MOST_LEVELS = 12
 FREQUENT = 0.2
 # The p of the p% rule.
 DOMINANCE = 0.1
+# Steps of a column's range within which values count as one level: noise hides no level.
+_STEPS = 1000
 # Share of rows that are exact repeats of others from which they are taken for several rows of a patient.
 REPEATED = 0.05
 # Beyond such a chance that two rows agree in all other columns nothing follows from it when they do.
@@ -86,15 +88,16 @@ def judge_values(
         return []
     tables = find_tables(sample) if tables is None else tables
     covariates = [table for name in sample.values if (table := tables[name]) is not None and name != sample.outcome]
-    groups = covariates + _products(sample, covariates)
+    plain = [name for name in sample.values if tables[name] is None and sample.zeros is None]
+    dominance_objections = [o for name in plain for o in judge_dominance(name, sample.values[name], dominance)]
+    spread = set(plain) - {objection.subject for objection in dominance_objections} - {sample.outcome}
+    clusters = [cluster for name in plain if name in spread for cluster in _find_clusters(name, sample.values[name])]
+    groups = covariates + clusters + _products(sample, covariates)
     outcome = outcome_table(sample)
     out = list(_small_levels(groups, floor))
     out += [] if outcome is None else list(_outcome_cells(groups, outcome, floor))
     out += list(_full_covariates(covariates, sample.sensitive)) if floor > 1 else []
-    if sample.zeros is None:
-        plain = [name for name in sample.values if tables[name] is None]
-        out += [o for name in plain for o in judge_dominance(name, sample.values[name], dominance)]
-    return out
+    return out + dominance_objections
 
 
 def find_tables(sample: Sample) -> dict[str, LevelTable | None]:
@@ -116,6 +119,21 @@ def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool 
         return LevelTable(name, place[at], len(distinct))
     frequent = _frequent_value(values)
     return None if frequent is None else LevelTable(name, np.asarray(values != frequent, dtype=np.uint8), 2)
+
+
+def _find_clusters(name: str, numbers: NDArray[Any]) -> Iterator[LevelTable]:
+    """A measurement as a table if its values lie at few places of its range, or a share FREQUENT of them at one."""
+    values = np.asarray(numbers, dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    steps = ((values - low) * (_STEPS / (high - low))).astype(np.uint16)
+    counts = np.bincount(steps, minlength=_STEPS + 1)
+    # A place may lie on the border of two steps.
+    occupied = counts > 0
+    starts = occupied & ~np.concatenate([[False], occupied[:-1]])
+    if np.count_nonzero(starts) <= MOST_LEVELS:
+        yield LevelTable(name, (np.cumsum(starts) - 1)[steps].astype(np.uint8), int(np.count_nonzero(starts)))
+    elif counts.max() >= FREQUENT * len(values):
+        yield LevelTable(name, np.asarray(np.abs(steps - float(counts.argmax())) > 1, dtype=np.uint8), 2)
 
 
 def _code_type(size: int) -> type[np.uint8 | np.int32]:
@@ -365,6 +383,27 @@ def has_dominant_patient(numbers: NDArray[np.float64], p: float = DOMINANCE) -> 
     if spread > (2.5 + p) * (high - low) ** 2:
         return False
     return is_dominated((numbers - np.median(numbers)) ** 2, p)
+
+
+def judge_offset(
+    name: str, values: NDArray[Any], binary: bool, floor: int, p: float = DOMINANCE
+) -> Iterator[Objection]:
+    """Objections to an offset under which fewer than `floor` patients have nearly all weight of the first sums.
+
+    Those weigh a patient by exp(offset), and with a binary outcome by the variance of the logistic function there.
+    """
+    offset = np.asarray(values, dtype=np.float64)
+    weights = (
+        np.exp(-np.abs(offset)) / (1.0 + np.exp(-np.abs(offset))) ** 2 if binary else np.exp(offset - offset.max())
+    )
+    ordered = np.sort(weights)[::-1]
+    few = max(floor - 1, 2)
+    if floor > 1 and float(ordered[few:].sum()) < p * float(ordered[0]):
+        sentence = (
+            f"under the offset {name} fewer than {floor} patients have nearly all weight in the sums (dominance). "
+            "Correct the offset, or leave such rows out."
+        )
+        yield Objection(Grade.REFUSE, "dominance", sentence, subject=name)
 
 
 def is_dominated(parts: NDArray[np.float64], p: float = DOMINANCE) -> bool:

@@ -24,7 +24,15 @@ from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json, pick_gravest
 from coterie_node.privacy.parties import EVERYBODY, PooledSum, judge_parties, refuse_undone_masks
 from coterie_node.privacy.prints import PrintedRows, RawRows
-from coterie_node.privacy.values import LevelTable, Sample, judge_dominance, judge_repeats, judge_values, table_of
+from coterie_node.privacy.values import (
+    LevelTable,
+    Sample,
+    judge_dominance,
+    judge_offset,
+    judge_repeats,
+    judge_values,
+    table_of,
+)
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference
 
@@ -136,7 +144,7 @@ class Judgement:
         if place in self.log.storage:
             return objections_from_json(self.log.storage[place])
         out = (
-            list(judge_local_dominance(site, raw, self._tables))
+            list(judge_local_dominance(site, raw, self._tables, floor))
             if head.kind == "masked"
             else list(judge_sample(site, exposure, raw, head.kind, floor, self._tables))
         )
@@ -291,11 +299,21 @@ def judge_sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
     yield from judge_values(sample, floor, tables=tables)
+    yield from judge_weights(design, raw, floor)
     if raw.identifiers is None:
         yield from judge_repeats(sample, tables)
 
 
-def judge_local_dominance(site: Site, raw: RawRows, tables: Mapping[str, LevelTable | None]) -> Iterator[Objection]:
+def judge_weights(design: Design, raw: RawRows, floor: int) -> Iterator[Objection]:
+    """Objections to the weights that an offset gives to few patients."""
+    name = design.formula.offset
+    if name and name in raw.values and raw.n:
+        yield from judge_offset(name, raw.values[name], design.outcome.type == "binary", floor)
+
+
+def judge_local_dominance(
+    site: Site, raw: RawRows, tables: Mapping[str, LevelTable | None], floor: int
+) -> Iterator[Objection]:
     """Questions about measurements of which one patient has nearly all at this site: then perhaps in the pool as well.
 
     What is not dominated here is not in the pool: other sites only add to what the largest two leave.
@@ -305,6 +323,8 @@ def judge_local_dominance(site: Site, raw: RawRows, tables: Mapping[str, LevelTa
         if name in raw.values and tables[name] is None:
             for objection in judge_dominance(name, raw.values[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
+    for objection in judge_weights(design, raw, floor):
+        yield replace(objection, grade=Grade.ASK)
 
 
 _ASK_DOMINANCE = (
