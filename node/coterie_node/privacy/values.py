@@ -429,18 +429,29 @@ def judge_repeats(sample: Sample, tables: Mapping[str, LevelTable | None]) -> It
     measured = [name for name in sample.values if tables[name] is None]
     if not measured:
         return
+    rows = np.unique(_mix_rows(sample), return_counts=True)[1]
+    if sample.n - len(rows) < REPEATED * sample.n:
+        return
     words = {name: _order_codes(values) for name, values in sample.values.items()}
     finest = max(measured, key=lambda name: int(words[name].max()))
     chance = float(np.prod([_share_equal(codes) for name, codes in words.items() if name != finest]))
-    rows = np.unique(np.column_stack(list(words.values())), axis=0, return_counts=True)[1]
     alike, pairs = _count_pairs(rows), _count_pairs(np.bincount(words[finest]))
-    if chance <= _ALIKE and sample.n - len(rows) >= REPEATED * sample.n and alike > (1 + chance) / 2 * pairs:
+    if chance <= _ALIKE and alike > (1 + chance) / 2 * pairs:
         sentence = (
             "many rows repeat others exactly, in more columns than chance explains (repeated rows): floors count "
             "patients, and these look like several rows of a patient. Name the column that identifies patients "
             '(patient = "..."), and keep one row for each.'
         )
         yield Objection(Grade.REFUSE, "repeated rows", sentence)
+
+
+def _mix_rows(sample: Sample) -> NDArray[np.uint64]:
+    """One word (n,) for each row's values."""
+    out = np.zeros(sample.n, np.uint64)
+    for values in sample.values.values():
+        words = (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+        out = (out ^ (out >> np.uint64(29))) * _SPREAD + (words ^ (words >> np.uint64(32)))
+    return out
 
 
 def _order_codes(values: NDArray[Any]) -> NDArray[np.int32]:
