@@ -29,6 +29,8 @@ KEY_BYTES = 32
 UNKNOWN_PRINT = 0
 # Rows that are hashed in one go, so that memory holds a few of them only.
 _CHUNK = 1 << 16
+# Numbers that are hashed in one go, so that they stay in the processor's cache.
+_RUN = 1 << 13
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -74,11 +76,19 @@ def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints
     """A print (n,) of each number of a column; all missing values (NaN) have one print, and so have 0 and -0."""
     low, high, last = _factors(column, key)
     out = np.empty(len(values), np.uint32)
-    for at in range(0, len(values), _CHUNK):
-        part = np.asarray(values[at : at + _CHUNK], dtype=np.float64) + 0.0
-        part[np.isnan(part)] = np.nan
+    for at in range(0, len(values), _RUN):
+        part = np.asarray(values[at : at + _RUN], dtype=np.float64) + 0.0
+        missing = np.isnan(part)
+        if missing.any():
+            part[missing] = np.nan
         words = part.view(np.uint64)
-        out[at : at + _CHUNK] = ((words & _LOW) * low + (words >> _HALF) * high + last) >> _HALF
+        sums = (words & _LOW) * low
+        words >>= _HALF
+        words *= high
+        sums += words
+        sums += last
+        sums >>= _HALF
+        out[at : at + _RUN] = sums
     return np.maximum(out, UNKNOWN_PRINT + 1, out=out)
 
 
@@ -140,7 +150,7 @@ class RawRows:
         """The same rows as keyed prints; `patients`: those of the identifiers, where they are known already."""
         if patients is None and self.identifiers is not None:
             patients = print_patients(self.identifiers, key)
-        return PrintedRows(ColumnPrints(self, key), patients, dict(self.lacking))
+        return PrintedRows(ColumnPrints(self, key), patients, self.n, dict(self.lacking))
 
 
 class ColumnPrints(Mapping[str, Fingerprints]):
@@ -165,16 +175,12 @@ class ColumnPrints(Mapping[str, Fingerprints]):
 
 @dataclass(frozen=True)
 class PrintedRows:
-    """A study's rows as keyed prints: `columns` by name (n,), `patients` (n,) or None; `lacking` as in RawRows."""
+    """A study's n rows as keyed prints: `columns` by name (n,), `patients` (n,) or None; `lacking` as in RawRows."""
 
     columns: Mapping[str, Fingerprints]
     patients: PatientPrints | None
+    n: int
     lacking: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.columns.values()))) if self.patients is None else len(self.patients)
 
     @property
     def repeats(self) -> int:
