@@ -64,8 +64,9 @@ def main(rows: int = 1_000_000, columns: int = 20, releases: int = 50) -> None:
         last = candidate(log, raw, releases + 2, 3)
         with timed(f"judged against {releases + 1} releases"):
             print({objection.kind for objection in log.judge(last, 5)})
-        with timed("values of 100,000 x 50 judged, once for each study"):
-            judge_values(Sample(draw(100_000, 50).values, "x0"), 5)
+        sample = Sample(draw(100_000, 50).values, "x0")
+        with timed("values of 100,000 x 50 judged, once for each file"):
+            judge_values(sample, 5)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ is a decimal number has the print of that number, so that a column declared othe
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,11 +66,14 @@ def draw_factors(key: bytes) -> NDArray[np.uint64]:
 
 def digest_prints(prints: Fingerprints, factors: NDArray[np.uint64]) -> str:
     """A keyed digest of a column's prints in their order: SHA-256 of four multilinear sums for each run of rows."""
-    out = hashlib.sha256(len(prints).to_bytes(8, "big"))
-    for at in range(0, len(prints), _CHUNK):
-        part = prints[at : at + _CHUNK].astype(np.uint64)
-        out.update(np.dot(part, factors[: len(part)]).astype("<u8").tobytes())
-    return out.hexdigest()
+    return hashlib.sha256(_sum_words(prints.astype(np.uint64), factors)).hexdigest()
+
+
+def _sum_words(words: NDArray[np.uint64], factors: NDArray[np.uint64]) -> bytes:
+    """How many words there are, and four multilinear sums of them for each run of rows."""
+    runs = [words[at : at + _CHUNK] for at in range(0, len(words), _CHUNK)]
+    sums = [np.dot(run, factors[: len(run)]).astype("<u8").tobytes() for run in runs]
+    return len(words).to_bytes(8, "big") + b"".join(sums)
 
 
 def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints:
@@ -166,6 +170,17 @@ class ColumnPrints(Mapping[str, Fingerprints]):
             return print_numbers(values, name, self._key)
         return print_levels(values, levels, name, self._key)
 
+    def digest_values(self, factors: NDArray[np.uint64]) -> str:
+        """A keyed digest of all columns' values in their order, a quarter of the work of their prints."""
+        out = hashlib.sha256()
+        for name, values in self._rows.values.items():
+            head = json.dumps([name, *self._rows.levels.get(name, ())]).encode()
+            words = np.asarray(values, dtype=np.float64).view(np.uint64)
+            # The upper half is added to the lower one, as sums of single high bits say little.
+            sums = _sum_words(words ^ (words >> _HALF), factors)
+            out.update(len(head).to_bytes(8, "big") + head + len(sums).to_bytes(8, "big") + sums)
+        return out.hexdigest()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows.values)
 
@@ -177,7 +192,7 @@ class ColumnPrints(Mapping[str, Fingerprints]):
 class PrintedRows:
     """A study's n rows as keyed prints: `columns` by name (n,), `patients` (n,) or None; `lacking` as in RawRows."""
 
-    columns: Mapping[str, Fingerprints]
+    columns: ColumnPrints
     patients: PatientPrints | None
     n: int
     lacking: Mapping[str, int] = field(default_factory=dict)
