@@ -223,7 +223,7 @@ def test_a_person_is_asked_about_nearly_the_patients_of_a_study_without_a_common
 def test_a_file_that_is_known_by_its_values_is_not_written_again() -> None:
     site = Archive(identified=False)
     site.release(ALL)
-    before = dict(site.log.storage)
+    before = set(site.log.storage)
     site.release(ALL)
     assert {name for name in site.log.storage if name not in before} == {"release/00000001"}
     changed = site.values["age"].copy()
