@@ -8,9 +8,11 @@ LOCK := requirements/dev.lock
 SEEDS ?= 2000
 TRANSACTIONS ?= 10000
 FUZZ_SEED ?= $(shell date +%j)
+# Tests start the command hundreds of times; without compiled files each start compiles the rooms again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-net faults fuzz slither check audit-deps devnet bench bench-mpc ranges references \
+.PHONY: help setup tools demo test test-long test-net faults fuzz slither check audit-deps devnet bench bench-mpc ranges references \
   abi lock wheel mutants clean
 
 help: ## Show these commands
@@ -35,8 +37,11 @@ tools: setup ## Build Geth and Kubo with Go, at pinned hashes, into the user's c
 demo: setup ## Fit one model over a ledger on three sites of this machine, and replay it
 	@$(BIN)/coterie demo
 
-test: setup ## Run the tests
-	$(BIN)/python -m pytest -m "not devnet" -n 2 --dist loadgroup $(ARGS)
+test: setup ## Run the tests, of each sweep the first few cases
+	$(BIN)/python -m pytest -m "not devnet and not long" -n 2 --dist loadgroup $(ARGS)
+
+test-long: setup ## Run the rest of the sweeps: seeded faults, signed garbage, hostile files, grids, long demos
+	$(BIN)/python -m pytest -m "long and not devnet" -n 2 --dist loadgroup $(ARGS)
 
 test-net: tools ## Run the tests on real networks of Geth and Kubo
 	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)

@@ -10,7 +10,7 @@ LearnerError
  +- NotConverged     nobody's fault: the rounds ran out
  +- Separation       nobody's fault: the maximum of the likelihood lies at infinity
  +- Collinear        nobody's fault: the design has no unique solution
- +- Withheld         nobody's fault: what would leave a site gives too much away
+ +- Withheld         nobody's fault: what would leave a site discloses too much
 """
 
 from __future__ import annotations
@@ -86,4 +86,4 @@ class Collinear(LearnerError):
 
 
 class Withheld(LearnerError):
-    """A payload that would give too much away, by the study's own rules."""
+    """A payload that would disclose too much, by the study's own rules."""

@@ -18,6 +18,7 @@ from coterie_chain.store.protocol import MAX_BLOB, BlobStore
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Channel, Script, Site, Step, announce, each, interactive, only, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
@@ -51,6 +52,7 @@ __all__ = [
     "Payload",
     "Post",
     "PostRejected",
+    "Profile",
     "Record",
     "Reference",
     "Rows",
@@ -67,6 +69,7 @@ __all__ = [
     "Study",
     "StudyError",
     "StudyView",
+    "Suitability",
     "Terms",
     "announce",
     "check_learner",

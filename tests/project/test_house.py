@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 HOUSE = Path(__file__).parents[2] / "tools" / "house"
-RULES = {"mean_sentence": 5, "forbidden": {"anew": "again"}}
+RULES = {
+    "mean_sentence": 5,
+    "allowed": ["held out"],
+    "forbidden": [
+        {"not": "anew", "but": "again"},
+        {"not": "held", "but": "kept"},
+        {"not": "gives away", "but": "discloses", "find": r"gives? (?:\S+ ){0,2}away"},
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +43,21 @@ def test_a_page_of_long_sentences_is_named_with_its_mean(words: dict[str, Any]) 
 def test_a_word_that_is_not_ours_is_named_with_its_line_and_the_better_one(words: dict[str, Any]) -> None:
     (problem,) = words["check_page"]("docs/page.md", "Start it.\n\nStart it anew.", RULES)
     assert problem == "docs/page.md:3: 'anew' is not a word of ours. Write again."
+
+
+def test_a_word_of_code_is_found_over_the_end_of_a_line(words: dict[str, Any]) -> None:
+    code = '    """It gives\n    the rows\n    away."""\n    # Rows held\n    # out, and held_out, stay.\n'
+    (problem,) = words["check_words"]("room/file.py", code, RULES)
+    assert problem == "room/file.py:1: 'gives the rows away' is not a word of ours. Write discloses."
+    (held,) = words["check_words"]("room/file.py", "# Rows held by a site.\n", RULES)
+    assert held.startswith("room/file.py:1: 'held'")
+
+
+def test_the_glossary_shows_the_list_of_the_rules(words: dict[str, Any]) -> None:
+    page = words["render_glossary"]("# Words\n\n## Words that we do not use\n\n| not | but |\n", RULES)
+    assert page.startswith("# Words\n\n## Words that we do not use\n")
+    assert page.endswith("| not | but |\n|---|---|\n| anew | again |\n| held | kept |\n| gives away | discloses |\n")
+    assert words["render_glossary"](page, RULES) == page
 
 
 def test_a_folder_without_a_row_and_a_row_without_a_folder_are_named(

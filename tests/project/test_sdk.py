@@ -58,9 +58,7 @@ EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/pyproject.toml")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples, installed as their authors' users install them."""
     folder = tmp_path_factory.mktemp("packages")
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    words = [sys.executable, *install, "--target", str(folder), *map(str, EXAMPLES)]
-    subprocess.run(words, check=True, timeout=120)
+    installed.install_packages(folder, *EXAMPLES)
     return folder
 
 

@@ -9,7 +9,7 @@ TESTS = Path(__file__).parents[1]
 ROWS = [
     line.strip("|").split(" | ")
     for line in (TESTS.parent / "docs" / "threats.md").read_text().splitlines()
-    if line.startswith("| ") and not line.startswith("| script")
+    if line.startswith("| ") and not line.startswith("| program")
 ]
 LETTERS = {"a": ("00", "00c", "00d", "0", "1", "2"), "g": (1, 2, 3, 4, 5, 6, 8, 9, 10), "d": (1, 2, 3), "h": (1, 2)}
 SCRIPTS = {f"{letter}{k}" for letter, ks in LETTERS.items() for k in ks} | {"b1", "c1", "n2", "p1"}

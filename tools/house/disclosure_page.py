@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from coterie_learners.core.registry import complete_study, learner_of
+from coterie_learners.core.registry import Learner, complete_study, find_learner, list_learners
 from coterie_learners.study.document import Study
 
 PAGE = Path(__file__).parents[2] / "docs" / "disclosure.md"
@@ -19,27 +19,21 @@ _VARIABLES = {
     "pressure": {"type": "number", "range": [40, 250]},
 }
 _SITES = ["north", "south", "east"]
-_CHOICES: dict[str, list[dict[str, object]]] = {
-    "glore": [{"aggregation": "masked"}, {"aggregation": "plain"}],
-    "cola": [{"cells": False}, {"cells": True}],
-    "secure_cola": [{"scheme": scheme} for scheme in ("masks", "bfv", "ckks", "newton")],
-    "valoris": [{"mode": "per_site"}, {"mode": "aggregated"}],
-    "vertigo": [{"exchange": "thin"}, {"exchange": "gram", "ridge": 1.0}],
-    "secure_lasso": [{"linkage": "masks"}, {"linkage": "paillier"}],
-}
 _HEADINGS = {"leaves": "Leaves a site", "collusion": "Collusion", "everybody": "Everybody learns"}
 
 
-def make_study(learner: str, options: dict[str, object]) -> Study:
-    """A small study of a learner with these options, over three sites."""
-    formula = "died ~ male" if "cola" in learner else "died ~ male + age + pressure"
+def make_study(learner: Learner, options: Mapping[str, object]) -> Study:
+    """A small study of a learner with these options, over three sites.
+
+    Its columns are split if the learner takes that; the last site of an interactive learner is a helper without data.
+    """
+    # A number without a grid has no patterns to count.
+    formula = "died ~ male" if learner.reads == "codes" else "died ~ male + age + pressure"
     plain = {"name": "example", "sites": _SITES, "formula": formula, "variables": _VARIABLES}
-    plain |= {"learner": {"name": learner, **options}}
-    if learner in ("valoris", "vertigo"):
-        plain |= {"columns": {"north": ["died", "pressure"], "south": ["male"], "east": ["age"]}}
-    if learner == "secure_lasso":
-        plain |= {"columns": {"north": ["died", "pressure"], "south": ["male", "age"], "east": []}}
-    if "columns" in plain:
+    plain |= {"learner": {"name": learner.name, **options}}
+    if "columns" in learner.splits:
+        south, east = (["male", "age"], []) if learner.talks else (["male"], ["age"])
+        plain |= {"columns": {"north": ["died", "pressure"], "south": south, "east": east}}
         plain |= {"identifier": ["code"], "disclosure": {"rebuild": "allow"}}
     return complete_study(Study.model_validate_json(json.dumps(plain)))
 
@@ -52,16 +46,16 @@ def render_page() -> str:
 def _list_lines() -> Iterator[str]:
     yield "\n\n## By learner and option\n"
     yield "The examples have the sites north, south and east. `coterie study show` prints the same for your study.\n"
-    for learner, choices in _CHOICES.items():
-        for options in choices:
+    for learner in map(find_learner, list_learners()):
+        for options in learner.profile.examples:
             yield from _describe_choice(learner, options)
 
 
-def _describe_choice(learner: str, options: dict[str, object]) -> Iterator[str]:
+def _describe_choice(learner: Learner, options: Mapping[str, object]) -> Iterator[str]:
     study = make_study(learner, options)
     chosen = ", ".join(f"{name} = {value}" for name, value in options.items())
-    yield f"### {learner}: {chosen}\n"
-    for part, sentences in learner_of(study).discloses(study).paragraphs.items():
+    yield f"### {learner.name}: {chosen}\n"
+    for part, sentences in learner.discloses(study).paragraphs.items():
         yield f"{_HEADINGS[part]}:\n"
         yield from (f"- {sentence.replace('*', chr(92) + '*')}" for sentence in sentences)
         yield ""

@@ -24,7 +24,7 @@ MAX_SEARCH = 40_000_000
 class Network:
     """A deployed Catalog: the node's address, chain id, Catalog, hash of block 0, block of the deployment.
 
-    `founders`: name and key of each site that founded it, for whoever checks a bundle; empty if they are not known.
+    `founders`: name and key of each site that founded it, for the check of a bundle; empty if they are not known.
     Each site has its own `url`; everything else is the same at every site.
     """
 

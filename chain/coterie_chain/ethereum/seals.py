@@ -1,7 +1,7 @@
 """Who sealed a chain: a light client that needs the headers alone, for Clique and QBFT.
 
-The first header names the first signers; every later change of them must follow from votes in the headers. So whoever
-trusts the first header's hash, and that most signers are not in league, trusts the last header.
+The first header names the first signers; every later change of them must follow from votes in the headers. So a reader
+who trusts the first header's hash, and that most signers are not in league, trusts the last header.
 
 Clique is EIP-225 (as Geth 1.13 applies it): one signature in each header, by a signer that has not signed one of the
 last floor(N/2) blocks; votes by beneficiary and nonce. An epoch's header is known by its list of signers, which must be

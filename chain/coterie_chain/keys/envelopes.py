@@ -72,7 +72,7 @@ def open_body_key(blob: bytes, name: str, private: PrivateKey) -> bytes | None:
 
 
 def unseal_with(blob: bytes, key: bytes, context: bytes = b"") -> bytes:
-    """The bytes sealed, for whoever has the body's key; BlobCorrupt CO-C221 if it is another envelope's."""
+    """The bytes sealed, for a reader with the body's key; BlobCorrupt CO-C221 if it is another envelope's."""
     envelope = _open(blob)
     if _commit(key) != envelope.commitment:
         raise _explain_malformed("its key is not the one that it commits to")

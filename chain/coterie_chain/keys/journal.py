@@ -183,7 +183,7 @@ class SqliteJournal:
                 raise
 
     def _open(self) -> None:
-        # The lock is taken at the first write and held until close or death, by whatever means.
+        # The lock is taken at the first write and kept until close or death, by whatever means.
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")

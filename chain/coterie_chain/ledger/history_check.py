@@ -1,6 +1,6 @@
 """The auditor's check of a whole history: did the chain keep its own rules, and is nothing missing or changed?
 
-Every move is made again in rules.py, with the key that the acting site held at that moment and the time of its block,
+Every move is made again in rules.py, with the key of the acting site at that moment and the time of its block,
 and every record extends a hash chain of our own. So a node that hides, adds, changes or reorders entries is found, and
 so is a contract that is not ours.
 """
@@ -120,6 +120,8 @@ class HistoryCheck:
 
     def check_entry(self, entry: Record | Event) -> None:
         """Judge the next entry."""
+        # A study that is spoiled is not judged again, but its records still extend the chains of the sites that posted
+        # them: without them every later record of these sites would look wrong.
         number = get_study_number(entry)
         if number in self.spoiled:
             self._follow_chain(entry)
@@ -128,6 +130,8 @@ class HistoryCheck:
         try:
             self._judge_entry(entry)
         except LedgerMismatch as fault:
+            # The fault may be that an entry is missing: then the study that owes it is at fault, not the one that comes
+            # instead.
             faulty = number if pending is None else pending
             if self._study is None or faulty in (0, self._study):
                 raise
@@ -183,6 +187,8 @@ class HistoryCheck:
         kind, round_ = self.rules.post(key, site, post, _moment(record))
         self._require_same(record, "kind", record.kind, describe_kind(self.rules, kind))
         self._require_same(record, "round", record.round, round_)
+        # The rules accept the record; now its place in the site's own chain. Sequence number and digest together show a
+        # record that was left out, added or changed.
         before = self._read_head(record.site)
         self._require_same(record, "sequence number", record.seq, before.seq + 1)
         head = compute_next_head(before.head, record.seq, kind, round_, post)
@@ -195,6 +201,8 @@ class HistoryCheck:
 
     def _check_event(self, event: Event) -> None:
         details = dict(event.details)
+        # Three kinds of entries: outcomes that an earlier entry makes due, the announcement of an end, and moves of a
+        # site.
         if self._completion:
             self._reject(event, "the record that completes the study must come here")
         if self._due:
@@ -221,6 +229,7 @@ class HistoryCheck:
         self._ids[event.site] = len(self.rules.seats)
 
     def _check_admission(self, event: Event, d: _Details, key: str) -> None:
+        # The vote is made in the rules first: only they know whether it passes, and so whether an outcome is due.
         passed = self.rules.admit(key, *_read_seat(d), _moment(event))
         if passed:
             self._ids[str(d["name"])] = len(self.rules.seats)

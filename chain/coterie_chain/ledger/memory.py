@@ -63,7 +63,7 @@ class MemoryChain:
         self.idle_blocks = 0
 
     def moment(self) -> Moment:
-        """When the next entry is written: each takes a block, and `idle_blocks` have held none."""
+        """When the next entry is written: each takes a block, and `idle_blocks` have none."""
         return Moment(self.clock(), len(self.log) + self.idle_blocks)
 
     def head(self, site: int) -> Head:

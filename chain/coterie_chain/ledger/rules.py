@@ -1,8 +1,8 @@
 """The rules of Catalog.sol in Python: membership, votes, proposals, turns, silence, disputes and ends.
 
-One state machine with three users: the memory ledger runs on it, a differential fuzz holds the contract against it
-move by move, and the auditor replays a chain's history through it, so that a chain that broke its own rules is found.
-Sites are ids here and callers are addresses, as in the contract. Every refusal is a PostRejected with the name and the
+One state machine with three users: the memory ledger runs on it, a differential fuzz compares the contract with it move
+by move, and the auditor replays a chain's history through it, so that a chain that broke its own rules is found. Sites
+are ids here and callers are addresses, as in the contract. Every refusal is a PostRejected with the name and the
 arguments of the contract's custom error, checked in the contract's order. Only what an address is (`NotExternal`, and
 whether a successor has code) is the contract's to know.
 

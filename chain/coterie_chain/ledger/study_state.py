@@ -59,6 +59,7 @@ class StudyState:
     timeout: int
     silence: Silence
     least: int
+    # `basis` is what the next post must name; `before` is the basis before it, for a step that is undone.
     basis: bytes
     active: set[int]
     proposer: int
@@ -66,6 +67,9 @@ class StudyState:
     deadline: int
     before: bytes
     state: State = State.PROPOSED
+    # From here on the fields move with the study. `posted` are the sites that took their slot in the open step; `turn`
+    # is the place in `order` from which the next server is sought; `done` whether the loop's last server said
+    # converged.
     joined: set[int] = field(default_factory=set)
     posted: set[int] = field(default_factory=set)
     position: int = 0
@@ -75,6 +79,7 @@ class StudyState:
     index: int = 0
     turn: int = 0
     done: bool = False
+    # Attempts are never used twice at one position, also after `go_back`: the masks of an attempt depend on its number.
     first_attempt: int = 0
     last: SchedulePosition | None = None
     superseded: bool = False
@@ -147,6 +152,7 @@ class StudyState:
 
     def take_slot(self, site: int, kind: int) -> bool:
         """Take the site's slot in the open step; True when the step is complete with it."""
+        # Server and only steps have one slot, so that the right post completes the step.
         if kind != EACH:
             expected = self.server() if kind == SERVER else kind
             if site != expected:
@@ -161,13 +167,17 @@ class StudyState:
 
     def advance(self, kind: int, converged: bool, sha: bytes, now: int) -> None:
         """Go to the next step."""
+        # The finished step is kept whole first: a vote that its post is unusable leads back to it.
         self.last = self.locate()
         if kind == EACH:
             self.posted.clear()
         else:
+            # Only these posts are computed from others. A record on the wrong one is refused, so nobody builds on a
+            # post that a reorganisation took.
             self.before, self.basis = self.basis, sha
         if kind == SERVER:
             self.pass_turn(self.server())
+            # `converged` counts in the loop alone: it ends the loop, and with it the rounds.
             if self.phase == LOOP:
                 self.done = converged
         self.position += 1
@@ -189,10 +199,12 @@ class StudyState:
     def remove(self, site: int) -> None:
         """Go on without a site."""
         self.active.discard(site)
+        # All post again: sums under masks are over the parties, and the parties have changed.
         self.posted.clear()
 
     def go_back(self, last: SchedulePosition) -> None:
         """Undo what the last finished step has changed; both steps begin above all their attempts so far."""
+        # The posts of both steps stay on the ledger. New attempts make sure that no post of before fits a slot of now.
         highest, kind = max(self.attempt, last.attempt), self.kind(last)
         self.position, self.round, self.phase, self.index = last.position, last.round, last.phase, last.index
         self.turn, self.done = last.turn, last.done

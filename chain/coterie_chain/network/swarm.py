@@ -157,7 +157,7 @@ class KuboSwarm:
         return f"kubo+{node.api}?token_file={node.token.absolute()}"
 
     def facts(self, site: str) -> dict[str, int]:
-        """Peers, and blocks held."""
+        """Numbers of peers and of blocks."""
         with self._open_client(site) as client, suppress(*WIRE_FAULTS, ValueError, KeyError):
             return {"peers": count_peers(client), "blocks": int(_read_object(_ask(client, "repo/stat"))["NumObjects"])}
         return {}

@@ -17,7 +17,7 @@ _TCP = re.compile(r"^/(?:ip4|ip6|dns4|dns6|dns)/([^/]+)/tcp/([0-9]{1,5})(?:/p2p/
 
 
 def is_private_swarm(addresses: Iterable[str], seconds: float = 3.0) -> bool | None:
-    """Whether the daemon that listens at these libp2p addresses wants the swarm's key of whoever connects.
+    """Whether the daemon that listens at these libp2p addresses asks its peers for the swarm's key.
 
     None if no TCP address of it answers in time.
     """

@@ -1,6 +1,6 @@
 """The Catalog's deployment, as its deployer signed it: the Catalog's address and its founders follow from nothing else.
 
-Whoever runs a development chain can place a Catalog at any address and found it with keys of his own. What he cannot
+The owner of a development chain can place a Catalog at any address and found it with keys of his own. What he cannot
 do is sign the deployment from which that address is computed (Ethereum's yellow paper, equation 87: the hash of the
 deployer's address and nonce).
 """

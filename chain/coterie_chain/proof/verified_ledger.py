@@ -1,10 +1,10 @@
-"""The ledger from evidence alone: no node, no keys, no trust in whoever gathered it.
+"""The ledger from evidence alone: no node, no keys, no trust in its collector.
 
 Theory of operation. Headers hash into each other, so the first one's hash (which the reader knows) and, on a sealed
 chain, the signers that it names vouch for the last one. Each header vouches for its block's transactions and receipts,
 the receipts hold the logs, and the bloom filters say in which blocks logs of the Catalog or the Models may be: none can
-be left out, none added. The last header vouches for the contracts' code and storage, against which the history is
-held. And each entry must be the very call that the acting site's own key signed (`signatures.py`).
+be left out, none added. The last header vouches for the contracts' code and storage, with which the history is
+compared. And each entry must be the very call that the acting site's own key signed (`signatures.py`).
 """
 
 from __future__ import annotations

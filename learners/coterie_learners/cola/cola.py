@@ -40,12 +40,14 @@ from coterie_learners.cola.model.likelihood import Estimate, Grouped, estimate
 from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
 from coterie_learners.cola.pool import carry_back, stack_by_site, sum_tables
 from coterie_learners.cola.result import add_diagnostics, build_table_fit
+from coterie_learners.cola.suitability import assess_cola
 from coterie_learners.cola.tables import small_cells
 from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.payload import Field, Payload
+from coterie_learners.core.profile import Profile
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
@@ -229,4 +231,14 @@ def _discloses(study: Study) -> Disclosure:
     return disclose_cola(plan_table(study))
 
 
-COLA = Learner("cola", _VERSION, TableOptions, _check_study, _schedule, cola, _discloses, reads="codes")
+COLA = Learner(
+    "cola",
+    _VERSION,
+    TableOptions,
+    _check_study,
+    _schedule,
+    cola,
+    _discloses,
+    reads="codes",
+    profile=Profile(assess_cola, examples=({"cells": False}, {"cells": True}), equals_pooled=True),
+)

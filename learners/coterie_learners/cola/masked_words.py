@@ -1,9 +1,9 @@
 """Whole and fractional numbers as 32-bit words under pairwise masks, for carriers that add words.
 
 Pairwise additive masks after Bonawitz et al., CCS 2017, as in `masked_sum`. Whole numbers are one word, modulo 2^32;
-fractional ones four, modulo 2^128 (fixed point). The words of one site are uniformly distributed to whoever lacks its
-keys, and those of all sites together depend on nothing but the sums: whoever sees them, or any sums of them, learns the
-sums and no more.
+fractional ones four, modulo 2^128 (fixed point). The words of one site are uniformly distributed to anybody without its
+keys, and those of all sites together depend on nothing but the sums: a reader of them, or of any sums of them, learns
+the sums and no more.
 """
 
 from __future__ import annotations

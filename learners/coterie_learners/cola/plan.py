@@ -154,7 +154,7 @@ class TablePlan:
     @property
     def advice(self) -> str:
         """What this study can do about a separated outcome."""
-        firth = (self.family.name, self.family.link) == ("binomial", "logit") and not self.options.robust
+        firth = self.family.link in self.family.firth_links and not self.options.robust
         return (
             f"Merge rare levels{', leave the term out, or set firth = true' if firth else ', or leave the term out'}."
         )
@@ -168,7 +168,7 @@ def check_plan(plan: TablePlan) -> None:
         family.check_offset()
     if not plan.design.columns:
         raise StudyError("CO-S201", "The formula makes no columns.")
-    if options.firth and ((family.name, family.link) != ("binomial", "logit") or options.robust):
+    if options.firth and (family.link not in family.firth_links or options.robust):
         raise StudyError("CO-S324", "firth is for a binomial model with the logit link, without robust.")
     if options.robust and (plan.tally.exposure or plan.levels):
         raise StudyError("CO-S324", "robust needs a model without exposure, of one outcome.")

@@ -74,7 +74,7 @@ def conditioning_of(model: Payload) -> dict[str, Any]:
 def _cautions(plan: TablePlan, model: Payload) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What must be known of the fit before its numbers are used: on the method, and warnings."""
     slopes = (plan.p - plan.design.formula.intercept) * max(plan.levels, 1)
-    small = model_warnings.few_events_warning(plan.family.law, int(model["n"]), _events(plan, model), slopes)
+    small = model_warnings.few_events_warning(int(model["n"]), _events(plan, model), slopes, plan.family.has_events)
     robust = model_warnings.ROBUST if plan.options.robust else ()
     method = (*robust, *(model_warnings.FIRTH if plan.options.firth else ()))
     return method, (*soundness.exact_fit_warning(bool(model["exact"])), *(() if plan.options.firth else small))

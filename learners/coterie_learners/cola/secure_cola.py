@@ -1,7 +1,7 @@
 """secure-COLA-GLM: COLA-GLM of which only the sum of the sites' tables ever exists in the clear.
 
 Wu et al., npj Digit Med 2025;8:442 (doi:10.1038/s41746-025-01781-1), section on secure-COLA-GLM. The paper gives every
-site a copy of one secret key and encrypts without masks, so that whoever holds a copy and gets hold of a ciphertext
+site a copy of one secret key and encrypts without masks, so that anybody with a copy and a ciphertext
 reads that site's table, and a ledger shows ciphertexts to all. Here masks lie below the encryption.
 
 Every site makes its table over the whole grid (which patterns it has says something already) and hides it under
@@ -42,11 +42,13 @@ from coterie_learners.cola.cola import CountedTable, build_table, pack_table, ta
 from coterie_learners.cola.plan import TableOptions, TablePlan, check_plan
 from coterie_learners.cola.result import add_diagnostics, build_table_fit
 from coterie_learners.cola.secure_cola_disclosure import disclose_secure_cola
+from coterie_learners.cola.suitability import MAX_DENSE_PATTERNS, assess_secure_cola
 from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Keys
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.profile import Profile
 from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, concluding_steps, each, only, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
@@ -60,7 +62,6 @@ from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_poo
 
 _VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
-MAX_DENSE_PATTERNS = 1 << 20
 _TOPIC, _TEST_TOPIC = "table", "agreement"
 _SINGLE = ("saturated", "constant")
 
@@ -85,7 +86,7 @@ class SecureOptions(TableOptions):
 
 
 def plan_secure_table(study: Study) -> TablePlan:
-    """The plan of a study; where everyone sees the sum, or nobody does, nobody can hold a floor against it."""
+    """The plan of a study; where everyone sees the sum, or nobody does, nobody can compare it with a floor."""
     plan = TablePlan.of(study, SecureOptions)
     if secure_options(plan).scheme in ("bfv", "ckks"):
         return plan
@@ -411,7 +412,7 @@ def pattern_rows(plan: TablePlan, site: Site) -> Rows:
     """A site's rows; of a binary outcome one row for each pattern with the event and one without, with their counts."""
     if isinstance(site.codes, CountedTable):
         raise StudyError("CO-S327", "A table of counts and X'y cannot take part in a secure sum; count the rows here.")
-    if plan.family.law != "binomial":
+    if not plan.family.has_events:
         return CodedBlocks(plan.design, site.codes)
     counts = count_patterns(plan.tally, site.codes)
     x = plan.grid.raw(plan.design, counts.keys)
@@ -478,4 +479,10 @@ SECURE_COLA = Learner(
     secure_cola,
     _discloses,
     reads="codes",
+    profile=Profile(
+        assess_secure_cola,
+        alternatives=({"scheme": "newton"},),
+        examples=({"scheme": "masks"}, {"scheme": "bfv"}, {"scheme": "ckks"}, {"scheme": "newton"}),
+        equals_pooled=True,
+    ),
 )

@@ -73,5 +73,5 @@ def _compare(plan: TablePlan, fit: Fit, pooled: Posts, sums: Mapping[str, Any]) 
     unit = fit.dispersion / draw_pooled_frame(plan, pooled).outcome_scale ** 2
     test = agreement.compare(plan.terms, {**sums, "pearson": np.nan}, unit, freedom)
     ends = 0 if plan.options.firth else test.at_an_end
-    warnings = (*soundness.end_of_range_warning(ends, plan.family.law), *soundness.disagreement_warnings(test))
+    warnings = (*soundness.end_of_range_warning(ends, plan.family), *soundness.disagreement_warnings(test))
     return {"agreement": agreement.as_dict(test)}, warnings

@@ -2,7 +2,7 @@
 
 A learner says of each step that posts from a site's own rows what its readers can solve from the exact payload (an
 `Exposure`); the release gate of the site's node asks before any byte leaves. The judgement is made of the payload, not
-of the rows, so that it holds for what really leaves. A count of zero is not held back: it says that nobody is there.
+of the rows, so that it holds for what really leaves. A count of zero is not blocked: it says that nobody is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.document import Floors
 
 SHOWN = 3
-# What the gate holds each payload against, by the floor's name in the study.
+# What the gate compares each payload with, by the floor's name in the study.
 FLOOR_RULES = {
     "rows": "a payload stands on at least so many rows",
     "cell": "no number of patients from 1 to below this follows from a payload",
@@ -49,14 +49,13 @@ class Exposure:
     `events` of them with the outcome, `parameters` that the study estimates. `cells`: counts of patients that follow
     exactly, by name; these names and numbers are for this site's own people. `kinds`: the cells' kinds, for everybody.
     `rebuilt`: columns that come back row by row; `gridded`: those that do by lattice reduction, up to sums with small
-    coefficients. `sums_only`: the bytes are uniformly distributed to whoever lacks this
-    site's keys; only a sum over `parties` sites exists. `by_columns`: sums over rows of products of the formula's
-    columns and the outcome, so that every level, pair and event is a count that they show; without the rows whose
-    pattern of covariates has fewer than `least_pattern`. `labels`: each party's label of each raw column's rows;
-    `labels_only`: nothing but those. `opening`: masked counts that are opened before any other sum of the pool;
-    `unopened`: masked sums without such counts before them. `pooled`: the patients and events of the pool by level, as
-    they were opened before these masked sums. `instead`: the option of this study's learner, or the
-    learner, that does not show the cells.
+    coefficients. `sums_only`: the bytes are uniformly distributed to anybody without this site's keys; only a sum over
+    `parties` sites exists. `by_columns`: sums over rows of products of the formula's columns and the outcome, so that
+    every level, pair and event is a count that they show; without the rows whose pattern of covariates has fewer than
+    `least_pattern`. `labels`: each party's label of each raw column's rows; `labels_only`: nothing but those.
+    `opening`: masked counts that are opened before any other sum of the pool; `unopened`: masked sums without such
+    counts before them. `pooled`: the patients and events of the pool by level, as they were opened before these masked
+    sums. `instead`: the option of this study's learner, or the learner, that does not show the cells.
     """
 
     what: str
@@ -121,7 +120,7 @@ class GateVerdict:
 
 
 def judge_exposure(exposure: Exposure, floors: Floors, topic: str) -> GateVerdict:
-    """Hold an exposure against the floors; the first floor that it breaks decides."""
+    """Compare an exposure with the floors; the first floor that it breaks decides."""
     to = "every member" if exposure.readers is None else " and ".join(exposure.readers) or "nobody"
     passed = GateVerdict(Ruling.PASSED, f"{exposure.what} goes to {to}; it breaks no floor.", floors, topic)
     if exposure.sums_only:

@@ -141,7 +141,7 @@ def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
 
 
 def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
-    """One fit of the fits that the sites ended with, for whoever holds them all; its terms in the given order.
+    """One fit of the fits that the sites ended with, for a reader of them all; its terms in the given order.
 
     The numbers that belong to no term come from the fit that knows the deviance, or else the most terms.
     """

@@ -3,7 +3,7 @@
 Pairwise additive masks after Bonawitz et al., CCS 2017 (doi:10.1145/3133956.3133982), without their dropout recovery:
 a site that vanishes makes the ledger open a new attempt with fresh masks. Values are 128-bit fixed point (64 bits of
 fraction, modulo 2^128), masks come from ChaCha20 under a key that two sites share, so each number a site posts is
-uniformly distributed to whoever lacks that site's keys. The sum is exact: it does not depend on the order of the
+uniformly distributed to anybody without that site's keys. The sum is exact: it does not depend on the order of the
 sites and replays bit for bit.
 
 Theory of operation. One sum goes through these states:

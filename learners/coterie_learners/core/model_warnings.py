@@ -26,14 +26,17 @@ def ridge_warning(weight: float) -> tuple[str, ...]:
     return (f"{message} tell; degrees of freedom, AIC and BIC count every coefficient in full.",)
 
 
-def few_events_warning(law: str, n: int, events: int | None, coefficients: int) -> tuple[str, ...]:
-    """Too few events (rows, where nothing is counted) for the coefficients besides intercepts; nothing if enough."""
+def few_events_warning(n: int, events: int | None, coefficients: int, binary: bool) -> tuple[str, ...]:
+    """Too few events (rows, where nothing is counted) for the coefficients besides intercepts; nothing if enough.
+
+    `binary`: each patient has the event or does not, so that the rarer of the two counts.
+    """
     rows = events is None
-    least = n if events is None else min(events, n - events) if law == "binomial" else events
+    least = n if events is None else min(events, n - events) if binary else events
     if least >= ENOUGH * coefficients:
         return ()
-    what = "rows" if rows else "patients with the rarer outcome" if law == "binomial" else "events"
-    firth = ", or use Firth's penalty (learner cola, firth = true)" if law == "binomial" else ""
+    what = "rows" if rows else "patients with the rarer outcome" if binary else "events"
+    firth = ", or use Firth's penalty (learner cola, firth = true)" if binary else ""
     message = f"{least} {what} for {coefficients} coefficients, intercepts aside, are fewer than {ENOUGH} for each"
     return (
         f"{message}: estimates may be far off, and Wald p-values and intervals unreliable. Leave terms out{firth}.",

@@ -17,7 +17,7 @@ script of one site. The runner moves it with the posts that the ledger has recor
 Two invariants carry the protocol. A script reads nothing but its site and the posts that it is sent, so that the same
 posts give the same steps at a restart, in a look-ahead and in a replay. A script never sees a public post that differs
 from this site's own computation: the check comes before the script goes on. If the script itself raises, its machine
-is of no further use; `restarted` gives another one.
+is of no further use; `copy_initial` gives another one.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class Machine:
         self._script = script(site)
         self._resume(None)
 
-    def restarted(self) -> Machine:
+    def copy_initial(self) -> Machine:
         """The same learner at the same site, before its first step."""
         return Machine(self._program, self.site, self._tolerance)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from coterie_learners.core.protocol import Script, Site
-from coterie_learners.core.study_disclosure import Discloses
+from coterie_learners.core.profile import Profile
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import LearnerChoice, Schedule, Study
+
+if TYPE_CHECKING:
+    from coterie_learners.core.protocol import Script, Site
+    from coterie_learners.core.study_disclosure import Discloses
 
 GROUP = "coterie.learners"
 _FUNCTIONS = ("options", "check", "schedule", "script", "discloses")
@@ -29,7 +32,7 @@ class Learner:
     follows from it, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a
     site's data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
     (`site.codes`); where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites
-    must reach each other.
+    must reach each other. `profile`: what it says of itself to people who choose, and to lists of all learners.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Learner:
     reads: Literal["rows", "codes"] = "rows"
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
     talks: bool = False
+    profile: Profile = field(default_factory=Profile)
 
 
 def learner_of(study: Study) -> Learner:
@@ -54,6 +58,11 @@ def learner_of(study: Study) -> Learner:
             "Install the pinned version of coterie, or propose the study again with the installed version.",
         )
     return learner
+
+
+def list_learners() -> list[str]:
+    """The names of all installed learners."""
+    return sorted(e.name for e in entry_points(group=GROUP))
 
 
 def find_learner(name: str) -> Learner:
@@ -76,7 +85,7 @@ def _check_parts(learner: Learner) -> None:
     missing = [part for part in _FUNCTIONS if not callable(getattr(learner, part))]
     if missing:
         raise StudyError(
-            "CO-S403",
+            "CO-S407",
             f"The learner {learner.name!r} has no function {' and no '.join(missing)}. Correct the package; "
             "without `discloses` nobody can know what a study discloses.",
         )

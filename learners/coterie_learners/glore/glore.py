@@ -36,6 +36,7 @@ from pydantic import Field as Within
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Payload, Schema
+from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
@@ -47,7 +48,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Schedule, Study
 from coterie_learners.study.rows import Rows
 from coterie_learners.sums import agreement, newton, result, sums_disclosure
-from coterie_learners.sums.families import choose_family
+from coterie_learners.sums.families import all_families, choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
@@ -117,7 +118,7 @@ class GlorePlan:
     @property
     def opening(self) -> Opening:
         """The opening step."""
-        events = self.family.name != "gaussian" or self.design.outcome.type != "number"
+        events = self.family.whole or self.design.outcome.type != "number"
         return Opening(self.design, self.study.disclosure.cell, events, self.rows_of, by_patient=True)
 
     @cached_property
@@ -237,7 +238,7 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
 
 
 def expose_agreement(plan: GlorePlan, site: Site, payload: Payload) -> Exposure:
-    """The part of the test: of plain sums it follows from the last round's, but for three numbers of the whole site."""
+    """The part of the test: of plain sums it follows from the last round's, except three numbers of the whole site."""
     what = "Masked part of the test whether the sites agree" if plan.masked else "Part of the test of agreement"
     return Exposure(what=what, rows=plan.rows_of(site).n, sums_only=plan.masked, parties=len(site.parties))
 
@@ -312,4 +313,28 @@ def disclose_glore(study: Study) -> Disclosure:
     return disclose_rounds(study, plan.masked, plan.opens)
 
 
-GLORE = Learner("glore", _VERSION, GloreOptions, _check_study, _schedule, glore, disclose_glore)
+def _assess(study: Study, rows: int | None) -> Suitability:
+    """GLORE is the advice wherever a table is not."""
+    family = study.learner.options.get("family")
+    if family in all_families() and not all_families()[family].by_rows:
+        return Suitability(2, False, f"it has no {family} family.")
+    several = len(study.sites) >= masked_sum.MIN_PARTIES
+    masks = "under masks" if several else "in the clear, since fewer than three sites take part"
+    return Suitability(2, True, f"it takes any covariates, in several rounds of sums {masks}.")
+
+
+GLORE = Learner(
+    "glore",
+    _VERSION,
+    GloreOptions,
+    _check_study,
+    _schedule,
+    glore,
+    disclose_glore,
+    profile=Profile(
+        _assess,
+        alternatives=({"aggregation": "masked"},),
+        examples=({"aggregation": "masked"}, {"aggregation": "plain"}),
+        equals_pooled=True,
+    ),
+)

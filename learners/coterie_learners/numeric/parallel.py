@@ -20,7 +20,7 @@ Out = TypeVar("Out")
 
 
 def in_parallel(work: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
-    """work(item) for every item, in order; at most a few items are held at once.
+    """work(item) for every item, in order; at most a few items are in memory at once.
 
     As many threads as BLAS may use here (OPENBLAS_NUM_THREADS): a site's share of a machine is set in one place.
     """

@@ -26,6 +26,7 @@ from dataclasses import replace
 import numpy as np
 
 from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode, encode
+from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Channel, Posts, Script, Site, each, interactive
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
@@ -146,7 +147,7 @@ def share_joined_rows(site: Site, plan: LassoPlan, posts: JoinPosts, trio: Three
 def _share_other_summand(
     site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, owner: str, shape: tuple[int, int]
 ) -> Elements:
-    """Shares of the second summand of an owner's rows, from whoever has it."""
+    """Shares of the second summand of an owner's rows, from the site that has it."""
     dealer = summand_holder(plan.link, owner)
     if dealer not in plan.computing:
         return trio.gather(dealer, shape)
@@ -357,6 +358,14 @@ def _discloses(study: Study) -> Disclosure:
     return disclose_lasso(LassoPlan.of(study))
 
 
+def _assess(study: Study, rows: int | None) -> Suitability:
+    """Behind the learners that give standard errors."""
+    if study.split == "rows":
+        return Suitability(5, True, "penalised linear regression on shares of each site's sums; no standard errors.")
+    why = "patients matched and a penalised linear model fitted without anybody seeing rows, with a helper site; "
+    return Suitability(5, True, f"{why}no standard errors.")
+
+
 SECURE_LASSO = Learner(
     "secure_lasso",
     _VERSION,
@@ -367,4 +376,5 @@ SECURE_LASSO = Learner(
     _discloses,
     splits=("rows", "columns"),
     talks=True,
+    profile=Profile(_assess, examples=({"linkage": "masks"}, {"linkage": "paillier"}), model=("gaussian", "identity")),
 )

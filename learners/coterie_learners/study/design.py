@@ -218,7 +218,7 @@ class Design:
         """Terms with the categories that have a column for every level there, the reference among them, as in R.
 
         A category has contrasts in a term only if the formula holds that term without it (an intercept counts as the
-        empty term, and as held); and without an intercept the first category has a column for every level.
+        empty term, and as present); and without an intercept the first category has a column for every level.
         """
         terms = self.formula.terms
         sets: frozenset[frozenset[tuple[str, int]]] = self._term_sets | {frozenset()}

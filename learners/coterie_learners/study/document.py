@@ -303,7 +303,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _reword_error(kind: str, place: tuple[int | str, ...], message: str) -> str:
-    """What pydantic says, but for a variable's name and for text: a column called otherwise has to be renamed."""
+    """What pydantic says, except for a variable's name and for text: a column called otherwise has to be renamed."""
     if kind == "string_pattern_mismatch" and INVISIBLE in message:
         return "a text has no control characters, and none that nobody sees or that turn the reading direction round"
     if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):

@@ -2,7 +2,7 @@
 
 A sum of squares about a wrong centre holds the spread in its last digits. So a table's sums of a measured outcome are
 pairs: a part on a coarse grid, which adds up without rounding in any order, and what is left of it, scaled up by 2^40
-so that it keeps its digits in the fixed point of a masked sum too. Whoever has the sums moves them to another centre in
+so that it keeps its digits in the fixed point of a masked sum too. A reader of the sums moves them to another centre in
 exact fractions (Dekker, Numer Math 1971;18:224-242, for the products).
 """
 
@@ -72,7 +72,7 @@ def floats(values: Exact) -> Array:
 
 
 def sum_weighted(x: Array, weight: Array, low: Array | None = None) -> Exact:
-    """x' w (p,) for x (m, p) and w (m,), or for pairs of weights, as fractions: exact but for one rounding in 2^100."""
+    """x' w (p,) for x (m, p) and w (m,), or for pairs of weights, as fractions, exact but one rounding in 2^100."""
     out = []
     for column in x.T:
         product, rounding = multiply(column, weight)

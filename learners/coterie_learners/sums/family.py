@@ -51,8 +51,8 @@ class Curve:
     """A family's mean at one linear predictor (m,) for each pattern of rows.
 
     `mean`; `variance` V(mean); `slope` d mean / d eta over V, which is 1 for a canonical link; `weight` the information
-    of a row, slope^2 V; `up` and `down`: the log-likelihood of a row is y up + down, but for what the coefficients do
-    not touch.
+    of a row, slope^2 V; `up` and `down`: the log-likelihood of a row is y up + down, without the terms that the
+    coefficients do not touch.
     """
 
     mean: Array
@@ -84,11 +84,16 @@ class Totals:
 class Family(ABC):
     """A family with its link.
 
-    `law`: the family's name without "quasi". `links`: the canonical one first. `outcomes`: variable types that the
-    outcome may have. `dispersion`: known, or estimated from Pearson's residuals or from the residual sum of squares.
-    `whole`: whether outcomes are whole numbers, of which sums are counts. `separable`: whether an estimate may lie at
-    infinity. `limit`: the longest step of a coefficient of a standardised column, None where any length is safe.
-    `offsets`: whether a linear predictor may have an offset.
+    `law`: the family's name without "quasi", for people; code asks the attributes below. `links`: the canonical one
+    first. `outcomes`: variable types that the outcome may have. `dispersion`: known, or estimated from Pearson's
+    residuals or from the residual sum of squares. `quasi`: the family with the same variance and an estimated
+    dispersion, empty if there is none. `whole`: whether outcomes are whole numbers, of which sums are counts.
+    `has_events`: whether each patient has the event or does not, so that sums of the outcome are patients. `binary`:
+    whether an outcome is one of few levels, so that a pattern has no more events than rows. `separable`: whether an
+    estimate may lie at infinity. `limit`: the longest step of a coefficient of a standardised column, None where any
+    length is safe. `offsets`: whether a linear predictor may have an offset. `firth_links`: the links for which
+    Firth's penalty is written. `extreme_means`: what people call fitted means at an end of their range. `certified`:
+    whether `score_by_definition` is written, so that a study can be compared with a pooled fit.
     """
 
     name: ClassVar[str]
@@ -99,6 +104,12 @@ class Family(ABC):
     whole: ClassVar[bool] = True
     separable: ClassVar[bool] = True
     offsets: ClassVar[bool] = True
+    has_events: ClassVar[bool] = False
+    binary: ClassVar[bool] = False
+    quasi: ClassVar[str] = ""
+    firth_links: ClassVar[tuple[str, ...]] = ()
+    extreme_means: ClassVar[str] = "means numerically 0"
+    certified: ClassVar[bool] = False
     # Whether rows can be summed one by one, and not only tables of patterns.
     by_rows: ClassVar[bool] = True
     # What a table sums per pattern beside the rows, and what a fit needs summed over all patterns.
@@ -140,11 +151,6 @@ class Family(ABC):
     def at_an_end(self, mean: Array) -> bool:
         """Whether a row's fitted mean is an end of its range to a float."""
         return False
-
-    @property
-    def binary(self) -> bool:
-        """Whether an outcome is one of few levels, so that a pattern has no more events than rows."""
-        return self.law in ("binomial", "multinomial")
 
     @property
     def pairs(self) -> bool:
@@ -222,11 +228,19 @@ class Family(ABC):
         """Events in a sum of outcomes; None where an outcome is no count."""
         return int(outcome) if self.whole else None
 
-    # Made-up rows
+    # Synthetic rows, and the pooled fit to compare with
 
     @abstractmethod
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
-        """Made-up outcomes (m,) at linear predictors of about unit spread, within the declared bounds."""
+        """Synthetic outcomes (m,) at linear predictors of about unit spread, within the declared bounds."""
+
+    def shift_to(self, eta: Array, mean: float) -> float:
+        """The constant to add to eta (m,) so that drawn outcomes have this mean; 0 for an outcome that is no count."""
+        return 0.0
+
+    def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
+        """Score and expected weight of rows (m,) each, from the textbook alone: no code in common with `parts`."""
+        raise NotImplementedError(f"{self.name} has no pooled fit to compare with.")
 
 
 def scalar(function: object, value: float) -> float:

@@ -95,7 +95,7 @@ class Layout:
         return np.array([0.0 if _is_indicator(self.design, c) else 3.0 for c in self.design.columns])
 
     def indicators(self) -> list[int]:
-        """Columns that are 0 or 1 for every row, but for the intercept."""
+        """Columns that are 0 or 1 for every row, without the intercept."""
         return [j for j, c in enumerate(self.design.columns) if c.factors and _is_indicator(self.design, c)]
 
 

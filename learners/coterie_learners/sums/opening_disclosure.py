@@ -9,8 +9,8 @@ _LABELS = (
 )
 _COUNTS = "Counts of its patients and of events by level, and which levels it has"
 _STOP = (
-    "The study stops, with the level named, if a level has fewer patients of the pool than the floor, if one or two "
-    "sites have it, or if all in it have the outcome."
+    "The study stops and names the level if the pool has fewer patients of it than the floor. It also stops if only "
+    "one or two sites have the level, or if all in it have the outcome."
 )
 DISCLOSED_COUNTS = (
     "Everybody learns from the opening step how many sites have each level, and whether a site's rows changed."

@@ -34,8 +34,8 @@ def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, ridge: fl
     quality = condition(frame, rules, model)
     sentences = (
         *soundness.exact_fit_warning(bool(model.get("exact", False))),
-        *model_warnings.few_events_warning(family.law, n, events, p - design.formula.intercept),
-        *soundness.end_of_range_warning(test.at_an_end, family.law),
+        *model_warnings.few_events_warning(n, events, p - design.formula.intercept, family.has_events),
+        *soundness.end_of_range_warning(test.at_an_end, family),
         *soundness.overdispersion_warning(family, test.pearson, freedom),
         *soundness.disagreement_warnings(test),
         *soundness.conditioning_warnings(design.names, quality),

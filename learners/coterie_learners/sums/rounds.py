@@ -170,7 +170,7 @@ def sum_rows(values: Array, block: Block) -> float:
 
 
 def _is_semidefinite(matrix: Array) -> bool:
-    """Whether no eigenvalue is below -1e-8 times the largest, but for rounding.
+    """Whether no eigenvalue is below -1e-8 times the largest, except for rounding.
 
     A factor of the matrix with a little on its diagonal proves it; where there is none the spectrum decides.
     """

@@ -20,7 +20,7 @@ from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame, Layout
 
 # Under separation the gain of a step vanishes while the steps go on, straight and hardly shorter; in a converging fit
-# both vanish. Fisher scoring far from a canonical link may look so for a while, hence the bounds on all four.
+# both vanish. Fisher scoring far from a canonical link may look so for a while: so all four have bounds.
 _FLAT_GAIN, _STEADY_STEP, _STRAIGHT, _LONG_STEP = 1e-3, 0.7, 0.99, 0.05
 
 

@@ -33,25 +33,24 @@ def exact_fit_warning(is_exact: bool) -> tuple[str, ...]:
     )
 
 
-def end_of_range_warning(sites: int, law: str) -> tuple[str, ...]:
+def end_of_range_warning(sites: int, family: Family) -> tuple[str, ...]:
     """Fitted means that are an end of their range to a float, as R warns of them; nothing if there are none."""
     if not sites:
         return ()
-    what = "probabilities numerically 0 or 1" if law == "binomial" else "rates numerically 0"
     return (
-        f"Fitted {what} occurred, at {sites} of the sites: the outcome is nearly separated, so that some coefficients "
-        "are very large and their Wald tests mean little. Look for a column that all but decides the outcome, merge "
-        "rare levels, or set a ridge.",
+        f"Fitted {family.extreme_means} occurred, at {sites} of the sites: the outcome is nearly separated, so that "
+        "some coefficients are very large and their Wald tests mean little. Look for a column that all but decides the "
+        "outcome, merge rare levels, or set a ridge.",
     )
 
 
 def overdispersion_warning(family: Family, pearson: float, freedom: int) -> tuple[str, ...]:
     """More variation than the family has; nothing if there is not, or where the dispersion is estimated anyway."""
-    if family.dispersion != "known" or family.law != "poisson" or pearson <= OVERDISPERSED * freedom:
+    if not family.quasi or pearson <= OVERDISPERSED * freedom:
         return ()
     return (
         f"Overdispersion: Pearson's chi-squared is {pearson:.1f} on {freedom} df ({pearson / freedom:.2f} times as "
-        f'large), so that standard errors are too small. Set family = "quasi{family.name}".',
+        f'large), so that standard errors are too small. Set family = "{family.quasi}".',
     )
 
 
@@ -87,6 +86,6 @@ def conditioning_warnings(terms: Sequence[str], quality: Conditioning) -> tuple[
     if inflated:
         texts.append(
             f"Other terms inflate the variance of {', '.join(inflated[:5])} more than {INFLATED:.0f} times "
-            "(variance inflation): their coefficients can hardly be told from each other's."
+            "(variance inflation): the data can hardly separate their coefficients."
         )
     return tuple(texts)

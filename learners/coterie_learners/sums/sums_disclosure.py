@@ -24,7 +24,7 @@ from coterie_learners.sums.rounds import sum_rows
 
 # More patterns than this are not searched; no round of a study that small in rows determines them.
 _MAX_PATTERNS = 500
-# Of the largest singular value; what is smaller is rounding to whoever solves the equations.
+# Of the largest singular value; what is smaller is rounding to the reader who solves the equations.
 _DETERMINED = 1e-9
 
 
@@ -42,7 +42,7 @@ def expose_sums(design: Design, family: Family, path: Sequence[View], site: Site
     return Exposure(
         what=f"Sums of round {len(path)} (score, information, counts)",
         rows=n,
-        events=int(np.asarray(sums["outcome"])) if family.law == "binomial" else None,
+        events=int(np.asarray(sums["outcome"])) if family.has_events else None,
         parameters=len(design.columns),
         cells=cells | patterns,
         kinds=kinds | dict.fromkeys(patterns, "single patterns of all covariates"),
@@ -52,7 +52,7 @@ def expose_sums(design: Design, family: Family, path: Sequence[View], site: Site
 
 def expose_masked_sums(design: Design, family: Family, path: Sequence[View], site: Site, rows: Rows) -> Exposure:
     """What leaves under masks: nothing of this site alone. Its events are counted once, for the floor on them."""
-    binary = family.law == "binomial" and len(path) == 1
+    binary = family.has_events and len(path) == 1
     return Exposure(
         what=f"Masked sums of round {len(path)} (score, information, counts)",
         rows=rows.n,
@@ -69,7 +69,7 @@ def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, in
         return {}, {}
     gram = symmetric(np.asarray(sums["information"]), len(design.columns))[np.ix_(at, at)]
     events = None
-    if family.law == "binomial":
+    if family.has_events:
         events = (float(np.asarray(sums["outcome"])), np.asarray(sums["score"])[at])
     return two_way(design, float(np.asarray(sums["n"])), gram, events)
 
@@ -85,7 +85,7 @@ def _find_determined(design: Design, family: Family, path: Sequence[View], rows:
     fixed = _find_fixed(_equations(design, family, path, x))
     names = [_name(design, row) for row in x]
     cells = {name: int(counts[k, 0]) for k, name in enumerate(names) if fixed[k]}
-    if family.law == "binomial":
+    if family.has_events:
         outcome = design.formula.outcome
         cells |= {f"{t} & {outcome}=1": int(counts[k, 1]) for k, t in enumerate(names) if fixed[len(x) + k]}
     return cells

@@ -8,8 +8,8 @@ identifiers are equal numbers, since the order of the exponents does not matter 
 Hogg 1999). The common set is the intersection, its order that of the numbers.
 
 A number can be made of an identifier only by all sites together. So no site can try identifiers that are not in its own
-list, however few possible ones there are; the list's length is seen by all, does not change on its way, and is held
-below `linkage.most`; a site raises one list in each step and no second, whatever a reorganisation of the ledger brings.
+list, however few possible ones there are; the list's length is seen by all, does not change on its way, and stays below
+`linkage.most`; a site raises one list in each step and no second, whatever a reorganisation of the ledger brings.
 
 Identifiers are compared in the normal form of their declared kinds (`identifiers`). Once the common patients are known,
 and before anything else leaves, each site reports on them: how their identifiers are written, as hashes that only each
@@ -17,10 +17,10 @@ pair of sites can make, so that the sites count matches that rest on different s
 identify nobody, or were left out because others carry the same identifier.
 
 Leaves a site: the numbers and the report, sealed to the study's sites. Each site learns which of its own patients each
-other site holds, and how many there are elsewhere. Whoever has no exponent (the store, the ledger, an auditor with a
-view key) learns how many rows there are and how many match; no identifier can be tried against them. Sites that are all
-but one and share their exponents can still test nothing without the last one. Parties follow the protocol: a site that
-raises a list wrongly spoils the match, and a site that lists patients of other sites learns which of them are
+other site holds, and how many there are elsewhere. A reader without an exponent (the store, the ledger, an auditor with
+a view key) learns how many rows there are and how many match; no identifier can be tried against them. Sites that are
+all but one and share their exponents can still test nothing without the last one. Parties follow the protocol: a site
+that raises a list wrongly spoils the match, and a site that lists patients of other sites learns which of them are
 elsewhere. A secure join hides membership from the sites.
 """
 
@@ -58,12 +58,12 @@ _Tags = NDArray[np.bytes_]
 
 
 def list_steps(study: Study) -> tuple[str, ...]:
-    """Kinds of the opening steps, for the schedule of whoever uses `align`: keys, a step for each site, the report."""
+    """Kinds of the opening steps of a learner with `align`: keys, a step for each site, the report."""
     return ("each",) * (len(study.sites) + 2)
 
 
 def align(site: Site) -> Script:
-    """Find the common patients; returns the Alignment (to whoever may not read the posts, one that says so)."""
+    """Find the common patients; returns the Alignment (a site that may not read the posts gets one that says so)."""
     readers, own = site.study.sites, OwnPoints(site)
     yield from announce()
     form = Schema({"points": Field("|u1", (None, POINT_BYTES)), "rules": Field("|u1", (32,))}, check=check_points)

@@ -71,7 +71,7 @@ def _lies_visibly_on_grid(values: Array, errors: Array) -> bool:
 def _lies_in_steps(levels: Array, errors: Array) -> bool:
     """Whether most of the ascending values lie in equal steps: all of them, or those beside some that were filled in.
 
-    A step that a few values share is looked for in parts of them, and held against all.
+    A step that a few values share is looked for in parts of them, and compared with all.
     """
     error = float(errors.max())
     if find_grid_step(levels, error) is not None:

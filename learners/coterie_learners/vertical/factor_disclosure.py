@@ -1,6 +1,6 @@
 """What a Gram matrix or a factor of it discloses to its readers: in words, as JSON, and for the release gate.
 
-Both are the data up to one rotation. Whoever reads them can (red-team tests do):
+Both are the data up to one rotation. Their readers can (red-team tests do):
 - rebuild binary columns exactly, from the payload alone: the span of 1 and the factor holds few vectors of zeros and
   ones besides the true ones (A2; continuous columns beside them do not protect them, and for many binary columns
   independent component analysis does the same);
@@ -48,7 +48,7 @@ class FactorDisclosure:
         """The disclosure in sentences."""
         message = f"The factor ({self.n} x {self.rank}) is the site's {self.columns} columns up to one rotation."
         if self.binary:
-            some = f" It gives these {len(self.binary)} binary columns away exactly: {', '.join(self.binary)}."
+            some = f" It discloses these {len(self.binary)} binary columns exactly: {', '.join(self.binary)}."
             tried = "" if self.rebuilt is None else f" (An attack on it rebuilt {len(self.rebuilt)} of them.)"
             message += some + tried
         if self.gridded:

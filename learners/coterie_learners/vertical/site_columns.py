@@ -261,7 +261,7 @@ def build_split_fit(
     holder = dict(zip(split.design.names, split.sites_of_terms, strict=True))
     n, events, deviance = int(facts["n"]), facts.get("events"), facts.get("deviance")
     slopes = len(split.design.names) - split.intercept
-    small = () if events is None else model_warnings.few_events_warning("binomial", n, events, slopes)
+    small = () if events is None else model_warnings.few_events_warning(n, events, slopes, binary=True)
     return Fit(
         learner=split.study.learner.name,
         family="binomial",

@@ -39,6 +39,7 @@ from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.masked_sum import mask_short, unmask_short
 from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Script, Site, only
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
@@ -93,7 +94,7 @@ def valoris(site: Site) -> Script:
         first, *others = plan.covariate_sites
         readers = tuple(others)
         rotation = Rotation(
-            plan, (yield from only(first, "seed", seed, expects=SEED, readers=readers, reveals=expose_randomness))
+            plan, (yield from only(first, "seed", draw_seed, expects=SEED, readers=readers, reveals=expose_randomness))
         )
     posts = {}
     for name in plan.covariate_sites:
@@ -188,7 +189,7 @@ def expose_randomness(site: Site, payload: Payload) -> Exposure:
     return Exposure("A random number", site.columns.n)
 
 
-def seed(site: Site) -> Payload:
+def draw_seed(site: Site) -> Payload:
     """32 random bytes from which the covariate sites, and nobody else, make the same rotation."""
     return {"seed": np.frombuffer(site.stream("valoris/rotation", 32), np.uint8)}
 
@@ -240,7 +241,7 @@ def _list_rotated_columns(site: Site, part: SiteColumns, rotation: Rotation) -> 
 
 
 def answer(site: Site, solution: ValorisSolution, name: str) -> Payload:
-    """What goes back to a covariate site; Withheld if the check finds that any answer gives outcomes away."""
+    """What goes back to a covariate site; Withheld if the check finds that any answer discloses outcomes."""
     unsafe = [verdict for verdict in solution.verdicts.values() if not verdict.safe]
     if unsafe:
         message = " ".join(verdict.words for verdict in unsafe)
@@ -482,6 +483,25 @@ def _discloses(study: Study) -> Disclosure:
     return disclose_valoris(study, plan.response, plan.answers, plan.aggregated, plan.options.standard_errors)
 
 
+def _assess(study: Study, rows: int | None) -> Suitability:
+    why = "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors."
+    return Suitability(0, True, why)
+
+
 VALORIS = Learner(
-    "valoris", _VERSION, ValorisOptions, _check_study, _schedule, valoris, _discloses, splits=("columns",)
+    "valoris",
+    _VERSION,
+    ValorisOptions,
+    _check_study,
+    _schedule,
+    valoris,
+    _discloses,
+    splits=("columns",),
+    profile=Profile(
+        _assess,
+        alternatives=({"mode": "aggregated"},),
+        examples=({"mode": "per_site"}, {"mode": "aggregated"}),
+        model=("binomial", "logit"),
+        equals_pooled=True,
+    ),
 )

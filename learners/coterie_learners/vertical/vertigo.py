@@ -11,12 +11,12 @@ over the dual variable alpha (n), which needs a ridge above 0. `exchange = "thin
 columns. The ridge does not feel a rotation, so both have the same solution; and thin may have the ridge 0, which is
 the exact maximum likelihood. Intercept: one column of ones at the server, not penalised unless the study says so (the
 paper lets one site append it, penalised). Standard errors come from the information at the solution, in the rotated
-coordinates, so that nothing more is sent: VERTIGO-CI's second message gives X_k away exactly and is not implemented.
+coordinates, so that nothing more is sent: VERTIGO-CI's second message discloses X_k exactly and is not implemented.
 
 What leaves a site: blinded identifiers and the linkage report (see `alignment`); K_k or L_k, and r_k numbers that
 tell the means of the rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as
 the server's steps are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the
-outcome and every site's columns up to one rotation. That gives binary columns away exactly, and all rows to whoever
+outcome and every site's columns up to one rotation. That discloses binary columns exactly, and all rows to anybody who
 knows r_k of them: the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their
 covariance; those are the result, open to all readers of the ledger, and the only thing that an auditor without a view
 key reads.
@@ -35,6 +35,7 @@ import numpy as np
 from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import MAX_RAW, Field, Payload, Schema
+from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
@@ -419,6 +420,24 @@ def _discloses(study: Study) -> Disclosure:
     return disclose_vertigo(study, plan.split.outcome_site, plan.options.exchange)
 
 
+def _assess(study: Study, rows: int | None) -> Suitability:
+    why = "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors."
+    return Suitability(1, True, why)
+
+
 VERTIGO = Learner(
-    "vertigo", _VERSION, VertigoOptions, _check_study, _schedule, vertigo, _discloses, splits=("columns",)
+    "vertigo",
+    _VERSION,
+    VertigoOptions,
+    _check_study,
+    _schedule,
+    vertigo,
+    _discloses,
+    splits=("columns",),
+    profile=Profile(
+        _assess,
+        examples=({"exchange": "thin"}, {"exchange": "gram", "ridge": 1.0}),
+        model=("binomial", "logit"),
+        equals_pooled=True,
+    ),
 )

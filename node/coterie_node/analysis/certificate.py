@@ -2,7 +2,8 @@
 
 The same sites in the same order, the same variables, formula, learner, options and schedule; rows drawn from the
 declared ranges and levels with a fixed seed. The result is compared with Newton's method on all synthetic rows at once,
-written down here without any of the learner's code. The largest difference is stored beside the study.
+written down here without any of the learner's code, with each family's score from the textbook. The largest difference
+is stored beside the study.
 """
 
 from __future__ import annotations
@@ -15,20 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.core.fit import merge_fits
+from coterie_learners.core.registry import find_learner, list_learners
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Floors, Study
 from coterie_learners.study.rows import Block
+from coterie_learners.sums.families import choose_family
 from coterie_node.data.synthetic import simulate_cohort
 from coterie_node.errors import ConfigError
 from coterie_node.run.simulate import simulate
 
-# What the pooled fit here knows: these learners, families and options.
-CERTIFIED = ("glore", "cola", "secure_cola", "vertigo", "valoris")
-FAMILIES = ("binomial", "poisson", "gaussian")
+# Options that the pooled fit here does not cover; learners and families say so of themselves.
 _UNCERTIFIED_OPTIONS = ("firth", "robust", "site_intercepts")
 _SEED = 20240
 ROWS_PER_COEFFICIENT = 30
@@ -78,7 +78,9 @@ def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certifi
     """
     if not certifiable(study):
         message = f"No pooled fit is known for {study.learner.name} with these options"
-        raise ConfigError("CO-F312", f"{message}. There are certificates for {', '.join(CERTIFIED)}.")
+        raise ConfigError(
+            "CO-F312", f"{message}. There are certificates for {', '.join(filter(_equals_pooled, list_learners()))}."
+        )
     design = Design(study)
     size = rows or max(FEWEST_ROWS, ROWS_PER_COEFFICIENT * len(design.columns))
     cohort = simulate_cohort(study, size, np.random.default_rng(seed))
@@ -104,12 +106,18 @@ def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certifi
 def certifiable(study: Study) -> bool:
     """Whether a pooled fit of this study is known."""
     options = study.learner.options
-    usual = options.get("family", "binomial") in FAMILIES and options.get("standard_errors", True)
-    # Where columns are split a ridge is on columns standardised by the patients in common, which are not made up here.
-    uncertified = any(options.get(name) for name in _UNCERTIFIED_OPTIONS) or (
-        study.columns and options.get("ridge", 0.0)
-    )
-    return bool(study.learner.name in CERTIFIED and usual and not uncertified)
+    if not _equals_pooled(study.learner.name) or any(options.get(name) for name in _UNCERTIFIED_OPTIONS):
+        return False
+    # Where columns are split a ridge is on columns standardised by the patients in common, who are not drawn here.
+    if study.columns and options.get("ridge", 0.0):
+        return False
+    family = choose_family(options.get("family", "binomial"), options.get("link"))
+    # The pooled fit estimates no dispersion from Pearson's residuals.
+    return bool(family.certified and family.dispersion != "pearson" and options.get("standard_errors", True))
+
+
+def _equals_pooled(learner: str) -> bool:
+    return learner in list_learners() and find_learner(learner).profile.equals_pooled
 
 
 def save_certificate(certificate: Certificate, path: Path) -> None:
@@ -136,19 +144,21 @@ def fit_pooled_rows(study: Study, design: Design, blocks: Sequence[Block]) -> tu
     offset = np.concatenate([np.zeros(len(b)) if b.offset is None else b.offset for b in blocks])
     x, back = _orthogonal(raw, design.formula.intercept)
     penalty = back.T @ np.diag(_penalty(study, design)) @ back
-    family, link = study.learner.options.get("family", "binomial"), study.learner.options.get("link")
+    options = study.learner.options
+    family = choose_family(options.get("family", "binomial"), options.get("link"))
     beta = np.zeros(x.shape[1])
-    if family == "poisson" and design.formula.intercept:
+    if family.link == "log" and design.formula.intercept:
         beta = x.T @ np.full(len(y), np.log(y.mean() / np.exp(offset).mean()))
     for _ in range(ROUNDS):
-        score, weight, deviance = _score_and_weight(family, link, x @ beta + offset, y)
+        score, weight = family.score_by_definition(x @ beta + offset, y)
         information = (x.T * weight) @ x
         inverse = np.linalg.inv(information + penalty)
         step = inverse @ (x.T @ score - penalty @ beta)
         beta = beta + step
         if float(step @ (information + penalty) @ step) < REST**2 * len(y):
             break
-    dispersion = deviance / (len(y) - len(beta)) if family == "gaussian" else 1.0
+    rest = float(np.square(y - x @ beta - offset).sum()) / (len(y) - len(beta))
+    dispersion = rest if family.dispersion == "residual" else 1.0
     root = back @ inverse @ np.linalg.cholesky(information)
     return back @ beta, np.sqrt(dispersion * np.sum(root * root, axis=1))
 
@@ -169,24 +179,6 @@ def _penalty(study: Study, design: Design) -> Array:
     if design.formula.intercept and not options.get("penalise_intercept", False):
         weights[0] = 0.0
     return weights
-
-
-def _score_and_weight(family: str, link: str | None, eta: Array, y: Array) -> tuple[Array, Array, float]:
-    """Per-row score and expected weight by eta, and the residual sum of squares (of interest to gaussian models)."""
-    if family == "gaussian":
-        return y - eta, np.ones_like(eta), float(np.square(y - eta).sum())
-    if family == "poisson":
-        mean = np.exp(eta)
-        return y - mean, mean, 0.0
-    if link == "probit":
-        mean, slope = special.ndtr(eta), np.exp(-0.5 * eta**2) / np.sqrt(2.0 * np.pi)
-    elif link == "cloglog":
-        mean, slope = -np.expm1(-np.exp(eta)), np.exp(eta - np.exp(eta))
-    else:
-        mean = special.expit(eta)
-        slope = mean * (1.0 - mean)
-    variance = mean * (1.0 - mean)
-    return (y - mean) * slope / variance, slope**2 / variance, 0.0
 
 
 def _largest(values: Array) -> float:

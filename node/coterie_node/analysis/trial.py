@@ -1,4 +1,4 @@
-"""A study tried on made-up rows of its own shape: what its release gate refuses, and how wide its intervals will be.
+"""A trial of a study on synthetic rows: what its release gate refuses, and how wide its intervals will be.
 
 Rows are drawn as for the certificate, of so many patients at each site as people expect; the learner, the ledger and
 the gate are the real ones. No data are read. What real rows hold may still be refused: rarer levels, smaller sites.
@@ -13,22 +13,20 @@ import numpy as np
 from scipy import special
 
 from coterie_learners.core.fit import LEVEL
-from coterie_learners.core.registry import learner_of
+from coterie_learners.core.registry import Learner, learner_of
 from coterie_learners.errors import LearnerError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Study
 from coterie_learners.sums.families import choose_family
-from coterie_node.analysis.certificate import FAMILIES, FEWEST_ROWS, ROWS_PER_COEFFICIENT, fit_pooled_rows
+from coterie_node.analysis.certificate import FEWEST_ROWS, ROWS_PER_COEFFICIENT, fit_pooled_rows
 from coterie_node.data.synthetic import simulate_cohort
 from coterie_node.errors import NodeError
 from coterie_node.release.gate import Gate
 from coterie_node.run.simulate import simulate
 
-# Learners whose run on made-up rows takes seconds; an interactive one is not tried.
-TRIED = ("glore", "cola", "secure_cola", "vertigo", "valoris")
 _SEED = 20241
-# A site's made-up rows at the most, and draws that the expected widths are the mean of.
+# A site's synthetic rows at the most, and draws that the expected widths are the mean of.
 MOST_ROWS = 20_000
 DRAWS = 20
 
@@ -64,9 +62,14 @@ def guess_sizes(study: Study, rows: Sequence[int]) -> dict[str, int]:
     return {name: rows[0] // len(sites) + (k < rows[0] % len(sites)) for k, name in enumerate(sites)}
 
 
+def can_try(learner: Learner) -> bool:
+    """Whether a run on synthetic rows takes seconds, and a pooled fit is known: an interactive learner is not tried."""
+    return learner.profile.equals_pooled and not learner.talks
+
+
 def try_gate(study: Study, sizes: Mapping[str, int], events: float | None = None) -> str:
-    """Why the completed study would be refused on made-up rows, in words; empty if it runs to its end."""
-    if learner_of(study).name not in TRIED:
+    """Why the completed study would be refused on synthetic rows, in words; empty if it runs to its end."""
+    if not can_try(learner_of(study)):
         return ""
     limited = {name: min(size, MOST_ROWS) for name, size in sizes.items()}
     try:
@@ -78,28 +81,25 @@ def try_gate(study: Study, sizes: Mapping[str, int], events: float | None = None
 
 
 def expect_widths(study: Study, sizes: Mapping[str, int], events: float | None = None) -> tuple[Width, ...]:
-    """The mean width of each interval over made-up cohorts; empty where no pooled fit is known."""
-    law = choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link")).law
-    if law not in FAMILIES:
+    """The mean width of each interval over synthetic cohorts; empty where no pooled fit is known."""
+    family = choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link"))
+    if not family.certified:
         return ()
-    design = Design(study)
-    plain = {**study.model_dump(), "learner": {**study.learner.model_dump(), "family": law}}
-    of, half = Study.model_validate(plain), float(special.ndtri(0.5 + LEVEL / 2))
-    drawn = [_errors(of, design, sizes, events, seed) for seed in range(DRAWS)]
+    design, half = Design(study), float(special.ndtri(0.5 + LEVEL / 2))
+    drawn = [_errors(study, design, sizes, events, seed) for seed in range(DRAWS)]
     errors = [values for values in drawn if values is not None]
     if not errors:
         return ()
     widths = 2.0 * half * np.mean(errors, axis=0)
-    ratio = choose_family(law, study.learner.options.get("link")).ratio
     return tuple(
-        Width(term, width, ratio, float(np.exp(width)) if ratio else float("nan"))
+        Width(term, width, family.ratio, float(np.exp(width)) if family.ratio else float("nan"))
         for term, width in zip(design.names, widths.tolist(), strict=True)
         if term != INTERCEPT
     )
 
 
 def _errors(study: Study, design: Design, sizes: Mapping[str, int], events: float | None, seed: int) -> Array | None:
-    """Standard errors (p,) of one made-up cohort, per standard deviation of measured columns; None without a fit."""
+    """Standard errors (p,) of one synthetic cohort, per standard deviation of measured columns; None without a fit."""
     limited = {name: min(size, MOST_ROWS) for name, size in sizes.items()}
     blocks = simulate_cohort(study, limited, np.random.default_rng(seed), events).rows
     try:

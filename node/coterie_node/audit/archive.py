@@ -101,7 +101,7 @@ def _read_folder(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
             raise _fault(f"it holds more than {MOST_FILES} files")
         with open(place, "rb", opener=_no_links) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _fault(f"{quote(name)} is no plain file")
+                raise _fault(f"{quote(name)} is not a plain file")
             content[name] = _read_bounded(file, name, min(most, bytes_left))
         bytes_left -= len(content[name])
     return content

@@ -1,6 +1,6 @@
 """A study with all that proves it in one zip or folder, for an auditor without node, keys, data or network.
 
-An RO-Crate (https://w3id.org/ro/crate/1.1): `ro-crate-metadata.json` for whoever files it, `bundle.json` for us, the
+An RO-Crate (https://w3id.org/ro/crate/1.1): `ro-crate-metadata.json` for an archive, `bundle.json` for us, the
 chain's evidence under `chain/`, every payload and the study's document under `payloads/`, one block a file by CID.
 """
 
@@ -204,7 +204,7 @@ def files_of(bundle: Bundle) -> dict[str, bytes]:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """Read a bundle; AuditFailed (CO-A201, CO-A202) for what is none. Nothing in it is believed yet."""
+    """Read a bundle; AuditFailed (CO-A201, CO-A202) for another file. Its content is not checked yet."""
     files = read_archive(path, find_file_limit)
     manifest = _manifest(files)
     network = manifest.network
@@ -248,11 +248,13 @@ def _manifest(files: Mapping[str, bytes]) -> Manifest:
     try:
         return Manifest.model_validate(from_json(files[MANIFEST]))
     except KeyError:
-        raise AuditFailed("CO-A202", f"There is no {MANIFEST}; this is no bundle of Coterie.") from None
+        raise AuditFailed("CO-A202", f"There is no {MANIFEST}; this is not a bundle of Coterie.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise AuditFailed("CO-A202", f"{MANIFEST} is none of this release at {where!r}: {first['msg']}.") from None
+        raise AuditFailed(
+            "CO-A202", f"{MANIFEST} does not have this version's form at {where!r}: {first['msg']}."
+        ) from None
     except ValueError:
         raise AuditFailed("CO-A202", f"{MANIFEST} is not JSON.") from None
 

@@ -140,7 +140,7 @@ class HistoryIndex:
             self._follow(dict(zip((*ENTRY_COLUMNS, *_CHAIN_COLUMNS), row, strict=True)), chain_heads)
         for site, head in wanted.items():
             if chain_heads[site] != head:
-                message = f"The index holds {chain_heads[site].seq} records of {site}; "
+                message = f"The index has {chain_heads[site].seq} records of {site}; "
                 message += f"its hash chain on the ledger has {head.seq}"
                 raise AuditFailed("CO-A108", f"{message}. Delete the index; it is built again.", site)
         return count
@@ -172,7 +172,7 @@ class HistoryIndex:
         version_row = self._db.execute("SELECT value FROM about WHERE name = 'format'").fetchone()
         columns = [name for _, name, *_ in self._db.execute("PRAGMA table_info(entries)")]
         if version_row != (str(FORMAT),) or columns != ["id", *ENTRY_COLUMNS, *_CHAIN_COLUMNS]:
-            raise sqlite3.DatabaseError("it is of another release")
+            raise sqlite3.DatabaseError("another version of Coterie wrote it")
 
     def _matches_ledger(self, entries: Sequence[Record | Event], heads: Mapping[str, Head]) -> bool:
         if self.count(HistoryQuery()) != len(entries):
@@ -211,4 +211,4 @@ def _read_snapshot(ledger: Ledger) -> tuple[list[Record | Event], dict[str, Head
         entries = list(ledger.history())
         if ledger.heads() == heads:
             return entries, heads
-    raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Read it when it rests.")
+    raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Read it again later.")

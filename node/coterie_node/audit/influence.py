@@ -43,7 +43,11 @@ class Screen:
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys; None for what is unknown."""
-        plain: dict[str, Any] = {"study": self.study, "outliers": list(self.outliers), "told": list(self.statements)}
+        plain: dict[str, Any] = {
+            "study": self.study,
+            "outliers": list(self.outliers),
+            "statements": list(self.statements),
+        }
         return plain | {"sites": _by_site(self.comparison), "terms": _by_term(self.comparison)}
 
     def text(self) -> str:
@@ -62,7 +66,7 @@ def screen(ledger: Ledger, blobs: BlobStore, number: int) -> Screen:
 def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
     """Screen a study of which the finished steps are at hand."""
     if study.learner.name != "glore":
-        message = f"The ledger of {study.learner.name} does not hold the sums that a comparison of its sites needs."
+        message = f"The ledger of {study.learner.name} does not have the sums that a comparison of its sites needs."
         return Screen(study.name, None, (), (message,))
     plan = GlorePlan.of(study)
     if plan.masked:
@@ -79,8 +83,8 @@ def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
 
 UNFINISHED = "The study has no fit; its sites are compared at the coefficients of the last round that there is."
 MASKED = (
-    "The study's sums are masked: only sums over the sites exist, so that nobody can see a single site's part, be it "
-    "poisoned or merely different. To compare the sites, agree on a study with plain sums, where the gate lets them."
+    "The study's sums are masked: only sums over the sites exist, so that nobody can see the part of a single "
+    "site, false or true. To compare the sites, agree on a study with plain sums, where the gate lets them."
 )
 
 

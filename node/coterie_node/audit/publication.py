@@ -18,12 +18,12 @@ from coterie_node.errors import AuditFailed, ConfigError
 _MAX_RESULT_BYTES = 1 << 27
 # Estimates have the same bits everywhere; p-values come from the C library, whose last digits differ.
 CLOSE = 1e-9
-# A result that leaves these out is none; other keys are newer than some results.
+# A file without these is not a result; other keys are newer than some results.
 NEEDED = frozenset({"terms", "term", "estimate", "n"})
 
 
 def read_publication(path: Path) -> Mapping[str, Any]:
-    """A result as `--json` prints it; ConfigError (CO-F206, CO-F331) for what is none."""
+    """A result as `--json` prints it; ConfigError (CO-F206, CO-F331) for another file."""
     try:
         raw = path.read_bytes() if path.stat().st_size <= _MAX_RESULT_BYTES else b""
         published = from_json(raw)
@@ -34,7 +34,7 @@ def read_publication(path: Path) -> Mapping[str, Any]:
     except ValueError:
         published = None
     if not isinstance(published, dict) or not published.get("terms"):
-        raise ConfigError("CO-F331", f"{path} is no result with terms, as `--json` prints one. Name a result.json.")
+        raise ConfigError("CO-F331", f"{path} is not a result with terms, as `--json` prints one. Name a result.json.")
     return published
 
 
@@ -61,7 +61,7 @@ def _check(published: Mapping[str, Any], name: str, outcome: Replay) -> None:
 
 
 def _find_differences(theirs: Any, ours: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Places at which a published value is another one; what it leaves out is none, unless it is needed."""
+    """Places at which a published value is another one; a key that is missing counts only if it is needed."""
     if isinstance(ours, dict) and isinstance(theirs, Mapping):
         within = f" of {ours['term']}" if "term" in ours else ""
         for key in [key for key in ours if key in theirs or key in NEEDED]:

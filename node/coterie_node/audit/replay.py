@@ -57,7 +57,7 @@ class Verdict:
     `verdict`: PASS where every server step was computed again; RECORD INTACT where nothing on record is wrong, but the
     model was not computed again; FAIL. `unchecked` counts public steps whose inputs are sealed to others. For FAIL,
     `problem`, `site` and `topic` name the first bad step. `outcome` says how the study ended. `unsealed`: the chain
-    has no seals, so that whoever runs its node could have written its blocks.
+    has no seals, so that anybody who runs its node could have written its blocks.
     """
 
     verdict: str
@@ -165,7 +165,7 @@ def snapshot(
         entries = list(ledger.history())
         if (ledger.view(number), ledger.heads(), ledger.sites()) == (view, heads, sites):
             return view, heads, sites, entries
-    raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Replay the study when it rests.")
+    raise AuditFailed("CO-A106", "The ledger changed during each of many reads. Replay the study again later.")
 
 
 def check_ledger(
@@ -251,7 +251,7 @@ def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> tuple[str
                 fetch(record.post, blobs)
             except (LearnerError, BlobCorrupt, BlobMissing) as error:
                 where = f"position {record.post.position}, attempt {record.post.attempt}"
-                message = f"The superseded payload of {record.site} ({where}) does not hold: {error.message}"
+                message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
                 raise AuditFailed(error.code, message, record.site) from error
     return tuple(
         f"The post of {site} at position {position}, attempt {attempt} was voted unusable; its bytes were not checked."

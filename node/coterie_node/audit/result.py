@@ -193,7 +193,7 @@ def _unit_hints(fit: Fit) -> list[str]:
 def _describe_unit(row: Row, ratio: str) -> str:
     unit = 10.0 ** -math.ceil(math.log10(abs(row.estimate)))
     return (
-        f"The {ratio} of {row.term} is for a change by 1, which no number holds. Per {unit:g} it is "
+        f"The {ratio} of {row.term} is for a change by 1, which no number can show. Per {unit:g} it is "
         f"{math.exp(row.estimate * unit):.4g}: declare the variable in a unit of {unit:g}."
     )
 

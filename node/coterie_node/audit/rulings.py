@@ -1,7 +1,7 @@
 """What each site's release gate ruled on each record, with the study's floors: public, and without any count.
 
 A record holds the ruling and a digest; the floors and what the steps disclose follow from the study's document. So
-whoever holds the record can compute the file again, and `audit verify` does.
+anybody with the record can compute the file again, and `audit verify` does.
 """
 
 from __future__ import annotations

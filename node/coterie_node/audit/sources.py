@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network, discover
@@ -13,11 +14,14 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.ledger.urls import open_installed
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
-from coterie_node.audit.replay import Replay
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
 from coterie_node.site.folder import find_node
 from coterie_node.site.run_folder import RunFolder
+
+# Every command of a study finds its number here; what a replay imports is for those that replay.
+if TYPE_CHECKING:
+    from coterie_node.audit.replay import Replay
 
 FindFile = Callable[[bytes], Path | None]
 
@@ -96,7 +100,7 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
         run = RunFolder(where.at)
         return AuditSources(stack.enter_context(run.reader()), own or run.blobs(), lambda _: run.certificate)
     if where.chain is None:
-        message = "No ledger is named to read, and the working folder is no node's folder"
+        message = "No ledger is named to read, and the working folder is not a node's folder"
         raise ConfigError("CO-F303", f"{message}. Give --node DIR, --at DIR, or --chain URL with --store URL.")
     installed = open_installed(where.chain)
     if installed is not None:

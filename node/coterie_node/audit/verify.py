@@ -17,8 +17,8 @@ from coterie_node.run.follower import Progress
 from coterie_node.run.view_grants import View
 
 SEALS = {
-    "none": "The chain is a development chain without seals: whoever runs its node could have written any block. "
-    "What holds even so: every entry is signed by its site's own key.",
+    "none": "The chain is a development chain without seals: the site that runs its node can write any block. "
+    "This is true even so: every entry is signed by its site's own key.",
     "clique": "Every header is sealed by a signer of the chain (Clique).",
     "qbft": "Every header is sealed by two thirds of the chain's validators (QBFT).",
 }
@@ -195,4 +195,4 @@ def _check_number(bundle: Bundle, ledger: VerifiedLedger) -> int:
 
 def _network_mismatch(what: str, here: object, wanted: object) -> AuditFailed:
     message = f"The bundle is of another network: its {what} is {here}, and must be {wanted}"
-    return AuditFailed("CO-A203", f"{message}. Whoever made it did not read the chain that you know.")
+    return AuditFailed("CO-A203", f"{message}. It comes from another chain than the one that you know.")

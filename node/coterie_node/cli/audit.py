@@ -71,7 +71,7 @@ def history_command(
         str | None, typer.Option(help="From this UTC time on: 2026-11-24 or 2026-11-24T18:00:00Z.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Before this UTC time.")] = None,
-    first: Annotated[int, typer.Option(min=0, help="Leave out so many entries at the start.")] = 0,
+    first: Annotated[int, typer.Option(min=0, help="Number of entries to leave out at the start.")] = 0,
     most: Annotated[int, typer.Option("--limit", min=-1, help="So many entries at most; -1 for all.")] = -1,
     index: Annotated[Path | None, typer.Option(help="Keep the history in this file, to ask it again.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
@@ -129,9 +129,9 @@ def recompute_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compute a site's own posts again from its data, and hold its rows against the snapshot it committed to.
+    """Compute a site's own posts again from its data, and compare its rows with the snapshot it committed to.
 
-    The site's daemon must not run meanwhile: it holds the journal.
+    The site's daemon must not run meanwhile: it locks the journal.
     """
     from coterie_node.audit.recompute import inspect, sign_inspection
     from coterie_node.audit.sources import find_study_number
@@ -370,11 +370,11 @@ def _read_network(path: Path) -> Network:
 
 
 def _read_keys(path: Path) -> dict[str, str]:
-    """Keys by site from a JSON object; ConfigError (CO-F202) for a file that is none."""
+    """Keys by site from a JSON object; ConfigError (CO-F202) for another file."""
     try:
         return dict(read_keys(from_json(read_bounded(path, MAX_NETWORK_BYTES))))
     except (OSError, ValueError, TypeError, AttributeError):
-        message = f"{path} is no JSON object of sites' names and keys"
+        message = f"{path} is not a JSON object of sites' names and keys"
         raise ConfigError("CO-F202", f'{message}. Write it as {{"north": "0x...", "south": "0x..."}}.') from None
 
 

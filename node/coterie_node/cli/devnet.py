@@ -101,7 +101,7 @@ def _start_new_network(place: RunFolder, sites: int, chain: str, store: str, per
     if place.root.exists() and (not place.root.is_dir() or any(place.root.iterdir())):
         raise ConfigError(
             "CO-F203",
-            f"{place.root} is not an empty folder, and holds no network."
+            f"{place.root} is not an empty folder, and has no network."
             " Name an empty folder, or the folder of a network.",
         )
     case, settings = find_case("glore"), make_settings(chain, store, period)

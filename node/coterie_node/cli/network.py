@@ -48,7 +48,7 @@ def keys_command(
     file = folder / "founder.json"
     if file.exists() and (existing := FounderCard.read(file)).site != site:
         raise ConfigError(
-            "CO-F203", f"{folder} holds the keys of {existing.site}, not of {site}. Give {site} its own folder."
+            "CO-F203", f"{folder} has the keys of {existing.site}, not of {site}. Give {site} its own folder."
         )
     card = make_keys(folder, site, host, host, chain=chain).to_json()
     file.write_text(card)
@@ -82,7 +82,7 @@ def _swarm_key(path: Path) -> str:
     text = read_private(path, "the swarm's key")
     if not is_swarm_key(text):
         message = (
-            f"{path} is no swarm's key: it has the lines /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits"
+            f"{path} is not a swarm's key: it has the lines /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits"
         )
         raise KeyFault("CO-C104", f"{message}. Ask the site that made it for the file again.")
     return text
@@ -104,7 +104,7 @@ def deploy_command(
     chain: Annotated[str, typer.Option(help="Address of this site's chain node; ?jwt_file=PATH names its token file.")],
     founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
 ) -> None:
-    """Deploy the Catalog once for all, and write network.json; `coterie invite` tells the other sites."""
+    """Deploy the Catalog once for all, and write network.json; `coterie invite` makes invitations of it."""
     file = folder / "network.json"
     if file.exists():
         message = f"{file} names a network already, and a second Catalog would be another network"

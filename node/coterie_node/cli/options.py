@@ -52,7 +52,7 @@ Chain = Annotated[
     str | None,
     typer.Option(help="Instead of a folder: URL of an Ethereum node of your own, or another ledger's address."),
 ]
-Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, if the chain holds several.")]
+Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, if the chain has several.")]
 Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT.")]
 StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
 StudyArgument = Annotated[

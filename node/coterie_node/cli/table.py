@@ -18,7 +18,7 @@ COMMANDS: Table = {
         "if one fails.",
     ),
     "invite": Command(
-        "coterie_node.cli.site.join:invite_command", "Print an invitation to this site's network; it holds no secret."
+        "coterie_node.cli.site.join:invite_command", "Print an invitation to this site's network; it has no secret."
     ),
     "join": Command(
         "coterie_node.cli.site.join:join_command",
@@ -56,7 +56,7 @@ COMMANDS: Table = {
             ),
             "recompute": Command(
                 "coterie_node.cli.audit:audit",
-                "Compute a site's own posts again from its data, and hold its rows against the snapshot it "
+                "Compute a site's own posts again from its data, and compare its rows with the snapshot it "
                 "committed to.",
             ),
             "screen": Command(
@@ -130,7 +130,7 @@ COMMANDS: Table = {
             ),
             "deploy": Command(
                 "coterie_node.cli.network:network",
-                "Deploy the Catalog once for all, and write network.json; `coterie invite` tells the other sites.",
+                "Deploy the Catalog once for all, and write network.json; `coterie invite` makes invitations of it.",
             ),
             "trial": Command(
                 "coterie_node.cli.network:network", "Write the folders of three sites for `docker/compose.trial.yaml`."

@@ -8,12 +8,13 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from coterie_learners.numeric.array import Array
-from coterie_node.data.findings import Mask
 
 # Any type of element: the caller knows which.
 Values: TypeAlias = "pa.Array[Any]"
+Mask = NDArray[np.bool_]
 
 
 def text_values(words: Sequence[str], kind: pa.DataType) -> Values:

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Variable
-from coterie_node.data.arrow_values import Values, read_doubles, read_mask, set_null, text_values
-from coterie_node.data.findings import Mask, join_values
+from coterie_node.data.arrow_values import Mask, Values, read_doubles, read_mask, set_null, text_values
+from coterie_node.data.findings import join_values
 
 DictionaryValues: TypeAlias = "pa.DictionaryArray[Any, Any]"
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from coterie_learners.errors import DataError
+
+if TYPE_CHECKING:
+    from coterie_node.data.arrow_values import Mask
 
 EXAMPLES = 5
 CLIP = 40
 
-Mask = NDArray[np.bool_]
 Places = Callable[[Sequence[int]], Sequence[str]]
 
 
@@ -79,7 +79,7 @@ class Findings:
 
     def note(self, column: str, code: str, mask: Mask, start: int, value: Callable[[int], object]) -> None:
         """Add the rows of a batch that `mask` marks; the batch begins at row `start`, `value` gives its i-th value."""
-        hits = np.flatnonzero(mask)
+        (hits,) = mask.nonzero()
         if not len(hits):
             return
         finding = self.by_column.setdefault((column, code), ColumnFault())

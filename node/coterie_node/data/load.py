@@ -18,11 +18,12 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
 from coterie_learners.study.rows import ArrayRows, Block, Codes, Data, Rows
+from coterie_node.data.arrow_values import Mask
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
 from coterie_node.data.files.csv_file import open_csv
 from coterie_node.data.files.parquet_file import open_parquet
-from coterie_node.data.findings import FileOrigin, Findings, Mask, Origin, quote
+from coterie_node.data.findings import FileOrigin, Findings, Origin, quote
 from coterie_node.data.installed_source import RowsAddress, SourceAddress, open_installed
 from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
 from coterie_node.data.patients.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
@@ -239,7 +240,7 @@ def load_site(address: RowsAddress | None, study: Study, site: str, exclude: Pat
     if study.columns and not study.columns[site]:
         return None
     if address is None:
-        raise StudyError("CO-S105", f"{site} holds data in the study {study.name!r}; name its file.")
+        raise StudyError("CO-S105", f"{site} has data in the study {study.name!r}; name its file.")
     design = Design(study, site)
     objectors = read_objectors(exclude, design, site)
     return LOADERS["columns" if study.columns else learner_of(study).reads](address, design, site, objectors)

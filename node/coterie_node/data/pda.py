@@ -86,14 +86,14 @@ def _read_json(origin: FileOrigin) -> PdaTable:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        message = f"It is no COLA table of pda ({where}: {first['msg']})"
+        message = f"It is not a COLA table of pda ({where}: {first['msg']})"
         raise origin.error(
             "CO-D141", f"{message}. It needs SXY and Xtable, as pda writes them for model COLA."
         ) from None
     if len(table.SXY) != 1 or not table.Xtable or any(COUNT not in line for line in table.Xtable):
         raise origin.error(
             "CO-D141",
-            "It is no COLA table of pda: one row in SXY, and n in each line of Xtable. Export it again for model COLA.",
+            "It is not a COLA table of pda: one row in SXY, and n in each line of Xtable. Export it for COLA again.",
         )
     return table
 

@@ -11,8 +11,8 @@ from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Variable
 from coterie_learners.study.rows import ArrayRows, Block, Codes, block_size
+from coterie_node.data.arrow_values import Mask
 from coterie_node.data.coding import Coded, code
-from coterie_node.data.findings import Mask
 from coterie_node.data.patients.site_rows import raw_of_codes
 from coterie_node.data.source import Batch, RowSource, check_unchanged, explain_change
 from coterie_node.privacy.prints import RawRows

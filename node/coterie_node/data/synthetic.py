@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from coterie_learners.core.registry import learner_of
 from coterie_learners.numeric.array import Array
@@ -15,6 +14,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study, Variable
 from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Data, OwnColumns
 from coterie_learners.sums.families import choose_family
+from coterie_learners.sums.family import Family
 
 EFFECT = 0.4
 # Real columns fill little of the ranges that people declare for them, lie away from the middle, and are correlated.
@@ -69,22 +69,12 @@ def _codes(
     if block.offset is not None and design.formula.outcome in codes:
         eta = eta + (block.offset - block.offset.mean())
     if events is not None:
-        eta = eta + _shift_to(design.study, eta, events)
+        eta = eta + _family_of(design.study).shift_to(eta, events)
     return {**codes, design.formula.outcome: _outcome(design.study, design.outcome, eta, rng)}
 
 
-def _shift_to(study: Study, eta: Array, events: float) -> float:
-    """What is added to linear predictors so that the mean outcome is `events`; 0 for a measured outcome."""
-    law = choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link")).law
-    if law == "poisson":
-        return math.log(events / float(np.mean(np.exp(eta))))
-    if law != "binomial":
-        return 0.0
-    low, high = -50.0, 50.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if float(np.mean(special.expit(eta + middle))) < events else (low, middle)
-    return low
+def _family_of(study: Study) -> Family:
+    return choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link"))
 
 
 def _standardise(x: Array) -> Array:
@@ -108,7 +98,7 @@ def _draw_identifier(kind: IdentifierKind, k: int) -> str:
     """The k-th person's value of an identifying column."""
     if kind.startswith("date"):
         return f"{1900 + k // 336 % 100}-{k // 28 % 12 + 1:02d}-{k % 28 + 1:02d}"
-    return str(k) if kind in ("number", "check-digit") else f"made-up {k}"
+    return str(k) if kind in ("number", "check-digit") else f"synthetic {k}"
 
 
 def _values(variable: Variable, grid: Sequence[float], shared: Array, rng: np.random.Generator) -> Array:
@@ -127,7 +117,5 @@ def _values(variable: Variable, grid: Sequence[float], shared: Array, rng: np.ra
 
 
 def _outcome(study: Study, variable: Variable, eta: Array, rng: np.random.Generator) -> Array:
-    options = study.learner.options
-    family = choose_family(options.get("family", "binomial"), options.get("link"))
-    outcome = family.draw(eta, variable.bounds, rng)
+    outcome = _family_of(study).draw(eta, variable.bounds, rng)
     return np.round(outcome) if variable.type == "count" else outcome

@@ -162,7 +162,7 @@ def free_addresses(sites: Sequence[str]) -> dict[str, str]:
 
 
 def certify_study(place: RunFolder) -> None:
-    """Before it is proposed, hold the study's shape against the pooled fit, where one is known."""
+    """Compare the study's shape with the pooled fit before the proposal, where one is known."""
     study = load_study(place.study)
     if certifiable(study):
         save_certificate(certify(study), place.certificate)

@@ -87,18 +87,18 @@ class FounderCard:
 
     @classmethod
     def read(cls, path: Path) -> FounderCard:
-        """A card from its file; ConfigError if it is none."""
+        """A card from its file; ConfigError for another file."""
         try:
             raw = from_json(read_bounded(path, MAX_CARD_BYTES))
             if not all(isinstance(value, str) for value in raw.values()):
-                raise TypeError("a card holds texts")
+                raise TypeError("the values of a card are texts")
             return cls(**raw)
         except OSError as error:
             raise ConfigError(
                 "CO-F501", f"The card {path} cannot be read: {error.strerror}. Check the path and its rights."
             ) from None
         except (ValueError, TypeError, AttributeError) as error:
-            message = f"{path} is no site's card: {error}"
+            message = f"{path} is not a site's card: {error}"
             raise ConfigError("CO-F501", f"{message}. `coterie network keys` writes it, as founder.json.") from None
 
 
@@ -237,7 +237,7 @@ def _read_genesis(path: Path) -> str:
     if isinstance(raw, dict) and isinstance(raw.get("genesis_file"), dict):
         raw = raw["genesis_file"]  # of an invitation: `join` wants a chain node that runs, and that wants the genesis
     if not isinstance(raw, dict) or not {"config", "extraData", "alloc"} <= raw.keys():
-        raise ConfigError("CO-F324", f"{path} holds no genesis. An invitation made with --genesis does.")
+        raise ConfigError("CO-F324", f"{path} has no genesis. An invitation made with --genesis does.")
     return _dump_genesis(raw)
 
 

@@ -137,6 +137,7 @@ class InteractiveStep:
 
     def outcome(self, patience: float = 0.001) -> Payload | None:
         """The opened result, None while the parties still talk; raises what ended the program."""
+        # The thread is over before its fields are read: no lock is needed.
         self._thread.join(patience)
         if self._thread.is_alive():
             return None
@@ -148,14 +149,17 @@ class InteractiveStep:
 
     def end(self) -> None:
         """Leave: the others find this party gone."""
+        # The flag comes first, so that a thread that wakes from `connect` does not begin to compute.
         self._ended = True
         self._channel.abandon()
 
     def _run(self) -> None:
         try:
+            # Connecting: a late party costs time only. No program has run, so nothing of the rows is on its way.
             while not self._ended and (missing_parties := self._channel.connect(MEET_SECONDS)):
                 self.missing_parties = missing_parties
             self.missing_parties = ()
+            # Computing: from here on there is no way back to connecting.
             if not self._ended:
                 self._payload = self._program()
         except (LearnerError, ChainError) as error:

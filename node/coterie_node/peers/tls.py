@@ -116,7 +116,7 @@ class TlsExchange:
         channel.hear(name, secured)
 
     def _welcome(self, caller: PendingConnection) -> tuple[TlsChannel, str, ssl.SSLSocket]:
-        """Who calls for which session; Closed for anybody who is not a peer with the right key."""
+        """Who calls for which session; ConnectionEnded unless it is a peer with the right key."""
         # Each check comes before the next cost: greeting, session, name, handshake, certificate, and only then welcome.
         # Whatever fails closes the connection, and its caller learns nothing of the sessions that are here.
         with ExitStack() as stack:

@@ -96,7 +96,7 @@ class TlsChannel:
         )
         self._out: dict[str, ssl.SSLSocket] = {}
         self._lines = {name: PeerConnection() for name in addresses}
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
         self._doubts: dict[str, str] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._call_at: dict[str, float] = {}
@@ -117,6 +117,7 @@ class TlsChannel:
 
     def connect(self, seconds: float) -> tuple[str, ...]:
         """Call the peers and wait for their calls; the peers still absent after `seconds`, with the cause if known."""
+        # Absent until nobody is missing, ready until `_begin` sees all ready at one moment, under the lock.
         deadline = time.monotonic() + seconds
         while (missing_parties := self._missing_parties()) or not self._begin():
             if missing_parties and time.monotonic() >= deadline:
@@ -134,12 +135,13 @@ class TlsChannel:
 
     def _missing_parties(self) -> list[str]:
         """Peers without a connection each way; if there are none, the peers that are not ready themselves."""
+        # Two connections for each pair: this party calls on one, the peer on the other.
         missing = [name for name, line in self._lines.items() if name not in self._out or line.connection is None]
         if missing:
             return missing
         for name in self._lines:
             self._tell_ready(name)
-        return [name for name, line in self._lines.items() if not line.ready or name not in self._told]
+        return [name for name, line in self._lines.items() if not line.ready or name not in self._notified]
 
     def _look_for(self, name: str) -> None:
         """Call a peer that is not there, or whose connection has ended since."""
@@ -157,16 +159,16 @@ class TlsChannel:
 
     def _hang_up(self, name: str) -> None:
         self._out.pop(name).close()
-        self._told.discard(name)
+        self._notified.discard(name)
 
     def _tell_ready(self, name: str) -> None:
-        if name not in self._told:
+        if name not in self._notified:
             try:
                 self._out[name].sendall(READY.to_bytes(8, "big"))
             except OSError:
                 self._hang_up(name)
             else:
-                self._told.add(name)
+                self._notified.add(name)
 
     def _call(self, name: str) -> ssl.SSLSocket | None:
         """A connection to a peer; None if it is not there, is in another session, or is somebody else."""
@@ -183,6 +185,8 @@ class TlsChannel:
         return None
 
     def _handshake(self, name: str, pairing: Pairing) -> ssl.SSLSocket:
+        # Before TLS the greeting names session and caller in the clear: the peer needs both to find the secret of the
+        # pair.
         with ExitStack() as stack:
             plain = stack.enter_context(socket.create_connection(self._addresses[name], timeout=CALL_SECONDS))
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -211,6 +215,8 @@ class TlsChannel:
     def _take(self, name: str, connection: ssl.SSLSocket) -> PeerConnection | None:
         """A peer's line over a new connection, which replaces an older one; None once the session has begun."""
         with self._lock:
+            # After the beginning no connection is replaced: a second one would let a caller cut into a session that
+            # runs.
             if self._begun or self._over:
                 return None
             connection.settimeout(None)
@@ -225,9 +231,12 @@ class TlsChannel:
             while True:
                 size = int.from_bytes(exactly(connection, 8), "big")
                 if size == READY:
+                    # The peer is connected with all. Until the session begins, only its own new call replaces this.
                     line.ready = True
                 elif size > MAX_FRAME or not line.ready or not line.frames.put(exactly(connection, size)):
                     break
+            # BLAME is the last frame. It names the site for whose fault the sender leaves, so that all parties blame
+            # the same one.
             if size == BLAME:
                 detail = exactly(connection, exactly(connection, 1)[0]).decode("ascii", "replace")
                 return Ended(detail if detail in self._secrets else "")
@@ -268,6 +277,7 @@ class TlsChannel:
 
     def close(self) -> None:
         """Say that nothing more comes, and for whose fault if there was one; what was sent still arrives."""
+        # First no new call is accepted, then the last word goes out, then the reading ends.
         self._forget(self)
         last = b"" if not self._culprit else BLAME.to_bytes(8, "big") + _short(self._culprit)
         for connection in self._out.values():

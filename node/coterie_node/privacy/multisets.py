@@ -31,7 +31,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 class ValueRows:
     """One release's rows as value prints by column (n,).
 
-    `by_patient`: the rows are held against the new release's by their patients as well, so that here they count in
+    `by_patient`: the rows are compared with the new release's by their patients as well, so that here they count in
     combinations only. `renamed`: they have identifiers, and hardly any that the new release's have.
     """
 

@@ -152,8 +152,8 @@ def _near(new: RowSet, other: RowSet, floor: int, recoded: Sequence[str], lackin
     words = {
         "added": f"It adds fewer than {floor} patients to those of the study {other.study!r}",
         "dropped": f"It leaves out fewer than {floor} patients of the study {other.study!r}",
-        "exchanged": f"Its patients are those of the study {other.study!r} but for fewer than {floor}",
-        "re-coded": f"Its patients are those of the study {other.study!r} but for fewer than {floor}, and "
+        "exchanged": f"Its patients are those of the study {other.study!r} except fewer than {floor}",
+        "re-coded": f"Its patients are those of the study {other.study!r} except fewer than {floor}, and "
         f"{' and '.join(recoded[:_SHOWN])} is written in another way",
     }[kind]
     if kind == "dropped" and blank:

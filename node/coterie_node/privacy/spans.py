@@ -1,7 +1,7 @@
 """Exact linear algebra over what was released: which sums over few patients follow, as exact rational combinations.
 
 All is done modulo a 31-bit prime: a combination that exists in rational numbers exists modulo the prime. The other
-way round it may not, so whoever finds one checks it with a second prime.
+way round it may not, so its finder checks it with a second prime.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The release gate: before a payload of this site's own rows leaves, it is held against the floors.
+"""The release gate: before a payload of this site's own rows leaves, the gate compares it with the floors.
 
 What its readers can solve is the learner's knowledge (`reveals` of the step); the floors are the stricter of the
 study's and of this site's own policy. The values behind it and all that ever left this site are judged by the privacy
@@ -13,58 +13,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal
 
 from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
 from coterie_learners.core.payload import Payload, canonical
 from coterie_learners.core.protocol import Site, Step
 from coterie_learners.core.registry import learner_of
 from coterie_learners.core.study_disclosure import Disclosure
-from coterie_learners.errors import StudyError
-from coterie_learners.study.design import Design
-from coterie_learners.study.document import ColumnName, Floors, Frozen, Study
-from coterie_learners.study.toml_text import MAX_TOML, parse_toml
-from coterie_node.data.files.bounded_file import read_bounded_text
-from coterie_node.errors import ConfigError, ReleaseRefused
+from coterie_learners.study.document import Floors, Study
+from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.release.judgement import Judgement, label_rows, stand_on_cohort
+from coterie_node.release.policy import Policy
 
 # Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made again.
 HIDDEN = frozenset({"masked", "ciphers", "places"})
-NO_FLOORS = Floors(rows=1, cell=0, rebuild="allow")
-
-
-class Policy(Frozen):
-    """A site's own rules: floors that may be stricter than a study's, columns never to be used, a person's yes.
-
-    `near`: whether a person is asked about nearly the patients of a study that shares no column with the new one.
-    """
-
-    floors: Floors = NO_FLOORS
-    never: tuple[ColumnName, ...] = ()
-    ask: bool = False
-    near: Literal["pass", "ask"] = "pass"
-
-    @classmethod
-    def load(cls, path: Path) -> Policy:
-        """Read a policy from a TOML file; a site without one has no rules beyond the study's."""
-        try:
-            return cls.model_validate(parse_toml(read_bounded_text(path, MAX_TOML)))
-        except FileNotFoundError:
-            return cls()
-        except (OSError, ValueError) as error:
-            raise ConfigError("CO-F310", f"The site's policy {path} cannot be used: {error}.") from None
-
-    def check(self, study: Study, site: str) -> None:
-        """StudyError if a study uses, at this site, a column that the policy keeps out."""
-        forbidden = [name for name in Design(study, site).read if name in self.never]
-        if forbidden:
-            message = (
-                f"{site}'s policy never lets {', '.join(forbidden)} be used, which the study {study.name!r} asks for"
-            )
-            raise StudyError("CO-S501", f"{message}. Decline the study, or change the policy.")
 
 
 @dataclass(frozen=True)
@@ -174,7 +137,7 @@ class Gate:
         return exposure if disclosed is None else replace(exposure, what=disclosed.what)
 
     def _judge(self, step: Step, site: Site, exposure: Exposure | None) -> tuple[GateVerdict, Objection | None, str]:
-        """The verdict; what the privacy log has against the release; and the reason of whoever said yes to that."""
+        """The verdict; what the privacy log objects to; and the reason of the person who said yes to that."""
         if exposure is None:
             sentence = f"The learner {self.study.learner.name} does not say what {step.topic!r} reveals."
             return GateVerdict(Ruling.REFUSED, sentence, self.floors, step.topic), None, ""

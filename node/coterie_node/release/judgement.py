@@ -1,4 +1,4 @@
-"""One study's release at one site, held against its values, its columns, its parties, and all that ever left here."""
+"""One study's release at one site, judged by its values, columns and parties, and by all that ever left here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from coterie_node.release.known_sets import judge_known_sets, judge_pool_differe
 
 # Of how many releases, and what was found.
 _Known = tuple[int, Objection | None]
-# The number of other releases does not matter any more: this one is in the log, and they are held against it.
+# The number of other releases does not matter any more: this one is in the log, and they are compared with it.
 _IN_LOG = -1
 
 
@@ -87,7 +87,7 @@ class Judgement:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
 
     def _count_others(self, site: Site) -> int:
-        """Releases of other sessions that this one is held against; none any more once it is in the log itself.
+        """Releases of other sessions that this one is compared with; none any more once it is in the log itself.
 
         While a person is asked, another study may post.
         """

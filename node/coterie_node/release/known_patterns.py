@@ -1,7 +1,7 @@
 """Patterns of covariates whose patients or events follow from several plain studies on the same rows, put together.
 
 One study's patterns are judged by its learner. Another study adds equations: with products of other columns, or with
-another outcome. The first sums of all of them are held against the patterns of the columns that are tables.
+another outcome. The first sums of all of them are compared with the patterns of the columns that are tables.
 """
 
 from __future__ import annotations

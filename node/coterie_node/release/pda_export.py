@@ -16,14 +16,14 @@ from coterie_learners.study.rows import CodedRows
 from coterie_node.data.pda import as_pda
 from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
-from coterie_node.release.gate import Policy
 from coterie_node.release.judgement import Judgement
+from coterie_node.release.policy import Policy
 
 
 def write_table(path: Path, plan: TablePlan, rows: CodedRows, policy: Policy, log: PrivacyLog | None = None) -> None:
     """This site's table as pda reads it, without what lies below the study's floor; ReleaseRefused as at the gate.
 
-    The table is a release like any other: it is held against `log` and written into it.
+    The table is a release like any other: it is compared with `log` and written into it.
     """
     needed = set(plan.fields) - {"suppressed", "saturated", "constant"}
     if not plan.design.formula.intercept or needed != {"keys", "n", "cross", "outcome"} or plan.levels:

@@ -69,8 +69,8 @@ class PayloadCodec:
     def write(self, step: Step, attempt: int, payload: Payload) -> bytes:
         """The bytes to store for a payload that this site posts at a step; PayloadTooLarge if nobody could read them.
 
-        Measured here, before anything is stored or recorded: the contract would refuse the record, and a reader that
-        trusted the record's size would blame this site for it.
+        The size is measured here, before anything is stored or recorded: the contract would refuse the record, and a
+        reader that trusted the record's size would blame this site for it.
         """
         # The arrays first: compression of a payload that is too large takes seconds.
         self._check_size(step, sum(np.asarray(value).nbytes for value in payload.values()))
@@ -157,7 +157,7 @@ class DecodedPosts:
     """The last payloads that this process has decoded, by the SHA-256 of their open bytes.
 
     Many readers in one process meet the same posts. Decoding is a function of the bytes alone, and its arrays cannot be
-    written to; every check that depends on the step or the reader is made again by each. `size`: bytes held.
+    written to; every check that depends on the step or the reader is made again by each. `size`: bytes kept.
     """
 
     def __init__(self, max_bytes: int) -> None:

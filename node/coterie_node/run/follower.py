@@ -122,7 +122,7 @@ class Follower:
 
     def _restart_from_ledger(self) -> bool:
         """Forget everything and follow the ledger from its first record, as after a restart."""
-        self.machine = self.machine.restarted()
+        self.machine = self.machine.copy_initial()
         self.position = 0
         self.restarts += 1
         self._codec = self._initial_codec

@@ -24,7 +24,8 @@ from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import load_site
 from coterie_node.errors import ReleaseRefused
 from coterie_node.release.approval import describe_release
-from coterie_node.release.gate import Gate, Policy, Release
+from coterie_node.release.gate import Gate, Release
+from coterie_node.release.policy import Policy
 from coterie_node.run.simulate import simulate, site_of
 
 MAX_NUMBERS = 400
@@ -83,7 +84,7 @@ class UnmaskedSite(Site):
 
 
 def sums_under_masks(step: Step, site: Site) -> dict[str, Array] | None:
-    """The numbers that this site's masks hide in a masked sum, by name; None for a step that is none."""
+    """The numbers that this site's masks hide in a masked sum, by name; None for another step."""
     if step.bare is not None:
         return {f"{name}, under masks": np.asarray(value) for name, value in step.bare(site).items()}
     form = None if step.expects is None else step.expects.fields.get("masked")

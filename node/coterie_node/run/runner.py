@@ -13,7 +13,7 @@ Where the runner stands is read from the ledger and from few fields of its own, 
     talking      _session is set                        look whether the interactive step has a result   posting
     sent         _sent_post is set                      send it again until a block has it               following
     predicting   _prediction is set, not followed       send what comes next (lookahead.py)              predicted
-    predicted    _prediction is set, followed           hold it against the ledger                       following
+    predicted    _prediction is set, followed           compare it with the ledger                       following
     late         the step is open past its deadline     skip, exclude or abort, as the study says        any
     done         machine.awaits is None, no prediction  nothing                                          done
 
@@ -21,7 +21,7 @@ From every state but done a reorganisation leads to `restart`: the machine start
 
 Invariants. Nothing is posted while the ledger's terms are not those that this site approved. Nothing is posted on top
 of records that the ledger no longer holds. What was drafted for a step is posted or dropped, never changed: masks are
-derived, so that two posts of one step would give their difference away. A payload is stored before its record is sent.
+derived, so that two posts of one step would disclose their difference. A payload is stored before its record is sent.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Runner(Follower):
 
     `terms` are those that this site approved; None checks nothing, for a ledger that is this process's own. With
     `ahead` it does not wait for a server's post: it works the post out itself, goes on, and sends its next record
-    behind it. Should the ledger hold another post then, or none, or after a reorganisation not what it held before, the
+    behind it. Should the ledger hold another post then, or none, or after a reorganisation another than before, the
     machine starts again from the ledger's first record.
     """
 
@@ -112,6 +112,8 @@ class Runner(Follower):
         part; what ends the study for all is on the ledger by then: a dispute over a wrong server post, an abort or a
         vote for one, with its reason and the site at fault.
         """
+        # The order of the handlers: a learner's error may only be that of records which a reorganisation took, so the
+        # ledger is read again before anything about it goes on record.
         try:
             return self._take_turn()
         except LearnerError as error:
@@ -151,6 +153,7 @@ class Runner(Follower):
         return self.matches_ledger() or not self._restart_from_ledger()
 
     def _take_turn(self) -> bool:
+        # Predicting and predicted come first: while a prediction is open, `position` runs one step ahead of the ledger.
         if self._prediction is not None:
             return self._await_predicted(self._prediction)
         step = self.machine.awaits
@@ -159,8 +162,11 @@ class Runner(Follower):
         view, records = self._read_ledger(self.position)
         if records is not None:
             return self._continue(step, view, records)
+        # No open step: the study is proposed, paused or over.
         if view.open is None:
             return self._check_stopped(step, view)
+        # The ledger is behind this machine. That is no reorganisation by itself: a node may answer with an older block.
+        # The heads of the records that this machine read decide.
         if view.open.position < self.position and not self.matches_ledger():
             return self._restart_from_ledger()
         if view.open.position != self.position:
@@ -193,14 +199,17 @@ class Runner(Follower):
             )
         # A site that was excluded follows to the end, but has no say in what becomes of the others.
         involved = self._codec.name in view.parties
+        # A party posts once for each attempt; `posted` is what the ledger has of this attempt.
         is_poster = self._codec.name in open_.posters and self._codec.name not in open_.posted
         foresees = self._ahead is not None and step.public and step.readers is None and involved
+        # Nothing is drafted on records that the ledger no longer has.
         if (is_poster or foresees) and not self.matches_ledger():
             return self._restart_from_ledger()
         if foresees and self._predict(step, open_):
             return True
         if is_poster:
             moved = self._post(step, open_)
+            # An interactive step without a result falls through: a party that does not come is late like any other.
             if moved or not step.talks:
                 return moved
         late = self._ledger.now() > open_.deadline and involved
@@ -228,6 +237,7 @@ class Runner(Follower):
         with self._measure("compute"):
             if open_.attempt and is_masked(step):
                 self._check_repeated(step, open_)
+            # From here on the payload is fixed for this attempt: it is stored, then recorded, or dropped as a whole.
             payload = self._find_kept_payload(open_) or self._draft(step, open_)
             verdict = None if payload is None else self._admit(step, open_, payload)
             # What people are asked about is kept as it is until they have answered.
@@ -254,6 +264,7 @@ class Runner(Follower):
         )
 
     def _store(self, blob: bytes, open_: OpenStep, converged: bool, verdict: bytes = ZERO) -> Post:
+        # The store comes before the record: a record whose payload nobody has would stop all sites.
         with self._measure("store"):
             cid = self._blobs.put(blob)
         return Post(
@@ -278,6 +289,8 @@ class Runner(Follower):
         """Record a post; where blocks take time send it, and again at each turn until a block has it."""
         new = post != self._sent_post
         try:
+            # `submit` of the same post is idempotent: the journal has the signed transaction, and sends the same bytes
+            # again.
             if self._ahead is None:
                 self._ledger.record(post)
             else:
@@ -295,6 +308,8 @@ class Runner(Follower):
         if not step.talks:
             return self.machine.draft(open_.parties, open_.attempt)
         session = (self._study, open_.position, open_.attempt, open_.basis.hex())
+        # Another attempt, or the same step on other records, is another session: its shares have nothing in common with
+        # these.
         if self._session is None or self._session.session != session:
             self.close()
             result = OpenedResults(self.machine.site).load(open_)
@@ -347,7 +362,7 @@ class Runner(Follower):
     # Payloads out of reach
 
     def _supply(self, step: Step, view: StudyView, records: tuple[Record, ...], error: BlobMissing) -> bool:
-        """Put the post of a server that is gone into the store: whoever has the earlier posts can compute it again.
+        """Put the post of a server that is gone into the store: anybody with the earlier posts can compute it again.
 
         If that is not possible, say on the ledger whose post cannot be had.
         """
@@ -393,6 +408,8 @@ class Runner(Follower):
 
         The records of both steps then fit into one block: the contract compares each with the post that it builds on.
         """
+        # The prediction is built before it is sent, and fed to the machine as every site will read it: rounding by the
+        # payload's types is part of the post.
         (server,) = open_.posters
         with self._measure("compute"):
             try:
@@ -429,7 +446,7 @@ class Runner(Follower):
                 self._ahead.submit_early(post, priority=priority)
 
     def _await_predicted(self, guess: PredictedPost) -> bool:
-        """Send what comes next; hold the guess against the ledger once the server has recorded its post.
+        """Send what comes next; compare the guess with the ledger once the server has recorded its post.
 
         What comes next waits for a turn, so that the servers' posts of other studies go first: a block takes the moves
         of one site in their order, and would else take what builds on such a post before it.
@@ -450,6 +467,7 @@ class Runner(Follower):
         return False
 
     def _confirm(self, guess: PredictedPost, records: tuple[Record, ...]) -> bool:
+        # Only now do the server's words count. Until here the machine ran on its own computation.
         if not guess.agrees_with(records) or not self.matches_ledger():
             return self._restart_from_ledger()
         self._prediction = None
@@ -461,6 +479,8 @@ class Runner(Follower):
 
     def _overdue(self, step: Step, view: StudyView, open_: OpenStep) -> bool:
         """Do what the study says about a site that is silent after the deadline; every participant may."""
+        # A server step has one rule for all studies: the next site takes the turn. The study's rule is for sites whose
+        # rows are needed.
         silence = view.terms.silence
         if open_.kind == "server" and self._prediction is None:
             self._check_computable(step, open_)
@@ -495,7 +515,7 @@ class Runner(Follower):
                 self._ledger.abort(self._study, Reason.SILENT_SITE, site)
 
     def _abort_for_silence(self, open_: OpenStep) -> None:
-        """End the study, and name a silent site: the contract holds the deadline against it."""
+        """End the study, and name a silent site: the contract checks the deadline."""
         silent = [site for site in open_.posters if site not in open_.posted]
         self._ledger.abort(self._study, Reason.SILENT_SITE, silent[0] if silent else "")
 
@@ -528,6 +548,7 @@ class Runner(Follower):
         be used at all ends it by the votes of those who can read the post. If nobody else can, this site ends its own
         part.
         """
+        # From the mildest to the strongest: repeat the step without the site, dispute (people decide), end the study.
         view = self._ledger.view(self._study)
         reason = abort_reason(error) or Reason.BAD_PAYLOAD
         if view.terms.silence == Silence.EXCLUDE and view.state == State.RUNNING:

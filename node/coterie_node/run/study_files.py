@@ -8,7 +8,6 @@ from pathlib import Path
 from coterie_chain.ledger.protocol import Silence, StudyView, Terms
 from coterie_chain.store.cid import RAW, Cid
 from coterie_chain.store.protocol import BlobStore
-from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.registry import check_choice, complete_study, learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import MAX_DOCUMENT, Study
@@ -69,6 +68,8 @@ def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
 
 def count_least_sites(study: Study) -> int:
     """With fewer sites the study does not go on: three where only sums over sites may exist, else one."""
+    from coterie_learners.core.masked_sum import MIN_PARTIES
+
     masked = any(step.protection == "masked" for step in learner_of(study).discloses(study).from_rows)
     return min(MIN_PARTIES, len(study.sites)) if masked else 1
 

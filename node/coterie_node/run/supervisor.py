@@ -63,15 +63,18 @@ class Supervisor:
 
         Raises what ends this site's part: errors that no waiting removes, and faults that outlast the limit.
         """
+        # Pausing: the runner is left alone until `resume_at`.
         if self._clock() < self.resume_at:
             return False
         try:
             if self.runner is None:
                 self.runner = self._start()
             moved = self.runner.turn()
+        # Faults of the network alone are retried. Any other error ends this site's part, and the caller records why.
         except ChainError as error:
             self._schedule_retry(error)
             return False
+        # Taking: one good turn ends the row of faults, also if it moved nothing.
         self.fault, self._well = None, self._clock()
         self._backoff.reset()
         return moved
@@ -88,6 +91,8 @@ class Supervisor:
 
     def _schedule_retry(self, error: ChainError) -> None:
         now = self._clock()
+        # The limit counts from the last good turn, not from the first fault: a fault that comes and goes never ends the
+        # part.
         if not self._policy.is_transient(error) or now - self._well > self._policy.limit:
             raise error
         self.fault, self.resume_at = error, now + self._backoff.next_pause()

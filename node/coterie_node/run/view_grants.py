@@ -1,7 +1,7 @@
 """View keys: what a reader of a study's sealed payloads hands to an auditor, so that these can be opened and replayed.
 
 A grant lists, for each payload that its giver can read, the key of that one envelope's body; it opens these payloads
-and nothing else, now or later, and gives no key of a site away. It travels sealed to the auditor's own key. Several
+and nothing else, now or later, and contains no key of a site. It travels sealed to the auditor's own key. Several
 grants add up: where each site reads other payloads, each gives what it can. A granted key cannot be called back.
 """
 
@@ -77,7 +77,7 @@ def load_grants(paths: Iterable[Path], study: bytes, auditor: SiteKeys) -> View:
             parts = from_json(plain or b"")
             view |= {bytes.fromhex(digest): bytes.fromhex(key) for digest, key in parts.items()}
         except (OSError, ValueError, AttributeError, TypeError, BlobCorrupt) as error:
-            message = f"{path} is no grant for this auditor's key and this study ({type(error).__name__})"
+            message = f"{path} is not a grant for this auditor's key and this study ({type(error).__name__})"
             raise ConfigError("CO-F351", f"{message}. Ask the site that gave it for a new one.") from None
     return view
 

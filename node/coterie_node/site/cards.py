@@ -23,12 +23,12 @@ REVOKED = "The Catalog takes no name and no key twice: it may come back under an
 
 
 def check_site_name(text: str) -> str:
-    """A site's name; ConfigError if it is none."""
+    """A site's name; ConfigError for another text."""
     try:
         return TypeAdapter(Name).validate_python(text)
     except ValidationError:
         message = "A site's name has 1 to 31 letters a-z, digits and hyphens, and starts with none"
-        raise ConfigError("CO-F325", f"{text[:40]!r} is no site's name. {message}.") from None
+        raise ConfigError("CO-F325", f"{text[:40]!r} is not a site's name. {message}.") from None
 
 
 class SeatCard(Frozen):
@@ -47,5 +47,5 @@ class SeatCard(Frozen):
 
     @classmethod
     def load(cls, path: Path) -> SeatCard:
-        """Read a card from a file; ConfigError if it is none."""
+        """Read a card from a file; ConfigError for another file."""
         return read_strict(path, cls, MAX_CARD_BYTES, "CO-F501", "a site's card.json", " `coterie init` makes one.")

@@ -9,13 +9,12 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
-from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, LearnerName, Name, Study
 from coterie_learners.study.toml_text import MAX_TOML, parse_toml
 from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
-from coterie_node.release.gate import Policy
+from coterie_node.release.policy import Policy
 
 CONFIG = "node.toml"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
@@ -29,6 +28,8 @@ class SitePolicy(Policy):
 
     def check(self, study: Study, site: str) -> None:
         """StudyError unless a study keeps to this policy."""
+        from coterie_learners.study.design import Design
+
         super().check(study, site)
         if study.learner.name not in self.learners:
             allowed = ", ".join(self.learners) or "none"
@@ -109,7 +110,7 @@ def load_config(path: Path) -> NodeConfig:
     try:
         return NodeConfig.model_validate(parse_toml(read_bounded_text(path, MAX_TOML)))
     except FileNotFoundError:
-        message = f"{path} is missing, so {path.parent.absolute()} is no node's folder"
+        message = f"{path} is missing, so {path.parent.absolute()} is not a node's folder"
         remedy = "Name the folder with --node, or make one: coterie init DIR"
         raise ConfigError("CO-F320", f"{message}. {remedy}.") from None
     except OSError as error:

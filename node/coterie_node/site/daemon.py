@@ -227,6 +227,8 @@ class Daemon:
         """
         me = self.services.name
         for study in self.decisions.studies():
+            # The proposal is ours once the ledger has one of this document by this site; until then it is sent again
+            # each tick.
             if not self.studies.has(me, study):
                 task = self._proposals.setdefault(study.hex(), StudyTask(0, study, me))
                 self._guard(task, self._submit_proposal)
@@ -237,6 +239,7 @@ class Daemon:
         decision = self.decisions.latest(task.hash)
         if decision is None or decision.action != "propose":
             return False
+        # Terms and snapshot are worked out once: a second computation could commit to other rows in the same proposal.
         if task.proposal is not None:
             self._propose_as(task.proposal)
             return False
@@ -244,6 +247,7 @@ class Daemon:
         node = self._node(document, decision)
         task.name = node.study.name
         check_silence_rule(node.study)
+        # The document is in the store before the ledger names its hash: the others look for it at once.
         self.services.blobs.put(document)
         proposal = study_terms(node.study), prepare_joining(node)
         task.prepare_proposal(proposal)
@@ -386,6 +390,7 @@ class Daemon:
 
     def _consider(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
         """Join a proposed study that this site's people approved and its policy allows."""
+        # Joined: what is left is that the others join too.
         if self.services.name in view.joined:
             self._wait_for_people(task, view)
             return False
@@ -417,6 +422,8 @@ class Daemon:
             task.begin(start)
         supervisor = task.supervisor
         assert supervisor is not None
+        # The protocol has ended in this process. The result is written only when no reorganisation can take a record of
+        # it.
         if supervisor.done:
             return self._await_finality(task, supervisor)
         moved = supervisor.tick()
@@ -438,6 +445,7 @@ class Daemon:
         if not runner.check_end():
             task.reopen()
             return True
+        # The file comes before the state: a daemon that dies in between finds the file and finishes again.
         self._write_results(task, runner)
         task.finish()
         self.services.log.tell("study done", study=task.number, name=task.name)

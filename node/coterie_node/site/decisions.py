@@ -127,7 +127,7 @@ class DecisionFolder:
         """Bind the newest decision to a proposal, for good; TermsMismatch if it is about another one.
 
         `is_standing` says whether the ledger still holds the proposal of an older binding: a reorganisation may have
-        given its number away.
+        given its number to another one.
         """
         path = self._find_latest(view.terms.hash, view.id)
         if path is None:

@@ -69,5 +69,5 @@ class Invitation(Frozen):
 
     @classmethod
     def load(cls, path: Path) -> Invitation:
-        """Read an invitation from a file; ConfigError if it is none."""
+        """Read an invitation from a file; ConfigError for another file."""
         return read_strict(path, cls, MAX_INVITATION_BYTES, "CO-F324", "an invitation")

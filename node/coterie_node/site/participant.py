@@ -29,7 +29,8 @@ from coterie_node.peers.tls import TlsExchange
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
-from coterie_node.release.gate import Consent, Gate, Policy, refuse_all
+from coterie_node.release.gate import Consent, Gate, refuse_all
+from coterie_node.release.policy import Policy
 from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.follower import Progress
 from coterie_node.run.runner import Runner

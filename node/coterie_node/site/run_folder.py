@@ -24,7 +24,7 @@ from coterie_chain.store.urls import open_store
 from coterie_learners.core.registry import GROUP
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
-from coterie_node.release.gate import Policy
+from coterie_node.release.policy import Policy
 from coterie_node.site.config import CONFIG, NodeConfig, SitePolicy, load_config
 from coterie_node.site.folder import SiteFolder
 
@@ -65,7 +65,7 @@ class RunFolder:
         names = sorted(path.name for path in (self.root / "sites").glob("*/"))
         if name not in names:
             self.settings()  # whether this is a run at all
-            message = f"{name!r} is no site of the run in {self.root}; its sites are {', '.join(names)}"
+            message = f"{name!r} is not a site of the run in {self.root}; its sites are {', '.join(names)}"
             raise ConfigError("CO-F302", f"{message}. Name one of them with --site.")
         return self.site(name)
 
@@ -114,7 +114,7 @@ class RunFolder:
             raw = json.loads((self.root / "place.json").read_text())
             return replace(RunSettings(**raw), sites=tuple(raw.get("sites", ())))
         except (OSError, ValueError, TypeError, AttributeError):
-            message = f"{self.root} holds no run: its place.json cannot be read"
+            message = f"{self.root} is not a run folder: its place.json cannot be read"
             remedy = (
                 "Name a folder of `coterie demo --keep` or `coterie devnet up`; a node's own folder goes with --node"
             )

@@ -62,6 +62,8 @@ class TaskEvent(Enum):
     ABORT = "abort"
 
 
+# The table of the module's docstring, as code reads it. A pair that is missing is no error: an event that comes late,
+# as a fault after the end, changes nothing.
 MOVES: dict[tuple[TaskState, TaskEvent], TaskState] = {
     (TaskState.WAITING, TaskEvent.BEGIN): TaskState.WORKING,
     (TaskState.STOPPED, TaskEvent.BEGIN): TaskState.WORKING,
@@ -210,6 +212,7 @@ class StudyTask:
 
     def settle(self, final_at: int) -> None:
         """Wait for the block that makes the result final."""
+        # `final_at` first: the status, read by another thread, never shows a settling study without its block.
         self.final_at = final_at
         self.waits_for = Wait(WaitCause.CONFIRMATIONS, note=f"block {final_at}, which makes the result final")
         self._move(TaskEvent.SETTLE)
@@ -228,12 +231,14 @@ class StudyTask:
         self._end(TaskEvent.DECLINE)
 
     def abort(self, ending: str = "") -> None:
-        """The study has ended without a result; `ending` says by whom, why, and whose fault it was."""
+        """The study has ended without a result; `ending` says who ended it, why, and whose fault it was."""
         self.ending = ending
         self._end(TaskEvent.ABORT)
 
     def stop(self, fault: Exception, retry_at: float, decisions: int) -> bool:
         """Stop for a fault until `retry_at`, or until people decide again; True if the fault is a new one."""
+        # What was worked out for the proposal or the joining is dropped: people may correct the rows before the next
+        # try.
         is_news = self.note_fault(fault)
         self.close()
         self.final_at = self.proposal = self.joining = None
@@ -268,6 +273,7 @@ class StudyTask:
         return restarts
 
     def _end(self, event: TaskEvent) -> None:
+        # A final state keeps nothing: the supervisor's thread and its session end before the state changes.
         self.close()
         self.fault = self.waits_for = self.final_at = None
         self._move(event)

@@ -83,7 +83,7 @@ class BallotBox:
         return sorted(self.root.glob("*.json"))
 
     def read(self, path: Path) -> Ballot:
-        """One of them; ConfigError if it is none."""
+        """One of them; ConfigError for another file."""
         try:
             return Ballot.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):

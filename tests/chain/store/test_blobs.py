@@ -352,18 +352,23 @@ def test_a_daemon_that_says_nothing_is_retried(kind: type[Daemon], monkeypatch: 
     assert e.value.code == "CO-C205"
 
 
-@pytest.mark.parametrize("kind", [KuboBlobs, HttpClientBlobs])
-def test_a_daemon_that_drips_is_given_up(kind: type[Daemon], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubo_store, "_GRACE", 0.1)
+def catch_fault_behind(behave: Callable[[socket.socket], None], kind: type[Daemon], timeout: float) -> str:
+    """The code of the fault with which a daemon that behaves so cannot be read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        drip = threading.Thread(target=drip_bytes, args=(server,))
-        drip.start()
-        store = kind(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN, timeout=0.2)
+        thread = threading.Thread(target=behave, args=(server,))
+        thread.start()
+        store = kind(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN, timeout=timeout)
         with pytest.raises(BlobMissing) as e:
             store.get(compute_cid(b"x"))
         store.close()
-        drip.join()
-    assert e.value.code == "CO-C205"
+        thread.join()
+    return e.value.code
+
+
+@pytest.mark.parametrize("kind", [KuboBlobs, HttpClientBlobs])
+def test_a_daemon_that_drips_is_given_up(kind: type[Daemon], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubo_store, "_GRACE", 0.1)
+    assert catch_fault_behind(drip_bytes, kind, 0.2) == "CO-C205"
 
 
 def drip_bytes(server: socket.socket) -> None:
@@ -381,15 +386,7 @@ def drip_bytes(server: socket.socket) -> None:
 
 @pytest.mark.parametrize("kind", [KuboBlobs, HttpClientBlobs])
 def test_an_answer_that_breaks_off_is_retried(kind: type[Daemon]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        half = threading.Thread(target=break_off, args=(server,))
-        half.start()
-        store = kind(f"http://127.0.0.1:{server.getsockname()[1]}", TOKEN, timeout=2)
-        with pytest.raises(BlobMissing) as e:
-            store.get(compute_cid(b"x"))
-        store.close()
-        half.join()
-    assert e.value.code == "CO-C206"
+    assert catch_fault_behind(break_off, kind, 2) == "CO-C206"
 
 
 def break_off(server: socket.socket) -> None:

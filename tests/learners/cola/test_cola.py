@@ -10,6 +10,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 from sklearn.metrics import brier_score_loss, roc_auc_score
+from support.lanes import diagonal
 from support.learners import cohorts, strata
 from support.learners.cohorts import Array, Codes
 from support.learners.strata import FULL, N
@@ -76,8 +77,7 @@ def close(got: Array, want: Array, within: float = 1e-10) -> None:
     np.testing.assert_allclose(got, want, rtol=0, atol=within)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "layout"), diagonal(list(MODELS), list(LAYOUTS)))
 def test_the_fit_equals_the_pooled_fit(model: str, layout: str) -> None:
     formula, options = MODELS[model]
     sizes = LAYOUTS[layout]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tenseal
 from scipy import stats
+from support.lanes import diagonal
 from support.learners import cohorts, strata
 from support.learners.strata import FULL, N
 from support.learners.table import MemoryProtocol
@@ -61,8 +62,7 @@ def play_study(study: Study, rows: cohorts.Codes | None = None) -> tuple[Fit, Me
     return results[study.sites[-1]], table
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "scheme"), diagonal(list(MODELS), SCHEMES))
 def test_the_fit_has_the_bits_of_cola(model: str, scheme: str) -> None:
     formula, more = MODELS[model]
     plain = strata.study(formula, 4, **more)
@@ -113,8 +113,7 @@ def test_an_auditor_without_keys_recomputes_the_sum_and_the_fit(scheme: str) -> 
 TESTED = ["logit", "firth", "probit, sandwich", "poisson with offset", "quasipoisson", "gaussian", "multinomial"]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("model", TESTED)
+@pytest.mark.parametrize(("model", "scheme"), diagonal(list(TESTED), SCHEMES))
 def test_the_sites_agree_as_much_as_in_cola_and_one_masked_sum_says_so(model: str, scheme: str) -> None:
     formula, more = MODELS[model]
     plain = strata.study(formula, 4, **more)

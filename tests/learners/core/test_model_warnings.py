@@ -12,6 +12,7 @@ from learners.glore.test_glore import codes, federated
 from support.learners import cohorts, strata, vertical
 
 from coterie_learners.core import model_warnings
+from coterie_learners.sums.families import choose_family
 from coterie_learners.vertical.site_columns import ColumnSplit, SplitOptions, build_split_fit
 
 
@@ -31,7 +32,7 @@ from coterie_learners.vertical.site_columns import ColumnSplit, SplitOptions, bu
 def test_ten_events_for_each_coefficient(
     law: str, n: int, events: int | None, coefficients: int, message: str | None
 ) -> None:
-    warnings = model_warnings.few_events_warning(law, n, events, coefficients)
+    warnings = model_warnings.few_events_warning(n, events, coefficients, choose_family(law, None).has_events)
     assert len(warnings) == (message is not None)
     if message is not None:
         assert warnings[0].startswith(message)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal, localcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ BINOMIAL = [f for f in FAMILIES if f.law == "binomial"]
 IDS = [f"{f.name}-{f.link}" for f in FAMILIES]
 ETA = np.array([-8.0, -3.0, -1.5, -0.2, 0.0, 0.3, 1.0, 2.5, 6.0])
 STEP = 1e-5
+ROOT = Path(__file__).parents[3]
 
 
 def outcomes(family: Family) -> list[float]:
@@ -136,6 +139,34 @@ def test_a_block_is_the_sum_of_its_rows(family: Family) -> None:
 
 
 # Far out
+
+
+def test_no_code_asks_a_family_for_its_name_to_know_what_it_is() -> None:
+    files = [file for room in ("learners", "node") for file in (ROOT / room).rglob("*.py")]
+    asking = re.compile(r"\.law\b|family\.name (?:[!=]=|(?:not )?in )")
+    assert len(files) > 200
+    assert [file.name for file in files if asking.search(file.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=IDS)
+def test_the_textbook_score_of_the_pooled_fit_is_that_of_the_rows(family: Family) -> None:
+    assert family.certified
+    for y in outcomes(family):
+        at, outcome = ETA[1:-1], np.full(len(ETA) - 2, y)
+        score, weight = family.score_by_definition(at, outcome)
+        parts = family.parts(at, outcome)
+        assert score == pytest.approx(parts.residual, rel=1e-9)
+        assert weight == pytest.approx(parts.weight, rel=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=IDS)
+def test_synthetic_outcomes_have_the_mean_that_is_asked(family: Family) -> None:
+    rng = np.random.default_rng(3)
+    eta = rng.normal(size=40_000)
+    drawn = family.draw(eta + family.shift_to(eta, 0.2), (0.0, 100.0), rng)
+    assert family.whole == (family.shift_to(eta, 0.2) != 0.0)
+    if family.whole:
+        assert float(drawn.mean()) == pytest.approx(0.2, abs=0.01)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=IDS)

@@ -42,5 +42,14 @@ def test_a_family_in_a_file_of_its_own_is_fitted_as_statsmodels_fits_it(aggregat
     assert (fit.family, fit.link, fit.ratio) == ("geometric", "log", "IRR")
 
 
+@pytest.mark.usefixtures("geometric")
+def test_a_family_brings_the_score_of_its_pooled_fit() -> None:
+    family = families.choose_family("geometric", None)
+    eta, y = np.array([-1.0, 0.0, 1.5]), np.array([0.0, 3.0, 2.0])
+    score, weight = family.score_by_definition(eta, y)
+    assert score == pytest.approx(family.parts(eta, y).residual)
+    assert weight == pytest.approx(family.parts(eta, y).weight)
+
+
 def test_without_the_file_there_is_no_such_family() -> None:
     assert "geometric" not in families.all_families()

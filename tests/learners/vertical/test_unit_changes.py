@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.lanes import diagonal
 from support.learners import vertical
 from support.learners.cohorts import Array, Codes
 from support.learners.table import MemoryProtocol
@@ -94,21 +95,18 @@ def test_the_pooled_fit_is_what_the_turned_ones_are_held_against(name: str) -> N
     assert list(right(name)[0].values()) == pytest.approx(estimates.tolist(), abs=1e-8)
 
 
-@pytest.mark.parametrize("power", POWERS)
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(("name", "power"), diagonal(list(LEARNERS), POWERS))
 def test_the_unit_of_a_column_changes_its_own_coefficient_alone(name: str, power: int) -> None:
     assert turned(name, 10.0**power, 0.0) == "right"
 
 
-@pytest.mark.parametrize("shift", SHIFTS)
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(("name", "shift"), diagonal(list(LEARNERS), SHIFTS))
 def test_a_column_measured_from_another_zero_changes_the_intercept_alone(name: str, shift: float) -> None:
     assert turned(name, 1.0, shift * SPREAD) == "right"
 
 
-@pytest.mark.parametrize("times", WIDENINGS)
 @pytest.mark.parametrize("at", PLACES)
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(("name", "times"), diagonal(list(LEARNERS), WIDENINGS))
 def test_a_declared_range_changes_nothing(name: str, times: float, at: float) -> None:
     width = 16.0 * times
     start = -6.0 - (width - 16.0) * at

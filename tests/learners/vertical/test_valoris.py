@@ -37,7 +37,7 @@ SPLITS: dict[str, Mapping[str, Sequence[str]]] = {
 @pytest.mark.parametrize("mode", ["per_site", "aggregated"])
 @pytest.mark.parametrize("name", SPLITS)
 def test_it_equals_the_pooled_maximum_likelihood(name: str, mode: str) -> None:
-    study, codes = vertical.study(SPLITS[name], "valoris", mode=mode), vertical.draw(2000)
+    study, codes = vertical.study(SPLITS[name], "valoris", mode=mode), vertical.draw(600)
     fit, fits, _ = run(study, codes)
     estimates, errors = vertical.pooled(study, codes)
     np.testing.assert_allclose(fit.estimates, estimates, rtol=0, atol=1e-9)

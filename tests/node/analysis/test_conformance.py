@@ -191,10 +191,17 @@ def test_a_study_is_completed_with_a_third_partys_learner() -> None:
     assert caught.value.code == "CO-S404"
 
 
+def test_an_entry_point_that_leads_to_something_else_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crooked, "HONEST", "honest")
+    with pytest.raises(StudyError, match="which is not a Learner") as caught:
+        find_learner("honest")
+    assert caught.value.code == "CO-S403"
+
+
 @pytest.mark.parametrize("part", ["discloses", "script"])
 def test_a_learner_without_one_of_its_parts_is_refused_by_name(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crooked, "HONEST", replace(crooked.HONEST, **cast(Any, {part: None})))
     with pytest.raises(StudyError) as caught:
         find_learner("honest")
-    assert caught.value.code == "CO-S403"
+    assert caught.value.code == "CO-S407"
     assert f"no function {part}" in caught.value.message

@@ -198,10 +198,16 @@ def learners_of(model: str) -> list[dict[str, Any]]:
     return [MASKED, PLAIN, TABLES, SECURE, NEWTON]
 
 
+# `make test` fits each model with one of its learners, and takes these in turn.
 CASES = [
-    pytest.param(model, learner, id=f"{model} {' '.join(str(v) for v in learner.values())}")
-    for model in MODELS
-    for learner in learners_of(model)
+    pytest.param(
+        model,
+        learner,
+        id=f"{model} {' '.join(str(v) for v in learner.values())}",
+        marks=() if k % len(learners_of(model)) == j else pytest.mark.long,
+    )
+    for k, model in enumerate(MODELS)
+    for j, learner in enumerate(learners_of(model))
 ]
 
 

@@ -590,5 +590,5 @@ def test_a_bundle_comes_back_as_it_was_saved(honest: HonestRun, tmp_path: Path) 
     bundle = load_bundle(write_bundle(honest.files, tmp_path))
     assert bundle.evidence.files() == {k: honest.files[k] for k in (HEADERS, BODIES, STATE, CODES)}
     assert {PAYLOADS + k: v for k, v in bundle.blocks.items()}.items() <= honest.files.items()
-    with pytest.raises(AuditFailed, match="no bundle of Coterie"):
+    with pytest.raises(AuditFailed, match="not a bundle of Coterie"):
         load_bundle(write_zip([(GUIDE, b"x")], tmp_path / "other.zip"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support.node.worlds import World, cohort, sweep, until
+from support.node.worlds import World, cohort, run_past_a_skip_and_an_exclusion, sweep
 
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ledger.protocol import Event, Record
@@ -28,15 +28,7 @@ from coterie_node.run.reasons import Reason
 @cache
 def eventful() -> World:
     """A masked study with an exclusion and a skip, and a second one that was aborted."""
-    world = cohort(4, aggregation="masked", silent_site="exclude")
-    crew = world.crew()
-    rest = [crew[name] for name in ("south", "east", "west")]
-    sweep(rest)
-    world.late()
-    until(lambda: (o := world.view().open) is not None and o.kind == "server", rest)
-    sweep([crew["east"], crew["west"]])
-    world.late()
-    sweep(rest)
+    world = run_past_a_skip_and_an_exclusion()
     other = world.join(world.view().terms)
     for name in ("south", "east", "west"):
         world.ledger(name).abort(other, Reason.OPERATOR)

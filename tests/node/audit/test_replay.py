@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from support.learners import cohorts
-from support.node.worlds import World, cohort, sweep, until
+from support.node.worlds import (
+    World,
+    cohort,
+    collinear_world,
+    run_past_a_skip_and_an_exclusion,
+    separated_world,
+    sweep,
+    tiny_world,
+    until,
+)
 
 from coterie_chain.ledger.protocol import Event, Head, Record, State
 from coterie_chain.ledger.record_chain import compute_next_head
@@ -104,15 +113,7 @@ def test_every_step_of_a_replay_is_told() -> None:
 
 
 def test_a_study_with_a_skip_and_an_exclusion_passes() -> None:
-    world = cohort(4, aggregation="masked", silent_site="exclude")
-    crew = world.crew()
-    rest = [crew[name] for name in ("south", "east", "west")]
-    sweep(rest)
-    world.late()
-    until(lambda: (o := world.view().open) is not None and o.kind == "server", rest)
-    sweep([crew["east"], crew["west"]])
-    world.late()
-    sweep(rest)
+    world = run_past_a_skip_and_an_exclusion()
     assert len(world.events("ServerSkipped")) == len(world.events("SiteExcluded")) == 1
     audit = replay_world(world)
     assert audit.verdict.verdict == "PASS"
@@ -141,30 +142,12 @@ def make_other_world(world: World) -> World:
 # Honest studies without a fit
 
 
-def separable_world() -> World:
-    codes = cohorts.draw(90)
-    codes["died"] = (codes["age"] > 0.1).astype(float)
-    return cohort(3, codes=codes)
-
-
-def collinear() -> World:
-    codes = cohorts.draw(90)
-    codes["crp"] = codes["age"]
-    return cohort(3, codes=codes)
-
-
-def too_few() -> World:
-    codes = cohorts.draw(6)
-    codes["died"][:] = np.arange(6) % 2
-    return cohort(3, codes=codes)
-
-
 @pytest.mark.parametrize(
     ("make", "outcome"),
     [
-        (separable_world, "Separation: The outcome is separated"),
-        (collinear, "Collinear: The column crp"),
-        (too_few, "StudyError: 6 rows at all sites"),
+        (separated_world, "Separation: The outcome is separated"),
+        (collinear_world, "Collinear: The column crp"),
+        (tiny_world, "StudyError: 6 rows at all sites"),
         (lambda: cohort(3, max_rounds=2), "NotConverged: No convergence in 2 rounds"),
     ],
 )

@@ -155,6 +155,13 @@ def test_masked_sums_are_told_and_give_no_forest_by_site() -> None:
     assert all(bar.pooled for bar in report.forest.bars)
 
 
+def test_a_comparison_that_fails_says_so_with_its_code() -> None:
+    report = report_world(cohort(4, n=800, aggregation="plain"))
+    assert report.screen is not None
+    assert report.screen.statements[0].startswith("The comparison of the sites failed (CO-A107): ")
+    assert "The comparison of the sites failed (CO-A107)" in Page(report.html()).text
+
+
 def test_a_failed_verdict_names_site_and_step_and_prints_no_false_comfort() -> None:
     report = failing()
     page = Page(report.html()).text

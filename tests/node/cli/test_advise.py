@@ -191,9 +191,9 @@ def test_expected_widths_shrink_with_the_root_of_the_rows_and_are_those_of_a_fit
     ("option", "value", "sentence"),
     [
         ("--rows", "800,1200", "2 numbers of rows for 3 sites"),
-        ("--rows", "many", "no number of rows"),
-        ("--events", "120%", "no share of events"),
-        ("--events", "0", "no share of events"),
+        ("--rows", "many", "not a number of rows"),
+        ("--events", "120%", "not a fraction of events"),
+        ("--events", "0", "not a fraction of events"),
     ],
 )
 def test_rows_and_events_that_say_nothing_are_refused_in_words(

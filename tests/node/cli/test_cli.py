@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from support.node.processes import Completed, run_command
 
 STUDY = """
 name = "trial"
@@ -33,12 +34,6 @@ KEYS = {
     "learner", "sites", "n", "rounds", "converged", "terms", "deviance", "null_deviance", "aic", "log_likelihood",
     "ledger", "seconds", "replay",
 }  # fmt: skip
-
-
-def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def rows(n: int, seed: int) -> list[list[str]]:
@@ -64,10 +59,10 @@ def trial(tmp_path: Path) -> Mapping[str, Path]:
     return {"study": study, "north": north, "south": south}
 
 
-def simulate(trial: Mapping[str, Path], *more: str) -> subprocess.CompletedProcess[str]:
+def simulate(trial: Mapping[str, Path], *more: str) -> Completed:
     """Run `coterie simulate` on the trial."""
     data = [f"--data={site}={trial[site]}" for site in ("north", "south")]
-    return coterie("simulate", trial["study"], *data, *more)
+    return run_command("simulate", trial["study"], *data, *more)
 
 
 def test_simulate_prints_the_documented_json_and_equals_the_pooled_fit(trial: Mapping[str, Path]) -> None:
@@ -160,7 +155,7 @@ def test_a_separated_outcome_is_named_with_its_column(trial: Mapping[str, Path])
 
 
 def test_a_study_whose_sites_do_not_match_is_refused(trial: Mapping[str, Path]) -> None:
-    done = coterie("simulate", trial["study"], f"--data=north={trial['north']}", f"--data=east={trial['south']}")
+    done = run_command("simulate", trial["study"], f"--data=north={trial['north']}", f"--data=east={trial['south']}")
     assert done.returncode == 11
     assert "south" in done.stderr
     assert "east" in done.stderr
@@ -184,7 +179,7 @@ def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
     examples = Path(__file__).parents[3] / "examples"
     subprocess.run([sys.executable, str(examples / "make_data.py")], cwd=tmp_path, check=True)
     data = [f"--data={site}={tmp_path / site}.csv" for site in ("north", "south", "west")]
-    done = coterie("simulate", examples / "stroke.toml", *data, "--json")
+    done = run_command("simulate", examples / "stroke.toml", *data, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["replay"]["grade"] == "identical"
 
@@ -199,7 +194,7 @@ def test_hostile_names_do_not_reach_the_terminal_raw(trial: Mapping[str, Path]) 
     "wrong", [("nosuch",), ("simulate",), ("demo", "--sites", "many"), ("audit", "replay", "--nosuch")]
 )
 def test_a_wrong_use_of_a_command_is_told_without_a_traceback(wrong: tuple[str, ...]) -> None:
-    done = coterie(*wrong)
+    done = run_command(*wrong)
     assert done.returncode == 2
     assert "Usage: " in done.stderr
     assert "Traceback" not in done.stderr

@@ -28,8 +28,8 @@ from coterie_node.data.load import load_site
 from coterie_node.data.pda import as_pda
 from coterie_node.data.streaming import StreamedCodes
 from coterie_node.errors import ReleaseRefused
-from coterie_node.release.gate import Policy
 from coterie_node.release.pda_export import write_table
+from coterie_node.release.policy import Policy
 
 COLUMNS = ("age", "sex", "diabetes", "htn", "cci", "death", "visits", "logfollowup", "los", "disposition")
 VARIABLES: dict[str, dict[str, Any]] = {

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from support.node import node_jobs
 from support.node.chains import Run
-from support.node.commands import SITES, finish_study, refusal, replay_grade, run
+from support.node.commands import finish_study, nodes_on_anvil, refusal, replay_grade, run
 
-from coterie_chain.ledger.protocol import SiteEntry
-from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import Anvil
 from coterie_node.site.folder import find_node
 
@@ -23,15 +21,7 @@ pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("node jobs")]
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with three sites' nodes on one Anvil, which have finished a study whose payloads are sealed."""
     folder = tmp_path_factory.mktemp("nodes")
-    roots = [folder / name for name in SITES]
-    with Anvil() as anvil:
-        for root in roots:
-            store = f"folder:{folder / 'store'}"
-            run("init", root, "--site", root.name, "--chain", anvil.url, "--store", store, "--port", 0, "--light")
-        keys = {root.name: find_node(root).load_keys() for root in roots}
-        network = deploy(anvil.url, [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(keys.items(), 1)])
-        for root in roots:
-            (root / "network.json").write_text(network.to_json())
+    with nodes_on_anvil(folder) as roots:
         finish_study(roots, 240.0)
         yield folder
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.node.commands import SITES, finish_study, refusal, run
+from support.node.commands import SITES, finish_study, nodes_on_anvil, refusal, run
 
-from coterie_chain.ledger.protocol import Event, SiteEntry
-from coterie_chain.network.deploy import deploy
-from coterie_chain.network.devnet import Anvil
+from coterie_chain.ledger.protocol import Event
 from coterie_node.audit.verify import verify
 from coterie_node.cli.site.serve import open_daemon
 from coterie_node.site.folder import find_node
@@ -30,15 +28,7 @@ PATIENCE = 120.0
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with three sites' nodes on one Anvil, which have finished a study."""
     folder = tmp_path_factory.mktemp("nodes")
-    roots = [folder / name for name in SITES]
-    with Anvil() as anvil:
-        for root in roots:
-            store = f"folder:{folder / 'store'}"
-            run("init", root, "--site", root.name, "--chain", anvil.url, "--store", store, "--port", 0, "--light")
-        keys = {root.name: find_node(root).load_keys() for root in roots}
-        network = deploy(anvil.url, [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(keys.items(), 1)])
-        for root in roots:
-            (root / "network.json").write_text(network.to_json())
+    with nodes_on_anvil(folder) as roots:
         finish_study(roots, 240.0)
         yield folder
 

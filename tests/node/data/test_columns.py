@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
+from support.learners.clinic_study import CLINIC_VARIABLES
 
 from coterie_learners.core.registry import check_choice, complete_study
 from coterie_learners.errors import DataError, StudyError
@@ -19,25 +20,17 @@ from coterie_learners.study.rows import OwnColumns
 from coterie_node.data.load import Loaded, load_site
 from coterie_node.run.simulate import check_sites
 
-HEAD = """
+HEAD = (
+    """
 name = "split"
 sites = ["clinic", "helper", "registry"]
 formula = "dead ~ age + sex + age:sex + dose"
 identifier = ["code"]
 learner = {name = "glore", version = "2"}
 columns = COLUMNS
-[variables.dead]
-type = "binary"
-[variables.age]
-type = "number"
-range = [0, 100]
-[variables.sex]
-type = "category"
-levels = ["male", "female"]
-[variables.dose]
-type = "number"
-range = [0, 10]
 """
+    + CLINIC_VARIABLES
+)
 COLUMNS = '{clinic = ["age", "sex"], helper = [], registry = ["dead", "dose"]}'
 CLINIC = "sex,code,age\nmale,p1,30\nfemale,p2,50\nfemale,p3,70\nmale,p4,\nmale,p5,90\nfemale,p6,20\n"
 
@@ -138,7 +131,7 @@ def test_a_file_without_the_identifier_is_refused(tmp_path: Path) -> None:
 
 def test_a_helper_has_no_data_and_others_must() -> None:
     assert load_site(None, study(), "helper") is None
-    with pytest.raises(StudyError, match="clinic holds data"):
+    with pytest.raises(StudyError, match="clinic has data"):
         load_site(None, study(), "clinic")
     check_sites(study(), ["clinic", "registry"])
     with pytest.raises(StudyError, match="given for helper"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.learners import cohorts
+from support.node.processes import run_command
 from support.node.worlds import World
 
 from coterie_chain.ledger.protocol import ZERO, Event
@@ -121,33 +120,22 @@ def test_the_memory_ledger_has_the_digest_on_record() -> None:
 # On a development chain
 
 
-def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-
-@pytest.fixture(scope="module")
-def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inspection") / "run"
-    done = coterie("demo", "--json", "--keep", folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-anvil = [pytest.mark.anvil, pytest.mark.xdist_group("inspection")]
+anvil = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
 class TestInspection:
     pytestmark = anvil
 
     def test_every_post_of_a_site_is_made_again_from_its_data(self, demo_run: Path) -> None:
-        done = coterie("audit", "recompute", "--at", demo_run, "--site", "south", "--json")
+        done = run_command("audit", "recompute", "--at", demo_run, "--site", "south", "--json")
         facts = json.loads(done.stdout)
         result = json.loads((demo_run / "result.json").read_text())
         assert (done.returncode, facts["verdict"], facts["snapshot"]) == (0, "PASS", "equal")
         # Two posts open the pool's counts; then come the rounds and the test of agreement.
         assert [post["outcome"] for post in facts["posts"]] == ["equal"] * (2 + result["rounds"] + 1)
-        history = json.loads(coterie("audit", "history", "--at", demo_run, "--kind", "StudyJoined", "--json").stdout)
+        history = json.loads(
+            run_command("audit", "history", "--at", demo_run, "--kind", "StudyJoined", "--json").stdout
+        )
         digests = {line["details"] for line in history}
         assert len(digests) == 3
         assert not any(f"snapshot=0x{'0' * 64}" in text for text in digests)
@@ -160,7 +148,7 @@ class TestInspection:
         fields[lines[0].split(",").index("age")] = "37"
         data.write_text("\n".join([*lines[:5], ",".join(fields), *lines[6:]]) + "\n")
         try:
-            done = coterie("audit", "recompute", "--at", demo_run, "--site", "west")
+            done = run_command("audit", "recompute", "--at", demo_run, "--site", "west")
         finally:
             data.write_text(before)
         assert done.returncode == 22

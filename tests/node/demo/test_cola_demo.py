@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.node.processes import run_command
 
 from coterie_node.demo.cases import find_case, secure_cola
 from coterie_node.errors import ConfigError
@@ -15,14 +14,9 @@ from coterie_node.errors import ConfigError
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
-def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-
-@pytest.mark.parametrize(("learner", "records"), [("cola", 4), ("secure_cola", 17)])
+@pytest.mark.parametrize(("learner", "records"), [("cola", 4), pytest.param("secure_cola", 17, marks=pytest.mark.long)])
 def test_the_demo_equals_the_pooled_fit_and_replays_identically(learner: str, records: int, tmp_path: Path) -> None:
-    done = coterie("demo", "--learner", learner, "--json", "--keep", tmp_path / "run")
+    done = run_command("demo", "--learner", learner, "--json", "--keep", tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert (result["n"], result["events"], result["rounds"]) == (1629, 318, 1)
@@ -30,7 +24,7 @@ def test_the_demo_equals_the_pooled_fit_and_replays_identically(learner: str, re
     assert result["pooled"]["max_abs_std_error"] < 1e-9
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "identical")
     assert result["ledger"]["records"] == records
-    second_run = coterie("audit", "replay", "--at", tmp_path / "run", "--json")
+    second_run = run_command("audit", "replay", "--at", tmp_path / "run", "--json")
     assert second_run.returncode == 0, second_run.stdout + second_run.stderr
     assert json.loads(second_run.stdout)["grade"] == "identical"
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.node.processes import run_command
 from support.node.rows_files import file_of
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -36,24 +34,6 @@ SITES = ("north", "south", "west")
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
-def coterie(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=240, check=False, env=os.environ | environment
-    )
-
-
-@pytest.fixture(scope="module")
-def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished demo of three sites, kept."""
-    folder = tmp_path_factory.mktemp("demo") / "run"
-    done = coterie("demo", "--json", "--keep", folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout) == json.loads((folder / "result.json").read_text())
-    return folder
-
-
 def test_the_demo_equals_the_pooled_fit_and_replays_identically(demo_run: Path) -> None:
     result = json.loads((demo_run / "result.json").read_text())
     assert result["n"] == 1536
@@ -70,18 +50,18 @@ def test_the_kept_run_has_a_certificate_and_a_bundle_that_carries_it(demo_run: P
     assert certificate["study"] == hashlib.sha256((demo_run / "study.json").read_bytes()).hexdigest()
     assert certificate["max_in_std_errors"] < 1e-8
     bundle = tmp_path / "study.zip"
-    completed = coterie("audit", "export", "1", bundle, "--at", demo_run, "--json")
+    completed = run_command("audit", "export", "1", bundle, "--at", demo_run, "--json")
     assert completed.returncode == 0, completed.stderr
-    checked = coterie("audit", "verify", bundle, "--network", demo_run / "network.json", "--json")
+    checked = run_command("audit", "verify", bundle, "--network", demo_run / "network.json", "--json")
     assert (checked.returncode, json.loads(checked.stdout)["known"]) == (0, True)
-    refused = coterie("audit", "verify", bundle, "--sealed")
+    refused = run_command("audit", "verify", bundle, "--sealed")
     assert (refused.returncode, "development chain" in refused.stdout) == (22, True)
     report = tmp_path / "report.html"
-    assert coterie("audit", "report", bundle, "--out", report).returncode == 0
+    assert run_command("audit", "report", bundle, "--out", report).returncode == 0
     assert f"On {certificate['rows']} rows of synthetic data the two are said to differ" in html.unescape(
         report.read_text()
     )
-    from_chain = coterie("audit", "report", "--at", demo_run, "--out", report, "--out", tmp_path / "report.json")
+    from_chain = run_command("audit", "report", "--at", demo_run, "--out", report, "--out", tmp_path / "report.json")
     assert from_chain.returncode == 0, from_chain.stderr
     assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "PASS"
 
@@ -93,7 +73,7 @@ def test_files_with_rows_or_secrets_of_a_kept_run_are_their_owner_s_alone(demo_r
 
 
 def test_the_kept_run_is_screened_in_words(demo_run: Path) -> None:
-    done = coterie("audit", "screen", "--at", demo_run)
+    done = run_command("audit", "screen", "--at", demo_run)
     assert done.returncode == 0
     assert "only sums over the sites exist" in done.stdout
 
@@ -101,21 +81,21 @@ def test_the_kept_run_is_screened_in_words(demo_run: Path) -> None:
 def test_the_kept_run_s_history_is_asked_by_time_and_page_and_kept(demo_run: Path, tmp_path: Path) -> None:
     index, table = tmp_path / "history.sqlite", tmp_path / "history.parquet"
     arguments = ("audit", "history", "--at", demo_run, "--index", index)
-    first = json.loads(coterie(*arguments, "--kind", "each", "--limit", "5", "--json").stdout)
+    first = json.loads(run_command(*arguments, "--kind", "each", "--limit", "5", "--json").stdout)
     assert len(first) == 5
-    assert coterie(*arguments, "--format", "parquet", "--out", table).returncode == 0
+    assert run_command(*arguments, "--format", "parquet", "--out", table).returncode == 0
     assert table.stat().st_size > 1000
     offline = json.loads(
-        coterie("audit", "history", "1", "--index", index, "--kind", "each", "--limit", "5", "--json").stdout
+        run_command("audit", "history", "1", "--index", index, "--kind", "each", "--limit", "5", "--json").stdout
     )
     assert offline == first
-    assert json.loads(coterie(*arguments, "--until", "2020-01-01", "--json").stdout) == []
-    assert coterie(*arguments, "--since", "yesterday").returncode == 12
-    assert coterie(*arguments, "--format", "parquet").returncode == 12
+    assert json.loads(run_command(*arguments, "--until", "2020-01-01", "--json").stdout) == []
+    assert run_command(*arguments, "--since", "yesterday").returncode == 12
+    assert run_command(*arguments, "--format", "parquet").returncode == 12
 
 
 def test_the_kept_run_has_a_history(demo_run: Path) -> None:
-    done = coterie("audit", "history", "--at", demo_run, "--json")
+    done = run_command("audit", "history", "--at", demo_run, "--json")
     entries = json.loads(done.stdout)
     records = [e for e in entries if e["what"] == "Recorded"]
     result = json.loads((demo_run / "result.json").read_text())
@@ -127,8 +107,8 @@ def test_the_kept_run_has_a_history(demo_run: Path) -> None:
 def test_an_auditor_needs_only_a_chain_s_address_and_a_store(demo_run: Path) -> None:
     with Anvil(demo_run / "chain" / "state.json", frozen=True) as anvil:
         arguments = ("audit", "replay", "--chain", anvil.url, "--store", f"folder:{demo_run / 'store'}", "--json")
-        done = coterie(*arguments)
-        by_hash = coterie(*arguments, json.loads((demo_run / "result.json").read_text())["study"])
+        done = run_command(*arguments)
+        by_hash = run_command(*arguments, json.loads((demo_run / "result.json").read_text())["study"])
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["grade"] == "identical"
     assert by_hash.returncode == 12  # a name is no number, hash or file
@@ -144,7 +124,7 @@ ARITHMETICS = {
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_the_kept_run_replays_identically_under_other_arithmetic(demo_run: Path, arithmetic: str) -> None:
-    done = coterie("audit", "replay", "--at", demo_run, "--json", **ARITHMETICS[arithmetic])
+    done = run_command("audit", "replay", "--at", demo_run, "--json", **ARITHMETICS[arithmetic])
     verdict = json.loads(done.stdout)
     assert done.returncode == 0
     assert (verdict["verdict"], verdict["grade"], verdict["max_difference"]) == ("PASS", "identical", 0.0)
@@ -153,13 +133,13 @@ def test_the_kept_run_replays_identically_under_other_arithmetic(demo_run: Path,
 def test_one_flipped_byte_in_the_store_fails_the_replay_and_names_the_step(demo_run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(demo_run, copy)
-    history = json.loads(coterie("audit", "history", "--at", copy, "--kind", "server", "--json").stdout)
+    history = json.loads(run_command("audit", "history", "--at", copy, "--kind", "server", "--json").stdout)
     block = next(p for p in (copy / "store").rglob(history[1]["cid"]))
     content = bytearray(block.read_bytes())
     content[len(content) // 2] ^= 1
     block.chmod(0o644)
     block.write_bytes(content)
-    done = coterie("audit", "replay", "--at", copy, "--json")
+    done = run_command("audit", "replay", "--at", copy, "--json")
     verdict = json.loads(done.stdout)
     assert done.returncode == 22
     assert (verdict["verdict"], verdict["topic"], verdict["site"]) == ("FAIL", "model/1", history[1]["site"])
@@ -298,7 +278,7 @@ def test_a_site_killed_and_started_again_finishes_with_the_same_final_record(dem
             verdict = replay(ledger, place.blobs(), number).verdict
     assert verdict.verdict == "PASS"
     # The same rows and the same exact sums give the same model to the bit, whatever keys and kills there were.
-    history = json.loads(coterie("audit", "history", "--at", demo_run, "--kind", "server", "--json").stdout)
+    history = json.loads(run_command("audit", "history", "--at", demo_run, "--kind", "server", "--json").stdout)
     _, own_payload = pay.decode(pay.unpack(FolderBlobs(place.root / "store").get(last.post.cid)))
     _, other_payload = pay.decode(pay.unpack(FolderBlobs(demo_run / "store").get(history[-1]["cid"])))
     assert pay.canonical(own_payload) == pay.canonical(other_payload)

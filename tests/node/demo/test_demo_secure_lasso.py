@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.node.processes import Completed, run_command
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
-def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=os.environ)
-
-
 @pytest.fixture(scope="module")
-def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Completed]:
     """A finished demo, kept, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    done = coterie("demo", "--learner", "secure_lasso", "--keep", folder)
+    done = run_command("demo", "--learner", "secure_lasso", "--keep", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done
 
 
 def test_two_owners_and_a_helper_fit_what_scikit_learn_fits_on_the_pooled_join(
-    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
+    demo_run: tuple[Path, Completed],
 ) -> None:
     result = json.loads((demo_run[0] / "result.json").read_text())
     assert result["sites"] == ["clinic", "registry", "helper"]
@@ -41,7 +33,7 @@ def test_two_owners_and_a_helper_fit_what_scikit_learn_fits_on_the_pooled_join(
 
 
 def test_who_learns_what_is_printed_first_and_the_table_stands_beside_scikit_learn_s(
-    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
+    demo_run: tuple[Path, Completed],
 ) -> None:
     completed = demo_run[1]
     assert "learns the coefficients of 1 penalty" in completed.stderr.split("\n")[0]
@@ -52,7 +44,7 @@ def test_who_learns_what_is_printed_first_and_the_table_stands_beside_scikit_lea
 
 
 def test_the_helper_s_folder_and_the_open_store_hold_no_identifier(
-    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
+    demo_run: tuple[Path, Completed],
 ) -> None:
     folder = demo_run[0]
     assert not (folder / "sites" / "helper" / "data.csv").exists()
@@ -61,14 +53,14 @@ def test_the_helper_s_folder_and_the_open_store_hold_no_identifier(
     assert not any(b"NH-0" in block for block in blocks)
 
 
-def test_an_auditor_without_keys_replays_it(demo_run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    done = coterie("audit", "replay", "--at", demo_run[0], "--json")
+def test_an_auditor_without_keys_replays_it(demo_run: tuple[Path, Completed]) -> None:
+    done = run_command("audit", "replay", "--at", demo_run[0], "--json")
     assert done.returncode == 25, done.stdout
     verdict = json.loads(done.stdout)
     assert (verdict["verdict"], verdict["grade"], verdict["unsealed"]) == ("RECORD INTACT", "opened results", True)
 
 
 def test_another_number_of_sites_is_refused_in_words() -> None:
-    done = coterie("demo", "--learner", "secure_lasso", "--sites", "5")
+    done = run_command("demo", "--learner", "secure_lasso", "--sites", "5")
     assert done.returncode == 12
     assert "CO-F314: The demo of secure_lasso has 3 sites: clinic, registry, helper." in done.stderr

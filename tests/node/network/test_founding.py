@@ -50,7 +50,7 @@ def test_keys_are_made_once_and_a_card_survives_its_file(tmp_path: Path) -> None
     assert FounderCard.read(file) == first
     assert len(first.entry(1).peer) == 32
     file.write_text('{"site": 3}')
-    with pytest.raises(ConfigError, match="no site's card"):
+    with pytest.raises(ConfigError, match="not a site's card"):
         FounderCard.read(file)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from support.learners import cohorts
 from support.learners.cohorts import Codes
+from support.node.processes import run_command
 from support.node.worlds import World, until
 
 from coterie_chain.errors import StoreFault
@@ -29,8 +28,9 @@ from coterie_node.audit.history import history
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.release.approval import ApprovalFolder
-from coterie_node.release.gate import Gate, Policy, Release, refuse_all
+from coterie_node.release.gate import Gate, Release, refuse_all
 from coterie_node.release.judgement import Judgement
+from coterie_node.release.policy import Policy
 from coterie_node.run.preview import dry_run
 from coterie_node.run.reasons import Reason
 from coterie_node.run.runner import Runner
@@ -406,11 +406,6 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return out
 
 
-def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "coterie_node", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 Made = Callable[[str], Path]
 
 
@@ -427,7 +422,7 @@ def study_file(tmp_path: Path) -> Made:
 def test_a_dry_run_prints_every_number_that_would_leave(files: dict[str, Path], study_file: Made) -> None:
     path = study_file(STUDY.replace("AGGREGATION", "plain"))
     data = [f"--data={name}={files[name]}" for name in ("north", "south")]
-    done = coterie("simulate", path, *data, "--dry-run", "--json")
+    done = run_command("simulate", path, *data, "--dry-run", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     leaving = json.loads(done.stdout)
     assert {one["site"] for one in leaving} == {"north", "south"}
@@ -441,7 +436,7 @@ def test_a_dry_run_of_one_site_shows_its_first_payload_and_what_is_refused(
     files: dict[str, Path], study_file: Made
 ) -> None:
     path = study_file(STUDY.replace("AGGREGATION", "plain") + "[disclosure]\ncell = 70\n")
-    done = coterie("simulate", path, f"--data=north={files['north']}", "--dry-run")
+    done = run_command("simulate", path, f"--data=north={files['north']}", "--dry-run")
     assert done.returncode == 14
     assert "counts below 70 patients can be solved from it, of sex" in done.stdout
     assert "sex[f]:" in done.stdout
@@ -469,16 +464,16 @@ def test_a_node_s_people_see_what_waits_in_all_of_its_studies(tmp_path: Path, mo
         folder = ApprovalFolder(tmp_path / "releases" / f"{k:016x}")
         asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
         asked.turn()
-    listed = coterie("release", "list", "--node", tmp_path).stdout.splitlines()
+    listed = run_command("release", "list", "--node", tmp_path).stdout.splitlines()
     assert len(listed) == 2
-    assert coterie("release", "approve", listed[1].split()[0], "--node", tmp_path).returncode == 0
+    assert run_command("release", "approve", listed[1].split()[0], "--node", tmp_path).returncode == 0
     assert asked.turn()
-    assert coterie("release", "list").returncode == 12
+    assert run_command("release", "list").returncode == 12
     monkeypatch.setenv("COTERIE_NODE", str(tmp_path))
-    assert coterie("release", "list").stdout.splitlines() == listed[:1]
-    assert coterie("release", "list", "--at", tmp_path / "other", "--site", "north").returncode == 12
+    assert run_command("release", "list").stdout.splitlines() == listed[:1]
+    assert run_command("release", "list", "--at", tmp_path / "other", "--site", "north").returncode == 12
     (tmp_path / "other" / "sites" / "north").mkdir(parents=True)
-    assert coterie("release", "list", "--at", tmp_path / "other", "--site", "north").stdout == (
+    assert run_command("release", "list", "--at", tmp_path / "other", "--site", "north").stdout == (
         "Nothing waits for a person's yes.\n"
     )
 
@@ -488,9 +483,9 @@ def test_people_see_and_approve_what_waits(files: dict[str, Path], study_file: M
     folder = ApprovalFolder(tmp_path / "sites" / "north" / "releases")
     asked = runner(World(study, rows), "north", Gate(study, Policy(ask=True), consent=folder.consent))
     asked.turn()
-    listed = coterie("release", "list", "--at", tmp_path, "--site", "north")
+    listed = run_command("release", "list", "--at", tmp_path, "--site", "north")
     assert "stats/0" in listed.stdout
     digest = listed.stdout.split()[0]
-    assert coterie("release", "approve", "--at", tmp_path, "--site", "north", digest).returncode == 0
+    assert run_command("release", "approve", "--at", tmp_path, "--site", "north", digest).returncode == 0
     assert asked.turn()
-    assert coterie("release", "approve", "--at", tmp_path, "--site", "north", "f" * 16).returncode == 12
+    assert run_command("release", "approve", "--at", tmp_path, "--site", "north", "f" * 16).returncode == 12

@@ -1,4 +1,7 @@
-"""Studies under seeded faults: how many seeds is COTERIE_FAULT_SEEDS, one alone is COTERIE_FAULT_SEED."""
+"""Studies under seeded faults: how many seeds is COTERIE_FAULT_SEEDS, one alone is COTERIE_FAULT_SEED.
+
+`make test` tells the first of the stories, `make test-long` all others.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,15 @@ from support.node.faults import LAST, Ending, stories
 from coterie_chain.ledger.protocol import State
 from coterie_node.run.runner import Runner
 
-PART = 25
+PART, FEW = 25, 20
 ONE = os.environ.get("COTERIE_FAULT_SEED")
 COUNT = int(os.environ.get("COTERIE_FAULT_SEEDS", "150"))
-PARTS = [range(int(ONE), int(ONE) + 1)] if ONE else [range(at, min(at + PART, COUNT)) for at in range(0, COUNT, PART)]
+LATER = [range(at, min(at + PART, COUNT)) for at in range(FEW, COUNT, PART)]
+PARTS = (
+    [pytest.param(range(int(ONE), int(ONE) + 1))]
+    if ONE
+    else [pytest.param(range(FEW)), *(pytest.param(seeds, marks=pytest.mark.long) for seeds in LATER)]
+)
 
 
 def run_stories(seeds: range) -> list[Ending]:
@@ -28,6 +36,7 @@ def test_every_study_ends_with_its_model_or_for_a_coded_reason(seeds: range) -> 
     assert all(ending.state in (State.COMPLETED, State.ABORTED) for ending in endings)
 
 
+@pytest.mark.long
 def test_the_faults_do_strike_and_most_studies_survive_them() -> None:
     endings = run_stories(range(100))
     struck = sum((ending.struck for ending in endings), Counter[str]())
@@ -39,12 +48,14 @@ def test_a_story_is_told_twice_in_the_same_words() -> None:
     assert run_stories(range(5)) == run_stories(range(5))
 
 
+@pytest.mark.long
 def test_a_runner_that_trusts_a_forked_ledger_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runner, "matches_ledger", lambda self: True)
     with pytest.raises(AssertionError, match=r"make faults SEED="):
         run_stories(range(100))
 
 
+@pytest.mark.long
 def test_a_runner_that_believes_its_own_guess_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def believe(self: Runner, guess: object, records: object) -> bool:
         self._prediction = None

@@ -11,7 +11,7 @@ from support.learners import cohorts, strata, vertical
 from coterie_learners.core.masked_sum import unmask_short
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
-from coterie_node.release.gate import Policy
+from coterie_node.release.policy import Policy
 from coterie_node.run.preview import PayloadPreview, PreviewGate
 from coterie_node.run.simulate import simulate
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.learners.plain_study import PLAIN_STUDY, SITES
 
 from coterie_learners.core.registry import complete_study
 from coterie_learners.study.design import Design
@@ -14,20 +15,6 @@ from coterie_learners.study.document import Study
 from coterie_learners.study.rows import ArrayRows
 from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import World, make_runner, make_world
-
-SITES = ("north", "south", "west")
-TEXT = """
-name = "race"
-sites = ["north", "south", "west"]
-formula = "y ~ x"
-[learner]
-name = "glore"
-[variables.y]
-type = "binary"
-[variables.x]
-type = "number"
-range = [-5, 5]
-"""
 
 
 class Overtaken:
@@ -61,7 +48,7 @@ def rows_of(study: Study, seed: int) -> ArrayRows:
 
 @pytest.mark.parametrize("read", ["read_finished", "view"])
 def test_a_study_that_moves_on_between_two_reads_is_followed_to_its_end(read: str) -> None:
-    study = complete_study(Study.from_toml(TEXT))
+    study = complete_study(Study.from_toml(PLAIN_STUDY))
     world: World = make_world(study)
     rows = {name: rows_of(study, seed) for seed, name in enumerate(SITES)}
     others = [make_runner(world, name, rows[name]) for name in SITES[1:]]

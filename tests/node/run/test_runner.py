@@ -13,7 +13,7 @@ import pytest
 from support.learners import cohorts, pooled, shapes
 from support.learners.cohorts import FULL, Codes
 from support.learners.shapes import SCRIPT_CASES
-from support.node.worlds import World, cohort, sweep, until
+from support.node.worlds import World, cohort, collinear_world, separated_world, sweep, tiny_world, until
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger.protocol import State
@@ -390,30 +390,12 @@ def test_a_bad_server_payload_is_named_too() -> None:
 # Nobody's fault
 
 
-def separated_rows() -> World:
-    codes = cohorts.draw(90)
-    codes["died"] = (codes["age"] > 0.1).astype(float)
-    return cohort(3, codes=codes)
-
-
-def collinear() -> World:
-    codes = cohorts.draw(90)
-    codes["crp"] = codes["age"]
-    return cohort(3, codes=codes)
-
-
-def too_few() -> World:
-    codes = cohorts.draw(6)
-    codes["died"][:] = np.arange(6) % 2
-    return cohort(3, codes=codes)
-
-
 @pytest.mark.parametrize(
     ("make", "kind", "reason", "word"),
     [
-        (separated_rows, Separation, Reason.SEPARATION, "age grow without bound"),
-        (collinear, Collinear, Reason.COLLINEAR, "crp is a combination of age"),
-        (too_few, StudyError, Reason.UNFIT_STUDY, "6 rows at all sites together"),
+        (separated_world, Separation, Reason.SEPARATION, "age grow without bound"),
+        (collinear_world, Collinear, Reason.COLLINEAR, "crp is a combination of age"),
+        (tiny_world, StudyError, Reason.UNFIT_STUDY, "6 rows at all sites together"),
     ],
 )
 def test_a_server_that_finds_no_fit_ends_the_study_and_every_site_says_why_in_the_same_words(

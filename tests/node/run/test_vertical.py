@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.learners import vertical
+from support.learners.clinic_study import CLINIC_VARIABLES
 
 from coterie_learners.errors import DataError, StudyError, Withheld
 from coterie_learners.study.design import Design
@@ -121,7 +122,8 @@ def test_both_learners_obey(learner: str, options: Mapping[str, Any]) -> None:
 # Files
 
 
-STUDY = """
+STUDY = (
+    """
 name = "clinics"
 sites = ["registry", "clinic"]
 formula = "dead ~ age + sex + dose"
@@ -133,18 +135,9 @@ clinic = ["age", "sex"]
 name = "LEARNER"
 [disclosure]
 rebuild = "REBUILD"
-[variables.dead]
-type = "binary"
-[variables.age]
-type = "number"
-range = [0, 100]
-[variables.sex]
-type = "category"
-levels = ["male", "female"]
-[variables.dose]
-type = "number"
-range = [0, 10]
 """
+    + CLINIC_VARIABLES
+)
 
 
 def write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:

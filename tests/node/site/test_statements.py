@@ -138,7 +138,7 @@ def test_any_other_site_needs_a_majority_with_the_same_words(node_network: NodeN
     node_network.settle()
     assert not reader(node_network).view(number).superseded
     assert withdraw(folder(node_network, "south"), str(number)) == [
-        f"south takes back its vote in study {number} to supersede: south. The daemon tells the ledger."
+        f"south takes back its vote in study {number} to supersede: south. The daemon records it on the ledger."
     ]
     supersede(folder(node_network, "south"), str(number), REASON)
     node_network.settle()

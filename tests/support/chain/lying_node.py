@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from support.chain.http_answers import serve_answers
 
 Lie = Callable[[str, Any], Any]
 
@@ -47,23 +47,5 @@ class LyingNode:
 def run_lying_node(honest: str) -> Iterator[LyingNode]:
     """A lying node in front of an honest one; it tells the truth until it is asked to lie."""
     node = LyingNode(honest)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            answer = node.answer(self.rfile.read(int(self.headers["Content-Length"])))
-            with suppress(ConnectionError):
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        node.url = f"http://127.0.0.1:{server.server_port}"
+    with serve_answers(node.answer) as node.url:
         yield node
-        server.shutdown()

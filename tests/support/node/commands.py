@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from typer.testing import CliRunner
 
+from coterie_chain.ledger.protocol import SiteEntry
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.devnet import Anvil
 from coterie_node.cli.main import app
 from coterie_node.cli.site.serve import open_daemon
 from coterie_node.run.study_files import load_study
@@ -63,6 +66,21 @@ def refusal(*words: object) -> Any:
     error = CliRunner().invoke(app, [str(word) for word in words]).exception
     assert getattr(error, "code", "").startswith("CO-"), error
     return error
+
+
+@contextmanager
+def nodes_on_anvil(folder: Path) -> Iterator[list[Path]]:
+    """The folders of three sites' nodes, made by `coterie init`, with one store and one network on an Anvil."""
+    roots = [folder / name for name in SITES]
+    with Anvil() as anvil:
+        for root in roots:
+            store = f"folder:{folder / 'store'}"
+            run("init", root, "--site", root.name, "--chain", anvil.url, "--store", store, "--port", 0, "--light")
+        keys = {root.name: find_node(root).load_keys() for root in roots}
+        network = deploy(anvil.url, [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(keys.items(), 1)])
+        for root in roots:
+            (root / "network.json").write_text(network.to_json())
+        yield roots
 
 
 def write_split_rows(roots: Sequence[Path], n: int = 80) -> None:

@@ -1,4 +1,7 @@
-"""Learners of a third party: one that obeys, and one for each way not to. All estimate the mean of the outcome."""
+"""Learners of a third party: one that obeys, and one for each way not to. All estimate the mean of the outcome.
+
+They do what the example `learner_mean` does, but for what each does wrong.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from learner_mean import SUMS, describe, divide, sum_rows
 
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
@@ -17,39 +21,17 @@ from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
 from coterie_learners.errors import NotConverged
 from coterie_learners.study.document import Frozen, Schedule, Study
-from coterie_learners.study.rows import join_blocks
 
-FORM = Schema({"n": Field("<i8"), "sum": Field("<f8"), "square": Field("<f8")})
-
-
-def sums(site: Site) -> Payload:
-    y = join_blocks(site.rows).y
-    return {"n": len(y), "sum": float(y.sum()), "square": float(y @ y)}
+FORM, sums = SUMS, sum_rows
 
 
 def mean(posts: Posts) -> Payload:
-    n, total, square = (sum(p[name] for p in posts.values()) for name in ("n", "sum", "square"))
-    return {"mean": total / n, "variance": (square / n - (total / n) ** 2) / n, "n": n}
+    return divide(posts)
 
 
 def fit(model: Payload, shift: float = 0.0) -> Fit:
-    return Fit(
-        learner="mean",
-        family="gaussian",
-        link="identity",
-        terms=("mean",),
-        estimates=np.array([float(model["mean"]) + shift]),
-        covariance=np.array([[float(model["variance"])]]),
-        n=int(model["n"]),
-        events=None,
-        rounds=1,
-        converged=True,
-        dispersion=1.0,
-        dispersion_known=True,
-        deviance=0.0,
-        null_deviance=None,
-        log_likelihood=0.0,
-    )
+    plain = describe(model)
+    return replace(plain, estimates=plain.estimates + shift, log_likelihood=0.0)
 
 
 def honest(site: Site) -> Script:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from coterie_chain.ledger.protocol import Ledger
@@ -10,6 +12,12 @@ from coterie_node.run.simulate import World
 
 # What the addresses `world:NAME` lead to.
 WORLDS: dict[str, World] = {}
+
+
+def install_packages(folder: Path, *packages: Path) -> None:
+    """Install packages as their authors' users install them, into a folder for the path."""
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([sys.executable, *install, "--target", str(folder), *map(str, packages)], check=True, timeout=120)
 
 
 def open_world_ledger(address: str) -> Ledger:

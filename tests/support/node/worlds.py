@@ -229,3 +229,41 @@ def cohort(count: int = 3, n: int = 90, codes: Codes | None = None, **options: A
     if rules:
         study = Study.model_validate({**study.model_dump(), "ledger": {**study.ledger.model_dump(), **rules}})
     return World(study, cohorts.split(study, codes if codes is not None else cohorts.draw(n)))
+
+
+# Studies with an end of their own
+
+
+def run_past_a_skip_and_an_exclusion() -> World:
+    """A masked study of four that excludes a silent site, and skips a server, on its way to the end."""
+    world = cohort(4, aggregation="masked", silent_site="exclude")
+    crew = world.crew()
+    rest = [crew[name] for name in ("south", "east", "west")]
+    sweep(rest)
+    world.late()
+    until(lambda: (o := world.view().open) is not None and o.kind == "server", rest)
+    sweep([crew["east"], crew["west"]])
+    world.late()
+    sweep(rest)
+    return world
+
+
+def separated_world() -> World:
+    """The outcome is separated by age."""
+    codes = cohorts.draw(90)
+    codes["died"] = (codes["age"] > 0.1).astype(float)
+    return cohort(3, codes=codes)
+
+
+def collinear_world() -> World:
+    """A column is a combination of another."""
+    codes = cohorts.draw(90)
+    codes["crp"] = codes["age"]
+    return cohort(3, codes=codes)
+
+
+def tiny_world() -> World:
+    """Six rows at all sites together."""
+    codes = cohorts.draw(6)
+    codes["died"][:] = np.arange(6) % 2
+    return cohort(3, codes=codes)

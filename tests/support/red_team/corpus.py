@@ -1,7 +1,8 @@
 """Hostile inputs of up to 10 MB for every parser, made at run time from the kinds of attack that are known.
 
 `python -m support.red_team.corpus PARSER FOLDER` reads all inputs of one parser, and prints a line of JSON for each:
-the case, its size, what came of it, CPU seconds, and the peak of memory in MB above what was in use before.
+the case, its size, what came of it, CPU seconds, and the peak of memory in MB above what was in use before. Without
+PARSER, one input of each parser is read (SAMPLES).
 """
 
 from __future__ import annotations
@@ -256,24 +257,55 @@ CORPUS: Mapping[str, Callable[[], Cases]] = {
 }
 
 
-def main(parser: str, folder: Path) -> None:
-    """Read every input of one parser within 500 MB above what its imports take."""
-    name, read = READERS[parser]
-    for case, content in CORPUS[parser]():
-        if len(content) > SIZE + MB:
-            raise SystemExit(f"{parser}, {case}: {len(content)} bytes are more than the corpus may have.")
-        path = folder / name
-        path.write_bytes(content)
-        size = len(content)
-        del content
-        base = reset_peak()
-        limit_memory(LIMIT)
-        began = time.process_time()
-        outcome = try_reading(partial(read, path))
-        seconds = time.process_time() - began
-        limit_memory(None)
-        line = {"case": case, "size": size, "outcome": outcome, "seconds": round(seconds, 2)}
-        print(json.dumps({**line, "peak_mb": (read_status("VmHWM") - base) // MB}), flush=True)
+# One input of each parser, of as many kinds as there are.
+SAMPLES: Mapping[str, str] = {
+    "study": "deep table",
+    "document": "columns",
+    "formula": "products",
+    "payload": "bomb that declares 64",
+    "bundle": "slip",
+    "invitation": "deep lists",
+    "card": "deep objects",
+    "founder": "many lists",
+    "decision": "key again",
+    "node.toml": "digits",
+    "policy": "dotted key",
+    "network": "many keys",
+    "result": "not a number",
+    "grant": "whole number",
+    "csv": "digits",
+    "parquet": "footer of zeros",
+    "chain": "batch of other ids",
+    "store": "key of another kind",
+}
+
+
+def main(folder: Path, parser: str | None = None) -> None:
+    """Read every input of one parser, or one input of every parser, within 500 MB above what the imports take."""
+    for name in CORPUS if parser is None else (parser,):
+        for case, content in CORPUS[name]():
+            if parser is None and case != SAMPLES[name]:
+                continue
+            if len(content) > SIZE + MB:
+                raise SystemExit(f"{name}, {case}: {len(content)} bytes are more than the corpus may have.")
+            path = folder / READERS[name][0]
+            path.write_bytes(content)
+            line = {"parser": name, "case": case, "size": len(content)}
+            del content
+            print(json.dumps(line | read_within(LIMIT, name, path)), flush=True)
+            if parser is None:
+                break
+
+
+def read_within(limit: int, parser: str, path: Path) -> dict[str, Any]:
+    """What came of reading a file with so much memory more than is in use, in which time, with which peak."""
+    base = reset_peak()
+    limit_memory(limit)
+    began = time.process_time()
+    outcome = try_reading(partial(READERS[parser][1], path))
+    seconds = time.process_time() - began
+    limit_memory(None)
+    return {"outcome": outcome, "seconds": round(seconds, 2), "peak_mb": (read_status("VmHWM") - base) // MB}
 
 
 def read_status(field: str) -> int:
@@ -295,4 +327,5 @@ def limit_memory(above: int | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    *parsers, place = sys.argv[1:]
+    main(Path(place), *parsers)

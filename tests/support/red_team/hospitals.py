@@ -16,7 +16,8 @@ from coterie_learners.core.registry import complete_study
 from coterie_learners.study.document import Study
 from coterie_node.data.load import load_site
 from coterie_node.privacy.log import PrivacyLog
-from coterie_node.release.gate import Gate, Policy
+from coterie_node.release.gate import Gate
+from coterie_node.release.policy import Policy
 from coterie_node.run import simulate as simulation
 
 Columns = Mapping[str, NDArray[Any]]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from support.chain.http_answers import serve_answers
 from support.node.worlds import keys_of
 
 from coterie_chain.ethereum.decode import Decoder
@@ -24,7 +23,7 @@ from coterie_node.audit.verify import verify as verify_bundle
 from coterie_node.data.load import load_site
 from coterie_node.errors import AuditFailed, CoterieError
 from coterie_node.network.founding import FounderCard
-from coterie_node.release.gate import Policy
+from coterie_node.release.policy import Policy
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import load_grants
 from coterie_node.site.cards import SeatCard
@@ -86,9 +85,15 @@ def read_grant(path: Path) -> object:
     return load_grants([path], bytes(32), keys_of("an auditor"))
 
 
+def serve_answer(path: Path) -> AbstractContextManager[str]:
+    """A server that gives one answer to everything."""
+    answer = path.read_bytes()
+    return serve_answers(lambda _: answer)
+
+
 def read_chain_answer(path: Path) -> object:
     """What a chain node answers to every request, however it is asked."""
-    with serve(path.read_bytes()) as url, Rpc(url, timeout=5.0) as rpc:
+    with serve_answer(path) as url, Rpc(url, timeout=5.0) as rpc:
         decoder = Decoder(NETWORK.catalog)
         return read_each(
             lambda: rpc.call_quantity("eth_blockNumber"),
@@ -101,7 +106,7 @@ def read_chain_answer(path: Path) -> object:
 def read_store_answer(path: Path) -> object:
     """What a Kubo answers to every request."""
     cid = compute_raw_cid(b"a payload")
-    with serve(path.read_bytes()) as url:
+    with serve_answer(path) as url:
         store = KuboBlobs(url, timeout=5.0)
         return read_each(
             lambda: store.get(cid),
@@ -145,27 +150,3 @@ def try_reading(read: Callable[[], object]) -> str:
     except CoterieError as error:
         return str(error.code)
     return "accepted"
-
-
-@contextmanager
-def serve(answer: bytes) -> Iterator[str]:
-    """A server that gives one answer to everything."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            with suppress(ConnectionError):
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()

@@ -1,6 +1,6 @@
 """One sealing Geth: its keys, its configuration and its command line, on a devnet and in a container alike.
 
-The RPC of other programs is Geth's authenticated port: it serves `eth_*` to whoever signs with the secret in the
+The RPC of other programs is Geth's authenticated port: it serves `eth_*` to a program that signs with the secret in the
 token file. The port without tokens stays closed, because a sealer's account is unlocked.
 """
 

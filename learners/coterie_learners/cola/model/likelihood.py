@@ -116,11 +116,6 @@ def estimate(table: Grouped, choice: Choice) -> Estimate:
     return _multinomial_estimate(table, optimum) if multinomial else _estimate(table, choice, optimum)
 
 
-def fitted_means(table: Grouped, family: Family, beta: Array) -> Array:
-    """Fitted mean (m,) of each pattern."""
-    return family.curve(linalg.matvec(table.x, beta)).mean
-
-
 def score_at(table: Grouped, choice: Choice, beta: Array) -> tuple[Array, Array, Array]:
     """Score (p,), expected information (p, p) and means (m,) or (k - 1, m) at coefficients of the table's frame."""
     if not choice.family.by_rows:

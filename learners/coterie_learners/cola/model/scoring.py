@@ -1,4 +1,4 @@
-"""Fisher scoring with step halving, to rest: for whoever holds all that the likelihood needs.
+"""Fisher scoring with step halving, to rest: for a site that has all that the likelihood needs.
 
 The information at the reported coefficients gives the covariance (that of the step before would be off by 1e-10).
 """

@@ -35,6 +35,11 @@ class Binomial(Family):
     links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog")
     outcomes: ClassVar[tuple[str, ...]] = ("binary",)
     offsets: ClassVar[bool] = False
+    has_events: ClassVar[bool] = True
+    binary: ClassVar[bool] = True
+    firth_links: ClassVar[tuple[str, ...]] = ("logit",)
+    extreme_means: ClassVar[str] = "probabilities numerically 0 or 1"
+    certified: ClassVar[bool] = True
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""
@@ -97,12 +102,33 @@ class Binomial(Family):
         """Events at logistic probabilities."""
         return np.asarray(rng.random(len(eta)) < special().expit(eta), dtype=np.float64)
 
+    def shift_to(self, eta: Array, mean: float) -> float:
+        """By bisection: the mean probability grows with the constant."""
+        low, high = -50.0, 50.0
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if float(np.mean(special().expit(eta + middle))) < mean else (low, middle)
+        return low
+
+    def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
+        """(y - mu) mu' / V and mu'^2 / V, with the mean and its slope from the link's own formula."""
+        if self.link == "probit":
+            mean, slope = special().ndtr(eta), np.exp(-0.5 * eta**2) / np.sqrt(2.0 * np.pi)
+        elif self.link == "cloglog":
+            mean, slope = -np.expm1(-np.exp(eta)), np.exp(eta - np.exp(eta))
+        else:
+            mean = special().expit(eta)
+            slope = mean * (1.0 - mean)
+        variance = mean * (1.0 - mean)
+        return (y - mean) * slope / variance, slope**2 / variance
+
 
 class QuasiBinomial(Binomial):
     """A binary outcome whose dispersion is estimated by Pearson's residuals."""
 
     name: ClassVar[str] = "quasibinomial"
     links: ClassVar[tuple[str, ...]] = ("logit",)
+    firth_links: ClassVar[tuple[str, ...]] = ()
     dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "pearson"
 
     def log_likelihood(self, totals: Totals, deviance: float) -> float | None:

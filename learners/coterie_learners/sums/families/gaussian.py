@@ -26,6 +26,7 @@ class Gaussian(Family):
     dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "residual"
     whole: ClassVar[bool] = False
     separable: ClassVar[bool] = False
+    certified: ClassVar[bool] = True
     measures: ClassVar[tuple[str, ...]] = ("s", "s_low", "q", "q_low")
     whole_sums: ClassVar[tuple[str, ...]] = ("squares", "squares_low")
 
@@ -75,3 +76,7 @@ class Gaussian(Family):
         """Measurements in a small part of the range."""
         low, high = bounds
         return np.clip(low + 0.3 * (high - low) + (high - low) / 80.0 * (eta + rng.normal(size=len(eta))), low, high)
+
+    def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
+        """The residual, and one."""
+        return y - eta, np.ones_like(eta)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from coterie_learners.numeric.array import Array
 from coterie_learners.sums.families.binomial import Binomial
 
 
@@ -15,6 +16,10 @@ class Multinomial(Binomial):
     links: ClassVar[tuple[str, ...]] = ("logit",)
     outcomes: ClassVar[tuple[str, ...]] = ("category",)
     by_rows: ClassVar[bool] = False
+    # No level is the event, and each has an equation of its own: what a binary outcome has does not carry over.
+    has_events: ClassVar[bool] = False
+    firth_links: ClassVar[tuple[str, ...]] = ()
+    certified: ClassVar[bool] = False
     measures: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -29,6 +34,10 @@ class Multinomial(Binomial):
     def rarer(self, n: int, outcome: int) -> tuple[int, str]:
         """Rows, of which no level is the event."""
         return n, "rows"
+
+    def shift_to(self, eta: Array, mean: float) -> float:
+        """0: no level is the event."""
+        return 0.0
 
     def check_extremes(self, n: float, outcome: float) -> None:
         """Nothing here: each level is looked at by itself."""

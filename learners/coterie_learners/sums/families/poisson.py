@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -28,6 +29,9 @@ class Poisson(Family):
     outcomes: ClassVar[tuple[str, ...]] = ("count",)
     measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated", "constant")
     whole_sums: ClassVar[tuple[str, ...]] = ("saturated", "constant")
+    quasi: ClassVar[str] = "quasipoisson"
+    extreme_means: ClassVar[str] = "rates numerically 0"
+    certified: ClassVar[bool] = True
 
     def tally(self, y: Array, offset: Array, place: Baseline) -> Sequence[Array]:
         """Counts, their squares over the exposure, and two terms of the likelihood that no coefficient touches."""
@@ -91,11 +95,21 @@ class Poisson(Family):
         """Counts with these logarithms of the mean."""
         return np.clip(rng.poisson(np.exp(np.minimum(eta, 10.0))), *bounds).astype(np.float64)
 
+    def shift_to(self, eta: Array, mean: float) -> float:
+        """The logarithm of the factor between the means."""
+        return math.log(mean / float(np.mean(np.exp(eta))))
+
+    def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
+        """y - mu and mu."""
+        mean = np.exp(eta)
+        return y - mean, mean
+
 
 class QuasiPoisson(Poisson):
     """A count whose dispersion is estimated by Pearson's residuals."""
 
     name: ClassVar[str] = "quasipoisson"
+    quasi: ClassVar[str] = ""
     dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "pearson"
 
     def log_likelihood(self, totals: Totals, deviance: float) -> float | None:

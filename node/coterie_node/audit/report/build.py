@@ -91,7 +91,7 @@ def _grant_options(grants: Grants | None) -> str:
 
 
 def _parse_certificate(raw: bytes | None) -> Mapping[str, Any] | None:
-    """A certificate as it lies beside a study; None for what is none."""
+    """A certificate as it lies beside a study; None for another file."""
     try:
         document = from_json(raw) if raw else None
     except ValueError:

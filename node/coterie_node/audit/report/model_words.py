@@ -6,23 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from coterie_learners.core.fit import Fit
+from coterie_learners.core.registry import find_learner, list_learners
 from coterie_learners.study.document import Study
-
-# What these learners fit whatever the study says of a family.
-_FIXED = {"valoris": ("binomial", "logit"), "vertigo": ("binomial", "logit"), "secure_lasso": ("gaussian", "identity")}
 
 
 def describe_model(study: Study, fit: Fit | None) -> str:
     """Kind of regression with its link, its penalty and its learner."""
     options, learner = study.learner.options, study.learner.name
-    family, link = _FIXED.get(learner, (str(options.get("family", "")), str(options.get("link", ""))))
+    family, link = _find_model(learner) or (str(options.get("family", "")), str(options.get("link", "")))
     if fit is not None:
         family, link = fit.family, fit.link
     model = f"{family} regression ({link} link)" if family and link else f"{family} regression".lstrip()
     penalty = _describe_penalty(options)
-    if learner == "secure_lasso":
+    if "alpha" in options:
         return f"{_name_lasso(options)} ({model}{penalty}) by {learner.upper()}"
     return f"{model}{penalty} by {learner.upper()}"
+
+
+def _find_model(learner: str) -> tuple[str, str] | None:
+    """Family and link of a learner that has no choice; None also where the learner is not installed here."""
+    return find_learner(learner).profile.model if learner in list_learners() else None
 
 
 def describe_patients(fit: Fit | None) -> str:

@@ -344,12 +344,14 @@ def _refuse_url(url: str, *_: Any, **__: Any) -> Any:
 
 
 def _screen_study(ledger: Ledger, blobs: BlobStore, number: int, outcome: Replay) -> Screen | None:
+    """The comparison of the sites, or why it failed; None where the record is not intact, so that nothing counts."""
     if outcome.study is None or not outcome.verdict.intact:
         return None
     try:
         return screen_steps(outcome.study, steps(ledger, blobs, number, outcome.study))
-    except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed):
-        return None
+    except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
+        reason = f"The comparison of the sites failed ({error.code}): {error.message}"
+        return Screen(outcome.study.name, None, (), (reason,))
 
 
 def _describe_check(record: Record, superseded: bool, progress: Progress | None) -> str:

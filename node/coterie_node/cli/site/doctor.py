@@ -179,7 +179,9 @@ def _check_peers(ledger: EthereumLedger) -> CheckResult:
         return CheckResult("peers", None, "a development chain of one process")
     count = ledger.peers
     if count is None:
-        return CheckResult("peers", None, "the chain node does not tell at this address (Geth's port for the engine)")
+        return CheckResult(
+            "peers", None, "the chain node does not report them at this address (Geth's port for the engine)"
+        )
     return CheckResult(
         "peers", count > 0, str(count), "Give the chain node the peers of peers.json, and open its port."
     )

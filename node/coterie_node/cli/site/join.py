@@ -24,7 +24,7 @@ def invite_command(
     swarm_peer: Annotated[list[str] | None, typer.Option(help="Multiaddress of a store's peer.")] = None,
     genesis: Annotated[Path | None, typer.Option(help="The chain's genesis file.")] = None,
 ) -> None:
-    """Print an invitation to this site's network; it holds no secret."""
+    """Print an invitation to this site's network; it has no secret."""
     home = open_node_folder(node)
     network = home.network()
     with home.open_ledger() as ledger:
@@ -84,5 +84,7 @@ def _read_genesis(path: Path) -> dict[str, Any]:
             "CO-F324", f"The genesis file {path} cannot be read: {error}. Ask a member for the file again."
         ) from None
     if not isinstance(document, dict):
-        raise ConfigError("CO-F324", f"{path} is no genesis file. Name the JSON file with the genesis of the network.")
+        raise ConfigError(
+            "CO-F324", f"{path} is not a genesis file. Name the JSON file with the genesis of the network."
+        )
     return document

@@ -101,12 +101,13 @@ def _check_member(home: SiteFolder, name: str) -> None:
         seat = _find_seat(ledger, name)
         names = ", ".join(member.name for member in ledger.sites() if member.active)
     if seat is None or not seat.active:
-        raise ConfigError("CO-F329", f"{name[:40]!r} is no active site of this network. Name one of {names}.")
+        raise ConfigError("CO-F329", f"{name[:40]!r} is not an active site of this network. Name one of {names}.")
 
 
 def _record_vote(home: SiteFolder, ballot: Ballot) -> None:
     BallotBox(home.root / "ballots").record(ballot)
-    print(f"{home.config.site} votes to {ballot.motion} {ballot.subject}. The daemon (coterie serve) tells the ledger.")
+    daemon = "The daemon (coterie serve) records it on the ledger."
+    print(f"{home.config.site} votes to {ballot.motion} {ballot.subject}. {daemon}")
     print("It passes with the votes of more than half of the active sites: coterie site list")
 
 

@@ -132,7 +132,7 @@ def _exchange(
         if peer not in listed:
             raise ConfigError(
                 "CO-F342",
-                f"[talk.peers] names {peer}, which is no site of this network. Correct the name in node.toml.",
+                f"[talk.peers] names {peer}, which is not a site of this network. Correct the name in node.toml.",
             )
         return keys.derive_shared_secret(listed[peer])
 

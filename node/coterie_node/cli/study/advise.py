@@ -1,7 +1,7 @@
 """`coterie study`: which learner fits a study and why; and what a study does, for the people who approve it.
 
 The advice looks at the study (split, covariates, sites, floors) and at the number of rows if it is given, and then runs
-each learner with its release gate on made-up rows of that shape; it reads no data.
+each learner with its release gate on synthetic rows of that shape; it reads no data.
 """
 
 from __future__ import annotations
@@ -9,40 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
-from coterie_learners.cola.secure_cola import MAX_DENSE_PATTERNS
-from coterie_learners.cola.tables.patterns import Grid
-from coterie_learners.core.masked_sum import MIN_PARTIES
-from coterie_learners.core.registry import GROUP, complete_study, find_learner, learner_of
+from coterie_learners.core.registry import complete_study, find_learner, learner_of, list_learners
 from coterie_learners.errors import StudyError
-from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
-from coterie_node.analysis.trial import TRIED, Width, expect_widths, guess_sizes, try_gate
+from coterie_learners.sums.families import choose_family
+from coterie_node.analysis.trial import Width, can_try, expect_widths, guess_sizes, try_gate
 from coterie_node.cli.options import Json, StudyFile
 from coterie_node.cli.output import print_document
 from coterie_node.run.study_files import load_study, read_plain
 
-# A table of more patterns is nearly a list of patients.
-SMALL_GRID = 4096
-# Rows that a pattern should have on average for each that the floor asks, so that few patterns lie below it.
-AMPLE = 4
-ONLY_TABLES = ("multinomial", "quasibinomial", "quasipoisson")
-# What the learners of columns split over sites are for.
-_COLUMN_REASONS = {
-    "valoris": "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors",
-    "vertigo": "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors",
-    "secure_lasso": "patients matched and a penalised linear model fitted without anybody seeing rows, with a helper "
-    "site; no standard errors",
-}
-_ROW_REASONS = {"secure_lasso": "penalised linear regression on shares of each site's sums; no standard errors"}
-# What the learners without a choice of families fit.
-LAWS = {"secure_lasso": "gaussian", "valoris": "binomial", "vertigo": "binomial"}
 # What the parts of a disclosure are called where people read them.
 HEADINGS = {
     "leaves": "What leaves a site, and who reads it:",
@@ -69,36 +50,26 @@ class Advice:
         return " ".join([self.learner, *(f'with {name} = "{value}"' for name, value in self.options.items())])
 
 
-# What may pass the gate where the learner as the study has it does not.
-VARIANTS: Mapping[str, tuple[Mapping[str, str], ...]] = {
-    "secure_cola": ({"scheme": "newton"},),
-    "glore": ({"aggregation": "masked"},),
-    "valoris": ({"mode": "aggregated"},),
-}
 NOTHING_FITS = 3
 
 
 def advise(study: Study, rows: int | None = None) -> list[Advice]:
     """All installed learners, the most suitable first; `rows` over all sites, if it is known."""
-    installed = sorted(e.name for e in entry_points(group=GROUP))
-    other = [name for name in installed if study.split not in find_learner(name).splits]
+    learners = [find_learner(name) for name in list_learners()]
+    here = [learner for learner in learners if study.split in learner.splits]
+    assessed = sorted(
+        ((learner.profile.suits(study, rows), learner.name) for learner in here), key=lambda pair: pair[0].rank
+    )
+    advices = [_check_options(study, Advice(name, suits.fits, suits.why)) for suits, name in assessed]
     split = f"it is for studies whose {'rows' if study.split == 'columns' else 'columns'} are split over sites."
-    advices = list(_for_rows(study, rows) if study.split == "rows" else _for_columns(installed))
-    known = {item.learner for item in advices}
-    rest = [name for name in installed if name not in known and name not in other]
-    advices += [
-        Advice(name, True, f"{_ROW_REASONS.get(name, 'it is not among those that this advice knows')}.")
-        for name in rest
-    ]
-    advices = [_check_options(study, item) if item.fits and item.learner in installed else item for item in advices]
-    advices += [Advice(name, False, split) for name in other]
-    return sorted((item for item in advices if item.learner in installed), key=lambda item: not item.fits)
+    advices += [Advice(learner.name, False, split) for learner in learners if learner not in here]
+    return sorted(advices, key=lambda item: not item.fits)
 
 
 def try_advices(
     study: Study, advices: Sequence[Advice], rows: Sequence[int] = (), events: float | None = None
 ) -> list[Advice]:
-    """The advices after each learner that could run the study ran it on made-up rows, or one of its variants did."""
+    """The advices after each learner that could run the study ran it on synthetic rows, or one of its variants did."""
     sizes = guess_sizes(study, rows)
     judged = [_try_advice(study, item, sizes, events) if item.fits else item for item in advices]
     return sorted(judged, key=lambda item: not item.fits)
@@ -106,28 +77,42 @@ def try_advices(
 
 def _try_advice(study: Study, item: Advice, sizes: Mapping[str, int], events: float | None) -> Advice:
     reasons: list[str] = []
-    for options in ({}, *VARIANTS.get(item.learner, ())):
+    for options in ({}, *find_learner(item.learner).profile.alternatives):
         try:
             refusal = try_gate(_complete_with(study, item.learner, options), sizes, events)
         except StudyError:
             continue
         if not refusal:
-            changed = f" With the options as they are its gate refuses made-up rows: {reasons[0]}" if reasons else ""
+            changed = f" With the options as they are its gate refuses synthetic rows: {reasons[0]}" if reasons else ""
             return replace(item, why=f"{item.why}{changed}", options=options)
         reasons.append(refusal)
-    return Advice(item.learner, False, f"on made-up rows of this shape the study is refused. {reasons[0]}")
+    return Advice(item.learner, False, f"the gate refuses the study on synthetic rows of this shape. {reasons[0]}")
 
 
 def _check_options(study: Study, advice: Advice) -> Advice:
     """The advice, or why the learner would not take this study with the options that it knows of those given."""
-    asked, law = _find_family(study), LAWS.get(advice.learner)
-    if asked is not None and law is not None and asked != law:
-        return Advice(advice.learner, False, f"it fits {law} models, and the study asks for a {asked} one.")
+    if not advice.fits:
+        return advice
+    asked, family = _find_family(study), _family_without_choice(advice.learner)
+    if asked is not None and family is not None and asked != family:
+        return Advice(advice.learner, False, f"it fits {family} models, and the study asks for a {asked} one.")
     try:
         _complete_with(study, advice.learner)
     except StudyError as error:
         return Advice(advice.learner, False, error.message)
     return advice
+
+
+def _family_without_choice(learner: str) -> str | None:
+    """The family of a learner that has no choice."""
+    model = find_learner(learner).profile.model
+    return model[0] if model else None
+
+
+def _has_counts(study: Study) -> bool:
+    """Whether a sum of the study's outcome counts events."""
+    family = _find_family(study)
+    return family is None or choose_family(family, None).count_events(0.0) is not None
 
 
 def _find_family(study: Study) -> str | None:
@@ -136,75 +121,8 @@ def _find_family(study: Study) -> str | None:
         model = find_learner(study.learner.name).options.model_fields
     except StudyError:
         return None
-    default = model["family"].default if "family" in model else LAWS.get(study.learner.name)
+    default = model["family"].default if "family" in model else _family_without_choice(study.learner.name)
     return study.learner.options.get("family", default)
-
-
-def _for_rows(study: Study, rows: int | None) -> Iterator[Advice]:
-    size, sites, floor = _grid_size(study), len(study.sites), study.disclosure.cell
-    only_tables = study.learner.options.get("family") in ONLY_TABLES
-    glore = Advice("glore", not only_tables, _glore_reason(study, size, only_tables))
-    if isinstance(size, str):
-        yield glore
-        yield Advice("cola", False, size)
-        yield Advice("secure_cola", False, size)
-        return
-    thin = rows is not None and rows < AMPLE * max(floor, 1) * size * sites
-    cola = Advice("cola", True, _cola_reason(size, sites, floor, rows, thin))
-    secure = _secure(size, sites, floor)
-    if size <= SMALL_GRID and not thin:
-        yield from (cola, secure, glore)
-    elif secure.fits and size <= SMALL_GRID:
-        yield from (secure, glore, cola)
-    else:
-        yield from (glore, cola, secure)
-
-
-def _for_columns(installed: list[str]) -> Iterator[Advice]:
-    yield from (Advice(name, True, f"{why}.") for name, why in _COLUMN_REASONS.items() if name in installed)
-
-
-def _grid_size(study: Study) -> int | str:
-    """Patterns of the covariates, or why they cannot be counted."""
-    grids = study.learner.options.get("grids", {})
-    try:
-        return Grid.of(Design(study), grids).size
-    except StudyError as error:
-        return error.message
-
-
-def _glore_reason(study: Study, size: int | str, only_tables: bool) -> str:
-    if only_tables:
-        return f"it has no {study.learner.options['family']} family."
-    masks = "under masks" if len(study.sites) >= MIN_PARTIES else "in the clear, since fewer than three sites take part"
-    why = f"it takes any covariates, in several rounds of sums {masks}"
-    if isinstance(size, int) and size <= SMALL_GRID:
-        return f"{why}; one round of tables does here as well."
-    return f"{why}; a table of the covariates would be none, or nearly a list of patients."
-
-
-def _cola_reason(size: int, sites: int, floor: int, rows: int | None, thin: bool) -> str:
-    why = f"all covariates have declared values, {size} patterns together: one round, exact; all read each site's table"
-    if size > SMALL_GRID:
-        return f"{why}; so many patterns are nearly a list of patients."
-    if thin:
-        return (
-            f"{why}; {rows} rows over {sites} sites leave many patterns below the floor of {floor}: they are left out."
-        )
-    return (
-        f"{why}; patterns with fewer than {floor} rows at a site are left out." if floor else f"{why}; no floor is set."
-    )
-
-
-def _secure(size: int, sites: int, floor: int) -> Advice:
-    if sites < MIN_PARTIES:
-        return Advice("secure_cola", False, f"it needs three sites or more; the study has {sites}.")
-    if size > MAX_DENSE_PATTERNS:
-        return Advice(
-            "secure_cola", False, f"a table of all {size} patterns is too large; at most {MAX_DENSE_PATTERNS} can be."
-        )
-    floor_note = f"; the floor of {floor} applies to the sum, so that fewer patterns are left out" if floor else ""
-    return Advice("secure_cola", True, f"as cola, but only the sum of the tables exists outside a site{floor_note}.")
 
 
 def describe(study: Study) -> dict[str, Any]:
@@ -251,7 +169,7 @@ def advise_command(
         str | None, typer.Option(help="Rows over all sites, or of each site: 800,1200,500.", metavar="N[,N...]")
     ] = None,
     events: Annotated[
-        str | None, typer.Option(help="How often the outcome occurs: 6%, or so many in all.", metavar="SHARE")
+        str | None, typer.Option(help="How often the outcome occurs: 6%, or a number of events.", metavar="SHARE")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -259,7 +177,7 @@ def advise_command(
     plain = read_plain(study)
     sizes = read_sizes(plain, rows)
     share = read_share(events, sum(guess_sizes(plain, sizes).values()))
-    if share is not None and _find_family(plain) in ("gaussian", "multinomial"):
+    if share is not None and not _has_counts(plain):
         raise typer.BadParameter("A measured outcome, or one of several levels, has no events.", param_hint="--events")
     advices = try_advices(plain, advise(plain, sum(sizes) or None), sizes, share)
     best = advices[0]
@@ -279,14 +197,14 @@ def advise_command(
 
 def _widths_of(study: Study, best: Advice, sizes: Sequence[int], share: float | None) -> tuple[Width, ...]:
     of = _complete_with(study, best.learner, best.options)
-    return expect_widths(of, guess_sizes(study, sizes), share) if best.learner in TRIED else ()
+    return expect_widths(of, guess_sizes(study, sizes), share) if can_try(find_learner(best.learner)) else ()
 
 
 def width_lines(widths: Sequence[Width]) -> list[str]:
     """The expected widths for a terminal."""
     if not widths:
         return []
-    head = "Expected width of each 95 % interval, from made-up rows (a measured column per standard deviation):"
+    head = "Expected width of each 95 % interval, from synthetic rows (a measured column per standard deviation):"
     return [head, *(f"  {width.line}" for width in widths)]
 
 
@@ -294,7 +212,7 @@ def read_sizes(study: Study, text: str | None) -> tuple[int, ...]:
     """Rows in all (one number) or by site; BadParameter for anything else."""
     words = [] if text is None else text.split(",")
     if not all(word.strip().isascii() and word.strip().isdigit() and int(word) > 0 for word in words):
-        raise typer.BadParameter(f"'{text}' is no number of rows. Write 2500, or 800,1200,500.", param_hint="--rows")
+        raise typer.BadParameter(f"'{text}' is not a number of rows. Write 2500, or 800,1200,500.", param_hint="--rows")
     if len(words) not in (0, 1, len(study.sites)):
         message = f"{len(words)} numbers of rows for {len(study.sites)} sites. Give one for each, or one for all"
         raise typer.BadParameter(f"{message}.", param_hint="--rows")
@@ -311,7 +229,9 @@ def read_share(text: str | None, rows: int) -> float | None:
         value = -1.0
     share = value / 100.0 if text.endswith("%") else value / rows if value >= 1.0 else value
     if not 0.0 < share < float("inf") or (text.endswith("%") and share >= 1.0):
-        raise typer.BadParameter(f"'{text}' is no share of events. Write 6%, 0.06, or 150.", param_hint="--events")
+        raise typer.BadParameter(
+            f"'{text}' is not a fraction of events. Write 6%, 0.06, or 150.", param_hint="--events"
+        )
     return share
 
 

@@ -17,8 +17,8 @@ from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
-from coterie_node.release.gate import Policy
 from coterie_node.release.pda_export import write_table
+from coterie_node.release.policy import Policy
 from coterie_node.run.study_files import load_study
 
 pda_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Tables of the R package pda.")
@@ -37,7 +37,7 @@ def export_table_command(
     to: Annotated[Path, typer.Option(help="New file, such as SITE_initialize.json.")],
     policy: Annotated[Path, typer.Option(help="This site's own rules, if it has any.")] = Path("policy.toml"),
     privacy: Annotated[
-        Path, typer.Option(help="Folder of this site's privacy log; the table is held against it and written into it.")
+        Path, typer.Option(help="Folder of this site's privacy log; the table is compared with it and written into it.")
     ] = Path("privacy"),
 ) -> None:
     """Write one site's table as pda reads it, without patterns below the study's floor, if the release gate lets it."""
@@ -48,7 +48,7 @@ def export_table_command(
         raise ConfigError("CO-F203", f"{to} exists; a table is never written over another file.")
     loaded = load_site(data, read, site)
     if loaded is None or not isinstance(loaded.rows, CodedRows):
-        raise StudyError("CO-S105", f"{site} holds no rows in the study {read.name!r}.")
+        raise StudyError("CO-S105", f"{site} has no rows in the study {read.name!r}.")
     rules = Policy.load(policy)
     rules.check(read, site)
     write_table(to, plan_table(read), loaded.rows, rules, PrivacyLog(FolderStorage(privacy)))

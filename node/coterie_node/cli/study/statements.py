@@ -36,7 +36,7 @@ def supersede_command(
     folder = require_daemon(open_site(node, at, site))
     view = supersede(folder, which, reason, by)
     alone = view.proposer == folder.name
-    votes = "That is enough: it proposed the study." if alone else "It holds with the same words of most of its sites."
+    votes = "That is enough: it proposed the study." if alone else "It counts with the same words of most of its sites."
     print(f"{folder.name} says that the result of study {view.id} is superseded. {votes}")
     print("The daemon (coterie serve) puts it on the ledger; the reason is published to all sites.")
 
@@ -90,7 +90,8 @@ def _withdraw_proposal(folder: SiteFolder, view: StudyView) -> str:
     """Take back a proposal of this site, or an approval that the ledger does not hold yet."""
     if view.proposer == folder.name:
         folder.decisions.record(make_decision(view.terms.hash, "decline", reason="withdrawn", view=view))
-        return f"{folder.name} withdraws its proposal, study {view.id}. The daemon (coterie serve) tells the ledger."
+        daemon = "The daemon (coterie serve) records it on the ledger."
+        return f"{folder.name} withdraws its proposal, study {view.id}. {daemon}"
     if folder.name in view.joined:
         message = f"{folder.name} has joined study {view.id}, and the ledger takes no joining back"
         raise ConfigError("CO-F333", f"{message}. To end the proposal: coterie study decline {view.id}.")
@@ -112,7 +113,7 @@ def _list_own(folder: SiteFolder, view: StudyView, votes: list[OpenVote]) -> lis
 
 def _withdraw_vote(folder: SiteFolder, view: StudyView, vote: OpenVote) -> str:
     BallotBox(folder.root / "ballots").record(Ballot(motion="withdraw", subject=vote.motion.hex()))
-    return f"{folder.name} takes back its vote in study {view.id} {vote.sentence}. The daemon tells the ledger."
+    return f"{folder.name} takes back its vote in study {view.id} {vote.sentence}. The daemon records it on the ledger."
 
 
 def _check_party(folder: SiteFolder, view: StudyView) -> None:

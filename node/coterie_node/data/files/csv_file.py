@@ -175,7 +175,7 @@ def _check_spreadsheet(origin: FileOrigin, raw: bytes) -> None:
     """DataError for a workbook or an archive whose name ends as a text file's does."""
     for signature, kind in _SIGNATURES.items():
         if raw.startswith(signature):
-            raise origin.error("CO-D109", f"The file is no text: it is {kind}. Save it as CSV in UTF-8.")
+            raise origin.error("CO-D109", f"The file is not text: it is {kind}. Save it as CSV in UTF-8.")
 
 
 def utf8_error(origin: FileOrigin, cause: str) -> DataError:
@@ -206,8 +206,8 @@ def _check_delimiter(origin: FileOrigin, header: Sequence[str]) -> None:
     if header[0].lower().startswith("sep="):
         raise origin.error(
             "CO-D107",
-            f"The first line {quote(','.join(header))} names the separator for a spreadsheet; it is no header. Delete "
-            "this line, and separate fields by commas.",
+            f"The first line {quote(','.join(header))} names the separator for a spreadsheet; it is not a header. "
+            "Delete this line, and separate fields by commas.",
         )
     names = {";": "semicolons", "\t": "tabs", "|": "bars"}
     used = [c for c in names if len(header) == 1 and c in header[0]]

@@ -1,7 +1,7 @@
 """What a site says of a study that has ended: that another result replaces it, and that its rows were inspected.
 
 The ledger takes a supersession with the SHA-256 of its reason. The reason is one raw block of that digest in the store,
-so that whoever reads the ledger finds the text.
+so that every reader of the ledger finds the text.
 """
 
 from __future__ import annotations

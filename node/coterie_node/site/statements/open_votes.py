@@ -18,7 +18,7 @@ _WORDS = {
     "AbortVoted": "to abort",
     "SupersessionVoted": "to supersede",
 }
-# Where a vote's entry names whom it is about.
+# Where a vote's entry names the site that it is about.
 _SUBJECTS = ("name", "silent", "culprit")
 
 

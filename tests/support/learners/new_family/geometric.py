@@ -20,6 +20,7 @@ class Geometric(Family):
     links: ClassVar[tuple[str, ...]] = ("log",)
     outcomes: ClassVar[tuple[str, ...]] = ("count",)
     canonical = False
+    certified: ClassVar[bool] = True
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""
@@ -51,3 +52,8 @@ class Geometric(Family):
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
         """Counts with these logarithms of the mean."""
         return np.clip(rng.geometric(1.0 / (1.0 + np.exp(np.minimum(eta, 5.0)))) - 1, *bounds).astype(np.float64)
+
+    def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
+        """(y - mu) / (1 + mu) and mu / (1 + mu)."""
+        mean = np.exp(eta)
+        return (y - mean) / (1.0 + mean), mean / (1.0 + mean)
