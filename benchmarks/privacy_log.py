@@ -24,9 +24,9 @@ from coterie_node.privacy.values import Sample, judge_values
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     yield
-    print(f"{what:44s} {time.perf_counter() - start:7.2f} s")
+    print(f"{what:52s} {time.perf_counter() - start:7.2f} s, CPU {time.process_time() - cpu:5.2f} s")
 
 
 def draw(rows: int, columns: int) -> RawRows:
@@ -37,9 +37,8 @@ def draw(rows: int, columns: int) -> RawRows:
 
 def candidate(log: PrivacyLog, raw: RawRows, k: int, left_out: int) -> Candidate:
     head = Head(f"session-{k}", f"study-{k}", "00", 0, 0, ("a", "b", "c"), "masked", raw.n, {})
-    printed = raw.prints(log.key)
-    printed = printed.take(np.arange(left_out, raw.n)) if left_out else printed
-    return log.prepare(head, printed)
+    rows = raw.take(np.arange(left_out, raw.n)) if left_out else raw
+    return log.prepare(head, log.print_rows(rows))
 
 
 def main(rows: int = 1_000_000, columns: int = 20, releases: int = 50) -> None:
@@ -65,8 +64,9 @@ def main(rows: int = 1_000_000, columns: int = 20, releases: int = 50) -> None:
         last = candidate(log, raw, releases + 2, 3)
         with timed(f"judged against {releases + 1} releases"):
             print({objection.kind for objection in log.judge(last, 5)})
-        with timed("values of 100,000 x 50 judged, once for each study"):
-            judge_values(Sample(draw(100_000, 50).values, "x0"), 5)
+        sample = Sample(draw(100_000, 50).values, "x0")
+        with timed("values of 100,000 x 50 judged, once for each file"):
+            judge_values(sample, 5)
 
 
 if __name__ == "__main__":

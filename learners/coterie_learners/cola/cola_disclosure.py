@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.cola.table_disclosure import list_table_kinds
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure, describe_patients
 
 _SUPPRESSION = {
     "drop": "Patterns with fewer than {floor} rows at a site are not in its table.",
@@ -20,7 +20,11 @@ def disclose_cola(plan: TablePlan) -> Disclosure:
     fit = StepDisclosure("fit", "server", "The fit of all tables together")
     collusion = ("No site has to be trusted not to collude: every member already reads each site's table.",)
     steps = (step, fit, *conclude_disclosure(plan.study))
-    return Disclosure(steps, collusion, ("Everybody learns each site's table, and the fit of all of them.",))
+    return Disclosure(
+        steps,
+        collusion,
+        ("Everybody learns each site's table, and the fit of all of them.", *describe_patients(plan.study)),
+    )
 
 
 def describe_table(plan: TablePlan) -> str:

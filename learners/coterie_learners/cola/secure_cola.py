@@ -59,7 +59,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Name, Schedule, Study
 from coterie_learners.study.rows import CodedBlocks, Rows, WeightedRows
 from coterie_learners.sums.families import choose_family
-from coterie_learners.sums.opening_counts import Opening, open_pool
+from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
 
 _VERSION = "2"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
@@ -108,9 +108,8 @@ def holder_of(plan: TablePlan) -> str:
 def secure_cola(site: Site) -> Script:
     """The scheme that the study names."""
     plan = plan_secure_table(site.study)
-    if opens_pool(plan):
-        yield from open_pool(build_opening(plan))
-    return (yield from SCRIPTS[secure_options(plan).scheme](plan, site))
+    pooled = (yield from open_pool(build_opening(plan))) if opens_pool(plan) else None
+    return (yield from SCRIPTS[secure_options(plan).scheme](plan, site, pooled))
 
 
 def opens_pool(plan: TablePlan) -> bool:
@@ -122,44 +121,47 @@ def build_opening(plan: TablePlan) -> Opening:
     """The opening step: levels of the grid's numbers too."""
     grids = {name: tuple(values) for name, values in plan.options.grids.items()}
     rows_of = remember_rows(partial(pattern_rows, plan))
-    return Opening(plan.design, plan.study.disclosure.cell, plan.family.whole, rows_of, grids)
+    return Opening(plan.design, plan.study.disclosure.cell, plan.family.whole, rows_of, grids, least=plan.floor)
 
 
-def run_masks(plan: TablePlan, site: Site) -> Script:
+def run_masks(plan: TablePlan, site: Site, pooled: PooledCounts | None) -> Script:
     """Masked tables, and the fit of their sum."""
     expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
-    hidden, bare = expose_nothing(plan, "The masked table"), partial(dense_table, plan)
+    hidden, bare = expose_nothing(pooled, "The masked table"), partial(dense_table, plan)
     tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=hidden, bare=bare)
     model = yield from server("fit", fit_masked, plan, tables)
-    return (yield from run_test(plan, site, model, tables, unmask_tables(plan, tables)))
+    return (yield from run_test(plan, site, model, tables, unmask_tables(plan, tables), pooled))
 
 
-def run_ciphertexts(plan: TablePlan, site: Site) -> Script:
+def run_ciphertexts(plan: TablePlan, site: Site, pooled: PooledCounts | None) -> Script:
     """The holder's public key, encrypted masked tables, their sum, what the holder opens of it, and the fit."""
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
     key = yield from only(holder, "key", public_key, plan, expects=form, reveals=expose_public_key)
-    hidden, bare = expose_nothing(plan, "The masked and encrypted table"), partial(dense_table, plan)
+    hidden = expose_nothing(pooled, "The masked and encrypted table", plan.floor)
+    bare = partial(dense_table, plan)
     uploads = yield from each(_TOPIC, encrypt_table, plan, key, expects=CIPHERTEXTS, reveals=hidden, bare=bare)
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
-    return (yield from run_test(plan, site, model, uploads, opened))
+    return (yield from run_test(plan, site, model, uploads, opened, pooled))
 
 
-def run_test(plan: TablePlan, site: Site, model: Payload, tables: Posts, pooled: Payload) -> Script:
+def run_test(
+    plan: TablePlan, site: Site, model: Payload, tables: Posts, total: Payload, pooled: PooledCounts | None
+) -> Script:
     """One masked sum at the fit, in which the sites test whether they agree; then the result."""
     fit = build_table_fit(plan, model, "secure_cola", ())
     if not tests_agreement(plan.study):
         yield from conclude(plan.study)
-        return add_diagnostics(plan, fit, {"sum": pooled}, {"complete": np.False_})
+        return add_diagnostics(plan, fit, {"sum": total}, {"complete": np.False_})
     form = Schema({"masked": masked_sum.form_masked_field(table_agreement.shapes_of_part(plan))})
-    hidden = expose_nothing(plan, "Masked part of the test whether the sites agree")
-    parts = yield from each(_TEST_TOPIC, mask_part, plan, model, pooled, expects=form, reveals=hidden)
+    hidden = expose_nothing(pooled, "Masked part of the test whether the sites agree")
+    parts = yield from each(_TEST_TOPIC, mask_part, plan, model, total, expects=form, reveals=hidden)
     end = yield from server("end", add_parts, plan, tables, parts)
-    whole = add_diagnostics(plan, fit, {"sum": pooled}, end)
-    return replace(whole, own=describe_table_distance(plan, site, fit, pooled))
+    whole = add_diagnostics(plan, fit, {"sum": total}, end)
+    return replace(whole, own=describe_table_distance(plan, site, fit, total))
 
 
 def tests_agreement(study: Study) -> bool:
@@ -170,15 +172,22 @@ def tests_agreement(study: Study) -> bool:
     return study.ledger.silent_site != "exclude"
 
 
-def run_newton(plan: TablePlan, site: Site) -> Script:
+def run_newton(plan: TablePlan, site: Site, pooled: PooledCounts | None) -> Script:
     """Masked sums of every Newton round, each site's made from its own patterns, counted once."""
-    return (yield from glore.fit_rounds(newton_plan(plan), site))
+    return (yield from glore.fit_rounds(newton_plan(plan, pooled), site))
 
 
-def expose_nothing(plan: TablePlan, what: str) -> Reveals:
-    """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known."""
-    unopened = not opens_pool(plan)
-    return lambda site, _: replace(table_disclosure.expose_masked_table(what, site, site.codes.n), unopened=unopened)
+def expose_nothing(pooled: PooledCounts | None, what: str, least: int = 0) -> Reveals:
+    """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known.
+
+    Of that, patterns of fewer than `least` rows are left out.
+    """
+
+    def expose(site: Site, _: Payload) -> Exposure:
+        exposure = table_disclosure.expose_masked_table(what, site, site.codes.n)
+        return replace(exposure, unopened=pooled is None, pooled=pooled or {}, least_pattern=least)
+
+    return expose
 
 
 def expose_public_key(site: Site, key: Payload) -> Exposure:
@@ -381,7 +390,7 @@ def _unbundle(plan: TablePlan, upload: Payload, whose: str) -> list[bytes]:
 # newton
 
 
-def newton_plan(plan: TablePlan) -> glore.GlorePlan:
+def newton_plan(plan: TablePlan, pooled: PooledCounts | None = None) -> glore.GlorePlan:
     """GLORE's plan for the same model: its rounds, its server's step, its checks."""
     o = secure_options(plan)
     options = glore.GloreOptions.model_validate(
@@ -395,9 +404,7 @@ def newton_plan(plan: TablePlan) -> glore.GlorePlan:
         }
     )
     family, rows_of = choose_family(o.family, o.link), remember_rows(partial(pattern_rows, plan))
-    return glore.GlorePlan(
-        plan.study, plan.design, options, family, True, "secure_cola", rows_of, opened=opens_pool(plan)
-    )
+    return glore.GlorePlan(plan.study, plan.design, options, family, True, "secure_cola", rows_of, pooled=pooled)
 
 
 def remember_rows(count: Callable[[Site], Rows]) -> Callable[[Site], Rows]:

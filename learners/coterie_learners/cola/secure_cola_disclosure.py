@@ -7,7 +7,7 @@ from collections.abc import Callable
 from coterie_learners.cola.cola_disclosure import describe_table, list_solvable
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.cola.table_disclosure import list_table_kinds
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure, describe_patients
 from coterie_learners.glore.glore_disclosure import disclose_rounds
 from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
 
@@ -37,6 +37,7 @@ def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
         (
             "Everybody with access to the store learns the summed table over all sites, small patterns among them"
             f"{_name_test(plan)}.",
+            *describe_patients(plan.study),
         ),
     )
 
@@ -65,7 +66,10 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
     return Disclosure(
         steps,
         (*_COLLUSION, *trust, _HONESTY),
-        (f"Everybody learns what {holder} posts of the summed table, and its fit{_name_test(plan)}.",),
+        (
+            f"Everybody learns what {holder} posts of the summed table, and its fit{_name_test(plan)}.",
+            *describe_patients(plan.study),
+        ),
     )
 
 

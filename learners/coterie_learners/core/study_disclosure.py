@@ -98,6 +98,18 @@ class Disclosure:
         return asdict(self)
 
 
+def describe_patients(study: Study) -> tuple[str, ...]:
+    """By what patients are counted in a study split by rows; nothing for one split by columns."""
+    if study.columns:
+        return ()
+    if study.patient:
+        return (f"Floors count patients. The column {study.patient!r} identifies them; it never leaves a site.",)
+    return (
+        "No column identifies patients, so rows are taken for patients: who has several rows counts several times, in "
+        "the floors and in the standard errors.",
+    )
+
+
 Discloses = Callable[[Study], Disclosure]
 
 

@@ -53,7 +53,7 @@ from coterie_learners.sums.families import all_families, choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
-from coterie_learners.sums.opening_counts import Opening, open_pool
+from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Kind, Model
 
@@ -87,7 +87,7 @@ def own_rows(site: Site) -> Rows:
 class GlorePlan:
     """What every site derives from the study alone.
 
-    `rows_of` gives a site's rows, or its patterns with weights. `opened`: the pool is open before the rounds.
+    `rows_of` gives a site's rows, or its patterns with weights. `pooled`: the pool's counts, if it is open.
     """
 
     study: Study
@@ -97,7 +97,7 @@ class GlorePlan:
     masked: bool
     learner: str = "glore"
     rows_of: Callable[[Site], Rows] = own_rows
-    opened: bool = False
+    pooled: PooledCounts | None = None
 
     @classmethod
     def of(cls, study: Study) -> GlorePlan:
@@ -119,7 +119,8 @@ class GlorePlan:
     @property
     def opening(self) -> Opening:
         """The opening step."""
-        return Opening(self.design, self.study.disclosure.cell, self.family.whole, self.rows_of)
+        events = self.family.whole or self.design.outcome.type != "number"
+        return Opening(self.design, self.study.disclosure.cell, events, self.rows_of, by_patient=True)
 
     @cached_property
     def model(self) -> Model:
@@ -164,7 +165,7 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
     the two, that site's rows are still in the model: the rounds go on without it.
     """
     if plan.opens:
-        yield from open_pool(plan.opening)
+        plan = replace(plan, pooled=(yield from open_pool(plan.opening)))
     model = newton.begin(plan.rules)
     path: tuple[Array | None, ...] = ()
     for t in range(plan.options.max_rounds):
@@ -254,7 +255,7 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
         masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
-        return replace(masked, unopened=not (plan.opens or plan.opened))
+        return replace(masked, unopened=plan.pooled is None, pooled=plan.pooled or {})
     exposure = sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
     enough = len(plan.study.sites) >= masked_sum.MIN_PARTIES
     return replace(exposure, instead='set aggregation = "masked"' if enough else "")

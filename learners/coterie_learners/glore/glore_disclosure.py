@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from coterie_learners.core.disclosure import list_cell_kinds
-from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure, conclude_disclosure
+from coterie_learners.core.study_disclosure import (
+    Disclosure,
+    Protection,
+    StepDisclosure,
+    conclude_disclosure,
+    describe_patients,
+)
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
@@ -29,7 +35,7 @@ def disclose_rounds(study: Study, masked: bool, opens: bool) -> Disclosure:
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
         *conclude_disclosure(study),
     )
-    return Disclosure(steps, _list_collusion(study, masked), _list_results(masked, opens))
+    return Disclosure(steps, _list_collusion(study, masked), (*_list_results(masked, opens), *describe_patients(study)))
 
 
 def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:

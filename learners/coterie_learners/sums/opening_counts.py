@@ -13,7 +13,7 @@ only if the rows are the same. The sites' gates tell by them which earlier sums 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -22,7 +22,7 @@ import numpy as np
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.core.protocol import Posts, Script, Site, each
+from coterie_learners.core.protocol import Posts, Site, Step, each
 from coterie_learners.errors import DataError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Column, Design
@@ -34,6 +34,8 @@ SITES = 3
 # A number with so few values at a site is solved by its three moments.
 FEW_VALUES = 3
 LABELS, OPENING = "labels", "opening"
+# Patients and events of the pool by level.
+PooledCounts = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Opening:
     """What is counted: a study's design, the floor, and whether the outcome has events.
 
     `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
+    `by_patient`: each row has one patient's outcome. `least`: the sums that follow leave patterns of fewer rows out.
     """
 
     design: Design
@@ -48,6 +51,8 @@ class Opening:
     events: bool
     rows_of: Callable[[Site], Rows]
     grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    by_patient: bool = False
+    least: int = 0
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -135,12 +140,15 @@ class Opening:
 
 WAY_OUT = (
     "Merge the level with another one, leave the column out, or wait for more patients; differences between hospitals "
-    "are no columns of a masked study (strata by site keep them apart)."
+    "are no columns of a masked study (site_intercepts = true fits each hospital's own intercept, which no sum shows)."
 )
 
 
-def open_pool(opening: Opening) -> Script:
-    """The labels of all sites' rows, then the counts of the pool; Withheld at every site if they are too small."""
+def open_pool(opening: Opening) -> Generator[Step, Posts, PooledCounts]:
+    """The labels of all sites' rows, then the counts of the pool; Withheld at every site if they are too small.
+
+    Returns the pool's patients and events by level.
+    """
     labels = yield from each(
         LABELS, post_labels, opening, expects=_label_form(opening), reveals=partial(expose_labels, opening)
     )
@@ -152,7 +160,10 @@ def open_pool(opening: Opening) -> Script:
         reveals=partial(expose_counts, opening, labels),
         bare=opening.count,
     )
-    opening.check(masked_sum.unmask_sums(posts, opening.shapes))
+    counts = masked_sum.unmask_sums(posts, opening.shapes)
+    opening.check(counts)
+    by_level = zip(opening.names, counts["patients"].tolist(), counts["events"].tolist(), strict=True)
+    return {name: (patients, events) for name, patients, events in by_level}
 
 
 def post_labels(site: Site, opening: Opening) -> Payload:
@@ -173,23 +184,28 @@ def share_counts(site: Site, opening: Opening) -> Payload:
 
 
 def _check_numbers(site: Site, opening: Opening) -> None:
-    variables = opening.design.study.variables
+    variables, rows = opening.design.study.variables, opening.rows_of(site)
+    if opening.by_patient and not opening.events and _has_few_values(block.y for block in rows.blocks()):
+        raise _refuse_few(opening.design.formula.outcome, site)
     for j, column in enumerate(opening.design.columns):
         single = len(column.factors) == 1 and column.factors[0].power == 1
         if not single or variables[column.factors[0].variable].type != "number":
             continue
-        if column.factors[0].variable not in opening.grids and _has_few_values(opening.rows_of(site), j):
-            message = f"The number {column.name!r} has {FEW_VALUES} values or fewer at {site.name}"
-            raise DataError(
-                "CO-D152", f"{message}, which its sums would show. Declare it as binary, count or category."
-            )
+        own = (block.x[:, j] for block in rows.blocks())
+        if column.factors[0].variable not in opening.grids and _has_few_values(own):
+            raise _refuse_few(column.name, site)
 
 
-def _has_few_values(rows: Rows, j: int) -> bool:
-    """Whether a column of the design has FEW_VALUES distinct values or fewer."""
+def _refuse_few(name: str, site: Site) -> DataError:
+    message = f"The number {name!r} has {FEW_VALUES} values or fewer at {site.name}"
+    return DataError("CO-D152", f"{message}, which its sums would show. Declare it as binary, count or category.")
+
+
+def _has_few_values(parts: Iterable[Array]) -> bool:
+    """Whether a column, part by part, has FEW_VALUES distinct values or fewer."""
     values: set[float] = set()
-    for block in rows.blocks():
-        values |= set(itertools.islice(np.unique(block.x[:, j]).tolist(), FEW_VALUES + 1))
+    for part in parts:
+        values |= set(itertools.islice(np.unique(part).tolist(), FEW_VALUES + 1))
         if len(values) > FEW_VALUES:
             return False
     return bool(values)
@@ -220,4 +236,5 @@ def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload)
         parties=len(site.parties),
         labels=known,
         opening=True,
+        least_pattern=opening.least,
     )

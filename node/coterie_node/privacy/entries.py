@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -18,8 +18,10 @@ class Head:
     `session` names the run on the ledger, `parties` the sites of the step as the ledger has them. `columns` maps every
     raw column that was read to its version; `terms` are the design's columns, `measured` the raw covariates that
     are no tables. `rows` is the digest of the row set.
-    `equations` counts the plain sums so far. `labels` holds each party's label by column. `missing`: whose share is
-    missing or false, if the sum never came to exist. `reason`: what a person said when they let it leave.
+    `equations` counts the plain sums so far; sums leave out patterns of fewer than `least_pattern` rows. `labels` holds
+    each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them.
+    `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
+    let it leave.
     """
 
     session: str
@@ -37,7 +39,9 @@ class Head:
     rows: str = ""
     identified: bool = True
     equations: int = 0
+    least_pattern: int = 0
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    pooled: Mapping[str, Sequence[float]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     state: State = "posted"
     reason: str = ""
@@ -46,6 +50,14 @@ class Head:
     def key(self) -> tuple[str, tuple[str, ...]]:
         """One release is one session over one set of parties; a repeated post under it is the same release."""
         return self.session, tuple(sorted(self.parties))
+
+    def covers(self, other: Head) -> bool:
+        """Whether this release read all that another one reads of the same rows: the other shows nothing new of them.
+
+        A row set and a column's version name the same values for ever, once they are in the log.
+        """
+        same = self.identified == other.identified and self.rows == other.rows
+        return same and all(self.columns.get(name) == version for name, version in other.columns.items())
 
     def as_bytes(self) -> bytes:
         """Canonical JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,20 +76,6 @@ def judge_budget(budget: Budget) -> Iterator[Objection]:
             "values (equations). Use masked sums, or let a person say yes with a reason (coterie release allow)."
         )
         yield Objection(Grade.ASK, "equations", sentence, subject="equations")
-
-
-def pattern_equations(designs: Sequence[Whole]) -> Whole:
-    """The equations (k, 2 m) on patients and events by pattern, of the first rounds of several studies.
-
-    Each design (m, p) has the m patterns that occur, in whole numbers, of one study's columns.
-    """
-    parts = []
-    for x in designs:
-        upper = np.triu_indices(x.shape[1])
-        products = (x[:, upper[0]] * x[:, upper[1]]).T
-        parts.append(np.hstack([products, np.zeros_like(products)]))
-        parts.append(np.hstack([np.zeros_like(x.T), x.T]))
-    return np.unique(np.vstack(parts), axis=0)
 
 
 def find_solved_unknowns(equations: Whole) -> NDArray[np.bool_]:

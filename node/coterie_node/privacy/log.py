@@ -3,6 +3,9 @@
     key                 secret of all prints
     patients            prints in order of first sight
     column/NAME         the latest value prints by patient, and what they were in former versions
+    hashed              the last file's identifiers: a digest of them, and their prints
+    file/DIGEST         the digests of the columns of rows without identifiers, by one of all their values
+    judged/DIGEST       what the values of a release were found to show
     set/DIGEST          a row set: bits by patient
     values/DIGEST       value prints of one column, row by row, where patients have no identifier
     release/NUMBER      what was released (`Head`)
@@ -16,23 +19,29 @@ An entry is written before the record is signed, in the state `posted`, and neve
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import secrets
 import zlib
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from coterie_node.privacy.entries import Head
 from coterie_node.privacy.multisets import ValueRows, judge_multisets
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.own_rows import History, RowSet, judge_rows
 from coterie_node.privacy.patients import Change, ColumnVersions, Indices, PatientDictionary, PatientMask
-from coterie_node.privacy.prints import KEY_BYTES, Fingerprints, PrintedRows
+from coterie_node.privacy.prints import (
+    KEY_BYTES,
+    Fingerprints,
+    PrintedRows,
+    RawRows,
+    digest_identifiers,
+    digest_prints,
+    draw_factors,
+)
 from coterie_node.privacy.storage import LogStorage
 
 COUNTER = "privacy-log/releases"
@@ -43,6 +52,8 @@ class Candidate:
     """Rows that are about to be released, as the log would hold them.
 
     `at` (n,): the patients' places in the dictionary, and `columns` with these rows in; both empty without identifiers.
+    A column is made when it is asked for, so that a large file's are not all in memory. `file`: where the log notes the
+    digests of these values, without identifiers.
     """
 
     head: Head
@@ -50,6 +61,7 @@ class Candidate:
     patients: PatientDictionary = field(repr=False)
     at: Indices = field(repr=False)
     columns: Mapping[str, ColumnVersions] = field(repr=False)
+    file: str = ""
 
     @property
     def bits(self) -> PatientMask:
@@ -94,13 +106,12 @@ class PrivacyLog:
     def prepare(self, head: Head, printed: PrintedRows) -> Candidate:
         """The rows placed among the site's patients; nothing is written yet."""
         if printed.patients is None:
-            digests = {name: _digest(prints.tobytes()) for name, prints in printed.columns.items()}
+            digests, file = self._digest_columns(printed)
             rows = _digest("".join(sorted(digests.values())).encode())
             own = replace(head, columns=digests, identified=False, rows=rows, n=printed.n)
-            return Candidate(own, printed, PatientDictionary.empty(), np.empty(0, np.uint32), {})
+            return Candidate(own, printed, PatientDictionary.empty(), np.empty(0, np.uint32), {}, file)
         patients, at = self.patients().place(printed.patients)
-        size = len(patients.prints)
-        columns = {name: self.column(name).add(at, prints, size) for name, prints in printed.columns.items()}
+        columns = ColumnsWithRows(self, printed, at, len(patients.prints))
         versions: dict[str, int | str] = {name: column.version for name, column in columns.items()}
         candidate = Candidate(head, printed, patients, at, columns)
         own = replace(
@@ -108,33 +119,84 @@ class PrivacyLog:
         )
         return replace(candidate, head=own)
 
-    def judge(self, candidate: Candidate, floor: int) -> list[Objection]:
-        """Objections to a release for the sums over few patients that follow from it and all former ones."""
+    def print_rows(self, raw: RawRows) -> PrintedRows:
+        """The rows as prints; those of the last file's identifiers are kept under the digest of these."""
+        if raw.identifiers is None:
+            return raw.prints(self.key)
+        digest = digest_identifiers(raw.identifiers, self.key)
+        if "hashed" in self.storage and (last := self.storage["hashed"])[: len(digest)] == digest:
+            return raw.prints(self.key, np.frombuffer(last, np.uint64, offset=len(digest)))
+        printed = raw.prints(self.key)
+        assert printed.patients is not None
+        self.storage["hashed"] = digest + printed.patients.tobytes()
+        return printed
+
+    def _digest_columns(self, printed: PrintedRows) -> tuple[dict[str, str], str]:
+        """The digest of each column's prints, and where they are noted once these values are in the log."""
+        factors = draw_factors(self.key)
+        file = f"file/{printed.columns.digest_values(factors)}"
+        if file in self.storage:
+            return dict(json.loads(self.storage[file])), file
+        return {name: digest_prints(prints, factors) for name, prints in printed.columns.items()}, file
+
+    def judge(self, candidate: Candidate, floor: int, near: bool = False) -> list[Objection]:
+        """Objections to a release for the sums over few patients that follow from it and all former ones.
+
+        `near`: a person is asked about nearly the same patients without a column in common.
+        """
         past, lacking = self.others(candidate.head), candidate.printed.lacking
         out = [_lost()] if self.is_lost else []
-        if candidate.head.identified:
-            own = [head for head in past if head.identified]
-            size = len(candidate.patients.prints)
-            columns = {name: self.column(name) for head in own for name in head.columns} | dict(candidate.columns)
-            new = _row_set(candidate.head, candidate.bits)
-            history = History([_row_set(head, self.bits(head, size)) for head in own], columns)
-            out += judge_rows(new, history, floor, lacking)
-            past = [head for head in past if not head.identified]
-        values = [ValueRows(head.study, self.values(head, candidate.head.columns)) for head in past]
-        values = [rows for rows in values if rows.columns]
-        return out + judge_multisets(ValueRows(candidate.head.study, candidate.printed.columns), values, floor, lacking)
+        if any(other.covers(candidate.head) for other in past):
+            return out
+        own = [head for head in past if head.identified and candidate.head.identified]
+        size = len(candidate.patients.prints)
+        new = _row_set(candidate.head, candidate.bits)
+        sets = [_row_set(head, self.bits(head, size)) for head in own]
+        out += judge_rows(new, History(sets, candidate.columns), floor, lacking) if own else []
+        renamed = {head.key for head, row_set in zip(own, sets, strict=True) if _hardly_overlap(row_set, new)}
+        if len(own) < len(past) or renamed:
+            rows = ValueRows(candidate.head.study, candidate.printed.columns, candidate.head.n)
+            distinct = {(head.identified, head.rows, tuple(sorted(head.columns.items()))): head for head in past}
+            values = [self._value_rows(head, candidate.head, renamed) for head in distinct.values()]
+            out += judge_multisets(rows, [rows for rows in values if rows.columns], floor, lacking)
+        return out + (self._judge_apart(candidate.head, past, new, floor) if near else [])
+
+    def _value_rows(self, head: Head, new: Head, renamed: Collection[tuple[str, tuple[str, ...]]]) -> ValueRows:
+        columns, known = self.values(head, new.columns), head.identified and new.identified
+        return ValueRows(head.study, columns, head.n, known and head.key not in renamed, known and head.key in renamed)
+
+    def _judge_apart(self, head: Head, past: Sequence[Head], new: RowSet, floor: int) -> list[Objection]:
+        """Questions about releases of nearly these patients, or so many rows, that share no column with the new one."""
+        out = []
+        for other in past:
+            if set(other.columns).isdisjoint(head.columns):
+                named = head.identified and other.identified
+                apart = np.count_nonzero(self.bits(other, len(new.bits)) ^ new.bits) if named else other.n - head.n
+                out += [_ask_near(other.study, floor)] if 0 < abs(int(apart)) < floor else []
+        return out
 
     def write(self, candidate: Candidate) -> None:
         """Write a release down, durably, before its record is signed; again for the same key, it is replaced."""
+        if any(head.covers(candidate.head) for head in self.others(candidate.head)):
+            self.put_head(candidate.head)
+            return
         if candidate.head.identified:
-            self.storage["patients"] = candidate.patients.prints.tobytes()
+            if len(candidate.patients.prints) > len(self.patients().prints):
+                self.storage["patients"] = candidate.patients.prints.tobytes()
             for name, column in candidate.columns.items():
-                self.storage[f"column/{name}"] = _pack_column(column)
-            self.storage[f"set/{candidate.head.rows}"] = _pack_bits(candidate.bits)
+                if not column.equals(self.column(name)):
+                    self.storage[f"column/{name}"] = _pack_column(column)
+            self._put_new(f"set/{candidate.head.rows}", partial(_pack_bits, candidate.bits))
         else:
-            for name, prints in candidate.printed.columns.items():
-                self.storage[f"values/{candidate.head.columns[name]}"] = prints.tobytes()
+            for name, digest in candidate.head.columns.items():
+                self._put_new(f"values/{digest}", partial(_pack_prints, candidate.printed.columns, name))
+            self._put_new(candidate.file, partial(_pack_digests, candidate.head))
         self.put_head(candidate.head)
+
+    def _put_new(self, place: str, make: Callable[[], bytes]) -> None:
+        """Write a blob that is named by its content, unless it is there."""
+        if place not in self.storage:
+            self.storage[place] = make()
 
     def put_head(self, head: Head) -> None:
         """Write a release's head, in place of the one with its key."""
@@ -159,6 +221,15 @@ class PrivacyLog:
         key = (session, tuple(sorted(parties)))
         return next((head for head in self.heads() if head.key == key), None)
 
+    def is_grown(self, head: Head, former: Head) -> bool:
+        """Whether a release's rows are those of a former one with some more, or some fewer, as far as is known."""
+        if not (head.identified and former.identified) or f"set/{head.rows}" not in self.storage:
+            return bool(set(head.columns) & set(former.columns))
+        size = len(self.patients().prints)
+        new, old = self.bits(head, size), self.bits(former, size)
+        common = int(np.count_nonzero(new & old))
+        return common in (head.n, former.n)
+
     def patients(self) -> PatientDictionary:
         """The site's patients so far."""
         if "patients" not in self.storage:
@@ -174,13 +245,10 @@ class PrivacyLog:
         """A release's row set by place, in a dictionary of `size` patients."""
         return _unpack_bits(self.storage[f"set/{head.rows}"], size)
 
-    def values(self, head: Head, names: Iterable[str]) -> dict[str, Fingerprints]:
+    def values(self, head: Head, names: Iterable[str]) -> Mapping[str, Fingerprints]:
         """The value prints, row by row, of those of these columns that a release read."""
         common = [name for name in names if name in head.columns]
-        if not head.identified:
-            return {n: np.frombuffer(self.storage[f"values/{head.columns[n]}"], np.uint32) for n in common}
-        patients = np.flatnonzero(self.bits(head, 0)).astype(np.uint32)
-        return {n: self.column(n).at_version(int(head.columns[n]), patients) for n in common}
+        return LoggedValues(self, head, common)
 
     def note_refusal(self, digest: str, study: str, objection: Objection) -> None:
         """Note that a release of the study with this hash (hex) was refused, or would have been, and why."""
@@ -225,7 +293,22 @@ class PrivacyLog:
 
 
 def _row_set(head: Head, bits: PatientMask) -> RowSet:
-    return RowSet(head.study, bits, {name: int(version) for name, version in head.columns.items()})
+    versions = {name: version for name, version in head.columns.items() if isinstance(version, int)}
+    return RowSet(head.study, bits, versions)
+
+
+def _hardly_overlap(a: RowSet, b: RowSet) -> bool:
+    """Whether fewer than half of the smaller set's patients are in the other one."""
+    return bool(2 * np.count_nonzero(a.bits & b.bits) < min(a.n, b.n))
+
+
+def _ask_near(study: str, floor: int) -> Objection:
+    sentence = (
+        f"Its patients are those of the study {study!r} except for fewer than {floor}, and the two have no column in "
+        "common (near): a column under another name would show these patients' values. A person of this site decides, "
+        "with a reason (coterie release allow)."
+    )
+    return Objection(Grade.ASK, "near", sentence, study, subject=study)
 
 
 def _lost() -> Objection:
@@ -237,12 +320,60 @@ def _lost() -> Objection:
     return Objection(Grade.ASK, "log lost", sentence)
 
 
+class ColumnsWithRows(Mapping[str, ColumnVersions]):
+    """The log's columns with the values of a new release in those that it reads; each is made when it is asked for."""
+
+    def __init__(self, log: PrivacyLog, printed: PrintedRows, at: Indices, size: int) -> None:
+        self._log = log
+        self._printed = printed
+        self._at = at
+        self._size = size
+
+    def __getitem__(self, name: str) -> ColumnVersions:
+        return self._log.column(name).add(self._at, self._printed.columns[name], self._size)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._printed.columns)
+
+    def __len__(self) -> int:
+        return len(self._printed.columns)
+
+
+class LoggedValues(Mapping[str, Fingerprints]):
+    """Value prints (n,) of some columns of a release, row by row; each is read when it is asked for."""
+
+    def __init__(self, log: PrivacyLog, head: Head, names: Sequence[str]) -> None:
+        self._log = log
+        self._head = head
+        self._names = names
+
+    def __getitem__(self, name: str) -> Fingerprints:
+        if not self._head.identified:
+            return np.frombuffer(self._log.storage[f"values/{self._head.columns[name]}"], np.uint32)
+        patients = np.flatnonzero(self._log.bits(self._head, 0)).astype(np.uint32)
+        return self._log.column(name).at_version(int(self._head.columns[name]), patients)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
 def _bits_digest(bits: PatientMask) -> str:
     return _digest(np.flatnonzero(bits).astype("<u4").tobytes())
+
+
+def _pack_prints(columns: Mapping[str, Fingerprints], name: str) -> bytes:
+    return columns[name].tobytes()
+
+
+def _pack_digests(head: Head) -> bytes:
+    return json.dumps(dict(head.columns)).encode()
 
 
 def _pack_bits(bits: PatientMask) -> bytes:
@@ -257,23 +388,17 @@ def _unpack_bits(raw: bytes, size: int) -> PatientMask:
 
 
 def _pack_column(column: ColumnVersions) -> bytes:
-    at = [change.at for change in column.changes]
-    former = [change.former for change in column.changes]
-    arrays: dict[str, NDArray[Any]] = {
-        "latest": column.latest,
-        "lengths": np.array([len(part) for part in at], dtype=np.int64),
-        "at": np.concatenate(at) if at else np.empty(0, np.uint32),
-        "former": np.concatenate(former) if former else np.empty(0, np.uint32),
-    }
-    out = io.BytesIO()
-    np.savez(out, allow_pickle=False, **arrays)
-    return out.getvalue()
+    """One line of JSON with the lengths, then the latest prints, and each change's patients and former prints."""
+    lengths = [len(column.latest), *(len(change.at) for change in column.changes)]
+    parts = [column.latest, *(change.at for change in column.changes), *(change.former for change in column.changes)]
+    return json.dumps(lengths).encode() + b"\n" + b"".join(part.astype("<u4").tobytes() for part in parts)
 
 
 def _unpack_column(raw: bytes) -> ColumnVersions:
-    with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-        latest, lengths = arrays["latest"], arrays["lengths"]
-        cuts = np.cumsum(lengths)[:-1]
-        parts = zip(np.split(arrays["at"], cuts), np.split(arrays["former"], cuts), strict=True)
-        changes = tuple(Change(at, former) for at, former in parts) if len(lengths) else ()
-    return ColumnVersions(latest, changes)
+    start = raw.index(b"\n") + 1
+    size, *lengths = json.loads(raw[:start])
+    words = np.frombuffer(raw, np.uint32, offset=start)
+    latest, at, former = np.split(words, [size, size + sum(lengths)])
+    cuts = np.cumsum(lengths)[:-1]
+    parts = zip(np.split(at, cuts), np.split(former, cuts), strict=True)
+    return ColumnVersions(latest, tuple(Change(*part) for part in parts) if lengths else ())

@@ -29,15 +29,17 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class ValueRows:
-    """One release's rows as value prints by column (n,)."""
+    """One release's rows as value prints by column (n,).
+
+    `by_patient`: the rows are compared with the new release's by their patients as well, so that here they count in
+    combinations only. `renamed`: they have identifiers, and hardly any that the new release's have.
+    """
 
     study: str
     columns: Mapping[str, Fingerprints] = field(repr=False)
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.columns.values())))
+    n: int
+    by_patient: bool = False
+    renamed: bool = False
 
 
 def judge_multisets(
@@ -48,7 +50,8 @@ def judge_multisets(
     for shared in _find_shared_columns(new, past):
         group = [other for other in past if shared <= set(other.columns)][-_GROUP:]
         out += _judge_group(new, group, sorted(shared), floor, lacking or {})
-    return out + [_nearly_as_many(other, floor) for other in past if 0 < abs(other.n - new.n) < floor]
+    unnamed = [other for other in past if not other.by_patient and not other.renamed]
+    return out + [_nearly_as_many(other, floor) for other in unnamed if 0 < abs(other.n - new.n) < floor]
 
 
 def _find_shared_columns(new: ValueRows, past: Sequence[ValueRows]) -> list[frozenset[str]]:
@@ -60,16 +63,34 @@ def _judge_group(
     new: ValueRows, group: Sequence[ValueRows], columns: Sequence[str], floor: int, lacking: Mapping[str, int]
 ) -> Iterator[Objection]:
     counts = _count_patterns([*group, new], columns)
-    latest, former = counts[-1], counts[:-1]
-    differences = latest - former
-    if not differences.any(axis=1).all():
+    differences = counts[-1] - counts[:-1]
+    compared = np.array([not other.by_patient for other in group])
+    if not differences[compared].any(axis=1).all():
         return
     sizes = np.maximum(np.maximum(differences, 0).sum(axis=1), np.maximum(-differences, 0).sum(axis=1))
-    near = np.flatnonzero(sizes < floor)
+    near = np.flatnonzero(compared & (sizes < floor))
     if len(near):
         yield _near(group[near[0]], new, differences[near[0]], floor, lacking)
     elif _some_sum_is_small(counts, floor):
         yield _combine(group, floor)
+
+
+def find_excess(these: Mapping[str, Fingerprints], those: Mapping[str, Fingerprints]) -> NDArray[np.intp]:
+    """The places of rows (n,) that those rows, by the values of all columns, do not have, or not as often."""
+    names = sorted(these)
+    if not names:
+        return np.empty(0, np.intp)
+    own, others = (_number_repeats(_mix_columns(columns, names)) for columns in (these, those))
+    return np.flatnonzero(~np.isin(own, others))
+
+
+def _number_repeats(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Each row's word with its number among equal ones."""
+    order = np.argsort(words, kind="stable")
+    ordered = words[order]
+    repeats = np.empty(len(words), np.uint64)
+    repeats[order] = np.arange(len(words)) - np.searchsorted(ordered, ordered)
+    return words * _MIX + repeats
 
 
 def _count_patterns(releases: Sequence[ValueRows], columns: Sequence[str]) -> Whole:
@@ -83,9 +104,14 @@ def _count_patterns(releases: Sequence[ValueRows], columns: Sequence[str]) -> Wh
 
 
 def _row_words(release: ValueRows, columns: Sequence[str]) -> NDArray[np.uint64]:
-    out = np.zeros(release.n, np.uint64)
-    for name in columns:
-        out = (out ^ (out >> np.uint64(29))) * _MIX + release.columns[name]
+    return _mix_columns(release.columns, columns)
+
+
+def _mix_columns(columns: Mapping[str, Fingerprints], names: Sequence[str]) -> NDArray[np.uint64]:
+    """One word (n,) for each row's values."""
+    out = np.zeros(len(columns[names[0]]), np.uint64)
+    for name in names:
+        out = (out ^ (out >> np.uint64(29))) * _MIX + columns[name]
     return out
 
 
@@ -123,6 +149,8 @@ def _nearly_as_many(other: ValueRows, floor: int) -> Objection:
 
 
 def _near(other: ValueRows, new: ValueRows, difference: Whole, floor: int, lacking: Mapping[str, int]) -> Objection:
+    if other.renamed:
+        return _refuse_renamed(other, difference, floor)
     more, fewer = bool((difference > 0).any()), bool((difference < 0).any())
     kind = "value changed" if more and fewer else "added" if more else "dropped"
     words = {
@@ -133,9 +161,19 @@ def _near(other: ValueRows, new: ValueRows, difference: Whole, floor: int, lacki
     blank = [name for name in lacking if lacking[name] and name not in other.columns]
     if kind == "dropped" and blank:
         words += f", as they lack {' or '.join(blank[:3])}"
-    sentence = f"{words} ({kind}): the difference of the two would disclose these patients. "
+    sentence = f"{words} ({kind}): the difference of the two releases would be these patients' own values. "
     secret = {"rows": _size(difference)}
     return Objection(Grade.REFUSE, kind, sentence + WAYS_OUT.format(floor=floor), other.study, secret, other.study)
+
+
+def _refuse_renamed(other: ValueRows, difference: Whole, floor: int) -> Objection:
+    sentence = (
+        f"Its rows have the values of the study {other.study!r} except for fewer than {floor} rows, under other "
+        "identifiers (identifiers changed): the difference of the two would be those patients' own values. Identify "
+        f"patients as that study does. {WAYS_OUT.format(floor=floor)}"
+    )
+    secret = {"rows": _size(difference)}
+    return Objection(Grade.REFUSE, "identifiers changed", sentence, other.study, secret, other.study)
 
 
 def _combine(group: Sequence[ValueRows], floor: int) -> Objection:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 
 
@@ -29,6 +30,16 @@ class Objection:
     study: str = ""
     secret: Mapping[str, int] = field(default_factory=dict)
     subject: str = ""
+
+
+def objections_to_json(objections: Iterable[Objection]) -> bytes:
+    """Objections as JSON, to be kept."""
+    return json.dumps([asdict(objection) for objection in objections]).encode()
+
+
+def objections_from_json(raw: bytes) -> list[Objection]:
+    """Objections that were kept."""
+    return [Objection(**plain | {"grade": Grade(plain["grade"])}) for plain in json.loads(raw)]
 
 
 def pick_gravest(objections: Iterable[Objection]) -> Objection | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from coterie_node.privacy.atoms import Atoms, split_patients, split_units
 from coterie_node.privacy.objections import Grade, Objection
-from coterie_node.privacy.patients import ColumnVersions, PatientMask
+from coterie_node.privacy.patients import ColumnVersions, Indices, PatientMask
 from coterie_node.privacy.spans import PRIMES, Addition, SmallSet, find_added_by_last, solve_combination
 
 # The exact test covers so many releases and atoms; beyond it differences to each former release are looked at.
@@ -60,7 +60,8 @@ def judge_rows(new: RowSet, history: History, floor: int, lacking: Mapping[str, 
         if readers not in tests:
             tests[readers] = list(_judge_patients(new, past, history, floor, lacking or {}))
             objections += tests[readers]
-        objections += _judge_units(name, new, past, history.columns[name], floor)
+        if any(other.versions[name] != new.versions[name] for other in past):
+            objections += _judge_units(name, new, past, history.columns[name], floor)
     return objections
 
 
@@ -110,8 +111,6 @@ def _judge_patients(
 def _judge_units(
     name: str, new: RowSet, past: Sequence[RowSet], column: ColumnVersions, floor: int
 ) -> Iterator[Objection]:
-    if all(other.versions[name] == new.versions[name] for other in past):
-        return
     atoms = split_units(
         [*(o.bits for o in past), new.bits], column, [*(o.versions[name] for o in past), new.versions[name]]
     )
@@ -173,17 +172,15 @@ def _direction(new: RowSet, other: RowSet) -> str:
 def _judge_recoded(new: RowSet, other: RowSet, history: History) -> list[str]:
     """The columns of both whose value differs for nearly all common patients."""
     common = np.flatnonzero(new.bits & other.bits).astype(np.uint32)
-    return [
-        name
-        for name in new.versions
-        if name in other.versions
-        and len(common)
-        and np.mean(
-            history.columns[name].at_version(other.versions[name], common)
-            != history.columns[name].at_version(new.versions[name], common)
-        )
-        > _RECODED
-    ]
+    both = [name for name in new.versions if other.versions.get(name, new.versions[name]) != new.versions[name]]
+    return [name for name in both if len(common) and _share_changed(name, new, other, history, common) > _RECODED]
+
+
+def _share_changed(name: str, new: RowSet, other: RowSet, history: History, patients: Indices) -> float:
+    """The share of these patients whose value of a column differs between two releases."""
+    column = history.columns[name]
+    values = (column.at_version(row_set.versions[name], patients) for row_set in (other, new))
+    return float(np.mean(np.not_equal(*values)))
 
 
 def _combine(atoms: Atoms, small: SmallSet, past: Sequence[RowSet], floor: int, column: str) -> Objection:

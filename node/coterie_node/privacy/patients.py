@@ -76,6 +76,8 @@ class ColumnVersions:
 
     def add(self, at: Indices, prints: Fingerprints, size: int) -> ColumnVersions:
         """The column with the values (m,) of these patients, in a dictionary of `size` patients."""
+        if len(at) == size == len(self.latest) and np.array_equal(self.latest, prints) and _is_all(at):
+            return self
         before = self.latest[at[at < len(self.latest)]]
         known = np.zeros(len(at), bool)
         known[at < len(self.latest)] = before != UNKNOWN_PRINT
@@ -84,6 +86,10 @@ class ColumnVersions:
         other = known & (former != prints)
         changes = (*self.changes, Change(at[other], former[other])) if other.any() else self.changes
         return ColumnVersions(_with_values(self.latest, at, prints, size), changes)
+
+    def equals(self, other: ColumnVersions) -> bool:
+        """Whether both have the same values and changes, the other one being an earlier state of this one."""
+        return self.version == other.version and np.array_equal(self.latest, other.latest)
 
     def at_version(self, version: int, patients: Indices) -> Fingerprints:
         """The prints (m,) that these patients had in a version."""
@@ -101,9 +107,14 @@ class ColumnVersions:
 
 def _with_values(latest: Fingerprints, at: Indices, prints: Fingerprints, size: int) -> Fingerprints:
     """The values with those of some patients in place; the same array where nothing changes or all of them come."""
-    if len(at) == size and np.array_equal(at, np.arange(size, dtype=np.uint32)):
+    if len(at) == size and _is_all(at):
         return prints
     out = np.full(size, UNKNOWN_PRINT, np.uint32)
     out[: len(latest)] = latest
     out[at] = prints
     return out
+
+
+def _is_all(at: Indices) -> bool:
+    """Whether these are all places in their order."""
+    return np.array_equal(at, np.arange(len(at), dtype=np.uint32))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,17 @@ MOST_LEVELS = 12
 FREQUENT = 0.2
 # The p of the p% rule.
 DOMINANCE = 0.1
-_PAIR_CELLS = 1 << 24
+# Steps of a column's range within which values count as one level: noise hides no level.
+_STEPS = 1000
+# Share of rows that are exact repeats of others from which they are taken for several rows of a patient.
+REPEATED = 0.05
+# Beyond such a chance that two rows agree in all other columns nothing follows from it when they do.
+_ALIKE = 0.5
+# Cells of the patterns of some tables that are counted at once.
+_BLOCK_CELLS = 64
+# An odd number that spreads the bits of values over 4,096 buckets (Fibonacci hashing).
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_BUCKET_SHIFT = np.uint64(52)
 
 
 @dataclass(frozen=True)
@@ -32,13 +42,12 @@ class LevelTable:
     """A column as levels: `codes` (n,) from 0 to size - 1, level 0 being zero or the reference where there is one."""
 
     name: str
-    codes: NDArray[np.intp] = field(repr=False)
+    codes: NDArray[np.integer[Any]] = field(repr=False)
     size: int
 
-    def counts(self, where: NDArray[np.bool_] | None = None) -> NDArray[np.intp]:
-        """Patients by level (size,), of all or of those in `where` (n,)."""
-        codes = self.codes if where is None else self.codes[where]
-        return np.bincount(codes, minlength=self.size)
+    def counts(self) -> NDArray[np.intp]:
+        """Patients by level (size,)."""
+        return np.bincount(self.codes, minlength=self.size)
 
 
 @dataclass(frozen=True)
@@ -63,73 +72,103 @@ class Sample:
         """Number of patients."""
         return len(next(iter(self.values.values())))
 
-    def keep(self, least: int) -> Sample:
-        """The patients whose pattern of covariates has at least so many patients."""
-        names = [name for name in self.values if name != self.outcome]
-        if least < 2 or not names:
-            return self
-        patterns = np.column_stack([self.values[name] for name in names])
-        _, inverse, counts = np.unique(patterns, axis=0, return_inverse=True, return_counts=True)
-        mask = counts[inverse.ravel()] >= least
-        return replace(self, values={name: values[mask] for name, values in self.values.items()})
-
     def zero(self, name: str) -> float:
         """What zero, or the reference level, is written as."""
         return 0.0 if self.zeros is None else float(self.zeros.get(name, 0))
 
 
-def judge_values(sample: Sample, floor: int, dominance: float = DOMINANCE) -> list[Objection]:
-    """Objections to plain sums over these patients."""
+def judge_values(
+    sample: Sample,
+    floor: int,
+    dominance: float = DOMINANCE,
+    tables: Mapping[str, LevelTable | None] | None = None,
+) -> list[Objection]:
+    """Objections to plain sums over these patients; `tables`: the columns' tables, where they are known already."""
     if not sample.n:
         return []
-    tables = {
-        name: table_of(name, values, sample.zero(name), name in sample.categories)
-        for name, values in sample.values.items()
-    }
-    covariates = [table for name, table in tables.items() if table is not None and name != sample.outcome]
-    groups = covariates + _products(sample, covariates)
+    tables = find_tables(sample) if tables is None else tables
+    covariates = [table for name in sample.values if (table := tables[name]) is not None and name != sample.outcome]
+    plain = [name for name in sample.values if tables[name] is None and sample.zeros is None]
+    dominance_objections = [o for name in plain for o in judge_dominance(name, sample.values[name], dominance)]
+    spread = set(plain) - {objection.subject for objection in dominance_objections} - {sample.outcome}
+    clusters = [cluster for name in plain if name in spread for cluster in _find_clusters(name, sample.values[name])]
+    groups = covariates + clusters + _products(sample, covariates)
     outcome = outcome_table(sample)
     out = list(_small_levels(groups, floor))
     out += [] if outcome is None else list(_outcome_cells(groups, outcome, floor))
     out += list(_full_covariates(covariates, sample.sensitive)) if floor > 1 else []
-    if sample.zeros is None:
-        plain = [name for name, table in tables.items() if table is None]
-        out += [o for name in plain for o in judge_dominance(name, sample.values[name], dominance)]
-    return out
+    return out + dominance_objections
+
+
+def find_tables(sample: Sample) -> dict[str, LevelTable | None]:
+    """Each column as a table, or None."""
+    return {
+        name: table_of(name, values, sample.zero(name), name in sample.categories)
+        for name, values in sample.values.items()
+    }
 
 
 def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool = False) -> LevelTable | None:
     """The column as a table if it is a category, if its values are few, or one of them is frequent; else None."""
-    distinct = np.unique(values) if category else _find_few_distinct(values)
-    if distinct is not None:
+    levels = np.unique(values, return_inverse=True) if category else _find_few_distinct(values)
+    if levels is not None:
+        distinct, at = levels
         order = np.argsort(distinct != zero, kind="stable")
-        place = np.empty(len(distinct), np.intp)
+        place = np.empty(len(distinct), _code_type(len(distinct)))
         place[order] = np.arange(len(distinct))
-        return LevelTable(name, place[np.searchsorted(distinct, values)], len(distinct))
+        return LevelTable(name, place[at], len(distinct))
     frequent = _frequent_value(values)
-    return None if frequent is None else LevelTable(name, np.asarray(values != frequent, dtype=np.intp), 2)
+    return None if frequent is None else LevelTable(name, np.asarray(values != frequent, dtype=np.uint8), 2)
 
 
-def _find_few_distinct(values: NDArray[Any]) -> NDArray[Any] | None:
-    """The distinct values, sorted, if they are at most MOST_LEVELS."""
+def _find_clusters(name: str, numbers: NDArray[Any]) -> Iterator[LevelTable]:
+    """A measurement as a table if its values lie at few places of its range, or a share FREQUENT of them at one."""
+    values = np.asarray(numbers, dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    steps = ((values - low) * (_STEPS / (high - low))).astype(np.uint16)
+    counts = np.bincount(steps, minlength=_STEPS + 1)
+    # A place may lie on the border of two steps.
+    occupied = counts > 0
+    starts = occupied & ~np.concatenate([[False], occupied[:-1]])
+    if np.count_nonzero(starts) <= MOST_LEVELS:
+        yield LevelTable(name, (np.cumsum(starts) - 1)[steps].astype(np.uint8), int(np.count_nonzero(starts)))
+    elif counts.max() >= FREQUENT * len(values):
+        yield LevelTable(name, np.asarray(np.abs(steps - float(counts.argmax())) > 1, dtype=np.uint8), 2)
+
+
+def _code_type(size: int) -> type[np.uint8 | np.int32]:
+    return np.uint8 if size <= np.iinfo(np.uint8).max else np.int32
+
+
+def _find_few_distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]] | None:
+    """The distinct values, sorted, and each row's place (n,) among them, if they are at most MOST_LEVELS."""
     distinct = np.unique(values[:: max(1, len(values) // 512)])
     while len(distinct) <= MOST_LEVELS:
-        at = np.minimum(np.searchsorted(distinct, values), len(distinct) - 1)
+        at = np.searchsorted(distinct[1:], values, side="right")
         others = values[distinct[at] != values]
         if not len(others):
-            return distinct
+            return distinct, at
         distinct = np.union1d(distinct, np.unique(others[: MOST_LEVELS * 4]))
     return None
 
 
 def _frequent_value(values: NDArray[Any]) -> Any:
-    """A value that at least a share FREQUENT of the rows has, or None; it fills one of the evenly spaced ranks."""
-    n = len(values)
-    ranks = np.unique(np.linspace(0, n - 1, int(1 / FREQUENT) + 2).astype(np.intp))
-    candidates = np.unique(np.partition(values, ranks)[ranks])
-    counts = [int(np.count_nonzero(values == candidate)) for candidate in candidates]
-    best = int(np.argmax(counts))
-    return candidates[best] if counts[best] >= FREQUENT * n else None
+    """A value that at least a share FREQUENT of the rows has, or None.
+
+    All rows with one value fall into one of many buckets, and a frequent value fills one of the evenly spaced ranks of
+    a bucket's values.
+    """
+    words = (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64) * _SPREAD >> _BUCKET_SHIFT
+    buckets = words.astype(np.uint16)
+    full = np.flatnonzero(np.bincount(buckets) >= FREQUENT * len(values))
+    best, most = None, 0
+    for bucket in full:
+        inside = np.sort(values[buckets == bucket])
+        ranks = np.unique(np.linspace(0, len(inside) - 1, int(1 / FREQUENT) + 2).astype(np.intp))
+        for candidate in np.unique(inside[ranks]):
+            count = int(np.count_nonzero(inside == candidate))
+            best, most = (candidate, count) if count > most else (best, most)
+    return best if most >= FREQUENT * len(values) else None
 
 
 def outcome_table(sample: Sample) -> LevelTable | None:
@@ -141,7 +180,7 @@ def outcome_table(sample: Sample) -> LevelTable | None:
     table = table_of(sample.outcome, values, zero, sample.outcome in sample.categories)
     if whole and table is not None and table.size == 1 and values[0] != zero:
         return LevelTable(sample.outcome, np.ones(sample.n, np.intp), 2)
-    if whole and table is not None and _find_few_distinct(values) is not None:
+    if whole and table is not None and (table.size > 2 or _find_few_distinct(values) is not None):
         return table
     if whole and (values == zero).any():
         return LevelTable(sample.outcome, np.asarray(values != zero, dtype=np.intp), 2)
@@ -155,7 +194,7 @@ def _products(sample: Sample, tables: Sequence[LevelTable]) -> list[LevelTable]:
     for names in sample.products:
         parts = [by_name[name] for name in dict.fromkeys(names) if name in by_name]
         if len(parts) > 1:
-            codes, size = parts[0].codes, parts[0].size
+            codes, size = parts[0].codes.astype(np.intp), parts[0].size
             for part in parts[1:]:
                 codes, size = codes * part.size + part.codes, size * part.size
             distinct, inverse = np.unique(codes, return_inverse=True)
@@ -163,7 +202,96 @@ def _products(sample: Sample, tables: Sequence[LevelTable]) -> list[LevelTable]:
     return out
 
 
-def _is_small(counts: NDArray[np.intp], floor: int) -> bool:
+@dataclass(frozen=True)
+class _Block:
+    """Some tables counted at once: each patient's pattern (n,) of `cells`, and who of the levels has a pattern."""
+
+    tables: tuple[int, ...]
+    codes: NDArray[np.intp]
+    cells: int
+    levels: NDArray[np.float64]
+
+    @classmethod
+    def join(cls, at: Sequence[int], tables: Sequence[LevelTable]) -> _Block:
+        """The block of these tables; `levels` (all levels, cells) is 1 where a pattern has a level."""
+        codes, cells = np.zeros(len(tables[at[0]].codes), np.intp), 1
+        for k in at:
+            codes, cells = codes * tables[k].size + tables[k].codes, cells * tables[k].size
+        pattern, rows, stride = np.arange(cells), [], cells
+        for k in at:
+            stride //= tables[k].size
+            rows.append(np.arange(tables[k].size)[:, None] == pattern // stride % tables[k].size)
+        return cls(tuple(at), codes, cells, np.vstack(rows).astype(np.float64))
+
+
+def cross_tables(tables: Sequence[LevelTable]) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """The two-way table (size, size) of every two tables, by their places; a large one without its empty rows."""
+    blocks = [_Block.join(at, tables) for at in _group_small(tables)]
+    out: dict[tuple[int, int], NDArray[np.float64]] = {}
+    for k, first in enumerate(blocks):
+        for second in blocks[k:]:
+            out |= _count_blocks(first, second, tables)
+    return out
+
+
+def _group_small(tables: Sequence[LevelTable]) -> list[list[int]]:
+    """The places of tables in groups whose patterns are at most _BLOCK_CELLS; a larger table is alone."""
+    groups: list[list[int]] = []
+    cells = 0
+    for k, table in enumerate(tables):
+        if groups and cells * table.size <= _BLOCK_CELLS:
+            groups[-1].append(k)
+            cells *= table.size
+        else:
+            groups.append([k])
+            cells = table.size
+    return groups
+
+
+def _count_blocks(
+    first: _Block, second: _Block, tables: Sequence[LevelTable]
+) -> Iterator[tuple[tuple[int, int], NDArray[np.float64]]]:
+    """The two-way tables of one table of each block; within a block if both are the same."""
+    if first.cells * second.cells > _BLOCK_CELLS**2:
+        if first is not second:
+            a, b = first.tables[0], second.tables[0]
+            for a, b in itertools.product(first.tables, second.tables):
+                yield (a, b), _count_large(tables[a], tables[b])
+        return
+    if first is second:
+        joint = np.diag(np.bincount(first.codes, minlength=first.cells).astype(np.float64))
+    else:
+        cells = first.cells * second.cells
+        joint = np.bincount(first.codes * second.cells + second.codes, minlength=cells).astype(np.float64)
+        joint = joint.reshape(first.cells, second.cells)
+    counts = first.levels @ joint @ second.levels.T
+    for (i, a), (j, b) in itertools.product(_starts(first, tables), _starts(second, tables)):
+        if a < b:
+            yield (a, b), counts[i : i + tables[a].size, j : j + tables[b].size]
+
+
+def _starts(block: _Block, tables: Sequence[LevelTable]) -> Iterator[tuple[int, int]]:
+    """Where each table of a block begins among its levels, and the table's place."""
+    start = 0
+    for k in block.tables:
+        yield start, k
+        start += tables[k].size
+
+
+def _count_large(a: LevelTable, b: LevelTable) -> NDArray[np.float64]:
+    """The two-way table of two tables, by the pairs that occur: rows of `a` that occur, with a column for each pair.
+
+    Rows have their counts in one place each, so that sums over rows and single cells are those of the table.
+    """
+    pairs, counts = np.unique(a.codes.astype(np.intp) * b.size + b.codes, return_counts=True)
+    if a.size * b.size <= 1 << 20:
+        out = np.zeros(a.size * b.size)
+        out[pairs] = counts
+        return out.reshape(a.size, b.size)
+    return np.asarray(counts[:, None], dtype=np.float64)
+
+
+def _is_small(counts: NDArray[Any], floor: int) -> bool:
     return bool(np.any((counts > 0) & (counts < floor)))
 
 
@@ -171,12 +299,11 @@ def _small_levels(tables: Sequence[LevelTable], floor: int) -> Iterator[Objectio
     for table in tables:
         if _is_small(table.counts(), floor):
             yield _refuse_small(f"of {table.name}", floor, table.counts())
-    for a, b in itertools.combinations(tables, 2):
-        if a.size * b.size > _PAIR_CELLS:
-            continue
-        counts = np.bincount(a.codes * b.size + b.codes)
+    if floor < 2:
+        return
+    for (a, b), counts in sorted(cross_tables(tables).items(), key=lambda item: item[0]):
         if _is_small(counts, floor):
-            yield _refuse_small(f"of {a.name} by {b.name}", floor, counts)
+            yield _refuse_small(f"of {tables[a].name} by {tables[b].name}", floor, counts)
 
 
 def _outcome_cells(tables: Sequence[LevelTable], outcome: LevelTable, floor: int) -> Iterator[Objection]:
@@ -184,14 +311,19 @@ def _outcome_cells(tables: Sequence[LevelTable], outcome: LevelTable, floor: int
     if _is_small(totals, floor):
         yield _refuse_small(f"of {outcome.name}", floor, totals)
     for table in tables:
-        cells = np.bincount(table.codes * outcome.size + outcome.codes, minlength=table.size * outcome.size)
-        cells = cells.reshape(table.size, outcome.size)
+        cells = _cross(table, outcome)
         if _is_small(cells, floor):
             yield _refuse_small(f"of {table.name} by {outcome.name}", floor, cells)
         if floor > 1 and _is_full(cells):
             yield _refuse_full(table.name, outcome.name)
     if floor > 1 and _is_full(totals[None, :]):
         yield _refuse_full("the study", outcome.name)
+
+
+def _cross(table: LevelTable, outcome: LevelTable) -> NDArray[np.intp]:
+    """Patients by level and outcome (size, size)."""
+    codes = table.codes.astype(np.intp) * outcome.size + outcome.codes
+    return np.bincount(codes, minlength=table.size * outcome.size).reshape(table.size, outcome.size)
 
 
 def _is_full(cells: NDArray[np.intp]) -> bool:
@@ -207,12 +339,11 @@ def _is_full(cells: NDArray[np.intp]) -> bool:
 def _full_covariates(tables: Sequence[LevelTable], sensitive: Sequence[str]) -> Iterator[Objection]:
     for hidden in (table for table in tables if table.name in sensitive):
         for table in tables:
-            cells = np.bincount(table.codes * hidden.size + hidden.codes, minlength=table.size * hidden.size)
-            if table.name != hidden.name and _is_full(cells.reshape(table.size, hidden.size)):
+            if table.name != hidden.name and _is_full(_cross(table, hidden)):
                 yield _refuse_full(table.name, hidden.name)
 
 
-def _refuse_small(what: str, floor: int, counts: NDArray[np.intp]) -> Objection:
+def _refuse_small(what: str, floor: int, counts: NDArray[Any]) -> Objection:
     sentence = (
         f"counts below {floor} patients can be solved from it, {what} (small level). Merge rare levels, use masked "
         "sums (three sites or more), or agree on another floor."
@@ -230,12 +361,47 @@ def _refuse_full(level: str, outcome: str) -> Objection:
 
 def judge_dominance(name: str, values: NDArray[Any], p: float = DOMINANCE) -> Iterator[Objection]:
     """Objections to sums of a measurement that are nearly one patient's: by the p% rule."""
-    numbers = np.asarray(values, dtype=np.float64)
-    parts = (np.abs(numbers), (numbers - np.median(numbers)) ** 2)
-    if any(is_dominated(part, p) for part in parts):
+    if has_dominant_patient(np.asarray(values, dtype=np.float64), p):
         sentence = (
             f"one patient makes up nearly all of a sum of {name} (dominance): the others are less than {p:.0%} of it. "
             "Take the logarithm, or a narrower range, or use masked sums (three sites or more)."
+        )
+        yield Objection(Grade.REFUSE, "dominance", sentence, subject=name)
+
+
+def has_dominant_patient(numbers: NDArray[np.float64], p: float = DOMINANCE) -> bool:
+    """Whether one patient makes up nearly all of the sum of values, or of their squares about the median.
+
+    Squares about any centre are at least those about the mean, and none is above the range's. Where already this shows
+    that the others are enough, no median is looked for.
+    """
+    if is_dominated(np.abs(numbers), p):
+        return True
+    low, high = float(numbers.min()), float(numbers.max())
+    about = numbers - (low + high) / 2
+    spread = float((about * about).sum() - about.sum() ** 2 / len(about))
+    if spread > (2.5 + p) * (high - low) ** 2:
+        return False
+    return is_dominated((numbers - np.median(numbers)) ** 2, p)
+
+
+def judge_offset(
+    name: str, values: NDArray[Any], binary: bool, floor: int, p: float = DOMINANCE
+) -> Iterator[Objection]:
+    """Objections to an offset under which fewer than `floor` patients have nearly all weight of the first sums.
+
+    Those weigh a patient by exp(offset), and with a binary outcome by the variance of the logistic function there.
+    """
+    offset = np.asarray(values, dtype=np.float64)
+    weights = (
+        np.exp(-np.abs(offset)) / (1.0 + np.exp(-np.abs(offset))) ** 2 if binary else np.exp(offset - offset.max())
+    )
+    ordered = np.sort(weights)[::-1]
+    few = max(floor - 1, 2)
+    if floor > 1 and float(ordered[few:].sum()) < p * float(ordered[0]):
+        sentence = (
+            f"under the offset {name} fewer than {floor} patients have nearly all weight in the sums (dominance). "
+            "Correct the offset, or leave such rows out."
         )
         yield Objection(Grade.REFUSE, "dominance", sentence, subject=name)
 
@@ -247,5 +413,57 @@ def is_dominated(parts: NDArray[np.float64], p: float = DOMINANCE) -> bool:
     """
     if len(parts) < 2:
         return bool(np.any(parts > 0))
-    second, largest = np.partition(parts, len(parts) - 2)[-2:]
-    return bool(largest > 0 and parts.sum() - largest - second < p * largest)
+    total, largest = float(parts.sum()), float(parts.max())
+    if total >= (2 + p) * largest:
+        return False
+    second = np.partition(parts, len(parts) - 2)[-2]
+    return bool(largest > 0 and total - largest - second < p * largest)
+
+
+def judge_repeats(sample: Sample, tables: Mapping[str, LevelTable | None]) -> Iterator[Objection]:
+    """Objections to rows without identifiers of which more repeat others than their columns explain.
+
+    Of rows that agree in the measurement with most values few agree in all other columns as well, unless they are of
+    the same patients. Where the other columns could hardly differ nothing follows.
+    """
+    measured = [name for name in sample.values if tables[name] is None]
+    if not measured:
+        return
+    rows = np.unique(_mix_rows(sample), return_counts=True)[1]
+    if sample.n - len(rows) < REPEATED * sample.n:
+        return
+    words = {name: _order_codes(values) for name, values in sample.values.items()}
+    finest = max(measured, key=lambda name: int(words[name].max()))
+    chance = float(np.prod([_share_equal(codes) for name, codes in words.items() if name != finest]))
+    alike, pairs = _count_pairs(rows), _count_pairs(np.bincount(words[finest]))
+    if chance <= _ALIKE and alike > (1 + chance) / 2 * pairs:
+        sentence = (
+            "many rows repeat others exactly, in more columns than chance explains (repeated rows): floors count "
+            "patients, and these look like several rows of a patient. Name the column that identifies patients "
+            '(patient = "..."), and keep one row for each.'
+        )
+        yield Objection(Grade.REFUSE, "repeated rows", sentence)
+
+
+def _mix_rows(sample: Sample) -> NDArray[np.uint64]:
+    """One word (n,) for each row's values."""
+    out = np.zeros(sample.n, np.uint64)
+    for values in sample.values.values():
+        words = (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+        out = (out ^ (out >> np.uint64(29))) * _SPREAD + (words ^ (words >> np.uint64(32)))
+    return out
+
+
+def _order_codes(values: NDArray[Any]) -> NDArray[np.int32]:
+    return np.unique(values, return_inverse=True)[1].astype(np.int32)
+
+
+def _share_equal(codes: NDArray[np.int32]) -> float:
+    """The chance that two rows drawn at random have the same value."""
+    shares = np.bincount(codes) / len(codes)
+    return float(shares @ shares)
+
+
+def _count_pairs(counts: NDArray[Any]) -> float:
+    whole = counts.astype(np.float64)
+    return float((whole * (whole - 1.0)).sum() / 2.0)

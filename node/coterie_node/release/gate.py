@@ -147,7 +147,7 @@ class Gate:
         if verdict.refused or site.data is None:
             return verdict, None, ""
         if self._judgement is None:
-            self._judgement = Judgement(self.log, self.floors)
+            self._judgement = Judgement(self.log, self.floors, self.policy.near == "ask")
         objection = self._judgement.judge(site, exposure)
         if objection is None:
             return verdict, None, ""

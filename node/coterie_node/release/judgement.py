@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
 
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.protocol import Site
@@ -16,35 +21,54 @@ from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
-from coterie_node.privacy.objections import Grade, Objection, pick_gravest
+from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json, pick_gravest
 from coterie_node.privacy.parties import EVERYBODY, PooledSum, judge_parties, refuse_undone_masks
-from coterie_node.privacy.prints import RawRows
-from coterie_node.privacy.values import Sample, judge_dominance, judge_values, table_of
-from coterie_node.release.known_sets import judge_known_sets
+from coterie_node.privacy.prints import PrintedRows, RawRows
+from coterie_node.privacy.values import (
+    LevelTable,
+    Sample,
+    judge_dominance,
+    judge_offset,
+    judge_repeats,
+    judge_values,
+    table_of,
+)
+from coterie_node.release.known_patterns import judge_known_patterns
+from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference
+
+# Of how many releases, and what was found.
+_Known = tuple[int, Objection | None]
+# The number of other releases does not matter any more: this one is in the log, and they are compared with it.
+_IN_LOG = -1
 
 
 @dataclass
 class Judgement:
     """What the privacy log says of a study's releases at this site; judged once for each set of parties.
 
-    Until `write` is called nothing is in the log.
+    Until `write` is called nothing is in the log. `near`: as in `PrivacyLog.judge`.
     """
 
     log: PrivacyLog
     floors: Floors
-    _known: dict[tuple[str, tuple[str, ...], bool], Objection | None] = field(default_factory=dict, init=False)
+    near: bool = False
+    _known: dict[tuple[str, tuple[str, ...], bool], _Known] = field(default_factory=dict, init=False)
     _waiting: Candidate | None = field(default=None, init=False)
     _raw: RawRows | None = field(default=None, init=False)
+    _printed: PrintedRows | None = field(default=None, init=False)
+    _verdicts: dict[str, list[Objection]] = field(default_factory=dict, init=False)
 
     def judge(self, site: Site, exposure: Exposure) -> Objection | None:
         """The gravest objection to what leaves at this step, or None."""
-        self._raw = raw_rows(site) if self._raw is None else self._raw
-        if self._raw is None:
+        raw = self._read(site, exposure)
+        if raw is None:
             return None
-        key = (site.session, site.parties, exposure.labels_only)
-        if key not in self._known:
-            self._known[key] = pick_gravest(self._objections(site, exposure, self._raw))
-        return self._known[key] or pick_gravest(self._next_equations(site, exposure))
+        key, others = (site.session, site.parties, exposure.labels_only), self._count_others(site)
+        if key not in self._known or others not in (self._known[key][0], _IN_LOG):
+            self._known[key] = (others, pick_gravest(self._objections(site, exposure, raw)))
+        if self._known[key][1] is not None:
+            return self._known[key][1]
+        return pick_gravest((*self._next_equations(site, exposure), *self._pool_differences(site, exposure)))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
         """Write what is about to leave into the log, durably; labels alone are no release."""
@@ -52,31 +76,85 @@ class Judgement:
             return
         if self._waiting is not None:
             self._keep_cohort(site, self._waiting)
+            for place, objections in self._verdicts.items():
+                self.log.storage[place] = objections_to_json(objections)
             self.log.write(replace(self._waiting, head=replace(self._waiting.head, reason=reason)))
             self._waiting = None
         head = self.log.find(site.session, site.parties)
         if head is not None and head.kind == "plain":
-            self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure)))
+            self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure, head)))
+        if head is not None and head.labels and exposure.pooled and not head.pooled:
+            self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
+
+    def _count_others(self, site: Site) -> int:
+        """Releases of other sessions that this one is compared with; none any more once it is in the log itself.
+
+        While a person is asked, another study may post.
+        """
+        heads = self.log.heads()
+        own = any(head.key == (site.session, tuple(sorted(site.parties))) for head in heads)
+        return _IN_LOG if own else len(heads)
+
+    def _read(self, site: Site, exposure: Exposure) -> RawRows | None:
+        """The raw rows behind what leaves, read and printed once."""
+        if self._raw is None:
+            self._raw = raw_rows(site)
+            if self._raw is not None and exposure.least_pattern > 1 and not exposure.sums_only:
+                self._raw = drop_small_patterns(self._raw, site, exposure.least_pattern)
+            if self._raw is not None:
+                self._printed = self.log.print_rows(self._raw)
+        return self._raw
+
+    @cached_property
+    def _tables(self) -> dict[str, LevelTable | None]:
+        """Each column as a table, or None."""
+        assert self._raw is not None
+        values, levels = self._raw.values, self._raw.levels
+        return {name: table_of(name, values[name], category=name in levels) for name in values}
 
     def _objections(self, site: Site, exposure: Exposure, raw: RawRows) -> Iterator[Objection]:
+        assert self._printed is not None
         if exposure.unopened and self.floors.cell > 1:
             yield _object_to_unopened()
         kind = kind_of(site, exposure)
-        printed = raw.prints(self.log.key)
-        if printed.repeats and not site.study.columns:
+        if self._printed.repeats and not site.study.columns:
             yield _object_to_repeats()
-        candidate = self.log.prepare(self._head(site, exposure, raw, kind), printed)
+        candidate = self.log.prepare(self._head(site, exposure, raw, kind), self._printed)
+        candidate = replace(candidate, head=self._complete_head(candidate.head))
         self._waiting = candidate
-        yield from self.log.judge(candidate, self.floors.cell)
+        yield from self.log.judge(candidate, self.floors.cell, self.near)
         if not exposure.labels_only:
             yield from self._undone_masks(candidate.head)
         if kind == "plain" and exposure.by_columns:
             yield from self._columns(candidate)
             yield from judge_known_sets(self.log, candidate, raw, self.floors.cell)
-        yield from judge_sample(site, exposure, raw, kind, self.floors.cell)
+            yield from self._patterns(candidate, raw)
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
-            yield from judge_local_dominance(site, raw)
+            yield from self._judge_left_out(candidate.head)
+        if not exposure.labels_only:
+            yield from self._judge_values(site, exposure, raw, candidate.head)
+
+    def _judge_values(self, site: Site, exposure: Exposure, raw: RawRows, head: Head) -> list[Objection]:
+        """Objections by the values; kept once these rows are in the log, so that they are judged once for each file."""
+        study, floor = site.study, self.floors.cell
+        terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
+        terms += [sorted(study.disclosure.sensitive), exposure.by_columns, exposure.least_pattern]
+        place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
+        if place in self.log.storage:
+            return objections_from_json(self.log.storage[place])
+        out = (
+            list(judge_local_dominance(site, raw, self._tables, floor))
+            if head.kind == "masked"
+            else list(judge_sample(site, exposure, raw, head.kind, floor, self._tables))
+        )
+        self._verdicts[place] = out
+        return out
+
+    def _patterns(self, candidate: Candidate, raw: RawRows) -> Iterator[Objection]:
+        same = self._same_rows(candidate.head)
+        if any(head.terms != candidate.head.terms for head in same):
+            yield from judge_known_patterns(candidate, same, raw, self._tables, self.floors.cell)
 
     def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
         study, design = site.study, Design(site.study, site.name)
@@ -93,8 +171,23 @@ class Judgement:
             columns={},
             outcome=design.formula.outcome,
             terms=terms,
-            measured=tuple(list_measured_columns(raw, design.formula.outcome)),
+            least_pattern=exposure.least_pattern,
             labels={name: dict(labels) for name, labels in exposure.labels.items()},
+        )
+
+    def _complete_head(self, head: Head) -> Head:
+        """The head with its measured columns, and with what the log has of this very release from before a restart."""
+        head, former = replace(head, measured=self._list_measured(head)), self.log.find(head.session, head.parties)
+        if former is None:
+            return head
+        return replace(
+            head,
+            labels=head.labels or former.labels,
+            pooled=head.pooled or former.pooled,
+            equations=former.equations,
+            missing=former.missing,
+            state=former.state,
+            reason=former.reason,
         )
 
     def _columns(self, candidate: Candidate) -> Iterator[Objection]:
@@ -125,22 +218,46 @@ class Judgement:
                 yield refuse_undone_masks(sorted(hidden), other.study)
                 return
 
+    def _judge_left_out(self, head: Head) -> Iterator[Objection]:
+        """Objections where sums over all of these rows and sums without small patterns differ by just those."""
+        for other in self.log.others(head):
+            both = other.kind == head.kind == "masked"
+            if both and other.least_pattern != head.least_pattern and _shares_rows(other, head):
+                yield _object_to_left_out(other.study)
+                return
+
     def _next_equations(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
         if head is None or head.kind != "plain" or not exposure.parameters:
             return
         heads = [head, *self._same_rows(head)]
         measured = set().union(*(other.measured for other in heads))
-        spent = sum(other.equations for other in heads) + self._equations(site, exposure)
+        spent = sum(other.equations for other in heads) + self._equations(site, exposure, head)
         yield from judge_budget(Budget(spent, count_unknowns(head.n, len(measured))))
 
-    def _equations(self, site: Site, exposure: Exposure) -> int:
-        if not exposure.parameters or self._raw is None:
+    def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
+        if not exposure.parameters:
             return 0
         design = Design(site.study, site.name)
-        measured = set(list_measured_columns(self._raw, design.formula.outcome))
+        measured = set(head.measured)
         tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
         return count_equations(len(design.columns), len(tables))
+
+    def _list_measured(self, head: Head) -> tuple[str, ...]:
+        """The covariates that are no tables: whose values are unknowns of their own."""
+        for other in self.log.others(head):
+            if other.covers(head) and other.outcome == head.outcome:
+                return tuple(name for name in other.measured if name in head.columns)
+        return tuple(name for name, table in self._tables.items() if name != head.outcome and table is None)
+
+    def _pool_differences(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections where the pool's counts of levels differ little from an earlier study's over these patients."""
+        head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
+        if not exposure.pooled or head is None or not head.labels or head.pooled:
+            return
+        for other in self.log.others(head):
+            if other.pooled and set(other.parties) == set(head.parties) and self.log.is_grown(head, other):
+                yield from judge_pool_difference(head, exposure.pooled, other, self.floors.cell)
 
     def _keep_cohort(self, site: Site, candidate: Candidate) -> None:
         name = site.study.cohort.name
@@ -156,17 +273,22 @@ def kind_of(site: Site, exposure: Exposure) -> Kind:
     return "factor" if isinstance(site.data, OwnColumns) else "plain"
 
 
-def list_measured_columns(raw: RawRows, outcome: str) -> Iterator[str]:
-    """The covariates that are no tables: whose values are unknowns of their own."""
-    return (
-        name
-        for name, values in raw.values.items()
-        if name != outcome and table_of(name, values, category=name in raw.levels) is None
-    )
+def drop_small_patterns(raw: RawRows, site: Site, least: int) -> RawRows:
+    """The rows whose pattern of the model's covariates has at least so many rows: no others are in the sums."""
+    design = Design(site.study, site.name)
+    names = [name for name in design.variables if name in raw.values and name != design.formula.outcome]
+    if not names or not raw.n:
+        return raw
+    patterns = np.column_stack([raw.values[name] for name in names])
+    _, inverse, counts = np.unique(patterns, axis=0, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(counts[inverse.ravel()] >= least)
+    return raw if len(rows) == raw.n else raw.take(rows)
 
 
-def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int) -> Iterator[Objection]:
-    """Objections to plain sums by the values behind them."""
+def judge_sample(
+    site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, tables: Mapping[str, LevelTable | None]
+) -> Iterator[Objection]:
+    """Objections to plain sums by the values behind them; `tables`: each column as a table, or None."""
     design = Design(site.study, site.name)
     if kind != "plain" or not exposure.by_columns:
         return
@@ -176,19 +298,33 @@ def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor
     sample = Sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
-    yield from judge_values(sample.keep(exposure.least_pattern), floor)
+    yield from judge_values(sample, floor, tables=tables)
+    yield from judge_weights(design, raw, floor)
+    if raw.identifiers is None:
+        yield from judge_repeats(sample, tables)
 
 
-def judge_local_dominance(site: Site, raw: RawRows) -> Iterator[Objection]:
+def judge_weights(design: Design, raw: RawRows, floor: int) -> Iterator[Objection]:
+    """Objections to the weights that an offset gives to few patients."""
+    name = design.formula.offset
+    if name and name in raw.values and raw.n:
+        yield from judge_offset(name, raw.values[name], design.outcome.type == "binary", floor)
+
+
+def judge_local_dominance(
+    site: Site, raw: RawRows, tables: Mapping[str, LevelTable | None], floor: int
+) -> Iterator[Objection]:
     """Questions about measurements of which one patient has nearly all at this site: then perhaps in the pool as well.
 
     What is not dominated here is not in the pool: other sites only add to what the largest two leave.
     """
     design = Design(site.study, site.name)
     for name in design.variables:
-        if name in raw.values and table_of(name, raw.values[name], category=name in raw.levels) is None:
+        if name in raw.values and tables[name] is None:
             for objection in judge_dominance(name, raw.values[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
+    for objection in judge_weights(design, raw, floor):
+        yield replace(objection, grade=Grade.ASK)
 
 
 _ASK_DOMINANCE = (
@@ -205,10 +341,19 @@ def _object_to_unopened() -> Objection:
     return Objection(Grade.REFUSE, "not opened", sentence)
 
 
+def _object_to_left_out(study: str) -> Objection:
+    sentence = (
+        f"Of this study and {study!r} one leaves small patterns of covariates out of the sums of these rows, the other "
+        "one does not. Together they would show the sums of just those patients (patterns left out). Use the same "
+        "choice in both, or let a person say yes with a reason (coterie release allow)."
+    )
+    return Objection(Grade.REFUSE, "patterns left out", sentence, study, subject=study)
+
+
 def label_rows(log: PrivacyLog, site: Site) -> Mapping[str, bytes]:
     """This site's keyed label of its rows for each raw column; nothing without rows."""
     raw = raw_rows(site)
-    return {} if raw is None else raw.prints(log.key).labels(log.key)
+    return {} if raw is None else log.print_rows(raw).labels(log.key)
 
 
 def read_patients(site: Site) -> Sequence[str] | None:
@@ -228,7 +373,7 @@ def stand_on_cohort(log: PrivacyLog, site: Site) -> Data | None:
     cohort = find_cohort(log.storage, name) if name else None
     if cohort is None or not isinstance(site.data, Selectable):
         return site.data
-    printed = site.data.read_raw().prints(log.key)
+    printed = log.print_rows(site.data.read_raw())
     missing = [column for column in cohort.columns if column not in printed.columns]
     if missing or (not cohort.columns and printed.patients is None):
         marks = ", ".join(missing) or "the declared identifier"

@@ -15,19 +15,34 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.rows import CodedRows
 from coterie_node.data.pda import as_pda
 from coterie_node.errors import ReleaseRefused
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.release.judgement import Judgement
 from coterie_node.release.policy import Policy
 
 
-def write_table(path: Path, plan: TablePlan, rows: CodedRows, policy: Policy) -> None:
-    """This site's table as pda reads it, without what lies below the study's floor; ReleaseRefused as at the gate."""
+def write_table(path: Path, plan: TablePlan, rows: CodedRows, policy: Policy, log: PrivacyLog | None = None) -> None:
+    """This site's table as pda reads it, without what lies below the study's floor; ReleaseRefused as at the gate.
+
+    The table is a release like any other: it is compared with `log` and written into it.
+    """
     needed = set(plan.fields) - {"suppressed", "saturated", "constant"}
     if not plan.design.formula.intercept or needed != {"keys", "n", "cross", "outcome"} or plan.levels:
         raise StudyError(
             "CO-S327", "pda's tables hold counts and X'y: a logit or a Poisson model with an intercept and no offset."
         )
     table = build_table(plan, count_patterns(plan.tally, rows))
-    exposure = expose_posted_table(plan, Site(plan.study, path.stem), table)
-    verdict = judge_exposure(exposure, plan.study.disclosure.stricter(policy.floors), "table")
+    log = PrivacyLog() if log is None else log
+    session = f"pda/{plan.study.hash.hex()}/{len(log.heads())}"
+    site = Site(plan.study, path.stem, rows, session=session, parties=(path.stem,))
+    exposure, floors = expose_posted_table(plan, site, table), plan.study.disclosure.stricter(policy.floors)
+    verdict = judge_exposure(exposure, floors, "table")
     if verdict.refused:
         raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {verdict.sentence}")
+    judgement = Judgement(log, floors, policy.near == "ask")
+    objection = judgement.judge(site, exposure)
+    reason = "" if objection is None else log.allowance(plan.study.hash.hex(), objection)
+    if objection is not None and not reason:
+        log.note_refusal(plan.study.hash.hex(), plan.study.name, objection)
+        raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {objection.sentence}")
+    judgement.write(site, exposure, reason)
     replace_private(path, json.dumps(as_pda(plan.design, plan.grid, table)) + "\n")

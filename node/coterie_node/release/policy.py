@@ -7,6 +7,7 @@ where a study is checked.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import ColumnName, Floors, Frozen, Study
@@ -18,11 +19,15 @@ NO_FLOORS = Floors(rows=1, cell=0, rebuild="allow")
 
 
 class Policy(Frozen):
-    """A site's own rules: floors that may be stricter than a study's, columns never to be used, a person's yes."""
+    """A site's own rules: floors that may be stricter than a study's, columns never to be used, a person's yes.
+
+    `near`: whether a person is asked about nearly the patients of a study that shares no column with the new one.
+    """
 
     floors: Floors = NO_FLOORS
     never: tuple[ColumnName, ...] = ()
     ask: bool = False
+    near: Literal["pass", "ask"] = "pass"
 
     @classmethod
     def load(cls, path: Path) -> Policy:

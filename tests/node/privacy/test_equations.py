@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -13,9 +15,23 @@ from coterie_node.privacy.equations import (
     judge_budget,
     judge_columns,
     judge_patterns,
-    pattern_equations,
 )
 from coterie_node.privacy.objections import Grade
+from coterie_node.privacy.spans import Whole
+
+
+def pattern_equations(designs: Sequence[Whole]) -> Whole:
+    """The equations (k, 2 m) on patients and events by pattern, of the first rounds of several studies.
+
+    Each design (m, p) has the m patterns that occur, in whole numbers, of one study's columns.
+    """
+    parts = []
+    for x in designs:
+        upper = np.triu_indices(x.shape[1])
+        products = (x[:, upper[0]] * x[:, upper[1]]).T
+        parts.append(np.hstack([products, np.zeros_like(products)]))
+        parts.append(np.hstack([np.zeros_like(x.T), x.T]))
+    return np.unique(np.vstack(parts), axis=0)
 
 
 def test_no_more_rows_than_columns_are_refused_and_fewer_than_five_for_each_asked_about() -> None:

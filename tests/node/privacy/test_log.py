@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from node.privacy.sites import Archive
 
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
+from coterie_node.privacy.entries import Head
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade
 from coterie_node.privacy.prints import RawRows
@@ -206,3 +208,53 @@ def test_one_column_declared_in_another_way_is_the_same_column() -> None:
     number = RawRows({"hiv": np.array([0.0, 1.0, -0.0])}).prints(key).columns["hiv"]
     category = RawRows({"hiv": np.array([0, 1, 0])}, {"hiv": ("0", "1")}).prints(key).columns["hiv"]
     assert np.array_equal(number, category)
+
+
+@with_and_without
+def test_a_person_is_asked_about_nearly_the_patients_of_a_study_without_a_common_column(identified: bool) -> None:
+    site = Archive(identified)
+    site.release(ALL, ("died", "age"))
+    other = site.candidate(MORE, ("relapse", "lab"))
+    assert site.log.judge(other, 5) == []
+    (objection,) = site.log.judge(other, 5, near=True)
+    assert (objection.kind, objection.grade) == ("near", Grade.ASK)
+
+
+def test_a_file_that_is_known_by_its_values_is_not_written_again() -> None:
+    site = Archive(identified=False)
+    site.release(ALL)
+    before = set(site.log.storage)
+    site.release(ALL)
+    assert {name for name in site.log.storage if name not in before} == {"release/00000001"}
+    changed = site.values["age"].copy()
+    changed[3] += 0.1
+    site.values["age"] = changed
+    assert site.kinds(ALL) == {"value changed"}
+
+
+def test_one_column_is_in_memory_at_a_time() -> None:
+    rows, columns = 50_000, 40
+    values = {f"x{j}": np.round(np.random.default_rng(j).normal(size=rows), 2) for j in range(columns)}
+    raw, log = RawRows(values, {}, [f"P{k}" for k in range(rows)]), PrivacyLog()
+    head = Head("one", "study", "00", 0, 0, ("a", "b", "c"), "masked", rows, {})
+    tracemalloc.start()
+    candidate = log.prepare(head, log.print_rows(raw))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(candidate.head.columns) == columns
+    assert peak < columns * rows * 4  # what all columns' prints alone would take
+
+
+def test_the_identifiers_of_the_same_file_are_hashed_once() -> None:
+    log = PrivacyLog()
+    raw = RawRows({"age": np.arange(3.0)}, {}, [("a",), ("b",), ("c",)])
+    first = log.print_rows(raw).patients
+    kept = log.storage["hashed"]
+    again = log.print_rows(raw).patients
+    assert first is not None
+    assert again is not None
+    assert first.tolist() == again.tolist()
+    assert log.storage["hashed"] is kept
+    other = log.print_rows(RawRows(raw.values, {}, [("a",), ("b",), ("d",)])).patients
+    assert other is not None
+    assert [a == b for a, b in zip(first.tolist(), other.tolist(), strict=True)] == [True, True, False]

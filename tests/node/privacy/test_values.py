@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coterie_node.privacy.values import Sample, is_dominated, judge_values, table_of
+from coterie_node.privacy.values import (
+    LevelTable,
+    Sample,
+    cross_tables,
+    has_dominant_patient,
+    is_dominated,
+    judge_values,
+    table_of,
+)
 
 FLOOR = 5
 RNG = np.random.default_rng(3)
@@ -141,3 +150,31 @@ def test_a_study_that_shows_every_count_shows_full_cells_too() -> None:
     sample = Sample({"died": died, "group": group}, "died")
     assert {o.kind for o in judge_values(sample, FLOOR)} == {"full cell"}
     assert judge_values(sample, 0) == []
+
+
+def test_two_way_tables_are_those_of_a_direct_count() -> None:
+    rng = np.random.default_rng(8)
+    sizes = (2, 4, 3, 300, 12, 2, 90, 4000)
+    tables = [LevelTable(str(k), rng.integers(0, size, 2000), size) for k, size in enumerate(sizes)]
+    counts = cross_tables(tables)
+    assert set(counts) == set(itertools.combinations(range(len(sizes)), 2))
+    for (a, b), table in counts.items():
+        direct = np.unique(tables[a].codes * sizes[b] + tables[b].codes, return_counts=True)[1]
+        assert np.array_equal(np.sort(table[table > 0]), np.sort(direct))
+
+
+def test_a_frequent_value_is_a_table_wherever_it_lies() -> None:
+    for value in (-3.5, 0.0, 1e300):
+        column = RNG.normal(size=N)
+        column[: N // 5] = value
+        table = table_of("x", column)
+        assert table is not None
+        assert table.counts().tolist() == [N // 5, N - N // 5]
+
+
+def test_dominance_without_a_median_is_what_the_median_says() -> None:
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        values = rng.lognormal(rng.normal(), rng.uniform(0.1, 3), rng.integers(5, 200)) - rng.uniform(0, 50)
+        exact = is_dominated(np.abs(values)) or is_dominated((values - np.median(values)) ** 2)
+        assert has_dominant_patient(values) == exact

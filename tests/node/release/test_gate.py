@@ -18,7 +18,7 @@ from support.node.worlds import World, until
 from coterie_chain.errors import StoreFault
 from coterie_chain.ledger.protocol import State
 from coterie_learners.core import masked_sum
-from coterie_learners.core.disclosure import Ruling
+from coterie_learners.core.disclosure import Exposure, Ruling
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Script, Site, each
 from coterie_learners.errors import StudyError
@@ -29,6 +29,7 @@ from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.gate import Gate, Release, refuse_all
+from coterie_node.release.judgement import Judgement
 from coterie_node.release.policy import Policy
 from coterie_node.run.preview import dry_run
 from coterie_node.run.reasons import Reason
@@ -324,6 +325,45 @@ def test_the_gate_refuses_a_second_run_and_lets_a_restart_pass() -> None:
     assert len(log.heads()) == 1
     with pytest.raises(ReleaseRefused, match=r"nearly as many|fewer than 5 rows"):
         first_release(study, drop_rows(rows["north"], 2), log, "another", vault)
+
+
+def test_a_release_that_waits_for_its_people_is_judged_again_if_another_one_left_meanwhile() -> None:
+    """Two studies that differ by two patients, both asked about: the second yes must not let the difference out."""
+    study, rows = two_sites()
+    log, answers = PrivacyLog(), [False, True]
+    gate = Gate(study, Policy(ask=True), log, lambda _: answers.pop(0))
+    machine = World(study, rows).runner("north").machine
+    step, site = machine.awaits, replace(machine.seat(study.sites, 0), session="waiting")
+    assert step is not None
+    payload = step.make(site, None)
+    assert gate.admit(step, site, 0, payload) is None
+    assert first_release(study, drop_rows(rows["north"], 2), log, "meanwhile", {}) is not None
+    with pytest.raises(ReleaseRefused, match="fewer than 5 rows"):
+        gate.admit(step, site, 0, payload)
+
+
+def test_a_restart_within_a_study_forgets_nothing_of_its_release() -> None:
+    study, rows = cohorts.study(count=3, opening="counts"), cohorts.rows(cohorts.study(count=3), CODES)
+    log, world = PrivacyLog(), World(study, {"north": rows, **dict.fromkeys(study.sites[1:], rows)})
+    machine = world.runner("north").machine
+    for topic in ("labels", "opening", "stats/0"):
+        gate = Gate(study, Policy(), log)  # as a node that was started again has it
+        step = machine.awaits
+        assert step is not None
+        site = replace(gate.seat(machine.seat(study.sites, 0)), session="one")
+        payload = step.make(site, None)
+        assert (step.topic, gate.admit(step, site, 0, payload) is None) == (topic, False)
+        if topic == "opening":
+            break
+        machine.feed(dict.fromkeys(study.sites, payload))
+    (before,) = log.heads()
+    pooled, judgement = {"the pool": (300.0, 90.0)}, Judgement(log, Gate(study).floors)
+    exposure = Exposure("Masked sums", 300, sums_only=True, parties=3, pooled=pooled)
+    assert judgement.judge(site, exposure) is None
+    judgement.write(site, exposure)
+    (after,) = log.heads()
+    assert set(after.labels) == set(study.sites)
+    assert after == replace(before, pooled=pooled)
 
 
 def test_a_yes_with_a_reason_lets_just_what_was_refused_leave() -> None:

@@ -15,6 +15,8 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.rows import CodedRows
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.pda_export import write_table
 from coterie_node.release.policy import Policy
 from coterie_node.run.study_files import load_study
@@ -34,6 +36,9 @@ def export_table_command(
     data: Annotated[Path, typer.Option(help="This site's rows (CSV or Parquet).")],
     to: Annotated[Path, typer.Option(help="New file, such as SITE_initialize.json.")],
     policy: Annotated[Path, typer.Option(help="This site's own rules, if it has any.")] = Path("policy.toml"),
+    privacy: Annotated[
+        Path, typer.Option(help="Folder of this site's privacy log; the table is compared with it and written into it.")
+    ] = Path("privacy"),
 ) -> None:
     """Write one site's table as pda reads it, without patterns below the study's floor, if the release gate lets it."""
     read = load_study(study)
@@ -46,5 +51,5 @@ def export_table_command(
         raise StudyError("CO-S105", f"{site} has no rows in the study {read.name!r}.")
     rules = Policy.load(policy)
     rules.check(read, site)
-    write_table(to, plan_table(read), loaded.rows, rules)
+    write_table(to, plan_table(read), loaded.rows, rules, PrivacyLog(FolderStorage(privacy)))
     print(f"Wrote {to}: {loaded.n} rows of {site} counted.")

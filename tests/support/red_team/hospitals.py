@@ -1,0 +1,91 @@
+"""Hospitals with their files and privacy logs, on which studies are run one after the other through the real gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from coterie_learners.core.protocol import Site
+from coterie_learners.core.registry import complete_study
+from coterie_learners.study.document import Study
+from coterie_node.data.load import load_site
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.release.gate import Gate
+from coterie_node.release.policy import Policy
+from coterie_node.run import simulate as simulation
+
+Columns = Mapping[str, NDArray[Any]]
+N = 400
+VARIABLES = {
+    "death": 'type = "binary"',
+    "relapse": 'type = "binary"',
+    "age": 'type = "number"\nrange = [18, 110]',
+    "sex": 'type = "binary"',
+    "lab": 'type = "number"\nrange = [-9, 9]',
+    "hiv": 'type = "binary"',
+}
+
+
+def draw(seed: int, n: int = N) -> dict[str, NDArray[Any]]:
+    rng = np.random.default_rng(seed)
+    return {
+        "pseudonym": np.array([f"{seed}-{k}" for k in range(n)]),
+        "age": np.round(rng.uniform(30, 90, n), 1),
+        "sex": rng.integers(0, 2, n),
+        "lab": np.round(rng.normal(size=n), 2),
+        "hiv": (rng.random(n) < 0.2).astype(int),
+        "death": (rng.random(n) < 0.3).astype(int),
+        "relapse": (rng.random(n) < 0.3).astype(int),
+    }
+
+
+def text(formula: str, sites: str = "abc", learner: str = 'name = "glore"', rest: str = "", **variables: str) -> str:
+    declared = VARIABLES | variables
+    tables = "\n".join(f"[variables.{name}]\n{kind}" for name, kind in declared.items())
+    return f'name = "probe"\nsites = {list(sites)}\nformula = "{formula}"\n{rest}\n[learner]\n{learner}\n{tables}\n'
+
+
+@dataclass
+class Network:
+    """Sites with their files and privacy logs, on which studies are run one after the other."""
+
+    root: Path
+    data: dict[str, dict[str, NDArray[Any]]]
+    logs: dict[str, PrivacyLog] = field(default_factory=dict)
+    runs: int = 0
+
+    def fit(self, study_text: str, rows: int | None = None, at: str = "") -> None:
+        """Run a study on the first `rows` rows of the site `at` (all of the others'); raises what stops it."""
+        study = complete_study(Study.from_toml(study_text))
+        self.runs += 1
+        loaded = {}
+        for site in study.sites:
+            path = self.root / f"{site}-{self.runs}.csv"
+            write(path, self.data[site], rows if site == at or not at else None)
+            loaded[site] = load_site(path, study, site).rows  # type: ignore[union-attr]
+        gates = {s: Gate(study, Policy(), self.logs.setdefault(s, PrivacyLog())) for s in study.sites}
+        # Each run has a session of its own, as on a ledger.
+        with pytest.MonkeyPatch.context() as patch:
+            make_site, run = simulation.site_of, self.runs
+
+            def make_new_site(*args: Any) -> Site:
+                of, name, rows, keys, entries, session = args
+                return make_site(of, name, rows, keys, entries, f"{session}/{run}")
+
+            patch.setattr(simulation, "site_of", make_new_site)
+            simulation.simulate(study, loaded, gates=gates)
+
+
+def write(path: Path, columns: Columns, rows: int | None) -> None:
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines[: None if rows is None else rows + 1]) + "\n")
+
+
+PLAIN, MASKED = 'name = "glore"\naggregation = "plain"', 'name = "glore"\naggregation = "masked"'
+KNOWN = 'patient = "pseudonym"'
