@@ -54,7 +54,8 @@ class Exposure:
     every level, pair and event is a count that they show; without the rows whose pattern of covariates has fewer than
     `least_pattern`. `labels`: each party's label of each raw column's rows; `labels_only`: nothing but those.
     `opening`: masked counts that are opened before any other sum of the pool; `unopened`: masked sums without such
-    counts before them. `instead`: the option of this study's learner, or the learner, that does not show the cells.
+    counts before them. `by_patient`: `rows` and the opened counts are of patients, who may have several rows.
+    `instead`: the option of this study's learner, or the learner, that does not show the cells.
     """
 
     what: str
@@ -74,6 +75,7 @@ class Exposure:
     labels_only: bool = False
     opening: bool = False
     unopened: bool = False
+    by_patient: bool = False
     instead: str = ""
 
     def small(self, floor: int) -> dict[str, int]:

@@ -30,6 +30,8 @@ class Fit:
     whether the model is sound; `details` further results of the
     learner as JSON has them. `equations`: linear predictors of a row. `selected`: a penalty chose the coefficients that
     are not zero, and n - p counts nothing. `converged` is False also where nobody looked whether the fit had settled.
+    `absorbed`: estimated parameters that no table shows, as each site keeps its own.
+    `shapes`: estimated parameters of the family, beside the coefficients and the dispersion.
     """
 
     learner: str
@@ -53,6 +55,8 @@ class Fit:
     details: Mapping[str, Any] = field(default_factory=dict)
     equations: int = 1
     selected: bool = False
+    absorbed: int = 0
+    shapes: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -68,12 +72,12 @@ class Fit:
     @property
     def df_residual(self) -> int | None:
         """Degrees of freedom of the residual deviance."""
-        return None if self.selected else self.n * self.equations - len(self.terms)
+        return None if self.selected else self.n * self.equations - len(self.terms) - self.absorbed
 
     @property
     def df_null(self) -> int | None:
         """Degrees of freedom of the null deviance."""
-        return None if self.selected else self.n * self.equations - self.intercepts
+        return None if self.selected else self.n * self.equations - self.intercepts - self.absorbed
 
     @property
     def std_errors(self) -> Array:
@@ -89,7 +93,7 @@ class Fit:
     @property
     def parameters(self) -> int:
         """Estimated parameters, the dispersion among them where it is estimated."""
-        return len(self.terms) + (0 if self.dispersion_known else 1)
+        return len(self.terms) + self.absorbed + self.shapes + (0 if self.dispersion_known else 1)
 
     @property
     def aic(self) -> float | None:
@@ -131,7 +135,7 @@ def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     if fit.dispersion_known:
         p_values, quantile = two_sided_normal(z), normal_quantile(0.5 + level / 2)
     else:
-        freedom = fit.n - len(fit.terms)
+        freedom = fit.n - len(fit.terms) - fit.absorbed
         p_values, quantile = two_sided_t(z, freedom), t_quantile(0.5 + level / 2, freedom)
     half = quantile * fit.std_errors
     columns: Sequence[Array] = (fit.estimates, fit.std_errors, z, p_values, fit.estimates - half, fit.estimates + half)

@@ -16,6 +16,15 @@ FIRTH = (
 )
 
 
+def describe_sandwich(kind: str, sampled: bool) -> tuple[str, ...]:
+    """Which sandwich the standard errors are from; nothing if from none."""
+    if not kind:
+        return ()
+    errors = "of the rows of each patient together" if kind == "patient" else f"of rows ({kind})"
+    rest = "there is no AIC of a sample" if sampled else "deviance, likelihood and AIC are the model's, as without it"
+    return (f"Standard errors are those of the sandwich {errors}; {rest}.",)
+
+
 def ridge_warning(weight: float) -> tuple[str, ...]:
     """What a ridge does to a table of coefficients; nothing if there is none."""
     if not weight:
@@ -36,7 +45,7 @@ def few_events_warning(n: int, events: int | None, coefficients: int, binary: bo
     if least >= ENOUGH * coefficients:
         return ()
     what = "rows" if rows else "patients with the rarer outcome" if binary else "events"
-    firth = ", or use Firth's penalty (learner cola, firth = true)" if binary else ""
+    firth = ", or use Firth's penalty (firth = true)" if binary else ""
     message = f"{least} {what} for {coefficients} coefficients, intercepts aside, are fewer than {ENOUGH} for each"
     return (
         f"{message}: estimates may be far off, and Wald p-values and intervals unreliable. Leave terms out{firth}.",

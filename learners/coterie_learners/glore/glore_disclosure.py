@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
+from dataclasses import dataclass
+
+from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure, conclude_disclosure
 from coterie_learners.study.document import Study
 from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
 
@@ -15,13 +17,39 @@ _TABLES = (
 )
 
 
-def disclose_rounds(study: Study, masked: bool, opens: bool) -> Disclosure:
+_PROFILE = (
+    "Sums over its rows about its own means: score and information of the common coefficients, deviance and counts of "
+    "each round; its own intercept stays with it"
+)
+_MEAT = "Sums for the test whether the sites agree, and of squared scores for the standard errors"
+_PATTERNS = (
+    "Squared residuals add equations on the outcomes by pattern of covariates: where few patterns occur, the events in "
+    "each follow.",
+)
+_WEIGHTS = (
+    "Weights stand in every sum: where all patients of a level weigh the same, its sum is their number times that.",
+)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a study's options add to the sums: squared scores, weights, intercepts that each site keeps."""
+
+    robust: bool = False
+    weights: bool = False
+    profiled: bool = False
+
+
+def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Extras()) -> Disclosure:
     """What rounds of sums disclose; `opens`: the pool's counts of levels come before them."""
+    protection: Protection = "masked" if masked else "plain"
+    rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()))
+    middle = _PATTERNS if extras.robust and not masked else ()
     steps = (
         *(disclose_opening() if opens else ()),
-        StepDisclosure("stats/*", "each", _SUMS, None, "masked" if masked else "plain", () if masked else _TABLES),
+        StepDisclosure("stats/*", "each", _PROFILE if extras.profiled else _SUMS, None, protection, rebuilds),
         StepDisclosure("model/*", "server", "The model after each round"),
-        StepDisclosure("agreement/*", "each", _AGREEMENT, None, "masked" if masked else "plain"),
+        StepDisclosure("agreement/*", "each", _MEAT if extras.robust else _AGREEMENT, None, protection, middle),
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
         *conclude_disclosure(study),
     )

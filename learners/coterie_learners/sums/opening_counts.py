@@ -40,7 +40,8 @@ LABELS, OPENING = "labels", "opening"
 class Opening:
     """What is counted: a study's design, the floor, and whether the outcome has events.
 
-    `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
+    `rows_of` gives a site's rows, or its patterns with weights. `by_patient`: a patient may have several rows.
+    `grids`: numbers whose few values are levels.
     """
 
     design: Design
@@ -48,6 +49,7 @@ class Opening:
     events: bool
     rows_of: Callable[[Site], Rows]
     grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    by_patient: bool = False
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -62,12 +64,26 @@ class Opening:
 
     def count(self, site: Site) -> dict[str, Array]:
         """This site's patients and events by level (k,), and whether it has the level."""
+        if self.by_patient:
+            return self._count_patients(site)
         patients, events = np.zeros(len(self.names)), np.zeros(len(self.names))
         for block in self.rows_of(site).blocks():
             masks = np.array([mask for _, mask in self._parts(block)])
             weight = np.ones(len(block)) if block.weight is None else block.weight
             patients += masks @ weight
             events += masks @ (weight * (block.y != 0)) if self.events else 0.0
+        return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+
+    def _count_patients(self, site: Site) -> dict[str, Array]:
+        """The same of patients who may have several rows: whoever has a row in a level is in it."""
+        inside: list[set[int]] = [set() for _ in self.names]
+        having: list[set[int]] = [set() for _ in self.names]
+        for block in self.rows_of(site).blocks():
+            assert block.group is not None
+            for k, (_, mask) in enumerate(self._parts(block)):
+                inside[k] |= set(block.group[mask > 0].tolist())
+                having[k] |= set(block.group[(mask > 0) & (block.y != 0)].tolist()) if self.events else set()
+        patients, events = (np.array([float(len(ids)) for ids in sets]) for sets in (inside, having))
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
 
     def check(self, counts: Mapping[str, Array]) -> None:
@@ -202,6 +218,7 @@ def expose_labels(opening: Opening, site: Site, payload: Payload) -> Exposure:
         rows=opening.rows_of(site).n,
         parties=len(site.parties),
         labels_only=True,
+        by_patient=opening.by_patient,
     )
 
 
@@ -220,4 +237,5 @@ def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload)
         parties=len(site.parties),
         labels=known,
         opening=True,
+        by_patient=opening.by_patient,
     )

@@ -29,7 +29,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.run.simulate import simulate
 
 # Options that the pooled fit here does not cover; learners and families say so of themselves.
-_UNCERTIFIED_OPTIONS = ("firth", "robust", "site_intercepts")
+_UNCERTIFIED_OPTIONS = ("firth", "robust", "site_intercepts", "weights")
 _SEED = 20240
 ROWS_PER_COEFFICIENT = 30
 FEWEST_ROWS = 200

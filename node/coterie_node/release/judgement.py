@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import StudyError
@@ -63,7 +65,7 @@ class Judgement:
             yield _object_to_unopened()
         kind = kind_of(site, exposure)
         printed = raw.prints(self.log.key)
-        if printed.repeats and not site.study.columns:
+        if printed.repeats and not site.study.columns and not exposure.by_patient:
             yield _object_to_repeats()
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), printed)
         self._waiting = candidate
@@ -177,6 +179,7 @@ def judge_sample(site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
     yield from judge_values(sample.keep(exposure.least_pattern), floor)
+    yield from _judge_weighted(design, raw)
 
 
 def judge_local_dominance(site: Site, raw: RawRows) -> Iterator[Objection]:
@@ -189,6 +192,30 @@ def judge_local_dominance(site: Site, raw: RawRows) -> Iterator[Objection]:
         if name in raw.values and table_of(name, raw.values[name], category=name in raw.levels) is None:
             for objection in judge_dominance(name, raw.values[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
+    for objection in _judge_weighted(design, raw):
+        yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=design.weights))
+
+
+def _judge_weighted(design: Design, raw: RawRows) -> Iterator[Objection]:
+    """Objections to a weight, or a weighted column, of which one patient has nearly all: sums would show that patient.
+
+    Levels count as columns of 0 and 1, and so does a level that one patient's weight fills.
+    """
+    if design.weights not in raw.values:
+        return
+    weights = np.asarray(raw.values[design.weights], dtype=np.float64)
+    yield from judge_dominance(design.weights, weights)
+    for name in design.variables:
+        if name == design.weights or name not in raw.values:
+            continue
+        values = np.asarray(raw.values[name], dtype=np.float64)
+        distinct = np.unique(values)
+        tabled = name in raw.levels or bool(np.isin(distinct, (0.0, 1.0)).all())
+        parts = [(values == level).astype(np.float64) for level in distinct] if tabled else [values]
+        for part in parts:
+            # A level of fewer is a small cell, which others judge.
+            if np.count_nonzero(part) > 2:
+                yield from judge_dominance(f"{design.weights} times {name}", weights * part)
 
 
 _ASK_DOMINANCE = (

@@ -12,7 +12,9 @@ from coterie_learners.errors import ProtocolError, Separation
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import special
-from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Totals, log_odds, scalar
+from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Parts, Totals, log_odds, scalar
+from coterie_learners.sums.links.link import Elementary
+from coterie_learners.sums.links.linked_family import LinkedFamily
 
 _SLACK = 1e-9
 QUANTILE_STEPS = 12
@@ -27,35 +29,53 @@ class _JoinPlan:
     start: Callable[[float], float]
 
 
-class Binomial(Family):
+class Binomial(LinkedFamily):
     """A binary outcome."""
 
     name: ClassVar[str] = "binomial"
     law: ClassVar[str] = "binomial"
-    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog")
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "log", "identity")
     outcomes: ClassVar[tuple[str, ...]] = ("binary",)
-    offsets: ClassVar[bool] = False
     has_events: ClassVar[bool] = True
     binary: ClassVar[bool] = True
     firth_links: ClassVar[tuple[str, ...]] = ("logit",)
     extreme_means: ClassVar[str] = "probabilities numerically 0 or 1"
-    certified: ClassVar[bool] = True
+    certified_links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog")
+    ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""
-        return LINKS[self.link].parts(eta, y)
+        return LINKS[self.link].parts(eta, y) if self.link in LINKS else super().parts(eta, y)
 
     def curve(self, eta: Array) -> Curve:
         """The mean at a linear predictor."""
-        return LINKS[self.link].curve(eta)
+        return LINKS[self.link].curve(eta) if self.link in LINKS else super().curve(eta)
 
     def start(self, mean: float) -> float:
         """A linear predictor near that of a pooled mean."""
-        return LINKS[self.link].start(mean)
+        return LINKS[self.link].start(mean) if self.link in LINKS else super().start(mean)
+
+    @property
+    def ratio(self) -> str:
+        """Ratios of risks with the log link."""
+        return "RR" if self.link == "log" else super().ratio
 
     def variance(self, mean: Array) -> Array:
         """mu (1 - mu)."""
         return np.asarray(np.maximum(mean * (1.0 - mean), TINY))
+
+    def variance_slope(self, mean: Array) -> Array:
+        """1 - 2 mu."""
+        return np.asarray(1.0 - 2.0 * mean)
+
+    def unit_deviance(self, y: Array, mean: Array) -> Array:
+        """-2 log of the probability of what happened."""
+        return np.asarray(-2.0 * np.where(y > 0.5, np.log(mean), np.log1p(-mean)))
+
+    def likelihood_terms(self, mean: Array, log: Elementary) -> tuple[Array, Array]:
+        """The log-odds, and log(1 - mu)."""
+        other = log(1.0 - mean)
+        return log(mean) - other, other
 
     def at_an_end(self, mean: Array) -> bool:
         """Whether a fitted probability is 0 or 1 to a float."""
@@ -63,11 +83,11 @@ class Binomial(Family):
 
     def null_deviance(self, totals: Totals, guess: tuple[float, float]) -> float:
         """From the counts, whatever the guess."""
-        return binary_deviance(totals.n, totals.outcome)
+        return binary_deviance(totals.mass, totals.outcome)
 
     def null_from_counts(self, totals: Totals) -> float | None:
         """From the counts alone."""
-        return binary_deviance(totals.n, totals.outcome)
+        return binary_deviance(totals.mass, totals.outcome)
 
     def check_total(self, n: float, outcome: float) -> None:
         """ProtocolError unless the outcomes are so many events of n rows."""
@@ -99,7 +119,12 @@ class Binomial(Family):
         return min(outcome, n - outcome), "patients with the rarer outcome"
 
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
-        """Events at logistic probabilities."""
+        """Events at logistic probabilities, or at ones that another link has."""
+        small = np.clip(eta, -3.0, 3.0)
+        if self.link == "log":
+            return np.asarray(rng.random(len(eta)) < 0.3 * np.exp(0.2 * small), dtype=np.float64)
+        if self.link == "identity":
+            return np.asarray(rng.random(len(eta)) < 0.4 + 0.05 * small, dtype=np.float64)
         return np.asarray(rng.random(len(eta)) < special().expit(eta), dtype=np.float64)
 
     def shift_to(self, eta: Array, mean: float) -> float:

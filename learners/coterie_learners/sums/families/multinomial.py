@@ -19,7 +19,8 @@ class Multinomial(Binomial):
     # No level is the event, and each has an equation of its own: what a binary outcome has does not carry over.
     has_events: ClassVar[bool] = False
     firth_links: ClassVar[tuple[str, ...]] = ()
-    certified: ClassVar[bool] = False
+    certified_links: ClassVar[tuple[str, ...]] = ()
+    offsets: ClassVar[bool] = False
     measures: ClassVar[tuple[str, ...]] = ()
 
     @property
