@@ -42,7 +42,7 @@ from coterie_learners.core.protocol import Posts, Script, Site, conclude, conclu
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
-from coterie_learners.glore import firth, profile, robust
+from coterie_learners.glore import firth, robust, site_profile
 from coterie_learners.glore.glore_disclosure import Extras, disclose_rounds
 from coterie_learners.glore.robust import Robust, root_of_sandwich
 from coterie_learners.numeric import linalg
@@ -256,9 +256,9 @@ def compute_local_sums(plan: GlorePlan, site: Site, model: Payload) -> dict[str,
     """The sums of this site's rows that the last server post asks for."""
     kind, frame, rows = newton.kind_of(model), plan.frame(model), plan.rows_of(site)
     if plan.options.site_intercepts and kind == "look":
-        return profile.sum_moments(plan.model, rows, frame)
+        return site_profile.sum_moments(plan.model, rows, frame)
     if plan.options.site_intercepts:
-        return profile.sum_round(plan.model, rows, frame, model["beta"])
+        return site_profile.sum_round(plan.model, rows, frame, model["beta"])
     if kind == "look":
         return plan.model.look(rows, frame)
     sums = plan.model.at_state(model).round(kind, rows, frame, model["beta"], float(model["null"]))
@@ -271,7 +271,7 @@ def share_agreement(site: Site, plan: GlorePlan, topic: str, model: Payload) -> 
     """A site's part of the test whether the sites agree."""
     rows, frame = plan.rows_of(site), plan.frame(model)
     if plan.options.site_intercepts:
-        part = profile.measure_part(plan.model, rows, frame, model)
+        part = site_profile.measure_part(plan.model, rows, frame, model)
     else:
         gradient = plan.rules.penalty.gradient(frame, model["beta"])
         if plan.options.firth:

@@ -17,7 +17,7 @@ import numpy as np
 
 from coterie_learners.core.payload import Payload
 from coterie_learners.errors import StudyError
-from coterie_learners.glore.profile import find_profile, leverages
+from coterie_learners.glore.site_profile import find_profile, leverages
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import symmetric

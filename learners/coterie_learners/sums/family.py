@@ -101,8 +101,8 @@ class Family(ABC):
     whether an outcome is one of few levels, so that a pattern has no more events than rows. `separable`: whether an
     estimate may lie at infinity. `limit`: the longest step of a coefficient of a standardised column, None where any
     length is safe. `offsets`: whether a linear predictor may have an offset. `firth_links`: the links for which
-    Firth's penalty is written. `extreme_means`: what people call fitted means at an end of their range. `certified_links`:
-    those for which `score_by_definition` is written, so that a study can be compared with a pooled fit.
+    Firth's penalty is written. `extreme_means`: what people call fitted means at an end of their range. `certified`:
+    whether `score_by_definition` is written, so that a study can be compared with a pooled fit.
     """
 
     name: ClassVar[str]
@@ -120,7 +120,7 @@ class Family(ABC):
     quasi: ClassVar[str] = ""
     firth_links: ClassVar[tuple[str, ...]] = ()
     extreme_means: ClassVar[str] = "means numerically 0"
-    certified_links: ClassVar[tuple[str, ...]] = ()
+    certified: ClassVar[bool] = False
     # Whether rows can be summed one by one, and not only tables of patterns.
     by_rows: ClassVar[bool] = True
     # Whether the variance has a shape that is estimated with the coefficients.
@@ -224,9 +224,10 @@ class Family(ABC):
         return guess[0]
 
     @property
-    def certified(self) -> bool:
-        """Whether `score_by_definition` is written for the link."""
-        return self.link in self.certified_links
+    def has_pooled_fit(self) -> bool:
+        """Whether scoring from any start comes to rest, so that a pooled fit by itself can be compared with."""
+        simple = self.dispersion == "known" or self.linear
+        return self.certified and simple and not self.bounded and not self.shaped
 
     @property
     def by_tables(self) -> bool:

@@ -113,7 +113,7 @@ def certifiable(study: Study) -> bool:
         return False
     family = choose_family(options.get("family", "binomial"), options.get("link"))
     # The pooled fit estimates no dispersion from Pearson's residuals.
-    return bool(family.certified and family.dispersion != "pearson" and options.get("standard_errors", True))
+    return bool(family.has_pooled_fit and options.get("standard_errors", True))
 
 
 def _equals_pooled(learner: str) -> bool:

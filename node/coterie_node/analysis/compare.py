@@ -77,9 +77,9 @@ def _list_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> It
     for name, word in (("sites", "sites"), ("n", "rows"), ("events", "events"), ("family", "family"), ("link", "link")):
         if first.get(name) != second.get(name):
             yield f"{word} {_show(first.get(name))} and {_show(second.get(name))}"
-    null = first.get("null_deviance"), second.get("null_deviance")
-    if None not in null and abs(null[0] - null[1]) > SAME * (abs(null[0]) + 1e-300):
-        yield f"null deviance {null[0]:.10g} and {null[1]:.10g}"
+    one, other = first.get("null_deviance"), second.get("null_deviance")
+    if one is not None and other is not None and abs(one - other) > SAME * (abs(one) + 1e-300):
+        yield f"null deviance {one:.10g} and {other:.10g}"
     rows = first.get("rows"), second.get("rows")
     if rows[0] and rows[1] and _list_used(rows[0]) != _list_used(rows[1]):
         yield "rows used at each site"
@@ -98,15 +98,15 @@ def _test_models(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[M
     terms = [{str(row["term"]) for row in result["terms"]} for result in (small, large)]
     if not terms[0] < terms[1]:
         return None, "No test: neither model holds all terms of the other and more."
-    values = [result.get(name) for result in (small, large) for name in ("deviance", "df_residual")]
-    if any(value is None for value in values) or _is_penalised(small) or _is_penalised(large):
+    names = [(result, name) for result in (small, large) for name in ("deviance", "df_residual")]
+    if any(result.get(name) is None for result, name in names) or _is_penalised(small) or _is_penalised(large):
         return None, "No test: the fits have no deviance of a likelihood."
-    df = round(values[1] - values[3])
-    fall = max(values[0] - values[2], 0.0)
+    values = [float(result[name]) for result, name in names]
+    df, fall = round(values[1] - values[3]), max(values[0] - values[2], 0.0)
     added = tuple(str(row["term"]) for row in large["terms"] if str(row["term"]) not in terms[0])
     if large.get("statistic") == "z":
         return ModelTest("chi-squared", fall, df, chi_squared_above(fall, df), added), ""
-    value, freedom = fall / df / float(large["dispersion"]), float(values[3])
+    value, freedom = fall / df / float(large["dispersion"]), values[3]
     p = float(f_above(np.array([value]), np.array([float(df)]), freedom)[0])
     return ModelTest("F", value, df, p, added), ""
 

@@ -40,7 +40,7 @@ class Binomial(LinkedFamily):
     binary: ClassVar[bool] = True
     firth_links: ClassVar[tuple[str, ...]] = ("logit",)
     extreme_means: ClassVar[str] = "probabilities numerically 0 or 1"
-    certified_links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog")
+    certified: ClassVar[bool] = True
     ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def parts(self, eta: Array, y: Array) -> Parts:
@@ -120,23 +120,28 @@ class Binomial(LinkedFamily):
 
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
         """Events at logistic probabilities, or at ones that another link has."""
-        small = np.clip(eta, -3.0, 3.0)
+        return np.asarray(rng.random(len(eta)) < self._draw_from(eta), dtype=np.float64)
+
+    def _draw_from(self, eta: Array) -> Array:
+        """The probabilities of synthetic outcomes."""
         if self.link == "log":
-            return np.asarray(rng.random(len(eta)) < 0.3 * np.exp(0.2 * small), dtype=np.float64)
+            return np.asarray(np.minimum(np.exp(0.2 * eta - 1.2), 0.9))
         if self.link == "identity":
-            return np.asarray(rng.random(len(eta)) < 0.4 + 0.05 * small, dtype=np.float64)
-        return np.asarray(rng.random(len(eta)) < special().expit(eta), dtype=np.float64)
+            return np.clip(0.4 + 0.05 * eta, 0.02, 0.98)
+        return np.asarray(special().expit(eta))
 
     def shift_to(self, eta: Array, mean: float) -> float:
         """By bisection: the mean probability grows with the constant."""
         low, high = -50.0, 50.0
         for _ in range(60):
             middle = 0.5 * (low + high)
-            low, high = (middle, high) if float(np.mean(special().expit(eta + middle))) < mean else (low, middle)
+            low, high = (middle, high) if float(np.mean(self._draw_from(eta + middle))) < mean else (low, middle)
         return low
 
     def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
         """(y - mu) mu' / V and mu'^2 / V, with the mean and its slope from the link's own formula."""
+        if self.link not in LINKS:
+            return super().score_by_definition(eta, y)
         if self.link == "probit":
             mean, slope = special().ndtr(eta), np.exp(-0.5 * eta**2) / np.sqrt(2.0 * np.pi)
         elif self.link == "cloglog":

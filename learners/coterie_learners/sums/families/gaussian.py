@@ -28,7 +28,7 @@ class Gaussian(LinkedFamily):
     dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "residual"
     whole: ClassVar[bool] = False
     separable: ClassVar[bool] = False
-    certified_links: ClassVar[tuple[str, ...]] = ("identity",)
+    certified: ClassVar[bool] = True
     ends: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     convex: ClassVar[tuple[str, ...]] = ("log",)
     measures: ClassVar[tuple[str, ...]] = ("s", "s_low", "q", "q_low")
@@ -132,4 +132,6 @@ class Gaussian(LinkedFamily):
 
     def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
         """The residual, and one."""
+        if not self.linear:
+            return super().score_by_definition(eta, y)
         return y - eta, np.ones_like(eta)

@@ -19,7 +19,7 @@ class Multinomial(Binomial):
     # No level is the event, and each has an equation of its own: what a binary outcome has does not carry over.
     has_events: ClassVar[bool] = False
     firth_links: ClassVar[tuple[str, ...]] = ()
-    certified_links: ClassVar[tuple[str, ...]] = ()
+    certified: ClassVar[bool] = False
     offsets: ClassVar[bool] = False
     measures: ClassVar[tuple[str, ...]] = ()
 

@@ -25,7 +25,6 @@ class NegativeBinomial(Poisson):
     ends: ClassVar[tuple[float, float]] = (0.0, math.inf)
     shaped: ClassVar[bool] = True
     quasi: ClassVar[str] = ""
-    certified_links: ClassVar[tuple[str, ...]] = ()
     canonical = False
     by_tables = False
     closed_null = False
@@ -80,6 +79,16 @@ class NegativeBinomial(Poisson):
             np.asarray(score + 1.0 - (y + theta) / whole),
             np.asarray(information + 2.0 / whole - (y + theta) / whole**2),
         )
+
+    def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
+        """(y - mu) / (1 + mu / theta) and mu / (1 + mu / theta)."""
+        mean = np.exp(eta)
+        return (y - mean) / (1.0 + mean / self.theta), mean / (1.0 + mean / self.theta)
+
+    def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
+        """Counts with these logarithms of the mean, and a theta of one and a half."""
+        mean = np.exp(np.minimum(eta, 10.0)) * rng.gamma(1.5, 1.0 / 1.5, len(eta))
+        return np.clip(rng.poisson(mean), *bounds).astype(np.float64)
 
     def null_deviance(self, totals: Totals, guess: tuple[float, float]) -> float:
         """That of the guess, which is fitted round by round."""

@@ -34,7 +34,7 @@ class Poisson(LinkedFamily):
     whole_sums: ClassVar[tuple[str, ...]] = ("saturated", "constant")
     quasi: ClassVar[str] = "quasipoisson"
     extreme_means: ClassVar[str] = "rates numerically 0"
-    certified_links: ClassVar[tuple[str, ...]] = ("log",)
+    certified: ClassVar[bool] = True
 
     @property
     def closed_null(self) -> bool:
@@ -124,15 +124,19 @@ class Poisson(LinkedFamily):
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
         """Counts with these logarithms of the mean, or with means that add up."""
         if self.link == "identity":
-            return np.clip(rng.poisson(3.0 + 0.3 * np.clip(eta, -3.0, 3.0)), *bounds).astype(np.float64)
+            return np.clip(rng.poisson(np.maximum(3.0 + 0.05 * eta, 0.01)), *bounds).astype(np.float64)
         return np.clip(rng.poisson(np.exp(np.minimum(eta, 10.0))), *bounds).astype(np.float64)
 
     def shift_to(self, eta: Array, mean: float) -> float:
-        """The logarithm of the factor between the means."""
+        """The logarithm of the factor between the means; what is added to means that add up, by their slope."""
+        if self.link == "identity":
+            return (mean - 3.0) / 0.05 - float(np.mean(eta))
         return math.log(mean / float(np.mean(np.exp(eta))))
 
     def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
         """y - mu and mu."""
+        if self.link != "log":
+            return super().score_by_definition(eta, y)
         mean = np.exp(eta)
         return y - mean, mean
 

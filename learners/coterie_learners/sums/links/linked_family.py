@@ -13,6 +13,7 @@ from coterie_learners.sums.family import Curve, Family, Parts
 from coterie_learners.sums.links import all_links
 from coterie_learners.sums.links.link import Elementary
 from coterie_learners.sums.links.linked import curve_of, parts_of
+from coterie_learners.sums.links.textbook import score_by_textbook
 
 
 class LinkedFamily(Family):
@@ -22,6 +23,7 @@ class LinkedFamily(Family):
     """
 
     ends: ClassVar[tuple[float, float]]
+    certified: ClassVar[bool] = True
     convex: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -55,6 +57,10 @@ class LinkedFamily(Family):
     def start(self, mean: float) -> float:
         """The predictor of the pooled mean."""
         return all_links()[self.link].predictor(mean)
+
+    def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
+        """(y - mu) mu' / V and mu'^2 / V, by the textbook's formulas of the link."""
+        return score_by_textbook(self.link, self.variance, eta, y)
 
     @abstractmethod
     def variance(self, mean: Array) -> Array:

@@ -31,7 +31,7 @@ AT_REST = 1e-9
 
 
 @dataclass(frozen=True)
-class Profile:
+class SiteFit:
     """A site's rows at slopes with its own intercept: pieces of rows, and weights (m,).
 
     `informative`: whether the rows say anything of slopes. `x` (m, q): the columns without the intercept.
@@ -49,7 +49,7 @@ class Profile:
         return np.asarray(self.x - (weights @ self.x) / total) if total > 0.0 else self.x
 
 
-def find_profile(model: Model, rows: Rows, frame: Frame, beta: Array) -> Profile:
+def find_profile(model: Model, rows: Rows, frame: Frame, beta: Array) -> SiteFit:
     """The rows at slopes beta[1:] with the intercept that fits them best."""
     block = model.weigh(frame.block(join_blocks(rows)))
     own = np.ones(len(block)) if block.weight is None else block.weight
@@ -58,8 +58,8 @@ def find_profile(model: Model, rows: Rows, frame: Frame, beta: Array) -> Profile
     outcome, weight = float(own @ block.y), float(own.sum())
     if model.family.whole and _is_one_sided(model, weight, outcome):
         nothing = np.zeros_like(slopes)
-        return Profile(block, x, Parts(nothing, nothing, nothing, nothing, block.y), own, False)
-    return Profile(block, x, _fit_intercept(model, block, own, slopes, outcome / weight), own, True)
+        return SiteFit(block, x, Parts(nothing, nothing, nothing, nothing, block.y), own, False)
+    return SiteFit(block, x, _fit_intercept(model, block, own, slopes, outcome / weight), own, True)
 
 
 def _is_one_sided(model: Model, weight: float, outcome: float) -> bool:
@@ -151,7 +151,7 @@ def measure_part(model: Model, rows: Rows, frame: Frame, end: Payload) -> dict[s
     return agreement.pack_part(part, float(at.own @ residuals), model.family.at_an_end(at.parts.mean))
 
 
-def leverages(at: Profile, inverse: Array) -> Array:
+def leverages(at: SiteFit, inverse: Array) -> Array:
     """Leverages (m,) with this site's intercept. `inverse` (q, q): of the pooled Schur complement."""
     weight = at.own * at.parts.weight
     about, total = at.about(weight), float(weight.sum())
