@@ -310,7 +310,7 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
 
 
 def expose_agreement(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, payload: Payload) -> Exposure:
-    """The part of the test: of plain sums it follows from the last round's, but for three numbers of the whole site.
+    """The part of the test: of plain sums it follows from the last round's, except three numbers of the whole site.
 
     A sandwich adds equations at the last of the views.
     """

@@ -75,7 +75,7 @@ class Opening:
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
 
     def _count_patients(self, site: Site) -> dict[str, Array]:
-        """The same of patients who may have several rows: whoever has a row in a level is in it."""
+        """The same of patients who may have several rows: a patient with a row in a level is in it."""
         inside: list[set[int]] = [set() for _ in self.names]
         having: list[set[int]] = [set() for _ in self.names]
         for block in self.rows_of(site).blocks():

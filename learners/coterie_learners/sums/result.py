@@ -35,13 +35,12 @@ def build_fit(
     `sandwich`: a root (p, p) of another covariance in the frame.
     """
     family, frame = rules.model.at_state(model).family, Frame.from_payload(rules.model.layout, model)
-    design, n, p = rules.model.layout.design, int(model["n"]), rules.model.p
-    deviance, absorbed = float(model["deviance"]), int(model["sites"]) if rules.model.profiled else 0
-    first, freedom = int(rules.model.profiled), n - p + rules.model.profiled - absorbed
+    design, n, absorbed = rules.model.layout.design, int(model["n"]), _count_absorbed(rules, model)
+    first, freedom = int(rules.model.profiled), n - rules.model.p + rules.model.profiled - absorbed
     dispersion, sampled = estimate_dispersion(rules, model), rules.model.weighting == "sampling"
     estimates, covariance = frame.outside(model["beta"]), _scale_covariance(frame, model, dispersion, sandwich)
     events = None if rules.model.weighs else family.count_events(float(model["outcome"]))
-    raw = deviance * frame.outcome_scale**2
+    raw = float(model["deviance"]) * frame.outcome_scale**2
     totals = Totals(**{name: float(model[name]) for name in rules.model.counts})
     known, scaled = family.dispersion == "known", dispersion / frame.outcome_scale**2
     # Sampling weights have no scale that a chi-squared could have.
@@ -72,6 +71,11 @@ def build_fit(
         details=_details_of(rules, model, test, quality, freedom),
     )
     return replace(fit, details={**fit.details, "tests": joint_tests(fit, design.by_term)})
+
+
+def _count_absorbed(rules: Rules, model: Payload) -> int:
+    """Intercepts that the sites keep."""
+    return int(model["sites"]) if rules.model.profiled else 0
 
 
 def _scale_covariance(frame: Frame, model: Payload, dispersion: float, sandwich: Array | None) -> Array:

@@ -42,7 +42,7 @@ class InverseGaussian(LinkedFamily):
         return y, y * y, logs, logs - 0.5 / y
 
     def compute_saturated(self, y: Array) -> Array:
-        """Log-likelihood of rows whose means are their outcomes, but for half the logarithm of 2 pi."""
+        """Log-likelihood of rows whose means are their outcomes, without half the logarithm of 2 pi."""
         return np.asarray(-1.5 * np.log(y))
 
     def variance(self, mean: Array) -> Array:

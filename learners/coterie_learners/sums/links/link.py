@@ -1,7 +1,7 @@
 """What a link is: the mean as a function of the linear predictor, with two derivatives, and where it is defined.
 
 McCullagh and Nelder, Generalized Linear Models, 2nd ed. 1989, section 2.2.3. A link is written once for both
-arithmetics: whoever calls it hands over the exponential function.
+arithmetics: its caller hands over the exponential function.
 """
 
 from __future__ import annotations
