@@ -412,7 +412,8 @@ def schedule_rounds(plan: GlorePlan) -> Schedule:
 def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
     plan = GlorePlan.of(study)
-    extras = Extras(bool(plan.robust), bool(plan.options.weights), plan.options.site_intercepts)
+    o = plan.options
+    extras = Extras(bool(plan.robust), bool(o.weights), o.site_intercepts, plan.family.shaped)
     return disclose_rounds(study, plan.masked, plan.opens, extras)
 
 

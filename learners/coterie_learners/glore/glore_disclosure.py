@@ -30,20 +30,23 @@ _WEIGHTS = (
     "Weights stand in every sum: where all patients of a level weigh the same, its sum is their number times that.",
 )
 
+_COUNTS = ("The sums for the shape of the counts tell in the end how many patients have each count.",)
+
 
 @dataclass(frozen=True)
 class Extras:
-    """What a study's options add to the sums: squared scores, weights, intercepts that each site keeps."""
+    """What a study's options add to the sums: squared scores, weights, intercepts that each site keeps, a shape."""
 
     robust: bool = False
     weights: bool = False
     profiled: bool = False
+    shaped: bool = False
 
 
 def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Extras()) -> Disclosure:
     """What rounds of sums disclose; `opens`: the pool's counts of levels come before them."""
     protection: Protection = "masked" if masked else "plain"
-    rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()))
+    rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()), *(_COUNTS if extras.shaped else ()))
     middle = _PATTERNS if extras.robust and not masked else ()
     steps = (
         *(disclose_opening() if opens else ()),

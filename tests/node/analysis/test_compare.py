@@ -21,7 +21,7 @@ from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
 
 SMALL, LARGE = "died ~ age + male", "died ~ age + male + stage"
-LINEAR = {"family": "gaussian"}
+LINEAR: dict[str, Any] = {"family": "gaussian"}
 
 
 def result(formula: str, codes: Codes, count: int = 3, **options: Any) -> dict[str, Any]:

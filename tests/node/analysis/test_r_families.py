@@ -13,6 +13,7 @@ from support.learners.r_stays import fit_files, largest_differences, references,
 
 X = "age + ward + frail"
 C = "age + sex + diabetes + htn"
+NEGATIVE: dict[str, Any] = {"family": "negative_binomial", "max_rounds": 60}
 # R's name of a model; its formula here, and the learner's options.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gamma_inverse": (f"stay ~ {X}", {"family": "gamma"}),
@@ -27,9 +28,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "rate_difference": (f"infections ~ {X}", {"family": "poisson", "link": "identity"}),
     "logit_offset": (f"readmit ~ {X} + offset(logdays)", {}),
     "cloglog_offset": (f"readmit ~ {X} + offset(logdays)", {"link": "cloglog"}),
-    "negative_binomial": (f"infections ~ {X}", {"family": "negative_binomial"}),
-    "negative_binomial_offset": (f"infections ~ {X} + offset(logdays)", {"family": "negative_binomial"}),
-    "cohort_negative_binomial": (f"visits ~ {C}", {"family": "negative_binomial"}),
+    "negative_binomial": (f"infections ~ {X}", NEGATIVE),
+    "negative_binomial_offset": (f"infections ~ {X} + offset(logdays)", NEGATIVE),
+    "cohort_negative_binomial": (f"visits ~ {C}", NEGATIVE),
     "cohort_gamma_inverse": (f"stay ~ {C}", {"family": "gamma"}),
     "cohort_gamma_log": (f"stay ~ {C}", {"family": "gamma", "link": "log"}),
     "cohort_gamma_identity": (f"stay ~ {C}", {"family": "gamma", "link": "identity"}),
@@ -64,7 +65,7 @@ def test_a_family_with_its_link_is_fitted_as_r_fits_it(
     formula, options = MODELS[model]
     data = "cohort" if model.startswith("cohort") else "stays"
     files = write_site_files(data, count, tmp_path)
-    result = fit_files(files, data, formula, {"max_rounds": 60, **learner, **options})
+    result = fit_files(files, data, formula, {**learner, **options})
     estimates, errors = largest_differences(result, references("families")[model])
     assert estimates <= ESTIMATES
     assert errors <= ERRORS
