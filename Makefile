@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools demo test test-long test-net faults fuzz slither check audit-deps devnet bench bench-mpc ranges references \
-  abi lock wheel mutants clean
+  abi lock lock-images wheel mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -109,6 +109,10 @@ lock: setup ## Pin the newest versions again (hashes, no download addresses)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
 	  --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements/slither.lock \
 	  requirements/slither.in
+
+lock-images: setup ## Ask a registry for the digests of the container images, and write them into docker/
+	$(BIN)/python docker/images.py
+	$(BIN)/python docker/generate.py
 
 audit-deps: ## Ask the advisory databases about all pinned packages; docs/dependencies.md answers each finding
 	$(PYTHON) tools/house/audit_deps.py

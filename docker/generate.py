@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from images import BASE_IMAGE, GETH_IMAGE, KUBO_IMAGE, LOCK, pin_image, read_lock
 
 from coterie_chain.network.genesis import CHAIN_ID
 from coterie_chain.network.programs import geth, kubo
-from coterie_chain.network.programs.executables import GETH, IPFS
 from coterie_node.network.founding import ANY, TRIAL_NET, trial_address
 
 HERE = Path(__file__).parent
+DIGESTS = read_lock(LOCK.read_text())
 SITES = ("north", "south", "west")
 USER = "10001:10001"
 HEAD = "# Written by docker/generate.py; change that, not this. How to use it: docker/README.md.\n"
@@ -119,7 +120,7 @@ def build_geth_service(name: str, folder: str, sealer: str) -> Service:
     run = shlex.join(["geth", *start, *seal, "--ipcpath", "/geth/geth.ipc"]).replace("SEALER", '"$$SEALER"')
     init = shlex.join(["geth", *geth.build_init_arguments("/geth/data", "/geth/genesis.json")])
     return {
-        "image": f"ethereum/client-go:v{GETH.version}",
+        "image": pin_image(GETH_IMAGE, DIGESTS),
         **HARD,
         "entrypoint": ["/bin/sh", "-ec"],
         "command": [f"[ -d /geth/data/geth/chaindata ] || {init}\nexec {run}\n"],
@@ -138,7 +139,7 @@ def build_kubo_service(folder: str) -> Service:
         f"exec {daemon}",
     ]
     return {
-        "image": f"ipfs/kubo:v{IPFS.version}",
+        "image": pin_image(KUBO_IMAGE, DIGESTS),
         **HARD,
         "entrypoint": ["/bin/sh", "-ec"],
         "command": ["\n".join(steps) + "\n"],
@@ -154,7 +155,11 @@ def build_node_service(prefix: str, folder: str) -> Service:
     ready = {f"{prefix}{part}": {"condition": "service_healthy"} for part in ("geth", "kubo")}
     return {
         "image": "coterie",
-        "build": {"context": "..", "dockerfile": "docker/Dockerfile"},
+        "build": {
+            "context": "..",
+            "dockerfile": "docker/Dockerfile",
+            "args": {"BASE": pin_image(BASE_IMAGE, DIGESTS)},
+        },
         **HARD,
         "command": ["serve", "--node", "/site"],
         "volumes": [f"{folder}:/site"],

@@ -4,6 +4,7 @@ ChainError
  +- KeyFault              my key file or its passphrase, or a key that cannot be used
  +- StoreFault            my store: a folder or daemon that refuses, or an address that names none
  +- BlobCorrupt           a peer or a store: bytes that do not match their record (never retried)
+ |   +- BlobUnusable      the peer that recorded it: the CID's own bytes, of another form or size than is allowed
  +- LedgerUnreachable     the network: retry
  +- BlobMissing           the network: retry
  +- LedgerMismatch        the chain is not the one we joined, or contradicts itself
@@ -36,6 +37,10 @@ class StoreFault(ChainError):
 
 class BlobCorrupt(ChainError):
     """Bytes that do not match the CID or digest of their record."""
+
+
+class BlobUnusable(BlobCorrupt):
+    """Bytes that match their CID, and are no payload of the size that is allowed: no store has altered them."""
 
 
 class BlobMissing(ChainError):

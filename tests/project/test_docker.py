@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -66,6 +67,38 @@ def test_the_trial_s_files_and_addresses_fit_together(tmp_path: Path) -> None:
         peers = (tmp_path / site / "kubo" / "config.json").read_text()
         for other in others:
             assert f"/ip4/{trial[f'{other}-kubo']['networks']['trial']['ipv4_address']}/tcp/4001" in peers
+
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+def run_tool(folder: Path, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A tool of a copy of docker/."""
+    return subprocess.run([sys.executable, folder / name, *words], capture_output=True, text=True, check=False)
+
+
+def test_the_digests_of_the_lock_are_those_of_the_compose_files(tmp_path: Path) -> None:
+    folder = tmp_path / "docker"
+    shutil.copytree(ROOT / "docker", folder)
+    head, *_ = (folder / "images.lock").read_text().splitlines()
+    images = {service["image"].split("@")[0] for service in services("compose.site.yaml").values()} - {"coterie"}
+    lines = [f"{image} {DIGEST}" for image in [*images, "python:3.12-slim"]]
+    (folder / "images.lock").write_text("\n".join([head, *lines]) + "\n")
+    assert run_tool(folder, "images.py", "--check").returncode == 0
+    assert run_tool(folder, "generate.py", "--check").returncode == 1
+    assert run_tool(folder, "generate.py").returncode == 0
+    for service in yaml.safe_load((folder / "compose.trial.yaml").read_text())["services"].values():
+        image = service["build"]["args"]["BASE"] if service["image"] == "coterie" else service["image"]
+        assert image.endswith(f"@{DIGEST}")
+
+
+@pytest.mark.parametrize("line", ["ipfs/kubo:v1", "ipfs/kubo:v1 sha256:12", "python:3.12-slim " + DIGEST])
+def test_an_image_without_a_digest_is_named(line: str, tmp_path: Path) -> None:
+    folder = tmp_path / "docker"
+    shutil.copytree(ROOT / "docker", folder)
+    (folder / "images.lock").write_text(line + "\n")
+    done = run_tool(folder, "images.py", "--check")
+    assert (done.returncode, "ipfs/kubo" in done.stderr) == (1, True)
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:

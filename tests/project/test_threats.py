@@ -12,7 +12,7 @@ ROWS = [
     if line.startswith("| ") and not line.startswith("| program")
 ]
 LETTERS = {"a": ("00", "00c", "00d", "0", "1", "2"), "g": (1, 2, 3, 4, 5, 6, 8, 9, 10), "d": (1, 2, 3), "h": (1, 2)}
-SCRIPTS = {f"{letter}{k}" for letter, ks in LETTERS.items() for k in ks} | {"b1", "c1", "n2", "p1"}
+SCRIPTS = {f"{letter}{k}" for letter, ks in LETTERS.items() for k in ks} | {"b1", "c1", "n2", "p1", "p2"}
 
 
 def test_each_row_says_who_what_and_which_test_that_is_there() -> None:

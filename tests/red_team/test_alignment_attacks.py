@@ -10,13 +10,13 @@ import pytest
 from support.learners import vertical
 from support.learners.table import MemoryProtocol
 
+from coterie_learners.core.blind_points import NoPoint, Points, hash_to_points, raise_points
 from coterie_learners.core.protocol import Machine, Posts
 from coterie_learners.errors import LearnerError, ProtocolError, StudyError
 from coterie_learners.study.document import Study
 from coterie_learners.study.identifiers import digest_forms, encode_parts, normalise
 from coterie_learners.study.rows import OwnColumns
 from coterie_learners.vertical.alignment import OwnPoints, align, list_steps, post_points, raise_list
-from coterie_learners.vertical.blind_points import NoPoint, Points, hash_to_points, raise_points
 
 COLUMNS_BY_SITE = {"north": ("died", "a1"), "south": ("b1",), "east": ("c1",)}
 SITES = tuple(COLUMNS_BY_SITE)

@@ -134,6 +134,10 @@ def test_the_gate_s_rulings_are_in_the_bundle_without_a_count_and_cannot_be_chan
     assert words == {"sums only", "passed"}  # the masked sums, and the counts that open the pool
     assert {line["site"] for line in rulings["rulings"]} == set(SITES)
     assert set(rulings["rules"]) <= set(rulings["floors"])
+    cells = {step["topic"]: (step["cells"], step["cells_of"]) for step in rulings["steps"]}
+    kinds, owner = cells["stats/*"]
+    assert ("death" in kinds, owner) == (True, "all sites together")
+    assert not any(kind[-1].isdigit() for kinds, _ in cells.values() for kind in kinds)
     (first, *_) = rulings["rulings"]
     first["ruling"] = (words - {first["ruling"]}).pop()
     forged = {**finished_run.files, RULINGS: json.dumps(rulings).encode()}

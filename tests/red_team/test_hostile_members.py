@@ -12,40 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.node.houses import NodeNetwork, study_file
+from support.node.houses import NodeNetwork
+from support.red_team.members import CrookedStore, propose_study
 
-from coterie_chain.errors import BlobMissing, PostRejected
+from coterie_chain.errors import PostRejected
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import ZERO, Event, Ledger, Post, Record, SiteEntry, State, Terms
 from coterie_chain.store.cid import RAW, Cid
-from coterie_chain.store.protocol import MAX_BLOB, MemoryBlobs
 from coterie_node.run.reasons import Reason
 
 FOUR = ("north", "south", "west", "liar")
 HONEST = FOUR[:3]
 DAY = 86_400
-
-
-class CrookedStore(MemoryBlobs):
-    """The liar's store: it reads what all have, and serves nobody; or it serves garbage under its own CIDs."""
-
-    def __init__(self, others: MemoryBlobs, garbles: bool) -> None:
-        super().__init__()
-        self._others, self._garbles = others, garbles
-
-    def put(self, data: bytes) -> str:
-        if self._garbles and not data.startswith(b"{"):
-            return self._others.put(os.urandom(len(data)))
-        return super().put(data)
-
-    def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
-        try:
-            return super().get(cid, max_bytes)
-        except BlobMissing:
-            return self._others.get(cid, max_bytes)
-
-    def has(self, cid: str) -> bool:
-        return super().has(cid) or self._others.has(cid)
 
 
 @pytest.fixture
@@ -59,19 +37,7 @@ def network(tmp_path: Path) -> Iterator[NodeNetwork]:
 
 def turn_crooked(network: NodeNetwork, garbles: bool) -> None:
     liar = network.daemons["liar"]
-    liar.services = replace(liar.services, blobs=CrookedStore(network.blobs, garbles))
-
-
-def start(network: NodeNetwork, name: str, sites: tuple[str, ...], silent_site: str, formula: str = "") -> int:
-    """Let the sites' people propose and approve a study; returns its number."""
-    names = ", ".join(f'"{site}"' for site in sites)
-    rules = {'["north", "south", "west"]': f"[{names}]", "[ledger]": f'[ledger]\nsilent_site = "{silent_site}"'}
-    rules |= {"died ~ age + male": formula} if formula else {}
-    study = network.propose(study_file(network.root, name, texts=rules))
-    network.approve(study, *sites[1:])
-    number = len(network.chain.rules.studies) + 1
-    network.daemons["north"].tick()
-    return number
+    liar.services = replace(liar.services, blobs=CrookedStore(network.blobs, "garbles" if garbles else "withholds"))
 
 
 def play(network: NodeNetwork, number: int, rounds: int = 40) -> State:
@@ -111,7 +77,7 @@ def test_a_member_that_withholds_or_garbles_is_the_only_one_whom_the_ledger_blam
 ) -> None:
     """Attack d2: the honest servers were skipped and blamed, and the culprit was named by nobody."""
     turn_crooked(network, garbles)
-    number = start(network, "four", FOUR, silent_site)
+    number = propose_study(network, "four", FOUR, silent_site)
     state = play(network, number)
     assert list_blamed(network) == {"liar"}
     view = network.chain.ledger(None).view(number)
@@ -130,10 +96,10 @@ def test_a_member_that_withholds_or_garbles_is_the_only_one_whom_the_ledger_blam
 
 def test_another_study_beside_the_liar_s_is_not_held_up(network: NodeNetwork) -> None:
     turn_crooked(network, garbles=False)
-    spoiled = start(network, "four", FOUR, "wait")
+    spoiled = propose_study(network, "four", FOUR, "wait")
     for daemon in network.daemons.values():
         daemon.tick()
-    beside = start(network, "beside", HONEST, "wait", "died ~ age")
+    beside = propose_study(network, "beside", HONEST, "wait", "died ~ age")
     network.settle()
     view = network.chain.ledger(None).view
     assert (view(spoiled).state, view(beside).state) == (State.RUNNING, State.COMPLETED)

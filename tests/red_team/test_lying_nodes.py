@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -123,6 +124,34 @@ def test_each_lie_of_a_chain_node_is_caught_by_its_kind(kind: str, honest: Netwo
 def test_a_cut_answer_is_no_json_rpc(cut: int, honest: Network, liar: LyingNode) -> None:
     liar.garble = lambda answer: answer[:cut]
     assert catch_code(replace(honest, url=liar.url)) == "CO-C303"
+
+
+@pytest.fixture
+def other_logs(anvil: AnvilClient, honest: Network) -> Iterator[list[dict[str, Any]]]:
+    """What another Catalog of the same sites wrote, as if the honest one's contracts had written it."""
+    bench = AnvilBench(anvil)
+    sites = Sites(bench)
+    study = sites.start()
+    sites.step(study, converged=True)
+    with EthereumLedger(honest) as mine, EthereumLedger(bench.network) as theirs:
+        list(mine.history()), list(theirs.history())
+        places = zip(sorted(theirs._reader.models.items()), sorted(mine._reader.models.items()), strict=True)
+        renamed = {other.lower(): own.lower() for (_, other), (_, own) in places}
+    renamed[bench.network.catalog.lower()] = honest.catalog.lower()
+    question = {"fromBlock": hex(bench.network.block), "toBlock": "latest", "address": list(renamed)}
+    text = json.dumps(anvil.rpc("eth_getLogs", question))
+    for other, own in renamed.items():
+        text = text.replace(other[2:], own[2:])
+    yield json.loads(text)
+    bench.close()
+
+
+def test_the_logs_of_another_network_under_this_one_s_names_are_found_out(
+    honest: Network, liar: LyingNode, other_logs: list[dict[str, Any]]
+) -> None:
+    """Chain id, first block, code and addresses are right: only hash chains and counters tell."""
+    liar.lie = change_one("eth_getLogs", lambda _: copy.deepcopy(other_logs))
+    assert catch_code(replace(honest, url=liar.url)) in {"CO-C312", "CO-C315", "CO-C340"}
 
 
 def test_evidence_of_a_lying_node_does_not_hold(honest: Network, liar: LyingNode) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import rlp
-from eth_keys.exceptions import BadSignature
-from eth_keys.main import KeyAPI
-from eth_utils.exceptions import ValidationError
+from coincurve import PublicKey
+from eth_utils.crypto import keccak
 from rlp.exceptions import RLPException
 
 from coterie_chain.errors import LedgerMismatch
@@ -20,14 +19,29 @@ MAX_RLP_ITEMS = 1 << 16
 MAX_RLP_DEPTH = 16
 MAX_SHORT_ITEMS = 1 << 10
 _SHORT_TEXT = 1 << 12
+# First bytes of RLP: of a string, of a list, and how many bytes each may have before its length has a length.
+_STRING, _LIST, _SHORT = 0x80, 0xC0, 55
 
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-KEYS = KeyAPI()
 
 
 def encode_rlp(item: Item) -> bytes:
-    """Canonical RLP of nested lists of bytes."""
-    return bytes(rlp.encode(item))
+    """Canonical RLP of nested lists of bytes.
+
+    The library's encoder asks each item for its kind, which takes most of the time of checking a long chain of headers.
+    """
+    if isinstance(item, bytes):
+        return item if len(item) == 1 and item[0] < _STRING else _encode_length(len(item), _STRING) + item
+    content = b"".join(map(encode_rlp, item))
+    return _encode_length(len(content), _LIST) + content
+
+
+def _encode_length(length: int, kind: int) -> bytes:
+    """What stands before a string or a list."""
+    if length <= _SHORT:
+        return bytes([kind + length])
+    size = encode_number(length)
+    return bytes([kind + _SHORT + len(size)]) + size
 
 
 def decode_rlp(raw: bytes, what: str) -> Item:
@@ -126,10 +140,10 @@ def recover_signer(digest: bytes, r: int, s: int, parity: int, what: str) -> byt
     """Address (20 bytes) of the key that signed a digest; LedgerMismatch (CO-C351) if none did."""
     try:
         if not (0 < r < CURVE_ORDER and 0 < s < CURVE_ORDER and parity in (0, 1)):
-            raise BadSignature
-        key = KEYS.Signature(vrs=(parity, r, s)).recover_public_key_from_msg_hash(digest)
-    except (BadSignature, ValidationError):
+            raise ValueError
+        key = PublicKey.from_signature_and_message(r.to_bytes(32) + s.to_bytes(32) + bytes([parity]), digest, None)
+    except ValueError:
         raise LedgerMismatch(
             "CO-C351", f"{what} has a signature that no key can have made. Do not rely on the evidence."
         ) from None
-    return bytes(key.to_canonical_address())
+    return bytes(keccak(key.format(compressed=False)[1:])[-20:])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 
-from coterie_chain.errors import BlobCorrupt
+from coterie_chain.errors import BlobCorrupt, BlobUnusable
 
 RAW = 0x55
 DAG_PB = 0x70
@@ -182,7 +182,7 @@ def _open_block(cid: Cid, block: bytes) -> tuple[bytes, list[Cid]]:
     try:
         return _parse_file_node(block)
     except ValueError as e:
-        raise _explain_corruption(cid, f"it is no node of a UnixFS file ({e})") from None
+        raise _explain_misuse(cid, f"it is no node of a UnixFS file ({e})") from None
 
 
 def _parse_file_node(block: bytes) -> tuple[bytes, list[Cid]]:
@@ -240,17 +240,23 @@ def _require_bytes(value: int | bytes) -> bytes:
 
 def _check_bounds(cid: Cid, size: int, max_bytes: int, blocks: int, depth: int) -> None:
     if size > max_bytes:
-        raise _explain_corruption(cid, f"with it the payload exceeds the {max_bytes} bytes that are allowed here")
+        raise _explain_misuse(cid, f"with it the payload exceeds the {max_bytes} bytes that are allowed here")
     if blocks > MAX_BLOCKS:
-        raise _explain_corruption(cid, f"with it the payload exceeds {MAX_BLOCKS} blocks")
+        raise _explain_misuse(cid, f"with it the payload exceeds {MAX_BLOCKS} blocks")
     if depth > MAX_DEPTH:
-        raise _explain_corruption(cid, f"it lies deeper than {MAX_DEPTH} levels")
+        raise _explain_misuse(cid, f"it lies deeper than {MAX_DEPTH} levels")
 
 
 def _explain_corruption(cid: Cid, cause: str) -> BlobCorrupt:
-    return BlobCorrupt(
-        "CO-C202", f"Block {cid} is not usable: {cause}. Ask the site that recorded it to store it again."
-    )
+    return BlobCorrupt("CO-C202", _describe_block(cid, cause))
+
+
+def _explain_misuse(cid: Cid, cause: str) -> BlobUnusable:
+    return BlobUnusable("CO-C202", _describe_block(cid, cause))
+
+
+def _describe_block(cid: Cid, cause: str) -> str:
+    return f"Block {cid} is not usable: {cause}. Ask the site that recorded it to store it again."
 
 
 # Text

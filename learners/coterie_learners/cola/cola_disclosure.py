@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coterie_learners.cola.plan import TablePlan
+from coterie_learners.cola.table_disclosure import list_table_kinds
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 
 _SUPPRESSION = {
@@ -14,7 +15,8 @@ _SUPPRESSION = {
 
 def disclose_cola(plan: TablePlan) -> Disclosure:
     """What a study of plain tables discloses."""
-    step = StepDisclosure("table", "each", describe_table(plan), None, "plain", list_solvable(plan))
+    kinds = list_table_kinds(plan.design)
+    step = StepDisclosure("table", "each", describe_table(plan), None, "plain", list_solvable(plan), cells=kinds)
     fit = StepDisclosure("fit", "server", "The fit of all tables together")
     collusion = ("No site has to be trusted not to collude: every member already reads each site's table.",)
     steps = (step, fit, *conclude_disclosure(plan.study))

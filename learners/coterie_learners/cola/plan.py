@@ -12,6 +12,7 @@ from pydantic import Field as Within
 from coterie_learners.cola.model.likelihood import Choice
 from coterie_learners.cola.tables.pattern_counts import CountPlan
 from coterie_learners.cola.tables.patterns import Grid
+from coterie_learners.core.model_warnings import advise_on_separation
 from coterie_learners.core.payload import Field
 from coterie_learners.core.registry import options_of
 from coterie_learners.errors import StudyError
@@ -154,10 +155,7 @@ class TablePlan:
     @property
     def advice(self) -> str:
         """What this study can do about a separated outcome."""
-        firth = self.family.link in self.family.firth_links and not self.options.robust
-        return (
-            f"Merge rare levels{', leave the term out, or set firth = true' if firth else ', or leave the term out'}."
-        )
+        return advise_on_separation(self.study)
 
 
 def check_plan(plan: TablePlan) -> None:

@@ -14,10 +14,11 @@ from coterie_learners.cola.model.likelihood import estimate
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.cola.pool import carry_back, stack_by_site, sum_tables
 from coterie_learners.core import model_warnings
-from coterie_learners.core.fit import Fit
+from coterie_learners.core.fit import Fit, joint_tests
+from coterie_learners.core.masked_sum import MIN_PARTIES
+from coterie_learners.core.model_warnings import advise_on_few_events
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
-from coterie_learners.core.wald import joint_tests
 from coterie_learners.errors import LearnerError
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import soundness
@@ -85,7 +86,10 @@ def conditioning_of(model: Payload) -> dict[str, Any]:
 def _cautions(plan: TablePlan, model: Payload) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What must be known of the fit before its numbers are used: on the method, and warnings."""
     slopes = (plan.p - plan.design.formula.intercept) * max(plan.levels, 1)
-    small = model_warnings.few_events_warning(int(model["n"]), _events(plan, model), slopes, plan.family.has_events)
+    advice = advise_on_few_events(plan.study)
+    small = model_warnings.few_events_warning(
+        int(model["n"]), _events(plan, model), slopes, plan.family.has_events, advice
+    )
     robust = model_warnings.ROBUST if plan.options.robust else ()
     method = (*robust, *(model_warnings.FIRTH if plan.options.firth else ()))
     return method, (*soundness.exact_fit_warning(bool(model["exact"])), *(() if plan.options.firth else small))
@@ -101,7 +105,9 @@ def add_diagnostics(plan: TablePlan, fit: Fit, tables: Posts, end: Payload | Non
     if plan.floor:
         found = diagnostics.summarise_suppression({name: t["suppressed"] for name, t in tables.items()}, tables, fit.n)
         details["suppression"] = {"floor": plan.floor, "mode": "drop" if plan.drops else "impute", **found}
-        notes += diagnostics.suppression_notes(details["suppression"], where)
+        pooled = end is None and len(plan.study.sites) >= MIN_PARTIES and not plan.site_intercepts
+        instead = f"merge levels{', or take the learner secure_cola' if pooled else ''}"
+        notes += diagnostics.suppression_notes(details["suppression"], where, instead)
     elif not plan.tally.exposure:
         notes += diagnostics.small_cell_notes({name: t["n"] for name, t in tables.items()}, where)
     warnings = fit.warnings

@@ -47,6 +47,7 @@ from coterie_learners.cola.tables.pattern_counts import Counts, count_patterns
 from coterie_learners.cola.tables.patterns import Keys
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile
 from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, concluding_steps, each, only, server
@@ -109,7 +110,7 @@ def secure_cola(site: Site) -> Script:
     plan = plan_secure_table(site.study)
     if opens_pool(plan):
         yield from open_pool(build_opening(plan))
-    return (yield from SCRIPTS[secure_options(plan).scheme](plan))
+    return (yield from SCRIPTS[secure_options(plan).scheme](plan, site))
 
 
 def opens_pool(plan: TablePlan) -> bool:
@@ -124,16 +125,16 @@ def build_opening(plan: TablePlan) -> Opening:
     return Opening(plan.design, plan.study.disclosure.cell, plan.family.whole, rows_of, grids)
 
 
-def run_masks(plan: TablePlan) -> Script:
+def run_masks(plan: TablePlan, site: Site) -> Script:
     """Masked tables, and the fit of their sum."""
     expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
     hidden, bare = expose_nothing(plan, "The masked table"), partial(dense_table, plan)
     tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=hidden, bare=bare)
     model = yield from server("fit", fit_masked, plan, tables)
-    return (yield from run_test(plan, model, tables, unmask_tables(plan, tables)))
+    return (yield from run_test(plan, site, model, tables, unmask_tables(plan, tables)))
 
 
-def run_ciphertexts(plan: TablePlan) -> Script:
+def run_ciphertexts(plan: TablePlan, site: Site) -> Script:
     """The holder's public key, encrypted masked tables, their sum, what the holder opens of it, and the fit."""
     holder = holder_of(plan)
     form = Schema({"key": Field("|u1", (None,))})
@@ -144,10 +145,10 @@ def run_ciphertexts(plan: TablePlan) -> Script:
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
     model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
-    return (yield from run_test(plan, model, uploads, opened))
+    return (yield from run_test(plan, site, model, uploads, opened))
 
 
-def run_test(plan: TablePlan, model: Payload, tables: Posts, pooled: Payload) -> Script:
+def run_test(plan: TablePlan, site: Site, model: Payload, tables: Posts, pooled: Payload) -> Script:
     """One masked sum at the fit, in which the sites test whether they agree; then the result."""
     fit = build_table_fit(plan, model, "secure_cola", ())
     if not tests_agreement(plan.study):
@@ -157,7 +158,8 @@ def run_test(plan: TablePlan, model: Payload, tables: Posts, pooled: Payload) ->
     hidden = expose_nothing(plan, "Masked part of the test whether the sites agree")
     parts = yield from each(_TEST_TOPIC, mask_part, plan, model, pooled, expects=form, reveals=hidden)
     end = yield from server("end", add_parts, plan, tables, parts)
-    return add_diagnostics(plan, fit, {"sum": pooled}, end)
+    whole = add_diagnostics(plan, fit, {"sum": pooled}, end)
+    return replace(whole, own=describe_table_distance(plan, site, fit, pooled))
 
 
 def tests_agreement(study: Study) -> bool:
@@ -168,9 +170,9 @@ def tests_agreement(study: Study) -> bool:
     return study.ledger.silent_site != "exclude"
 
 
-def run_newton(plan: TablePlan) -> Script:
+def run_newton(plan: TablePlan, site: Site) -> Script:
     """Masked sums of every Newton round, each site's made from its own patterns, counted once."""
-    return (yield from glore.fit_rounds(newton_plan(plan)))
+    return (yield from glore.fit_rounds(newton_plan(plan), site))
 
 
 def expose_nothing(plan: TablePlan, what: str) -> Reveals:
@@ -276,6 +278,13 @@ def mask_part(site: Site, plan: TablePlan, model: Payload, pooled: Payload) -> P
     table = own_table(plan, site, pooled)
     part = table_agreement.measure_tables(plan, {"sum": pooled}, model["estimates"], {site.name: table})[0]
     return masked_sum.mask_sums(site, _TEST_TOPIC, part)
+
+
+def describe_table_distance(plan: TablePlan, site: Site, fit: Fit, pooled: Payload) -> tuple[str, ...]:
+    """How far this site stands from the others, for its own people; nothing at an auditor."""
+    if site.data is None:
+        return ()
+    return table_agreement.describe_distance(plan, fit, {"sum": pooled}, own_table(plan, site, pooled))
 
 
 def own_table(plan: TablePlan, site: Site, pooled: Payload) -> Payload:

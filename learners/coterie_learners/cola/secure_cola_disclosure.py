@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from coterie_learners.cola.cola_disclosure import describe_table, list_solvable
 from coterie_learners.cola.plan import TablePlan
+from coterie_learners.cola.table_disclosure import list_table_kinds
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.glore.glore_disclosure import disclose_rounds
 from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
@@ -28,7 +29,7 @@ def disclose_secure_cola(plan: TablePlan, scheme: str, holder: str, opens: bool)
 
 
 def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
-    table = StepDisclosure("table", "each", describe_table(plan), None, "masked")
+    table = StepDisclosure("table", "each", describe_table(plan), None, "masked", cells=list_table_kinds(plan.design))
     fit = StepDisclosure("fit", "server", "The fit of the summed table")
     return Disclosure(
         (table, fit, *_list_ends(plan)),
@@ -50,6 +51,7 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
             f"only:{holder}",
             "The decrypted table, summed over all sites",
             rebuilds=(*list_solvable(plan)[:-1], _describe_floor(plan, holder)),
+            cells=list_table_kinds(plan.design),
         ),
         StepDisclosure("fit", "server", "The fit of what is opened"),
         *_list_ends(plan),

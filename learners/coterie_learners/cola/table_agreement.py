@@ -7,6 +7,7 @@ penalised or the pooled score is not zero, each site carries its share of the sc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from coterie_learners.cola.model.likelihood import score_at
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.cola.pool import carry_back, draw_pooled_frame, sum_tables
 from coterie_learners.core.fit import Fit
+from coterie_learners.core.model_warnings import advise_on_near_separation
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import agreement, soundness
+from coterie_learners.sums.frame import Frame
 
 Warnings = tuple[str, ...]
 
@@ -31,18 +34,50 @@ def shapes_of_part(plan: TablePlan) -> dict[str, tuple[int, ...]]:
 
 def measure_tables(plan: TablePlan, pooled: Posts, estimates: Array, tables: Posts) -> list[dict[str, Array]]:
     """The part of each table at estimates (p,) in the variables' own units; `pooled` add up to the pool."""
+    at, shapes, parts = _final_point(plan, pooled, estimates), shapes_of_part(plan), []
+    for table in tables.values():
+        score, information, at_an_end = at.score(plan, table)
+        part: dict[str, Any] = agreement.part_of(score, information, at.whole)
+        part["at_an_end"] = float(at_an_end)
+        parts.append({k: np.asarray(part[k], dtype=np.float64).reshape(shape) for k, shape in shapes.items()})
+    return parts
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The final estimates in the frame of the pooled table, the pooled information, and its share of each score."""
+
+    frame: Frame
+    beta: Array
+    whole: Array
+    carried: Array
+
+    def score(self, plan: TablePlan, table: Payload) -> tuple[Array, Array, bool]:
+        """A site's score without its share of the pooled one, its information, and if a mean is an end of its range."""
+        score, information, means = score_at(sum_tables(plan, {"own": table}, self.frame), plan.choice, self.beta)
+        return score - information @ self.carried, information, plan.family.at_an_end(means)
+
+
+def _final_point(plan: TablePlan, pooled: Posts, estimates: Array) -> _Point:
     frame = draw_pooled_frame(plan, pooled)
     carry, origin = carry_back(plan, frame)
     beta = np.asarray(np.linalg.solve(carry, estimates - origin), dtype=np.float64)
     total, whole, _ = score_at(sum_tables(plan, pooled, frame), plan.choice, beta)
-    carried = np.linalg.solve(whole, total)
-    shapes, parts = shapes_of_part(plan), []
-    for name, table in tables.items():
-        score, information, means = score_at(sum_tables(plan, {name: table}, frame), plan.choice, beta)
-        part: dict[str, Any] = agreement.part_of(score - information @ carried, information, whole)
-        part["at_an_end"] = float(plan.family.at_an_end(means))
-        parts.append({k: np.asarray(part[k], dtype=np.float64).reshape(shape) for k, shape in shapes.items()})
-    return parts
+    carried = np.asarray(np.linalg.solve(whole, total), dtype=np.float64)
+    return _Point(frame, beta, whole, carried)
+
+
+def describe_distance(plan: TablePlan, fit: Fit, pooled: Posts, table: Payload) -> tuple[str, ...]:
+    """How far the site with this table stands from the others, for its own people."""
+    at = _final_point(plan, pooled, fit.estimates)
+    score, information, _ = at.score(plan, table)
+    unit, freedom = fit.dispersion / at.frame.outcome_scale**2, _freedom(fit)
+    return (agreement.stand_apart(score, information, at.whole, unit, freedom).sentence,)
+
+
+def _freedom(fit: Fit) -> int:
+    """Degrees of freedom of an estimated dispersion; 0 where it is known."""
+    return 0 if fit.dispersion_known else fit.n - len(fit.terms)
 
 
 def is_testable(plan: TablePlan) -> bool:
@@ -69,9 +104,12 @@ def compare_sums(plan: TablePlan, fit: Fit, pooled: Payload, end: Payload) -> tu
 
 
 def _compare(plan: TablePlan, fit: Fit, pooled: Posts, sums: Mapping[str, Any]) -> tuple[dict[str, Any], Warnings]:
-    freedom = 0 if fit.dispersion_known else fit.n - len(fit.terms)
+    freedom = _freedom(fit)
     unit = fit.dispersion / draw_pooled_frame(plan, pooled).outcome_scale ** 2
     test = agreement.compare(plan.terms, {**sums, "pearson": np.nan}, unit, freedom)
     ends = 0 if plan.options.firth else test.at_an_end
-    warnings = (*soundness.end_of_range_warning(ends, plan.family), *soundness.disagreement_warnings(test))
+    warnings = (
+        *soundness.end_of_range_warning(ends, plan.family, advise_on_near_separation(plan.study)),
+        *soundness.disagreement_warnings(test),
+    )
     return {"agreement": agreement.as_dict(test)}, warnings

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from coterie_learners.core.disclosure import Exposure, indicators
+from coterie_learners.core.disclosure import PATTERNS, Exposure, indicators
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Site
 from coterie_learners.numeric.array import Array
@@ -33,7 +33,7 @@ def expose_table(design: Design, raw: Array, table: Payload, n: int, imputed: in
     if "n" in table:
         shown = zip(names, table["n"].tolist(), strict=True)
         cells = {name: count for name, count in shown if count >= imputed}
-        kinds = dict.fromkeys(cells, "single patterns of all covariates")
+        kinds = dict.fromkeys(cells, PATTERNS)
     if design.outcome.type in ("binary", "category") and "n" in table:
         for level, events in _events(design, raw, table).items():
             for name, count in events.items():
@@ -50,6 +50,12 @@ def expose_table(design: Design, raw: Array, table: Payload, n: int, imputed: in
         by_columns=True,
         least_pattern=least,
     )
+
+
+def list_table_kinds(design: Design) -> tuple[str, ...]:
+    """The kinds of counts that a table of covariate patterns shows, by the names of `Exposure.kinds`."""
+    counted = design.outcome.type in ("binary", "category")
+    return (PATTERNS, f"{design.formula.outcome} by covariates") if counted else (PATTERNS,)
 
 
 def expose_masked_table(what: str, site: Site, n: int) -> Exposure:

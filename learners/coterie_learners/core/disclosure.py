@@ -22,6 +22,9 @@ from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.document import Floors
 
 SHOWN = 3
+# More pairs of variables than these are one phrase in a list of kinds of cells.
+MAX_PAIRS = 400
+PATTERNS = "single patterns of all covariates"
 # What the gate compares each payload with, by the floor's name in the study.
 FLOOR_RULES = {
     "rows": "a payload stands on at least so many rows",
@@ -228,6 +231,23 @@ def two_way(
     if events is not None:
         _with_outcome(design.formula.outcome, groups, bordered, events, cells, kinds)
     return {name: round(count) for name, count in cells.items()}, kinds
+
+
+def list_cell_kinds(design: Design) -> tuple[str, ...]:
+    """The kinds of counts that sums of products of the columns show, by the names of `Exposure.kinds`.
+
+    These are each level, each pair of levels and, of a binary outcome, its events in both; and single patterns of
+    covariates where few occur. An offset hides all of them.
+    """
+    if design.formula.offset:
+        return ()
+    columns = [design.columns[j] for j in indicators(design)]
+    names = [group[0].variable for group in _groups(design, columns)]
+    pairs = [f"{a} by {b}" for a, b in itertools.islice(itertools.combinations(names, 2), MAX_PAIRS + 1)]
+    pairs = pairs if len(pairs) <= MAX_PAIRS else ["each pair of these"]
+    outcome = design.formula.outcome
+    events = [outcome, *(f"{name} by {outcome}" for name in names)] if design.outcome.type == "binary" else []
+    return tuple(dict.fromkeys([*names, *pairs, *events, PATTERNS]))
 
 
 def _with_outcome(

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.numeric.distributions import normal_quantile, t_quantile, two_sided_normal, two_sided_t
+from coterie_learners.numeric.distributions import (
+    chi_squared_above,
+    f_above,
+    normal_quantile,
+    t_quantile,
+    two_sided_normal,
+    two_sided_t,
+)
 from coterie_learners.study.design import INTERCEPT
 
 LEVEL = 0.95
@@ -58,6 +65,7 @@ class Fit:
     absorbed: int = 0
     shapes: int = 0
     warnings: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     @property
     def intercepts(self) -> int:
@@ -87,8 +95,7 @@ class Fit:
     @property
     def soundness(self) -> str:
         """The verdict on the model, beside that on the arithmetic: how many warnings there are."""
-        count = len(self.warnings)
-        return "no warnings" if not count else f"{count} warning{'s' * (count > 1)}"
+        return count_warnings(self.warnings)
 
     @property
     def parameters(self) -> int:
@@ -106,6 +113,12 @@ class Fit:
         if self.log_likelihood is None:
             return None
         return self.parameters * float(np.log(self.n)) - 2.0 * self.log_likelihood
+
+
+def count_warnings(warnings: Sequence[str]) -> str:
+    """How many warnings there are, in words."""
+    count = len(warnings)
+    return "no warnings" if not count else f"{count} warning{'s' * (count > 1)}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +157,35 @@ def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     return tuple(Row(*line) for line in lines)
 
 
+def joint_tests(fit: Fit, columns: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """A line for each term of the formula, by the columns that it made, as JSON has it: chi-squared or F, df and p.
+
+    Rao, Linear Statistical Inference, 2nd ed. 1973, section 6e: b' V^-1 b of a term's coefficients b with covariance V
+    is about chi-squared; over its degrees of freedom it is F where the dispersion is estimated (survey::regTermTest).
+    """
+    if fit.covariance is None or not np.all(np.isfinite(fit.covariance)):
+        return []
+    places = {name: k for k, name in enumerate(fit.terms)}
+    present = {term: [places[name] for name in names if name in places] for term, names in columns.items()}
+    return [describe_test(fit, term, at) for term, at in present.items() if at]
+
+
+def describe_test(fit: Fit, term: str, at: Sequence[int]) -> dict[str, Any]:
+    """The test of the coefficients at these places."""
+    assert fit.covariance is not None
+    estimates, covariance = fit.estimates[list(at)], fit.covariance[np.ix_(at, at)]
+    scale = np.sqrt(np.diag(covariance))
+    if not np.all(scale > 0.0):
+        return {"term": term, "df": len(at), "statistic": float("nan"), "p": float("nan")}
+    z = estimates / scale
+    chi2 = max(float(z @ np.linalg.solve(covariance / np.outer(scale, scale), z)), 0.0)
+    if fit.dispersion_known or fit.df_residual is None:
+        return {"term": term, "df": len(at), "statistic": chi2, "p": chi_squared_above(chi2, len(at))}
+    value, df = np.array([chi2 / len(at)]), np.array([float(len(at))])
+    p = float(f_above(value, df, fit.df_residual)[0])
+    return {"term": term, "df": len(at), "statistic": float(value[0]), "p": p}
+
+
 def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     """One fit of the fits that the sites ended with, for a reader of them all; its terms in the given order.
 
@@ -155,7 +197,7 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     warnings = tuple(dict.fromkeys(warning for fit in fitted for warning in fit.warnings))
     details = {key: value for fit in fitted for key, value in fit.details.items()}
     if all(set(fit.terms) <= set(base.terms) for fit in fitted):
-        return replace(base, notes=notes, warnings=warnings, details=details)
+        return replace(base, notes=notes, warnings=warnings, details=details, own=())
     place = {name: k for k, name in enumerate(order)}
     rows = sorted({t: (fit, j) for fit in fitted for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
     covariance = np.full((len(rows), len(rows)), np.nan)
@@ -172,6 +214,7 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
         notes=notes,
         warnings=warnings,
         details=details,
+        own=(),
     )
 
 
@@ -183,7 +226,7 @@ def fit_to_json(fit: Fit) -> dict[str, Any]:
 def fit_from_json(values: Mapping[str, Any]) -> Fit:
     """The inverse of plain."""
     covariance = values["covariance"]
-    lists = {name: tuple(values[name]) for name in ("terms", "notes", "sites", "warnings")}
+    lists = {name: tuple(values.get(name, ())) for name in ("terms", "notes", "sites", "warnings", "own")}
     arrays = {
         "estimates": np.array(values["estimates"], dtype=np.float64),
         "covariance": None if covariance is None else np.array(covariance, dtype=np.float64),

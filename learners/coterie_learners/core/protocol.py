@@ -22,7 +22,7 @@ is of no further use; `copy_initial` gives another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
@@ -87,7 +87,8 @@ class Site:
     this run of the study among all that these keys will ever see: one pad in two runs would disclose the difference of
     their posts. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the
     open step. `label_rows` gives this site's keyed labels (8 bytes) of its rows by raw column, where its node keeps
-    them. An auditor is a Site without rows.
+    them; `read_patients` the identifier of each row, or None where rows are taken for patients. An auditor is a Site
+    without rows.
     """
 
     study: Study
@@ -101,6 +102,7 @@ class Site:
     parties: tuple[str, ...] = ()
     attempt: int = 0
     label_rows: Callable[[], Mapping[str, bytes]] = field(default=dict, repr=False)
+    read_patients: Callable[[], Sequence[str] | None] = field(default=lambda: None, repr=False)
 
     @property
     def rows(self) -> Rows:

@@ -57,7 +57,11 @@ def learner_of(study: Study) -> Learner:
             f"The study pins {learner.name} {study.learner.version or '(no version)'}; installed is {learner.version}. "
             "Install the pinned version of coterie, or propose the study again with the installed version.",
         )
-    return learner
+    if study.rows.shared_patients == "ignore":
+        return learner
+    from coterie_learners.core.shared_patients import count_first  # only studies that count need what it imports
+
+    return count_first(learner)
 
 
 def list_learners() -> list[str]:

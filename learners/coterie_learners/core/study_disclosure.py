@@ -30,7 +30,8 @@ class StepDisclosure:
     "server", "only:<site>"). `what` a post holds. `readers`: the sites that can open it (None: every member, and
     everybody who can read the store). `protection`: plain numbers, masked (only a sum over sites exists), or blinded
     (words that look random to their readers). `rebuilds`: sentences on what readers can reconstruct from it. `talks`:
-    the sites compute this together.
+    the sites compute this together. `cells`: kinds of counts of patients that readers can solve from it: of one site
+    where the step is plain, of all sites together where it is masked.
     """
 
     topic: str
@@ -40,6 +41,7 @@ class StepDisclosure:
     protection: Protection = "plain"
     rebuilds: tuple[str, ...] = ()
     talks: bool = False
+    cells: tuple[str, ...] = ()
 
     def covers(self, topic: str) -> bool:
         """Whether a step of this topic is meant."""

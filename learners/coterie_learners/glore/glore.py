@@ -36,6 +36,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from coterie_learners.core import masked_sum, model_warnings
 from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.model_warnings import advise_on_separation
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
@@ -170,7 +171,7 @@ class GlorePlan:
         spare = self.design.formula.intercept and not self.options.penalise_intercept
         penalty = Penalty.ridge(self.p, self.options.ridge, spare)
         unit = masked_sum.UNIT * len(self.study.sites) if self.masked else 0.0
-        return Rules(self.model, penalty, self.options.tolerance, unit)
+        return Rules(self.model, penalty, self.options.tolerance, unit, advise_on_separation(self.study))
 
     def form(self, kind: Kind) -> Schema:
         """Form of one site's post."""
@@ -191,10 +192,10 @@ class GlorePlan:
 
 def glore(site: Site) -> Script:
     """The fit of a study."""
-    return (yield from fit_rounds(GlorePlan.of(site.study)))
+    return (yield from fit_rounds(GlorePlan.of(site.study), site))
 
 
-def fit_rounds(plan: GlorePlan) -> Script:
+def fit_rounds(plan: GlorePlan, site: Site) -> Script:
     """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests.
 
     Masked sums come after the pool's counts of levels. Then the sites test whether they agree, and a server ends the
@@ -219,7 +220,8 @@ def fit_rounds(plan: GlorePlan) -> Script:
         if model.get("converged", False):
             yield from conclude(plan.study)
             sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
-            return result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
+            fit = result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
+            return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
     )
@@ -276,10 +278,31 @@ def share_agreement(site: Site, plan: GlorePlan, topic: str, model: Payload) -> 
         gradient = plan.rules.penalty.gradient(frame, model["beta"])
         if plan.options.firth:
             gradient = gradient - firth.correct_score(plan.model, rows, frame, model)
-        part = agreement.measure(plan.model.at_state(model), rows, frame, model, gradient)
+        part = agreement.measure(plan.model.at_state(model), rows, frame, model, gradient, partial(note_own_sums, site))
     if plan.robust:
         part |= robust.measure_meat(plan.model.at_state(model), rows, frame, model, plan.robust)
     return masked_sum.mask_sums(site, topic, part) if plan.masked else part
+
+
+def note_own_sums(site: Site, score: Array, information: Array) -> None:
+    """Keep this site's own sums at the final coefficients, of which no payload has the parts."""
+    site.vault[_own_sums_label(site)] = np.concatenate([score, information.ravel()]).astype("<f8").tobytes()
+
+
+def describe_own_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[str, ...]:
+    """How far this site stands from the others, for its own people; nothing at an auditor or a single site."""
+    raw = site.vault.get(_own_sums_label(site), b"")
+    if not raw or len(plan.study.sites) < 2:
+        return ()
+    sums, p = np.frombuffer(raw, "<f8"), plan.p
+    whole = linalg.symmetric(model["information"], p)
+    scale = result.estimate_dispersion(plan.rules, model) / plan.frame(model).outcome_scale ** 2
+    freedom = 0 if plan.family.dispersion == "known" else int(model["n"]) - p
+    return (agreement.stand_apart(sums[:p], sums[p:].reshape(p, p), whole, scale, freedom).sentence,)
+
+
+def _own_sums_label(site: Site) -> str:
+    return f"own sums/{site.session}/{site.study.hash.hex()}"
 
 
 def agreement_form(plan: GlorePlan) -> Schema:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coterie_learners.core.disclosure import list_cell_kinds
 from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure, conclude_disclosure
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
 
@@ -48,9 +50,12 @@ def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Ex
     protection: Protection = "masked" if masked else "plain"
     rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()), *(_COUNTS if extras.shaped else ()))
     middle = _PATTERNS if extras.robust and not masked else ()
+    kinds = list_cell_kinds(Design(study))
     steps = (
         *(disclose_opening() if opens else ()),
-        StepDisclosure("stats/*", "each", _PROFILE if extras.profiled else _SUMS, None, protection, rebuilds),
+        StepDisclosure(
+            "stats/*", "each", _PROFILE if extras.profiled else _SUMS, None, protection, rebuilds, cells=kinds
+        ),
         StepDisclosure("model/*", "server", "The model after each round"),
         StepDisclosure("agreement/*", "each", _MEAT if extras.robust else _AGREEMENT, None, protection, middle),
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),

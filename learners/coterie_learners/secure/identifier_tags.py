@@ -8,6 +8,7 @@ every pass after the first, and in the first one repeated identifiers are refuse
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +74,35 @@ class LinkagePass:
         chosen = [TAG_RULES[rule] for rule in self.rules]
         rows = [[rule(row[k]) for k, rule in zip(self.places, chosen, strict=True)] for row in forms]
         return [encode_parts(parts) if all(parts) else None for parts in rows]
+
+
+@dataclass(frozen=True)
+class Deal:
+    """How a seed of the study deals patients to `folds` folds and a share `held_out`, by their identifiers.
+
+    The same patient comes to the same group in every run and beside any others; group sizes follow chance.
+    """
+
+    seed: int
+    folds: int
+    held_out: float
+
+    @property
+    def count(self) -> int:
+        """Number of groups; the last is the one held out, if there is one."""
+        return self.folds + (self.held_out > 0.0)
+
+    def assign(self, forms: Sequence[Values]) -> NDArray[np.uint8]:
+        """The group (n,) of each row, from its identifying values in normal form."""
+        start = hashlib.sha256(b"coterie/1 groups" + self.seed.to_bytes(8, "big"))
+        out = np.zeros(len(forms), np.uint8)
+        for row, form in enumerate(forms):
+            state = start.copy()
+            state.update(encode_parts(form))
+            place = int.from_bytes(state.digest()[:8], "big") / 2.0**64
+            fold = int(place / (1.0 - self.held_out) * self.folds)
+            out[row] = min(fold, self.count - 1)
+        return out
 
 
 def make_tags(

@@ -19,7 +19,12 @@ def disclose_lasso(plan: LassoPlan) -> Disclosure:
 
 
 def _disclose_terms(what: str) -> StepDisclosure:
-    return StepDisclosure("terms", "each", what, protection="blinded")
+    interval = (
+        "Of a column whose declared range is more than 64 standard deviations wide to each side, everybody learns an "
+        "interval, at least 32 of them wide to each side, that has all of its values. Of other columns nobody learns "
+        "anything.",
+    )
+    return StepDisclosure("terms", "each", f"{what}, and intervals of its columns", None, "blinded", interval)
 
 
 def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
@@ -29,6 +34,7 @@ def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
     learns = (
         f"{helper} learns how many rows and columns each owner has, and how many rows match{parts}.",
         f"{helper} sees no identifier and no value.",
+        *_describe_deal(link),
     )
     rows = (
         StepDisclosure(
@@ -45,6 +51,17 @@ def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
     counts = (f"The owner learns how many patients match, if they are at least {link.floor}. It does not learn which.",)
     matches = (StepDisclosure(f"match/{o}", f"only:{helper}", what, (o,), rebuilds=counts) for o in link.owners)
     return _disclose_terms("A commitment to its rows, and a wrapped part of the owners' key"), *rows, *matches
+
+
+def _describe_deal(link: JoinPlan) -> tuple[str, ...]:
+    """What a seed shows the helper of each row."""
+    if link.deal is None:
+        return ()
+    which = "fold or the rows held out" if link.deal.count > 1 else "group"
+    return (
+        f"{link.helper} learns which {which} each row of {link.owners[0]} belongs to: a hash of identifiers and the "
+        "study's seed, cut to so few values that no identifier can be tried against it.",
+    )
 
 
 def _describe_join_trust(link: JoinPlan) -> tuple[str, ...]:

@@ -15,12 +15,13 @@ import numpy as np
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure.comparison import negative_shares
-from coterie_learners.secure.field import Elements, constant_elements
+from coterie_learners.secure.field import Elements, constant_elements, element_array
 from coterie_learners.secure.fista import Rule, SharedProblem, SharedSolution, minimise
 from coterie_learners.secure.moments import (
     INPUT,
     MOMENT,
     POINT,
+    THRESHOLD,
     SharedSums,
     concatenate_sums,
     correlations,
@@ -32,8 +33,9 @@ from coterie_learners.secure.shamir3 import ThreePartyShamir
 
 # Digits of public coefficients where they are multiplied with shares: with the outcome's rows, with moments.
 ROUGH, FINE = 16, 20
-THRESHOLD = 40
 SHARE = 24
+# Units of an opened coefficient that truncations alone may make: a constant column has so many instead of none.
+ROUNDING = 64
 
 
 @dataclass(frozen=True)
@@ -189,14 +191,14 @@ def _rescale(
 
 def open_coefficients(trio: ThreePartyShamir, whole: SharedSums, shares: Elements) -> Array:
     """Coefficients with their intercepts (k, m + 1) from shares (m, k); of the means only the intercept is seen."""
-    opened_shares = trio.open(shares, exact=True)
-    signed = trio.field.to_signed(opened_shares)
+    opened = trio.field.to_signed(trio.open(shares, exact=True))
+    signed = element_array([0 if abs(v) <= ROUNDING else v for v in opened.ravel().tolist()], opened.shape)
     totals = whole.totals[0]
     exact = (totals[-1] << POINT) - totals[:-1] @ signed
     digits = whole.digits
     rounded = trio.open(trio.truncate(exact, INPUT + digits, INPUT + POINT + digits + 14))
     intercepts = trio.field.decode(rounded, POINT - digits) / whole.counts[0]
-    return np.column_stack([intercepts, trio.field.decode(opened_shares, POINT).T])
+    return np.column_stack([intercepts, trio.field.decode(signed, POINT).T])
 
 
 # Cross-validation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -10,10 +10,13 @@ import numpy as np
 from pydantic import Field as Within
 from pydantic import field_validator
 
+from coterie_learners.core.intervals import Intervals, merge_intervals
+from coterie_learners.core.protocol import Posts
 from coterie_learners.core.registry import options_of
+from coterie_learners.numeric.array import Array
 from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.fista import Rule
-from coterie_learners.secure.identifier_tags import LinkagePass
+from coterie_learners.secure.identifier_tags import Deal, LinkagePass
 from coterie_learners.secure.lasso_model import Target
 from coterie_learners.secure.moments import field_bits
 from coterie_learners.secure.secure_join import JoinPlan
@@ -32,13 +35,14 @@ class SecureLassoOptions(Frozen):
     the variables' own units, or of variables divided by their standard deviation in the cohort. `passes`: see
     identifiers.py; empty means all identifying columns at once. `rows_per_column`: the least cohort, in rows for each
     column. `questions`: how many studies an owner answers on the same patients. `show`: the coefficients of every
-    penalty, or after cross-validation only of the best.
+    penalty, or after cross-validation only of the best. `seed`: deals rows to folds and to those held out; without one
+    chance does.
     """
 
     alpha: tuple[Annotated[float, Within(ge=0)], ...] = (0.01,)
     l1_ratio: Annotated[float, Within(ge=0, le=1)] = 1.0
     penalise: Literal["units", "cohort"] = "units"
-    tolerance: Annotated[float, Within(ge=1e-7, le=1e-2)] = 1e-7
+    tolerance: Annotated[float, Within(ge=1e-9, le=1e-2)] = 1e-7
     max_iterations: Annotated[int, Within(ge=1, le=10_000)] = 1000
     check_every: Annotated[int, Within(ge=0, le=1000)] = 10
     folds: Annotated[int, Within(ge=0, le=20)] = 0
@@ -49,6 +53,7 @@ class SecureLassoOptions(Frozen):
     passes: tuple[tuple[str, ...], ...] = ()
     rows_per_column: Annotated[int, Within(ge=1, le=1000)] = 10
     questions: Annotated[int, Within(ge=1, le=1000)] = 1
+    seed: Annotated[int, Within(ge=0, lt=1 << 53)] | None = None
 
     @field_validator("alpha", mode="before")
     @classmethod
@@ -65,16 +70,27 @@ class SecureLassoOptions(Frozen):
 
 @dataclass(frozen=True)
 class LassoPlan:
-    """What every site derives from the study alone."""
+    """What every site derives from the study alone; and where the columns lie in their ranges, once that is posted."""
 
     study: Study
     design: Design
     options: SecureLassoOptions
+    intervals: Intervals | None = None
 
     @classmethod
     def of(cls, study: Study) -> LassoPlan:
         """The plan of a study."""
         return cls(study, Design(study), options_of(study, SecureLassoOptions))
+
+    def narrow(self, terms: Posts) -> LassoPlan:
+        """The plan with the intervals that all sites' columns lie in, from the first step's posts."""
+        order = {name: self.order_of(name) for name in self.link.owners} if self.joins else None
+        return replace(self, intervals=merge_intervals(terms, self.m + 1, order))
+
+    @cached_property
+    def columns(self) -> Intervals:
+        """The intervals of the columns, the outcome last; those of the declared ranges before others are known."""
+        return Intervals.of_ranges(self.m + 1) if self.intervals is None else self.intervals
 
     @property
     def joins(self) -> bool:
@@ -105,9 +121,9 @@ class LassoPlan:
     @cached_property
     def link(self) -> JoinPlan:
         """The join."""
-        owners = tuple(name for name in self.study.sites if name not in self.helpers)
+        o, owners = self.options, tuple(name for name in self.study.sites if name not in self.helpers)
         columns = tuple(self.study.identifying)
-        passes = tuple(LinkagePass.of(part, columns) for part in self.options.passes or (columns,))
+        passes = tuple(LinkagePass.of(part, columns) for part in o.passes or (columns,))
         widths = {name: len(self.order_of(name)) for name in owners}
         return JoinPlan(
             owners,
@@ -117,8 +133,9 @@ class LassoPlan:
             len(columns),
             self.floor,
             self.numbers,
-            self.options.linkage,
-            self.outcome,
+            o.linkage,
+            self.declared_outcome,
+            None if o.seed is None else Deal(o.seed, max(o.folds, 1), o.held_out),
         )
 
     def order_of(self, owner: str) -> list[int]:
@@ -136,7 +153,7 @@ class LassoPlan:
     def target(self) -> Target:
         """What to minimise and to open."""
         o = self.options
-        scales = np.array([column.scale for column in self.design.columns[1:]])
+        scales = np.array([column.scale for column in self.design.columns[1:]]) * self.columns.half[:-1]
         return Target(
             penalties=o.alpha,
             l1_ratio=o.l1_ratio,
@@ -150,10 +167,22 @@ class LassoPlan:
         )
 
     @property
-    def outcome(self) -> tuple[float, float]:
-        """Middle and half-width of the outcome's range."""
+    def declared_outcome(self) -> tuple[float, float]:
+        """Middle and half-width of the outcome's declared range."""
         low, high = self.design.outcome.bounds
         return 0.5 * (low + high), 0.5 * (high - low)
+
+    @property
+    def outcome(self) -> tuple[float, float]:
+        """Middle and half-width of the outcome's interval."""
+        centre, scale = self.declared_outcome
+        return centre + scale * float(self.columns.middle[-1]), scale * float(self.columns.half[-1])
+
+    @property
+    def middles(self) -> Array:
+        """Middles (m) of the columns' intervals in the variables' own units."""
+        declared = np.array([(column.centre, column.scale) for column in self.design.columns[1:]])
+        return np.asarray(declared[:, 0] + declared[:, 1] * self.columns.middle[:-1])
 
     def cuts(self, n: int) -> list[int]:
         """Where n rows are cut into the folds (or one group of rows to fit) and the rows held out."""

@@ -125,8 +125,7 @@ def to_own_units(plan: LassoPlan, inside: Array) -> Array:
     """Coefficients (k, m + 1) in the variables' own units."""
     centre, scale = plan.outcome
     slopes = inside[:, 1:] * scale / plan.target.scales
-    middle = np.array([column.centre for column in plan.design.columns[1:]])
-    return np.column_stack([centre + scale * inside[:, 0] - slopes @ middle, slopes])
+    return np.column_stack([centre + scale * inside[:, 0] - slopes @ plan.middles, slopes])
 
 
 def _details_of(plan: LassoPlan, post: Payload, coefficients: Array, chosen: int) -> Mapping[str, Any]:
@@ -169,5 +168,22 @@ def notes_of(plan: LassoPlan, post: Payload, chosen: int) -> tuple[str, ...]:
     choice = f"alpha {plan.options.alpha[chosen]:g}{by}: R2 {r2:.6f}, {zeros} of {plan.m} coefficients are zero"
     megabytes = np.asarray(post["sent"]) / 1e6
     cost = f"{int(post['rounds'])} rounds between the parties, {megabytes.max():.1f} MB sent by the busiest"
-    message = (f"{choice}; {int(post['iterations'])} iterations, {cost}.",)
+    message = (f"{choice}; {int(post['iterations'])} iterations, {cost}.", *_describe_held_out(plan, post, place))
     return message if plan.options.check_every else (*message, UNSEEN)
+
+
+def _describe_held_out(plan: LassoPlan, post: Payload, place: int) -> tuple[str, ...]:
+    """How well the shown fit predicts the rows held out, and what cross-validation expected."""
+    unit, texts = plan.outcome[1] ** 2, []
+    if "scores" in post:
+        error = float(np.min(post["scores"])) * unit
+        texts.append(f"Cross-validation in {plan.options.folds} folds: least mean squared error {error:.6g}.")
+    if "held_out_errors" in post:
+        error, spread = float(post["held_out_errors"][place]), float(post["held_out_variance"])
+        figures = [f"R2 {1.0 - error / max(spread, 1e-300):.6f}", f"mean squared error {error * unit:.6g}"]
+        if "absolute_errors" in post:
+            absolute = float(np.asarray(post["absolute_errors"])[1, place]) * plan.outcome[1]
+            figures.append(f"mean absolute error {absolute:.6g}")
+        dealt = "chance" if plan.options.seed is None else f"seed {plan.options.seed}"
+        texts.append(f"{int(post['held_out_n'])} rows held out by {dealt}: {', '.join(figures)}.")
+    return tuple(texts)

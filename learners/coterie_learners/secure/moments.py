@@ -16,8 +16,8 @@ from coterie_learners.secure.comparison import negative_shares
 from coterie_learners.secure.field import Elements, constant_elements
 from coterie_learners.secure.shamir3 import SECURITY, ThreePartyShamir
 
-# Binary digits behind the point: of inputs, of second moments, of correlations and coefficients.
-INPUT, MOMENT, POINT = 28, 44, 30
+# Binary digits behind the point: of inputs, of second moments, of correlations and coefficients, of public penalties.
+INPUT, MOMENT, POINT, THRESHOLD = 36, 60, 40, 56
 # Columns whose variance is below 4^-LEVELS (of a range of [-1, 1]) count as constant.
 LEVELS = 12
 # 1/sqrt(c) on [1, 4] is within 9 % of FIRST - SLOPE c; four steps of Newton's method make that 5e-15.
@@ -71,7 +71,8 @@ def field_bits(rows: int, columns: int, ridge: float) -> int:
     power = 2 * POINT + math.ceil(8 * math.log2(max(columns, 2))) + 3
     strong = MOMENT + 4 * (levels_above(ridge) + LEVELS) + 6
     solver = 2 * POINT + 42
-    return max(gram, power, strong, solver) + SECURITY + 3
+    threshold = POINT + THRESHOLD + 28
+    return max(gram, power, strong, solver, threshold) + SECURITY + 3
 
 
 def levels_above(ridge: float) -> int:

@@ -42,12 +42,20 @@ def form_encrypted_rows(link: JoinPlan) -> Schema:
     tags = Field("|u1", (len(link.passes), None, 16))
     ciphers = Field("|u1", (None, None, CIPHER))
     words = {name: Field("|u1", (None, link.identifying, 8)) for name in ("written", "strict")}
-    return Schema({"tags": tags, **words, "modulus": Field("|u1", (MODULUS // 8,)), "ciphers": ciphers})
+    return Schema(
+        {
+            "tags": tags,
+            **words,
+            "group": Field("|u1", (None,)),
+            "modulus": Field("|u1", (MODULUS // 8,)),
+            "ciphers": ciphers,
+        }
+    )
 
 
 def form_encrypted_match(link: JoinPlan) -> Schema:
     """Form of the helper's answer: whether enough rows match, how they are spelled, and their blinded ciphertexts."""
-    counts = {"different": Field("<i8", (None,)), "doubtful": Field("<i8")}
+    counts = {"different": Field("<i8", (None,)), "doubtful": Field("<i8"), "groups": Field("<i8", (None,))}
     return Schema({"enough": Field("|b1"), **counts, "ciphers": Field("|u1", (None, None, CIPHER))})
 
 

@@ -27,7 +27,7 @@ import hmac
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.intervals import INTERVALS, Intervals, check_spread, find_intervals
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, only
 from coterie_learners.errors import DataError, ProtocolError, StudyError
@@ -42,7 +43,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.secure import identifier_tags, paillier
 from coterie_learners.secure.field import Elements
 from coterie_learners.secure.field import PrimeField as Numbers
-from coterie_learners.secure.identifier_tags import LinkagePass
+from coterie_learners.secure.identifier_tags import Deal, LinkagePass
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.secure.session import Keystream
 from coterie_learners.study import identifiers
@@ -67,7 +68,7 @@ class JoinPlan:
 
     `owners` in order and the `helper`; `widths`: each owner's number of columns; the `passes` over identifiers and the
     number of `identifying` columns; the least number of matches (`floor`); the field of the shares; the mode; middle
-    and half-width of the outcome's range.
+    and half-width of the outcome's range; how a seed deals the patients to groups, if the study has one.
     """
 
     owners: tuple[str, ...]
@@ -79,6 +80,7 @@ class JoinPlan:
     numbers: Numbers
     mode: str
     outcome: tuple[float, float]
+    deal: Deal | None = None
 
     def before(self, owner: str) -> str:
         """Whose masks this owner makes again."""
@@ -99,12 +101,14 @@ class JoinPosts:
     matches: Mapping[str, Payload]
 
 
-def join(link: JoinPlan, allowed: Callable[[Site], None]) -> Script:
+def join(link: JoinPlan, allowed: Callable[[Site], None], refine: Callable[[Posts], JoinPlan]) -> Script:
     """Sites post tags to the helper, which posts matches; returns the posts, sealed ones unread.
 
-    `allowed(site)` raises before anything leaves a site that may not take part.
+    `allowed(site)` raises before anything leaves a site that may not take part; `refine` gives the plan of the join
+    once the first step's posts say where the columns lie in their ranges.
     """
     terms = yield from each("terms", commit, link, allowed, expects=terms_form(link), reveals=expose_terms)
+    link = refine(terms)
     rows, matches = {}, {}
     for owner in link.owners:
         form, revealed = rows_form(link, owner), partial(expose_rows, link)
@@ -147,18 +151,26 @@ def schedule_join(link: JoinPlan) -> tuple[str, ...]:
 def terms_form(link: JoinPlan) -> Schema:
     """Form of a site's post in the first step."""
     wrapped = Field("|u1", (len(link.owners), _KEY))
-    return Schema({"commitment": Field("|u1", (32,)), "rules": Field("|u1", (32,)), "key": wrapped})
+    return Schema({"commitment": Field("|u1", (32,)), "rules": Field("|u1", (32,)), "key": wrapped, **INTERVALS})
 
 
 def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Payload:
-    """SHA-256 of a secret salt and the whole input; how this site normalises; its part of the key for each owner."""
+    """SHA-256 of a secret salt and the whole input; how this site normalises; its part of the key for each owner.
+
+    And where in their ranges its columns lie.
+    """
     allowed(site)
-    salt = site.stream("commitment", _KEY)
+    salt, own = site.stream("commitment", _KEY), Intervals.of_ranges(0)
+    if site.name != link.helper:
+        values = site_inputs(site, link)
+        own = find_intervals(values)
+        check_spread(own.place(values), site.name)
     committed = b"" if site.name == link.helper else _input(site, link)
     return {
         "commitment": _bytes(hashlib.sha256(salt + committed).digest()),
         "rules": _bytes(identifiers.digest_forms()),
         "key": np.stack([_bytes(_wrap_key_share(site, link, peer)) for peer in link.owners]),
+        **own.payload(),
     }
 
 
@@ -196,9 +208,14 @@ def rows_form(link: JoinPlan, owner: str) -> Schema:
         {
             "tags": Field("|u1", (len(link.passes), None, identifier_tags.TAG)),
             **spellings_form(link),
+            "group": DEALT,
             "masked": Field("|u1", (None, link.widths[owner] * link.numbers.width)),
         }
     )
+
+
+# The group that the study's seed deals each row of the first owner to; zeros at the other owners, or without a seed.
+DEALT = Field("|u1", (None,))
 
 
 def spellings_form(link: JoinPlan) -> dict[str, Field]:
@@ -208,7 +225,8 @@ def spellings_form(link: JoinPlan) -> dict[str, Field]:
 
 def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     """This owner's tags and masked rows, in an order that nobody else knows."""
-    values = site_inputs(site, link)
+    declared = site_inputs(site, link)
+    values = find_intervals(declared).place(declared)
     n = len(values)
     forms = normalise_rows(site.study, site.name, site.columns.identifiers)
     noise = site.stream("tags", len(link.passes) * n * identifier_tags.TAG)
@@ -217,6 +235,7 @@ def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     order = permutation(Keystream(site.stream("order", _KEY)), n)
     named = {
         "tags": tags[:, order],
+        "group": _deal_rows(site, link, forms)[order],
         **hash_written_values(site, derive_owners_key(site, link, terms, "spellings"), tags, order),
     }
     shuffled = link.numbers.encode(values[order], INPUT)
@@ -225,6 +244,12 @@ def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
     masks = row_masks(link, derive_owners_key(site, link, terms, f"masks/{site.name}"), np.arange(n), values.shape[1])
     packed = link.numbers.pack(shuffled - masks)
     return {**named, "masked": _bytes(packed).reshape(n, -1)}
+
+
+def _deal_rows(site: Site, link: JoinPlan, forms: Sequence[identifiers.Values]) -> NDArray[np.uint8]:
+    if link.deal is None or site.name != link.owners[0]:
+        return np.zeros(len(forms), np.uint8)
+    return link.deal.assign(forms)
 
 
 def hash_written_values(site: Site, key: bytes, tags: identifier_tags.TagArray, order: NDArray[np.int64]) -> Payload:
@@ -238,14 +263,13 @@ def hash_written_values(site: Site, key: bytes, tags: identifier_tags.TagArray, 
 
 
 def site_inputs(site: Site, link: JoinPlan) -> Array:
-    """This owner's columns (n, c) in [-1, 1], the outcome last if it is here; DataError for a value out of range."""
+    """This owner's columns (n, c) in [-1, 1] of their declared ranges, the outcome last if it is here.
+
+    DataError for a value out of range.
+    """
     columns, (centre, scale) = site.columns, link.outcome
     values = columns.x if columns.y is None else np.column_stack([columns.x, (columns.y - centre) / scale])
     return check_range(values, site.name)
-
-
-# A column's standard deviation in half-widths of its range: of variances above its square 26 of 44 bits are left.
-LEAST_SPREAD = 2e-3
 
 
 def check_range(values: Array, name: str) -> Array:
@@ -256,22 +280,7 @@ def check_range(values: Array, name: str) -> Array:
         raise DataError(
             "CO-D343", f"{message}; the secure computation takes at most 1. Correct the value or the range."
         )
-    _check_spread(values, name)
     return np.clip(values, -1.0, 1.0)
-
-
-def _check_spread(values: Array, name: str) -> None:
-    """DataError if a column varies in so small a part of its declared range that the field's numbers cannot tell."""
-    spread = values.std(axis=0) if len(values) else np.zeros(0)
-    narrow = np.flatnonzero((spread > 0.0) & (spread < LEAST_SPREAD) & ~np.all(values == np.rint(values), axis=0))
-    if len(narrow):
-        share = float(spread[narrow].min())
-        raise DataError(
-            "CO-D344",
-            f"{name}: its column {int(narrow[0]) + 1} of {values.shape[1]} varies by {share:.1e} half-widths of the "
-            f"declared range (standard deviation); below {LEAST_SPREAD:g} the secure sums lose digits, and at last "
-            "take it for constant. Narrow the range in the study to what the values can be, or declare another unit.",
-        )
 
 
 def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -> Elements:
@@ -284,7 +293,13 @@ def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -
 # Third step: matches
 
 # What the helper says beside the places: whether enough rows match, and how many are spelled differently or doubtfully.
-SAID = {"enough": Field("|b1"), "different": Field("<i8", (None,)), "doubtful": Field("<i8")}
+# And how many of the matches a seed dealt to each group.
+SAID = {
+    "enough": Field("|b1"),
+    "different": Field("<i8", (None,)),
+    "doubtful": Field("<i8"),
+    "groups": Field("<i8", (None,)),
+}
 
 
 def match_form(link: JoinPlan) -> Schema:
@@ -301,11 +316,33 @@ def match_rows(site: Site, link: JoinPlan, rows: Mapping[str, Payload], owner: s
     chosen = places if enough else places[:, :0]
     counts = count_spellings(site.study, link, rows, chosen)
     different = np.array([counts.different, *counts.columns.values()], dtype=np.int64)
-    said = {"enough": np.array(enough), "different": different, "doubtful": np.array(counts.doubtful)}
+    groups = np.array(count_groups(link, rows, chosen), dtype=np.int64)
+    said = {"enough": np.array(enough), "different": different, "doubtful": np.array(counts.doubtful), "groups": groups}
     if link.sealed_by_key:
         mine = chosen[link.owners.index(owner)]
         return {**said, **paillier.blind_rows(site, rows[owner], mine, owner)}
     return {**said, "places": chosen[link.owners.index(link.before(owner))]}
+
+
+def count_groups(link: JoinPlan, rows: Mapping[str, Payload], places: NDArray[np.int64]) -> tuple[int, ...]:
+    """How many matched rows the seed dealt to each group; empty without a seed."""
+    if link.deal is None:
+        return ()
+    groups = np.asarray(rows[link.owners[0]]["group"])[places[0]]
+    return tuple(np.bincount(groups, minlength=link.deal.count)[: link.deal.count].tolist())
+
+
+def read_groups(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[int, ...]:
+    """The same, as this site computes it or hears it from the helper; ProtocolError for groups that cannot be."""
+    if site.name == link.helper:
+        return count_groups(link, posts.rows, find_matched_places(site, link, posts.rows))
+    groups = tuple(int(count) for count in np.asarray(posts.matches[site.name]["groups"]).tolist())
+    wanted = 0 if link.deal is None else link.deal.count
+    matches = count_joint_patients(site, link, posts)
+    if len(groups) != wanted or (groups and (min(groups) < 0 or sum(groups) != matches)):
+        what = f"{link.helper} deals {matches} matches to groups of {', '.join(map(str, groups)) or 'nobody'}"
+        raise ProtocolError("CO-P652", f"{what}.", link.helper, f"match/{site.name}")
+    return groups
 
 
 def count_spellings(
@@ -350,9 +387,15 @@ def describe_linkage(site: Site, link: JoinPlan, posts: JoinPosts) -> str:
 
 
 def find_matched_places(site: Site, link: JoinPlan, rows: Mapping[str, Payload]) -> NDArray[np.int64]:
-    """Places of the matched rows in each owner's list (owners, k), in a random order that only the helper knows."""
+    """Places of the matched rows in each owner's list (owners, k), in a random order that only the helper knows.
+
+    Where a seed deals the rows to groups, they come group by group.
+    """
     matched_rows = identifier_tags.match_tags([np.asarray(rows[owner]["tags"]) for owner in link.owners])
-    return matched_rows[:, permutation(Keystream(site.stream("matches", _KEY)), matched_rows.shape[1])]
+    shuffled = matched_rows[:, permutation(Keystream(site.stream("matches", _KEY)), matched_rows.shape[1])]
+    if link.deal is None:
+        return shuffled
+    return shuffled[:, np.argsort(np.asarray(rows[link.owners[0]]["group"])[shuffled[0]], kind="stable")]
 
 
 def require_patients(enough: bool, floor: int) -> None:

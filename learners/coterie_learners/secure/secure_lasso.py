@@ -22,9 +22,11 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from coterie_learners.core.intervals import INTERVALS, check_spread, find_intervals
 from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode, encode
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Channel, Posts, Script, Site, each, interactive
@@ -55,10 +57,12 @@ def secure_lasso(site: Site) -> Script:
     """Join the columns, or commit to the rows; then compute together and open the result."""
     plan = LassoPlan.of(site.study)
     if plan.joins:
-        posts = yield from secure_join.join(plan.link, lambda here: check_questions(here, plan))
+        refine = partial(narrow_link, plan)
+        posts = yield from secure_join.join(plan.link, lambda here: check_questions(here, plan), refine)
     else:
         terms = yield from each("terms", commit_rows, plan, expects=COMMITMENT, reveals=secure_join.expose_terms)
         posts = JoinPosts(terms, {}, {})
+    plan = plan.narrow(posts.terms)
     result = yield from interactive(_TOPIC, compute, plan, posts, expects=result_form(plan))
     fit = build_lasso_fit(plan, result)
     if not plan.joins or site.data is None:
@@ -68,29 +72,40 @@ def secure_lasso(site: Site) -> Script:
 
 # Rows split over sites: each site's own sums
 
-COMMITMENT = Schema({"commitment": Field("|u1", (32,))})
+COMMITMENT = Schema({"commitment": Field("|u1", (32,)), **INTERVALS})
+
+
+def narrow_link(plan: LassoPlan, terms: Posts) -> JoinPlan:
+    """The join of columns in the intervals that their owners posted."""
+    return plan.narrow(terms).link
 
 
 def commit_rows(site: Site, plan: LassoPlan) -> Payload:
-    """SHA-256 of a secret salt and this site's rows."""
+    """SHA-256 of a secret salt and this site's rows; and where in their ranges its columns lie."""
     check_questions(site, plan)
-    committed = np.ascontiguousarray(rows_table(site, plan), dtype="<f8").tobytes()
-    salt = site.stream("commitment", 32)
-    return {"commitment": np.frombuffer(hashlib.sha256(salt + committed).digest(), np.uint8)}
+    values = rows_table(site, plan)
+    salt, own = site.stream("commitment", 32), find_intervals(values)
+    check_spread(own.place(values), site.name)
+    committed = np.ascontiguousarray(values, dtype="<f8").tobytes()
+    return {"commitment": np.frombuffer(hashlib.sha256(salt + committed).digest(), np.uint8), **own.payload()}
 
 
 def rows_table(site: Site, plan: LassoPlan) -> Array:
-    """This site's rows (n, m + 1) in [-1, 1], the outcome last."""
+    """This site's rows (n, m + 1) in [-1, 1] of their declared ranges, the outcome last."""
     block = join_blocks(site.rows)
-    centre, scale = plan.outcome
+    centre, scale = plan.declared_outcome
     x = plan.design.scale(block.x)[:, 1:]
     return secure_join.check_range(np.column_stack([x, (block.y - centre) / scale]), site.name)
 
 
 def _group_sums(site: Site, plan: LassoPlan) -> Elements:
-    """This site's sums as one vector (groups * (c (c + 1) / 2 + c + 1)); its rows are dealt to groups at random."""
-    values = rows_table(site, plan)
-    values = values[secure_join.permutation(Keystream(site.stream("groups", 32)), len(values))]
+    """This site's sums as one vector (groups * (c (c + 1) / 2 + c + 1)).
+
+    Its rows are dealt to groups at random, or by the study's seed in the order of its file.
+    """
+    values = plan.columns.place(rows_table(site, plan))
+    check_spread(values, site.name)
+    values = values[secure_join.permutation(Keystream(_dealing_key(site, plan)), len(values))]
     cuts = plan.cuts(len(values))
     upper = np.triu_indices(plan.m + 1)
     parts = []
@@ -98,6 +113,13 @@ def _group_sums(site: Site, plan: LassoPlan) -> Elements:
         group = plan.numbers.encode(values[a:b], INPUT)
         parts += [plan.numbers.gram(group)[upper], group.sum(axis=0), np.array([b - a], dtype=object)]
     return np.asarray(np.concatenate(parts) % plan.numbers.p)
+
+
+def _dealing_key(site: Site, plan: LassoPlan) -> bytes:
+    seed = plan.options.seed
+    if seed is None:
+        return site.stream("groups", 32)
+    return hashlib.sha256(b"coterie/1 groups" + seed.to_bytes(8, "big") + site.name.encode()).digest()
 
 
 def add_shares(trio: ThreePartyShamir, plan: LassoPlan, shares: Elements) -> SharedSums:
@@ -162,9 +184,10 @@ def summand_holder(link: JoinPlan, owner: str) -> str:
     return link.owners[(link.owners.index(owner) + 1) % len(link.owners)]
 
 
-def row_sums(trio: ThreePartyShamir, plan: LassoPlan, rows: Elements) -> tuple[SharedSums, list[Elements]]:
-    """Sums of the joined rows by group, on shares without a message; and the rows fitted and held out."""
-    cuts = plan.cuts(len(rows))
+def row_sums(
+    trio: ThreePartyShamir, plan: LassoPlan, rows: Elements, cuts: Sequence[int]
+) -> tuple[SharedSums, list[Elements]]:
+    """Sums of the joined rows between the cuts, on shares without a message; and the rows fitted and held out."""
     groups = [rows[a:b] for a, b in itertools.pairwise(cuts)]
     counts = tuple(len(group) for group in groups)
     _check_counts(plan, counts)
@@ -185,13 +208,20 @@ def compute(site: Site, channel: Channel | None, plan: LassoPlan, posts: JoinPos
     if plan.joins:
         secure_join.read_spelling_counts(site, plan.link, posts).check(site.study.most_spellings)
     spend_question(site, plan)
-    terms = repr((plan.computing, plan.numbers.bits, n, _VERSION)).encode() + _digest(posts.terms)
+    cuts = _find_cuts(site, plan, posts, n)
+    terms = repr((plan.computing, plan.numbers.bits, n, tuple(cuts), _VERSION)).encode() + _digest(posts.terms)
     session, randomness = open_session(site, channel, _TOPIC, terms)
     if site.name in plan.computing:
         opened = _run_party(site, plan, posts, session, randomness, n)
     else:
         opened = _run_supplier(site, plan, posts, session, randomness)
     return {**opened, **pack_account(session.account())}
+
+
+def _find_cuts(site: Site, plan: LassoPlan, posts: JoinPosts, n: int) -> list[int]:
+    """Where the joined rows are cut into groups: by the shares of the study, or as its seed dealt them."""
+    groups = secure_join.read_groups(site, plan.link, posts) if plan.joins else ()
+    return [0, *itertools.accumulate(groups)] if groups else plan.cuts(n)
 
 
 def check_questions(site: Site, plan: LassoPlan) -> None:
@@ -245,7 +275,7 @@ def _run_party(
 def _compute_fit(site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> Payload:
     if plan.joins:
         rows = share_joined_rows(site, plan, posts, trio, n)
-        sums, parts = row_sums(trio, plan, rows)
+        sums, parts = row_sums(trio, plan, rows, _find_cuts(site, plan, posts, n))
         return pack_result(plan, sums, fit(trio, sums, parts if plan.options.absolute_error else [], plan.target))
     vector = _group_sums(site, plan)
     total: Elements | int = 0

@@ -90,13 +90,19 @@ class RowRules(Frozen):
     """What each site does with rows that do not fit.
 
     missing: refuse the file or drop the row (counted). constant and collinear: whether one site's own rows may lack
-    variation that the pooled rows have.
+    variation that the pooled rows have. shared_patients: whether the sites count, before the fit, how many patients
+    each two of them have in common, and refuse any.
     """
 
     missing: Literal["refuse", "drop"] = "refuse"
     constant: Literal["refuse", "allow"] = "refuse"
     collinear: Literal["refuse", "allow"] = "refuse"
     minimum: Annotated[int, Field(ge=1)] = 5
+    shared_patients: Literal["ignore", "count", "refuse"] = "ignore"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rules as JSON has them; what no older study has is absent unless it is set."""
+        return self.model_dump(mode="json", exclude={"shared_patients"} if self.shared_patients == "ignore" else set())
 
 
 class Floors(Frozen):
@@ -188,7 +194,7 @@ class Study(Frozen):
     name: Name
     title: Text = ""
     sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
-    formula: Annotated[str, Field(max_length=10_000)]
+    formula: Annotated[str, Field(max_length=10_000, pattern=r"^[\x20-\x7e\t\r\n]*$")]
     variables: dict[ColumnName, Variable]
     columns: dict[Name, tuple[ColumnName, ...]] = {}
     identifier: tuple[ColumnName, ...] | dict[ColumnName, IdentifierKind] = ()
@@ -225,6 +231,10 @@ class Study(Frozen):
     def _patients_are_named_once(self) -> Self:
         if self.patient and (self.columns or self.patient in self.variables):
             raise ValueError("`patient` is no variable, and has no place beside `identifier`")
+        if self.rows.shared_patients != "ignore" and not self.patient:
+            raise ValueError("`rows.shared_patients` counts patients, so that `patient` must name their column")
+        if self.rows.shared_patients != "ignore" and self.ledger.silent_site == "exclude":
+            raise ValueError("`rows.shared_patients` needs every site's list, so that no site can be excluded")
         undeclared = sorted(set(self.cohort.complete) - set(self.variables))
         if undeclared:
             raise ValueError(f"`cohort.complete` names {undeclared}, which are not declared variables")
@@ -284,6 +294,7 @@ class Study(Frozen):
         older |= {"cohort"} if self.cohort == CohortRules() else set()
         older |= set() if self.patient else {"patient"}
         plain = self.model_dump(mode="json", exclude=older)
+        plain["rows"] = self.rows.as_dict()
         if "disclosure" in plain:
             plain["disclosure"] = self.disclosure.as_dict()
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
@@ -296,16 +307,23 @@ class Study(Frozen):
 
 def _explain(error: ValidationError) -> str:
     parts = [
-        f"{'.'.join(map(str, e['loc'])) or 'study'}: {_reword_error(e['type'], e['loc'], e['msg'])}"
+        f"{_escape('.'.join(map(str, e['loc']))) or 'study'}: {_reword_error(e['type'], e['loc'], e['msg'])}"
         for e in error.errors()
     ]
     return "; ".join(parts[:5]) + (f"; and {len(parts) - 5} more" if len(parts) > 5 else "") + "."
+
+
+def _escape(text: str) -> str:
+    """A text of a hostile file as a message may show it: what nobody sees, or what steers a reader, is spelled out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _reword_error(kind: str, place: tuple[int | str, ...], message: str) -> str:
     """What pydantic says, except for a variable's name and for text: a column called otherwise has to be renamed."""
     if kind == "string_pattern_mismatch" and INVISIBLE in message:
         return "a text has no control characters, and none that nobody sees or that turn the reading direction round"
+    if (kind, place) == ("string_pattern_mismatch", ("formula",)):
+        return "a formula has letters a to z, digits, signs and plain spaces only"
     if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):
         return message
     return "a variable's name has letters a to z, digits and _, and no digit first; rename the column in every file"

@@ -12,7 +12,7 @@ its range, and the squared shares of the information, whose sum says how many si
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.numeric.array import Array
-from coterie_learners.numeric.distributions import chi_squared_above, chi_squared_tails, f_above
+from coterie_learners.numeric.distributions import chi_squared_tails, f_above
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.numeric.parallel import in_parallel
 from coterie_learners.study.rows import Block, Rows
@@ -29,6 +29,10 @@ from coterie_learners.sums.rounds import Model, compute_gram
 
 # An eigenvalue of a site's scaled information below this share of the largest says nothing of its direction.
 _SINGULAR = 1e-9
+# A smaller p-value is worth a sentence.
+NOTABLE_P = 0.01
+
+Note = Callable[[Array, Array], None]
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,13 @@ def form(p: int) -> Schema:
     return Schema({name: Field("<f8", shape) for name, shape in shapes(p).items()})
 
 
-def measure(model: Model, rows: Rows, frame: Frame, end: Payload, penalty: Array) -> dict[str, Array]:
+def measure(
+    model: Model, rows: Rows, frame: Frame, end: Payload, penalty: Array, note: Note = lambda score, information: None
+) -> dict[str, Array]:
     """A site's part at the final coefficients.
 
     `end`: the last server post (beta, information); `penalty` (p,): the gradient of the penalty there, of which each
-    site carries its share of the information.
+    site carries its share of the information. `note` gets the site's own score (p,) and information (p, p).
     """
     beta, whole = end["beta"], symmetric(end["information"], model.p)
     score, information, pearson, ends = np.zeros(model.p), np.zeros((model.p, model.p)), 0.0, False
@@ -88,6 +94,7 @@ def measure(model: Model, rows: Rows, frame: Frame, end: Payload, penalty: Array
         ends = ends or at_an_end
     if np.any(penalty):
         score = score - information @ np.linalg.solve(whole, penalty)
+    note(score, information)
     return pack_part(part_of(score, information, whole), pearson, ends)
 
 
@@ -172,12 +179,42 @@ def _tail(value: Array, df: Array, freedom: int) -> Array:
     return np.asarray(np.where(known, tail, np.nan))
 
 
-def stand_apart(score: Array, information: Array, whole: Array) -> tuple[float, float]:
-    """How far one site's score lies from the others', for this site's own eyes: chi-squared on p df, and its p.
+@dataclass(frozen=True)
+class Distance:
+    """How far one site's score lies from the others': chi-squared on `df`, and the probability of a larger one."""
 
-    U' (I_i^-1 + (I - I_i)^-1) U: the Wald test of its own estimate against the others', to first order.
+    chi2: float
+    df: int
+    p: float
+
+    @property
+    def sentence(self) -> str:
+        """The same for the people of this site."""
+        if not self.df or not np.isfinite(self.p):
+            return "Of this site's rows it cannot be said how far they stand from the others'."
+        test = f"chi-squared {self.chi2:.2f} on {self.df} df, p = {self.p:.2g}"
+        if self.p < NOTABLE_P:
+            return (
+                f"This site stands apart from the others ({test}). Check its coding, units and labels. This line stays "
+                "at this site."
+            )
+        return f"This site does not stand apart from the others ({test}). This line stays at this site."
+
+
+def stand_apart(score: Array, information: Array, whole: Array, dispersion: float = 1.0, freedom: int = 0) -> Distance:
+    """How far one site's score U_i lies from the others', for this site's own eyes.
+
+    U_i' V^- U_i with V = I_i - I_i I^-1 I_i, the variance of U_i beside the pooled estimate. Where all can be inverted
+    it is the Wald test of the site's own estimate against the others', to first order: V^-1 = I_i^-1 + (I - I_i)^-1.
+    The degrees of freedom are the rank of V. `dispersion` on `freedom` degrees of freedom, 0 where it is known.
     """
-    rest = whole - information
-    own = np.linalg.pinv(information, hermitian=True) + np.linalg.pinv(rest, hermitian=True)
-    chi2 = float(score @ own @ score)
-    return chi2, chi_squared_above(chi2, len(score))
+    variance = information - information @ np.linalg.solve(whole, information)
+    scale = np.sqrt(np.maximum(np.diag(information), 0.0))
+    safe = np.where(scale > 0.0, scale, 1.0)
+    size, basis = np.linalg.eigh(0.5 * (variance + variance.T) / safe[:, None] / safe)
+    kept = size > _SINGULAR
+    if not np.any(kept) or not dispersion > 0.0:
+        return Distance(float("nan"), 0, float("nan"))
+    coordinates = basis[:, kept].T @ (score / safe)
+    chi2, df = float(np.sum(coordinates**2 / size[kept])) / dispersion, int(np.sum(kept))
+    return Distance(chi2, df, float(_tail(np.array([chi2]), np.array([float(df)]), freedom)[0]))

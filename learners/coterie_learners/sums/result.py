@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core import model_warnings
-from coterie_learners.core.fit import Fit
+from coterie_learners.core.fit import Fit, joint_tests
 from coterie_learners.core.payload import Payload
-from coterie_learners.core.wald import joint_tests
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import soundness
 from coterie_learners.sums.agreement import Agreement, as_dict, compare
@@ -91,14 +90,17 @@ def _list_warnings(
     """What speaks against the fit, in sentences; of Firth's penalty neither few events nor separation do."""
     family, design, n = rules.model.family, rules.model.layout.design, int(model["n"])
     slopes = rules.model.p - design.formula.intercept
+    study = design.study
+    few, apart = model_warnings.advise_on_few_events(study), model_warnings.advise_on_near_separation(study)
     near = (
-        *model_warnings.few_events_warning(n, events, slopes, family.has_events),
-        *soundness.end_of_range_warning(test.at_an_end, family),
+        *model_warnings.few_events_warning(n, events, slopes, family.has_events, few),
+        *soundness.end_of_range_warning(test.at_an_end, family, apart),
     )
+    quasi = model_warnings.advise_on_overdispersion(study, family.quasi)
     return (
         *soundness.exact_fit_warning(bool(model.get("exact", False))),
         *(() if rules.model.firth else near),
-        *soundness.overdispersion_warning(family, test.pearson, freedom),
+        *soundness.overdispersion_warning(family, test.pearson, freedom, quasi),
         *soundness.disagreement_warnings(test),
         *soundness.conditioning_warnings(test.terms, quality),
     )

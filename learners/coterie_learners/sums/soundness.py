@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coterie_learners.sums.agreement import Agreement
+from coterie_learners.sums.agreement import NOTABLE_P, Agreement
 from coterie_learners.sums.conditioning import Conditioning
 from coterie_learners.sums.family import Family
 
 # Pearson's chi-squared over its degrees of freedom above this is more than the family's variance can explain.
 OVERDISPERSED = 1.5
-_NOTABLE_P = 0.01
 # Sites that agree better than in one of so many studies may hold the same rows.
 TOO_ALIKE = 1e-4
 # With fewer sites of equal weight than this behind a fit, one site decides it.
@@ -33,24 +32,23 @@ def exact_fit_warning(is_exact: bool) -> tuple[str, ...]:
     )
 
 
-def end_of_range_warning(sites: int, family: Family) -> tuple[str, ...]:
+def end_of_range_warning(sites: int, family: Family, advice: str) -> tuple[str, ...]:
     """Fitted means that are an end of their range to a float, as R warns of them; nothing if there are none."""
     if not sites:
         return ()
     return (
         f"Fitted {family.extreme_means} occurred, at {sites} of the sites: the outcome is nearly separated, so that "
-        "some coefficients are very large and their Wald tests mean little. Look for a column that all but decides the "
-        "outcome, merge rare levels, or set a ridge.",
+        f"some coefficients are very large and their Wald tests mean little. {advice}",
     )
 
 
-def overdispersion_warning(family: Family, pearson: float, freedom: int) -> tuple[str, ...]:
+def overdispersion_warning(family: Family, pearson: float, freedom: int, advice: str) -> tuple[str, ...]:
     """More variation than the family has; nothing if there is not, or where the dispersion is estimated anyway."""
     if not family.quasi or pearson <= OVERDISPERSED * freedom:
         return ()
     return (
         f"Overdispersion: Pearson's chi-squared is {pearson:.1f} on {freedom} df ({pearson / freedom:.2f} times as "
-        f'large), so that standard errors are too small. Set family = "{family.quasi}".',
+        f"large), so that standard errors are too small. {advice}",
     )
 
 
@@ -58,10 +56,10 @@ def disagreement_warnings(test: Agreement) -> tuple[str, ...]:
     """Sites that differ more than chance allows, or less, or of which one carries all; nothing otherwise."""
     texts = []
     chi2 = f"chi-squared {test.chi2:.2f} on {test.df} df"
-    if test.df and test.p < _NOTABLE_P:
+    if test.df and test.p < NOTABLE_P:
         texts.append(
             f"The sites do not agree on one model ({chi2}, p = {test.p:.2g}), least of all on {test.differing}. Check "
-            "coding, units and labels at every site; if all are right, let this term differ by site."
+            "coding, units and labels at every site; if all are right, report the disagreement beside the result."
         )
     if test.df and test.below < TOO_ALIKE:
         texts.append(
@@ -79,8 +77,7 @@ def conditioning_warnings(terms: Sequence[str], quality: Conditioning) -> tuple[
     if quality.error_digits < ENOUGH_DIGITS:
         texts.append(
             f"The columns are nearly collinear (condition number {quality.number:.1e}): only about "
-            f"{quality.error_digits:.0f} digits of the standard errors are sure. Leave a term out, or measure it from "
-            "nearer by."
+            f"{quality.error_digits:.0f} digits of the standard errors are sure. Leave a term out."
         )
     inflated = [t for t, v in zip(terms, quality.inflation.tolist(), strict=True) if v > INFLATED and "^" not in t]
     if inflated:

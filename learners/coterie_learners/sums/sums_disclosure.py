@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from coterie_learners.core.disclosure import Exposure, indicators, two_way
+from coterie_learners.core.disclosure import PATTERNS, Exposure, indicators, two_way
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Site
 from coterie_learners.numeric.array import Array
@@ -51,7 +51,7 @@ def expose_sums(
         events=int(np.asarray(plain["outcome"])) if family.has_events else None,
         parameters=len(design.columns),
         cells=cells | patterns,
-        kinds=kinds | dict.fromkeys(patterns, "single patterns of all covariates"),
+        kinds=kinds | dict.fromkeys(patterns, PATTERNS),
         by_columns=True,
     )
 

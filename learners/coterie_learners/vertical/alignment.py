@@ -35,9 +35,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie_learners.core.blind_points import POINT_BYTES, NoPoint, Points, hash_to_points, raise_points
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, announce, each
+from coterie_learners.core.shared_patients import site_before
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.study.document import Study
 from coterie_learners.study.identifiers import (
@@ -50,7 +52,6 @@ from coterie_learners.study.identifiers import (
     hash_spellings,
     identify,
 )
-from coterie_learners.vertical.blind_points import POINT_BYTES, NoPoint, Points, hash_to_points, raise_points
 
 _KEY = 32
 
@@ -157,11 +158,6 @@ def check_length(study: Study, rounds: Sequence[Posts], name: str, number: int) 
     if here != length:
         what = f"{holder} made {here} of the {length} identifiers of {name}."
         raise ProtocolError("CO-P541", what, holder, f"align/raise/{number}")
-
-
-def site_before(study: Study, name: str, steps_back: int) -> str:
-    """The site so many places before one, in the ring of the study's sites."""
-    return study.sites[(study.sites.index(name) - steps_back) % len(study.sites)]
 
 
 def check_points(payload: Payload) -> None:

@@ -14,6 +14,7 @@ from pydantic import Field as Within
 from coterie_learners.core import model_warnings
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
+from coterie_learners.core.model_warnings import advise_on_few_events
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import ProtocolError, Separation, StudyError
@@ -261,7 +262,8 @@ def build_split_fit(
     holder = dict(zip(split.design.names, split.sites_of_terms, strict=True))
     n, events, deviance = int(facts["n"]), facts.get("events"), facts.get("deviance")
     slopes = len(split.design.names) - split.intercept
-    small = () if events is None else model_warnings.few_events_warning(n, events, slopes, binary=True)
+    advice = advise_on_few_events(split.study)
+    small = () if events is None else model_warnings.few_events_warning(n, events, slopes, binary=True, advice=advice)
     return Fit(
         learner=split.study.learner.name,
         family="binomial",
@@ -281,6 +283,7 @@ def build_split_fit(
         ratio="OR",
         notes=(*model_warnings.ridge_warning(split.options.ridge), *small, *facts.get("notes", ())),
         sites=tuple(holder[term] for term in terms),
+        warnings=small,
         details=facts.get("details", {}),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +39,20 @@ def analyse(
     Nothing leaves the machine; a payload that would be kept back at its site is refused here too. Raises DataError,
     StudyError, ReleaseRefused, NotConverged, Separation or Collinear.
     """
+    loaded = load_sites(study, data)
+    gates = {name: Gate(study) for name in study.sites}
+    world, runners, total = simulate(study, {name: item.rows for name, item in loaded.items()}, observe, gates)
+    # A simulation has the keys of all sites, so that its replay can check sealed payloads too.
+    outcome = replay(world.ledger(), world.blobs, world.number, granted=world.view())
+    seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
+    payload_bytes = sum(r.payload_bytes for r in runners.values())
+    cost = Cost(outcome.verdict.records, payload_bytes, None, seconds | {"total": total})
+    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
+    return describe_files(Result(study.name, study.sites, fit, cost, outcome.verdict), loaded)
+
+
+def load_sites(study: PlainStudy, data: Mapping[str, str | RowsAddress]) -> dict[str, Loaded]:
+    """The checked rows of each site that has any; DataError if two sites have the same ones."""
     check_sites(study, data)
     addresses = {name: parse_rows_address(at) if isinstance(at, str) else at for name, at in data.items()}
     if not study.columns:
@@ -47,17 +62,17 @@ def analyse(
     if not study.columns:
         others = {name: site_data for name, site_data in rows.items() if isinstance(addresses[name], SourceAddress)}
         _check_digests({name: (item.source.digest().hex(), item.source.origin.name) for name, item in others.items()})
-    gates = {name: Gate(study) for name in study.sites}
-    world, runners, total = simulate(study, {name: site_data.rows for name, site_data in rows.items()}, observe, gates)
-    # A simulation has the keys of all sites, so that its replay can check sealed payloads too.
-    outcome = replay(world.ledger(), world.blobs, world.number, granted=world.view())
-    seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
-    payload_bytes = sum(r.payload_bytes for r in runners.values())
-    cost = Cost(outcome.verdict.records, payload_bytes, None, seconds | {"total": total})
-    notes = tuple(describe_counts(site_data) for site_data in rows.values())
-    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
-    counts = {name: list_counts(site_data) for name, site_data in rows.items()}
-    return Result(study.name, study.sites, fit, cost, outcome.verdict, notes=notes, rows=counts)
+    return rows
+
+
+def describe_files(result: Result, rows: Mapping[str, Loaded]) -> Result:
+    """The result with what the holder of all files can know besides: the counts of each site, and warnings of them."""
+    return replace(
+        result,
+        notes=(*result.notes, *(describe_counts(item) for item in rows.values())),
+        warnings=tuple(warning for item in rows.values() for warning in warn_of_dropped_rows(item)),
+        rows={name: list_counts(item) for name, item in rows.items()},
+    )
 
 
 def check_files_differ(paths: Mapping[str, Path]) -> None:
@@ -88,15 +103,17 @@ def describe_counts(rows: Loaded) -> str:
     events = "" if rows.events is None else f", {rows.events} events"
     lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
     which = f" (a row may lack several: {lacking})" if rows.dropped else ""
-    most = (
-        ""
-        if 2 * rows.dropped <= rows.read
-        else (
-            " Warning: more than half of its rows are left out, and the rest may differ from them. Look for a column "
-            "that lacks most values."
-        )
+    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
+
+
+def warn_of_dropped_rows(rows: Loaded) -> tuple[str, ...]:
+    """A site of which more than half of the rows are left out; nothing for another."""
+    if 2 * rows.dropped <= rows.read:
+        return ()
+    return (
+        f"{rows.site}: more than half of its rows are left out ({rows.dropped} of {rows.read}), and the rest may "
+        "differ from them. Look for a column that lacks most values.",
     )
-    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}.{most}"
 
 
 def list_counts(rows: Loaded) -> dict[str, Any]:

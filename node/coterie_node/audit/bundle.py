@@ -162,14 +162,18 @@ def encode_rulings(study: Study, entries: Iterable[Record | Event]) -> bytes:
 
 
 def read_payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
-    """The stored bytes of every record of a study; of one that the sites voted unusable, if they are there."""
+    """The stored bytes of every record of a study; of one that no step uses, or that is unusable, if they are there."""
     entries = list(ledger.history(number))
-    unusable = list_unusable(entries)
-    for record in (e for e in entries if isinstance(e, Record)):
+    records = [entry for entry in entries if isinstance(entry, Record)]
+    last = max((record.post.position for record in records), default=-1)
+    finished = [ledger.read_finished(number, position) or () for position in range(last + 1)]
+    used = {(record.site, record.post.position, record.post.attempt) for step in finished for record in step}
+    used -= list_unusable(entries)
+    for record in records:
         try:
             yield blobs.get(record.post.cid, min(max(record.post.size, 1), MAX_PAYLOAD_BYTES))
         except (BlobMissing, BlobCorrupt):
-            if (record.site, record.post.position, record.post.attempt) not in unusable:
+            if (record.site, record.post.position, record.post.attempt) in used:
                 raise
 
 

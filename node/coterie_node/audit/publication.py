@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from coterie_learners.core.fit import Fit
 from coterie_node.audit.replay import Replay, Verdict, failure
-from coterie_node.audit.result import finite, numbers
+from coterie_node.audit.result import finite, numbers, soundness_of
 from coterie_node.errors import AuditFailed, ConfigError
 
 _MAX_RESULT_BYTES = 1 << 27
@@ -54,10 +54,23 @@ def _check(published: Mapping[str, Any], name: str, outcome: Replay) -> None:
         message = f"The replay arrives at no model with which {name} can be compared"
         raise AuditFailed("CO-A110", f"{message}. Name the study of this result, or ask a site for a grant.")
     details = {"details": dict(outcome.fit.details)}  # as far as an auditor has them
-    wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.parties), **details})
+    wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.contributors), **details})
+    _check_warnings(published.get("soundness"), wanted.pop("soundness")["warnings"], name)
     for where, theirs, ours in _find_differences(published, wanted):
         message = f"{name} says {theirs!r:.60} for {where}, and the replay arrives at {ours!r:.60}"
         raise AuditFailed("CO-A110", f"{message}. The published result is not the one on record.")
+
+
+def _check_warnings(published: Any, ours: Sequence[str], name: str) -> None:
+    """AuditFailed for a result that leaves a warning out; it may have more: those of rows, which no replay has read."""
+    if published is None:
+        return
+    listed = published.get("warnings") if isinstance(published, Mapping) else None
+    texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list) else []
+    missing = [text for text in ours if text not in texts]
+    if missing or published != soundness_of(texts):
+        what = f"{name} leaves out the warning {missing[0]!r:.60}" if missing else f"{name} miscounts its warnings"
+        raise AuditFailed("CO-A110", f"{what}. The published result is not the one on record.")
 
 
 def _find_differences(theirs: Any, ours: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -9,7 +9,7 @@ The auditor is a site without rows. The order of the checks matters, because eac
     4. the whole history by the contract's rules        every turn, slot, vote and deadline was allowed
     5. every payload by CID, digest and stamp           the bytes are those that the site recorded
     6. every server step, computed again                the model follows from the payloads
-    7. the payloads of skipped attempts                 they are on record, so they must exist too
+    7. the payloads of skipped attempts                 no step uses them: a missing one is a remark, with its site
 
 Grades of a PASS. "identical": the same bits. "within tolerance": the largest difference is at most the auditor's
 tolerance. "partly sealed": some server steps need payloads that the auditor cannot open. "opened results": the sites
@@ -36,7 +36,7 @@ from coterie_learners.study.document import Study
 from coterie_node.errors import AuditFailed, StudyStopped
 from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
-from coterie_node.run.recorded_steps import AUDITOR
+from coterie_node.run.recorded_steps import AUDITOR, list_contributors
 from coterie_node.run.study_files import study_on_ledger, study_terms
 from coterie_node.site.statements.ended_studies import find_supersession
 
@@ -113,7 +113,8 @@ class Verdict:
 class Replay:
     """A verdict with what the replay found: the study, and the fit it arrived at (None if the study has none).
 
-    `parties`: the sites that took part to the end; the fit is of their rows. Excluded sites are not among them.
+    `contributors`: the sites whose rows the fit holds: not those excluded on the way, but also one that left after it
+    had posted at the last step of all sites.
     `remarks`: that the result is superseded, and what is wrong with other studies of the ledger, which says nothing
     about this one.
     """
@@ -121,7 +122,7 @@ class Replay:
     verdict: Verdict
     study: Study | None
     fit: Any
-    parties: tuple[str, ...] = ()
+    contributors: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -151,7 +152,8 @@ def replay(
         remarks += check_superseded(ledger, blobs, number)
         superseded = find_supersession(entries, number, blobs)
         remarks = remarks if superseded is None else (superseded.sentence, *remarks)
-        return Replay(_pass_verdict(runner, records, outcome), study, machine.result, view.parties, remarks)
+        contributors = list_contributors(view, entries)
+        return Replay(_pass_verdict(runner, records, outcome), study, machine.result, contributors, remarks)
     except (LearnerError, LedgerMismatch, BlobCorrupt, BlobMissing, AuditFailed) as error:
         return Replay(failure(error, runner), study, None)
 
@@ -239,24 +241,37 @@ def list_unusable(entries: Sequence[Record | Event]) -> frozenset[tuple[str, int
 def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> tuple[str, ...]:
     """Check the bytes behind the records that a skip or an exclusion left behind, which no step uses.
 
-    Returns a remark for each post that the sites voted unusable: what is behind it spoils nothing.
+    Returns a remark for each post that the sites voted unusable, and for each whose site serves no such payload: as no
+    step uses it, it spoils nothing. AuditFailed for a block that is in the store, and altered.
     """
     entries = list(ledger.history(number))
     records, unusable = [e for e in entries if isinstance(e, Record)], list_unusable(entries)
     last = {r.post.position: r.post.attempt for r in sorted(records, key=lambda r: r.post.attempt)}
     records = [r for r in records if (r.site, r.post.position, r.post.attempt) not in unusable]
-    for record in records:
-        if record.post.attempt < last[record.post.position]:
-            try:
-                fetch(record.post, blobs)
-            except (LearnerError, BlobCorrupt, BlobMissing) as error:
-                where = f"position {record.post.position}, attempt {record.post.attempt}"
-                message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
-                raise AuditFailed(error.code, message, record.site) from error
-    return tuple(
-        f"The post of {site} at position {position}, attempt {attempt} was voted unusable; its bytes were not checked."
-        for site, position, attempt in sorted(unusable)
+    left = [record for record in records if record.post.attempt < last[record.post.position]]
+    return (
+        *(
+            f"The post of {site} at position {position}, attempt {attempt} was voted unusable; "
+            "its bytes were not checked."
+            for site, position, attempt in sorted(unusable)
+        ),
+        *filter(None, (_check_left_behind(record, blobs) for record in left)),
     )
+
+
+def _check_left_behind(record: Record, blobs: BlobStore) -> str:
+    """A remark on a superseded payload that its site does not serve as it recorded it; empty if it does."""
+    where = f"position {record.post.position}, attempt {record.post.attempt}"
+    try:
+        fetch(record.post, blobs)
+    except (LearnerError, BlobMissing) as error:
+        return (
+            f"No step uses the superseded payload of {record.site} ({where}), and it is not in order: {error.message}"
+        )
+    except BlobCorrupt as error:
+        message = f"The superseded payload of {record.site} ({where}) is not in order: {error.message}"
+        raise AuditFailed(error.code, message, record.site) from error
+    return ""
 
 
 def _pass_verdict(runner: Follower, records: int, outcome: str) -> Verdict:

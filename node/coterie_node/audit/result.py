@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners.core.fit import Fit, Row, coefficient_table
+from coterie_learners.core.fit import Fit, Row, coefficient_table, count_warnings
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
 from coterie_node.audit.replay import PASS, Verdict
@@ -47,7 +47,7 @@ class Result:
     """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made.
 
     `beside`: the pooled estimates by term, shown beside those of a method without standard errors. `rows`: what each
-    site read, used and left out, if the analysis has the files of all sites.
+    site read, used and left out, and `warnings` of that, if the analysis has the files of all sites.
     """
 
     study: str
@@ -59,6 +59,7 @@ class Result:
     notes: tuple[str, ...] = ()
     beside: Mapping[str, float] | None = None
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def params(self) -> Array:
@@ -91,7 +92,8 @@ class Result:
             "ledger": {k: getattr(self.cost, k) for k in ("records", "payload_bytes", "gas")},
             "seconds": dict(self.cost.seconds),
             "replay": _replay(self.replay),
-            "notes": [*self.fit.notes, *self.notes],
+            "soundness": soundness_of((*self.fit.warnings, *self.warnings)),
+            "notes": [*self.fit.notes, *self.notes, *self.warnings],
             "details": dict(self.fit.details),
         }
         document = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
@@ -104,11 +106,13 @@ class Result:
         lines = [
             *fit_lines(self.fit, self.study, self.sites, self.beside),
             *self.notes,
+            *self.warnings,
             f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, "
             f"{UNKNOWN if self.cost.gas is None else self.cost.gas} gas.",
             "Seconds: " + ", ".join(f"{k} {_format_seconds(seconds[k])}" for k in PARTS if k in seconds) + ".",
         ]
-        return "\n".join([*lines, *self._format_pooled_difference(), soundness_line(self.fit), self._format_replay()])
+        soundness = soundness_line((*self.fit.warnings, *self.warnings))
+        return "\n".join([*lines, *self._format_pooled_difference(), soundness, self._format_replay()])
 
     def csv(self) -> str:
         """The coefficient table with broom's column names and full precision."""
@@ -153,7 +157,7 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
         "bic": fit.bic,
         "log_likelihood": fit.log_likelihood,
         "dispersion": fit.dispersion,
-        "soundness": {"verdict": fit.soundness, "warnings": list(fit.warnings)},
+        "soundness": soundness_of(fit.warnings),
         "vcov": None if fit.covariance is None else fit.covariance.tolist(),
     }
 
@@ -180,9 +184,14 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
     )
 
 
-def soundness_line(fit: Fit) -> str:
+def soundness_of(warnings: Sequence[str]) -> dict[str, Any]:
+    """The verdict on the model with its warnings, as JSON has them."""
+    return {"verdict": count_warnings(warnings), "warnings": list(warnings)}
+
+
+def soundness_line(warnings: Sequence[str]) -> str:
     """The verdict on the model in one sentence; what it warns of stands among the notes."""
-    return f"Soundness: {fit.soundness}{', among the lines above' if fit.warnings else ''}."
+    return f"Soundness: {count_warnings(warnings)}{', among the lines above' if warnings else ''}."
 
 
 def _unit_hints(fit: Fit) -> list[str]:

@@ -1,7 +1,8 @@
 """What each site's release gate ruled on each record, with the study's floors: public, and without any count.
 
-A record holds the ruling and a digest; the floors and what the steps disclose follow from the study's document. So
-anybody with the record can compute the file again, and `audit verify` does.
+A record holds the ruling and a digest; the floors, what the steps disclose, and the kinds of cells that can be solved
+from it follow from the study's document. So anybody with the record can compute the file again, and `audit verify`
+does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from coterie_chain.ledger.protocol import Record
 from coterie_learners.core.disclosure import FLOOR_RULES, Ruling
 from coterie_learners.core.registry import learner_of
+from coterie_learners.core.study_disclosure import StepDisclosure
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
 
@@ -41,4 +43,11 @@ def _describe_steps(study: Study) -> list[dict[str, Any]]:
         steps = learner_of(study).discloses(study).from_rows
     except LearnerError:
         return []
-    return [{"topic": step.topic, "what": step.what, "protection": step.protection} for step in steps]
+    return [_describe_step(step) for step in steps]
+
+
+def _describe_step(step: StepDisclosure) -> dict[str, Any]:
+    """One step with the kinds of cells that the gate compares with the floor: of a site, or of the pool under masks."""
+    owner = "all sites together" if step.protection == "masked" else "each site"
+    place = {"topic": step.topic, "what": step.what, "protection": step.protection}
+    return {**place, "cells": list(step.cells), "cells_of": owner}

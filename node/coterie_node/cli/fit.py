@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from coterie_learners.errors import StudyError
+from coterie_learners.study.document import Study
 from coterie_node.audit.result import Result
 from coterie_node.cli.options import Format, Json, Shape
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
@@ -65,15 +66,24 @@ def simulate_command(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Print all that would leave each site, and the gate's verdict.")
     ] = False,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="New folder that keeps the run, with copies of the rows: each site runs as a process."),
+    ] = None,
     shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
     """Fit a study on files of this machine, all sites in one process, and replay it.
 
-    With --dry-run one site's file is enough to see what that site would post first.
+    With --dry-run one site's file is enough to see what that site would post first. With --keep each site is a process,
+    on a development chain in that folder: `coterie audit replay|export|report --at FOLDER` then audit the run.
     """
     from coterie_node.analysis.analyse import analyse
 
+    if dry and keep is not None:
+        raise typer.BadParameter(
+            "A dry run posts nothing that could be kept. Leave out one of them.", param_hint="--keep"
+        )
     files = dict(_pair(d) for d in data)
     shape = Format.json if as_json else shape
     loaded = load_study(study)
@@ -85,8 +95,22 @@ def simulate_command(
                 print("\n".join(disclosure_lines(loaded)))
             _print_leaving(dry_run(loaded, parts), shape)
             return
-        result = analyse(loaded, parts, lambda p: _print_progress(_step(p), shape))
+        if keep is None:
+            result = analyse(loaded, parts, lambda p: _print_progress(_step(p), shape))
+        else:
+            result = _keep_run(study, loaded, parts, keep, shape)
     _print(result, shape)
+
+
+def _keep_run(path: Path, study: Study, rows: Mapping[str, RowsAddress], keep: Path, shape: Format) -> Result:
+    """Fit a study on files, in a folder that keeps the run."""
+    from coterie_node.analysis.analyse import load_sites
+    from coterie_node.demo.kept_files import keep_files
+    from coterie_node.demo.run import open_run_folder, simulate_kept
+
+    files, loaded = keep_files(path, rows), load_sites(study, rows)
+    with open_run_folder(keep) as place:
+        return simulate_kept(place, study, files, loaded, lambda line: _print_progress(line, shape))
 
 
 def take_part_command(

@@ -45,5 +45,8 @@ def _fail(code: str, message: str, status: int) -> int:
     if {"--json", "json", "--format=json"} & set(sys.argv) or "take-part" in sys.argv[1:2]:
         print(json.dumps({"error": {"code": code, "message": message, "status": status}}), flush=True)
     else:
-        print(f"{code}: {message}", file=sys.stderr)
+        from coterie_node.data.findings import printable
+
+        # A message may quote a file or a ledger: nothing in it steers the terminal.
+        print("\n".join(map(printable, f"{code}: {message}".split("\n"))), file=sys.stderr)
     return status

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ from coterie_learners.core.fit import fit_from_json, merge_fits
 from coterie_learners.core.registry import learner_of
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_node.analysis.analyse import describe_files
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.audit.sources import note_seals
-from coterie_node.demo.cases.case import Case
+from coterie_node.data.load import Loaded
+from coterie_node.demo.cases.case import Case, RunFiles
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
 from coterie_node.network.devnet import founders as founders
-from coterie_node.network.devnet import run_network
+from coterie_node.network.devnet import make_settings, run_network
 from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import View, view_of
@@ -66,6 +68,16 @@ def demo(place: RunFolder, case: Case, sites: Sequence[str], settings: RunSettin
     with run_network(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
     return _save_result(place, conclude(place, case, reports, seconds))
+
+
+def simulate_kept(
+    place: RunFolder, study: Study, files: RunFiles, rows: Mapping[str, Loaded], tell: ProgressCallback
+) -> Result:
+    """Fit a study on files, each site a process of its own on a development chain; the folder holds the whole run."""
+    prepare_files(place, files, study.sites)
+    with run_network(place, study.sites, make_settings("anvil", "folder")):
+        reports, seconds = run_sites(place, study.sites, tell)
+    return _save_result(place, describe_files(collect_result(place, reports, seconds, files.notes), rows))
 
 
 def rerun(place: RunFolder, case: Case) -> Result:
@@ -136,14 +148,19 @@ def open_run_folder(keep: Path | None) -> Iterator[RunFolder]:
 
 
 def prepare(place: RunFolder, case: Case, sites: Sequence[str]) -> None:
+    """Write a demo's study, its sites' folders and their data."""
+    prepare_files(place, case.files, sites)
+
+
+def prepare_files(place: RunFolder, files: RunFiles, sites: Sequence[str]) -> None:
     """Write the study, its sites' folders and their data."""
     for name in sites:
         place.site_root(name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    place.study.write_text(case.study_text(sites), encoding="utf-8")
+    place.study.write_text(files.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir(exist_ok=True)
-    case.write_sites(place.root / "sites", sites)
+    files.write_sites(place.root / "sites", sites)
     if learner_of(study).talks:
         place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
 
@@ -245,7 +262,20 @@ def start_site(place: RunFolder, name: str) -> subprocess.Popen[str]:
 def conclude(
     place: RunFolder, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
 ) -> Result:
-    """Replay the run as an auditor with grants of all sites, and compare its result with the pooled fit.
+    """The result of a demo, beside the pooled fit."""
+    result, pooled = collect_result(place, reports, total, case.notes, granted=granted), case.pooled()
+    return replace(result, pooled=pooled.differences(result.fit), beside=pooled.estimates)
+
+
+def collect_result(
+    place: RunFolder,
+    reports: Mapping[str, Mapping[str, Any]],
+    total: float,
+    notes: Sequence[str],
+    *,
+    granted: bool = True,
+) -> Result:
+    """Replay the run as an auditor with grants of all sites, and put its result together.
 
     While daemons run, nobody else may open the sites' journals: such an auditor has no view of sealed payloads.
     """
@@ -267,17 +297,8 @@ def conclude(
         gas=_add_gas(reports),
         seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
     )
-    pooled = case.pooled()
-    return Result(
-        outcome.study.name,
-        outcome.parties,
-        fit,
-        cost,
-        outcome.verdict,
-        pooled.differences(fit),
-        (place.chain().note, *case.notes),
-        pooled.estimates,
-    )
+    about = (place.chain().note, *notes)
+    return Result(outcome.study.name, outcome.contributors, fit, cost, outcome.verdict, notes=about)
 
 
 def _find_longest(reports: Mapping[str, Mapping[str, Any]], part: str) -> float | None:

@@ -23,7 +23,7 @@ from coterie_learners.study.document import Floors, Study
 from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
-from coterie_node.release.judgement import Judgement, label_rows, stand_on_cohort
+from coterie_node.release.judgement import Judgement, label_rows, read_patients, stand_on_cohort
 from coterie_node.release.policy import Policy
 
 # Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made again.
@@ -73,7 +73,9 @@ class Gate:
     def seat(self, site: Site) -> Site:
         """The site on the rows of the study's declared cohort, with the labels of these that the privacy log gives."""
         seated = replace(site, data=stand_on_cohort(self.log, site))
-        return replace(seated, label_rows=lambda: label_rows(self.log, seated))
+        return replace(
+            seated, label_rows=lambda: label_rows(self.log, seated), read_patients=lambda: read_patients(seated)
+        )
 
     def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
         """The verdict's digest for the record, or None while a person's yes is waited for.

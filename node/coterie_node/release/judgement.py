@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -236,6 +236,14 @@ def label_rows(log: PrivacyLog, site: Site) -> Mapping[str, bytes]:
     """This site's keyed label of its rows for each raw column; nothing without rows."""
     raw = raw_rows(site)
     return {} if raw is None else raw.prints(log.key).labels(log.key)
+
+
+def read_patients(site: Site) -> Sequence[str] | None:
+    """The identifier of each row; None where rows are taken for patients."""
+    raw = raw_rows(site)
+    if raw is None or raw.identifiers is None or site.study.columns:
+        return None
+    return [value if isinstance(value, str) else "".join(value) for value in raw.identifiers]
 
 
 def stand_on_cohort(log: PrivacyLog, site: Site) -> Data | None:

@@ -27,7 +27,7 @@ from threading import Lock
 
 import numpy as np
 
-from coterie_chain.errors import BlobCorrupt, BlobMissing
+from coterie_chain.errors import BlobCorrupt, BlobMissing, BlobUnusable
 from coterie_chain.keys.envelopes import is_sealed, unseal_with
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Post, Record
@@ -42,6 +42,7 @@ from coterie_node.errors import PayloadCorrupt, PayloadMissing, PayloadTooLarge
 CODECS = {"zstd": pay.SHUFFLE_ZSTD, "deflate": pay.DEFLATE}
 # What the contracts take of one payload, what a store returns of one, and what a reader unpacks of one.
 MAX_PAYLOAD_BYTES = MAX_BLOB
+MALFORMED_ENVELOPE = "CO-C221"
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,15 @@ class PayloadCodec:
                 "The payload is sealed where it must be open, or open where it must be sealed."
                 " Ask that site to check its version.",
             )
-        context = _context(self.study, step.topic, record.site)
+        try:
+            return self._open(record, blob, _context(self.study, step.topic, record.site))
+        except BlobCorrupt as error:
+            if error.code != MALFORMED_ENVELOPE:
+                raise
+            # The bytes are those on record, so who sealed them is at fault.
+            raise ProtocolError(error.code, error.message) from error
+
+    def _open(self, record: Record, blob: bytes, context: bytes) -> bytes | None:
         # A grant counts before the keys: an auditor has no keys, and a site's keys may be destroyed.
         if record.post.sha256 in self.view:
             return unseal_with(blob, self.view[record.post.sha256], context)
@@ -209,7 +218,11 @@ def fetch(post: Post, blobs: BlobStore) -> bytes:
             f"The record declares {post.size} bytes; the limit is {MAX_PAYLOAD_BYTES}."
             " Ask that site to check its node.",
         )
-    blob = blobs.get(post.cid, post.size)
+    try:
+        blob = blobs.get(post.cid, post.size)
+    except BlobUnusable as error:  # no store has altered the bytes: they are what the site recorded
+        message = f"The bytes behind {post.cid} do not match the record's size and form: {error.message}"
+        raise ProtocolError("CO-P113", message) from error
     if len(blob) != post.size or hashlib.sha256(blob).digest() != post.sha256:
         raise ProtocolError(
             "CO-P113",

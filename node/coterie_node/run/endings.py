@@ -1,10 +1,11 @@
-"""How a study ended on the ledger, and how one site ends its own part."""
+"""How a study ended on the ledger, what went wrong on its way, and how one site ends its own part."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from coterie_chain.ledger.protocol import Event, Ledger, Silence, State, StudyView
+from coterie_chain.ledger.protocol import Event, Ledger, Record, Silence, State, StudyView
 from coterie_node.run.reasons import describe_reason
 
 
@@ -32,11 +33,68 @@ def find_end(ledger: Ledger, study: int) -> StudyEnd | None:
     return StudyEnd(events[-1].site, int(details["reason"]), str(details.get("culprit") or ""))
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A step that began again: the site at fault (or that left), the step, and why in words."""
+
+    site: str
+    position: int
+    sentence: str
+
+
+def list_losses(entries: Iterable[Record | Event]) -> tuple[Loss, ...]:
+    """The exclusions, leavings, repeated steps and skipped servers of one study, in their order."""
+    losses: list[Loss] = []
+    vote: Event | None = None
+    for entry in entries:
+        if isinstance(entry, Record):
+            continue
+        if entry.name in _LOST:
+            losses.append(_read_loss(entry, _find_cause(entry, vote)))
+        vote = entry if entry.name == "UnavailabilityVoted" else None
+    return tuple(losses)
+
+
+def describe_dispute(event: Event) -> str:
+    """Which post a site disputes."""
+    details = dict(event.details)
+    return f"the post of {details['poster']} at step {details['position']}"
+
+
+def _find_cause(event: Event, vote: Event | None) -> str:
+    """Why a step began again: what the vote says that led to it, or silence."""
+    if event.name == "SiteLeft":
+        return describe_reason(int(dict(event.details)["reason"]))
+    if vote is not None and vote.tx == event.tx:
+        return describe_reason(int(dict(vote.details)["reason"]))
+    return "it was silent past the deadline"
+
+
+def _read_loss(event: Event, cause: str) -> Loss:
+    details = dict(event.details)
+    site, words = _LOST[event.name]
+    name, position = str(details.get(site, event.site)), int(details["position"])
+    return Loss(name, position, f"{words.format(site=name, position=position)}: {cause}")
+
+
+# Where an event names the site, and what it says.
+_LOST = {
+    "SiteExcluded": ("silent", "{site} was excluded at step {position}"),
+    "SiteLeft": ("", "{site} left at step {position}"),
+    "StepReopened": ("culprit", "the post of {site} at step {position} could not be used"),
+    "ServerSkipped": ("server", "{site} was skipped as server at step {position}"),
+}
+
+
 def end_part(ledger: Ledger, view: StudyView, site: str, reason: int) -> None:
     """End a study for a site's own reason, or leave it where it goes on without that site; PostRejected if it is over.
 
+    A proposal is declined, by its proposer too.
     A study that excludes silent sites is not ended by one site: that site leaves by naming itself. The contract ends
     the study if it cannot go on without it.
     """
-    leaves = view.terms.silence == Silence.EXCLUDE and view.state != State.PROPOSED
+    if view.state == State.PROPOSED:
+        ledger.decline([view.id], reason)
+        return
+    leaves = view.terms.silence == Silence.EXCLUDE
     ledger.abort(view.id, reason, site if leaves else "")

@@ -23,6 +23,7 @@ class Reason(IntEnum):
     SESSION_LOST = 11
     UNAVAILABLE = 12
     PAYLOAD_TOO_LARGE = 13
+    WITHDRAWN = 14
 
 
 WORDS = {
@@ -39,6 +40,7 @@ WORDS = {
     Reason.SESSION_LOST: "a site left an interactive step before its end; propose the study again",
     Reason.UNAVAILABLE: "a site's payload cannot be fetched",
     Reason.PAYLOAD_TOO_LARGE: "its payload is larger than the ledger takes",
+    Reason.WITHDRAWN: "its people withdrew their proposal",
 }
 
 _OF_ERROR = (

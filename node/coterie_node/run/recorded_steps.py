@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from coterie_chain.ledger.protocol import Event, Ledger, Record
+from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyView
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Machine, Sealed, Site, Step
@@ -45,11 +45,15 @@ def steps(ledger: Ledger, blobs: BlobStore, number: int, study: Study, tolerance
         position += 1
 
 
-def list_contributors(entries: Iterable[Record | Event]) -> tuple[str, ...]:
-    """The sites that posted at the last step of all sites; the result of a completed study holds their rows.
+def list_contributors(view: StudyView, entries: Iterable[Record | Event]) -> tuple[str, ...]:
+    """The sites whose rows the result of a study holds, in the study's order.
 
-    A site that leaves after that step is none of the study's parties any more.
+    Of a completed study these are the sites that posted at the last step of all sites: one that leaves after that step
+    is none of the study's parties any more. Of any other study, and without such a step, they are the parties.
     """
-    each = [e for e in entries if isinstance(e, Record) and e.kind == "each"]
+    each = [e for e in entries if isinstance(e, Record) and e.post.study == view.id and e.kind == "each"]
     last = max(((record.post.position, record.post.attempt) for record in each), default=None)
-    return tuple(record.site for record in each if (record.post.position, record.post.attempt) == last)
+    if view.state != State.COMPLETED or last is None:
+        return view.parties
+    posters = {record.site for record in each if (record.post.position, record.post.attempt) == last}
+    return tuple(site for site in view.terms.sites if site in posters)

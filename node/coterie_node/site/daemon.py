@@ -32,7 +32,7 @@ from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.journal import Journal
 from coterie_chain.keys.private_files import replace_private
 from coterie_chain.keys.site_keys import SiteKeys
-from coterie_chain.ledger.protocol import Ledger, PipelinedLedger, State, StudyView, Terms
+from coterie_chain.ledger.protocol import Event, Ledger, PipelinedLedger, State, StudyView, Terms
 from coterie_chain.retry import Backoff, RetryPolicy
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.fit import fit_to_json
@@ -43,7 +43,7 @@ from coterie_node.peers.interactive_session import Exchange
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
-from coterie_node.run.endings import end_part, find_end
+from coterie_node.run.endings import describe_dispute, end_part, find_end, list_losses
 from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason, describe_reason
 from coterie_node.run.runner import Runner
@@ -324,7 +324,8 @@ class Daemon:
             self._wait_for_people(task, view)
             self.studies.set_aside(task)
             return False
-        self.decisions.bind(view, self.services.network.scope, self._is_standing)
+        network, blobs = self.services.network.scope, self.services.blobs
+        self.decisions.bind(view, network, self._is_standing, lambda: check_terms(view, study_on_ledger(view, blobs)))
         if view.state == State.PROPOSED:
             return self._consider(task, view, decision)
         return self._work(task, view, decision)
@@ -358,14 +359,19 @@ class Daemon:
         """Carry out a no; False if the study is over anyway."""
         if view.state not in (State.PROPOSED, State.RUNNING, State.PAUSED):
             return False
-        reason = Reason.DECLINED if decision.action == "decline" else Reason.OPERATOR
-        if self.services.name in view.parties:
-            end_part(self.services.ledger, view, self.services.name, reason)
-            self.services.log.tell("study ended by this site", study=task.number, cause=describe_reason(reason))
+        me, reason = self.services.name, Reason.OPERATOR
         if decision.action == "decline":
-            task.decline()
+            is_own = (view.proposer, view.state) == (me, State.PROPOSED)
+            reason = Reason.WITHDRAWN if is_own else Reason.DECLINED
+        if me in view.parties:
+            end_part(self.services.ledger, view, me, reason)
+            self.services.log.tell("study ended by this site", study=task.number, cause=describe_reason(reason))
+        end = find_end(self.services.ledger, task.number)
+        ending = f"{me} left it: {describe_reason(reason)}." if end is None else end.describe("it")
+        if decision.action == "decline":
+            task.decline(ending)
         else:
-            task.abort(f"{self.services.name} ended it: {describe_reason(reason)}.")
+            task.abort(ending)
         return True
 
     def _close_expired(self, task: StudyTask, view: StudyView) -> bool:
@@ -379,10 +385,11 @@ class Daemon:
 
     def _close_aborted(self, task: StudyTask) -> bool:
         """Log which site ended the study, why, and the site at fault."""
+        self._note_losses(task)
         end = find_end(self.services.ledger, task.number)
         cause, culprit = ("", "") if end is None else (end.describe("it"), end.culprit)
-        if end is not None and (end.site, end.reason) == (self.services.name, Reason.DECLINED):
-            task.decline()
+        if end is not None and end.site == self.services.name and end.reason in (Reason.DECLINED, Reason.WITHDRAWN):
+            task.decline(cause)
         task.abort(cause)
         log = self.services.log
         log.tell("study aborted", level="warning", study=task.number, cause=cause, culprit=culprit)
@@ -428,6 +435,8 @@ class Daemon:
             return self._await_finality(task, supervisor)
         moved = supervisor.tick()
         self._note_restarts(task)
+        if view.parties != view.terms.sites or (view.open is not None and view.open.attempt):
+            self._note_losses(task)
         if not moved and supervisor.fault is not None:
             self._report(task, supervisor.fault, task.note_fault(supervisor.fault))
         elif not moved and not supervisor.done:
@@ -445,6 +454,7 @@ class Daemon:
         if not runner.check_end():
             task.reopen()
             return True
+        self._note_losses(task)
         # The file comes before the state: a daemon that dies in between finds the file and finishes again.
         self._write_results(task, runner)
         task.finish()
@@ -539,8 +549,7 @@ class Daemon:
         """The sites that a study waits for, by name, and since when if it is late."""
         view = self.services.ledger.view(task.number)
         if view.state == State.PAUSED:
-            note = "people: the study is paused over a dispute (coterie study resume, or abort)"
-            return Wait(WaitCause.PEOPLE, note=note)
+            return Wait(WaitCause.PEOPLE, note=self._describe_pause(task))
         if view.open is None:
             return Wait(WaitCause.BLOCK, note="the ledger")
         runner = task.runner
@@ -548,6 +557,13 @@ class Daemon:
         silent = missing or tuple(site for site in view.open.posters if site not in view.open.posted)
         late = max(self.services.ledger.now() - view.open.deadline, 0)
         return Wait(WaitCause.SITES, silent, view.open.position, late)
+
+    def _describe_pause(self, task: StudyTask) -> str:
+        """What people have to settle: the post that a site disputed, if that is why."""
+        history = self.services.ledger.history(task.number)
+        disputes = [e for e in history if isinstance(e, Event) and e.name == "Disputed"]
+        over = f"{disputes[-1].site} disputed {describe_dispute(disputes[-1])}" if disputes else "a site asked for it"
+        return f"people: the study is paused, because {over} (coterie study resume, or abort)"
 
     def _set_waiting(self, task: StudyTask, wait: Wait) -> None:
         if task.wait_for(wait):
@@ -579,6 +595,13 @@ class Daemon:
         if restarts:
             self.services.metrics.restarts.inc(restarts)
             self.services.log.tell("followed again from the first record", study=task.number, restarts=task.restarts)
+
+    def _note_losses(self, task: StudyTask) -> None:
+        """Log each exclusion, leaving, repeated step and skipped server once, with the site at fault."""
+        losses = list_losses(self.services.ledger.history(task.number))
+        news = task.note_losses(tuple(loss.sentence for loss in losses))
+        for loss in losses[len(losses) - len(news) :]:
+            self.services.log.tell("step begins again", study=task.number, culprit=loss.site, cause=loss.sentence)
 
     def _wait(self, stop: Flag) -> None:
         """Wait until the ledger changes, or for a moment; the metric counts the time by cause."""

@@ -123,9 +123,16 @@ class DecisionFolder:
                 return path
         return None
 
-    def bind(self, view: StudyView, network: str, is_standing: Callable[[Binding], bool]) -> None:
+    def bind(
+        self,
+        view: StudyView,
+        network: str,
+        is_standing: Callable[[Binding], bool],
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
         """Bind the newest decision to a proposal, for good; TermsMismatch if it is about another one.
 
+        `check` raises for a proposal that this site would not join: an approval must not be spent on it.
         `is_standing` says whether the ledger still holds the proposal of an older binding: a reorganisation may have
         given its number to another one.
         """
@@ -137,6 +144,7 @@ class DecisionFolder:
         own = path.with_suffix(".bound")
         if own.exists() and _read_binding(own) == wanted:
             return
+        check()
         # A decision that names no number may stand for one that ran already, so every binding of the study counts.
         others = () if _read(path).number else sorted(self.root.glob(f"{view.terms.hash.hex()}.*.bound"))
         for binding in map(_read_binding, others):

@@ -2,9 +2,9 @@
 
     study.toml  study.json  certificate.json  place.json  network.json  result.json  chain/  store/
     talk.json (where the sites talk to each other in interactive steps)
-    sites/<name>/{data.csv, keys/, passphrase, policy.toml, releases/, journal.sqlite, geth/, kubo/}
+    sites/<name>/{data.csv or data.parquet, keys/, passphrase, policy.toml, releases/, journal.sqlite, geth/, kubo/}
 
-`coterie demo --keep DIR` and `coterie devnet up DIR` make one; `--at DIR` opens it again.
+`coterie demo --keep DIR`, `coterie simulate --keep DIR` and `coterie devnet up DIR` make one; `--at DIR` opens it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from coterie_node.site.folder import SiteFolder
 
 if TYPE_CHECKING:
     from coterie_chain.network.devnet import ChainLauncher, StoreLauncher
+
+# What a site's rows are called in a run.
+CSV, PARQUET = "data.csv", "data.parquet"
 
 
 @dataclass(frozen=True)
@@ -196,4 +199,5 @@ def _settings_of_run(name: str, root: Path) -> NodeConfig:
         return load_config(root / CONFIG)
     rules = Policy.load(root / "policy.toml").model_dump()
     learners = sorted(point.name for point in entry_points(group=GROUP))
-    return NodeConfig(site=name, policy=SitePolicy.model_validate({**rules, "learners": learners}))
+    data = PARQUET if (root / PARQUET).exists() else CSV
+    return NodeConfig(site=name, data=data, policy=SitePolicy.model_validate({**rules, "learners": learners}))

@@ -137,6 +137,7 @@ class StudyTask:
         self.joining: Joining | None = None
         self.restarts = self.posted = 0
         self.ending = ""
+        self.losses: tuple[str, ...] = ()
         self._retry_at = -math.inf
         self._decisions_at_stop = 0
 
@@ -186,7 +187,11 @@ class StudyTask:
         position = None if runner is None else runner.position
         status = {"study": self.number, "hash": self.hash.hex(), "name": self.name, "phase": self.phase}
         status["proposer"] = self.proposer
-        return status | {"cause": self.cause, "position": position, "fault": fault, "ending": self.ending}
+        return (
+            status
+            | {"cause": self.cause, "position": position, "fault": fault, "ending": self.ending}
+            | {"lost": list(self.losses)}
+        )
 
     # What happens to it
 
@@ -226,8 +231,9 @@ class StudyTask:
         """The result is here."""
         self._end(TaskEvent.FINISH)
 
-    def decline(self) -> None:
-        """This site's people do not want the study."""
+    def decline(self, ending: str) -> None:
+        """This site's people do not want the study; `ending` says so in words."""
+        self.ending = ending
         self._end(TaskEvent.DECLINE)
 
     def abort(self, ending: str = "") -> None:
@@ -241,7 +247,7 @@ class StudyTask:
         # try.
         is_news = self.note_fault(fault)
         self.close()
-        self.final_at = self.proposal = self.joining = None
+        self.final_at = self.proposal = self.joining = self.waits_for = None
         self._retry_at, self._decisions_at_stop = retry_at, decisions
         self._move(TaskEvent.STOP)
         return is_news
@@ -251,6 +257,12 @@ class StudyTask:
         is_news = self.fault is None or str(fault) != str(self.fault)
         self.fault = fault
         return is_news
+
+    def note_losses(self, losses: tuple[str, ...]) -> tuple[str, ...]:
+        """Keep what went wrong on the study's way, in words; returns what is new."""
+        news = losses[len(self.losses) :] if losses[: len(self.losses)] == self.losses else losses
+        self.losses = losses
+        return news
 
     def clear_fault(self) -> None:
         """Forget the fault: a turn went well."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
+import rlp
 from support.chain.sealers import (
     CliqueSimulator,
     QbftSimulator,
@@ -14,7 +17,7 @@ from support.chain.sealers import (
 
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ethereum.headers import Header
-from coterie_chain.ethereum.rlp_bounds import encode_rlp
+from coterie_chain.ethereum.rlp_bounds import Item, encode_rlp
 from coterie_chain.ethereum.seals import ISTANBUL, detect_sealing
 
 ADA, BEA, CAL, DOT, EVE = (Sealer(name) for name in ("ada", "bea", "cal", "dot", "eve"))
@@ -307,3 +310,18 @@ def test_a_header_comes_back_from_its_bytes(qbft: QbftSimulator) -> None:
 def test_fields_of_a_wrong_form_are_refused(qbft: QbftSimulator, name: str, value: bytes) -> None:
     with pytest.raises(LedgerMismatch, match="cannot be read"):
         Header.decode(replace_fields(qbft.headers[-1], **{name: value}).raw)
+
+
+# RLP
+
+
+def draw_item(rnd: random.Random, depth: int) -> Item:
+    if depth == 0 or rnd.random() < 0.6:
+        return rnd.randbytes(rnd.choice([0, 1, 2, 54, 55, 56, 57, 255, 256, 70_000]))
+    return [draw_item(rnd, depth - 1) for _ in range(rnd.choice([0, 1, 3, 60]))]
+
+
+def test_what_is_encoded_here_is_the_library_s_rlp() -> None:
+    rnd = random.Random(1)
+    items: list[Item] = [*(bytes([k]) for k in range(256)), *(draw_item(rnd, 3) for _ in range(100))]
+    assert all(encode_rlp(item) == rlp.encode(item) for item in items)

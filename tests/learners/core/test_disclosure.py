@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from support.learners import cohorts
 from support.learners.cohorts import Array, Codes
 
-from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
+from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure, list_cell_kinds
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Site
 from coterie_learners.glore.glore import GlorePlan, compute_local_sums, expose_stats, next_model, share_stats
+from coterie_learners.glore.glore_disclosure import disclose_rounds
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Floors, Study
 from coterie_learners.study.rows import Block, Rows, join_blocks
 from coterie_learners.sums import newton
@@ -169,6 +171,26 @@ def test_masked_sums_reveal_no_count_of_this_site() -> None:
     assert (solved_cells.sums_only, solved_cells.parties, dict(solved_cells.cells)) == (True, 3, {})
     assert solved_cells.events == int(join_blocks(rows).y.sum())
     assert judge_exposure(solved_cells, Floors(), "stats/0").ruling is Ruling.SUMS_ONLY
+
+
+@pytest.mark.parametrize("formula", ["died ~ age + male", BINARY, "died ~ male*smoker + stage"])
+def test_the_kinds_of_cells_of_a_study_hold_those_of_every_payload(formula: str) -> None:
+    """What is said of a study before it runs, and in its bundle, has a name for each cell that the gate finds."""
+    solved, _ = first_round(plain(formula), draw(160))
+    step = disclose_rounds(plain(formula), masked=False, opens=False).find_step("stats/0")
+    assert step is not None
+    assert set(solved.kinds.values()) <= set(step.cells)
+    assert {solved.kinds[name] for name in solved.cells} == set(solved.kinds.values())
+    assert "died" in step.cells
+
+
+def test_an_offset_hides_the_tables_and_many_pairs_are_one_phrase() -> None:
+    names = [f"v{k}" for k in range(40)]
+    wide = cohorts.study(f"died ~ {' + '.join(names)}", variables={name: {"type": "binary"} for name in names})
+    assert "each pair of these" in list_cell_kinds(Design(wide))
+    assert len(list_cell_kinds(Design(wide))) < 100
+    offset = cohorts.study("died ~ male").model_copy(update={"formula": "died ~ male + offset(crp)"})
+    assert list_cell_kinds(Design(offset)) == ()
 
 
 # Judgement

@@ -145,6 +145,39 @@ def test_a_site_sees_how_far_it_stands_from_the_others() -> None:
     mine = slice(100)
     own, rest = (np.linalg.lstsq(x[part], y[part], rcond=None)[0] for part in (mine, slice(100, None)))
     inverse = np.linalg.inv(x[mine].T @ x[mine]) + np.linalg.inv(x[100:].T @ x[100:])
-    chi2, p = stand_apart(x[mine].T @ (y[mine] - x[mine] @ beta), x[mine].T @ x[mine], whole)
-    assert chi2 == pytest.approx(float((own - rest) @ np.linalg.solve(inverse, own - rest)), rel=1e-9)
-    assert p == pytest.approx(stats.chi2.sf(chi2, 6), rel=1e-9)
+    distance = stand_apart(x[mine].T @ (y[mine] - x[mine] @ beta), x[mine].T @ x[mine], whole)
+    assert distance.chi2 == pytest.approx(float((own - rest) @ np.linalg.solve(inverse, own - rest)), rel=1e-9)
+    assert distance.df == 6
+    assert distance.p == pytest.approx(stats.chi2.sf(distance.chi2, 6), rel=1e-9)
+
+
+def test_each_site_sees_by_itself_how_far_it_stands_from_the_others() -> None:
+    codes = turned(cohorts.draw(600, seed=4), "died", slice(200))
+    study = cohorts.study("died ~ age + male", 3)
+    fits = MemoryProtocol(glore, study, cohorts.split(study, codes)).play()
+    sentences = {name: fit.own for name, fit in fits.items()}
+    assert [len(own) for own in sentences.values()] == [1, 1, 1]
+    assert sentences[study.sites[0]][0].startswith("This site stands apart from the others (chi-squared ")
+    assert len({fit.details["agreement"]["p"] for fit in fits.values()}) == 1
+    assert not any("This site" in text for fit in fits.values() for text in (*fit.notes, *fit.warnings))
+
+
+def test_a_site_that_alone_has_a_level_has_no_say_on_it() -> None:
+    codes = cohorts.draw(300, seed=6)
+    codes["stage"][100:] = np.minimum(codes["stage"][100:], 1.0)
+    study = cohorts.study(f"died ~ {cohorts.FULL}", 3)
+    fits = MemoryProtocol(glore, study, cohorts.split(study, codes)).play()
+    assert "on 5 df" in fits[study.sites[0]].own[0]
+
+
+def test_without_a_difference_about_one_site_in_twenty_stands_apart_at_the_level_of_a_twentieth() -> None:
+    rng, share = np.random.default_rng(2), []
+    for _ in range(400):
+        x = np.column_stack([np.ones(300), rng.normal(size=(300, 2))])
+        y = x @ [1.0, 0.5, -0.2] + rng.normal(size=300)
+        beta, whole = np.linalg.solve(x.T @ x, x.T @ y), x.T @ x
+        dispersion = float(np.sum((y - x @ beta) ** 2)) / 297
+        mine = x[:60], y[:60]
+        distance = stand_apart(mine[0].T @ (mine[1] - mine[0] @ beta), mine[0].T @ mine[0], whole, dispersion, 297)
+        share.append(distance.p < 0.05)
+    assert np.mean(share) == pytest.approx(0.05, abs=0.025)

@@ -19,7 +19,14 @@ from support.learners.metamorphic import Trial, agree, carry_forward, outcome_of
 
 from coterie_learners.core.fit import Fit
 
-OUTCOMES = {"binomial": "died", "poisson": "visits", "gaussian": "score"}
+OUTCOMES = {
+    "binomial": "died",
+    "poisson": "visits",
+    "gaussian": "score",
+    "quasibinomial": "died",
+    "quasipoisson": "visits",
+    "multinomial": "went",
+}
 GLORE = {
     f"glore {family} {link or ''} {aggregation}": {
         "name": "glore",
@@ -33,6 +40,8 @@ GLORE = {
         ("binomial", "cloglog"),
         ("poisson", None),
         ("gaussian", None),
+        ("quasibinomial", None),
+        ("quasipoisson", None),
     )
     for aggregation in ("masked", "plain")
 }
@@ -156,8 +165,23 @@ TABLES: dict[str, dict[str, Any]] = {
     for family in ("binomial", "poisson", "gaussian")
     if learner.get("scheme") != "bfv" or family == "gaussian"  # encryption takes long, and is the same for all
 }
-TABLES["cola robust gaussian"] = {"name": "cola", "family": "gaussian", "robust": True, "suppress": "none"}
-MEASURED = [name for name in TABLES if "gaussian" in name]
+TABLES |= {
+    f"{name} {' '.join(options)} {family}": {"name": name, "family": family, "suppress": "none", **options}
+    for name, family, options in (
+        ("cola", "gaussian", {"robust": True}),
+        ("cola", "binomial", {"firth": True}),
+        ("cola", "binomial", {"link": "probit"}),
+        ("cola", "binomial", {"link": "cloglog", "robust": True}),
+        ("cola", "gaussian", {"site_intercepts": True}),
+        ("cola", "quasibinomial", {}),
+        ("cola", "quasipoisson", {}),
+        ("cola", "multinomial", {}),
+        ("secure_cola", "multinomial", {"scheme": "masks"}),
+        ("secure_cola", "gaussian", {"scheme": "ckks"}),
+    )
+}
+SINGLE = [name for name in TABLES if "multinomial" not in name and "site_intercepts" not in name]
+MEASURED = [name for name in SINGLE if "gaussian" in name]
 
 
 @cache
@@ -166,7 +190,9 @@ def table_trial(name: str) -> Trial:
     rng, codes = np.random.default_rng(3), cohorts.draw(300)
     codes["dose"] = rng.choice(GRID, 300)
     codes["score"] = 30.0 + 2.0 * codes["dose"] + rng.normal(size=300)
+    codes["went"] = rng.integers(0, 3, 300).astype(float)
     variables = {**cohorts.VARIABLES, "dose": {"type": "number", "range": [0, 10]}}
+    variables["went"] = {"type": "category", "levels": ["home", "care", "other"]}
     variables["score"] = {"type": "number", "range": [0, 60]}
     learner = {**TABLES[name], "grids": {"dose": GRID}}
     return Trial(f"{OUTCOMES[str(learner['family'])]} ~ dose + male + stage", learner, codes, variables)
@@ -177,9 +203,7 @@ def table_fit(name: str) -> Fit:
     return table_trial(name).fit()
 
 
-@pytest.mark.parametrize(
-    ("name", "unit"), diagonal(list(TABLES), [(1e-12, 0.0), (1e12, 0.0), (1.0, -1e6), (-1.0, 1e4)])
-)
+@pytest.mark.parametrize(("name", "unit"), diagonal(SINGLE, [(1e-12, 0.0), (1e12, 0.0), (1.0, -1e6), (-1.0, 1e4)]))
 def test_a_table_does_not_depend_on_how_a_covariate_is_measured(name: str, unit: tuple[float, float]) -> None:
     times, plus = unit
     turned = table_trial(name).moved("dose", times, plus)
@@ -201,3 +225,16 @@ def test_a_table_does_not_depend_on_how_the_outcome_is_measured(name: str, times
 def test_a_table_does_not_depend_on_declared_ranges(name: str, times: float, at: float, variable: str) -> None:
     turned = table_trial(name).widened(variable, times, at)
     assert outcome_of(turned, lambda: (table_fit(name).estimates, table_fit(name).std_errors)) == "right"
+
+
+@pytest.mark.parametrize(("times", "plus"), [(1e-12, 0.0), (1e12, 0.0), (1.0, -1e6), (-1.0, 1e4)])
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in SINGLE])
+def test_slopes_beside_several_intercepts_follow_their_covariates_unit(name: str, times: float, plus: float) -> None:
+    """Of several outcomes or intercepts each slope by itself; the others are those of the base."""
+    want, got = table_fit(name), table_trial(name).moved("dose", times, plus).fit()
+    slopes = [j for j, term in enumerate(want.terms) if "site[" not in term and "(Intercept)" not in term]
+    unit = np.array([times if want.terms[j].endswith("dose") else 1.0 for j in slopes])
+    errors = want.std_errors[slopes] / np.abs(unit)
+    off = np.abs(got.estimates[slopes] - want.estimates[slopes] / unit)
+    assert np.max(off / np.maximum(np.abs(want.estimates[slopes] / unit), errors)) <= 1e-8
+    np.testing.assert_allclose(got.std_errors[slopes], errors, rtol=1e-8)

@@ -25,7 +25,7 @@ def honest() -> tuple[str, Replay]:
     world = cohort(3)
     sweep(world.crew().values())
     outcome = replay(world.ledger(), world.blobs, world.number)
-    result = Result(world.study.name, outcome.parties, outcome.fit, Cost(0, 0, 0, {}), outcome.verdict)
+    result = Result(world.study.name, outcome.contributors, outcome.fit, Cost(0, 0, 0, {}), outcome.verdict)
     return json.dumps(result.as_dict()), outcome
 
 

@@ -193,10 +193,10 @@ def test_steps_that_rest_on_sealed_payloads_are_not_said_to_be_recomputed() -> N
 
 def test_the_methods_paragraph_does_not_count_a_site_that_was_excluded() -> None:
     report = report_masked_study()
-    assert report.view is not None
     assert "at 3 sites" in report.methods
-    view = replace(report.view, parties=report.view.parties[1:])
-    assert f"at 2 of 3 sites ({report.view.parties[0]} excluded on the way)" in replace(report, view=view).methods
+    first, *others = report.replay.contributors
+    outcome = replace(report.replay, contributors=tuple(others))
+    assert f"at 2 of 3 sites ({first} excluded on the way)" in replace(report, replay=outcome).methods
 
 
 def test_the_methods_paragraph_says_nothing_that_is_not_so() -> None:

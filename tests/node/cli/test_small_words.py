@@ -133,3 +133,6 @@ def test_rows_of_which_most_are_dropped_are_a_warning(whole: Path) -> None:
     assert status == 0, output
     notes = [note for note in json.loads(output)["notes"] if "more than half of its rows" in note]
     assert [note.partition(":")[0] for note in notes] == ["north"]
+    soundness = json.loads(output)["soundness"]
+    assert notes[0] in soundness["warnings"]
+    assert soundness["verdict"].startswith(f"{len(soundness['warnings'])} warning")

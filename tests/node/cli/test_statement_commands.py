@@ -119,7 +119,8 @@ def test_a_member_s_flood_is_declined_with_one_command_and_one_transaction(nodes
     assert status(nodes, 2, "west")["ended"] == "south: its people declined the study"
     assert refusal("study", "decline", "--proposer", "west", "--node", nodes / "south").code == "CO-F304"
     assert "withdraws its proposal, study 3" in run("study", "withdraw", "3", "--node", nodes / "west")
-    serve(nodes, lambda events: any(e.name == "StudyAborted" and e.study == 3 for e in events))
+    serve(nodes, lambda events: any(e.name == "StudyDeclined" and e.study == 3 for e in events))
+    assert status(nodes, 3)["ended"] == "west: its people withdrew their proposal"
 
 
 def test_a_vote_about_a_member_is_taken_back_by_command(nodes: Path) -> None:

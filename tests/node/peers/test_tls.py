@@ -406,12 +406,37 @@ def answer(connection: socket.socket, data: bytes) -> bytes:
     return b""
 
 
+def answer_in_tls(plain: socket.socket, context: ssl.SSLContext) -> bytes:
+    """What a caller is sent after its handshake; nothing if the connection ends first."""
+    with suppress(OSError), context.wrap_socket(plain) as secured:
+        return secured.recv(1)
+    return b""
+
+
 @pytest.mark.parametrize("kind", STRANGERS)
 def test_strangers_get_a_closed_connection_and_harm_nobody(kind: str) -> None:
     with exchanges() as exchanges_by_name:
         ends = channels(exchanges_by_name)
         with socket.create_connection(exchanges_by_name["ana"].addresses["ana"], timeout=5) as stranger:
             assert answer(stranger, STRANGERS[kind]) == b""
+        ends["bob"].send("ana", b"still here")
+        assert ends["ana"].receive("bob") == b"still here"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_a_caller_with_an_older_tls_or_without_a_certificate_is_not_welcomed(version: ssl.TLSVersion) -> None:
+    """It knows session and site, so that it gets as far as the handshake: the review's script n2."""
+    with exchanges() as exchanges_by_name:
+        ends = open_channels(exchanges_by_name)
+        digest = next(iter(exchanges_by_name["ana"]._open))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.minimum_version = context.maximum_version = version
+        with socket.create_connection(exchanges_by_name["ana"].addresses["ana"], timeout=5) as plain:
+            plain.sendall(MAGIC + digest + b"\x03bob")
+            assert answer_in_tls(plain, context) == b""
+        assert set(connect_all(ends).values()) == {()}
         ends["bob"].send("ana", b"still here")
         assert ends["ana"].receive("bob") == b"still here"
 

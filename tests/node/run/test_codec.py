@@ -13,7 +13,7 @@ import pytest
 from support.learners import cohorts
 from support.node.worlds import keys_of
 
-from coterie_chain.errors import BlobCorrupt, BlobMissing
+from coterie_chain.errors import BlobMissing
 from coterie_chain.ledger.protocol import Post, Record
 from coterie_chain.store.protocol import MemoryBlobs
 from coterie_learners.core import payload as pay
@@ -183,8 +183,9 @@ def test_a_block_that_no_store_holds_is_a_matter_of_the_network() -> None:
 
 def test_a_store_that_sends_more_than_the_record_declares_is_cut_off() -> None:
     store = MemoryBlobs()
-    with pytest.raises(BlobCorrupt):
+    with pytest.raises(ProtocolError) as caught:  # the bytes are those of the CID: who recorded them is at fault
         fetch(replace(record(pack_blob(), store).post, size=10), store)
+    assert caught.value.code == "CO-P113"
 
 
 # Seals
@@ -233,11 +234,12 @@ def attribute_to(site: str) -> Callable[[Record], Record]:
 
 def test_a_sealed_post_cannot_be_passed_off_as_another_sites_or_steps() -> None:
     of, store = store_sealed()
-    with pytest.raises(PayloadCorrupt) as caught:
+    with pytest.raises(ProtocolError) as caught:
         make_codec().read(SEALED, attribute_to("east")(of), store)
-    assert caught.value.site == "east"
-    with pytest.raises(PayloadCorrupt):
+    assert (caught.value.code, caught.value.site) == ("CO-C221", "east")
+    with pytest.raises(ProtocolError) as caught:
         make_codec().read(replace(SEALED, topic="stats/1"), of, store)
+    assert (caught.value.code, caught.value.topic) == ("CO-C221", "stats/1")
 
 
 def test_a_bad_payload_under_a_seal_is_refused_by_its_reader() -> None:
@@ -252,8 +254,9 @@ def test_a_flipped_bit_under_a_seal_is_found() -> None:
         bad[at] ^= 1
         store = MemoryBlobs()
         of = record(bytes(bad), store)
-        with pytest.raises(PayloadCorrupt):
+        with pytest.raises(ProtocolError) as caught:
             make_codec().read(SEALED, of, store)
+        assert (caught.value.code, caught.value.site) == ("CO-C221", of.site)
 
 
 # Decoded posts that readers of one process share

@@ -20,6 +20,9 @@ from coterie_chain.retry import RetryPolicy
 from coterie_learners.cola.secure_cola import SECURE_COLA
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
+from coterie_node.audit.publication import check_publication
+from coterie_node.audit.replay import replay
+from coterie_node.audit.result import numbers
 from coterie_node.errors import NodeError
 from coterie_node.run.reasons import Reason
 from coterie_node.run.recorded_steps import list_contributors
@@ -275,8 +278,15 @@ def test_the_rows_of_a_site_that_leaves_by_choice_are_in_the_result_if_it_leaves
     until(lambda: (open_ := world.view().open) is not None and open_.position == position, crew.values())
     world.ledger("south").abort(world.number, Reason.OPERATOR, "south")
     until(lambda: world.view().state == State.COMPLETED, [crew[name] for name in others])
-    contributors = world.study.sites if after == "last sums" else tuple(others)
-    assert set(list_contributors(world.ledger().history(world.number))) == set(contributors)
+    contributors = world.study.sites if after == "last sums" else ("north", "east", "west")
+    assert set(list_contributors(world.view(), world.ledger().history(world.number))) == set(contributors)
+    audit = replay(world.ledger(), world.blobs, world.number)
+    assert (audit.verdict.verdict, audit.contributors) == ("PASS", contributors)
+    published = numbers(audit.fit, contributors)
+    assert check_publication(published, "result.json", audit).intact
+    if after == "last sums":
+        verdict = check_publication({**published, "sites": others}, "result.json", audit)
+        assert (verdict.code, "number of sites" in verdict.problem) == ("CO-A110", True)
     assert world.view().parties == tuple(others)
     rows = keep_rows(world, "glore", set(world.study.sites) - set(contributors))
     np.testing.assert_allclose(world.rerun("north").estimates, fit_pooled(world, "glore", rows), rtol=0, atol=1e-8)

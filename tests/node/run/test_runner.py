@@ -17,6 +17,7 @@ from support.node.worlds import World, cohort, collinear_world, separated_world,
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger.protocol import State
+from coterie_chain.store.cid import DAG_PB, Cid
 from coterie_learners.core import payload as pay
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload
@@ -344,6 +345,13 @@ def bomb() -> bytes:
     return pay.MAGIC + b"\x01" + (1 << 40).to_bytes(8, "little") + b"\x78\x9c" + bytes(100)
 
 
+def store_as_node(world: World, junk: bytes) -> str:
+    """The CID of junk as a node of a file: it has the right hash, and no payload is behind it."""
+    cid = str(Cid(1, DAG_PB, hashlib.sha256(junk).digest()))
+    world.blobs.blocks[cid] = junk
+    return cid
+
+
 BAD: dict[str, Callable[[World], object]] = {
     "not a number": lambda w: w.forge("south", lambda p: p["score"].__setitem__(0, np.nan)),
     "infinite": lambda w: w.forge("south", lambda p: p["score"].__setitem__(0, -np.inf)),
@@ -361,6 +369,8 @@ BAD: dict[str, Callable[[World], object]] = {
     "bomb": lambda w: w.post("south", bomb()),
     "nothing much": lambda w: w.post("south", b"\0"),
     "other bytes than its size": lambda w: w.post("south", b"x", size=2),
+    "more bytes than its size": lambda w: w.post("south", b"more than one", size=1),
+    "a CID of a form that the block has not": lambda w: w.post("south", b"junk", cid=store_as_node(w, b"junk")),
     "another digest": lambda w: w.post("south", b"x", sha256=b"\1" * 32),
 }
 

@@ -22,7 +22,7 @@ from support.node.rows_files import file_of
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.keys.private_files import write_private
-from coterie_chain.ledger.protocol import State, StudyView
+from coterie_chain.ledger.protocol import Event, State, StudyView
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import MAX_BLOB, MemoryBlobs, compute_cid
@@ -45,8 +45,14 @@ def result(node_network: NodeNetwork, name: str, number: int) -> Any:
 
 
 def reason(node_network: NodeNetwork) -> int:
-    (event,) = (e for e in node_network.chain.log if getattr(e, "name", "") == "StudyAborted")
-    return int(dict(event.details)["reason"])  # type: ignore[union-attr]
+    names = ("StudyAborted", "StudyDeclined")
+    (event,) = (e for e in node_network.chain.log if isinstance(e, Event) and e.name in names)
+    return int(dict(event.details)["reason"])
+
+
+def endings(node_network: NodeNetwork) -> dict[str, object]:
+    """How the only study ended, as each site's status says it."""
+    return {name: daemon.status[0]["ending"] for name, daemon in node_network.daemons.items()}
 
 
 # Approval
@@ -126,6 +132,21 @@ def test_a_proposal_with_which_something_is_wrong_holds_up_nothing_else(node_net
     assert (stuck["phase"], "CO-C401" in json.dumps(stuck)) == ("stopped", True)
 
 
+def test_a_proposal_that_its_proposer_withdraws_ends_with_that_reason_at_every_site(node_network: NodeNetwork) -> None:
+    study = node_network.propose(study_file(node_network.root))
+    node_network.settle()
+    node_network.decisions("north").record(make_decision(study, "decline", reason="withdrawn"))
+    node_network.settle()
+    assert reason(node_network) == Reason.WITHDRAWN
+    assert endings(node_network) == dict.fromkeys(SITES, "north ended it: its people withdrew their proposal.")
+    assert {name: phases[0] for name, phases in node_network.phases().items()} == {
+        "north": "declined",
+        "south": "aborted",
+        "west": "aborted",
+    }
+    assert all("its people withdrew their proposal" in node_network.log(name) for name in SITES)
+
+
 def test_a_study_that_is_declined_ends_for_all_and_says_by_whom(node_network: NodeNetwork) -> None:
     study = node_network.propose(study_file(node_network.root))
     node_network.settle()
@@ -133,6 +154,7 @@ def test_a_study_that_is_declined_ends_for_all_and_says_by_whom(node_network: No
     node_network.settle()
     assert node_network.chain.ledger(None).view(1).state == State.ABORTED
     assert reason(node_network) == Reason.DECLINED
+    assert endings(node_network) == dict.fromkeys(SITES, "south ended it: its people declined the study.")
     assert node_network.phases()["west"] == ["aborted"]
     assert "not ours" not in node_network.log("south")
     # An old end is no news for a daemon that is started again.

@@ -36,7 +36,7 @@ def happen(task: StudyTask, event: TaskEvent) -> None:
         case TaskEvent.STOP:
             task.stop(FAULT, 60.0, 1)
         case TaskEvent.DECLINE:
-            task.decline()
+            task.decline("declined")
         case TaskEvent.ABORT:
             task.abort()
 

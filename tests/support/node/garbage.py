@@ -71,9 +71,17 @@ class Vandal:
         question = {"to": self.network.catalog, "data": CATALOG.encode(name, *arguments)}
         return CATALOG.decode(name, str(rpc.call("eth_call", question, "latest")))
 
+    def call(self, to: str, data: str) -> dict[str, Any]:
+        """Send one call, or deploy a contract (`to` is empty); returns its receipt."""
+        with Rpc(self.network.url) as rpc:
+            nonce = rpc.call_quantity("eth_getTransactionCount", self.account.address, "latest")
+            transaction = self._deliver(rpc, (to, data), nonce, 0)
+            self.outcomes[self._await(rpc, transaction)] += 1
+            receipt: dict[str, Any] = rpc.call("eth_getTransactionReceipt", transaction)
+            return receipt
+
     def _deliver(self, rpc: Rpc, call: Call, nonce: int, price: int) -> str:
         transaction: TransactionDictType = {
-            "to": to_checksum_address(call[0]),
             "data": HexStr(call[1]),
             "gas": GAS,
             "gasPrice": price,
@@ -81,6 +89,8 @@ class Vandal:
             "value": 0,
             "chainId": self.network.chain_id,
         }
+        if call[0]:
+            transaction["to"] = to_checksum_address(call[0])
         signed = self.account.sign_transaction(transaction)
         return str(rpc.call("eth_sendRawTransaction", "0x" + signed.raw_transaction.hex()))
 
@@ -173,14 +183,22 @@ def make_vandal(root: Path, seed: int) -> Vandal:
 
 
 def check_garbage(roots: Sequence[Path], count: int, folder: Path, seed: int = 1) -> Counter[str]:
-    """Garbage of the last site before, and after, an honest study: it runs, and can be replayed, exported and verified.
-
-    Returns what became of the garbage.
-    """
+    """Garbage of the last site before, and after, an honest study; returns what became of it."""
     vandal = make_vandal(roots[-1], seed)
-    vandal.send(count // 2)
+    check_study_beside(roots, folder, lambda: vandal.send(count // 2))
+    history = json.loads(run("audit", "history", "--node", roots[0], "--json"))
+    assert len(history) > vandal.outcomes["taken"]
+    return vandal.outcomes
+
+
+def check_study_beside(roots: Sequence[Path], folder: Path, vandalise: Callable[[], None]) -> None:
+    """A study of all sites runs, and can be replayed, listed, exported and verified, whatever one does beside it.
+
+    The daemons of all sites but the last one stay healthy.
+    """
+    vandalise()
     number = finish_study(roots, 240.0)
-    vandal.send(count - count // 2)
+    vandalise()
     with ExitStack() as stack:
         log = Log(stack.enter_context((folder / "after.jsonl").open("w")))
         for root in roots[:-1]:
@@ -191,8 +209,7 @@ def check_garbage(roots: Sequence[Path], count: int, folder: Path, seed: int = 1
             assert next(task for task in daemon.status if task["study"] == number)["phase"] == "done"
     node = ("--node", roots[0])
     assert json.loads(run("audit", "replay", number, *node, "--json", code=25))["verdict"] == "RECORD INTACT"
-    assert len(json.loads(run("audit", "history", *node, "--json"))) > vandal.outcomes["taken"]
+    assert json.loads(run("audit", "history", number, *node, "--json"))
     run("audit", "export", number, folder / "study.zip", *node)
     network = find_node(roots[1]).network()
     assert verify(folder / "study.zip", network=network).verdict.verdict == "RECORD INTACT"
-    return vandal.outcomes

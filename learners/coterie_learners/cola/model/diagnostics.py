@@ -7,7 +7,7 @@ predicted risk, with Hosmer and Lemeshow's statistic (Commun Stat 1980;A9:1043-1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,8 @@ def summarise_suppression(left_out: Mapping[str, Any], tables: Mapping[str, Payl
     return {"sites": sites, "cells_at_most": cells, "cells_shared": shared, "rows_at_most": rows, "rows_shared": n}
 
 
-def suppression_notes(summary: Mapping[str, Any], where: str) -> list[str]:
-    """What suppression did, in sentences; `where` rows of a pattern were counted together."""
+def suppression_notes(summary: Mapping[str, Any], where: str, instead: str) -> list[str]:
+    """What suppression did, in sentences; `where` rows of a pattern were counted together; what to do `instead`."""
     cells, rows = summary["cells_at_most"], summary["rows_at_most"]
     if not cells:
         return [f"No pattern had fewer than {summary['floor']} rows {where}; nothing was left out."]
@@ -102,7 +102,7 @@ def suppression_notes(summary: Mapping[str, Any], where: str) -> list[str]:
     )
     if share <= NOTABLE_SHARE:
         return [sentence]
-    return [sentence, f"That is more than {NOTABLE_SHARE:.0%} of the rows: merge levels, or use secure_cola."]
+    return [sentence, f"That is more than {NOTABLE_SHARE:.0%} of the rows: {instead}."]
 
 
 def small_cell_notes(rows: Mapping[str, Any], where: str) -> list[str]:
@@ -123,6 +123,26 @@ def notes(details: Mapping[str, Any]) -> list[str]:
             "The sites' baselines differ" if test["p"] < _NOTABLE_P else "The sites' baselines do not differ notably"
         )
         sentences.append(f"{differ}: chi-squared {test['chi2']:.2f} on {test['df']} df, p = {test['p']:.2g}.")
+    sentences += _describe_heterogeneity(details.get("heterogeneity", {}).get("terms", []))
     if "auc" in details:
         sentences.append(f"AUC {details['auc']:.4f}, Brier score {details['brier']:.4f}, on the rows of the fit.")
+        sentences.append(_describe_calibration(details["calibration"], details["hosmer_lemeshow"]))
     return sentences
+
+
+def _describe_heterogeneity(terms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The terms on which the sites' own fits differ: those that differ notably, or the one that differs most."""
+    if not terms:
+        return []
+    notable = [term for term in terms if term["p"] < _NOTABLE_P] or [min(terms, key=lambda term: float(term["p"]))]
+    parts = [f"{t['term']} (Q {t['q']:.2f} on {t['df']} df, p = {t['p']:.2g}, I2 {t['i2']:.0%})" for t in notable]
+    return [f"Heterogeneity of the sites' own fits (Cochran), {'largest' if len(parts) == 1 else 'by term'}: "
+            f"{', '.join(parts)}."]  # fmt: skip
+
+
+def _describe_calibration(groups: Sequence[Mapping[str, float]], test: Mapping[str, float]) -> str:
+    ratios = ", ".join(f"{g['events'] / max(g['expected'], 1e-300):.2f}" for g in groups)
+    return (
+        f"Calibration: Hosmer-Lemeshow chi-squared {test['chi2']:.2f} on {test['df']} df, p = {test['p']:.2g}; "
+        f"observed over expected events by tenth of predicted risk: {ratios}."
+    )

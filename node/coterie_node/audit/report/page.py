@@ -263,7 +263,7 @@ class AuditReport:
             "inspections": [inspection.as_dict() for inspection in self.inspections],
             "uninspected": self.uninspected,
             "terms": self.coefficients,
-            "result": None if self.fit is None else finite(numbers(self.fit, self.replay.parties)),
+            "result": None if self.fit is None else finite(numbers(self.fit, self.replay.contributors)),
             "screen": None if self.screen is None else self.screen.as_dict(),
             "discloses": self.disclosure,
             "methods": self.methods,
@@ -373,9 +373,10 @@ def methods(report: AuditReport) -> str:
     assert study is not None
     assert view is not None
     model, patients = describe_model(study, fit), describe_patients(fit)
+    contributors = report.replay.contributors or view.parties
     rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
     return (
-        f"We fitted a {model}{patients} at {_describe_sites(study, view)} with Coterie "
+        f"We fitted a {model}{patients} at {_describe_sites(contributors, study)} with Coterie "
         f"{report.versions.get('coterie', '')} "
         f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. "
         f"The model was {study.formula}; "
@@ -385,12 +386,12 @@ def methods(report: AuditReport) -> str:
     )
 
 
-def _describe_sites(study: Study, view: StudyView) -> str:
-    """How many sites the model is of, and who was excluded."""
-    gone = [name for name in study.sites if name not in view.parties]
+def _describe_sites(contributors: Sequence[str], study: Study) -> str:
+    """How many sites the model is of, and whose rows it does not hold."""
+    gone = [name for name in study.sites if name not in contributors]
     if not gone:
         return f"{len(study.sites)} sites"
-    return f"{len(view.parties)} of {len(study.sites)} sites ({', '.join(gone)} excluded on the way)"
+    return f"{len(contributors)} of {len(study.sites)} sites ({', '.join(gone)} excluded on the way)"
 
 
 def _describe_disclosure(study: Study) -> str:

@@ -19,6 +19,7 @@ from coterie_node.cli.output import print_document, print_json, print_rows
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
 from coterie_node.errors import ConfigError
+from coterie_node.run.endings import describe_dispute, find_end, list_losses
 from coterie_node.run.reasons import describe_reason
 from coterie_node.run.study_files import study_of, study_on_ledger
 from coterie_node.site.fault_notes import FaultRecord
@@ -85,7 +86,7 @@ def study_status_command(
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
-        summary = _row(folder, ledger, view) | {"proposer": view.proposer} | _progress(ledger, view)
+        summary = _row(folder, ledger, view) | {"proposer": view.proposer} | describe_progress(ledger, view)
         summary |= warn_of_twins(ledger, view) | _describe_aftermath(folder, ledger, view)
     result = folder.results / f"{view.id}.json"
     soon = "not here yet: the daemon writes it once it is final" if view.state == State.COMPLETED else ""
@@ -111,17 +112,23 @@ def result_command(
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
         superseded = _describe_aftermath(folder, ledger, view).get("superseded", "")
-        contributors = list_contributors(ledger.history(view.id))
-    name, fit = _result(folder, view)
-    sites = view.parties
+        entries, end = list(ledger.history(view.id)), find_end(ledger, view.id)
+        contributors, lost = list_contributors(view, entries), [loss.sentence for loss in list_losses(entries)]
+    name, fit = _result(folder, view, "" if end is None else f" {end.describe('it')}")
     if as_json or shape is Format.json:
-        summary = {"study": name, **numbers(fit, sites), "notes": list(fit.notes), "details": dict(fit.details)}
-        summary["superseded"] = superseded
+        summary = {"study": name, **numbers(fit, contributors), "notes": list(fit.notes), "details": dict(fit.details)}
+        summary |= {"superseded": superseded, "lost": lost}
         print_json(finite(summary))
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())
     else:
-        lines = [*fit_lines(fit, printable(name), sites), *_describe_exclusion(view, contributors), soundness_line(fit)]
+        lines = [
+            *fit_lines(fit, printable(name), contributors),
+            *_describe_exclusion(view, contributors),
+            *([f"On the way: {'; '.join(lost)}."] if lost else []),
+            soundness_line(fit.warnings),
+            *fit.own,
+        ]
         print("\n".join([*([superseded] if superseded else []), *lines]))
 
 
@@ -134,8 +141,11 @@ def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[
     return lines + ([f"Left after the last sums: {', '.join(late)}; their rows are in these numbers."] if late else [])
 
 
-def _result(folder: SiteFolder, view: StudyView) -> tuple[str, Fit]:
-    """A study's name and fit, as this site's node wrote them; ConfigError (CO-F332) if there is none."""
+def _result(folder: SiteFolder, view: StudyView, ending: str) -> tuple[str, Fit]:
+    """A study's name and fit, as this site's node wrote them; ConfigError (CO-F332) if there is none.
+
+    `ending` says how a study ended without a result.
+    """
     from coterie_learners.core.fit import fit_from_json
 
     path = folder.results / f"{view.id}.json"
@@ -144,8 +154,8 @@ def _result(folder: SiteFolder, view: StudyView) -> tuple[str, Fit]:
     except FileNotFoundError:
         summary = {}
     if summary.get("hash") != view.terms.hash.hex() or summary["fit"] is None:
-        cause = f"{folder.name} has no result of study {view.id}, which is {view.state.name.lower()}"
-        raise ConfigError("CO-F332", f"{cause}. Its node writes one into {path.parent} once the study is done.")
+        cause = f"{folder.name} has no result of study {view.id}, which is {view.state.name.lower()}."
+        raise ConfigError("CO-F332", f"{cause}{ending} Its node writes one into {path.parent} once the study is done.")
     return str(summary["name"]), fit_from_json(summary["fit"])
 
 
@@ -206,7 +216,8 @@ def _policy(folder: SiteFolder, proposal: Study) -> str:
     return "allowed by this site's policy"
 
 
-def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
+def describe_progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
+    """What `study status` says of a study from the ledger alone: joinings, open step, votes, losses and end."""
     entries = list(ledger.history(view.id))
     records = [e for e in entries if isinstance(e, Record)]
     summary: dict[str, Any] = {**describe_joinings(entries), "records": len(records)}
@@ -225,22 +236,11 @@ def _progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
 def _describe_events(entries: Sequence[Record | Event]) -> dict[str, str]:
     """How a study ended, and what did not go straight on before: disputes, and sites without which it went on."""
     events = [e for e in entries if isinstance(e, Event)]
-    lost = [_describe_loss(e) for e in events if e.name in ("SiteExcluded", "SiteLeft", "StepReopened")]
-    disputes = [f"{e.site}: the post at step {dict(e.details)['position']}" for e in events if e.name == "Disputed"]
+    lost = [loss.sentence for loss in list_losses(entries)]
+    disputes = [f"{e.site}: {describe_dispute(e)}" for e in events if e.name == "Disputed"]
     ended = [_describe_ending(e) for e in events if e.name in ("StudyAborted", "StudyDeclined")]
     lines = {"lost": "; ".join(lost), "disputed": "; ".join(disputes), "ended": "; ".join(ended[-1:])}
     return {name: line for name, line in lines.items() if line}
-
-
-def _describe_loss(event: Event) -> str:
-    """Without which site a step began again, and why."""
-    details = dict(event.details)
-    step = f"at step {details['position']}"
-    if event.name == "SiteLeft":
-        return f"{event.site} left {step}: {describe_reason(int(details['reason']))}"
-    if event.name == "SiteExcluded":
-        return f"{details['silent']} was excluded {step}"
-    return f"the post of {details['culprit']} {step} could not be used"
 
 
 def _describe_ending(event: Event) -> str:

@@ -10,6 +10,19 @@ from coterie_node.analysis.pooled import Reference
 
 
 @dataclass(frozen=True)
+class RunFiles:
+    """What a run's folder begins with.
+
+    `study_text` gives the study file; `write_sites` writes the files of the sites that hold data to
+    FOLDER/SITE/data.csv and returns their paths. `notes` are sentences under the result.
+    """
+
+    study_text: Callable[[Sequence[str]], str]
+    write_sites: Callable[[Path, Sequence[str]], Mapping[str, Path]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Case:
     """One demo.
 
@@ -25,3 +38,8 @@ class Case:
     pooled: Callable[[], Reference]
     notes: tuple[str, ...] = ()
     sites: int = 3
+
+    @property
+    def files(self) -> RunFiles:
+        """What its run begins with."""
+        return RunFiles(self.study_text, self.write_sites, self.notes)
