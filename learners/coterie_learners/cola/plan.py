@@ -150,7 +150,7 @@ class TablePlan:
     @cached_property
     def layout(self) -> Layout:
         """How the columns are made in a frame."""
-        return Layout.of(self.design, linear=not self.family.whole)
+        return Layout.of(self.design, linear=self.family.linear)
 
     @property
     def advice(self) -> str:
@@ -162,8 +162,11 @@ def check_plan(plan: TablePlan) -> None:
     """StudyError for a model that no table can give, in any form of COLA-GLM."""
     formula, family, options = plan.design.formula, plan.family, plan.options
     family.check_outcome(formula.outcome, plan.design.outcome)
-    if formula.offset:
-        family.check_offset()
+    if not family.by_tables:
+        raise StudyError("CO-S308", f"No table is fitted with {family.name}/{family.link}. Choose GLORE.")
+    if formula.offset and not family.exposures:
+        message = "A table takes an offset as the exposure of counts with the log link, or with a linear model"
+        raise StudyError("CO-S304", f"{message}. Choose GLORE.")
     if not plan.design.columns:
         raise StudyError("CO-S201", "The formula makes no columns.")
     if options.firth and (family.link not in family.firth_links or options.robust):

@@ -41,7 +41,7 @@ def draw_pooled_frame(plan: TablePlan, tables: Posts) -> Frame:
 
 def _about_outcome(plan: TablePlan, table: Sum, frame: Frame) -> Frame:
     """The frame with a measured outcome about its pooled mean, in units of its spread."""
-    if plan.family.whole:
+    if not plan.family.linear:
         return frame
     place, n = plan.tally.place, Fraction(table.n)
     mean = table.exact("outcome") / n if plan.design.formula.intercept else Fraction(0)

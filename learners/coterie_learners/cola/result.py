@@ -14,7 +14,7 @@ from coterie_learners.cola.model.likelihood import estimate
 from coterie_learners.cola.plan import TablePlan
 from coterie_learners.cola.pool import carry_back, stack_by_site, sum_tables
 from coterie_learners.core import model_warnings
-from coterie_learners.core.fit import Fit
+from coterie_learners.core.fit import Fit, joint_tests
 from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.model_warnings import advise_on_few_events
 from coterie_learners.core.payload import Payload
@@ -34,11 +34,12 @@ def build_table_fit(plan: TablePlan, model: Payload, learner: str, sites: tuple[
     n, deviance = float(model["n"]), float(model["deviance"])
     family = plan.family
     likelihood: float | None = float(model["likelihood"])
-    if family.dispersion == "residual":
-        likelihood = family.log_likelihood(Totals(n, 0.0, 0.0), deviance)
+    if family.dispersion != "known":
+        saturated = 0.0 if family.linear else float(model["likelihood"]) + 0.5 * deviance
+        likelihood = family.log_likelihood(Totals(n, 0.0, saturated), deviance)
     notes, warnings = _cautions(plan, model)
     terms = (*(f"site[{s}]" for s in sites), *plan.design.names[1:]) if plan.site_intercepts else plan.terms
-    return Fit(
+    fit = Fit(
         learner=learner,
         family=family.name,
         link=family.link,
@@ -53,14 +54,23 @@ def build_table_fit(plan: TablePlan, model: Payload, learner: str, sites: tuple[
         dispersion_known=family.dispersion == "known",
         deviance=deviance,
         null_deviance=float(model["null_deviance"]) if "null_deviance" in model else None,
-        # A quasi family has no likelihood.
-        log_likelihood=None if family.dispersion == "pearson" else likelihood,
+        log_likelihood=likelihood,
         ratio=family.ratio,
         notes=(*notes, *warnings),
         warnings=warnings,
         details={"patterns": plan.grid.size, "steps": int(model["steps"]), "conditioning": conditioning_of(model)},
         equations=max(plan.levels, 1),
     )
+    return replace(fit, details={**fit.details, "tests": joint_tests(fit, _columns_by_term(plan))})
+
+
+def _columns_by_term(plan: TablePlan) -> dict[str, tuple[str, ...]]:
+    """The coefficients of each term; of a multinomial outcome those of all its levels."""
+    levels = plan.design.outcome.levels[1:] if plan.levels else ()
+    return {
+        term: tuple(f"{level}:{name}" for level in levels for name in names) if levels else names
+        for term, names in plan.design.by_term.items()
+    }
 
 
 def _events(plan: TablePlan, model: Payload) -> int | None:

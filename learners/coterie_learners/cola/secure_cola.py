@@ -440,6 +440,8 @@ def check_secure_study(study: Study) -> None:
     plan = plan_secure_table(study)
     check_plan(plan)
     o = secure_options(plan)
+    if not (plan.family.whole or plan.family.linear):
+        raise StudyError("CO-S308", f"A secure table has no {plan.family.name} model. Choose GLORE, which masks sums.")
     if len(study.sites) < masked_sum.MIN_PARTIES:
         message = f"A sum over {len(study.sites)} sites would give each the other's share"
         raise StudyError("CO-S305", f"{message}. Take part with three sites or more.")

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.numeric.distributions import normal_quantile, t_quantile, two_sided_normal, two_sided_t
+from coterie_learners.numeric.distributions import (
+    chi_squared_above,
+    f_above,
+    normal_quantile,
+    t_quantile,
+    two_sided_normal,
+    two_sided_t,
+)
 from coterie_learners.study.design import INTERCEPT
 
 LEVEL = 0.95
@@ -30,6 +37,8 @@ class Fit:
     whether the model is sound; `details` further results of the
     learner as JSON has them. `equations`: linear predictors of a row. `selected`: a penalty chose the coefficients that
     are not zero, and n - p counts nothing. `converged` is False also where nobody looked whether the fit had settled.
+    `absorbed`: estimated parameters that no table shows, as each site keeps its own.
+    `shapes`: estimated parameters of the family, beside the coefficients and the dispersion.
     """
 
     learner: str
@@ -53,6 +62,8 @@ class Fit:
     details: Mapping[str, Any] = field(default_factory=dict)
     equations: int = 1
     selected: bool = False
+    absorbed: int = 0
+    shapes: int = 0
     warnings: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
 
@@ -69,12 +80,12 @@ class Fit:
     @property
     def df_residual(self) -> int | None:
         """Degrees of freedom of the residual deviance."""
-        return None if self.selected else self.n * self.equations - len(self.terms)
+        return None if self.selected else self.n * self.equations - len(self.terms) - self.absorbed
 
     @property
     def df_null(self) -> int | None:
         """Degrees of freedom of the null deviance."""
-        return None if self.selected else self.n * self.equations - self.intercepts
+        return None if self.selected else self.n * self.equations - self.intercepts - self.absorbed
 
     @property
     def std_errors(self) -> Array:
@@ -89,7 +100,7 @@ class Fit:
     @property
     def parameters(self) -> int:
         """Estimated parameters, the dispersion among them where it is estimated."""
-        return len(self.terms) + (0 if self.dispersion_known else 1)
+        return len(self.terms) + self.absorbed + self.shapes + (0 if self.dispersion_known else 1)
 
     @property
     def aic(self) -> float | None:
@@ -137,13 +148,42 @@ def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     if fit.dispersion_known:
         p_values, quantile = two_sided_normal(z), normal_quantile(0.5 + level / 2)
     else:
-        freedom = fit.n - len(fit.terms)
+        freedom = fit.n - len(fit.terms) - fit.absorbed
         p_values, quantile = two_sided_t(z, freedom), t_quantile(0.5 + level / 2, freedom)
     half = quantile * fit.std_errors
     columns: Sequence[Array] = (fit.estimates, fit.std_errors, z, p_values, fit.estimates - half, fit.estimates + half)
     sites = fit.sites or ("",) * len(fit.terms)
     lines = zip(fit.terms, *(c.tolist() for c in columns), sites, strict=True)
     return tuple(Row(*line) for line in lines)
+
+
+def joint_tests(fit: Fit, columns: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """A line for each term of the formula, by the columns that it made, as JSON has it: chi-squared or F, df and p.
+
+    Rao, Linear Statistical Inference, 2nd ed. 1973, section 6e: b' V^-1 b of a term's coefficients b with covariance V
+    is about chi-squared; over its degrees of freedom it is F where the dispersion is estimated (survey::regTermTest).
+    """
+    if fit.covariance is None or not np.all(np.isfinite(fit.covariance)):
+        return []
+    places = {name: k for k, name in enumerate(fit.terms)}
+    present = {term: [places[name] for name in names if name in places] for term, names in columns.items()}
+    return [describe_test(fit, term, at) for term, at in present.items() if at]
+
+
+def describe_test(fit: Fit, term: str, at: Sequence[int]) -> dict[str, Any]:
+    """The test of the coefficients at these places."""
+    assert fit.covariance is not None
+    estimates, covariance = fit.estimates[list(at)], fit.covariance[np.ix_(at, at)]
+    scale = np.sqrt(np.diag(covariance))
+    if not np.all(scale > 0.0):
+        return {"term": term, "df": len(at), "statistic": float("nan"), "p": float("nan")}
+    z = estimates / scale
+    chi2 = max(float(z @ np.linalg.solve(covariance / np.outer(scale, scale), z)), 0.0)
+    if fit.dispersion_known or fit.df_residual is None:
+        return {"term": term, "df": len(at), "statistic": chi2, "p": chi_squared_above(chi2, len(at))}
+    value, df = np.array([chi2 / len(at)]), np.array([float(len(at))])
+    p = float(f_above(value, df, fit.df_residual)[0])
+    return {"term": term, "df": len(at), "statistic": float(value[0]), "p": p}
 
 
 def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:

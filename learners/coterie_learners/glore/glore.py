@@ -28,21 +28,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field as Within
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from coterie_learners.core import masked_sum
+from coterie_learners.core import masked_sum, model_warnings
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.model_warnings import advise_on_separation
-from coterie_learners.core.payload import Payload, Schema
+from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
-from coterie_learners.glore.glore_disclosure import disclose_rounds
+from coterie_learners.glore import firth, robust, site_profile
+from coterie_learners.glore.glore_disclosure import Extras, disclose_rounds
+from coterie_learners.glore.robust import Robust, root_of_sandwich
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
@@ -55,9 +58,11 @@ from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
 from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
 from coterie_learners.sums.penalty import Penalty
-from coterie_learners.sums.rounds import Kind, Model
+from coterie_learners.sums.rounds import Kind, Model, Weighting
 
 _VERSION = "2"
+# Options that studies of this version had not from the beginning.
+LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind"})
 
 
 class GloreOptions(Frozen):
@@ -65,7 +70,10 @@ class GloreOptions(Frozen):
 
     `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
     `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more. `opening`: whether masked
-    sums begin with the pool's counts of levels; without them release gates refuse.
+    sums begin with the pool's counts of levels; without them release gates refuse. `firth`: Firth's penalty.
+    `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows. `site_intercepts`: each
+    site has an intercept, which it keeps. `weights`: the variable that weighs rows; `weight_kind`: as R's glm takes
+    weights, numbers of patients, or inverse chances to be sampled (with sandwich errors).
     """
 
     family: str = "binomial"
@@ -76,6 +84,17 @@ class GloreOptions(Frozen):
     penalise_intercept: bool = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
+    firth: bool = False
+    robust: bool | Robust = False
+    site_intercepts: bool = False
+    weights: Annotated[str, Within(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
+    weight_kind: Literal["prior", "frequency", "sampling"] = "prior"
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is as it was before there was a choice is absent, so that older studies keep their hashes."""
+        fields = type(self).model_fields
+        return {name: v for name, v in write(self).items() if name not in LATER or v != fields[name].default}
 
 
 def own_rows(site: Site) -> Rows:
@@ -120,12 +139,32 @@ class GlorePlan:
     def opening(self) -> Opening:
         """The opening step."""
         events = self.family.whole or self.design.outcome.type != "number"
-        return Opening(self.design, self.study.disclosure.cell, events, self.rows_of, by_patient=True)
+        floor, by_patient = self.study.disclosure.cell, self.by_patient
+        return Opening(self.design, floor, events, self.rows_of, by_patient=by_patient, by_rows=True)
+
+    @property
+    def by_patient(self) -> bool:
+        """Whether a patient may have several rows, which the sums count as one patient's."""
+        return self.masked and self.robust == "patient"
 
     @cached_property
     def model(self) -> Model:
         """What is summed."""
-        return Model.of(self.design, self.family)
+        o = self.options
+        weighting: Weighting = o.weight_kind if o.weights else ""
+        return Model.of(self.design, self.family, weighting, o.site_intercepts, o.firth)
+
+    @property
+    def terms(self) -> int:
+        """Number of coefficients that all sites have in common."""
+        return self.p - self.options.site_intercepts
+
+    @property
+    def robust(self) -> Robust | None:
+        """The sandwich of the standard errors, None for those of the model."""
+        if isinstance(self.options.robust, str):
+            return self.options.robust
+        return "HC0" if self.options.robust or self.model.weighting == "sampling" else None
 
     @cached_property
     def rules(self) -> Rules:
@@ -175,16 +214,28 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
         )
         model = yield from server(f"model/{t}", next_model, plan, model, stats)
         if model["rests"]:
-            topic, form, judged = f"agreement/{t}", agreement_form(plan), partial(expose_agreement, plan)
+            topic, form = f"agreement/{t}", agreement_form(plan)
+            judged = partial(expose_agreement, plan, (*path, plan.frame(model).outside(model["beta"])))
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
         if model.get("converged", False):
             yield from conclude(plan.study)
-            fit = result.build_fit(plan.learner, plan.rules, model, t + 1, plan.options.ridge)
-            return replace(fit, own=describe_own_distance(site, plan, model))
+            sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
+            fit = result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
+            return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
     )
+
+
+def describe_method(plan: GlorePlan) -> tuple[str, ...]:
+    """What must be known of a fit with these options, in sentences."""
+    o = plan.options
+    weights = (f"Rows are weighed by {o.weights} ({o.weight_kind} weights).",) if o.weights else ()
+    own = ("Each site has an intercept of its own, which it keeps.",) if o.site_intercepts else ()
+    sandwich = model_warnings.describe_sandwich(plan.robust or "", plan.model.weighting == "sampling")
+    firth_notes = model_warnings.FIRTH if o.firth else ()
+    return (*model_warnings.ridge_warning(o.ridge), *weights, *own, *sandwich, *firth_notes)
 
 
 def _explain_nonconvergence(model: Payload) -> str:
@@ -206,17 +257,31 @@ def share_stats(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payl
 
 def compute_local_sums(plan: GlorePlan, site: Site, model: Payload) -> dict[str, Array]:
     """The sums of this site's rows that the last server post asks for."""
-    kind, frame = newton.kind_of(model), plan.frame(model)
+    kind, frame, rows = newton.kind_of(model), plan.frame(model), plan.rows_of(site)
+    if plan.options.site_intercepts and kind == "look":
+        return site_profile.sum_moments(plan.model, rows, frame)
+    if plan.options.site_intercepts:
+        return site_profile.sum_round(plan.model, rows, frame, model["beta"])
     if kind == "look":
-        return plan.model.look(plan.rows_of(site), frame)
-    return plan.model.round(kind, plan.rows_of(site), frame, model["beta"], float(model["null"]))
+        return plan.model.look(rows, frame)
+    sums = plan.model.at_state(model).round(kind, rows, frame, model["beta"], float(model["null"]))
+    if plan.options.firth:
+        sums["score"] = sums["score"] + firth.correct_score(plan.model, rows, frame, model)
+    return sums
 
 
 def share_agreement(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payload:
     """A site's part of the test whether the sites agree."""
-    gradient = plan.rules.penalty.gradient(plan.frame(model), model["beta"])
-    note = partial(note_own_sums, site)
-    part = agreement.measure(plan.model, plan.rows_of(site), plan.frame(model), model, gradient, note)
+    rows, frame = plan.rows_of(site), plan.frame(model)
+    if plan.options.site_intercepts:
+        part = site_profile.measure_part(plan.model, rows, frame, model)
+    else:
+        gradient = plan.rules.penalty.gradient(frame, model["beta"])
+        if plan.options.firth:
+            gradient = gradient - firth.correct_score(plan.model, rows, frame, model)
+        part = agreement.measure(plan.model.at_state(model), rows, frame, model, gradient, partial(note_own_sums, site))
+    if plan.robust:
+        part |= robust.measure_meat(plan.model.at_state(model), rows, frame, model, plan.robust)
     return masked_sum.mask_sums(site, topic, part) if plan.masked else part
 
 
@@ -244,8 +309,13 @@ def _own_sums_label(site: Site) -> str:
 def agreement_form(plan: GlorePlan) -> Schema:
     """Form of that part."""
     if plan.masked:
-        return Schema({"masked": masked_sum.form_masked_field(agreement.shapes(plan.p))})
-    return agreement.form(plan.p)
+        return Schema({"masked": masked_sum.form_masked_field(agreement_shapes(plan))})
+    return Schema({name: Field("<f8", shape) for name, shape in agreement_shapes(plan).items()})
+
+
+def agreement_shapes(plan: GlorePlan) -> dict[str, tuple[int, ...]]:
+    """Shapes of that part."""
+    return agreement.shapes(plan.terms) | (robust.meat_shapes(plan.p) if plan.robust else {})
 
 
 # What leaves
@@ -255,16 +325,25 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
         masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
-        return replace(masked, unopened=plan.pooled is None, pooled=plan.pooled or {})
-    exposure = sums_disclosure.expose_sums(plan.design, plan.family, path, site, payload)
+        unopened, pooled = plan.pooled is None, plan.pooled or {}
+        return replace(masked, unopened=unopened, pooled=pooled, by_patient=plan.by_patient)
+    exposure = sums_disclosure.expose_sums(
+        plan.design, plan.family, path, site, payload, profiled=plan.options.site_intercepts
+    )
     enough = len(plan.study.sites) >= masked_sum.MIN_PARTIES
     return replace(exposure, instead='set aggregation = "masked"' if enough else "")
 
 
-def expose_agreement(plan: GlorePlan, site: Site, payload: Payload) -> Exposure:
-    """The part of the test: of plain sums it follows from the last round's, except three numbers of the whole site."""
+def expose_agreement(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, payload: Payload) -> Exposure:
+    """The part of the test: of plain sums it follows from the last round's, except three numbers of the whole site.
+
+    A sandwich adds equations at the last of the views.
+    """
+    if plan.robust and not plan.masked:
+        return sums_disclosure.expose_meat(plan.design, plan.family, path, site)
     what = "Masked part of the test whether the sites agree" if plan.masked else "Part of the test of agreement"
-    return Exposure(what=what, rows=plan.rows_of(site).n, sums_only=plan.masked, parties=len(site.parties))
+    rows, parties = plan.rows_of(site).n, len(site.parties)
+    return Exposure(what=what, rows=rows, sums_only=plan.masked, parties=parties, by_patient=plan.by_patient)
 
 
 # From the sums of all sites
@@ -295,9 +374,10 @@ def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payl
     """The last server post: the model with the sums of the test; or the model, not at rest, if a site is missing."""
     if set(parts) != set(stats):
         return {**model, "rests": np.False_, "converged": np.False_}
-    shapes = agreement.shapes(plan.p)
+    shapes = agreement_shapes(plan)
     sums = masked_sum.unmask_sums(parts, shapes) if plan.masked else add_up(parts, shapes)
-    return {**model, **sums, "converged": np.True_}
+    count = {"sites": np.asarray(float(len(parts)))} if plan.options.site_intercepts else {}
+    return {**model, **sums, **count, "converged": np.True_}
 
 
 # Which studies it can run
@@ -317,6 +397,29 @@ def _check_study(study: Study) -> None:
         )
     if not plan.design.columns:
         raise StudyError("CO-S201", "The formula makes no columns.")
+    _check_options(plan)
+
+
+def _check_options(plan: GlorePlan) -> None:
+    """StudyError for options that contradict each other or the document."""
+    o, formula = plan.options, plan.design.formula
+    if o.site_intercepts and (not formula.intercept or len(plan.study.sites) < 2 or plan.p < 2):
+        raise StudyError("CO-S325", "site_intercepts needs an intercept, another term, and two sites or more.")
+    if o.site_intercepts and plan.family.shaped:
+        raise StudyError("CO-S325", f"site_intercepts has no {plan.family.name} family. Choose quasipoisson.")
+    if o.site_intercepts and (o.ridge or o.firth):
+        raise StudyError("CO-S325", "site_intercepts goes without ridge and without firth. Leave one of them out.")
+    if o.firth and (plan.family.link not in plan.family.firth_links or plan.robust or o.ridge):
+        raise StudyError("CO-S324", "firth is for a binomial model with the logit link, without robust and ridge.")
+    if plan.robust and plan.options.ridge:
+        raise StudyError("CO-S324", "Sandwich errors say nothing of a ridge's bias. Leave out robust or ridge.")
+    if plan.robust == "patient" and not plan.study.patient:
+        message = 'robust = "patient" needs the column that identifies patients'
+        raise StudyError("CO-S324", f'{message}. Name it in the document: patient = "column".')
+    frequency = plan.options.weights and plan.options.weight_kind == "frequency"
+    if frequency and plan.study.variables[plan.options.weights].type != "count":
+        message = f"Frequency weights are numbers of patients; {plan.options.weights!r} is no count"
+        raise StudyError("CO-S210", f'{message}. Declare it as one, or choose weight_kind = "prior".')
 
 
 def _schedule(study: Study) -> Schedule:
@@ -334,7 +437,9 @@ def schedule_rounds(plan: GlorePlan) -> Schedule:
 def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
     plan = GlorePlan.of(study)
-    return disclose_rounds(study, plan.masked, plan.opens)
+    o = plan.options
+    extras = Extras(bool(plan.robust), bool(o.weights), o.site_intercepts, plan.family.shaped)
+    return disclose_rounds(study, plan.masked, plan.opens, extras)
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from coterie_learners.core.disclosure import list_cell_kinds
 from coterie_learners.core.study_disclosure import (
     Disclosure,
@@ -23,15 +25,45 @@ _TABLES = (
 )
 
 
-def disclose_rounds(study: Study, masked: bool, opens: bool) -> Disclosure:
+_PROFILE = (
+    "Sums over its rows about its own means: score and information of the common coefficients, deviance and counts of "
+    "each round; its own intercept stays with it"
+)
+_MEAT = "Sums for the test whether the sites agree, and of squared scores for the standard errors"
+_PATTERNS = (
+    "Squared residuals add equations on the outcomes by pattern of covariates: where few patterns occur, the events in "
+    "each follow.",
+)
+_WEIGHTS = (
+    "Weights stand in every sum: where all patients of a level weigh the same, its sum is their number times that.",
+)
+
+_COUNTS = ("The sums for the shape of the counts tell in the end how many patients have each count.",)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a study's options add to the sums: squared scores, weights, intercepts that each site keeps, a shape."""
+
+    robust: bool = False
+    weights: bool = False
+    profiled: bool = False
+    shaped: bool = False
+
+
+def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Extras()) -> Disclosure:
     """What rounds of sums disclose; `opens`: the pool's counts of levels come before them."""
     protection: Protection = "masked" if masked else "plain"
-    rebuilds, kinds = () if masked else _TABLES, list_cell_kinds(Design(study))
+    rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()), *(_COUNTS if extras.shaped else ()))
+    middle = _PATTERNS if extras.robust and not masked else ()
+    kinds = list_cell_kinds(Design(study))
     steps = (
         *(disclose_opening() if opens else ()),
-        StepDisclosure("stats/*", "each", _SUMS, None, protection, rebuilds, cells=kinds),
+        StepDisclosure(
+            "stats/*", "each", _PROFILE if extras.profiled else _SUMS, None, protection, rebuilds, cells=kinds
+        ),
         StepDisclosure("model/*", "server", "The model after each round"),
-        StepDisclosure("agreement/*", "each", _AGREEMENT, None, protection),
+        StepDisclosure("agreement/*", "each", _MEAT if extras.robust else _AGREEMENT, None, protection, middle),
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
         *conclude_disclosure(study),
     )

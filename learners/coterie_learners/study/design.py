@@ -88,6 +88,7 @@ class Design:
                     f"The formula names {name!r}, which the study does not declare. Add [variables.{name}].",
                 )
         _check_roles(study, self.formula)
+        _check_weights(study, self.formula, self.weights)
         if study.columns:
             _check_split(study, self.formula)
 
@@ -114,6 +115,12 @@ class Design:
         return tuple(dict.fromkeys((*self.variables, *more)))
 
     @property
+    def weights(self) -> str:
+        """The variable by which the learner weighs rows; empty if it weighs none."""
+        name = self.study.learner.options.get("weights", "")
+        return name if isinstance(name, str) else ""
+
+    @property
     def outcome(self) -> Variable:
         """The declared outcome."""
         return self.study.variables[self.formula.outcome]
@@ -122,7 +129,7 @@ class Design:
     def variables(self) -> tuple[str, ...]:
         """Every variable that the formula needs here: the outcome first, then in the order of the terms."""
         used = [self.formula.outcome, *(v for term in self.formula.terms for v, _ in term)]
-        used += [self.formula.offset] if self.formula.offset else []
+        used += [name for name in (self.formula.offset, self.weights) if name]
         return tuple(name for name in dict.fromkeys(used) if self._holds(name))
 
     @cached_property
@@ -138,6 +145,13 @@ class Design:
             )
         return tuple(first + [c for term in here for c in self._columns_of(term)])
 
+    @cached_property
+    def by_term(self) -> dict[str, tuple[str, ...]]:
+        """The names of the columns that each term of the formula makes."""
+        here = [term for term in self.formula.terms if all(self._holds(name) for name, _ in term)]
+        labels = {term: ":".join(self._label(Factor(name, power)) for name, power in term) for term in here}
+        return {labels[term]: tuple(column.name for column in self._columns_of(term)) for term in here}
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns, as in the result table."""
@@ -147,7 +161,8 @@ class Design:
         """Design (m, p), outcome (m,) and offset (m,), in the variables' own units, of numbers and level numbers."""
         y = np.asarray(codes[self.formula.outcome], dtype=np.float64)
         offset = None if self.formula.offset is None else np.asarray(codes[self.formula.offset], dtype=np.float64)
-        return Block(self.raw(codes, len(y)), y, offset)
+        prior = np.asarray(codes[self.weights], dtype=np.float64) if self.weights else None
+        return Block(self.raw(codes, len(y)), y, offset, prior=prior)
 
     def raw(self, codes: Codes, n: int) -> Array:
         """Design matrix (n, p) in the variables' own units, column by column in memory."""
@@ -368,4 +383,18 @@ def _check_roles(study: Study, formula: Formula) -> None:
     if formula.offset and study.variables[formula.offset].type != "number":
         raise StudyError(
             "CO-S206", f"The offset {formula.offset!r} must be declared as a number. Change its declaration."
+        )
+
+
+def _check_weights(study: Study, formula: Formula, name: str) -> None:
+    if not name:
+        return
+    declared = study.variables[name]
+    if name in (formula.outcome, formula.offset) or any(name == v for term in formula.terms for v, _ in term):
+        raise StudyError("CO-S204", f"{name!r} weighs the rows; it cannot stand in the formula as well.")
+    if declared.type not in ("number", "count") or declared.bounds[0] <= 0.0:
+        raise StudyError(
+            "CO-S210",
+            f"The weights {name!r} must be declared as a number or a count whose range begins above 0. "
+            "Change the declaration; rows of weight 0 are no part of a model.",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -19,16 +19,25 @@ Codes: TypeAlias = Mapping[str, NDArray[Any]]
 class Block:
     """Some rows: design x (m, p) and outcome y (m,), in the variables' own units unless a frame was put on them.
 
-    `offset` (m,) of the linear predictor and `weight` (m,) of each row (a row stands for so many) where there are any.
+    Where there are any: `offset` (m,) of the linear predictor; `weight` (m,) of each row (a row stands for so many
+    patients); `prior` (m,), the study's weights of the likelihood; `group` (m,), the number of each row's patient here.
     """
 
     x: Array
     y: Array
     offset: Array | None = None
     weight: Array | None = None
+    prior: Array | None = None
+    group: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def take(self, at: slice | NDArray[np.intp]) -> Block:
+        """These rows only."""
+        offset, weight, prior = (None if v is None else v[at] for v in (self.offset, self.weight, self.prior))
+        group = None if self.group is None else self.group[at]
+        return Block(self.x[at], self.y[at], offset, weight, prior, group)
 
 
 class Rows(Protocol):
@@ -84,6 +93,13 @@ class ArrayRows:
         self._all = Block(x, y, offset)
         self._size = size or block_size(x.shape[1])
 
+    @classmethod
+    def of(cls, block: Block, size: int = 0) -> ArrayRows:
+        """The rows of one block, with all that it has of them."""
+        rows = ArrayRows(block.x, block.y, block.offset, size)
+        rows._all = block
+        return rows
+
     @property
     def n(self) -> int:
         """Number of rows."""
@@ -96,10 +112,8 @@ class ArrayRows:
 
     def blocks(self) -> Iterator[Block]:
         """Slices of the arrays; nothing is copied."""
-        x, y, offset = self._all.x, self._all.y, self._all.offset
-        for at in range(0, len(y), self._size):
-            cut = slice(at, at + self._size)
-            yield Block(x[cut], y[cut], None if offset is None else offset[cut])
+        for at in range(0, len(self._all), self._size):
+            yield self._all.take(slice(at, at + self._size))
 
 
 class WeightedRows:
@@ -174,9 +188,10 @@ def block_size(p: int) -> int:
 def join_blocks(rows: Rows) -> Block:
     """All rows as one block, for learners that need them at once."""
     parts = list(rows.blocks())
-    offsets = [b.offset for b in parts]
-    return Block(
-        np.concatenate([b.x for b in parts]),
-        np.concatenate([b.y for b in parts]),
-        None if any(o is None for o in offsets) else np.concatenate([o for o in offsets if o is not None]),
-    )
+    x, y = np.concatenate([b.x for b in parts]), np.concatenate([b.y for b in parts])
+    return Block(x, y, *(_join(parts, name) for name in ("offset", "weight", "prior", "group")))
+
+
+def _join(parts: Sequence[Block], name: str) -> NDArray[Any] | None:
+    fields = [getattr(part, name) for part in parts]
+    return None if any(field is None for field in fields) else np.concatenate(fields)

@@ -85,14 +85,24 @@ def measure(
     """
     beta, whole = end["beta"], symmetric(end["information"], model.p)
     score, information, pearson, ends = np.zeros(model.p), np.zeros((model.p, model.p)), 0.0, False
-    for one, two, three, at_an_end in in_parallel(lambda block: _block(model, frame.block(block), beta), rows.blocks()):
+
+    def sum_block(block: Block) -> tuple[Array, Array, float, bool]:
+        return _block(model, model.weigh(frame.block(block)), beta)
+
+    for one, two, three, at_an_end in in_parallel(sum_block, rows.blocks()):
         score, information, pearson = score + one, information + two, pearson + three
         ends = ends or at_an_end
     if np.any(penalty):
         score = score - information @ np.linalg.solve(whole, penalty)
     note(score, information)
-    out = {**part_of(score, information, whole), "pearson": pearson, "at_an_end": float(ends)}
-    return {name: np.asarray(out[name], dtype=np.float64).reshape(shape) for name, shape in shapes(model.p).items()}
+    return pack_part(part_of(score, information, whole), pearson, ends)
+
+
+def pack_part(part: Mapping[str, Array | float], pearson: float, ends: bool) -> dict[str, Array]:
+    """A part with what else the sum carries, as it is posted."""
+    out = {**part, "pearson": pearson, "at_an_end": float(ends)}
+    p = len(np.asarray(part["weights"]))
+    return {name: np.asarray(out[name], dtype=np.float64).reshape(shape) for name, shape in shapes(p).items()}
 
 
 def _block(model: Model, block: Block, beta: Array) -> tuple[Array, Array, float, bool]:

@@ -7,7 +7,7 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,10 @@ class Conditioning:
     digits: Array
     error_digits: float
     inflation: Array
+
+    def without(self, first: int) -> Conditioning:
+        """The same without the first terms."""
+        return replace(self, digits=self.digits[first:], inflation=self.inflation[first:])
 
 
 def condition(frame: Frame, rules: Rules, model: Payload) -> Conditioning:

@@ -12,9 +12,9 @@ with the bits of `elementary`, for whatever a server posts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -74,11 +74,20 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Totals:
-    """Rows, the sum of their outcomes (events, or counts) and the saturated log-likelihood, over all sites."""
+    """Rows, the sum of their outcomes (events, or counts) and the saturated log-likelihood, over all sites.
+
+    `weight`: the sum of the likelihood's weights, None where each row weighs one.
+    """
 
     n: float
     outcome: float
     saturated: float
+    weight: float | None = None
+
+    @property
+    def mass(self) -> float:
+        """What the rows weigh together."""
+        return self.n if self.weight is None else self.weight
 
 
 class Family(ABC):
@@ -102,6 +111,8 @@ class Family(ABC):
     outcomes: ClassVar[tuple[str, ...]]
     dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "known"
     whole: ClassVar[bool] = True
+    # The natural parameter per unit of eta at the canonical link.
+    natural: ClassVar[float] = 1.0
     separable: ClassVar[bool] = True
     offsets: ClassVar[bool] = True
     has_events: ClassVar[bool] = False
@@ -112,6 +123,8 @@ class Family(ABC):
     certified: ClassVar[bool] = False
     # Whether rows can be summed one by one, and not only tables of patterns.
     by_rows: ClassVar[bool] = True
+    # Whether the variance has a shape that is estimated with the coefficients.
+    shaped: ClassVar[bool] = False
     # What a table sums per pattern beside the rows, and what a fit needs summed over all patterns.
     measures: ClassVar[tuple[str, ...]] = ("s",)
     whole_sums: ClassVar[tuple[str, ...]] = ()
@@ -125,6 +138,26 @@ class Family(ABC):
         return self.link == self.links[0]
 
     @property
+    def linear(self) -> bool:
+        """Whether the outcome may be measured about any centre in any unit: then it is centred and scaled."""
+        return False
+
+    @property
+    def probes(self) -> tuple[float, float]:
+        """Two outcomes, at which pieces of a row tell how they depend on the outcome."""
+        return 0.0, 1.0
+
+    @property
+    def concave(self) -> bool:
+        """Whether the log-likelihood of every row is concave in its predictor."""
+        return True
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a predictor may leave the range in which its mean exists."""
+        return False
+
+    @property
     def ratio(self) -> str:
         """What exp(estimate) is called: OR, IRR, HR, RRR, or nothing."""
         return RATIOS.get(self.link, "")
@@ -133,6 +166,14 @@ class Family(ABC):
     def limit(self) -> float | None:
         """The longest safe step: a mean grows beyond all bounds with the log link only."""
         return 5.0 if self.link == "log" else None
+
+    def at_state(self, state: Mapping[str, Any]) -> Family:
+        """The family at what a server's post says beside the coefficients."""
+        return self
+
+    def shape_parts(self, y: Array, mean: Array) -> tuple[Array, Array]:
+        """Score and observed information of a shape, of each row (m,)."""
+        return np.zeros_like(y), np.zeros_like(y)
 
     # On a site's rows
 
@@ -143,6 +184,10 @@ class Family(ABC):
     def compute_saturated(self, y: Array) -> Array:
         """The saturated log-likelihood of each row (m,), dispersion 1."""
         return np.zeros_like(y)
+
+    def weight_terms(self, prior: Array) -> Array:
+        """What weights (m,) add to the log-likelihood of rows by themselves."""
+        return np.zeros_like(prior)
 
     def variance(self, mean: Array) -> Array:
         """V(mu) (m,), up to the dispersion."""
@@ -155,7 +200,7 @@ class Family(ABC):
     @property
     def pairs(self) -> bool:
         """Whether a table's sums of the outcome are pairs of `exact`."""
-        return not self.whole
+        return self.linear
 
     def tally(self, y: Array, offset: Array, place: Baseline) -> Sequence[Array]:
         """Each row's share (m,) in `measures`."""
@@ -177,6 +222,31 @@ class Family(ABC):
         `guess` is its deviance at the predictor that `start` gave, and the sum of the means there.
         """
         return guess[0]
+
+    @property
+    def has_pooled_fit(self) -> bool:
+        """Whether scoring from any start comes to rest, so that a pooled fit by itself can be compared with."""
+        simple = self.dispersion == "known" or self.linear
+        return self.certified and simple and not self.bounded and not self.shaped
+
+    @property
+    def by_tables(self) -> bool:
+        """Whether a table of patterns can be fitted."""
+        return True
+
+    @property
+    def exposures(self) -> bool:
+        """Whether rows of a table may have an offset: it makes exposures of counts, or is taken from the outcome."""
+        return self.closed_null
+
+    @property
+    def closed_null(self) -> bool:
+        """Whether `null_deviance` is right with an offset too."""
+        return False
+
+    def rounding_scale(self, totals: Totals, deviance: float) -> float:
+        """The weighted squares that the rounding of outcomes and means moves a step by, in squared roundings."""
+        return max(abs(totals.outcome), totals.mass)
 
     def null_from_counts(self, totals: Totals) -> float | None:
         """The same from the totals alone, None where they do not suffice."""
@@ -200,7 +270,7 @@ class Family(ABC):
     def check_offset(self) -> None:
         """StudyError if a linear predictor of this family has no offset."""
         if not self.offsets:
-            raise StudyError("CO-S304", "An offset needs the log or the identity link.")
+            raise StudyError("CO-S304", f"A {self.name} model takes no offset. Leave it out.")
 
     def check_total(self, n: float, outcome: float) -> None:
         """ProtocolError if n rows cannot have this sum of outcomes."""
@@ -241,6 +311,16 @@ class Family(ABC):
     def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
         """Score and expected weight of rows (m,) each, from the textbook alone: no code in common with `parts`."""
         raise NotImplementedError(f"{self.name} has no pooled fit to compare with.")
+
+
+def check_positive(family: str, name: str, variable: Variable) -> None:
+    """StudyError unless the declared range of an outcome begins above 0."""
+    if variable.bounds[0] <= 0.0:
+        raise StudyError(
+            "CO-S307",
+            f"The outcome of a {family} model is above 0; the range of {name!r} begins at {variable.bounds[0]:g}. "
+            "Begin it at the smallest value that can be measured.",
+        )
 
 
 def scalar(function: object, value: float) -> float:

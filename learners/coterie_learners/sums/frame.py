@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TypeVar
@@ -152,11 +152,11 @@ class Frame:
                     x[:, j] *= x[:, k]
         if not self.layout.linear:
             offset = None if raw.offset is None else raw.offset - self.offset_centre
-            return Block(x, raw.y, offset, raw.weight)
+            return replace(raw, x=x, offset=offset)
         y = raw.y - self.outcome_centre
         if raw.offset is not None:
             y = y - (raw.offset - self.offset_centre)
-        return Block(x, y / self.outcome_scale, None, raw.weight)
+        return replace(raw, x=x, y=y / self.outcome_scale, offset=None)
 
     # Back to the variables' own units
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from coterie_learners.core.payload import Payload
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, StudyError
-from coterie_learners.numeric import linalg
+from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.pairwise_sum import pairwise_sum
 from coterie_learners.sums.family import Totals
@@ -36,7 +36,10 @@ UNKNOWN = 1e300
 # A deviance of so many units of the fixed point is nothing.
 _EXACT = 64.0
 
-COUNTS = ("n", "outcome", "saturated")
+# A shape beyond e^18 makes a negative binomial count a Poisson one; it rests at so small a gain of the likelihood.
+LARGEST_SHAPE, SHAPE_RESTS = 18.0, 1e-20
+# The deviance of the model with an intercept alone is right to this share of itself.
+NULL_RESTS = 1e-13
 
 
 @dataclass(frozen=True)
@@ -90,31 +93,32 @@ def advance(rules: Rules, last: Payload, sums: Payload) -> Payload:
 def _after_look(rules: Rules, last: Payload, sums: Payload) -> Payload:
     model, frame = rules.model, Frame.from_payload(rules.model.layout, last)
     moments = _moments(model, sums)
-    check_size(model, moments.n, moments.outcome)
+    check_size(model, float(sums["n"]), moments.outcome, moments.n)
     drawn, clear = draw_frame(frame, moments)
     looks = int(last["looks"]) + 1
     if not clear and looks < MAX_LOOKS:
         state = {"beta": np.zeros(model.p), "null": 0.0, "looks": looks, "known": 0}
         return _has_settled({**drawn.payload(), **state, "rests": False})
     _check_variation(model, frame, moments)
-    if not np.any(rules.penalty.weights):
+    if not np.any(rules.penalty.weights) and not model.firth:
         check_levels(model.layout, model.family, _count_levels(model, frame, moments), rules.advice)
     state = {"looks": looks, "known": 1, "rests": False, "halvings": 0, "objective": UNKNOWN}
     return _has_settled({**drawn.payload(), **state, **_start(rules, frame, drawn, moments)})
 
 
 def _moments(model: Model, sums: Payload) -> Moments:
-    n, squares, outcome = (float(sums[name]) for name in ("n", "deviance", "outcome"))
+    weight = "weight" if model.weighs else "n"
+    n, squares, outcome = (float(sums[name]) for name in (weight, "deviance", "outcome"))
     offset = float(sums["offset"]) if "offset" in sums else 0.0
     return Moments(n, linalg.symmetric(sums["information"], model.p), sums["score"], squares, outcome, offset)
 
 
-def check_size(model: Model, n: float, outcome: float) -> None:
-    """StudyError or Separation where so many rows with this outcome carry no fit."""
+def check_size(model: Model, n: float, outcome: float, weight: float | None = None) -> None:
+    """StudyError or Separation where so many rows of this weight with this outcome carry no fit."""
     if n <= model.p:
         raise StudyError("CO-N203", f"{n:.0f} rows at all sites together cannot carry {model.p} coefficients.")
-    if model.family.whole:
-        model.family.check_extremes(n, outcome)
+    if model.family.whole and not model.firth:
+        model.family.check_extremes(n if weight is None else weight, outcome)
 
 
 def _check_variation(model: Model, frame: Frame, moments: Moments) -> None:
@@ -137,7 +141,7 @@ def _check_variation(model: Model, frame: Frame, moments: Moments) -> None:
 def _count_levels(model: Model, frame: Frame, moments: Moments) -> LevelCounts | None:
     """Rows and outcomes of the indicator columns, which a look holds where outcomes are counted."""
     at = model.layout.indicators()
-    if model.linear or not at:
+    if not model.family.whole or model.weighs or model.profiled or not at:
         return None
     centre, scale = frame.centre[at], frame.scale[at]
     if model.layout.design.formula.intercept:
@@ -152,7 +156,7 @@ def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[s
     """The model with an intercept alone, and one step from it where the moments say all that it needs."""
     model = rules.model
     base = np.zeros(model.p)
-    if not model.layout.design.formula.intercept:
+    if not model.common_intercept:
         return {"null": 0.0, "beta": base, "base": base, "step": base}
     null = 0.0 if model.linear else model.family.start(moments.outcome / moments.n)
     base[0] = null
@@ -171,22 +175,30 @@ def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[s
 
 
 def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
-    model, frame = rules.model, Frame.from_payload(rules.model.layout, last)
+    model, frame = rules.model.at_state(last), Frame.from_payload(rules.model.layout, last)
     known = _carry(model, frame, last, sums)
+    null_step, null_rests = _step_of_null(model, sums)
     information = linalg.symmetric(sums["information"], model.p)
-    curvature = information if model.family.canonical else linalg.symmetric(sums["curvature"], model.p)
+    curvature = _curvature_of(rules, frame, information, sums)
     here = Point(last["beta"], sums["score"], information, curvature, max(float(sums["deviance"]), 0.0))
-    objective = here.deviance + rules.penalty.value(frame, here.beta)
+    # Of a shape the saturated likelihood is no constant.
+    moving = 2.0 * float(sums["saturated"]) if model.family.shaped else 0.0
+    objective = here.deviance - moving + rules.penalty.value(frame, here.beta) - _log_determinant(model, information)
     if not model.linear and objective - _before(rules, frame, last, known) > WORSE * (abs(objective) + 0.1):
         return _halve(last)
+    if model.firth and not last.get("fresh", False):
+        # Sites find the leverages of their rows from this, and post the penalised score at the same coefficients.
+        upper = information[np.triu_indices(model.p)]
+        state = {"known": 2, "halvings": 0, "objective": objective, "information": upper, "fresh": True}
+        return _has_settled({**last, **known, **state})
     factor, step, gradient = _solve(rules, frame, here)
     dispersion = dispersion_of(model, here.deviance, float(known["n"]))
-    noise = _noise(rules, frame, here, factor, float(known["n"]), float(known["outcome"]))
+    noise = _noise(rules, here, factor, Totals(**{name: float(known[name]) for name in model.counts}))
     gain = max(linalg.dot(gradient, step), 0.0)
     post = {
         **known,
         **frame.payload(),
-        "null": last["null"],
+        "null": float(last["null"]) + null_step,
         "looks": last["looks"],
         "known": 2,
         "base": here.beta,
@@ -196,13 +208,69 @@ def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
         "gain": gain / dispersion,
         "noise": noise / dispersion,
         "halvings": 0,
+        **({"fresh": False} if model.firth else {}),
+        **_step_shape(model, last, sums),
     }
-    if gain <= max(rules.tolerance**2 * dispersion, noise):
+    rests = null_rests and bool(post.get("shape_rests", True))
+    if rests and gain <= max(rules.tolerance**2 * dispersion, noise):
         exact = model.linear and here.deviance <= noise + _EXACT * rules.unit
         return _has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "rests": True})
-    if not np.any(rules.penalty.weights):
+    if not np.any(rules.penalty.weights) and not model.firth:
         check_steps(model.layout, model.family, frame, (gain, step, last["step"]), rules.advice)
     return _has_settled({**post, "beta": here.beta + _limit(rules, step), "rests": False})
+
+
+def _step_shape(model: Model, last: Payload, sums: Payload) -> dict[str, Any]:
+    """The next Newton step of a shape's logarithm, and its standard error; NotConverged if it leaves all bounds."""
+    if not model.family.shaped:
+        return {}
+    here, (score, information) = float(last["shape"]) if "shape" in last else 0.0, (float(v) for v in sums["shape"])
+    if here > LARGEST_SHAPE:
+        raise NotConverged(
+            "CO-N105",
+            'The counts vary no more than a Poisson model allows: theta has no bound. Set family = "poisson".',
+        )
+    theta = float(elementary.exp_of_array(np.array([here]))[0])
+    slope, curvature = theta * score, theta * theta * information - theta * score
+    size = curvature if curvature > 0.0 else abs(theta * theta * information) + 1e-300
+    step = min(max(slope / size, -1.0), 1.0)
+    rests = slope * slope <= SHAPE_RESTS * size
+    error = float(np.sqrt(1.0 / information)) if information > 0.0 else UNKNOWN
+    return {"shape": here + step, "shape_base": here, "shape_step": step, "shape_error": error, "shape_rests": rests}
+
+
+def _log_determinant(model: Model, information: Array) -> float:
+    """Twice Firth's penalty: the logarithm of the determinant of the information; 0 without it."""
+    if not model.firth:
+        return 0.0
+    factor = linalg.cholesky(information, model.layout.design.names)
+    return 2.0 * float(np.sum(elementary.log_of_array(np.diag(factor))))
+
+
+def _curvature_of(rules: Rules, frame: Frame, information: Array, sums: Payload) -> Array:
+    """The observed information (p, p) for the next step; the expected one where that has no maximum ahead."""
+    model = rules.model
+    if model.family.canonical:
+        return information
+    observed = linalg.symmetric(sums["curvature"], model.p)
+    if model.family.concave:
+        return observed
+    try:
+        linalg.cholesky(observed + rules.penalty.matrix(frame), model.layout.design.names)
+    except Collinear:
+        return information
+    return observed
+
+
+def _step_of_null(model: Model, sums: Payload) -> tuple[float, bool]:
+    """The next Newton step of the model with an intercept alone, and whether it rests."""
+    if not model.runs_null:
+        return 0.0, True
+    deviance, score, curvature = (float(v) for v in sums["null"])
+    if not curvature > 0.0:
+        return 0.0, True
+    gain = score * score / curvature
+    return score / curvature, gain <= NULL_RESTS * (abs(deviance) + 1.0)
 
 
 def _solve(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:
@@ -228,19 +296,20 @@ def _limit(rules: Rules, step: Array) -> Array:
 
 def _before(rules: Rules, frame: Frame, last: Payload, known: Mapping[str, Any]) -> float:
     """The objective that the last step started from; at the first round that of the model without covariates."""
-    if int(last["known"]) > 1 or "null_deviance" not in known or not np.any(last["step"]):
+    known_null = "null_deviance" in known and not rules.model.family.shaped
+    if int(last["known"]) > 1 or not known_null or not np.any(last["step"]):
         return float(last["objective"])
     return float(known["null_deviance"]) + rules.penalty.value(frame, last["base"])
 
 
-def _noise(rules: Rules, frame: Frame, here: Point, factor: Array, n: float, outcome: float) -> float:
+def _noise(rules: Rules, here: Point, factor: Array, totals: Totals) -> float:
     """The gain that rounding alone may make of the sums at this point, in squared standard errors times dispersion.
 
     A row's predictor carries one rounding of each product in it, its outcome and mean one of themselves; as a random
     error of the working residuals that moves the gain by no more than their weighted sum of squares.
     """
     sizes = linalg.dot(np.abs(here.beta), np.sqrt(np.maximum(np.diag(here.information), 0.0)))
-    scale = here.deviance + n if rules.model.linear else max(abs(outcome), n)
+    scale = rules.model.family.rounding_scale(totals, here.deviance)
     rounding = _ROUNDING * _EPS * (sizes + np.sqrt(scale))
     if not rules.unit:
         return float(rounding * rounding)
@@ -255,17 +324,19 @@ def _carry(model: Model, frame: Frame, last: Payload, sums: Payload) -> dict[str
     After an exclusion the counts are those of the sites that are left, and the null deviance is known only where it
     follows from the counts.
     """
-    counts = {name: float(sums[name]) for name in COUNTS}
+    counts = {name: float(sums[name]) for name in model.counts}
     totals = Totals(**counts)
-    intercept = model.layout.design.formula.intercept
+    intercept = model.common_intercept
+    if model.runs_null:
+        return counts | {"null_deviance": float(sums["null"][0])}
     if kind_of(last) == "first":
-        check_size(model, counts["n"], counts["outcome"])
+        check_size(model, counts["n"], counts["outcome"], counts.get("weight"))
         guess = (float(sums["null"][0]), float(sums["null"][1])) if intercept else (0.0, 0.0)
         null = model.family.null_deviance(totals, guess) if intercept else _without_intercept(model, sums, last)
         return counts | ({} if null is None else {"null_deviance": null})
-    if all(counts[name] == float(last[name]) for name in COUNTS):
+    if all(counts[name] == float(last[name]) for name in model.counts):
         return counts | {name: last[name] for name in ("null_deviance",) if name in last}
-    check_size(model, counts["n"], counts["outcome"])
+    check_size(model, counts["n"], counts["outcome"], counts.get("weight"))
     null = model.family.null_from_counts(totals) if intercept else None
     return counts | ({} if null is None else {"null_deviance": null})
 
@@ -283,7 +354,10 @@ def _halve(last: Payload) -> Payload:
             "CO-N102",
             f"The deviance still grows after halving a step {MAX_HALVINGS} times. Check the data and the family.",
         )
-    return _has_settled({**last, "beta": last["base"] + last["step"] * 0.5**count, "halvings": count})
+    half = {"beta": last["base"] + last["step"] * 0.5**count, "halvings": count}
+    if "shape" in last:
+        half["shape"] = last["shape_base"] + last["shape_step"] * 0.5**count
+    return _has_settled({**last, **half})
 
 
 def _rest(rules: Rules, frame: Frame, here: Point, step: Array) -> dict[str, Any]:
@@ -303,7 +377,8 @@ def _rest(rules: Rules, frame: Frame, here: Point, step: Array) -> dict[str, Any
 
 def dispersion_of(model: Model, deviance: float, n: float) -> float:
     """What a squared step is measured in; the smallest positive number for an exact fit."""
-    return max(deviance / (n - model.p), 1e-300) if model.family.dispersion == "residual" else 1.0
+    measured = model.family.dispersion == "residual" or not model.family.whole
+    return max(deviance / (n - model.p), 1e-300) if measured else 1.0
 
 
 def _has_settled(values: Mapping[str, Any]) -> Payload:

@@ -43,7 +43,8 @@ class Opening:
     """What is counted: a study's design, the floor, and whether the outcome has events.
 
     `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
-    `by_patient`: each row has one patient's outcome. `least`: the sums that follow leave patterns of fewer rows out.
+    `by_patient`: a patient may have several rows. `by_rows`: each row has one outcome. `least`: the sums that follow
+    leave patterns of fewer rows out.
     """
 
     design: Design
@@ -52,6 +53,7 @@ class Opening:
     rows_of: Callable[[Site], Rows]
     grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     by_patient: bool = False
+    by_rows: bool = False
     least: int = 0
 
     @cached_property
@@ -67,12 +69,26 @@ class Opening:
 
     def count(self, site: Site) -> dict[str, Array]:
         """This site's patients and events by level (k,), and whether it has the level."""
+        if self.by_patient:
+            return self._count_patients(site)
         patients, events = np.zeros(len(self.names)), np.zeros(len(self.names))
         for block in self.rows_of(site).blocks():
             masks = np.array([mask for _, mask in self._parts(block)])
             weight = np.ones(len(block)) if block.weight is None else block.weight
             patients += masks @ weight
             events += masks @ (weight * (block.y != 0)) if self.events else 0.0
+        return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+
+    def _count_patients(self, site: Site) -> dict[str, Array]:
+        """The same of patients who may have several rows: a patient with a row in a level is in it."""
+        inside: list[set[int]] = [set() for _ in self.names]
+        having: list[set[int]] = [set() for _ in self.names]
+        for block in self.rows_of(site).blocks():
+            assert block.group is not None
+            for k, (_, mask) in enumerate(self._parts(block)):
+                inside[k] |= set(block.group[mask > 0].tolist())
+                having[k] |= set(block.group[(mask > 0) & (block.y != 0)].tolist()) if self.events else set()
+        patients, events = (np.array([float(len(ids)) for ids in sets]) for sets in (inside, having))
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
 
     def check(self, counts: Mapping[str, Array]) -> None:
@@ -185,7 +201,7 @@ def share_counts(site: Site, opening: Opening) -> Payload:
 
 def _check_numbers(site: Site, opening: Opening) -> None:
     variables, rows = opening.design.study.variables, opening.rows_of(site)
-    if opening.by_patient and not opening.events and _has_few_values(block.y for block in rows.blocks()):
+    if opening.by_rows and not opening.events and _has_few_values(block.y for block in rows.blocks()):
         raise _refuse_few(opening.design.formula.outcome, site)
     for j, column in enumerate(opening.design.columns):
         single = len(column.factors) == 1 and column.factors[0].power == 1
@@ -218,6 +234,7 @@ def expose_labels(opening: Opening, site: Site, payload: Payload) -> Exposure:
         rows=opening.rows_of(site).n,
         parties=len(site.parties),
         labels_only=True,
+        by_patient=opening.by_patient,
     )
 
 
@@ -236,5 +253,6 @@ def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload)
         parties=len(site.parties),
         labels=known,
         opening=True,
+        by_patient=opening.by_patient,
         least_pattern=opening.least,
     )

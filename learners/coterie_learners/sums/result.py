@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from coterie_learners.core import model_warnings
-from coterie_learners.core.fit import Fit
+from coterie_learners.core.fit import Fit, joint_tests
 from coterie_learners.core.payload import Payload
+from coterie_learners.numeric.array import Array
 from coterie_learners.sums import soundness
 from coterie_learners.sums.agreement import Agreement, as_dict, compare
 from coterie_learners.sums.conditioning import Conditioning, condition
@@ -17,39 +20,39 @@ from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
 
 
-def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, ridge: float = 0.0) -> Fit:
-    """The result in the variables' own units. `model`: the last server post, with the sums of the test of agreement."""
-    family, frame = rules.model.family, Frame.from_payload(rules.model.layout, model)
-    design, n, p = rules.model.layout.design, int(model["n"]), rules.model.p
-    deviance, freedom = float(model["deviance"]), n - p
-    dispersion = estimate_dispersion(rules, model)
-    unscaled = frame.covariance(np.asarray(model["root"]))
-    estimates, covariance = frame.outside(model["beta"]), (dispersion / frame.outcome_scale**2) * unscaled
-    events = family.count_events(float(model["outcome"]))
-    raw = deviance * frame.outcome_scale**2
-    totals = Totals(float(n), float(model["outcome"]), float(model["saturated"]))
-    known = family.dispersion == "known"
-    scaled = dispersion / frame.outcome_scale**2
-    test = compare(design.names, model, scaled, 0 if known else freedom)
-    quality = condition(frame, rules, model)
-    few = model_warnings.advise_on_few_events(design.study)
-    sentences = (
-        *soundness.exact_fit_warning(bool(model.get("exact", False))),
-        *model_warnings.few_events_warning(n, events, p - design.formula.intercept, family.has_events, few),
-        *soundness.end_of_range_warning(test.at_an_end, family, model_warnings.advise_on_near_separation(design.study)),
-        *soundness.overdispersion_warning(
-            family, test.pearson, freedom, model_warnings.advise_on_overdispersion(design.study, family.quasi)
-        ),
-        *soundness.disagreement_warnings(test),
-        *soundness.conditioning_warnings(design.names, quality),
-    )
-    return Fit(
+def build_fit(
+    learner: str,
+    rules: Rules,
+    model: Payload,
+    rounds: int,
+    method: tuple[str, ...] = (),
+    sandwich: Array | None = None,
+) -> Fit:
+    """The result in the variables' own units.
+
+    `model`: the last server post, with the sums of the test of agreement; `method`: what must be known of the method;
+    `sandwich`: a root (p, p) of another covariance in the frame.
+    """
+    family, frame = rules.model.at_state(model).family, Frame.from_payload(rules.model.layout, model)
+    design, n, absorbed = rules.model.layout.design, int(model["n"]), _count_absorbed(rules, model)
+    first, freedom = int(rules.model.profiled), n - rules.model.p + rules.model.profiled - absorbed
+    dispersion, sampled = estimate_dispersion(rules, model), rules.model.weighting == "sampling"
+    estimates, covariance = frame.outside(model["beta"]), _scale_covariance(frame, model, dispersion, sandwich)
+    events = None if rules.model.weighs else family.count_events(float(model["outcome"]))
+    raw = float(model["deviance"]) * frame.outcome_scale**2
+    totals = Totals(**{name: float(model[name]) for name in rules.model.counts})
+    known, scaled = family.dispersion == "known", dispersion / frame.outcome_scale**2
+    # Sampling weights have no scale that a chi-squared could have.
+    test = compare(design.names[first:], model, 0.0 if sampled else scaled, 0 if known else freedom)
+    quality = condition(frame, rules, model).without(first)
+    sentences = _list_warnings(rules, model, events, freedom, test, quality)
+    fit = Fit(
         learner=learner,
         family=family.name,
         link=family.link,
-        terms=design.names,
-        estimates=estimates,
-        covariance=covariance,
+        terms=design.names[first:],
+        estimates=estimates[first:],
+        covariance=covariance[first:, first:],
         n=n,
         events=events,
         rounds=rounds,
@@ -58,17 +61,56 @@ def build_fit(learner: str, rules: Rules, model: Payload, rounds: int, ridge: fl
         dispersion_known=known,
         deviance=raw,
         null_deviance=float(model["null_deviance"]) * frame.outcome_scale**2 if "null_deviance" in model else None,
-        log_likelihood=family.log_likelihood(totals, raw),
+        log_likelihood=None if sampled else family.log_likelihood(totals, raw),
         ratio=family.ratio,
-        notes=(*model_warnings.ridge_warning(ridge), *sentences),
+        absorbed=absorbed,
+        shapes=int(family.shaped),
+        notes=(*method, *sentences),
         warnings=sentences,
-        details=_details_of(rules, test, quality, freedom),
+        details=_details_of(rules, model, test, quality, freedom),
+    )
+    return replace(fit, details={**fit.details, "tests": joint_tests(fit, design.by_term)})
+
+
+def _count_absorbed(rules: Rules, model: Payload) -> int:
+    """Intercepts that the sites keep."""
+    return int(model["sites"]) if rules.model.profiled else 0
+
+
+def _scale_covariance(frame: Frame, model: Payload, dispersion: float, sandwich: Array | None) -> Array:
+    """The covariance (p, p) in the variables' own units: of the model, or of the sandwich."""
+    if sandwich is not None:
+        return frame.covariance(sandwich)
+    return np.asarray((dispersion / frame.outcome_scale**2) * frame.covariance(np.asarray(model["root"])))
+
+
+def _list_warnings(
+    rules: Rules, model: Payload, events: int | None, freedom: int, test: Agreement, quality: Conditioning
+) -> tuple[str, ...]:
+    """What speaks against the fit, in sentences; of Firth's penalty neither few events nor separation do."""
+    family, design, n = rules.model.family, rules.model.layout.design, int(model["n"])
+    slopes = rules.model.p - design.formula.intercept
+    study = design.study
+    few, apart = model_warnings.advise_on_few_events(study), model_warnings.advise_on_near_separation(study)
+    near = (
+        *model_warnings.few_events_warning(n, events, slopes, family.has_events, few),
+        *soundness.end_of_range_warning(test.at_an_end, family, apart),
+    )
+    quasi = model_warnings.advise_on_overdispersion(study, family.quasi)
+    return (
+        *soundness.exact_fit_warning(bool(model.get("exact", False))),
+        *(() if rules.model.firth else near),
+        *soundness.overdispersion_warning(family, test.pearson, freedom, quasi),
+        *soundness.disagreement_warnings(test),
+        *soundness.conditioning_warnings(test.terms, quality),
     )
 
 
 def estimate_dispersion(rules: Rules, model: Payload) -> float:
     """The dispersion in the outcome's own units: 1 where it is known, 0 for an exact fit."""
     family, freedom = rules.model.family, float(model["n"]) - rules.model.p
+    if rules.model.profiled:
+        freedom += 1.0 - float(model["sites"])
     scale = float(model["outcome_scale"]) ** 2
     if family.dispersion == "known":
         return 1.0
@@ -77,15 +119,18 @@ def estimate_dispersion(rules: Rules, model: Payload) -> float:
     return 0.0 if model.get("exact", False) else float(model["deviance"]) / freedom * scale
 
 
-def _details_of(rules: Rules, test: Agreement, quality: Conditioning, freedom: int) -> dict[str, Any]:
+def _details_of(rules: Rules, model: Payload, test: Agreement, quality: Conditioning, freedom: int) -> dict[str, Any]:
     """Agreement of the sites, conditioning and Pearson's chi-squared, as JSON has them."""
     inflation = dict(zip(test.terms, quality.inflation.tolist(), strict=True))
     digits = dict(zip(test.terms, quality.digits.tolist(), strict=True))
     condition_number = {"condition_number": quality.number, "std_error_digits": quality.error_digits}
-    out = {
+    out: dict[str, Any] = {
         "agreement": as_dict(test),
         "conditioning": {**condition_number, "digits": digits, "variance_inflation": inflation},
     }
+    if "shape" in model:
+        theta = math.exp(float(model["shape"]))
+        out["theta"] = {"estimate": theta, "std_error": float(model["shape_error"])}
     if rules.model.family.dispersion == "residual":
         return out
     return {**out, "pearson": {"chi2": test.pearson, "df": freedom, "ratio": test.pearson / freedom}}

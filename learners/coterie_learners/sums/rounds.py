@@ -9,8 +9,8 @@ dozens, and standard errors come from the expected one, as in R.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame, Layout
 
 Kind = Literal["look", "first", "round"]
+# What a study's weights are: none, those of R's glm, numbers of patients of a row, or the inverse of chances to be
+# sampled.
+Weighting = Literal["", "prior", "frequency", "sampling"]
 # No sums of real rows come near this; beyond it arithmetic would overflow.
 HUGE = 1e100
 # A deviance may be negative by rounding, by so much for each row.
@@ -37,16 +40,37 @@ Sums = Payload
 class Model:
     """Family, columns and kind of sum of a study.
 
-    `linear`: the outcome is measured, so that it has a centre and a scale too.
+    `linear`: the outcome is measured, so that it has a centre and a scale too. `weighting`: what the weights are.
+    `profiled`: each site has an intercept that it keeps, and the first coefficient is none. `firth`: Firth's score.
     """
 
     family: Family
     layout: Layout
+    weighting: Weighting = ""
+    profiled: bool = False
+    firth: bool = False
 
     @classmethod
-    def of(cls, design: Design, family: Family) -> Model:
+    def of(
+        cls, design: Design, family: Family, weighting: Weighting = "", profiled: bool = False, firth: bool = False
+    ) -> Model:
         """The model of a design and a family."""
-        return cls(family, Layout.of(design, linear=not family.whole))
+        return cls(family, Layout.of(design, linear=family.linear), weighting, profiled, firth)
+
+    @property
+    def common_intercept(self) -> bool:
+        """Whether all sites have one intercept."""
+        return self.layout.design.formula.intercept and not self.profiled
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the likelihood has weights that are no numbers of rows."""
+        return self.weighting in ("prior", "sampling")
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """Names of the sums that a fit repeats to its end."""
+        return ("n", "outcome", "saturated", *(("weight",) if self.weighs else ()))
 
     @property
     def linear(self) -> bool:
@@ -62,11 +86,23 @@ class Model:
         """Shapes of the sums of a look, of the first round and of a later one."""
         matrix = (self.p * (self.p + 1) // 2,)
         out: dict[str, tuple[int, ...]] = {"score": (self.p,), "information": matrix, "deviance": ()}
-        out |= {"n": (), "outcome": ()}
+        out |= {"n": (), "outcome": ()} | ({"weight": ()} if self.weighs else {})
         if kind == "look":
             return out | ({"offset": ()} if self._has_offset else {})
         out |= {"saturated": ()} | ({} if self.family.canonical else {"curvature": matrix})
-        return out | ({"null": (2,)} if kind == "first" and self.layout.design.formula.intercept else {})
+        out |= {"shape": (2,)} if self.family.shaped else {}
+        if not self.common_intercept or (kind == "round" and not self.runs_null):
+            return out
+        return out | {"null": (3,) if self.runs_null else (2,)}
+
+    @property
+    def runs_null(self) -> bool:
+        """Whether the model with an intercept alone is fitted beside the other, round by round.
+
+        Without an offset its mean is that of the outcome.
+        """
+        moves = self.family.shaped or (self._has_offset and not self.family.closed_null)
+        return self.common_intercept and moves
 
     @property
     def _has_offset(self) -> bool:
@@ -83,22 +119,27 @@ class Model:
         if largest > HUGE:
             raise ProtocolError("CO-P505", f"A sum of {largest:.3g} cannot come from rows.")
         n, outcome = float(sums["n"]), float(sums["outcome"])
-        for name in ("information", *(("curvature",) if "curvature" in sums else ())):
+        for name in ("information", *(("curvature",) if "curvature" in sums and self.family.concave else ())):
             if not _is_semidefinite(linalg.symmetric(sums[name], self.p)):
                 raise ProtocolError("CO-P501", "The information matrix is not positive semi-definite.")
         if float(sums["deviance"]) < -NOTHING * abs(n):
             raise ProtocolError("CO-P502", f"The deviance {float(sums['deviance']):.6g} is negative.")
         if n < 1 or n != round(n):
             raise ProtocolError("CO-P503", f"{n:.6g} cannot be a number of rows.")
-        if self.family.whole:
+        weight = float(sums["weight"]) if self.weighs else n
+        if not weight > 0.0:
+            raise ProtocolError("CO-P503", f"{weight:.6g} cannot be the weight of rows.")
+        if self.family.whole and not self.weighs:
             self.family.check_total(n, outcome)
-        if self.layout.design.formula.intercept:
-            self._check_intercept(kind, sums, n, outcome)
+        if self.common_intercept:
+            self._check_intercept(kind, sums, weight, outcome)
 
     def _check_intercept(self, kind: Kind, sums: Payload, n: float, outcome: float) -> None:
         weight, score = float(sums["information"][0]), float(sums["score"][0])
-        if kind != "look":
+        if kind != "look" and not self.firth:
             self.family.check_intercept(n, outcome, weight, score)
+        elif kind != "look":
+            return
         elif not abs(weight - n) <= 1e-9 * n:
             raise ProtocolError("CO-P508", f"{n:.0f} rows cannot carry an information of {weight:.6g}.")
         elif abs(score - outcome) > 1e-6 * max(n, abs(outcome)):  # both add up the outcome
@@ -108,11 +149,28 @@ class Model:
 
     def look(self, rows: Rows, frame: Frame) -> dict[str, Array]:
         """Moments of this site's rows in a frame."""
-        return self._add_up(rows, "look", lambda block: self._moments(frame.block(block)))
+        return self._add_up(rows, "look", lambda block: self._moments(self.weigh(frame.block(block))))
 
     def round(self, kind: Kind, rows: Rows, frame: Frame, beta: Array, null: float) -> dict[str, Array]:
         """Sums of this site's rows at beta (p,); in the first round also those of an intercept of `null` alone."""
-        return self._add_up(rows, kind, lambda block: self._block_sums(kind, frame.block(block), beta, null))
+        return self._add_up(
+            rows, kind, lambda block: self._block_sums(kind, self.weigh(frame.block(block)), beta, null)
+        )
+
+    def at_state(self, state: Mapping[str, Any]) -> Model:
+        """The model with the family at what a server's post says of it."""
+        return replace(self, family=self.family.at_state(state)) if self.family.shaped else self
+
+    def weigh(self, block: Block) -> Block:
+        """The rows with the weights that their likelihood has."""
+        if block.prior is None or not self.weighting:
+            return block
+        return replace(block, weight=block.prior if block.weight is None else block.weight * block.prior)
+
+    def count(self, block: Block) -> dict[str, Array | float]:
+        """Number of weighed rows, and their weight where that is another number."""
+        weight = sum_rows(np.ones(len(block)), block)
+        return {"n": float(len(block)), "weight": weight} if self.weighs else {"n": weight}
 
     def _add_up(
         self, rows: Rows, kind: Kind, measure: Callable[[Block], Mapping[str, Array | float]]
@@ -138,7 +196,7 @@ class Model:
         out |= {
             "deviance": float(weighted @ y) if self.linear else 0.0,
             "outcome": float(weighted.sum()),
-            "n": _count(block),
+            **self.count(block),
         }
         if self._has_offset and block.offset is not None:
             out["offset"] = sum_rows(block.offset, block)
@@ -149,11 +207,19 @@ class Model:
         parts = self.family.parts(eta, block.y)
         own = 1.0 if block.weight is None else block.weight
         out: dict[str, Array | float] = {"score": block.x.T @ (parts.residual * own)}
-        out |= {"information": compute_gram(block.x, parts.weight * own), "n": _count(block)}
+        out |= {"information": compute_gram(block.x, parts.weight * own), **self.count(block)}
         out |= {"deviance": sum_rows(parts.deviance, block), "outcome": sum_rows(block.y, block)}
         out |= {"saturated": sum_rows(self.family.compute_saturated(block.y), block)}
+        if self.weighs and block.prior is not None:
+            out["saturated"] = out["saturated"] + float(self.family.weight_terms(block.prior).sum())
         if not self.family.canonical:
-            out["curvature"] = compute_gram(block.x, parts.curvature * own)
+            weights = parts.curvature * own
+            # A row's curvature may be negative: it has no root.
+            out["curvature"] = (
+                compute_gram(block.x, weights) if self.family.concave else (block.x.T * weights) @ block.x
+            )
+        if self.family.shaped:
+            out["shape"] = np.array([sum_rows(v, block) for v in self.family.shape_parts(block.y, parts.mean)])
         if "null" in self.shapes(kind):
             out["null"] = self._null(block, null)
         return out
@@ -161,7 +227,8 @@ class Model:
     def _null(self, block: Block, null: float) -> Array:
         eta = np.full(len(block), null) if block.offset is None else null + block.offset
         parts = self.family.parts(eta, block.y)
-        return np.array([sum_rows(parts.deviance, block), sum_rows(parts.mean, block)])
+        second = (parts.residual, parts.curvature) if self.runs_null else (parts.mean,)
+        return np.array([sum_rows(part, block) for part in (parts.deviance, *second)])
 
 
 def sum_rows(values: Array, block: Block) -> float:
@@ -187,7 +254,3 @@ def compute_gram(x: Array, weight: Array | None) -> Array:
     """x' diag(weight) x (p, p)."""
     weighted = x if weight is None else x * np.sqrt(weight)[:, None]
     return np.asarray(weighted.T @ weighted)
-
-
-def _count(block: Block) -> float:
-    return float(len(block)) if block.weight is None else float(block.weight.sum())

@@ -31,21 +31,59 @@ _DETERMINED = 1e-9
 View = Array | None
 
 
-def expose_sums(design: Design, family: Family, path: Sequence[View], site: Site, sums: Payload) -> Exposure:
+def expose_sums(
+    design: Design, family: Family, path: Sequence[View], site: Site, sums: Payload, profiled: bool = False
+) -> Exposure:
     """What readers can solve from a site's plain sums after the views of `path`.
 
     A view is the coefficients (p,) in the variables' own units at which sums are taken, or None for moments.
+    `profiled`: about the site's own means, from which and from the number of rows the counts of levels follow too.
     """
-    n = int(np.asarray(sums["n"]))
-    cells, kinds = _tables(design, family, sums) if len(path) == 1 and path[0] is None else ({}, {})
+    plain = _without_weights(site.rows, sums) if design.weights or profiled else sums
+    cells, kinds = _tables(design, family, plain) if len(path) == 1 and path[0] is None else ({}, {})
     patterns = _find_determined(design, family, path, site.rows)
+    if family.shaped and path[-1] is not None:
+        by_value = _count_values(design, site.rows)
+        cells, kinds = cells | by_value, kinds | dict.fromkeys(by_value, f"values of {design.formula.outcome}")
     return Exposure(
         what=f"Sums of round {len(path)} (score, information, counts)",
-        rows=n,
-        events=int(np.asarray(sums["outcome"])) if family.has_events else None,
+        rows=int(np.asarray(plain["n"])),
+        events=int(np.asarray(plain["outcome"])) if family.has_events else None,
         parameters=len(design.columns),
         cells=cells | patterns,
         kinds=kinds | dict.fromkeys(patterns, PATTERNS),
+        by_columns=True,
+    )
+
+
+def _count_values(design: Design, rows: Rows) -> dict[str, int]:
+    """How many have each value of a count: sums of functions of it at several shapes tell in the end."""
+    values, counts = np.unique(np.concatenate([block.y for block in rows.blocks()]), return_counts=True)
+    return {f"{design.formula.outcome}={v:g}": c for v, c in zip(values.tolist(), counts.tolist(), strict=True)}
+
+
+def _without_weights(rows: Rows, sums: Payload) -> Payload:
+    """The same moments with rows in place of weights: weights of one would make the sums these counts."""
+    blocks = list(rows.blocks())
+    gram = sum(block.x.T @ block.x for block in blocks)
+    moments = {
+        "information": np.asarray(gram)[np.triu_indices(blocks[0].x.shape[1])],
+        "score": np.sum([block.x.T @ block.y for block in blocks], axis=0),
+        "n": np.asarray(float(rows.n)),
+        "outcome": np.asarray(sum(float(block.y.sum()) for block in blocks)),
+    }
+    return {**sums, **moments}
+
+
+def expose_meat(design: Design, family: Family, path: Sequence[View], site: Site) -> Exposure:
+    """What readers can solve from the middle of a site's sandwich at the last view, after the sums of all views."""
+    patterns = _find_determined(design, family, path, site.rows, squares=True)
+    return Exposure(
+        what="Sum of squared scores, and the test of agreement",
+        rows=site.rows.n,
+        parameters=0,
+        cells=patterns,
+        kinds=dict.fromkeys(patterns, "single patterns of all covariates"),
         by_columns=True,
     )
 
@@ -74,15 +112,21 @@ def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, in
     return two_way(design, float(np.asarray(sums["n"])), gram, events)
 
 
-def _find_determined(design: Design, family: Family, path: Sequence[View], rows: Rows) -> dict[str, int]:
-    """Patients by pattern, and events among them, as far as the equations of all rounds so far determine each."""
+def _find_determined(
+    design: Design, family: Family, path: Sequence[View], rows: Rows, squares: bool = False
+) -> dict[str, int]:
+    """Patients by pattern, and events among them, as far as the equations of all rounds so far determine each.
+
+    `squares`: squared scores at the last view are summed too.
+    """
     p = len(design.columns)
     most = min(_MAX_PATTERNS, len(path) * p * (p + 1) // 2)
     listed_patterns = None if design.formula.offset else _patterns(rows, most)
     if listed_patterns is None:
         return {}
     x, counts = listed_patterns
-    fixed = _find_fixed(_equations(design, family, path, x))
+    equations = _equations(design, family, path, x)
+    fixed = _find_fixed(_add_squares(design, family, path[-1], x, equations) if squares else equations)
     names = [_name(design, row) for row in x]
     cells = {name: int(counts[k, 0]) for k, name in enumerate(names) if fixed[k]}
     if family.has_events:
@@ -117,12 +161,36 @@ def _equations(design: Design, family: Family, path: Sequence[View], raw: Array)
     for beta in path:
         if beta is None:
             continue
-        none, one = (family.parts(raw @ beta, np.full(m, y)) for y in (0.0, 1.0))
+        none, one = (family.parts(raw @ beta, np.full(m, y)) for y in family.probes)
+        residual, curvature = _rise(family, none.residual, one.residual), _rise(family, none.curvature, one.curvature)
         parts.append(np.hstack([products * none.weight, nothing]))
-        parts.append(np.hstack([x.T * none.residual, x.T * (one.residual - none.residual)]))
+        parts.append(np.hstack([x.T * residual[0], x.T * residual[1]]))
         if not family.canonical:
-            parts.append(np.hstack([products * none.curvature, products * (one.curvature - none.curvature)]))
+            parts.append(np.hstack([products * curvature[0], products * curvature[1]]))
     return np.vstack(parts)
+
+
+def _add_squares(design: Design, family: Family, beta: View, raw: Array, equations: Array) -> Array:
+    """The equations with those of squared scores: on the sum of squared outcomes too, unless an outcome is its own."""
+    if beta is None:
+        return equations
+    m, p = raw.shape
+    x, upper = design.scale(raw), np.triu_indices(p)
+    products = (x[:, upper[0]] * x[:, upper[1]]).T
+    none, one = (family.parts(raw @ beta, np.full(m, y)) for y in family.probes)
+    at_zero, slope = _rise(family, none.residual, one.residual)
+    constant, linear, square = at_zero**2, 2.0 * at_zero * slope, slope**2
+    if family.binary:
+        return np.vstack([equations, np.hstack([products * constant, products * (linear + square)])])
+    wide = np.hstack([equations, np.zeros((len(equations), m))])
+    return np.vstack([wide, np.hstack([products * constant, products * linear, products * square])])
+
+
+def _rise(family: Family, first: Array, second: Array) -> tuple[Array, Array]:
+    """What a piece of a row is at an outcome of 0 (m,), and what each unit of the outcome adds, from two probes."""
+    low, high = family.probes
+    slope = second - first if (low, high) == (0.0, 1.0) else (second - first) / (high - low)
+    return (first - low * slope if low else first), slope
 
 
 def _find_fixed(equations: Array) -> Sequence[bool]:

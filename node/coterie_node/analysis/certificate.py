@@ -29,7 +29,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.run.simulate import simulate
 
 # Options that the pooled fit here does not cover; learners and families say so of themselves.
-_UNCERTIFIED_OPTIONS = ("firth", "robust", "site_intercepts")
+_UNCERTIFIED_OPTIONS = ("firth", "robust", "site_intercepts", "weights")
 _SEED = 20240
 ROWS_PER_COEFFICIENT = 30
 FEWEST_ROWS = 200
@@ -113,7 +113,7 @@ def certifiable(study: Study) -> bool:
         return False
     family = choose_family(options.get("family", "binomial"), options.get("link"))
     # The pooled fit estimates no dispersion from Pearson's residuals.
-    return bool(family.certified and family.dispersion != "pearson" and options.get("standard_errors", True))
+    return bool(family.has_pooled_fit and options.get("standard_errors", True))
 
 
 def _equals_pooled(learner: str) -> bool:

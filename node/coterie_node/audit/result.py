@@ -158,6 +158,7 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
         "log_likelihood": fit.log_likelihood,
         "dispersion": fit.dispersion,
         "soundness": soundness_of(fit.warnings),
+        "vcov": None if fit.covariance is None else fit.covariance.tolist(),
     }
 
 
@@ -175,6 +176,7 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         *_format_dispersion(fit),
         *_format_deviances(fit),
         *_format_criteria(fit),
+        *_joint_tests(fit),
         *_unit_hints(fit),
         *_agreement(fit),
         *_conditioning(fit),
@@ -216,6 +218,14 @@ def _agreement(fit: Fit) -> list[str]:
     terms = [term for term in test["terms"] if math.isfinite(term["p"])]
     least = min(terms, key=lambda term: float(term["p"]), default=None)
     return [f"{document}." if least is None else f"{document}; least on {least['term']}, p = {least['p']:.2g}."]
+
+
+def _joint_tests(fit: Fit) -> list[str]:
+    """Wald tests of the terms that have more than one coefficient."""
+    statistic = "chi-squared" if fit.dispersion_known else "F"
+    several = [test for test in fit.details.get("tests", ()) if test["df"] > 1 and math.isfinite(test["p"])]
+    tests = (f"{t['term']} {statistic} {t['statistic']:.2f} on {t['df']} df, p = {t['p']:.2g}" for t in several)
+    return [f"Joint tests: {'; '.join(tests)}."] if several else []
 
 
 def _conditioning(fit: Fit) -> list[str]:
@@ -311,6 +321,9 @@ def _exp(x: float) -> float:
 
 def _format_dispersion(fit: Fit) -> list[str]:
     """What R's summary calls so; known dispersions are 1."""
+    theta = fit.details.get("theta")
+    if theta is not None:
+        return [f"Theta {theta['estimate']:.6g}, standard error {theta['std_error']:.4g} (variance mu + mu^2 / theta)"]
     if fit.dispersion_known or fit.covariance is None:
         return []
     return [f"Dispersion parameter for {fit.family} taken to be {fit.dispersion:.6g}"]

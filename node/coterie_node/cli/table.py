@@ -215,6 +215,11 @@ COMMANDS: Table = {
                 "Simulate a study's shape on synthetic data, and store the largest difference to the pooled fit "
                 "beside it.",
             ),
+            "compare": Command(
+                "coterie_node.cli.study.compare:compare_command",
+                "Compare two fits on the same rows: AIC, BIC, and the test of the larger model where it holds the "
+                "smaller one.",
+            ),
         },
     ),
     "pda": Group(

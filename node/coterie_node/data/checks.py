@@ -108,8 +108,9 @@ def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> N
             f"The outcome {quote(outcome)} is the same in all {n} rows used. Check how the rows were chosen, {option}"
         )
         raise origin.error("CO-D121", text)
-    # A constant offset takes nothing from the fit.
-    names = [name for name in design.variables if name != offset and spread.constant(name)]
+    # A constant offset or weight takes nothing from the fit.
+    aside = (offset, design.weights)
+    names = [name for name in design.variables if name not in aside and spread.constant(name)]
     if names:
         text = f"The column {join_values(names, 10)} is the same in all {n} rows used. "
         text += f"Leave it out of the formula, {option}"

@@ -105,5 +105,5 @@ def _tables(data: Data) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float64]],
             yield np.column_stack([codes[name] for name in sorted(codes)]), []
     else:
         for block in data.blocks():
-            offset = [] if block.offset is None else [block.offset]
-            yield np.column_stack([block.x, block.y, *offset]), []
+            more = [part for part in (block.offset, block.prior) if part is not None]
+            yield np.column_stack([block.x, block.y, *more]), []

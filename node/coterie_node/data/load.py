@@ -36,6 +36,7 @@ from coterie_node.data.streaming import (
     compact,
     complete,
     lacking,
+    number_patients,
     width,
 )
 from coterie_node.privacy.prints import RawRows
@@ -351,10 +352,14 @@ def _in_memory(design: Design, raw: RawRows) -> SiteRows:
     x = np.empty((raw.n, len(design.columns)), order="F")
     y = np.empty(raw.n)
     offset: Array | None = np.empty(raw.n) if design.formula.offset else None
+    prior: Array | None = np.empty(raw.n) if design.weights else None
     for at in range(0, raw.n, CHUNK):
         cut = slice(at, at + CHUNK)
         block = design.block({name: np.asarray(raw.values[name][cut], np.float64) for name in design.variables})
         x[cut], y[cut] = block.x, block.y
         if offset is not None:
             offset[cut] = block.offset
-    return SiteRows(ArrayRows(x, y, offset), raw)
+        if prior is not None:
+            prior[cut] = block.prior
+    group = number_patients(raw.identifiers)
+    return SiteRows(ArrayRows.of(Block(x, y, offset, None, prior, group)), raw)

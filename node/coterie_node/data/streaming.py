@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
@@ -77,10 +79,25 @@ class StreamedRows(StreamedSource):
 
     def blocks(self) -> Iterator[Block]:
         """The blocks that the same rows in memory would give."""
-        size = block_size(len(self._design.columns))
+        size, at = block_size(len(self._design.columns)), 0
+        groups = number_patients(self._checked.known_patients)
         for group in _regroup(self._chunks(), GROUP * size):
             block = self._design.block(group)
-            yield from ArrayRows(block.x, block.y, block.offset, size).blocks()
+            if groups is not None:
+                block = replace(block, group=groups[at : at + len(block)])
+                at += len(block)
+            yield from ArrayRows.of(block, size).blocks()
+
+
+def number_patients(identifiers: Sequence[str | Sequence[str]] | None) -> NDArray[np.int64] | None:
+    """The number (n,) of each row's patient, from 0; None where rows are taken for patients."""
+    if identifiers is None:
+        return None
+    numbers: dict[str | tuple[str, ...], int] = {}
+    return np.array(
+        [numbers.setdefault(row if isinstance(row, str) else tuple(row), len(numbers)) for row in identifiers],
+        dtype=np.int64,
+    )
 
 
 class StreamedCodes(StreamedSource):

@@ -49,7 +49,7 @@ def simulate_cohort(
     blocks = {name: design.block(codes) for name, codes in drawn.items()}
     if learner_of(study).reads == "codes":
         return SyntheticRows({name: ArrayCodes(codes) for name, codes in drawn.items()}, list(blocks.values()))
-    return SyntheticRows({name: ArrayRows(b.x, b.y, b.offset) for name, b in blocks.items()}, list(blocks.values()))
+    return SyntheticRows({name: ArrayRows.of(b) for name, b in blocks.items()}, list(blocks.values()))
 
 
 def draw(design: Design, beta: Array, n: int, rng: np.random.Generator) -> Block:

@@ -117,7 +117,7 @@ class Judgement:
         if exposure.unopened and self.floors.cell > 1:
             yield _object_to_unopened()
         kind = kind_of(site, exposure)
-        if self._printed.repeats and not site.study.columns:
+        if self._printed.repeats and not site.study.columns and not exposure.by_patient:
             yield _object_to_repeats()
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), self._printed)
         candidate = replace(candidate, head=self._complete_head(candidate.head))
@@ -140,6 +140,7 @@ class Judgement:
         study, floor = site.study, self.floors.cell
         terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
         terms += [sorted(study.disclosure.sensitive), exposure.by_columns, exposure.least_pattern]
+        terms += [Design(study, site.name).weights]
         place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
         if place in self.log.storage:
             return objections_from_json(self.log.storage[place])
@@ -300,6 +301,7 @@ def judge_sample(
     )
     yield from judge_values(sample, floor, tables=tables)
     yield from judge_weights(design, raw, floor)
+    yield from _judge_weighted(design, raw)
     if raw.identifiers is None:
         yield from judge_repeats(sample, tables)
 
@@ -325,6 +327,30 @@ def judge_local_dominance(
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
     for objection in judge_weights(design, raw, floor):
         yield replace(objection, grade=Grade.ASK)
+    for objection in _judge_weighted(design, raw):
+        yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=design.weights))
+
+
+def _judge_weighted(design: Design, raw: RawRows) -> Iterator[Objection]:
+    """Objections to a weight, or a weighted column, of which one patient has nearly all: sums would show that patient.
+
+    Levels count as columns of 0 and 1, and so does a level that one patient's weight fills.
+    """
+    if design.weights not in raw.values:
+        return
+    weights = np.asarray(raw.values[design.weights], dtype=np.float64)
+    yield from judge_dominance(design.weights, weights)
+    for name in design.variables:
+        if name == design.weights or name not in raw.values:
+            continue
+        values = np.asarray(raw.values[name], dtype=np.float64)
+        distinct = np.unique(values)
+        tabled = name in raw.levels or bool(np.isin(distinct, (0.0, 1.0)).all())
+        parts = [(values == level).astype(np.float64) for level in distinct] if tabled else [values]
+        for part in parts:
+            # A level of fewer is a small cell, which others judge.
+            if np.count_nonzero(part) > 2:
+                yield from judge_dominance(f"{design.weights} times {name}", weights * part)
 
 
 _ASK_DOMINANCE = (

@@ -525,7 +525,8 @@ def test_outcomes_that_no_rows_have_are_refused(code: str, change: Any) -> None:
     [
         ("CO-S301", "stay ~ male", {}),
         ("CO-S301", "died ~ male", {"family": "multinomial"}),
-        ("CO-S303", "died ~ male", {"link": "log"}),
+        ("CO-S303", "died ~ male", {"link": "inverse"}),
+        ("CO-S308", "stay ~ male", {"family": "gaussian", "link": "log"}),
         ("CO-S304", "died ~ male + offset(years)", {}),
         ("CO-S321", "died ~ male", {"grids": {"dose": [0, 1]}}),
         ("CO-S321", "died ~ male", {"grids": {"male": [0, 1]}}),

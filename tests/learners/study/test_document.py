@@ -169,8 +169,8 @@ def test_a_wrong_option_is_refused_by_its_name(option: str, word: str) -> None:
 
 
 def test_an_unknown_family_is_refused_with_those_that_there_are() -> None:
-    cause = refusal("CO-S303", change_text("ridge = 0.5", 'family = "gamma"'))
-    assert "'gamma'" in cause
+    cause = refusal("CO-S303", change_text("ridge = 0.5", 'family = "beta"'))
+    assert "'beta'" in cause
     assert "gaussian/identity" in cause
 
 
@@ -292,8 +292,12 @@ def test_a_document_above_a_megabyte_is_refused_unread() -> None:
         ("died ~ age", "age ~ died", "CO-S301", "type binary"),
         ("ridge = 0.5", 'family = "poisson"', "CO-S301", "type count"),
         ("ridge = 0.5", 'family = "gaussian"', "CO-S301", "number or count"),
-        ("ridge = 0.5", 'link = "log"', "CO-S303", "binomial/cloglog"),
-        ("died ~ age", "died ~ offset(age)", "CO-S304", "offset"),
+        ("ridge = 0.5", 'link = "inverse"', "CO-S303", "binomial/cloglog"),
+        ("ridge = 0.5", 'family = "gamma"', "CO-S301", "number or count"),
+        ("ridge = 0.5", 'weights = "sex"', "CO-S204", "weighs"),
+        ("ridge = 0.5", 'weights = "weight"', "CO-S202", "[variables.weight]"),
+        ("ridge = 0.5", "firth = true\nrobust = true", "CO-S324", "firth"),
+        ("ridge = 0.5", 'robust = "patient"', "CO-S324", "patient"),
         ("died ~ age", "died ~ weight", "CO-S202", "[variables.weight]"),
         ("died ~ age + sex", "died ~ died", "CO-S204", "outcome"),
         ("died ~ age + sex", "died ~ sex^2", "CO-S205", "sex^2"),

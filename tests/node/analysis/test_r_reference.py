@@ -23,6 +23,7 @@ from coterie_node.analysis.analyse import analyse
 from coterie_node.audit.result import Result
 from coterie_node.errors import ReleaseRefused
 
+SCRIPTS = ("MASS", "brglm2", "glm", "lm", "nnet", "sandwich")
 GOLDEN = Path(__file__).parents[2] / "golden" / "r"
 VARIABLES: dict[str, dict[str, Any]] = {
     "age": {"type": "category", "levels": ["lt65", "65_79", "ge80"]},
@@ -103,7 +104,7 @@ class Reference:
 def references() -> dict[str, Reference]:
     """All stored values by R's name of the model."""
     read: defaultdict[str, Reference] = defaultdict(lambda: Reference({}, {}))
-    for path in sorted((GOLDEN / "stored").glob("*.csv")):
+    for path in (GOLDEN / "stored" / f"{name}.csv" for name in SCRIPTS):
         lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
         for row in csv.DictReader(lines):
             value, error = float(row["estimate"]), math.nan if row["std_error"] == "NA" else float(row["std_error"])

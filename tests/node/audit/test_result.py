@@ -206,6 +206,7 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
         "log_likelihood",
         "dispersion",
         "soundness",
+        "vcov",
         "ledger",
         "seconds",
         "replay",

@@ -102,8 +102,7 @@ def even_sizes(n: int, count: int) -> list[int]:
 
 def rows(of: Study, codes: Codes) -> Rows:
     """Rows as a learner sees them."""
-    block = Design(of).block(codes)
-    return ArrayRows(block.x, block.y, block.offset)
+    return ArrayRows.of(Design(of).block(codes))
 
 
 def split(of: Study, codes: Codes, sizes: Sequence[int] | None = None) -> dict[str, Rows]:

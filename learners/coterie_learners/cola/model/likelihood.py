@@ -162,7 +162,7 @@ _TINY = 1e-300
 
 def _score(table: Grouped, family: Family, curve: Curve) -> Array:
     if family.canonical:
-        return table.cross - weighted_sum(table.x, table.u * curve.mean)
+        return family.natural * (table.cross - weighted_sum(table.x, table.u * curve.mean))
     assert table.s is not None
     return weighted_sum(table.x, (table.s - table.u * curve.mean) * curve.slope)
 
@@ -170,7 +170,7 @@ def _score(table: Grouped, family: Family, curve: Curve) -> Array:
 def _likelihood(table: Grouped, family: Family, curve: Curve, beta: Array) -> float:
     base = float(pairwise_sum(table.u * curve.down))
     if family.canonical:
-        return linalg.dot(beta, table.cross) + base
+        return family.natural * linalg.dot(beta, table.cross) + base
     assert table.s is not None
     return float(pairwise_sum(table.s * curve.up)) + base
 
@@ -227,6 +227,10 @@ def _null_deviance(table: Grouped, family: Family) -> float | None:
     mean, outcome = table.mean, float(table.outcome)
     if family.dispersion == "residual":
         return max(table.squares - outcome * mean, 0.0)
+    if not family.closed_null and not family.binary:
+        curve = family.curve(np.array([family.start(mean)]))
+        likelihood = outcome * float(curve.up[0]) + table.n * float(curve.down[0])
+        return 2.0 * (table.saturated - table.constant - likelihood)
     if not family.binary:
         return 2.0 * (table.saturated - table.constant - outcome * linalg.log(mean) + outcome)
     return binary_deviance(table.n, outcome)

@@ -39,7 +39,7 @@ class CountPlan:
     @property
     def exposure(self) -> bool:
         """Whether an offset makes exposures of rows."""
-        return self.design.formula.offset is not None and self.family.link == "log"
+        return self.design.formula.offset is not None and not self.family.linear
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class CountPlan:
     @property
     def place(self) -> Baseline:
         """Where outcome and offset are measured from."""
-        frame = Frame.from_ranges(Layout.of(self.design, linear=not self.family.whole))
+        frame = Frame.from_ranges(Layout.of(self.design, linear=self.family.linear))
         return Baseline(frame.outcome_centre, frame.outcome_scale, frame.offset_centre)
 
 

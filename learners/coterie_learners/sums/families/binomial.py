@@ -12,7 +12,9 @@ from coterie_learners.errors import ProtocolError, Separation
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import special
-from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Family, Parts, Totals, log_odds, scalar
+from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Curve, Parts, Totals, log_odds, scalar
+from coterie_learners.sums.links.link import Elementary
+from coterie_learners.sums.links.linked_family import LinkedFamily
 
 _SLACK = 1e-9
 QUANTILE_STEPS = 12
@@ -27,35 +29,53 @@ class _JoinPlan:
     start: Callable[[float], float]
 
 
-class Binomial(Family):
+class Binomial(LinkedFamily):
     """A binary outcome."""
 
     name: ClassVar[str] = "binomial"
     law: ClassVar[str] = "binomial"
-    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog")
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "log", "identity")
     outcomes: ClassVar[tuple[str, ...]] = ("binary",)
-    offsets: ClassVar[bool] = False
     has_events: ClassVar[bool] = True
     binary: ClassVar[bool] = True
     firth_links: ClassVar[tuple[str, ...]] = ("logit",)
     extreme_means: ClassVar[str] = "probabilities numerically 0 or 1"
     certified: ClassVar[bool] = True
+    ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""
-        return LINKS[self.link].parts(eta, y)
+        return LINKS[self.link].parts(eta, y) if self.link in LINKS else super().parts(eta, y)
 
     def curve(self, eta: Array) -> Curve:
         """The mean at a linear predictor."""
-        return LINKS[self.link].curve(eta)
+        return LINKS[self.link].curve(eta) if self.link in LINKS else super().curve(eta)
 
     def start(self, mean: float) -> float:
         """A linear predictor near that of a pooled mean."""
-        return LINKS[self.link].start(mean)
+        return LINKS[self.link].start(mean) if self.link in LINKS else super().start(mean)
+
+    @property
+    def ratio(self) -> str:
+        """Ratios of risks with the log link."""
+        return "RR" if self.link == "log" else super().ratio
 
     def variance(self, mean: Array) -> Array:
         """mu (1 - mu)."""
         return np.asarray(np.maximum(mean * (1.0 - mean), TINY))
+
+    def variance_slope(self, mean: Array) -> Array:
+        """1 - 2 mu."""
+        return np.asarray(1.0 - 2.0 * mean)
+
+    def unit_deviance(self, y: Array, mean: Array) -> Array:
+        """-2 log of the probability of what happened."""
+        return np.asarray(-2.0 * np.where(y > 0.5, np.log(mean), np.log1p(-mean)))
+
+    def likelihood_terms(self, mean: Array, log: Elementary) -> tuple[Array, Array]:
+        """The log-odds, and log(1 - mu)."""
+        other = log(1.0 - mean)
+        return log(mean) - other, other
 
     def at_an_end(self, mean: Array) -> bool:
         """Whether a fitted probability is 0 or 1 to a float."""
@@ -63,11 +83,11 @@ class Binomial(Family):
 
     def null_deviance(self, totals: Totals, guess: tuple[float, float]) -> float:
         """From the counts, whatever the guess."""
-        return binary_deviance(totals.n, totals.outcome)
+        return binary_deviance(totals.mass, totals.outcome)
 
     def null_from_counts(self, totals: Totals) -> float | None:
         """From the counts alone."""
-        return binary_deviance(totals.n, totals.outcome)
+        return binary_deviance(totals.mass, totals.outcome)
 
     def check_total(self, n: float, outcome: float) -> None:
         """ProtocolError unless the outcomes are so many events of n rows."""
@@ -99,19 +119,29 @@ class Binomial(Family):
         return min(outcome, n - outcome), "patients with the rarer outcome"
 
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
-        """Events at logistic probabilities."""
-        return np.asarray(rng.random(len(eta)) < special().expit(eta), dtype=np.float64)
+        """Events at logistic probabilities, or at ones that another link has."""
+        return np.asarray(rng.random(len(eta)) < self._draw_from(eta), dtype=np.float64)
+
+    def _draw_from(self, eta: Array) -> Array:
+        """The probabilities of synthetic outcomes."""
+        if self.link == "log":
+            return np.asarray(np.minimum(np.exp(0.2 * eta - 1.2), 0.9))
+        if self.link == "identity":
+            return np.clip(0.4 + 0.05 * eta, 0.02, 0.98)
+        return np.asarray(special().expit(eta))
 
     def shift_to(self, eta: Array, mean: float) -> float:
         """By bisection: the mean probability grows with the constant."""
         low, high = -50.0, 50.0
         for _ in range(60):
             middle = 0.5 * (low + high)
-            low, high = (middle, high) if float(np.mean(special().expit(eta + middle))) < mean else (low, middle)
+            low, high = (middle, high) if float(np.mean(self._draw_from(eta + middle))) < mean else (low, middle)
         return low
 
     def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
         """(y - mu) mu' / V and mu'^2 / V, with the mean and its slope from the link's own formula."""
+        if self.link not in LINKS:
+            return super().score_by_definition(eta, y)
         if self.link == "probit":
             mean, slope = special().ndtr(eta), np.exp(-0.5 * eta**2) / np.sqrt(2.0 * np.pi)
         elif self.link == "cloglog":

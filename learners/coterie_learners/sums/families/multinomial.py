@@ -20,6 +20,7 @@ class Multinomial(Binomial):
     has_events: ClassVar[bool] = False
     firth_links: ClassVar[tuple[str, ...]] = ()
     certified: ClassVar[bool] = False
+    offsets: ClassVar[bool] = False
     measures: ClassVar[tuple[str, ...]] = ()
 
     @property

@@ -1,4 +1,4 @@
-"""Counts with the log link, with or without person-time; and the same with an estimated dispersion."""
+"""Counts with the log or the identity link, with or without person-time; and the same with an estimated dispersion."""
 
 from __future__ import annotations
 
@@ -13,33 +13,45 @@ from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import special
 from coterie_learners.study.document import Variable
-from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Baseline, Curve, Family, Parts, Totals, scalar
+from coterie_learners.sums.family import AT_AN_END, LOG_LIMIT, TINY, Baseline, Curve, Parts, Totals, scalar
+from coterie_learners.sums.links.link import Elementary
+from coterie_learners.sums.links.linked_family import LinkedFamily
 
 # Below this relative distance of a count from its mean the deviance is summed as a series: nothing cancels there.
 NEAR = 0.05
 SERIES = tuple((-1.0) ** k / (k * (k - 1)) for k in range(12, 1, -1))
 
 
-class Poisson(Family):
+class Poisson(LinkedFamily):
     """A count."""
 
     name: ClassVar[str] = "poisson"
     law: ClassVar[str] = "poisson"
-    links: ClassVar[tuple[str, ...]] = ("log",)
+    links: ClassVar[tuple[str, ...]] = ("log", "identity")
     outcomes: ClassVar[tuple[str, ...]] = ("count",)
+    ends: ClassVar[tuple[float, float]] = (0.0, math.inf)
     measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated", "constant")
     whole_sums: ClassVar[tuple[str, ...]] = ("saturated", "constant")
     quasi: ClassVar[str] = "quasipoisson"
     extreme_means: ClassVar[str] = "rates numerically 0"
     certified: ClassVar[bool] = True
 
+    @property
+    def closed_null(self) -> bool:
+        """An offset is an exposure."""
+        return self.link == "log"
+
     def tally(self, y: Array, offset: Array, place: Baseline) -> Sequence[Array]:
         """Counts, their squares over the exposure, and two terms of the likelihood that no coefficient touches."""
+        if self.link != "log":
+            return y, y * y, self.compute_saturated(y), -special().gammaln(y + 1.0)
         entropy, factorial, time = special().xlogy(y, y) - y, special().gammaln(y + 1.0), offset - place.offset
         return y, y * y / np.exp(time), entropy - factorial, y * time - factorial
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""
+        if self.link != "log":
+            return super().parts(eta, y)
         mean = np.exp(np.minimum(eta, LOG_LIMIT))
         return Parts(y - mean, mean, mean, unit_deviance(y, mean), mean)
 
@@ -51,23 +63,41 @@ class Poisson(Family):
         """The mean itself."""
         return np.asarray(np.maximum(mean, TINY))
 
+    def variance_slope(self, mean: Array) -> Array:
+        """1."""
+        return np.ones_like(mean)
+
+    def unit_deviance(self, y: Array, mean: Array) -> Array:
+        """2 (y log(y / mu) - (y - mu))."""
+        return unit_deviance(y, mean)
+
+    def likelihood_terms(self, mean: Array, log: Elementary) -> tuple[Array, Array]:
+        """log(mu), and -mu."""
+        return log(mean), -mean
+
     def at_an_end(self, mean: Array) -> bool:
         """Whether a fitted rate is 0 to a float."""
         return bool(np.any(mean < AT_AN_END))
 
     def curve(self, eta: Array) -> Curve:
         """The mean at a linear predictor."""
+        if self.link != "log":
+            return super().curve(eta)
         clipped = np.minimum(eta, LOG_LIMIT)
         mean = np.maximum(elementary.exp_of_array(clipped), TINY)
         return Curve(mean, mean, np.ones_like(eta), mean, clipped, -mean)
 
     def start(self, mean: float) -> float:
-        """The logarithm of the pooled mean."""
+        """The predictor of the pooled mean."""
+        if self.link != "log":
+            return super().start(mean)
         return scalar(elementary.log_of_array, mean)
 
     def null_deviance(self, totals: Totals, guess: tuple[float, float]) -> float:
         """From the deviance at a guessed rate, which one factor corrects."""
         deviance, fitted_means = guess
+        if self.link != "log":
+            return deviance
         factor = totals.outcome / fitted_means
         return deviance - 2.0 * (totals.outcome * linalg.log(factor) - (totals.outcome - fitted_means))
 
@@ -92,15 +122,21 @@ class Poisson(Family):
         return ((n > 0) & (outcome == 0)).tolist(), [False] * len(n)
 
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
-        """Counts with these logarithms of the mean."""
+        """Counts with these logarithms of the mean, or with means that add up."""
+        if self.link == "identity":
+            return np.clip(rng.poisson(np.maximum(3.0 + 0.05 * eta, 0.01)), *bounds).astype(np.float64)
         return np.clip(rng.poisson(np.exp(np.minimum(eta, 10.0))), *bounds).astype(np.float64)
 
     def shift_to(self, eta: Array, mean: float) -> float:
-        """The logarithm of the factor between the means."""
+        """The logarithm of the factor between the means; what is added to means that add up, by their slope."""
+        if self.link == "identity":
+            return (mean - 3.0) / 0.05 - float(np.mean(eta))
         return math.log(mean / float(np.mean(np.exp(eta))))
 
     def score_by_definition(self, eta: Array, y: Array) -> tuple[Array, Array]:
         """y - mu and mu."""
+        if self.link != "log":
+            return super().score_by_definition(eta, y)
         mean = np.exp(eta)
         return y - mean, mean
 

@@ -9,6 +9,8 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.registry import find_learner, list_learners
 from coterie_learners.study.document import Study
 
+_FAMILY_WORDS = {"inverse_gaussian": "inverse Gaussian", "negative_binomial": "negative binomial"}
+
 
 def describe_model(study: Study, fit: Fit | None) -> str:
     """Kind of regression with its link, its penalty and its learner."""
@@ -16,8 +18,9 @@ def describe_model(study: Study, fit: Fit | None) -> str:
     family, link = _find_model(learner) or (str(options.get("family", "")), str(options.get("link", "")))
     if fit is not None:
         family, link = fit.family, fit.link
-    model = f"{family} regression ({link} link)" if family and link else f"{family} regression".lstrip()
-    penalty = _describe_penalty(options)
+    name = _FAMILY_WORDS.get(family, family)
+    model = f"{name} regression ({link} link)" if name and link else f"{name} regression".lstrip()
+    penalty = f"{_describe_penalty(options)}{_describe_errors(options)}"
     if "alpha" in options:
         return f"{_name_lasso(options)} ({model}{penalty}) by {learner.upper()}"
     return f"{model}{penalty} by {learner.upper()}"
@@ -26,6 +29,17 @@ def describe_model(study: Study, fit: Fit | None) -> str:
 def _find_model(learner: str) -> tuple[str, str] | None:
     """Family and link of a learner that has no choice; None also where the learner is not installed here."""
     return find_learner(learner).profile.model if learner in list_learners() else None
+
+
+def _describe_errors(options: Mapping[str, Any]) -> str:
+    """Intercepts of sites, weights and sandwich errors."""
+    own = ", an intercept for each site" if options.get("site_intercepts") else ""
+    weights, kind, robust = options.get("weights", ""), options.get("weight_kind", "prior"), options.get("robust")
+    weighed = f", {kind} weights {weights}" if weights else ""
+    if not robust and not (weights and kind == "sampling"):
+        return f"{own}{weighed}"
+    of = "clustered by patient" if robust == "patient" else robust if isinstance(robust, str) else "HC0"
+    return f"{own}{weighed}, sandwich standard errors ({of})"
 
 
 def describe_patients(fit: Fit | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +41,7 @@ class SiteRows(ArrayRows):
     def __init__(self, rows: ArrayRows, raw: RawRows) -> None:
         block = rows.everything
         super().__init__(block.x, block.y, block.offset)
+        self._all = block
         self._raw = raw
 
     def read_raw(self) -> RawRows:
@@ -49,9 +50,8 @@ class SiteRows(ArrayRows):
 
     def take(self, at: NDArray[np.intp]) -> SiteRows:
         """These rows only."""
-        block = self.everything
-        offset = None if block.offset is None else block.offset[at]
-        return SiteRows(ArrayRows(np.asfortranarray(block.x[at]), block.y[at], offset), self._raw.take(at))
+        block = self.everything.take(at)
+        return SiteRows(ArrayRows.of(replace(block, x=np.asfortranarray(block.x))), self._raw.take(at))
 
 
 class SiteCodes(ArrayCodes):
@@ -137,5 +137,7 @@ def _from_design(design: Design, rows: Rows) -> RawRows:
             values[factor.variable] = values.get(factor.variable, np.zeros(len(own))) + factor.level * own
     if design.formula.offset and blocks[0].offset is not None:
         values[design.formula.offset] = np.concatenate([b.offset for b in blocks if b.offset is not None])
+    if design.weights and blocks[0].prior is not None:
+        values[design.weights] = np.concatenate([b.prior for b in blocks if b.prior is not None])
     levels = {name: design.study.variables[name].levels for name in values if design.study.variables[name].levels}
     return RawRows(values, levels)

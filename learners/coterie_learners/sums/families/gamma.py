@@ -1,0 +1,94 @@
+"""Outcomes above zero whose standard deviation grows with their mean: costs, lengths of stay, waiting times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.document import Variable
+from coterie_learners.sums.family import Baseline, Totals, check_positive
+from coterie_learners.sums.links.link import Elementary
+from coterie_learners.sums.links.linked_family import LinkedFamily
+
+# Below this relative distance of an outcome from its mean the deviance is summed as a series: nothing cancels there.
+_NEAR = 0.05
+_SERIES = tuple((-1.0) ** k / k for k in range(14, 1, -1))
+
+
+class Gamma(LinkedFamily):
+    """A measurement above zero with variance mu^2 (McCullagh and Nelder 1989, chapter 8)."""
+
+    name: ClassVar[str] = "gamma"
+    law: ClassVar[str] = "gamma"
+    links: ClassVar[tuple[str, ...]] = ("inverse", "log", "identity")
+    outcomes: ClassVar[tuple[str, ...]] = ("number", "count")
+    ends: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    convex: ClassVar[tuple[str, ...]] = ("identity",)
+    dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "pearson"
+    whole: ClassVar[bool] = False
+    separable: ClassVar[bool] = False
+    natural: ClassVar[float] = -1.0
+    measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated")
+    whole_sums: ClassVar[tuple[str, ...]] = ("saturated",)
+
+    @property
+    def ratio(self) -> str:
+        """Ratios of means."""
+        return "MR" if self.link == "log" else ""
+
+    def tally(self, y: Array, offset: Array, place: Baseline) -> Sequence[Array]:
+        """Outcomes, their squares, and the saturated log-likelihood."""
+        return y, y * y, self.compute_saturated(y)
+
+    def compute_saturated(self, y: Array) -> Array:
+        """Log-likelihood of rows whose means are their outcomes."""
+        return np.asarray(-np.log(y) - 1.0)
+
+    def variance(self, mean: Array) -> Array:
+        """mu^2."""
+        return np.asarray(mean * mean)
+
+    def variance_slope(self, mean: Array) -> Array:
+        """2 mu."""
+        return np.asarray(2.0 * mean)
+
+    def unit_deviance(self, y: Array, mean: Array) -> Array:
+        """2 ((y - mu) / mu - log(y / mu))."""
+        apart = (y - mean) / mean
+        near = np.clip(apart, -_NEAR, _NEAR)
+        series = np.full_like(near, _SERIES[0])
+        for term in _SERIES[1:]:
+            series = series * near + term
+        far = apart - np.log(y / mean)
+        return np.asarray(2.0 * np.where(np.abs(apart) <= _NEAR, near * near * series, far))
+
+    def likelihood_terms(self, mean: Array, log: Elementary) -> tuple[Array, Array]:
+        """-1 / mu, and -log(mu)."""
+        return -1.0 / mean, -log(mean)
+
+    def log_likelihood(self, totals: Totals, deviance: float) -> float | None:
+        """At the dispersion deviance / n, as R takes it for AIC."""
+        if deviance <= 0.0:
+            return math.inf
+        shape = totals.mass / deviance
+        each = shape * (math.log(shape) - 1.0) - math.lgamma(shape)
+        return totals.mass * (each + 1.0) - 0.5 * shape * deviance + totals.saturated
+
+    def check_outcome(self, name: str, variable: Variable) -> None:
+        """StudyError unless the outcome is above zero by its declaration."""
+        super().check_outcome(name, variable)
+        check_positive(self.name, name, variable)
+
+    def rarer(self, n: int, outcome: int) -> tuple[int, str]:
+        """Rows, of which nothing is counted."""
+        return n, "rows"
+
+    def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
+        """Outcomes in the lower part of the range, a third of their mean apart."""
+        low, high = bounds
+        mean = low + (high - low) * 0.1 * np.exp(0.2 * np.clip(eta, -3.0, 3.0))
+        return np.clip(mean * rng.gamma(9.0, 1.0 / 9.0, len(eta)), low, high)

@@ -1,0 +1,120 @@
+"""Two results side by side: information criteria, and the test of the larger model against the smaller one.
+
+The likelihood ratio (Wilks, Ann Math Stat 1938;9:60-62) is chi-squared on the difference of the degrees of freedom
+where the dispersion is known; elsewhere the difference of the deviances over the larger model's dispersion is F, as R's
+`anova(small, large, test = "F")` has it. Models that stand on other rows are not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from coterie_learners.numeric.distributions import chi_squared_above, f_above
+from coterie_node.errors import ConfigError
+
+# Deviances without covariates of the same outcomes agree to this, whatever order they were added up in.
+SAME = 1e-9
+CRITERIA = ("aic", "bic", "log_likelihood", "deviance", "df_residual")
+
+
+@dataclass(frozen=True)
+class ModelTest:
+    """The larger model against the smaller one. `kind`: "chi-squared" or "F"; `added`: the terms that it adds."""
+
+    kind: str
+    statistic: float
+    df: int
+    p: float
+    added: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Names of the two studies, what each has of the criteria, and the test; `reason`: why there is no test."""
+
+    names: tuple[str, str]
+    criteria: Mapping[str, tuple[Any, Any]]
+    test: ModelTest | None
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stable JSON keys."""
+        criteria = {name: list(pair) for name, pair in self.criteria.items()}
+        test = None if self.test is None else asdict(self.test)
+        return {"studies": list(self.names), "criteria": criteria, "test": test, "reason": self.reason}
+
+    def text(self) -> str:
+        """The same for a terminal."""
+        width = max(len(name) for name in self.names) + 2
+        lines = ["".ljust(16) + "".join(name.rjust(max(width, 14)) for name in self.names)]
+        for label, pair in self.criteria.items():
+            cells = ("NA" if value is None else f"{value:.10g}" for value in pair)
+            lines.append(label.ljust(16) + "".join(cell.rjust(max(width, 14)) for cell in cells))
+        return "\n".join([*lines, "", self.reason if self.test is None else _describe_test(self.test)])
+
+
+def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
+    """Two results as `--json` prints them; ConfigError (CO-F349) where they stand on other rows, or other models."""
+    _check_rows(first, second)
+    criteria = {name: (first.get(name), second.get(name)) for name in CRITERIA}
+    test, reason = _test_models(first, second)
+    return Comparison((str(first["study"]), str(second["study"])), criteria, test, reason)
+
+
+def _check_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    differences = list(_list_differences(first, second))
+    if differences:
+        message = f"The results stand on other rows or outcomes: {'; '.join(differences)}"
+        remedy = "Let both studies name one cohort, with the columns that it has complete: [cohort] name, complete"
+        raise ConfigError("CO-F349", f"{message}. {remedy}.")
+
+
+def _list_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    for name, word in (("sites", "sites"), ("n", "rows"), ("events", "events"), ("family", "family"), ("link", "link")):
+        if first.get(name) != second.get(name):
+            yield f"{word} {_show(first.get(name))} and {_show(second.get(name))}"
+    one, other = first.get("null_deviance"), second.get("null_deviance")
+    if one is not None and other is not None and abs(one - other) > SAME * (abs(one) + 1e-300):
+        yield f"null deviance {one:.10g} and {other:.10g}"
+    rows = first.get("rows"), second.get("rows")
+    if rows[0] and rows[1] and _list_used(rows[0]) != _list_used(rows[1]):
+        yield "rows used at each site"
+
+
+def _list_used(rows: Mapping[str, Any]) -> dict[str, Any]:
+    return {site: values.get("used") for site, values in rows.items()}
+
+
+def _show(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _test_models(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[ModelTest | None, str]:
+    small, large = sorted((first, second), key=lambda result: len(result["terms"]))
+    terms = [{str(row["term"]) for row in result["terms"]} for result in (small, large)]
+    if not terms[0] < terms[1]:
+        return None, "No test: neither model holds all terms of the other and more."
+    names = [(result, name) for result in (small, large) for name in ("deviance", "df_residual")]
+    if any(result.get(name) is None for result, name in names) or _is_penalised(small) or _is_penalised(large):
+        return None, "No test: the fits have no deviance of a likelihood."
+    values = [float(result[name]) for result, name in names]
+    df, fall = round(values[1] - values[3]), max(values[0] - values[2], 0.0)
+    added = tuple(str(row["term"]) for row in large["terms"] if str(row["term"]) not in terms[0])
+    if large.get("statistic") == "z":
+        return ModelTest("chi-squared", fall, df, chi_squared_above(fall, df), added), ""
+    value, freedom = fall / df / float(large["dispersion"]), values[3]
+    p = float(f_above(np.array([value]), np.array([float(df)]), freedom)[0])
+    return ModelTest("F", value, df, p, added), ""
+
+
+def _is_penalised(result: Mapping[str, Any]) -> bool:
+    words = ("Ridge", "Firth", "sampling weights")
+    return any(word in str(note) for note in result.get("notes", ()) for word in words)
+
+
+def _describe_test(test: ModelTest) -> str:
+    return f"{', '.join(test.added)}: {test.kind} {test.statistic:.4f} on {test.df} df, p = {test.p:.3g}."

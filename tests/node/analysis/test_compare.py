@@ -1,0 +1,109 @@
+"""Two results side by side, against statsmodels; results on other rows are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+from support.learners import cohorts
+from support.learners.cohorts import Codes
+from support.learners.table import MemoryProtocol
+from typer.testing import CliRunner
+
+from coterie_learners.glore.glore import glore
+from coterie_node.analysis.compare import compare_results
+from coterie_node.audit.result import Cost, Result
+from coterie_node.cli.main import app
+from coterie_node.errors import ConfigError
+
+SMALL, LARGE = "died ~ age + male", "died ~ age + male + stage"
+LINEAR: dict[str, Any] = {"family": "gaussian"}
+
+
+def result(formula: str, codes: Codes, count: int = 3, **options: Any) -> dict[str, Any]:
+    """What `--json` prints of a study on these rows."""
+    study = cohorts.study(formula, count, **options)
+    fit = MemoryProtocol(glore, study, cohorts.split(study, codes)).play()[study.sites[0]]
+    document = Result(study.name, study.sites, fit, Cost(0, 0, None, {}), None).as_dict()
+    return dict(json.loads(json.dumps(document)))
+
+
+def test_a_term_more_is_tested_by_the_likelihood_ratio() -> None:
+    codes = cohorts.draw(800)
+    comparison = compare_results(result(SMALL, codes), result(LARGE, codes))
+    x = cohorts.matrix(codes)
+    fits = [sm.Logit(codes["died"], x[:, at]).fit(disp=0, tol=1e-14) for at in ([0, 1, 3], [0, 1, 3, 4, 5])]
+    ratio = 2.0 * (fits[1].llf - fits[0].llf)
+    assert comparison.test is not None
+    assert (comparison.test.kind, comparison.test.df) == ("chi-squared", 2)
+    assert comparison.test.added == ("stage[II]", "stage[III]")
+    assert comparison.test.statistic == pytest.approx(ratio, rel=1e-9)
+    assert comparison.test.p == pytest.approx(float(stats.chi2.sf(ratio, 2)), rel=1e-8)
+    assert comparison.criteria["aic"] == pytest.approx(tuple(fit.aic for fit in fits), rel=1e-10)
+    assert comparison.criteria["bic"] == pytest.approx(tuple(fit.bic for fit in fits), rel=1e-10)
+
+
+def test_linear_models_are_tested_by_f_whichever_comes_first() -> None:
+    codes = cohorts.draw(800)
+    small, large = (result(f.replace("died", "score"), codes, **LINEAR) for f in (SMALL, LARGE))
+    x = cohorts.matrix(codes)
+    wanted = sm.OLS(codes["score"], x[:, [0, 1, 3, 4, 5]]).fit()
+    f, p, df = wanted.compare_f_test(sm.OLS(codes["score"], x[:, [0, 1, 3]]).fit())
+    for pair in ((small, large), (large, small)):
+        test = compare_results(*pair).test
+        assert test is not None
+        assert (test.kind, test.df) == ("F", round(df))
+        assert test.statistic == pytest.approx(float(f), rel=1e-8)
+        assert test.p == pytest.approx(float(p), rel=1e-7)
+
+
+def test_models_of_which_neither_holds_the_other_have_criteria_and_no_test() -> None:
+    codes = cohorts.draw(800)
+    comparison = compare_results(result(SMALL, codes), result("died ~ age + crp", codes))
+    assert comparison.test is None
+    assert comparison.reason == "No test: neither model holds all terms of the other and more."
+    assert None not in comparison.criteria["aic"]
+
+
+def test_a_penalised_fit_has_no_test() -> None:
+    codes = cohorts.draw(800)
+    comparison = compare_results(result(SMALL, codes, ridge=1.0), result(LARGE, codes, ridge=1.0))
+    assert comparison.test is None
+    assert "no deviance of a likelihood" in comparison.reason
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (lambda codes: {name: column[:-1] for name, column in codes.items()}, "rows 800 and 799"),
+        (lambda codes: {**codes, "died": 1.0 - codes["died"]}, "events"),
+    ],
+)
+def test_results_on_other_rows_are_refused_with_the_way_out(other: Any, words: str) -> None:
+    codes = cohorts.draw(800)
+    with pytest.raises(ConfigError, match=rf"{words}.*\[cohort\] name, complete") as caught:
+        compare_results(result(SMALL, codes), result(LARGE, other(codes)))
+    assert caught.value.code == "CO-F349"
+
+
+def test_another_family_on_the_same_rows_is_refused() -> None:
+    codes = cohorts.draw(800)
+    with pytest.raises(ConfigError, match="link logit and probit"):
+        compare_results(result(SMALL, codes), result(LARGE, codes, link="probit"))
+
+
+def test_the_command_prints_both_results_and_the_test(tmp_path: Path) -> None:
+    codes = cohorts.draw(800)
+    for name, formula in (("small", SMALL), ("large", LARGE)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result(formula, codes)))
+    words = ["study", "compare", str(tmp_path / "small.json"), str(tmp_path / "large.json")]
+    run = CliRunner().invoke(app, words)
+    assert run.exit_code == 0
+    assert "stage[II], stage[III]: chi-squared" in run.output
+    document = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    assert document["test"]["df"] == 2
+    assert list(document["criteria"]) == ["aic", "bic", "log_likelihood", "deviance", "df_residual"]
