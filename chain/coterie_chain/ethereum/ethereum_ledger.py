@@ -143,6 +143,11 @@ class EthereumLedger:
         return self._rpc.call_quantity("eth_blockNumber")
 
     @property
+    def block_time(self) -> int:
+        """Time of the newest block, in seconds since 1970, also where the chain sleeps."""
+        return self._reader.read_block_time()
+
+    @property
     def final_after(self) -> int:
         """Blocks after which a block stays, by the first header: floor(N/2)+1 on Clique with N sealers, else 0."""
         sealing = self._read_sealing()

@@ -76,8 +76,12 @@ class Reader:
 
     def now(self) -> int:
         """Time of the chain, in seconds since 1970: the newest block's, or nearly that of a block made now."""
-        newest = read_block(self._rpc, self._clock).time
+        newest = self.read_block_time()
         return newest if self._wall is None else max(newest, int(self._wall() - CLOCK_MARGIN))
+
+    def read_block_time(self) -> int:
+        """Time of the newest block, in seconds since 1970."""
+        return read_block(self._rpc, self._clock).time
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All seats, by id."""

@@ -51,9 +51,9 @@ class CliqueChain:
 
     def prepare(self, funded: Sequence[str]) -> None:
         """Make keys and the genesis, and write it into each site's data directory."""
-        program = GETH.find()
         if self._sleep:
             self._check_sleep()
+        program = GETH.find()
         for node in self._nodes.values():
             node.create()
         sealers = [node.sealer for node in self._nodes.values()]

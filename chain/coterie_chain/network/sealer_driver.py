@@ -26,6 +26,7 @@ from coterie_chain.ethereum.decode import parse_quantity
 from coterie_chain.network.programs.ipc import Question, ask_all
 from coterie_chain.network.sealer_turns import (
     HEARTBEAT_SECONDS,
+    LATE_HEARTBEAT_SECONDS,
     PROVEN_SEALERS,
     Command,
     HeadFacts,
@@ -41,8 +42,8 @@ from coterie_chain.retry import Backoff, RetryPolicy
 # Seconds between two looks, asleep and otherwise.
 ASLEEP_POLL, AWAKE_POLL = 0.05, 0.02
 _OUTAGE = RetryPolicy(first=0.2, longest=10.0)
-# Transactions that wait so long, and a heartbeat that is late by so much, show a chain that stands still.
-STANDSTILL_SECONDS, LATE_HEARTBEAT_SECONDS = 120.0, 600.0
+# Transactions that wait so long on one block show a chain that stands still.
+STANDSTILL_SECONDS = 120.0
 _NUDGE_GAS = 21_000
 
 

@@ -34,6 +34,8 @@ from enum import Enum
 # Sealers for which sleeping was measured. Five that start at once have stood still for good (docs/decisions/34).
 PROVEN_SEALERS = 3
 HEARTBEAT_SECONDS = 3600.0
+# A heartbeat that is late by so much shows a chain that stands still.
+LATE_HEARTBEAT_SECONDS = 600.0
 # Clique's longest random wait is this times floor(N/2)+1 (consensus/clique, wiggleTime); an announced block is fetched
 # within 0.5 s (eth/fetcher), and 0.2 s are for the way.
 _WIGGLE, _FETCH = 0.5, 0.7

@@ -129,9 +129,7 @@ class RunFolder:
         from coterie_chain.network.devnet import CHAIN_LAUNCHERS  # slow to import
 
         settings = self.settings()
-        return CHAIN_LAUNCHERS[settings.chain](
-            self.root, settings.sites, settings.period, settings.sleep
-        )
+        return CHAIN_LAUNCHERS[settings.chain](self.root, settings.sites, settings.period, settings.sleep)
 
     def store(self) -> StoreLauncher:
         """The launcher of the run's store."""

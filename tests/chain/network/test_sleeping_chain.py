@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Event
 
 import pytest
 from support.chain.sleeping_world import MemoryGeth, World
 
+from coterie_chain.errors import StoreFault
+from coterie_chain.network.clique import CliqueChain
+from coterie_chain.network.programs.anvil import AnvilChain
 from coterie_chain.network.sealer_driver import SealerDriver
 from coterie_chain.network.sealer_turns import Phase, compute_rank_pause
 
@@ -161,3 +165,19 @@ def test_a_node_that_does_not_answer_is_reported_once_and_asked_ever_more_rarely
     assert pauses == sorted(pauses)
     assert pauses[-1] == 10.0
     assert world.notices == ["CO-C301"]
+
+
+@pytest.mark.parametrize(
+    "sites", [("a", "b"), ("a", "b", "c", "d"), ("a", "b", "c" * 100)], ids=["2", "4", "long path"]
+)
+def test_a_network_that_cannot_sleep_is_not_made(sites: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(StoreFault) as caught:
+        CliqueChain(tmp_path, sites, sleep=True).prepare(())
+    assert caught.value.code == "CO-C338"
+    assert not (tmp_path / "chain").exists()
+
+
+def test_anvil_does_not_sleep(tmp_path: Path) -> None:
+    with pytest.raises(StoreFault) as caught:
+        AnvilChain(tmp_path, ("a", "b", "c"), sleep=True)
+    assert caught.value.code == "CO-C338"

@@ -40,8 +40,8 @@ url = {chain}
 confirmations = {confirmations}
 # "auto" sends a record behind the server's where blocks take time; "off" waits for each block.
 overlap = "auto"
-# true on a Clique chain of three sealers that sleeps: this daemon starts and stops this site's sealer through the socket
-# of Geth's administrator. All sites must say the same. See docs/network.md.
+# true on a Clique chain of three sealers that sleeps: this daemon starts and stops this site's sealer through the
+# socket of Geth's administrator. All sites must say the same. See docs/network.md.
 sleep = false
 ipc = "geth/geth.ipc"
 
