@@ -81,6 +81,7 @@ class SealerDriver:
         self._head: HeadFacts | None = None
         self._backoff = Backoff(_OUTAGE)
         self._outage = ""
+        self._waits_on = ""
         self._waits_since: float | None = None
 
     @property
@@ -192,10 +193,11 @@ class SealerDriver:
 
     def _note_waiting(self, seen: Observation) -> None:
         """Keep since when transactions wait on the same head."""
-        if not seen.pending or self._state.head != seen.head.hash:
+        if not seen.pending:
             self._waits_since = None
-        if seen.pending and self._waits_since is None:
+        elif self._waits_since is None or self._waits_on != seen.head.hash:
             self._waits_since = self._clock()
+        self._waits_on = seen.head.hash
 
     def _carry_out(self, command: Command, rules: SealerRules) -> None:
         if command == Command.STOP:

@@ -40,6 +40,8 @@ LATE_HEARTBEAT_SECONDS = 600.0
 # within 0.5 s (eth/fetcher), and 0.2 s are for the way.
 _WIGGLE, _FETCH = 0.5, 0.7
 ROLL_AGAIN_SECONDS, NUDGE_SECONDS, RECONNECT_SECONDS = 2.0, 1.5, 10.0
+# Geth calls a peer again only 35 s after the last call (p2p/dial): a second greeting before that would cut it off.
+RECONNECT_GROWTH = 5
 # A block that is due in less than this is not assembled again.
 _TOO_LATE = 0.1
 
@@ -192,7 +194,7 @@ def _watch(
     stuck = now - _find_base(rules, seen.head, now if state.since is None else state.since) - last_rank
     if seen.pending and not state.nudged and stuck >= NUDGE_SECONDS:
         return replace(state, nudged=True), (Command.NUDGE,)
-    if stuck >= NUDGE_SECONDS + RECONNECT_SECONDS * 2**state.reconnects:
+    if stuck >= NUDGE_SECONDS + RECONNECT_SECONDS * RECONNECT_GROWTH**state.reconnects:
         return replace(state, reconnects=state.reconnects + 1), (Command.RECONNECT,)
     return state, ()
 
