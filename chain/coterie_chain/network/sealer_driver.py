@@ -45,6 +45,8 @@ _OUTAGE = RetryPolicy(first=0.2, longest=10.0)
 # Transactions that wait so long on one block show a chain that stands still.
 STANDSTILL_SECONDS = 120.0
 _NUDGE_GAS = 21_000
+# What an answer of another form than Geth's raises where it is read.
+_GARBLED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 class AdminSocket(Protocol):
@@ -110,6 +112,11 @@ class SealerDriver:
         except LedgerUnreachable as error:
             self._report(error)
             return self._backoff.next_pause()
+        except _GARBLED as error:
+            cause = f"{type(error).__name__} {error}"
+            message = f"The chain node's answers to this site's sealer cannot be read ({cause}). Check its version."
+            self._report(LedgerUnreachable("CO-C303", message))
+            return self._backoff.next_pause()
         self._outage = ""
         self._backoff.reset()
         return ASLEEP_POLL if self._state.phase == Phase.ASLEEP else AWAKE_POLL
@@ -149,7 +156,7 @@ class SealerDriver:
         try:
             period = int(info["protocols"]["eth"]["config"]["clique"]["period"])
             return SealerRules(str(coinbase).lower(), period, self._heartbeat)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError):
             raise LedgerUnreachable(
                 "CO-C338", "The chain node seals no Clique chain. Remove `sleep` from [chain] in node.toml."
             ) from None
@@ -163,14 +170,9 @@ class SealerDriver:
                 ("net_peerCount", ()),
             ]
         )
-        try:
-            if self._head is None or self._head.hash != newest["hash"]:
-                self._head = self._read_head(newest)
-            return Observation(self._head, parse_quantity(pool["pending"]), bool(mining), parse_quantity(peers))
-        except (KeyError, TypeError, ValueError) as error:
-            raise LedgerUnreachable(
-                "CO-C303", f"The chain node's answers cannot be read: {error}. Check its version."
-            ) from None
+        if self._head is None or self._head.hash != newest["hash"]:
+            self._head = self._read_head(newest)
+        return Observation(self._head, parse_quantity(pool["pending"]), bool(mining), parse_quantity(peers))
 
     def _read_head(self, newest: dict[str, Any]) -> HeadFacts:
         """What depends on the newest block: sealers, and the blocks below it that count for confirmations and beat."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from support.chain.sleeping_world import MemoryGeth, World
@@ -11,6 +13,7 @@ from support.chain.sleeping_world import MemoryGeth, World
 from coterie_chain.errors import StoreFault
 from coterie_chain.network.clique import CliqueChain
 from coterie_chain.network.programs.anvil import AnvilChain
+from coterie_chain.network.programs.ipc import Question
 from coterie_chain.network.sealer_driver import SealerDriver
 from coterie_chain.network.sealer_turns import Phase, compute_rank_pause
 
@@ -156,6 +159,27 @@ def test_a_daemon_that_ends_leaves_the_miner_on() -> None:
     stop.set()
     world.drivers[0].run(stop)
     assert world.nodes[0].mining
+
+
+@pytest.mark.parametrize("method", ["eth_getBlockByNumber", "txpool_status", "clique_getSnapshot", "net_peerCount"])
+@pytest.mark.parametrize("answer", [None, {}, "0x", [1]], ids=str)
+def test_an_answer_of_another_form_is_reported_and_ends_nothing(method: str, answer: object) -> None:
+    world, notices = World(3), list[str]()
+    honest, broken = world.nodes[0], [True]
+
+    def ask(questions: Sequence[Question]) -> list[Any]:
+        answers = honest(questions)
+        return [answer if broken[0] and name == method else a for (name, _), a in zip(questions, answers, strict=True)]
+
+    driver = SealerDriver(
+        ask, confirmations=2, notice=lambda error: notices.append(error.code), clock=lambda: world.now
+    )
+    driver.step()
+    driver.step()
+    assert notices == ["CO-C303"]
+    broken[0] = False
+    driver.step()
+    assert driver.phase == Phase.ASLEEP
 
 
 def test_a_node_that_does_not_answer_is_reported_once_and_asked_ever_more_rarely() -> None:
