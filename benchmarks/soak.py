@@ -52,17 +52,24 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--learner", default="cola")
+    parser.add_argument("--sleep", action="store_true", help="the chain rests between the studies")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="coterie-soak-") as folder:
-        soak(RunFolder(Path(folder) / "net"), arguments.learner, arguments.studies, arguments.at_once)
+        soak(
+            RunFolder(Path(folder) / "net"),
+            arguments.learner,
+            arguments.studies,
+            arguments.at_once,
+            sleep=arguments.sleep,
+        )
 
 
-def soak(place: RunFolder, learner: str, studies: int, at_once: int) -> None:
+def soak(place: RunFolder, learner: str, studies: int, at_once: int, *, sleep: bool = False) -> None:
     """Run a network and its daemons, decide on one study after the other, and look at all programs as they end."""
     prepare(place, find_case(learner), SITES)
     every = max(studies // 10, 1)
     samples: dict[str, list[Sample]] = {}
-    with run_network(place, SITES, make_settings("clique", "kubo")):
+    with run_network(place, SITES, make_settings("clique", "kubo", sleep=sleep)):
         daemons = SiteDaemons(place)
         daemons.start()
         begun = time.monotonic()

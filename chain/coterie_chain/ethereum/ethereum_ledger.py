@@ -7,7 +7,8 @@ transaction that is reverted all the same is called again at its block for the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -56,6 +57,8 @@ class EthereumLedger:
     move returns when its own block counts, after `patience` seconds at most. `journal` must be durable for a site that
     matters. `poll` is the longest pause in seconds between two looks at the chain in `wait`; `timeout` is for one
     request; `gas_price` in wei is 0 on Anvil and 1 elsewhere by default. LedgerMismatch for a node of another network.
+
+    `sleeps`: the chain makes no block at rest, so the time is `wall`'s (seconds since 1970), in rehearsals too.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class EthereumLedger:
         timeout: float = 10.0,
         patience: float = 120.0,
         gas_price: int | None = None,
+        sleeps: bool = False,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self.network = network
+        self.network, self.sleeps = network, sleeps
         self._account = account
         self._gas_used = self._records = 0
         self._rpc = Rpc(network.url, timeout)
@@ -84,7 +89,14 @@ class EthereumLedger:
         # On an instant chain the last block's clock may be old; the next block's is the one that will count.
         self._soon = "pending" if instant else "latest"
         pause = poll if poll is not None else POLL_INSTANT if instant else POLL_BLOCKS
-        self._reader = Reader(self._rpc, network, confirmations=confirmations, poll=pause, clock=self._soon)
+        self._reader = Reader(
+            self._rpc,
+            network,
+            confirmations=confirmations,
+            poll=pause,
+            clock=self._soon,
+            wall=wall if sleeps else None,
+        )
         self._writer = None
         if account is not None:
             self._writer = Writer(
@@ -129,6 +141,11 @@ class EthereumLedger:
     def newest(self) -> int:
         """Number of the chain's newest block, whether it counts already or not."""
         return self._rpc.call_quantity("eth_blockNumber")
+
+    @property
+    def block_time(self) -> int:
+        """Time of the newest block, in seconds since 1970, also where the chain sleeps."""
+        return self._reader.read_block_time()
 
     @property
     def final_after(self) -> int:
@@ -426,8 +443,10 @@ class EthereumLedger:
 
     def _rehearse(self, to: str, data: str, block: str) -> None:
         sender = self._account.address if self._account else None
+        # The newest block of a chain that sleeps is old: a deadline that has passed since would not be seen.
+        later = ({}, {"time": hex(self.now())}) if self.sleeps and block == self._soon else ()
         try:
-            self._rpc.call("eth_call", {"from": sender, "to": to, "data": data, "gas": hex(MAX_GAS)}, block)
+            self._rpc.call("eth_call", {"from": sender, "to": to, "data": data, "gas": hex(MAX_GAS)}, block, *later)
         except NodeRefused as e:
             if e.data is None:
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,8 @@ from coterie_chain.ledger.record_chain import compute_genesis_head
 from coterie_chain.retry import Backoff, RetryPolicy
 
 SHORTEST_POLL, POLL_GROWTH = 0.004, 1.4
+# The clock of the sealer that makes the next block may be behind this one's by so many seconds.
+CLOCK_MARGIN = 2.0
 _CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
@@ -42,14 +44,24 @@ class Reader:
     """What a network holds, `confirmations` blocks below the newest.
 
     `poll` is the longest pause in seconds between two looks at the chain in `wait`; `clock` is the block ("latest" or
-    "pending") that gives the time.
+    "pending") that gives the time. On a chain that sleeps, the newest block's time stands still, and `wall` gives the
+    time in seconds since 1970 instead; None elsewhere.
     """
 
-    def __init__(self, rpc: Rpc, network: Network, *, confirmations: int, poll: float, clock: str) -> None:
+    def __init__(
+        self,
+        rpc: Rpc,
+        network: Network,
+        *,
+        confirmations: int,
+        poll: float,
+        clock: str,
+        wall: Callable[[], float] | None = None,
+    ) -> None:
         self._rpc = rpc
         self._network = network
         self._poll = poll
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._follower = Follower(rpc, network, confirmations)
         self._lock = threading.RLock()
         self._read_at = ("", -1)
@@ -63,7 +75,12 @@ class Reader:
         return {site: model for model, site in self._follower.decoder.models.items()}
 
     def now(self) -> int:
-        """Time of the chain, in seconds since 1970."""
+        """Time of the chain, in seconds since 1970: the newest block's, or nearly that of a block made now."""
+        newest = self.read_block_time()
+        return newest if self._wall is None else max(newest, int(self._wall() - CLOCK_MARGIN))
+
+    def read_block_time(self) -> int:
+        """Time of the newest block, in seconds since 1970."""
         return read_block(self._rpc, self._clock).time
 
     def sites(self) -> tuple[SiteEntry, ...]:

@@ -1,1 +1,1 @@
-"""Development networks: genesis, deployment, and launchers for the programs in `programs`."""
+"""Development networks: genesis, deployment, launchers for the programs in `programs`, and sealers that sleep."""

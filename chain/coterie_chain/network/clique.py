@@ -16,6 +16,7 @@ from coterie_chain.ethereum.rpc import Rpc, read_newest_block
 from coterie_chain.network import genesis
 from coterie_chain.network.programs.executables import GETH
 from coterie_chain.network.programs.geth import (
+    MAX_IPC_PATH,
     Geth,
     build_geth_arguments,
     build_init_arguments,
@@ -25,30 +26,39 @@ from coterie_chain.network.programs.geth import (
 from coterie_chain.network.programs.ipc import ask
 from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
 from coterie_chain.network.programs.service import Service, explain_early_end
+from coterie_chain.network.sealer_turns import PROVEN_SEALERS
 
-PERIOD = 2
+PERIOD, SLEEPING_PERIOD = 2, 1
 _READY_TIMEOUT = 60.0
 _INIT_TIMEOUT = 60.0
 _PORT_NAMES = ("p2p", "rpc")
 
 
 class CliqueChain:
-    """The chain of a development network; a Launcher of `devnet`. `period` between blocks in seconds."""
+    """The chain of a development network; a Launcher of `devnet`. `period` between blocks in seconds.
+
+    With `sleep` the sites' daemons start and stop the sealers (sealer_driver.py).
+    """
 
     note = "A development network: every site's Geth and keys are on this machine."
 
-    def __init__(self, root: Path, sites: Sequence[str], period: int | None = None) -> None:
+    def __init__(self, root: Path, sites: Sequence[str], period: int | None = None, sleep: bool = False) -> None:
         self._genesis = root / "chain" / "genesis.json"
         self._nodes = {name: Geth(root / "sites" / name / "geth") for name in sites}
-        self._period = period or PERIOD
+        self._period = period or (SLEEPING_PERIOD if sleep else PERIOD)
+        self._sleep = sleep
         self.confirmations = len(sites) // 2 + 1
 
     def prepare(self, funded: Sequence[str]) -> None:
         """Make keys and the genesis, and write it into each site's data directory."""
+        if self._sleep:
+            self._check_sleep()
         program = GETH.find()
         for node in self._nodes.values():
             node.create()
         sealers = [node.sealer for node in self._nodes.values()]
+        # A sealer of a sleeping chain pays for its nudges.
+        funded = [*funded, *(sealers if self._sleep else ())]
         self._genesis.parent.mkdir(parents=True, exist_ok=True)
         self._genesis.write_text(
             json.dumps(genesis.build_clique_genesis(sealers, funded, period=self._period), indent=1) + "\n"
@@ -95,6 +105,17 @@ class CliqueChain:
                 return
         with _run_copy(next(iter(self._nodes.values()))) as url:
             yield url
+
+    def _check_sleep(self) -> None:
+        """StoreFault unless the daemons can drive the sealers, and their number is one for which that is proven."""
+        longest = max(len(str(node.ipc)) for node in self._nodes.values())
+        if len(self._nodes) == PROVEN_SEALERS and longest <= MAX_IPC_PATH:
+            return
+        message = (
+            f"A chain that sleeps needs {PROVEN_SEALERS} sealers and sockets with paths of at most {MAX_IPC_PATH} "
+            f"letters; there are {len(self._nodes)} sealers, and the longest path has {longest} letters"
+        )
+        raise StoreFault("CO-C338", f"{message}. Leave out --sleep, or use a shorter folder.")
 
     def _assign_ports(self) -> None:
         ports = {name: reserve_ports(node.folder / "ports.json", _PORT_NAMES) for name, node in self._nodes.items()}

@@ -106,7 +106,7 @@ class SharedFolder:
         return FolderBlobs(self._path)
 
 
-CHAIN_LAUNCHERS: Mapping[str, Callable[[Path, Sequence[str], int | None], ChainLauncher]] = {
+CHAIN_LAUNCHERS: Mapping[str, Callable[[Path, Sequence[str], int | None, bool], ChainLauncher]] = {
     "anvil": AnvilChain,
     "clique": CliqueChain,
 }

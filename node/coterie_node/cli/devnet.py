@@ -22,7 +22,7 @@ from coterie_node.network.devnet import (
     start_programs,
     stop_programs,
 )
-from coterie_node.site.run_folder import RunFolder
+from coterie_node.site.run_folder import RunFolder, RunSettings
 
 devnet = typer.Typer(
     no_args_is_help=True, help="Development networks on this machine: a chain node and a store a site."
@@ -39,6 +39,7 @@ def up_command(
     chain: Annotated[str, typer.Option(help="clique (one Geth a site) or anvil (one process).")] = "clique",
     store: Annotated[str, typer.Option(help="kubo (one IPFS daemon a site) or folder.")] = "kubo",
     period: Annotated[int | None, typer.Option(min=1, help="Seconds between blocks.", show_default="2")] = None,
+    sleep: Annotated[bool, typer.Option("--sleep", help="No blocks at rest; three sites on Clique, period 1.")] = False,
     as_json: Json = False,
 ) -> None:
     """Start a network in a new folder, or start again what an old one has stopped."""
@@ -47,7 +48,7 @@ def up_command(
         if (folder / "place.json").exists():
             start_programs(place)
         else:
-            _start_new_network(place, sites, chain, store, period)
+            _start_new_network(place, sites, make_settings(chain, store, period, sleep=sleep))
     except BaseException:
         # Nothing of a network that did not come up may run on.
         if (folder / "place.json").exists():
@@ -93,7 +94,7 @@ def down_command(
     print(f"Down; {folder} is deleted." if delete else f"Down. Audit it with --at {folder}; start it again with `up`.")
 
 
-def _start_new_network(place: RunFolder, sites: int, chain: str, store: str, period: int | None) -> None:
+def _start_new_network(place: RunFolder, sites: int, settings: RunSettings) -> None:
     # slow imports that the other commands do not need
     from coterie_node.demo.cases import find_case
     from coterie_node.demo.run import prepare
@@ -104,7 +105,7 @@ def _start_new_network(place: RunFolder, sites: int, chain: str, store: str, per
             f"{place.root} is not an empty folder, and has no network."
             " Name an empty folder, or the folder of a network.",
         )
-    case, settings = find_case("glore"), make_settings(chain, store, period)
+    case = find_case("glore")
     names = case.site_names(sites)
     prepare(place, case, names)
     start_network(place, names, settings)

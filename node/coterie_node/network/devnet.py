@@ -119,12 +119,12 @@ def run_network(place: RunFolder, sites: Sequence[str], settings: RunSettings) -
         stop_programs(place)
 
 
-def make_settings(chain: str, store: str, period: int | None = None) -> RunSettings:
+def make_settings(chain: str, store: str, period: int | None = None, *, sleep: bool = False) -> RunSettings:
     """Settings of a network of these kinds; ConfigError lists those there are."""
     for what, kind, kinds in (("chain", chain, CHAIN_LAUNCHERS), ("store", store, STORE_LAUNCHERS)):
         if kind not in kinds:
             raise ConfigError("CO-F305", f"There is no {what} {kind!r} to launch. Name one of {', '.join(kinds)}.")
-    return RunSettings(chain, store, (), period)
+    return RunSettings(chain, store, (), period, sleep)
 
 
 def await_catalog(network: Network) -> None:

@@ -31,6 +31,7 @@ site = {site}
 [chain]
 url = {chain}
 confirmations = {confirmations}
+sleep = {sleep}
 
 [store]
 url = {store}
@@ -93,6 +94,7 @@ class SiteDaemons:
             chain=json.dumps(chain.url(site)),
             store=json.dumps(store.url(site)),
             confirmations=chain.confirmations,
+            sleep=json.dumps(self._place.settings().sleep),
             learners=json.dumps(sorted({point.name for point in entry_points(group="coterie.learners")})),
             port=read_ports(self._ports(root))["api"],
             listen=self._talk_address(site),

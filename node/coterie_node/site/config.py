@@ -45,11 +45,16 @@ class SitePolicy(Policy):
 
 
 class ChainPart(Frozen):
-    """This site's own chain node. `confirmations`: blocks after which a result is final. `overlap`: see runner.py."""
+    """This site's own chain node. `confirmations`: blocks after which a result is final. `overlap`: see runner.py.
+
+    `sleep`: the daemon starts and stops the sealer of this site, through the socket `ipc` (sealer_driver.py).
+    """
 
     url: str = "http://127.0.0.1:8545"
     confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
     overlap: Literal["auto", "off"] = "auto"
+    sleep: bool = False
+    ipc: str = "geth/geth.ipc"
 
 
 class StorePart(Frozen):

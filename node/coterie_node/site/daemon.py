@@ -91,6 +91,7 @@ class NodeServices:
     exchange: Exchange | None = None
     newest: Callable[[], int] = lambda: 0
     peers: Callable[[], float] = lambda: 0
+    chain_is_well: Callable[[], bool] = lambda: True
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -164,8 +165,8 @@ class Daemon:
 
     @property
     def healthy(self) -> bool:
-        """Whether the ledger was read within the last two minutes."""
-        return self.services.clock() - self.reached < 120
+        """Whether the ledger was read within the last two minutes, and the chain, if it sleeps, leaves none waiting."""
+        return self.services.clock() - self.reached < 120 and self.services.chain_is_well()
 
     @property
     def status(self) -> list[dict[str, object]]:
@@ -448,7 +449,7 @@ class Daemon:
         runner = supervisor.runner
         assert runner is not None
         if task.final_at is None:
-            task.settle(self.services.newest() + self.services.home.config.chain.confirmations)
+            task.settle(self._find_last_block(task) + self.services.home.config.chain.confirmations)
         if task.final_at is None or self.services.newest() < task.final_at:
             return False
         if not runner.check_end():
@@ -460,6 +461,11 @@ class Daemon:
         task.finish()
         self.services.log.tell("study done", study=task.number, name=task.name)
         return True
+
+    def _find_last_block(self, task: StudyTask) -> int:
+        """The block of a study's last entry. A chain that sleeps makes the confirmations of that block and no more."""
+        newest = self.services.newest()
+        return min(max((entry.block for entry in self.services.ledger.history(task.number)), default=newest), newest)
 
     def _has_results(self, task: StudyTask) -> bool:
         """Whether the results folder has this study's result already, from before a restart."""

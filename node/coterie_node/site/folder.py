@@ -119,6 +119,11 @@ class SiteFolder:
         """Address of this site's chain node, as the settings have it."""
         return resolve_url(self.root, self.config.chain.url)
 
+    @property
+    def ipc(self) -> Path:
+        """The administrator's socket of this site's chain node."""
+        return self.path(self.config.chain.ipc)
+
     def locate_rows(self, decided: str) -> RowsAddress:
         """The rows that a decision names, a file or an address; "" for those that node.toml names."""
         from coterie_node.data.installed_source import parse_rows_address  # Arrow is slow to import
@@ -187,7 +192,7 @@ class NodeAccess:
     @contextmanager
     def open_ledger(self) -> Iterator[EthereumLedger]:
         """The ledger through this site's own chain node."""
-        with EthereumLedger(self.read_network(), None) as ledger:
+        with EthereumLedger(self.read_network(), None, sleeps=self.config.chain.sleep) as ledger:
             yield ledger
 
     def open_archive(self) -> BlobStore:

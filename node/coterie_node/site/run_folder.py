@@ -37,7 +37,7 @@ CSV, PARQUET = "data.csv", "data.parquet"
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What place.json holds: the kinds of chain and of store, the sites, seconds per block.
+    """What place.json holds: the kinds of chain and of store, the sites, seconds per block, whether the chain sleeps.
 
     The chain "running" belongs to somebody else and is not started here; network.json says where it is.
     """
@@ -46,6 +46,7 @@ class RunSettings:
     store: str
     sites: tuple[str, ...] = ()
     period: int | None = None
+    sleep: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class RunFolder:
         from coterie_chain.network.devnet import CHAIN_LAUNCHERS  # slow to import
 
         settings = self.settings()
-        return CHAIN_LAUNCHERS[settings.chain](self.root, settings.sites, settings.period)
+        return CHAIN_LAUNCHERS[settings.chain](self.root, settings.sites, settings.period, settings.sleep)
 
     def store(self) -> StoreLauncher:
         """The launcher of the run's store."""
@@ -166,7 +167,7 @@ class RunFolder:
         with ExitStack() as stack:
             if self._launches_chain():
                 network = replace(network, url=stack.enter_context(self.chain().open_reader()))
-            yield stack.enter_context(EthereumLedger(network, None))
+            yield stack.enter_context(EthereumLedger(network, None, sleeps=self.settings().sleep))
 
 
 @dataclass(frozen=True)

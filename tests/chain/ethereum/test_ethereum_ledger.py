@@ -175,6 +175,24 @@ def test_a_move_that_was_overtaken_says_why(sites: Sites, monkeypatch: pytest.Mo
     assert rehearsed[0] == "pending"
 
 
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_a_chain_that_sleeps_has_the_time_of_the_wall_clock_in_rehearsals_too(
+    bench: AnvilBench, sites: Sites, sleeps: bool
+) -> None:
+    """The wall clock is past the deadline and no block is: the rehearsal lets the move pass, and its block refuses."""
+    study = sites.start()
+    for name in BENCH_FOUNDERS:
+        sites.post(study, name)
+    opened = sites["ana"].view(study).open
+    assert opened is not None
+    late = time.time() + 1000
+    with EthereumLedger(bench.network, derive_account("ana"), sleeps=sleeps, wall=lambda: late) as ledger:
+        assert (ledger.now() == int(late - 2)) == (ledger.now() > opened.deadline) == sleeps
+        assert catch_refusal(ledger.skip, study) == ("NotYet", opened.deadline)
+        assert (ledger.gas_used > 0) == sleeps
+        assert ledger.block_time < opened.deadline
+
+
 def test_a_move_that_ran_short_of_gas_gets_more(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     study = sites.start()
     monkeypatch.setattr(ethereum_ledger, "GAS", 70_000)

@@ -7,9 +7,12 @@ import io
 import json
 import random
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any, cast
@@ -26,7 +29,7 @@ from coterie_chain.ledger.protocol import Event, State, StudyView
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import MAX_BLOB, MemoryBlobs, compute_cid
-from coterie_node.cli.site.serve import check_store, count_peers
+from coterie_node.cli.site.serve import check_store, count_peers, drive_sealer
 from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import Reason
 from coterie_node.run.supervisor import Supervisor
@@ -362,6 +365,43 @@ def test_a_result_is_told_only_after_its_confirmations(node_network: NodeNetwork
     node_network.blocks += 3
     node_network.settle()
     assert node_network.phases() == {name: ["done"] for name in SITES}
+
+
+def test_a_result_whose_confirmations_are_there_already_needs_no_more_blocks(node_network: NodeNetwork) -> None:
+    """A chain that sleeps makes the confirmations of the last record and no others: none come for a late reader."""
+    for name in SITES:
+        path = node_network.root / name / CONFIG
+        path.write_text(path.read_text().replace("confirmations = 0", "confirmations = 3", 1))
+        node_network.daemons[name] = node_network.daemon(name)
+    node_network.blocks = 1000
+    study = node_network.propose(study_file(node_network.root))
+    node_network.approve(study, "south", "west")
+    node_network.settle()
+    assert node_network.phases() == {name: ["done"] for name in SITES}
+
+
+def test_a_node_is_not_well_while_its_chain_is_not(node_network: NodeNetwork) -> None:
+    daemon = node_network.daemons["north"]
+    node_network.settle()
+    assert daemon.healthy
+    daemon.services = replace(daemon.services, chain_is_well=lambda: False)
+    assert not daemon.healthy
+
+
+def test_a_chain_node_whose_socket_is_shut_is_logged_once_and_does_not_end_the_daemon(
+    node_network: NodeNetwork,
+) -> None:
+    path, out = node_network.root / "north" / CONFIG, io.StringIO()
+    path.write_text(path.read_text().replace("sleep = false", "sleep = true", 1))
+    with ExitStack() as stack:
+        is_well = drive_sealer(stack, find_node(path.parent), Log(out))
+        deadline = time.monotonic() + 60
+        while "CO-C301" not in out.getvalue():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert is_well()
+    assert "sealer" not in {thread.name for thread in threading.enumerate()}
+    assert out.getvalue().count("sealer cannot be driven") == 1
 
 
 def test_the_loop_bears_a_ledger_out_of_reach_and_stops_when_told(

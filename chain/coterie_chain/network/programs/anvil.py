@@ -130,7 +130,11 @@ class AnvilChain:
     note = "Anvil is a development chain: one process with public powers, not tamper-evident between sites."
     confirmations = 0
 
-    def __init__(self, root: Path, sites: Sequence[str], period: int | None = None) -> None:
+    def __init__(self, root: Path, sites: Sequence[str], period: int | None = None, sleep: bool = False) -> None:
+        if sleep:
+            raise StoreFault(
+                "CO-C338", "Anvil makes blocks on demand, and has no sealer that sleeps. Leave out --sleep."
+            )
         self._folder, self._state = root / "chain", root / "chain" / "state.json"
         self._period = period
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,14 @@ def render_geth_config(host: str, port: int, peers: Sequence[str]) -> str:
         "[Node.P2P]\nNoDiscovery = true\n"
         f'ListenAddr = "{host}:{port}"\nMaxPeers = 50\nStaticNodes = {listed}\nTrustedNodes = {listed}\n'
     )
+
+
+def read_static_nodes(config: Path) -> tuple[str, ...]:
+    """The peers that a configuration of ours lists; none if there is no such file."""
+    try:
+        return tuple(tomllib.loads(config.read_text())["Node"]["P2P"]["StaticNodes"])
+    except (OSError, ValueError, KeyError):
+        return ()
 
 
 def build_init_arguments(data: Path | str, genesis: Path | str) -> tuple[str, ...]:

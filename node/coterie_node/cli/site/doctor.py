@@ -17,6 +17,8 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import check_mode, read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import Ledger, State
+from coterie_chain.network.programs.ipc import ask_all
+from coterie_chain.network.sealer_turns import HEARTBEAT_SECONDS, LATE_HEARTBEAT_SECONDS
 from coterie_chain.network.swarm_probe import is_private_swarm
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_learners.study.document import Study
@@ -32,6 +34,8 @@ from coterie_node.site.folder import SiteFolder
 
 MIN_FREE_BYTES = 1 << 30
 MAX_CLOCK_SKEW = 60
+# Seconds between two heartbeats of a chain that sleeps, and what a heartbeat may be late.
+MAX_SLEEP = HEARTBEAT_SECONDS + LATE_HEARTBEAT_SECONDS
 PROBE = b"coterie doctor"
 
 
@@ -73,7 +77,9 @@ def examine(home: SiteFolder) -> Iterator[CheckResult]:
         yield _run_check("chain", lambda: _check_chain(home, stack, ledgers))
         for ledger in ledgers:
             yield _run_check("versions", lambda item=ledger: _list_versions(home, item))  # type: ignore[misc]
-            yield _run_check("clock", lambda item=ledger: _check_clock(item))  # type: ignore[misc]
+            yield _run_check("clock", lambda item=ledger: _check_clock(home, item))  # type: ignore[misc]
+            if home.config.chain.sleep:
+                yield _run_check("sealer", lambda item=ledger: _check_sealer(home, item))  # type: ignore[misc]
             yield _run_check("finality", lambda item=ledger: _check_finality(home, item))  # type: ignore[misc]
             yield _run_check("peers", lambda item=ledger: _check_peers(item))  # type: ignore[misc]
             for item in keys:
@@ -157,14 +163,25 @@ def _check_chain(home: SiteFolder, stack: ExitStack, ledgers: list[EthereumLedge
     return CheckResult("chain", True, f"id {network.chain_id}, block {ledgers[0].newest}, Catalog {network.catalog}")
 
 
-def _check_clock(ledger: EthereumLedger) -> CheckResult:
-    skew = time.time() - ledger.now()
+def _check_clock(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
+    skew = time.time() - ledger.block_time
     cure = (
         "Set this machine's clock (NTP). If it is right, the chain has made no block for that long: do its sealers run?"
     )
     # A chain that makes blocks on demand only stands still at rest: its age says nothing, a clock behind it does.
-    late = skew > MAX_CLOCK_SKEW and ledger.newest > 0 and not ledger.mines_at_once
+    # A chain that sleeps has a heartbeat, and may be as old as that.
+    oldest = MAX_SLEEP if home.config.chain.sleep else MAX_CLOCK_SKEW
+    late = skew > oldest and ledger.newest > 0 and not ledger.mines_at_once
     return CheckResult("clock", skew > -MAX_CLOCK_SKEW and not late, f"{skew:+.0f} s against the newest block", cure)
+
+
+def _check_sealer(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
+    """Whether the daemon can drive the sealer, and no transaction waits on a chain that stands still."""
+    pool, mining = ask_all(home.ipc, [("txpool_status", ()), ("eth_mining", ())])
+    pending = int(str(pool["pending"]), 16)
+    cure = "Transactions wait and no block comes: do a majority of the sites' chain nodes and daemons run?"
+    still = pending > 0 and time.time() - ledger.block_time > MAX_CLOCK_SKEW
+    return CheckResult("sealer", not still, f"{'awake' if mining else 'asleep'}, {pending} transactions wait", cure)
 
 
 def _check_finality(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:

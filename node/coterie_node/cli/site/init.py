@@ -40,6 +40,10 @@ url = {chain}
 confirmations = {confirmations}
 # "auto" sends a record behind the server's where blocks take time; "off" waits for each block.
 overlap = "auto"
+# true on a Clique chain of three sealers that sleeps: this daemon starts and stops this site's sealer through the
+# socket of Geth's administrator. All sites must say the same. See docs/network.md.
+sleep = false
+ipc = "geth/geth.ipc"
 
 [store]
 # This site's own store: kubo+http://127.0.0.1:5001?token_file=kubo/token, or folder:PATH (a folder that all sites see).

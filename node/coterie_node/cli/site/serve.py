@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from typing import Annotated
@@ -35,6 +35,8 @@ from coterie_node.site.systemd_units import HARDENED, escape_words
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.log import Log
 
+# Longer than an answer of the chain node can take.
+SEALER_JOIN_SECONDS = 15.0
 NODE_UNIT = """\
 # /etc/systemd/system/coterie.service
 [Unit]
@@ -84,7 +86,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
         journal = stack.enter_context(SqliteJournal(home.journal))
         keys = SiteKeys.load(home.keys, read_passphrase(home.passphrase))
         network = home.network()
-        ledger = stack.enter_context(EthereumLedger(network, keys.account, journal))
+        ledger = stack.enter_context(EthereumLedger(network, keys.account, journal, sleeps=home.config.chain.sleep))
         blobs = home.blobs()
         check_store(blobs, log)
         services = NodeServices(
@@ -98,11 +100,38 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             exchange=_exchange(stack, home, keys, ledger, network, log),
             newest=lambda: ledger.newest,
             peers=lambda: count_peers(ledger),
+            chain_is_well=drive_sealer(stack, home, log),
             log=log,
         )
         daemon = Daemon(services)
         stack.enter_context(_start_api(home, daemon, log))
         yield daemon
+
+
+def drive_sealer(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[], bool]:
+    """Start and stop this site's sealer beside the daemon, if its chain sleeps; returns whether that chain is well."""
+    if not home.config.chain.sleep:
+        return lambda: True
+    from coterie_chain.network.programs.geth import read_static_nodes
+    from coterie_chain.network.sealer_driver import SealerDriver, open_socket
+
+    driver = SealerDriver(
+        open_socket(home.ipc),
+        confirmations=home.config.chain.confirmations,
+        peers=read_static_nodes(home.ipc.parent / "config.toml"),
+        notice=lambda error: log.fault("sealer cannot be driven", error),
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=driver.run, args=(stop,), name="sealer", daemon=True)
+
+    def end() -> None:
+        stop.set()
+        thread.join(SEALER_JOIN_SECONDS)
+
+    thread.start()
+    stack.callback(end)
+    log.tell("sealer is driven")
+    return lambda: driver.well
 
 
 def check_store(blobs: BlobStore, log: Log) -> None:
