@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.devnet.bed import SITES, STUDY, skip_without_programs
 from support.node.commands import run
+from support.node.results import read_result
 
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -99,9 +100,7 @@ def await_results(place: RunFolder, study: int) -> None:
     """All sites have the result, and the run replays."""
     files = [place.site_root(site) / "results" / f"{study}.json" for site in SITES]
     await_that(lambda: all(file.exists() for file in files), f"study {study} has no result")
-    fits = [json.loads(file.read_text())["fit"] for file in files]
-    for fit in fits:
-        fit.pop("own", None)  # what each site sees of itself alone
+    fits = [read_result(file)["fit"] for file in files]
     assert fits[0] == fits[1] == fits[2]
     verdict = json.loads(run("audit", "replay", study, "--node", place.site_root("north"), "--json"))
     assert (verdict["verdict"], verdict["grade"]) == ("PASS", "identical")

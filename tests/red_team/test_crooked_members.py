@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.node.results import read_result
 from support.red_team.members import DEEDS, LIAR, CrookedMember
 
 from coterie_chain.ledger.protocol import Event, State
@@ -72,9 +73,10 @@ def check_completion(story: CrookedMember) -> None:
     assert story.view().parties == tuple(story.honest)
     outcome = replay(story.network.chain.ledger(None), story.network.blobs, story.number)
     assert (outcome.verdict.verdict, outcome.contributors) == ("PASS", tuple(story.honest))
-    fits = {(story.network.root / name / "results" / f"{story.number}.json").read_text() for name in story.honest}
-    assert len(fits) == 1
-    assert json.loads(fits.pop())["fit"] is not None
+    files = [story.network.root / name / "results" / f"{story.number}.json" for name in story.honest]
+    first, *others = [read_result(file)["fit"] for file in files]
+    assert first is not None
+    assert all(fit == first for fit in others)
 
 
 def check_ending(story: CrookedMember, reason: Reason) -> None:

@@ -123,7 +123,7 @@ def test_a_weight_that_leaves_one_patient_in_a_level(tmp_path: Path, data: dict[
     columns["w"] = np.where(columns["hiv"] == 1, 0.000001, 1.0) * np.linspace(1.0, 2.0, N)
     columns["w"][np.flatnonzero(columns["hiv"] == 1)[0]] = 1.0
     # The values are judged in the order level, pattern, dominance; the first that objects is named.
-    with pytest.raises(ReleaseRefused, match="of hiv by w|nearly all of a sum of w times hiv"):
+    with pytest.raises(ReleaseRefused, match=r"of hiv by w|nearly all of a sum of w times hiv"):
         run(tmp_path, data, "death ~ age + hiv", weights="w", **PLAIN)
 
 

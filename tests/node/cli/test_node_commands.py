@@ -19,6 +19,7 @@ import pytest
 import statsmodels.api as sm
 from support.node.commands import refusal, run
 from support.node.houses import CANARY, SITES, study_file, write_rows
+from support.node.results import read_result
 
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.deploy import deploy
@@ -134,7 +135,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     results = [town.root / name / "results" / "1.json" for name in SITES]
     town.until("the results", lambda: all(path.exists() for path in results))
 
-    fits = [json.loads(path.read_text())["fit"] for path in results]
+    fits = [read_result(path)["fit"] for path in results]
     assert fits[0] == fits[1] == fits[2]
     assert np.allclose(fits[0]["estimates"], fit_pooled(town.root).params, rtol=0, atol=1e-8)
     status = json.loads(run("study", "status", "1", *town.node("north"), "--json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import pytest
 from support.node.commands import SITES, list_studies, run
 from support.node.houses import study_file, write_rows
 from support.node.installed import install_packages
+from support.node.results import read_result
 
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.deploy import deploy
@@ -83,7 +83,7 @@ def test_a_study_runs_on_the_query_that_the_approval_names(roots: list[Path]) ->
         run("study", "approve", 1, "--node", roots[2])
         results = [root / "results" / "1.json" for root in roots]
         work(daemons, lambda: all(path.exists() for path in results))
-    fits = [json.loads(path.read_text())["fit"] for path in results]
+    fits = [read_result(path)["fit"] for path in results]
     assert fits[0] == fits[1] == fits[2]
     assert fits[0]["n"] == len(expected)
     assert fits[0]["events"] == int(expected[:, 0].sum())

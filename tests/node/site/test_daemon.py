@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from support.node.houses import CANARY, SITES, NodeNetwork, TransactionPool, study_file, write_rows
+from support.node.results import read_result
 from support.node.rows_files import file_of
 
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected
@@ -44,7 +45,7 @@ from coterie_node.site.watch.metrics import Metrics
 
 
 def result(node_network: NodeNetwork, name: str, number: int) -> Any:
-    return json.loads((node_network.root / name / "results" / f"{number}.json").read_text())
+    return read_result(node_network.root / name / "results" / f"{number}.json")
 
 
 def reason(node_network: NodeNetwork) -> int:
