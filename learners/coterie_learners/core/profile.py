@@ -33,8 +33,8 @@ class Profile:
     `alternatives`: options that may pass the release gate where the study's own do not, in the order to try.
     `examples`: choices of options that disclose different things; docs/disclosure.md describes each.
     `model`: family and link, where no option chooses them. `method`: what a methods section calls it, where that is no
-    regression of a family. `equals_pooled`: its fit is the one that Newton's method gives on all rows at once, so that a
-    certificate can compare the two.
+    regression of a family. `equals_pooled`: its fit is the one that Newton's method gives on all rows at once, so that
+    a certificate can compare the two.
     """
 
     suits: Callable[[Study, int | None], Suitability] = assess_unknown
