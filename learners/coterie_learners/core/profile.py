@@ -32,12 +32,14 @@ class Profile:
     `suits`: how well a study suits it, by the study and the number of rows over all sites (None: unknown).
     `alternatives`: options that may pass the release gate where the study's own do not, in the order to try.
     `examples`: choices of options that disclose different things; docs/disclosure.md describes each.
-    `model`: family and link, where no option chooses them. `equals_pooled`: its fit is the one that Newton's method
-    gives on all rows at once, so that a certificate can compare the two.
+    `model`: family and link, where no option chooses them. `method`: what a methods section calls it, where that is no
+    regression of a family. `equals_pooled`: its fit is the one that Newton's method gives on all rows at once, so that
+    a certificate can compare the two.
     """
 
     suits: Callable[[Study, int | None], Suitability] = assess_unknown
     alternatives: tuple[Mapping[str, str], ...] = ()
     examples: tuple[Mapping[str, object], ...] = ()
     model: tuple[str, str] | None = None
+    method: str = ""
     equals_pooled: bool = False

@@ -24,6 +24,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import matmul, matvec
 from coterie_learners.study.document import IdentifierKind, Study, Variable
 from coterie_learners.study.rows import Block, Codes
+from coterie_learners.study.time_columns import list_time_columns
 
 INTERCEPT = "(Intercept)"
 MAX_COLUMNS = 2000
@@ -127,9 +128,10 @@ class Design:
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
-        """Every variable that the formula needs here: the outcome first, then in the order of the terms."""
+        """Every variable that the model needs here: the outcome, those of the terms, then those of a time to event."""
         used = [self.formula.outcome, *(v for term in self.formula.terms for v, _ in term)]
         used += [name for name in (self.formula.offset, self.weights) if name]
+        used += list_time_columns(self.study)
         return tuple(name for name in dict.fromkeys(used) if self._holds(name))
 
     @cached_property

@@ -13,6 +13,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study, Variable
 from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Data, OwnColumns
+from coterie_learners.study.time_columns import list_time_columns
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 
@@ -64,6 +65,7 @@ def _codes(
     variables = design.study.variables
     shared = rng.normal(size=n)
     codes = {name: _values(variables[name], grids.get(name, ()), shared, rng) for name in design.variables}
+    codes |= _draw_times(design.study, n, rng)
     block = design.block(codes)
     eta = _standardise(block.x) @ beta
     if block.offset is not None and design.formula.outcome in codes:
@@ -71,6 +73,18 @@ def _codes(
     if events is not None:
         eta = eta + _family_of(design.study).shift_to(eta, events)
     return {**codes, design.formula.outcome: _outcome(design.study, design.outcome, eta, rng)}
+
+
+def _draw_times(study: Study, n: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Times over all of their range, and entries before them, where the study names a time to an event."""
+    options = study.learner.options
+    if not list_time_columns(study):
+        return {}
+    low, high = study.variables[options["time"]].bounds
+    times = {options["time"]: low + (high - low) * (1.0 - rng.random(n))}
+    if options.get("entry"):
+        times[options["entry"]] = times[options["time"]] * 0.5 * rng.random(n)
+    return times
 
 
 def _family_of(study: Study) -> Family:

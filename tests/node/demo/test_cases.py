@@ -10,7 +10,9 @@ from coterie_node.errors import ConfigError
 
 
 def test_a_module_with_a_learner_s_name_is_its_demo() -> None:
-    assert {"cola", "glore", "secure_cola", "secure_lasso", "valoris", "vertigo"} <= set(list_cases())
+    assert {"cola", "cox", "glore", "secure_cola", "secure_lasso", "survival_curves", "valoris", "vertigo"} <= set(
+        list_cases()
+    )
     assert set(list_cases()) <= set(list_learners())
     for learner in list_cases():
         case = find_case(learner)
@@ -18,5 +20,5 @@ def test_a_module_with_a_learner_s_name_is_its_demo() -> None:
 
 
 def test_a_module_that_several_demos_share_is_no_demo() -> None:
-    with pytest.raises(ConfigError, match=r"The demo has no learner 'nhefs'\. Name one of cola, glore"):
+    with pytest.raises(ConfigError, match=r"The demo has no learner 'nhefs'\. Name one of cola, cox, glore"):
         find_case("nhefs")

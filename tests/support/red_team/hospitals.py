@@ -59,6 +59,7 @@ class Network:
     data: dict[str, dict[str, NDArray[Any]]]
     logs: dict[str, PrivacyLog] = field(default_factory=dict)
     runs: int = 0
+    policy: Policy = field(default_factory=Policy)
 
     def fit(self, study_text: str, rows: int | None = None, at: str = "") -> None:
         """Run a study on the first `rows` rows of the site `at` (all of the others'); raises what stops it."""
@@ -69,7 +70,7 @@ class Network:
             path = self.root / f"{site}-{self.runs}.csv"
             write(path, self.data[site], rows if site == at or not at else None)
             loaded[site] = load_site(path, study, site).rows  # type: ignore[union-attr]
-        gates = {s: Gate(study, Policy(), self.logs.setdefault(s, PrivacyLog())) for s in study.sites}
+        gates = {s: Gate(study, self.policy, self.logs.setdefault(s, PrivacyLog())) for s in study.sites}
         # Each run has a session of its own, as on a ledger.
         with pytest.MonkeyPatch.context() as patch:
             make_site, run = simulation.site_of, self.runs

@@ -15,6 +15,9 @@ _FAMILY_WORDS = {"inverse_gaussian": "inverse Gaussian", "negative_binomial": "n
 def describe_model(study: Study, fit: Fit | None) -> str:
     """Kind of regression with its link, its penalty and its learner."""
     options, learner = study.learner.options, study.learner.name
+    method = find_learner(learner).profile.method if learner in list_learners() else ""
+    if method:
+        return f"{method} by {learner.upper()}"
     family, link = _find_model(learner) or (str(options.get("family", "")), str(options.get("link", "")))
     if fit is not None:
         family, link = fit.family, fit.link

@@ -1,0 +1,215 @@
+"""Survival curves of patients at several sites, equal to those of the pooled rows on the study's grid of time.
+
+What leaves a site. First, for each width of steps that the study allows (the declared one times a divisor of the number
+of steps), whether the site's own counts pass the floor: each is 0 or at least `disclosure.cell`, and nowhere have all
+patients at risk the event. The narrowest width at which every site passes is taken; so even all other sites together
+see no small count of one. Then, once, the numbers of events, of censored patients and, with late entry, of entries, by
+stratum, group and step of that width.
+
+Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain: every member
+reads each site's counts. The product-limit estimate is a function of these sums (Kaplan and Meier, JASA 1958;53:457).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from coterie_learners.core import masked_sum
+from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.profile import Profile, Suitability
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.registry import Learner
+from coterie_learners.core.study_disclosure import Disclosure
+from coterie_learners.errors import ProtocolError, Withheld
+from coterie_learners.numeric.array import Array
+from coterie_learners.study.document import Schedule, Study
+from coterie_learners.survival.curve_result import build_curve_fit
+from coterie_learners.survival.curves_disclosure import disclose_curves
+from coterie_learners.survival.plan import CurveOptions, CurvePlan, check_curve_plan
+from coterie_learners.survival.step_counts import StepCounts, count_steps, passes_floor
+
+_VERSION = "1"
+# No count of patients comes near this.
+_MOST_PATIENTS = 2.0**52
+
+
+def survival_curves(site: Site) -> Script:
+    """The width of steps that passes everywhere, the counts, then the curves."""
+    plan = CurvePlan.of(site.study)
+    shapes: dict[str, tuple[int, ...]] = {"passes": (len(plan.multiples),)}
+    flags = yield from each(
+        "grid", share_widths, plan, expects=_form_posts(plan, shapes), reveals=partial(expose_widths, plan)
+    )
+    multiple = choose_multiple(plan, _add_posts(plan, flags, shapes)["passes"], len(flags))
+    shapes = list_shapes(plan, multiple)
+    posts = yield from each(
+        "counts",
+        share_counts_of_steps,
+        plan,
+        multiple,
+        expects=_form_posts(plan, shapes),
+        reveals=partial(expose_steps, plan, multiple),
+    )
+    end = yield from server("curves", pool_counts, plan, multiple, posts)
+    yield from conclude(plan.study)
+    return build_curve_fit(plan, StepCounts(end["events"], end["censored"], end["entries"]), multiple)
+
+
+def list_shapes(plan: CurvePlan, multiple: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the counts; entries are posted only where patients enter late."""
+    shape = (len(plan.strata), len(plan.groups), plan.grid.steps // multiple)
+    names = ("events", "censored") if plan.options.entry is None else ("events", "censored", "entries")
+    return dict.fromkeys(names, shape)
+
+
+def _form_posts(plan: CurvePlan, shapes: masked_sum.Shapes) -> Schema:
+    if plan.masked:
+        return Schema({"masked": masked_sum.form_masked_field(shapes)})
+    return Schema({name: Field("<f8", shape) for name, shape in shapes.items()})
+
+
+# At a site
+
+
+def share_widths(site: Site, plan: CurvePlan) -> Payload:
+    """Whether this site's counts pass the floor, by width of the steps."""
+    counts = count_steps(plan, site.codes)
+    passes = [float(passes_floor(counts.coarsen(multiple), plan.floor)) for multiple in plan.multiples]
+    sums = {"passes": np.array(passes)}
+    return masked_sum.mask_sums(site, "grid", sums) if plan.masked else sums
+
+
+def share_counts_of_steps(site: Site, plan: CurvePlan, multiple: int) -> Payload:
+    """This site's counts on steps of so many declared widths."""
+    counts = count_steps(plan, site.codes).coarsen(multiple)
+    sums: dict[str, Array] = {name: getattr(counts, name) for name in list_shapes(plan, multiple)}
+    return masked_sum.mask_sums(site, "counts", sums) if plan.masked else sums
+
+
+# What leaves
+
+
+def expose_widths(plan: CurvePlan, site: Site, payload: Payload) -> Exposure:
+    """Which widths pass: bounds on counts, and no count."""
+    return Exposure(
+        what="Which widths of steps pass the floor",
+        rows=site.codes.n,
+        sums_only=plan.masked,
+        parties=len(site.parties),
+    )
+
+
+def expose_steps(plan: CurvePlan, multiple: int, site: Site, payload: Payload) -> Exposure:
+    """What readers can solve from one site's counts: each count, and who is at risk."""
+    what = "Counts of events and of censored patients by step of time"
+    masked = Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties))
+    if plan.masked:
+        return masked
+    counts = _read_counts(plan, payload)
+    cells, kinds = _list_cells(plan, counts)
+    return Exposure(what=what, rows=site.codes.n, cells=cells, kinds=kinds)
+
+
+def _list_cells(plan: CurvePlan, counts: StepCounts) -> tuple[dict[str, int], dict[str, str]]:
+    arrays = {"events": counts.events, "censored": counts.censored, "entries": counts.entries, "risk": counts.at_risk}
+    cells: dict[str, int] = {}
+    kinds: dict[str, str] = {}
+    for kind, array in arrays.items():
+        for (s, g, t), count in np.ndenumerate(array):
+            name = f"{kind} in step {t + 1}, {plan.groups[g]}, {plan.strata[s]}"
+            cells[name], kinds[name] = round(float(count)), f"{kind} by step of {plan.options.time}"
+    return cells, kinds
+
+
+# From the posts of all sites
+
+
+def choose_multiple(plan: CurvePlan, passing: Array, sites: int) -> int:
+    """The smallest multiple of the width at which all sites pass; Withheld if there is none."""
+    passes = [m for m, count in zip(plan.multiples, passing.tolist(), strict=True) if round(count) == sites]
+    if passes:
+        return passes[0]
+    message = (
+        f"No steps of {plan.options.time} up to the horizon {plan.grid.horizon:g} keep every count of every site at 0 "
+        f"or at least {plan.floor}"
+    )
+    advice = "Merge groups or strata, choose a horizon that more patients reach, or agree on another disclosure.cell."
+    raise Withheld("CO-N132", f"{message}; nothing was counted outside the sites. {advice}")
+
+
+def pool_counts(plan: CurvePlan, multiple: int, posts: Posts) -> Payload:
+    """What the server posts: the counts over all sites."""
+    counts = _complete(_add_posts(plan, posts, list_shapes(plan, multiple)))
+    return {**vars(counts), "width": np.float64(plan.grid.width * multiple), "converged": np.True_}
+
+
+def _add_posts(plan: CurvePlan, posts: Posts, shapes: masked_sum.Shapes) -> dict[str, Array]:
+    if plan.masked:
+        sums = masked_sum.unmask_sums(posts, shapes)
+    else:
+        sums = {name: np.sum([np.asarray(post[name]) for post in posts.values()], axis=0) for name in shapes}
+    for name, values in sums.items():
+        if np.any(values < 0) or np.any(values != np.rint(values)) or np.any(values > _MOST_PATIENTS):
+            raise ProtocolError("CO-P503", f"The counts {name!r} hold {values.min():.6g}, which no patients can give.")
+    return sums
+
+
+def _read_counts(plan: CurvePlan, payload: Payload) -> StepCounts:
+    return _complete({name: np.asarray(values, dtype=np.float64) for name, values in payload.items()})
+
+
+def _complete(sums: dict[str, Array]) -> StepCounts:
+    """Counts with their entries, all in the first step if none is late; ProtocolError if no patients can have them."""
+    entries = sums.get("entries")
+    if entries is None:
+        entries = np.zeros_like(sums["events"])
+        entries[..., 0] = (sums["events"] + sums["censored"]).sum(axis=-1)
+    counts = StepCounts(sums["events"], sums["censored"], entries)
+    if np.any(counts.at_risk < counts.events + counts.censored):
+        raise ProtocolError("CO-P508", "More patients leave in a step than are at risk there.")
+    return counts
+
+
+# Which studies it can run
+
+
+def _check_study(study: Study) -> None:
+    """StudyError for a study that this learner cannot run."""
+    check_curve_plan(CurvePlan.of(study))
+
+
+def _schedule(study: Study) -> Schedule:
+    """Which widths pass, the counts, the curves."""
+    return Schedule(opening=("each", "each", "server"), closing=concluding_steps(study))
+
+
+def _discloses(study: Study) -> Disclosure:
+    return disclose_curves(CurvePlan.of(study))
+
+
+def _assess(study: Study, rows: int | None) -> Suitability:
+    """For studies that name a time, and for no others."""
+    if not isinstance(study.learner.options.get("time"), str):
+        return Suitability(8, False, "it compares times to an event; the study names no `time`.")
+    return Suitability(-1, True, "it makes curves and log-rank tests of times to an event in one round of counts.")
+
+
+SURVIVAL_CURVES = Learner(
+    "survival_curves",
+    _VERSION,
+    CurveOptions,
+    _check_study,
+    _schedule,
+    survival_curves,
+    _discloses,
+    reads="codes",
+    profile=Profile(
+        _assess,
+        alternatives=({"aggregation": "masked"},),
+        examples=({"aggregation": "masked"}, {"aggregation": "plain"}),
+        method="Kaplan-Meier curve for each group, with log-rank tests and restricted means,",
+    ),
+)
