@@ -4,9 +4,9 @@ Polynomials on three pieces of |x| <= 20, chosen by comparisons of which nobody 
 probability is constant. One piece's variable u runs from -1 to 1. A polynomial of degree 11 is taken in three blocks of
 four coefficients (Paterson and Stockmeyer 1973), with the powers u^2, u^3, u^4 and u^8 only.
 
-Error budget: polynomials 6e-9; the constant 2.1e-9; 36 binary digits, of which each truncation loses two units, 2e-9 in
-all. Together below 2e-8, for probabilities and for weights p (1 - p), at every |x| < 2048. Coefficients of pieces are
-least-squares fits in Chebyshev's points, each over 1/32 more than its piece, because borders are compared with 6 digits.
+Error budget: polynomials 6e-9; the constant 2.1e-9; 36 binary digits, of which each truncation loses two units, 2e-9
+in all. Together below 2e-8, for probabilities and for weights p (1 - p), at every |x| < 2048. Pieces are fitted by
+least squares in Chebyshev's points, over 1/32 more than each piece: borders are compared with 6 digits.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from coterie_learners.secure.shamir3 import ThreePartyShamir
 
 # Where the pieces of |x| end.
 EDGES = (2.85, 8.45, 20.0)
-DEGREE = 11
+_DEGREE = 11
 # Binary digits behind the point: of probabilities and weights; of linear predictors compared with borders.
-FINE, BORDER = 36, 6
-# Linear predictors are below 2^WHOLE; masks of values by row are 2^MASK times as large as these.
-WHOLE, MASK = 11, 64
-# A block of the polynomial's coefficients; its largest sum is below 2^SPREAD.
-BLOCK, SPREAD = 4, 8
-_BITS = 2 * FINE + SPREAD + 1
+RESPONSE, _BORDER = 36, 6
+# Linear predictors are below 2^PREDICTOR; masks of values by row are 2^ROW_MASK times as large as these.
+PREDICTOR, ROW_MASK = 11, 64
+# A block of the polynomial's coefficients; its largest sum is below 2^_SPREAD.
+_BLOCK, _SPREAD = 4, 8
+_BITS = 2 * RESPONSE + _SPREAD + 1
 
 
 @dataclass(frozen=True)
 class SharedResponse:
-    """Shares (n,) with FINE digits of probabilities and weights p (1 - p).
+    """Shares (n,) with RESPONSE digits of probabilities and weights p (1 - p).
 
-    `deviance` (1,): half the deviance, shares of degree two with 2 FINE digits, where it was asked for.
+    `deviance` (1,): half the deviance, shares of degree two with 2 RESPONSE digits, where it was asked for.
     """
 
     mean: Elements
@@ -62,64 +62,65 @@ def evaluate_link(trio: ThreePartyShamir, eta: Elements, digits: int, outcome: E
 
     With `outcome` (n,), shares of 0 and 1, also half the deviance.
     """
-    x = trio.truncate(eta, digits - FINE, digits + WHOLE + 1, MASK)
+    x = trio.truncate(eta, digits - RESPONSE, digits + PREDICTOR + 1, ROW_MASK)
     pieces = _split_pieces(trio, x)
     upper = _evaluate_polynomial(trio, pieces, fit_pieces(_sigmoid, 1.0))
-    t = trio.truncate(upper, FINE, _BITS, MASK)
+    t = trio.truncate(upper, RESPONSE, _BITS, ROW_MASK)
     # p is t, or 1 - t below zero; the weight is the same on both sides.
-    both = np.stack([(pieces.negative * ((1 << FINE) - 2 * t) + t) << FINE, t * ((1 << FINE) - t)])
-    mean, weight = trio.truncate(both % trio.field.p, FINE, _BITS, MASK)
+    both = np.stack([(pieces.negative * ((1 << RESPONSE) - 2 * t) + t) << RESPONSE, t * ((1 << RESPONSE) - t)])
+    mean, weight = trio.truncate(both % trio.field.p, RESPONSE, _BITS, ROW_MASK)
     return SharedResponse(mean, weight, None if outcome is None else _sum_deviance(trio, pieces, x, outcome))
 
 
 def _split_pieces(trio: ThreePartyShamir, x: Elements) -> _Pieces:
     """Compare x with zero and |x| with the borders; four rounds each."""
-    bits = BORDER + WHOLE + 2
-    coarse = trio.truncate(x, FINE - BORDER, FINE + WHOLE + 1, MASK)
-    negative = negative_shares(trio, coarse, bits, MASK)
+    bits = _BORDER + PREDICTOR + 2
+    coarse = trio.truncate(x, RESPONSE - _BORDER, RESPONSE + PREDICTOR + 1, ROW_MASK)
+    negative = negative_shares(trio, coarse, bits, ROW_MASK)
     size, border = trio.reshare(np.stack([x, coarse]) * (1 - 2 * negative) % trio.field.p)
-    limits = np.array([round(edge * 2**BORDER) for edge in EDGES], dtype=object)[:, None]
-    beyond = (1 - negative_shares(trio, border - limits, bits, MASK)) % trio.field.p
+    limits = np.array([round(edge * 2**_BORDER) for edge in EDGES], dtype=object)[:, None]
+    beyond = (1 - negative_shares(trio, border - limits, bits, ROW_MASK)) % trio.field.p
     middle, half = _centres()
     inside = _choose(beyond, np.column_stack([1.0 / half, middle / half]))
-    u = trio.truncate(size * inside[0] - (inside[1] << FINE), FINE, _BITS, MASK)
+    u = trio.truncate(size * inside[0] - (inside[1] << RESPONSE), RESPONSE, _BITS, ROW_MASK)
     return _Pieces(size, negative, beyond, _powers(trio, u))
 
 
 def _powers(trio: ThreePartyShamir, u: Elements) -> tuple[Elements, Elements, Elements, Elements]:
     """u, u^2, u^3, u^4 in two rounds."""
-    square = trio.truncate(u * u, FINE, _BITS, MASK)
-    third, fourth = trio.truncate(np.stack([square * u, square * square]), FINE, _BITS, MASK)
+    square = trio.truncate(u * u, RESPONSE, _BITS, ROW_MASK)
+    third, fourth = trio.truncate(np.stack([square * u, square * square]), RESPONSE, _BITS, ROW_MASK)
     return u, square, third, fourth
 
 
 def _choose(beyond: Elements, table: Array) -> Elements:
-    """Shares (k, n) with FINE digits of the row of a public table (pieces, k) that each value's piece has; 0 beyond."""
-    whole = np.array([[round(v * 2**FINE) for v in row] for row in table.tolist()], dtype=object)
+    """Shares (k, n) with RESPONSE digits: the row of a public table (pieces, k) of each value's piece; 0 beyond."""
+    whole = np.array([[round(v * 2**RESPONSE) for v in row] for row in table.tolist()], dtype=object)
     falls = np.concatenate([whole[1:] - whole[:-1], -whole[-1:]])
     return np.asarray(falls.T @ beyond + whole[0][:, None])
 
 
 def _evaluate_polynomial(trio: ThreePartyShamir, pieces: _Pieces, table: Array) -> Elements:
-    """Shares of degree two with 2 FINE digits of the pieces' polynomials, whose last row of coefficients is `beyond`'s.
+    """Shares of degree two with 2 RESPONSE digits of the pieces' polynomials; the table's last row is for `beyond`.
 
     a0..a3 + u^4 (a4..a7) + u^8 (a8..a11), the blocks on powers up to u^3.
     """
     u, square, third, fourth = pieces.powers
     last = table[-1]
     chosen = (
-        _choose(pieces.beyond, table[:-1] - last) + np.array([round(v * 2**FINE) for v in last], dtype=object)[:, None]
+        _choose(pieces.beyond, table[:-1] - last)
+        + np.array([round(v * 2**RESPONSE) for v in last], dtype=object)[:, None]
     )
-    blocks = chosen.reshape(-1, BLOCK, chosen.shape[1]) % trio.field.p
-    sums = [(b[0] << FINE) + b[1] * u + b[2] * square + b[3] * third for b in blocks]
-    middle, high, eighth = trio.truncate(np.stack([sums[1], sums[2], fourth * fourth]), FINE, _BITS, MASK)
+    blocks = chosen.reshape(-1, _BLOCK, chosen.shape[1]) % trio.field.p
+    sums = [(b[0] << RESPONSE) + b[1] * u + b[2] * square + b[3] * third for b in blocks]
+    middle, high, eighth = trio.truncate(np.stack([sums[1], sums[2], fourth * fourth]), RESPONSE, _BITS, ROW_MASK)
     return np.asarray((sums[0] + fourth * middle + eighth * high) % trio.field.p)
 
 
 def _sum_deviance(trio: ThreePartyShamir, pieces: _Pieces, x: Elements, outcome: Elements) -> Elements:
     """Sum of log(1 + e^x) - y x, where log(1 + e^x) = log(1 + e^-|x|) + (|x| + x) / 2."""
     curved = _evaluate_polynomial(trio, pieces, fit_pieces(_softplus, 0.0))
-    linear = ((pieces.size + x) << FINE - 1) - ((outcome * x) << FINE)
+    linear = ((pieces.size + x) << RESPONSE - 1) - ((outcome * x) << RESPONSE)
     return np.asarray((curved + linear).sum(keepdims=True) % trio.field.p)
 
 
@@ -133,16 +134,16 @@ def _softplus(x: Array) -> Array:
 
 def _centres() -> tuple[Array, Array]:
     """Middles and half-widths of the pieces, each of which is fitted a border's error beyond its ends."""
-    low, high, margin = np.array((0.0, *EDGES[:-1])), np.array(EDGES), 2.0 ** (1 - BORDER)
+    low, high, margin = np.array((0.0, *EDGES[:-1])), np.array(EDGES), 2.0 ** (1 - _BORDER)
     return (low + high) / 2, (high - low) / 2 + margin
 
 
 @cache
 def fit_pieces(function: Callable[[Array], Array], limit: float) -> Array:
-    """Coefficients (pieces + 1, DEGREE + 1) of powers of u on each piece, and of the constant `limit` beyond the last."""
+    """Coefficients (pieces + 1, _DEGREE + 1) of powers of u on each piece, and of the constant beyond the last."""
     places = np.cos(np.pi * (np.arange(256) + 0.5) / 256)
     rows = [
-        chebyshev.cheb2poly(chebyshev.chebfit(places, function(middle + half * places), DEGREE))
+        chebyshev.cheb2poly(chebyshev.chebfit(places, function(middle + half * places), _DEGREE))
         for middle, half in zip(*_centres(), strict=True)
     ]
-    return np.array([*rows, [limit] + [0.0] * DEGREE])
+    return np.array([*rows, [limit] + [0.0] * _DEGREE])

@@ -9,7 +9,7 @@ from support.learners.parties import RecordedWire, run_parties
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure.field import element_array
 from coterie_learners.secure.shamir3 import ThreePartyShamir
-from coterie_learners.secure_glm.shared_link import EDGES, FINE, evaluate_link
+from coterie_learners.secure_glm.shared_link import EDGES, RESPONSE, evaluate_link
 
 DIGITS = 68
 BITS = 160
@@ -28,8 +28,8 @@ def evaluate(x: Array, y: Array | None = None, wire: RecordedWire | None = None)
         response = evaluate_link(trio, shares, DIGITS, events)
         deviance = np.zeros(1)
         if response.deviance is not None:
-            deviance = trio.field.decode(trio.open(trio.truncate(response.deviance, FINE, 110)), FINE)
-        mean, weight = (trio.field.decode(trio.open(v), FINE) for v in (response.mean, response.weight))
+            deviance = trio.field.decode(trio.open(trio.truncate(response.deviance, RESPONSE, 110)), RESPONSE)
+        mean, weight = (trio.field.decode(trio.open(v), RESPONSE) for v in (response.mean, response.weight))
         return mean, weight, float(deviance[0])
 
     return run_parties(program, BITS, wire=wire)[0]
