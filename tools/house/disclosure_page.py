@@ -31,7 +31,9 @@ def make_study(learner: Learner, options: Mapping[str, object]) -> Study:
     formula = "died ~ male" if learner.reads == "codes" else "died ~ male + age + pressure"
     plain = {"name": "example", "sites": _SITES, "formula": formula, "variables": _VARIABLES}
     plain |= {"learner": {"name": learner.name, **options}}
-    if "columns" in learner.splits:
+    if learner.helpers:
+        plain |= {"helpers": ["east"]}
+    elif "columns" in learner.splits:
         south, east = (["male", "age"], []) if learner.talks else (["male"], ["age"])
         plain |= {"columns": {"north": ["died", "pressure"], "south": south, "east": east}}
         plain |= {"identifier": ["code"], "disclosure": {"rebuild": "allow"}}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from coterie_learners.numeric.array import Array
 from coterie_learners.secure.comparison import negative_shares
 from coterie_learners.secure.field import Elements, constant_elements
 from coterie_learners.secure.moments import (
@@ -47,8 +48,12 @@ class SharedFrame:
         return len(self.carry)
 
 
-def build_frame(trio: ThreePartyShamir, x: Elements, gram: Elements) -> SharedFrame:
-    """The frame of rows x (n, p), whose first column is the intercept, and of their Gram matrix."""
+def build_frame(trio: ThreePartyShamir, x: Elements, gram: Elements, ridge: Array) -> SharedFrame:
+    """The frame of rows x (n, p), whose first column is the intercept, and of their Gram matrix.
+
+    A ridge (p,) on half the squared coefficients counts as variance, so that the trace of T'(X'X / 4 + ridge)T / n is
+    at most p / 2.
+    """
     n, p = x.shape
     digits = digits_of(n)
     carry = constant_elements(0, (p, p))
@@ -57,7 +62,9 @@ def build_frame(trio: ThreePartyShamir, x: Elements, gram: Elements) -> SharedFr
         totals = x[:, 1:].sum(axis=0) % trio.field.p
         exact = n * np.diagonal(gram)[1:] - totals * totals
         variances = trio.truncate(exact % trio.field.p, 2 * INPUT - MOMENT + 2 * digits, 2 * INPUT + 2 * digits + 3)
-        roots = inverse_roots(trio, variances)
+        extra = 4.0 * n / 4.0**digits * ridge[1:]
+        raised = variances + np.array([round(v * 2**MOMENT) for v in extra.tolist()], dtype=object)
+        roots = inverse_roots(trio, raised, float(extra.max()))
         means = trio.truncate(totals * round(2**_SHARE / n), INPUT + _SHARE - POINT, INPUT + _SHARE + 4)
         carry[np.arange(1, p), np.arange(1, p)] = roots
         carry[0, 1:] = trio.truncate(-means * roots % trio.field.p, POINT, 2 * POINT + CARRIED + 2)
@@ -84,7 +91,7 @@ def invert_matrix(trio: ThreePartyShamir, matrix: Elements, start: Elements, dep
 
 
 def start_inverse(frame: SharedFrame) -> Elements:
-    """A public start for the inverse of X'X / 4: below the inverse of twice its trace."""
+    """A public start for the inverse of X'X / 4: at most the inverse of its trace."""
     out = constant_elements(0, (frame.p, frame.p))
     out[np.arange(frame.p), np.arange(frame.p)] = (2 << STANDARD) // frame.p
     return out

@@ -10,7 +10,7 @@ settled once l < 1e-4 and l fell to a tenth: near a maximum l is squared by each
 Every `check_every` steps this one bit is opened. After a yes follows one more evaluation and step.
 
 All sums over rows are divided by 2^q, at least the number of rows, so that numbers stay in the field. Opened are, in
-this order: the bits whether columns can be told apart, whether the fit has settled, whether the last inverse is one;
+this order: the bits whether columns are independent, whether the fit has settled, whether the last inverse is one;
 then coefficients, variances and deviance, each rounded on shares.
 """
 
@@ -134,7 +134,7 @@ class _Fit:
         self.trio, self.rows, self.target = trio, rows, target
         self.p = trio.field.p
         gram = trio.field.gram(rows.x)
-        self.frame: SharedFrame = build_frame(trio, rows.x, gram)
+        self.frame: SharedFrame = build_frame(trio, rows.x, gram, target.ridge)
         # X'X / 4: two digits more.
         quarter = self._shrink(gram, 2 * INPUT + 2)
         self.fixed = carry_matrix(trio, self.frame, self._penalise(quarter))
@@ -268,7 +268,7 @@ class _Fit:
 
     def _shares_of_ridge(self) -> list[float]:
         """The penalty's weights divided by 2^q."""
-        return np.ldexp(self.target.ridge, -self.frame.digits).tolist()
+        return [float(weight) / 2**self.frame.digits for weight in self.target.ridge]
 
     def _move(self, inverse: Elements, score: Elements) -> tuple[Elements, Elements]:
         """V g with STANDARD digits, and l = g'Vg with DECREMENT digits."""

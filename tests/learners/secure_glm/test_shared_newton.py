@@ -116,7 +116,7 @@ def test_separation_ends_without_opening_anything(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["constant", "combination"])
-def test_columns_that_cannot_be_told_apart_end_it_after_one_bit(kind: str) -> None:
+def test_a_column_that_others_give_ends_it_after_one_bit(kind: str) -> None:
     rows = draw_rows(200, 3, seed=12)
     x = rows.x.copy()
     x[:, 2] = 0.4 if kind == "constant" else 0.5 * x[:, 0] - 0.2

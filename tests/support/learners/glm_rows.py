@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -46,13 +48,15 @@ def fit_on_shares(
     wire: RecordedWire | None = None,
     seed: int = 0,
     ridge: float = 0.0,
-    **target: int,
+    make: Callable[..., ThreePartyShamir] = ThreePartyShamir,
+    tamper: Mapping[str, Callable[[str, bytes], bytes]] | None = None,
+    **target: Any,
 ) -> GlmOutcome:
     """The fit, each half of the rows dealt by one of the first two parties; NotConverged and Collinear pass through."""
     p = rows.x.shape[1] + 1
     cut = len(rows.y) // 2
     penalty = np.array([0.0] + [ridge] * (p - 1))
-    plain = {"iterations": 16, "check_every": 1} | target
+    plain: dict[str, Any] = {"iterations": 16, "check_every": 1} | target
     goal = GlmTarget(penalty, np.eye(p)[0], **plain)
 
     def program(trio: ThreePartyShamir) -> GlmOutcome:
@@ -68,7 +72,7 @@ def fit_on_shares(
         offset = None if rows.offset is None else shares[:, p - 1]
         return fit_shared_glm(trio, SharedRows(x, shares[:, -1], offset), goal)
 
-    return run_parties(program, FIELD_BITS, seed=seed, wire=wire)[0]
+    return run_parties(program, FIELD_BITS, seed=seed, wire=wire, make=make, tamper=tamper)[0]
 
 
 def encode_outcome(y: Array) -> Elements:
