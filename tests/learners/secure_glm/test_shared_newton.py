@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy.special import expit
+from sklearn.datasets import load_breast_cancer
 from support.learners.glm_rows import GlmRows, draw_rows, fit_on_shares
 from support.learners.parties import RecordedWire
 
@@ -69,6 +70,34 @@ CASES: dict[str, Callable[[], GlmRows]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_fit_equals_that_of_the_pooled_rows(name: str) -> None:
     rows = CASES[name]()
+    assert_pooled(rows, fit_on_shares(rows))
+
+
+# Rows, columns, the share of events (0: about a half) and the correlation of columns.
+SWEEP = [
+    (300, 2, 0.0, 0.0), (400, 3, 0.0, 0.5), (400, 5, 0.0, 0.9), (500, 8, 0.0, 0.99), (600, 10, 0.0, 0.3),
+    (1500, 4, 0.02, 0.0), (2000, 6, 0.02, 0.5), (2000, 10, 0.02, 0.0), (3000, 8, 0.02, 0.9), (800, 15, 0.0, 0.5),
+    (800, 20, 0.0, 0.2), (900, 25, 0.0, 0.8), (1000, 30, 0.0, 0.0), (1000, 35, 0.0, 0.3), (1200, 40, 0.0, 0.5),
+    (500, 4, 0.1, 0.9), (700, 12, 0.1, 0.5), (700, 6, 0.0, 0.95), (450, 7, 0.0, 0.1), (1500, 60, 0.0, 0.3),
+]  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(len(SWEEP)))
+def test_twenty_simulated_sets_are_fitted_as_pooled(number: int) -> None:
+    n, m, rare, rho = SWEEP[number]
+    rows = draw_rows(n, m, seed=100 + number, rare=rare, rho=rho)
+    assert_pooled(rows, fit_on_shares(rows))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("columns", [(0, 1), (0, 1, 4, 8), (0, 2, 3, 1, 4), (0, 1, 4, 5, 8, 9)], ids=str)
+def test_tumours_that_a_few_measurements_nearly_separate_are_fitted_as_pooled(columns: tuple[int, ...]) -> None:
+    """The breast-cancer data of scikit-learn: linear predictors up to 56, odds ratios above 200, collinear columns."""
+    data = load_breast_cancer()
+    x = data.data[:, columns]
+    scaled = 2.0 * (x - x.min(axis=0)) / (x.max(axis=0) - x.min(axis=0)) - 1.0
+    rows = GlmRows(scaled, data.target.astype(float))
     assert_pooled(rows, fit_on_shares(rows))
 
 
