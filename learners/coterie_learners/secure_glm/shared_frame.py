@@ -103,5 +103,5 @@ def is_inverse(trio: ThreePartyShamir, inverse: Elements, matrix: Elements) -> b
     rest[np.arange(len(rest)), np.arange(len(rest))] += 1 << 2 * STANDARD
     coarse = trio.truncate(rest % trio.field.p, 2 * STANDARD - _REST, 2 * STANDARD + INVERTED + 8)
     total = trio.reshare((coarse * coarse).sum(keepdims=True) % trio.field.p).ravel()
-    small = negative_shares(trio, total - (1 << 2 * _REST - _FIT), 2 * (_REST + INVERTED) + 20)
+    small = negative_shares(trio, total - (1 << 2 * _REST - _FIT), 2 * (_REST + INVERTED) + 8)
     return int(trio.open(small, exact=True)[0]) == 1
