@@ -63,7 +63,10 @@ def build_glm_fit(plan: GlmPlan, post: Payload) -> Fit:
     n, deviance = int(post["n"]), float(post["deviance"])
     events = int(post["events"]) if "events" in post else None
     units = np.concatenate([[1.0], plan.scales])
-    warnings = () if events is None else model_warnings.few_events_warning(n, events, plan.m, binary=True)
+    advice = model_warnings.advise_on_few_events(plan.study)
+    warnings = (
+        () if events is None else model_warnings.few_events_warning(n, events, plan.m, binary=True, advice=advice)
+    )
     holder = {name: owner for owner in plan.study.owners for name in Design(plan.study, owner).names}
     ridge = model_warnings.ridge_warning(plan.options.ridge)
     return Fit(

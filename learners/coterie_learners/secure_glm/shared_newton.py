@@ -42,7 +42,7 @@ from coterie_learners.secure_glm.shared_frame import (
 from coterie_learners.secure_glm.shared_link import RESPONSE, SharedResponse, evaluate_link
 
 # Bits of the field: the largest numbers, X'WX by rows of 2^22 and the inverses, fill it with their masks.
-FIELD_BITS = 160
+FIELD_BITS = 176
 # Binary digits behind the point: of coefficients in half-widths, of scores there and on the standard scale, of l.
 SLOPE_DIGITS, SCORE, CARRIED_SCORE, DECREMENT = 40, 54, 38, 50
 # Digits of opened coefficients (in half-widths), variances and half deviances.

@@ -12,7 +12,7 @@ from coterie_learners.secure.shamir3 import ThreePartyShamir
 from coterie_learners.secure_glm.shared_link import EDGES, RESPONSE, evaluate_link
 
 DIGITS = 68
-BITS = 160
+BITS = 176
 
 
 def evaluate(x: Array, y: Array | None = None, wire: RecordedWire | None = None) -> tuple[Array, Array, float]:

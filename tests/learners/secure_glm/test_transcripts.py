@@ -20,6 +20,7 @@ from coterie_learners.errors import ProtocolError
 from coterie_learners.secure.comparison import Q
 from coterie_learners.secure.field import Elements
 from coterie_learners.secure.shamir3 import ThreePartyShamir
+from coterie_learners.secure_glm.shared_newton import FIELD_BITS
 
 # A test of uniformity that fails by chance once in a million runs; streams are seeded, so that it does so never.
 LEAST = 1e-6
@@ -94,7 +95,7 @@ def test_every_byte_that_a_party_gets_is_uniform(channel: tuple[str, str], which
     if len(digits):
         assert digits.max() < Q
         assert p_value(np.bincount(digits, minlength=Q)) > LEAST
-    places = elements.reshape(-1, 20)
+    places = elements.reshape(-1, FIELD_BITS // 8)
     assert min(p_value(np.bincount(column >> 4, minlength=16)) for column in places.T) > LEAST
 
 
