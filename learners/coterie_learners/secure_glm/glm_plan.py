@@ -24,7 +24,7 @@ from coterie_learners.study.document import Frozen, Study
 from coterie_learners.study.rows import join_blocks
 
 # The secret frame has room for ranges whose middle is so many half-widths from zero, and for offsets below this.
-FARTHEST, LARGEST_OFFSET = 1024.0, 64.0
+_FARTHEST, LARGEST_OFFSET = 1024.0, 64.0
 MOST_COLUMNS = 200
 # Middle and half-width of an outcome of 0 and 1.
 BINARY = (0.5, 0.5)
@@ -157,7 +157,7 @@ class GlmPlan:
         declared = np.array([(column.centre, column.scale) for column in self.design.columns[1:]]).reshape(-1, 2)
         middles = (declared[:, 0] + declared[:, 1] * self.columns.middle[: self.m]) / self.scales
         ridge = np.concatenate([[0.0], o.ridge / self.scales**2])
-        if np.any(np.abs(middles) > FARTHEST) or np.any(ridge > MOST_PENALTY * self.floor):
+        if np.any(np.abs(middles) > _FARTHEST) or np.any(ridge > MOST_PENALTY * self.floor):
             message = "A range lies too far from zero, or the ridge is too large, for the field of secure numbers"
             raise StudyError("CO-S545", f"{message}. Declare values less a constant, other units, or a smaller ridge.")
         intercept = np.concatenate([[1.0], -middles])
