@@ -82,8 +82,14 @@ bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the m
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/tables.py
 
-bench-mpc: setup ## Measure Secure Lasso, and the paper's own packages where they install
+bench-mpc: setup ## Measure Secure Lasso and Secure GLM, and other people's packages where they install
 	@$(BIN)/python benchmarks/secure_lasso.py
+	@$(BIN)/python benchmarks/secure_glm.py
+	@test -d benchmarks/.venv-mpyc || { $(PYTHON) -m venv benchmarks/.venv-mpyc && \
+	  benchmarks/.venv-mpyc/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/mpyc.txt; } \
+	  || rm -rf benchmarks/.venv-mpyc
+	@test ! -d benchmarks/.venv-mpyc || for size in "200 3" "1000 5"; do \
+	  benchmarks/.venv-mpyc/bin/python benchmarks/mpyc_logistic.py -M3 --no-log $$size; done
 	@for part in lasso join; do \
 	  test -d benchmarks/.venv-tno-$$part || { $(PYTHON) -m venv benchmarks/.venv-tno-$$part && \
 	    benchmarks/.venv-tno-$$part/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -36,7 +36,9 @@ def make_study(learner: Learner, options: Mapping[str, object]) -> Study:
     asked = {name: value for name, value in _TIMES.items() if name in learner.options.model_fields}
     plain |= {"learner": {"name": learner.name, **asked, **options}}
     plain |= {"formula": "died ~ 1"} if "time_grid" in asked else {}
-    if "columns" in learner.splits:
+    if learner.helpers:
+        plain |= {"helpers": ["east"]}
+    elif "columns" in learner.splits:
         south, east = (["male", "age"], []) if learner.talks else (["male"], ["age"])
         plain |= {"columns": {"north": ["died", "pressure"], "south": south, "east": east}}
         plain |= {"identifier": ["code"], "disclosure": {"rebuild": "allow"}}

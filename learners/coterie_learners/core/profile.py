@@ -12,12 +12,14 @@ from coterie_learners.study.document import Study
 class Suitability:
     """Whether a learner fits a study, and why or why not, as the end of a sentence.
 
-    `rank`: among learners that fit, the lowest is the advice.
+    `rank`: among learners that fit, the lowest is the advice. `needs`: what the study would have to add for a learner
+    that does not fit it as it is.
     """
 
     rank: int
     fits: bool
     why: str
+    needs: str = ""
 
 
 def assess_unknown(study: Study, rows: int | None) -> Suitability:

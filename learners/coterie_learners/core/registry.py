@@ -46,6 +46,7 @@ class Learner:
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
     talks: bool = False
     profile: Profile = field(default_factory=Profile)
+    helpers: bool = False
 
 
 def learner_of(study: Study) -> Learner:
@@ -115,6 +116,10 @@ def check_choice(study: Study) -> None:
     if study.split not in learner.splits:
         message = f"The study splits {study.split} over its sites; {learner.name} takes {' or '.join(learner.splits)}"
         raise StudyError("CO-S405", f"{message}. Choose another learner, or correct [columns].")
+    if study.helpers and not learner.helpers:
+        names = ", ".join(study.helpers)
+        message = f"{names} would take part without data, which {learner.name} has no use for where rows are split"
+        raise StudyError("CO-S408", f"{message}. Remove `helpers` and these sites, or choose another learner.")
     learner.check(study)
 
 

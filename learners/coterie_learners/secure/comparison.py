@@ -24,19 +24,19 @@ MASKER = 2
 Digits = NDArray[np.int32]
 
 
-def negative_shares(trio: ThreePartyShamir, shares: Elements, bits: int) -> Elements:
-    """Shares of [v < 0] (0 or 1) for |v| < 2^(bits - 1)."""
+def negative_shares(trio: ThreePartyShamir, shares: Elements, bits: int, security: int = SECURITY) -> Elements:
+    """Shares of [v < 0] (0 or 1) for |v| < 2^(bits - 1); the masks are 2^security times as large as the values."""
     flat = shares.ravel() + (1 << bits - 1)  # then the highest of `bits` digits says whether v >= 0
-    role = _mask if trio.me == MASKER else _evaluate
-    public, hidden = role(trio, flat, bits)
+    masker = trio.me == MASKER
+    public, hidden = _mask(trio, flat, bits, security) if masker else _evaluate(trio, flat, bits)
     both = public + hidden - 2 * public * hidden
     return trio.reshare(np.asarray(both % trio.field.p)).reshape(shares.shape)
 
 
-def _mask(trio: ThreePartyShamir, flat: Elements, bits: int) -> tuple[Elements, Elements]:
+def _mask(trio: ThreePartyShamir, flat: Elements, bits: int, security: int) -> tuple[Elements, Elements]:
     """The third party: masks the sums, deals the mask's digits, looks for a zero; returns shares of both flips."""
-    mask = trio.own.integers(len(flat), bits + SECURITY)
-    digits = bits_of(mask, (bits + SECURITY + 7) // 8, bits)
+    mask = trio.own.integers(len(flat), bits + security)
+    digits = bits_of(mask, (bits + security + 7) // 8, bits)
     top = digits[:, 0].copy()
     digits[:, 0] = 0
     masked = (_to_additive(trio, flat) + mask) % trio.field.p

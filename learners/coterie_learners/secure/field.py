@@ -95,21 +95,29 @@ class PrimeField:
 
     def gram(self, z: Elements) -> Elements:
         """Z'Z (m, m) of elements (n, m), exactly."""
-        n, m = z.shape
-        limbs = self.bits // LIMB
-        step = min(max(1, CHUNK // (m * limbs)), (1 << 21) - 1)
-        out = element_array([0] * (m * m), (m, m))
-        for at in range(0, n, step):
-            part = np.frombuffer(self.pack(z[at : at + step]), "<u2").reshape(-1, m * limbs).astype(np.float64)
-            out = out + _recombine_limbs((part.T @ part).reshape(m, limbs, m, limbs))
+        return self.cross_gram(z, z)
+
+    def cross_gram(self, a: Elements, b: Elements) -> Elements:
+        """A'B (k, m) of elements (n, k) and (n, m), exactly."""
+        k, m, limbs = a.shape[1], b.shape[1], self.bits // LIMB
+        step = min(max(1, CHUNK // (max(k, m) * limbs)), (1 << 21) - 1)
+        out = element_array([0] * (k * m), (k, m))
+        for at in range(0, len(a), step):
+            left = self._limbs(a[at : at + step])
+            right = left if b is a else self._limbs(b[at : at + step])
+            out = out + _recombine_limbs((left.T @ right).reshape(k, limbs, m, limbs))
         return np.asarray(out % self.p)
+
+    def _limbs(self, z: Elements) -> Array:
+        """Elements (n, m) as limbs (n, m * limbs)."""
+        return np.frombuffer(self.pack(z), "<u2").reshape(len(z), -1).astype(np.float64)
 
 
 def _recombine_limbs(products: Array) -> Elements:
-    """Sums of products of limbs (m, k, m, k) as integers (m, m)."""
-    m, k = products.shape[:2]
+    """Sums of products of limbs (m, k, n, k) as integers (m, n)."""
+    m, k, n = products.shape[:3]
     exact = products.astype(np.int64)
-    out = element_array([0] * (m * m), (m, m))
+    out = element_array([0] * (m * n), (m, n))
     for power in range(2 * k - 1):
         low = max(0, power - k + 1)
         column = sum(exact[:, a, :, power - a].astype(object) for a in range(low, min(power, k - 1) + 1))

@@ -10,15 +10,16 @@ from coterie_learners.secure.secure_join import JoinPlan
 def disclose_lasso(plan: LassoPlan) -> Disclosure:
     """What a study discloses."""
     opened = _describe_opened(plan)
-    begin = _disclose_join(plan.link) if plan.joins else (_disclose_terms("A commitment to its rows"),)
+    begin = disclose_join(plan.link) if plan.joins else (disclose_terms("A commitment to its rows"),)
     fit = StepDisclosure("fit", "each", f"shares go in, and what is opened is {opened}", talks=True)
     names = ", ".join(plan.computing)
     trust = (f"No two of {names} may collude: together they could read every row that they compute on.",)
-    joined = _describe_join_trust(plan.link) if plan.joins else ()
+    joined = describe_join_trust(plan.link) if plan.joins else ()
     return Disclosure((*begin, fit), (*trust, *joined), (f"Everybody learns {opened}.",))
 
 
-def _disclose_terms(what: str) -> StepDisclosure:
+def disclose_terms(what: str) -> StepDisclosure:
+    """The first step: what each site posts there."""
     interval = (
         "Of a column whose declared range is more than 64 standard deviations wide to each side, everybody learns an "
         "interval, at least 32 of them wide to each side, that has all of its values. Of other columns nobody learns "
@@ -27,7 +28,8 @@ def _disclose_terms(what: str) -> StepDisclosure:
     return StepDisclosure("terms", "each", f"{what}, and intervals of its columns", None, "blinded", interval)
 
 
-def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
+def disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
+    """The steps of a join."""
     how = "encrypted under its own key" if link.sealed_by_key else "under uniform masks"
     helper, several = link.helper, len(link.owners) > 2 or len(link.passes) > 1
     parts = ", in each pass and for each set of owners" if several else ""
@@ -50,7 +52,7 @@ def _disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
     what = "Places of the matched rows in a list of unknown order, and counts of different spellings"
     counts = (f"The owner learns how many patients match, if they are at least {link.floor}. It does not learn which.",)
     matches = (StepDisclosure(f"match/{o}", f"only:{helper}", what, (o,), rebuilds=counts) for o in link.owners)
-    return _disclose_terms("A commitment to its rows, and a wrapped part of the owners' key"), *rows, *matches
+    return disclose_terms("A commitment to its rows, and a wrapped part of the owners' key"), *rows, *matches
 
 
 def _describe_deal(link: JoinPlan) -> tuple[str, ...]:
@@ -64,7 +66,8 @@ def _describe_deal(link: JoinPlan) -> tuple[str, ...]:
     )
 
 
-def _describe_join_trust(link: JoinPlan) -> tuple[str, ...]:
+def describe_join_trust(link: JoinPlan) -> tuple[str, ...]:
+    """Who must not collude because of a join."""
     owners = " or ".join(link.owners)
     risk = (
         "they can try identifiers, but rows stay under their owner's own key even if the two collude"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field as Within
 from pydantic import field_validator
 
 from coterie_learners.core.intervals import Intervals, merge_intervals
-from coterie_learners.core.protocol import Posts
+from coterie_learners.core.protocol import Posts, Site
 from coterie_learners.core.registry import options_of
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure.field import PrimeField as Numbers
@@ -19,9 +19,10 @@ from coterie_learners.secure.fista import Rule
 from coterie_learners.secure.identifier_tags import Deal, LinkagePass
 from coterie_learners.secure.lasso_model import Target
 from coterie_learners.secure.moments import field_bits
-from coterie_learners.secure.secure_join import JoinPlan
+from coterie_learners.secure.secure_join import JoinPlan, check_range
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Study
+from coterie_learners.study.rows import join_blocks
 
 COMPUTING = 3
 # No number overflows with so many rows; the field is chosen before anybody knows how many there are.
@@ -66,6 +67,44 @@ class SecureLassoOptions(Frozen):
         if not 1 <= len(value) <= 200:
             raise ValueError("between 1 and 200 penalties")
         return value
+
+
+class SharedPlan(Protocol):
+    """What the shared parts of secure learners ask of a study's plan; see `LassoPlan` for each."""
+
+    @property
+    def study(self) -> Study:
+        """The study."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether the sites hold columns."""
+
+    @property
+    def m(self) -> int:
+        """Number of columns without the intercept."""
+
+    @property
+    def computing(self) -> tuple[str, ...]:
+        """The three sites that hold shares."""
+
+    @property
+    def link(self) -> JoinPlan:
+        """The join."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """The field."""
+
+    @property
+    def questions(self) -> int:
+        """How many studies an owner answers on the same patients."""
+
+    def order_of(self, owner: str) -> list[int]:
+        """Places of an owner's columns in the joined table."""
+
+    def tabulate_rows(self, site: Site) -> Array:
+        """A site's own rows as they are shared, where rows are split."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +153,11 @@ class LassoPlan:
         return (*data[: COMPUTING - len(self.helpers)], *self.helpers)
 
     @property
+    def questions(self) -> int:
+        """How many studies an owner answers on the same patients."""
+        return self.options.questions
+
+    @property
     def floor(self) -> int:
         """The least number of rows."""
         return max(self.study.rows.minimum, self.options.rows_per_column * self.m)
@@ -137,6 +181,13 @@ class LassoPlan:
             self.declared_outcome,
             None if o.seed is None else Deal(o.seed, max(o.folds, 1), o.held_out),
         )
+
+    def tabulate_rows(self, site: Site) -> Array:
+        """A site's rows (n, m + 1) in [-1, 1] of their declared ranges, the outcome last."""
+        block = join_blocks(site.rows)
+        centre, scale = self.declared_outcome
+        x = self.design.scale(block.x)[:, 1:]
+        return check_range(np.column_stack([x, (block.y - centre) / scale]), site.name)
 
     def order_of(self, owner: str) -> list[int]:
         """Places of an owner's columns in the joined table, whose last column is the outcome."""

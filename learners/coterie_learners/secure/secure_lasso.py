@@ -38,14 +38,13 @@ from coterie_learners.secure import paillier, secure_join
 from coterie_learners.secure.field import Elements
 from coterie_learners.secure.lasso_disclosure import disclose_lasso
 from coterie_learners.secure.lasso_model import fit
-from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS, LassoPlan, SecureLassoOptions
+from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS, LassoPlan, SecureLassoOptions, SharedPlan
 from coterie_learners.secure.lasso_result import build_lasso_fit, pack_account, pack_result, result_form
 from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones
 from coterie_learners.secure.secure_join import JoinPlan, JoinPosts
 from coterie_learners.secure.session import Keystream, Randomness, Session, open_session
 from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
 from coterie_learners.study.document import Schedule, Study
-from coterie_learners.study.rows import join_blocks
 
 _VERSION = "2"
 _TOPIC = "fit"
@@ -83,19 +82,11 @@ def narrow_link(plan: LassoPlan, terms: Posts) -> JoinPlan:
 def commit_rows(site: Site, plan: LassoPlan) -> Payload:
     """SHA-256 of a secret salt and this site's rows; and where in their ranges its columns lie."""
     check_questions(site, plan)
-    values = rows_table(site, plan)
+    values = plan.tabulate_rows(site)
     salt, own = site.stream("commitment", 32), find_intervals(values)
     check_spread(own.place(values), site.name)
     committed = np.ascontiguousarray(values, dtype="<f8").tobytes()
     return {"commitment": np.frombuffer(hashlib.sha256(salt + committed).digest(), np.uint8), **own.payload()}
-
-
-def rows_table(site: Site, plan: LassoPlan) -> Array:
-    """This site's rows (n, m + 1) in [-1, 1] of their declared ranges, the outcome last."""
-    block = join_blocks(site.rows)
-    centre, scale = plan.declared_outcome
-    x = plan.design.scale(block.x)[:, 1:]
-    return secure_join.check_range(np.column_stack([x, (block.y - centre) / scale]), site.name)
 
 
 def _group_sums(site: Site, plan: LassoPlan) -> Elements:
@@ -103,7 +94,7 @@ def _group_sums(site: Site, plan: LassoPlan) -> Elements:
 
     Its rows are dealt to groups at random, or by the study's seed in the order of its file.
     """
-    values = plan.columns.place(rows_table(site, plan))
+    values = plan.columns.place(plan.tabulate_rows(site))
     check_spread(values, site.name)
     values = values[secure_join.permutation(Keystream(_dealing_key(site, plan)), len(values))]
     cuts = plan.cuts(len(values))
@@ -151,7 +142,7 @@ def _check_counts(plan: LassoPlan, counts: Sequence[int]) -> None:
 # Columns split over sites: the joined rows
 
 
-def share_joined_rows(site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> Elements:
+def share_joined_rows(site: Site, plan: SharedPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> Elements:
     """Shares (n, m + 1) of the joined table, the outcome last."""
     link = plan.link
     table = np.zeros((n, plan.m + 1), dtype=object)
@@ -167,7 +158,7 @@ def share_joined_rows(site: Site, plan: LassoPlan, posts: JoinPosts, trio: Three
 
 
 def _share_other_summand(
-    site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, owner: str, shape: tuple[int, int]
+    site: Site, plan: SharedPlan, posts: JoinPosts, trio: ThreePartyShamir, owner: str, shape: tuple[int, int]
 ) -> Elements:
     """Shares of the second summand of an owner's rows, from the site that has it."""
     dealer = summand_holder(plan.link, owner)
@@ -209,7 +200,7 @@ def compute(site: Site, channel: Channel | None, plan: LassoPlan, posts: JoinPos
         secure_join.read_spelling_counts(site, plan.link, posts).check(site.study.most_spellings)
     spend_question(site, plan)
     cuts = _find_cuts(site, plan, posts, n)
-    terms = repr((plan.computing, plan.numbers.bits, n, tuple(cuts), _VERSION)).encode() + _digest(posts.terms)
+    terms = repr((plan.computing, plan.numbers.bits, n, tuple(cuts), _VERSION)).encode() + digest_terms(posts.terms)
     session, randomness = open_session(site, channel, _TOPIC, terms)
     if site.name in plan.computing:
         opened = _run_party(site, plan, posts, session, randomness, n)
@@ -224,31 +215,31 @@ def _find_cuts(site: Site, plan: LassoPlan, posts: JoinPosts, n: int) -> list[in
     return [0, *itertools.accumulate(groups)] if groups else plan.cuts(n)
 
 
-def check_questions(site: Site, plan: LassoPlan) -> None:
+def check_questions(site: Site, plan: SharedPlan) -> None:
     """StudyError if this site has answered enough studies on these patients; counts nothing yet."""
     _read_questions(site, plan)
 
 
-def spend_question(site: Site, plan: LassoPlan) -> None:
+def spend_question(site: Site, plan: SharedPlan) -> None:
     """Count this study among those that this site has answered on its patients, before anything of it is opened."""
     label, answered, this = _read_questions(site, plan)
     if label and this not in answered:
         site.vault[label] = b"".join([*answered, this])
 
 
-def _read_questions(site: Site, plan: LassoPlan) -> tuple[str, list[bytes], bytes]:
+def _read_questions(site: Site, plan: SharedPlan) -> tuple[str, list[bytes], bytes]:
     """Where this site keeps the studies answered on these patients, those studies, and this one."""
     this = hashlib.sha256(f"{site.session}/{site.study.hash.hex()}".encode()).digest()
     if site.data is None:
         return "", [], this
-    patients = secure_join.cohort_digest(site) if plan.joins else _digest_of(rows_table(site, plan))
+    patients = secure_join.cohort_digest(site) if plan.joins else _digest_of(plan.tabulate_rows(site))
     label = f"questions/{patients.hex()}"
     raw = site.vault.get(label, b"")
     answered = [raw[at : at + 32] for at in range(0, len(raw), 32)]
-    if this not in answered and len(answered) >= plan.options.questions:
+    if this not in answered and len(answered) >= plan.questions:
         message = f"{site.name} has answered {len(answered)} studies on these patients, and this study allows"
         reason = "The difference of two fits can tell of single patients. Agree on `questions` if that is wanted"
-        raise StudyError("CO-N243", f"{message} {plan.options.questions} in all. {reason}.")
+        raise StudyError("CO-N243", f"{message} {plan.questions} in all. {reason}.")
     return label, answered, this
 
 
@@ -331,7 +322,8 @@ def _stamp(site: Site) -> Stamp:
     return Stamp(site.study.hash.hex(), _TOPIC, "", site.attempt)
 
 
-def _digest(posts: Posts) -> bytes:
+def digest_terms(posts: Posts) -> bytes:
+    """One digest of all sites' commitments."""
     parts = [bytes(np.asarray(post["commitment"])) for post in posts.values()]
     return hashlib.sha256(b"".join(parts)).digest()
 

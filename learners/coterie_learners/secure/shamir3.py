@@ -27,7 +27,7 @@ many numbers it carries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -112,21 +112,40 @@ class ThreePartyShamir:
     def reshare(self, product: Elements) -> Elements:
         """Shares of degree one of what a local product has as shares of degree two."""
         self.round()
-        after, before = (self.me + 1) % 3, (self.me + 2) % 3
         # Each party deals its share of degree two as a new secret; the weighted sum of these sharings is the product's.
-        own_share, other = self._split(product, self._uniform(after, product.shape))
-        self.send(before, other)
-        from_before = self._uniform(before, product.shape)
-        from_after = self.receive(after, product.shape)
+        own_share, other = self._split(product, self._uniform((self.me + 1) % 3, product.shape))
+        self.send((self.me + 2) % 3, other)
+        return self._combine_parts(own_share)
+
+    def _combine_parts(self, own_share: Elements) -> Elements:
+        """This party's share of a product, of its own share of what it dealt and those that the others dealt it."""
+        after, before = (self.me + 1) % 3, (self.me + 2) % 3
+        from_before = self._uniform(before, own_share.shape)
+        from_after = self.receive(after, own_share.shape)
         parts = WEIGHTS[self.me] * own_share + WEIGHTS[before] * from_before + WEIGHTS[after] * from_after
         return np.asarray(parts % self.field.p)
 
-    def truncate(self, shares: Elements, digits: int, bits: int) -> Elements:
-        """v / 2^digits for |v| < 2^(bits - 1), shares of degree at most two. Error within 2 units, its mean zero."""
+    def reshare_parts(self, products: Iterable[Elements]) -> Iterator[Elements]:
+        """`reshare` part by part in one round: all parts are sent before the first is awaited, and kept as bytes."""
+        self.round()
+        before = (self.me + 2) % 3
+        sent = []
+        for product in products:
+            own_share, other = self._split(product, self._uniform((self.me + 1) % 3, product.shape))
+            self.send(before, other)
+            sent.append((product.shape, self.field.pack(own_share)))
+        for shape, packed in sent:
+            yield self._combine_parts(self.field.uniform(packed, shape))
+
+    def truncate(self, shares: Elements, digits: int, bits: int, security: int = SECURITY) -> Elements:
+        """v / 2^digits for |v| < 2^(bits - 1), shares of degree at most two. Error within 2 units, its mean zero.
+
+        The masks are 2^security times as large as the values: many values at once deserve more than SECURITY.
+        """
         # low and high together mask all bits of v. Zero shares of degree two are added because those of a product are
         # not uniform: opened as they are, they would disclose more than the product.
         low = self._random(shares.size, digits)
-        high = self._random(shares.size, SECURITY + bits - digits)
+        high = self._random(shares.size, security + bits - digits)
         masked = shares.ravel() + (1 << bits - 1) + low + (high << digits) + self._zero(shares.size)
         opened = self.open(masked % self.field.p)
         return np.asarray(((opened >> digits) - high - (1 << bits - 1 - digits) - 1) % self.field.p).reshape(

@@ -186,14 +186,15 @@ class Study(Frozen):
     Sites hold the same variables of different patients (rows split), or, with `columns`, other variables of the same
     patients: then `columns` names each site's variables (none for a helper without data), and `identifier` the columns
     of every site's file by which patients find each other: a list of names, or names with what each column holds.
-    Where rows are split, `patient` names the column that identifies patients; it never leaves a site. Without it rows
-    are taken for patients.
+    Where rows are split, `helpers` names the sites without data, which only compute, and `patient` the column that
+    identifies patients; it never leaves a site. Without it rows are taken for patients.
     """
 
     format: Literal[1] = 1
     name: Name
     title: Text = ""
     sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
+    helpers: tuple[Name, ...] = ()
     formula: Annotated[str, Field(max_length=10_000, pattern=r"^[\x20-\x7e\t\r\n]*$")]
     variables: dict[ColumnName, Variable]
     columns: dict[Name, tuple[ColumnName, ...]] = {}
@@ -210,6 +211,14 @@ class Study(Frozen):
     def _check_sites(self) -> Self:
         if len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites are named twice: {sorted(s for s in self.sites if self.sites.count(s) > 1)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_helpers(self) -> Self:
+        if self.helpers and (self.columns or not set(self.helpers) < set(self.sites)):
+            raise ValueError(
+                "`helpers` names some of the sites where rows are split; where columns are, a helper has an empty list"
+            )
         return self
 
     @model_validator(mode="after")
@@ -244,6 +253,11 @@ class Study(Frozen):
     def split(self) -> Literal["rows", "columns"]:
         """Whether sites hold other patients or other variables."""
         return "columns" if self.columns else "rows"
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The sites that hold data, in the study's order."""
+        return tuple(s for s in self.sites if (self.columns[s] if self.columns else s not in self.helpers))
 
     @property
     def identifying(self) -> dict[str, IdentifierKind]:
@@ -293,6 +307,7 @@ class Study(Frozen):
         older |= {"linkage"} if self.linkage == LinkageRules() else set()
         older |= {"cohort"} if self.cohort == CohortRules() else set()
         older |= set() if self.patient else {"patient"}
+        older |= set() if self.helpers else {"helpers"}
         plain = self.model_dump(mode="json", exclude=older)
         plain["rows"] = self.rows.as_dict()
         if "disclosure" in plain:

@@ -52,7 +52,7 @@ class Width:
 
 def guess_sizes(study: Study, rows: Sequence[int]) -> dict[str, int]:
     """Rows of each site: as given by site, one number divided evenly, or enough for the formula."""
-    sites = study.sites
+    sites = study.owners if not study.columns else study.sites
     if not rows:
         return dict.fromkeys(sites, max(FEWEST_ROWS, ROWS_PER_COEFFICIENT * len(Design(study).columns)))
     if len(rows) == len(sites):

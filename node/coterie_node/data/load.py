@@ -238,7 +238,7 @@ def load_site(address: RowsAddress | None, study: Study, site: str, exclude: Pat
 
     `exclude`: a file with the identifiers of patients who object; their rows are no part of anything.
     """
-    if study.columns and not study.columns[site]:
+    if site not in study.owners:
         return None
     if address is None:
         raise StudyError("CO-S105", f"{site} has data in the study {study.name!r}; name its file.")

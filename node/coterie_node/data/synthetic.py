@@ -44,9 +44,8 @@ def simulate_cohort(
     if study.columns:
         n = sizes[study.sites[0]]
         codes = _codes(design, beta, n, rng, events)
-        holders = [name for name in study.sites if study.columns[name]]
-        return SyntheticRows({name: _part(study, name, codes, n) for name in holders}, [design.block(codes)])
-    drawn = {name: _codes(design, beta, sizes[name], rng, events) for name in study.sites}
+        return SyntheticRows({name: _part(study, name, codes, n) for name in study.owners}, [design.block(codes)])
+    drawn = {name: _codes(design, beta, sizes[name], rng, events) for name in study.owners}
     blocks = {name: design.block(codes) for name, codes in drawn.items()}
     if learner_of(study).reads == "codes":
         return SyntheticRows({name: ArrayCodes(codes) for name, codes in drawn.items()}, list(blocks.values()))

@@ -110,7 +110,7 @@ def dry_run(study: Study, files: Mapping[str, RowsAddress], policy: Policy | Non
     rows: dict[str, Data] = {name: site_rows.rows for name, site_rows in loaded.items() if site_rows is not None}
     out: list[PayloadPreview] = []
     gates = {name: _gate(study, name, policy or Policy(), out) for name in study.sites}
-    if all(study.columns and not study.columns[name] for name in set(study.sites) - set(rows)):
+    if not set(study.owners) - set(rows):
         try:
             simulate(study, rows, gates=gates)
         except (ReleaseRefused, LearnerError):

@@ -123,7 +123,7 @@ def simulate(
 
 def check_sites(study: Study, site_names: Iterable[str]) -> None:
     """StudyError unless rows are given for exactly the study's sites."""
-    wanted = {name for name in study.sites if not study.columns or study.columns[name]}
+    wanted = set(study.owners)
     missing, unknown = sorted(wanted - set(site_names)), sorted(set(site_names) - wanted)
     if missing or unknown:
         raise StudyError(

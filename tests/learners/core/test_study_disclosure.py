@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.learners import cohorts, joins, strata, vertical
+from support.learners import cohorts, glm_studies, joins, strata, vertical
 
 from coterie_learners.core.registry import Learner, learner_of
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
@@ -114,6 +114,14 @@ def test_secure_lasso_discloses_the_join_to_the_helper_and_what_is_opened() -> N
     assert "own key even if" in words(paillier)
     assert all("sees no identifier and no value" in words(disclosure) for disclosure in (masks, paillier))
     assert "scores of cross-validation" in words(disclose(joins.rows_cohort(alpha=[0.1], folds=3).study))
+
+
+def test_secure_glm_discloses_what_one_of_two_hospitals_can_take_off() -> None:
+    two, three = (disclose(glm_studies.rows_cohort(hospitals=count).study) for count in (2, 3))
+    assert "it then knows the other's score" in words(two)
+    assert "it then knows the other's score" not in words(three)
+    assert "No two of s0, s1, hub may collude" in words(two)
+    assert "hub sees no identifier and no value" in words(disclose(glm_studies.columns_cohort().study))
 
 
 def test_a_learner_that_discloses_nothing_cannot_be_constructed() -> None:

@@ -36,6 +36,7 @@ def study_of(learner: str, **options: Any) -> Study:
             "elastic net (L1 share 0.5) (gaussian regression (identity link), penalty 0.1, 0.01, chosen by "
             "cross-validation in 5 folds) by SECURE_LASSO",
         ),
+        ("secure_glm", {"ridge": 0.5}, "binomial regression (logit link), ridge penalty 0.5 by SECURE_GLM"),
         (
             "cola",
             {"family": "poisson", "link": "log", "firth": True},

@@ -110,6 +110,28 @@ def test_a_learner_of_another_kind_of_outcome_is_not_advised() -> None:
     assert "secure_lasso" not in order(study(3, f'{columns_text}[learner]\nname = "vertigo"'))
 
 
+def test_two_sites_are_advised_to_compute_on_shares_with_a_helper() -> None:
+    without = {item.learner: item for item in advise(study(2))}["secure_glm"]
+    assert not without.fits
+    assert "a third site without data" in without.needs
+    of = Study.model_validate({**study(3).model_dump(), "helpers": ("s2",)})
+    assert order(of) == ["secure_glm"]
+    number = '[variables.sbp]\ntype = "number"\nrange = [50, 250]\n'
+    linear = study(2, '[learner]\nname = "glore"\nfamily = "gaussian"', "sbp ~ sex", number)
+    assert not {item.learner: item for item in advise(linear)}["secure_glm"].needs
+
+
+def test_binary_columns_that_must_not_come_back_are_for_shares(tmp_path: Path) -> None:
+    extra_text = 'identifier = ["id"]\ncolumns = {s0 = ["died", "sex"], s1 = ["stage"], s2 = []}'
+    path = tmp_path / "study.toml"
+    path.write_text(text_of(3, f'{extra_text}\n[learner]\nname = "secure_glm"'))
+    assert json.loads(run("study", "advise", path, "--json"))["advice"] == "secure_glm"
+    two = tmp_path / "two.toml"
+    two.write_text(text_of(2))
+    done = CliRunner().invoke(app, ["study", "advise", str(two)])
+    assert "secure_glm" in done.output
+
+
 def test_what_a_learner_would_refuse_is_not_advised() -> None:
     columns_text = 'identifier = ["id"]\ncolumns = {s0 = ["sbp", "sex"], s1 = ["stage"]}\n[learner]\nname = "glore"'
     number = '[variables.sbp]\ntype = "number"\nrange = [50, 250]\n'

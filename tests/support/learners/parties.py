@@ -67,15 +67,14 @@ def run_parties(
     seed: int = 0,
     wire: RecordedWire | None = None,
     tamper: Mapping[str, Callable[[str, bytes], bytes]] | None = None,
+    make: Callable[..., ThreePartyShamir] = ThreePartyShamir,
 ) -> list[Out]:
-    """program(trio) at each of three computing parties; what each returns."""
+    """program(trio) at each of three computing parties; what each returns. `make` makes a party's end."""
     wire, changes = wire or RecordedWire(), tamper or {}
 
     def run(name: str) -> Out:
         end = PartyChannel(wire, name, changes.get(name, lambda to, data: data))
-        return program(
-            ThreePartyShamir(PrimeField(bits), Session(name, end, NAMES), NAMES, randomness(name, NAMES, seed))
-        )
+        return program(make(PrimeField(bits), Session(name, end, NAMES), NAMES, randomness(name, NAMES, seed)))
 
     with ThreadPoolExecutor(3) as pool:
         return list(pool.map(run, NAMES))

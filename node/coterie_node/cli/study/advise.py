@@ -36,13 +36,14 @@ HEADINGS = {
 class Advice:
     """One learner: whether it can run the study, and why or why not; the first that can is the advice.
 
-    `options`: those of the learner that must be set for it.
+    `options`: those of the learner that must be set for it. `needs`: what the study lacks for it.
     """
 
     learner: str
     fits: bool
     why: str
     options: Mapping[str, str] = field(default_factory=dict)
+    needs: str = ""
 
     @property
     def name(self) -> str:
@@ -60,7 +61,9 @@ def advise(study: Study, rows: int | None = None) -> list[Advice]:
     assessed = sorted(
         ((learner.profile.suits(study, rows), learner.name) for learner in here), key=lambda pair: pair[0].rank
     )
-    advices = [_check_options(study, Advice(name, suits.fits, suits.why)) for suits, name in assessed]
+    advices = [
+        _check_options(study, Advice(name, suits.fits, suits.why, needs=suits.needs)) for suits, name in assessed
+    ]
     split = f"it is for studies whose {'rows' if study.split == 'columns' else 'columns'} are split over sites."
     advices += [Advice(learner.name, False, split) for learner in learners if learner not in here]
     return sorted(advices, key=lambda item: not item.fits)
@@ -181,7 +184,8 @@ def advise_command(
         raise typer.BadParameter("A measured outcome, or one of several levels, has no events.", param_hint="--events")
     advices = try_advices(plain, advise(plain, sum(sizes) or None), sizes, share)
     best = advices[0]
-    head = f"Advice: {best.name}" if best.fits else "Advice: no installed learner fits."
+    nothing = next((f"Advice: {item.learner}, with {item.needs}." for item in advices if item.needs), "")
+    head = f"Advice: {best.name}" if best.fits else nothing or "Advice: no installed learner fits."
     lines = [f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}" for item in advices]
     widths = _widths_of(plain, best, sizes, share) if best.fits and sizes else ()
     document = {

@@ -9,7 +9,7 @@ from coterie_node.analysis.pooled import Reference
 from coterie_node.demo.cases import nhefs
 from coterie_node.demo.cases.case import Case
 
-_COVARIATES = ("age", "sex", "race", "smokeintensity", "smokeyrs", "wt71", "sbp", "cholesterol", "diabetes", "active")
+COVARIATES = ("age", "sex", "race", "smokeintensity", "smokeyrs", "wt71", "sbp", "cholesterol", "diabetes", "active")
 
 _STUDY = """\
 # Death by 1992 in NHEFS, by what the survey measured. All sites approve this file by its hash.
@@ -41,7 +41,7 @@ _NOTE = "NHEFS: of 1,629 people, those without a blood pressure or a cholesterol
 def _study_text(sites: Sequence[str]) -> str:
     """The study file."""
     constant = "refuse" if len(sites) <= 5 else "allow"
-    head = _STUDY.format(sites=nhefs.quote_names(sites), terms=" + ".join(_COVARIATES), constant=constant)
+    head = _STUDY.format(sites=nhefs.quote_names(sites), terms=" + ".join(COVARIATES), constant=constant)
     return head + (_UNMASKED if len(sites) < 3 else "") + nhefs.VARIABLES
 
 
@@ -57,7 +57,7 @@ def _fit_pooled() -> Reference:
     import statsmodels.api as sm
 
     frame = nhefs.load_cohort().dropna()
-    terms, x = nhefs.build_design(frame, _COVARIATES)
+    terms, x = nhefs.build_design(frame, COVARIATES)
     fit = sm.GLM(frame["death"].to_numpy(float), x, family=sm.families.Binomial()).fit(tol=1e-14, maxiter=100)
     return Reference(
         dict(zip(terms, fit.params.tolist(), strict=True)), dict(zip(terms, fit.bse.tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""Secure GLM: logistic regression on secret shares, of which only the result is opened."""
