@@ -248,7 +248,8 @@ def test_show_prints_what_leaves_and_whom_to_trust(file: Path) -> None:
     assert protections["table"] == "masked"
 
 
-def test_export_writes_a_table_for_r_and_never_over_a_file(tmp_path: Path) -> None:
+def test_export_writes_a_table_for_r_and_never_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the privacy log stands in the working folder
     path = tmp_path / "study.toml"
     path.write_text(HEAD.replace("SITES", '"s0", "s1"').replace("MORE", '[learner]\nname = "cola"'))
     rows = tmp_path / "rows.csv"
@@ -259,6 +260,7 @@ def test_export_writes_a_table_for_r_and_never_over_a_file(tmp_path: Path) -> No
     out = tmp_path / "s0_initialize.json"
     output = run("pda", "export", path, "--site", "s0", "--data", rows, "--to", out)
     assert "120 rows of s0 counted" in output
+    assert (tmp_path / "privacy" / "key").is_file()
     written = json.loads(out.read_text())
     assert sum(line["n"] for line in written["Xtable"]) == 120
     assert written["SXY"] == [[60, 30, 20, 20]]

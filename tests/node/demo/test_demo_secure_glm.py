@@ -50,8 +50,8 @@ def test_who_learns_what_is_printed_first_and_the_helper_has_no_file(
     assert not (folder / "sites" / "university" / "data.csv").exists()
 
 
-def test_an_auditor_without_keys_replays_it_and_its_report_names_the_model(
-    demo_run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+def test_an_auditor_without_keys_finds_the_record_intact(
+    demo_run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     done = coterie("audit", "replay", "--at", demo_run[0], "--json")
     assert done.returncode == 25, done.stdout
