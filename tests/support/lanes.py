@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import pytest
@@ -21,3 +22,16 @@ def diagonal(rows: Sequence[Any], columns: Sequence[Any]) -> list[ParameterSet]:
         for k, row in enumerate(rows)
         for j, column in enumerate(columns)
     ]
+
+
+def one_of_each(cases: Sequence[tuple[Any, ...]], kind: Callable[[Any], Hashable]) -> list[ParameterSet]:
+    """All cases. `make test` has one of each kind, in turn the first, the second ... of its kind; the others wait."""
+    kinds = [kind(case) for case in cases]
+    sizes, seen = Counter(kinds), Counter[Hashable]()
+    turns = {name: turn for turn, name in enumerate(dict.fromkeys(kinds))}
+    out = []
+    for case, name in zip(cases, kinds, strict=True):
+        now = seen[name] == turns[name] % sizes[name]
+        out.append(pytest.param(*case, marks=() if now else pytest.mark.long))
+        seen[name] += 1
+    return out

@@ -97,6 +97,7 @@ def test_an_inspection_is_not_signed_by_a_site_of_a_run_nor_one_of_nothing(nodes
     assert refusal("study", "withdraw", "1", "--node", nodes / "west").code == "CO-F333"
 
 
+@pytest.mark.long
 def test_a_member_s_flood_is_declined_with_one_command_and_one_transaction(nodes: Path) -> None:
     for k in range(6):
         file = nodes / f"flood-{k}.toml"

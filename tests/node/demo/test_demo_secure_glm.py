@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.long, pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
 def coterie(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.node.processes import Completed, run_command
 
-pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.long, pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_a_combination_that_no_sum_of_two_reduced_rows_shows_is_refused() -> Non
     assert refused(history)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(histories())
 def test_a_history_is_refused_exactly_if_a_small_combination_exists(history: np.ndarray) -> None:
     expected = brute_force(history)

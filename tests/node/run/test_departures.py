@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from support.lanes import one_of_each
 from support.learners import cohorts, pooled, strata
 from support.node.worlds import World, cohort, sweep, until
 
@@ -81,6 +82,11 @@ def list_deeds(learner: str, count: int = 4, own: bool = False) -> list[tuple[st
         for deed in (SERVER_DEEDS if place.kind == "server" else EACH_DEEDS)
         if place.kind.startswith("only:") == own
     ]
+
+
+def name_kind(case: tuple[str, Place, str]) -> tuple[str, str, str]:
+    learner, place, deed = case
+    return learner, place.kind, deed
 
 
 def name_deed(value: object) -> str | None:
@@ -172,7 +178,9 @@ def fit_pooled(world: World, learner: str, rows: cohorts.Codes) -> np.ndarray[An
 
 @pytest.mark.parametrize(
     ("learner", "place", "deed"),
-    [*list_deeds("glore"), *list_deeds("masks"), *list_deeds("newton")[:10], *list_deeds("bfv")],
+    one_of_each(
+        [*list_deeds("glore"), *list_deeds("masks"), *list_deeds("newton")[:10], *list_deeds("bfv")], name_kind
+    ),
     ids=name_deed,
 )
 def test_four_sites_of_which_one_is_lost_at_any_step_complete_and_the_ledger_names_it(
@@ -232,7 +240,9 @@ def find_end(world: World) -> tuple[Reason, str]:
 
 @pytest.mark.parametrize(
     ("learner", "place", "deed"),
-    [case for case in [*list_deeds("glore", 3), *list_deeds("masks", 3)] if case[1].kind == "each"],
+    one_of_each(
+        [case for case in [*list_deeds("glore", 3), *list_deeds("masks", 3)] if case[1].kind == "each"], name_kind
+    ),
     ids=name_deed,
 )
 @pytest.mark.parametrize("silence", ["wait", "exclude", "abort"])

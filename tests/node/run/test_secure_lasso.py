@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from sklearn.linear_model import Lasso
+from support.lanes import later
 from support.learners import joins
 from support.learners.joins import JoinCohort
 from support.node.worlds import World, sweep
@@ -194,7 +195,7 @@ def shouted(columns: OwnColumns, every: int) -> OwnColumns:
     return replace(columns, identifiers=tuple(rows))
 
 
-@pytest.mark.parametrize("linkage_by", ["masks", "paillier"])
+@pytest.mark.parametrize("linkage_by", ["masks", *later("paillier")])
 def test_owners_learn_how_many_matches_rest_on_other_spellings_and_a_bound_stops_the_study(linkage_by: str) -> None:
     c = joins.cohort(40, columns=2, extra=0, alpha=ALPHA, linkage=linkage_by, check_every=0, max_iterations=5)
     data = {**c.data, "ana": shouted(cast(OwnColumns, c.data["ana"]), 4)}
@@ -217,7 +218,7 @@ def test_the_helper_cannot_tell_from_hashes_of_spellings_who_is_born_in_one_year
         assert len(born) == 2 * len(written)
 
 
-@pytest.mark.parametrize("linkage_by", ["masks", "paillier"])
+@pytest.mark.parametrize("linkage_by", ["masks", *later("paillier")])
 def test_a_helper_answers_one_question_only_whatever_an_owner_does_in_a_reorganisation(linkage_by: str) -> None:
     """The difference of two answers would tell an owner which of its patients the others have."""
     c = joins.cohort(linkage=linkage_by, alpha=ALPHA)
