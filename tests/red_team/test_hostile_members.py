@@ -1,6 +1,6 @@
 """A member withholds, garbles, lies and votes: whom the others blame, and that their studies go on.
 
-Variants of the attacks c1 and d2 of the review, against real daemons on the memory ledger. The same rules hold in
+Variants of the attacks c1 and d2, against real daemons on the memory ledger. The same rules hold in
 the contract: tests/contracts moves both together.
 """
 

@@ -426,7 +426,7 @@ def test_strangers_get_a_closed_connection_and_harm_nobody(kind: str) -> None:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_a_caller_with_an_older_tls_or_without_a_certificate_is_not_welcomed(version: ssl.TLSVersion) -> None:
-    """It knows session and site, so that it gets as far as the handshake: the review's script n2."""
+    """It knows session and site, so that it gets as far as the handshake: the attack n2."""
     with exchanges() as exchanges_by_name:
         ends = open_channels(exchanges_by_name)
         digest = next(iter(exchanges_by_name["ana"]._open))
