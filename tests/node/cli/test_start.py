@@ -42,6 +42,8 @@ BUDGETS = {
     "coterie_node.cli.study.show": 550,
     "coterie_node.cli.version": 33,
 }
+# A file of commands that has no budget of its own.
+OTHERS = 700
 SLOW = ("web3", "scipy.optimize", "statsmodels", "tenseal", "eth_account", "py_ecc")
 # Files of commands that read settings, a chain and documents, and no data: they import no library of numbers.
 NUMBERLESS = (
@@ -82,16 +84,15 @@ def has_module(modules: set[str], name: str) -> bool:
     return any(module == name or module.startswith(name + ".") for module in modules)
 
 
-def test_every_file_of_commands_has_a_budget() -> None:
-    assert {command.place.partition(":")[0] for _, command in commands()} <= set(BUDGETS)
+FILES = sorted({command.place.partition(":")[0] for _, command in commands()} | set(BUDGETS))
 
 
-@pytest.mark.parametrize("module", BUDGETS)
+@pytest.mark.parametrize("module", FILES)
 def test_a_command_imports_no_more_than_its_budget_and_nothing_slow(module: str) -> None:
     modules = list_imports("-c", f"import {module}")
     slow = (*SLOW, "numpy") if module in NUMBERLESS else SLOW
     assert [name for name in slow if has_module(modules, name)] == []
-    assert len(modules) <= BUDGETS[module]
+    assert len(modules) <= BUDGETS.get(module, OTHERS)
 
 
 @pytest.mark.parametrize("words", [["version"], ["--version"], ["--help"], ["study", "--help"], ["audit", "--help"]])
