@@ -589,12 +589,12 @@ def _wait(attendance: Supervisor) -> float:
 
 
 def stories(seeds: Iterable[int]) -> Iterator[tuple[int, Ending]]:
-    """The endings of many seeds; an AssertionError names the seed and the command that tells its story again."""
+    """The endings of many seeds; an AssertionError names the seed and the command that runs it again."""
     for seed in seeds:
         try:
             yield seed, FaultStory(seed).run()
         except Exception as error:
-            raise AssertionError(f"seed {seed} fails: {error}\nTell it again with: make faults SEED={seed}") from error
+            raise AssertionError(f"seed {seed} fails: {error}\nRun it again with: make faults SEED={seed}") from error
 
 
 if __name__ == "__main__":
