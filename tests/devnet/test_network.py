@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from support.devnet.bed import SITES, skip_without_programs
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, StoreFault
 from coterie_chain.ethereum.abi import load_artifact
 from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.network.clique import CliqueChain, await_block
 from coterie_chain.network.deploy import connect
 from coterie_chain.network.programs import kubo
 from coterie_chain.network.programs.executables import IPFS
@@ -291,3 +293,25 @@ def test_a_finished_run_is_audited_on_the_stopped_network(demo: Path) -> None:
         copy.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
     failed = run_coterie("audit", "replay", "1", "--at", demo, "--json")
     assert (failed.returncode, json.loads(failed.stdout)["verdict"]) == (22, "FAIL")
+
+
+def test_a_chain_whose_sealers_each_missed_the_other_s_block_is_started_until_it_grows(tmp_path: Path) -> None:
+    skip_without_programs()
+    chain = CliqueChain(tmp_path, ["alone", "apart"], 1)
+    chain.prepare([])
+    chain._assign_ports()
+    configs = {tmp_path / "sites" / site / "geth" / "config.toml": "" for site in ("alone", "apart")}
+    try:
+        for file in configs:
+            configs[file] = file.read_text()
+            file.write_text(re.sub(r"(StaticNodes|TrustedNodes) = .*", r"\1 = []", configs[file]))
+        for site, service in chain.services().items():
+            service.start()
+            await_block(service, chain.url(site))
+        for file, text in configs.items():
+            file.write_text(text)
+        assert {chain.facts(site)["block"] for site in ("alone", "apart")} == {1}
+        chain._await_growth()
+        assert all(chain.facts(site)["block"] >= 1 + chain.confirmations for site in ("alone", "apart"))
+    finally:
+        chain.stop()

@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
-from coterie_chain.ethereum.rpc import Rpc, read_newest_block
+from coterie_chain.ethereum.rpc import Rpc, read_block_hash, read_newest_block
 from coterie_chain.network import genesis
+from coterie_chain.network.growth import GrowthWatch, have_grown
 from coterie_chain.network.programs.executables import GETH
 from coterie_chain.network.programs.geth import (
     MAX_IPC_PATH,
@@ -30,6 +31,7 @@ from coterie_chain.network.sealer_turns import PROVEN_SEALERS
 
 PERIOD, SLEEPING_PERIOD = 2, 1
 _READY_TIMEOUT = 60.0
+_GROWTH_TIMEOUT = 150.0
 _INIT_TIMEOUT = 60.0
 _PORT_NAMES = ("p2p", "rpc")
 
@@ -67,13 +69,20 @@ class CliqueChain:
             _initialise(program, node, self._genesis)
 
     def start(self) -> None:
-        """Start every Geth that does not run; returns when all of them follow a growing chain."""
-        if not any(service.pid for service in self.services().values()):
+        """Start every Geth that does not run; returns when all of them follow a growing chain.
+
+        If no block comes although all run, one Geth after the other is started again.
+        """
+        starts_all = not any(service.pid for service in self.services().values())
+        if starts_all:
             self._assign_ports()
         for service in self.services().values():
             service.start()
         for site, service in self.services().items():
             await_block(service, self.url(site))
+        # While daemons drive the sealers of a chain that sleeps, no block needs to come.
+        if starts_all:
+            self._await_growth()
 
     def stop(self) -> None:
         """End every Geth, with time to write its state."""
@@ -116,6 +125,26 @@ class CliqueChain:
             f"letters; there are {len(self._nodes)} sealers, and the longest path has {longest} letters"
         )
         raise StoreFault("CO-C338", f"{message}. Leave out --sleep, or use a shorter folder.")
+
+    def _await_growth(self) -> None:
+        """Wait until all nodes have one block that was sealed after the start, as deep as blocks must be to count."""
+        heads, deadline = self._read_heads(), time.monotonic() + _GROWTH_TIMEOUT
+        goal, watch = max(heads.values()) + self.confirmations, GrowthWatch(tuple(self._nodes))
+        while not have_grown([read_block_hash(self.url(site), goal) for site in self._nodes]):
+            if time.monotonic() > deadline:
+                message = f"No block {goal} came within {_GROWTH_TIMEOUT:g} s after the start; the newest are {heads}"
+                raise LedgerUnreachable("CO-C304", f"{message}. Read the logs of the sites' Geths.")
+            again = watch.choose_restart(heads, time.monotonic())
+            if again is not None:
+                service = self.services()[again]
+                service.stop()
+                service.start()
+                await_block(service, self.url(again))
+            time.sleep(0.05)
+            heads = self._read_heads()
+
+    def _read_heads(self) -> dict[str, int]:
+        return {site: read_newest_block(self.url(site)).get("block", 0) for site in self._nodes}
 
     def _assign_ports(self) -> None:
         ports = {name: reserve_ports(node.folder / "ports.json", _PORT_NAMES) for name, node in self._nodes.items()}

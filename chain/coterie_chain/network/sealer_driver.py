@@ -19,11 +19,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event as Flag
-from typing import Any, Protocol
+from typing import Any
 
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ethereum.decode import parse_quantity
-from coterie_chain.network.programs.ipc import Question, ask_all
+from coterie_chain.network.greeting import AdminSocket, greet_peers
+from coterie_chain.network.programs.ipc import ask_all
 from coterie_chain.network.sealer_turns import (
     HEARTBEAT_SECONDS,
     LATE_HEARTBEAT_SECONDS,
@@ -47,13 +48,6 @@ STANDSTILL_SECONDS = 120.0
 _NUDGE_GAS = 21_000
 # What an answer of another form than Geth's raises where it is read.
 _GARBLED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
-
-
-class AdminSocket(Protocol):
-    """The node's administrator socket: `programs.ipc` of a real one."""
-
-    def __call__(self, questions: Sequence[Question]) -> list[Any]:
-        """The answers in order; LedgerUnreachable if the node is away or refuses."""
 
 
 class SealerDriver:
@@ -209,7 +203,7 @@ class SealerDriver:
         elif command == Command.NUDGE:
             self._nudge(rules.sealer)
         else:
-            self._reconnect()
+            greet_peers(self._ask, self._peers)
 
     def _nudge(self, sealer: str) -> None:
         """Send a transfer of nothing from the sealer to itself: it reaches every pool, whatever the others hold."""
@@ -220,25 +214,6 @@ class SealerDriver:
             if error.code != "CO-C302":
                 raise
             self._notice(error)  # a sealer without wei has no nudge; the other cures go on
-
-    def _reconnect(self) -> None:
-        """Greet every peer again: only a greeting carries a peer's whole difficulty.
-
-        A peer that called has no address of its own here, so the configuration's is taken.
-        """
-        (connected,) = self._ask([("admin_peers", ())])
-        listed = {_read_id(enode): enode for enode in self._peers}
-        called = {
-            _read_id(str(peer["enode"])): str(peer["enode"]) for peer in connected if not peer["network"]["inbound"]
-        }
-        enodes = list((called | listed).values())
-        if enodes:
-            self._ask([("admin_removePeer", (enode,)) for enode in enodes])
-            self._ask([("admin_addPeer", (enode,)) for enode in enodes])
-
-
-def _read_id(enode: str) -> str:
-    return enode.partition("@")[0]
 
 
 def open_socket(path: Path) -> AdminSocket:

@@ -109,20 +109,35 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
 
 
 def drive_sealer(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[], bool]:
-    """Start and stop this site's sealer beside the daemon, if its chain sleeps; returns whether that chain is well."""
-    if not home.config.chain.sleep:
-        return lambda: True
+    """Look after this site's sealer beside the daemon; returns whether the chain is well.
+
+    The sealer of a chain that sleeps is started and stopped. Any other one greets its peers again when no block comes,
+    if the daemon may open its socket.
+    """
+    from coterie_chain.network.greeting import StallWatch
     from coterie_chain.network.programs.geth import read_static_nodes
     from coterie_chain.network.sealer_driver import SealerDriver, open_socket
 
+    ask, peers = open_socket(home.ipc), read_static_nodes(home.ipc.parent / "config.toml")
+    if not home.config.chain.sleep:
+        if home.ipc.is_socket():
+            _run_beside(stack, StallWatch(ask, peers=peers).run)
+        return lambda: True
     driver = SealerDriver(
-        open_socket(home.ipc),
+        ask,
         confirmations=home.config.chain.confirmations,
-        peers=read_static_nodes(home.ipc.parent / "config.toml"),
+        peers=peers,
         notice=lambda error: log.fault("sealer cannot be driven", error),
     )
+    _run_beside(stack, driver.run)
+    log.tell("sealer is driven")
+    return lambda: driver.well
+
+
+def _run_beside(stack: ExitStack, run: Callable[[threading.Event], None]) -> None:
+    """Run a part of the daemon in a thread of its own until the stack ends."""
     stop = threading.Event()
-    thread = threading.Thread(target=driver.run, args=(stop,), name="sealer", daemon=True)
+    thread = threading.Thread(target=run, args=(stop,), name="sealer", daemon=True)
 
     def end() -> None:
         stop.set()
@@ -130,8 +145,6 @@ def drive_sealer(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[], b
 
     thread.start()
     stack.callback(end)
-    log.tell("sealer is driven")
-    return lambda: driver.well
 
 
 def check_store(blobs: BlobStore, log: Log) -> None:
