@@ -12,6 +12,7 @@ from coterie_learners.core.fit import merge_fits
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study as PlainStudy
+from coterie_learners.study.model_card import make_model_card
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.data.installed_source import RowsAddress, SourceAddress, parse_rows_address
@@ -48,7 +49,8 @@ def analyse(
     payload_bytes = sum(r.payload_bytes for r in runners.values())
     cost = Cost(outcome.verdict.records, payload_bytes, None, seconds | {"total": total})
     fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
-    return describe_files(Result(study.name, study.sites, fit, cost, outcome.verdict), loaded)
+    result = Result(study.name, study.sites, fit, cost, outcome.verdict, make_model_card(study))
+    return describe_files(result, loaded)
 
 
 def load_sites(study: PlainStudy, data: Mapping[str, str | RowsAddress]) -> dict[str, Loaded]:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from coterie_learners.core.fit import Fit
+from coterie_learners.study.model_card import make_model_card
 from coterie_node.audit.replay import Replay, Verdict, failure
 from coterie_node.audit.result import finite, numbers, soundness_of
 from coterie_node.errors import AuditFailed, ConfigError
@@ -54,7 +55,8 @@ def _check(published: Mapping[str, Any], name: str, outcome: Replay) -> None:
         message = f"The replay arrives at no model with which {name} can be compared"
         raise AuditFailed("CO-A110", f"{message}. Name the study of this result, or ask a site for a grant.")
     details = {"details": dict(outcome.fit.details)}  # as far as an auditor has them
-    wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.contributors), **details})
+    model = {"model": make_model_card(outcome.study)}
+    wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.contributors), **details, **model})
     _check_warnings(published.get("soundness"), wanted.pop("soundness")["warnings"], name)
     for where, theirs, ours in _find_differences(published, wanted):
         message = f"{name} says {theirs!r:.60} for {where}, and the replay arrives at {ours!r:.60}"

@@ -44,7 +44,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Result:
-    """A fit with its provenance; `pooled` are the largest differences to a pooled fit where one could be made.
+    """A fit with its provenance; `model` is its model card, by which rows can be predicted.
+
+    `pooled` are the largest differences to a pooled fit where one could be made.
 
     `beside`: the pooled estimates by term, shown beside those of a method without standard errors. `rows`: what each
     site read, used and left out, and `warnings` of that, if the analysis has the files of all sites.
@@ -55,6 +57,7 @@ class Result:
     fit: Fit
     cost: Cost
     replay: Verdict | None
+    model: Mapping[str, Any] = field(default_factory=dict)
     pooled: Mapping[str, float] | None = None
     notes: tuple[str, ...] = ()
     beside: Mapping[str, float] | None = None
@@ -95,6 +98,7 @@ class Result:
             "soundness": soundness_of((*self.fit.warnings, *self.warnings)),
             "notes": [*self.fit.notes, *self.notes, *self.warnings],
             "details": dict(self.fit.details),
+            "model": dict(self.model),
         }
         document = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
         document |= {"rows": dict(self.rows)} if self.rows else {}

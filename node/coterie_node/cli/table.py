@@ -36,6 +36,10 @@ COMMANDS: Table = {
         "coterie_node.cli.fit:simulate_command",
         "Fit a study on files of this machine, all sites in one process, and replay it.",
     ),
+    "predict": Command(
+        "coterie_node.cli.study.predict:predict_command",
+        "Predict the outcome of rows with a published model: linear predictor, response, errors and limits.",
+    ),
     "take-part": Command(
         "coterie_node.cli.fit:take_part_command",
         "Take part in a study as one site; progress as JSON lines.",

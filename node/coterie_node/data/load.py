@@ -259,7 +259,7 @@ def check_rows(source: RowSource, before: str, first: FirstPass) -> FirstPass:
     for batch in source.batches():
         first.add(batch)
     check_unchanged(source, before)
-    _check_values(source, first)
+    check_values(source, first)
     _check_enough(source.origin, first)
     return first
 
@@ -292,7 +292,8 @@ def _open(origin: FileOrigin, design: Design) -> RowSource:
     raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
 
 
-def _check_values(source: RowSource, first: FirstPass) -> None:
+def check_values(source: RowSource, first: FirstPass) -> None:
+    """DataError for the first column with values that its declaration refuses."""
     design, findings = first.design, first.findings
     key = findings.first((*design.read, *design.identifier))
     if key is None:

@@ -23,6 +23,7 @@ from coterie_learners.core.fit import fit_from_json, merge_fits
 from coterie_learners.core.registry import learner_of
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.study.model_card import make_model_card
 from coterie_node.analysis.analyse import describe_files
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
 from coterie_node.audit.replay import replay
@@ -298,7 +299,8 @@ def collect_result(
         seconds={**parts, "total": total, "round": total / max(fit.rounds, 1)},
     )
     about = (place.chain().note, *notes)
-    return Result(outcome.study.name, outcome.contributors, fit, cost, outcome.verdict, notes=about)
+    model = make_model_card(outcome.study)
+    return Result(outcome.study.name, outcome.contributors, fit, cost, outcome.verdict, model, notes=about)
 
 
 def _find_longest(reports: Mapping[str, Mapping[str, Any]], part: str) -> float | None:

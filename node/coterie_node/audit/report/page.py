@@ -27,6 +27,7 @@ from coterie_learners.core.fit import Fit, Row, coefficient_table
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
+from coterie_learners.study.model_card import make_model_card
 from coterie_node.audit.history import HistoryEntry, describe_ruling, to_history_entry
 from coterie_node.audit.influence import Screen, screen_steps
 from coterie_node.audit.replay import INTACT, Replay, Verdict
@@ -248,6 +249,13 @@ class AuditReport:
             .render(report=self, not_proved=NOT_PROVED, most=MOST_STEPS)
         )
 
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The numbers and the model card; None without a fit."""
+        if self.fit is None or self.study is None:
+            return None
+        return dict(finite({**numbers(self.fit, self.replay.contributors), "model": make_model_card(self.study)}))
+
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys: the verdict and what the tables hold."""
         return {
@@ -263,7 +271,7 @@ class AuditReport:
             "inspections": [inspection.as_dict() for inspection in self.inspections],
             "uninspected": self.uninspected,
             "terms": self.coefficients,
-            "result": None if self.fit is None else finite(numbers(self.fit, self.replay.contributors)),
+            "result": self.result,
             "screen": None if self.screen is None else self.screen.as_dict(),
             "discloses": self.disclosure,
             "methods": self.methods,

@@ -105,6 +105,7 @@ def result_command(
     as_json: Json = False,
 ) -> None:
     """Print the result of a study that this site's node has written, as a table, JSON or CSV."""
+    from coterie_learners.study.model_card import make_model_card
     from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
     from coterie_node.run.recorded_steps import list_contributors
 
@@ -113,11 +114,12 @@ def result_command(
         view = ledger.view(find_study_number(ledger, which))
         superseded = _describe_aftermath(folder, ledger, view).get("superseded", "")
         entries, end = list(ledger.history(view.id)), find_end(ledger, view.id)
+        study = study_on_ledger(view, folder.open_archive())
         contributors, lost = list_contributors(view, entries), [loss.sentence for loss in list_losses(entries)]
     name, fit = _result(folder, view, "" if end is None else f" {end.describe('it')}")
     if as_json or shape is Format.json:
         summary = {"study": name, **numbers(fit, contributors), "notes": list(fit.notes), "details": dict(fit.details)}
-        summary |= {"superseded": superseded, "lost": lost}
+        summary |= {"superseded": superseded, "lost": lost, "model": make_model_card(study)}
         print_json(finite(summary))
     elif shape is Format.csv:
         print(format_csv(fit).rstrip())

@@ -1,0 +1,18 @@
+"""What a result says of its model beside the numbers, so that a prediction needs the result alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
+
+
+def make_model_card(study: Study) -> dict[str, Any]:
+    """Formula, and the declarations of the variables that it reads, as JSON has them."""
+    names = Design(study).variables if not study.columns else tuple(study.variables)
+    used = [name for name in study.variables if name in names]
+    return {
+        "formula": study.formula,
+        "variables": {name: study.variables[name].model_dump(mode="json", exclude_defaults=True) for name in used},
+    }

@@ -1,0 +1,224 @@
+"""Predictions of a published model for rows of this machine, as R's `predict(..., se.fit = TRUE)` gives them.
+
+A result (JSON) is enough: it holds formula, levels, coefficients and their covariance. For a row x the linear predictor
+is eta = offset + x'b with the standard error sqrt(x'Vx). The response is the family's mean at eta, with the error
+|d mu / d eta| times that of eta (delta method). Limits are those of eta, carried to the response: normal where the
+dispersion is known, Student's t where it is estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from coterie_learners.core.fit import LEVEL
+from coterie_learners.errors import StudyError
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.distributions import normal_quantile, t_quantile
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import IdentifierKind, Study
+from coterie_learners.study.time_columns import list_time_columns
+from coterie_learners.sums.families import choose_family
+from coterie_learners.sums.family import Family
+from coterie_node.data.coding import as_text
+from coterie_node.data.installed_source import RowsAddress
+from coterie_node.data.load import FirstPass, check_values, open_source
+from coterie_node.data.source import check_unchanged
+from coterie_node.data.streaming import code_columns, lacking
+from coterie_node.errors import ConfigError
+
+# The family of a result whose coefficients are logarithms of hazard ratios.
+COX = "Cox"
+
+
+class CovariateDesign(Design):
+    """The columns of a model whose rows have no outcome yet; `label`: a column that names each row, or nothing."""
+
+    def __init__(self, study: Study, label: str = "") -> None:
+        super().__init__(study)
+        self.label = label
+
+    @property
+    def outcome_here(self) -> str | None:
+        """None: the outcome is what is predicted."""
+        return None
+
+    @property
+    def identifying(self) -> dict[str, IdentifierKind]:
+        """The column that names each row."""
+        return {self.label: "code"} if self.label else {}
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """The variables of the terms, and the offset."""
+        hidden = {self.formula.outcome, self.weights, *list_time_columns(self.study)}
+        used = [v for term in self.formula.terms for v, _ in term]
+        return tuple(dict.fromkeys(n for n in (*used, self.formula.offset) if n and n not in hidden))
+
+
+@dataclass(frozen=True)
+class PredictedRows:
+    """Rows of a file: what names each (or nothing), and predictions by column, (m,) each, NaN for a lacking value."""
+
+    labels: Sequence[str]
+    columns: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A published model: its columns, coefficients b (p,), covariance V (p, p) or None, and t's freedom.
+
+    `family` is None for a Cox model; `levels` are those of a multinomial outcome.
+    """
+
+    design: CovariateDesign
+    beta: Array
+    covariance: Array | None
+    family: Family | None
+    levels: tuple[str, ...] = ()
+    freedom: int | None = None
+    level: float = LEVEL
+
+    def predict(self, x: Array, offset: Array) -> dict[str, Array]:
+        """Predictions of rows x (m, p) with their offsets (m,), each column (m,)."""
+        if self.levels:
+            return self._predict_levels(x)
+        eta = x @ self.beta + offset
+        error = self._compute_errors(x)
+        half = self.quantile * error
+        mean, slope = self.respond(eta)
+        ends = np.sort([self.respond(eta - half)[0], self.respond(eta + half)[0]], axis=0)
+        name = "response" if self.family else "hazard_ratio"
+        return {
+            "link": eta,
+            "link_se": error,
+            name: mean,
+            f"{name}_se": np.abs(slope) * error,
+            "conf_low": ends[0],
+            "conf_high": ends[1],
+        }
+
+    @property
+    def quantile(self) -> float:
+        """How many standard errors the limits are away."""
+        upper = 0.5 + self.level / 2
+        return normal_quantile(upper) if self.freedom is None else t_quantile(upper, self.freedom)
+
+    def respond(self, eta: Array) -> tuple[Array, Array]:
+        """The response at a linear predictor (m,), and its slope."""
+        if self.family is None:
+            return np.exp(eta), np.exp(eta)
+        curve = self.family.curve(eta)
+        return curve.mean, curve.slope * curve.variance
+
+    def _compute_errors(self, x: Array) -> Array:
+        if self.covariance is None:
+            return np.full(len(x), np.nan)
+        return np.asarray(np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", x, self.covariance, x), 0.0)))
+
+    def _predict_levels(self, x: Array) -> dict[str, Array]:
+        """The probability of each level: exp(eta) over the sum of all, with 0 for the first."""
+        eta = np.column_stack([np.zeros(len(x)), x @ self.beta.reshape(len(self.levels) - 1, -1).T])
+        odds = np.exp(eta - eta.max(axis=1, keepdims=True))
+        shares = odds / odds.sum(axis=1, keepdims=True)
+        return {f"probability[{name}]": shares[:, k] for k, name in enumerate(self.levels)}
+
+
+def read_model(card: Mapping[str, Any], where: str) -> Study:
+    """A study of one site with the model of a result; ConfigError (CO-F354) for a result without one."""
+    model = card.get("model")
+    parts = dict(model) if isinstance(model, Mapping) else {}
+    frame = {"name": "model", "sites": ["here"], "learner": {"name": "predict"}, "rows": {"missing": "drop"}}
+    try:
+        return Study.model_validate({**parts, **frame})
+    except ValueError:
+        cause = "has no formula" if not parts else "has no formula and variables that can be read"
+        raise ConfigError(
+            "CO-F354", f"{where} {cause}. Print the study's result again with `coterie study result --json`."
+        ) from None
+
+
+def open_predictor(result: Mapping[str, Any], where: str, level: float = LEVEL, label: str = "") -> Predictor:
+    """The model of a result as `--json` prints it; ConfigError (CO-F354) for one that predicts nothing.
+
+    `label`: the column that names each row of the file.
+    """
+    study = read_model(result, where)
+    try:
+        design = CovariateDesign(study, label)
+    except StudyError as error:
+        raise ConfigError("CO-F354", f"{where} holds no model that can be read: {error.message}") from None
+    if not design.variables:
+        raise ConfigError(
+            "CO-F354", f"{where} has no covariates: it predicts the same for every row. Read its intercept."
+        )
+    try:
+        numbers = (
+            np.array([row["estimate"] for row in result["terms"]], dtype=np.float64),
+            None if result.get("vcov") is None else np.array(result["vcov"], dtype=np.float64),
+        )
+        names = tuple(str(row["term"]) for row in result["terms"])
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(
+            "CO-F354", f"{where} has terms or a covariance that cannot be read. Print the result again."
+        ) from None
+    freedom = None if result.get("statistic") == "z" else result.get("df_residual")
+    predictor = Predictor(design, *numbers, _read_family(result, where), freedom=freedom, level=level)
+    return _match_terms(predictor, names, where)
+
+
+def _read_family(result: Mapping[str, Any], where: str) -> Family | None:
+    """The family with its link; None for a Cox model."""
+    if result.get("family") == COX:
+        return None
+    try:
+        return choose_family(str(result.get("family")), str(result.get("link")))
+    except StudyError:
+        message = f"{where} has the family {result.get('family')!r:.40} with the link {result.get('link')!r:.40}"
+        raise ConfigError("CO-F354", f"{message}, from which no row can be predicted. Name a regression.") from None
+
+
+def _match_terms(predictor: Predictor, names: tuple[str, ...], where: str) -> Predictor:
+    """The predictor whose coefficients are those of the columns; ConfigError if they are not."""
+    columns = predictor.design.names
+    if predictor.design.outcome.type == "category":
+        levels = predictor.design.outcome.levels
+        predictor = replace(predictor, levels=levels)
+        columns = tuple(f"{level}:{name}" for level in levels[1:] for name in columns)
+    elif predictor.family is None:
+        columns = columns[1:]
+    shape = (len(names), len(names))
+    if predictor.covariance is not None and predictor.covariance.shape != shape:
+        raise ConfigError("CO-F354", f"{where} has {len(names)} terms and another covariance. Print the result again.")
+    if names != columns or not np.all(np.isfinite(predictor.beta)):
+        missing = [name for name in columns if name not in names]
+        cause = f"has no coefficient of {', '.join(missing[:5])}" if missing else "has other terms than its formula"
+        remedy = "Predict from a study with one intercept for all sites, and with the result of all terms"
+        raise ConfigError("CO-F354", f"{where} {cause}, so that nothing can be predicted from it. {remedy}.")
+    return predictor
+
+
+def predict_rows(predictor: Predictor, address: RowsAddress, site: str) -> Iterator[PredictedRows]:
+    """Predictions of all rows, batch by batch; NaN for a row that lacks a value. DataError for other wrong values."""
+    design = predictor.design
+    source, before = open_source(address, design, site)
+    first = FirstPass(design, keep=False)
+    for batch in source.batches():
+        first.add(batch)
+    check_unchanged(source, before)
+    check_values(source, first)
+    for batch in source.batches():
+        coded = code_columns(batch, design)
+        missing = lacking(coded)
+        codes = {name: np.where(missing, 0.0, column.values) for name, column in coded.items()}
+        x = design.raw(codes, len(missing))
+        x = x if predictor.family else x[:, 1:]
+        offset = codes[design.formula.offset] if design.formula.offset else np.zeros(len(missing))
+        columns = predictor.predict(x, offset)
+        labels = as_text(batch[design.label]) if design.label else ()
+        yield PredictedRows(labels, {name: np.where(missing, np.nan, values) for name, values in columns.items()})
+    check_unchanged(source, before)

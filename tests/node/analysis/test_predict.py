@@ -1,0 +1,222 @@
+"""`coterie predict` against R's predict (tests/golden/r/predict.R): from a result's JSON, rows without an outcome."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support.lanes import later
+from support.learners.r_stays import COHORT, fit_files, references, write_site_files
+from typer.testing import CliRunner
+
+from coterie_learners.numeric.array import Array
+from coterie_node.analysis.predict import open_predictor, predict_rows
+from coterie_node.audit.result import Result
+from coterie_node.cli.main import app
+from coterie_node.errors import CoterieError
+
+X = "age + ward * frail + age^2"
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "logit": (f"readmit ~ {X}", {}),
+    "probit": (f"readmit ~ {X}", {"link": "probit"}),
+    "cloglog_offset": (f"readmit ~ {X} + offset(logdays)", {"link": "cloglog"}),
+    "poisson_offset": (f"infections ~ {X} + offset(logdays)", {"family": "poisson"}),
+    "quasipoisson": (f"infections ~ {X}", {"family": "quasipoisson"}),
+    "gaussian": (f"stay ~ {X}", {"family": "gaussian"}),
+    "gaussian_no_intercept": ("stay ~ 0 + age + frail", {"family": "gaussian"}),
+    "gamma_log": (f"stay ~ {X}", {"family": "gamma", "link": "log"}),
+    "gamma_inverse": ("stay ~ age + ward + frail", {"family": "gamma"}),
+    "inverse_gaussian_log": (f"stay ~ {X}", {"family": "inverse_gaussian", "link": "log"}),
+}
+PATIENTS = """\
+who,age,ward,frail,logdays
+p1,30,medical,0,0.5
+p2,45.5,surgical,1,1.25
+p3,61,intensive,0,2
+p4,70,medical,1,3.5
+p5,82,surgical,0,5
+p6,99,intensive,1,6.5
+"""
+CLOSE = 1e-10
+
+
+def fit(folder: Path, formula: str, learner: dict[str, Any]) -> Result:
+    return fit_files(write_site_files("stays", 3, folder), "stays", formula, learner)
+
+
+def read_result(result: Result) -> dict[str, Any]:
+    """The result as a file has it."""
+    document: dict[str, Any] = json.loads(json.dumps(result.as_dict()))
+    return document
+
+
+def predict(result: dict[str, Any], rows: Path) -> dict[str, Array]:
+    predictor = open_predictor(result, "result.json")
+    batches = [batch.columns for batch in predict_rows(predictor, rows, "here")]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    """Six rows without an outcome."""
+    path = tmp_path / "patients.csv"
+    path.write_text(PATIENTS)
+    return path
+
+
+# One of each link that is unlike the others; the rest waits for `make test-long`.
+QUICK = ("logit", "poisson_offset", "gaussian_no_intercept", "gamma_inverse")
+
+
+@pytest.mark.parametrize("model", [*QUICK, *later(*(model for model in MODELS if model not in QUICK))])
+def test_predictions_and_their_errors_are_those_of_r(tmp_path: Path, patients: Path, model: str) -> None:
+    formula, options = MODELS[model]
+    result = fit(tmp_path, formula, {"name": "glore", **options})
+    columns = predict(read_result(result), patients)
+    for scale in ("link", "response"):
+        terms = references("predict")[f"{model} {scale}"].terms
+        wanted = np.array([terms[f"patient {k}"] for k in range(1, 7)])
+        assert np.max(np.abs(columns[scale] / wanted[:, 0] - 1.0)) <= CLOSE
+        assert np.max(np.abs(columns[f"{scale}_se"] / wanted[:, 1] - 1.0)) <= 10 * CLOSE
+
+
+def test_every_stored_prediction_is_compared() -> None:
+    assert {name.rsplit(" ", 1)[0] for name in references("predict")} == set(MODELS)
+
+
+def test_limits_are_those_of_the_predictor_carried_to_the_response(tmp_path: Path, patients: Path) -> None:
+    columns = predict(
+        read_result(fit(tmp_path, "stay ~ age + frail", {"name": "glore", "family": "gaussian"})), patients
+    )
+    assert np.all(columns["conf_low"] < columns["response"])
+    assert np.all(columns["response"] < columns["conf_high"])
+
+
+def test_probabilities_of_a_multinomial_model_follow_from_its_coefficients(tmp_path: Path) -> None:
+    files = write_site_files("cohort", 4, tmp_path)
+    learner = {"name": "cola", "family": "multinomial", "suppress": "none"}
+    levels = {"disposition": {"type": "category", "levels": ["home", "transfer", "death"]}}
+    formula = "disposition ~ sex + diabetes"
+    result = fit_files(files, "cohort", formula, learner, variables={**COHORT, **levels})
+    rows = tmp_path / "rows.csv"
+    rows.write_text("sex,diabetes\nF,0\nM,1\n")
+    columns = predict(read_result(result), rows)
+    beta = result.params.reshape(2, 3)
+    odds = np.exp(beta @ np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]).T)
+    wanted = np.vstack([np.ones(2), odds]) / (1.0 + odds.sum(axis=0))
+    names = [f"probability[{level}]" for level in ("home", "transfer", "death")]
+    assert np.allclose([columns[name] for name in names], wanted, rtol=1e-14, atol=0.0)
+
+
+def test_a_cox_model_predicts_hazard_ratios_to_a_patient_at_zero(tmp_path: Path) -> None:
+    variables = {"died": {"type": "binary"}, "age": {"type": "number", "range": [18, 100]}, "frail": {"type": "binary"}}
+    result = {
+        "family": "Cox",
+        "link": "log hazard, Efron ties",
+        "statistic": "z",
+        "terms": [{"term": "age", "estimate": 0.02}, {"term": "frail", "estimate": 0.5}],
+        "vcov": [[1e-4, 2e-5], [2e-5, 0.04]],
+        "model": {"formula": "died ~ age + frail", "variables": variables},
+    }
+    rows = tmp_path / "rows.csv"
+    rows.write_text("age,frail\n50,1\n")
+    columns = predict(result, rows)
+    error = math.sqrt(1e-4 * 2500 + 2 * 2e-5 * 50 + 0.04)
+    assert columns["hazard_ratio"][0] == pytest.approx(math.exp(1.5), rel=1e-14)
+    assert columns["link_se"][0] == pytest.approx(error, rel=1e-14)
+    assert columns["conf_high"][0] == pytest.approx(math.exp(1.5 + 1.959963984540054 * error), rel=1e-12)
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def result_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The result of a logistic model, as --json prints it."""
+    folder = tmp_path_factory.mktemp("result")
+    path = folder / "result.json"
+    path.write_text(json.dumps(fit(folder, "readmit ~ age + ward + frail", {"name": "glore"}).as_dict()))
+    return path
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, ["predict", *map(str, arguments)])
+
+
+def test_the_command_prints_a_line_for_each_row_and_names_it(result_file: Path, patients: Path) -> None:
+    done = run(result_file, "--data", patients, "--id", "who")
+    lines = done.stdout.splitlines()
+    assert lines[0] == '"who","link","link_se","response","response_se","conf_low","conf_high"'
+    assert [line.split(",")[0] for line in lines[1:]] == [f'"p{k}"' for k in range(1, 7)]
+
+
+def test_a_row_that_lacks_a_value_has_no_prediction(result_file: Path, patients: Path) -> None:
+    patients.write_text(PATIENTS.replace("70,medical", ",medical"))
+    lines = run(result_file, "--data", patients, "--id", "who").stdout.splitlines()
+    assert lines[4] == '"p4",,,,,,'
+    assert lines[5].split(",")[1]
+
+
+def test_a_file_of_predictions_is_private_and_never_overwritten(
+    result_file: Path, patients: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    assert run(result_file, "--data", patients, "--out", out).exit_code == 0
+    assert stat.S_IMODE(os.stat(out).st_mode) == 0o600
+    table = pq.read_table(out)
+    assert table.num_rows == 6
+    printed = run(result_file, "--data", patients).stdout.splitlines()[1].split(",")
+    assert [repr(table[name][0].as_py()) for name in ("link", "response")] == [printed[0], printed[2]]
+    before = out.read_bytes()
+    again = run(result_file, "--data", patients, "--out", out)
+    assert isinstance(again.exception, CoterieError)
+    assert again.exception.code == "CO-F206"
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("surgical,0", "surgcal,0", "CO-D116"),
+        ("99,", "199,", "CO-D113"),
+        ("61,", "sixty,", "CO-D112"),
+        ("who,age", "who,years", "CO-D106"),
+    ],
+)
+def test_wrong_rows_are_refused_and_leave_no_file(
+    result_file: Path, patients: Path, tmp_path: Path, old: str, new: str, code: str
+) -> None:
+    patients.write_text(PATIENTS.replace(old, new))
+    out = tmp_path / "out.csv"
+    done = run(result_file, "--data", patients, "--out", out)
+    assert isinstance(done.exception, CoterieError)
+    assert done.exception.code == code
+    assert not out.exists()
+
+
+def test_a_result_without_a_model_predicts_nothing(result_file: Path, patients: Path, tmp_path: Path) -> None:
+    whole = json.loads(result_file.read_text())
+    broken = {
+        "no model": {name: value for name, value in whole.items() if name != "model"},
+        "another formula": {**whole, "model": {**whole["model"], "formula": "readmit ~ age + ward"}},
+        "a formula that cannot be read": {**whole, "model": {**whole["model"], "formula": "readmit ~ log(age)"}},
+        "a term that a site keeps": {**whole, "terms": whole["terms"][1:]},
+        "numbers that are none": {**whole, "vcov": "nothing"},
+        "a covariance of another size": {**whole, "vcov": [[1.0]]},
+        "terms without estimates": {**whole, "terms": [{"term": row["term"]} for row in whole["terms"]]},
+        "a family that is none": {**whole, "family": "pareto"},
+        "no covariates": {**whole, "model": {**whole["model"], "formula": "readmit ~ 1"}},
+    }
+    for document in broken.values():
+        file = tmp_path / "broken.json"
+        file.write_text(json.dumps(document))
+        done = run(file, "--data", patients)
+        assert isinstance(done.exception, CoterieError)
+        assert done.exception.code == "CO-F354"
