@@ -212,6 +212,7 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
         "replay",
         "notes",
         "details",
+        "model",
     ]
     assert list(plain["terms"][0]) == ["term", "estimate", "std_error", "z", "p_value", "ci_low", "ci_high"]
     assert plain["ledger"] == {"records": 25, "payload_bytes": 12_345, "gas": 0}
