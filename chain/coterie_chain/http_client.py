@@ -24,6 +24,10 @@ WIRE_FAULTS = (OSError, http.client.HTTPException)
 _PIECE = 1 << 16
 
 
+class EndlessAnswer(TimeoutError):
+    """An answer has begun, and its end does not come in time."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer: its HTTP status and its body."""
@@ -114,7 +118,7 @@ def encode_query(path: str, params: Mapping[str, str]) -> str:
 
 
 def _read_bounded(response: http.client.HTTPResponse, limit: int, seconds: float) -> bytes:
-    """At most `limit` + 1 bytes; TimeoutError if they take longer, IncompleteRead if the connection ends before."""
+    """At most `limit` + 1 bytes; EndlessAnswer if they take longer, IncompleteRead if the connection ends before."""
     deadline = time.monotonic() + seconds
     body = bytearray()
     while len(body) <= limit:
@@ -123,7 +127,7 @@ def _read_bounded(response: http.client.HTTPResponse, limit: int, seconds: float
             break
         body += piece
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no end of the answer after {seconds:g} s")
+            raise EndlessAnswer(f"no end of the answer after {seconds:g} s")
     if len(body) <= limit and response.length:
         raise http.client.IncompleteRead(b"", response.length)
     if response.length == 0:

@@ -12,6 +12,7 @@ Theory of operation. A follower is in one of two states. A sync that meets a gap
     following   a Tip    the chain continues the tip                following, one page further
     following   a Tip    the chain left the tip                     following, back at the last shared block
     following   a Tip    no landmark is shared                      LedgerMismatch CO-C314
+    any         any      a page is too long, or does not come       the same; the next page is half as long
     any         any      records or blocks are missing              empty; everything is read again
     any         any      records or blocks are missing once more    empty, and LedgerMismatch CO-C315
 
@@ -31,7 +32,7 @@ from itertools import takewhile
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum.decode import MEMBERSHIP, Decoder, Log, list_new_models, parse_quantity
 from coterie_chain.ethereum.network import Network
-from coterie_chain.ethereum.rpc import NodeRefused, Request, Rpc
+from coterie_chain.ethereum.rpc import AnswerTooLong, NodeRefused, Request, Rpc
 from coterie_chain.ledger.protocol import Event, Record
 
 MAX_BLOCKS_PER_QUERY = 2000
@@ -74,7 +75,8 @@ class Follower:
         self._rpc = rpc
         self._network = network
         self._confirmations = confirmations
-        self._limit = self._page = page
+        # Blocks of a page: as asked for, as the node was found to take in this sync, and of the next request.
+        self._limit = self._most = self._page = page
         self._lock = threading.RLock()
         self.changes = 0
         self.newest = -1
@@ -116,7 +118,7 @@ class Follower:
                     if suspect:
                         raise
                     suspect = True
-            self._page = self._limit
+            self._page = self._most = self._limit
             return self._tip or tip
 
     def forget(self) -> None:
@@ -149,17 +151,25 @@ class Follower:
         end = tip if tip.number - start < self._page else self._fetch_block(hex(start + self._page - 1))
         try:
             logs = self._fetch_logs(start, end.number)
-        except NodeRefused:
-            # Nodes bound the blocks or the logs of an answer, each at another number.
+        except (NodeRefused, AnswerTooLong):
+            # Nodes bound the blocks or the logs of an answer, each at another number; so does this reader. Whoever may
+            # send transactions can fill blocks with entries, so that a page is too long for good.
             if self._page == 1:
                 raise
-            self._page = max(min(self._page, end.number - start + 1) // 2, 1)
+            self._most = self._page = self._halve_page(start, end)
             return True
+        except LedgerUnreachable:
+            self._page = self._halve_page(start, end)  # at the next sync: it may be the logs that take too long
+            raise
         times, hashes = self._fetch_times(logs, end), self._choose_landmarks(logs, end)
         # Nothing is asked of the node from here on: a page is kept whole or not at all.
         self._take(self._decoder.entries(logs, lambda log: times[log["blockHash"]]))
         self._hashes, self._tip = hashes, end
+        self._page = min(2 * self._page, self._most)
         return True
+
+    def _halve_page(self, start: int, end: Tip) -> int:
+        return max(min(self._page, end.number - start + 1) // 2, 1)
 
     # Where the chain is the one that was read
 

@@ -131,6 +131,17 @@ def split_items(raw: bytes, what: str, largest: int, usual: int = 1) -> Iterator
         at = end
 
 
+def open_list(raw: bytes, what: str) -> bytes:
+    """The bytes of a list's items, one after the other; LedgerMismatch if `raw` is not one whole list."""
+    try:
+        _, kind, length, start = rlp.codec.consume_length_prefix(raw, 0)
+    except (RLPException, IndexError):
+        raise explain_malformed(what, "no item begins at its first byte") from None
+    if kind is not list or start + length != len(raw):
+        raise explain_malformed(what, f"a list of {len(raw)} bytes belongs here")
+    return raw[start:]
+
+
 def explain_malformed(what: str, cause: str) -> LedgerMismatch:
     """The fault of evidence that cannot be read."""
     return LedgerMismatch("CO-C350", f"{what} cannot be read: {cause}. Ask for the evidence again.")

@@ -22,11 +22,15 @@ from pydantic_core import from_json
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ethereum.answers import has_form
 from coterie_chain.ethereum.jwt import create_bearer_token, split_secret
-from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
+from coterie_chain.http_client import WIRE_FAULTS, EndlessAnswer, HttpClient, Waits
 
 Request = tuple[str, Sequence[object]]
 
 _MAX_ANSWER_BYTES = 1 << 28
+# Logs are asked for page by page: an answer that is larger than this is asked for again in smaller pages.
+_METHOD_LIMITS = {"eth_getLogs": 1 << 25}
+# Fewer than any node refuses (Geth takes 1,000, and answers with 25 MB).
+MAX_BATCH = 100
 # A long answer, such as the logs of many blocks, may take so many times what a silence may.
 _ANSWER_FACTOR = 12
 
@@ -38,6 +42,10 @@ class NodeRefused(LedgerUnreachable):
         super().__init__("CO-C302", f"The chain node {where} refused {method}: {reason}. Read the node's own log.")
         self.reason = reason
         self.data = data
+
+
+class AnswerTooLong(LedgerUnreachable):
+    """An answer has more bytes than are read, or takes longer than is waited for: less must be asked at a time."""
 
 
 class Rpc:
@@ -56,8 +64,9 @@ class Rpc:
         self._http = HttpClient(url, Waits(timeout, timeout, _ANSWER_FACTOR * timeout))
 
     def call(self, method: str, *params: object) -> Any:
-        """Answer to one request."""
-        answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
+        """Answer to one request; AnswerTooLong if it has more bytes than are read."""
+        limit = _METHOD_LIMITS.get(method, _MAX_ANSWER_BYTES)
+        answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}, limit)
         if not isinstance(answer, dict):
             raise self.explain_garbled(method)
         return self._take_result(method, answer)
@@ -71,14 +80,32 @@ class Rpc:
             raise self.explain_garbled(method) from None
 
     def batch(self, requests: Sequence[Request]) -> list[Any]:
-        """Answers to requests that do not depend on each other, in their order."""
-        if not requests:
-            return []
+        """Answers to requests that do not depend on each other, in their order.
+
+        A node bounds how many it takes at once, and how long its answer may be: what it does not answer as a whole is
+        asked for again by halves. A member that fills blocks makes answers long.
+        """
+        parts = [requests[at : at + MAX_BATCH] for at in range(0, len(requests), MAX_BATCH)]
+        return [answer for part in parts for answer in self._ask_together(part)]
+
+    def _ask_together(self, requests: Sequence[Request]) -> list[Any]:
+        try:
+            return self._exchange(requests)
+        except (NodeRefused, AnswerTooLong, _AnswerMissing):
+            if len(requests) == 1:
+                raise
+        middle = len(requests) // 2
+        return self._ask_together(requests[:middle]) + self._ask_together(requests[middle:])
+
+    def _exchange(self, requests: Sequence[Request]) -> list[Any]:
         body = [{"jsonrpc": "2.0", "id": i, "method": m, "params": p} for i, (m, p) in enumerate(requests)]
         answers = self._post(body)
         if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
             raise self.explain_garbled("a batch")
         by_id = {a["id"]: a for a in answers if isinstance(a.get("id"), int)}
+        if len(by_id) < len(requests):
+            fault = self.explain_garbled("each request of a batch")
+            raise _AnswerMissing(fault.code, fault.message)
         return [self._take_result(m, by_id.get(i, {})) for i, (m, _) in enumerate(requests)]
 
     def close(self) -> None:
@@ -97,16 +124,18 @@ class Rpc:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _post(self, body: object) -> Any:
+    def _post(self, body: object, limit: int = _MAX_ANSWER_BYTES) -> Any:
         fresh = {"Authorization": f"Bearer {create_bearer_token(self._secret)}"} if self._secret else {}
         raw = json.dumps(body).encode()
         try:
             # Asking twice does no harm: the same signed bytes or a read.
-            answer = self._http.post(self._path, raw, self._headers | fresh, limit=_MAX_ANSWER_BYTES)
+            answer = self._http.post(self._path, raw, self._headers | fresh, limit=limit)
+        except EndlessAnswer as e:
+            raise self._explain_length(str(e)) from e
         except WIRE_FAULTS as e:
             raise self._explain_silence(str(e) or type(e).__name__) from e
-        if len(answer.body) > _MAX_ANSWER_BYTES:
-            raise self._explain_silence(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
+        if len(answer.body) > limit:
+            raise self._explain_length(f"an answer of more than {limit} bytes")
         if answer.status == HTTPStatus.UNAUTHORIZED:
             raise self._explain_locked()
         try:
@@ -131,10 +160,17 @@ class Rpc:
         )
 
     def _explain_silence(self, cause: str) -> LedgerUnreachable:
-        return LedgerUnreachable(
-            "CO-C301",
-            f"The chain node {self.where} did not answer: {cause}. Check that it runs and that the network is up.",
-        )
+        return LedgerUnreachable("CO-C301", self._describe_silence(cause))
+
+    def _explain_length(self, cause: str) -> AnswerTooLong:
+        return AnswerTooLong("CO-C301", self._describe_silence(cause))
+
+    def _describe_silence(self, cause: str) -> str:
+        return f"The chain node {self.where} did not answer: {cause}. Check that it runs and that the network is up."
+
+
+class _AnswerMissing(LedgerUnreachable):
+    """A batch has fewer answers than requests."""
 
 
 def read_newest_block(url: str) -> dict[str, int]:

@@ -140,9 +140,10 @@ def _check(rpc: Rpc, headers: Sequence[Header]) -> None:
 
 def _fetch_bodies(rpc: Rpc, network: Network, headers: Sequence[Header]) -> list[Body]:
     """All blocks in which the Catalog, and then the Models that it admitted, may have written."""
+    catalog = {network.catalog.lower()}
     of_catalog = [h for h in headers if may_contain(h, compute_bloom(network.catalog))]
     bodies = {body.number: body for body in _fetch(rpc, of_catalog)}
-    logs: list[Log] = [log for h in of_catalog for log in bodies[h.number].logs(h)]
+    logs: list[Log] = [log for h in of_catalog for log in bodies[h.number].logs(h, catalog)]
     blooms = [compute_bloom(model) for model in list_new_models(logs, network.catalog)]
     rest = [h for h in headers if h.number not in bodies and any(may_contain(h, bloom) for bloom in blooms)]
     bodies |= {body.number: body for body in _fetch(rpc, rest)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from eth_utils.crypto import keccak
@@ -18,17 +19,22 @@ from coterie_chain.ethereum.rlp_bounds import (
     encode_number,
     encode_rlp,
     explain_malformed,
+    open_list,
     recover_signer,
     require_bytes,
     require_exact_bytes,
     require_list,
     require_number,
+    split_items,
 )
 from coterie_chain.proof.tries import compute_root
 
 MAX_ITEMS = 1 << 14
 MAX_ITEM_BYTES = 1 << 26
 MAX_DATA_BYTES = 1 << 20
+# Of a receipt: outcome, gas, bloom filter, logs. The shortest log has an address, no topic and no data.
+RECEIPT_PARTS, LEAST_LOG = 4, 24
+ADDRESS_MARK = bytes([0x80 + 20])
 LEGACY, ACCESS_LIST, DYNAMIC_FEE = 0, 1, 2
 # Numbers of a transaction before its recipient, by its type.
 HEADS = {
@@ -72,12 +78,12 @@ class Body:
                 return name
         return ""
 
-    def logs(self, header: Header) -> Iterator[Log]:
-        """The block's logs as a node sends them."""
+    def logs(self, header: Header, emitters: Collection[str]) -> Iterator[Log]:
+        """The block's logs of these addresses (lower-case hex) as a node sends them; `emitters` may grow meanwhile."""
         place = {"blockNumber": hex(self.number), "blockHash": "", "blockTimestamp": hex(header.time)}
         for transaction, receipt in zip(self.transactions, self.receipts, strict=True):
             tx = to_hex(keccak(transaction))
-            for log in _decode_logs(receipt, f"A receipt of block {self.number}"):
+            for log in _decode_logs(receipt, f"A receipt of block {self.number}", emitters):
                 yield {**place, "transactionHash": tx, **log}
 
     def calls(self) -> dict[str, Call]:
@@ -126,17 +132,34 @@ def build_body(block: dict[str, Any], receipts: Sequence[dict[str, Any]]) -> Bod
     return Body(parse_quantity(block["number"]), transactions, tuple(map(_encode_receipt, receipts)))
 
 
-def _decode_logs(receipt: bytes, what: str) -> Iterator[Log]:
+def _decode_logs(receipt: bytes, what: str, emitters: Collection[str]) -> Iterator[Log]:
+    """The logs of these addresses.
+
+    Whoever may send a transaction fills a block with logs of contracts of his own, of any number and size: those are
+    passed over, and nothing about them is a fault of the evidence.
+    """
     plain = receipt[1:] if receipt and receipt[0] < 0x80 else receipt
-    items = require_list(decode_rlp(plain, what), what, 4, 4)
-    for log in require_list(items[3], what, 0, MAX_ITEMS):
-        emitter, topics, data = require_list(log, what, 3, 3)
-        words = [to_hex(require_exact_bytes(topic, what, 32)) for topic in require_list(topics, what, 0, 4)]
-        yield {
-            "address": decode_address(emitter, what),
-            "topics": words,
-            "data": to_hex(require_bytes(data, what, MAX_DATA_BYTES)),
-        }
+    parts = list(islice(split_items(open_list(plain, what), what, MAX_ITEM_BYTES), RECEIPT_PARTS + 1))
+    if len(parts) != RECEIPT_PARTS:
+        raise explain_malformed(what, f"a list of {RECEIPT_PARTS} items belongs here")
+    for raw in split_items(open_list(parts[-1], what), what, MAX_ITEM_BYTES, LEAST_LOG):
+        if _read_emitter(raw, what) in emitters:
+            yield _decode_log(raw, what)
+
+
+def _read_emitter(log: bytes, what: str) -> str:
+    """The first item of a log, an address; empty if something else stands there."""
+    content = open_list(log, what)
+    return to_hex(content[1:21]) if content[:1] == ADDRESS_MARK else ""
+
+
+def _decode_log(raw: bytes, what: str) -> Log:
+    emitter, topics, data = require_list(decode_rlp(raw, what), what, 3, 3)
+    return {
+        "address": decode_address(emitter, what),
+        "topics": [to_hex(require_exact_bytes(topic, what, 32)) for topic in require_list(topics, what, 0, 4)],
+        "data": to_hex(require_bytes(data, what, MAX_DATA_BYTES)),
+    }
 
 
 def _encode_transaction(transaction: dict[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from eth_utils.crypto import keccak
 
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ethereum.abi import load_artifact
-from coterie_chain.ethereum.decode import Decoder, list_new_models
+from coterie_chain.ethereum.decode import Decoder, Log, list_new_models
 from coterie_chain.ethereum.headers import Header, compute_bloom
 from coterie_chain.ethereum.seals import Sealing, detect_sealing
 from coterie_chain.ledger.history_check import HistoryCheck, describe_step
@@ -261,9 +261,11 @@ def _read(
 
 
 def _decode_entries(decoder: Decoder, catalog: str, body: Body, header: Header) -> list[_Entry]:
-    logs = list(body.logs(header))
-    known = {*decoder.addresses, *list_new_models(logs, catalog)}
-    return decoder.entries([log for log in logs if log["address"] in known], lambda _: header.time)
+    known, logs = set(decoder.addresses), list[Log]()
+    for log in body.logs(header, known):
+        known |= list_new_models([log], catalog)  # a Model writes after its own admission
+        logs.append(log)
+    return decoder.entries(logs, lambda _: header.time)
 
 
 def _verify_anchor(

@@ -37,6 +37,18 @@ def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
         ) from None
 
 
+def check_sizes(files: Mapping[str, bytes], limit: Callable[[str], int]) -> None:
+    """AuditFailed (CO-A209) for files that `read_archive` with this `limit` would refuse."""
+    sizes = {name: len(content) for name, content in files.items()}
+    large = next((name for name, size in sizes.items() if size > limit(name)), "")
+    if not large and len(sizes) <= MOST_FILES and sum(sizes.values()) <= MOST_BYTES:
+        return
+    bounds = f"{large} may have {limit(large)} bytes" if large else f"{MOST_FILES} files and {MOST_BYTES} bytes"
+    what = f"{large} would have {sizes[large]} bytes" if large else f"{len(sizes)} files, {sum(sizes.values())} bytes"
+    message = f"No reader would take this bundle: {what}; the limit is {bounds}. Nothing was written"
+    raise AuditFailed("CO-A209", f"{message}. Replay the study at a node (coterie audit replay).")
+
+
 def read_archive(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
     """A bundle's files by name; `limit` says how many bytes a file of a name may have, 0 for one that has no place.
 
@@ -55,14 +67,26 @@ def read_archive(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
 def _write_zip(path: Path, files: Mapping[str, bytes]) -> None:
     aside = path.with_name(f".{path.name}.part")
     try:
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in files.items():
-                entry = zipfile.ZipInfo(name, _EPOCH)
-                entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-                archive.writestr(entry, content)
+        _write_entries(aside, files, zipfile.ZIP_DEFLATED)
+        if sum(map(len, files.values())) > _limit_unpacking(aside):
+            # A member has filled blocks with what shrinks to nothing. A reader would take this zip for a bomb.
+            _write_entries(aside, files, zipfile.ZIP_STORED)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _write_entries(path: Path, files: Mapping[str, bytes], kind: int) -> None:
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type, entry.external_attr = kind, 0o644 << 16
+            archive.writestr(entry, content)
+
+
+def _limit_unpacking(path: Path) -> int:
+    """Bytes to which a zip may unpack."""
+    return min(MOST_BYTES, ALLOWANCE + MOST_RATIO * path.stat().st_size)
 
 
 def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
@@ -74,7 +98,7 @@ def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 def _read_zip(path: Path, limit: Callable[[str], int]) -> dict[str, bytes]:
     content: dict[str, bytes] = {}
-    bytes_left = min(MOST_BYTES, ALLOWANCE + MOST_RATIO * path.stat().st_size)
+    bytes_left = _limit_unpacking(path)
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if len(entries) > MOST_FILES:

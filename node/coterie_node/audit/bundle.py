@@ -27,7 +27,7 @@ from coterie_chain.proof.verified_ledger import VerifiedLedger
 from coterie_chain.store.cid import MAX_BLOCK, RAW, Cid, parse_cid, write_blocks
 from coterie_chain.store.protocol import BlobStore, MemoryBlobs
 from coterie_learners.study.document import Study
-from coterie_node.audit.archive import read_archive, write_archive
+from coterie_node.audit.archive import check_sizes, read_archive, write_archive
 from coterie_node.audit.release_file import ReleaseFile, find_release_file
 from coterie_node.audit.replay import list_unusable
 from coterie_node.audit.rulings import list_rulings
@@ -132,9 +132,7 @@ def collect(
 ) -> Bundle:
     """The bundle of one study; BlobMissing if the store has lost a payload of it that the sites could use."""
     study = study_on_ledger(ledger.view(number), blobs)
-    blocks: dict[str, bytes] = {}
-    for blob in (study.document, *read_payloads(ledger, blobs, number), *_list_reasons(ledger, blobs, number)):
-        write_blocks(blob, blocks.__setitem__)
+    blocks = collect_blocks(study, ledger, blobs, number)
     release = find_release_file()
     code = CodePart(
         coterie=version("coterie"),
@@ -154,6 +152,21 @@ def collect(
         code=code,
     )
     return Bundle(manifest, evidence, blocks, certificate, encode_rulings(study, ledger.history(number)))
+
+
+def collect_blocks(study: Study, ledger: Ledger, blobs: BlobStore, number: int) -> dict[str, bytes]:
+    """The blocks of a study by CID: of its document, of every payload, and of the reasons why it was superseded."""
+    blocks: dict[str, bytes] = {}
+    for blob in (study.document, *read_payloads(ledger, blobs, number), *_list_reasons(ledger, blobs, number)):
+        write_blocks(blob, blocks.__setitem__)
+    return blocks
+
+
+def write_guide(manifest: Manifest) -> bytes:
+    """The text of `README.md`."""
+    install = ReleaseFile(manifest.code.wheel, manifest.code.wheel_sha256).guide
+    network = manifest.network
+    return GUIDE_TEXT.format(install=install, genesis=network.genesis, catalog=network.catalog).encode()
 
 
 def encode_rulings(study: Study, entries: Iterable[Record | Event]) -> bytes:
@@ -185,18 +198,17 @@ def _list_reasons(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[byt
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
-    """Write a bundle to a new zip or folder."""
-    write_archive(path, files_of(bundle))
+    """Write a bundle to a new zip or folder; AuditFailed (CO-A209) if nobody could read it."""
+    files = files_of(bundle)
+    check_sizes(files, find_file_limit)
+    write_archive(path, files)
 
 
 def files_of(bundle: Bundle) -> dict[str, bytes]:
     """A bundle's files by name, in the order in which a zip has them."""
-    network = bundle.manifest.network
-    install = ReleaseFile(bundle.manifest.code.wheel, bundle.manifest.code.wheel_sha256).guide
-    guide = GUIDE_TEXT.format(install=install, genesis=network.genesis, catalog=network.catalog)
     content = {
         MANIFEST: _json(bundle.manifest.model_dump()),
-        GUIDE: guide.encode(),
+        GUIDE: write_guide(bundle.manifest),
         RULINGS: bundle.rulings,
         **bundle.evidence.files(),
     }

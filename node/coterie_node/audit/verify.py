@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ethereum.network import Network
 from coterie_chain.proof.verified_ledger import Anchor, VerifiedLedger
-from coterie_node.audit.bundle import RULINGS, Bundle, check_crate, encode_rulings, load_bundle
+from coterie_node.audit.bundle import (
+    GUIDE,
+    PAYLOADS,
+    RULINGS,
+    Bundle,
+    check_crate,
+    collect_blocks,
+    encode_rulings,
+    load_bundle,
+    write_guide,
+)
 from coterie_node.audit.replay import Replay, Verdict, failure, replay
+from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed
 from coterie_node.run.follower import Progress
 from coterie_node.run.view_grants import View
@@ -63,7 +75,8 @@ class Verified:
             f"{rests}{asked}.",
             *([f"Keys of the sites: {keys}."] if keys else []),
             *(["The founders' keys are those that you named."] if self.founders_known else []),
-            f"It reaches to block {a.last}, {a.last_hash}.",
+            f"It reaches to block {a.last}, {a.last_hash}, of {_format_time(a.time)}; of what came later it says nothing.",
+            *([] if self.bundle is None else [_describe_code(self.bundle)]),
             SEALS[a.kind] + (f" {a.sealed} seals checked." if a.sealed else ""),
         ]
 
@@ -121,10 +134,20 @@ def verify(
             _check_last(bundle, anchor)
             _check_learner(bundle, outcome)
             _check_rulings(bundle, outcome, ledger)
+            _check_blocks(bundle, outcome, ledger)
         known = (bool(genesis or network), bool(catalog or network), bool(keys))
-        return Verified(_add_remarks(outcome, ledger), anchor, bundle, ledger, *known)
+        return Verified(_add_remarks(outcome, ledger, bundle), anchor, bundle, ledger, *known)
     except (LedgerMismatch, BlobCorrupt, AuditFailed) as error:
         return Verified(Replay(failure(error), None, None), anchor, bundle, proved)
+
+
+def _describe_code(bundle: Bundle) -> str:
+    code = bundle.manifest.code
+    return f"Its author says that coterie {printable(code.coterie)} wrote it; no signature covers that."
+
+
+def _format_time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def check_anchor(bundle: Bundle, anchor: Anchor, genesis: str | None, network: Network | None, sealed: bool) -> None:
@@ -155,11 +178,13 @@ def check_founders(founders: Mapping[str, str], keys: Mapping[str, str]) -> None
             raise AuditFailed("CO-A207", f"{message}. Do not rely on the bundle.", name)
 
 
-def _add_remarks(outcome: Replay, ledger: VerifiedLedger) -> Replay:
-    """The replay with what is wrong with other studies' entries, and whether the chain has no seals."""
+def _add_remarks(outcome: Replay, ledger: VerifiedLedger, bundle: Bundle) -> Replay:
+    """The replay with what is wrong with other studies' entries and with the guide, and whether there are no seals."""
     unsigned = (f"Study {number} of this ledger: {fault.message}" for number, fault in ledger.spoiled.items())
+    foreign = bundle.files.get(GUIDE) != write_guide(bundle.manifest)
+    guide = f"{GUIDE} of the bundle is not what this release writes: do not do what it says."
     verdict = replace(outcome.verdict, unsealed=ledger.anchor.kind == "none")
-    return replace(outcome, verdict=verdict, remarks=(*outcome.remarks, *unsigned))
+    return replace(outcome, verdict=verdict, remarks=(*outcome.remarks, *unsigned, *([guide] if foreign else [])))
 
 
 def _check_last(bundle: Bundle, anchor: Anchor) -> None:
@@ -179,6 +204,15 @@ def _check_rulings(bundle: Bundle, outcome: Replay, ledger: VerifiedLedger) -> N
     entries = ledger.history(bundle.manifest.study.number)
     if outcome.study is not None and bundle.rulings != encode_rulings(outcome.study, entries):
         raise AuditFailed("CO-A208", f"{RULINGS} is not what the record and the study give. Ask for the bundle again.")
+
+
+def _check_blocks(bundle: Bundle, outcome: Replay, ledger: VerifiedLedger) -> None:
+    """AuditFailed (CO-A205) for a payload that no entry of the study names: nothing vouches for what it says."""
+    if outcome.study is not None:
+        named = collect_blocks(outcome.study, ledger, bundle.blobs(), bundle.manifest.study.number)
+        for cid in sorted(bundle.blocks.keys() - named.keys())[:1]:
+            message = f"The bundle holds {PAYLOADS}{cid}, which is no part of study {bundle.manifest.study.number}"
+            raise AuditFailed("CO-A205", f"{message}. Ask for the bundle again.")
 
 
 def _check_number(bundle: Bundle, ledger: VerifiedLedger) -> int:
