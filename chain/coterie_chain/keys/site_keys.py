@@ -35,6 +35,8 @@ OPERATOR = "operator.json"
 PRIVATE = "private.json"
 # Work factor of scrypt as geth sets it: about a second and 256 MB for each file.
 SCRYPT = 1 << 18
+# X25519 makes a scalar of any 32 bytes.
+_ANY_SCALAR = bytes(range(1, 33))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,6 +151,14 @@ def _create_directory(folder: Path) -> Path:
             "CO-C101", f"Cannot make the key directory {folder}: {e.strerror or e}. Check the path and its permissions."
         ) from e
     return folder
+
+
+def is_usable_key(public: bytes) -> bool:
+    """Whether a sealing key is one with which a secret can be shared, and to which can be sealed: no low-order point."""
+    try:
+        return len(public) == 32 and bool(crypto_scalarmult(_ANY_SCALAR, public))
+    except (CryptoError, RuntimeError):
+        return False
 
 
 def _encrypt_secret(secret: bytes, passphrase: str, scrypt: int) -> dict[str, object]:

@@ -129,8 +129,16 @@ class Site:
         return _keystream(self.secret, self._label(label), size)
 
     def mask(self, peer: str, label: str, size: int) -> bytes:
-        """`size` pseudo-random bytes that only this site and `peer` can make."""
-        return _keystream(self.shared[peer], self._label(label), size)
+        """`size` pseudo-random bytes that only this site and `peer` can make; ProtocolError if its key makes none.
+
+        The names of both are part of the label. A member can take another's public key for its own: two pads under one
+        shared key would cancel, and the post between them would be bare.
+        """
+        if peer not in self.shared:
+            message = f"The key of {peer} in the Catalog makes no secret with {self.name}"
+            raise ProtocolError("CO-P402", f"{message}. Propose the study without {peer}, or with its new key.", peer)
+        pair = "/".join(sorted((self.name, peer)))
+        return _keystream(self.shared[peer], f"{self._label(label)}/{pair}", size)
 
     def keep(self, label: str, make: Callable[[], bytes]) -> bytes:
         """make() once, then the same value for ever: for secrets that cannot be derived again."""

@@ -11,6 +11,7 @@ order:
     canonical form              one value has one encoding, so equal digests mean equal values
     stamp                       the bytes belong to this study, topic, site and attempt, and are no replay of others
     finite values, form         the learner's arithmetic may rely on both
+    announced key               others must be able to seal to it
     flag `converged`            the contract ends the loop by the record's flag, so it must be the payload's
 
 A server's post is stored uncompressed: its digest must not depend on the version of a compression library, because
@@ -29,7 +30,7 @@ import numpy as np
 
 from coterie_chain.errors import BlobCorrupt, BlobMissing, BlobUnusable
 from coterie_chain.keys.envelopes import is_sealed, unseal_with
-from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.keys.site_keys import SiteKeys, is_usable_key
 from coterie_chain.ledger.protocol import Post, Record
 from coterie_chain.store.protocol import MAX_BLOB, BlobStore
 from coterie_learners.core import payload as pay
@@ -132,6 +133,8 @@ class PayloadCodec:
         pay.check_finite(payload)
         if step.expects is not None:
             pay.check(payload, step.expects)
+        if step.announces and not is_usable_key(np.asarray(payload["sealing"]).tobytes()):
+            raise ProtocolError("CO-P553", "The sealing key that it announces is no X25519 key that can be used.")
         if bool(np.all(payload.get("converged", False))) != record.post.converged:
             message = (
                 f"The record says converged={record.post.converged}, which is not what its payload says."

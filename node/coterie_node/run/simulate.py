@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.keys.site_keys import SiteKeys, is_usable_key
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import Ledger, SiteEntry
 from coterie_chain.store.protocol import BlobStore, MemoryBlobs
@@ -65,9 +65,11 @@ def site_of(
 ) -> Site:
     """What a learner sees at one site: its rows, its secret stream, and a shared key for every other participant.
 
-    `session` is the same at all sites and never twice: the ledger's own name and the study's number on it.
+    `session` is the same at all sites and never twice: the ledger's own name and the study's number on it. A peer whose
+    key is unusable has no shared key: it may have taken that key after the study began.
     """
-    peers = {e.name: e.sealing for e in entries if e.name in study.sites and e.name != name}
+    others = (e for e in entries if e.name in study.sites and e.name != name)
+    peers = {e.name: e.sealing for e in others if is_usable_key(e.sealing)}
     shared = {peer: keys.derive_shared_secret(public) for peer, public in peers.items()}
     return Site(study, name, rows, keys.stream, shared, session=session, sealing=keys.sealing)
 

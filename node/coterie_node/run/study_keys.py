@@ -9,10 +9,12 @@ with them the proof of who posted what when, stay.
 from __future__ import annotations
 
 import secrets
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 
 from coterie_chain.errors import KeyFault
-from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.keys.site_keys import SiteKeys, is_usable_key
+from coterie_chain.ledger.protocol import SiteEntry
+from coterie_learners.study.document import Study
 
 LABEL = "sealing-key/"
 DESTROYED = b"destroyed"
@@ -43,3 +45,19 @@ def current_keys(keys: SiteKeys, vault: MutableMapping[str, bytes], session: str
     """The keys with which this site can still open payloads of a run: those of the run, if there are, and its own."""
     seed = vault.get(LABEL + session)
     return (keys,) if seed is None or seed == DESTROYED else (keys.derive_for_study(seed), keys)
+
+
+def check_sealing_keys(study: Study, entries: Iterable[SiteEntry]) -> None:
+    """KeyFault (CO-C106) if a site of the study has a sealing key of no use, or another site's.
+
+    A member chooses its own key. With an unusable one all others would stop at their first post, and would be silent.
+    """
+    owners: dict[bytes, str] = {}
+    for entry in (e for e in entries if e.name in study.sites):
+        if not is_usable_key(entry.sealing):
+            cause = f"The sealing key of {entry.name} is not a usable X25519 key: {entry.sealing.hex()}"
+            raise KeyFault("CO-C106", f"{cause}. Ask {entry.name} for a new key, or decline the study.")
+        owner = owners.setdefault(entry.sealing, entry.name)
+        if owner != entry.name:
+            cause = f"{owner} and {entry.name} have the same sealing key: {entry.sealing.hex()}"
+            raise KeyFault("CO-C106", f"{cause}. The one that took it needs another; until then decline the study.")

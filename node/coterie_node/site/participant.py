@@ -36,7 +36,7 @@ from coterie_node.run.follower import Progress
 from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_files import load_study, study_on_ledger, study_terms
-from coterie_node.run.study_keys import study_keys
+from coterie_node.run.study_keys import check_sealing_keys, study_keys
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.run_folder import RunFolder
@@ -265,7 +265,11 @@ def _number(node: Node) -> int | None:
 
 
 def prepare_joining(node: Node) -> Joining:
-    """What this site puts on the ledger when it joins: the digest of its rows, of its approvals, and its release."""
+    """What this site puts on the ledger when it joins: the digest of its rows, of its approvals, and its release.
+
+    KeyFault for a study in which a site's key is of no use.
+    """
+    check_sealing_keys(node.study, node.ledger.sites())
     snapshot = commit(node.rows, node.study, node.network.scope, node.journal.vault)
     return Joining(snapshot, node.approvals, read_own_release())
 
