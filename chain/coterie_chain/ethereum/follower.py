@@ -152,8 +152,8 @@ class Follower:
         try:
             logs = self._fetch_logs(start, end.number)
         except (NodeRefused, AnswerTooLong):
-            # Nodes bound the blocks or the logs of an answer, each at another number; so does this reader. Whoever may
-            # send transactions can fill blocks with entries, so that a page is too long for good.
+            # Nodes bound the blocks or the logs of an answer, each at another number; so does this reader. Anybody who
+            # may send transactions can fill blocks with entries, so that a page is too long for good.
             if self._page == 1:
                 raise
             self._most = self._page = self._halve_page(start, end)

@@ -154,7 +154,7 @@ def _create_directory(folder: Path) -> Path:
 
 
 def is_usable_key(public: bytes) -> bool:
-    """Whether a sealing key is one with which a secret can be shared, and to which can be sealed: no low-order point."""
+    """Whether others can share a secret with the owner of a sealing key, and seal to it: no point of low order."""
     try:
         return len(public) == 32 and bool(crypto_scalarmult(_ANY_SCALAR, public))
     except (CryptoError, RuntimeError):

@@ -135,8 +135,8 @@ def build_body(block: dict[str, Any], receipts: Sequence[dict[str, Any]]) -> Bod
 def _decode_logs(receipt: bytes, what: str, emitters: Collection[str]) -> Iterator[Log]:
     """The logs of these addresses.
 
-    Whoever may send a transaction fills a block with logs of contracts of his own, of any number and size: those are
-    passed over, and nothing about them is a fault of the evidence.
+    Anybody who may send a transaction can fill a block with logs of a contract of his own, of any number and size.
+    Those are passed over, and nothing about them is a fault of the evidence.
     """
     plain = receipt[1:] if receipt and receipt[0] < 0x80 else receipt
     parts = list(islice(split_items(open_list(plain, what), what, MAX_ITEM_BYTES), RECEIPT_PARTS + 1))

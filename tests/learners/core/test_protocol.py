@@ -313,8 +313,9 @@ def test_both_ends_of_a_pair_make_the_same_mask() -> None:
     mine = site().mask("bob", "stats", 48)
     theirs = site(name="bob", secret=b"x" * 32, shared={"ana": b"k" * 32}).mask("ana", "stats", 48)
     assert mine == theirs
-    with pytest.raises(KeyError):
+    with pytest.raises(ProtocolError) as caught:
         site().mask("cyd", "stats", 48)
+    assert (caught.value.site, caught.value.code) == ("cyd", "CO-P402")
 
 
 def test_what_is_kept_is_made_once_for_ever() -> None:

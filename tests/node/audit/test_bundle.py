@@ -476,6 +476,29 @@ def test_a_crate_that_describes_other_files_is_found(honest: HonestRun, tmp_path
     assert GUIDE in verdict.problem
 
 
+def test_a_payload_that_no_entry_names_is_found(honest: HonestRun, tmp_path: Path) -> None:
+    """Nothing vouches for it: with the crate described again, it would pass as a part of what was proved."""
+    foreign = b"patients of another study"
+    path = write_bundle({**honest.files, PAYLOADS + compute_raw_cid(foreign): foreign}, tmp_path)
+    verdict = verify(path).verdict
+    assert (verdict.verdict, verdict.code) == ("FAIL", "CO-A205")
+    assert compute_raw_cid(foreign) in verdict.problem
+
+
+def test_a_guide_of_the_author_s_own_is_a_remark_and_nothing_vouches_for_the_version(
+    honest: HonestRun, tmp_path: Path
+) -> None:
+    manifest = json.loads(honest.files[MANIFEST])
+    manifest["code"]["coterie"] = "9.9.9"
+    lies = {GUIDE: b"Install this first: evil.whl", MANIFEST: json.dumps(manifest).encode()}
+    outcome = verify(write_bundle({**honest.files, **lies}, tmp_path))
+    assert outcome.verdict.verdict == "PASS"
+    assert any("do not do what it says" in remark for remark in outcome.replay.remarks)
+    assert any("9.9.9 wrote it; no signature covers that" in line for line in outcome.trust())
+    honest_remarks = verify(write_bundle(honest.files, tmp_path, "honest.zip")).replay.remarks
+    assert not any("do not do what it says" in remark for remark in honest_remarks)
+
+
 # Hostile bytes
 
 

@@ -134,17 +134,22 @@ def list_reason_cids(entries: Iterable[Record | Event], study: int) -> Iterator[
 
 
 def list_inspections(entries: Iterable[Record | Event], study: int) -> list[RecordedInspection]:
-    """The attestations of a study's sites, the oldest first."""
+    """The newest attestation of each site with each verdict, the oldest first.
+
+    A site may attest any number of times. Verdicts that nobody knows count as one.
+    """
     study_entries = list(entries)
     joined = _list_events(study_entries, study, "StudyJoined")
     commitments = {event.site: str(dict(event.details)["snapshot"]) for event in joined}
-    inspections = []
+    inspections: dict[tuple[str, int], RecordedInspection] = {}
     for event in _list_events(study_entries, study, "SiteAttested"):
         details = dict(event.details)
         snapshot, verdict = str(details["snapshot"]), int(details["verdict"])
         same = commitments.get(event.site) == snapshot
-        inspections.append(RecordedInspection(event.site, event.time, snapshot.removeprefix("0x"), verdict, same))
-    return inspections
+        key = event.site, verdict if verdict in set(InspectionVerdict) else 0
+        inspections.pop(key, None)  # the newest stands at its own place in time
+        inspections[key] = RecordedInspection(event.site, event.time, snapshot.removeprefix("0x"), verdict, same)
+    return list(inspections.values())
 
 
 def _list_events(entries: Iterable[Record | Event], study: int, name: str) -> list[Event]:
