@@ -1,4 +1,4 @@
-"""Anybody who may send transactions can fill blocks: what stands beside the ledger's entries must stop no reader of them.
+"""Anybody who may send transactions can fill blocks: what stands beside the ledger's entries must stop no reader.
 
 A member needs nobody's leave for a contract of its own. Its logs, its calldata and its own entries have any number and
 any size. They are in the same blocks as those of an honest study, so that every bundle of the network holds them.

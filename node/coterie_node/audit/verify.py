@@ -75,7 +75,7 @@ class Verified:
             f"{rests}{asked}.",
             *([f"Keys of the sites: {keys}."] if keys else []),
             *(["The founders' keys are those that you named."] if self.founders_known else []),
-            f"It reaches to block {a.last}, {a.last_hash}, of {_format_time(a.time)}. It says nothing of what came later.",
+            f"It reaches to block {a.last}, {a.last_hash}, of {_format_time(a.time)}, and says nothing of later ones.",
             *([] if self.bundle is None else [_describe_code(self.bundle)]),
             SEALS[a.kind] + (f" {a.sealed} seals checked." if a.sealed else ""),
         ]

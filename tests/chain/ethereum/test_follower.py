@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,6 +117,23 @@ def test_a_node_that_bounds_its_answers_is_asked_for_less(scene: Scene) -> None:
     bounded = scene.follower()
     bounded.sync()
     assert bounded.entries == reference.entries
+
+
+def test_a_page_that_does_not_come_in_time_is_shorter_at_the_next_look(scene: Scene) -> None:
+    play_long_story(scene)
+    reference = scene.follower()
+    reference.sync()
+
+    def fall_silent(method: str, params: Any) -> None:
+        if method == "eth_getLogs" and int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) > 4:
+            raise LedgerUnreachable("CO-C301", "timed out")
+
+    scene.rpc.before = fall_silent
+    patient = scene.follower()
+    for _ in range(60):
+        with suppress(LedgerUnreachable):
+            patient.sync()
+    assert patient.entries == reference.entries
 
 
 def test_what_fails_in_the_middle_goes_on_where_it_stopped(scene: Scene) -> None:
