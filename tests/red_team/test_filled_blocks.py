@@ -15,11 +15,12 @@ from eth_account.types import TransactionDictType
 from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 from support.chain.anvil import AnvilClient
-from support.chain.bench import AnvilBench, Sites, derive_account
+from support.chain.bench import GLORE_TERMS, AnvilBench, Sites, build_entry, derive_account
 from support.chain.bounded_node import bound_batches, pad_logs, run_bounded_node
 
 from coterie_chain.ethereum.calldata import load_codec
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.network.deploy import deploy
 from coterie_chain.proof.evidence import BODIES, gather
 from coterie_chain.proof.verified_ledger import VerifiedLedger
 from coterie_node.audit.archive import ALLOWANCE, check_sizes, read_archive, write_archive
@@ -65,9 +66,10 @@ def bench(anvil: AnvilClient) -> Iterator[AnvilBench]:
     bench.close()
 
 
-def fill_block(anvil: AnvilClient, bench: AnvilBench, code: str, number: int) -> None:
+def fill_block(anvil: AnvilClient, bench: AnvilBench, code: str, number: int, paying: int = 0) -> None:
     """One block with a contract of the member's own, and with an entry of the ledger."""
     account = derive_account(MEMBER)
+    anvil.rpc("anvil_setBalance", account.address, hex(10**18))
     nonce = int(anvil.rpc("eth_getTransactionCount", account.address, "latest"), 16)
     offer = CATALOG.encode("offer", f"0x{0xABC0 + number:040x}", b"\7" * 32)
     anvil.rpc("evm_setAutomine", False)
@@ -75,7 +77,7 @@ def fill_block(anvil: AnvilClient, bench: AnvilBench, code: str, number: int) ->
         transaction: TransactionDictType = {
             "data": HexStr(data),
             "gas": GAS if not to else 1_000_000,
-            "gasPrice": 0,
+            "gasPrice": paying,
             "nonce": nonce + k,
             "chainId": bench.network.chain_id,
             "value": 0,
@@ -145,3 +147,28 @@ def test_no_bundle_is_written_that_nobody_could_read(tmp_path: Path) -> None:
     with pytest.raises(AuditFailed, match="evil") as caught:
         check_sizes({"evil": b"1"}, find_file_limit)
     assert caught.value.code == "CO-A209"
+
+
+# Fees
+
+
+@pytest.mark.anvil
+def test_a_full_block_does_not_price_every_site_out(anvil: AnvilClient, bench: AnvilBench) -> None:
+    """One block more than half full raised the base fee to a wei for good, and the price that all sites paid was one.
+
+    Anvil's base fee is constant at zero; from any other it follows Ethereum's rule, as Geth's does.
+    """
+    anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(1))
+    fill_block(anvil, bench, FILLINGS["calldata"], 1, paying=10**9)
+    fill_block(anvil, bench, write_logs(60_000), 2, paying=10**9)
+    base_fee = int(anvil.rpc("eth_getBlockByNumber", "pending", False)["baseFeePerGas"], 16)
+    assert base_fee > 1
+    account = derive_account("ana")
+    anvil.rpc("anvil_setBalance", account.address, hex(10**18))
+    with EthereumLedger(bench.network, account, gas_price=1) as ledger:
+        study = ledger.propose(GLORE_TERMS)
+        assert ledger.view(study).joined == ("ana",)
+    anvil.rpc("evm_mine")
+    founded = deploy(bench.network.url, [build_entry("ana")], account, gas_price=1)
+    anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(0))
+    assert dict(founded.founders) == {"ana": account.address}

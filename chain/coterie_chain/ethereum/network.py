@@ -18,6 +18,8 @@ from coterie_chain.ethereum.rpc import NodeRefused, Request, Rpc
 BLOCKS_PER_QUERY = 2000
 # In more blocks than these nobody looks for a Catalog whose address is not given: six years of a block in 5 seconds.
 MAX_SEARCH = 40_000_000
+# A transaction offers so many times the base fee of its moment: 35 full blocks in a row raise it no further.
+FEE_HEADROOM = 64
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,22 @@ def is_mining_instantly(rpc: Rpc) -> bool:
 def choose_gas_price(instant: bool) -> int:
     """Gas price in wei: nothing on Anvil; elsewhere sealers drop what pays nothing, and next to nothing is enough."""
     return 0 if instant else 1
+
+
+def choose_fees(rpc: Rpc, tip: int) -> dict[str, int]:
+    """The fields with which a transaction pays `tip` wei per gas, whatever the chain's base fee becomes meanwhile.
+
+    The base fee (EIP-1559) rises after each block that is more than half full. Below 8 wei it never falls again, since
+    it falls by eighths of whole wei. A price of 1 wei would be too little for ever after one full block. What is
+    offered is not paid: only the base fee of the block and the tip are.
+    """
+    if tip == 0:  # an instant development chain, whose base fee is constant
+        return {"gasPrice": 0}
+    block = rpc.call("eth_getBlockByNumber", "latest", False)
+    base_fee = None if block is None else block.get("baseFeePerGas")
+    if base_fee is None:
+        return {"gasPrice": tip}
+    return {"maxFeePerGas": tip + FEE_HEADROOM * (int(base_fee, 16) + 1), "maxPriorityFeePerGas": tip}
 
 
 def _find_catalog(rpc: Rpc) -> str:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
@@ -32,7 +32,7 @@ from eth_utils.address import to_checksum_address
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ethereum.calldata import to_hex
 from coterie_chain.ethereum.decode import Log, parse_quantity
-from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.network import Network, choose_fees
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.journal import Journal, Signed
 from coterie_chain.retry import Backoff, RetryPolicy
@@ -64,7 +64,7 @@ class Receipt:
 class Writer:
     """One account's transactions on one network.
 
-    `gas_price` in wei, `patience` in seconds until a transaction must be mined with its `confirmations`.
+    `gas_price` in wei above the base fee, `patience` in seconds until a transaction must be mined with its `confirmations`.
     """
 
     def __init__(
@@ -238,10 +238,10 @@ class Writer:
             "data": HexStr(data),
             "gas": gas,
             "nonce": nonce,
-            "gasPrice": self._price + premium,
             "value": value,
         }
-        signed = self._account.sign_transaction({**self._fixed, **own})
+        fees = cast("TransactionDictType", choose_fees(self._rpc, self._price + premium))
+        signed = self._account.sign_transaction({**self._fixed, **own, **fees})
         tx = Signed(nonce, purpose, bytes(signed.raw_transaction), to_hex(signed.hash))
         # Saved before it can be sent: the other order could send two transactions for one purpose after a crash.
         self._journal.save(self._scope, tx)

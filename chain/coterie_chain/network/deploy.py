@@ -14,7 +14,7 @@ from coterie_chain.ethereum.abi import load_artifact
 from coterie_chain.ethereum.calldata import encode_site_name
 from coterie_chain.ethereum.jwt import create_bearer_token, split_secret
 from coterie_chain.ethereum.network import Network as Network
-from coterie_chain.ethereum.network import choose_gas_price, is_anvil
+from coterie_chain.ethereum.network import choose_fees, choose_gas_price, is_anvil
 from coterie_chain.ethereum.network import discover as discover
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.http_client import WIRE_FAULTS
@@ -46,24 +46,23 @@ def deploy(
 ) -> Network:
     """Deploy a Catalog with its first sites (their ids are ignored: they count from 1 in this order).
 
-    `account` pays the gas, at `gas_price` wei (by default 0 on Anvil, where a throw-away account will do, and 1
+    `account` pays the gas, at `gas_price` wei above the base fee (by default 0 on Anvil, where a throw-away account will do, and 1
     elsewhere); it gets no rights. Returns when the Catalog has its `confirmations`.
     """
     from eth_account import Account  # as slow to import as web3
 
     founders = tuple(founders)
     with connect(url) as w3:
-        price = _fetch_gas_price(url) if gas_price is None else gas_price
-        address, block = _deploy(w3, founders, account or Account.create(), price)
+        address, block = _deploy(w3, founders, account or Account.create(), _choose_fees(url, gas_price))
         _await_block(w3, block + confirmations)
         genesis = w3.to_hex(w3.eth.get_block(0)["hash"])
         keys = tuple((site.name, site.address) for site in founders)
         return Network(url, w3.eth.chain_id, address, genesis, block, keys)
 
 
-def _fetch_gas_price(url: str) -> int:
+def _choose_fees(url: str, gas_price: int | None) -> dict[str, int]:
     with Rpc(url) as rpc:
-        return choose_gas_price(is_anvil(rpc))
+        return choose_fees(rpc, choose_gas_price(is_anvil(rpc)) if gas_price is None else gas_price)
 
 
 @contextmanager
@@ -97,7 +96,7 @@ def _authorize(secret: bytes, request: PreparedRequest) -> PreparedRequest:
     return request
 
 
-def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, price: int) -> tuple[str, int]:
+def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, fees: dict[str, int]) -> tuple[str, int]:
     artifact = load_artifact("Catalog")
     columns = (
         [encode_site_name(e.name) for e in founders],
@@ -111,8 +110,8 @@ def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, pric
             "from": payer.address,
             "nonce": w3.eth.get_transaction_count(payer.address, "pending"),
             "gas": BASE_GAS + GAS_PER_FOUNDER * len(founders),
-            "gasPrice": w3.to_wei(price, "wei"),
             "chainId": w3.eth.chain_id,
+            **{name: w3.to_wei(fee, "wei") for name, fee in fees.items()},
         }
     )
     tx_hash = w3.eth.send_raw_transaction(payer.sign_transaction(transaction).raw_transaction)

@@ -46,6 +46,8 @@ _OUTAGE = RetryPolicy(first=0.2, longest=10.0)
 # Transactions that wait so long on one block show a chain that stands still.
 STANDSTILL_SECONDS = 120.0
 _NUDGE_GAS = 21_000
+# More than the base fee of a chain that stands still can be: it falls to 7 wei.
+_NUDGE_FEES = {"maxFeePerGas": "0x41", "maxPriorityFeePerGas": "0x1"}
 # What an answer of another form than Geth's raises where it is read.
 _GARBLED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
@@ -207,7 +209,7 @@ class SealerDriver:
 
     def _nudge(self, sealer: str) -> None:
         """Send a transfer of nothing from the sealer to itself: it reaches every pool, whatever the others hold."""
-        transfer = {"from": sealer, "to": sealer, "value": "0x0", "gas": hex(_NUDGE_GAS), "gasPrice": "0x1"}
+        transfer = {"from": sealer, "to": sealer, "value": "0x0", "gas": hex(_NUDGE_GAS), **_NUDGE_FEES}
         try:
             self._ask([("eth_sendTransaction", (transfer,))])
         except LedgerUnreachable as error:
