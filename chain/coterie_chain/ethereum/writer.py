@@ -64,7 +64,8 @@ class Receipt:
 class Writer:
     """One account's transactions on one network.
 
-    `gas_price` in wei above the base fee, `patience` in seconds until a transaction must be mined with its `confirmations`.
+    `gas_price` in wei above the base fee, `patience` in seconds until a transaction must be mined with its
+    `confirmations`.
     """
 
     def __init__(

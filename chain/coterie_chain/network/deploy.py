@@ -46,8 +46,8 @@ def deploy(
 ) -> Network:
     """Deploy a Catalog with its first sites (their ids are ignored: they count from 1 in this order).
 
-    `account` pays the gas, at `gas_price` wei above the base fee (by default 0 on Anvil, where a throw-away account will do, and 1
-    elsewhere); it gets no rights. Returns when the Catalog has its `confirmations`.
+    `account` pays the gas, at `gas_price` wei above the base fee (by default 0 on Anvil, where a throw-away account
+    will do, and 1 elsewhere); it gets no rights. Returns when the Catalog has its `confirmations`.
     """
     from eth_account import Account  # as slow to import as web3
 
