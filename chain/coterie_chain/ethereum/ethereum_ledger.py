@@ -56,8 +56,8 @@ class EthereumLedger:
     `confirmations`: blocks after which a block counts (0 on Anvil and QBFT, floor(N/2)+1 on Clique with N sealers); a
     move returns when its own block counts, after `patience` seconds at most. `journal` must be durable for a site that
     matters. `poll` is the longest pause in seconds between two looks at the chain in `wait`; `timeout` is for one
-    request; `gas_price` in wei above the base fee is 0 on Anvil and 1 elsewhere by default. LedgerMismatch for a node of
-    another network.
+    request; `gas_price` in wei above the base fee is 0 on Anvil and 1 elsewhere by default. LedgerMismatch for a node
+    of another network.
 
     `sleeps`: the chain makes no block at rest, so the time is `wall`'s (seconds since 1970), in rehearsals too.
     """
