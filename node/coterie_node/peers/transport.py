@@ -47,6 +47,8 @@ CALL_RETRY = RetryPolicy(first=0.05, longest=5.0)
 ALIVE_AFTER, ALIVE_EVERY, ALIVE_TIMES = 60, 15, 4
 # Seconds for the last word of a peer that reads no more.
 LAST_WORD_SECONDS = 1.0
+# ... and of a peer that another one accuses: it may be computing.
+ACCUSED_SECONDS = 5.0
 
 
 class ConnectionEnded(Exception):
@@ -235,8 +237,7 @@ class TlsChannel:
                     line.ready = True
                 elif size > MAX_FRAME or not line.ready or not line.frames.put(exactly(connection, size)):
                     break
-            # BLAME is the last frame. It names the site for whose fault the sender leaves, so that all parties blame
-            # the same one.
+            # BLAME is the last frame. It names the site that broke off, as far as the sender knows by itself.
             if size == BLAME:
                 detail = exactly(connection, exactly(connection, 1)[0]).decode("ascii", "replace")
                 return Ended(detail if detail in self._secrets else "")
@@ -279,13 +280,7 @@ class TlsChannel:
         """Say that nothing more comes, and for whose fault if there was one; what was sent still arrives."""
         # First no new call is accepted, then the last word goes out, then the reading ends.
         self._forget(self)
-        last = b"" if not self._culprit else BLAME.to_bytes(8, "big") + _short(self._culprit)
-        for connection in self._out.values():
-            with suppress(OSError):
-                connection.settimeout(CALL_SECONDS)
-                connection.sendall(last)
-                connection.shutdown(socket.SHUT_WR)
-            connection.close()
+        self._say_last_word()
         # A peer can keep its end open. Without this it would keep a thread and its frames here for ever.
         with self._lock:
             self._over = True
@@ -300,22 +295,53 @@ class TlsChannel:
         for line in list(self._lines.values()):
             line.frames.end(Ended(self._me))
 
-    def _last_word(self, name: str) -> str:
-        """The site at fault that a peer names when it reads no more; empty if it names none within a second."""
-        ending = self._lines[name].frames.last_word(LAST_WORD_SECONDS)
+    def _say_last_word(self) -> None:
+        """Tell every peer that nothing more comes, and who broke off; once."""
+        last = b"" if not self._culprit else BLAME.to_bytes(8, "big") + _short(self._culprit)
+        for connection in self._out.values():
+            with suppress(OSError):
+                connection.settimeout(CALL_SECONDS)
+                connection.sendall(last)
+                connection.shutdown(socket.SHUT_WR)
+            connection.close()
+        self._out = {}
+
+    def _last_word(self, name: str, seconds: float = LAST_WORD_SECONDS) -> str:
+        """The site at fault that a peer names when it reads no more; empty if it names none in time."""
+        ending = self._lines[name].frames.last_word(seconds)
         return "" if ending is None else ending.culprit
 
     def _broken(self, name: str, culprit: str) -> SessionLost:
+        # This party knows by itself that `name` ended its session with it. All else is what others say.
+        self._culprit = name
         if culprit in ("", name, self._me):
-            self._culprit = name
             detail = f"{name} broke off the session with {self._me}. Its own log says why."
             return SessionLost("CO-P662", detail, name)
-        self._culprit = culprit
+        # Said before it asks: the accused may be asking this party at the same moment.
+        self._say_last_word()
+        blamed = self._weigh(name, culprit)
+        if not blamed:
+            detail = f"{name} ended the session and names {culprit}, and {culprit} names another. Ask both"
+            return SessionLost("CO-P662", f"{detail}, then propose the study again.")
         return SessionLost(
             "CO-P662",
-            f"{name} ended the session because {culprit} broke it off. Ask {culprit}, then propose the study again.",
-            culprit,
+            f"{name} ended the session because {blamed} broke it off. Ask {blamed}, then propose the study again.",
+            blamed,
         )
+
+    def _weigh(self, name: str, accused: str) -> str:
+        """Who broke off, as far as the accused do not name each other; empty if they do.
+
+        A peer that breaks off may accuse an honest one. That one finds its session with the peer ended, and says so.
+        """
+        asked = {name, self._me}
+        while accused not in asked:
+            word = self._last_word(accused, ACCUSED_SECONDS)
+            if word in ("", accused):
+                return accused
+            asked.add(accused)
+            accused = word
+        return ""
 
 
 def exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:

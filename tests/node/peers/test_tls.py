@@ -30,7 +30,7 @@ from coterie_node.errors import ConfigError, StudyStopped
 from coterie_node.peers import tls, transport
 from coterie_node.peers.pairing import Pairing
 from coterie_node.peers.tls import TlsExchange
-from coterie_node.peers.transport import MAGIC, Timeouts, TlsChannel
+from coterie_node.peers.transport import BLAME, MAGIC, Timeouts, TlsChannel
 from coterie_node.run.simulate import World, make_runner, make_world, run
 from coterie_node.site.folder import find_node
 from coterie_node.site.run_folder import RunFolder
@@ -646,6 +646,52 @@ def test_who_ends_a_session_for_another_s_fault_says_whose_it_was() -> None:
         assert (second.value.code, second.value.site) == ("CO-P662", "ana")
         blame = "cyd ended the session because ana broke it off. Ask ana, then propose the study again."
         assert second.value.message == blame
+
+
+@pytest.mark.parametrize("accused", ["bob", "cyd"])
+def test_a_peer_that_breaks_off_and_accuses_another_gets_nobody_named(accused: str) -> None:
+    """Ana ends its sessions and tells one peer that the other one did it: nobody who is honest votes against that."""
+    with exchanges(timeouts=Timeouts(5, 5)) as exchanges_by_name:
+        ends = channels(exchanges_by_name)
+        witness = "cyd" if accused == "bob" else "bob"
+        ends["ana"]._out[accused].close()
+        ends["ana"]._culprit = accused
+        ends["ana"].close()
+        sites: dict[str, str] = {}
+
+        def listen(me: str) -> None:
+            with pytest.raises(ProtocolError) as caught:
+                ends[me].receive("ana")
+            sites[me] = caught.value.site
+            ends[me].close()
+
+        listeners = [threading.Thread(target=listen, args=(me,)) for me in (witness, accused)]
+        for listener in listeners:
+            listener.start()
+        for listener in listeners:
+            listener.join()
+        assert sites == {accused: "ana", witness: ""}
+
+
+def test_a_peer_that_accuses_each_of_two_before_the_other_gets_nobody_named() -> None:
+    with exchanges(timeouts=Timeouts(5, 5)) as exchanges_by_name:
+        ends = channels(exchanges_by_name)
+        out = ends["ana"]._out
+        for to, culprit in (("bob", b"cyd"), ("cyd", b"bob")):
+            out[to].sendall(BLAME.to_bytes(8, "big") + bytes([3]) + culprit)
+        sites: dict[str, str] = {}
+
+        def listen(me: str) -> None:
+            with pytest.raises(ProtocolError) as caught:
+                ends[me].receive("ana")
+            sites[me] = caught.value.site
+
+        listeners = [threading.Thread(target=listen, args=(me,)) for me in ("bob", "cyd")]
+        for listener in listeners:
+            listener.start()
+        for listener in listeners:
+            listener.join()
+        assert sites == {"bob": "", "cyd": ""}
 
 
 def test_a_peer_without_an_address_here_is_told_in_words() -> None:
