@@ -168,7 +168,7 @@ def test_a_full_block_does_not_price_every_site_out(anvil: AnvilClient, bench: A
     with EthereumLedger(bench.network, account, gas_price=1) as ledger:
         study = ledger.propose(GLORE_TERMS)
         assert ledger.view(study).joined == ("ana",)
-    anvil.rpc("evm_mine")
+        assert list(VerifiedLedger(gather(bench.network)).history()) == list(ledger.history())
     founded = deploy(bench.network.url, [build_entry("ana")], account, gas_price=1)
     anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(0))
     assert dict(founded.founders) == {"ana": account.address}

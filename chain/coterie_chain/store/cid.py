@@ -19,6 +19,8 @@ from coterie_chain.errors import BlobCorrupt, BlobUnusable
 RAW = 0x55
 DAG_PB = 0x70
 CHUNK = 1 << 20
+# What Kubo cuts by default.
+SMALLEST_CHUNK = 1 << 18
 FANOUT = 174
 # Kubo refuses larger blocks; with 1 MiB leaves, 16384 blocks and 8 levels are far beyond any payload we allow.
 MAX_BLOCK = 1 << 21
@@ -101,8 +103,10 @@ def read_blocks(cid: str, get_block: Callable[[str], bytes], max_bytes: int) -> 
 
     `get_block` is asked for canonical CIDs only. Raises BlobCorrupt (CO-C202, naming the block) for a block that does
     not match its CID or is no part of a UnixFS file, and for a payload above `max_bytes`, 16384 blocks or 8 levels.
+    Also for one in more blocks than so many bytes need: its site could let each of them take its time.
     """
     parts: list[bytes] = []
+    most = min(count_blocks(max_bytes), MAX_BLOCKS)
     stack = [(parse_cid(cid), 0)]
     size = opened = 0
     while stack:
@@ -112,8 +116,17 @@ def read_blocks(cid: str, get_block: Callable[[str], bytes], max_bytes: int) -> 
         size += len(part)
         opened += 1
         stack.extend((link, depth + 1) for link in reversed(links))
-        _check_bounds(here, size, max_bytes, opened + len(stack), depth)
+        _check_bounds(here, size, max_bytes, opened + len(stack), most, depth)
     return b"".join(parts)
+
+
+def count_blocks(size: int) -> int:
+    """The most blocks of a payload of so many bytes, in leaves as small as Kubo cuts them."""
+    total = level = max(-(-size // SMALLEST_CHUNK), 1)
+    while level > 1:
+        level = -(-level // FANOUT)
+        total += level
+    return total
 
 
 # Writing
@@ -238,11 +251,11 @@ def _require_bytes(value: int | bytes) -> bytes:
     return value
 
 
-def _check_bounds(cid: Cid, size: int, max_bytes: int, blocks: int, depth: int) -> None:
+def _check_bounds(cid: Cid, size: int, max_bytes: int, blocks: int, most: int, depth: int) -> None:
     if size > max_bytes:
         raise _explain_misuse(cid, f"with it the payload exceeds the {max_bytes} bytes that are allowed here")
-    if blocks > MAX_BLOCKS:
-        raise _explain_misuse(cid, f"with it the payload exceeds {MAX_BLOCKS} blocks")
+    if blocks > most:
+        raise _explain_misuse(cid, f"with it the payload exceeds the {most} blocks that {max_bytes} bytes need")
     if depth > MAX_DEPTH:
         raise _explain_misuse(cid, f"it lies deeper than {MAX_DEPTH} levels")
 

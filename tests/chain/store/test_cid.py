@@ -22,6 +22,7 @@ from coterie_chain.store.cid import (
     Cid,
     compute_cid,
     compute_raw_cid,
+    count_blocks,
     parse_cid,
     read_blocks,
     write_blocks,
@@ -287,3 +288,27 @@ def encode_varint(value: int) -> bytes:
         head.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*head, value])
+
+
+@pytest.mark.parametrize("size", [1, 1 << 18, _MIB, 3 * _MIB])
+def test_a_payload_in_more_blocks_than_its_bytes_need_is_refused_after_so_many(size: int) -> None:
+    """Its site serves each block, and could let a reader wait for each of thousands."""
+    blocks = {compute_raw_cid(b"x"): b"x"}
+    leaf = parse_cid(compute_raw_cid(b"x"))
+    root = add_node(blocks, [add_node(blocks, [leaf] * 60)] * 60)
+    asked: list[str] = []
+
+    def get(name: str) -> bytes:
+        asked.append(name)
+        return blocks[name]
+
+    with pytest.raises(BlobCorrupt, match=f"the {count_blocks(size)} blocks that {size} bytes need"):
+        read_blocks(str(root), get, size)
+    assert len(asked) <= count_blocks(size)
+
+
+@pytest.mark.parametrize("size", [0, 1, _MIB, _MIB + 1, 5 * _MIB])
+def test_no_payload_of_ours_has_more_blocks_than_are_read(size: int) -> None:
+    blocks: dict[str, bytes] = {}
+    write_blocks(bytes(size), lambda cid, block: blocks.__setitem__(f"{len(blocks)} {cid}", block))
+    assert len(blocks) <= count_blocks(size)
