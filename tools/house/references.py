@@ -14,7 +14,20 @@ import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "tests" / "golden" / "r"
-SCRIPTS = ("glm", "lm", "brglm2", "sandwich", "nnet", "MASS", "families", "weights", "fixed_effects", "survival", "cox", "predict")
+SCRIPTS = (
+    "glm",
+    "lm",
+    "brglm2",
+    "sandwich",
+    "nnet",
+    "MASS",
+    "families",
+    "weights",
+    "fixed_effects",
+    "survival",
+    "cox",
+    "predict",
+)
 PACKAGES = "r-base-core r-cran-mass r-cran-nnet r-cran-sandwich r-cran-brglm2 r-cran-survey r-cran-survival"
 # Other builds of R round otherwise; Firth's penalty and cloglog models lose the most digits.
 BOUND = 1e-11
