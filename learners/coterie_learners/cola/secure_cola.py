@@ -22,8 +22,9 @@ the floor; newton: the sums of every round), and what follows from it. Who could
 what no scheme prevents: secure_cola_disclosure.py. At least three sites; each site excluded from a step makes the
 others post again under fresh masks, and that is on the ledger.
 
-After the fit one more masked sum tests whether the sites agree (`sums.agreement`). A site that leaves between its table
-and that sum stays in the model: a sum without it would show its table. The result then says so.
+Every site fits the sum of the tables by itself. At that fit one more masked sum tests whether the sites agree
+(`sums.agreement`), and the server's post has both. A site that leaves between its table and that sum stays in the
+model: a sum without it would show its table. The result then says so.
 """
 
 from __future__ import annotations
@@ -129,8 +130,7 @@ def run_masks(plan: TablePlan, site: Site, pooled: PooledCounts | None) -> Scrip
     expects = Schema({"masked": masked_sum.form_masked_field(shapes_of(plan))})
     hidden, bare = expose_nothing(pooled, "The masked table"), partial(dense_table, plan)
     tables = yield from each(_TOPIC, mask_table, plan, expects=expects, reveals=hidden, bare=bare)
-    model = yield from server("fit", fit_masked, plan, tables)
-    return (yield from run_test(plan, site, model, tables, unmask_tables(plan, tables), pooled))
+    return (yield from run_test(plan, site, tables, unmask_tables(plan, tables), pooled))
 
 
 def run_ciphertexts(plan: TablePlan, site: Site, pooled: PooledCounts | None) -> Script:
@@ -144,22 +144,22 @@ def run_ciphertexts(plan: TablePlan, site: Site, pooled: PooledCounts | None) ->
     total = yield from server("sum", add_uploads, plan, key, uploads, expects=CIPHERTEXTS)
     form, message = form_of(plan), partial(cola.expose_posted_table, plan)
     opened = yield from only(holder, "opened", open_sum, plan, total, expects=form, reveals=message)
-    model = yield from server("fit", cola.fit_tables, plan, {"sum": opened})
-    return (yield from run_test(plan, site, model, uploads, opened, pooled))
+    return (yield from run_test(plan, site, uploads, opened, pooled))
 
 
-def run_test(
-    plan: TablePlan, site: Site, model: Payload, tables: Posts, total: Payload, pooled: PooledCounts | None
-) -> Script:
-    """One masked sum at the fit, in which the sites test whether they agree; then the result."""
-    fit = build_table_fit(plan, model, "secure_cola", ())
+def run_test(plan: TablePlan, site: Site, tables: Posts, total: Payload, pooled: PooledCounts | None) -> Script:
+    """The fit of the `total` of the tables, and one masked sum there, which tests whether the sites agree."""
     if not tests_agreement(plan.study):
+        model = yield from server("fit", cola.fit_tables, plan, {"sum": total})
         yield from conclude(plan.study)
+        fit = build_table_fit(plan, model, "secure_cola", ())
         return add_diagnostics(plan, fit, {"sum": total}, {"complete": np.False_})
+    model = cola.fit_tables(plan, {"sum": total})
     form = Schema({"masked": masked_sum.form_masked_field(table_agreement.shapes_of_part(plan))})
     hidden = expose_nothing(pooled, "Masked part of the test whether the sites agree")
     parts = yield from each(_TEST_TOPIC, mask_part, plan, model, total, expects=form, reveals=hidden)
-    end = yield from server("end", add_parts, plan, tables, parts)
+    end = yield from server("fit", add_parts, plan, model, tables, parts)
+    fit = build_table_fit(plan, end, "secure_cola", ())
     whole = add_diagnostics(plan, fit, {"sum": total}, end)
     return replace(whole, own=describe_table_distance(plan, site, fit, total))
 
@@ -274,11 +274,6 @@ def unmask_tables(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
     return table
 
 
-def fit_masked(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
-    """The fit of the sum of masked tables."""
-    return cola.fit_tables(plan, {"sum": unmask_tables(plan, tables)})
-
-
 # The test whether the sites agree
 
 
@@ -304,11 +299,11 @@ def own_table(plan: TablePlan, site: Site, pooled: Payload) -> Payload:
     return pack_table({**table_statistics(plan, shared), "suppressed": np.zeros(2)}, plan.fields)
 
 
-def add_parts(plan: TablePlan, tables: Posts, parts: Posts) -> Payload:
-    """The sums of the test; without them if a site whose table is in the sum left before."""
+def add_parts(plan: TablePlan, model: Payload, tables: Posts, parts: Posts) -> Payload:
+    """The fit with the sums of the test; without them if a site whose table is in the sum left before."""
     if set(parts) != set(tables):
-        return {"complete": np.False_}
-    return {"complete": np.True_, **masked_sum.unmask_sums(parts, table_agreement.shapes_of_part(plan))}
+        return {**model, "complete": np.False_}
+    return {**model, "complete": np.True_, **masked_sum.unmask_sums(parts, table_agreement.shapes_of_part(plan))}
 
 
 # bfv and ckks
@@ -464,17 +459,17 @@ def _check_newton(plan: TablePlan) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """By scheme: one table and the fit; key, tables, sum, opened, fit; each with the test of agreement; or rounds."""
+    """By scheme: one table and the fit; key, tables, sum, opened, fit; the test before each fit; or rounds."""
     plan = plan_secure_table(study)
     o, opening = secure_options(plan), ("each", "each") if opens_pool(plan) else ()
-    end = ("each", "server") if tests_agreement(study) else concluding_steps(study)
+    end = ("each", "server") if tests_agreement(study) else ("server", *concluding_steps(study))
     if o.scheme == "masks":
-        return Schedule(opening=(*opening, "each", "server", *end))
+        return Schedule(opening=(*opening, "each", *end))
     if o.scheme == "newton":
         rounds = glore.schedule_rounds(newton_plan(plan))
         return rounds.model_copy(update={"opening": opening})
     holder = f"only:{holder_of(plan)}"
-    return Schedule(opening=(*opening, holder, "each", "server", holder, "server", *end))
+    return Schedule(opening=(*opening, holder, "each", "server", holder, *end))
 
 
 def _discloses(study: Study) -> Disclosure:

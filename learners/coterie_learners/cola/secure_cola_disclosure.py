@@ -16,7 +16,6 @@ _COLLUSION = (
     "A second study of the same sites but one gives the difference. Hold the cohort and the list of sites fixed.",
 )
 _TEST = StepDisclosure("agreement", "each", "Sums for the test whether the sites agree", None, "masked")
-_END = StepDisclosure("end", "server", "The sums of that test")
 _HONESTY = "Every site counts its own rows honestly and follows the protocol. The result is not differentially private."
 
 
@@ -30,9 +29,8 @@ def disclose_secure_cola(plan: TablePlan, scheme: str, holder: str, opens: bool)
 
 def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
     table = StepDisclosure("table", "each", describe_table(plan), None, "masked", cells=list_table_kinds(plan.design))
-    fit = StepDisclosure("fit", "server", "The fit of the summed table")
     return Disclosure(
-        (table, fit, *_list_ends(plan)),
+        (table, *_list_ends(plan, "The fit of the summed table")),
         (*_COLLUSION, "There is no key holder and no homomorphic library.", _HONESTY),
         (
             "Everybody with access to the store learns the summed table over all sites, small patterns among them"
@@ -54,8 +52,7 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
             rebuilds=(*list_solvable(plan)[:-1], _describe_floor(plan, holder)),
             cells=list_table_kinds(plan.design),
         ),
-        StepDisclosure("fit", "server", "The fit of what is opened"),
-        *_list_ends(plan),
+        *_list_ends(plan, "The fit of what is opened"),
     )
     rounding = "The sums of ckks are rounded to whole numbers before they are opened. " * (scheme == "ckks")
     trust = (
@@ -77,9 +74,12 @@ def _name_test(plan: TablePlan) -> str:
     return "" if conclude_disclosure(plan.study) else ", and the test whether the sites agree"
 
 
-def _list_ends(plan: TablePlan) -> tuple[StepDisclosure, ...]:
-    """The steps after the fit: the test of agreement, or what ends a study that excludes sites."""
-    return conclude_disclosure(plan.study) or (_TEST, _END)
+def _list_ends(plan: TablePlan, fit: str) -> tuple[StepDisclosure, ...]:
+    """The test of agreement and the fit; without the test, and with what ends it, in a study that excludes sites."""
+    conclusion = conclude_disclosure(plan.study)
+    if conclusion:
+        return StepDisclosure("fit", "server", fit), *conclusion
+    return _TEST, StepDisclosure("fit", "server", f"{fit}, and the sums of that test")
 
 
 def _describe_floor(plan: TablePlan, holder: str) -> str:

@@ -31,7 +31,7 @@ class StepDisclosure:
     everybody who can read the store). `protection`: plain numbers, masked (only a sum over sites exists), or blinded
     (words that look random to their readers). `rebuilds`: sentences on what readers can reconstruct from it. `talks`:
     the sites compute this together. `cells`: kinds of counts of patients that readers can solve from it: of one site
-    where the step is plain, of all sites together where it is masked.
+    where the step is plain, of all sites together where it is masked. `occasional`: many fits end without this step.
     """
 
     topic: str
@@ -42,6 +42,7 @@ class StepDisclosure:
     rebuilds: tuple[str, ...] = ()
     talks: bool = False
     cells: tuple[str, ...] = ()
+    occasional: bool = False
 
     def covers(self, topic: str) -> bool:
         """Whether a step of this topic is meant."""

@@ -9,8 +9,8 @@ scale of the declared ranges (a second look, from nearer by, where a range is so
 column's spread).
 Then, per round: the score (p), the upper triangle of the expected information (p (p + 1) / 2; of the observed one too,
 unless the link is canonical) and the deviance, all at the coefficients of that round; and the number of rows, the sum
-of the outcome and the saturated log-likelihood (in every round, because a site may be excluded between two). At the
-end, once, its part of the test whether the sites agree (`sums.agreement`).
+of the outcome and the saturated log-likelihood (in every round, because a site may be excluded between two). With the
+last of them its part of the test whether the sites agree (`sums.agreement`).
 
 Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain (as
 published): every member reads each site's sums, and the look is row counts, events, every two-way table of binary
@@ -58,7 +58,7 @@ from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
 from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
 from coterie_learners.sums.penalty import Penalty
-from coterie_learners.sums.rounds import Kind, Model, Weighting
+from coterie_learners.sums.rounds import Model, Weighting
 
 _VERSION = "2"
 # Options that studies of this version had not from the beginning.
@@ -174,11 +174,31 @@ class GlorePlan:
         unit = masked_sum.UNIT * len(self.study.sites) if self.masked else 0.0
         return Rules(self.model, penalty, self.options.tolerance, unit, advise_on_separation(self.study))
 
-    def form(self, kind: Kind) -> Schema:
-        """Form of one site's post."""
+    def closes(self, model: Payload) -> bool:
+        """Whether the sites' next sums hold their parts of the test of agreement too."""
+        return newton.closes(model) and not self.tests_apart
+
+    @property
+    def tests_apart(self) -> bool:
+        """Whether the test of agreement is always a round of its own.
+
+        Firth's score and leverages need the pooled information at the same coefficients, and the gate judges a sandwich
+        in the clear by itself.
+        """
+        leverages = robust.POWERS.get(self.robust or "", 0)
+        return self.options.firth or (bool(self.robust) and (not self.masked or bool(leverages)))
+
+    def shapes(self, model: Payload) -> dict[str, tuple[int, ...]]:
+        """Shapes of the sums that the last server post asks for."""
+        part = agreement_shapes(self) if self.closes(model) else {}
+        return self.model.shapes(newton.kind_of(model)) | part
+
+    def form(self, model: Payload) -> Schema:
+        """Form of one site's post after a server's."""
         if self.masked:
-            return Schema({"masked": masked_sum.form_masked_field(self.model.shapes(kind))})
-        return self.model.form(kind)
+            return Schema({"masked": masked_sum.form_masked_field(self.shapes(model))})
+        form = self.model.form(newton.kind_of(model))
+        return replace(form, fields={name: Field("<f8", shape) for name, shape in self.shapes(model).items()})
 
     def frame(self, model: Payload) -> Frame:
         """The frame that a server posted."""
@@ -199,21 +219,23 @@ def glore(site: Site) -> Script:
 def fit_rounds(plan: GlorePlan, site: Site) -> Script:
     """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests.
 
-    Masked sums come after the pool's counts of levels. Then the sites test whether they agree, and a server ends the
-    fit. It does so only if the sites of the test are those of the last sums. Where the ledger excluded a site between
-    the two, that site's rows are still in the model: the rounds go on without it.
+    Masked sums come after the pool's counts of levels. Whether the sites agree is tested by the last sums: where a
+    step was so short that the next ones should rest, they hold the parts of the test, and the fit ends with them.
+    Where no step announced the end, the test is a round of its own. It ends the fit only if its sites are those of the
+    last sums. If the ledger excluded a site between the two, that site's rows are still in the model: the rounds go on
+    without it.
     """
     if plan.opens:
         plan = replace(plan, pooled=(yield from open_pool(plan.opening)))
     model = newton.begin(plan.rules)
     path: tuple[Array | None, ...] = ()
     for t in range(plan.options.max_rounds):
-        topic, path, form = f"stats/{t}", (*path, plan.view(model)), plan.form(newton.kind_of(model))
+        topic, path, form = f"stats/{t}", (*path, plan.view(model)), plan.form(model)
         stats = yield from each(
             topic, share_stats, plan, topic, model, expects=form, reveals=partial(expose_stats, plan, path)
         )
         model = yield from server(f"model/{t}", next_model, plan, model, stats)
-        if model["rests"]:
+        if model["rests"] and "converged" not in model:
             topic, form = f"agreement/{t}", agreement_form(plan)
             judged = partial(expose_agreement, plan, (*path, plan.frame(model).outside(model["beta"])))
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
@@ -252,6 +274,8 @@ def _explain_nonconvergence(model: Payload) -> str:
 def share_stats(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payload:
     """What one site posts: its sums after a server's post, under masks where the study says so."""
     sums = compute_local_sums(plan, site, model)
+    if plan.closes(model):
+        sums |= measure_agreement(plan, site, model)
     return masked_sum.mask_sums(site, topic, sums) if plan.masked else sums
 
 
@@ -271,7 +295,13 @@ def compute_local_sums(plan: GlorePlan, site: Site, model: Payload) -> dict[str,
 
 
 def share_agreement(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payload:
-    """A site's part of the test whether the sites agree."""
+    """A site's part of the test whether the sites agree, under masks where the study says so."""
+    part = measure_agreement(plan, site, model)
+    return masked_sum.mask_sums(site, topic, part) if plan.masked else part
+
+
+def measure_agreement(plan: GlorePlan, site: Site, model: Payload) -> dict[str, Array]:
+    """A site's part of that test, and of the sandwich, at the coefficients of a server's post."""
     rows, frame = plan.rows_of(site), plan.frame(model)
     if plan.options.site_intercepts:
         part = site_profile.measure_part(plan.model, rows, frame, model)
@@ -282,7 +312,7 @@ def share_agreement(site: Site, plan: GlorePlan, topic: str, model: Payload) -> 
         part = agreement.measure(plan.model.at_state(model), rows, frame, model, gradient, partial(note_own_sums, site))
     if plan.robust:
         part |= robust.measure_meat(plan.model.at_state(model), rows, frame, model, plan.robust)
-    return masked_sum.mask_sums(site, topic, part) if plan.masked else part
+    return part
 
 
 def note_own_sums(site: Site, score: Array, information: Array) -> None:
@@ -350,18 +380,24 @@ def expose_agreement(plan: GlorePlan, path: tuple[Array | None, ...], site: Site
 
 
 def next_model(plan: GlorePlan, last: Payload, stats: Posts) -> Payload:
-    """The next server post from the sites' sums: a frame, or one Newton-Raphson step, or half of the last again."""
-    kind = newton.kind_of(last)
-    return newton.advance(plan.rules, last, pool_stats(plan, kind, stats))
+    """The next server post from the sites' sums: a frame, one Newton-Raphson step, half of the last again, or the end.
+
+    It is the end where the steps rest and the sums hold the test.
+    """
+    sums = pool_stats(plan, last, stats)
+    model = newton.advance(plan.rules, last, sums)
+    if not plan.closes(last) or not model["rests"]:
+        return model
+    return _end(plan, model, {name: sums[name] for name in agreement_shapes(plan)}, len(stats))
 
 
-def pool_stats(plan: GlorePlan, kind: Kind, stats: Posts) -> Payload:
+def pool_stats(plan: GlorePlan, last: Payload, stats: Posts) -> Payload:
     """The sums over all sites, exact in either aggregation; ProtocolError if no rows could have them."""
-    shapes = plan.model.shapes(kind)
+    shapes = plan.shapes(last)
     if not plan.masked:
         return add_up(stats, shapes)
     sums = masked_sum.unmask_sums(stats, shapes)
-    plan.model.check(kind, sums)
+    plan.model.check(newton.kind_of(last), sums)
     return sums
 
 
@@ -376,7 +412,12 @@ def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payl
         return {**model, "rests": np.False_, "converged": np.False_}
     shapes = agreement_shapes(plan)
     sums = masked_sum.unmask_sums(parts, shapes) if plan.masked else add_up(parts, shapes)
-    count = {"sites": np.asarray(float(len(parts)))} if plan.options.site_intercepts else {}
+    return _end(plan, model, sums, len(parts))
+
+
+def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
+    """A model at rest with the sums of the test; where sites keep intercepts, with the number of sites."""
+    count = {"sites": np.asarray(float(sites))} if plan.options.site_intercepts else {}
     return {**model, **sums, **count, "converged": np.True_}
 
 
@@ -438,7 +479,7 @@ def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
     plan = GlorePlan.of(study)
     o = plan.options
-    extras = Extras(bool(plan.robust), bool(o.weights), o.site_intercepts, plan.family.shaped)
+    extras = Extras(bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped)
     return disclose_rounds(study, plan.masked, plan.opens, extras)
 
 

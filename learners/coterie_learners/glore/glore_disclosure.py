@@ -43,9 +43,13 @@ _COUNTS = ("The sums for the shape of the counts tell in the end how many patien
 
 @dataclass(frozen=True)
 class Extras:
-    """What a study's options add to the sums: squared scores, weights, intercepts that each site keeps, a shape."""
+    """What a study's options add to the sums: squared scores, weights, intercepts that each site keeps, a shape.
+
+    `apart`: the test whether the sites agree is always a round of its own.
+    """
 
     robust: bool = False
+    apart: bool = False
     weights: bool = False
     profiled: bool = False
     shaped: bool = False
@@ -57,14 +61,17 @@ def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Ex
     rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()), *(_COUNTS if extras.shaped else ()))
     middle = _PATTERNS if extras.robust and not masked else ()
     kinds = list_cell_kinds(Design(study))
+    sums, test = _PROFILE if extras.profiled else _SUMS, _MEAT if extras.robust else _AGREEMENT
+    rounds = sums if extras.apart else f"{sums}. With the last of them: {test[0].lower()}{test[1:]}"
+    late = test if extras.apart else f"{test}, where no step foresaw the last sums"
     steps = (
         *(disclose_opening() if opens else ()),
+        StepDisclosure("stats/*", "each", rounds, None, protection, rebuilds, cells=kinds),
+        StepDisclosure("model/*", "server", "The model after each round, and the test at the end"),
+        StepDisclosure("agreement/*", "each", late, None, protection, middle, occasional=not extras.apart),
         StepDisclosure(
-            "stats/*", "each", _PROFILE if extras.profiled else _SUMS, None, protection, rebuilds, cells=kinds
+            "end/*", "server", "The model, and the test whether the sites agree", occasional=not extras.apart
         ),
-        StepDisclosure("model/*", "server", "The model after each round"),
-        StepDisclosure("agreement/*", "each", _MEAT if extras.robust else _AGREEMENT, None, protection, middle),
-        StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
         *conclude_disclosure(study),
     )
     return Disclosure(steps, _list_collusion(study, masked), (*_list_results(masked, opens), *describe_patients(study)))

@@ -35,6 +35,8 @@ _ROUNDING = 8.0
 UNKNOWN = 1e300
 # A deviance of so many units of the fixed point is nothing.
 _EXACT = 64.0
+# A step that should be no longer than this many times where a fit rests announces the last sums.
+_NEAR_REST = 10.0
 
 # A shape beyond e^18 makes a negative binomial count a Poisson one; it rests at so small a gain of the likelihood.
 LARGEST_SHAPE, SHAPE_RESTS = 18.0, 1e-20
@@ -103,7 +105,10 @@ def _after_look(rules: Rules, last: Payload, sums: Payload) -> Payload:
     if not np.any(rules.penalty.weights) and not model.firth:
         check_levels(model.layout, model.family, _count_levels(model, frame, moments), rules.advice)
     state = {"looks": looks, "known": 1, "rests": False, "halvings": 0, "objective": UNKNOWN}
-    return _has_settled({**drawn.payload(), **state, **_start(rules, frame, drawn, moments)})
+    start = _start(rules, frame, drawn, moments)
+    # One step solves a linear model.
+    closing = _close(move_moments(moments, frame, drawn).gram) if model.linear and np.any(start["step"]) else {}
+    return _has_settled({**drawn.payload(), **state, **start, **closing})
 
 
 def _moments(model: Model, sums: Payload) -> Moments:
@@ -217,7 +222,29 @@ def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
         return _has_settled({**post, **_rest(rules, frame, here, step), "exact": exact, "rests": True})
     if not np.any(rules.penalty.weights) and not model.firth:
         check_steps(model.layout, model.family, frame, (gain, step, last["step"]), rules.advice)
-    return _has_settled({**post, "beta": here.beta + _limit(rules, step), "rests": False})
+    last_step = model.linear or _foresees_rest(rules, post, last)
+    closing = _close(information) if last_step and not model.firth else {}
+    return _has_settled({**post, **closing, "beta": here.beta + _limit(rules, step), "rests": False})
+
+
+def closes(last: Payload) -> bool:
+    """Whether the sites add their part of the test of agreement to their next sums, which are expected to rest."""
+    return bool(last.get("closing", False))
+
+
+def _foresees_rest(rules: Rules, post: Mapping[str, Any], last: Payload) -> bool:
+    """Whether the next step should be so short that the fit rests.
+
+    Near the end a step of Newton's is as long as a constant times the square of the one before.
+    """
+    gain, before = float(post["gain"]), float(last["gain"]) if "gain" in last else 1.0
+    following = gain**3 / before**2 if before > gain else gain
+    return bool(following <= _NEAR_REST**2 * max(rules.tolerance**2, float(post["noise"])))
+
+
+def _close(information: Array) -> dict[str, Any]:
+    """What a post has for that: the pooled information (p, p) of the last sums, its upper triangle."""
+    return {"closing": True, "information": information[np.triu_indices(len(information))]}
 
 
 def _step_shape(model: Model, last: Payload, sums: Payload) -> dict[str, Any]:
@@ -354,7 +381,7 @@ def _halve(last: Payload) -> Payload:
             "CO-N102",
             f"The deviance still grows after halving a step {MAX_HALVINGS} times. Check the data and the family.",
         )
-    half = {"beta": last["base"] + last["step"] * 0.5**count, "halvings": count}
+    half = {"beta": last["base"] + last["step"] * 0.5**count, "halvings": count, "closing": False}
     if "shape" in last:
         half["shape"] = last["shape_base"] + last["shape_step"] * 0.5**count
     return _has_settled({**last, **half})

@@ -72,7 +72,7 @@ def describe_files(result: Result, rows: Mapping[str, Loaded]) -> Result:
     return replace(
         result,
         notes=(*result.notes, *(describe_counts(item) for item in rows.values())),
-        warnings=tuple(warning for item in rows.values() for warning in warn_of_dropped_rows(item)),
+        warnings=tuple(warning for item in rows.values() for warning in item.row_warnings),
         rows={name: list_counts(item) for name, item in rows.items()},
     )
 
@@ -106,16 +106,6 @@ def describe_counts(rows: Loaded) -> str:
     lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
     which = f" (a row may lack several: {lacking})" if rows.dropped else ""
     return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
-
-
-def warn_of_dropped_rows(rows: Loaded) -> tuple[str, ...]:
-    """A site of which more than half of the rows are left out; nothing for another."""
-    if 2 * rows.dropped <= rows.read:
-        return ()
-    return (
-        f"{rows.site}: more than half of its rows are left out ({rows.dropped} of {rows.read}), and the rest may "
-        "differ from them. Look for a column that lacks most values.",
-    )
 
 
 def list_counts(rows: Loaded) -> dict[str, Any]:

@@ -324,7 +324,8 @@ def _check_disclosure(trial: Trial) -> None:
             raise NonConformant(Property.DISCLOSED, f"{names} both disclose the step {topic!r}; people read both.")
         _check_step(step, disclosed[0])
         _check_protection(step, disclosed[0], trial.exposures.get(topic))
-    idle = [item.topic for item in disclosure.steps if not any(item.covers(topic) for topic in steps)]
+    certain = [item for item in disclosure.steps if not item.occasional]
+    idle = [item.topic for item in certain if not any(item.covers(topic) for topic in steps)]
     if idle:
         raise NonConformant(Property.DISCLOSED, f"it discloses {', '.join(idle)}, and makes no such step.")
 

@@ -102,6 +102,7 @@ class Result:
         }
         document = plain | ({"pooled": dict(self.pooled)} if self.pooled is not None else {})
         document |= {"rows": dict(self.rows)} if self.rows else {}
+        document |= {"row_warnings": list(self.warnings)} if self.warnings else {}
         return {name: finite(value) for name, value in document.items()}
 
     def text(self) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from coterie_node.audit.replay import Replay
 
 FindFile = Callable[[bytes], Path | None]
+ReadWarnings = Callable[[int, bytes], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,15 @@ class AuditLocation:
 
 @dataclass(frozen=True)
 class AuditSources:
-    """A reader of a network, a store if one is named, and where the certificate of a study (by its hash) may lie."""
+    """A reader of a network, a store if one is named, and where the certificate of a study (by its hash) may lie.
+
+    `read_row_warnings`: what the results here of a study (its number, its hash) warn of a site's own rows.
+    """
 
     ledger: Ledger
     store: BlobStore | None
     find_certificate: FindFile = lambda _: None
+    read_row_warnings: ReadWarnings = lambda *_: ()
 
     @property
     def network(self) -> Network:
@@ -95,10 +100,11 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
     if where.node is not None:
         folder = find_node(where.node)
         ledger = stack.enter_context(folder.open_ledger())
-        return AuditSources(ledger, own or folder.open_archive(), folder.decisions.certificate)
+        return AuditSources(ledger, own or folder.open_archive(), folder.decisions.certificate, folder.read_row_warnings)
     if where.at is not None:
         run = RunFolder(where.at)
-        return AuditSources(stack.enter_context(run.reader()), own or run.blobs(), lambda _: run.certificate)
+        ledger, blobs = stack.enter_context(run.reader()), own or run.blobs()
+        return AuditSources(ledger, blobs, lambda _: run.certificate, run.read_row_warnings)
     if where.chain is None:
         message = "No ledger is named to read, and the working folder is not a node's folder"
         raise ConfigError("CO-F303", f"{message}. Give --node DIR, --at DIR, or --chain URL with --store URL.")

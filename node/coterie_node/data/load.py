@@ -93,6 +93,16 @@ class Loaded:
         return self.read - self.n
 
     @property
+    def row_warnings(self) -> tuple[str, ...]:
+        """That more than half of the rows are left out; nothing otherwise."""
+        if 2 * self.dropped <= self.read:
+            return ()
+        return (
+            f"{self.site}: more than half of its rows are left out ({self.dropped} of {self.read}), and the rest may "
+            "differ from them. Look for a column that lacks most values.",
+        )
+
+    @property
     def summary(self) -> Summary:
         """The counts, for people."""
         streamed = isinstance(self.rows, StreamedSource)

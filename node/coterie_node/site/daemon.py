@@ -479,7 +479,7 @@ class Daemon:
         results = self.services.home.results
         fit = None if runner.machine.result is None else fit_to_json(runner.machine.result)
         status = {"study": task.number, "hash": task.hash.hex(), "name": task.name, "fit": fit}
-        status["network"] = self.services.network.scope
+        status |= {"network": self.services.network.scope, "row_warnings": list(task.row_warnings)}
         try:
             results.mkdir(mode=0o700, exist_ok=True)
             replace_private(results / f"{task.number}.json", json.dumps(status, indent=2))
@@ -533,6 +533,7 @@ class Daemon:
     def _runner(self, task: StudyTask, view: StudyView, decision: Decision) -> Runner:
         node = self._node_of(view, decision)
         task.name = node.study.name
+        task.row_warnings = () if node.rows is None else node.rows.row_warnings
         # The document stays within reach for as long as the study does.
         self.services.blobs.put(node.study.document)
 

@@ -178,7 +178,7 @@ class DecisionFolder:
         return self.root / f"{study.hex()}.certificate"
 
     def save_document(self, study: bytes, document: bytes) -> None:
-        """Keep the document of a study that this site proposes."""
+        """Keep the document of a study that this site proposes or approves."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.document(study).write_bytes(document)
 

@@ -9,6 +9,7 @@ folder (`coterie demo --keep`, `coterie devnet up`). Every command works on what
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -113,6 +114,15 @@ class SiteFolder:
     def results(self) -> Path:
         """The fits of finished studies."""
         return self.root / "results"
+
+    def read_row_warnings(self, number: int, study: bytes) -> tuple[str, ...]:
+        """What the result of a study (its number, its hash) warns of this site's rows; nothing without a result."""
+        try:
+            result = json.loads((self.results / f"{number}.json").read_bytes())
+        except (OSError, ValueError):
+            return ()
+        same = isinstance(result, dict) and result.get("hash") == study.hex()
+        return tuple(map(str, result.get("row_warnings", ()))) if same else ()
 
     @property
     def chain(self) -> str:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -82,6 +83,22 @@ class RunFolder:
     def certificate(self) -> Path:
         """How far the study's fit is from the pooled one on synthetic data."""
         return self.root / "certificate.json"
+
+    @property
+    def result(self) -> Path:
+        """The result of the one study of a run that is kept."""
+        return self.root / "result.json"
+
+    def read_row_warnings(self, number: int, study: bytes) -> tuple[str, ...]:
+        """What the results of a study (its number, its hash) warn of the rows of any site of the run."""
+        names = sorted(path.name for path in (self.root / "sites").glob("*/"))
+        by_site = (self.site(name).read_row_warnings(number, study) for name in names)
+        try:
+            same = hashlib.sha256((self.root / "study.json").read_bytes()).digest() == study
+            kept = json.loads(self.result.read_bytes()).get("row_warnings", ()) if same else ()
+        except (OSError, ValueError, AttributeError):
+            kept = ()
+        return tuple(dict.fromkeys((*(text for texts in by_site for text in texts), *map(str, kept))))
 
     @property
     def chain_state(self) -> Path:

@@ -128,6 +128,7 @@ class StudyTask:
 
     def __init__(self, number: int, hash: bytes, proposer: str = "") -> None:
         self.number, self.hash, self.proposer, self.name = number, hash, proposer, ""
+        self.row_warnings: tuple[str, ...] = ()
         self.state = TaskState.WAITING
         self.waits_for: Wait | None = None
         self.fault: Exception | None = None

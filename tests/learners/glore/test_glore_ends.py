@@ -220,10 +220,10 @@ def refusal_of(change: Callable[[dict[str, Any]], None], **options: Any) -> Prot
     """What is said about a plain first post that was changed."""
     plan = GlorePlan.of(cohorts.study(aggregation="plain", **options))
     post: dict[str, Any] = dict(first_look(plan, cohorts.rows(plan.study, cohorts.draw(60))))
-    check(post, plan.form("look"))
+    check(post, plan.form(newton.begin(plan.rules)))
     change(post)
     with pytest.raises(ProtocolError) as caught:
-        check(post, plan.form("look"))
+        check(post, plan.form(newton.begin(plan.rules)))
     return caught.value
 
 
@@ -274,7 +274,7 @@ def test_a_plain_gaussian_post_may_have_any_outcome() -> None:
     plan = GlorePlan.of(cohorts.study("score ~ age", aggregation="plain", family="gaussian"))
     post = first_look(plan, cohorts.rows(plan.study, cohorts.draw(60)))
     score = np.array([-7.25, *np.asarray(post["score"])[1:]])  # with an intercept, its first entry is that sum
-    check({**post, "outcome": np.asarray(-7.25), "score": score}, plan.form("look"))
+    check({**post, "outcome": np.asarray(-7.25), "score": score}, plan.form(newton.begin(plan.rules)))
 
 
 def masked_posts(plan: GlorePlan, change: Callable[[dict[str, Any]], None]) -> dict[str, Payload]:
@@ -302,7 +302,7 @@ def masked_posts(plan: GlorePlan, change: Callable[[dict[str, Any]], None]) -> d
 def test_masked_sums_are_checked_once_they_are_pooled(change: Callable[[dict[str, Any]], None], code: str) -> None:
     plan = GlorePlan.of(cohorts.study())
     with pytest.raises(ProtocolError) as caught:
-        pool(plan, "look", masked_posts(plan, change))
+        pool(plan, newton.begin(plan.rules), masked_posts(plan, change))
     assert caught.value.code == code
 
 
@@ -318,7 +318,7 @@ def test_a_round_whose_information_is_nothing_is_refused() -> None:
     plan = GlorePlan.of(cohorts.study("visits ~ 1", family="poisson", aggregation="plain", count=1))
     _, sums = last_model(plan, cohorts.draw(60))
     with pytest.raises(ProtocolError) as caught:
-        check({**sums["north"], "information": np.zeros(1)}, plan.form("round"))
+        check({**sums["north"], "information": np.zeros(1)}, plan.model.form("round"))
     assert caught.value.code == "CO-P508"
 
 

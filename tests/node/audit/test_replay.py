@@ -110,7 +110,7 @@ def test_every_step_of_a_replay_is_told() -> None:
     topics: list[str] = []
     replay_world(done(), observe=lambda p: topics.append(p.topic))
     assert topics[:3] == ["stats/0", "model/0", "stats/1"]
-    assert [topic.split("/")[0] for topic in topics[-3:]] == ["model", "agreement", "end"]
+    assert [topic.split("/")[0] for topic in topics[-3:]] == ["model", "stats", "model"]
 
 
 def test_a_study_with_a_skip_and_an_exclusion_passes() -> None:

@@ -69,7 +69,9 @@ def test_a_kept_run_is_replayed_exported_verified_and_reported(kept: Path) -> No
     run("audit", "export", 1, kept / "bundle.zip", *at)
     assert "PASS" in run("audit", "verify", kept / "bundle.zip", *at)
     run("audit", "report", *at, "--out", kept / "report.html")
-    assert "kept" in (kept / "report.html").read_text()
+    page = (kept / "report.html").read_text()
+    assert "kept" in page
+    assert page.count("north: more than half of its rows are left out (160 of 200)") == 1
     assert json.loads(run("audit", "recompute", *at, "--site", "north", "--json"))["verdict"] == "PASS"
 
 

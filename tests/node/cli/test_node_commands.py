@@ -43,6 +43,9 @@ class CommandNetwork:
             store = f"folder:{root / 'store'}"
             run("init", root / name, "--site", name, "--chain", url, "--store", store, "--port", 0, "--light")
             write_rows(root / name / "data.csv", k)
+        # More than half of west's rows lack a value.
+        with (root / "west" / "data.csv").open("a") as file:
+            file.write("1,0.5,\n" * 150)
 
     def create_network(self) -> Path:
         """Deploy the Catalog with all cards, and let the first site invite the others."""
@@ -93,7 +96,8 @@ def town(tmp_path: Path) -> Iterator[CommandNetwork]:
 
 def fit_pooled(root: Path) -> Any:
     """The fit of all rows by somebody who knows nothing of federation."""
-    rows = np.vstack([np.loadtxt(root / name / "data.csv", delimiter=",", skiprows=1) for name in SITES])
+    rows = np.vstack([np.genfromtxt(root / name / "data.csv", delimiter=",", skip_header=1) for name in SITES])
+    rows = rows[~np.isnan(rows).any(axis=1)]
     return sm.Logit(rows[:, 0], sm.add_constant(rows[:, 1:])).fit(disp=0, tol=1e-12)
 
 
@@ -109,7 +113,8 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     checks = json.loads(run("doctor", *town.node("south"), "--json"))
     assert {c["check"]: c["result"] for c in checks}["seat"] == "ok"
 
-    propose = ("study", "propose", study_file(town.root), *town.node("north"))
+    dropping = {"[ledger]": '[rows]\nmissing = "drop"\n[ledger]'}
+    propose = ("study", "propose", study_file(town.root, texts=dropping), *town.node("north"))
     assert refusal(*propose, "--data", "nowhere.csv").code == "CO-F327"
     assert not (town.root / "north" / "decisions").exists()
     output = run(*propose)
@@ -119,6 +124,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     for name in SITES:
         town.serve(name)
     town.until("the proposal", lambda: json.loads(run("study", "list", *town.node("south"), "--json")))
+    assert list_names(town) == ["cohort"] * 3
     description = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
     assert (description["state"], description["policy"]) == ("proposed", "allowed by this site's policy")
     assert description["document"]["formula"] == "died ~ age + male"
@@ -141,14 +147,21 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     status = json.loads(run("study", "status", "1", *town.node("north"), "--json"))
     assert status["state"] == "completed"
     assert status["result"] == str(results[0])
+    assert list_names(town) == ["cohort"] * 3
     check_ended(town)
     check_result(town)
+    check_warning_of_rows(town)
     check_telling(town)
     check_secrets(town)
     for name, process in town.processes.items():
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0, name
         assert town.log(name)[-1]["event"] == "stopped"
+
+
+def list_names(town: CommandNetwork) -> list[str]:
+    """The name of the study in each site's list."""
+    return [row["name"] for name in SITES for row in json.loads(run("study", "list", *town.node(name), "--json"))]
 
 
 def check_words(town: CommandNetwork) -> None:
@@ -175,6 +188,20 @@ def check_rows_that_do_not_fit(town: CommandNetwork, study: str) -> None:
     assert "'Age'" in run(*status)
 
 
+def check_warning_of_rows(town: CommandNetwork) -> None:
+    """The site of which most rows are left out reads so in its result and its report; the others do not learn it."""
+    words = "west: more than half of its rows are left out (150 of 270)"
+    lines = run("study", "result", "1", *town.node("west")).splitlines()
+    assert any(line.startswith(words) for line in lines)
+    assert "Soundness: 1 warning, among the lines above." in lines
+    assert words in json.loads(run("study", "result", "1", *town.node("west"), "--json"))["soundness"]["warnings"][0]
+    for name, times in (("west", 1), ("south", 0)):
+        report = town.root / f"{name}.html"
+        run("audit", "report", "1", *town.node(name), "--out", report)
+        assert report.read_text().count(words) == times
+    assert words not in run("study", "result", "1", *town.node("south"))
+
+
 def check_result(town: CommandNetwork) -> None:
     """The result as people read it, and as JSON that `coterie audit replay --result` takes."""
     wanted = fit_pooled(town.root)
@@ -191,7 +218,7 @@ def check_result(town: CommandNetwork) -> None:
 
 def check_ended(town: CommandNetwork) -> None:
     """Nothing more is decided about a study that has ended."""
-    assert refusal("study", "propose", study_file(town.root), *town.node("north")).code == "CO-F328"
+    assert refusal("study", "propose", town.root / "cohort.toml", *town.node("north")).code == "CO-F328"
     assert refusal("study", "approve", "1", *town.node("south")).code == "CO-F328"
     assert refusal("study", "resume", "1", *town.node("south")).code == "CO-F328"
 

@@ -77,6 +77,17 @@ def test_a_study_runs_once_the_people_of_every_site_have_approved_it(node_networ
     assert (node_network.root / "west" / "results" / "1.json").stat().st_mode & 0o077 == 0
 
 
+def test_the_result_of_a_site_warns_of_its_own_rows_that_were_left_out(node_network: NodeNetwork) -> None:
+    rows = node_network.root / "west" / "data.csv"
+    rows.write_text(rows.read_text() + "1,0.5,\n" * 150)
+    study = node_network.propose(study_file(node_network.root, texts={"[ledger]": '[rows]\nmissing = "drop"\n[ledger]'}))
+    node_network.approve(study, "south", "west")
+    node_network.settle()
+    warnings = {name: result(node_network, name, 1)["row_warnings"] for name in SITES}
+    assert warnings["north"] == warnings["south"] == []
+    assert warnings["west"][0].startswith("west: more than half of its rows are left out (150 of 270)")
+
+
 def test_several_studies_go_on_side_by_side_and_each_is_approved_by_itself(node_network: NodeNetwork) -> None:
     hashes = [node_network.propose(study_file(node_network.root, f"cohort-{k}")) for k in range(3)]
     for study in hashes[:2]:

@@ -76,7 +76,12 @@ def report_on_study(
         number,
         outcome,
         progress,
-        ReportSource((statement,), command, _parse_certificate(read.read_certificate(study_hash))),
+        ReportSource(
+            (statement,),
+            command,
+            _parse_certificate(read.read_certificate(study_hash)),
+            read.read_row_warnings(number, study_hash),
+        ),
         now,
     )
 

@@ -23,7 +23,7 @@ from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
 from coterie_chain.ledger.protocol import Event, Ledger, Record, SiteEntry, StudyView, get_study_number
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.disclosure import Ruling
-from coterie_learners.core.fit import Fit, Row, coefficient_table
+from coterie_learners.core.fit import Fit, Row, coefficient_table, count_warnings
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
@@ -33,7 +33,7 @@ from coterie_node.audit.influence import Screen, screen_steps
 from coterie_node.audit.replay import INTACT, Replay, Verdict
 from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
 from coterie_node.audit.report.model_words import describe_model, describe_patients
-from coterie_node.audit.result import finite, limits, numbers
+from coterie_node.audit.result import finite, limits, numbers, soundness_of
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.follower import Progress
@@ -63,11 +63,15 @@ NOT_PROVED = (
 
 @dataclass(frozen=True)
 class ReportSource:
-    """Where a study was read from: what it rests on in sentences, and the command that repeats the check."""
+    """Where a study was read from: what it rests on in sentences, and the command that repeats the check.
+
+    `row_warnings`: what a site that makes the report knows of its own rows, and no auditor.
+    """
 
     trust: tuple[str, ...]
     command: str
     certificate: Mapping[str, Any] | None = None
+    row_warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,16 @@ class AuditReport:
         """The fit, if the study has one."""
         fit = self.replay.fit
         return fit if isinstance(fit, Fit) else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against the model, and against the rows of the site that makes the report."""
+        return () if self.fit is None else (*self.fit.warnings, *self.source.row_warnings)
+
+    @property
+    def soundness(self) -> str:
+        """How many warnings there are, in words."""
+        return count_warnings(self.warnings)
 
     @property
     def records(self) -> list[Record]:
@@ -251,10 +265,11 @@ class AuditReport:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The numbers and the model card; None without a fit."""
+        """The numbers, the warnings and the model card; None without a fit."""
         if self.fit is None or self.study is None:
             return None
-        return dict(finite({**numbers(self.fit, self.replay.contributors), "model": make_model_card(self.study)}))
+        document = numbers(self.fit, self.replay.contributors) | {"soundness": soundness_of(self.warnings)}
+        return dict(finite({**document, "model": make_model_card(self.study)}))
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys: the verdict and what the tables hold."""

@@ -84,6 +84,7 @@ def approve_study_command(
     _check_policy(folder, study)
     rows, signed = _resolve_rows(data), _digest_approvals(approvals)
     decision = make_decision(study.hash, "approve", data=rows, reason=reason, approvals=signed, view=view)
+    folder.decisions.save_document(study.hash, study.document)
     folder.decisions.record(decision)
     print(f"Approved: study {view.id} of {view.proposer}, {printable(study.name)}, hash {study.hash.hex()}.")
     print("\n".join(printable(line) for line in disclosure_lines(study)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyView
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
@@ -18,7 +19,7 @@ from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, Node
 from coterie_node.cli.output import print_document, print_json, print_rows
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
-from coterie_node.errors import ConfigError
+from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.endings import describe_dispute, find_end, list_losses
 from coterie_node.run.reasons import describe_reason
 from coterie_node.run.study_files import study_of, study_on_ledger
@@ -27,6 +28,9 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.ended_studies import find_supersession, list_inspections
 from coterie_node.site.statements.joining import describe_joinings
 from coterie_node.site.statements.open_votes import list_open_votes
+
+# The name of a study whose document nobody can read.
+UNREADABLE = "(unreadable)"
 
 # What a document or a result needs takes longer to import than all that `study status` needs, so it waits for its use.
 if TYPE_CHECKING:
@@ -39,7 +43,11 @@ def list_studies_command(node: NodeOption = None, at: At = None, site: Site = No
     with folder.open_ledger() as ledger:
         views = [ledger.view(number) for number in ledger.studies()]
         firsts = find_firsts(views)
-        rows = [_row(folder, ledger, view) | {"remark": describe_twin(view, firsts)} for view in views]
+        names = _read_names(folder, views)
+        rows = [
+            _row(folder, ledger, view) | {"name": names[view.id], "remark": describe_twin(view, firsts)}
+            for view in views
+        ]
         listed = {view.terms.hash for view in views if view.proposer == folder.name}
     rows += [_waiting(folder, study) for study in folder.decisions.proposals() if study not in listed]
     print_rows(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash", "remark"))
@@ -106,7 +114,7 @@ def result_command(
 ) -> None:
     """Print the result of a study that this site's node has written, as a table, JSON or CSV."""
     from coterie_learners.study.model_card import make_model_card
-    from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line
+    from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line, soundness_of
     from coterie_node.run.recorded_steps import list_contributors
 
     folder = open_site(node, at, site)
@@ -116,9 +124,10 @@ def result_command(
         entries, end = list(ledger.history(view.id)), find_end(ledger, view.id)
         study = study_on_ledger(view, folder.open_archive())
         contributors, lost = list_contributors(view, entries), [loss.sentence for loss in list_losses(entries)]
-    name, fit = _result(folder, view, "" if end is None else f" {end.describe('it')}")
+    name, fit, row_warnings = _result(folder, view, "" if end is None else f" {end.describe('it')}")
     if as_json or shape is Format.json:
-        summary = {"study": name, **numbers(fit, contributors), "notes": list(fit.notes), "details": dict(fit.details)}
+        summary = {"study": name, **numbers(fit, contributors), "details": dict(fit.details)}
+        summary |= {"notes": [*fit.notes, *row_warnings], "soundness": soundness_of((*fit.warnings, *row_warnings))}
         summary |= {"superseded": superseded, "lost": lost, "model": make_model_card(study)}
         print_json(finite(summary))
     elif shape is Format.csv:
@@ -128,7 +137,8 @@ def result_command(
             *fit_lines(fit, printable(name), contributors),
             *_describe_exclusion(view, contributors),
             *([f"On the way: {'; '.join(lost)}."] if lost else []),
-            soundness_line(fit.warnings),
+            *row_warnings,
+            soundness_line((*fit.warnings, *row_warnings)),
             *fit.own,
         ]
         print("\n".join([*([superseded] if superseded else []), *lines]))
@@ -143,8 +153,8 @@ def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[
     return lines + ([f"Left after the last sums: {', '.join(late)}; their rows are in these numbers."] if late else [])
 
 
-def _result(folder: SiteFolder, view: StudyView, ending: str) -> tuple[str, Fit]:
-    """A study's name and fit, as this site's node wrote them; ConfigError (CO-F332) if there is none.
+def _result(folder: SiteFolder, view: StudyView, ending: str) -> tuple[str, Fit, tuple[str, ...]]:
+    """A study's name, its fit and warnings of this site's rows, as its node wrote them; ConfigError (CO-F332) if none.
 
     `ending` says how a study ended without a result.
     """
@@ -158,7 +168,7 @@ def _result(folder: SiteFolder, view: StudyView, ending: str) -> tuple[str, Fit]
     if summary.get("hash") != view.terms.hash.hex() or summary["fit"] is None:
         cause = f"{folder.name} has no result of study {view.id}, which is {view.state.name.lower()}."
         raise ConfigError("CO-F332", f"{cause}{ending} Its node writes one into {path.parent} once the study is done.")
-    return str(summary["name"]), fit_from_json(summary["fit"])
+    return str(summary["name"]), fit_from_json(summary["fit"]), tuple(map(str, summary.get("row_warnings", ())))
 
 
 def _row(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:
@@ -204,10 +214,29 @@ def _waiting(folder: SiteFolder, proposed: bytes) -> dict[str, Any]:
 
 
 def _name(folder: SiteFolder, view: StudyView) -> str:
-    """The study's name, where this site holds its document already; the store is not searched for a list."""
+    """The study's name, where this site's people proposed or approved it."""
     path = folder.decisions.document(view.terms.hash)
     # Whether this installation can run it does not matter here, and its learner is slow to import.
     return Study.from_json(path.read_bytes(), str(path)).name if path.exists() else ""
+
+
+def _read_names(folder: SiteFolder, views: Sequence[StudyView]) -> dict[int, str]:
+    """The names of studies, from this site's own store where it has decided nothing yet; empty for what is not there.
+
+    A store that lacks one document is asked for no other: each question can last as long as its deadline.
+    """
+    names = {view.id: _name(folder, view) for view in views}
+    blobs = folder.open_archive() if "" in names.values() else None
+    for view in reversed(views):
+        if blobs is None or names[view.id]:
+            continue
+        try:
+            names[view.id] = study_on_ledger(view, blobs).name
+        except BlobMissing:
+            blobs = None
+        except (BlobCorrupt, StudyError, AuditFailed):
+            names[view.id] = UNREADABLE
+    return names
 
 
 def _policy(folder: SiteFolder, proposal: Study) -> str:
