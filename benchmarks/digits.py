@@ -332,16 +332,19 @@ CASES: Mapping[str, Case] = {
         family="gaussian", link="identity",
     ),
     "Gaussian, products and a square": Case(
-        stay_rows, "stay ~ sex + smoker + group + sex:smoker + sex:group + smoker:group + sex:smoker:group + age + age^2",
+        stay_rows, "stay ~ sex + smoker + group + age + age^2 + sex:smoker + sex:group + smoker:group + sex:smoker:group",
         [glore()], (6.4e-13, 2e-13, 3e-16), family="gaussian", link="identity",
     ),
     "Gaussian, costs, 4 sites": Case(
         cost_rows, PLAIN_COSTS, [glore()], (6.2e-14, 4e-15, 2e-16), (1,) * 4, "gaussian", "identity"
     ),
-    "a site lacks a level": Case(lacking_rows, f"died ~ {FULL}", [glore(), *tables("bfv")], (9e-14, 5e-11, 2e-16)),
+    # Under masks a level at two sites is refused: the sums of these two would follow.
+    "a site lacks a level": Case(
+        lacking_rows, f"died ~ {FULL}", [glore(aggregation="plain"), *tables()], (9e-14, 5e-11, 2e-16)
+    ),
     "a site of 8 rows": Case(cohort_rows, f"died ~ {FULL}", [glore()], (9e-14, 5e-11, 2e-16), (800, 692, 8)),
     "a site of 3 rows": Case(
-        cohort_rows, f"died ~ {FULL}", [glore(aggregation="plain")], (9e-14, 5e-11, 2e-16), (800, 697, 3)
+        cohort_rows, f"died ~ {FULL}", [glore()], (9e-14, 5e-11, 2e-16), (800, 697, 3)
     ),
     "ridge, logit": Case(cohort_rows, f"died ~ {FULL}", [glore(ridge=2.0)], (2e-13, 0, 0), ridge=2.0),
     "ridge, Gaussian": Case(

@@ -62,7 +62,7 @@ from coterie_learners.study.rows import CodedBlocks, Rows, WeightedRows
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
 
-_VERSION = "2"
+_VERSION = "3"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 _TOPIC, _TEST_TOPIC = "table", "agreement"
 _SINGLE = ("saturated", "constant")

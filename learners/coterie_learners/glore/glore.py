@@ -60,7 +60,7 @@ from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_poo
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model, Weighting
 
-_VERSION = "2"
+_VERSION = "3"
 # Options that studies of this version had not from the beginning.
 LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind"})
 

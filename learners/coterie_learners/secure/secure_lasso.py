@@ -46,7 +46,7 @@ from coterie_learners.secure.session import Keystream, Randomness, Session, open
 from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
 from coterie_learners.study.document import Schedule, Study
 
-_VERSION = "2"
+_VERSION = "3"
 _TOPIC = "fit"
 # In place of a result's size: why there is none.
 TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2

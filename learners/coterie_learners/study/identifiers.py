@@ -83,7 +83,7 @@ def derive_strict_form(kind: IdentifierKind, text: str) -> str:
         apart = _CHECKED.fullmatch(_DASHES.sub("-", plain))
         return "" if apart is None else apart[2].casefold()
     if kind in ("text", "name") or (kind == "code" and _WHOLE.fullmatch(plain) is None):
-        return text
+        return unicodedata.normalize("NFC", text)  # a composed letter is the same letter
     return normalise(kind, text) or ""
 
 
