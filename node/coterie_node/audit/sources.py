@@ -100,7 +100,9 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
     if where.node is not None:
         folder = find_node(where.node)
         ledger = stack.enter_context(folder.open_ledger())
-        return AuditSources(ledger, own or folder.open_archive(), folder.decisions.certificate, folder.read_row_warnings)
+        return AuditSources(
+            ledger, own or folder.open_archive(), folder.decisions.certificate, folder.read_row_warnings
+        )
     if where.at is not None:
         run = RunFolder(where.at)
         ledger, blobs = stack.enter_context(run.reader()), own or run.blobs()

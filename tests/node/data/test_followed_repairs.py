@@ -61,13 +61,11 @@ c = ["dose"]
 name = "vertigo"
 ridge = 1.0
 """
-TABLES = ROWS.replace('"glore"', '"cola"\ngrids = { age = [40, 50, 60] }').replace(
-    "+ visits + sex", "+ sex"
-)
+TABLES = ROWS.replace('"glore"', '"cola"\ngrids = { age = [40, 50, 60] }').replace("+ visits + sex", "+ sex")
 TIMES = (
     ROWS.replace("dead ~ age + visits + sex", "dead ~ 1")
     .replace('"glore"', '"survival_curves"\ntime = "dose"\nevent = "dead"')
-    .replace("type = \"number\"\nrange = [0, 2400]", 'type = "number"\nrange = [-10, 2400]\nunit = "days"')
+    .replace('type = "number"\nrange = [0, 2400]', 'type = "number"\nrange = [-10, 2400]\nunit = "days"')
     + 'time_grid = { width = 30, horizon = 2400, unit = "days" }\n'
 )
 
@@ -275,7 +273,8 @@ FAULTS: Mapping[str, Fault] = {
     "a quotation mark": Fault(text(lambda t: t.replace("\n1", '\n"1', 1)), "CO-D110", "quotation marks", restore),
     "text in Parquet": Fault(parquet(age="str"), "CO-D111", "Store it as numbers", restore),
     "a decimal comma": Fault(cell("age", "61,5"), "CO-D112", "Write decimals with a dot", cell("age", "61.5")),
-    "thousands": Fault(lambda f: say("+ visits", "+ dose")(cell("dose", "1,055")(f)), "CO-D112", "write 1055;", cell("dose", "1055")),
+    "thousands": Fault(lambda f: say("+ visits", "+ dose")(cell("dose", "1,055")(f)), "CO-D112", "write 1055;",
+                       cell("dose", "1055")),
     "blanks": Fault(cell("age", " 61"), "CO-D112", "Remove the blanks", cell("age", "61")),
     "a word": Fault(cell("age", "old"), "CO-D112", "Write a plain number", cell("age", "61")),
     "out of range, corrected": Fault(cell("age", "961"), "CO-D113", "Check", cell("age", "96.1")),
@@ -307,7 +306,8 @@ FAULTS: Mapping[str, Fault] = {
                                      say("age*visits*sex", "age")),
     "one file twice": Fault(copy_from("b"), "CO-D124", "its own rows", restore),
     "an unknown site": Fault(gather, "CO-D125", "'d'", name_sites),
-    "few values": Fault(lambda f: say("disclosure = { cell = 0 }", "")(at_few_values(f)), "CO-D152", "Declare it as binary, count or category",
+    "few values": Fault(lambda f: say("disclosure = { cell = 0 }", "")(at_few_values(f)), "CO-D152",
+                        "Declare it as binary, count or category",
                         say('type = "number"\nrange = [0, 120]', 'type = "count"\nrange = [0, 120]')),
     "no identifier": Fault(cell("pid", "NA"), "CO-D132", 'linkage.unidentified = "drop"',
                            say("[columns]", '[linkage]\nunidentified = "drop"\n[columns]'), columns_split),

@@ -80,7 +80,9 @@ def test_a_study_runs_once_the_people_of_every_site_have_approved_it(node_networ
 def test_the_result_of_a_site_warns_of_its_own_rows_that_were_left_out(node_network: NodeNetwork) -> None:
     rows = node_network.root / "west" / "data.csv"
     rows.write_text(rows.read_text() + "1,0.5,\n" * 150)
-    study = node_network.propose(study_file(node_network.root, texts={"[ledger]": '[rows]\nmissing = "drop"\n[ledger]'}))
+    study = node_network.propose(
+        study_file(node_network.root, texts={"[ledger]": '[rows]\nmissing = "drop"\n[ledger]'})
+    )
     node_network.approve(study, "south", "west")
     node_network.settle()
     warnings = {name: result(node_network, name, 1)["row_warnings"] for name in SITES}
