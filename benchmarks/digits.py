@@ -26,7 +26,6 @@ from coterie_learners.study.document import Study
 from coterie_node.analysis.analyse import analyse
 
 Long = NDArray[np.longdouble]
-Frame = pd.DataFrame
 SITES = "abcdefgh"
 ROOT_2PI = np.sqrt(2.0 * np.longdouble(np.pi))
 
@@ -35,7 +34,7 @@ ROOT_2PI = np.sqrt(2.0 * np.longdouble(np.pi))
 class Case:
     """A model, how its rows are dealt to sites, and the bounds: estimates in standard errors, errors, deviances."""
 
-    rows: Callable[[], Frame]
+    rows: Callable[[], pd.DataFrame]
     formula: str
     learners: Sequence[Mapping[str, Any]]
     bounds: tuple[float, float, float]
@@ -52,7 +51,7 @@ class Case:
 def curve(link: str, eta: Long) -> tuple[Long, Long]:
     """Mean and its derivative at a predictor."""
     if link == "logit":
-        mean = 1 / (1 + np.exp(-eta))
+        mean: Long = np.asarray(1 / (1 + np.exp(-eta)), dtype=np.longdouble)
         return mean, mean * (1 - mean)
     if link == "probit":
         return normal(eta), np.exp(-eta * eta / 2) / ROOT_2PI
@@ -91,7 +90,7 @@ def deviance(family: str, y: Long, mean: Long) -> float:
     return float(-2 * np.sum(np.where(y > 0, np.log(mean), np.log1p(-mean))))
 
 
-def pooled(case: Case, frame: Frame) -> tuple[Long, Long, float]:
+def pooled(case: Case, frame: pd.DataFrame) -> tuple[Long, Long, float]:
     """Estimates, standard errors and deviance of the model on all rows."""
     x, y, offset = design(case, frame)
     beta = np.zeros(x.shape[1], dtype=np.longdouble)
@@ -110,7 +109,7 @@ def pooled(case: Case, frame: Frame) -> tuple[Long, Long, float]:
         if float(step @ information @ step) < 1e-34:
             break
     covariance = solve(information, np.eye(len(beta), dtype=np.longdouble))
-    scale = np.longdouble(1)
+    scale: Any = np.longdouble(1)
     if case.family == "gaussian":
         scale = np.sum((y - mean) ** 2) / (len(y) - len(beta))
     elif case.family.startswith("quasi"):
@@ -118,7 +117,7 @@ def pooled(case: Case, frame: Frame) -> tuple[Long, Long, float]:
     return beta, np.sqrt(scale * np.diag(covariance)), deviance(case.family, y, mean)
 
 
-def design(case: Case, frame: Frame) -> tuple[Long, Long, Long]:
+def design(case: Case, frame: pd.DataFrame) -> tuple[Long, Long, Long]:
     """Columns, outcome and offset of a formula with names, products, squares and offset(...), in long numbers."""
     left, right = case.formula.split("~")
     columns, offset = [np.ones(len(frame), dtype=np.longdouble)], np.zeros(len(frame), dtype=np.longdouble)
@@ -130,7 +129,7 @@ def design(case: Case, frame: Frame) -> tuple[Long, Long, Long]:
     return np.column_stack(columns), frame[left.strip()].to_numpy(np.longdouble), offset
 
 
-def expand(frame: Frame, term: str) -> list[Long]:
+def expand(frame: pd.DataFrame, term: str) -> list[Long]:
     """The columns of one term."""
     out: list[Long] = [np.ones(len(frame), dtype=np.longdouble)]
     for name in term.split(":"):
@@ -146,7 +145,7 @@ def expand(frame: Frame, term: str) -> list[Long]:
 # What is measured
 
 
-def study_of(case: Case, learner: Mapping[str, Any], frame: Frame, sites: Sequence[str]) -> Study:
+def study_of(case: Case, learner: Mapping[str, Any], frame: pd.DataFrame, sites: Sequence[str]) -> Study:
     """The study of a case: ranges as people declare them."""
     plain: dict[str, Any] = {
         "name": "digits",
@@ -163,7 +162,7 @@ def study_of(case: Case, learner: Mapping[str, Any], frame: Frame, sites: Sequen
     return complete_study(Study.model_validate(plain))
 
 
-def declare(frame: Frame, name: str) -> dict[str, Any]:
+def declare(frame: pd.DataFrame, name: str) -> dict[str, Any]:
     """The declaration of a variable."""
     values = frame[name]
     if values.dtype.kind not in "bif":
@@ -176,7 +175,7 @@ def declare(frame: Frame, name: str) -> dict[str, Any]:
     return {"type": "number", "range": [2 * low - high, 2 * high - low]}
 
 
-def fit(case: Case, learner: Mapping[str, Any], frame: Frame) -> Fit:
+def fit(case: Case, learner: Mapping[str, Any], frame: pd.DataFrame) -> Fit:
     """The federated fit of a case, from files."""
     sites = list(case.split) or list(SITES[: len(case.shares)])
     with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +185,7 @@ def fit(case: Case, learner: Mapping[str, Any], frame: Frame) -> Fit:
         return analyse(study_of(case, learner, frame, sites), dict(paths)).fit
 
 
-def deal(case: Case, frame: Frame, sites: Sequence[str]) -> Iterator[Frame]:
+def deal(case: Case, frame: pd.DataFrame, sites: Sequence[str]) -> Iterator[pd.DataFrame]:
     """The file of each site."""
     if case.split:
         whole = frame.assign(pid=np.arange(len(frame)) + 1000)
@@ -197,7 +196,7 @@ def deal(case: Case, frame: Frame, sites: Sequence[str]) -> Iterator[Frame]:
         yield frame.iloc[start:end]
 
 
-def differences(case: Case, frame: Frame, got: Fit) -> tuple[float, float, float]:
+def differences(case: Case, frame: pd.DataFrame, got: Fit) -> tuple[float, float, float]:
     """Largest differences: of estimates in standard errors, of standard errors and of the deviance in relation."""
     beta, errors, wanted = pooled(case, frame)
     estimates = float(np.max(np.abs(got.estimates - beta) / errors))
@@ -209,7 +208,7 @@ def differences(case: Case, frame: Frame, got: Fit) -> tuple[float, float, float
 # The cases
 
 
-def binary_rows() -> Frame:
+def binary_rows() -> pd.DataFrame:
     """1,253 patients with nine binary covariates."""
     rng = np.random.default_rng(1253)
     frame = pd.DataFrame({f"x{j}": (rng.random(1253) < 0.1 + 0.08 * j).astype(int) for j in range(1, 10)})
@@ -217,7 +216,7 @@ def binary_rows() -> Frame:
     return frame.assign(y=(rng.random(1253) < 1 / (1 + np.exp(-eta))).astype(int))
 
 
-def cohort_rows() -> Frame:
+def cohort_rows() -> pd.DataFrame:
     """1,500 patients with outcomes of all kinds, an exposure and a covariate on a grid."""
     rng, n = np.random.default_rng(1500), 1500
     frame = pd.DataFrame(
@@ -238,7 +237,7 @@ def cohort_rows() -> Frame:
     )
 
 
-def stay_rows() -> Frame:
+def stay_rows() -> pd.DataFrame:
     """Lengths of stay with factors and a number."""
     rng, n = np.random.default_rng(7), 900
     frame = cohort_rows().iloc[:n][["sex", "smoker", "group"]].assign(age=np.round(rng.normal(60, 12, n), 1))
@@ -246,7 +245,7 @@ def stay_rows() -> Frame:
     return frame.assign(stay=np.round(6 + part + rng.normal(0, 2, n), 3))
 
 
-def cost_rows(noise: float = 0.0) -> Frame:
+def cost_rows(noise: float = 0.0) -> pd.DataFrame:
     """Costs of 1,338 insured; with `noise` a second weight that is nearly the first."""
     rng, n = np.random.default_rng(1338), 1338
     frame = pd.DataFrame(
@@ -262,13 +261,13 @@ def cost_rows(noise: float = 0.0) -> Frame:
     return frame.assign(bmi2=frame["bmi"] + rng.normal(0, noise, n)) if noise else frame
 
 
-def scaled_rows() -> Frame:
+def scaled_rows() -> pd.DataFrame:
     """Covariates in units of 1e9 and 1e-9."""
     rng, frame = np.random.default_rng(9), cohort_rows()[["died"]]
     return frame.assign(large=1e9 * rng.normal(size=1500), small=1e-9 * rng.normal(size=1500))
 
 
-def wide_rows() -> Frame:
+def wide_rows() -> pd.DataFrame:
     """300 covariates."""
     rng = np.random.default_rng(300)
     x = rng.normal(size=(9000, 300)).round(6)
@@ -276,7 +275,7 @@ def wide_rows() -> Frame:
     return pd.DataFrame(x, columns=[f"z{j}" for j in range(300)]).assign(y=y)
 
 
-def lacking_rows() -> Frame:
+def lacking_rows() -> pd.DataFrame:
     """The cohort, of which the last site lacks a level."""
     frame = cohort_rows()
     frame.loc[frame.index >= 1000, "group"] = frame["group"].iloc[1000:].replace("c", "a")

@@ -139,7 +139,7 @@ def test_options_that_were_left_out_are_written_out_with_the_version() -> None:
 
 def test_a_study_that_pins_another_version_is_refused() -> None:
     cause = refusal("CO-S402", change_text('name = "glore"', 'name = "glore"\nversion = "0"'))
-    assert "pins glore 0; installed is 2" in cause
+    assert "pins glore 0; installed is 3" in cause
     with pytest.raises(StudyError, match=r"\(no version\)"):
         learner_of(Study.from_toml(TOML))
 

@@ -140,8 +140,8 @@ def outcome_of(files: Files) -> str:
         return error.code if error.message else "no message"
     warned = " warned" if any("do not agree on one model" in text for text in got.warnings) else ""
     values = {term: (b, e) for term, b, e in zip(got.terms, got.estimates, got.std_errors, strict=True)}
-    for name, (estimate, error) in pooled(files).items():
-        off = max(abs(values[name][0] - estimate) / error, abs(values[name][1] / error - 1))
+    for name, (estimate, std_error) in pooled(files).items():
+        off = max(abs(values[name][0] - estimate) / std_error, abs(values[name][1] / std_error - 1))
         if off > 1e-7:
             return f"{name} is off by {off:.1e}{warned}"
     return f"right{warned}"
