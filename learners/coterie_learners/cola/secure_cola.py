@@ -50,7 +50,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile
-from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, concluding_steps, each, only, server
+from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, each, only, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, StudyError
@@ -154,13 +154,15 @@ def run_test(
     """One masked sum at the fit, in which the sites test whether they agree; then the result."""
     fit = build_table_fit(plan, model, "secure_cola", ())
     if not tests_agreement(plan.study):
-        yield from conclude(plan.study)
-        return add_diagnostics(plan, fit, {"sum": total}, {"complete": np.False_})
+        whole = add_diagnostics(plan, fit, {"sum": total}, {"complete": np.False_})
+        yield from conclude()
+        return whole
     form = Schema({"masked": masked_sum.form_masked_field(table_agreement.shapes_of_part(plan))})
     hidden = expose_nothing(pooled, "Masked part of the test whether the sites agree")
     parts = yield from each(_TEST_TOPIC, mask_part, plan, model, total, expects=form, reveals=hidden)
     end = yield from server("end", add_parts, plan, tables, parts)
     whole = add_diagnostics(plan, fit, {"sum": total}, end)
+    yield from conclude()
     return replace(whole, own=describe_table_distance(plan, site, fit, total))
 
 
@@ -467,7 +469,7 @@ def _schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; each with the test of agreement; or rounds."""
     plan = plan_secure_table(study)
     o, opening = secure_options(plan), ("each", "each") if opens_pool(plan) else ()
-    end = ("each", "server") if tests_agreement(study) else concluding_steps(study)
+    end = ("each", "server", "server") if tests_agreement(study) else ("server",)
     if o.scheme == "masks":
         return Schedule(opening=(*opening, "each", "server", *end))
     if o.scheme == "newton":

@@ -74,12 +74,16 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
 
 
 def _name_test(plan: TablePlan) -> str:
-    return "" if conclude_disclosure(plan.study) else ", and the test whether the sites agree"
+    return ", and the test whether the sites agree" if _tests_agreement(plan) else ""
 
 
 def _list_ends(plan: TablePlan) -> tuple[StepDisclosure, ...]:
-    """The steps after the fit: the test of agreement, or what ends a study that excludes sites."""
-    return conclude_disclosure(plan.study) or (_TEST, _END)
+    """The steps after the fit: the test of agreement, where the study has it, and the end."""
+    return (*((_TEST, _END) if _tests_agreement(plan) else ()), conclude_disclosure())
+
+
+def _tests_agreement(plan: TablePlan) -> bool:
+    return plan.study.ledger.silent_site != "exclude"
 
 
 def _describe_floor(plan: TablePlan, holder: str) -> str:

@@ -65,7 +65,7 @@ def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Ex
         StepDisclosure("model/*", "server", "The model after each round"),
         StepDisclosure("agreement/*", "each", _MEAT if extras.robust else _AGREEMENT, None, protection, middle),
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
-        *conclude_disclosure(study),
+        conclude_disclosure(),
     )
     return Disclosure(steps, _list_collusion(study, masked), (*_list_results(masked, opens), *describe_patients(study)))
 

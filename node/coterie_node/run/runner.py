@@ -104,6 +104,7 @@ class Runner(Follower):
         self._awaiting_approval: tuple[OpenStep, Payload] | None = None
         self._sent_post: Post | None = None
         self._prediction: PredictedPost | None = None
+        self._sealed_steps: dict[str, Step] = {}  # those that this machine has read, by topic
 
     def turn(self) -> bool:
         """Do the next thing there is to do; False if this site has to wait for others, or the protocol has ended.
@@ -346,6 +347,8 @@ class Runner(Follower):
 
     def _read_posts(self, step: Step, records: tuple[Record, ...]) -> dict[str, Payload | Sealed]:
         """The posts of a finished step; this site's privacy log notes whether its sum exists, or who spoiled it."""
+        if step.readers is not None:
+            self._sealed_steps[step.topic] = step
         try:
             posts = super()._read_posts(step, records)
         except (ProtocolError, PayloadCorrupt) as error:
@@ -384,7 +387,9 @@ class Runner(Follower):
         """
         if view.open is None or self._ledger.now() <= view.open.deadline - view.terms.timeout // 2:
             return
-        self._report_unavailable(view, records, site, Reason.UNAVAILABLE)
+        if not self._report_unavailable(view, records, site, Reason.UNAVAILABLE) and site != self._codec.name:
+            # The study has left that step behind: it cannot go back there, and ends.
+            self._abort(Reason.UNAVAILABLE, site)
 
     def _report_unavailable(self, view: StudyView, records: tuple[Record, ...], site: str, reason: Reason) -> bool:
         """Vote that a site's post at a finished step cannot be used; False if the ledger takes no such vote.
@@ -431,7 +436,7 @@ class Runner(Follower):
 
     def _send_next(self, open_: OpenStep, basis: bytes) -> None:
         step = self.machine.awaits
-        if step is None or step.who != "each" or step.talks:
+        if step is None or step.who != "each" or step.talks or step.concludes:
             return
         following = replace(open_, position=self.position, attempt=0, kind="each", posters=open_.parties, basis=basis)
         post = self._prepare(step, following)
@@ -564,8 +569,15 @@ class Runner(Follower):
                     raise PostUnusable(error.code, f"{message}. The study goes on when most sites do.", error.site)
         if isinstance(error, WrongPost):
             self._dispute(error)
-        else:
-            self._abort(reason, error.site)
+            return
+        self._abort(reason, error.site)
+        if self._is_only_reader(error):
+            self._abort(reason)  # no other site can tell who is right; the vote says whom this site blames
+
+    def _is_only_reader(self, error: ProtocolError) -> bool:
+        """Whether the post at fault is sealed to this site alone, so that no other can vote about it."""
+        step = self._sealed_steps.get(error.topic, self.machine.awaits)
+        return step is not None and step.readers is not None and set(step.readers) <= {self._codec.name, error.site}
 
     def _dispute(self, error: WrongPost) -> None:
         position = self.position - 1

@@ -280,7 +280,7 @@ def test_plain_posts_hold_the_fields_of_the_docstring_and_nothing_else() -> None
             assert {name: value.shape for name, value in post.items()} == kinds[min(k, 2)]
     by_term = dict.fromkeys(("weights", "moved", "squares", "can_tell"), (6,))
     part = {**by_term, **dict.fromkeys(("chi2", "rank", "pearson", "at_an_end", "share"), ())}
-    agreement = table.topics[-2]
+    agreement = table.topics[-3]
     assert agreement.startswith("agreement/")
     for post in table.posts(agreement).values():
         assert {name: value.shape for name, value in post.items()} == part
