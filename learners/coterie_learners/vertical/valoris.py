@@ -454,7 +454,9 @@ def _check_answer(plan: ValorisPlan, answer: Payload, r: int, topic: str) -> tup
     expected = r * (r + 1) // 2 if plan.options.standard_errors else 0
     if (len(answer["gamma"]), len(upper)) != (r, expected):
         message = f"{plan.response} answered with {len(answer['gamma'])} coefficients and {len(upper)} covariances"
-        raise ProtocolError("CO-P547", f"{message}; this site's {r} columns have {r} and {expected}.", plan.response, topic)
+        raise ProtocolError(
+            "CO-P547", f"{message}; this site's {r} columns have {r} and {expected}.", plan.response, topic
+        )
     return answer["gamma"], linalg.symmetric(upper, r) if expected else np.zeros((r, r))
 
 

@@ -72,6 +72,8 @@ OVERTAKEN = (
     *("NotYet", "WrongStep", "BadState", "AlreadyVoted", "NotSilent", "NotAllowed"),
     *("NotAServerStep", "NotAnEachStep", "NotParticipant", "SiteNeeded"),
 )
+# Whoever has the bytes behind a record sees that they do not go with it, also without a key to them.
+FAULTS_OF_BYTES = ("CO-P111", "CO-P112", "CO-P113")
 
 
 class Runner(Follower):
@@ -575,7 +577,9 @@ class Runner(Follower):
             self._abort(reason)  # no other site can tell who is right; the vote says whom this site blames
 
     def _is_only_reader(self, error: ProtocolError) -> bool:
-        """Whether the post at fault is sealed to this site alone, so that no other can vote about it."""
+        """Whether the fault is behind a seal that this site alone can open, so that no other can vote about it."""
+        if error.code in FAULTS_OF_BYTES:
+            return False
         step = self._sealed_steps.get(error.topic, self.machine.awaits)
         return step is not None and step.readers is not None and set(step.readers) <= {self._codec.name, error.site}
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, cast
 
+import numpy as np
 from support.learners import cohorts, glm_studies, joins, strata, survival_study, vertical
 from support.node.worlds import World, sweep
 from support.red_team.members import CrookedStore
@@ -128,6 +129,14 @@ def list_duties(learner: str, silence: str, count: int = 3) -> tuple[Duty, ...]:
     )
 
 
+def _change(value: Any) -> Any:
+    """The same array with another last number."""
+    changed = np.array(value)
+    flat = changed.reshape(-1)
+    flat[-1:] = np.nextafter(flat[-1:], 9e9) if flat.dtype.kind == "f" else flat[-1:] ^ 1
+    return flat.reshape(changed.shape)
+
+
 @dataclass(frozen=True)
 class CrookedCodec(PayloadCodec):
     """The member's codec: at its topic it writes what its deed makes of the payload, and remembers what it hid."""
@@ -141,6 +150,8 @@ class CrookedCodec(PayloadCodec):
             return super().write(step, attempt, payload)
         self.hidden[step.topic, attempt] = payload
         honest = super().write(step, attempt, payload)
+        if self.deed == "posts another result":
+            return super().write(step, attempt, {name: _change(value) for name, value in payload.items()})
         if self.deed == "leaves it open":
             return replace(self, topic="", keys=None).write(step, attempt, payload)
         if step.readers is None:
