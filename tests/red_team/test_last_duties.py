@@ -13,6 +13,9 @@ from support.node.worlds import World, until
 from support.red_team.last_duties import MAKERS, OPEN_DEEDS, SEALED_DEEDS, DutyStory, list_duties, make_world
 
 from coterie_chain.ledger.protocol import State
+from coterie_learners.core.registry import list_learners
+from coterie_node.audit.bundle import read_payloads
+from coterie_node.audit.replay import replay
 from coterie_node.run.endings import find_end
 from coterie_node.run.reasons import Reason
 
@@ -80,6 +83,21 @@ def test_who_posts_another_result_than_was_opened_together_is_named(learner: str
     end = find_end(story.world.ledger(), story.world.number)
     assert end is not None
     assert (end.reason, end.culprit) == (Reason.BAD_PAYLOAD, story.liar)
+
+
+def test_every_learner_ends_with_a_step_that_nobody_reads() -> None:
+    assert {name.split()[0] for name in MAKERS} == set(list_learners())
+    for learner in MAKERS:
+        assert list_duties(learner, "wait")[-1].topic == "conclusion"
+
+
+@pytest.mark.parametrize("deed", ["withholds", "misstates"])
+@pytest.mark.parametrize("learner", ["valoris", "cola"])
+def test_what_is_behind_the_conclusion_spoils_neither_replay_nor_bundle(learner: str, deed: str) -> None:
+    world = DutyStory(list_duties(learner, "wait")[-1], "wait", deed).play().world
+    assert world.view().state == State.COMPLETED
+    assert replay(world.ledger(), world.blobs, world.number).verdict.intact
+    assert len(list(read_payloads(world.ledger(), world.blobs, world.number))) == len(world.records()) - 1
 
 
 # False claims

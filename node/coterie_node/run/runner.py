@@ -34,6 +34,7 @@ from dataclasses import replace
 from coterie_chain.errors import BlobMissing, ChainError, PostRejected
 from coterie_chain.ledger.protocol import (
     ZERO,
+    Event,
     Ledger,
     OpenStep,
     PipelinedLedger,
@@ -72,7 +73,7 @@ OVERTAKEN = (
     *("NotYet", "WrongStep", "BadState", "AlreadyVoted", "NotSilent", "NotAllowed"),
     *("NotAServerStep", "NotAnEachStep", "NotParticipant", "SiteNeeded"),
 )
-# Whoever has the bytes behind a record sees that they do not go with it, also without a key to them.
+# Every site that has the bytes behind a record sees these faults, also without a key.
 FAULTS_OF_BYTES = ("CO-P111", "CO-P112", "CO-P113")
 
 
@@ -398,15 +399,28 @@ class Runner(Follower):
 
         True also if this site has voted, or if the ledger has moved on from `view`: then there is another step to read.
         """
-        post = next((record.post for record in records if record.site == site), None)
-        if post is None or site == self._codec.name:
+        record = next((record for record in records if record.site == site), None)
+        if record is None or site == self._codec.name:
             return False
+        if view.terms.silence == Silence.EXCLUDE and self._is_repeated(record):
+            self._abort(reason, site)
+            return True
+        post = record.post
         try:
             self._ledger.report_unavailable(self._study, post.position, post.attempt, site, reason)
         except PostRejected as error:
             place = (view.open.position, view.open.attempt) if view.open is not None else ()
             return error.name in ("AlreadyVoted", "NotPosted") or (error.name == "WrongStep" and error.values != place)
         return True
+
+    def _is_repeated(self, record: Record) -> bool:
+        """Whether the same site has had its second chance at this step: the study cannot exclude it, and ends.
+
+        A server has none: the next site takes its turn.
+        """
+        again = [e for e in self._ledger.history(self._study) if isinstance(e, Event) and e.name == "StepReopened"]
+        places = [(str(details["culprit"]), details["position"]) for details in map(dict, (e.details for e in again))]
+        return record.kind != "server" and (record.site, record.post.position) in places
 
     # Ahead of the ledger
 
@@ -574,7 +588,7 @@ class Runner(Follower):
             return
         self._abort(reason, error.site)
         if self._is_only_reader(error):
-            self._abort(reason)  # no other site can tell who is right; the vote says whom this site blames
+            self._abort(reason)  # no other site can tell who is right; the vote names the poster
 
     def _is_only_reader(self, error: ProtocolError) -> bool:
         """Whether the fault is behind a seal that this site alone can open, so that no other can vote about it."""
