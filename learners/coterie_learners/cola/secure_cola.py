@@ -51,7 +51,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile
-from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, concluding_steps, each, only, server
+from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, each, only, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, StudyError
@@ -151,9 +151,10 @@ def run_test(plan: TablePlan, site: Site, tables: Posts, total: Payload, pooled:
     """The fit of the `total` of the tables, and one masked sum there, which tests whether the sites agree."""
     if not tests_agreement(plan.study):
         model = yield from server("fit", cola.fit_tables, plan, {"sum": total})
-        yield from conclude(plan.study)
         fit = build_table_fit(plan, model, "secure_cola", ())
-        return add_diagnostics(plan, fit, {"sum": total}, {"complete": np.False_})
+        whole = add_diagnostics(plan, fit, {"sum": total}, {"complete": np.False_})
+        yield from conclude()
+        return whole
     model = cola.fit_tables(plan, {"sum": total})
     form = Schema({"masked": masked_sum.form_masked_field(table_agreement.shapes_of_part(plan))})
     hidden = expose_nothing(pooled, "Masked part of the test whether the sites agree")
@@ -161,6 +162,7 @@ def run_test(plan: TablePlan, site: Site, tables: Posts, total: Payload, pooled:
     end = yield from server("fit", add_parts, plan, model, tables, parts)
     fit = build_table_fit(plan, end, "secure_cola", ())
     whole = add_diagnostics(plan, fit, {"sum": total}, end)
+    yield from conclude()
     return replace(whole, own=describe_table_distance(plan, site, fit, total))
 
 
@@ -462,7 +464,7 @@ def _schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; the test before each fit; or rounds."""
     plan = plan_secure_table(study)
     o, opening = secure_options(plan), ("each", "each") if opens_pool(plan) else ()
-    end = ("each", "server") if tests_agreement(study) else ("server", *concluding_steps(study))
+    end = ("each", "server", "server") if tests_agreement(study) else ("server", "server")
     if o.scheme == "masks":
         return Schedule(opening=(*opening, "each", *end))
     if o.scheme == "newton":

@@ -71,15 +71,18 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
 
 
 def _name_test(plan: TablePlan) -> str:
-    return "" if conclude_disclosure(plan.study) else ", and the test whether the sites agree"
+    return ", and the test whether the sites agree" if _tests_agreement(plan) else ""
 
 
 def _list_ends(plan: TablePlan, fit: str) -> tuple[StepDisclosure, ...]:
-    """The test of agreement and the fit; without the test, and with what ends it, in a study that excludes sites."""
-    conclusion = conclude_disclosure(plan.study)
-    if conclusion:
-        return StepDisclosure("fit", "server", fit), *conclusion
-    return _TEST, StepDisclosure("fit", "server", f"{fit}, and the sums of that test")
+    """The test of agreement, where the study has it, the fit, and the end."""
+    if not _tests_agreement(plan):
+        return StepDisclosure("fit", "server", fit), conclude_disclosure()
+    return _TEST, StepDisclosure("fit", "server", f"{fit}, and the sums of that test"), conclude_disclosure()
+
+
+def _tests_agreement(plan: TablePlan) -> bool:
+    return plan.study.ledger.silent_site != "exclude"
 
 
 def _describe_floor(plan: TablePlan, holder: str) -> str:

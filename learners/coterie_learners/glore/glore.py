@@ -39,7 +39,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.model_warnings import advise_on_separation
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
@@ -241,9 +241,9 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
         if model.get("converged", False):
-            yield from conclude(plan.study)
             sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
             fit = result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
+            yield from conclude()
             return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
@@ -471,8 +471,8 @@ def _schedule(study: Study) -> Schedule:
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
     opening = ("each", "each") if plan.opens else ()
-    closing, rounds = concluding_steps(plan.study), plan.options.max_rounds + len(plan.study.sites)
-    return Schedule(opening=opening, loop=("each", "server"), closing=closing, max_rounds=rounds)
+    rounds = plan.options.max_rounds + len(plan.study.sites)
+    return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 
 
 def disclose_glore(study: Study) -> Disclosure:

@@ -72,7 +72,7 @@ def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Ex
         StepDisclosure(
             "end/*", "server", "The model, and the test whether the sites agree", occasional=not extras.apart
         ),
-        *conclude_disclosure(study),
+        conclude_disclosure(),
     )
     return Disclosure(steps, _list_collusion(study, masked), (*_list_results(masked, opens), *describe_patients(study)))
 

@@ -24,7 +24,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.intervals import Intervals, check_spread, find_intervals
 from coterie_learners.core.payload import Payload, Stamp, decode, encode
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Channel, Script, Site, each, interactive
+from coterie_learners.core.protocol import Channel, Script, Site, acknowledge, each, interactive
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, ProtocolError, StudyError
@@ -69,6 +69,7 @@ def secure_glm(site: Site) -> Script:
     plan = plan.narrow(posts.terms)
     result = yield from interactive(_TOPIC, compute_together, plan, posts, expects=declare_result(plan))
     fit = build_glm_fit(plan, result)
+    yield from acknowledge()
     if not plan.joins or site.data is None:
         return fit
     return replace(fit, notes=(*fit.notes, secure_join.describe_linkage(site, plan.link, posts)))
@@ -284,9 +285,9 @@ def _check_study(study: Study) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """The join (or the commitments), then one interactive step."""
+    """The join (or the commitments), one interactive step, and a word of every site that it has read the result."""
     plan = GlmPlan.of(study)
-    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each",))
+    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each", "each"))
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -23,7 +23,7 @@ from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, Separation
@@ -63,8 +63,9 @@ def cox(site: Site) -> Script:
         )
         model = yield from server(f"model/{t}", take_step, plan, model, posts)
         if model["converged"]:
-            yield from conclude(plan.study)
-            return build_cox_fit(plan, model, t + 1)
+            fit = build_cox_fit(plan, model, t + 1)
+            yield from conclude()
+            return fit
     length = float(np.sqrt(model["gain"]))
     message = (
         f"No convergence in {plan.options.max_rounds} rounds: the next step would be {length:.2g} standard errors long"
@@ -196,9 +197,7 @@ def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
     options = CoxPlan.of(study).options
     opening = ("each", "each") if options.opening == "counts" else ()
-    return Schedule(
-        opening=opening, loop=("each", "server"), closing=concluding_steps(study), max_rounds=options.max_rounds
-    )
+    return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=options.max_rounds)
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -18,7 +18,7 @@ def disclose_cox(plan: CoxPlan) -> Disclosure:
         *(disclose_opening() if opens else ()),
         StepDisclosure("stats/*", "each", _SUMS, None, "masked"),
         StepDisclosure("model/*", "server", "The model after each round"),
-        *conclude_disclosure(plan.study),
+        conclude_disclosure(),
     )
     others = len(plan.study.sites) - 1
     together = f"All {others} other sites together can compute the sums of the last one. They must not collude."

@@ -15,7 +15,7 @@ def disclose_curves(plan: CurvePlan) -> Disclosure:
         StepDisclosure("grid", "each", _describe_widths(plan), None, protection),
         StepDisclosure("counts", "each", counts, None, protection, _list_solvable(plan)),
         StepDisclosure("curves", "server", "These numbers over all sites"),
-        *conclude_disclosure(plan.study),
+        conclude_disclosure(),
     )
     return Disclosure(steps, _list_collusion(plan), _list_results(plan))
 

@@ -20,7 +20,7 @@ from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, Withheld
@@ -54,8 +54,9 @@ def survival_curves(site: Site) -> Script:
         reveals=partial(expose_steps, plan, multiple),
     )
     end = yield from server("curves", pool_counts, plan, multiple, posts)
-    yield from conclude(plan.study)
-    return build_curve_fit(plan, StepCounts(end["events"], end["censored"], end["entries"]), multiple)
+    fit = build_curve_fit(plan, StepCounts(end["events"], end["censored"], end["entries"]), multiple)
+    yield from conclude()
+    return fit
 
 
 def list_shapes(plan: CurvePlan, multiple: int) -> dict[str, tuple[int, ...]]:
@@ -183,7 +184,7 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Which widths pass, the counts, the curves."""
-    return Schedule(opening=("each", "each", "server"), closing=concluding_steps(study))
+    return Schedule(opening=("each", "each", "server"), closing=("server",))
 
 
 def _discloses(study: Study) -> Disclosure:
