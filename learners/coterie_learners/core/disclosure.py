@@ -58,8 +58,9 @@ class Exposure:
     `least_pattern`. `labels`: each party's label of each raw column's rows; `labels_only`: nothing but those.
     `opening`: masked counts that are opened before any other sum of the pool; `unopened`: masked sums without such
     counts before them. `pooled`: the patients and events of the pool by level, as they were opened before these masked
-    sums. `by_patient`: `rows` and the opened counts are of patients, who may have several rows. `instead`: the option
-    of this study's learner, or the learner, that does not show the cells.
+    sums. `uncounted`: the pool's levels were compared with the floor by bits, and nobody knows their counts.
+    `by_patient`: `rows` and the opened counts are of patients, who may have several rows. `instead`: the option of this
+    study's learner, or the learner, that does not show the cells.
     """
 
     what: str
@@ -80,6 +81,7 @@ class Exposure:
     opening: bool = False
     unopened: bool = False
     pooled: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    uncounted: bool = False
     by_patient: bool = False
     instead: str = ""
 

@@ -56,7 +56,8 @@ from coterie_learners.sums.families import all_families, choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
-from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
+from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
+from coterie_learners.sums.opening.steps import OpeningMode, check_opening, open_pool, schedule_opening
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Kind, Model, Weighting
 
@@ -70,16 +71,17 @@ class GloreOptions(Frozen):
 
     `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
     `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more. `opening`: whether masked
-    sums begin with the pool's counts of levels; without them release gates refuse. `firth`: Firth's penalty.
-    `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows. `site_intercepts`: each
-    site has an intercept, which it keeps. `weights`: the variable that weighs rows; `weight_kind`: as R's glm takes
-    weights, numbers of patients, or inverse chances to be sampled (with sandwich errors).
+    sums begin with the pool's counts of levels, or with bits on them; without either release gates refuse. `firth`:
+    Firth's penalty. `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows.
+    `site_intercepts`: each site has an intercept, which it keeps. `weights`: the variable that weighs rows;
+    `weight_kind`: as R's glm takes weights, numbers of patients, or inverse chances to be sampled (with sandwich
+    errors).
     """
 
     family: str = "binomial"
     link: str | None = None
     aggregation: Literal["auto", "masked", "plain"] = "auto"
-    opening: Literal["counts", "none"] = "counts"
+    opening: OpeningMode = "counts"
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
@@ -131,16 +133,17 @@ class GlorePlan:
         return len(self.design.columns)
 
     @property
-    def opens(self) -> bool:
-        """Whether the pool's counts of levels are opened before its sums."""
-        return self.masked and self.options.opening == "counts"
+    def opens(self) -> OpeningMode:
+        """Whether the pool's counts of levels, or bits on them, are opened before its sums."""
+        return self.options.opening if self.masked else "none"
 
     @property
     def opening(self) -> Opening:
         """The opening step."""
         events = self.family.whole or self.design.outcome.type != "number"
         floor, by_patient = self.study.disclosure.cell, self.by_patient
-        return Opening(self.design, floor, events, self.rows_of, by_patient=by_patient, by_rows=True)
+        bits = self.opens == "bits"
+        return Opening(self.design, floor, events, self.rows_of, by_patient=by_patient, by_rows=True, by_bits=bits)
 
     @property
     def by_patient(self) -> bool:
@@ -203,7 +206,7 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
     fit. It does so only if the sites of the test are those of the last sums. Where the ledger excluded a site between
     the two, that site's rows are still in the model: the rounds go on without it.
     """
-    if plan.opens:
+    if plan.opens != "none":
         plan = replace(plan, pooled=(yield from open_pool(plan.opening)))
     model = newton.begin(plan.rules)
     path: tuple[Array | None, ...] = ()
@@ -325,8 +328,7 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
         masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
-        unopened, pooled = plan.pooled is None, plan.pooled or {}
-        return replace(masked, unopened=unopened, pooled=pooled, by_patient=plan.by_patient)
+        return describe_pool(replace(masked, by_patient=plan.by_patient), plan.pooled)
     exposure = sums_disclosure.expose_sums(
         plan.design, plan.family, path, site, payload, profiled=plan.options.site_intercepts
     )
@@ -389,6 +391,7 @@ def _check_study(study: Study) -> None:
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     if plan.design.formula.offset:
         plan.family.check_offset()
+    check_opening(study, plan.opens)
     if plan.masked and len(study.sites) < masked_sum.MIN_PARTIES:
         raise StudyError(
             "CO-S305",
@@ -429,7 +432,7 @@ def _schedule(study: Study) -> Schedule:
 
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
-    opening = ("each", "each") if plan.opens else ()
+    opening = schedule_opening(plan.opens)
     closing, rounds = concluding_steps(plan.study), plan.options.max_rounds + len(plan.study.sites)
     return Schedule(opening=opening, loop=("each", "server"), closing=closing, max_rounds=rounds)
 
@@ -460,10 +463,15 @@ GLORE = Learner(
     _schedule,
     glore,
     disclose_glore,
+    talks_if=lambda study: GlorePlan.of(study).opens == "bits",
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),
-        examples=({"aggregation": "masked"}, {"aggregation": "plain"}),
+        examples=(
+            {"aggregation": "masked"},
+            {"aggregation": "masked", "opening": "bits"},
+            {"aggregation": "plain"},
+        ),
         equals_pooled=True,
     ),
 )

@@ -14,7 +14,12 @@ from coterie_learners.core.study_disclosure import (
 )
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
-from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
+from coterie_learners.sums.opening.disclosure import (
+    disclose_opening,
+    list_opening_collusion,
+    list_seen_in_opening,
+)
+from coterie_learners.sums.opening.steps import OpeningMode
 
 _SUMS = "Sums over its rows: first moments, then score, information, deviance and counts of each round"
 _AGREEMENT = "Sums for the test whether the sites agree"
@@ -51,14 +56,14 @@ class Extras:
     shaped: bool = False
 
 
-def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Extras()) -> Disclosure:
-    """What rounds of sums disclose; `opens`: the pool's counts of levels come before them."""
+def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extras = Extras()) -> Disclosure:
+    """What rounds of sums disclose; `opens`: how the pool's levels are judged before them."""
     protection: Protection = "masked" if masked else "plain"
     rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()), *(_COUNTS if extras.shaped else ()))
     middle = _PATTERNS if extras.robust and not masked else ()
     kinds = list_cell_kinds(Design(study))
     steps = (
-        *(disclose_opening() if opens else ()),
+        *disclose_opening(opens),
         StepDisclosure(
             "stats/*", "each", _PROFILE if extras.profiled else _SUMS, None, protection, rebuilds, cells=kinds
         ),
@@ -67,7 +72,8 @@ def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Ex
         StepDisclosure("end/*", "server", "The model, and the test whether the sites agree"),
         *conclude_disclosure(study),
     )
-    return Disclosure(steps, _list_collusion(study, masked), (*_list_results(masked, opens), *describe_patients(study)))
+    collusion = (*_list_collusion(study, masked), *list_opening_collusion(opens, study.sites))
+    return Disclosure(steps, collusion, (*_list_results(masked, opens), *describe_patients(study)))
 
 
 def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
@@ -88,7 +94,7 @@ def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
     return together, difference, fewer
 
 
-def _list_results(masked: bool, opens: bool) -> tuple[str, ...]:
+def _list_results(masked: bool, opens: OpeningMode) -> tuple[str, ...]:
     sums = "the sums over all sites" if masked else "each site's sums"
     pool = (
         "Everybody learns X'X and X'y of the pool: how many patients of all sites together have each level and each "
@@ -98,5 +104,5 @@ def _list_results(masked: bool, opens: bool) -> tuple[str, ...]:
         f"Everybody learns {sums} of every round, the model after it, the pooled number of rows, the outcome's sum, "
         "and the test whether the sites agree.",
         *((pool,) if masked else ()),
-        *((DISCLOSED_COUNTS,) if opens else ()),
+        *list_seen_in_opening(opens),
     )

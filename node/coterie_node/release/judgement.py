@@ -34,7 +34,7 @@ from coterie_node.privacy.values import (
     table_of,
 )
 from coterie_node.release.known_patterns import judge_known_patterns
-from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference
+from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference, judge_uncounted_difference
 
 # Of how many releases, and what was found.
 _Known = tuple[int, Objection | None]
@@ -85,6 +85,8 @@ class Judgement:
             self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure, head)))
         if head is not None and head.labels and exposure.pooled and not head.pooled:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
+        if head is not None and exposure.uncounted and not head.uncounted:
+            self.log.put_head(replace(head, uncounted=True))
 
     def _count_others(self, site: Site) -> int:
         """Releases of other sessions that this one is compared with; none any more once it is in the log itself.
@@ -185,6 +187,7 @@ class Judgement:
             head,
             labels=head.labels or former.labels,
             pooled=head.pooled or former.pooled,
+            uncounted=former.uncounted,
             equations=former.equations,
             missing=former.missing,
             state=former.state,
@@ -254,11 +257,16 @@ class Judgement:
     def _pool_differences(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         """Objections where the pool's counts of levels differ little from an earlier study's over these patients."""
         head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
-        if not exposure.pooled or head is None or not head.labels or head.pooled:
+        opened = exposure.pooled or exposure.uncounted
+        if not opened or head is None or not head.labels or head.pooled or head.uncounted:
             return
         for other in self.log.others(head):
-            if other.pooled and set(other.parties) == set(head.parties) and self.log.is_grown(head, other):
+            if set(other.parties) != set(head.parties) or not self.log.is_grown(head, other):
+                continue
+            if other.pooled and exposure.pooled:
                 yield from judge_pool_difference(head, exposure.pooled, other, self.floors.cell)
+            elif (other.pooled or other.uncounted) and self.floors.cell > 1:
+                yield from judge_uncounted_difference(head, other)
 
     def _keep_cohort(self, site: Site, candidate: Candidate) -> None:
         name = site.study.cohort.name
@@ -362,7 +370,7 @@ _ASK_DOMINANCE = (
 def _object_to_unopened() -> Objection:
     sentence = (
         "the pool's counts of levels are not opened before its sums (not opened), so that nobody sees whether a level "
-        'has few patients. Leave `opening` at "counts".'
+        'has few patients. Leave `opening` at "counts", or set it to "bits".'
     )
     return Objection(Grade.REFUSE, "not opened", sentence)
 

@@ -1,4 +1,4 @@
-"""The opening step of a masked study: how many patients of the pool each level has, before any other sum is opened.
+"""What the opening of a masked study counts: patients, events and sites of each level, before any other sum is opened.
 
 The first masked sum is X'X and X'y of the pool: a level that one patient of the pool has would show that patient's
 values, a level that one hospital has that hospital's. So the sites first open, under masks, what those sums would show
@@ -6,35 +6,34 @@ anyway: patients, events and number of sites for each level. The study goes on i
 floor, at none or at least three sites, and if not everybody in it has the outcome. Else it stops, and nothing more is
 known than these counts.
 
-Before that every site posts a label of its rows for each raw column: 8 bytes, keyed, equal to an earlier study's if and
-only if the rows are the same. The sites' gates tell by them which earlier sums could be taken off this one.
+With `opening = "bits"` nobody sees the counts: the sites compare them with the floor on shares (`bits`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
 
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
-from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.core.protocol import Posts, Site, Step, each
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Posts, Site
 from coterie_learners.errors import DataError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.rows import Block, Rows
 
-LABEL_BYTES = 8
 # Sites that must have a level, if any has it: a sum over fewer is theirs alone, or of the two of them.
 SITES = 3
 # A number with so few values at a site is solved by its three moments.
 FEW_VALUES = 3
-LABELS, OPENING = "labels", "opening"
-# Patients and events of the pool by level.
+OPENING = "opening"
+# Patients and events of the pool by level; empty where the pool was judged by bits, and nobody knows them.
 PooledCounts = Mapping[str, tuple[float, float]]
 
 
@@ -44,7 +43,7 @@ class Opening:
 
     `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
     `by_patient`: a patient may have several rows. `by_rows`: each row has one outcome. `least`: the sums that follow
-    leave patterns of fewer rows out.
+    leave patterns of fewer rows out. `by_bits`: nobody sees the counts.
     """
 
     design: Design
@@ -55,6 +54,7 @@ class Opening:
     by_patient: bool = False
     by_rows: bool = False
     least: int = 0
+    by_bits: bool = False
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -96,28 +96,43 @@ class Opening:
 
         A count that nobody has at zero says nothing of anybody: only its level is known.
         """
-        binary = self.design.outcome.type == "binary"
-        counts_only = not binary and counts["patients"][0] == counts["events"][0]
+        counts_only = not self.is_binary and counts["patients"][0] == counts["events"][0]
         for name, patients, events, sites in zip(
             self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
         ):
-            kind = self._objection(patients, 0.0 if counts_only else events, sites)
-            if kind:
-                raise Withheld("CO-N131", f"The study stops before its sums are opened: {name} {kind}. {WAY_OUT}")
+            full = self.judges_full and 0 < patients == events and not counts_only
+            self.refuse(name, 0 < patients < self.floor, 0 < sites < SITES, full)
         if counts["patients"][0] <= len(self.design.columns):
-            message = "The study stops before its sums are opened: the pool has no more rows than columns"
-            raise Withheld(
-                "CO-N131", f"{message} (rows and columns). Shorten the formula, or take part with more rows."
-            )
+            self.refuse_few_rows()
 
-    def _objection(self, patients: float, events: float, sites: float) -> str:
-        if 0 < patients < self.floor:
-            return f"has fewer than {self.floor} patients in the pool (small level)"
-        if 0 < sites < SITES:
-            return f"is at fewer than {SITES} sites (few sites), so that the sums of those sites would be known"
-        if self.floor > 1 and self.events and 0 < patients == events:
-            return "has the outcome in every patient (full cell), so that it would be known of each of them"
-        return ""
+    @property
+    def is_binary(self) -> bool:
+        """Whether the outcome is 0 or 1."""
+        return self.design.outcome.type == "binary"
+
+    @property
+    def judges_full(self) -> bool:
+        """Whether a level all of whose patients have the outcome is refused."""
+        return self.floor > 1 and self.events
+
+    def refuse(self, level: str, small: bool, few: bool, full: bool) -> None:
+        """Withheld if a level has few patients, is at few sites, or if everybody in it has the outcome."""
+        kind = (
+            f"has fewer than {self.floor} patients in the pool (small level)"
+            if small
+            else f"is at fewer than {SITES} sites (few sites), so that the sums of those sites would be known"
+            if few
+            else "has the outcome in every patient (full cell), so that it would be known of each of them"
+            if full
+            else ""
+        )
+        if kind:
+            raise Withheld("CO-N131", f"The study stops before its sums are opened: {level} {kind}. {WAY_OUT}")
+
+    def refuse_few_rows(self) -> NoReturn:
+        """Withheld as the pool has no more rows than columns."""
+        message = "The study stops before its sums are opened: the pool has no more rows than columns"
+        raise Withheld("CO-N131", f"{message} (rows and columns). Shorten the formula, or take part with more rows.")
 
     def _parts(self, block: Block) -> Iterator[tuple[str, Array]]:
         """The levels with who is in them (m,), 1 or 0: everybody, each level of a category, zero and not zero."""
@@ -160,46 +175,14 @@ WAY_OUT = (
 )
 
 
-def open_pool(opening: Opening) -> Generator[Step, Posts, PooledCounts]:
-    """The labels of all sites' rows, then the counts of the pool; Withheld at every site if they are too small.
-
-    Returns the pool's patients and events by level.
-    """
-    labels = yield from each(
-        LABELS, post_labels, opening, expects=_label_form(opening), reveals=partial(expose_labels, opening)
-    )
-    posts = yield from each(
-        OPENING,
-        share_counts,
-        opening,
-        expects=Schema({"masked": masked_sum.form_masked_field(opening.shapes)}),
-        reveals=partial(expose_counts, opening, labels),
-        bare=opening.count,
-    )
-    counts = masked_sum.unmask_sums(posts, opening.shapes)
-    opening.check(counts)
-    by_level = zip(opening.names, counts["patients"].tolist(), counts["events"].tolist(), strict=True)
-    return {name: (patients, events) for name, patients, events in by_level}
-
-
-def post_labels(site: Site, opening: Opening) -> Payload:
-    """This site's label of each raw column's rows (k, 8); zero where its node keeps none."""
-    known = site.label_rows()
-    rows = [known.get(name, bytes(LABEL_BYTES)) for name in opening.design.read]
-    return {"labels": np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), LABEL_BYTES)}
-
-
-def _label_form(opening: Opening) -> Schema:
-    return Schema({"labels": Field("|u1", (len(opening.design.read), LABEL_BYTES))})
-
-
 def share_counts(site: Site, opening: Opening) -> Payload:
     """This site's counts under masks; DataError where a number has so few values that its moments show them."""
-    _check_numbers(site, opening)
+    check_numbers(site, opening)
     return masked_sum.mask_sums(site, OPENING, opening.count(site))
 
 
-def _check_numbers(site: Site, opening: Opening) -> None:
+def check_numbers(site: Site, opening: Opening) -> None:
+    """DataError where a number has so few values at this site that its moments show them."""
     if opening.floor <= 1:
         return  # no count is too small, so no value needs to hide
     variables, rows = opening.design.study.variables, opening.rows_of(site)
@@ -229,19 +212,8 @@ def _has_few_values(parts: Iterable[Array]) -> bool:
     return bool(values)
 
 
-def expose_labels(opening: Opening, site: Site, payload: Payload) -> Exposure:
-    """What the labels reveal: whether a site's rows are those of an earlier study."""
-    return Exposure(
-        what="Labels of row sets",
-        rows=opening.rows_of(site).n,
-        parties=len(site.parties),
-        labels_only=True,
-        by_patient=opening.by_patient,
-    )
-
-
-def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload) -> Exposure:
-    """What the masked counts reveal: the pool's."""
+def expose_counts(opening: Opening, labels: Posts, what: str, site: Site, payload: Payload) -> Exposure:
+    """What the counts reveal: the pool's, or with `by_bits` answers on these."""
     names = opening.design.read
     texts = {
         name: {column: row.tobytes().hex() for column, row in zip(names, np.asarray(post["labels"]), strict=True)}
@@ -249,7 +221,7 @@ def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload)
     }
     known = {name: {c: text for c, text in row.items() if set(text) != {"0"}} for name, row in texts.items()}
     return Exposure(
-        what="Masked counts of levels",
+        what=what,
         rows=opening.rows_of(site).n,
         sums_only=True,
         parties=len(site.parties),
@@ -258,3 +230,9 @@ def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload)
         by_patient=opening.by_patient,
         least_pattern=opening.least,
     )
+
+
+def describe_pool(exposure: Exposure, pooled: PooledCounts | None) -> Exposure:
+    """What leaves after the opening, with what the opening showed; None: there was none."""
+    uncounted = pooled is not None and not pooled
+    return replace(exposure, unopened=pooled is None, pooled=pooled or {}, uncounted=uncounted)

@@ -33,8 +33,8 @@ from functools import cached_property
 import numpy as np
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.secure.field import Elements, PrimeField
-from coterie_learners.secure.session import Keystream, Randomness, Session
+from coterie_learners.shares.field import Elements, PrimeField
+from coterie_learners.shares.session import Keystream, Randomness, Session
 
 # Masks are 2^SECURITY times as large as what they hide.
 SECURITY = 40
