@@ -241,10 +241,8 @@ def list_cell_kinds(design: Design) -> tuple[str, ...]:
     """The kinds of counts that sums of products of the columns show, by the names of `Exposure.kinds`.
 
     These are each level, each pair of levels and, of a binary outcome, its events in both; and single patterns of
-    covariates where few occur. An offset hides all of them.
+    covariates where few occur.
     """
-    if design.formula.offset:
-        return ()
     columns = [design.columns[j] for j in indicators(design)]
     names = [group[0].variable for group in _groups(design, columns)]
     pairs = [f"{a} by {b}" for a, b in itertools.islice(itertools.combinations(names, 2), MAX_PAIRS + 1)]

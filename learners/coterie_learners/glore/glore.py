@@ -62,6 +62,8 @@ from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Kind, Model, Weighting
 
 _VERSION = "2"
+# Values of an outcome that are counted before sums for its shape.
+MOST_VALUES = 2000
 # Options that studies of this version had not from the beginning.
 LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind"})
 
@@ -143,7 +145,11 @@ class GlorePlan:
         events = self.family.whole or self.design.outcome.type != "number"
         floor, by_patient = self.study.disclosure.cell, self.by_patient
         bits = self.opens == "bits"
-        return Opening(self.design, floor, events, self.rows_of, by_patient=by_patient, by_rows=True, by_bits=bits)
+        low, high = self.design.outcome.bounds if self.family.shaped else (0, -1)
+        values = range(int(low), int(high) + 1)
+        return Opening(
+            self.design, floor, events, self.rows_of, {}, by_patient, by_rows=True, by_bits=bits, values=values
+        )
 
     @property
     def by_patient(self) -> bool:
@@ -392,6 +398,7 @@ def _check_study(study: Study) -> None:
     if plan.design.formula.offset:
         plan.family.check_offset()
     check_opening(study, plan.opens)
+    _check_values(plan)
     if plan.masked and len(study.sites) < masked_sum.MIN_PARTIES:
         raise StudyError(
             "CO-S305",
@@ -423,6 +430,14 @@ def _check_options(plan: GlorePlan) -> None:
     if frequency and plan.study.variables[plan.options.weights].type != "count":
         message = f"Frequency weights are numbers of patients; {plan.options.weights!r} is no count"
         raise StudyError("CO-S210", f'{message}. Declare it as one, or choose weight_kind = "prior".')
+
+
+def _check_values(plan: GlorePlan) -> None:
+    """StudyError where the pool cannot count each value of an outcome whose shape is fitted under masks."""
+    if plan.masked and len(plan.opening.values) > MOST_VALUES:
+        message = f"The range of {plan.design.formula.outcome!r} holds more than {MOST_VALUES} counts"
+        cause = "and masked sums for their shape tell how many patients have each, which is counted first"
+        raise StudyError("CO-S211", f'{message}, {cause}. Declare a narrower range, or choose family = "quasipoisson".')
 
 
 def _schedule(study: Study) -> Schedule:

@@ -44,6 +44,10 @@ _WEIGHTS = (
 )
 
 _COUNTS = ("The sums for the shape of the counts tell in the end how many patients have each count.",)
+_POOLED_COUNTS = (
+    "Everybody learns how many patients of all sites together have each value of the outcome: the sums for its shape "
+    "tell it. The opening step stops the study if fewer patients than the floor have a value, or one or two sites do.",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extr
         *conclude_disclosure(study),
     )
     collusion = (*_list_collusion(study, masked), *list_opening_collusion(opens, study.sites))
-    return Disclosure(steps, collusion, (*_list_results(masked, opens), *describe_patients(study)))
+    shapes = _POOLED_COUNTS if masked and extras.shaped else ()
+    return Disclosure(steps, collusion, (*_list_results(masked, opens), *shapes, *describe_patients(study)))
 
 
 def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ class Head:
     are no tables. `rows` is the digest of the row set.
     `equations` counts the plain sums so far; sums leave out patterns of fewer than `least_pattern` rows. `labels` holds
     each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them;
-    `uncounted`: bits were opened in their place, and then sums.
+    `uncounted`: nobody knows them, as bits were opened in their place or another site was excluded since.
     `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
     let it leave.
     """

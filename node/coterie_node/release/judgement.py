@@ -83,7 +83,7 @@ class Judgement:
         head = self.log.find(site.session, site.parties)
         if head is not None and head.kind == "plain":
             self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure, head)))
-        if head is not None and head.labels and exposure.pooled and not head.pooled:
+        if head is not None and head.labels and exposure.pooled and not head.pooled and not head.uncounted:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
         if head is not None and exposure.uncounted and not head.uncounted:
             self.log.put_head(replace(head, uncounted=True))
@@ -182,17 +182,28 @@ class Judgement:
         """The head with its measured columns, and with what the log has of this very release from before a restart."""
         head, former = replace(head, measured=self._list_measured(head)), self.log.find(head.session, head.parties)
         if former is None:
-            return head
+            return self._inherit_labels(head)
         return replace(
             head,
             labels=head.labels or former.labels,
             pooled=head.pooled or former.pooled,
-            uncounted=former.uncounted,
+            uncounted=head.uncounted or former.uncounted,
             equations=former.equations,
             missing=former.missing,
             state=former.state,
             reason=former.reason,
         )
+
+    def _inherit_labels(self, head: Head) -> Head:
+        """The head with the labels that its parties posted before the ledger excluded another site.
+
+        Nobody knows the counts of these parties alone: those that were opened are of all of them.
+        """
+        earlier = [other for other in self.log.heads() if other.session == head.session and other.labels]
+        if head.labels or head.kind != "masked" or not earlier:
+            return head
+        labels = {site: posted for site, posted in earlier[-1].labels.items() if site in head.parties}
+        return replace(head, labels=labels, uncounted=True)
 
     def _columns(self, candidate: Candidate) -> Iterator[Objection]:
         terms = set(candidate.head.terms).union(*(head.terms for head in self._same_rows(candidate.head)))
@@ -258,12 +269,14 @@ class Judgement:
         """Objections where the pool's counts of levels differ little from an earlier study's over these patients."""
         head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
         opened = exposure.pooled or exposure.uncounted
-        if not opened or head is None or not head.labels or head.pooled or head.uncounted:
+        if not opened or head is None or not head.labels:
             return
+        if head.pooled or (head.uncounted and self._waiting is None):
+            return  # judged before it was written
         for other in self.log.others(head):
             if set(other.parties) != set(head.parties) or not self.log.is_grown(head, other):
                 continue
-            if other.pooled and exposure.pooled:
+            if other.pooled and exposure.pooled and not head.uncounted:
                 yield from judge_pool_difference(head, exposure.pooled, other, self.floors.cell)
             elif (other.pooled or other.uncounted) and self.floors.cell > 1:
                 yield from judge_uncounted_difference(head, other)
@@ -405,8 +418,11 @@ def stand_on_cohort(log: PrivacyLog, site: Site) -> Data | None:
     """
     name = site.study.cohort.name
     cohort = find_cohort(log.storage, name) if name else None
-    if cohort is None or not isinstance(site.data, Selectable):
+    if cohort is None or site.data is None:
         return site.data
+    if not isinstance(site.data, Selectable):
+        message = f"The data of {site.name} cannot be cut down to the patients of the cohort {name!r}"
+        raise StudyError("CO-S504", f"{message}. Take part with rows from a file, or leave [cohort] out.")
     printed = log.print_rows(site.data.read_raw())
     missing = [column for column in cohort.columns if column not in printed.columns]
     if missing or (not cohort.columns and printed.patients is None):

@@ -172,9 +172,10 @@ def _refuse_pool_difference(level: str, what: str, former: Head) -> Objection:
 
 
 def judge_uncounted_difference(head: Head, former: Head) -> Iterator[Objection]:
-    """The objection to masked sums over other patients than a former study's if one of the two opened bits only.
+    """The objection to masked sums over other patients than a former study's where not both opened their counts.
 
-    Then nobody knows how many patients of a level the two differ by.
+    One opened bits, or went on without a site that the ledger excluded. Then nobody knows how many patients of a level
+    the two differ by.
     """
     common = head.columns.keys() & former.columns.keys()
     changed = [
@@ -184,9 +185,9 @@ def judge_uncounted_difference(head: Head, former: Head) -> Iterator[Objection]:
         return
     sentence = (
         f"less the masked sums of the study {former.study!r} it shows those of the patients of the pool in only one of "
-        'the two (difference), and one of the two opened bits in place of counts (opening = "bits"), so that nobody '
-        "can say whether these are few of a level. Keep the patients the same with a declared cohort ([cohort] name, "
-        "complete), or let a person say yes with a reason (coterie release allow)."
+        'the two (difference), and the counts of one of the two were not opened (opening = "bits", or a site was '
+        "excluded), so that nobody can say whether these are few of a level. Keep the patients the same with a "
+        "declared cohort ([cohort] name, complete), or let a person say yes with a reason (coterie release allow)."
     )
     yield Objection(Grade.REFUSE, "difference", sentence, former.study, subject="difference: bits")
 

@@ -80,7 +80,7 @@ AddressText = Annotated[str, AfterValidator(_check_address)]
 
 
 class TalkPart(Frozen):
-    """Where this node listens for its peers in interactive steps, and where these do: Secure Lasso, Secure GLM, opening by bits."""
+    """Where this node listens for its peers in interactive steps, and where these do."""
 
     listen: AddressText | None = None
     peers: dict[Name, AddressText] = Field(default_factory=dict)

@@ -44,6 +44,7 @@ class Opening:
     `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
     `by_patient`: a patient may have several rows. `by_rows`: each row has one outcome. `least`: the sums that follow
     leave patterns of fewer rows out. `by_bits`: nobody sees the counts.
+    `values`: whole values of the outcome, each a level, where the sums that follow tell how many have each.
     """
 
     design: Design
@@ -55,11 +56,18 @@ class Opening:
     by_rows: bool = False
     least: int = 0
     by_bits: bool = False
+    values: range = range(0)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The levels (k,) by name: whole groups first, then every column that may be zero."""
-        return tuple(name for name, _ in self._parts(Block(np.zeros((0, len(self.design.columns))), np.zeros(0))))
+        empty = Block(np.zeros((0, len(self.design.columns))), np.zeros(0))
+        return (*(name for name, _ in self._parts(empty)), *self.value_names)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The outcome's values as levels."""
+        return tuple(f"{self.design.formula.outcome} = {value}" for value in self.values)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -71,13 +79,22 @@ class Opening:
         """This site's patients and events by level (k,), and whether it has the level."""
         if self.by_patient:
             return self._count_patients(site)
+        levels = len(self.names) - len(self.values)
         patients, events = np.zeros(len(self.names)), np.zeros(len(self.names))
         for block in self.rows_of(site).blocks():
             masks = np.array([mask for _, mask in self._parts(block)])
             weight = np.ones(len(block)) if block.weight is None else block.weight
-            patients += masks @ weight
-            events += masks @ (weight * (block.y != 0)) if self.events else 0.0
+            patients[:levels] += masks @ weight
+            patients[levels:] += self._count_values(block.y, weight)
+            events[:levels] += masks @ (weight * (block.y != 0)) if self.events else 0.0
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+
+    def _count_values(self, y: Array, weight: Array) -> Array:
+        """Rows by value of the outcome."""
+        if not self.values:
+            return np.zeros(0)
+        places = (y - self.values.start).astype(np.int64)
+        return np.bincount(places, weight, len(self.values)).astype(np.float64)
 
     def _count_patients(self, site: Site) -> dict[str, Array]:
         """The same of patients who may have several rows: a patient with a row in a level is in it."""
@@ -88,6 +105,9 @@ class Opening:
             for k, (_, mask) in enumerate(self._parts(block)):
                 inside[k] |= set(block.group[mask > 0].tolist())
                 having[k] |= set(block.group[(mask > 0) & (block.y != 0)].tolist()) if self.events else set()
+            for value in np.unique(block.y).tolist() if self.values else ():
+                place = len(self.names) - len(self.values) + int(value) - self.values.start
+                inside[place] |= set(block.group[block.y == value].tolist())
         patients, events = (np.array([float(len(ids)) for ids in sets]) for sets in (inside, having))
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
 
@@ -127,7 +147,8 @@ class Opening:
             else ""
         )
         if kind:
-            raise Withheld("CO-N131", f"The study stops before its sums are opened: {level} {kind}. {WAY_OUT}")
+            way_out = VALUES_WAY_OUT if level in self.value_names else WAY_OUT
+            raise Withheld("CO-N131", f"The study stops before its sums are opened: {level} {kind}. {way_out}")
 
     def refuse_few_rows(self) -> NoReturn:
         """Withheld as the pool has no more rows than columns."""
@@ -169,6 +190,10 @@ class Opening:
         return any(kind in ("number", "count") for kind in kinds)
 
 
+VALUES_WAY_OUT = (
+    "The sums for the shape of these counts tell how many patients have each. Write the largest counts as one (12 or "
+    'more as 12, with that range), or choose family = "quasipoisson", whose sums do not tell it.'
+)
 WAY_OUT = (
     "Merge the level with another one, leave the column out, or wait for more patients; differences between hospitals "
     "are no columns of a masked study (site_intercepts = true fits each hospital's own intercept, which no sum shows)."
