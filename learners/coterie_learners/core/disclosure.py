@@ -45,6 +45,21 @@ class Ruling(IntEnum):
 
 
 @dataclass(frozen=True)
+class TimeSteps:
+    """A grid of time on which patients are counted: `steps` steps of `width` from 0, and the columns that are read.
+
+    `tables`: by which columns the counts stand. `entry` is empty where nobody enters late.
+    """
+
+    time: str
+    event: str
+    entry: str
+    tables: tuple[str, ...]
+    width: float
+    steps: int
+
+
+@dataclass(frozen=True)
 class Exposure:
     """What the readers of one payload can solve from it.
 
@@ -60,7 +75,8 @@ class Exposure:
     counts before them. `pooled`: the patients and events of the pool by level, as they were opened before these masked
     sums. `uncounted`: the pool's levels were compared with the floor by bits, and nobody knows their counts.
     `by_patient`: `rows` and the opened counts are of patients, who may have several rows. `instead`: the option of this
-    study's learner, or the learner, that does not show the cells.
+    study's learner, or the learner, that does not show the cells. `times`: the grid of time of
+    these counts, if they are such.
     """
 
     what: str
@@ -84,6 +100,7 @@ class Exposure:
     uncounted: bool = False
     by_patient: bool = False
     instead: str = ""
+    times: TimeSteps | None = None
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""

@@ -21,6 +21,7 @@ class Head:
     `equations` counts the plain sums so far; sums leave out patterns of fewer than `least_pattern` rows. `labels` holds
     each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them;
     `uncounted`: nobody knows them, as bits were opened in their place or another site was excluded since.
+    `times`: the grid of time and this site's counts on it, of curves.
     `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
     let it leave.
     """
@@ -44,6 +45,7 @@ class Head:
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     pooled: Mapping[str, Sequence[float]] = field(default_factory=dict)
     uncounted: bool = False
+    times: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     state: State = "posted"
     reason: str = ""

@@ -35,6 +35,12 @@ from coterie_node.privacy.values import (
 )
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference, judge_uncounted_difference
+from coterie_node.release.known_times import (
+    LoggedTimes,
+    count_times,
+    judge_difference_of_times,
+    judge_joint_grid,
+)
 
 # Of how many releases, and what was found.
 _Known = tuple[int, Objection | None]
@@ -68,7 +74,8 @@ class Judgement:
             self._known[key] = (others, pick_gravest(self._objections(site, exposure, raw)))
         if self._known[key][1] is not None:
             return self._known[key][1]
-        return pick_gravest((*self._next_equations(site, exposure), *self._pool_differences(site, exposure)))
+        later = (self._next_equations, self._pool_differences, self._times)
+        return pick_gravest(objection for look in later for objection in look(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
         """Write what is about to leave into the log, durably; labels alone are no release."""
@@ -87,6 +94,8 @@ class Judgement:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
         if head is not None and exposure.uncounted and not head.uncounted:
             self.log.put_head(replace(head, uncounted=True))
+        if head is not None and exposure.times is not None and self._raw is not None:
+            self.log.put_head(replace(head, times=count_times(exposure.times, self._raw).as_dict()))
 
     def _count_others(self, site: Site) -> int:
         """Releases of other sessions that this one is compared with; none any more once it is in the log itself.
@@ -192,6 +201,7 @@ class Judgement:
             missing=former.missing,
             state=former.state,
             reason=former.reason,
+            times=former.times,
         )
 
     def _inherit_labels(self, head: Head) -> Head:
@@ -280,6 +290,19 @@ class Judgement:
                 yield from judge_pool_difference(head, exposure.pooled, other, self.floors.cell)
             elif (other.pooled or other.uncounted) and self.floors.cell > 1:
                 yield from judge_uncounted_difference(head, other)
+
+    def _times(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections where the counts on a grid of time, with an earlier study's, show few patients of a step."""
+        head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
+        if exposure.times is None or head is None or self._raw is None:
+            return
+        counts = count_times(exposure.times, self._raw)
+        for other in (other for other in self.log.others(head) if other.times):
+            former = LoggedTimes.from_dict(other.times)
+            if _shares_rows(other, head):
+                yield from judge_joint_grid(exposure.times, former.steps, other.study, self._raw, self.floors.cell)
+            elif self.log.is_grown(head, other):
+                yield from judge_difference_of_times(counts, former, other.study, self.floors.cell)
 
     def _keep_cohort(self, site: Site, candidate: Candidate) -> None:
         name = site.study.cohort.name
