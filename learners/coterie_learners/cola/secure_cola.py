@@ -436,7 +436,7 @@ def check_secure_study(study: Study) -> None:
     """StudyError for a study that secure-COLA-GLM cannot run."""
     plan = plan_secure_table(study)
     check_plan(plan)
-    check_opening(study, secure_options(plan).opening)
+    check_opening(study, secure_options(plan).opening, bool(plan.design.formula.offset))
     o = secure_options(plan)
     if not (plan.family.whole or plan.family.linear):
         raise StudyError("CO-S308", f"A secure table has no {plan.family.name} model. Choose GLORE, which masks sums.")

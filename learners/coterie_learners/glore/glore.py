@@ -397,7 +397,7 @@ def _check_study(study: Study) -> None:
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     if plan.design.formula.offset:
         plan.family.check_offset()
-    check_opening(study, plan.opens)
+    check_opening(study, plan.opens, bool(plan.design.weights or plan.design.formula.offset))
     _check_values(plan)
     if plan.masked and len(study.sites) < masked_sum.MIN_PARTIES:
         raise StudyError(

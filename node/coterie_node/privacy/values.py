@@ -123,6 +123,18 @@ def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool 
     return None if frequent is None else LevelTable(name, np.asarray(values != frequent, dtype=np.uint8), 2)
 
 
+def judge_local_clusters(name: str, numbers: NDArray[Any], floor: int) -> Iterator[Objection]:
+    """Questions about a measurement of which few patients here have one of few values, but for noise."""
+    for table in _find_clusters(name, numbers):
+        if _is_small(table.counts(), floor):
+            sentence = (
+                f"few patients of this site have one of the few values of {name}, but for noise (small level), and "
+                "perhaps few of the pool. Declare it as a category, or let a person say yes with a reason (coterie "
+                "release allow)."
+            )
+            yield Objection(Grade.ASK, "small level", sentence, subject=name)
+
+
 def _find_clusters(name: str, numbers: NDArray[Any]) -> Iterator[LevelTable]:
     """A measurement as a table if its values lie at few places of its range, or a share FREQUENT of them at one."""
     values = np.asarray(numbers, dtype=np.float64)

@@ -22,12 +22,19 @@ from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json, pick_gravest
-from coterie_node.privacy.parties import EVERYBODY, PooledSum, judge_parties, refuse_undone_masks
+from coterie_node.privacy.parties import (
+    EVERYBODY,
+    PooledSum,
+    assume_unchanged,
+    judge_parties,
+    refuse_undone_masks,
+)
 from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import (
     LevelTable,
     Sample,
     judge_dominance,
+    judge_local_clusters,
     judge_offset,
     judge_repeats,
     judge_values,
@@ -228,7 +235,7 @@ class Judgement:
         past = [head for head in self.log.others(candidate.head) if head.kind == "masked"]
         for column in candidate.head.columns:
             former = [_pool_sum(head, column) for head in past if column in head.columns]
-            objection = judge_parties(_pool_sum(candidate.head, column), former)
+            objection = judge_parties(*assume_unchanged(_pool_sum(candidate.head, column), former))
             if objection is not None:
                 yield objection
                 return
@@ -369,6 +376,7 @@ def judge_local_dominance(
         if name in raw.values and tables[name] is None:
             for objection in judge_dominance(name, raw.values[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
+            yield from judge_local_clusters(name, raw.values[name], floor) if floor > 1 else ()
     for objection in judge_weights(design, raw, floor):
         yield replace(objection, grade=Grade.ASK)
     for objection in _judge_weighted(design, raw):

@@ -33,6 +33,10 @@ SITES = 3
 # A number with so few values at a site is solved by its three moments.
 FEW_VALUES = 3
 OPENING = "opening"
+# Weights from which rows are counted, falling; below the last one nobody's weight matters beside these.
+_POWERS = 10.0 ** np.arange(12, -13, -1)
+# The p of the p% rule: all others' weight is below this share.
+DOMINANCE = 0.1
 # Patients and events of the pool by level; empty where the pool was judged by bits, and nobody knows them.
 PooledCounts = Mapping[str, tuple[float, float]]
 
@@ -62,7 +66,14 @@ class Opening:
     def names(self) -> tuple[str, ...]:
         """The levels (k,) by name: whole groups first, then every column that may be zero."""
         empty = Block(np.zeros((0, len(self.design.columns))), np.zeros(0))
-        return (*(name for name, _ in self._parts(empty)), *self.value_names)
+        return (*(name for name, _ in self._parts(empty)), *self.mass_names, *self.value_names)
+
+    @property
+    def mass_names(self) -> tuple[str, ...]:
+        """Weights from so much on as levels, the largest first, where rows weigh by a column or an offset."""
+        columns = [name for name in (self.design.weights, self.design.formula.offset) if name]
+        what = " and ".join(columns)
+        return tuple(f"a weight by {what} of at least {power:.0e}" for power in _POWERS) if columns else ()
 
     @property
     def value_names(self) -> tuple[str, ...]:
@@ -79,15 +90,24 @@ class Opening:
         """This site's patients and events by level (k,), and whether it has the level."""
         if self.by_patient:
             return self._count_patients(site)
-        levels = len(self.names) - len(self.values)
+        levels = len(self.names) - len(self.mass_names) - len(self.values)
         patients, events = np.zeros(len(self.names)), np.zeros(len(self.names))
         for block in self.rows_of(site).blocks():
             masks = np.array([mask for _, mask in self._parts(block)])
             weight = np.ones(len(block)) if block.weight is None else block.weight
             patients[:levels] += masks @ weight
-            patients[levels:] += self._count_values(block.y, weight)
+            masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
+            patients[levels:] += [*masses, *self._count_values(block.y, weight)]
             events[:levels] += masks @ (weight * (block.y != 0)) if self.events else 0.0
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+
+    def _mass(self, block: Block) -> Array:
+        """By how much each row counts (m,) at the null model, up to a factor that all rows have in common."""
+        prior = np.ones(len(block)) if block.prior is None else block.prior
+        if block.offset is None:
+            return prior
+        shape = -np.abs(block.offset) if self.is_binary else block.offset
+        return np.asarray(prior * np.exp(np.clip(shape, -500.0, 500.0)))
 
     def _count_values(self, y: Array, weight: Array) -> Array:
         """Rows by value of the outcome."""
@@ -105,6 +125,9 @@ class Opening:
             for k, (_, mask) in enumerate(self._parts(block)):
                 inside[k] |= set(block.group[mask > 0].tolist())
                 having[k] |= set(block.group[(mask > 0) & (block.y != 0)].tolist()) if self.events else set()
+            masses = len(self.mass_names)
+            for k, power in enumerate(_POWERS[:masses], len(self.names) - masses - len(self.values)):
+                inside[k] |= set(block.group[self._mass(block) >= power].tolist())
             for value in np.unique(block.y).tolist() if self.values else ():
                 place = len(self.names) - len(self.values) + int(value) - self.values.start
                 inside[place] |= set(block.group[block.y == value].tolist())
@@ -121,9 +144,22 @@ class Opening:
             self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
         ):
             full = self.judges_full and 0 < patients == events and not counts_only
+            if name in self.mass_names:
+                continue
             self.refuse(name, 0 < patients < self.floor, 0 < sites < SITES, full)
+        self._check_masses(counts)
         if counts["patients"][0] <= len(self.design.columns):
             self.refuse_few_rows()
+
+    def _check_masses(self, counts: Mapping[str, Array]) -> None:
+        """Withheld if nearly all weight is at one or two sites, or at few patients: a sum is then theirs."""
+        at = slice(len(self.names) - len(self.mass_names) - len(self.values), len(self.names) - len(self.values))
+        above, sites = counts["patients"][at], counts["sites"][at]
+        between = np.diff(above, prepend=0.0)
+        for k, name in enumerate(self.mass_names):
+            most_below = between[k + 1 :] @ _POWERS[k : len(above) - 1]
+            if most_below < DOMINANCE * (between[: k + 1] @ _POWERS[: k + 1]):
+                self.refuse(f"{name}, which is nearly all weight,", above[k] < self.floor, sites[k] < SITES, False)
 
     @property
     def is_binary(self) -> bool:

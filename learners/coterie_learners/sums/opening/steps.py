@@ -37,8 +37,14 @@ def schedule_opening(mode: OpeningMode) -> tuple[str, ...]:
     return _STEPS[mode]
 
 
-def check_opening(study: Study, mode: OpeningMode) -> None:
-    """StudyError for an opening by bits in a study that excludes silent sites: the parties must stay."""
+def check_opening(study: Study, mode: OpeningMode, weighs: bool = False) -> None:
+    """StudyError for an opening by bits in a study that excludes silent sites: the parties must stay.
+
+    `weighs`: rows weigh by a column or an offset, which only counts can judge.
+    """
+    if mode == "bits" and weighs:
+        message = 'opening = "bits" does not judge whether one hospital has nearly all weight'
+        raise StudyError("CO-S212", f'{message}. Set opening to "counts", or leave weights and offset out.')
     if mode == "bits" and study.ledger.silent_site == "exclude":
         message = "The parties of a secure computation cannot go on without one of them"
         raise StudyError(
