@@ -50,6 +50,12 @@ _POOLED_COUNTS = (
 )
 
 
+_MASSES = (
+    "Everybody learns how many patients, at how many sites, weigh at least 10, 1, 0.1 and so on. The study stops if "
+    "one or two sites, or fewer patients than the floor, have nearly all weight.",
+)
+
+
 @dataclass(frozen=True)
 class Extras:
     """What a study's options add to the sums: squared scores, weights, intercepts that each site keeps, a shape."""
@@ -77,8 +83,9 @@ def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extr
         *conclude_disclosure(study),
     )
     collusion = (*_list_collusion(study, masked), *list_opening_collusion(opens, study.sites))
-    shapes = _POOLED_COUNTS if masked and extras.shaped else ()
-    return Disclosure(steps, collusion, (*_list_results(masked, opens), *shapes, *describe_patients(study)))
+    weighs = bool(extras.weights or Design(study).formula.offset) and opens == "counts"
+    pool = (*(_POOLED_COUNTS if masked and extras.shaped else ()), *(_MASSES if weighs else ()))
+    return Disclosure(steps, collusion, (*_list_results(masked, opens), *pool, *describe_patients(study)))
 
 
 def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:

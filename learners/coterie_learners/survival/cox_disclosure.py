@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure, describe_patients
 from coterie_learners.sums.opening.disclosure import (
     disclose_opening,
     list_opening_collusion,
@@ -31,4 +31,4 @@ def disclose_cox(plan: CoxPlan) -> Disclosure:
         "patients and events. No time leaves a site, and no number at risk."
     )
     collusion = (together, *list_opening_collusion(opens, plan.study.sites))
-    return Disclosure(steps, collusion, (pool, *list_seen_in_opening(opens)))
+    return Disclosure(steps, collusion, (pool, *list_seen_in_opening(opens), *describe_patients(plan.study)))
