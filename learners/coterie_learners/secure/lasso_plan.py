@@ -20,11 +20,11 @@ from coterie_learners.secure.lasso_model import Target
 from coterie_learners.secure.moments import field_bits
 from coterie_learners.secure.secure_join import JoinPlan, check_range
 from coterie_learners.shares.field import PrimeField as Numbers
+from coterie_learners.shares.shamir3 import COMPUTING
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Study
 from coterie_learners.study.rows import join_blocks
 
-COMPUTING = 3
 # No number overflows with so many rows; the field is chosen before anybody knows how many there are.
 MAX_ROWS = 1 << 22
 

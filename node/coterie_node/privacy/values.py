@@ -124,11 +124,11 @@ def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool 
 
 
 def judge_local_clusters(name: str, numbers: NDArray[Any], floor: int) -> Iterator[Objection]:
-    """Questions about a measurement of which few patients here have one of few values, but for noise."""
+    """Questions about a measurement of which few patients here have one of few values that noise hides."""
     for table in _find_clusters(name, numbers):
         if _is_small(table.counts(), floor):
             sentence = (
-                f"few patients of this site have one of the few values of {name}, but for noise (small level), and "
+                f"few patients of this site have one of the few values of {name} that noise hides (small level), and "
                 "perhaps few of the pool. Declare it as a category, or let a person say yes with a reason (coterie "
                 "release allow)."
             )

@@ -22,9 +22,9 @@ from coterie_node.privacy.prints import RawRows
 _ROUNDING = 1e-9
 # Counts of patients, the last axis by step, those before it by table.
 Counts = Mapping[str, NDArray[np.int64]]
-Places = NDArray[np.int64]
+StepPlaces = NDArray[np.int64]
 # Who counts (n,) in which step (n,), by kind.
-Placed = Mapping[str, tuple[NDArray[np.bool_], Places]]
+Placed = Mapping[str, tuple[NDArray[np.bool_], StepPlaces]]
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def count_times(steps: TimeSteps, raw: RawRows) -> LoggedTimes:
     return LoggedTimes(steps, counts)
 
 
-def _place_levels(raw: RawRows, name: str) -> tuple[Places, int]:
+def _place_levels(raw: RawRows, name: str) -> tuple[StepPlaces, int]:
     return np.asarray(raw.values[name]).astype(np.int64), len(raw.levels.get(name, ())) or 2
 
 
 def _place(steps: TimeSteps, raw: RawRows) -> Placed:
-    """Who counts (n,) in which step (n,), by kind; whoever leaves after the horizon leaves in the last step.
+    """Who counts (n,) in which step (n,), by kind; who leaves after the horizon leaves in the last step.
 
     Kinds of columns that are not among the raw ones, of another study, are left out.
     """
@@ -77,7 +77,7 @@ def _place(steps: TimeSteps, raw: RawRows) -> Placed:
     inside = entry < steps.width * steps.steps
     end = np.maximum(np.ceil(time / steps.width - _ROUNDING).astype(np.int64), 1) - 1
     last = np.minimum(end, steps.steps - 1)
-    out: dict[str, tuple[NDArray[np.bool_], Places]] = {"exits": (inside, last)}
+    out: dict[str, tuple[NDArray[np.bool_], StepPlaces]] = {"exits": (inside, last)}
     if late:
         out["entries"] = inside, np.clip(np.floor(entry / steps.width + _ROUNDING).astype(np.int64), 0, last)
     if steps.event in raw.values:
@@ -105,7 +105,7 @@ def judge_joint_grid(new: TimeSteps, former: TimeSteps, study: str, raw: RawRows
             return
 
 
-def _shows_full_step(codes: Sequence[Places], here: Placed, there: Placed) -> bool:
+def _shows_full_step(codes: Sequence[StepPlaces], here: Placed, there: Placed) -> bool:
     """Whether all patients at risk have the event between two ends; not judged where patients enter late."""
     if "entries" in here or "entries" in there:
         return False
@@ -113,12 +113,12 @@ def _shows_full_step(codes: Sequence[Places], here: Placed, there: Placed) -> bo
     steps, at, exits = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
     events = np.bincount(at.ravel(), here["events"][0] & there["events"][0])
     tables = np.unique(steps[:, :-2], axis=0, return_inverse=True)[1].ravel() if codes else np.zeros(len(steps), int)
-    # Steps are in the order of time within their table: whoever leaves there or later is at risk.
+    # Steps are in the order of time within their table: who leaves there or later is at risk.
     later = [exits[k:][tables[k:] == table].sum() for k, table in enumerate(tables.tolist())]
     return bool(np.any((events > 0) & (events == later)))
 
 
-def _outside(placed: tuple[NDArray[np.bool_], Places], steps: TimeSteps) -> Places:
+def _outside(placed: tuple[NDArray[np.bool_], StepPlaces], steps: TimeSteps) -> StepPlaces:
     """The step of each patient (n,), and the one behind the last where the patient does not count."""
     inside, at = placed
     return np.where(inside, at, steps.steps)

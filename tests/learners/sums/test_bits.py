@@ -73,8 +73,8 @@ class Pool:
 
     def answers(self) -> list[int]:
         """The answers by the pooled table."""
-        whole = {key: sum(count[key] for count in self.counts.values()) for key in ("patients", "events", "sites")}
-        n, events, sites = whole["patients"], whole["events"], whole["sites"]
+        keys = ("patients", "events", "sites")
+        n, events, sites = (np.sum([count[key] for count in self.counts.values()], axis=0) for key in keys)
         full = (n > 0) & (n == events)
         if self.study.variables["y"].type != "binary" and full[0]:
             full = np.zeros(len(n), bool)

@@ -69,7 +69,7 @@ class Network:
         study = complete_study(Study.from_toml(study_text))
         self.runs += 1
         loaded = {}
-        for site in study.sites:
+        for site in study.owners:
             path = self.root / f"{site}-{self.runs}{self.ending}"
             write(path, self.data[site], rows if site == at or not at else None)
             loaded[site] = load_site(path, study, site).rows  # type: ignore[union-attr]

@@ -30,15 +30,14 @@ from coterie_learners.errors import DataError, ProtocolError
 from coterie_learners.shares.comparison import negative_shares
 from coterie_learners.shares.field import Elements, PrimeField
 from coterie_learners.shares.session import Randomness, Session, open_session, pack_account
-from coterie_learners.shares.shamir3 import SECURITY, ThreePartyShamir, supply
+from coterie_learners.shares.shamir3 import COMPUTING, SECURITY, ThreePartyShamir, supply
 from coterie_learners.sums.opening.counts import SITES, Opening, check_numbers
 
-BITS = "bits"
-COMPUTING = 3
+BITS_TOPIC = "bits"
 # Binary digits of the numbers that are compared: the pool's counts and their differences are below half of 2^32.
 _DIGITS = 32
 _FIELD = PrimeField.of_size(SECURITY + _DIGITS + 3)
-COMMITMENT = Schema({"commitment": Field("|u1", (32,))})
+COUNT_COMMITMENT = Schema({"commitment": Field("|u1", (32,))})
 
 Bits = NDArray[np.uint8]
 
@@ -81,7 +80,7 @@ def compare_counts(site: Site, channel: Channel | None, opening: Opening) -> Pay
     """One site's part: share its padded counts, compare the pool's with the floor or wait, and return the answers."""
     assert channel is not None
     terms = repr((opening.names, opening.floor, opening.events, _DIGITS)).encode()
-    session, randomness = open_session(site, channel, BITS, terms)
+    session, randomness = open_session(site, channel, BITS_TOPIC, terms)
     padded = pad_counts(site, opening, session, randomness)
     computing, others = site.parties[:COMPUTING], site.parties[COMPUTING:]
     if site.name in computing:
@@ -143,5 +142,5 @@ def _receive_bits(session: Session, computing: Sequence[str], size: int) -> Bits
     results = {session.receive(name, size) for name in computing}
     if len(results) != 1:
         message = f"{' and '.join(computing)} sent {session.me} different results"
-        raise ProtocolError("CO-P646", f"{message}. Ask them to check their nodes and versions.", topic=BITS)
+        raise ProtocolError("CO-P646", f"{message}. Ask them to check their nodes and versions.", topic=BITS_TOPIC)
     return np.frombuffer(results.pop(), np.uint8)

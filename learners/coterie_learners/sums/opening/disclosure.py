@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coterie_learners.core.study_disclosure import StepDisclosure
-from coterie_learners.sums.opening.bits import COMPUTING
+from coterie_learners.shares.shamir3 import COMPUTING
 from coterie_learners.sums.opening.steps import OpeningMode
 
 _LABELS = (

@@ -18,7 +18,14 @@ from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Site, Step, each, interactive
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
-from coterie_learners.sums.opening.bits import BITS, COMMITMENT, check_bits, commit_counts, compare_counts, form_bits
+from coterie_learners.sums.opening.bits import (
+    BITS_TOPIC,
+    COUNT_COMMITMENT,
+    check_bits,
+    commit_counts,
+    compare_counts,
+    form_bits,
+)
 from coterie_learners.sums.opening.counts import OPENING, Opening, PooledCounts, expose_counts, share_counts
 
 LABEL_BYTES = 8
@@ -82,9 +89,9 @@ def _open_counts(opening: Opening, labels: Posts) -> Generator[Step, Posts, Pool
 def _open_bits(opening: Opening, labels: Posts) -> Generator[Step, Posts, PooledCounts]:
     what = "A commitment to counts of levels, which are compared with the floor on shares,"
     yield from each(
-        OPENING, commit_counts, opening, expects=COMMITMENT, reveals=partial(expose_counts, opening, labels, what)
+        OPENING, commit_counts, opening, expects=COUNT_COMMITMENT, reveals=partial(expose_counts, opening, labels, what)
     )
-    answers = yield from interactive(BITS, compare_counts, opening, expects=form_bits(opening))
+    answers = yield from interactive(BITS_TOPIC, compare_counts, opening, expects=form_bits(opening))
     check_bits(opening, answers)
     return {}
 
