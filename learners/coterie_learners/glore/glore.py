@@ -56,11 +56,14 @@ from coterie_learners.sums.families import all_families, choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
-from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
+from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
+from coterie_learners.sums.opening.steps import OpeningMode, check_opening, open_pool, schedule_opening
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model, Weighting
 
 _VERSION = "3"
+# Values of an outcome that are counted before sums for its shape.
+MOST_VALUES = 2000
 # Options that studies of this version had not from the beginning.
 LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind"})
 
@@ -70,16 +73,17 @@ class GloreOptions(Frozen):
 
     `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
     `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more. `opening`: whether masked
-    sums begin with the pool's counts of levels; without them release gates refuse. `firth`: Firth's penalty.
-    `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows. `site_intercepts`: each
-    site has an intercept, which it keeps. `weights`: the variable that weighs rows; `weight_kind`: as R's glm takes
-    weights, numbers of patients, or inverse chances to be sampled (with sandwich errors).
+    sums begin with the pool's counts of levels, or with bits on them; without either release gates refuse. `firth`:
+    Firth's penalty. `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows.
+    `site_intercepts`: each site has an intercept, which it keeps. `weights`: the variable that weighs rows;
+    `weight_kind`: as R's glm takes weights, numbers of patients, or inverse chances to be sampled (with sandwich
+    errors).
     """
 
     family: str = "binomial"
     link: str | None = None
     aggregation: Literal["auto", "masked", "plain"] = "auto"
-    opening: Literal["counts", "none"] = "counts"
+    opening: OpeningMode = "counts"
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
@@ -131,16 +135,21 @@ class GlorePlan:
         return len(self.design.columns)
 
     @property
-    def opens(self) -> bool:
-        """Whether the pool's counts of levels are opened before its sums."""
-        return self.masked and self.options.opening == "counts"
+    def opens(self) -> OpeningMode:
+        """Whether the pool's counts of levels, or bits on them, are opened before its sums."""
+        return self.options.opening if self.masked else "none"
 
     @property
     def opening(self) -> Opening:
         """The opening step."""
         events = self.family.whole or self.design.outcome.type != "number"
         floor, by_patient = self.study.disclosure.cell, self.by_patient
-        return Opening(self.design, floor, events, self.rows_of, by_patient=by_patient, by_rows=True)
+        bits = self.opens == "bits"
+        low, high = self.design.outcome.bounds if self.family.shaped else (0, -1)
+        values = range(int(low), int(high) + 1)
+        return Opening(
+            self.design, floor, events, self.rows_of, {}, by_patient, by_rows=True, by_bits=bits, values=values
+        )
 
     @property
     def by_patient(self) -> bool:
@@ -225,7 +234,7 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
     last sums. If the ledger excluded a site between the two, that site's rows are still in the model: the rounds go on
     without it.
     """
-    if plan.opens:
+    if plan.opens != "none":
         plan = replace(plan, pooled=(yield from open_pool(plan.opening)))
     model = newton.begin(plan.rules)
     path: tuple[Array | None, ...] = ()
@@ -355,8 +364,7 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
         masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
-        unopened, pooled = plan.pooled is None, plan.pooled or {}
-        return replace(masked, unopened=unopened, pooled=pooled, by_patient=plan.by_patient)
+        return describe_pool(replace(masked, by_patient=plan.by_patient), plan.pooled)
     exposure = sums_disclosure.expose_sums(
         plan.design, plan.family, path, site, payload, profiled=plan.options.site_intercepts
     )
@@ -430,6 +438,8 @@ def _check_study(study: Study) -> None:
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     if plan.design.formula.offset:
         plan.family.check_offset()
+    check_opening(study, plan.opens, bool(plan.design.weights or plan.design.formula.offset))
+    _check_values(plan)
     if plan.masked and len(study.sites) < masked_sum.MIN_PARTIES:
         raise StudyError(
             "CO-S305",
@@ -463,6 +473,14 @@ def _check_options(plan: GlorePlan) -> None:
         raise StudyError("CO-S210", f'{message}. Declare it as one, or choose weight_kind = "prior".')
 
 
+def _check_values(plan: GlorePlan) -> None:
+    """StudyError where the pool cannot count each value of an outcome whose shape is fitted under masks."""
+    if plan.masked and len(plan.opening.values) > MOST_VALUES:
+        message = f"The range of {plan.design.formula.outcome!r} holds more than {MOST_VALUES} counts"
+        cause = "and masked sums for their shape tell how many patients have each, which is counted first"
+        raise StudyError("CO-S211", f'{message}, {cause}. Declare a narrower range, or choose family = "quasipoisson".')
+
+
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
     return schedule_rounds(GlorePlan.of(study))
@@ -470,8 +488,7 @@ def _schedule(study: Study) -> Schedule:
 
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
-    opening = ("each", "each") if plan.opens else ()
-    rounds = plan.options.max_rounds + len(plan.study.sites)
+    opening, rounds = schedule_opening(plan.opens), plan.options.max_rounds + len(plan.study.sites)
     return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 
 
@@ -501,10 +518,15 @@ GLORE = Learner(
     _schedule,
     glore,
     disclose_glore,
+    talks_if=lambda study: GlorePlan.of(study).opens == "bits",
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),
-        examples=({"aggregation": "masked"}, {"aggregation": "plain"}),
+        examples=(
+            {"aggregation": "masked"},
+            {"aggregation": "masked", "opening": "bits"},
+            {"aggregation": "plain"},
+        ),
         equals_pooled=True,
     ),
 )

@@ -35,15 +35,15 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure import paillier, secure_join
-from coterie_learners.secure.field import Elements
 from coterie_learners.secure.lasso_disclosure import disclose_lasso
 from coterie_learners.secure.lasso_model import fit
-from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS, LassoPlan, SecureLassoOptions, SharedPlan
-from coterie_learners.secure.lasso_result import build_lasso_fit, pack_account, pack_result, result_form
+from coterie_learners.secure.lasso_plan import MAX_ROWS, LassoPlan, SecureLassoOptions, SharedPlan
+from coterie_learners.secure.lasso_result import build_lasso_fit, pack_result, result_form
 from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones
 from coterie_learners.secure.secure_join import JoinPlan, JoinPosts
-from coterie_learners.secure.session import Keystream, Randomness, Session, open_session
-from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
+from coterie_learners.shares.field import Elements
+from coterie_learners.shares.session import Keystream, Randomness, Session, open_session, pack_account
+from coterie_learners.shares.shamir3 import COMPUTING, ThreePartyShamir, supply
 from coterie_learners.study.document import Schedule, Study
 
 _VERSION = "3"

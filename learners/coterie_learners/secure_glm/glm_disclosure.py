@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
+from coterie_learners.core.study_disclosure import (
+    Disclosure,
+    StepDisclosure,
+    conclude_disclosure,
+    describe_patients,
+)
 from coterie_learners.secure.lasso_disclosure import describe_join_trust, disclose_join, disclose_terms
 from coterie_learners.secure_glm.glm_plan import GlmPlan
 
@@ -50,7 +55,7 @@ def _list_lessons(plan: GlmPlan, opened: str) -> list[str]:
     if len(plan.study.owners) == 2:
         lessons.append(_TWO)
     lessons += [_EVENTS] * plan.options.null_deviance + [_COVARIANCE] * plan.options.covariance
-    return lessons
+    return [*lessons, *describe_patients(plan.study)]
 
 
 def _describe_opened(plan: GlmPlan) -> str:

@@ -29,9 +29,7 @@ from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, ProtocolError, StudyError
 from coterie_learners.secure import paillier, secure_join
-from coterie_learners.secure.field import Elements
-from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS
-from coterie_learners.secure.lasso_result import pack_account
+from coterie_learners.secure.lasso_plan import MAX_ROWS
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.secure.secure_join import JoinPosts
 from coterie_learners.secure.secure_lasso import (
@@ -41,12 +39,13 @@ from coterie_learners.secure.secure_lasso import (
     share_joined_rows,
     spend_question,
 )
-from coterie_learners.secure.session import Randomness, Session, open_session
-from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
 from coterie_learners.secure_glm.glm_disclosure import disclose_glm
 from coterie_learners.secure_glm.glm_plan import MOST_COLUMNS, GlmPlan, SecureGlmOptions
 from coterie_learners.secure_glm.glm_result import build_glm_fit, declare_result, pack_outcome
 from coterie_learners.secure_glm.shared_newton import SharedRows, fit_shared_glm
+from coterie_learners.shares.field import Elements
+from coterie_learners.shares.session import Randomness, Session, open_session, pack_account
+from coterie_learners.shares.shamir3 import COMPUTING, ThreePartyShamir, supply
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Schedule, Study
 

@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from coterie_learners.core import masked_sum
-from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.disclosure import Exposure, TimeSteps
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
@@ -106,12 +106,19 @@ def expose_widths(plan: CurvePlan, site: Site, payload: Payload) -> Exposure:
 def expose_steps(plan: CurvePlan, multiple: int, site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's counts: each count, and who is at risk."""
     what = "Counts of events and of censored patients by step of time"
-    masked = Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties))
+    times = list_time_steps(plan, multiple)
     if plan.masked:
-        return masked
+        return Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties), times=times)
     counts = _read_counts(plan, payload)
     cells, kinds = _list_cells(plan, counts)
-    return Exposure(what=what, rows=site.codes.n, cells=cells, kinds=kinds)
+    return Exposure(what=what, rows=site.codes.n, cells=cells, kinds=kinds, times=times)
+
+
+def list_time_steps(plan: CurvePlan, multiple: int) -> TimeSteps:
+    """The grid of steps of so many declared widths, and what stands on it."""
+    o, grid = plan.options, plan.grid
+    tables = tuple(name for name in (o.strata, o.group) if name is not None)
+    return TimeSteps(o.time, o.event, o.entry or "", tables, grid.width * multiple, grid.steps // multiple)
 
 
 def _list_cells(plan: CurvePlan, counts: StepCounts) -> tuple[dict[str, int], dict[str, str]]:
