@@ -5,8 +5,9 @@ No message here shows a value: it names columns, and the option of the study tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,12 @@ class Spread:
 
     low: dict[str, float] = field(default_factory=dict)
     high: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Mapping[str, NDArray[Any]]) -> Spread:
+        """The spread of rows that all have a value, of any type of number."""
+        low = {name: float(column.min()) for name, column in values.items()}
+        return cls(low, {name: float(column.max()) for name, column in values.items()})
 
     def add(self, codes: Codes) -> None:
         """Take in more rows; NaN is passed over."""

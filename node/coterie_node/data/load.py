@@ -26,7 +26,8 @@ from coterie_node.data.files.parquet_file import open_parquet
 from coterie_node.data.findings import FileOrigin, Findings, Origin, quote
 from coterie_node.data.installed_source import RowsAddress, SourceAddress, open_installed
 from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
-from coterie_node.data.patients.site_rows import SiteCodes, SiteColumns, SiteRows, raw_of_codes
+from coterie_node.data.patients.site_rows import SiteCodes, SiteColumns, SiteRows, WithRaw, raw_of_codes
+from coterie_node.data.row_copies import Contents, RowCopies, make_key
 from coterie_node.data.source import Batch, FileRows, Identity, RowSource, check_unchanged, stamp_file
 from coterie_node.data.streaming import (
     StreamedCodes,
@@ -201,8 +202,9 @@ def load_rows(address: RowsAddress, design: Design, site: str, objectors: frozen
     source, before = open_source(address, design, site, objectors)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
     first = check_rows(source, before, FirstPass(design, keep=small))
-    raw = _raw(design, first) if small else None
-    rows: Rows = StreamedRows(source, before, design, first) if raw is None else _in_memory(design, raw)
+    if small:
+        return _build_rows(source, before, design, _contents_of(design, first), first.spread)
+    rows = StreamedRows(source, before, design, first)
     check_variation(source.origin, design, rows, first.spread)
     return MemoryRows(source, site, first.read, first.missing, _count_events(design, first), rows, before)
 
@@ -211,13 +213,9 @@ def load_columns(address: RowsAddress, design: Design, site: str, objectors: fro
     """Read and check the columns that a site holds of its own patients, and what identifies these."""
     source, before = open_source(address, design, site, objectors)
     first = check_rows(source, before, FirstPass(design, keep=True))
-    codes = _join_columns(design, first)
-    x = design.matrix(codes, first.n)
-    check_variation(source.origin, design, ArrayRows(x, np.zeros(first.n)), first.spread)
-    outcome, offset = (codes.get(name or "") for name in (design.formula.outcome, design.formula.offset))
-    raw = raw_of_codes(design.study, [codes], first.identifiers, first.missing)
-    rows = SiteColumns(tuple(first.identifiers), design.names, x, outcome, offset, raw)
-    return Loaded(source, site, first.read, first.missing, _count_events(design, first), rows, before)
+    raw = raw_of_codes(design.study, [_join_columns(design, first)], first.identifiers, first.missing)
+    contents = Contents(first.read, _count_events(design, first), raw)
+    return _build_columns(source, before, design, contents, first.spread)
 
 
 def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
@@ -233,20 +231,50 @@ def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: 
     row = sum(width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = check_rows(source, before, CodesPass(design, keep=small))
-    raw = _raw(design, first) if small else None
-    rows = StreamedCodes(source, before, design, first) if raw is None else SiteCodes(_codes_of(design, raw), raw)
+    if small:
+        return _build_codes(source, before, design, _contents_of(design, first), first.spread)
+    rows = StreamedCodes(source, before, design, first)
     check_variation(source.origin, design, PatternRows(design, rows), first.spread)
     return Loaded(source, site, first.read, first.missing, _count_events(design, first), rows, before)
+
+
+def _build_rows(source: Identity, before: str, design: Design, contents: Contents, spread: Spread) -> MemoryRows:
+    rows, site = _in_memory(design, contents.raw), source.origin.site
+    check_variation(source.origin, design, rows, spread)
+    return MemoryRows(source, site, contents.read, contents.raw.lacking, contents.events, rows, before)
+
+
+def _build_codes(source: Identity, before: str, design: Design, contents: Contents, spread: Spread) -> Loaded:
+    rows, site = SiteCodes(_codes_of(design, contents.raw), contents.raw), source.origin.site
+    check_variation(source.origin, design, PatternRows(design, rows), spread)
+    return Loaded(source, site, contents.read, contents.raw.lacking, contents.events, rows, before)
+
+
+def _build_columns(source: Identity, before: str, design: Design, contents: Contents, spread: Spread) -> Loaded:
+    raw, site = contents.raw, source.origin.site
+    x = design.matrix(dict(raw.values), raw.n)
+    check_variation(source.origin, design, ArrayRows(x, np.zeros(raw.n)), spread)
+    outcome, offset = (raw.values.get(name or "") for name in (design.formula.outcome, design.formula.offset))
+    identifiers = tuple(tuple(row) for row in raw.identifiers or ())
+    rows = SiteColumns(identifiers, design.names, x, outcome, offset, raw)
+    return Loaded(source, site, contents.read, raw.lacking, contents.events, rows, before)
 
 
 def _join_columns(design: Design, first: FirstPass) -> Codes:
     return {name: np.concatenate([chunk[name] for chunk in first.chunks]) for name in design.read}
 
 
-def load_site(address: RowsAddress | None, study: Study, site: str, exclude: Path | None = None) -> Loaded | None:
+def load_site(
+    address: RowsAddress | None,
+    study: Study,
+    site: str,
+    exclude: Path | None = None,
+    copies: RowCopies | None = None,
+) -> Loaded | None:
     """A site's data in the form that the study's learner reads; None for a helper, who has none.
 
-    `exclude`: a file with the identifiers of patients who object; their rows are no part of anything.
+    `exclude`: a file with the identifiers of patients who object; their rows are no part of anything. `copies`: where
+    the checked rows of a file are kept, so that the next call need not read it as text.
     """
     if site not in study.owners:
         return None
@@ -254,8 +282,41 @@ def load_site(address: RowsAddress | None, study: Study, site: str, exclude: Pat
         raise StudyError("CO-S105", f"{site} has data in the study {study.name!r}; name its file.")
     design = Design(study, site)
     objectors = read_objectors(exclude, design, site)
-    return LOADERS["columns" if study.columns else learner_of(study).reads](address, design, site, objectors)
+    form = "columns" if study.columns else learner_of(study).reads
+    if copies is None or not isinstance(address, Path) or not _is_slow_to_read(address, design):
+        return LOADERS[form](address, design, site, objectors)
+    return _load_by_copy(FileOrigin.of(site, address), form, design, objectors, copies)
 
+
+def _is_slow_to_read(path: Path, design: Design) -> bool:
+    """Whether a copy saves anything: Parquet has types already, unless identifiers are brought to their normal form."""
+    suffix = path.suffix.lower()
+    return suffix == ".csv" or (suffix == ".parquet" and bool(design.identifier))
+
+
+def _load_by_copy(
+    origin: FileOrigin, form: str, design: Design, objectors: frozenset[str], copies: RowCopies
+) -> Loaded:
+    """A site's data from their checked copy, or from the file, of which a copy is written then."""
+    source, before = FileRows(origin), stamp_file(origin)
+    key = make_key(design, origin.site, origin.path.suffix.lower(), source.digest(), objectors)
+    contents = copies.find(design, key)
+    # Until here the file may have been replaced: then neither the digest nor the stamp is that of the rows.
+    check_unchanged(source, before)
+    if contents is not None:
+        return BUILDERS[form](source, before, design, contents, Spread.of(contents.raw.values))
+    loaded = LOADERS[form](origin.path, design, origin.site, objectors)
+    data = loaded.rows
+    if isinstance(data, WithRaw) and not isinstance(data, StreamedSource) and loaded.before == before:
+        copies.save(design, key, Contents(loaded.read, loaded.events, data.read_raw()))
+    return loaded
+
+
+BUILDERS: Mapping[str, Callable[[Identity, str, Design, Contents, Spread], Loaded]] = {
+    "rows": _build_rows,
+    "codes": _build_codes,
+    "columns": _build_columns,
+}
 
 LOADERS: Mapping[str, Callable[[RowsAddress, Design, str, frozenset[str]], Loaded]] = {
     "rows": load_rows,
@@ -343,6 +404,10 @@ def _check_enough(origin: Origin, first: FirstPass) -> None:
             f"{first.n} rows can be used{dropped}; the study wants at least {minimum} at each site. "
             "Add rows, or do not take part.",
         )
+
+
+def _contents_of(design: Design, first: FirstPass) -> Contents:
+    return Contents(first.read, _count_events(design, first), _raw(design, first))
 
 
 def _raw(design: Design, first: FirstPass) -> RawRows:

@@ -215,6 +215,8 @@ class Daemon:
             task.finish()
         elif view.state == State.ABORTED:
             task.abort()
+        if task.over:
+            self.services.home.copies.drop(task.hash)
         self.studies.add(task)
         facts: dict[str, Any] = {"study": number, "hash": study_hash.hex(), "state": view.state.name.lower()}
         if twins := self.studies.list_twins(task):
@@ -286,7 +288,10 @@ class Daemon:
 
     def _advance(self, task: StudyTask) -> bool:
         """Make the next move in one study; a fault stops this study alone."""
-        return self._guard(task, self._step)
+        moved = self._guard(task, self._step)
+        if task.over:
+            self.services.home.copies.drop(task.hash)
+        return moved
 
     def _guard(self, task: StudyTask, step: Callable[[StudyTask], bool]) -> bool:
         """Do something for one study unless it stopped a moment ago; a fault stops this study alone."""
@@ -322,6 +327,7 @@ class Daemon:
         if view.state == State.PROPOSED and self.services.ledger.now() > view.deadline:
             return self._close_expired(task, view)
         if decision is None or not decision.takes_part:
+            self.services.home.copies.drop(task.hash)
             self._wait_for_people(task, view)
             self.studies.set_aside(task)
             return False
@@ -511,7 +517,7 @@ class Daemon:
             )
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
-        rows = load_site(home.locate_rows(decision.data), study, services.name, home.exclude)
+        rows = load_site(home.locate_rows(decision.data), study, services.name, home.exclude, home.copies)
         consent = ApprovalFolder(home.root / "releases" / study.hash.hex()[:16]).consent
         return Node(
             study,

@@ -1,7 +1,7 @@
 """One site's folder: its settings, keys, journal, decisions and results, and the way to its ledger and its store.
 
     DIR/node.toml  network.json  card.json  keys/  passphrase  journal.sqlite
-        decisions/  ballots/  faults/  privacy/  releases/  results/
+        decisions/  ballots/  copies/  faults/  privacy/  releases/  results/
 
 Two finders open one: `find_node` the folder that `coterie init` made, and `RunFolder.site` a site's part of a run's
 folder (`coterie demo --keep`, `coterie devnet up`). Every command works on what they return, and asks no further.
@@ -31,6 +31,7 @@ from coterie_node.site.decisions import DecisionFolder
 
 if TYPE_CHECKING:
     from coterie_node.data.installed_source import RowsAddress
+    from coterie_node.data.row_copies import RowCopies
 
 KEYS, PASSPHRASE, NETWORK = "keys", "passphrase", "network.json"
 # What an address may name: the file with the secret or the token that opens it.
@@ -109,6 +110,13 @@ class SiteFolder:
     def releases(self) -> Path:
         """Payloads that wait for approval: here, or in a folder for each study."""
         return self.root / "releases"
+
+    @property
+    def copies(self) -> RowCopies:
+        """Checked copies of the rows of studies that have not ended."""
+        from coterie_node.data.row_copies import RowCopies  # Arrow is slow to import
+
+        return RowCopies(self.root / "copies")
 
     @property
     def results(self) -> Path:

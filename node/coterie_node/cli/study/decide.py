@@ -192,7 +192,7 @@ def _digest_approvals(file: Path | None) -> str:
 def _look_at_rows(folder: SiteFolder, study: Study) -> None:
     """Say at once what the daemon would say later; the approval stands, because people may correct their rows."""
     try:
-        load_site(folder.find_rows(study.hash), study, folder.name, folder.exclude)
+        load_site(folder.find_rows(study.hash), study, folder.name, folder.exclude, folder.copies)
     except DataError as error:
         print(f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}")
 
