@@ -6,7 +6,7 @@ the SHA-256 of its content fit, if nobody but the owner can reach it, and if its
 once more. In every other case it is removed, and the file is read and checked from the start. A copy is never needed:
 who cannot write one goes on without.
 
-    <study's hash>.rows    MAGIC, key (32 bytes), SHA-256 of the rest (32 bytes), an Arrow stream of one record batch
+    <study's hash>.rows    _MAGIC, key (32 bytes), SHA-256 of the rest (32 bytes), an Arrow stream of one record batch
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from coterie_node.data.patients.site_rows import raw_of_codes
 from coterie_node.data.streaming import width
 from coterie_node.privacy.prints import RawRows
 
-MAGIC = b"coterie rows 1\0\0"
-HEADER_BYTES = len(MAGIC) + 64
+_MAGIC = b"coterie rows 1\0\0"
+HEADER_BYTES = len(_MAGIC) + 64
 # What reads and checks: a copy of another program is none.
-PROGRAM = (MAGIC.hex(), version("coterie"), pa.__version__, np.__version__)
+PROGRAM = (_MAGIC.hex(), version("coterie"), pa.__version__, np.__version__)
 # Bytes of one copy, of all copies of a site, and of the disk that no copy takes from the journal and the results.
 LARGEST, LARGEST_FOLDER, SPARE = 1 << 30, 4 << 30, 1 << 30
 VALUE, IDENTIFIER, COUNTS = "value:", "identifier:", b"counts"
@@ -135,7 +135,7 @@ class _HashingFile(io.RawIOBase):
     def finish(self, key: bytes) -> None:
         """Put the header in front."""
         self._file.seek(0)
-        self._file.write(MAGIC + key + self._digest.digest())
+        self._file.write(_MAGIC + key + self._digest.digest())
 
     def close(self) -> None:
         self._file.close()
@@ -159,7 +159,7 @@ def _read(path: Path, design: Design, key: bytes) -> Contents | None:
         if not private or not HEADER_BYTES < status.st_size <= LARGEST + (LARGEST >> 2):
             return None
         header = file.read(HEADER_BYTES)
-        if not header.startswith(MAGIC + key):
+        if not header.startswith(_MAGIC + key):
             return None
         # Read and not mapped: what is hashed here is what is used, whatever becomes of the file.
         content = file.read(LARGEST + (LARGEST >> 2))
