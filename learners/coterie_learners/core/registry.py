@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -73,12 +74,12 @@ def learner_of(study: Study) -> Learner:
 
 def list_learners() -> list[str]:
     """The names of all installed learners."""
-    return sorted(e.name for e in entry_points(group=GROUP))
+    return sorted(_read_entries())
 
 
 def find_learner(name: str) -> Learner:
     """An installed learner by name, from the entry points in the group coterie.learners."""
-    entries = {e.name: e for e in entry_points(group=GROUP)}
+    entries = _read_entries()
     if name not in entries:
         raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.")
     learner = entries[name].load()
@@ -89,6 +90,12 @@ def find_learner(name: str) -> Learner:
         )
     _check_parts(learner)
     return learner
+
+
+@cache
+def _read_entries() -> Mapping[str, EntryPoint]:
+    """The installed learners' entry points: a search through the metadata of all packages, made once."""
+    return {e.name: e for e in entry_points(group=GROUP)}
 
 
 def _check_parts(learner: Learner) -> None:

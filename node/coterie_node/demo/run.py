@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from coterie_learners.study.document import Study
 from coterie_learners.study.model_card import make_model_card
 from coterie_node.analysis.analyse import describe_files
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
+from coterie_node.analysis.pooled import Reference
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.audit.sources import note_seals
@@ -66,9 +68,12 @@ def demo(place: RunFolder, case: Case, sites: Sequence[str], settings: RunSettin
     certify_study(place)
     if learner_of(load_study(place.study)).needs_channel(load_study(place.study)):
         tell({"trust": describe_trust(load_study(place.study))})
-    with run_network(place, sites, settings):
-        reports, seconds = run_sites(place, sites, tell)
-    return _save_result(place, conclude(place, case, reports, seconds))
+    # The pooled fit, whose libraries take a second to import, is made beside the sites' processes.
+    with ThreadPoolExecutor(1) as beside:
+        with run_network(place, sites, settings):
+            pooled = beside.submit(case.pooled)
+            reports, seconds = run_sites(place, sites, tell)
+        return _save_result(place, conclude(place, case, reports, seconds, pooled.result))
 
 
 def simulate_kept(
@@ -101,7 +106,7 @@ def rerun(place: RunFolder, case: Case) -> Result:
     # a daemon counts the gas and the seconds of all its studies together, and none of one study
     reports = {name: {**report, "seconds": {}, "gas": None} for name, report in results.items()}
     seconds = _ledger_seconds(place, results[sites[0]]["study"])
-    return _save_result(place, conclude(place, case, reports, seconds, granted=False))
+    return _save_result(place, conclude(place, case, reports, seconds, case.pooled, granted=False))
 
 
 def _await_result(place: RunFolder, name: str, study: str) -> dict[str, Any]:
@@ -261,10 +266,16 @@ def start_site(place: RunFolder, name: str) -> subprocess.Popen[str]:
 
 
 def conclude(
-    place: RunFolder, case: Case, reports: Mapping[str, Mapping[str, Any]], total: float, *, granted: bool = True
+    place: RunFolder,
+    case: Case,
+    reports: Mapping[str, Mapping[str, Any]],
+    total: float,
+    pool: Callable[[], Reference],
+    *,
+    granted: bool = True,
 ) -> Result:
-    """The result of a demo, beside the pooled fit."""
-    result, pooled = collect_result(place, reports, total, case.notes, granted=granted), case.pooled()
+    """The result of a demo, beside the pooled fit that `pool` gives."""
+    result, pooled = collect_result(place, reports, total, case.notes, granted=granted), pool()
     return replace(result, pooled=pooled.differences(result.fit), beside=pooled.estimates)
 
 
