@@ -179,9 +179,22 @@ class Reader:
         return "" if int(address, 16) == 0 else str(to_checksum_address(address))
 
     def list_voters(self, motion: bytes) -> tuple[str, ...]:
-        """The sites whose votes for a motion count now."""
+        """The sites whose votes for a motion count now, also where no block comes that lets one expire."""
+        if self._wall is not None:
+            return self._recount_voters(motion)
         (bitmap,) = self.ask([self._catalog_view("votes", motion)], hex(self._sync().number))
         return tuple(name for i, name in sorted(self._follower.decoder.names.items()) if bitmap >> i & 1)
+
+    def _recount_voters(self, motion: bytes) -> tuple[str, ...]:
+        """The same from the history, by this site's clock: while the chain sleeps, the contract's time stands still."""
+        from coterie_chain.ledger.history_check import check_history  # all rules of the contract, for few commands
+        from coterie_chain.ledger.rules import Moment
+
+        entries, names = list(self.history(None)), self._follower.decoder.names
+        catalog, chain = self._network.catalog, self._network.chain_id
+        judge = check_history(entries, {name: compute_genesis_head(catalog, chain, i) for i, name in names.items()})
+        counted = judge.rules.list_voters(motion, Moment(self.now(), self._follower.newest))
+        return tuple(name for i, name in sorted(names.items()) if i in counted)
 
     def wait(self, seconds: float) -> None:
         """Return when there is another block than the one last read, or after `seconds`."""

@@ -36,6 +36,18 @@ _INIT_TIMEOUT = 60.0
 _PORT_NAMES = ("p2p", "rpc")
 
 
+def check_sleep(sockets: Sequence[Path]) -> None:
+    """StoreFault unless the daemons can drive the sealers of these sockets, and their number is a proven one."""
+    longest = max(len(str(ipc)) for ipc in sockets)
+    if len(sockets) == PROVEN_SEALERS and longest <= MAX_IPC_PATH:
+        return
+    message = (
+        f"A chain that sleeps needs {PROVEN_SEALERS} sealers and sockets with paths of at most {MAX_IPC_PATH} "
+        f"letters; there are {len(sockets)} sealers, and the longest path has {longest} letters"
+    )
+    raise StoreFault("CO-C338", f"{message}. Leave out --sleep, or use a shorter folder.")
+
+
 class CliqueChain:
     """The chain of a development network; a Launcher of `devnet`. `period` between blocks in seconds.
 
@@ -54,7 +66,7 @@ class CliqueChain:
     def prepare(self, funded: Sequence[str]) -> None:
         """Make keys and the genesis, and write it into each site's data directory."""
         if self._sleep:
-            self._check_sleep()
+            check_sleep([node.ipc for node in self._nodes.values()])
         program = GETH.find()
         for node in self._nodes.values():
             node.create()
@@ -114,17 +126,6 @@ class CliqueChain:
                 return
         with _run_copy(next(iter(self._nodes.values()))) as url:
             yield url
-
-    def _check_sleep(self) -> None:
-        """StoreFault unless the daemons can drive the sealers, and their number is one for which that is proven."""
-        longest = max(len(str(node.ipc)) for node in self._nodes.values())
-        if len(self._nodes) == PROVEN_SEALERS and longest <= MAX_IPC_PATH:
-            return
-        message = (
-            f"A chain that sleeps needs {PROVEN_SEALERS} sealers and sockets with paths of at most {MAX_IPC_PATH} "
-            f"letters; there are {len(self._nodes)} sealers, and the longest path has {longest} letters"
-        )
-        raise StoreFault("CO-C338", f"{message}. Leave out --sleep, or use a shorter folder.")
 
     def _await_growth(self) -> None:
         """Wait until all nodes have one block that was sealed after the start, as deep as blocks must be to count."""

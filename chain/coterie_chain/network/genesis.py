@@ -56,9 +56,17 @@ def build_clique_genesis(
 
 
 def build_qbft_genesis(
-    validators: Iterable[str], funded: Iterable[str], *, period: int = 5, chain_id: int = CHAIN_ID
+    validators: Iterable[str],
+    funded: Iterable[str],
+    *,
+    period: int = 5,
+    empty_period: int | None = None,
+    chain_id: int = CHAIN_ID,
 ) -> dict[str, Any]:
-    """Genesis of a Besu QBFT chain: final at once, at least 4 validators for one to fail."""
+    """Genesis of a Besu QBFT chain: final at once, at least 4 validators for one to fail.
+
+    With `empty_period` a block without transactions is made after so many seconds only (Besu from 26.5.0 on).
+    """
     signers = sorted(_strip_prefix(a) for a in validators)
     if not signers or period < 1:
         raise LedgerMismatch(
@@ -67,6 +75,8 @@ def build_qbft_genesis(
             f"{len(signers)} validators and {period} s. Correct both.",
         )
     paced = {"blockperiodseconds": period, "epochlength": _EPOCH, "requesttimeoutseconds": 2 * period}
+    if empty_period is not None:
+        paced["emptyblockperiodseconds"] = empty_period
     return {
         "config": {"chainId": chain_id, "berlinBlock": 0, "londonBlock": 0, "zeroBaseFee": True, "qbft": paced},
         "nonce": "0x0",
@@ -86,6 +96,13 @@ def read_sealers(genesis: Mapping[str, Any]) -> tuple[str, ...]:
     extra = str(genesis.get("extraData", ""))[2:]
     sealers_hex = extra[2 * _VANITY : -2 * SIGNATURE] if "clique" in genesis.get("config", {}) else ""
     return tuple("0x" + sealers_hex[at : at + 40].lower() for at in range(0, len(sealers_hex), 40))
+
+
+def lets_sealers_sleep(genesis: Mapping[str, Any]) -> bool:
+    """Whether a Clique genesis founds a chain that sleeps: only there do sealers have wei, for their nudges."""
+    funded = {str(address).lower().removeprefix("0x") for address in genesis.get("alloc", {})}
+    sealers = read_sealers(genesis)
+    return bool(sealers) and all(sealer[2:] in funded for sealer in sealers)
 
 
 def count_tolerated_failures(sealers: int) -> int:

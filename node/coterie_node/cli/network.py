@@ -61,7 +61,10 @@ def files_command(
     site: _SiteOption,
     founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
     swarm_key: Annotated[Path | None, typer.Option(help="The swarm's key, if another site made it.")] = None,
-    period: _Period = DEFAULT_PERIOD,
+    period: Annotated[
+        int | None, typer.Option(min=1, help=f"Seconds between blocks ({DEFAULT_PERIOD}, with --sleep 1).")
+    ] = None,
+    sleep: Annotated[bool, typer.Option("--sleep", help="No blocks at rest: 3 sites on Geth, 4 on Besu.")] = False,
     genesis: Annotated[
         Path | None, typer.Option(help="Genesis or invitation of a network that exists already.")
     ] = None,
@@ -71,7 +74,7 @@ def files_command(
     if swarm_key is not None:
         Kubo(folder / "kubo").join(_swarm_key(swarm_key))
     cards = [FounderCard.read(path) for path in founder]
-    write_network_files(folder, site, cards, period=period, api=api, of_network=genesis)
+    write_network_files(folder, site, cards, period=period, api=api, of_network=genesis, sleep=sleep)
     text = genesis_file(folder, cards[0].chain).read_bytes()
     print(f"Written to {folder}. The genesis has SHA-256 {hashlib.sha256(text).hexdigest()} at every site.")
     key = folder / "kubo" / "repo" / "swarm.key"

@@ -16,11 +16,13 @@ from typing import Any
 from eth_utils.address import to_checksum_address
 from pydantic_core import from_json
 
+from coterie_chain.errors import StoreFault
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.private_files import read_private, write_private
 from coterie_chain.keys.site_keys import SCRYPT, SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network import genesis
+from coterie_chain.network.clique import SLEEPING_PERIOD, check_sleep
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.programs import geth, kubo
 from coterie_chain.network.programs.besu import Besu
@@ -50,6 +52,9 @@ learners = ["glore", "cola"]
 """
 CHAIN_KINDS = ("clique", "qbft")
 DEFAULT_PERIOD = 5
+# Besu makes an empty block after so many seconds where the chain sleeps, and deadlines are seen as much later. With
+# fewer validators the chain stands still when the one whose turn it is has failed.
+EMPTY_PERIOD, SLEEPING_VALIDATORS = 300, 4
 ANY = "0.0.0.0"
 # A trial's keys guard nothing.
 TRIAL_SCRYPT = 1 << 12
@@ -132,13 +137,15 @@ def write_network_files(
     site: str,
     cards: Sequence[FounderCard],
     *,
-    period: int = DEFAULT_PERIOD,
+    period: int | None = None,
     api: str = LOOPBACK,
     of_network: Path | None = None,
+    sleep: bool = False,
 ) -> None:
     """Write a site's genesis and configurations from the cards of all sites; the site's own must be among them.
 
-    `api` is where this site's own programs reach its Kubo. A site that comes later brings the genesis `of_network`.
+    `api` is where this site's own programs reach its Kubo. A site that comes later brings the genesis `of_network`,
+    which says already whether the chain makes no blocks at rest (`sleep`). `period`: by default 5 s, 1 s with sleep.
     """
     own_card = next((card for card in cards if card.site == site), None)
     if own_card is None or len({card.site for card in cards}) < len(cards) or len({card.chain for card in cards}) > 1:
@@ -148,9 +155,13 @@ def write_network_files(
             f"These cards do not found a network: {names}. Give one card of each site, {site}'s too, of one chain.",
         )
     others = [card for card in cards if card.site != site]
-    _chain_files(
-        folder, own_card, others, _genesis_text(cards, period) if of_network is None else _read_genesis(of_network)
-    )
+    if of_network is not None:
+        text = _read_genesis(of_network)
+    elif sleep:
+        text = _make_sleeping_genesis(folder, cards, period or SLEEPING_PERIOD)
+    else:
+        text = _make_genesis(cards, period or DEFAULT_PERIOD)
+    _chain_files(folder, own_card, others, text)
     store = Kubo(folder / "kubo")
     peers = {card.peer: card.swarm for card in others}
     store.listen(kubo.format_multiaddr(ANY, kubo.SWARM_PORT), kubo.format_multiaddr(api, kubo.API_PORT), peers)
@@ -216,10 +227,23 @@ def genesis_file(folder: Path, chain: str) -> Path:
     return folder / ("geth" if chain == "clique" else "besu") / "genesis.json"
 
 
-def _genesis_text(cards: Sequence[FounderCard], period: int) -> str:
+def _make_genesis(cards: Sequence[FounderCard], period: int) -> str:
     signing, operators = [card.sealer for card in cards], [card.operator for card in cards]
     make = genesis.build_clique_genesis if cards[0].chain == "clique" else genesis.build_qbft_genesis
     return _dump_genesis(make(signing, operators, period=period))
+
+
+def _make_sleeping_genesis(folder: Path, cards: Sequence[FounderCard], period: int) -> str:
+    """Of a chain that makes no blocks at rest; StoreFault (CO-C338) for a number of sites that is not proven."""
+    signing, operators = [card.sealer for card in cards], [card.operator for card in cards]
+    if cards[0].chain == "clique":
+        check_sleep([Geth(folder.absolute() / "geth").ipc] * len(cards))
+        return _dump_genesis(genesis.build_clique_genesis(signing, [*operators, *signing], period=period))
+    if len(cards) < SLEEPING_VALIDATORS:
+        message = f"A QBFT chain that sleeps needs {SLEEPING_VALIDATORS} validators; there are {len(cards)}"
+        raise StoreFault("CO-C338", f"{message}. Leave out --sleep, or found it with more sites.")
+    paced = {"period": period, "empty_period": EMPTY_PERIOD}
+    return _dump_genesis(genesis.build_qbft_genesis(signing, operators, **paced))
 
 
 def _dump_genesis(content: Mapping[str, Any]) -> str:
@@ -252,11 +276,12 @@ def _chain_files(folder: Path, own_card: FounderCard, others: Sequence[FounderCa
 
 @dataclass(frozen=True)
 class Addresses:
-    """Chain node and store of a site, and the blocks until a result on that chain is final."""
+    """Chain node and store of a site, the blocks until a result is final, and whether the daemon drives the sealer."""
 
     chain: str
     store: str
     confirmations: int
+    sleep: bool
 
 
 def propose_addresses(folder: Path) -> Addresses:
@@ -266,5 +291,7 @@ def propose_addresses(folder: Path) -> Addresses:
     store_url = (
         f"kubo+http://{LOOPBACK}:{kubo.API_PORT}?token_file=kubo/token" if store.token.exists() else "folder:store"
     )
-    signing = genesis.read_sealers(json.loads(file.read_text())) if file.exists() else ()
-    return Addresses(chain, store_url, len(signing) // 2 + 1 if signing else 0)
+    content = json.loads(file.read_text()) if file.exists() else {}
+    signing = genesis.read_sealers(content)
+    sleep = genesis.lets_sealers_sleep(content)
+    return Addresses(chain, store_url, len(signing) // 2 + 1 if signing else 0, sleep)

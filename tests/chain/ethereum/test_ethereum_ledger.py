@@ -31,7 +31,8 @@ from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.journal import MemoryJournal, SqliteJournal
 from coterie_chain.keys.signing import SigningAccount
-from coterie_chain.ledger.protocol import Record, State
+from coterie_chain.ledger.protocol import Event, Record, State
+from coterie_chain.ledger.rules import VOTE_TIME
 from coterie_chain.network import deploy as deployment
 from coterie_chain.network.deploy import Network, connect, deploy, discover
 
@@ -191,6 +192,37 @@ def test_a_chain_that_sleeps_has_the_time_of_the_wall_clock_in_rehearsals_too(
         assert catch_refusal(ledger.skip, study) == ("NotYet", opened.deadline)
         assert (ledger.gas_used > 0) == sleeps
         assert ledger.block_time < opened.deadline
+
+
+@pytest.mark.parametrize(
+    ("sleeps", "seconds", "counted"),
+    [(True, 0, [("ana",), ("bob",)]), (True, 100, [(), ()]), (False, 100, [("ana",), ("bob",)])],
+)
+def test_a_vote_expires_by_the_wall_clock_where_the_chain_sleeps(
+    bench: AnvilBench,
+    sites: Sites,
+    monkeypatch: pytest.MonkeyPatch,
+    sleeps: bool,
+    seconds: int,
+    counted: list[tuple[str, ...]],
+) -> None:
+    """No block is made, so the contract's own view counts the vote for ever; it is not asked."""
+    sites["ana"].admit(build_entry("dan"))
+    sites["bob"].revoke("cyd")
+    votes = [e for e in sites["ana"].history() if isinstance(e, Event) and e.name.endswith("Voted")]
+    motions = [bytes.fromhex(str(dict(vote.details)["motion"]).removeprefix("0x")) for vote in votes]
+    wall = float(sites["ana"].now() + VOTE_TIME + seconds)
+    with EthereumLedger(bench.network, None, sleeps=sleeps, wall=lambda: wall) as ledger:
+        views: list[object] = []
+        ask = ledger._reader.ask
+
+        def count_views(asked: Any, block: str) -> list[Any]:
+            views.extend(asked)
+            return ask(asked, block)
+
+        monkeypatch.setattr(ledger._reader, "ask", count_views)
+        assert [ledger.list_voters(motion) for motion in motions] == counted
+        assert (len(views) == 0) == sleeps
 
 
 def test_a_move_that_ran_short_of_gas_gets_more(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:

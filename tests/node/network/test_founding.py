@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from coterie_chain.errors import StoreFault
 from coterie_chain.keys.private_files import write_private
 from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
@@ -40,6 +41,48 @@ def test_the_same_cards_give_every_site_the_same_genesis(tmp_path: Path, chain: 
     assert set(alloc) == {card.operator[2:].lower() for card in site_cards}
     peers = json.loads((tmp_path / "south" / "kubo" / "config.json").read_text())["Peering"]["Peers"]
     assert {p["ID"] for p in peers} == {card.peer for card in site_cards if card.site != "south"}
+
+
+def test_a_chain_that_sleeps_is_founded_by_three_sites_and_every_node_is_told(tmp_path: Path) -> None:
+    site_cards = cards(tmp_path, "clique")[:3]
+    for card in site_cards:
+        write_network_files(tmp_path / card.site, card.site, site_cards, sleep=True)
+        run_command("init", tmp_path / card.site, "--site", card.site)
+        assert find_node(tmp_path / card.site).config.chain.sleep
+    texts = {(tmp_path / card.site / "geth" / "genesis.json").read_text() for card in site_cards}
+    (content,) = map(json.loads, texts)
+    assert content["config"]["clique"]["period"] == 1
+    wanted = {account[2:].lower() for card in site_cards for account in (card.operator, card.sealer)}
+    assert set(content["alloc"]) == wanted
+
+
+def test_a_besu_chain_that_sleeps_makes_empty_blocks_seldom(tmp_path: Path) -> None:
+    site_cards = cards(tmp_path, "qbft")
+    write_network_files(tmp_path / "north", "north", site_cards, sleep=True)
+    qbft = json.loads((tmp_path / "north" / "besu" / "genesis.json").read_text())["config"]["qbft"]
+    assert (qbft["blockperiodseconds"], qbft["emptyblockperiodseconds"], qbft["requesttimeoutseconds"]) == (1, 300, 2)
+    write_network_files(tmp_path / "north", "north", site_cards)
+    qbft = json.loads((tmp_path / "north" / "besu" / "genesis.json").read_text())["config"]["qbft"]
+    assert (qbft["blockperiodseconds"], "emptyblockperiodseconds" in qbft) == (5, False)
+
+
+@pytest.mark.parametrize(("chain", "count"), [("clique", 2), ("clique", 4), ("qbft", 3)])
+def test_a_chain_of_a_number_of_sites_for_which_sleep_is_not_proven_is_not_founded(
+    tmp_path: Path, chain: str, count: int
+) -> None:
+    site_cards = cards(tmp_path, chain)[:count]
+    with pytest.raises(StoreFault) as refused:
+        write_network_files(tmp_path / "north", "north", site_cards, sleep=True)
+    assert refused.value.code == "CO-C338"
+    assert not list((tmp_path / "north").glob("*/genesis.json"))
+
+
+def test_a_socket_with_a_long_path_is_refused_where_the_chain_shall_sleep(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25)
+    own = make_keys(folder, "north", "10.0.0.1", "10.0.0.1", scrypt=LIGHT)
+    others = [replace(own, site=site) for site in ("south", "west")]
+    with pytest.raises(StoreFault, match="100 letters"):
+        write_network_files(folder, "north", [own, *others], sleep=True)
 
 
 def test_keys_are_made_once_and_a_card_survives_its_file(tmp_path: Path) -> None:
@@ -133,6 +176,7 @@ def test_the_commands_refuse_what_would_split_a_network(tmp_path: Path) -> None:
     stored_key = (north / "kubo" / "repo" / "swarm.key").read_bytes()
     assert run_command("network", "files", north, "--site", "north", *founders, "--swarm-key", wrong) == "CO-C104"
     assert (north / "kubo" / "repo" / "swarm.key").read_bytes() == stored_key
+    assert run_command("network", "files", north, "--site", "north", *founders, "--sleep") == "CO-C338"
     files = run_command("network", "files", north, "--site", "north", *founders)
     assert hashlib.sha256((north / "geth" / "genesis.json").read_bytes()).hexdigest() in files
     (north / "network.json").write_text("{}")
@@ -146,7 +190,7 @@ def test_a_node_in_a_founders_folder_is_offered_what_lies_there(tmp_path: Path) 
     config = find_node(tmp_path / "north").config
     assert config.chain.url == "http://127.0.0.1:8551?jwt_file=geth/jwt.hex"
     assert config.store.url == "kubo+http://127.0.0.1:5001?token_file=kubo/token"
-    assert config.chain.confirmations == 2
+    assert (config.chain.confirmations, config.chain.sleep) == (2, False)
 
 
 def test_units_start_what_a_devnet_starts_and_hold_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

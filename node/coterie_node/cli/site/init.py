@@ -42,7 +42,7 @@ confirmations = {confirmations}
 overlap = "auto"
 # true on a Clique chain of three sealers that sleeps: this daemon starts and stops this site's sealer through the
 # socket of Geth's administrator. All sites must say the same. See docs/network.md.
-sleep = false
+sleep = {sleep}
 ipc = "geth/geth.ipc"
 
 [store]
@@ -112,6 +112,7 @@ def init_command(
         store=_quote_toml(store),
         passphrase=_quote_toml(str(passphrase_file.absolute()) if passphrase_file else "passphrase"),
         confirmations=confirmations,
+        sleep=str(own.sleep).lower(),
         port=port,
         learners=", ".join(_quote_toml(name) for name in _learners()),
     )
