@@ -101,8 +101,7 @@ def init_command(
     own = propose_addresses(folder)
     chain = chain or _ask("URL of this site's chain node", own.chain)
     store = store or _ask("This site's store", own.store)
-    if confirmations is None:
-        confirmations = own.confirmations
+    confirmations = own.confirmations if confirmations is None else confirmations
     _make_folder(folder)
     passphrase = _passphrase(folder, passphrase_file)
     settings = TEMPLATE.format(
