@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,9 +18,10 @@ from coterie_node.cli.options import Format, Json, Shape
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.data.site_split import split_by_site
 from coterie_node.run.follower import Progress
-from coterie_node.run.preview import PayloadPreview, dry_run
 from coterie_node.run.study_files import load_study
-from coterie_node.site.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from coterie_node.run.preview import PayloadPreview
 
 
 def demo_command(
@@ -48,6 +49,8 @@ def demo_command(
     settings = make_settings(chain, store)
     shape = Format.json if as_json else shape
     if at is not None:
+        from coterie_node.site.run_folder import RunFolder
+
         _print(rerun(RunFolder(at), case), shape)
         return
     with open_run_folder(keep) as place:
@@ -93,6 +96,8 @@ def simulate_command(
 
             if shape is Format.text:
                 print("\n".join(disclosure_lines(loaded)))
+            from coterie_node.run.preview import dry_run
+
             _print_leaving(dry_run(loaded, parts), shape)
             return
         if keep is None:
@@ -120,6 +125,7 @@ def take_part_command(
 ) -> None:
     """Take part in a study as one site; progress as JSON lines."""
     from coterie_node.site.participant import await_start, enter, open_node, report, take_part
+    from coterie_node.site.run_folder import RunFolder
 
     node = open_node(RunFolder(at), site, approve, lambda p: _line(_step(p)))
     number = enter(node)

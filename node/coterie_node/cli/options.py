@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coterie_node.audit.sources import AuditLocation
 from coterie_node.errors import ConfigError
-from coterie_node.site.config import CONFIG
-from coterie_node.site.folder import SiteFolder, find_node
-from coterie_node.site.run_folder import RunFolder
+
+if TYPE_CHECKING:  # a command that names no site does not read any: its start is that much shorter
+    from coterie_node.audit.sources import AuditLocation
+    from coterie_node.site.folder import SiteFolder
 
 
 class Format(StrEnum):
@@ -64,6 +64,8 @@ _VARIABLE = "COTERIE_NODE"
 
 def open_node_folder(node: Path | None) -> SiteFolder:
     """The folder of this site's node: --node, COTERIE_NODE, or the working folder."""
+    from coterie_node.site.folder import find_node
+
     return find_node(node or Path(os.environ.get(_VARIABLE) or "."))
 
 
@@ -76,11 +78,15 @@ def open_site(node: Path | None, at: Path | None, site: str | None) -> SiteFolde
         typed = ", ".join(name for name, value in options.items() if value is not None)
         message = f"These options name no site, or more than one: {typed}"
         raise ConfigError("CO-F313", f"{message}. Give --node DIR, or --at DIR and --site NAME.")
+    from coterie_node.site.run_folder import RunFolder
+
     return RunFolder(at).find_site(site)
 
 
 def require_daemon(folder: SiteFolder) -> SiteFolder:
     """The folder of a site whose daemon acts on decisions; ConfigError (CO-F313) for a site of a run without one."""
+    from coterie_node.site.config import CONFIG
+
     if not (folder.root / CONFIG).exists():
         message = f"{folder.name} has no daemon, which would act on a decision: {folder.root} has no {CONFIG}"
         raise ConfigError("CO-F313", f"{message}. Decide at a node (--node DIR) or on a network of `devnet up`.")
@@ -91,6 +97,9 @@ def locate(
     node: Path | None, at: Path | None, chain: str | None, catalog: str | None, store: str | None
 ) -> AuditLocation:
     """Where an audit reads; without --node, --at and --chain from this site's node, if there is one here."""
+    from coterie_node.audit.sources import AuditLocation
+    from coterie_node.site.config import CONFIG
+
     where = AuditLocation(node, at, chain, catalog, store)
     own = os.environ.get(_VARIABLE)
     if not where.empty or (own is None and not Path(CONFIG).exists()):

@@ -22,7 +22,6 @@ from coterie_node.data.arrow_values import Mask
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
 from coterie_node.data.files.csv_file import open_csv
-from coterie_node.data.files.parquet_file import open_parquet
 from coterie_node.data.findings import FileOrigin, Findings, Origin, quote
 from coterie_node.data.installed_source import RowsAddress, SourceAddress, open_installed
 from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
@@ -359,6 +358,10 @@ def _open(origin: FileOrigin, design: Design) -> RowSource:
     if suffix == ".csv":
         return open_csv(origin, (*design.read, *design.identifier))
     if suffix == ".parquet":
+        from coterie_node.data.files.parquet_file import (
+            open_parquet,
+        )  # with Arrow's file systems, which a CSV needs not
+
         return open_parquet(origin, design)
     raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
 
