@@ -12,7 +12,7 @@ FUZZ_SEED ?= $(shell date +%j)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-long test-net faults fuzz slither check audit-deps devnet bench bench-mpc ranges references \
+.PHONY: help setup tools demo test test-long test-net faults fuzz slither check audit-deps devnet bench bench-mpc bench-redis ranges references \
   abi lock lock-images wheel mutants clean
 
 help: ## Show these commands
@@ -81,6 +81,12 @@ devnet: tools ## Start three sites' Geth and Kubo in ./devnet; `coterie devnet d
 bench: setup ## Measure; results go to benchmarks/RESULTS.md by hand, with the machine
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/tables.py
+
+bench-redis: setup ## Measure the ledger against the same fit over Redis; it wants the program redis-server
+	@test -d benchmarks/.venv-redis || { $(PYTHON) -m venv benchmarks/.venv-redis && \
+	  benchmarks/.venv-redis/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/redis.txt; }
+	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/ledger_cost.py 10000 20
+	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/ledger_cost.py 300000 50 3
 
 bench-mpc: setup ## Measure Secure Lasso and Secure GLM, and other people's packages where they install
 	@$(BIN)/python benchmarks/secure_lasso.py
