@@ -23,7 +23,7 @@ BUDGETS = {
     "coterie_node.cli.audit": 680,
     "coterie_node.cli.devnet": 620,
     "coterie_node.cli.explain": 175,
-    "coterie_node.cli.fit": 755,
+    "coterie_node.cli.fit": 645,
     "coterie_node.cli.main": 160,
     "coterie_node.cli.network": 570,
     "coterie_node.cli.site.doctor": 715,
