@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import rlp
 from eth_utils.address import to_checksum_address
@@ -82,7 +82,7 @@ class Vandal:
         transaction: dict[str, int | str | bytes] = {
             "data": call[1],
             "gas": GAS,
-            **cast("TransactionDictType", choose_fees(rpc, price)),
+            **choose_fees(rpc, price),
             "nonce": nonce,
             "value": 0,
             "chainId": self.network.chain_id,
