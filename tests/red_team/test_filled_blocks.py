@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from eth_account.types import TransactionDictType
 from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 from support.chain.anvil import AnvilClient
@@ -73,7 +74,7 @@ def fill_block(anvil: AnvilClient, bench: AnvilBench, code: str, number: int, pa
     offer = CATALOG.encode("offer", f"0x{0xABC0 + number:040x}", b"\7" * 32)
     anvil.rpc("evm_setAutomine", False)
     for k, (to, data) in enumerate((("", code), (bench.network.catalog, offer))):
-        transaction: dict[str, int | str | bytes] = {
+        transaction: TransactionDictType = {
             "data": HexStr(data),
             "gas": GAS if not to else 1_000_000,
             "gasPrice": paying,

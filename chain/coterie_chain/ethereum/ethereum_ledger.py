@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
@@ -25,12 +25,14 @@ from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.ethereum.seals import Sealing, detect_sealing
 from coterie_chain.ethereum.writer import Receipt, Writer
 from coterie_chain.keys.journal import Journal, MemoryJournal
-from coterie_chain.keys.signing import SigningAccount
 from coterie_chain.ledger.memory import find_post
 from coterie_chain.ledger.protocol import ZERO, Event, Head, PipelinedLedger, Post, Record, SiteEntry, StudyView, Terms
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.ledger.rules import MAX_SITES, MAX_STEPS
 from coterie_chain.ledger.study_state import EACH, SERVER
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
 GAS = 500_000
@@ -63,7 +65,7 @@ class EthereumLedger:
     def __init__(
         self,
         network: Network,
-        account: SigningAccount | None = None,
+        account: LocalAccount | None = None,
         journal: Journal | None = None,
         *,
         confirmations: int = 0,

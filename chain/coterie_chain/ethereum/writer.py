@@ -24,7 +24,9 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
+from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 
 from coterie_chain.errors import LedgerUnreachable
@@ -33,8 +35,11 @@ from coterie_chain.ethereum.decode import Log, parse_quantity
 from coterie_chain.ethereum.network import Network, choose_fees
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.journal import Journal, Signed
-from coterie_chain.keys.signing import SigningAccount, TransactionFields
 from coterie_chain.retry import Backoff, RetryPolicy
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from eth_account.types import TransactionDictType
 
 # What nodes say about a transaction that they have, or whose nonce has been used.
 _KNOWN_REPLIES = ("already known", "already imported", "known transaction", "already in")
@@ -66,7 +71,7 @@ class Writer:
     def __init__(
         self,
         rpc: Rpc,
-        account: SigningAccount,
+        account: LocalAccount,
         journal: Journal,
         network: Network,
         *,
@@ -79,7 +84,7 @@ class Writer:
         self._journal = journal
         self._scope = f"{network.scope}/{account.address}"
         self._price = gas_price
-        self._chain_id = network.chain_id
+        self._fixed: TransactionDictType = {"chainId": network.chain_id}
         self._confirmations = confirmations
         self._patience = patience
         self._lock = threading.RLock()
@@ -229,15 +234,15 @@ class Writer:
 
     def _sign(self, to: str, data: str, gas: int, purpose: str, premium: int = 0, value: int = 0) -> Signed:
         nonce = self._ensure_ready()
-        fields: TransactionFields = {
-            "chainId": self._chain_id,
-            "to": to_checksum_address(to),
-            "data": data,
+        own: TransactionDictType = {
+            "to": HexStr(to_checksum_address(to)),
+            "data": HexStr(data),
             "gas": gas,
             "nonce": nonce,
             "value": value,
         }
-        signed = self._account.sign_transaction({**fields, **choose_fees(self._rpc, self._price + premium)})
+        fees = cast("TransactionDictType", choose_fees(self._rpc, self._price + premium))
+        signed = self._account.sign_transaction({**self._fixed, **own, **fees})
         tx = Signed(nonce, purpose, bytes(signed.raw_transaction), to_hex(signed.hash))
         # Saved before it can be sent: the other order could send two transactions for one purpose after a crash.
         self._journal.save(self._scope, tx)

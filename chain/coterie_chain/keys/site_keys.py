@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from eth_keys.main import KeyAPI
 from nacl.bindings import crypto_scalarmult
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey
@@ -24,9 +26,10 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import KeyFault
 from coterie_chain.keys.envelopes import open_body_key, seal, unseal
-from coterie_chain.keys.keystore import WrongPassphrase, decrypt_secret, encrypt_secret
 from coterie_chain.keys.private_files import check_mode, read_private, write_private
-from coterie_chain.keys.signing import SigningAccount
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 OPERATOR = "operator.json"
 PRIVATE = "private.json"
@@ -53,11 +56,12 @@ class SiteKeys:
         if not passphrase:
             raise KeyFault("CO-C103", "The passphrase is empty. Choose one that only this site's people know.")
         folder = _create_directory(Path(directory))
-        account, root = SigningAccount.create(), secrets.token_bytes(32)
-        signing, words = account.key, passphrase.encode()
-        _save(folder / OPERATOR, {"address": account.address[2:].lower(), **encrypt_secret(signing, words, scrypt)})
-        # An address would be the root's, and would mean nothing.
-        _save(folder / PRIVATE, encrypt_secret(root, words, scrypt))
+        from eth_account import Account  # it takes most of a second to import
+
+        signing, root = bytes(Account.create().key), secrets.token_bytes(32)
+        _save(folder / OPERATOR, _encrypt_secret(signing, passphrase, scrypt))
+        # The address that the format adds would be the root's, and means nothing.
+        _save(folder / PRIVATE, {k: v for k, v in _encrypt_secret(root, passphrase, scrypt).items() if k != "address"})
         return cls.of(signing, root)
 
     @classmethod
@@ -75,14 +79,17 @@ class SiteKeys:
         return cls(signing, PrivateKey(seed), stream)
 
     @cached_property
-    def account(self) -> SigningAccount:
+    def account(self) -> LocalAccount:
         """The account that signs transactions."""
-        return SigningAccount(self.signing)
+        from eth_account import Account  # it takes half a second to import, and many commands sign nothing
 
-    @property
+        account: LocalAccount = Account.from_key(self.signing)
+        return account
+
+    @cached_property
     def address(self) -> str:
         """Signing address, with checksum."""
-        return self.account.address
+        return str(KeyAPI().PrivateKey(self.signing).public_key.to_checksum_address())
 
     @property
     def sealing(self) -> bytes:
@@ -154,6 +161,12 @@ def is_usable_key(public: bytes) -> bool:
         return False
 
 
+def _encrypt_secret(secret: bytes, passphrase: str, scrypt: int) -> dict[str, object]:
+    from eth_keyfile.keyfile import create_keyfile_json
+
+    return dict(create_keyfile_json(secret, passphrase.encode(), kdf="scrypt", iterations=scrypt))
+
+
 def _save(path: Path, keyfile: dict[str, object]) -> None:
     try:
         write_private(path, json.dumps(keyfile, indent=2) + "\n")
@@ -164,14 +177,18 @@ def _save(path: Path, keyfile: dict[str, object]) -> None:
 
 
 def _read_secret(path: Path, passphrase: str) -> bytes:
+    from eth_keyfile.keyfile import decode_keyfile_json
+
     text = read_private(path, "the key file")
     try:
-        secret = decrypt_secret(from_json(text), passphrase.encode())
-    except WrongPassphrase:
-        message = f"The passphrase does not open {path}. Put the one that was there when the keys were made"
-        cure = "into the passphrase file again. If nobody has it, this site needs new keys, for which the sites vote."
-        raise KeyFault("CO-C103", f"{message} {cure}") from None
-    except (ValueError, TypeError, LookupError, AttributeError) as e:
+        secret = decode_keyfile_json(from_json(text), passphrase.encode())
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as e:
+        if str(e) == "MAC mismatch":
+            message = f"The passphrase does not open {path}. Put the one that was there when the keys were made"
+            cure = (
+                "into the passphrase file again. If nobody has it, this site needs new keys, for which the sites vote."
+            )
+            raise KeyFault("CO-C103", f"{message} {cure}") from None
         raise KeyFault(
             "CO-C104", f"{path} is not a key file, or it is damaged ({type(e).__name__}). Restore it from your copy."
         ) from None
@@ -179,7 +196,7 @@ def _read_secret(path: Path, passphrase: str) -> bytes:
         raise KeyFault(
             "CO-C104", f"{path} holds a key of {len(secret)} bytes instead of 32. Restore it from your copy."
         )
-    return secret
+    return bytes(secret)
 
 
 def _explain_unusable(public: bytes) -> KeyFault:

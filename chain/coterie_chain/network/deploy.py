@@ -18,10 +18,10 @@ from coterie_chain.ethereum.network import choose_fees, choose_gas_price, is_anv
 from coterie_chain.ethereum.network import discover as discover
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.http_client import WIRE_FAULTS
-from coterie_chain.keys.signing import SigningAccount
 from coterie_chain.ledger.protocol import SiteEntry
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
     from hexbytes import HexBytes
     from requests import PreparedRequest
     from web3 import Web3
@@ -39,7 +39,7 @@ STALLED = (
 def deploy(
     url: str,
     founders: Iterable[SiteEntry],
-    account: SigningAccount | None = None,
+    account: LocalAccount | None = None,
     *,
     confirmations: int = 0,
     gas_price: int | None = None,
@@ -49,9 +49,11 @@ def deploy(
     `account` pays the gas, at `gas_price` wei above the base fee (by default 0 on Anvil, where a throw-away account
     will do, and 1 elsewhere); it gets no rights. Returns when the Catalog has its `confirmations`.
     """
+    from eth_account import Account  # as slow to import as web3
+
     founders = tuple(founders)
     with connect(url) as w3:
-        address, block = _deploy(w3, founders, account or SigningAccount.create(), _choose_fees(url, gas_price))
+        address, block = _deploy(w3, founders, account or Account.create(), _choose_fees(url, gas_price))
         _await_block(w3, block + confirmations)
         genesis = w3.to_hex(w3.eth.get_block(0)["hash"])
         keys = tuple((site.name, site.address) for site in founders)
@@ -94,7 +96,7 @@ def _authorize(secret: bytes, request: PreparedRequest) -> PreparedRequest:
     return request
 
 
-def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: SigningAccount, fees: dict[str, int]) -> tuple[str, int]:
+def _deploy(w3: Web3, founders: tuple[SiteEntry, ...], payer: LocalAccount, fees: dict[str, int]) -> tuple[str, int]:
     artifact = load_artifact("Catalog")
     columns = (
         [encode_site_name(e.name) for e in founders],

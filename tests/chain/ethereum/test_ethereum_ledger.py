@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
 from eth_utils.crypto import keccak
 from support.chain.anvil import AnvilClient
 from support.chain.bench import (
@@ -30,7 +31,6 @@ from coterie_chain.ethereum.calldata import decode_refusal, encode_site_name
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.journal import MemoryJournal, SqliteJournal
-from coterie_chain.keys.signing import SigningAccount
 from coterie_chain.ledger.protocol import Event, Record, State
 from coterie_chain.ledger.rules import VOTE_TIME
 from coterie_chain.network import deploy as deployment
@@ -302,7 +302,7 @@ def test_values_that_the_contract_cannot_hold_are_refused_here(sites: Sites) -> 
 
 
 def test_an_account_without_funds_is_reported(bench: AnvilBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    poor = SigningAccount.create()
+    poor = Account.create()
     monkeypatch.setattr(ethereum_ledger, "is_anvil", lambda rpc: False)
     with EthereumLedger(bench.network, poor) as ledger:
         monkeypatch.setattr(ledger, "_rehearse", lambda *args: None)
@@ -431,7 +431,7 @@ def test_what_the_contract_would_refuse_is_not_submitted(bench: AnvilBench, site
     pending = slow.call_quantity("eth_getTransactionCount", derive_account("ana").address, "pending")
     assert catch_refusal(handle.submit, replace(post, position=1))[0] == "WrongStep"
     assert catch_refusal(handle.submit_join, study, STUDY_HASH)[0] in ("AlreadyVoted", "BadState")
-    assert catch_refusal(bench.ledger(SigningAccount.create()).submit, post) == ("NotOwner",)
+    assert catch_refusal(bench.ledger(Account.create()).submit, post) == ("NotOwner",)
     assert slow.call_quantity("eth_getTransactionCount", derive_account("ana").address, "pending") == pending
 
 

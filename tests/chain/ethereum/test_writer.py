@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from eth_account import Account
 from support.chain.anvil import AnvilClient
 from support.chain.bench import AnvilBench, derive_account
 from support.chain.flaky import FlakyRpc
@@ -18,7 +19,6 @@ from coterie_chain.ethereum.decode import parse_quantity
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.ethereum.writer import Receipt, Writer
 from coterie_chain.keys.journal import MemoryJournal
-from coterie_chain.keys.signing import SigningAccount
 from coterie_chain.network.deploy import Network
 
 pytestmark = pytest.mark.anvil
@@ -166,7 +166,7 @@ def test_running_short_of_gas_shows_in_the_receipt(rpc: FlakyRpc, network: Netwo
 
 
 def test_what_the_node_refuses_outright_is_said(rpc: FlakyRpc, network: Network) -> None:
-    poor = SigningAccount.create()
+    poor = Account.create()
     ours = Writer(rpc, poor, MemoryJournal(), network, gas_price=10**9)
     with pytest.raises(LedgerUnreachable, match=r"refused eth_sendRawTransaction: .*[Ff]unds") as caught:
         submit_offer(ours, network, "a")

@@ -8,11 +8,12 @@ from hashlib import sha256
 from typing import Protocol
 
 import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from support.chain.anvil import AnvilClient
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_chain.keys.signing import SigningAccount
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import Event, Ledger, Post, Record, Silence, SiteEntry, Terms
 from coterie_chain.network.deploy import Network, deploy
@@ -26,7 +27,7 @@ GLORE_TERMS = Terms(STUDY_HASH, BENCH_FOUNDERS, (), ("each", "server"), (), max_
 class Bench(Protocol):
     """A network of three founders."""
 
-    def ledger(self, account: SigningAccount | None) -> Ledger:
+    def ledger(self, account: LocalAccount | None) -> Ledger:
         """A handle for an account."""
 
     def sleep(self, seconds: int) -> None:
@@ -40,7 +41,7 @@ class MemoryBench:
         self._now = 1_800_000_000
         self._chain = MemoryChain(map(build_entry, BENCH_FOUNDERS), lambda: self._now)
 
-    def ledger(self, account: SigningAccount | None) -> Ledger:
+    def ledger(self, account: LocalAccount | None) -> Ledger:
         return self._chain.ledger(account.address if account else None)
 
     def sleep(self, seconds: int) -> None:
@@ -55,7 +56,7 @@ class AnvilBench:
         self.network: Network = deploy(anvil.url, map(build_entry, BENCH_FOUNDERS))
         self._open: list[EthereumLedger] = []
 
-    def ledger(self, account: SigningAccount | None) -> EthereumLedger:
+    def ledger(self, account: LocalAccount | None) -> EthereumLedger:
         self._open.append(EthereumLedger(self.network, account))
         return self._open[-1]
 
@@ -112,9 +113,9 @@ class Sites:
                 self.post(study, site, converged)
 
 
-def derive_account(name: str) -> SigningAccount:
+def derive_account(name: str) -> LocalAccount:
     """The signing account of a test's site."""
-    signing_account: SigningAccount = SigningAccount(sha256(b"key of " + name.encode()).digest())
+    signing_account: LocalAccount = Account.from_key(sha256(b"key of " + name.encode()).digest())
     return signing_account
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import rlp
+from eth_account.types import TransactionDictType
+from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from support.chain.anvil import AnvilClient
@@ -76,9 +78,9 @@ class SignedBlocks(DeployedContracts):
         if sender not in self._nonces:
             self.anvil.rpc("anvil_setBalance", sender, hex(10**18))
         nonce, self._nonces[sender] = self._nonces[sender], self._nonces[sender] + 1
-        transaction: dict[str, int | str | bytes] = {
+        transaction: TransactionDictType = {
             "to": to_checksum_address(to),
-            "data": data,
+            "data": HexStr(data),
             "gas": GAS,
             "gasPrice": 0,
             "nonce": nonce,

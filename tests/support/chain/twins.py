@@ -9,11 +9,12 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from support.chain.anvil import ANVIL_CHAIN_ID, AnvilClient
 from support.chain.contracts import CATALOG, DeployedContracts, Founder, Log, encode_site_name
 
 from coterie_chain.errors import PostRejected
-from coterie_chain.keys.signing import SigningAccount
 from coterie_chain.ledger.protocol import ZERO, Post, Silence, State
 from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head, flatten_post
 from coterie_chain.ledger.rules import ZERO_ADDRESS, Moment, Rules, Seat
@@ -23,7 +24,7 @@ from coterie_chain.store.cid import RAW, Cid
 Schedule = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 GLORE_SCHEDULE: Schedule = ((), (EACH, SERVER), ())
 NOTHING = (ZERO_ADDRESS, ZERO)
-SIGNERS: dict[str, SigningAccount] = {}  # of the addresses that `derive_address` has made
+SIGNERS: dict[str, LocalAccount] = {}  # of the addresses that `derive_address` has made
 JoiningTuple = tuple[bytes, bytes, int]
 NO_JOINING: JoiningTuple = (ZERO, ZERO, 0)
 
@@ -39,7 +40,7 @@ RECOMPUTED, REASON = next_digest("recomputed"), next_digest("reason")
 @cache
 def derive_address(name: str) -> str:
     """The address with which a test's site (or stranger) signs."""
-    account: SigningAccount = SigningAccount(next_digest("key", name))
+    account: LocalAccount = Account.from_key(next_digest("key", name))
     SIGNERS[account.address.lower()] = account
     return account.address.lower()
 

@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import rlp
+from eth_account.signers.local import LocalAccount
+from eth_account.types import TransactionDictType
+from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from support.node.commands import finish_study, run
@@ -20,7 +23,6 @@ from coterie_chain.ethereum.calldata import encode_site_name, load_codec
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network, choose_fees
 from coterie_chain.ethereum.rpc import Rpc
-from coterie_chain.keys.signing import SigningAccount
 from coterie_chain.ledger.protocol import ZERO, State
 from coterie_node.audit.verify import verify
 from coterie_node.cli.site.serve import open_daemon
@@ -36,7 +38,7 @@ Call = tuple[str, str]
 class Vandal:
     """One member's key, a seed, and what it remembers of its own studies: number by hash, and the open position."""
 
-    def __init__(self, network: Network, account: SigningAccount, site: int, model: str, seed: int) -> None:
+    def __init__(self, network: Network, account: LocalAccount, site: int, model: str, seed: int) -> None:
         self.network, self.account, self.site, self.model = network, account, site, model
         self.rnd = random.Random(seed)
         self.outcomes: Counter[str] = Counter()
@@ -79,10 +81,10 @@ class Vandal:
             return receipt
 
     def _deliver(self, rpc: Rpc, call: Call, nonce: int, price: int) -> str:
-        transaction: dict[str, int | str | bytes] = {
-            "data": call[1],
+        transaction: TransactionDictType = {
+            "data": HexStr(call[1]),
             "gas": GAS,
-            **choose_fees(rpc, price),
+            **cast("TransactionDictType", choose_fees(rpc, price)),
             "nonce": nonce,
             "value": 0,
             "chainId": self.network.chain_id,

@@ -15,7 +15,6 @@ from pathlib import Path
 from coincurve import PrivateKey
 
 from coterie_chain.keys.private_files import read_private, write_private
-from coterie_chain.keys.signing import SigningAccount
 
 _P2P_PORT, _RPC_PORT = 30303, 8545
 
@@ -34,7 +33,9 @@ class Besu:
     @property
     def validator(self) -> str:
         """Address that signs its blocks."""
-        return SigningAccount(bytes.fromhex(read_private(self.key, "the validator's key").strip())).address
+        from eth_account import Account
+
+        return str(Account.from_key(bytes.fromhex(read_private(self.key, "the validator's key").strip())).address)
 
     def create(self) -> None:
         """A new key."""

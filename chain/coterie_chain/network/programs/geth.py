@@ -16,9 +16,7 @@ from pathlib import Path
 from coincurve import PrivateKey
 from eth_utils.address import to_checksum_address
 
-from coterie_chain.keys.keystore import encrypt_secret
 from coterie_chain.keys.private_files import write_private
-from coterie_chain.keys.signing import SigningAccount
 
 P2P_PORT, RPC_PORT = 30303, 8551
 # Light, because the passphrase is 24 random bytes, and a Geth that takes a second to open its key may stall the chain:
@@ -68,12 +66,14 @@ class Geth:
 
     def create(self) -> None:
         """New keys: the sealer's, the peer's, and the secret of the RPC."""
+        from eth_account import Account
+        from eth_keyfile.keyfile import create_keyfile_json
+
         passphrase = secrets.token_urlsafe(24)
         (self.data / "keystore").mkdir(parents=True, mode=0o700)
         (self.data / "geth").mkdir(mode=0o700)
-        account = SigningAccount.create()
-        keyfile = encrypt_secret(account.key, passphrase.encode(), SEALER_SCRYPT)
-        keyfile = {"address": account.address[2:].lower(), **keyfile}
+        key = bytes(Account.create().key)
+        keyfile = create_keyfile_json(key, passphrase.encode(), kdf="scrypt", iterations=SEALER_SCRYPT)
         write_private(self.data / "keystore" / "sealer.json", json.dumps(keyfile))
         write_private(self.data / "geth" / "nodekey", secrets.token_hex(32))
         write_private(self.passphrase, passphrase + "\n")
