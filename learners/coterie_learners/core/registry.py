@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -73,12 +75,22 @@ def learner_of(study: Study) -> Learner:
 
 def list_learners() -> list[str]:
     """The names of all installed learners."""
-    return sorted(e.name for e in entry_points(group=GROUP))
+    return sorted(_find_entries(tuple(sys.path)))
+
+
+@lru_cache(maxsize=4)
+def _find_entries(path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """The entry points of learners by name.
+
+    A search reads the metadata of every package on the path, and a daemon asks for its learner at each turn: a path is
+    searched once in a process. Who installs a learner starts its processes again.
+    """
+    return {e.name: e for e in entry_points(group=GROUP)}
 
 
 def find_learner(name: str) -> Learner:
     """An installed learner by name, from the entry points in the group coterie.learners."""
-    entries = {e.name: e for e in entry_points(group=GROUP)}
+    entries = _find_entries(tuple(sys.path))
     if name not in entries:
         raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.")
     learner = entries[name].load()

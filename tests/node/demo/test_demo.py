@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.node.processes import run_command
+from support.node.processes import run_command, run_process
 from support.node.rows_files import file_of
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -124,7 +124,7 @@ ARITHMETICS = {
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_the_kept_run_replays_identically_under_other_arithmetic(demo_run: Path, arithmetic: str) -> None:
-    done = run_command("audit", "replay", "--at", demo_run, "--json", **ARITHMETICS[arithmetic])
+    done = run_process("audit", "replay", "--at", demo_run, "--json", **ARITHMETICS[arithmetic])
     verdict = json.loads(done.stdout)
     assert done.returncode == 0
     assert (verdict["verdict"], verdict["grade"], verdict["max_difference"]) == ("PASS", "identical", 0.0)
