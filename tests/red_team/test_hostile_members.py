@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.lanes import diagonal
 from support.node.houses import NodeNetwork
 from support.red_team.members import CrookedStore, propose_study
 
@@ -70,8 +71,7 @@ def list_blamed(network: NodeNetwork) -> set[str]:
 # Withheld and garbled payloads
 
 
-@pytest.mark.parametrize("garbles", [False, True])
-@pytest.mark.parametrize("silent_site", ["wait", "exclude", "abort"])
+@pytest.mark.parametrize(("silent_site", "garbles"), diagonal(["wait", "exclude", "abort"], [False, True]))
 def test_a_member_that_withholds_or_garbles_is_the_only_one_whom_the_ledger_blames(
     network: NodeNetwork, silent_site: str, garbles: bool
 ) -> None:

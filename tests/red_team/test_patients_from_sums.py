@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.lanes import diagonal
 from support.red_team.hospitals import KNOWN, MASKED, PLAIN, N, Network, draw, text, write
 
 from coterie_learners.core.disclosure import Exposure
@@ -42,13 +43,14 @@ MODELS = {
 # One patient more
 
 
-@pytest.mark.parametrize("formula", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("learner", [PLAIN, MASKED], ids=["plain", "masked"])
-@pytest.mark.parametrize("rest", ["", KNOWN], ids=["rows", "identifiers"])
-def test_one_patient_more(network: Network, formula: str, learner: str, rest: str) -> None:
+@pytest.mark.parametrize(
+    ("formula", "how"), diagonal(list(MODELS), [(PLAIN, ""), (MASKED, KNOWN), (PLAIN, KNOWN), (MASKED, "")])
+)
+def test_one_patient_more(network: Network, formula: str, how: tuple[str, str]) -> None:
+    learner, rest = how
     network.fit(text("death ~ age + sex", learner=learner, rest=rest), N - 1, "a")
     with pytest.raises(ReleaseRefused, match=r"the study 'probe'.*\(added\).*\[cohort\]"):
-        network.fit(text(formula, learner=learner, rest=rest))
+        network.fit(text(MODELS[formula], learner=learner, rest=rest))
 
 
 @pytest.mark.parametrize("bounds", ["[18, 110.1]", "[0, 200]"])

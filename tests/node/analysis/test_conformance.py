@@ -40,10 +40,10 @@ def reference(study: Study, codes: cohorts.Codes = CODES) -> Reference:
     ("count", "formula", "options"),
     [
         (1, f"died ~ {FULL}", {}),
-        (2, f"died ~ {FULL}", {"link": "probit"}),
+        pytest.param(2, f"died ~ {FULL}", {"link": "probit"}, marks=pytest.mark.long),
         (3, f"died ~ {FULL}", {"aggregation": "masked"}),
         (3, f"visits ~ {FULL} + offset(years)", {"family": "poisson", "aggregation": "plain"}),
-        (4, f"score ~ {FULL}", {"family": "gaussian"}),
+        pytest.param(4, f"score ~ {FULL}", {"family": "gaussian"}, marks=pytest.mark.long),
     ],
 )
 def test_glore_has_every_property(count: int, formula: str, options: dict[str, Any]) -> None:

@@ -91,8 +91,8 @@ def test_without_a_grant_the_auditor_says_what_is_sealed(nhefs: tuple[Study, dic
     ("learner", "options"),
     [
         ("vertigo", {}),
-        ("vertigo", {"exchange": "gram", "ridge": 1.0}),
-        ("valoris", {}),
+        pytest.param("vertigo", {"exchange": "gram", "ridge": 1.0}, marks=pytest.mark.long),
+        pytest.param("valoris", {}, marks=pytest.mark.long),
         ("valoris", {"mode": "aggregated"}),
     ],
 )

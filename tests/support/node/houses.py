@@ -48,7 +48,7 @@ range = [-5, 5]
 
 @cache
 def make_first_node(site: str) -> tuple[Path, SiteKeys]:
-    """A site's node as `coterie init` makes it, and its keys, opened: scrypt is slow, and each process needs it once."""
+    """A site's node as `coterie init` makes it, and its opened keys; scrypt is slow, and runs once in a process."""
     parent = Path(mkdtemp(prefix="coterie-"))
     atexit.register(shutil.rmtree, parent)
     root = parent / site
