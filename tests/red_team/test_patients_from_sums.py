@@ -155,7 +155,7 @@ def test_the_log_refuses_few_rows_for_many_columns_whatever_the_learner_solves(t
 
 
 @pytest.mark.parametrize("learner", ["glore", "cola"])
-def test_a_level_all_of_whom_have_the_outcome(network: Network, learner: str) -> None:
+def test_a_level_whose_patients_all_have_the_outcome(network: Network, learner: str) -> None:
     for site in "ab":
         network.data[site]["grp"] = np.array((["x", "y"] * N)[:N], dtype=object)
         network.data[site]["grp"][:10], network.data[site]["death"][:10] = "z", 1
@@ -228,7 +228,7 @@ def test_a_level_that_one_patient_of_the_pool_has(network: Network, formula: str
         network.fit(text(formula, rest='rows = {constant = "allow", collinear = "allow"}'))
 
 
-def test_a_level_of_the_pool_all_of_whom_have_the_outcome(network: Network) -> None:
+def test_a_level_of_the_pool_whose_patients_all_have_the_outcome(network: Network) -> None:
     for site in "abc":
         network.data[site]["death"][network.data[site]["hiv"] == 1] = 1
     with pytest.raises(Withheld, match="full cell"):

@@ -193,7 +193,7 @@ def test_hostile_names_do_not_reach_the_terminal_raw(trial: Mapping[str, Path]) 
 @pytest.mark.parametrize(
     "wrong", [("nosuch",), ("simulate",), ("demo", "--sites", "many"), ("audit", "replay", "--nosuch")]
 )
-def test_a_wrong_use_of_a_command_is_told_without_a_traceback(wrong: tuple[str, ...]) -> None:
+def test_a_wrong_use_of_a_command_is_explained_without_a_traceback(wrong: tuple[str, ...]) -> None:
     done = run_command(*wrong)
     assert done.returncode == 2
     assert "Usage: " in done.stderr
