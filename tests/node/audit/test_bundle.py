@@ -604,7 +604,7 @@ def test_any_flipped_byte_fails_and_never_crashes(honest: HonestRun, tmp_path: P
         content = bytearray(honest.files[name])
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         forged = write_bundle({**honest.files, name: bytes(content)}, tmp_path, f"{k}.zip")
-        # The guide is for people, the code's name is information only, and some of the state's nodes need not be looked into.
+        # The guide is for people, nothing checks the code's name, and a verifier skips some nodes of the state.
         verdict = verify(forged, network=honest.network).verdict
         assert verdict.verdict == "FAIL" or name in (GUIDE, MANIFEST, STATE), name
 
