@@ -77,7 +77,8 @@ def measure(job: Job) -> None:
         f"{job.n:,} x {job.m}: {seconds:.1f} s wall and {used:.0f} s CPU in all at load {load:.1f} to "
         f"{os.getloadavg()[0]:.1f}; "
         f"{session['rounds']} rounds, {fit['details']['iterations']} evaluations and a last one, "
-        f"{read_busiest(session):.1f} MB sent by the busiest party; largest process so far {read_peak():.0f} MB; {compare(job, fit)}",
+        f"{read_busiest(session):.1f} MB sent by the busiest party; "
+        f"largest process so far {read_peak():.0f} MB; {compare(job, fit)}",
         flush=True,
     )
 

@@ -92,7 +92,8 @@ def measure(job: Job) -> None:
     print(
         f"{job.title}: {sorted(walls)[len(walls) // 2]:.1f} s wall (of {', '.join(f'{w:.1f}' for w in walls)}); "
         f"{session['rounds']} rounds, {fit['details']['iterations']} iterations, "
-        f"{read_busiest(session):.1f} MB sent by the busiest party between parties; largest process so far {read_peak():.0f} MB; {compare(job, fit)}",
+        f"{read_busiest(session):.1f} MB sent by the busiest party between parties; "
+        f"largest process so far {read_peak():.0f} MB; {compare(job, fit)}",
         flush=True,
     )
 
