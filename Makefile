@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 SEEDS ?= 2000
 TRANSACTIONS ?= 10000
 FUZZ_SEED ?= $(shell date +%j)
-# Tests start the command hundreds of times; without compiled files each start compiles the rooms again.
+# Tests start many processes; without compiled files each start compiles the rooms again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

@@ -46,7 +46,7 @@ def measure(n: int) -> dict[str, Any]:
             sent[name] += len(blobs[name])
         for name, machine in machines.items():
             start = time.process_time()
-            machine.feed({poster: decode(blob)[1] for poster, blob in blobs.items()})
+            machine.advance({poster: decode(blob)[1] for poster, blob in blobs.items()})
             if machine.result is not None:
                 results[name] = machine.result
                 assert results[name].n == len(results[name].order()) == round(SHARED * n)

@@ -172,7 +172,7 @@ def record_all(
             count += 1
         basis = digest if step.public else basis
         with suppress(NotConverged):
-            machine.feed(posts)
+            machine.advance(posts)
     return count
 
 

@@ -9,27 +9,19 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
+from deployed import SITES, declare_numbers, read_busiest, read_peak, run_once
 from scipy.special import expit
 
 from coterie_learners.numeric.array import Array
-from coterie_node.analysis.pooled import Reference
-from coterie_node.demo.cases.case import Case
-from coterie_node.demo.cases.nhefs import quote_names, write_frame
-from coterie_node.demo.run import prepare, run_sites
-from coterie_node.network.devnet import make_settings, run_network
-from coterie_node.site.run_folder import RunFolder
-
-SITES = ("left", "right", "helper")
+from coterie_node.demo.cases.nhefs import quote_names
 
 
 @dataclass(frozen=True)
@@ -61,50 +53,32 @@ def make_table(job: Job) -> tuple[Array, Array]:
 def study_text(job: Job) -> str:
     """The study file."""
     names = [f"x{j}" for j in range(job.m)]
-    ranges = "\n".join(f'[variables.{name}]\ntype = "number"\nrange = [-8, 8]\n' for name in names)
     return (
         f'name = "bench"\nsites = [{quote_names(SITES)}]\nhelpers = ["helper"]\nformula = "y ~ {" + ".join(names)}"\n'
-        f'[learner]\nname = "secure_glm"\n{ranges}[variables.y]\ntype = "binary"\n'
+        f'[learner]\nname = "secure_glm"\n{declare_numbers(names)}[variables.y]\ntype = "binary"\n'
     )
 
 
-def make_case(job: Job) -> Case:
-    """The job as the demo runs it."""
+def draw_frames(job: Job) -> Mapping[str, pd.DataFrame]:
+    """What each hospital holds: half of the rows."""
     x, y = make_table(job)
     frame = pd.DataFrame(x, columns=[f"x{j}" for j in range(job.m)]).assign(y=y.astype(int))
-    parts = {"left": frame.iloc[: job.n // 2], "right": frame.iloc[job.n // 2 :]}
-
-    def write_sites(folder: Path, sites: Sequence[str]) -> Mapping[str, Path]:
-        return {name: write_frame(part, folder / name / "data.csv") for name, part in parts.items()}
-
-    return Case(lambda _: SITES, lambda _: study_text(job), write_sites, lambda: Reference({}))
-
-
-def run(job: Job) -> tuple[dict[str, Any], float]:
-    """One run over processes of their own; the report of the first site, and the wall seconds from join to result."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = RunFolder(Path(folder))
-        prepare(place, make_case(job), SITES)
-        with run_network(place, SITES, make_settings("anvil", "folder")):
-            reports, seconds = run_sites(place, SITES, lambda _: None)
-    return reports["left"], seconds
+    return {"left": frame.iloc[: job.n // 2], "right": frame.iloc[job.n // 2 :]}
 
 
 def measure(job: Job) -> None:
     """Run a job and print what it took and how far it is from the pooled fit."""
     load, used = os.getloadavg()[0], resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    report, seconds = run(job)
+    report, seconds = run_once(study_text(job), draw_frames(job))
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
     fit = report["fit"]
     session = fit["details"]["interactive"]
-    busiest = max(session["bytes_sent"].values()) / 1e6
-    # Kilobytes on Linux: the largest of all processes that have ended, here those of the sites.
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
         f"{job.n:,} x {job.m}: {seconds:.1f} s wall and {used:.0f} s CPU in all at load {load:.1f} to "
         f"{os.getloadavg()[0]:.1f}; "
-        f"{session['rounds']} rounds, {fit['details']['iterations']} evaluations and a last one, {busiest:.1f} MB sent "
-        f"by the busiest party; largest process so far {peak:.0f} MB; {compare(job, fit)}",
+        f"{session['rounds']} rounds, {fit['details']['iterations']} evaluations and a last one, "
+        f"{read_busiest(session):.1f} MB sent by the busiest party; "
+        f"largest process so far {read_peak():.0f} MB; {compare(job, fit)}",
         flush=True,
     )
 

@@ -10,27 +10,20 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from deployed import SITES, declare_numbers, read_busiest, read_peak, run_once
 from sklearn.datasets import make_regression
 from sklearn.linear_model import Lasso, LassoCV
 from sklearn.metrics import r2_score
 
 from coterie_learners.numeric.array import Array
-from coterie_node.analysis.pooled import Reference
-from coterie_node.demo.cases.case import Case
-from coterie_node.demo.cases.nhefs import quote_names, write_frame
-from coterie_node.demo.run import prepare, run_sites
-from coterie_node.network.devnet import make_settings, run_network
-from coterie_node.site.run_folder import RunFolder
+from coterie_node.demo.cases.nhefs import quote_names
 
-SITES = ("left", "right", "helper")
 LAMBDA = 0.001
 DEFAULT = ("5000x30", "10000x40", "100000x10", "path", "paillier")
 
@@ -88,33 +81,12 @@ def study_text(job: Job) -> str:
     names = [f"x{j}" for j in range(job.m)]
     half = job.m // 2
     columns = {"left": names[:half], "right": [*names[half:], "y"], "helper": []}
-    ranges = "\n".join(f'[variables.{name}]\ntype = "number"\nrange = [-8, 8]\n' for name in [*names, "y"])
     shared = "\n".join(f"{site} = [{quote_names(held_)}]" for site, held_ in columns.items())
     return (
         f'name = "bench"\nsites = [{quote_names(SITES)}]\nformula = "y ~ {" + ".join(names)}"\n'
         'identifier = ["person"]\n'
-        f'[columns]\n{shared}\n[learner]\nname = "secure_lasso"\n{job.options}\n{ranges}'
+        f'[columns]\n{shared}\n[learner]\nname = "secure_lasso"\n{job.options}\n{declare_numbers([*names, "y"])}'
     )
-
-
-def make_case(job: Job) -> Case:
-    """The job as the demo runs it."""
-    frames = draw_frames(job)
-
-    def write_sites(folder: Path, sites: Sequence[str]) -> Mapping[str, Path]:
-        return {name: write_frame(frame, folder / name / "data.csv") for name, frame in frames.items()}
-
-    return Case(lambda _: SITES, lambda _: study_text(job), write_sites, lambda: Reference({}))
-
-
-def run(job: Job) -> tuple[dict[str, Any], float]:
-    """One run over processes of their own; a report of the first site, and the wall seconds from join to result."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = RunFolder(Path(folder))
-        prepare(place, make_case(job), SITES)
-        with run_network(place, SITES, make_settings("anvil", "folder")):
-            reports, seconds = run_sites(place, SITES, lambda _: None)
-    return reports["left"], seconds
 
 
 def _children_seconds() -> float:
@@ -124,22 +96,20 @@ def _children_seconds() -> float:
 
 def measure(job: Job) -> None:
     """Run a job three times and print the median, the differences to scikit-learn, bytes and memory."""
-    walls, cpus = [], []
+    walls, cpus, frames = [], [], draw_frames(job)
     for _ in range(1 if job.n >= 20_000 else 3):
         before = _children_seconds()
-        report, seconds = run(job)
+        report, seconds = run_once(study_text(job), frames)
         walls.append(seconds)
         cpus.append(_children_seconds() - before)
     fit = report["fit"]
     session = fit["details"]["interactive"]
-    busiest = max(session["bytes_sent"].values()) / 1e6
-    # Kilobytes on Linux: the largest of all processes that have ended, here those of the sites.
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(
         f"{job.title}: {sorted(walls)[len(walls) // 2]:.1f} s wall (of {', '.join(f'{w:.1f}' for w in walls)}), "
         f"CPU of all processes from their start {sorted(cpus)[len(cpus) // 2]:.1f} s, load {os.getloadavg()[0]:.1f}; "
-        f"{session['rounds']} rounds, {fit['details']['iterations']} iterations, {busiest:.1f} MB sent by the busiest "
-        f"party between parties; largest process so far {peak:.0f} MB; {compare(job, fit)}",
+        f"{session['rounds']} rounds, {fit['details']['iterations']} iterations, "
+        f"{read_busiest(session):.1f} MB sent by the busiest party between parties; "
+        f"largest process so far {read_peak():.0f} MB; {compare(job, fit)}",
         flush=True,
     )
 

@@ -7,6 +7,10 @@ import os
 import pytest
 from hypothesis import settings
 
+# Each core has a worker, and threads of BLAS would wait for each other. Set before anything imports numpy. Tests of
+# threads set their own number, in a process of their own.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # A slow machine is no fault: speed is measured in benchmarks.
 settings.register_profile("coterie", deadline=None)
 settings.load_profile("coterie")

@@ -65,7 +65,7 @@ def _measure_membership(net: ContractAndRules) -> None:
     net.offer(derive_address("new"), derive_address("newer"), next_digest("sealing", "newer"))
     net.accept(derive_address("newer"), 5)
     for voter in voters:
-        net.succeed(voter, net.contracts.models[1])
+        net.vote_succession(voter, net.contracts.models[1])
     net.revoke(voters[0], 5)
     net.withdraw(voters[0], motions.hash_revocation(5))
     for voter in voters:

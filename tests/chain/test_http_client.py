@@ -18,6 +18,7 @@ WAITS = Waits(connect=2.0, silence=2.0, answer=2.0)
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

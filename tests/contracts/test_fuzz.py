@@ -57,7 +57,7 @@ class Fuzz:
             self.attest: 1,
             self.decline: 1,
             self.withdraw: 1,
-            self.succeed: 1.2,
+            self.vote_succession: 1.2,
             self.propose: 2.5,
             self.admit: 2,
             self.revoke: 1.5,
@@ -284,9 +284,9 @@ class Fuzz:
         site, by = self.rnd.choice(offers) if offers and self.draw_chance() else (self.draw_site(), self.draw_key())
         self.net.accept(by, site)
 
-    def succeed(self) -> None:
+    def vote_succession(self) -> None:
         models = self.net.contracts.models
-        self.net.succeed(self.draw_key(), models[1] if self.draw_chance() else ZERO_ADDRESS)
+        self.net.vote_succession(self.draw_key(), models[1] if self.draw_chance() else ZERO_ADDRESS)
 
     def withdraw(self) -> None:
         motions = [log.args["motion"] for log in self.net.contracts.logs[-60:] if "motion" in log.args]

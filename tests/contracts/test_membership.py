@@ -356,15 +356,15 @@ def test_a_majority_that_a_smaller_electorate_made_can_be_called_in(net: Contrac
 def test_a_majority_names_the_catalog_that_succeeds_this_one(net: ContractAndRules) -> None:
     successor = net.contracts.models[1]  # any contract will do here
     for voter in (ANA, BOB):
-        assert name_events(net.succeed(voter, successor)) == ["SuccessionVoted"]
-    logs = net.succeed(CYD, successor)
+        assert name_events(net.vote_succession(voter, successor)) == ["SuccessionVoted"]
+    logs = net.vote_succession(CYD, successor)
     assert name_events(logs) == ["SuccessionVoted", "CatalogSucceeded"]
     assert logs[1].args == {"next": successor}
-    assert catch_refusal(net.succeed, STRANGER, successor) == ("NotSite",)
+    assert catch_refusal(net.vote_succession, STRANGER, successor) == ("NotSite",)
     assert net.contracts.view("VERSION") == 2
 
 
 def test_a_successor_is_another_contract(net: ContractAndRules) -> None:
-    assert catch_refusal(net.succeed, ANA, ZERO_ADDRESS) == ("BadTerms",)
+    assert catch_refusal(net.vote_succession, ANA, ZERO_ADDRESS) == ("BadTerms",)
     for nothing in (net.contracts.address, STRANGER):
         assert catch_refusal(net.contracts.move, ANA, "succeed", nothing) == ("BadTerms",)

@@ -128,7 +128,7 @@ def test_doctor_finds_a_site_s_node_well_and_its_swarm_private(running: Path) ->
     assert {checks[name]["result"] for name in well} == {"ok"}
 
 
-def test_doctor_finds_results_that_are_told_too_soon(running: Path) -> None:
+def test_doctor_finds_results_that_are_reported_too_soon(running: Path) -> None:
     home = find_node(running / "sites" / "north")
     chain = home.config.chain.model_copy(update={"confirmations": 1})
     hasty = replace(home, config=home.config.model_copy(update={"chain": chain}))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.node.houses import NodeNetwork
-from support.node.processes import run_command
+from support.node.processes import run_process
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def node_network(tmp_path: Path) -> Iterator[NodeNetwork]:
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished demo of three sites, kept. Its tests are in the xdist group "demo": one worker runs it once."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    done = run_command("demo", "--json", "--keep", folder)
+    done = run_process("demo", "--json", "--keep", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout) == json.loads((folder / "result.json").read_text())
     return folder

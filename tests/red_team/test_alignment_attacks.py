@@ -67,7 +67,7 @@ def try_identifiers(table: MemoryProtocol, codes: Sequence[str], keys: Sequence[
     return known
 
 
-def test_no_site_finds_a_patient_whom_it_does_not_have_by_trying() -> None:
+def test_no_site_finds_a_patient_that_it_does_not_have_by_trying() -> None:
     table = play()
     strangers = [f"{k:07d}" for k in range(5000, 5060)]
     assert try_identifiers(table, strangers, exponents(table, ["north"])) == []

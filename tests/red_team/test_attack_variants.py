@@ -86,7 +86,7 @@ def test_coarse_columns_explain_repeats(network: Network) -> None:
 
 
 @pytest.mark.parametrize("rest", [KNOWN, ""], ids=["identifiers", "rows"])
-def test_thirty_patients_more_of_whom_one_has_a_level(network: Network, rest: str) -> None:
+def test_thirty_patients_more_and_one_of_them_has_a_level(network: Network, rest: str) -> None:
     balance(network)
     for site in "ab":
         network.data[site]["hiv"] = (np.arange(N) // 8 % 5 == 0).astype(int)
@@ -98,7 +98,7 @@ def test_thirty_patients_more_of_whom_one_has_a_level(network: Network, rest: st
         network.fit(study)
 
 
-def test_forty_patients_more_of_whom_one_is_at_a_rare_year_of_a_long_category(network: Network) -> None:
+def test_forty_patients_more_and_one_of_them_is_at_a_rare_year_of_a_long_category(network: Network) -> None:
     """A category with more levels than a table has by its values is one all the same, in a difference too."""
     balance(network)
     levels = [f"y{k}" for k in range(14)]
@@ -121,7 +121,7 @@ def test_forty_patients_more_of_whom_one_is_at_a_rare_year_of_a_long_category(ne
         network.fit(study)
 
 
-def test_forty_patients_more_of_whom_one_has_most_of_a_cost(network: Network) -> None:
+def test_forty_patients_more_and_one_of_them_has_most_of_a_cost(network: Network) -> None:
     balance(network)
     for site in "ab":
         network.data[site]["cost"] = np.round(np.random.default_rng(1).lognormal(5, 0.5, N), 2)
@@ -152,7 +152,7 @@ def test_a_pool_that_grew_by_one_patient_of_a_level(network: Network, learner: s
         grow(network, "death ~ sex + hiv", learner=learner)
 
 
-def test_a_pool_that_grew_by_patients_all_of_whom_have_the_outcome(network: Network) -> None:
+def test_a_pool_that_grew_by_patients_who_all_have_the_outcome(network: Network) -> None:
     for site in "abc":
         network.data[site]["hiv"] = (np.arange(N) % 5 == 0).astype(int)
         network.data[site]["death"][-10:] = network.data[site]["hiv"][-10:]

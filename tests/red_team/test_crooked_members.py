@@ -1,6 +1,6 @@
 """A member falls silent, withholds, garbles, misstates a size, leaves or lies, at a step of all sites or as the server.
 
-Each pair is told with three and with four masked sites and each rule for silent sites, by real daemons on the memory
+Each pair is a story with three and with four masked sites and each rule for silent sites, by real daemons on the memory
 ledger. Four sites that exclude complete over three. The others wait or end as the study says. Ledger, log, status and
 result name the member, and nobody else.
 """

@@ -1,4 +1,4 @@
-"""A member withholds, garbles, lies and votes: whom the others blame, and that their studies go on.
+"""A member withholds, garbles, lies and votes: which member the others blame, and that their studies go on.
 
 Variants of the attacks c1 and d2, against real daemons on the memory ledger. The same rules hold in
 the contract: tests/contracts moves both together.
@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.lanes import diagonal
 from support.node.houses import NodeNetwork
 from support.red_team.members import CrookedStore, propose_study
 
@@ -61,7 +62,7 @@ def events(network: NodeNetwork, name: str) -> list[Event]:
 
 
 def list_blamed(network: NodeNetwork) -> set[str]:
-    """Everybody whom the ledger names for a fault."""
+    """Each member that the ledger names for a fault."""
     keys = ("culprit", "silent", "server")
     named = (dict(e.details).get(key) for e in network.chain.log if isinstance(e, Event) for key in keys)
     return {str(name) for name in named if name}
@@ -70,9 +71,8 @@ def list_blamed(network: NodeNetwork) -> set[str]:
 # Withheld and garbled payloads
 
 
-@pytest.mark.parametrize("garbles", [False, True])
-@pytest.mark.parametrize("silent_site", ["wait", "exclude", "abort"])
-def test_a_member_that_withholds_or_garbles_is_the_only_one_whom_the_ledger_blames(
+@pytest.mark.parametrize(("silent_site", "garbles"), diagonal(["wait", "exclude", "abort"], [False, True]))
+def test_a_member_that_withholds_or_garbles_is_the_only_one_that_the_ledger_blames(
     network: NodeNetwork, silent_site: str, garbles: bool
 ) -> None:
     """Attack d2: the honest servers were skipped and blamed, and the culprit was named by nobody."""

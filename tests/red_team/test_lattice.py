@@ -77,7 +77,7 @@ def part_of(table: MemoryProtocol, of: Study, name: str) -> SiteColumns:
     machine = Machine(script, table.machines[name].site)
     for topic in table.topics:
         if machine.awaits is not None:
-            machine.feed(table.posts(topic))
+            machine.advance(table.posts(topic))
     part = machine.result
     assert isinstance(part, SiteColumns)
     return part

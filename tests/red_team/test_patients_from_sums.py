@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.lanes import diagonal
 from support.red_team.hospitals import KNOWN, MASKED, PLAIN, N, Network, draw, text, write
 
 from coterie_learners.core.disclosure import Exposure
@@ -42,13 +43,14 @@ MODELS = {
 # One patient more
 
 
-@pytest.mark.parametrize("formula", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("learner", [PLAIN, MASKED], ids=["plain", "masked"])
-@pytest.mark.parametrize("rest", ["", KNOWN], ids=["rows", "identifiers"])
-def test_one_patient_more(network: Network, formula: str, learner: str, rest: str) -> None:
+@pytest.mark.parametrize(
+    ("formula", "how"), diagonal(list(MODELS), [(PLAIN, ""), (MASKED, KNOWN), (PLAIN, KNOWN), (MASKED, "")])
+)
+def test_one_patient_more(network: Network, formula: str, how: tuple[str, str]) -> None:
+    learner, rest = how
     network.fit(text("death ~ age + sex", learner=learner, rest=rest), N - 1, "a")
     with pytest.raises(ReleaseRefused, match=r"the study 'probe'.*\(added\).*\[cohort\]"):
-        network.fit(text(formula, learner=learner, rest=rest))
+        network.fit(text(MODELS[formula], learner=learner, rest=rest))
 
 
 @pytest.mark.parametrize("bounds", ["[18, 110.1]", "[0, 200]"])
@@ -153,7 +155,7 @@ def test_the_log_refuses_few_rows_for_many_columns_whatever_the_learner_solves(t
 
 
 @pytest.mark.parametrize("learner", ["glore", "cola"])
-def test_a_level_all_of_whom_have_the_outcome(network: Network, learner: str) -> None:
+def test_a_level_whose_patients_all_have_the_outcome(network: Network, learner: str) -> None:
     for site in "ab":
         network.data[site]["grp"] = np.array((["x", "y"] * N)[:N], dtype=object)
         network.data[site]["grp"][:10], network.data[site]["death"][:10] = "z", 1
@@ -226,7 +228,7 @@ def test_a_level_that_one_patient_of_the_pool_has(network: Network, formula: str
         network.fit(text(formula, rest='rows = {constant = "allow", collinear = "allow"}'))
 
 
-def test_a_level_of_the_pool_all_of_whom_have_the_outcome(network: Network) -> None:
+def test_a_level_of_the_pool_whose_patients_all_have_the_outcome(network: Network) -> None:
     for site in "abc":
         network.data[site]["death"][network.data[site]["hiv"] == 1] = 1
     with pytest.raises(Withheld, match="full cell"):

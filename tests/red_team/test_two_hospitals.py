@@ -40,7 +40,7 @@ PATIENTS = 90
 
 
 def write_rows(path: Path, seed: int, rows: int, events: int = 30) -> Path:
-    """The first `rows` of a hospital's patients, of whom so many have died."""
+    """The first `rows` of a hospital's patients; so many of them have died."""
     rng = np.random.default_rng(seed)
     ages, males = rng.integers(30, 90, PATIENTS).tolist(), rng.integers(0, 2, PATIENTS).tolist()
     died = rng.permutation([1] * events + [0] * (PATIENTS - events)).tolist()

@@ -355,7 +355,7 @@ class EthereumLedger:
         """Accept a seat."""
         self._send_move("accept", self._find_id(site))
 
-    def succeed(self, catalog: str) -> None:
+    def vote_succession(self, catalog: str) -> None:
         """Vote that another Catalog succeeds this one."""
         self._send_move("succeed", catalog, gas=VOTE_GAS)
 

@@ -257,7 +257,7 @@ class HistoryCheck:
 
     def _check_succession(self, event: Event, d: _Details, key: str) -> None:
         successor = str(d["successor"])
-        passed = self.rules.succeed(key, successor, _moment(event))
+        passed = self.rules.vote_succession(key, successor, _moment(event))
         self._expect_outcome(event, d, passed, motions.hash_succession(successor))
 
     def _check_withdrawal(self, event: Event, d: _Details, key: str) -> None:

@@ -273,9 +273,9 @@ class MemoryLedger:
         sealing = self._rules.seats[self._find_id(site)].sealing
         self._write("KeyChanged", 0, name=site, key=self._address, sealing=_to_hex(sealing))
 
-    def succeed(self, catalog: str) -> None:
+    def vote_succession(self, catalog: str) -> None:
         """Vote that another Catalog succeeds this one."""
-        passed = self._rules.succeed(self._address, catalog, self._chain.moment())
+        passed = self._rules.vote_succession(self._address, catalog, self._chain.moment())
         motion = motions.hash_succession(catalog)
         self._write_vote(passed, motion, "SuccessionVoted", "CatalogSucceeded", 0, self.me, successor=catalog)
 

@@ -269,7 +269,7 @@ class Ledger(Protocol):
     def accept(self, site: str) -> None:
         """Accept a seat that was offered to this handle's key."""
 
-    def succeed(self, catalog: str) -> None:
+    def vote_succession(self, catalog: str) -> None:
         """Vote that another Catalog succeeds this one."""
 
     def read_successor(self) -> str:

@@ -90,7 +90,7 @@ class ReadOnly:
         """Refused."""
         self._refuse()
 
-    def succeed(self, catalog: str) -> None:
+    def vote_succession(self, catalog: str) -> None:
         """Refused."""
         self._refuse()
 

@@ -158,7 +158,7 @@ class Rules:
         self._require_free(*offered)
         self._rekey(site, *offered)
 
-    def succeed(self, caller: str, successor: str, now: Moment) -> bool:
+    def vote_succession(self, caller: str, successor: str, now: Moment) -> bool:
         """Vote for the Catalog that succeeds this one."""
         me = self._require_site(caller)
         if successor == ZERO_ADDRESS:

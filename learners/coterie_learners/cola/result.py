@@ -87,7 +87,7 @@ def _cautions(plan: TablePlan, model: Payload) -> tuple[tuple[str, ...], tuple[s
     """What must be known of the fit before its numbers are used: on the method, and warnings."""
     slopes = (plan.p - plan.design.formula.intercept) * max(plan.levels, 1)
     advice = advise_on_few_events(plan.study)
-    small = model_warnings.few_events_warning(
+    small = model_warnings.warn_of_few_events(
         int(model["n"]), _events(plan, model), slopes, plan.family.has_events, advice
     )
     robust = model_warnings.ROBUST if plan.options.robust else ()

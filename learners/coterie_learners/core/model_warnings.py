@@ -29,7 +29,7 @@ def describe_sandwich(kind: str, sampled: bool) -> tuple[str, ...]:
     return (f"Standard errors are those of the sandwich {errors}; {rest}.",)
 
 
-def ridge_warning(weight: float) -> tuple[str, ...]:
+def warn_of_ridge(weight: float) -> tuple[str, ...]:
     """What a ridge does to a table of coefficients; nothing if there is none."""
     if not weight:
         return ()
@@ -39,7 +39,7 @@ def ridge_warning(weight: float) -> tuple[str, ...]:
     return (f"{message} tell; degrees of freedom, AIC and BIC count every coefficient in full.",)
 
 
-def few_events_warning(n: int, events: int | None, coefficients: int, binary: bool, advice: str) -> tuple[str, ...]:
+def warn_of_few_events(n: int, events: int | None, coefficients: int, binary: bool, advice: str) -> tuple[str, ...]:
     """Too few events (rows, where nothing is counted) for the coefficients besides intercepts; nothing if enough.
 
     `binary`: each patient has the event or does not, so that the rarer of the two counts. `advice`: what to do.

@@ -7,12 +7,12 @@ skipped or excluded, and which attempt a step is in, is the ledger's business: s
 Theory of operation. All sites run the same script, so all yield the same steps in the same order. A Machine drives the
 script of one site. The runner moves it with the posts that the ledger has recorded:
 
-    state     `awaits`   call               next state
-    open      a Step     draft              open: a draft does not move the script
-    open      a Step     feed               open at the next step, or ended
-    open      a Step     feed, wrong post   open at the same step; WrongPost names the server
-    open      a Step     accept             open at the next step, or ended; nothing is checked
-    ended     None       any of these       ended; ProtocolError CO-P303
+    state     `awaits`   call                 next state
+    open      a Step     draft                open: a draft does not move the script
+    open      a Step     advance              open at the next step, or ended
+    open      a Step     advance, wrong post  open at the same step; WrongPost names the server
+    open      a Step     accept               open at the next step, or ended; nothing is checked
+    ended     None       any of these         ended; ProtocolError CO-P303
 
 Two invariants carry the protocol. A script reads nothing but its site and the posts that it is sent, so that the same
 posts give the same steps at a restart, in a look-ahead and in a replay. A script never sees a public post that differs
@@ -288,7 +288,7 @@ def _own(f: Callable[..., Payload], args: tuple[Any, ...]) -> Callable[[Site, Ch
 
 
 class Machine:
-    """One learner at one site as a message-driven state machine: awaits -> draft / feed -> result.
+    """One learner at one site as a message-driven state machine: awaits -> draft / advance -> result.
 
     `tolerance` is the largest difference at which a recomputed server post still passes: 0 asks for the same bits.
     Counters for the auditor: `checked` and `unchecked` public steps, `opened` results that the sites computed together
@@ -325,7 +325,7 @@ class Machine:
         """This site as a step sees it, with the parties of one attempt."""
         return replace(self.site, parties=parties, attempt=attempt)
 
-    def feed(self, posts: Posts) -> None:
+    def advance(self, posts: Posts) -> None:
         """Go on with the posts of a finished step, in the study's site order; WrongPost if a server erred."""
         step = self._open()
         # All checks come before the script moves: after an error the machine still stands at this step.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -74,12 +75,22 @@ def learner_of(study: Study) -> Learner:
 
 def list_learners() -> list[str]:
     """The names of all installed learners."""
-    return sorted(_read_entries())
+    return sorted(_find_entries(tuple(sys.path)))
+
+
+@lru_cache(maxsize=4)
+def _find_entries(path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """The entry points of learners by name.
+
+    A search reads the metadata of every package on the path, and a daemon asks for its learner at each turn: a path is
+    searched once in a process. Who installs a learner starts its processes again.
+    """
+    return {e.name: e for e in entry_points(group=GROUP)}
 
 
 def find_learner(name: str) -> Learner:
     """An installed learner by name, from the entry points in the group coterie.learners."""
-    entries = _read_entries()
+    entries = _find_entries(tuple(sys.path))
     if name not in entries:
         raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.")
     learner = entries[name].load()
@@ -90,12 +101,6 @@ def find_learner(name: str) -> Learner:
         )
     _check_parts(learner)
     return learner
-
-
-@cache
-def _read_entries() -> Mapping[str, EntryPoint]:
-    """The installed learners' entry points: a search through the metadata of all packages, made once."""
-    return {e.name: e for e in entry_points(group=GROUP)}
 
 
 def _check_parts(learner: Learner) -> None:

@@ -266,7 +266,7 @@ def describe_method(plan: GlorePlan) -> tuple[str, ...]:
     own = ("Each site has an intercept of its own, which it keeps.",) if o.site_intercepts else ()
     sandwich = model_warnings.describe_sandwich(plan.robust or "", plan.model.weighting == "sampling")
     firth_notes = model_warnings.FIRTH if o.firth else ()
-    return (*model_warnings.ridge_warning(o.ridge), *weights, *own, *sandwich, *firth_notes)
+    return (*model_warnings.warn_of_ridge(o.ridge), *weights, *own, *sandwich, *firth_notes)
 
 
 def _explain_nonconvergence(model: Payload) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Protocol
@@ -13,7 +14,9 @@ from pydantic import field_validator
 from coterie_learners.core.intervals import Intervals, merge_intervals
 from coterie_learners.core.protocol import Posts, Site
 from coterie_learners.core.registry import options_of
+from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
+from coterie_learners.secure import paillier, secure_join
 from coterie_learners.secure.fista import Rule
 from coterie_learners.secure.identifier_tags import Deal, LinkagePass
 from coterie_learners.secure.lasso_model import Target
@@ -22,7 +25,7 @@ from coterie_learners.secure.secure_join import JoinPlan, check_range
 from coterie_learners.shares.field import PrimeField as Numbers
 from coterie_learners.shares.shamir3 import COMPUTING
 from coterie_learners.study.design import Design
-from coterie_learners.study.document import Frozen, Study
+from coterie_learners.study.document import Frozen, Schedule, Study
 from coterie_learners.study.rows import join_blocks
 
 # No number overflows with so many rows; the field is chosen before anybody knows how many there are.
@@ -69,52 +72,138 @@ class SecureLassoOptions(Frozen):
         return value
 
 
-class SharedPlan(Protocol):
-    """What the shared parts of secure learners ask of a study's plan; see `LassoPlan` for each."""
+class SharedOptions(Protocol):
+    """The options that learners on shares have in common; see `SecureLassoOptions`."""
 
     @property
-    def study(self) -> Study:
-        """The study."""
+    def linkage(self) -> Literal["masks", "paillier"]:
+        """How columns are joined."""
 
     @property
-    def joins(self) -> bool:
-        """Whether the sites hold columns."""
+    def passes(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of identifying columns, one after the other."""
 
     @property
-    def m(self) -> int:
-        """Number of columns without the intercept."""
-
-    @property
-    def computing(self) -> tuple[str, ...]:
-        """The three sites that hold shares."""
-
-    @property
-    def link(self) -> JoinPlan:
-        """The join."""
-
-    @property
-    def numbers(self) -> Numbers:
-        """The field."""
+    def rows_per_column(self) -> int:
+        """The least cohort, in rows for each column."""
 
     @property
     def questions(self) -> int:
         """How many studies an owner answers on the same patients."""
 
-    def order_of(self, owner: str) -> list[int]:
-        """Places of an owner's columns in the joined table."""
-
-    def tabulate_rows(self, site: Site) -> Array:
-        """A site's own rows as they are shared, where rows are split."""
-
 
 @dataclass(frozen=True)
-class LassoPlan:
-    """What every site derives from the study alone; and where the columns lie in their ranges, once that is posted."""
+class SharedPlan(ABC):
+    """What every site derives from a study whose rows or columns are shared among three parties.
+
+    `intervals`: where the columns lie in their ranges, once that is posted.
+    """
 
     study: Study
     design: Design
-    options: SecureLassoOptions
+    options: SharedOptions
     intervals: Intervals | None = None
+
+    @property
+    @abstractmethod
+    def numbers(self) -> Numbers:
+        """The field."""
+
+    @property
+    @abstractmethod
+    def declared_outcome(self) -> tuple[float, float]:
+        """Middle and half-width of the outcome's declared range."""
+
+    @abstractmethod
+    def tabulate_rows(self, site: Site) -> Array:
+        """A site's own rows as they are shared, where rows are split."""
+
+    @property
+    def deal(self) -> Deal | None:
+        """How joint rows are dealt to folds, if by a seed."""
+        return None
+
+    @property
+    def joins(self) -> bool:
+        """Whether the sites hold columns, and have to find their joint patients first."""
+        return bool(self.study.columns)
+
+    @property
+    def m(self) -> int:
+        """Number of columns without the intercept."""
+        return len(self.design.columns) - 1
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """Sites without data."""
+        return tuple(name for name in self.study.sites if name not in self.study.owners)
+
+    @property
+    def computing(self) -> tuple[str, ...]:
+        """The three sites that hold shares; a helper is the last."""
+        return (*self.study.owners[: COMPUTING - len(self.helpers)], *self.helpers)
+
+    @property
+    def questions(self) -> int:
+        """How many studies an owner answers on the same patients."""
+        return self.options.questions
+
+    @property
+    def floor(self) -> int:
+        """The least number of rows."""
+        return max(self.study.rows.minimum, self.options.rows_per_column * max(self.m, 1))
+
+    @cached_property
+    def link(self) -> JoinPlan:
+        """The join."""
+        owners, columns = self.study.owners, tuple(self.study.identifying)
+        passes = tuple(LinkagePass.of(part, columns) for part in self.options.passes or (columns,))
+        widths = {name: len(self.order_of(name)) for name in owners}
+        return JoinPlan(
+            owners,
+            self.helpers[0],
+            widths,
+            passes,
+            len(columns),
+            self.floor,
+            self.numbers,
+            self.options.linkage,
+            self.declared_outcome,
+            self.deal,
+        )
+
+    def order_of(self, owner: str) -> list[int]:
+        """Places of an owner's columns in the joined table, whose last column is the outcome."""
+        part = Design(self.study, owner)
+        names = self.design.names[1:]
+        return [names.index(name) for name in part.names] + ([self.m] if part.outcome_here else [])
+
+
+def check_silence(study: Study) -> None:
+    """StudyError for a study that would go on without one of the three parties."""
+    if study.ledger.silent_site == "exclude":
+        message = "The parties of a secure computation cannot go on without one of them"
+        raise StudyError("CO-S542", f'{message}. Set silent_site to "wait" or "abort".')
+
+
+def check_linkage(plan: SharedPlan) -> None:
+    """StudyError for a study whose columns cannot be joined, or not here."""
+    if plan.joins:
+        if plan.options.linkage == "paillier":
+            paillier.library()
+        _ = plan.link
+
+
+def plan_schedule(plan: SharedPlan) -> Schedule:
+    """The join (or the commitments), one interactive step, and a word of every site that it has read the result."""
+    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each", "each"))
+
+
+@dataclass(frozen=True)
+class LassoPlan(SharedPlan):
+    """What every site derives from the study alone; and where the columns lie in their ranges, once that is posted."""
+
+    options: SecureLassoOptions
 
     @classmethod
     def of(cls, study: Study) -> LassoPlan:
@@ -132,55 +221,10 @@ class LassoPlan:
         return Intervals.of_ranges(self.m + 1) if self.intervals is None else self.intervals
 
     @property
-    def joins(self) -> bool:
-        """Whether the sites hold columns, and have to find their joint patients first."""
-        return bool(self.study.columns)
-
-    @property
-    def m(self) -> int:
-        """Number of columns without the intercept."""
-        return len(self.design.columns) - 1
-
-    @property
-    def helpers(self) -> tuple[str, ...]:
-        """Sites without data."""
-        return tuple(name for name in self.study.sites if self.joins and not self.study.columns[name])
-
-    @property
-    def computing(self) -> tuple[str, ...]:
-        """The three sites that hold shares; a helper is the last."""
-        data = [name for name in self.study.sites if name not in self.helpers]
-        return (*data[: COMPUTING - len(self.helpers)], *self.helpers)
-
-    @property
-    def questions(self) -> int:
-        """How many studies an owner answers on the same patients."""
-        return self.options.questions
-
-    @property
-    def floor(self) -> int:
-        """The least number of rows."""
-        return max(self.study.rows.minimum, self.options.rows_per_column * self.m)
-
-    @cached_property
-    def link(self) -> JoinPlan:
-        """The join."""
-        o, owners = self.options, tuple(name for name in self.study.sites if name not in self.helpers)
-        columns = tuple(self.study.identifying)
-        passes = tuple(LinkagePass.of(part, columns) for part in o.passes or (columns,))
-        widths = {name: len(self.order_of(name)) for name in owners}
-        return JoinPlan(
-            owners,
-            self.helpers[0],
-            widths,
-            passes,
-            len(columns),
-            self.floor,
-            self.numbers,
-            o.linkage,
-            self.declared_outcome,
-            None if o.seed is None else Deal(o.seed, max(o.folds, 1), o.held_out),
-        )
+    def deal(self) -> Deal | None:
+        """How joint rows are dealt to folds, if by a seed."""
+        o = self.options
+        return None if o.seed is None else Deal(o.seed, max(o.folds, 1), o.held_out)
 
     def tabulate_rows(self, site: Site) -> Array:
         """A site's rows (n, m + 1) in [-1, 1] of their declared ranges, the outcome last."""
@@ -188,12 +232,6 @@ class LassoPlan:
         centre, scale = self.declared_outcome
         x = self.design.scale(block.x)[:, 1:]
         return check_range(np.column_stack([x, (block.y - centre) / scale]), site.name)
-
-    def order_of(self, owner: str) -> list[int]:
-        """Places of an owner's columns in the joined table, whose last column is the outcome."""
-        part = Design(self.study, owner)
-        names = self.design.names[1:]
-        return [names.index(name) for name in part.names] + ([self.m] if part.outcome_here else [])
 
     @cached_property
     def numbers(self) -> Numbers:

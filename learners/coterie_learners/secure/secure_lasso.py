@@ -34,10 +34,18 @@ from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure import paillier, secure_join
+from coterie_learners.secure import secure_join
 from coterie_learners.secure.lasso_disclosure import disclose_lasso
 from coterie_learners.secure.lasso_model import fit
-from coterie_learners.secure.lasso_plan import MAX_ROWS, LassoPlan, SecureLassoOptions, SharedPlan
+from coterie_learners.secure.lasso_plan import (
+    MAX_ROWS,
+    LassoPlan,
+    SecureLassoOptions,
+    SharedPlan,
+    check_linkage,
+    check_silence,
+    plan_schedule,
+)
 from coterie_learners.secure.lasso_result import build_lasso_fit, pack_result, result_form
 from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones
 from coterie_learners.secure.secure_join import JoinPlan, JoinPosts
@@ -348,9 +356,7 @@ def _check_study(study: Study) -> None:
         raise StudyError(
             "CO-S301", f"The outcome {formula.outcome!r} must be a number, a count or binary. Declare another type."
         )
-    if study.ledger.silent_site == "exclude":
-        message = "The parties of a secure computation cannot go on without one of them"
-        raise StudyError("CO-S542", f'{message}. Set silent_site to "wait" or "abort".')
+    check_silence(study)
     if len(study.sites) < COMPUTING or (plan.joins and len(plan.helpers) != 1):
         message = "Three sites compute on shares: two or more that hold columns and exactly one helper without"
         raise StudyError("CO-S543", f"{message}, or three or more that hold rows.")
@@ -363,17 +369,13 @@ def _check_options(plan: LassoPlan) -> None:
         raise StudyError(
             "CO-S544", "absolute_error needs columns split over sites: sums do not give it. Remove the option."
         )
-    if o.linkage == "paillier" and plan.joins:
-        paillier.library()
     _ = plan.numbers
-    if plan.joins:
-        _ = plan.link
+    check_linkage(plan)
 
 
 def _schedule(study: Study) -> Schedule:
-    """The join (or the commitments), one interactive step, and a word of every site that it has read the result."""
-    plan = LassoPlan.of(study)
-    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each", "each"))
+    """The schedule of learners on shares."""
+    return plan_schedule(LassoPlan.of(study))
 
 
 def _discloses(study: Study) -> Disclosure:

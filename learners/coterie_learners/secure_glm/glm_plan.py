@@ -14,11 +14,10 @@ from coterie_learners.core.protocol import Posts, Site
 from coterie_learners.core.registry import options_of
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.identifier_tags import LinkagePass
-from coterie_learners.secure.secure_join import JoinPlan, check_range
+from coterie_learners.secure.lasso_plan import SharedPlan
+from coterie_learners.secure.secure_join import check_range
 from coterie_learners.secure_glm.shared_newton import FIELD_BITS, MOST_PENALTY, GlmTarget
 from coterie_learners.shares.field import PrimeField as Numbers
-from coterie_learners.shares.shamir3 import COMPUTING
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Study
 from coterie_learners.study.rows import join_blocks
@@ -53,13 +52,10 @@ class SecureGlmOptions(Frozen):
 
 
 @dataclass(frozen=True)
-class GlmPlan:
+class GlmPlan(SharedPlan):
     """What every site derives from the study alone; and where the columns lie in their ranges, once that is posted."""
 
-    study: Study
-    design: Design
     options: SecureGlmOptions
-    intervals: Intervals | None = None
 
     @classmethod
     def of(cls, study: Study) -> GlmPlan:
@@ -80,59 +76,19 @@ class GlmPlan:
         return Intervals.of_ranges(self.m) if self.intervals is None else self.intervals
 
     @property
-    def joins(self) -> bool:
-        """Whether the sites hold columns, and have to find their joint patients first."""
-        return bool(self.study.columns)
-
-    @property
-    def m(self) -> int:
-        """Number of columns without the intercept."""
-        return len(self.design.columns) - 1
-
-    @property
     def width(self) -> int:
         """Numbers that a row is shared as: columns, the offset if there is one, the outcome."""
         return self.m + (self.design.formula.offset is not None) + 1
-
-    @property
-    def helpers(self) -> tuple[str, ...]:
-        """Sites without data."""
-        return tuple(name for name in self.study.sites if name not in self.study.owners)
-
-    @property
-    def computing(self) -> tuple[str, ...]:
-        """The three sites that hold shares; a helper is the last."""
-        return (*self.study.owners[: COMPUTING - len(self.helpers)], *self.helpers)
-
-    @property
-    def questions(self) -> int:
-        """How many studies an owner answers on the same patients."""
-        return self.options.questions
-
-    @property
-    def floor(self) -> int:
-        """The least number of rows."""
-        return max(self.study.rows.minimum, self.options.rows_per_column * max(self.m, 1))
 
     @property
     def numbers(self) -> Numbers:
         """The field."""
         return Numbers(FIELD_BITS)
 
-    @cached_property
-    def link(self) -> JoinPlan:
-        """The join."""
-        owners, columns = self.study.owners, tuple(self.study.identifying)
-        passes = tuple(LinkagePass.of(part, columns) for part in self.options.passes or (columns,))
-        widths = {name: len(self.order_of(name)) for name in owners}
-        helper, linkage = self.helpers[0], self.options.linkage
-        return JoinPlan(owners, helper, widths, passes, len(columns), self.floor, self.numbers, linkage, BINARY)
-
-    def order_of(self, owner: str) -> list[int]:
-        """Places of an owner's columns in the joined table, whose last column is the outcome."""
-        part = Design(self.study, owner)
-        names = self.design.names[1:]
-        return [names.index(name) for name in part.names] + ([self.m] if part.outcome_here else [])
+    @property
+    def declared_outcome(self) -> tuple[float, float]:
+        """Middle and half-width of an outcome of 0 and 1."""
+        return BINARY
 
     def tabulate_rows(self, site: Site) -> Array:
         """A site's rows (n, width): columns in [-1, 1] of their declared ranges, the offset as it is, the outcome."""

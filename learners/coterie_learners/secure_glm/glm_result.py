@@ -65,10 +65,10 @@ def build_glm_fit(plan: GlmPlan, post: Payload) -> Fit:
     units = np.concatenate([[1.0], plan.scales])
     advice = model_warnings.advise_on_few_events(plan.study)
     warnings = (
-        () if events is None else model_warnings.few_events_warning(n, events, plan.m, binary=True, advice=advice)
+        () if events is None else model_warnings.warn_of_few_events(n, events, plan.m, binary=True, advice=advice)
     )
     holder = {name: owner for owner in plan.study.owners for name in Design(plan.study, owner).names}
-    ridge = model_warnings.ridge_warning(plan.options.ridge)
+    ridge = model_warnings.warn_of_ridge(plan.options.ridge)
     return Fit(
         learner="secure_glm",
         family="binomial",

@@ -28,8 +28,8 @@ from coterie_learners.core.protocol import Channel, Script, Site, acknowledge, e
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, ProtocolError, StudyError
-from coterie_learners.secure import paillier, secure_join
-from coterie_learners.secure.lasso_plan import MAX_ROWS
+from coterie_learners.secure import secure_join
+from coterie_learners.secure.lasso_plan import MAX_ROWS, check_linkage, check_silence, plan_schedule
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.secure.secure_join import JoinPosts
 from coterie_learners.secure.secure_lasso import (
@@ -270,23 +270,17 @@ def _check_study(study: Study) -> None:
         raise StudyError("CO-S551", f"{message}. Correct the formula, or the outcome's type.")
     if plan.m > MOST_COLUMNS:
         raise StudyError("CO-S551", f"Secure GLM takes {MOST_COLUMNS} columns; these are {plan.m}. Leave terms out.")
-    if study.ledger.silent_site == "exclude":
-        message = "The parties of a secure computation cannot go on without one of them"
-        raise StudyError("CO-S542", f'{message}. Set silent_site to "wait" or "abort".')
+    check_silence(study)
     if len(study.sites) < COMPUTING or len(plan.helpers) > 1 or (plan.joins and not plan.helpers):
         message = "Three sites compute on shares: two or more with data and one helper without"
         raise StudyError("CO-S543", f"{message}, or three or more with rows. Name one helper.")
-    if plan.options.linkage == "paillier" and plan.joins:
-        paillier.library()
     _ = plan.target
-    if plan.joins:
-        _ = plan.link
+    check_linkage(plan)
 
 
 def _schedule(study: Study) -> Schedule:
-    """The join (or the commitments), one interactive step, and a word of every site that it has read the result."""
-    plan = GlmPlan.of(study)
-    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each", "each"))
+    """The schedule of learners on shares."""
+    return plan_schedule(GlmPlan.of(study))
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -93,7 +93,7 @@ def _list_warnings(
     study = design.study
     few, apart = model_warnings.advise_on_few_events(study), model_warnings.advise_on_near_separation(study)
     near = (
-        *model_warnings.few_events_warning(n, events, slopes, family.has_events, few),
+        *model_warnings.warn_of_few_events(n, events, slopes, family.has_events, few),
         *soundness.end_of_range_warning(test.at_an_end, family, apart),
     )
     quasi = model_warnings.advise_on_overdispersion(study, family.quasi)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core.fit import Fit
-from coterie_learners.core.model_warnings import advise_on_few_events, few_events_warning
+from coterie_learners.core.model_warnings import advise_on_few_events, warn_of_few_events
 from coterie_learners.core.payload import Payload
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
@@ -22,7 +22,7 @@ def build_cox_fit(plan: CoxPlan, model: Payload, rounds: int) -> Fit:
     inner = linalg.inverse(linalg.cholesky(information, plan.terms))
     beta, n, events = np.asarray(model["beta"]), round(float(model["n"])), round(float(model["events"]))
     tests = _run_global_tests(plan, model, beta, information)
-    warnings = few_events_warning(n, events, plan.p, False, advise_on_few_events(plan.study))
+    warnings = warn_of_few_events(n, events, plan.p, False, advise_on_few_events(plan.study))
     return Fit(
         learner="cox",
         family="Cox",

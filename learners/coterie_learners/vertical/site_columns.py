@@ -263,7 +263,7 @@ def build_split_fit(
     n, events, deviance = int(facts["n"]), facts.get("events"), facts.get("deviance")
     slopes = len(split.design.names) - split.intercept
     advice = advise_on_few_events(split.study)
-    small = () if events is None else model_warnings.few_events_warning(n, events, slopes, binary=True, advice=advice)
+    small = () if events is None else model_warnings.warn_of_few_events(n, events, slopes, binary=True, advice=advice)
     return Fit(
         learner=split.study.learner.name,
         family="binomial",
@@ -281,7 +281,7 @@ def build_split_fit(
         null_deviance=facts.get("null_deviance"),
         log_likelihood=None if deviance is None else -0.5 * deviance,
         ratio="OR",
-        notes=(*model_warnings.ridge_warning(split.options.ridge), *small, *facts.get("notes", ())),
+        notes=(*model_warnings.warn_of_ridge(split.options.ridge), *small, *facts.get("notes", ())),
         sites=tuple(holder[term] for term in terms),
         warnings=small,
         details=facts.get("details", {}),

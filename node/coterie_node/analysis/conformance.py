@@ -399,5 +399,5 @@ def _posts(trial: Trial) -> Iterator[tuple[Step, Record, Payload]]:
         for record in ledger.read_finished(world.number, position) or ():
             posts[record.site] = _make_codec(world, record.site).read(machine.awaits, record, world.blobs)
             yield machine.awaits, record, posts[record.site]
-        machine.feed(posts)
+        machine.advance(posts)
         position += 1

@@ -147,7 +147,7 @@ def _compare_posts(node: Node, number: int) -> Iterator[RecomputedPost]:
         if step.announces:
             codec = codec.with_announced_keys(posts)
         try:
-            machine.feed(posts)
+            machine.advance(posts)
         except DataError:  # these rows lead to no further step; the posts so far say where they differ
             return
         position += 1

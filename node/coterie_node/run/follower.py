@@ -154,7 +154,7 @@ class Follower:
             self._codec = self._codec.with_announced_keys(posts)
         before = self.machine.checked
         with self._measure("compute"):
-            self.machine.feed(posts)
+            self.machine.advance(posts)
         figures = read_figures(posts[records[-1].site]) if step.public else {}
         sealed = tuple(name for name, post in posts.items() if isinstance(post, Sealed))
         self._notify(step, records, figures, self.machine.checked > before, sealed)

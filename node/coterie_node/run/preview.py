@@ -140,7 +140,7 @@ def _first(study: Study, name: str, data: Data, gate: Gate) -> None:
         payload = machine.draft(study.sites, 0)
         gate.admit(step, machine.seat(study.sites, 0), 0, payload)
         if step.topic == LABELS:
-            machine.feed(dict.fromkeys(study.sites, payload))
+            machine.advance(dict.fromkeys(study.sites, payload))
             assert machine.awaits is not None
             gate.admit(machine.awaits, machine.seat(study.sites, 0), 1, machine.draft(study.sites, 0))
     except ReleaseRefused:

@@ -39,7 +39,7 @@ def steps(ledger: Ledger, blobs: BlobStore, number: int, study: Study, tolerance
         posts = {record.site: codec.read(step, record, blobs) for record in records}
         yield Done(step, records, posts)
         try:
-            machine.feed(posts)
+            machine.advance(posts)
         except (NotConverged, Separation, Collinear, StudyError):
             return
         position += 1

@@ -6,7 +6,7 @@ Where the runner stands is read from the ledger and from few fields of its own, 
 
     state        how it shows                           what a turn does                                 next
     -----------  -------------------------------------  -----------------------------------------------  -----------
-    following    the next step is finished on the       read it, check it, feed the machine              any
+    following    the next step is finished on the       read it, check it, advance the machine           any
                  ledger
     posting      the step is open, this site posts      draft, ask the gate, store, record               sent
     asking       _awaiting_approval is set              ask the gate again: people have not answered     asking, sent

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.chain.sleeping_world import MemoryGeth, World
+from support.lanes import later
 
 from coterie_chain.errors import StoreFault
 from coterie_chain.network.clique import CliqueChain
@@ -17,7 +18,7 @@ from coterie_chain.network.programs.ipc import Question
 from coterie_chain.network.sealer_driver import SealerDriver
 from coterie_chain.network.sealer_turns import Phase, compute_rank_pause
 
-SEEDS = range(5)
+SEEDS = [0, 1, *later(2, 3, 4)]
 SEALERS = (3, 4)
 # Clique's random wait is at most 0.5 s * (floor(N/2)+1); looks, gossip and sealing take less than this.
 SLACK = 0.3

@@ -158,15 +158,15 @@ def test_a_site_that_leaves_between_its_table_and_the_test_stays_in_the_model_an
     table = MemoryProtocol(secure_cola.secure_cola, study, strata.split(study, codes()))
     _, blobs = table.drafts()
     for machine in table.machines.values():
-        machine.feed({name: decode(blob)[1] for name, blob in blobs.items()})
+        machine.advance({name: decode(blob)[1] for name, blob in blobs.items()})
     remaining = study.sites[:3]
     parts = {name: table.machines[name].draft(remaining, 1) for name in remaining}
     for machine in table.machines.values():
-        machine.feed(parts)
+        machine.advance(parts)
     end = {"south": table.machines["south"].draft(remaining, 1)}
     for machine in table.machines.values():
-        machine.feed(end)
-        machine.feed({"east": {}})
+        machine.advance(end)
+        machine.advance({"east": {}})
     fit = table.machines["north"].result
     assert fit.n == N
     assert "agreement" not in fit.details
@@ -291,7 +291,7 @@ def test_a_new_attempt_with_fewer_sites_has_fresh_masks_and_the_sum_of_those_lef
     _, blobs = table.drafts()
     opened = {name: decode(blob)[1] for name, blob in blobs.items()}
     for machine in table.machines.values():
-        machine.feed(opened)
+        machine.advance(opened)
     remaining = study.sites[:3]
     first = {name: table.machines[name].draft(study.sites, 0) for name in remaining}
     redrafted = {name: table.machines[name].draft(remaining, 1) for name in remaining}
@@ -301,19 +301,19 @@ def test_a_new_attempt_with_fewer_sites_has_fresh_masks_and_the_sum_of_those_lef
     }
     assert all(np.mean(a == b) < 0.01 for a, b in uploads_by_site.values())
     for name in remaining:
-        table.machines[name].feed(redrafted)
+        table.machines[name].advance(redrafted)
     rest = {name: table.machines[name] for name in remaining}
     for poster in ("south", "north"):  # sum, opened
         post = {poster: rest[poster].draft(remaining, 0)}
         for machine in rest.values():
-            machine.feed(post)
+            machine.advance(post)
     parts = {name: rest[name].draft(remaining, 0) for name in remaining}
     for machine in rest.values():
-        machine.feed(parts)
+        machine.advance(parts)
     end = {"south": rest["south"].draft(remaining, 0)}
     for machine in rest.values():
-        machine.feed(end)
-        machine.feed({"east": {}})
+        machine.advance(end)
+        machine.advance({"east": {}})
     fit = rest["east"].result
     part = {name: values[: 3 * N // 4] for name, values in codes().items()}
     want = strata.pooled(study, part, strata.matrix(part))
@@ -327,7 +327,7 @@ def test_with_two_parties_left_nothing_is_posted() -> None:
         if scheme != "masks":
             _, blobs = table.drafts()
             for machine in table.machines.values():
-                machine.feed({name: decode(blob)[1] for name, blob in blobs.items()})
+                machine.advance({name: decode(blob)[1] for name, blob in blobs.items()})
         with pytest.raises(ProtocolError, match="Only 2 sites are left"):
             table.machines["south"].draft(("north", "south"), 1)
 

@@ -33,7 +33,7 @@ def test_ten_events_for_each_coefficient(
     law: str, n: int, events: int | None, coefficients: int, message: str | None
 ) -> None:
     binary = choose_family(law, None).has_events
-    warnings = model_warnings.few_events_warning(n, events, coefficients, binary, "Leave terms out.")
+    warnings = model_warnings.warn_of_few_events(n, events, coefficients, binary, "Leave terms out.")
     assert len(warnings) == (message is not None)
     if message is not None:
         assert warnings[0].startswith(message)

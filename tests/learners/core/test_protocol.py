@@ -63,7 +63,7 @@ def test_a_script_is_awaited_step_by_step_and_ends_with_its_result() -> None:
     for posts in (all_counts(), {"cyd": {"n": 6, "converged": True}}, {"bob": {"x": 12}}):
         assert m.awaits is not None
         visited.append((m.awaits.topic, m.awaits.who, m.awaits.public))
-        m.feed(posts)
+        m.advance(posts)
     assert visited == [("count", "each", False), ("total", "server", True), ("first", "only:bob", False)]
     assert m.awaits is None
     assert m.result == (["ana", "bob", "cyd"], 6, 12)
@@ -74,7 +74,7 @@ def test_a_draft_is_what_this_site_would_post_and_moves_nothing() -> None:
     assert m.draft(STUDY.sites, 0) == m.draft(STUDY.sites, 0) == {"n": 3}
     assert m.awaits is not None
     assert m.awaits.topic == "count"
-    m.feed(all_counts())
+    m.advance(all_counts())
     assert m.draft(STUDY.sites, 0) == {"n": 6, "converged": True}
 
 
@@ -90,8 +90,8 @@ def test_after_the_end_nothing_can_be_drafted_or_fed() -> None:
         return (yield from each("count", counts))
 
     m = machine(script=script)
-    m.feed(all_counts())
-    for move in (lambda: m.feed(all_counts()), lambda: m.draft(STUDY.sites, 0)):
+    m.advance(all_counts())
+    for move in (lambda: m.advance(all_counts()), lambda: m.draft(STUDY.sites, 0)):
         with pytest.raises(ProtocolError) as caught:
             move()
         assert caught.value.code == "CO-P303"
@@ -110,7 +110,7 @@ def test_every_verb_carries_its_readers_and_its_form() -> None:
     for posts in (all_counts(), {"ana": {"n": 0, "converged": True}}, {"cyd": {}}, {"ana": {}}):
         assert m.awaits is not None
         steps.append(m.awaits)
-        m.feed(posts)
+        m.advance(posts)
     assert [(s.who, s.public, s.readers, s.talks, s.agree) for s in steps] == [
         ("each", False, ("bob",), False, False),
         ("server", True, None, False, False),
@@ -125,9 +125,9 @@ def test_every_verb_carries_its_readers_and_its_form() -> None:
 
 def dispute(posted: Payload, tolerance: float = 0.0) -> WrongPost:
     m = machine(tolerance=tolerance)
-    m.feed(all_counts())
+    m.advance(all_counts())
     with pytest.raises(WrongPost) as caught:
-        m.feed({"bob": posted})
+        m.advance({"bob": posted})
     assert caught.value.code == "CO-P201"
     assert (caught.value.site, caught.value.topic) == ("bob", "total")
     assert caught.value.recomputed == {"n": 6, "converged": True}
@@ -159,13 +159,13 @@ def test_other_names_shapes_or_types_differ_without_measure(posted: Payload) -> 
 
 def test_within_a_tolerance_the_largest_difference_is_kept() -> None:
     m = machine(tolerance=2.0)
-    m.feed(all_counts())
-    m.feed({"bob": {"n": np.int64(8), "converged": np.bool_(True)}})
+    m.advance(all_counts())
+    m.advance({"bob": {"n": np.int64(8), "converged": np.bool_(True)}})
     assert (m.checked, m.unchecked, m.difference) == (1, 0, 2.0)
     other = machine(tolerance=1.9)
-    other.feed(all_counts())
+    other.advance(all_counts())
     with pytest.raises(WrongPost):
-        other.feed({"bob": {"n": np.int64(8), "converged": np.bool_(True)}})
+        other.advance({"bob": {"n": np.int64(8), "converged": np.bool_(True)}})
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 1e9])
@@ -174,7 +174,7 @@ def test_a_post_is_not_accepted_where_its_recomputation_is_no_number(tolerance: 
         return (yield from server("nan", lambda: {"beta": np.array([1.0, np.nan])}))
 
     with pytest.raises(WrongPost):
-        machine(script=script, tolerance=tolerance).feed({"bob": {"beta": np.array([1.0, 2.0])}})
+        machine(script=script, tolerance=tolerance).advance({"bob": {"beta": np.array([1.0, 2.0])}})
 
 
 def test_the_same_bits_have_no_difference_whatever_their_spelling() -> None:
@@ -187,9 +187,9 @@ def test_results_that_were_opened_together_must_agree() -> None:
     def script(site: Site) -> Script:
         return (yield from interactive("opened", lambda s, c: {"x": 1}))
 
-    machine(script=script).feed({name: {"x": np.int64(1)} for name in STUDY.sites})
+    machine(script=script).advance({name: {"x": np.int64(1)} for name in STUDY.sites})
     with pytest.raises(ProtocolError) as caught:
-        machine(script=script).feed({"ana": {"x": 1}, "bob": {"x": 1}, "cyd": {"x": 2}})
+        machine(script=script).advance({"ana": {"x": 1}, "bob": {"x": 1}, "cyd": {"x": 2}})
     assert (caught.value.code, caught.value.topic) == ("CO-P202", "opened")
 
 
@@ -211,12 +211,12 @@ def test_a_public_step_over_sealed_posts_is_counted_as_unchecked() -> None:
         return int(made["n"])
 
     outsider, reader = machine("ana", script), machine("cyd", script)
-    outsider.feed({"bob": Sealed("bob", "share")})
-    outsider.feed({"cyd": {"n": np.int64(99)}})
+    outsider.advance({"bob": Sealed("bob", "share")})
+    outsider.advance({"cyd": {"n": np.int64(99)}})
     assert (outsider.checked, outsider.unchecked, outsider.result) == (0, 1, 99)
-    reader.feed({"bob": {"n": np.int64(2)}})
+    reader.advance({"bob": {"n": np.int64(2)}})
     with pytest.raises(WrongPost):
-        reader.feed({"cyd": {"n": np.int64(99)}})
+        reader.advance({"cyd": {"n": np.int64(99)}})
 
 
 def test_whether_the_loop_has_converged_may_be_read_of_a_sealed_post() -> None:
@@ -232,13 +232,13 @@ def test_a_sealed_server_post_is_checked_by_its_readers_and_carried_by_others() 
 
     outsider, reader = machine("bob", script), machine("cyd", script)
     for one in (outsider, reader):
-        one.feed(all_counts())
+        one.advance(all_counts())
     assert outsider.awaits is not None
     assert outsider.awaits.readers == ("ana", "cyd")
-    outsider.feed({"ana": Sealed("ana", "total", True)})
+    outsider.advance({"ana": Sealed("ana", "total", True)})
     assert (outsider.checked, outsider.unchecked, outsider.result) == (0, 1, True)
     with pytest.raises(WrongPost):
-        reader.feed({"ana": {"n": np.int64(5), "converged": np.True_}})
+        reader.advance({"ana": {"n": np.int64(5), "converged": np.True_}})
 
 
 def test_what_a_site_drafted_as_the_server_is_not_computed_a_second_time() -> None:
@@ -255,11 +255,11 @@ def test_what_a_site_drafted_as_the_server_is_not_computed_a_second_time() -> No
     mine = machine("ana", script)
     mine.draft(STUDY.sites, 0)
     with pytest.raises(WrongPost):
-        mine.feed({"ana": {"n": np.int64(8)}})
+        mine.advance({"ana": {"n": np.int64(8)}})
     mine.draft(STUDY.sites, 0)
-    mine.feed({"ana": {"n": np.int64(7)}})
+    mine.advance({"ana": {"n": np.int64(7)}})
     assert (len(calls), mine.checked) == (2, 2)
-    mine.feed({"bob": {"n": np.int64(7)}})
+    mine.advance({"bob": {"n": np.int64(7)}})
     assert len(calls) == 3
 
 
@@ -282,7 +282,7 @@ def test_an_auditor_is_a_site_without_rows() -> None:
         auditor.draft(STUDY.sites, 0)
     assert caught.value.code == "CO-P302"
     for posts in (all_counts(), {"cyd": {"n": 6, "converged": True}}, {"bob": {"x": 12}}):
-        auditor.feed(posts)
+        auditor.advance(posts)
     assert (auditor.checked, auditor.difference, auditor.result[1]) == (1, 0.0, 6)
 
 

@@ -182,6 +182,8 @@ TABLES |= {
 }
 SINGLE = [name for name in TABLES if "multinomial" not in name and "site_intercepts" not in name]
 MEASURED = [name for name in SINGLE if "gaussian" in name]
+# Factors and shifts.
+UNITS = [(1e-12, 0.0), (1e12, 0.0), (1.0, -1e6), (-1.0, 1e4)]
 
 
 @cache
@@ -203,16 +205,16 @@ def table_fit(name: str) -> Fit:
     return table_trial(name).fit()
 
 
-@pytest.mark.parametrize(("name", "unit"), diagonal(SINGLE, [(1e-12, 0.0), (1e12, 0.0), (1.0, -1e6), (-1.0, 1e4)]))
+@pytest.mark.parametrize(("name", "unit"), diagonal(SINGLE, UNITS))
 def test_a_table_does_not_depend_on_how_a_covariate_is_measured(name: str, unit: tuple[float, float]) -> None:
     times, plus = unit
     turned = table_trial(name).moved("dose", times, plus)
     assert outcome_of(turned, lambda: carry_forward(table_fit(name), "dose", times, plus)) == "right"
 
 
-@pytest.mark.parametrize(("times", "plus"), [(1e-12, 0.0), (1e12, 0.0), (1.0, 1e6)])
-@pytest.mark.parametrize("name", MEASURED)
-def test_a_table_does_not_depend_on_how_the_outcome_is_measured(name: str, times: float, plus: float) -> None:
+@pytest.mark.parametrize(("name", "unit"), diagonal(MEASURED, [(1e-12, 0.0), (1e12, 0.0), (1.0, 1e6)]))
+def test_a_table_does_not_depend_on_how_the_outcome_is_measured(name: str, unit: tuple[float, float]) -> None:
+    times, plus = unit
     fit = table_fit(name)
     estimates = times * fit.estimates + np.eye(len(fit.terms))[0] * plus
     turned = table_trial(name).moved("score", times, plus)
@@ -220,21 +222,21 @@ def test_a_table_does_not_depend_on_how_the_outcome_is_measured(name: str, times
 
 
 @pytest.mark.parametrize("variable", ["dose", "score"])
-@pytest.mark.parametrize(("times", "at"), [(1e4, 0.37), (1e6, 0.0)])
-@pytest.mark.parametrize("name", MEASURED)
-def test_a_table_does_not_depend_on_declared_ranges(name: str, times: float, at: float, variable: str) -> None:
+@pytest.mark.parametrize(("name", "widening"), diagonal(MEASURED, [(1e4, 0.37), (1e6, 0.0)]))
+def test_a_table_does_not_depend_on_declared_ranges(name: str, widening: tuple[float, float], variable: str) -> None:
+    times, at = widening
     turned = table_trial(name).widened(variable, times, at)
     assert outcome_of(turned, lambda: (table_fit(name).estimates, table_fit(name).std_errors)) == "right"
 
 
-@pytest.mark.parametrize(("times", "plus"), [(1e-12, 0.0), (1e12, 0.0), (1.0, -1e6), (-1.0, 1e4)])
-@pytest.mark.parametrize("name", [name for name in TABLES if name not in SINGLE])
-def test_slopes_beside_several_intercepts_follow_their_covariates_unit(name: str, times: float, plus: float) -> None:
+@pytest.mark.parametrize(("name", "unit"), diagonal([n for n in TABLES if n not in SINGLE], UNITS))
+def test_slopes_beside_several_intercepts_follow_their_covariates_unit(name: str, unit: tuple[float, float]) -> None:
     """Of several outcomes or intercepts each slope by itself; the others are those of the base."""
+    times, plus = unit
     want, got = table_fit(name), table_trial(name).moved("dose", times, plus).fit()
     slopes = [j for j, term in enumerate(want.terms) if "site[" not in term and "(Intercept)" not in term]
-    unit = np.array([times if want.terms[j].endswith("dose") else 1.0 for j in slopes])
-    errors = want.std_errors[slopes] / np.abs(unit)
-    off = np.abs(got.estimates[slopes] - want.estimates[slopes] / unit)
-    assert np.max(off / np.maximum(np.abs(want.estimates[slopes] / unit), errors)) <= 1e-8
+    units = np.array([times if want.terms[j].endswith("dose") else 1.0 for j in slopes])
+    errors = want.std_errors[slopes] / np.abs(units)
+    off = np.abs(got.estimates[slopes] - want.estimates[slopes] / units)
+    assert np.max(off / np.maximum(np.abs(want.estimates[slopes] / units), errors)) <= 1e-8
     np.testing.assert_allclose(got.std_errors[slopes], errors, rtol=1e-8)

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from support.lanes import diagonal
 from support.learners import cohorts
 from support.learners.strd import CASES, CERTIFIED, Case, least_squares
 from support.learners.table import MemoryProtocol
@@ -97,8 +98,7 @@ def test_the_data_are_nists(name: str) -> None:
     assert (estimates[0], errors[0]) == pytest.approx(CERTIFIED[name], rel=1e-6)
 
 
-@pytest.mark.parametrize("aggregation", ["plain", "masked"])
-@pytest.mark.parametrize("name", DIGITS)
+@pytest.mark.parametrize(("name", "aggregation"), diagonal(list(DIGITS), ["plain", "masked"]))
 def test_reference_data_are_fitted_to_these_digits(name: str, aggregation: str) -> None:
     got, (estimates, errors) = fit(name, aggregation), least_squares(CASES[name])
     most, most_of_errors = DIGITS[name]

@@ -220,12 +220,12 @@ def test_counts_that_no_patients_can_give_are_refused(name: str, change: float) 
     study = curve_study(3, aggregation="plain")
     _, table = play_curves(study)
     machine = Machine(survival_curves, Site(study, "auditor"))
-    machine.feed(table.posts("grid"))
+    machine.advance(table.posts("grid"))
     posts = {site: dict(post) for site, post in table.posts("counts").items()}
     posts["north"][name] = posts["north"][name] + np.where(
         posts["north"][name] == posts["north"][name].max(), change, 0
     )
-    machine.feed(posts if change != -1.0 else {s: {k: -v for k, v in p.items()} for s, p in posts.items()})
+    machine.advance(posts if change != -1.0 else {s: {k: -v for k, v in p.items()} for s, p in posts.items()})
     with pytest.raises(ProtocolError) as error:
         machine.draft(study.sites, 0)
     assert error.value.code == "CO-P503"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from learners.vertical.test_vertigo import penalised, remove_columns, separate_outcome
+from support.lanes import diagonal
 from support.learners import vertical
 from support.learners.cohorts import Array, Codes
 from support.learners.table import MemoryProtocol
@@ -34,8 +35,7 @@ SPLITS: dict[str, Mapping[str, Sequence[str]]] = {
 }
 
 
-@pytest.mark.parametrize("mode", ["per_site", "aggregated"])
-@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize(("name", "mode"), diagonal(list(SPLITS), ["per_site", "aggregated"]))
 def test_it_equals_the_pooled_maximum_likelihood(name: str, mode: str) -> None:
     study, codes = vertical.study(SPLITS[name], "valoris", mode=mode), vertical.draw(600)
     fit, fits, _ = run(study, codes)
@@ -49,8 +49,7 @@ def test_it_equals_the_pooled_maximum_likelihood(name: str, mode: str) -> None:
         assert (own.deviance is None, own.events is None) == (site != response, site != response)
 
 
-@pytest.mark.parametrize("mode", ["per_site", "aggregated"])
-@pytest.mark.parametrize("penalise", [False, True])
+@pytest.mark.parametrize(("mode", "penalise"), diagonal(["per_site", "aggregated"], [False, True]))
 def test_with_a_ridge_it_equals_scikit_learn(mode: str, penalise: bool) -> None:
     study = vertical.study(learner="valoris", mode=mode, ridge=4.0, penalise_intercept=penalise)
     codes = vertical.draw(900)

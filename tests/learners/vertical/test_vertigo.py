@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from support.lanes import diagonal
 from support.learners import vertical
 from support.learners.cohorts import Array, Codes
 from support.learners.table import MemoryProtocol
@@ -96,8 +97,7 @@ def penalised(study: Study, codes: Codes, ridge: float, intercept: bool) -> Arra
     return np.concatenate([[first - (rest / sd) @ mean], rest / sd])
 
 
-@pytest.mark.parametrize("penalise", [False, True])
-@pytest.mark.parametrize("ridge", [0.5, 20.0])
+@pytest.mark.parametrize(("ridge", "penalise"), diagonal([0.5, 20.0], [False, True]))
 def test_with_a_ridge_both_exchanges_equal_scikit_learn_and_each_other(ridge: float, penalise: bool) -> None:
     codes = vertical.draw(800)
     fits = {

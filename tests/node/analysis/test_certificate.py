@@ -76,7 +76,7 @@ def test_other_learners_equal_the_pooled_fit(shape: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["firth", "robust", "site_intercepts"])
-def test_options_that_the_pooled_fit_does_not_know_are_told(option: str) -> None:
+def test_options_that_the_pooled_fit_does_not_know_are_named(option: str) -> None:
     learner = {"name": "cola", option: True}
     study = complete_study(Study.model_validate({**cohorts.study().model_dump(), **TABLES, "learner": learner}))
     with pytest.raises(ConfigError, match="No pooled fit is known for cola with these options"):
@@ -123,7 +123,7 @@ def test_a_certificate_is_the_same_each_time_and_another_with_another_seed() -> 
     assert certify(study, 250, 1).rows == 750
 
 
-def test_a_learner_without_a_known_pooled_fit_is_told() -> None:
+def test_a_learner_without_a_known_pooled_fit_is_named() -> None:
     study = cohorts.study()
     other = Study.model_validate({**study.model_dump(), "learner": {"name": "lasso", "version": "1"}})
     with pytest.raises(ConfigError, match="No pooled fit is known for lasso") as caught:

@@ -40,10 +40,10 @@ def reference(study: Study, codes: cohorts.Codes = CODES) -> Reference:
     ("count", "formula", "options"),
     [
         (1, f"died ~ {FULL}", {}),
-        (2, f"died ~ {FULL}", {"link": "probit"}),
+        pytest.param(2, f"died ~ {FULL}", {"link": "probit"}, marks=pytest.mark.long),
         (3, f"died ~ {FULL}", {"aggregation": "masked"}),
         (3, f"visits ~ {FULL} + offset(years)", {"family": "poisson", "aggregation": "plain"}),
-        (4, f"score ~ {FULL}", {"family": "gaussian"}),
+        pytest.param(4, f"score ~ {FULL}", {"family": "gaussian"}, marks=pytest.mark.long),
     ],
 )
 def test_glore_has_every_property(count: int, formula: str, options: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ CROOKED = [
 
 
 @pytest.mark.parametrize(("name", "failed", "word"), CROOKED, ids=[c[0] for c in CROOKED])
-def test_a_learner_that_does_not_obey_is_told_which_property_it_fails_first(
+def test_a_learner_that_does_not_obey_learns_which_property_it_fails_first(
     name: str, failed: Property, word: str
 ) -> None:
     fails(name, failed, word)
@@ -169,7 +169,7 @@ def test_what_stopped_a_learner_is_kept() -> None:
     assert isinstance(fails("desperate", Property.RUNS, "NotConverged").__cause__, NotConverged)
 
 
-def test_other_terms_than_the_references_are_told() -> None:
+def test_other_terms_than_the_references_are_named() -> None:
     fails("honest", Property.POOLED, "its terms are mean, the reference's average", Reference({"average": 1.0}))
 
 

@@ -192,7 +192,7 @@ ADVICE = (
 
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("advise", ADVICE)
-def test_no_study_is_told_to_set_what_its_learner_refuses(name: str, advise: Callable[[Study], str]) -> None:
+def test_no_study_is_advised_to_set_what_its_learner_refuses(name: str, advise: Callable[[Study], str]) -> None:
     study = STUDIES[name]()
     for words, options in SETTINGS.items():
         if words in advise(study):
@@ -201,6 +201,6 @@ def test_no_study_is_told_to_set_what_its_learner_refuses(name: str, advise: Cal
     assert ("firth" in advise(study)) == firth
 
 
-def test_a_newton_study_is_not_told_of_a_family_that_it_cannot_fit() -> None:
+def test_a_newton_study_is_not_advised_of_a_family_that_it_cannot_fit() -> None:
     study = strata.study("visits ~ male", learner="secure_cola", scheme="newton", family="poisson")
     assert "quasi" not in advice.advise_on_overdispersion(study, "quasipoisson")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.lanes import one_of_each
+from support.lanes import diagonal, one_of_each
 from support.learners.r_stays import fit_files, largest_differences, references, write_site_files
 
 X = "age + ward + frail"
@@ -63,8 +63,7 @@ def test_an_intercept_that_each_site_keeps_is_r_s_dummy_of_the_site(
     assert result.fit.absorbed == count
 
 
-@pytest.mark.parametrize("aggregation", ["masked", "plain"])
-@pytest.mark.parametrize("model", FIRTH)
+@pytest.mark.parametrize(("model", "aggregation"), diagonal(list(FIRTH), ["plain", "masked"]))
 def test_firth_s_penalty_on_rows_is_r_s(tmp_path: Path, model: str, aggregation: str) -> None:
     files = write_site_files("stays", 3, tmp_path)
     learner = {"name": "glore", "aggregation": aggregation, "firth": True, "max_rounds": 60}

@@ -296,7 +296,7 @@ def test_another_genesis_with_all_headers_linked_to_it_is_found(honest: HonestRu
     check_failure(forged, tmp_path / "most", "CO-A203", network=honest.network)
 
 
-def test_a_whole_other_network_is_told_from_the_one_that_the_auditor_knows(honest: HonestRun, tmp_path: Path) -> None:
+def test_a_whole_other_network_is_not_the_one_that_the_auditor_knows(honest: HonestRun, tmp_path: Path) -> None:
     known = replace(honest.network, catalog="0x" + "12" * 20)
     check_failure(honest.files, tmp_path, "CO-A203", network=known)
 
@@ -591,7 +591,7 @@ def test_links_and_pipes_in_a_folder_are_refused(honest: HonestRun, tmp_path: Pa
     assert verify(folder).verdict.code == "CO-A201"
 
 
-def test_a_bundle_that_is_not_there_is_told() -> None:
+def test_a_bundle_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         verify(Path("nowhere.zip"))
 
@@ -604,7 +604,7 @@ def test_any_flipped_byte_fails_and_never_crashes(honest: HonestRun, tmp_path: P
         content = bytearray(honest.files[name])
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         forged = write_bundle({**honest.files, name: bytes(content)}, tmp_path, f"{k}.zip")
-        # The guide is for people, the code's name is only told, and some of the state's nodes need not be looked into.
+        # The guide is for people, nothing checks the code's name, and a verifier skips some nodes of the state.
         verdict = verify(forged, network=honest.network).verdict
         assert verdict.verdict == "FAIL" or name in (GUIDE, MANIFEST, STATE), name
 

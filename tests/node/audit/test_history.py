@@ -101,13 +101,13 @@ def test_an_event_says_what_happened_in_words() -> None:
     assert (excluded.position, excluded.attempt, excluded.details) == (0, 0, "silent=north")
 
 
-def test_keys_of_sites_are_told_without_what_nobody_reads() -> None:
+def test_keys_of_sites_are_listed_without_what_nobody_reads() -> None:
     admitted = lines(kind="SiteAdmitted")
     assert [line.site for line in admitted] == list(eventful().study.sites)
     assert all("key=0x" in line.details and "sealing" not in line.details for line in admitted)
 
 
-def test_an_unknown_reason_is_told_by_its_number() -> None:
+def test_an_unknown_reason_is_named_by_its_number() -> None:
     line = to_history_entry(Event("StudyPaused", 1, "north", (("reason", 77),), 3, 0, "0xab"))
     assert (line.details, line.time, line.tx) == ("reason=reason 77", "1970-01-01T00:00:00Z", "0xab")
 
@@ -222,7 +222,7 @@ def test_an_index_follows_every_hash_chain_to_the_heads_on_the_ledger(history_in
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             "UPDATE entries SET cid = (SELECT cid FROM entries WHERE what = 'Recorded' AND site = 'east' LIMIT 1)",
@@ -236,12 +236,12 @@ def test_an_index_follows_every_hash_chain_to_the_heads_on_the_ledger(history_in
     ],
 )
 def test_a_record_changed_in_the_index_is_found_with_its_site_and_mended(
-    history_index: HistoryIndex, change: str, told: str
+    history_index: HistoryIndex, change: str, message: str
 ) -> None:
     last = "id = (SELECT max(id) FROM entries WHERE what = 'Recorded' AND site = 'south')"
     before = list(history_index.lines(HistoryQuery()))
     history_index._db.execute(f"{change} WHERE {last}")
-    with pytest.raises(AuditFailed, match=told) as caught:
+    with pytest.raises(AuditFailed, match=message) as caught:
         history_index.check()
     assert (caught.value.code, caught.value.site in ("south", "nobody")) == ("CO-A108", True)
     history_index.refresh(eventful().ledger())

@@ -140,7 +140,7 @@ def test_half_of_the_sites_in_league_are_seen_as_disagreement_and_no_side_is_tak
     assert "who disagrees, not who is right" in outcome.statements[-1]
 
 
-def test_masked_sums_are_told_in_words() -> None:
+def test_masked_sums_are_described_in_words() -> None:
     world = cohort(3)
     sweep(world.crew().values())
     outcome = screen_world(world)

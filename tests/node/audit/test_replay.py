@@ -106,7 +106,7 @@ def test_a_verdict_has_the_stable_json_keys() -> None:
     assert json.loads(json.dumps(plain)) == plain
 
 
-def test_every_step_of_a_replay_is_told() -> None:
+def test_every_step_of_a_replay_is_reported() -> None:
     topics: list[str] = []
     replay_world(done(), observe=lambda p: topics.append(p.topic))
     assert topics[:3] == ["stats/0", "model/0", "stats/1"]
@@ -226,7 +226,7 @@ def test_a_server_post_off_by_one_bit_is_named() -> None:
     assert check_failure(world, "CO-P201").topic == "model/0"
 
 
-def test_within_a_tolerance_the_grade_says_so_and_the_largest_difference_is_told() -> None:
+def test_within_a_tolerance_the_grade_says_so_and_the_largest_difference_is_reported() -> None:
     world = wrong_by(1e-6)
     verdict = replay_world(world, tolerance=1e-5).verdict
     assert (verdict.verdict, verdict.grade) == ("PASS", "within tolerance")

@@ -148,7 +148,7 @@ def test_the_disagreeing_site_is_named_with_a_table_of_q() -> None:
     assert "Cochran's Q and I²" in page
 
 
-def test_masked_sums_are_told_and_give_no_forest_by_site() -> None:
+def test_masked_sums_are_described_and_give_no_forest_by_site() -> None:
     report = report_masked_study()
     assert "only sums over the sites exist" in Page(report.html()).text
     assert report.forest is not None

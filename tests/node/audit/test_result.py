@@ -74,13 +74,13 @@ def test_a_linear_model_has_t_and_no_ratio() -> None:
     assert "[-5.008, -3.7]" in lines[1]
 
 
-def test_an_estimated_dispersion_is_told_and_a_known_one_is_not() -> None:
+def test_an_estimated_dispersion_is_reported_and_a_known_one_is_not() -> None:
     lines = change_result(dispersion_known=False, dispersion=185.461479, family="gaussian").text().splitlines()
     assert "Dispersion parameter for gaussian taken to be 185.461" in lines
     assert "Dispersion" not in RESULT.text()
 
 
-def test_a_coefficient_in_large_units_keeps_its_digits_and_its_ratio_is_told_apart_from_one() -> None:
+def test_a_coefficient_in_large_units_keeps_its_digits_and_its_ratio_is_not_shown_as_one() -> None:
     small = change_result(estimates=np.array([0.0, 2.113e-7, -4.2e-6]), covariance=np.diag([1.0, 1.447e-7**2, 1e-6**2]))
     lines = [line.split() for line in small.text().splitlines()[4:7]]
     assert lines[1][1:3] == ["2.113e-07", "1.447e-07"]
@@ -129,7 +129,7 @@ def test_counts_of_events_are_left_out_where_there_are_none() -> None:
     assert change_result(events=None).text().splitlines()[1] == "1002 rows; 8 rounds"
 
 
-def test_a_difference_to_a_pooled_fit_is_told_where_one_was_made() -> None:
+def test_a_difference_to_a_pooled_fit_is_reported_where_there_is_one() -> None:
     with_pooled = dataclasses.replace(RESULT, pooled={"max_abs_estimate": 2e-13, "max_abs_std_error": 3e-14})
     line = "Largest difference to the pooled fit: coefficients 2.0e-13, standard errors 3.0e-14."
     assert line in with_pooled.text().splitlines()

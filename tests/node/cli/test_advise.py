@@ -235,7 +235,7 @@ def test_advise_prints_the_learner_and_why(file: Path) -> None:
     assert {item["learner"] for item in advices["learners"]} >= {"cola", "glore", "secure_cola"}
 
 
-def test_show_prints_what_leaves_and_whom_to_trust(file: Path) -> None:
+def test_show_prints_what_leaves_and_which_sites_to_trust(file: Path) -> None:
     output = run("study", "show", file)
     assert "What leaves a site, and who reads it:" in output
     assert "encrypted over its masks (bfv), from each site" in output

@@ -1,4 +1,4 @@
-"""The commands as a user runs them: each in a process of its own, with its output, its errors and its exit status."""
+"""The commands as a user runs them, with their output, their errors and their exit status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from support.node.processes import Completed, run_command
+from support.node.processes import Completed, run_command, run_process
 
 STUDY = """
 name = "trial"
@@ -179,7 +179,7 @@ def test_the_example_of_the_readme_runs(tmp_path: Path) -> None:
     examples = Path(__file__).parents[3] / "examples"
     subprocess.run([sys.executable, str(examples / "make_data.py")], cwd=tmp_path, check=True)
     data = [f"--data={site}={tmp_path / site}.csv" for site in ("north", "south", "west")]
-    done = run_command("simulate", examples / "stroke.toml", *data, "--json")
+    done = run_process("simulate", examples / "stroke.toml", *data, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["replay"]["grade"] == "identical"
 
@@ -193,7 +193,7 @@ def test_hostile_names_do_not_reach_the_terminal_raw(trial: Mapping[str, Path]) 
 @pytest.mark.parametrize(
     "wrong", [("nosuch",), ("simulate",), ("demo", "--sites", "many"), ("audit", "replay", "--nosuch")]
 )
-def test_a_wrong_use_of_a_command_is_told_without_a_traceback(wrong: tuple[str, ...]) -> None:
+def test_a_wrong_use_of_a_command_is_explained_without_a_traceback(wrong: tuple[str, ...]) -> None:
     done = run_command(*wrong)
     assert done.returncode == 2
     assert "Usage: " in done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from support.lanes import later
 from typer.main import get_group
 from typer.testing import CliRunner
 
@@ -84,10 +85,12 @@ def has_module(modules: set[str], name: str) -> bool:
     return any(module == name or module.startswith(name + ".") for module in modules)
 
 
+# The one that imports the most, and one without numbers.
+EXTREMES = ["coterie_node.cli.study.decide", "coterie_node.cli.site.join"]
 FILES = sorted({command.place.partition(":")[0] for _, command in commands()} | set(BUDGETS))
 
 
-@pytest.mark.parametrize("module", FILES)
+@pytest.mark.parametrize("module", [*EXTREMES, *later(*(file for file in FILES if file not in EXTREMES))])
 def test_a_command_imports_no_more_than_its_budget_and_nothing_slow(module: str) -> None:
     modules = list_imports("-c", f"import {module}")
     slow = (*SLOW, "numpy") if module in NUMBERLESS else SLOW

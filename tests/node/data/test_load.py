@@ -227,7 +227,7 @@ def test_a_streamed_file_that_changed_is_refused(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("n", [4000, 6000])
-def test_a_file_replaced_under_the_same_time_and_size_is_told_by_its_rows(
+def test_a_file_replaced_under_the_same_time_and_size_is_detected_by_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int
 ) -> None:
     path = tmp_path / "rows.parquet"

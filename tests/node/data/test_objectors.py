@@ -51,7 +51,7 @@ def test_their_rows_are_in_nothing(data: Path) -> None:
     assert {("P7",), ("P59",)}.isdisjoint({tuple(row) for row in identifiers})
 
 
-def test_a_fault_in_the_rest_is_told_by_its_place_in_the_file(data: Path) -> None:
+def test_a_fault_in_the_rest_is_named_by_its_place_in_the_file(data: Path) -> None:
     lines = data.read_text().splitlines()
     lines[31] = "P30,1,999"
     data.write_text("\n".join(lines) + "\n")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.node.processes import run_command
+from support.node.processes import run_command, run_process
 
 from coterie_node.demo.cases import find_case, secure_cola
 from coterie_node.errors import ConfigError
@@ -14,9 +14,10 @@ from coterie_node.errors import ConfigError
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
-@pytest.mark.parametrize(("learner", "records"), [("cola", 4), pytest.param("secure_cola", 17, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("learner", "records"), [("cola", 4), ("secure_cola", 17)])
 def test_the_demo_equals_the_pooled_fit_and_replays_identically(learner: str, records: int, tmp_path: Path) -> None:
-    done = run_command("demo", "--learner", learner, "--json", "--keep", tmp_path / "run")
+    done = run_process("demo", "--learner", learner, "--json", "--keep", tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert (result["n"], result["events"], result["rounds"]) == (1629, 318, 1)

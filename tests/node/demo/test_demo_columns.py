@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from learners.glore.test_reproducible import DISPATCHED
-from support.node.processes import run_command
+from support.node.processes import run_command, run_process
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
 def check_replay(*arguments: str | Path, **environment: str) -> dict[str, object]:
-    done = run_command("audit", "replay", "--json", *arguments, **environment)
+    done = run_process("audit", "replay", "--json", *arguments, **environment)
     verdict: dict[str, object] = json.loads(done.stdout)
     assert done.returncode == {"PASS": 0, "RECORD INTACT": 25}[str(verdict["verdict"])], done.stdout + done.stderr
     return verdict
@@ -23,7 +23,7 @@ def check_replay(*arguments: str | Path, **environment: str) -> dict[str, object
 @pytest.mark.long
 def test_vertigo_equals_the_pooled_fit_and_only_a_granted_auditor_reads_what_is_sealed(tmp_path: Path) -> None:
     run_folder, keys, secret, grant = (tmp_path / name for name in ("run", "keys", "passphrase", "grant"))
-    done = run_command("demo", "--learner", "vertigo", "--json", "--keep", run_folder)
+    done = run_process("demo", "--learner", "vertigo", "--json", "--keep", run_folder)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert (result["n"], result["learner"]) == (1536, "vertigo")
@@ -85,7 +85,7 @@ def check_offline(folder: Path, result: dict[str, Any], grant: Path, auditor: tu
 
 @pytest.mark.long
 def test_valoris_equals_the_pooled_fit_and_tells_its_verdicts(tmp_path: Path) -> None:
-    done = run_command("demo", "--learner", "valoris", "--json")
+    done = run_process("demo", "--learner", "valoris", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["pooled"]["max_abs_estimate"] < 1e-9

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.node.processes import Completed, run_command
+from support.node.processes import Completed, run_command, run_process
 
 pytestmark = [pytest.mark.long, pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.long, pytest.mark.anvil, pytest.mark.xdist_group("demo
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Completed]:
     """A finished demo, kept, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    done = run_command("demo", "--learner", "secure_lasso", "--keep", folder)
+    done = run_process("demo", "--learner", "secure_lasso", "--keep", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done
 

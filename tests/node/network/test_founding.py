@@ -135,7 +135,7 @@ def test_a_site_that_comes_later_takes_the_networks_genesis_and_no_other(tmp_pat
         assert caught.value.code == "CO-F324"
 
 
-def test_kubo_is_told_to_serve_this_machine_only_unless_a_container_asks(tmp_path: Path) -> None:
+def test_kubo_is_set_to_serve_this_machine_only_unless_a_container_asks(tmp_path: Path) -> None:
     def api(**options: str) -> object:
         write_network_files(tmp_path / "north", "north", site_cards, **options)  # type: ignore[arg-type]
         return json.loads((tmp_path / "north" / "kubo" / "config.json").read_text())["Addresses"]["API"]

@@ -33,7 +33,7 @@ def alone(program: Callable[[], Payload]) -> InteractiveStep:
     return InteractiveStep("session", MemoryTransport().channel("ana", "session", ("ana",)), program)
 
 
-def test_bytes_arrive_in_order_at_whom_they_were_sent_to() -> None:
+def test_bytes_arrive_in_order_at_their_receiver() -> None:
     hub = MemoryTransport(5.0)
     ana, bob = hub.channel("ana", 1, NAMES), hub.channel("bob", 1, NAMES)
     for k in range(3):
@@ -134,7 +134,7 @@ def test_parties_talk_while_their_runners_poll_and_all_post_the_same() -> None:
 
 
 def failure(crew: dict[str, Runner], name: str) -> LearnerError:
-    """What a site is told in the end."""
+    """The message that a site gets in the end."""
 
     def go_on() -> None:
         while True:
@@ -274,7 +274,7 @@ class Full(dict[str, bytes]):
         super().__setitem__(key, value)
 
 
-def test_a_full_disk_in_an_interactive_step_is_told_as_such_and_the_site_tries_again() -> None:
+def test_a_full_disk_in_an_interactive_step_is_named_as_such_and_the_site_tries_again() -> None:
     def program(site: Site, channel: Channel) -> Payload:
         site.vault["number"] = b"1"
         return {"x": 1}
@@ -300,7 +300,7 @@ def test_a_full_disk_does_not_take_what_was_opened() -> None:
     assert crew["a"].machine.result == 6
 
 
-def test_parties_that_open_different_results_are_told() -> None:
+def test_parties_that_open_different_results_are_refused() -> None:
     w = world(lambda site, channel: {"x": len(site.name) + (site.name == "b")})
     crew = w.crew()
     while (open_ := w.view().open) is not None:

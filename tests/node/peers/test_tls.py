@@ -72,7 +72,7 @@ def open_channels(exchanges_by_name: dict[str, TlsExchange], session: Hashable =
 
 
 def connect_all(ends: dict[str, TlsChannel], seconds: float = 20.0) -> dict[str, tuple[str, ...]]:
-    """Let all of them meet at once; who is absent, by whom."""
+    """Let all of them meet at once; who is absent, as each of them says."""
     with ThreadPoolExecutor(len(ends)) as pool:
         return dict(zip(ends, pool.map(lambda end: end.connect(seconds), ends.values()), strict=True))
 
@@ -229,7 +229,7 @@ def test_a_call_that_is_answered_while_the_session_ends_does_not_keep_the_peer_f
         assert connect_all({"ana": reconnected, "bob": ends["bob"]}) == {"ana": (), "bob": ()}
 
 
-def test_a_session_does_not_begin_before_every_peer_has_been_told_that_this_one_is_ready(
+def test_a_session_does_not_begin_before_every_peer_knows_that_this_one_is_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The connection to a peer that has said so itself may break at that very moment."""
@@ -536,7 +536,7 @@ def test_a_certificate_serves_one_direction_of_one_pair_in_one_session() -> None
     assert "s" * 8 not in repr(base)
 
 
-def test_an_address_in_use_is_told_in_words() -> None:
+def test_an_address_in_use_is_named_in_words() -> None:
     with socket.create_server(LOOPBACK) as connection_held, pytest.raises(ConfigError) as caught:
         TlsExchange("ana", {"ana": connection_held.getsockname()[:2]}, lambda _: b"", "chain")
     assert caught.value.code == "CO-F341"
@@ -546,7 +546,7 @@ NO_ADDRESSES = ["[]", '{"ana": "nowhere"}', "{", '{"ana": 7}', '{"ana": "a..b:80
 
 
 @pytest.mark.parametrize("text", NO_ADDRESSES)
-def test_a_file_of_addresses_that_is_none_is_told_in_words(text: str, tmp_path: Path) -> None:
+def test_a_file_of_addresses_that_is_none_is_refused_in_words(text: str, tmp_path: Path) -> None:
     place = RunFolder(tmp_path)
     assert place.addresses() is None
     place.talk.write_text(text)
@@ -612,20 +612,20 @@ def test_a_party_that_dies_in_the_middle_is_named_and_nothing_is_opened(
 
         monkeypatch.setattr(exchanges_by_name[dead], "channel", channel)
         runners = {name: make_runner(w, name, c.data.get(name), exchanges_by_name[name]) for name in NAMES}
-        told: dict[str, str] = {}
+        messages: dict[str, str] = {}
         alive = [name for name in NAMES if name != dead]
-        while len(told) < 2:
+        while len(messages) < 2:
             if runners[dead]._session is None:  # then it talks, and dies; its process would post nothing any more
                 runners[dead].turn()
-            for name in (n for n in alive if n not in told):
+            for name in (n for n in alive if n not in messages):
                 try:
                     runners[name].turn()
                 except ProtocolError as error:
-                    told[name] = f"{error.code} {error.site}"
+                    messages[name] = f"{error.code} {error.site}"
                 except StudyStopped:
-                    told[name] = "stopped by the other"
-        assert set(told.values()) <= {f"CO-P662 {dead}", f"CO-P601 {dead}", "stopped by the other"}
-        assert set(told.values()) != {"stopped by the other"}
+                    messages[name] = "stopped by the other"
+        assert set(messages.values()) <= {f"CO-P662 {dead}", f"CO-P601 {dead}", "stopped by the other"}
+        assert set(messages.values()) != {"stopped by the other"}
         assert w.ledger().read_finished(w.number, 5) is None
 
 
@@ -694,7 +694,7 @@ def test_a_peer_that_accuses_each_of_two_before_the_other_gets_nobody_named() ->
         assert sites == {"bob": "", "cyd": ""}
 
 
-def test_a_peer_without_an_address_here_is_told_in_words() -> None:
+def test_a_peer_without_an_address_here_is_named_in_words() -> None:
     with exchanges() as exchanges_by_name:
         del exchanges_by_name["ana"].addresses["cyd"]
         with pytest.raises(ConfigError, match="has no address of cyd") as caught:

@@ -73,7 +73,7 @@ def test_events_are_counted_for_every_whole_number_outcome() -> None:
     assert "of level by died" in subjects({"died": visits, "level": level})
 
 
-def test_a_level_all_of_whom_have_the_outcome_is_full_and_one_of_whom_nobody_has_it_is_not() -> None:
+def test_a_level_whose_patients_all_have_the_outcome_is_full_and_one_without_the_outcome_is_not() -> None:
     level = np.zeros(N)
     level[:10] = 1
     died = DIED.copy()

@@ -247,7 +247,7 @@ def test_a_payload_that_waits_is_written_once_and_for_its_owner_alone(tmp_path: 
     assert after.st_mode & 0o777 == 0o600
 
 
-def test_a_folder_of_releases_that_cannot_be_used_is_told_as_such(tmp_path: Path) -> None:
+def test_a_folder_of_releases_that_cannot_be_used_is_named_as_such(tmp_path: Path) -> None:
     study, rows = two_sites()
     (tmp_path / "releases").write_text("in the way")
     folder = ApprovalFolder(tmp_path / "releases")
@@ -279,7 +279,7 @@ def first_release(study: Study, rows: Rows, log: PrivacyLog, session: str, vault
         verdict = gate.admit(step, site, 0, payload)
         if step.topic != "labels":
             break
-        machine.feed(dict.fromkeys(study.sites, payload))
+        machine.advance(dict.fromkeys(study.sites, payload))
     return verdict
 
 
@@ -355,7 +355,7 @@ def test_a_restart_within_a_study_forgets_nothing_of_its_release() -> None:
         assert (step.topic, gate.admit(step, site, 0, payload) is None) == (topic, False)
         if topic == "opening":
             break
-        machine.feed(dict.fromkeys(study.sites, payload))
+        machine.advance(dict.fromkeys(study.sites, payload))
     (before,) = log.heads()
     pooled, judgement = {"the pool": (300.0, 90.0)}, Judgement(log, Gate(study).floors)
     exposure = Exposure("Masked sums", 300, sums_only=True, parties=3, pooled=pooled)

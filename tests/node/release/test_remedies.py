@@ -29,7 +29,7 @@ REMEDIES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
 
 
 def cohort(events: int) -> Codes:
-    """600 patients, of whom few smokers have the event."""
+    """600 patients; few smokers among them have the event."""
     codes = strata.draw()
     smokers = np.flatnonzero(codes["smoker"] == 1.0)
     codes["died"] = np.where(codes["smoker"] == 1.0, 0.0, codes["died"])

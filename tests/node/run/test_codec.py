@@ -150,7 +150,7 @@ def test_a_payload_of_an_older_attempt_does_not_pass_for_the_open_one() -> None:
 
 
 @pytest.mark.parametrize("codec", [pay.STORED, pay.DEFLATE, pay.SHUFFLE_ZSTD])
-def test_every_flipped_bit_in_the_store_is_found_and_told_with_site_and_topic(codec: int) -> None:
+def test_every_flipped_bit_in_the_store_is_found_and_named_with_site_and_topic(codec: int) -> None:
     blob = pack_blob(codec=codec)
     for at in range(0, 8 * len(blob), 5):
         store = MemoryBlobs()

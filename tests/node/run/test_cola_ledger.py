@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.lanes import later
 from support.learners import strata
 from support.learners.strata import FULL, N
 from support.node.worlds import World, sweep, until
@@ -37,10 +38,10 @@ def reference(study: Study, terms: tuple[str, ...] | None = None) -> Reference:
 @pytest.mark.parametrize(
     ("formula", "options"),
     [
-        (f"died ~ {FULL}", {}),
+        pytest.param(f"died ~ {FULL}", {}, marks=pytest.mark.long),
         (f"died ~ {FULL}", {"link": "probit", "cells": True}),
         (f"visits ~ {FULL} + offset(years)", {"family": "quasipoisson"}),
-        (f"stay ~ {FULL}", {"family": "gaussian"}),
+        pytest.param(f"stay ~ {FULL}", {"family": "gaussian"}, marks=pytest.mark.long),
     ],
 )
 def test_cola_has_every_property_of_a_learner(formula: str, options: dict[str, Any]) -> None:
@@ -51,7 +52,7 @@ def test_cola_has_every_property_of_a_learner(formula: str, options: dict[str, A
     assert set(report.disclosed) == {"table"}
 
 
-@pytest.mark.parametrize("scheme", ["masks", "bfv", "ckks", "newton"])
+@pytest.mark.parametrize("scheme", ["masks", "bfv", "newton", *later("ckks")])
 def test_secure_cola_has_every_property_of_a_learner(scheme: str) -> None:
     study = strata.study(f"died ~ {FULL}", 4, "secure_cola", scheme=scheme)
     report = check_learner(study, strata.split(study, CODES), reference(study))

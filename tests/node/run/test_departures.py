@@ -154,7 +154,7 @@ def falsify(payload: dict[str, Any]) -> None:
 
 
 def list_culprits(world: World) -> set[str]:
-    """Everybody whom the ledger names: excluded, skipped, voted unusable, or at fault for the end."""
+    """Each member that the ledger names: excluded, skipped, voted unusable, or at fault for the end."""
     keys = {"SiteExcluded": "silent", "ServerSkipped": "server", "StepReopened": "culprit", "StudyAborted": "culprit"}
     return {str(dict(e.details)[key]) for name, key in keys.items() for e in world.events(name)} - {""}
 
@@ -251,7 +251,7 @@ def test_three_sites_of_which_one_is_lost_wait_or_end_as_the_study_says_and_the_
 ) -> None:
     story = Story(make_world(learner, silence, 3), place, deed)
     world = story.run()
-    if silence == "exclude":  # people are told of this before such a study is proposed (CO-S306)
+    if silence == "exclude":  # people read of this before such a study is proposed (CO-S306)
         assert find_end(world) == (Reason.SILENT_SITE, story.culprit)
     elif silence == "abort" or deed == "garbles":
         reasons = {"leaves": Reason.SILENT_SITE, "withholds": Reason.UNAVAILABLE, "garbles": Reason.BAD_PAYLOAD}

@@ -44,7 +44,7 @@ def test_the_faults_do_strike_and_most_studies_survive_them() -> None:
     assert Counter(ending.state for ending in endings)[State.COMPLETED] > 60
 
 
-def test_a_story_is_told_twice_in_the_same_words() -> None:
+def test_a_story_runs_twice_in_the_same_words() -> None:
     assert run_stories(range(5)) == run_stories(range(5))
 
 

@@ -26,7 +26,7 @@ ETHER = hex(10**18)
 
 
 class Chain:
-    """Three sites of a small study on an Anvil that mines when it is told to."""
+    """Three sites of a small study on an Anvil that mines when it is asked to."""
 
     def __init__(self, url: str, world: World) -> None:
         self.world, self.rpc = world, Rpc(url)

@@ -58,7 +58,7 @@ def collect_errors(crew: dict[str, Runner], *kinds: type[Exception]) -> dict[str
                 moved |= crew[name].turn()
             except kinds as error:
                 collected[name], moved = error, True
-        assert moved, f"only {sorted(collected)} were told anything"
+        assert moved, f"only {sorted(collected)} had a message"
     return collected
 
 
@@ -101,7 +101,7 @@ def test_the_server_rotates_in_the_order_of_the_study() -> None:
     assert len(servers) > 3
 
 
-def test_every_step_is_told_once_in_order_with_its_figures() -> None:
+def test_every_step_is_reported_once_in_order_with_its_figures() -> None:
     world, progress_seen = cohort(3), list[Progress]()
     runner = world.runner("north")
     runner._observe = progress_seen.append
@@ -154,7 +154,7 @@ def test_a_script_that_disagrees_with_the_schedule_ends_the_study_by_its_positio
     assert find_abort(world)[1] == Reason.BAD_PAYLOAD
 
 
-def test_a_schedule_that_ends_before_the_script_is_told() -> None:
+def test_a_schedule_that_ends_before_the_script_is_refused() -> None:
     shape = SCRIPT_CASES["cola"]
     world = World(shapes.study(("a", "b", "c")), shape.rows, shape.script, Schedule(opening=("each",)))
     collected = collect_errors(world.crew(), ProtocolError)
@@ -197,7 +197,7 @@ def test_a_site_that_is_waited_for_is_waited_for_however_long() -> None:
     finish(world, crew)
 
 
-def test_a_silent_site_ends_a_study_that_says_so_and_all_are_told() -> None:
+def test_a_silent_site_ends_a_study_that_says_so_and_all_know_it() -> None:
     world = cohort(3, silent_site="abort")
     crew = world.crew()
     others = {name: crew[name] for name in ("north", "south")}
@@ -422,7 +422,7 @@ def test_a_server_that_finds_no_fit_ends_the_study_and_every_site_says_why_in_th
     assert site == server
 
 
-def test_rounds_that_run_out_are_told_by_every_site_and_no_fit_is_published() -> None:
+def test_rounds_that_run_out_are_reported_by_every_site_and_no_fit_is_published() -> None:
     world = cohort(3, max_rounds=2)
     crew = world.crew()
     collected = collect_errors(crew, NotConverged)
@@ -431,7 +431,7 @@ def test_rounds_that_run_out_are_told_by_every_site_and_no_fit_is_published() ->
     assert all(r.machine.result is None for r in crew.values())
 
 
-def test_a_site_whose_own_rows_do_not_fit_is_told_and_ends_nothing() -> None:
+def test_a_site_whose_own_rows_do_not_fit_reports_it_and_ends_nothing() -> None:
     """The study can go on once that site has corrected its rows."""
 
     def refuse(site: Site) -> Payload:

@@ -53,7 +53,7 @@ def fit(folder: Path, learner: str, patients: Mapping[str, list[str]], shared: s
 
 
 def name_patients(shared: int) -> dict[str, list[str]]:
-    """90, 80 and 70 patients, of whom so many of north are at south too, written otherwise."""
+    """90, 80 and 70 patients; so many of north are at south too, written otherwise."""
     north = [f"P-{k:04d}" for k in range(90)]
     south = [f"p{k}" for k in range(shared)] + [f"S{k}" for k in range(80 - shared)]
     return {"north": north, "south": south, "west": [f"W{k}" for k in range(70)]}

@@ -70,7 +70,7 @@ def test_a_simulated_study_replays() -> None:
     assert replayed.fit.estimates.tobytes() == runners["east"].machine.result.estimates.tobytes()
 
 
-def test_every_step_is_told_once() -> None:
+def test_every_step_is_reported_once() -> None:
     progress_seen: list[Progress] = []
     study = cohorts.study()
     simulate(study, cohorts.split(study, CODES), progress_seen.append)

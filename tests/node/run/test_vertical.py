@@ -91,8 +91,8 @@ def test_without_a_grant_the_auditor_says_what_is_sealed(nhefs: tuple[Study, dic
     ("learner", "options"),
     [
         ("vertigo", {}),
-        ("vertigo", {"exchange": "gram", "ridge": 1.0}),
-        ("valoris", {}),
+        pytest.param("vertigo", {"exchange": "gram", "ridge": 1.0}, marks=pytest.mark.long),
+        pytest.param("valoris", {}, marks=pytest.mark.long),
         ("valoris", {"mode": "aggregated"}),
     ],
 )
@@ -203,7 +203,7 @@ def test_the_floor_on_events_is_held_where_the_outcome_is(tmp_path: Path) -> Non
             analyse(Study.model_validate(plain), files(tmp_path))
 
 
-def test_a_dry_run_says_what_would_leave_and_to_whom(tmp_path: Path) -> None:
+def test_a_dry_run_says_what_would_leave_and_to_which_sites(tmp_path: Path) -> None:
     leaving = dry_run(study(tmp_path), dict(files(tmp_path)))
     sentences = {(preview.site, preview.release.verdict.topic): preview.release.verdict.sentence for preview in leaving}
     assert "goes to registry" in sentences["clinic", "factor/clinic"]

@@ -164,7 +164,7 @@ def test_a_proposal_that_its_proposer_withdraws_ends_with_that_reason_at_every_s
     assert all("its people withdrew their proposal" in node_network.log(name) for name in SITES)
 
 
-def test_a_study_that_is_declined_ends_for_all_and_says_by_whom(node_network: NodeNetwork) -> None:
+def test_a_study_that_is_declined_ends_for_all_and_names_who_declined(node_network: NodeNetwork) -> None:
     study = node_network.propose(study_file(node_network.root))
     node_network.settle()
     node_network.decisions("south").record(make_decision(study, "decline", reason="not ours"))
@@ -298,7 +298,7 @@ def test_a_study_that_is_done_is_not_begun_again_by_a_new_daemon(node_network: N
     assert "CO-D131" not in node_network.log("north")
 
 
-def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(
+def test_a_full_disk_is_reported_and_the_study_goes_on_when_there_is_room(
     node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from coterie_chain.errors import StoreFault
@@ -323,7 +323,7 @@ def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(
     assert node_network.phases() == {name: ["done"] for name in SITES}
 
 
-def test_results_that_cannot_be_written_are_told_and_written_when_they_can(node_network: NodeNetwork) -> None:
+def test_results_that_cannot_be_written_are_reported_and_written_when_they_can(node_network: NodeNetwork) -> None:
     study = node_network.propose(study_file(node_network.root))
     in_the_way = node_network.root / "north" / "results"
     in_the_way.write_text("")
@@ -366,7 +366,7 @@ def test_a_silent_site_is_named_with_its_delay_and_waited_for(node_network: Node
     assert node_network.phases() == {name: ["done"] for name in SITES}
 
 
-def test_a_result_is_told_only_after_its_confirmations(node_network: NodeNetwork) -> None:
+def test_a_result_is_reported_only_after_its_confirmations(node_network: NodeNetwork) -> None:
     for name in SITES:
         path = node_network.root / name / CONFIG
         path.write_text(path.read_text().replace("confirmations = 0", "confirmations = 3", 1))
@@ -418,7 +418,7 @@ def test_a_chain_node_whose_socket_is_shut_is_logged_once_and_does_not_end_the_d
     assert out.getvalue().count("sealer cannot be driven") == 1
 
 
-def test_the_loop_bears_a_ledger_out_of_reach_and_stops_when_told(
+def test_the_loop_survives_a_ledger_out_of_reach_and_stops_when_asked(
     node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from threading import Event
@@ -484,7 +484,7 @@ def test_a_study_that_a_reorganisation_takes_while_it_is_looked_at_is_looked_for
     assert list(south.tasks) == [1]
 
 
-def test_a_node_that_is_told_to_stop_stays_until_its_interactive_step_is_over(node_network: NodeNetwork) -> None:
+def test_a_node_that_is_asked_to_stop_stays_until_its_interactive_step_is_over(node_network: NodeNetwork) -> None:
     node_network.propose(study_file(node_network.root))
     node_network.settle()
     south, stop = node_network.daemons["south"], Flag()
@@ -501,7 +501,7 @@ def test_a_node_that_is_told_to_stop_stays_until_its_interactive_step_is_over(no
     assert looks == []
     looks[:] = [True, True]
     south.tasks[1].supervisor = Talking(lambda: pytest.fail("nothing to begin"))
-    node_network.seconds += 200  # told long ago: it leaves although the step goes on
+    node_network.seconds += 200  # asked long ago: it leaves although the step goes on
     south.run(stop)
     assert looks == [True]
 
@@ -565,7 +565,7 @@ def test_metrics_count_steps_waits_and_faults(node_network: NodeNetwork) -> None
     assert "coterie_chain_head" in text
 
 
-def test_a_store_that_cannot_be_used_is_told_at_the_start(node_network: NodeNetwork) -> None:
+def test_a_store_that_cannot_be_used_is_named_at_the_start(node_network: NodeNetwork) -> None:
     log = Log(node_network.logs["north"])
     check_store(KuboBlobs("http://127.0.0.1:9"), log)
     assert "CO-C206" in node_network.log("north")

@@ -105,7 +105,7 @@ class Sites:
         return post
 
     def step(self, study: int, converged: bool = False) -> None:
-        """Let everybody post whom the open step waits for."""
+        """Let each site post that the open step waits for."""
         step = self["ana"].view(study).open
         assert step is not None
         for site in step.posters:

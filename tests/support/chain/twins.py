@@ -105,9 +105,9 @@ class ContractAndRules:
             lambda: self.contracts.move(by, "accept", site),
         )
 
-    def succeed(self, by: str, address: str) -> list[Log]:
+    def vote_succession(self, by: str, address: str) -> list[Log]:
         return self._play_both(
-            lambda now: self.rules.succeed(by, address, now),
+            lambda now: self.rules.vote_succession(by, address, now),
             lambda: self.contracts.move(by, "succeed", address),
         )
 
@@ -254,7 +254,7 @@ class ContractAndRules:
         return self.record(self.read_key(site), site, self.draft(study, site, **changes))
 
     def complete_step(self, study: int, **changes: Any) -> None:
-        """Let everybody post whom the open step waits for."""
+        """Let each site post that the open step waits for."""
         s = self.rules.studies[study]
         for site in s.posters():
             if site not in s.posted:

@@ -87,7 +87,7 @@ def rows_cohort(n: int = 260, m: int = 3, hospitals: int = 2, seed: int = 1, **o
 def columns_cohort(
     n: int = 260, m: int = 3, owners: Sequence[str] = ("ana", "bob"), extra: int = 12, seed: int = 1, **options: Any
 ) -> GlmCohort:
-    """The same patients' columns at owners, the last of whom has the outcome; each has some other patients too."""
+    """The same patients' columns at owners; the last of them has the outcome; each has some other patients too."""
     x, y = draw_patients(n, m, seed)
     parts = np.array_split(np.arange(m), len(owners))
     holders = {o: [f"x{j}" for j in part] for o, part in zip(owners, parts, strict=True)}

@@ -73,7 +73,7 @@ class MemoryProtocol:
             self.topics.append(topic)
             opened = {name: decode(blob)[1] for name, blob in blobs.items()}
             for machine in self.machines.values():
-                machine.feed(self.read(machine, opened))
+                machine.advance(self.read(machine, opened))
         return {name: m.result for name, m in self.machines.items()}
 
     def drafts(self) -> tuple[str, dict[str, bytes]]:
@@ -117,5 +117,5 @@ class MemoryProtocol:
         """A machine without rows, fed from the log."""
         machine = Machine(self.script, Site(self.study, "auditor"))
         for blobs in self.log:
-            machine.feed(self.read(machine, {name: decode(blob)[1] for name, blob in blobs.items()}))
+            machine.advance(self.read(machine, {name: decode(blob)[1] for name, blob in blobs.items()}))
         return machine

@@ -431,7 +431,7 @@ class FaultStory:
         self.chain.pool.extend(resent)
         # A site that has ended looks once more whether its result still stands, before it tells it.
         self.unsettled |= {name for name in self.study.sites if self.crew[name].done}
-        for name in self.stopped:  # what it told the others of its reasons may be lost, too
+        for name in self.stopped:  # what it sent the others of its reasons may be lost, too
             self.crew[name] = self._attend(name)
         self.stopped.clear()
 
@@ -511,7 +511,7 @@ class FaultStory:
         return [e for e in self.chain.log if isinstance(e, Event) and e.name == name]
 
     def _check_acknowledged(self, records: list[Record]) -> None:
-        """What a site was told is recorded is so, unless a fork took it."""
+        """What a site read as recorded is so, unless a fork took it."""
         if self.forks == 0:
             recorded_posts = {(r.site, r.post) for r in records}
             assert all(pair in recorded_posts for pair in self.acknowledged), "an acknowledged record is lost"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 
@@ -42,10 +46,21 @@ range = [-5, 5]
 """
 
 
-def make_node_folder(root: Path, site: str) -> SiteFolder:
-    """A site's node with 120 rows of its own."""
+@cache
+def make_first_node(site: str) -> tuple[Path, SiteKeys]:
+    """A site's node as `coterie init` makes it, and its opened keys; scrypt is slow, and runs once in a process."""
+    parent = Path(mkdtemp(prefix="coterie-"))
+    atexit.register(shutil.rmtree, parent)
+    root = parent / site
     init_command(root, site, "data.csv", "http://127.0.0.1:1", "folder:../store", port=0, light=True)
     write_rows(root / "data.csv", SITES.index(site) if site in SITES else 9)
+    node = find_node(root)
+    return root, SiteKeys.load(node.keys, read_passphrase(node.passphrase))
+
+
+def make_node_folder(root: Path, site: str) -> SiteFolder:
+    """A site's node with 120 rows of its own. All nodes of one name have the same keys."""
+    shutil.copytree(make_first_node(site)[0], root)
     return find_node(root)
 
 
@@ -132,7 +147,7 @@ class NodeNetwork:
     ) -> None:
         self.root, self.seconds, self.blocks, self.pool = root, 1_000_000.0, 0, pool
         self.homes = {name: make_node_folder(root / name, name) for name in names}
-        self.keys = {n: SiteKeys.load(h.keys, read_passphrase(h.passphrase)) for n, h in self.homes.items()}
+        self.keys = {name: make_first_node(name)[1] for name in names}
         entries = [SiteEntry(k, n, s.address, s.sealing) for k, (n, s) in enumerate(self.keys.items(), 1)]
         self.chain = MemoryChain(entries, lambda: int(self.seconds))
         self.blobs = MemoryBlobs()

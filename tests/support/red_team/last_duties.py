@@ -206,7 +206,7 @@ class DutyStory:
         return {name for name in self.honest if self.crew[name].done}
 
     def list_named(self) -> dict[str, set[str]]:
-        """Whom the ledger names for a fault, and by which entries."""
+        """Each member that the ledger names for a fault, and by which entries."""
         keys = {"SiteExcluded": "silent", "ServerSkipped": "server", "StepReopened": "culprit"}
         keys |= {"StudyAborted": "culprit", "AbortVoted": "culprit", "UnavailabilityVoted": "culprit"}
         out: dict[str, set[str]] = {}

@@ -117,7 +117,7 @@ class CrookedMember:
         return list(self.network.chain.ledger(None).history(self.number))
 
     def list_blamed(self) -> set[str]:
-        """Everybody whom the ledger names for a fault, and who ended the study or left it."""
+        """Each member that the ledger names for a fault, and who ended the study or left it."""
         names = {str(dict(e.details).get(key) or "") for e in self._events() for key in ("culprit", "silent", "server")}
         names |= {e.site for e in self._events() if e.name in ("SiteLeft", "StudyDeclined")}
         names |= {e.site for e in self._events() if e.name == "StudyAborted" and not dict(e.details)["culprit"]}

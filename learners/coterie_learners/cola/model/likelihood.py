@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coterie_learners.cola.model.scoring import Evaluate, LikelihoodPoint, Maximum, Steps, maximise
-from coterie_learners.cola.model.separability import separated_columns
+from coterie_learners.cola.model.separability import find_separated_columns
 from coterie_learners.errors import Collinear, NotConverged, Separation, StudyError
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
@@ -344,6 +344,6 @@ def _is_saturated(table: Grouped, choice: Choice, beta: Array) -> bool:
 def _look_for_separation(table: Grouped, choice: Choice) -> None:
     if choice.firth or not choice.family.separable:
         return
-    names = separated_columns(table.declared, table.u, table.declared_cross, choice.family.binary, table.names)
+    names = find_separated_columns(table.declared, table.u, table.declared_cross, choice.family.binary, table.names)
     if names is not None:
         raise separation(names, choice.advice)

@@ -22,7 +22,7 @@ NOTABLE = 1e-6
 OPTIMAL, INFEASIBLE = 0, 2
 
 
-def separated_columns(x: Array, u: Array, cross: Array, bounded: bool, names: Sequence[str]) -> list[str] | None:
+def find_separated_columns(x: Array, u: Array, cross: Array, bounded: bool, names: Sequence[str]) -> list[str] | None:
     """Names of the columns whose coefficients run away, or None if the maximum is finite.
 
     `x` (m, p), `u` (m,), `cross` X'y (p,), or (k - 1, p) for the levels of a multinomial outcome; `bounded`: a pattern
