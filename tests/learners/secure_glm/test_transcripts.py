@@ -17,6 +17,7 @@ from support.learners.glm_rows import GlmRows, draw_rows, fit_on_shares
 from support.learners.parties import NAMES, RecordedWire
 
 from coterie_learners.errors import ProtocolError
+from coterie_learners.numeric.array import Array
 from coterie_learners.secure.comparison import Q
 from coterie_learners.secure.field import Elements
 from coterie_learners.secure.shamir3 import ThreePartyShamir
@@ -41,13 +42,14 @@ class Transcript:
         transcript = self
 
         class Watched(ThreePartyShamir):
-            def send(self, party: int, elements: Elements) -> None:
-                transcript.elements.add(self.field.pack(elements))
-                super().send(party, elements)
+            def send(self, party: int, limbs: Array) -> None:
+                transcript.elements.add(self.limbs.write(limbs))
+                super().send(party, limbs)
 
-            def open(self, shares: Elements, *, exact: bool = False) -> Elements:
-                values = super().open(shares, exact=exact)
-                (transcript.opened if exact else transcript.masked)[self.session.me].append(values)
+            def open_limbs(self, shares: Array, *, exact: bool = False) -> Array:
+                values = super().open_limbs(shares, exact=exact)
+                elements = self.field.from_limbs(values, (values.shape[1],))
+                (transcript.opened if exact else transcript.masked)[self.session.me].append(elements)
                 return values
 
         return Watched(*args)
