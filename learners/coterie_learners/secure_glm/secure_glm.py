@@ -43,12 +43,13 @@ from coterie_learners.secure.secure_lasso import (
 )
 from coterie_learners.secure.session import Randomness, Session, open_session
 from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
-from coterie_learners.secure_glm.glm_disclosure import disclose_glm
+from coterie_learners.secure_glm.glm_disclosure import count_cells, disclose_glm
 from coterie_learners.secure_glm.glm_plan import MOST_COLUMNS, GlmPlan, SecureGlmOptions
 from coterie_learners.secure_glm.glm_result import build_glm_fit, declare_result, pack_outcome
 from coterie_learners.secure_glm.shared_newton import SharedRows, fit_shared_glm
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Schedule, Study
+from coterie_learners.study.rows import join_blocks
 
 _VERSION = "1"
 _TOPIC = "fit"
@@ -90,13 +91,18 @@ def commit_own_rows(site: Site, plan: GlmPlan) -> Payload:
 
 
 def expose_commitment(plan: GlmPlan, site: Site, payload: Payload) -> Exposure:
-    """What follows from the study in which this site commits to its rows: nothing of few patients, if floors hold."""
+    """What follows from the study in which this site commits to its rows: counts that its result gives to others."""
     exposure = secure_join.expose_terms(site, payload)
     if site.data is None:
         return exposure
-    events = int(plan.tabulate_rows(site)[:, -1].sum())
-    cells = {"events": events, "patients without the event": exposure.rows - events}
-    return replace(exposure, events=events, cells=cells if plan.options.null_deviance else {})
+    cells, kinds = count_cells(plan, join_blocks(site.rows))
+    events = int(join_blocks(site.rows).y.sum())
+    return replace(exposure, events=events, cells=cells, kinds=kinds, instead=_find_remedy(plan))
+
+
+def _find_remedy(plan: GlmPlan) -> str:
+    shown = [name for name in ("null_deviance", "covariance") if getattr(plan.options, name)]
+    return f"take the study without {' and '.join(shown)}" if shown else ""
 
 
 # The interactive step

@@ -11,6 +11,7 @@ from pathlib import Path
 from support.node.houses import NETWORK, NodeNetwork
 
 from coterie_chain.ledger.memory import MemoryChain
+from coterie_learners.errors import SessionLost
 from coterie_node.peers.interactive_session import SessionChannel
 from coterie_node.peers.tls import TlsExchange
 from coterie_node.peers.transport import Timeouts
@@ -32,10 +33,11 @@ class MortalChannel:
         return self._inner.connect(seconds)
 
     def send(self, to: str, data: bytes) -> None:
-        """Send, or die before the bytes leave: the thread ends as that of a killed process."""
+        """Send, or die before the bytes leave: this thread does nothing more until a fresh process is there."""
         if self._exchange.is_fatal(to, data):
             self._exchange.die()
-            raise SystemExit
+            self._exchange.replaced.wait(60.0)
+            raise SessionLost("CO-P603", "This process was killed.", to)
         self._inner.send(to, data)
 
     def receive(self, sender: str) -> bytes:
@@ -55,7 +57,7 @@ class MortalExchange:
     def __init__(self, inner: TlsExchange, fatal: Fatal | None = None) -> None:
         self.inner, self.fatal = inner, fatal
         self.sizes: list[int] = []
-        self.dead = threading.Event()
+        self.dead, self.replaced = threading.Event(), threading.Event()
 
     def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> SessionChannel:
         return MortalChannel(self.inner.channel(me, session, parties), self)
@@ -92,10 +94,11 @@ class TalkingNetwork(NodeNetwork):
         """A fresh process of a site at the same address; it does not die again."""
         self.deaths.append(name)
         self._fatal.pop(name, None)
-        address = self.exchanges[name].inner.addresses[name]
-        self.exchanges[name].inner.close()
-        self._open_exchange(name, address)
+        killed = self.exchanges[name]
+        killed.inner.close()
+        self._open_exchange(name, killed.inner.addresses[name])
         self.daemons[name] = self.daemon(name)
+        killed.replaced.set()
 
     def settle_talking(self, seconds: float = 60.0) -> None:
         """Beats until nobody moves or talks; whoever dies is started again. AssertionError after `seconds`."""
