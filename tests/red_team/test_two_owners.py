@@ -1,4 +1,4 @@
-"""Secure GLM on joined columns: a second question about all patients but one, whichever owner leaves the patient out."""
+"""Secure GLM on joined columns: a second question about all patients but one, whoever leaves the patient out."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class GlmPlan:
         """The plan with the intervals that all sites' columns lie in, from the first step's posts."""
         if self.joins:
             order = {name: self.order_of(name) for name in self.study.owners}
-            return replace(self, intervals=merge_intervals(terms, self.m + 1, order))
+            return replace(self, intervals=merge_intervals(terms, self.width, order))
         posted = {name: terms[name] for name in self.study.owners}
         return replace(self, intervals=merge_intervals(posted, self.m, None))
 
@@ -126,13 +126,17 @@ class GlmPlan:
         passes = tuple(LinkagePass.of(part, columns) for part in self.options.passes or (columns,))
         widths = {name: len(self.order_of(name)) for name in owners}
         helper, linkage = self.helpers[0], self.options.linkage
-        return JoinPlan(owners, helper, widths, passes, len(columns), self.floor, self.numbers, linkage, BINARY)
+        return JoinPlan(
+            owners, helper, widths, passes, len(columns), self.floor, self.numbers, linkage, BINARY, None, LARGEST_OFFSET
+        )
 
     def order_of(self, owner: str) -> list[int]:
-        """Places of an owner's columns in the joined table, whose last column is the outcome."""
-        part = Design(self.study, owner)
+        """Places of an owner's columns in the joined table, of which the offset and the outcome are the last."""
+        part, offset = Design(self.study, owner), self.design.formula.offset
         names = self.design.names[1:]
-        return [names.index(name) for name in part.names] + ([self.m] if part.outcome_here else [])
+        own_offset = [self.m] if offset is not None and offset in self.study.columns[owner] else []
+        own_outcome = [self.width - 1] if part.outcome_here else []
+        return [names.index(name) for name in part.names] + own_offset + own_outcome
 
     def tabulate_rows(self, site: Site) -> Array:
         """A site's rows (n, width): columns in [-1, 1] of their declared ranges, the offset as it is, the outcome."""
