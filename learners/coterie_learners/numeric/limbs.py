@@ -89,26 +89,23 @@ class LimbField:
         low, high = wide[: self.size], wide[self.size :]
         low[: len(high)] += self._fold * high
         _carry(low)
-        while True:
+        # The first fold leaves at most one multiple of 2^bits too many or too few, the second none. Both are done
+        # whatever the numbers are, so that the work does not depend on them.
+        for _ in range(2):
             over = np.floor(low[-1] / self._top)
-            if not np.any(over):
-                break
             low[-1] -= over * self._top
             low[0] += over * self.gap
             _carry(low)
+        # What is left at or beyond the prime differs from it in its lowest limb alone.
         beyond = self._reaches_prime(low)
-        if np.any(beyond):
-            low[:, beyond] -= np.array(_split_constant(self.p), dtype=np.float64)[:, None]
-            _carry(low)
+        low[0] -= beyond * (_BASE - self.gap)
+        low[1:] *= ~beyond
         return low
 
     def _reaches_prime(self, limbs: Array) -> Array:
         """Which numbers of `size` limbs are at least the prime: all limbs are full, but for the gap (n,)."""
-        highest = limbs[-1] >= self._top - 1.0
-        if not np.any(highest):
-            return np.asarray(highest)
-        full = np.all(limbs[1:-1] == _BASE - 1.0, axis=0)
-        return np.asarray(highest & ((full & (limbs[0] >= _BASE - self.gap)) | (limbs[-1] >= self._top)))
+        full = np.all(limbs[1:-1] == _BASE - 1.0, axis=0) & (limbs[0] >= _BASE - self.gap)
+        return np.asarray((full & (limbs[-1] >= self._top - 1.0)) | (limbs[-1] >= self._top))
 
 
 def read_limbs(raw: bytes, width: int, bits: int | None = None) -> Array:
@@ -188,7 +185,7 @@ def _group_terms(terms: Sequence[Term]) -> list[list[Term]]:
     return groups
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _multiplier(factor: int, limbs: int, rows: int) -> Array:
     """The matrix (rows, limbs) that multiplies numbers by a factor, without carries."""
     out = np.zeros((rows, limbs))

@@ -127,7 +127,17 @@ class GlmPlan:
         widths = {name: len(self.order_of(name)) for name in owners}
         helper, linkage = self.helpers[0], self.options.linkage
         return JoinPlan(
-            owners, helper, widths, passes, len(columns), self.floor, self.numbers, linkage, BINARY, None, LARGEST_OFFSET
+            owners,
+            helper,
+            widths,
+            passes,
+            len(columns),
+            self.floor,
+            self.numbers,
+            linkage,
+            BINARY,
+            None,
+            LARGEST_OFFSET,
         )
 
     def order_of(self, owner: str) -> list[int]:
