@@ -103,7 +103,7 @@ class LimbField:
         return low
 
     def _reaches_prime(self, limbs: Array) -> Array:
-        """Which numbers of `size` limbs are at least the prime: all limbs are full, but for the gap (n,)."""
+        """Which numbers of `size` limbs are at least the prime: all limbs are full up to the gap (n,)."""
         full = np.all(limbs[1:-1] == _BASE - 1.0, axis=0) & (limbs[0] >= _BASE - self.gap)
         return np.asarray((full & (limbs[-1] >= self._top - 1.0)) | (limbs[-1] >= self._top))
 

@@ -18,7 +18,7 @@ from scipy import stats
 from support.learners.glm_rows import GlmRows, draw_rows, fit_on_shares
 from support.learners.parties import NAMES, RecordedWire
 
-from coterie_learners.errors import ProtocolError
+from coterie_learners.errors import NotConverged, ProtocolError
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure.comparison import Q
 from coterie_learners.secure.field import Elements
@@ -196,6 +196,17 @@ def test_only_the_iterations_that_everybody_learns_change_the_number_of_messages
         short, long = shapes[2][0][channel], shapes[3][0][channel]
         step = len(long) - len(short)
         assert any(long[:at] + long[at + step :] == short for at in range(len(short) // 2, len(short)))
+
+
+def test_separated_patients_open_bits_and_nothing_else() -> None:
+    """One bit says that columns are independent, and one after each evaluation that the fit has not settled."""
+    rows = draw_rows(160, 2, seed=21)
+    transcript = Transcript()
+    separated = GlmRows(rows.x, (rows.x[:, 0] > 0.05).astype(float))
+    with pytest.raises(NotConverged):
+        fit_on_shares(separated, transcript.wire, 1, make=transcript.make_party, iterations=6)
+    for name in NAMES:
+        assert [[int(v) for v in part] for part in transcript.opened[name]] == [[1], *[[0]] * 6]
 
 
 def test_a_wrong_share_of_the_result_is_noticed_by_whoever_gets_it() -> None:
