@@ -103,7 +103,7 @@ def test_a_second_study_over_all_joint_patients_but_one_is_refused(
 def test_another_learner_on_the_same_join_is_such_a_second_study_too(
     tmp_path: Path, logs: dict[str, PrivacyLog], before: dict[str, str], after: dict[str, str]
 ) -> None:
-    run_study(tmp_path, logs, "first", **before)
+    run_study(tmp_path, logs, "first", None, **before)
     with pytest.raises(ReleaseRefused) as caught:
         run_study(tmp_path, logs, "second", {"clinic": 1}, **after)
     assert caught.value.code == "CO-R301"

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.numeric.array import Array
 
@@ -102,7 +103,7 @@ class LimbField:
         low[1:] *= ~beyond
         return low
 
-    def _reaches_prime(self, limbs: Array) -> Array:
+    def _reaches_prime(self, limbs: Array) -> NDArray[np.bool_]:
         """Which numbers of `size` limbs are at least the prime: all limbs are full up to the gap (n,)."""
         full = np.all(limbs[1:-1] == _BASE - 1.0, axis=0) & (limbs[0] >= _BASE - self.gap)
         return np.asarray((full & (limbs[-1] >= self._top - 1.0)) | (limbs[-1] >= self._top))
