@@ -7,7 +7,9 @@ the study does not disclose. A wrong share of the right form spoils the result a
 from __future__ import annotations
 
 import os
+import queue
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 from support.learners.glm_studies import rows_cohort
 from support.node.worlds import World
 
-from coterie_learners.errors import LearnerError
+from coterie_learners.errors import LearnerError, SessionLost
 from coterie_learners.secure.field import PrimeField
 from coterie_learners.secure_glm.secure_glm import SECURE_GLM
 from coterie_learners.secure_glm.shared_newton import FIELD_BITS
@@ -65,6 +67,7 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
+PAUSE = 0.05
 OTHER_LENGTHS = ("nothing", "a byte less", "a byte more", "a megabyte")
 
 
@@ -72,13 +75,27 @@ class HostileTransport(MemoryTransport):
     """Queues in which one site sends a variant of its first message of one size."""
 
     def __init__(self, sender: str, size: int, variant: Variant) -> None:
-        super().__init__(4.0)
+        super().__init__(60.0)
+        self.gone: set[str] = set()
         self.sender, self.size, self.variant = sender, size, variant
         self.sent: list[int] = []
         self.changed = False
 
     def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> SessionChannel:
         inner = super().channel(me, session, parties)
+
+        def receive(sender: str) -> bytes:
+            """As over TLS: a site that waits for a site that has left hears of it at once."""
+            messages = self.between(session, sender, me)
+            for _ in range(round(self.seconds / PAUSE)):
+                left = sender in self.gone
+                with suppress(queue.Empty):
+                    return messages.get(timeout=PAUSE)
+                if left:
+                    break
+            raise SessionLost("CO-P601", f"{sender} sent nothing to {me}. Ask that site.", sender)
+
+        inner.receive, inner.close = receive, lambda: self.gone.add(me)  # type: ignore[method-assign]
         if me == self.sender:
             pass_on, before = inner.send, [b""]
 
