@@ -126,7 +126,11 @@ def run_study(hub: HostileTransport) -> dict[str, str]:
                 ends[name] = error.code
             if runner.done:
                 ends[name] = "result"
-        if set(ends.values()) - {"result"} and not any(r.talking for n, r in crew.items() if n not in ends):
+        if (
+            set(ends) - {hub.sender}
+            and set(ends.values()) - {"result"}
+            and not any(r.talking for n, r in crew.items() if n not in ends)
+        ):
             break  # whoever has not spoken waits on the ledger for one that ended
     return ends
 
