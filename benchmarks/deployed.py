@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from relay import run_delayed
 
 from coterie_node.analysis.pooled import Reference
 from coterie_node.demo.cases.case import Case
@@ -25,18 +26,22 @@ def declare_numbers(names: Sequence[str]) -> str:
     return "\n".join(f'[variables.{name}]\ntype = "number"\nrange = [-8, 8]\n' for name in names)
 
 
-def run_once(text: str, frames: Mapping[str, pd.DataFrame]) -> tuple[dict[str, Any], float]:
-    """One run of a study file on two sites' rows; the first site's report, and the wall seconds from join to result."""
+def run_once(text: str, frames: Mapping[str, pd.DataFrame], delay: float = 0.0) -> tuple[dict[str, Any], float]:
+    """One run of a study file on two sites' rows; the first site's report, and the wall seconds from join to result.
+
+    `delay`: seconds that each message between sites takes one way.
+    """
 
     def write_sites(folder: Path, sites: Sequence[str]) -> Mapping[str, Path]:
         return {name: write_frame(frame, folder / name / "data.csv") for name, frame in frames.items()}
 
     case = Case(lambda _: SITES, lambda _: text, write_sites, lambda: Reference({}))
     with tempfile.TemporaryDirectory() as folder:
-        place = RunFolder(Path(folder))
+        place = RunFolder(Path(folder) / "run")
+        place.root.mkdir()
         prepare(place, case, SITES)
         with run_network(place, SITES, make_settings("anvil", "folder")):
-            reports, seconds = run_sites(place, SITES, lambda _: None)
+            reports, seconds = run_delayed(place, delay) if delay else run_sites(place, SITES, lambda _: None)
     return reports["left"], seconds
 
 

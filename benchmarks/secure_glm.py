@@ -1,14 +1,17 @@
 """Secure GLM as deployed: three processes, TLS on loopback, Anvil, a folder store. `make bench-mpc`.
 
+    python benchmarks/secure_glm.py [--delay 0.02] [1000x5 ...]
+
+`--delay`: seconds that every message takes one way, through the relays of relay.py.
 Simulated columns at two hospitals, half of the rows at each, and a helper. Prints the wall seconds from the last site's
 joining to the result, rounds, bytes, the largest process, and the differences to statsmodels on the pooled rows.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -66,16 +69,16 @@ def draw_frames(job: Job) -> Mapping[str, pd.DataFrame]:
     return {"left": frame.iloc[: job.n // 2], "right": frame.iloc[job.n // 2 :]}
 
 
-def measure(job: Job) -> None:
+def measure(job: Job, delay: float) -> None:
     """Run a job and print what it took and how far it is from the pooled fit."""
     load, used = os.getloadavg()[0], resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    report, seconds = run_once(study_text(job), draw_frames(job))
+    report, seconds = run_once(study_text(job), draw_frames(job), delay)
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
     fit = report["fit"]
     session = fit["details"]["interactive"]
     print(
-        f"{job.n:,} x {job.m}: {seconds:.1f} s wall and {used:.0f} s CPU in all at load {load:.1f} to "
-        f"{os.getloadavg()[0]:.1f}; "
+        f"{job.n:,} x {job.m}, {1000 * delay:.0f} ms one way: {seconds:.1f} s wall and {used:.0f} s CPU in all "
+        f"at load {load:.1f} to {os.getloadavg()[0]:.1f}; "
         f"{session['rounds']} rounds, {fit['details']['iterations']} evaluations and a last one, "
         f"{read_busiest(session):.1f} MB sent by the busiest party; "
         f"largest process so far {read_peak():.0f} MB; {compare(job, fit)}",
@@ -94,5 +97,9 @@ def compare(job: Job, fit: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or JOBS:
-        measure(JOBS[name])
+    options = argparse.ArgumentParser()
+    options.add_argument("--delay", type=float, default=0.0)
+    options.add_argument("jobs", nargs="*", choices=[*JOBS, []])
+    chosen = options.parse_args()
+    for name in chosen.jobs or JOBS:
+        measure(JOBS[name], chosen.delay)

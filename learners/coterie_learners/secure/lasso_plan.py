@@ -114,6 +114,11 @@ class SharedPlan(ABC):
     def declared_outcome(self) -> tuple[float, float]:
         """Middle and half-width of the outcome's declared range."""
 
+    @property
+    def largest_offset(self) -> float:
+        """The largest magnitude of an offset, if there may be one."""
+        return 1.0
+
     @abstractmethod
     def tabulate_rows(self, site: Site) -> Array:
         """A site's own rows as they are shared, where rows are split."""
@@ -170,6 +175,7 @@ class SharedPlan(ABC):
             self.options.linkage,
             self.declared_outcome,
             self.deal,
+            self.largest_offset,
         )
 
     def order_of(self, owner: str) -> list[int]:

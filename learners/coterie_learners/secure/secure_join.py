@@ -68,7 +68,8 @@ class JoinPlan:
 
     `owners` in order and the `helper`; `widths`: each owner's number of columns; the `passes` over identifiers and the
     number of `identifying` columns; the least number of matches (`floor`); the field of the shares; the mode; middle
-    and half-width of the outcome's range; how a seed deals the patients to groups, if the study has one.
+    and half-width of the outcome's range; how a seed deals the patients to groups, if the study has one; the largest
+    magnitude of an `offset`.
     """
 
     owners: tuple[str, ...]
@@ -81,6 +82,7 @@ class JoinPlan:
     mode: str
     outcome: tuple[float, float]
     deal: Deal | None = None
+    offset: float = 1.0
 
     def before(self, owner: str) -> str:
         """Whose masks this owner makes again."""
@@ -263,13 +265,14 @@ def hash_written_values(site: Site, key: bytes, tags: identifier_tags.TagArray, 
 
 
 def site_inputs(site: Site, link: JoinPlan) -> Array:
-    """This owner's columns (n, c) in [-1, 1] of their declared ranges, the outcome last if it is here.
+    """This owner's columns (n, c) in [-1, 1] of their declared ranges, then the offset and the outcome if here.
 
     DataError for a value out of range.
     """
     columns, (centre, scale) = site.columns, link.outcome
-    values = columns.x if columns.y is None else np.column_stack([columns.x, (columns.y - centre) / scale])
-    return check_range(values, site.name)
+    offset = [] if columns.offset is None else [columns.offset / link.offset]
+    outcome = [] if columns.y is None else [(columns.y - centre) / scale]
+    return check_range(np.column_stack([columns.x, *offset, *outcome]), site.name)
 
 
 def check_range(values: Array, name: str) -> Array:

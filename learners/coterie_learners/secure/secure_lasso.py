@@ -152,9 +152,9 @@ def _check_counts(plan: LassoPlan, counts: Sequence[int]) -> None:
 
 
 def share_joined_rows(site: Site, plan: SharedPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> Elements:
-    """Shares (n, m + 1) of the joined table, the outcome last."""
+    """Shares (n, width) of the joined table, the outcome last."""
     link = plan.link
-    table = np.zeros((n, plan.m + 1), dtype=object)
+    table = np.zeros((n, sum(link.widths.values())), dtype=object)
     helper = trio.me == COMPUTING - 1
     places = secure_join.find_matched_places(site, link, posts.rows) if helper else None
     for owner in link.owners:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coterie_learners.core.disclosure import indicators, two_way
 from coterie_learners.core.study_disclosure import (
     Disclosure,
     StepDisclosure,
@@ -10,6 +11,7 @@ from coterie_learners.core.study_disclosure import (
 )
 from coterie_learners.secure.lasso_disclosure import describe_join_trust, disclose_join, disclose_terms
 from coterie_learners.secure_glm.glm_plan import GlmPlan
+from coterie_learners.study.rows import Block
 
 _TWO = (
     "Each of two hospitals can take its own part off what is opened. At the result it then knows the other's score, "
@@ -64,3 +66,28 @@ def _describe_opened(plan: GlmPlan) -> str:
     events = ["the number of events with the null deviance"] * o.null_deviance
     parts = ["the coefficients", errors, "the number of patients", "the residual deviance", *events]
     return f"{', '.join(parts)}, and the number of iterations"
+
+
+# Which counts of one site follow from the result
+
+
+def count_cells(plan: GlmPlan, rows: Block) -> tuple[dict[str, int], dict[str, str]]:
+    """Counts of this site's patients that others can work out from what is opened, and each count's kind.
+
+    Of two hospitals one takes its own part off the sum. If all columns are binary, the result's equations give the
+    other's tables. With the number of events they give the outcome by each binary column, and with the covariance each
+    level and pair of levels, whatever the other columns are.
+    """
+    o, at = plan.options, indicators(plan.design)
+    binary = len(plan.study.owners) == 2 and len(at) == plan.m and not plan.design.formula.offset
+    events, n = rows.y.sum(), len(rows.y)
+    cells = {"events": int(events), "patients without the event": n - int(events)} if o.null_deviance else {}
+    kinds: dict[str, str] = {}
+    if binary or o.null_deviance or o.covariance:
+        x = rows.x[:, at]
+        tables, kinds = two_way(plan.design, n, x.T @ x, (float(events), x.T @ rows.y))
+        outcome = plan.design.formula.outcome
+        of_outcome = {name for name, kind in kinds.items() if kind == outcome or kind.endswith(f" by {outcome}")}
+        shown = {True: binary or o.null_deviance, False: binary or o.covariance}
+        cells |= {name: count for name, count in tables.items() if shown[name in of_outcome]}
+    return cells, kinds

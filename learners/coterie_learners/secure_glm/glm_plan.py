@@ -66,7 +66,7 @@ class GlmPlan(SharedPlan):
         """The plan with the intervals that all sites' columns lie in, from the first step's posts."""
         if self.joins:
             order = {name: self.order_of(name) for name in self.study.owners}
-            return replace(self, intervals=merge_intervals(terms, self.m + 1, order))
+            return replace(self, intervals=merge_intervals(terms, self.width, order))
         posted = {name: terms[name] for name in self.study.owners}
         return replace(self, intervals=merge_intervals(posted, self.m, None))
 
@@ -89,6 +89,19 @@ class GlmPlan(SharedPlan):
     def declared_outcome(self) -> tuple[float, float]:
         """Middle and half-width of an outcome of 0 and 1."""
         return BINARY
+
+    @property
+    def largest_offset(self) -> float:
+        """The largest magnitude of an offset."""
+        return LARGEST_OFFSET
+
+    def order_of(self, owner: str) -> list[int]:
+        """Places of an owner's columns in the joined table, of which the offset and the outcome are the last."""
+        part, offset = Design(self.study, owner), self.design.formula.offset
+        names = self.design.names[1:]
+        own_offset = [self.m] if offset is not None and offset in self.study.columns[owner] else []
+        own_outcome = [self.width - 1] if part.outcome_here else []
+        return [names.index(name) for name in part.names] + own_offset + own_outcome
 
     def tabulate_rows(self, site: Site) -> Array:
         """A site's rows (n, width): columns in [-1, 1] of their declared ranges, the offset as it is, the outcome."""

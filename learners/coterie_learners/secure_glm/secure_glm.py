@@ -39,8 +39,8 @@ from coterie_learners.secure.secure_lasso import (
     share_joined_rows,
     spend_question,
 )
-from coterie_learners.secure_glm.glm_disclosure import disclose_glm
-from coterie_learners.secure_glm.glm_plan import MOST_COLUMNS, GlmPlan, SecureGlmOptions
+from coterie_learners.secure_glm.glm_disclosure import count_cells, disclose_glm
+from coterie_learners.secure_glm.glm_plan import LARGEST_OFFSET, MOST_COLUMNS, GlmPlan, SecureGlmOptions
 from coterie_learners.secure_glm.glm_result import build_glm_fit, declare_result, pack_outcome
 from coterie_learners.secure_glm.shared_newton import SharedRows, fit_shared_glm
 from coterie_learners.shares.field import Elements
@@ -48,6 +48,7 @@ from coterie_learners.shares.session import Randomness, Session, open_session, p
 from coterie_learners.shares.shamir3 import COMPUTING, ThreePartyShamir, supply
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Schedule, Study
+from coterie_learners.study.rows import join_blocks
 
 _VERSION = "1"
 _TOPIC = "fit"
@@ -90,13 +91,18 @@ def commit_own_rows(site: Site, plan: GlmPlan) -> Payload:
 
 
 def expose_commitment(plan: GlmPlan, site: Site, payload: Payload) -> Exposure:
-    """What follows from the study in which this site commits to its rows: nothing of few patients, if floors hold."""
+    """What follows from the study in which this site commits to its rows: counts that its result gives to others."""
     exposure = secure_join.expose_terms(site, payload)
     if site.data is None:
         return exposure
-    events = int(plan.tabulate_rows(site)[:, -1].sum())
-    cells = {"events": events, "patients without the event": exposure.rows - events}
-    return replace(exposure, events=events, cells=cells if plan.options.null_deviance else {})
+    cells, kinds = count_cells(plan, join_blocks(site.rows))
+    events = int(join_blocks(site.rows).y.sum())
+    return replace(exposure, events=events, cells=cells, kinds=kinds, instead=_find_remedy(plan))
+
+
+def _find_remedy(plan: GlmPlan) -> str:
+    shown = [name for name in ("null_deviance", "covariance") if getattr(plan.options, name)]
+    return f"take the study without {' and '.join(shown)}" if shown else ""
 
 
 # The interactive step
@@ -144,7 +150,7 @@ def _run_party(
 def _share_rows(site: Site, plan: GlmPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> SharedRows:
     """Shares of all rows, in the form of the fit."""
     if plan.joins:
-        table = share_joined_rows(site, plan, posts, trio, n)
+        table = _restore_offset(plan, trio, share_joined_rows(site, plan, posts, trio, n))
         # A joined outcome is -1 or 1 with INPUT digits; shares of 0 or 1 follow by the inverse of 2^(INPUT + 1).
         half = trio.field.inverse(1 << INPUT + 1)
         return _arrange_rows(plan, table, (table[:, -1] + (1 << INPUT)) * half % trio.field.p)
@@ -154,6 +160,17 @@ def _share_rows(site: Site, plan: GlmPlan, posts: JoinPosts, trio: ThreePartySha
     parts = [_deal_rows(trio, plan, name, own_values, counts[name]) for name in plan.study.owners]
     table = np.concatenate(parts)
     return _arrange_rows(plan, table, table[:, -1])
+
+
+def _restore_offset(plan: GlmPlan, trio: ThreePartyShamir, table: Elements) -> Elements:
+    """The joined table with an offset in its own units: its owner placed it in an interval of a known range."""
+    if plan.design.formula.offset is None:
+        return table
+    level, place = int(plan.columns.levels[plan.m]), int(plan.columns.places[plan.m])
+    # Half a unit of the last digit has a share too: the fit multiplies offsets by a far larger power of two.
+    unit = round(LARGEST_OFFSET) * trio.field.inverse(1 << level) % trio.field.p
+    table[:, plan.m] = (table[:, plan.m] + (place << INPUT)) * unit % trio.field.p
+    return table
 
 
 def _arrange_rows(plan: GlmPlan, table: Elements, outcome: Elements) -> SharedRows:
@@ -265,8 +282,8 @@ def _check_study(study: Study) -> None:
     """StudyError for a study that Secure GLM cannot run."""
     plan = GlmPlan.of(study)
     formula = plan.design.formula
-    if not formula.intercept or plan.design.outcome.type != "binary" or (plan.joins and formula.offset):
-        message = "Secure GLM fits an intercept and a binary outcome, and an offset only where rows are split"
+    if not formula.intercept or plan.design.outcome.type != "binary":
+        message = "Secure GLM fits an intercept and a binary outcome"
         raise StudyError("CO-S551", f"{message}. Correct the formula, or the outcome's type.")
     if plan.m > MOST_COLUMNS:
         raise StudyError("CO-S551", f"Secure GLM takes {MOST_COLUMNS} columns; these are {plan.m}. Leave terms out.")

@@ -23,6 +23,7 @@ import numpy as np
 
 from coterie_learners.errors import Collinear, NotConverged
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.limbs import read_limbs
 from coterie_learners.secure.moments import INPUT, POINT
 from coterie_learners.secure_glm.shared_frame import (
     CARRIED,
@@ -133,7 +134,10 @@ class _Fit:
     def __init__(self, trio: ThreePartyShamir, rows: SharedRows, target: GlmTarget) -> None:
         self.trio, self.rows, self.target = trio, rows, target
         self.p = trio.field.p
-        gram = trio.field.gram(rows.x)
+        # Rows as bytes, a third of their size as limbs.
+        self.packed, self.row_bytes = trio.field.pack(rows.x), rows.x.shape[1] * trio.field.width
+        columns = rows.x.shape[1]
+        gram = trio.field.multiply_packed(self.packed, self.packed, columns, columns)
         self.frame: SharedFrame = build_frame(trio, rows.x, gram, target.ridge)
         # X'X / 4: two digits more.
         quarter = self._shrink(gram, 2 * INPUT + 2)
@@ -238,15 +242,17 @@ class _Fit:
 
     def _information(self, weight: Elements) -> Elements:
         """X'WX (p, p) in half-widths with RAW digits; products are dealt again in parts, all sent at once."""
-        x, total = self.rows.x, constant_elements(0, (self.frame.p, self.frame.p))
-        parts = self.trio.reshare_parts(self._weigh_rows(weight))
-        for at, part in zip(range(0, len(x), PART), parts, strict=True):
-            total = total + self.trio.field.cross_gram(x[at : at + PART], part)
+        total, part_bytes = constant_elements(0, (self.frame.p, self.frame.p)), PART * self.row_bytes
+        for at, part in enumerate(self.trio.reshare_parts(self._weigh_rows(weight))):
+            x = self.packed[at * part_bytes : (at + 1) * part_bytes]
+            total = total + self.trio.field.multiply_packed(x, self.trio.limbs.write(part), self.frame.p, self.frame.p)
         return self._shrink(total, 2 * INPUT + RESPONSE)
 
-    def _weigh_rows(self, weight: Elements) -> Iterator[Elements]:
+    def _weigh_rows(self, weight: Elements) -> Iterator[Array]:
+        limbs, weights = self.trio.limbs, self.trio.field.to_limbs(weight)
         for at in range(0, len(weight), PART):
-            yield self.rows.x[at : at + PART] * weight[at : at + PART, None] % self.p
+            x = read_limbs(self.packed[at * self.row_bytes : (at + PART) * self.row_bytes], limbs.width)
+            yield limbs.multiply(x, np.repeat(weights[:, at : at + PART], self.frame.p, axis=1))
 
     def _shrink(self, gram: Elements, digits: int) -> Elements:
         """A sum over rows (p, p) with `digits` digits, divided by 2^q, with RAW digits."""

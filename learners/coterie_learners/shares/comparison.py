@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.limbs import read_limbs
 from coterie_learners.shares.field import Elements, bits_of
 from coterie_learners.shares.shamir3 import SECURITY, WEIGHTS, ThreePartyShamir
 
@@ -26,20 +28,21 @@ Digits = NDArray[np.int32]
 
 def negative_shares(trio: ThreePartyShamir, shares: Elements, bits: int, security: int = SECURITY) -> Elements:
     """Shares of [v < 0] (0 or 1) for |v| < 2^(bits - 1); the masks are 2^security times as large as the values."""
-    flat = shares.ravel() + (1 << bits - 1)  # then the highest of `bits` digits says whether v >= 0
-    masker = trio.me == MASKER
+    flat = trio.limbs.combine([(1, trio.field.to_limbs(shares))], 1 << bits - 1)
+    masker = trio.me == MASKER  # the highest of `bits` digits of `flat` says whether v >= 0
     public, hidden = _mask(trio, flat, bits, security) if masker else _evaluate(trio, flat, bits)
     both = public + hidden - 2 * public * hidden
     return trio.reshare(np.asarray(both % trio.field.p)).reshape(shares.shape)
 
 
-def _mask(trio: ThreePartyShamir, flat: Elements, bits: int, security: int) -> tuple[Elements, Elements]:
+def _mask(trio: ThreePartyShamir, flat: Array, bits: int, security: int) -> tuple[Elements, Elements]:
     """The third party: masks the sums, deals the mask's digits, looks for a zero; returns shares of both flips."""
-    mask = trio.own.integers(len(flat), bits + security)
-    digits = bits_of(mask, (bits + security + 7) // 8, bits)
+    count, width = flat.shape[1], (bits + security + 7) // 8
+    raw = trio.own.take(width * count)
+    digits = bits_of(raw, width, bits)
     top = digits[:, 0].copy()
     digits[:, 0] = 0
-    masked = (_to_additive(trio, flat) + mask) % trio.field.p
+    masked = trio.limbs.combine([(1, _to_additive(trio, flat)), (1, read_limbs(raw, width, bits + security))])
     others = (digits - trio.stream(0).words(digits.shape, Q)) % Q
     trio.round()
     trio.send(0, masked)
@@ -48,28 +51,31 @@ def _mask(trio: ThreePartyShamir, flat: Elements, bits: int, security: int) -> t
     trio.round()
     answers = [_receive_digits(trio, k, digits.shape) for k in (0, 1)]
     has_zero = ((answers[0] + answers[1]) % Q == 0).any(axis=1)
-    hidden = trio.deal(MASKER, (top ^ has_zero).astype(object), flat.shape)
-    return np.zeros(len(flat), dtype=object), hidden
+    hidden = trio.deal(MASKER, (top ^ has_zero).astype(object), (count,))
+    return np.zeros(count, dtype=object), hidden
 
 
-def _evaluate(trio: ThreePartyShamir, flat: Elements, bits: int) -> tuple[Elements, Elements]:
+def _evaluate(trio: ThreePartyShamir, flat: Array, bits: int) -> tuple[Elements, Elements]:
     """The first two parties: see the masked sums, compare their digits with the shared ones; return the same."""
-    other = 1 - trio.me
+    other, count = 1 - trio.me, flat.shape[1]
     own_summand = _to_additive(trio, flat)
-    mask_digits = trio.stream(MASKER).words((len(flat), bits), Q) if trio.me == 0 else None
+    mask_digits = trio.stream(MASKER).words((count, bits), Q) if trio.me == 0 else None
     trio.round()
     trio.send(other, own_summand)
-    masked = (own_summand + trio.receive(other, flat.shape) + trio.receive(MASKER, flat.shape)) % trio.field.p
+    masked = trio.limbs.combine([(1, own_summand), (1, trio.receive(other, count)), (1, trio.receive(MASKER, count))])
     if mask_digits is None:
-        mask_digits = _receive_digits(trio, MASKER, (len(flat), bits))
-    coin = trio.stream(other).words((len(flat),), 2)
-    low = (masked & (1 << bits - 1) - 1) + coin
-    answer = _compare_digits(trio, bits_of(low, (bits + 7) // 8, bits), mask_digits, coin)
+        mask_digits = _receive_digits(trio, MASKER, (count, bits))
+    coin = trio.stream(other).words((count,), 2)
+    packed = trio.limbs.write(masked)
+    top = bits_of(packed, trio.field.width, bits)[:, 0]
+    low = read_limbs(packed, trio.field.width, bits - 1)
+    low = trio.limbs.combine([(1, low), (1, coin[None].astype(np.float64))])
+    answer = _compare_digits(trio, bits_of(trio.limbs.write(low), trio.field.width, bits), mask_digits, coin)
     trio.round()
     trio.session.send(trio.names[MASKER], answer.astype(np.uint8).tobytes())
-    hidden = trio.deal(MASKER, None, flat.shape)
+    hidden = trio.deal(MASKER, None, (count,))
     # Shares of what the first two know, without a message: the polynomial that is zero at the third party's point.
-    flip = ((masked >> bits - 1) & 1) ^ coin.astype(object) ^ 1
+    flip = (top ^ coin ^ 1).astype(object)
     weight = (1 - (trio.me + 1) * trio.field.inverse(MASKER + 1)) % trio.field.p
     return np.asarray(flip * weight % trio.field.p), hidden
 
@@ -91,14 +97,14 @@ def _compare_digits(trio: ThreePartyShamir, masked_digits: Digits, mask_digits: 
     return np.asarray(np.take_along_axis(digits, places, axis=1))
 
 
-def _to_additive(trio: ThreePartyShamir, flat: Elements) -> Elements:
-    """Uniform summands of the shared numbers, one at each party."""
-    total = WEIGHTS[trio.me] * flat
+def _to_additive(trio: ThreePartyShamir, flat: Array) -> Array:
+    """Uniform summands of the shared numbers (limbs, n), one at each party."""
+    terms, width = [(WEIGHTS[trio.me], flat)], trio.field.width
     for party in range(3):
         if party != trio.me:
-            drawn = trio.stream(party).integers(len(flat), trio.field.bits)
-            total = total + drawn if trio.me < party else total - drawn
-    return np.asarray(total % trio.field.p)
+            drawn = read_limbs(trio.stream(party).take(width * flat.shape[1]), width)
+            terms.append((1 if trio.me < party else -1, drawn))
+    return trio.limbs.combine(terms)
 
 
 def _receive_digits(trio: ThreePartyShamir, party: int, shape: tuple[int, ...]) -> Digits:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.errors import ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.limbs import LimbField, read_limbs
 
 Elements = NDArray[np.object_]
 
@@ -54,7 +54,7 @@ class PrimeField:
     def pack(self, elements: Elements) -> bytes:
         """Elements (any shape) as bytes, little-endian, in C order."""
         width, p = self.width, self.p
-        return b"".join([(int(x) % p).to_bytes(width, "little") for x in elements.ravel().tolist()])
+        return b"".join([(x % p).to_bytes(width, "little") for x in elements.ravel().tolist()])
 
     def unpack(self, raw: bytes, shape: tuple[int, ...]) -> Elements:
         """The inverse of pack for bytes from a peer; ProtocolError if they are no elements."""
@@ -73,6 +73,19 @@ class PrimeField:
             raise ProtocolError("CO-P643", f"{len(raw)} bytes do not hold an array of shape {shape}.")
         read = int.from_bytes
         return element_array([read(raw[at : at + width], "little") for at in range(0, len(raw), width)], shape)
+
+    @cached_property
+    def limbs(self) -> LimbField:
+        """Arithmetic on whole arrays of residues as limbs."""
+        return LimbField(self.bits, PRIMES[self.bits])
+
+    def to_limbs(self, elements: Elements) -> Array:
+        """Residues (limbs, n) of elements of any shape."""
+        return read_limbs(self.pack(elements), self.width)
+
+    def from_limbs(self, limbs: Array, shape: tuple[int, ...]) -> Elements:
+        """The inverse of to_limbs."""
+        return self.integers(self.limbs.write(limbs), self.width, shape)
 
     def encode(self, values: Array, fraction: int) -> Elements:
         """Floats as elements with `fraction` binary digits behind the point."""
@@ -99,18 +112,19 @@ class PrimeField:
 
     def cross_gram(self, a: Elements, b: Elements) -> Elements:
         """A'B (k, m) of elements (n, k) and (n, m), exactly."""
-        k, m, limbs = a.shape[1], b.shape[1], self.bits // LIMB
-        step = min(max(1, CHUNK // (max(k, m) * limbs)), (1 << 21) - 1)
-        out = element_array([0] * (k * m), (k, m))
-        for at in range(0, len(a), step):
-            left = self._limbs(a[at : at + step])
-            right = left if b is a else self._limbs(b[at : at + step])
-            out = out + _recombine_limbs((left.T @ right).reshape(k, limbs, m, limbs))
-        return np.asarray(out % self.p)
+        return self.multiply_packed(self.pack(a), self.pack(b), a.shape[1], b.shape[1])
 
-    def _limbs(self, z: Elements) -> Array:
-        """Elements (n, m) as limbs (n, m * limbs)."""
-        return np.frombuffer(self.pack(z), "<u2").reshape(len(z), -1).astype(np.float64)
+    def multiply_packed(self, a: bytes, b: bytes, k: int, m: int) -> Elements:
+        """`cross_gram` of elements as bytes."""
+        limbs, count = self.bits // LIMB, len(a) // (self.width * k)
+        step = min(max(1, CHUNK // (max(k, m) * limbs)), (1 << 21) - 1)
+        left, right = (np.frombuffer(raw, "<u2").reshape(count, -1) for raw in (a, b))
+        out = constant_elements(0, (k, m))
+        for at in range(0, count, step):
+            rows = slice(at, at + step)
+            products = left[rows].astype(np.float64).T @ right[rows].astype(np.float64)
+            out = out + _recombine_limbs(products.reshape(k, limbs, m, limbs))
+        return np.asarray(out % self.p)
 
 
 def _recombine_limbs(products: Array) -> Elements:
@@ -137,8 +151,7 @@ def constant_elements(value: int, shape: tuple[int, ...]) -> Elements:
     return np.full(shape, value, dtype=object)
 
 
-def bits_of(values: Any, width: int, count: int) -> NDArray[np.int32]:
-    """The lowest `count` binary digits of integers (n,) of at most `width` bytes, highest first: (n, count)."""
-    raw = b"".join([int(v).to_bytes(width, "little") for v in values])
+def bits_of(raw: bytes, width: int, count: int) -> NDArray[np.int32]:
+    """The lowest `count` binary digits of little-endian integers of `width` bytes each, highest first: (n, count)."""
     digits = np.unpackbits(np.frombuffer(raw, np.uint8).reshape(-1, width), axis=1, count=count, bitorder="little")
     return digits[:, ::-1].astype(np.int32)

@@ -22,7 +22,7 @@ stream then draw the same bytes for the same purpose. Nothing of degree two is m
 first. A masked value stays below the field's prime: |v| < 2^(bits - 1) and p > 2^(SECURITY + bits + 2).
 
 All values are arrays of shares, worked on in one go: a round is one message from each party to its peers, however
-many numbers it carries.
+many numbers it carries. Shares are integers in and out; inside, what depends on their number is done in limbs.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from functools import cached_property
 import numpy as np
 
 from coterie_learners.errors import ProtocolError
+from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.limbs import Term, read_limbs
 from coterie_learners.shares.field import Elements, PrimeField
 from coterie_learners.shares.session import Keystream, Randomness, Session
 
@@ -49,6 +51,7 @@ class ThreePartyShamir:
 
     def __init__(self, field: PrimeField, session: Session, names: Sequence[str], randomness: Randomness) -> None:
         self.field, self.session, self.names = field, session, tuple(names)
+        self.limbs = field.limbs
         self.me = self.names.index(session.me)
         self.own = randomness.own
         self._pair = [randomness.shared.get(name) for name in self.names]
@@ -63,14 +66,17 @@ class ThreePartyShamir:
         """Count a round."""
         self.session.rounds += 1
 
-    def send(self, party: int, elements: Elements) -> None:
-        """Send elements to a party."""
-        self.session.send(self.names[party], self.field.pack(elements))
+    def send(self, party: int, limbs: Array) -> None:
+        """Send residues (limbs, n) to a party."""
+        self.session.send(self.names[party], self.limbs.write(limbs))
 
-    def receive(self, party: int, shape: tuple[int, ...]) -> Elements:
-        """Elements of this shape from a party."""
-        size = self.field.width * int(np.prod(shape))
-        return self.field.unpack(self.session.receive(self.names[party], size), shape)
+    def receive(self, party: int, count: int) -> Array:
+        """So many residues (limbs, n) from a party; ProtocolError if they are none."""
+        limbs = read_limbs(self.session.receive(self.names[party], self.field.width * count), self.field.width)
+        if not self.limbs.is_below_prime(limbs):
+            message = f"A number is not below the field's prime of {self.field.bits} bits."
+            raise ProtocolError("CO-P643", message, self.names[party])
+        return limbs
 
     # Input and output
 
@@ -79,14 +85,14 @@ class ThreePartyShamir:
         self.round()
         after, before = (dealer + 1) % 3, (dealer + 2) % 3
         if self.me == before:
-            return self.receive(dealer, shape)
+            return self.field.from_limbs(self.receive(dealer, int(np.prod(shape))), shape)
         if self.me == after:
-            return self._uniform(dealer, shape)
+            return self.field.uniform(self.stream(dealer).take(self.field.width * int(np.prod(shape))), shape)
         assert values is not None
         # The next party draws its share from the common stream, so only the party before the dealer needs a message.
-        own_share, other = self._split(values, self._uniform(after, shape))
+        own_share, other = self._split(self.field.to_limbs(values), self._uniform(after, values.size))
         self.send(before, other)
-        return own_share
+        return self.field.from_limbs(own_share, shape)
 
     def gather(self, name: str, shape: tuple[int, ...]) -> Elements:
         """Shares of what a site that does not compute supplies with `supply`."""
@@ -95,49 +101,51 @@ class ThreePartyShamir:
 
     def open(self, shares: Elements, *, exact: bool = False) -> Elements:
         """The values behind shares of degree at most two. `exact`: shares of degree one, whose agreement is checked."""
+        return self.field.from_limbs(self.open_limbs(self.field.to_limbs(shares), exact=exact), shares.shape)
+
+    def open_limbs(self, shares: Array, *, exact: bool = False) -> Array:
+        """`open` for shares and values as residues (limbs, n)."""
         # The third share of degree one is redundant, and `exact` compares it with the line through the other two.
         self.round()
         peers = [k for k in range(3) if k != self.me]
         for party in peers:
             self.send(party, shares)
-        shares_by_party = {self.me: shares} | {party: self.receive(party, shares.shape) for party in peers}
-        if exact and np.any((shares_by_party[0] - 2 * shares_by_party[1] + shares_by_party[2]) % self.field.p != 0):
+        by_party = {self.me: shares} | {party: self.receive(party, shares.shape[1]) for party in peers}
+        if exact and np.any(self.limbs.combine([(1, by_party[0]), (-2, by_party[1]), (1, by_party[2])])):
             message = (
                 "The parties' shares of a result do not lie on a line: one of them sent a "
                 "wrong share. Compare the parties' versions."
             )
             raise ProtocolError("CO-P645", message)
-        return np.asarray(sum(WEIGHTS[k] * shares_by_party[k] for k in range(3)) % self.field.p)
+        return self.limbs.combine([(WEIGHTS[k], by_party[k]) for k in range(3)])
 
     # Products and truncation
 
     def reshare(self, product: Elements) -> Elements:
         """Shares of degree one of what a local product has as shares of degree two."""
+        (shares,) = self.reshare_parts([self.field.to_limbs(product)])
+        return self.field.from_limbs(shares, product.shape)
+
+    def reshare_parts(self, products: Iterable[Array]) -> Iterator[Array]:
+        """`reshare` of residues (limbs, n) part by part in one round: all are sent before the first is awaited."""
         self.round()
         # Each party deals its share of degree two as a new secret; the weighted sum of these sharings is the product's.
-        own_share, other = self._split(product, self._uniform((self.me + 1) % 3, product.shape))
-        self.send((self.me + 2) % 3, other)
-        return self._combine_parts(own_share)
+        # What waits is kept as bytes, a third of the limbs' size.
+        before, sent = (self.me + 2) % 3, []
+        for product in products:
+            own_share, other = self._split(product, self._uniform((self.me + 1) % 3, product.shape[1]))
+            self.send(before, other)
+            sent.append(self.limbs.write(own_share))
+        for packed in sent:
+            yield self._combine_parts(read_limbs(packed, self.field.width))
 
-    def _combine_parts(self, own_share: Elements) -> Elements:
+    def _combine_parts(self, own_share: Array) -> Array:
         """This party's share of a product, of its own share of what it dealt and those that the others dealt it."""
         after, before = (self.me + 1) % 3, (self.me + 2) % 3
-        from_before = self._uniform(before, own_share.shape)
-        from_after = self.receive(after, own_share.shape)
-        parts = WEIGHTS[self.me] * own_share + WEIGHTS[before] * from_before + WEIGHTS[after] * from_after
-        return np.asarray(parts % self.field.p)
-
-    def reshare_parts(self, products: Iterable[Elements]) -> Iterator[Elements]:
-        """`reshare` part by part in one round: all parts are sent before the first is awaited, and kept as bytes."""
-        self.round()
-        before = (self.me + 2) % 3
-        sent = []
-        for product in products:
-            own_share, other = self._split(product, self._uniform((self.me + 1) % 3, product.shape))
-            self.send(before, other)
-            sent.append((product.shape, self.field.pack(own_share)))
-        for shape, packed in sent:
-            yield self._combine_parts(self.field.uniform(packed, shape))
+        from_before = self._uniform(before, own_share.shape[1])
+        from_after = self.receive(after, own_share.shape[1])
+        parts = [(WEIGHTS[self.me], own_share), (WEIGHTS[before], from_before), (WEIGHTS[after], from_after)]
+        return self.limbs.combine(parts)
 
     def truncate(self, shares: Elements, digits: int, bits: int, security: int = SECURITY) -> Elements:
         """v / 2^digits for |v| < 2^(bits - 1), shares of degree at most two. Error within 2 units, its mean zero.
@@ -146,48 +154,46 @@ class ThreePartyShamir:
         """
         # low and high together mask all bits of v. Zero shares of degree two are added because those of a product are
         # not uniform: opened as they are, they would disclose more than the product.
-        low = self._random(shares.size, digits)
-        high = self._random(shares.size, security + bits - digits)
-        masked = shares.ravel() + (1 << bits - 1) + low + (high << digits) + self._zero(shares.size)
-        opened = self.open(masked % self.field.p)
-        return np.asarray(((opened >> digits) - high - (1 << bits - 1 - digits) - 1) % self.field.p).reshape(
-            shares.shape
-        )
+        low = self._draw(shares.size, digits)
+        high = self._draw(shares.size, security + bits - digits)
+        zero = self._draw(shares.size, self.field.bits)
+        masks = [*low, *((factor << digits, limbs) for factor, limbs in high)]
+        masks += [((self.me + 1) * factor, limbs) for factor, limbs in zero]
+        masked = self.limbs.combine([(1, self.field.to_limbs(shares)), *masks], 1 << bits - 1)
+        opened = self.limbs.shift_right(self.open_limbs(masked), digits)
+        unmasked = [(1, opened), *((-factor, limbs) for factor, limbs in high)]
+        return self.field.from_limbs(self.limbs.combine(unmasked, -(1 << bits - 1 - digits) - 1), shares.shape)
 
-    def _random(self, count: int, bits: int) -> Elements:
-        """Shares of the sum of three integers below 2^bits, each known to two parties."""
-        return self._common([self.stream(k).integers(count, bits) if k != self.me else None for k in range(3)], 1)
+    def _draw(self, count: int, bits: int) -> list[Term]:
+        """Shares of the sum of three integers below 2^bits, each known to two parties; times x, a zero of degree two.
 
-    def _zero(self, count: int) -> Elements:
-        """Shares of degree two of zero, which make those of a product uniform."""
-        drawn = [self.stream(k).integers(count, self.field.bits) if k != self.me else None for k in range(3)]
-        return self._common(drawn, self.me + 1)
-
-    def _common(self, drawn: list[Elements | None], factor: int) -> Elements:
-        """What party k drew with this one lacks at the third party: its polynomial vanishes there."""
-        total: Elements | int = 0
-        for party, values in enumerate(drawn):
-            if values is not None:
-                absent = 3 - self.me - party
-                total = total + values * (factor * self._vanishing[absent] % self.field.p)
-        return np.asarray(total % self.field.p)
+        What party k drew with this one lacks at the third party: its polynomial vanishes there.
+        """
+        width, terms = (bits + 7) // 8, []
+        for party in range(3):
+            if party != self.me:
+                factor = self._vanishing[3 - self.me - party]
+                terms.append((factor, read_limbs(self.stream(party).take(width * count), width, bits)))
+        return terms
 
     @cached_property
     def _vanishing(self) -> list[int]:
         """For each party k, 1 - x / x_k at this party's x."""
         return [(1 - (self.me + 1) * self.field.inverse(k + 1)) % self.field.p for k in range(3)]
 
-    def _uniform(self, party: int, shape: tuple[int, ...]) -> Elements:
-        return self.field.uniform(self.stream(party).take(self.field.width * int(np.prod(shape))), shape)
+    def _uniform(self, party: int, count: int) -> Array:
+        """So many uniform numbers (limbs, n) of the stream with a party."""
+        return read_limbs(self.stream(party).take(self.field.width * count), self.field.width)
 
-    def _split(self, values: Elements, following: Elements) -> tuple[Elements, Elements]:
-        """This party's and the preceding one's shares of values, given the following one's."""
-        p = self.field.p
-        after, before = (self.me + 1) % 3, (self.me + 2) % 3
-        inverse = self.field.inverse(after + 1)
-        own_share, other = (self.me + 1) * inverse % p, (before + 1) * inverse % p
-        slope = following - values
-        return np.asarray((values + slope * own_share) % p), np.asarray((values + slope * other) % p)
+    def _split(self, values: Array, following: Array) -> tuple[Array, Array]:
+        """This party's and the preceding one's shares of values, given the following one's; all (limbs, n)."""
+        inverse = self.field.inverse((self.me + 1) % 3 + 1)
+        own_share, other = ((k + 1) * inverse for k in (self.me, (self.me + 2) % 3))
+        return self._draw_line(values, following, own_share), self._draw_line(values, following, other)
+
+    def _draw_line(self, start: Array, end: Array, place: int) -> Array:
+        """The value at a place on the line from `start` at 0 to `end` at 1."""
+        return self.limbs.combine([(1 - place, start), (place, end)])
 
 
 def supply(field: PrimeField, session: Session, names: Sequence[str], values: Elements, randomness: Randomness) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from scipy import stats
 from support.learners.glm_rows import GlmRows, draw_rows, fit_on_shares
 from support.learners.parties import NAMES, RecordedWire
 
-from coterie_learners.errors import ProtocolError
+from coterie_learners.errors import NotConverged, ProtocolError
+from coterie_learners.numeric.array import Array
 from coterie_learners.secure_glm.shared_newton import FIELD_BITS
 from coterie_learners.shares.comparison import Q
 from coterie_learners.shares.field import Elements
@@ -41,13 +44,14 @@ class Transcript:
         transcript = self
 
         class Watched(ThreePartyShamir):
-            def send(self, party: int, elements: Elements) -> None:
-                transcript.elements.add(self.field.pack(elements))
-                super().send(party, elements)
+            def send(self, party: int, limbs: Array) -> None:
+                transcript.elements.add(self.limbs.write(limbs))
+                super().send(party, limbs)
 
-            def open(self, shares: Elements, *, exact: bool = False) -> Elements:
-                values = super().open(shares, exact=exact)
-                (transcript.opened if exact else transcript.masked)[self.session.me].append(values)
+            def open_limbs(self, shares: Array, *, exact: bool = False) -> Array:
+                values = super().open_limbs(shares, exact=exact)
+                elements = self.field.from_limbs(values, (values.shape[1],))
+                (transcript.opened if exact else transcript.masked)[self.session.me].append(elements)
                 return values
 
         return Watched(*args)
@@ -72,13 +76,19 @@ def record(rows: GlmRows, seed: int) -> Transcript:
     return transcript
 
 
-@cache
-def pair() -> tuple[Transcript, Transcript]:
-    """Two fits whose data differ in one patient: its outcome, and all of its columns at the ends of their ranges."""
+def differ_in_one_patient() -> tuple[GlmRows, GlmRows]:
+    """Data that differ in one patient: its outcome, and all of its columns at the ends of their ranges."""
     rows = draw_rows(160, 2, seed=21)
     x, y = rows.x.copy(), rows.y.copy()
     x[0], y[0] = 1.0, 1.0 - y[0]
-    return record(rows, 1), record(GlmRows(x, y), 2)
+    return rows, GlmRows(x, y)
+
+
+@cache
+def pair() -> tuple[Transcript, Transcript]:
+    """The fits of both."""
+    rows, other = differ_in_one_patient()
+    return record(rows, 1), record(other, 2)
 
 
 def p_value(counts: NDArray[np.int64]) -> float:
@@ -122,6 +132,81 @@ def test_what_is_opened_is_bits_and_the_result_and_all_else_is_masked(name: str)
         low = np.array([int(v) & 0xFFF for part in transcript.masked[name] for v in part.ravel().tolist()])
         assert len(low) > 10_000
         assert p_value(np.bincount(low >> 4, minlength=256)) > LEAST
+
+
+# Timing classes: what a party does between two messages may not depend on any value, or its pauses would.
+
+
+class Work:
+    """Calls of the learners' functions between the messages of one party: work that no clock and no load disturbs."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, list[int]] = defaultdict(lambda: [0])
+
+    def make_party(self, *args: Any) -> ThreePartyShamir:
+        """A party's end whose thread counts; its steps end with each message that it sends or gets."""
+        steps = self.steps
+
+        class Counted(ThreePartyShamir):
+            def __init__(self, *parts: Any) -> None:
+                super().__init__(*parts)
+                me, session = self.session.me, self.session
+                send, receive = session.send, session.receive
+
+                def end_step(frame: FrameType, event: str, _: object) -> None:
+                    if event == "call" and "coterie_learners" in frame.f_code.co_filename:
+                        steps[me][-1] += 1
+                        if frame.f_code in (send.__func__.__code__, receive.__func__.__code__):  # type: ignore
+                            steps[me].append(0)
+
+                sys.setprofile(end_step)
+
+        return Counted(*args)
+
+
+def count_work(rows: GlmRows, seed: int) -> dict[str, list[int]]:
+    work = Work()
+    try:
+        fit_on_shares(rows, RecordedWire(), seed, make=work.make_party, check_every=4)
+    finally:
+        sys.setprofile(None)
+    return dict(work.steps)
+
+
+def test_one_patient_changes_nothing_of_what_a_party_does_between_two_messages() -> None:
+    rows, other = differ_in_one_patient()
+    count_work(rows, 1)  # fills caches of public constants
+    one, changed = count_work(rows, 1), count_work(other, 2)
+    assert set(one) == set(NAMES)
+    for name in NAMES:
+        assert len(one[name]) > 400
+        assert one[name] == changed[name]
+
+
+def test_only_the_iterations_that_everybody_learns_change_the_number_of_messages() -> None:
+    """A fit with one more evaluation sends what the shorter one sends, with one step more before its end."""
+    shapes: dict[int, list[Mapping[tuple[str, str], list[int]]]] = defaultdict(list)
+    for k, rows in enumerate((*differ_in_one_patient(), draw_rows(160, 2, seed=23, effect=1.5))):
+        transcript = Transcript()
+        outcome = fit_on_shares(rows, transcript.wire, k, make=transcript.make_party)
+        shapes[outcome.iterations].append(transcript.shape)
+    assert [len(shapes[count]) for count in (2, 3)] == [2, 1]
+    assert shapes[2][0] == shapes[2][1]
+    for channel in CHANNELS:
+        short, long = shapes[2][0][channel], shapes[3][0][channel]
+        step = len(long) - len(short)
+        assert any(long[:at] + long[at + step :] == short for at in range(len(short) // 2, len(short)))
+
+
+def test_separated_patients_open_bits_and_nothing_else() -> None:
+    """One bit says that columns are independent, and one after each evaluation that the fit has not settled."""
+    rows = draw_rows(160, 2, seed=21)
+    transcript = Transcript()
+    separated = GlmRows(rows.x, (rows.x[:, 0] > 0.05).astype(float))
+    with pytest.raises(NotConverged):
+        fit_on_shares(separated, transcript.wire, 1, make=transcript.make_party, iterations=6)
+    for name in NAMES:
+        assert [[int(v) for v in part] for part in transcript.opened[name]] == [[1], *[[0]] * 6]
 
 
 def test_a_wrong_share_of_the_result_is_noticed_by_whoever_gets_it() -> None:

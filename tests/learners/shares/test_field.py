@@ -77,4 +77,4 @@ def test_a_gram_matrix_in_limbs_is_that_of_exact_integers(n: int, m: int, bits: 
 
 
 def test_digits_come_highest_first() -> None:
-    assert bits_of([5, 2**12 + 2], 2, 4).tolist() == [[0, 1, 0, 1], [0, 0, 1, 0]]
+    assert bits_of(bytes([5, 0, 2, 16]), 2, 4).tolist() == [[0, 1, 0, 1], [0, 0, 1, 0]]

@@ -57,3 +57,21 @@ def test_an_auditor_without_keys_finds_the_record_intact(
     assert done.returncode == 25, done.stdout
     verdict = json.loads(done.stdout)
     assert (verdict["verdict"], verdict["grade"]) == ("RECORD INTACT", "opened results")
+
+
+def test_a_bundle_of_the_study_verifies_offline_and_its_report_says_what_was_opened(
+    demo_run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    bundle, report = tmp_path / "study.zip", tmp_path / "report.html"
+    done = coterie("audit", "export", "1", bundle, "--at", demo_run[0])
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = coterie("audit", "verify", bundle, "--at", demo_run[0], "--json")
+    assert done.returncode == 25, done.stdout + done.stderr
+    verdict = json.loads(done.stdout)
+    assert (verdict["verdict"], verdict["grade"]) == ("RECORD INTACT", "opened results")
+    done = coterie("audit", "report", bundle, "--at", demo_run[0], "--out", report)
+    assert done.returncode == 25, done.stdout + done.stderr
+    page = report.read_text(encoding="utf-8")
+    assert "RECORD INTACT" in page
+    assert "opened results" in page
+    assert "No two of north, south, university may collude" in page

@@ -104,6 +104,38 @@ def test_an_offset_of_the_rows_is_taken_into_account() -> None:
     assert_pooled(shifted, run_study(shifted)[0])
 
 
+@pytest.mark.parametrize("terms", ["1", "x0"])
+def test_a_model_of_an_intercept_alone_or_of_one_column_is_fitted(terms: str) -> None:
+    c = rows_cohort(m=1, seed=12)
+    if terms == "1":
+        variables = {"y": {"type": "binary"}}
+        study = make_study(0, c.study.sites, helpers=[HELPER], formula="y ~ 1", variables=variables)
+        data: dict[str, Data] = {}
+        for name, rows in c.data.items():
+            block = cast(ArrayRows, rows).everything
+            data[name] = ArrayRows(block.x[:, :1], block.y)
+        c = replace(c, study=study, x=c.x[:, :0], data=data)
+    assert_pooled(c, run_study(c)[0])
+
+
+@pytest.mark.parametrize(("owner", "spread"), [("ana", 0.8), ("bob", 0.01)])
+def test_an_offset_that_one_owner_has_beside_its_columns_is_taken_into_account(owner: str, spread: float) -> None:
+    """A narrow offset fills a small interval of what offsets may be, and is placed there for its digits."""
+    c = columns_cohort(seed=8)
+    variables = glm_studies.declare_variables(3) | {"time": {"type": "number", "range": [-3, 3]}}
+    columns = {**c.study.columns, owner: (*c.study.columns[owner], "time")}
+    study = make_study(
+        3, c.study.sites, columns=columns, identifier=["code"], variables=variables,
+        formula="y ~ x0 + x1 + x2 + offset(time)",
+    )  # fmt: skip
+    offset = np.random.default_rng(5).normal(0.5, spread, len(c.y))
+    own = cast(OwnColumns, c.data[owner])
+    places = [int(code[1:]) if code.startswith("P") else 0 for (code,) in own.identifiers]
+    data = {**c.data, owner: replace(own, offset=offset[places])}
+    shifted = replace(c, study=study, data=data, offset=offset)
+    assert_pooled(shifted, run_study(shifted)[0])
+
+
 # What is opened
 
 
