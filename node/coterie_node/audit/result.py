@@ -14,6 +14,8 @@ import numpy as np
 from coterie_learners.core.fit import Fit, Row, coefficient_table, count_warnings
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
+from coterie_node.audit.printed.characteristics import print_characteristics
+from coterie_node.audit.printed.printed_table import PrintedTable, escape_formula
 from coterie_node.audit.replay import PASS, Verdict
 
 UNKNOWN = "NA"
@@ -123,6 +125,10 @@ class Result:
         """The coefficient table with broom's column names and full precision."""
         return format_csv(self.fit)
 
+    def table(self, shape: str) -> str:
+        """The table of characteristics, or else of coefficients, as "csv", "markdown", "latex" or "html"."""
+        return format_table(self.fit, shape, self.beside)
+
     def _format_pooled_difference(self) -> list[str]:
         if self.pooled is None:
             return []
@@ -176,7 +182,7 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         f"{title}    study {study}    {len(sites)} sites: {', '.join(sites)}",
         f"{fit.n} rows{events}; {rounds}",
         "",
-        *coefficient_lines(fit, beside),
+        *_table_lines(fit, beside),
         "",
         *_format_dispersion(fit),
         *_format_deviances(fit),
@@ -187,6 +193,22 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         *_conditioning(fit),
         *fit.notes,
     )
+
+
+def _table_lines(fit: Fit, beside: Mapping[str, float] | None) -> list[str]:
+    table = fit.details.get("table")
+    return coefficient_lines(fit, beside) if table is None else print_characteristics(table).text_lines()
+
+
+def format_table(fit: Fit, shape: str, beside: Mapping[str, float] | None = None) -> str:
+    """A fit's table in a format of `PrintedTable`; coefficients as CSV have broom's names and full precision."""
+    table = fit.details.get("table")
+    if table is not None:
+        return print_characteristics(table).writers[shape]()
+    if shape == "csv":
+        return format_csv(fit).rstrip()
+    head, body = coefficient_cells(fit, beside)
+    return PrintedTable(tuple(head), tuple(map(tuple, body))).writers[shape]()
 
 
 def soundness_of(warnings: Sequence[str]) -> dict[str, Any]:
@@ -253,7 +275,7 @@ def format_csv(fit: Fit) -> str:
     writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
     for row in coefficient_table(fit):
         values = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
-        writer.writerow([_escape_cell(row.term), *("" if v != v else repr(v) for v in values)])
+        writer.writerow([escape_formula(row.term), *("" if v != v else repr(v) for v in values)])
     return out.getvalue()
 
 
@@ -275,6 +297,13 @@ def _pluralise(count: int, what: str) -> str:
 
 def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> list[str]:
     """The coefficient table, aligned, as R prints it; pooled estimates `beside` those without standard errors."""
+    head, body = coefficient_cells(fit, beside)
+    aligned = PrintedTable(tuple(head), tuple(map(tuple, body))).text_lines()
+    return aligned if fit.covariance is None else [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
+
+
+def coefficient_cells(fit: Fit, beside: Mapping[str, float] | None = None) -> tuple[list[str], list[list[str]]]:
+    """The head and the lines of the coefficient table, in words."""
     rows = coefficient_table(fit)
     statistic = fit.statistic
     head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", "95% CI"]
@@ -286,12 +315,7 @@ def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> li
         if beside is not None:
             head = [*head[:2], "Pooled", *head[2:]]
             body = [[*c[:2], number(beside[c[0]]), *c[2:]] for c in body]
-    widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
-    aligned = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
-        for line in [head, *body]
-    ]
-    return aligned if fit.covariance is None else [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
+    return head, body
 
 
 def _format_cells(row: Row, ratio: str) -> list[str]:
@@ -366,8 +390,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _escape_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return "'" + text if text[:1] in "=+-@\t\r" else text

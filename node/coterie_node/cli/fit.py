@@ -172,6 +172,6 @@ def _print(result: Result, shape: Format) -> None:
     if shape is Format.json:
         print(json.dumps(result.as_dict(), indent=2))
     else:
-        print(result.csv().rstrip() if shape is Format.csv else result.text())
+        print(result.text() if shape is Format.text else result.table(shape.value))
     if result.replay is None or not result.replay.intact:
         raise typer.Exit(22)

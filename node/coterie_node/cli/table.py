@@ -212,7 +212,7 @@ COMMANDS: Table = {
             ),
             "result": Command(
                 "coterie_node.cli.study.show:result_command",
-                "Print the result of a study that this site's node has written, as a table, JSON or CSV.",
+                "Print the result of a study that this site's node has written, or its table in another format.",
             ),
             "certify": Command(
                 "coterie_node.cli.study.certify:certify_command",

@@ -17,7 +17,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
-from coterie_learners.study.rows import ArrayRows, Block, Codes, Data, Rows
+from coterie_learners.study.rows import ArrayRows, Block, CodedRows, Codes, Data, Rows
 from coterie_node.data.arrow_values import Mask
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
@@ -120,6 +120,13 @@ class MemoryRows(Loaded):
         return self.rows.blocks()
 
 
+@dataclass(frozen=True)
+class CodedLoaded(Loaded):
+    """Checked rows of one site, as `coterie_learners.study.rows.CodedRows`."""
+
+    rows: CodedRows
+
+
 class FirstPass:
     """Reads all rows once, checks every value, counts, and keeps the numbers if they are to stay in memory."""
 
@@ -139,10 +146,10 @@ class FirstPass:
         coded = code_columns(batch, self.design)
         for name, column in coded.items():
             self._check(name, column, batch)
-        codes = complete(coded)
+        codes = complete(coded, self.design)
         first, outcome = self.design.variables[0], self.design.outcome_here
         if self.design.identifier:
-            self._identify(batch, ~lacking(coded))
+            self._identify(batch, ~lacking(coded, self.design))
         self.read += len(coded[first].values)
         self.n += len(codes[first])
         self.events += 0 if outcome is None else int(np.count_nonzero(codes[outcome] == 1))
@@ -229,14 +236,28 @@ def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: 
 
         table = pda.read_table(file.origin, design)
         return Loaded(file, site, table.n, {}, None, table, before)
+    loaded, first = _load_codes(address, design, site, objectors)
+    check_variation(loaded.source.origin, design, PatternRows(design, loaded.rows), first.spread)
+    return loaded
+
+
+def load_values(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
+    """Read and check a site's rows as the variables' values, of which some may be missing; no model stands on them."""
+    return _load_codes(address, design, site, objectors)[0]
+
+
+def _load_codes(
+    address: RowsAddress, design: Design, site: str, objectors: frozenset[str]
+) -> tuple[CodedLoaded, FirstPass]:
     source, before = open_source(address, design, site, objectors)
-    row = sum(width(design.study.variables[name]).itemsize for name in design.read)
+    keeps = design.study.rows.missing == "keep"
+    row = sum(8 if keeps else width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = check_rows(source, before, CodesPass(design, keep=small))
     raw = _raw(design, first) if small else None
     rows = StreamedCodes(source, before, design, first) if raw is None else SiteCodes(_codes_of(design, raw), raw)
-    check_variation(source.origin, design, PatternRows(design, rows), first.spread)
-    return Loaded(source, site, first.read, first.missing, _count_events(design, first), rows, before)
+    counts = (first.read, first.missing, _count_events(design, first))
+    return CodedLoaded(source, site, *counts, rows, before), first
 
 
 def _join_columns(design: Design, first: FirstPass) -> Codes:
@@ -260,6 +281,7 @@ def load_site(address: RowsAddress | None, study: Study, site: str, exclude: Pat
 LOADERS: Mapping[str, Callable[[RowsAddress, Design, str, frozenset[str]], Loaded]] = {
     "rows": load_rows,
     "codes": load_coded_rows,
+    "values": load_values,
     "columns": load_columns,
 }
 

@@ -47,7 +47,7 @@ def simulate_cohort(
         return SyntheticRows({name: _part(study, name, codes, n) for name in study.owners}, [design.block(codes)])
     drawn = {name: _codes(design, beta, sizes[name], rng, events) for name in study.owners}
     blocks = {name: design.block(codes) for name, codes in drawn.items()}
-    if learner_of(study).reads == "codes":
+    if learner_of(study).reads != "rows":
         return SyntheticRows({name: ArrayCodes(codes) for name, codes in drawn.items()}, list(blocks.values()))
     return SyntheticRows({name: ArrayRows.of(b) for name, b in blocks.items()}, list(blocks.values()))
 

@@ -112,9 +112,9 @@ def result_command(
     shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
-    """Print the result of a study that this site's node has written, as a table, JSON or CSV."""
+    """Print the result of a study that this site's node has written, or its table in another format."""
     from coterie_learners.study.model_card import make_model_card
-    from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line, soundness_of
+    from coterie_node.audit.result import finite, fit_lines, format_table, numbers, soundness_line, soundness_of
     from coterie_node.run.recorded_steps import list_contributors
 
     folder = open_site(node, at, site)
@@ -130,8 +130,8 @@ def result_command(
         summary |= {"notes": [*fit.notes, *row_warnings], "soundness": soundness_of((*fit.warnings, *row_warnings))}
         summary |= {"superseded": superseded, "lost": lost, "model": make_model_card(study)}
         print_json(finite(summary))
-    elif shape is Format.csv:
-        print(format_csv(fit).rstrip())
+    elif shape is not Format.text:
+        print(format_table(fit, shape.value))
     else:
         lines = [
             *fit_lines(fit, printable(name), contributors),
