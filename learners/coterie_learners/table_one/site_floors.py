@@ -76,18 +76,24 @@ def judge_moments(plan: CharacteristicsPlan, rows: CodedRows) -> JudgeMoments:
         slots.append(find_slots(plan, codes))
         for name in numbers:
             parts[name].append(np.asarray(codes[name], dtype=np.float64))
-    places, values = np.concatenate(slots), {name: np.concatenate(part) for name, part in parts.items()}
+    places = np.concatenate(slots)
+    groups = [np.flatnonzero(places == slot) for slot in range(plan.slots)]
     verdicts: dict[tuple[str, bool], bool] = {}
 
     def judge(name: str, way: Alternative) -> bool:
         key = name, way.grouped
         if key not in verdicts:
-            groups = range(plan.slots) if way.grouped else ()
-            chosen = [values[name][places == slot] for slot in groups] or [values[name]]
-            verdicts[key] = all(hides_patients(part[~np.isnan(part)]) for part in chosen)
+            values = np.concatenate(parts[name])
+            chosen = (values.take(group) for group in groups) if way.grouped else (values,)
+            verdicts[key] = all(hides_patients(_drop_missing(part)) for part in chosen)
         return verdicts[key]
 
     return judge
+
+
+def _drop_missing(values: Array) -> Array:
+    lacking = np.isnan(values)
+    return values[~lacking] if lacking.any() else values
 
 
 def hides_patients(values: Array) -> bool:
@@ -111,5 +117,7 @@ def _is_dominated(sizes: Array) -> bool:
     """Whether the patient with the second largest size could tell the largest to within a share of it."""
     if len(sizes) < 3:
         return True
+    if float(sizes.sum()) > (2.0 + 2.0 * DOMINANCE) * float(sizes.max()):
+        return False  # even if the second is as large as the first
     second, first = np.partition(sizes, -2)[-2:]
     return float(sizes.sum() - first - second) < DOMINANCE * float(first)
