@@ -44,7 +44,9 @@ from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
 from coterie_learners.glore import firth, robust, site_profile
-from coterie_learners.glore.glore_disclosure import Extras, disclose_rounds
+from coterie_learners.glore.category_fit import fit_category
+from coterie_learners.glore.category_plan import CATEGORY_FAMILIES, CategoryPlan, check_category
+from coterie_learners.glore.glore_disclosure import Extras, disclose_category, disclose_rounds
 from coterie_learners.glore.robust import Robust, root_of_sandwich
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
@@ -52,7 +54,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Schedule, Study
 from coterie_learners.study.rows import Rows
 from coterie_learners.sums import agreement, newton, result, sums_disclosure
-from coterie_learners.sums.families import all_families, choose_family
+from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
@@ -213,6 +215,9 @@ class GlorePlan:
 
 def glore(site: Site) -> Script:
     """The fit of a study."""
+    options = options_of(site.study, GloreOptions)
+    if options.family in CATEGORY_FAMILIES:
+        return (yield from fit_category(CategoryPlan.of(site.study, options), site))
     return (yield from fit_rounds(GlorePlan.of(site.study), site))
 
 
@@ -426,6 +431,10 @@ def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
 
 def _check_study(study: Study) -> None:
     """StudyError for a study that GLORE cannot run."""
+    options = options_of(study, GloreOptions)
+    if options.family in CATEGORY_FAMILIES:
+        check_category(study, options)
+        return
     plan = GlorePlan.of(study)
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     if plan.design.formula.offset:
@@ -465,6 +474,11 @@ def _check_options(plan: GlorePlan) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
+    options = options_of(study, GloreOptions)
+    if options.family in CATEGORY_FAMILIES:
+        opening = ("each", "each") if options.opening == "counts" else ()
+        closing = concluding_steps(study)
+        return Schedule(opening=opening, loop=("each", "server"), closing=closing, max_rounds=options.max_rounds)
     return schedule_rounds(GlorePlan.of(study))
 
 
@@ -477,6 +491,9 @@ def schedule_rounds(plan: GlorePlan) -> Schedule:
 
 def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
+    options = options_of(study, GloreOptions)
+    if options.family in CATEGORY_FAMILIES:
+        return disclose_category(study, options.opening == "counts")
     plan = GlorePlan.of(study)
     o = plan.options
     extras = Extras(bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped)
@@ -485,9 +502,6 @@ def disclose_glore(study: Study) -> Disclosure:
 
 def _assess(study: Study, rows: int | None) -> Suitability:
     """GLORE is the advice wherever a table is not."""
-    family = study.learner.options.get("family")
-    if family in all_families() and not all_families()[family].by_rows:
-        return Suitability(2, False, f"it has no {family} family.")
     several = len(study.sites) >= masked_sum.MIN_PARTIES
     masks = "under masks" if several else "in the clear, since fewer than three sites take part"
     return Suitability(2, True, f"it takes any covariates, in several rounds of sums {masks}.")

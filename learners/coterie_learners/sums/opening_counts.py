@@ -44,7 +44,8 @@ class Opening:
 
     `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
     `by_patient`: a patient may have several rows. `by_rows`: each row has one outcome. `least`: the sums that follow
-    leave patterns of fewer rows out.
+    leave patterns of fewer rows out. `outcome_levels`: those of an outcome with several, which are counted too, and in
+    each of which events are counted.
     """
 
     design: Design
@@ -55,6 +56,7 @@ class Opening:
     by_patient: bool = False
     by_rows: bool = False
     least: int = 0
+    outcome_levels: tuple[str, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -65,19 +67,26 @@ class Opening:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of a site's counts."""
         size = (len(self.names),)
-        return {"patients": size, "events": size, "sites": size}
+        events = (len(self.outcome_levels), *size) if self.outcome_levels else size
+        return {"patients": size, "events": events, "sites": size}
 
     def count(self, site: Site) -> dict[str, Array]:
         """This site's patients and events by level (k,), and whether it has the level."""
         if self.by_patient:
             return self._count_patients(site)
-        patients, events = np.zeros(len(self.names)), np.zeros(len(self.names))
+        patients, events = np.zeros(len(self.names)), np.zeros(self.shapes["events"])
         for block in self.rows_of(site).blocks():
             masks = np.array([mask for _, mask in self._parts(block)])
             weight = np.ones(len(block)) if block.weight is None else block.weight
             patients += masks @ weight
-            events += masks @ (weight * (block.y != 0)) if self.events else 0.0
+            events += self._count_events(masks, weight, block.y)
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+
+    def _count_events(self, masks: Array, weight: Array, y: Array) -> Array | float:
+        """Patients with the outcome by level (k,), or with each of its levels (l, k)."""
+        if self.outcome_levels:
+            return np.array([masks @ (weight * (y == level)) for level in range(len(self.outcome_levels))])
+        return np.asarray(masks @ (weight * (y != 0))) if self.events else 0.0
 
     def _count_patients(self, site: Site) -> dict[str, Array]:
         """The same of patients who may have several rows: a patient with a row in a level is in it."""
@@ -97,7 +106,11 @@ class Opening:
         A count that nobody has at zero says nothing of anybody: only its level is known.
         """
         binary = self.design.outcome.type == "binary"
-        counts_only = not binary and counts["patients"][0] == counts["events"][0]
+        if self.outcome_levels:
+            # All patients of a level have one level of the outcome where the largest count of these is all of them.
+            own = [name.startswith(f"{self.design.formula.outcome}[") for name in self.names]
+            counts = {**counts, "events": np.where(own, 0.0, counts["events"].max(axis=0))}
+        counts_only = not binary and not self.outcome_levels and counts["patients"][0] == counts["events"][0]
         for name, patients, events, sites in zip(
             self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
         ):
@@ -130,6 +143,8 @@ class Opening:
             if not self._is_measured(column) and len(column.factors) == 1 and column.factors[0].level is None:
                 yield f"{column.name} = 0", 1.0 - inside
         yield from self._references(block)
+        for k, level in enumerate(self.outcome_levels):
+            yield f"{self.design.formula.outcome}[{level}]", (block.y == k).astype(np.float64)
         for j, column in enumerate(self.design.columns):
             for value in self._grid_of(column):
                 yield f"{column.name} = {value:g}", (block.x[:, j] == value).astype(np.float64)
@@ -178,7 +193,8 @@ def open_pool(opening: Opening) -> Generator[Step, Posts, PooledCounts]:
     )
     counts = masked_sum.unmask_sums(posts, opening.shapes)
     opening.check(counts)
-    by_level = zip(opening.names, counts["patients"].tolist(), counts["events"].tolist(), strict=True)
+    events = counts["events"][1:].sum(axis=0) if opening.outcome_levels else counts["events"]
+    by_level = zip(opening.names, counts["patients"].tolist(), events.tolist(), strict=True)
     return {name: (patients, events) for name, patients, events in by_level}
 
 
