@@ -42,6 +42,7 @@ class TableFormat(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Shape = Annotated[Format, typer.Option("--format", help="text, json, csv, markdown, latex or html.")]
+Level = Annotated[float, typer.Option(min=0.01, max=0.9999, help="Confidence level of intervals.")]
 NodeOption = Annotated[
     Path | None,
     typer.Option("--node", help="Folder of this site's node. Default: $COTERIE_NODE, or the working folder."),

@@ -224,6 +224,16 @@ COMMANDS: Table = {
                 "Compare two fits on the same rows: AIC, BIC, and the test of the larger model where it holds the "
                 "smaller one.",
             ),
+            "contrast": Command(
+                "coterie_node.cli.study.contrast:contrast_command",
+                "Test sums of a result's coefficients, with intervals; or show means at covariate values, and "
+                "differences.",
+            ),
+            "anova": Command(
+                "coterie_node.cli.study.contrast:anova_command",
+                "Test the terms of one result (Wald), or each of several results against the next smaller one (LR, or "
+                "F).",
+            ),
         },
     ),
     "pda": Group(
