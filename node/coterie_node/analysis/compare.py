@@ -76,7 +76,7 @@ def _check_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
 
 def _check_cohorts(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     """ConfigError where the documents on the ledger name two cohorts, or a cohort with other complete columns."""
-    cohorts = [result.get("cohort") for result in (first, second)]
+    cohorts = [_find_cohort(result) for result in (first, second)]
     if None in cohorts or cohorts[0] == cohorts[1]:
         return
     names = " and ".join(_name_cohort(result) for result in (first, second))
@@ -84,8 +84,14 @@ def _check_cohorts(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     raise ConfigError("CO-F349", f"{message}. Let both name one cohort, with the same columns complete.")
 
 
+def _find_cohort(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The cohort of the document on the ledger, or that of a published model card; None where nothing is said."""
+    cohort = result.get("cohort") or (result.get("model") or {}).get("cohort")
+    return cohort if isinstance(cohort, Mapping) else None
+
+
 def _name_cohort(result: Mapping[str, Any]) -> str:
-    cohort = result["cohort"]
+    cohort = _find_cohort(result) or {"name": "", "complete": []}
     complete = f" with {', '.join(cohort['complete'])} complete" if cohort["complete"] else ""
     named = f"the cohort {cohort['name']!r}" if cohort["name"] else "no cohort"
     return f"{result['study']} on {named}{complete}"
