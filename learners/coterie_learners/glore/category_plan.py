@@ -19,7 +19,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Rows
-from coterie_learners.sums.families import choose_family
+from coterie_learners.sums.families import all_families, choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
@@ -27,7 +27,6 @@ from coterie_learners.sums.opening_counts import Opening, PooledCounts
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model
 
-CATEGORY_FAMILIES = ("multinomial", "ordinal")
 # Options of GLORE that say nothing of a category.
 _WITHOUT = ("firth", "robust", "site_intercepts", "weights", "ridge", "penalise_intercept")
 
@@ -58,7 +57,7 @@ class CategoryPlan:
     @property
     def ordinal(self) -> bool:
         """Whether the levels have an order."""
-        return self.family.name == "ordinal"
+        return self.family.ordered
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -135,6 +134,12 @@ class CategoryPlan:
         out[: self.cuts, self.cuts :] = -frame.carry[0, 1:]
         out[self.cuts :, self.cuts :] = frame.carry[1:, 1:]
         return out
+
+
+def has_levels(family: Any) -> bool:
+    """Whether this is the name of a family whose outcome has several levels."""
+    families = all_families()
+    return family in families and not families[family].by_rows
 
 
 def read_site_rows(site: Site) -> Rows:

@@ -45,7 +45,7 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
 from coterie_learners.glore import firth, robust, site_profile
 from coterie_learners.glore.category_fit import fit_category
-from coterie_learners.glore.category_plan import CATEGORY_FAMILIES, CategoryPlan, check_category
+from coterie_learners.glore.category_plan import CategoryPlan, check_category, has_levels
 from coterie_learners.glore.glore_disclosure import Extras, disclose_category, disclose_rounds
 from coterie_learners.glore.robust import Robust, root_of_sandwich
 from coterie_learners.numeric import linalg
@@ -216,7 +216,7 @@ class GlorePlan:
 def glore(site: Site) -> Script:
     """The fit of a study."""
     options = options_of(site.study, GloreOptions)
-    if options.family in CATEGORY_FAMILIES:
+    if has_levels(options.family):
         return (yield from fit_category(CategoryPlan.of(site.study, options), site))
     return (yield from fit_rounds(GlorePlan.of(site.study), site))
 
@@ -432,7 +432,7 @@ def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
 def _check_study(study: Study) -> None:
     """StudyError for a study that GLORE cannot run."""
     options = options_of(study, GloreOptions)
-    if options.family in CATEGORY_FAMILIES:
+    if has_levels(options.family):
         check_category(study, options)
         return
     plan = GlorePlan.of(study)
@@ -475,7 +475,7 @@ def _check_options(plan: GlorePlan) -> None:
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
     options = options_of(study, GloreOptions)
-    if options.family in CATEGORY_FAMILIES:
+    if has_levels(options.family):
         opening = ("each", "each") if options.opening == "counts" else ()
         closing = concluding_steps(study)
         return Schedule(opening=opening, loop=("each", "server"), closing=closing, max_rounds=options.max_rounds)
@@ -492,7 +492,7 @@ def schedule_rounds(plan: GlorePlan) -> Schedule:
 def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
     options = options_of(study, GloreOptions)
-    if options.family in CATEGORY_FAMILIES:
+    if has_levels(options.family):
         return disclose_category(study, options.opening == "counts")
     plan = GlorePlan.of(study)
     o = plan.options

@@ -13,6 +13,7 @@ class Ordinal(Multinomial):
     name: ClassVar[str] = "ordinal"
     law: ClassVar[str] = "ordinal"
     tabled: ClassVar[bool] = False
+    ordered: ClassVar[bool] = True
 
     @property
     def ratio(self) -> str:
