@@ -156,9 +156,12 @@ def check_category(study: Study, options: Any) -> None:
         what = ", ".join(chosen) or ("an offset" if plan.design.formula.offset else "no intercept")
         message = f"A {plan.family.name} model in GLORE cannot have {what}"
         raise StudyError("CO-S342", f"{message}. Leave it out; COLA has firth and robust for tables.")
-    if options.aggregation == "plain" or len(study.sites) < masked_sum.MIN_PARTIES:
-        message = f"A {plan.family.name} model is fitted from masked sums alone, which need three sites or more"
-        raise StudyError("CO-S343", f"{message}. Take part with more sites, or choose COLA for a multinomial table.")
+    if options.aggregation == "plain":
+        message = f"A {plan.family.name} model is fitted from masked sums alone"
+        raise StudyError("CO-S343", f'{message}. Set aggregation = "masked", or choose COLA for a multinomial table.')
+    if len(study.sites) < masked_sum.MIN_PARTIES:
+        message = f"A {plan.family.name} model has masked sums; of {len(study.sites)} sites each would learn others'"
+        raise StudyError("CO-S305", f"{message}. Take part with three sites or more.")
     if study.ledger.silent_site == "exclude":
-        message = f"A {plan.family.name} model cannot go on without a site whose rows are in its last step"
-        raise StudyError("CO-S343", f'{message}. Set silent_site = "wait" or "abort".')
+        message = "Sums over all sites and then over fewer would show what the excluded site holds"
+        raise StudyError("CO-S306", f'{message}. Set silent_site = "wait" or "abort".')

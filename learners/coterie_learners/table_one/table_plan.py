@@ -224,6 +224,9 @@ def check_table_plan(plan: CharacteristicsPlan) -> None:
         raise StudyError("CO-S339", f"{message}. Group by a category or binary variable, or set groups = false.")
     _check_grids(plan)
     _check_rate(plan)
+    if study.ledger.silent_site == "exclude":
+        message = "A site that is excluded between the counts and the squares would be in one of them alone"
+        raise StudyError("CO-S332", f'{message}. Set silent_site = "wait" or "abort".')
     if plan.masked and len(study.sites) < MIN_PARTIES:
         message = f"A masked sum over {len(study.sites)} sites would give each the other's share"
         advice = 'Take part with three sites or more, or choose aggregation = "plain" knowingly.'

@@ -178,6 +178,12 @@ def test_a_study_that_does_not_fit_is_refused_in_words(formula: str, learner: di
     assert error.value.code == code
 
 
+def test_a_table_has_all_sites_or_none() -> None:
+    with pytest.raises(StudyError) as error:
+        table_study(3, ledger={"silent_site": "exclude"})
+    assert error.value.code == "CO-S332"
+
+
 def test_two_sites_have_no_masked_table() -> None:
     with pytest.raises(StudyError) as error:
         table_study(2, learner={"aggregation": "masked"})
