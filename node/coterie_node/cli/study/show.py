@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -32,8 +32,6 @@ from coterie_node.site.statements.open_votes import list_open_votes
 
 # The name of a study whose document nobody can read.
 UNREADABLE = "(unreadable)"
-
-# What a document or a result needs takes longer to import than all that `study status` needs, so it waits for its use.
 
 
 def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
