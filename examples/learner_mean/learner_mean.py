@@ -23,6 +23,8 @@ from coterie.sdk import (
     Site,
     StepDisclosure,
     Study,
+    conclude,
+    conclude_disclosure,
     each,
     join_blocks,
     server,
@@ -36,6 +38,7 @@ def mean(site: Site) -> Script:
     """The protocol, from the first step to the result."""
     posts = yield from each("sums", sum_rows, expects=SUMS, reveals=expose)
     model = yield from server("mean", divide, posts)
+    yield from conclude()
     return describe(model)
 
 
@@ -81,7 +84,8 @@ def describe(model: Payload) -> Fit:
 
 def disclose(study: Study) -> Disclosure:
     """Who reads what, and what everybody learns."""
-    steps = (StepDisclosure("sums", "each", WHAT), StepDisclosure("mean", "server", "The pooled mean"))
+    mean_step = StepDisclosure("mean", "server", "The pooled mean")
+    steps = (StepDisclosure("sums", "each", WHAT), mean_step, conclude_disclosure())
     return Disclosure(steps, (), ("Everybody learns the mean of the outcome, and its standard error.",))
 
 
@@ -90,7 +94,7 @@ MEAN = Learner(
     version="1.0.0",
     options=Frozen,
     check=lambda study: None,
-    schedule=lambda study: Schedule(opening=("each", "server")),
+    schedule=lambda study: Schedule(opening=("each", "server"), closing=("server",)),
     script=mean,
     discloses=disclose,
 )

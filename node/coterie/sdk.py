@@ -19,9 +19,21 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Channel, Script, Site, Step, announce, each, interactive, only, server
+from coterie_learners.core.protocol import (
+    Channel,
+    Script,
+    Site,
+    Step,
+    acknowledge,
+    announce,
+    conclude,
+    each,
+    interactive,
+    only,
+    server,
+)
 from coterie_learners.core.registry import Learner, options_of
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.study.document import Frozen, Schedule, Study
 from coterie_learners.study.rows import Block, CodedRows, OwnColumns, Rows, join_blocks
@@ -71,8 +83,11 @@ __all__ = [
     "StudyView",
     "Suitability",
     "Terms",
+    "acknowledge",
     "announce",
     "check_learner",
+    "conclude",
+    "conclude_disclosure",
     "each",
     "interactive",
     "join_blocks",

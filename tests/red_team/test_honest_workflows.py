@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from support.red_team.hospitals import KNOWN, MASKED, PLAIN, N, Network, draw, text
 
+from coterie_node.data import load
+from coterie_node.errors import ReleaseRefused
+
 COHORT = f'{KNOWN}\n[cohort]\nname = "autumn"\ncomplete = ["death", "relapse", "age", "sex", "lab"]'
 MODELS = ["death ~ age + sex", "death ~ sex", "relapse ~ age + sex", "death ~ age + sex + lab", "relapse ~ lab"]
 EVEN = {"death": 3, "relapse": 5, "sex": 2}
@@ -58,3 +61,19 @@ def test_a_study_on_next_year_s_patients(network: Network) -> None:
         binary = {name: network.data[site][name] for name in EVEN}
         network.data[site] = {name: column[:-1] for name, column in (draw(40 + k) | binary).items()}
     network.fit(text("death ~ age + sex", "abc", MASKED, KNOWN))
+
+
+@pytest.mark.parametrize("learner", ['name = "glore"', 'name = "secure_cola"\nscheme = "newton"'])
+@pytest.mark.parametrize("rest", [COHORT, COHORT.removeprefix(KNOWN)], ids=["identifiers", "rows"])
+def test_a_cohort_keeps_its_patients_in_files_that_do_not_fit_in_memory(
+    network: Network, monkeypatch: pytest.MonkeyPatch, learner: str, rest: str
+) -> None:
+    """Rows that are read in batches are cut down to the cohort in each pass; without it one patient more is refused."""
+    monkeypatch.setattr(load, "IN_MEMORY", 0)
+    network.ending = ".parquet"
+    models = [f"{outcome} ~ sex" for outcome in ("death", "relapse")]
+    network.fit(text(models[0], learner=learner, rest=rest), N - 1, "a")
+    network.fit(text(models[1], learner=learner, rest=rest))
+    assert [head.n for head in network.logs["a"].heads()] == [N - 1, N - 1]
+    with pytest.raises(ReleaseRefused, match=r"\((added|row count)\)"):
+        network.fit(text(models[1], learner=learner, rest=KNOWN if rest.startswith(KNOWN) else ""))

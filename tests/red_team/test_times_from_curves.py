@@ -106,7 +106,10 @@ def draw(seed: int, n: int = 400) -> dict[str, NDArray[np.float64]]:
 
 @pytest.fixture
 def hospitals(tmp_path: Path) -> Network:
-    return Network(tmp_path, {site: draw(k) for k, site in enumerate("abc")})
+    network = Network(tmp_path, {site: draw(k) for k, site in enumerate("abc")})
+    # Whom the attackers look for.
+    network.data["a"]["months"][:4], network.data["a"]["death"][:4] = [12.0, 12.05, 36.05, 9.02], 1
+    return network
 
 
 @pytest.mark.parametrize("aggregation", ["masked", "plain"])
@@ -162,3 +165,79 @@ def test_a_study_of_few_patients_posts_no_counts() -> None:
     few = {k: v[:12] for k, v in read_columns().items()}
     with pytest.raises(Withheld):
         play_curves(study, split_sites(few, study.sites))
+
+
+# Two studies of curves
+
+GROUPED = STUDY.replace("[variables.months]", '[variables.sex]\ntype = "binary"\n[variables.months]')
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+@pytest.mark.parametrize(("width", "horizon"), [(12.1, 36.3), (11.99, 35.97), (18.05, 36.1), (6.02, 36.12)])
+def test_two_grids_whose_ends_lie_near_each_other(
+    hospitals: Network, aggregation: str, width: float, horizon: float
+) -> None:
+    """Few patients leave between month 12 and 12.1: the cumulative counts of the two grids differ by these."""
+    hospitals.fit(STUDY.format(aggregation=aggregation, width=12))
+    second = STUDY.format(aggregation=aggregation, width=width).replace("horizon = 36", f"horizon = {horizon}")
+    with pytest.raises(ReleaseRefused, match=r"on another grid of months.*\(time steps\).*one grid"):
+        hospitals.fit(second)
+
+
+def test_two_grids_one_by_group(hospitals: Network) -> None:
+    for site in "abc":
+        hospitals.data[site]["sex"] = np.arange(400) % 2
+    hospitals.fit(GROUPED.format(aggregation="plain", width=12).replace("[learner]", '[learner]\ngroup = "sex"'))
+    second = GROUPED.format(aggregation="plain", width=12.1).replace("horizon = 36", "horizon = 36.3")
+    with pytest.raises(ReleaseRefused, match=r"\(time steps\)"):
+        hospitals.fit(second)
+
+
+def test_two_grids_of_two_outcomes(hospitals: Network) -> None:
+    """Who leaves does not depend on the outcome that is counted."""
+    for site in "abc":
+        hospitals.data[site]["relapse"] = np.arange(400) % 2
+    hospitals.fit(STUDY.format(aggregation="masked", width=12))
+    second = STUDY.format(aggregation="masked", width=12.1).replace("horizon = 36", "horizon = 36.3")
+    with pytest.raises(ReleaseRefused, match=r"\(time steps\)"):
+        hospitals.fit(second.replace("death", "relapse"))
+
+
+def test_three_grids_of_which_no_earlier_two_lie_near_each_other(hospitals: Network) -> None:
+    hospitals.fit(STUDY.format(aggregation="masked", width=12))
+    hospitals.fit(STUDY.format(aggregation="masked", width=18))
+    with pytest.raises(ReleaseRefused, match=r"\(time steps\)"):
+        hospitals.fit(STUDY.format(aggregation="masked", width=18.1).replace("horizon = 36", "horizon = 36.2"))
+
+
+def test_two_horizons_that_lie_near_each_other(hospitals: Network) -> None:
+    hospitals.fit(STUDY.format(aggregation="plain", width=36))
+    with pytest.raises(ReleaseRefused, match=r"\(time steps\)"):
+        hospitals.fit(STUDY.format(aggregation="plain", width=36.1).replace("horizon = 36", "horizon = 36.1"))
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+def test_grids_whose_joint_steps_have_many_patients_pass(hospitals: Network, aggregation: str) -> None:
+    for width in (12, 18, 12, 36):
+        hospitals.fit(STUDY.format(aggregation=aggregation, width=width))
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+def test_thirty_patients_more_are_counts_of_thirty_patients(hospitals: Network, aggregation: str) -> None:
+    text = STUDY.format(aggregation=aggregation, width=12)
+    hospitals.fit(text, 400 - 30)
+    with pytest.raises(ReleaseRefused, match=r"\(difference\).*in a step of months"):
+        hospitals.fit(text)
+
+
+def test_patients_who_left_the_file_are_judged_by_the_counts_of_the_former_study(hospitals: Network) -> None:
+    text = STUDY.format(aggregation="masked", width=12)
+    hospitals.fit(text)
+    with pytest.raises(ReleaseRefused, match=r"\(difference\).*in a step of months"):
+        hospitals.fit(text, 400 - 30)
+
+
+def test_many_patients_more_pass_on_wide_steps(hospitals: Network) -> None:
+    text = STUDY.format(aggregation="masked", width=12)
+    hospitals.fit(text, 180)
+    hospitals.fit(text)

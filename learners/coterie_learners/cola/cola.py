@@ -48,7 +48,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.payload import Field, Payload
 from coterie_learners.core.profile import Profile
-from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
@@ -66,8 +66,9 @@ def cola(site: Site) -> Script:
     plan = plan_table(site.study)
     tables = yield from each("table", _share, plan, expects=form_of(plan), reveals=partial(expose_posted_table, plan))
     model = yield from server("fit", fit_tables, plan, tables)
-    yield from conclude(plan.study)
-    return add_diagnostics(plan, build_table_fit(plan, model, "cola", tuple(tables)), tables)
+    fit = add_diagnostics(plan, build_table_fit(plan, model, "cola", tuple(tables)), tables)
+    yield from conclude()
+    return fit
 
 
 def plan_table(study: Study) -> TablePlan:
@@ -223,7 +224,7 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Each site's table, then the fit."""
-    return Schedule(opening=("each", "server"), closing=concluding_steps(study))
+    return Schedule(opening=("each", "server"), closing=("server",))
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -19,7 +19,7 @@ def disclose_cola(plan: TablePlan) -> Disclosure:
     step = StepDisclosure("table", "each", describe_table(plan), None, "plain", list_solvable(plan), cells=kinds)
     fit = StepDisclosure("fit", "server", "The fit of all tables together")
     collusion = ("No site has to be trusted not to collude: every member already reads each site's table.",)
-    steps = (step, fit, *conclude_disclosure(plan.study))
+    steps = (step, fit, conclude_disclosure())
     return Disclosure(
         steps,
         collusion,

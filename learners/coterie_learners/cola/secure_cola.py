@@ -51,7 +51,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile
-from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, concluding_steps, each, only, server
+from coterie_learners.core.protocol import Posts, Reveals, Script, Site, conclude, each, only, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, StudyError
@@ -60,7 +60,8 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Name, Schedule, Study
 from coterie_learners.study.rows import CodedBlocks, Rows, WeightedRows
 from coterie_learners.sums.families import choose_family
-from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
+from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
+from coterie_learners.sums.opening.steps import OpeningMode, check_opening, open_pool, schedule_opening
 
 _VERSION = "3"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
@@ -75,13 +76,13 @@ class SecureOptions(TableOptions):
 
     `holder`: the site whose key the tables are encrypted under (bfv, ckks); the first if none is named. `suppress`:
     whether the holder leaves out patterns of the sum with fewer rows than the study's floor. No `site_intercepts`: they
-    would take a table of each site. `max_rounds`: of newton. `opening`: whether the pool's counts of levels come before
-    its sums; without them release gates refuse.
+    would take a table of each site. `max_rounds`: of newton. `opening`: whether the pool's counts of levels, or bits
+    on them, come before its sums; without either release gates refuse.
     """
 
     scheme: Literal["masks", "bfv", "ckks", "newton"] = "bfv"
     holder: Name | None = None
-    opening: Literal["counts", "none"] = "counts"
+    opening: OpeningMode = "counts"
     suppress: Literal["drop", "none"] = "drop"
     site_intercepts: Literal[False] = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 50
@@ -109,20 +110,16 @@ def holder_of(plan: TablePlan) -> str:
 def secure_cola(site: Site) -> Script:
     """The scheme that the study names."""
     plan = plan_secure_table(site.study)
-    pooled = (yield from open_pool(build_opening(plan))) if opens_pool(plan) else None
+    pooled = (yield from open_pool(build_opening(plan))) if secure_options(plan).opening != "none" else None
     return (yield from SCRIPTS[secure_options(plan).scheme](plan, site, pooled))
-
-
-def opens_pool(plan: TablePlan) -> bool:
-    """Whether the pool's counts of levels are opened before its sums."""
-    return secure_options(plan).opening == "counts"
 
 
 def build_opening(plan: TablePlan) -> Opening:
     """The opening step: levels of the grid's numbers too."""
     grids = {name: tuple(values) for name, values in plan.options.grids.items()}
     rows_of = remember_rows(partial(pattern_rows, plan))
-    return Opening(plan.design, plan.study.disclosure.cell, plan.family.whole, rows_of, grids, least=plan.floor)
+    bits, floor = secure_options(plan).opening == "bits", plan.study.disclosure.cell
+    return Opening(plan.design, floor, plan.family.whole, rows_of, grids, least=plan.floor, by_bits=bits)
 
 
 def run_masks(plan: TablePlan, site: Site, pooled: PooledCounts | None) -> Script:
@@ -151,9 +148,10 @@ def run_test(plan: TablePlan, site: Site, tables: Posts, total: Payload, pooled:
     """The fit of the `total` of the tables, and one masked sum there, which tests whether the sites agree."""
     if not tests_agreement(plan.study):
         model = yield from server("fit", cola.fit_tables, plan, {"sum": total})
-        yield from conclude(plan.study)
         fit = build_table_fit(plan, model, "secure_cola", ())
-        return add_diagnostics(plan, fit, {"sum": total}, {"complete": np.False_})
+        whole = add_diagnostics(plan, fit, {"sum": total}, {"complete": np.False_})
+        yield from conclude()
+        return whole
     model = cola.fit_tables(plan, {"sum": total})
     form = Schema({"masked": masked_sum.form_masked_field(table_agreement.shapes_of_part(plan))})
     hidden = expose_nothing(pooled, "Masked part of the test whether the sites agree")
@@ -161,6 +159,7 @@ def run_test(plan: TablePlan, site: Site, tables: Posts, total: Payload, pooled:
     end = yield from server("fit", add_parts, plan, model, tables, parts)
     fit = build_table_fit(plan, end, "secure_cola", ())
     whole = add_diagnostics(plan, fit, {"sum": total}, end)
+    yield from conclude()
     return replace(whole, own=describe_table_distance(plan, site, fit, total))
 
 
@@ -185,7 +184,7 @@ def expose_nothing(pooled: PooledCounts | None, what: str, least: int = 0) -> Re
 
     def expose(site: Site, _: Payload) -> Exposure:
         exposure = table_disclosure.expose_masked_table(what, site, site.codes.n)
-        return replace(exposure, unopened=pooled is None, pooled=pooled or {}, least_pattern=least)
+        return describe_pool(replace(exposure, least_pattern=least), pooled)
 
     return expose
 
@@ -434,6 +433,7 @@ def check_secure_study(study: Study) -> None:
     """StudyError for a study that secure-COLA-GLM cannot run."""
     plan = plan_secure_table(study)
     check_plan(plan)
+    check_opening(study, secure_options(plan).opening, bool(plan.design.formula.offset))
     o = secure_options(plan)
     if not (plan.family.whole or plan.family.linear):
         raise StudyError("CO-S308", f"A secure table has no {plan.family.name} model. Choose GLORE, which masks sums.")
@@ -461,8 +461,8 @@ def _check_newton(plan: TablePlan) -> None:
 def _schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; the test before each fit; or rounds."""
     plan = plan_secure_table(study)
-    o, opening = secure_options(plan), ("each", "each") if opens_pool(plan) else ()
-    end = ("each", "server") if tests_agreement(study) else ("server", *concluding_steps(study))
+    o, opening = secure_options(plan), schedule_opening(secure_options(plan).opening)
+    end = ("each", "server", "server") if tests_agreement(study) else ("server", "server")
     if o.scheme == "masks":
         return Schedule(opening=(*opening, "each", *end))
     if o.scheme == "newton":
@@ -475,7 +475,7 @@ def _schedule(study: Study) -> Schedule:
 def _discloses(study: Study) -> Disclosure:
     """What a study discloses."""
     plan = plan_secure_table(study)
-    return disclose_secure_cola(plan, secure_options(plan).scheme, holder_of(plan), opens_pool(plan))
+    return disclose_secure_cola(plan, secure_options(plan).scheme, holder_of(plan), secure_options(plan).opening)
 
 
 SECURE_COLA = Learner(
@@ -487,6 +487,7 @@ SECURE_COLA = Learner(
     secure_cola,
     _discloses,
     reads="codes",
+    talks_if=lambda study: secure_options(plan_secure_table(study)).opening == "bits",
     profile=Profile(
         assess_secure_cola,
         alternatives=({"scheme": "newton"},),

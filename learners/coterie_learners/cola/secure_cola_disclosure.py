@@ -9,7 +9,12 @@ from coterie_learners.cola.plan import TablePlan
 from coterie_learners.cola.table_disclosure import list_table_kinds
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure, describe_patients
 from coterie_learners.glore.glore_disclosure import disclose_rounds
-from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
+from coterie_learners.sums.opening.disclosure import (
+    disclose_opening,
+    list_opening_collusion,
+    list_seen_in_opening,
+)
+from coterie_learners.sums.opening.steps import OpeningMode
 
 _COLLUSION = (
     "All sites but one together learn the last one's table; no scheme prevents that. They must not collude.",
@@ -19,12 +24,12 @@ _TEST = StepDisclosure("agreement", "each", "Sums for the test whether the sites
 _HONESTY = "Every site counts its own rows honestly and follows the protocol. The result is not differentially private."
 
 
-def disclose_secure_cola(plan: TablePlan, scheme: str, holder: str, opens: bool) -> Disclosure:
-    """What a study of summed tables discloses; `opens`: the pool's counts of levels come before its sums."""
+def disclose_secure_cola(plan: TablePlan, scheme: str, holder: str, opens: OpeningMode) -> Disclosure:
+    """What a study of summed tables discloses; `opens`: how the pool's levels are judged before its sums."""
     sums = _SCHEMES[scheme](plan, scheme, holder)
-    if not opens:
-        return sums
-    return Disclosure((*disclose_opening(), *sums.steps), sums.collusion, (*sums.everybody, DISCLOSED_COUNTS))
+    collusion = (*sums.collusion, *list_opening_collusion(opens, plan.study.sites))
+    everybody = (*sums.everybody, *list_seen_in_opening(opens))
+    return Disclosure((*disclose_opening(opens), *sums.steps), collusion, everybody)
 
 
 def _disclose_masks(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
@@ -71,15 +76,18 @@ def _disclose_ciphertexts(plan: TablePlan, scheme: str, holder: str) -> Disclosu
 
 
 def _name_test(plan: TablePlan) -> str:
-    return "" if conclude_disclosure(plan.study) else ", and the test whether the sites agree"
+    return ", and the test whether the sites agree" if _tests_agreement(plan) else ""
 
 
 def _list_ends(plan: TablePlan, fit: str) -> tuple[StepDisclosure, ...]:
-    """The test of agreement and the fit; without the test, and with what ends it, in a study that excludes sites."""
-    conclusion = conclude_disclosure(plan.study)
-    if conclusion:
-        return StepDisclosure("fit", "server", fit), *conclusion
-    return _TEST, StepDisclosure("fit", "server", f"{fit}, and the sums of that test")
+    """The test of agreement, where the study has it, the fit, and the end."""
+    if not _tests_agreement(plan):
+        return StepDisclosure("fit", "server", fit), conclude_disclosure()
+    return _TEST, StepDisclosure("fit", "server", f"{fit}, and the sums of that test"), conclude_disclosure()
+
+
+def _tests_agreement(plan: TablePlan) -> bool:
+    return plan.study.ledger.silent_site != "exclude"
 
 
 def _describe_floor(plan: TablePlan, holder: str) -> str:
@@ -94,7 +102,7 @@ def _describe_floor(plan: TablePlan, holder: str) -> str:
 
 
 def _disclose_newton(plan: TablePlan, scheme: str, holder: str) -> Disclosure:
-    rounds = disclose_rounds(plan.study, masked=True, opens=False)
+    rounds = disclose_rounds(plan.study, masked=True, opens="none")
     few = "Nobody sees any table. With few patterns the rounds together may determine the summed table."
     return Disclosure(rounds.steps, (*_COLLUSION, _HONESTY), (*rounds.everybody, few))
 

@@ -45,6 +45,21 @@ class Ruling(IntEnum):
 
 
 @dataclass(frozen=True)
+class TimeSteps:
+    """A grid of time on which patients are counted: `steps` steps of `width` from 0, and the columns that are read.
+
+    `tables`: by which columns the counts stand. `entry` is empty where nobody enters late.
+    """
+
+    time: str
+    event: str
+    entry: str
+    tables: tuple[str, ...]
+    width: float
+    steps: int
+
+
+@dataclass(frozen=True)
 class Exposure:
     """What the readers of one payload can solve from it.
 
@@ -58,8 +73,10 @@ class Exposure:
     `least_pattern`. `labels`: each party's label of each raw column's rows; `labels_only`: nothing but those.
     `opening`: masked counts that are opened before any other sum of the pool; `unopened`: masked sums without such
     counts before them. `pooled`: the patients and events of the pool by level, as they were opened before these masked
-    sums. `by_patient`: `rows` and the opened counts are of patients, who may have several rows. `instead`: the option
-    of this study's learner, or the learner, that does not show the cells.
+    sums. `uncounted`: the pool's levels were compared with the floor by bits, and nobody knows their counts.
+    `by_patient`: `rows` and the opened counts are of patients, who may have several rows. `instead`: the option of this
+    study's learner, or the learner, that does not show the cells. `times`: the grid of time of
+    these counts, if they are such.
     """
 
     what: str
@@ -80,8 +97,10 @@ class Exposure:
     opening: bool = False
     unopened: bool = False
     pooled: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    uncounted: bool = False
     by_patient: bool = False
     instead: str = ""
+    times: TimeSteps | None = None
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""
@@ -239,10 +258,8 @@ def list_cell_kinds(design: Design) -> tuple[str, ...]:
     """The kinds of counts that sums of products of the columns show, by the names of `Exposure.kinds`.
 
     These are each level, each pair of levels and, of a binary outcome, its events in both; and single patterns of
-    covariates where few occur. An offset hides all of them.
+    covariates where few occur.
     """
-    if design.formula.offset:
-        return ()
     columns = [design.columns[j] for j in indicators(design)]
     names = [group[0].variable for group in _groups(design, columns)]
     pairs = [f"{a} by {b}" for a, b in itertools.islice(itertools.combinations(names, 2), MAX_PAIRS + 1)]

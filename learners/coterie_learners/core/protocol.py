@@ -245,19 +245,28 @@ def announce() -> Generator[Step, Posts, Posts]:
     return (yield Step("keys", "each", _sealing_key, expects=form, announces=True))
 
 
-def conclude(study: Study) -> Generator[Step, Posts, None]:
-    """One more server post, which nobody reads, in a study that excludes sites; see `concluding_steps`.
+def conclude() -> Generator[Step, Posts, None]:
+    """One more server post, which nobody reads: for a script whose last step is a server's, so that another site posts.
 
-    Most sites can vote that the post before it cannot be used, and a step is repeated only while the study runs. So the
-    last post that counts must not be the one that completes the study.
+    Most sites can vote that a post cannot be used, but only while the study runs. So the last post that counts must not
+    be the one that completes the study. A site concludes it when it has read all posts that it may read.
     """
-    if concluding_steps(study):
-        yield Step("conclusion", "server", lambda *_: {}, public=True, expects=Schema({}), concludes=True)
+    yield replace(_CONCLUSION, who="server", public=True)
 
 
-def concluding_steps(study: Study) -> tuple[str, ...]:
-    """The closing steps of a script that ends with `conclude`."""
-    return ("server",) if study.ledger.silent_site == "exclude" else ()
+def acknowledge() -> Generator[Step, Posts, None]:
+    """Every participant posts once more, nothing: for a script whose last step is a post of a named site, or of all.
+
+    The study is complete when each reader has read what is sealed to it alone. Nobody else could say so.
+    """
+    yield _CONCLUSION
+
+
+def _post_nothing(site: Site, channel: Channel | None) -> Payload:
+    return {}
+
+
+_CONCLUSION = Step("conclusion", "each", _post_nothing, expects=Schema({}), concludes=True)
 
 
 def _sealing_key(site: Site, channel: Channel | None) -> Payload:
@@ -320,28 +329,33 @@ class Machine:
         """Go on with the posts of a finished step, in the study's site order; WrongPost if a server erred."""
         step = self._open()
         # All checks come before the script moves: after an error the machine still stands at this step.
-        if step.public:
+        if step.public and not step.concludes:
             self._recompute(step, posts)
-        if step.agree and len({canonical(p) for p in posts.values()}) != 1:
-            raise ProtocolError(
-                "CO-P202",
-                f"The sites opened different results at {step.topic!r}. "
-                "Compare their versions, then propose the study again.",
-                topic=step.topic,
-            )
+        if step.agree:
+            self._compare(step, posts)
         self.opened += step.agree
         self._resume(posts)
 
     def accept(self, posts: Posts) -> None:
         """Go on with a public post that this machine worked out itself: nothing is left to check about it."""
-        self._open()
-        self.checked += 1
+        self.checked += not self._open().concludes
         self._resume(posts)
 
     def _open(self) -> Step:
         if self.awaits is None:
             raise ProtocolError("CO-P303", "The protocol has ended; there is no open step.", self.site.name)
         return self.awaits
+
+    def _compare(self, step: Step, posts: Posts) -> None:
+        """ProtocolError if the sites posted different results; it names the first that differs from this site's."""
+        own = posts.get(self.site.name, next(iter(posts.values())))
+        differing = [name for name, post in posts.items() if canonical(post) != canonical(own)]
+        if differing:
+            message = f"The sites opened different results at {step.topic!r}"
+            culprit = differing[0] if self.site.name in posts else ""
+            names = f": {', '.join(differing)} not that of {self.site.name}" if culprit else ""
+            remedy = "Compare their versions, then propose the study again."
+            raise ProtocolError("CO-P202", f"{message}{names}. {remedy}", culprit, step.topic)
 
     def _recompute(self, step: Step, posts: Posts) -> None:
         # A site that cannot read the post, or what it was computed from, counts the step as unchecked. The readers

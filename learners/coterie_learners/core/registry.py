@@ -26,14 +26,15 @@ Options = TypeVar("Options", bound=BaseModel)
 class Learner:
     """A protocol with a name and a version; replay with another version is refused.
 
-    `options` validates the study's learner section. `check` raises StudyError for a study that this learner cannot
-    run. `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit
-    of what its site may know, or None. `discloses` says of a study, by its options, who reads what in each step, what
-    follows from it, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a
-    site's data are to the script where rows are split: rows of the design matrix (`site.rows`), the variables' values
+    `options` validates the study's learner section. `check` raises StudyError for a study that this learner cannot run.
+    `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit of
+    what its site may know, or None. `discloses` says of a study, by its options, who reads what in each step, what
+    follows from it, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a site's
+    data are to the script where rows are split: rows of the design matrix (`site.rows`), the variables' values
     (`site.codes`), or "values": these with missing ones (NaN) among them, and without the checks of a model's columns.
-    Where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites
-    must reach each other. `profile`: what it says of itself to people who choose, and to lists of all learners.
+    Where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites must reach each
+    other; `talks_if`: in some studies one is. `profile`: what it says of itself to people who choose, and to lists of
+    all learners.
     """
 
     name: str
@@ -48,6 +49,11 @@ class Learner:
     talks: bool = False
     profile: Profile = field(default_factory=Profile)
     helpers: bool = False
+    talks_if: Callable[[Study], bool] = lambda _: False
+
+    def needs_channel(self, study: Study) -> bool:
+        """Whether the sites must reach each other in a step of this study."""
+        return self.talks or self.talks_if(study)
 
 
 def learner_of(study: Study) -> Learner:

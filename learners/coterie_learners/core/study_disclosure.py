@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from coterie_learners.core.protocol import concluding_steps
 from coterie_learners.study.document import Study
 
 Protection = Literal["plain", "masked", "blinded"]
@@ -119,6 +118,6 @@ def announce_disclosure() -> StepDisclosure:
     return StepDisclosure("keys", "each", "A public key for this run", protection="blinded")
 
 
-def conclude_disclosure(study: Study) -> tuple[StepDisclosure, ...]:
-    """What the step `conclude` discloses, in a study that has it."""
-    return tuple(StepDisclosure("conclusion", kind, "Nothing; it ends the study") for kind in concluding_steps(study))
+def conclude_disclosure(who: Literal["server", "each"] = "server") -> StepDisclosure:
+    """What the steps `conclude` ("server") and `acknowledge` ("each") disclose."""
+    return StepDisclosure("conclusion", who, "Nothing; it ends the study")

@@ -28,7 +28,8 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.pairwise_sum import pairwise_sum
 from coterie_learners.sums import newton, sums_disclosure
 from coterie_learners.sums.frame import Frame
-from coterie_learners.sums.opening_counts import open_pool
+from coterie_learners.sums.opening.counts import describe_pool
+from coterie_learners.sums.opening.steps import open_pool
 from coterie_learners.sums.separation import find_growing, separation
 
 _EPS = float(np.finfo(float).eps)
@@ -50,7 +51,7 @@ def fit_category(plan: CategoryPlan, site: Site) -> Script:
         posts = yield from each(topic, share_category, plan, topic, model, expects=sums.form, reveals=judged)
         model = yield from server(f"model/{t}", step_category, plan, model, posts)
         if model.get("converged", False):
-            yield from conclude(plan.study)
+            yield from conclude()
             return build_category_fit(plan, model, t + 1)
     message = f"No convergence in {plan.max_rounds} rounds"
     raise NotConverged("CO-N101", f"{message}. Raise max_rounds, or look for separation.")
@@ -72,7 +73,7 @@ def expose_category(plan: CategoryPlan, t: int, site: Site, payload: Payload) ->
     """What leaves under masks: nothing of this site alone."""
     path = (None,) * (t + 1)
     masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, site.rows)
-    return replace(masked, unopened=plan.pooled is None, pooled=plan.pooled or {})
+    return describe_pool(masked, plan.pooled)
 
 
 # From the sums of all sites

@@ -23,7 +23,7 @@ from coterie_learners.sums.families import all_families, choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
-from coterie_learners.sums.opening_counts import Opening, PooledCounts
+from coterie_learners.sums.opening.counts import Opening, PooledCounts
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model
 
@@ -51,7 +51,7 @@ class CategoryPlan:
     def of(cls, study: Study, options: Any) -> CategoryPlan:
         """The plan of a study with GLORE's options."""
         family = choose_family(options.family, options.link)
-        opens = options.opening == "counts"
+        opens = options.opening != "none"
         return cls(study, Design(study), family, options.max_rounds, options.tolerance, opens)
 
     @property
@@ -152,6 +152,7 @@ def check_category(study: Study, options: Any) -> None:
     plan = CategoryPlan.of(study, options)
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     chosen = [name for name in _WITHOUT if getattr(options, name)]
+    chosen += ['opening = "bits"'] if options.opening == "bits" else []
     if chosen or plan.design.formula.offset or not plan.design.formula.intercept:
         what = ", ".join(chosen) or ("an offset" if plan.design.formula.offset else "no intercept")
         message = f"A {plan.family.name} model in GLORE cannot have {what}"

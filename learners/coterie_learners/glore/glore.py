@@ -39,7 +39,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.model_warnings import advise_on_separation
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
@@ -58,11 +58,14 @@ from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
-from coterie_learners.sums.opening_counts import Opening, PooledCounts, open_pool
+from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
+from coterie_learners.sums.opening.steps import OpeningMode, check_opening, open_pool, schedule_opening
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model, Weighting
 
 _VERSION = "3"
+# Values of an outcome that are counted before sums for its shape.
+MOST_VALUES = 2000
 # Options that studies of this version had not from the beginning.
 LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind"})
 
@@ -72,16 +75,17 @@ class GloreOptions(Frozen):
 
     `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
     `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more. `opening`: whether masked
-    sums begin with the pool's counts of levels; without them release gates refuse. `firth`: Firth's penalty.
-    `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows. `site_intercepts`: each
-    site has an intercept, which it keeps. `weights`: the variable that weighs rows; `weight_kind`: as R's glm takes
-    weights, numbers of patients, or inverse chances to be sampled (with sandwich errors).
+    sums begin with the pool's counts of levels, or with bits on them; without either release gates refuse. `firth`:
+    Firth's penalty. `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows.
+    `site_intercepts`: each site has an intercept, which it keeps. `weights`: the variable that weighs rows;
+    `weight_kind`: as R's glm takes weights, numbers of patients, or inverse chances to be sampled (with sandwich
+    errors).
     """
 
     family: str = "binomial"
     link: str | None = None
     aggregation: Literal["auto", "masked", "plain"] = "auto"
-    opening: Literal["counts", "none"] = "counts"
+    opening: OpeningMode = "counts"
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
@@ -133,16 +137,21 @@ class GlorePlan:
         return len(self.design.columns)
 
     @property
-    def opens(self) -> bool:
-        """Whether the pool's counts of levels are opened before its sums."""
-        return self.masked and self.options.opening == "counts"
+    def opens(self) -> OpeningMode:
+        """Whether the pool's counts of levels, or bits on them, are opened before its sums."""
+        return self.options.opening if self.masked else "none"
 
     @property
     def opening(self) -> Opening:
         """The opening step."""
         events = self.family.whole or self.design.outcome.type != "number"
         floor, by_patient = self.study.disclosure.cell, self.by_patient
-        return Opening(self.design, floor, events, self.rows_of, by_patient=by_patient, by_rows=True)
+        bits = self.opens == "bits"
+        low, high = self.design.outcome.bounds if self.family.shaped else (0, -1)
+        values = range(int(low), int(high) + 1)
+        return Opening(
+            self.design, floor, events, self.rows_of, {}, by_patient, by_rows=True, by_bits=bits, values=values
+        )
 
     @property
     def by_patient(self) -> bool:
@@ -230,7 +239,7 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
     last sums. If the ledger excluded a site between the two, that site's rows are still in the model: the rounds go on
     without it.
     """
-    if plan.opens:
+    if plan.opens != "none":
         plan = replace(plan, pooled=(yield from open_pool(plan.opening)))
     model = newton.begin(plan.rules)
     path: tuple[Array | None, ...] = ()
@@ -246,9 +255,9 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
         if model.get("converged", False):
-            yield from conclude(plan.study)
             sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
             fit = result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
+            yield from conclude()
             return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
     raise NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
@@ -360,8 +369,7 @@ def expose_stats(plan: GlorePlan, path: tuple[Array | None, ...], site: Site, pa
     """What readers can solve from one site's post, after the views of `path`."""
     if plan.masked:
         masked = sums_disclosure.expose_masked_sums(plan.design, plan.family, path, site, plan.rows_of(site))
-        unopened, pooled = plan.pooled is None, plan.pooled or {}
-        return replace(masked, unopened=unopened, pooled=pooled, by_patient=plan.by_patient)
+        return describe_pool(replace(masked, by_patient=plan.by_patient), plan.pooled)
     exposure = sums_disclosure.expose_sums(
         plan.design, plan.family, path, site, payload, profiled=plan.options.site_intercepts
     )
@@ -439,6 +447,8 @@ def _check_study(study: Study) -> None:
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     if plan.design.formula.offset:
         plan.family.check_offset()
+    check_opening(study, plan.opens, bool(plan.design.weights or plan.design.formula.offset))
+    _check_values(plan)
     if plan.masked and len(study.sites) < masked_sum.MIN_PARTIES:
         raise StudyError(
             "CO-S305",
@@ -472,28 +482,34 @@ def _check_options(plan: GlorePlan) -> None:
         raise StudyError("CO-S210", f'{message}. Declare it as one, or choose weight_kind = "prior".')
 
 
+def _check_values(plan: GlorePlan) -> None:
+    """StudyError where the pool cannot count each value of an outcome whose shape is fitted under masks."""
+    if plan.masked and len(plan.opening.values) > MOST_VALUES:
+        message = f"The range of {plan.design.formula.outcome!r} holds more than {MOST_VALUES} counts"
+        cause = "and masked sums for their shape tell how many patients have each, which is counted first"
+        raise StudyError("CO-S211", f'{message}, {cause}. Declare a narrower range, or choose family = "quasipoisson".')
+
+
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
     options = options_of(study, GloreOptions)
     if has_levels(options.family):
-        opening = ("each", "each") if options.opening == "counts" else ()
-        closing = concluding_steps(study)
-        return Schedule(opening=opening, loop=("each", "server"), closing=closing, max_rounds=options.max_rounds)
+        opening, rounds = schedule_opening(options.opening), options.max_rounds
+        return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
     return schedule_rounds(GlorePlan.of(study))
 
 
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
-    opening = ("each", "each") if plan.opens else ()
-    closing, rounds = concluding_steps(plan.study), plan.options.max_rounds + len(plan.study.sites)
-    return Schedule(opening=opening, loop=("each", "server"), closing=closing, max_rounds=rounds)
+    opening, rounds = schedule_opening(plan.opens), plan.options.max_rounds + len(plan.study.sites)
+    return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 
 
 def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
     options = options_of(study, GloreOptions)
     if has_levels(options.family):
-        return disclose_category(study, options.opening == "counts")
+        return disclose_category(study, options.opening != "none")
     plan = GlorePlan.of(study)
     o = plan.options
     extras = Extras(bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped)
@@ -507,6 +523,11 @@ def _assess(study: Study, rows: int | None) -> Suitability:
     return Suitability(2, True, f"it takes any covariates, in several rounds of sums {masks}.")
 
 
+def _opens_bits(study: Study) -> bool:
+    """Whether the sites talk: they compare counts on shares."""
+    return not has_levels(options_of(study, GloreOptions).family) and GlorePlan.of(study).opens == "bits"
+
+
 GLORE = Learner(
     "glore",
     _VERSION,
@@ -515,10 +536,15 @@ GLORE = Learner(
     _schedule,
     glore,
     disclose_glore,
+    talks_if=_opens_bits,
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),
-        examples=({"aggregation": "masked"}, {"aggregation": "plain"}),
+        examples=(
+            {"aggregation": "masked"},
+            {"aggregation": "masked", "opening": "bits"},
+            {"aggregation": "plain"},
+        ),
         equals_pooled=True,
     ),
 )

@@ -14,7 +14,12 @@ from coterie_learners.core.study_disclosure import (
 )
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
-from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
+from coterie_learners.sums.opening.disclosure import (
+    disclose_opening,
+    list_opening_collusion,
+    list_seen_in_opening,
+)
+from coterie_learners.sums.opening.steps import OpeningMode
 
 _SUMS = "Sums over its rows: first moments, then score, information, deviance and counts of each round"
 _AGREEMENT = "Sums for the test whether the sites agree"
@@ -39,6 +44,16 @@ _WEIGHTS = (
 )
 
 _COUNTS = ("The sums for the shape of the counts tell in the end how many patients have each count.",)
+_POOLED_COUNTS = (
+    "Everybody learns how many patients of all sites together have each value of the outcome: the sums for its shape "
+    "tell it. The opening step stops the study if fewer patients than the floor have a value, or one or two sites do.",
+)
+
+
+_MASSES = (
+    "Everybody learns how many patients, at how many sites, weigh at least 10, 1, 0.1 and so on. The study stops if "
+    "one or two sites, or fewer patients than the floor, have nearly all weight.",
+)
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,8 @@ class Extras:
     shaped: bool = False
 
 
-def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Extras()) -> Disclosure:
-    """What rounds of sums disclose; `opens`: the pool's counts of levels come before them."""
+def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extras = Extras()) -> Disclosure:
+    """What rounds of sums disclose; `opens`: how the pool's levels are judged before them."""
     protection: Protection = "masked" if masked else "plain"
     rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()), *(_COUNTS if extras.shaped else ()))
     middle = _PATTERNS if extras.robust and not masked else ()
@@ -65,32 +80,35 @@ def disclose_rounds(study: Study, masked: bool, opens: bool, extras: Extras = Ex
     rounds = sums if extras.apart else f"{sums}. With the last of them: {test[0].lower()}{test[1:]}"
     late = test if extras.apart else f"{test}, where no step foresaw the last sums"
     steps = (
-        *(disclose_opening() if opens else ()),
+        *disclose_opening(opens),
         StepDisclosure("stats/*", "each", rounds, None, protection, rebuilds, cells=kinds),
         StepDisclosure("model/*", "server", "The model after each round, and the test at the end"),
         StepDisclosure("agreement/*", "each", late, None, protection, middle, occasional=not extras.apart),
         StepDisclosure(
             "end/*", "server", "The model, and the test whether the sites agree", occasional=not extras.apart
         ),
-        *conclude_disclosure(study),
+        conclude_disclosure(),
     )
-    return Disclosure(steps, _list_collusion(study, masked), (*_list_results(masked, opens), *describe_patients(study)))
+    collusion = (*_list_collusion(study, masked), *list_opening_collusion(opens, study.sites))
+    weighs = bool(extras.weights or Design(study).formula.offset) and opens == "counts"
+    pool = (*(_POOLED_COUNTS if masked and extras.shaped else ()), *(_MASSES if weighs else ()))
+    return Disclosure(steps, collusion, (*_list_results(masked, opens), *pool, *describe_patients(study)))
 
 
 def disclose_category(study: Study, opens: bool) -> Disclosure:
     """What rounds of masked sums of a category disclose: equations of each level, and no test at the end."""
     what = "Sums over its rows: first moments, then score, information, deviance and counts of levels of each round"
     steps = (
-        *(disclose_opening() if opens else ()),
+        *disclose_opening("counts" if opens else "none"),
         StepDisclosure("stats/*", "each", what, None, "masked", cells=list_cell_kinds(Design(study))),
         StepDisclosure("model/*", "server", "The model after each round"),
-        *conclude_disclosure(study),
+        conclude_disclosure(),
     )
     outcome = Design(study).formula.outcome
     everybody = (
         "Everybody learns the sums over all sites of every round, the model after it, and how many patients of the "
         f"pool have each level of {outcome}, alone and with each level of a covariate.",
-        *((DISCLOSED_COUNTS,) if opens else ()),
+        *list_seen_in_opening("counts" if opens else "none"),
         *describe_patients(study),
     )
     return Disclosure(steps, _list_collusion(study, True), everybody)
@@ -114,7 +132,7 @@ def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
     return together, difference, fewer
 
 
-def _list_results(masked: bool, opens: bool) -> tuple[str, ...]:
+def _list_results(masked: bool, opens: OpeningMode) -> tuple[str, ...]:
     sums = "the sums over all sites" if masked else "each site's sums"
     pool = (
         "Everybody learns X'X and X'y of the pool: how many patients of all sites together have each level and each "
@@ -124,5 +142,5 @@ def _list_results(masked: bool, opens: bool) -> tuple[str, ...]:
         f"Everybody learns {sums} of every round, the model after it, the pooled number of rows, the outcome's sum, "
         "and the test whether the sites agree.",
         *((pool,) if masked else ()),
-        *((DISCLOSED_COUNTS,) if opens else ()),
+        *list_seen_in_opening(opens),
     )

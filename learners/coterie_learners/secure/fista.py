@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from coterie_learners.errors import NotConverged
-from coterie_learners.secure.comparison import negative_shares
-from coterie_learners.secure.field import Elements, constant_elements
 from coterie_learners.secure.moments import POINT, symmetric_shares
-from coterie_learners.secure.shamir3 import ThreePartyShamir
+from coterie_learners.shares.comparison import negative_shares
+from coterie_learners.shares.field import Elements, constant_elements
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 # Binary digits behind the point of the momentum, which is public.
 MOMENTUM = 10

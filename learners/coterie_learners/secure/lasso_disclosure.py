@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.secure.lasso_plan import LassoPlan
 from coterie_learners.secure.secure_join import JoinPlan
 
@@ -15,7 +15,7 @@ def disclose_lasso(plan: LassoPlan) -> Disclosure:
     names = ", ".join(plan.computing)
     trust = (f"No two of {names} may collude: together they could read every row that they compute on.",)
     joined = describe_join_trust(plan.link) if plan.joins else ()
-    return Disclosure((*begin, fit), (*trust, *joined), (f"Everybody learns {opened}.",))
+    return Disclosure((*begin, fit, conclude_disclosure("each")), (*trust, *joined), (f"Everybody learns {opened}.",))
 
 
 def disclose_terms(what: str) -> StepDisclosure:

@@ -14,8 +14,6 @@ from functools import cached_property
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.comparison import negative_shares
-from coterie_learners.secure.field import Elements, constant_elements, element_array
 from coterie_learners.secure.fista import Rule, SharedProblem, SharedSolution, minimise
 from coterie_learners.secure.moments import (
     INPUT,
@@ -29,7 +27,9 @@ from coterie_learners.secure.moments import (
     diagonal,
     inverse_roots,
 )
-from coterie_learners.secure.shamir3 import ThreePartyShamir
+from coterie_learners.shares.comparison import negative_shares
+from coterie_learners.shares.field import Elements, constant_elements, element_array
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 # Digits of public coefficients where they are multiplied with shares: with the outcome's rows, with moments.
 ROUGH, FINE = 16, 20

@@ -14,17 +14,17 @@ from coterie_learners.core.intervals import Intervals, merge_intervals
 from coterie_learners.core.protocol import Posts, Site
 from coterie_learners.core.registry import options_of
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.fista import Rule
 from coterie_learners.secure.identifier_tags import Deal, LinkagePass
 from coterie_learners.secure.lasso_model import Target
 from coterie_learners.secure.moments import field_bits
 from coterie_learners.secure.secure_join import JoinPlan, check_range
+from coterie_learners.shares.field import PrimeField as Numbers
+from coterie_learners.shares.shamir3 import COMPUTING
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Study
 from coterie_learners.study.rows import join_blocks
 
-COMPUTING = 3
 # No number overflows with so many rows; the field is chosen before anybody knows how many there are.
 MAX_ROWS = 1 << 22
 

@@ -14,7 +14,6 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.secure.lasso_model import Outcome
 from coterie_learners.secure.lasso_plan import LassoPlan
 from coterie_learners.secure.moments import SharedSums
-from coterie_learners.secure.session import Account
 from coterie_learners.study.design import Design
 
 UNSEEN = "All iterations were done, and nobody looked whether the fit had settled (check_every = 0): it may not have."
@@ -80,12 +79,6 @@ def pack_result(plan: LassoPlan, sums: SharedSums, outcome: Outcome) -> Payload:
     if outcome.absolute:
         post["absolute_errors"] = np.stack(outcome.absolute)
     return {name: np.asarray(value) for name, value in post.items()}
-
-
-def pack_account(account: Account) -> Payload:
-    """What of a session goes on the ledger, as arrays."""
-    digest = np.frombuffer(account.digest, np.uint8)
-    return {"rounds": np.array(account.rounds), "sent": np.array(account.sent, dtype=np.int64), "transcript": digest}
 
 
 def build_lasso_fit(plan: LassoPlan, post: Payload) -> Fit:

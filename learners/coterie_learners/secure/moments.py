@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coterie_learners.secure.comparison import negative_shares
-from coterie_learners.secure.field import Elements, constant_elements
-from coterie_learners.secure.shamir3 import SECURITY, ThreePartyShamir
+from coterie_learners.shares.comparison import negative_shares
+from coterie_learners.shares.field import Elements, constant_elements
+from coterie_learners.shares.shamir3 import SECURITY, ThreePartyShamir
 
 # Binary digits behind the point: of inputs, of second moments, of correlations and coefficients, of public penalties.
 INPUT, MOMENT, POINT, THRESHOLD = 36, 60, 40, 56

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.errors import ProtocolError, StudyError
-from coterie_learners.secure.field import Elements, element_array
-from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.moments import INPUT
-from coterie_learners.secure.session import Keystream
-from coterie_learners.secure.shamir3 import SECURITY
+from coterie_learners.shares.field import Elements, element_array
+from coterie_learners.shares.field import PrimeField as Numbers
+from coterie_learners.shares.session import Keystream
+from coterie_learners.shares.shamir3 import SECURITY
 
 if TYPE_CHECKING:
     from coterie_learners.core.protocol import Site

@@ -41,11 +41,11 @@ from coterie_learners.core.protocol import Posts, Script, Site, each, only
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure import identifier_tags, paillier
-from coterie_learners.secure.field import Elements
-from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.identifier_tags import Deal, LinkagePass
 from coterie_learners.secure.moments import INPUT
-from coterie_learners.secure.session import Keystream
+from coterie_learners.shares.field import Elements
+from coterie_learners.shares.field import PrimeField as Numbers
+from coterie_learners.shares.session import Keystream
 from coterie_learners.study import identifiers
 from coterie_learners.study.document import Study
 from coterie_learners.study.identifiers import (

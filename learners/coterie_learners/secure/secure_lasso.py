@@ -29,21 +29,21 @@ import numpy as np
 from coterie_learners.core.intervals import INTERVALS, check_spread, find_intervals
 from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode, encode
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Channel, Posts, Script, Site, each, interactive
+from coterie_learners.core.protocol import Channel, Posts, Script, Site, acknowledge, each, interactive
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure import paillier, secure_join
-from coterie_learners.secure.field import Elements
 from coterie_learners.secure.lasso_disclosure import disclose_lasso
 from coterie_learners.secure.lasso_model import fit
-from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS, LassoPlan, SecureLassoOptions, SharedPlan
-from coterie_learners.secure.lasso_result import build_lasso_fit, pack_account, pack_result, result_form
+from coterie_learners.secure.lasso_plan import MAX_ROWS, LassoPlan, SecureLassoOptions, SharedPlan
+from coterie_learners.secure.lasso_result import build_lasso_fit, pack_result, result_form
 from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones
 from coterie_learners.secure.secure_join import JoinPlan, JoinPosts
-from coterie_learners.secure.session import Keystream, Randomness, Session, open_session
-from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
+from coterie_learners.shares.field import Elements
+from coterie_learners.shares.session import Keystream, Randomness, Session, open_session, pack_account
+from coterie_learners.shares.shamir3 import COMPUTING, ThreePartyShamir, supply
 from coterie_learners.study.document import Schedule, Study
 
 _VERSION = "3"
@@ -64,6 +64,7 @@ def secure_lasso(site: Site) -> Script:
     plan = plan.narrow(posts.terms)
     result = yield from interactive(_TOPIC, compute, plan, posts, expects=result_form(plan))
     fit = build_lasso_fit(plan, result)
+    yield from acknowledge()
     if not plan.joins or site.data is None:
         return fit
     return replace(fit, notes=(*fit.notes, secure_join.describe_linkage(site, plan.link, posts)))
@@ -370,9 +371,9 @@ def _check_options(plan: LassoPlan) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """The join (or the commitments), then one interactive step."""
+    """The join (or the commitments), one interactive step, and a word of every site that it has read the result."""
     plan = LassoPlan.of(study)
-    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each",))
+    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each", "each"))
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.core.study_disclosure import (
+    Disclosure,
+    StepDisclosure,
+    conclude_disclosure,
+    describe_patients,
+)
 from coterie_learners.secure.lasso_disclosure import describe_join_trust, disclose_join, disclose_terms
 from coterie_learners.secure_glm.glm_plan import GlmPlan
 
@@ -36,7 +41,7 @@ def disclose_glm(plan: GlmPlan) -> Disclosure:
         "of what is opened contradict each other.",
     )
     joined = describe_join_trust(plan.link) if plan.joins else ()
-    return Disclosure((*begin, fit), (*trust, *joined), tuple(_list_lessons(plan, opened)))
+    return Disclosure((*begin, fit, conclude_disclosure("each")), (*trust, *joined), tuple(_list_lessons(plan, opened)))
 
 
 def _list_lessons(plan: GlmPlan, opened: str) -> list[str]:
@@ -50,7 +55,7 @@ def _list_lessons(plan: GlmPlan, opened: str) -> list[str]:
     if len(plan.study.owners) == 2:
         lessons.append(_TWO)
     lessons += [_EVENTS] * plan.options.null_deviance + [_COVARIANCE] * plan.options.covariance
-    return lessons
+    return [*lessons, *describe_patients(plan.study)]
 
 
 def _describe_opened(plan: GlmPlan) -> str:

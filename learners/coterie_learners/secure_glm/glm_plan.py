@@ -14,11 +14,11 @@ from coterie_learners.core.protocol import Posts, Site
 from coterie_learners.core.registry import options_of
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.field import PrimeField as Numbers
 from coterie_learners.secure.identifier_tags import LinkagePass
-from coterie_learners.secure.lasso_plan import COMPUTING
 from coterie_learners.secure.secure_join import JoinPlan, check_range
 from coterie_learners.secure_glm.shared_newton import FIELD_BITS, MOST_PENALTY, GlmTarget
+from coterie_learners.shares.field import PrimeField as Numbers
+from coterie_learners.shares.shamir3 import COMPUTING
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Study
 from coterie_learners.study.rows import join_blocks

@@ -24,14 +24,12 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.intervals import Intervals, check_spread, find_intervals
 from coterie_learners.core.payload import Payload, Stamp, decode, encode
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Channel, Script, Site, each, interactive
+from coterie_learners.core.protocol import Channel, Script, Site, acknowledge, each, interactive
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, ProtocolError, StudyError
 from coterie_learners.secure import paillier, secure_join
-from coterie_learners.secure.field import Elements
-from coterie_learners.secure.lasso_plan import COMPUTING, MAX_ROWS
-from coterie_learners.secure.lasso_result import pack_account
+from coterie_learners.secure.lasso_plan import MAX_ROWS
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.secure.secure_join import JoinPosts
 from coterie_learners.secure.secure_lasso import (
@@ -41,12 +39,13 @@ from coterie_learners.secure.secure_lasso import (
     share_joined_rows,
     spend_question,
 )
-from coterie_learners.secure.session import Randomness, Session, open_session
-from coterie_learners.secure.shamir3 import ThreePartyShamir, supply
 from coterie_learners.secure_glm.glm_disclosure import disclose_glm
 from coterie_learners.secure_glm.glm_plan import MOST_COLUMNS, GlmPlan, SecureGlmOptions
 from coterie_learners.secure_glm.glm_result import build_glm_fit, declare_result, pack_outcome
 from coterie_learners.secure_glm.shared_newton import SharedRows, fit_shared_glm
+from coterie_learners.shares.field import Elements
+from coterie_learners.shares.session import Randomness, Session, open_session, pack_account
+from coterie_learners.shares.shamir3 import COMPUTING, ThreePartyShamir, supply
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Schedule, Study
 
@@ -69,6 +68,7 @@ def secure_glm(site: Site) -> Script:
     plan = plan.narrow(posts.terms)
     result = yield from interactive(_TOPIC, compute_together, plan, posts, expects=declare_result(plan))
     fit = build_glm_fit(plan, result)
+    yield from acknowledge()
     if not plan.joins or site.data is None:
         return fit
     return replace(fit, notes=(*fit.notes, secure_join.describe_linkage(site, plan.link, posts)))
@@ -284,9 +284,9 @@ def _check_study(study: Study) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """The join (or the commitments), then one interactive step."""
+    """The join (or the commitments), one interactive step, and a word of every site that it has read the result."""
     plan = GlmPlan.of(study)
-    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each",))
+    return Schedule(opening=secure_join.schedule_join(plan.link) if plan.joins else ("each",), closing=("each", "each"))
 
 
 def _discloses(study: Study) -> Disclosure:

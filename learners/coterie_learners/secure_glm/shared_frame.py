@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.comparison import negative_shares
-from coterie_learners.secure.field import Elements, constant_elements
 from coterie_learners.secure.moments import (
     INPUT,
     MOMENT,
@@ -25,7 +23,9 @@ from coterie_learners.secure.moments import (
     inverse_roots,
     symmetric_shares,
 )
-from coterie_learners.secure.shamir3 import ThreePartyShamir
+from coterie_learners.shares.comparison import negative_shares
+from coterie_learners.shares.field import Elements, constant_elements
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 # Binary digits behind the point: of information in half-widths, of information and inverses on the standard scale.
 RAW, STANDARD = 60, 36

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.comparison import negative_shares
-from coterie_learners.secure.field import Elements
-from coterie_learners.secure.shamir3 import ThreePartyShamir
+from coterie_learners.shares.comparison import negative_shares
+from coterie_learners.shares.field import Elements
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 # Where the pieces of |x| end.
 EDGES = (2.85, 8.45, 20.0)

@@ -23,10 +23,7 @@ import numpy as np
 
 from coterie_learners.errors import Collinear, NotConverged
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.comparison import negative_shares
-from coterie_learners.secure.field import Elements, constant_elements
 from coterie_learners.secure.moments import INPUT, POINT
-from coterie_learners.secure.shamir3 import ThreePartyShamir
 from coterie_learners.secure_glm.shared_frame import (
     CARRIED,
     INVERTED,
@@ -40,6 +37,9 @@ from coterie_learners.secure_glm.shared_frame import (
     start_inverse,
 )
 from coterie_learners.secure_glm.shared_link import RESPONSE, SharedResponse, evaluate_link
+from coterie_learners.shares.comparison import negative_shares
+from coterie_learners.shares.field import Elements, constant_elements
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 # Bits of the field: the largest numbers, X'WX by rows of 2^22 and the inverses, fill it with their masks.
 FIELD_BITS = 176

@@ -103,7 +103,7 @@ def expose_masked_sums(design: Design, family: Family, path: Sequence[View], sit
 
 def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, int], dict[str, str]]:
     at = indicators(design)
-    if design.formula.offset or not at:
+    if not at:
         return {}, {}
     gram = symmetric(np.asarray(sums["information"]), len(design.columns))[np.ix_(at, at)]
     events = None
@@ -121,13 +121,14 @@ def _find_determined(
     """
     p = len(design.columns)
     most = min(_MAX_PATTERNS, len(path) * p * (p + 1) // 2)
-    listed_patterns = None if design.formula.offset else _patterns(rows, most)
+    listed_patterns = _patterns(rows, most)
     if listed_patterns is None:
         return {}
-    x, counts = listed_patterns
-    equations = _equations(design, family, path, x)
-    fixed = _find_fixed(_add_squares(design, family, path[-1], x, equations) if squares else equations)
-    names = [_name(design, row) for row in x]
+    patterns, counts = listed_patterns
+    x, offset = (patterns[:, :p], patterns[:, p]) if design.formula.offset else (patterns, np.zeros(len(patterns)))
+    equations = _equations(design, family, path, x, offset)
+    fixed = _find_fixed(_add_squares(design, family, path[-1], x, offset, equations) if squares else equations)
+    names = [_name(design, row) for row in patterns]
     cells = {name: int(counts[k, 0]) for k, name in enumerate(names) if fixed[k]}
     if family.has_events:
         outcome = design.formula.outcome
@@ -136,11 +137,15 @@ def _find_determined(
 
 
 def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
-    """Distinct rows (m, p) of the design and their numbers of patients and of events (m, 2); None if there are more."""
+    """Distinct rows (m, p) of the design and their numbers of patients and of events (m, 2); None if there are more.
+
+    An offset is one more column.
+    """
     seen_patterns: dict[bytes, Array] = {}
     for block in rows.blocks():
         for cut in np.array_split(np.arange(len(block)), max(len(block) // (4 * most + 4), 1)):
-            x, group = np.unique(block.x[cut], axis=0, return_inverse=True)
+            whole = block.x if block.offset is None else np.column_stack([block.x, block.offset])
+            x, group = np.unique(whole[cut], axis=0, return_inverse=True)
             if len(x) + len(seen_patterns) > most and len({row.tobytes() for row in x} | seen_patterns.keys()) > most:
                 return None
             new = np.stack([np.bincount(group.ravel()), np.bincount(group.ravel(), weights=block.y[cut])], axis=1)
@@ -149,7 +154,7 @@ def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
     return np.array([np.frombuffer(key) for key in seen_patterns]), np.array(list(seen_patterns.values()))
 
 
-def _equations(design: Design, family: Family, path: Sequence[View], raw: Array) -> Array:
+def _equations(design: Design, family: Family, path: Sequence[View], raw: Array, offset: Array) -> Array:
     """The linear equations (k, 2 m) of all rounds on patients and events by pattern (m, p) in the variables' units."""
     m, p = raw.shape
     x = design.scale(raw)  # the sums' frames are combinations of these columns
@@ -161,7 +166,7 @@ def _equations(design: Design, family: Family, path: Sequence[View], raw: Array)
     for beta in path:
         if beta is None:
             continue
-        none, one = (family.parts(raw @ beta, np.full(m, y)) for y in family.probes)
+        none, one = (family.parts(raw @ beta + offset, np.full(m, y)) for y in family.probes)
         residual, curvature = _rise(family, none.residual, one.residual), _rise(family, none.curvature, one.curvature)
         parts.append(np.hstack([products * none.weight, nothing]))
         parts.append(np.hstack([x.T * residual[0], x.T * residual[1]]))
@@ -170,14 +175,14 @@ def _equations(design: Design, family: Family, path: Sequence[View], raw: Array)
     return np.vstack(parts)
 
 
-def _add_squares(design: Design, family: Family, beta: View, raw: Array, equations: Array) -> Array:
+def _add_squares(design: Design, family: Family, beta: View, raw: Array, offset: Array, equations: Array) -> Array:
     """The equations with those of squared scores: on the sum of squared outcomes too, unless an outcome is its own."""
     if beta is None:
         return equations
     m, p = raw.shape
     x, upper = design.scale(raw), np.triu_indices(p)
     products = (x[:, upper[0]] * x[:, upper[1]]).T
-    none, one = (family.parts(raw @ beta, np.full(m, y)) for y in family.probes)
+    none, one = (family.parts(raw @ beta + offset, np.full(m, y)) for y in family.probes)
     at_zero, slope = _rise(family, none.residual, one.residual)
     constant, linear, square = at_zero**2, 2.0 * at_zero * slope, slope**2
     if family.binary:
@@ -202,5 +207,6 @@ def _find_fixed(equations: Array) -> Sequence[bool]:
 
 
 def _name(design: Design, row: Array) -> str:
-    values: Mapping[str, float] = dict(zip(design.names, row.tolist(), strict=True))
+    names = (*design.names, *((f"offset {design.formula.offset}",) if design.formula.offset else ()))
+    values: Mapping[str, float] = dict(zip(names, row.tolist(), strict=True))
     return "pattern " + ", ".join(f"{name}={value:g}" for name, value in values.items() if name != INTERCEPT)

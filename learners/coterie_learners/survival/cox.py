@@ -4,7 +4,7 @@ Each site has a baseline hazard of its own, so that the partial likelihood is a 
 score and information are sums of what each site computes over its own risk sets (stratified Cox: Kalbfleisch and
 Prentice 2002, section 4.4; over sites: Lu et al., JAMIA 2015;22:1212-1219). No time leaves a site.
 
-What leaves a site, under masks alone: labels of its rows and counts of its levels (`sums.opening_counts`); then, in
+What leaves a site, under masks alone: labels of its rows and counts of its levels (`sums.opening.counts`); then, in
 each round, score (p), information (p (p + 1) / 2) and logarithm of the partial likelihood at the coefficients of that
 round, in the scale of the declared ranges, with its numbers of patients and of events.
 
@@ -23,7 +23,7 @@ from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, Separation
@@ -31,7 +31,8 @@ from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.study.rows import Codes
-from coterie_learners.sums.opening_counts import PooledCounts, open_pool
+from coterie_learners.sums.opening.counts import PooledCounts, describe_pool
+from coterie_learners.sums.opening.steps import open_pool, schedule_opening
 from coterie_learners.sums.separation import find_growing
 from coterie_learners.survival.cox_disclosure import disclose_cox
 from coterie_learners.survival.cox_plan import CoxOptions, CoxPlan, check_cox_plan
@@ -47,7 +48,7 @@ _ROUNDING = 1e-12
 def cox(site: Site) -> Script:
     """The pool's counts of levels, then sums from every site and one step by the server, until it rests."""
     plan = CoxPlan.of(site.study)
-    pooled = (yield from open_pool(plan.opening)) if plan.options.opening == "counts" else None
+    pooled = (yield from open_pool(plan.opening)) if plan.options.opening != "none" else None
     model = begin_at_zero(plan)
     form = Schema({"masked": masked_sum.form_masked_field(plan.shapes)})
     for t in range(plan.options.max_rounds):
@@ -63,8 +64,9 @@ def cox(site: Site) -> Script:
         )
         model = yield from server(f"model/{t}", take_step, plan, model, posts)
         if model["converged"]:
-            yield from conclude(plan.study)
-            return build_cox_fit(plan, model, t + 1)
+            fit = build_cox_fit(plan, model, t + 1)
+            yield from conclude()
+            return fit
     length = float(np.sqrt(model["gain"]))
     message = (
         f"No convergence in {plan.options.max_rounds} rounds: the next step would be {length:.2g} standard errors long"
@@ -126,16 +128,15 @@ def expose_likelihood(plan: CoxPlan, t: int, pooled: PooledCounts | None, site: 
     """What leaves under masks: nothing of this site alone. Its events are counted once, for the floor on them."""
     rows = plan.read_rows(site)
     events = sum(int(np.count_nonzero(block.y == 1)) for block in rows.blocks()) if t == 0 else None
-    return Exposure(
+    exposure = Exposure(
         what=f"Masked sums of round {t} (score, information, partial likelihood)",
         rows=rows.n,
         events=events,
         parameters=plan.p if t == 0 else 0,
         sums_only=True,
         parties=len(site.parties),
-        unopened=pooled is None,
-        pooled=pooled or {},
     )
+    return describe_pool(exposure, pooled)
 
 
 # From the sums of all sites
@@ -195,9 +196,11 @@ def _check_study(study: Study) -> None:
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
     options = CoxPlan.of(study).options
-    opening = ("each", "each") if options.opening == "counts" else ()
     return Schedule(
-        opening=opening, loop=("each", "server"), closing=concluding_steps(study), max_rounds=options.max_rounds
+        opening=schedule_opening(options.opening),
+        loop=("each", "server"),
+        closing=("server",),
+        max_rounds=options.max_rounds,
     )
 
 
@@ -223,6 +226,7 @@ COX = Learner(
     cox,
     _discloses,
     reads="codes",
+    talks_if=lambda study: CoxPlan.of(study).options.opening == "bits",
     profile=Profile(
         _assess,
         examples=({"ties": "efron"},),

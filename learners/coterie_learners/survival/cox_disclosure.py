@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
-from coterie_learners.sums.opening_disclosure import DISCLOSED_COUNTS, disclose_opening
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure, describe_patients
+from coterie_learners.sums.opening.disclosure import (
+    disclose_opening,
+    list_opening_collusion,
+    list_seen_in_opening,
+)
 from coterie_learners.survival.cox_plan import CoxPlan
 
 _SUMS = (
@@ -13,12 +17,12 @@ _SUMS = (
 
 def disclose_cox(plan: CoxPlan) -> Disclosure:
     """Who reads which sums, and what everybody learns."""
-    opens = plan.options.opening == "counts"
+    opens = plan.options.opening
     steps = (
-        *(disclose_opening() if opens else ()),
+        *disclose_opening(opens),
         StepDisclosure("stats/*", "each", _SUMS, None, "masked"),
         StepDisclosure("model/*", "server", "The model after each round"),
-        *conclude_disclosure(plan.study),
+        conclude_disclosure(),
     )
     others = len(plan.study.sites) - 1
     together = f"All {others} other sites together can compute the sums of the last one. They must not collude."
@@ -26,4 +30,5 @@ def disclose_cox(plan: CoxPlan) -> Disclosure:
         "Everybody learns the sums over all sites of every round, the model after it, and the pooled numbers of "
         "patients and events. No time leaves a site, and no number at risk."
     )
-    return Disclosure(steps, (together,), (pool, *((DISCLOSED_COUNTS,) if opens else ())))
+    collusion = (together, *list_opening_collusion(opens, plan.study.sites))
+    return Disclosure(steps, collusion, (pool, *list_seen_in_opening(opens), *describe_patients(plan.study)))

@@ -14,7 +14,8 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import ColumnName, Frozen, Study
 from coterie_learners.study.rows import CodedBlocks, Rows
-from coterie_learners.sums.opening_counts import Opening
+from coterie_learners.sums.opening.counts import Opening
+from coterie_learners.sums.opening.steps import OpeningMode, check_opening
 from coterie_learners.survival.plan import check_roles
 
 
@@ -22,7 +23,7 @@ class CoxOptions(Frozen):
     """The learner section of a Cox study; each site has a baseline hazard of its own.
 
     `time`, `event`, `entry` and `strata` name columns. `tolerance` is in standard errors. `opening`: whether the sums
-    begin with the pool's counts of levels; without them release gates refuse.
+    begin with the pool's counts of levels, or with bits on them; without either release gates refuse.
     """
 
     time: ColumnName
@@ -30,7 +31,7 @@ class CoxOptions(Frozen):
     entry: ColumnName | None = None
     strata: ColumnName | None = None
     ties: Literal["efron", "breslow"] = "efron"
-    opening: Literal["counts", "none"] = "counts"
+    opening: OpeningMode = "counts"
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
 
@@ -67,7 +68,14 @@ class CoxPlan:
     @property
     def opening(self) -> Opening:
         """The opening step: the pool's counts of levels."""
-        return Opening(self.design, self.study.disclosure.cell, True, self.read_rows, by_rows=True)
+        return Opening(
+            self.design,
+            self.study.disclosure.cell,
+            True,
+            self.read_rows,
+            by_rows=True,
+            by_bits=self.options.opening == "bits",
+        )
 
     def read_rows(self, site: Site) -> Rows:
         """A site's rows as blocks of the design."""
@@ -79,6 +87,7 @@ def check_cox_plan(plan: CoxPlan) -> None:
     options, formula = plan.options, plan.design.formula
     roles = {"time": options.time, "event": options.event, "entry": options.entry, "strata": options.strata}
     check_roles(plan.study, roles)
+    check_opening(plan.study, options.opening)
     covariates = {name for term in formula.terms for name, _ in term}
     twice = sorted(covariates & {name for name in roles.values() if name is not None})
     if twice:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure, conclude_disclosure
+from coterie_learners.core.study_disclosure import (
+    Disclosure,
+    Protection,
+    StepDisclosure,
+    conclude_disclosure,
+    describe_patients,
+)
 from coterie_learners.survival.plan import CurvePlan
 
 
@@ -15,7 +21,7 @@ def disclose_curves(plan: CurvePlan) -> Disclosure:
         StepDisclosure("grid", "each", _describe_widths(plan), None, protection),
         StepDisclosure("counts", "each", counts, None, protection, _list_solvable(plan)),
         StepDisclosure("curves", "server", "These numbers over all sites"),
-        *conclude_disclosure(plan.study),
+        conclude_disclosure(),
     )
     return Disclosure(steps, _list_collusion(plan), _list_results(plan))
 
@@ -49,4 +55,7 @@ def _list_results(plan: CurvePlan) -> tuple[str, ...]:
     return (
         f"Everybody learns the numbers {whose} who have the event, who are censored and who are at risk at each step"
         f"{_name_tables(plan)}, so the curves and tests, and {widths}.",
+        "A site's gate compares these counts with those of its earlier studies: on two grids of time, or of some "
+        "patients more, the counts that follow from both must keep the floor too.",
+        *describe_patients(plan.study),
     )

@@ -16,11 +16,11 @@ from functools import partial
 
 import numpy as np
 
-from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.disclosure import Exposure, TimeSteps
 from coterie_learners.core.masked_sum import SiteSums, check_patient_counts
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, Withheld
@@ -52,8 +52,9 @@ def survival_curves(site: Site) -> Script:
         reveals=partial(expose_steps, plan, multiple),
     )
     end = yield from server("curves", pool_counts, plan, multiple, posts)
-    yield from conclude(plan.study)
-    return build_curve_fit(plan, StepCounts(end["events"], end["censored"], end["entries"]), multiple)
+    fit = build_curve_fit(plan, StepCounts(end["events"], end["censored"], end["entries"]), multiple)
+    yield from conclude()
+    return fit
 
 
 def list_shapes(plan: CurvePlan, multiple: int) -> dict[str, tuple[int, ...]]:
@@ -97,12 +98,19 @@ def expose_widths(plan: CurvePlan, site: Site, payload: Payload) -> Exposure:
 def expose_steps(plan: CurvePlan, multiple: int, site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's counts: each count, and who is at risk."""
     what = "Counts of events and of censored patients by step of time"
-    masked = Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties))
+    times = list_time_steps(plan, multiple)
     if plan.masked:
-        return masked
+        return Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties), times=times)
     counts = _read_counts(plan, payload)
     cells, kinds = _list_cells(plan, counts)
-    return Exposure(what=what, rows=site.codes.n, cells=cells, kinds=kinds)
+    return Exposure(what=what, rows=site.codes.n, cells=cells, kinds=kinds, times=times)
+
+
+def list_time_steps(plan: CurvePlan, multiple: int) -> TimeSteps:
+    """The grid of steps of so many declared widths, and what stands on it."""
+    o, grid = plan.options, plan.grid
+    tables = tuple(name for name in (o.strata, o.group) if name is not None)
+    return TimeSteps(o.time, o.event, o.entry or "", tables, grid.width * multiple, grid.steps // multiple)
 
 
 def _list_cells(plan: CurvePlan, counts: StepCounts) -> tuple[dict[str, int], dict[str, str]]:
@@ -171,7 +179,7 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Which widths pass, the counts, the curves."""
-    return Schedule(opening=("each", "each", "server"), closing=concluding_steps(study))
+    return Schedule(opening=("each", "each", "server"), closing=("server",))
 
 
 def _discloses(study: Study) -> Disclosure:

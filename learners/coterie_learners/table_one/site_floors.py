@@ -20,7 +20,7 @@ from coterie_learners.table_one.table_plan import Alternative, CharacteristicsPl
 # A number with so few values in a group is solved by its moments.
 _FEW_VALUES = 3
 # The p of the p% rule.
-DOMINANCE = 0.1
+_DOMINANCE = 0.1
 # Values that are looked at first: nearly all columns have many of them.
 _SAMPLE = 64
 
@@ -108,7 +108,7 @@ def hides_patients(values: Array) -> bool:
     about = values - 0.5 * (low + high)
     # Squares about any centre are at least those about the mean, and none is above the range's.
     spread = float((about * about).sum() - about.sum() ** 2 / len(about))
-    if spread > (2.5 + DOMINANCE) * (high - low) ** 2:
+    if spread > (2.5 + _DOMINANCE) * (high - low) ** 2:
         return True
     return not _is_dominated((values - np.median(values)) ** 2)
 
@@ -117,7 +117,7 @@ def _is_dominated(sizes: Array) -> bool:
     """Whether the patient with the second largest size could tell the largest to within a share of it."""
     if len(sizes) < 3:
         return True
-    if float(sizes.sum()) > (2.0 + 2.0 * DOMINANCE) * float(sizes.max()):
+    if float(sizes.sum()) > (2.0 + 2.0 * _DOMINANCE) * float(sizes.max()):
         return False  # even if the second is as large as the first
     second, first = np.partition(sizes, -2)[-2:]
-    return float(sizes.sum() - first - second) < DOMINANCE * float(first)
+    return float(sizes.sum() - first - second) < _DOMINANCE * float(first)

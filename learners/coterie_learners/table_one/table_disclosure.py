@@ -15,7 +15,7 @@ def disclose_table(plan: CharacteristicsPlan) -> Disclosure:
         StepDisclosure("means", "server", "These counts and sums over all sites"),
         StepDisclosure("squares", "each", "Sums of squares of numbers about the pooled means", None, protection),
         StepDisclosure("table", "server", "All of these over all sites"),
-        *conclude_disclosure(plan.study),
+        conclude_disclosure(),
     )
     return Disclosure(steps, _list_collusion(plan), _list_results(plan))
 

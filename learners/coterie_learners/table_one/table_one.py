@@ -21,7 +21,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.masked_sum import SiteSums, check_patient_counts
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Posts, Script, Site, conclude, concluding_steps, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, Withheld
@@ -57,7 +57,7 @@ def table_one(site: Site) -> Script:
         "squares", share_squares, shown, squares, means, expects=squares.form, reveals=partial(expose_squares, plan)
     )
     table = yield from server("table", end_table, squares, means, posts)
-    yield from conclude(plan.study)
+    yield from conclude()
     return build_characteristics(shown, table)
 
 
@@ -140,7 +140,7 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """What passes, the counts, their means, the squares, the table."""
-    return Schedule(opening=("each", "each", "server", "each", "server"), closing=concluding_steps(study))
+    return Schedule(opening=("each", "each", "server", "each", "server"), closing=("server",))
 
 
 def _discloses(study: Study) -> Disclosure:

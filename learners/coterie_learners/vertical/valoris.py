@@ -40,7 +40,7 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.masked_sum import mask_short, unmask_short
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Script, Site, only
+from coterie_learners.core.protocol import Script, Site, acknowledge, only
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Separation, StudyError, Withheld
@@ -123,7 +123,9 @@ def valoris(site: Site) -> Script:
             readers=readers,
             reveals=part.reveals_result,
         )
-    return build_valoris_result(plan, part, solution, answers, rotation)
+    fit = build_valoris_result(plan, part, solution, answers, rotation)
+    yield from acknowledge()
+    return fit
 
 
 @dataclass(frozen=True)
@@ -433,7 +435,8 @@ def build_valoris_result(
     if site.name == plan.response:
         return solution.fit()
     turned = part.thin.rotation if rotation is None else rotation.of(site.name)
-    gamma, covariance = _check_answer(plan, answers[ALL if plan.aggregated else site.name], turned.shape[1])
+    name = ALL if plan.aggregated else site.name
+    gamma, covariance = _check_answer(plan, answers[name], turned.shape[1], f"answer/{name}")
     estimates, own = part.back(gamma, covariance, turned)
     factor_disclosure = part.disclosure
     facts = {
@@ -445,13 +448,15 @@ def build_valoris_result(
     return build_split_fit(plan.split, part.design.names, estimates, known_covariance, facts)
 
 
-def _check_answer(plan: ValorisPlan, answer: Payload, r: int) -> tuple[Array, Array]:
+def _check_answer(plan: ValorisPlan, answer: Payload, r: int, topic: str) -> tuple[Array, Array]:
     """gamma (r,) and its covariance (r, r), zeros if the study does without; ProtocolError for other lengths."""
     upper = answer.get("covariance", np.zeros(0))
     expected = r * (r + 1) // 2 if plan.options.standard_errors else 0
     if (len(answer["gamma"]), len(upper)) != (r, expected):
         message = f"{plan.response} answered with {len(answer['gamma'])} coefficients and {len(upper)} covariances"
-        raise ProtocolError("CO-P547", f"{message}; this site's {r} columns have {r} and {expected}.", plan.response)
+        raise ProtocolError(
+            "CO-P547", f"{message}; this site's {r} columns have {r} and {expected}.", plan.response, topic
+        )
     return answer["gamma"], linalg.symmetric(upper, r) if expected else np.zeros((r, r))
 
 
@@ -468,13 +473,12 @@ def _check_study(study: Study) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """Alignment, factors to the response site, answers from it."""
+    """Alignment, factors to the response site, answers from it, and a word of every site that it has read its own."""
     plan = plan_valoris(study)
     agreed = (f"only:{plan.covariate_sites[0]}",) if plan.aggregated else ()
     factors = tuple(f"only:{name}" for name in plan.covariate_sites)
-    return Schedule(
-        opening=(*list_steps(study), *agreed, *factors), closing=(f"only:{plan.response}",) * len(plan.answers)
-    )
+    answers = (f"only:{plan.response}",) * len(plan.answers)
+    return Schedule(opening=(*list_steps(study), *agreed, *factors), closing=(*answers, "each"))
 
 
 def _discloses(study: Study) -> Disclosure:

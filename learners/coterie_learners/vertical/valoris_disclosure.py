@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.study.document import Study
 from coterie_learners.vertical.alignment_disclosure import (
     ALIGNMENT_COLLUSION,
@@ -30,7 +30,7 @@ def disclose_valoris(
         for name, readers in answers.items()
     )
     return Disclosure(
-        (*disclose_alignment(study), *factors, *replies),
+        (*disclose_alignment(study), *factors, *replies, conclude_disclosure("each")),
         (*_describe_collusion(response, covariate_sites, aggregated), ALIGNMENT_COLLUSION),
         (
             f"The outcome never leaves {response}.",

@@ -36,7 +36,7 @@ from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import MAX_RAW, Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Posts, Script, Site, each, server
+from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
@@ -91,7 +91,9 @@ def vertigo(site: Site) -> Script:
         "part", solve_own_part, plan, part, problem, state, expects=_PART, reveals=part.reveals_result
     )
     model = yield from server("model", assemble_parts, plan, own)
-    return build_vertigo_result(plan, part, own, model, t + 1)
+    fit = build_vertigo_result(plan, part, own, model, t + 1)
+    yield from conclude()
+    return fit
 
 
 @dataclass(frozen=True)
@@ -411,7 +413,7 @@ def _schedule(study: Study) -> Schedule:
     """Alignment, factors and start; steps until the server's post says converged; parts put together."""
     rounds = options_of(study, VertigoOptions).max_rounds
     opening = (*list_steps(study), "each", "server")
-    return Schedule(opening=opening, loop=("server",), closing=("each", "server"), max_rounds=rounds)
+    return Schedule(opening=opening, loop=("server",), closing=("each", "server", "server"), max_rounds=rounds)
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
+from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
 from coterie_learners.study.document import Study
 from coterie_learners.vertical.alignment_disclosure import (
     ALIGNMENT_COLLUSION,
@@ -30,6 +30,7 @@ def disclose_vertigo(study: Study, outcome_site: str, exchange: str) -> Disclosu
         StepDisclosure("step/*", "server", "The model after each step", members),
         StepDisclosure("part", "each", "Coefficients of its own columns with their covariance"),
         StepDisclosure("model", "server", "The result"),
+        conclude_disclosure(),
     )
     return Disclosure(
         (*disclose_alignment(study), *steps),

@@ -21,7 +21,7 @@ from pydantic_core import from_json
 from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.ethereum.headers import Header
 from coterie_chain.ethereum.network import Network
-from coterie_chain.ledger.protocol import Event, Ledger, Record
+from coterie_chain.ledger.protocol import Event, Ledger, Record, State
 from coterie_chain.proof.evidence import BODIES, CODES, HEADERS, STATE, Evidence
 from coterie_chain.proof.verified_ledger import VerifiedLedger
 from coterie_chain.store.cid import MAX_BLOCK, RAW, Cid, parse_cid, write_blocks
@@ -175,11 +175,15 @@ def encode_rulings(study: Study, entries: Iterable[Record | Event]) -> bytes:
 
 
 def read_payloads(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
-    """The stored bytes of every record of a study; of one that no step uses, or that is unusable, if they are there."""
+    """The stored bytes of every record of a study; of one that no step uses, or that is unusable, if they are there.
+
+    No step uses what concludes a completed study: nobody reads it.
+    """
     entries = list(ledger.history(number))
     records = [entry for entry in entries if isinstance(entry, Record)]
     last = max((record.post.position for record in records), default=-1)
-    finished = [ledger.read_finished(number, position) or () for position in range(last + 1)]
+    needed = range(last if ledger.view(number).state == State.COMPLETED else last + 1)
+    finished = [ledger.read_finished(number, position) or () for position in needed]
     used = {(record.site, record.post.position, record.post.attempt) for step in finished for record in step}
     used -= list_unusable(entries)
     for record in records:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,23 +26,53 @@ GROUP = 8
 class Checked(Protocol):
     """What the first pass over a file knows of it."""
 
-    n: int
-    missing: dict[str, int]
+    @property
+    def n(self) -> int:
+        """Number of complete rows."""
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """Rows that lack each variable."""
 
     @property
     def known_patients(self) -> Sequence[Sequence[str]] | None:
         """The identifiers of the rows used, or None where rows are taken for patients."""
 
 
-class StreamedSource:
-    """Complete rows of a checked file, read again in each pass; DataError if the file changed since."""
+@dataclass(frozen=True)
+class CheckedCohort:
+    """What is known of some rows of a checked file."""
 
-    def __init__(self, source: RowSource, before: str, design: Design, checked: Checked) -> None:
+    n: int
+    missing: dict[str, int]
+    known_patients: Sequence[Sequence[str]] | None
+
+
+class StreamedSource:
+    """Complete rows of a checked file, read again in each pass; DataError if the file changed since.
+
+    `cohort`: who of the complete rows is in (n,); everybody without it.
+    """
+
+    def __init__(
+        self, source: RowSource, before: str, design: Design, checked: Checked, cohort: Mask | None = None
+    ) -> None:
         self._source = source
         self._before = before
         self._design = design
         self._n = checked.n
         self._checked = checked
+        self._cohort = cohort
+
+    def take(self, at: NDArray[np.intp]) -> Self:
+        """These rows only, in the file's order."""
+        within = np.zeros(self._n, dtype=bool)
+        within[at] = True
+        cohort = within if self._cohort is None else _nest(self._cohort, within)
+        patients = self._checked.known_patients
+        own = None if patients is None else [patients[k] for k in np.flatnonzero(within).tolist()]
+        checked = CheckedCohort(int(np.count_nonzero(within)), self._checked.missing, own)
+        return type(self)(self._source, self._before, self._design, checked, cohort)
 
     def read_raw(self) -> RawRows:
         """The raw rows, read once more and kept in as few bytes as their declarations need."""
@@ -60,18 +90,32 @@ class StreamedSource:
         try:
             for batch in self._source.batches():
                 chunk = complete(code_columns(batch, self._design), self._design)
+                at = rows_read
                 rows_read += len(chunk[self._design.variables[0]])
-                yield chunk
+                yield self._cut(chunk, at)
         except DataError:
             # What could be read before can be read again, unless it was replaced meanwhile.
             self._check_unchanged()
             raise
         self._check_unchanged()
-        if rows_read != self._n:
+        if rows_read != (self._n if self._cohort is None else len(self._cohort)):
             raise explain_change(self._source.origin)
+
+    def _cut(self, chunk: Codes, at: int) -> Codes:
+        """The rows of a chunk that are in the cohort; the chunk begins at the complete row `at`."""
+        if self._cohort is None:
+            return chunk
+        return {name: values[self._cohort[at : at + len(values)]] for name, values in chunk.items()}
 
     def _check_unchanged(self) -> None:
         check_unchanged(self._source, self._before)
+
+
+def _nest(outer: Mask, inner: Mask) -> Mask:
+    """Those of the outer rows that the inner mask, over these alone, lets in."""
+    out = outer.copy()
+    out[outer] = inner
+    return out
 
 
 class StreamedRows(StreamedSource):

@@ -64,7 +64,7 @@ def demo(place: RunFolder, case: Case, sites: Sequence[str], settings: RunSettin
     """Set up a network in a folder, let the sites' processes fit the model, replay it, compare with the pooled fit."""
     prepare(place, case, sites)
     certify_study(place)
-    if learner_of(load_study(place.study)).talks:
+    if learner_of(load_study(place.study)).needs_channel(load_study(place.study)):
         tell({"trust": describe_trust(load_study(place.study))})
     with run_network(place, sites, settings):
         reports, seconds = run_sites(place, sites, tell)
@@ -162,7 +162,7 @@ def prepare_files(place: RunFolder, files: RunFiles, sites: Sequence[str]) -> No
     (place.root / "study.json").write_bytes(study.document)
     place.chain_state.parent.mkdir(exist_ok=True)
     files.write_sites(place.root / "sites", sites)
-    if learner_of(study).talks:
+    if learner_of(study).needs_channel(study):
         place.talk.write_text(json.dumps(free_addresses(sites), indent=2) + "\n")
 
 

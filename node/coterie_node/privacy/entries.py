@@ -19,7 +19,9 @@ class Head:
     raw column that was read to its version; `terms` are the design's columns, `measured` the raw covariates that
     are no tables. `rows` is the digest of the row set.
     `equations` counts the plain sums so far; sums leave out patterns of fewer than `least_pattern` rows. `labels` holds
-    each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them.
+    each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them;
+    `uncounted`: nobody knows them, as bits were opened in their place or another site was excluded since.
+    `times`: the grid of time and this site's counts on it, of curves.
     `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
     let it leave.
     """
@@ -42,6 +44,8 @@ class Head:
     least_pattern: int = 0
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     pooled: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    uncounted: bool = False
+    times: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     state: State = "posted"
     reason: str = ""

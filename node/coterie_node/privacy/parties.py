@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,20 @@ def judge_parties(new: PooledSum, past: Sequence[PooledSum], own: str = "") -> O
         for sites in _find_exposed(new.without(member), known, OTHERS - 1):
             return _refuse(sites, past, member)
     return None
+
+
+def assume_unchanged(new: PooledSum, past: Sequence[PooledSum]) -> tuple[PooledSum, list[PooledSum]]:
+    """The sums with the rows of each site that has no label in one of two of them taken for the same in both.
+
+    A study without labels says nothing of what has changed since another one that has some.
+    """
+    unlabelled = {site for site, label in new.labels.items() if not label}
+
+    def complete(other: PooledSum) -> PooledSum:
+        labels = {site: label or new.labels.get(site, "") for site, label in other.labels.items()}
+        return replace(other, labels=labels | dict.fromkeys(unlabelled & labels.keys(), ""))
+
+    return new, [complete(other) for other in past]
 
 
 Unknowns = frozenset[tuple[str, str]]

@@ -32,6 +32,8 @@ UNKNOWN_PRINT = 0
 _CHUNK = 1 << 16
 # Numbers that are hashed in one go, so that they stay in the processor's cache.
 _RUN = 1 << 13
+# Prints of a file that stay in memory between their uses.
+_KEPT_BYTES = 32 << 20
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -59,9 +61,10 @@ def digest_identifiers(identifiers: Sequence[str | Sequence[str]], key: bytes) -
 
 
 def draw_factors(key: bytes) -> NDArray[np.uint64]:
-    """Secret factors (rows of one go, 4) for digests of prints."""
+    """Secret factors (4, rows of one go) for digests of prints."""
     words = np.frombuffer(hashlib.blake2b(key=key, digest_size=16, person=b"print digest").digest(), np.uint64)
-    return np.random.Generator(np.random.Philox(key=words)).integers(0, 1 << 64, (_CHUNK, 4), np.uint64)
+    drawn = np.random.Generator(np.random.Philox(key=words)).integers(0, 1 << 64, (_CHUNK, 4), np.uint64)
+    return np.ascontiguousarray(drawn.T)
 
 
 def digest_prints(prints: Fingerprints, factors: NDArray[np.uint64]) -> str:
@@ -72,7 +75,7 @@ def digest_prints(prints: Fingerprints, factors: NDArray[np.uint64]) -> str:
 def _sum_words(words: NDArray[np.uint64], factors: NDArray[np.uint64]) -> bytes:
     """How many words there are, and four multilinear sums of them for each run of rows."""
     runs = [words[at : at + _CHUNK] for at in range(0, len(words), _CHUNK)]
-    sums = [np.dot(run, factors[: len(run)]).astype("<u8").tobytes() for run in runs]
+    sums = [np.einsum("j,ij->i", run, factors[:, : len(run)]).astype("<u8").tobytes() for run in runs]
     return len(words).to_bytes(8, "big") + b"".join(sums)
 
 
@@ -158,13 +161,28 @@ class RawRows:
 
 
 class ColumnPrints(Mapping[str, Fingerprints]):
-    """The prints (n,) of each column, made when they are asked for: at most one column's are in memory."""
+    """The prints (n,) of each column, made when they are asked for.
+
+    Of rows without identifiers all stay in memory if they are at most _KEPT_BYTES, since their digest and the log need
+    them; else at most one column's are there.
+    """
 
     def __init__(self, rows: RawRows, key: bytes) -> None:
         self._rows = rows
         self._key = key
+        self._prints: dict[str, Fingerprints] = {}
+        size = rows.n * len(rows.values) * np.dtype(np.uint32).itemsize
+        self._keeps = rows.identifiers is None and size <= _KEPT_BYTES
 
     def __getitem__(self, name: str) -> Fingerprints:
+        if name in self._prints:
+            return self._prints[name]
+        prints = self._print(name)
+        if self._keeps:
+            self._prints[name] = prints
+        return prints
+
+    def _print(self, name: str) -> Fingerprints:
         values, levels = self._rows.values[name], self._rows.levels.get(name)
         if levels is None:
             return print_numbers(values, name, self._key)

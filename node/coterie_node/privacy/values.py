@@ -30,6 +30,8 @@ _STEPS = 1000
 REPEATED = 0.05
 # Beyond such a chance that two rows agree in all other columns nothing follows from it when they do.
 _ALIKE = 0.5
+# Measurements that are looked at first for rows that repeat others.
+_FIRST_MEASURED = 4
 # Cells of the patterns of some tables that are counted at once.
 _BLOCK_CELLS = 64
 # An odd number that spreads the bits of values over 4,096 buckets (Fibonacci hashing).
@@ -126,6 +128,18 @@ def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool 
     return None if frequent is None else LevelTable(name, np.asarray(values != frequent, dtype=np.uint8), 2)
 
 
+def judge_local_clusters(name: str, numbers: NDArray[Any], floor: int) -> Iterator[Objection]:
+    """Questions about a measurement of which few patients here have one of few values that noise hides."""
+    for table in _find_clusters(name, numbers):
+        if _is_small(table.counts(), floor):
+            sentence = (
+                f"few patients of this site have one of the few values of {name} that noise hides (small level), and "
+                "perhaps few of the pool. Declare it as a category, or let a person say yes with a reason (coterie "
+                "release allow)."
+            )
+            yield Objection(Grade.ASK, "small level", sentence, subject=name)
+
+
 def _find_clusters(name: str, numbers: NDArray[Any]) -> Iterator[LevelTable]:
     """A measurement as a table if its values lie at few places of its range, or a share FREQUENT of them at one."""
     values = np.asarray(numbers, dtype=np.float64)
@@ -145,16 +159,24 @@ def _code_type(size: int) -> type[np.uint8 | np.int32]:
     return np.uint8 if size <= np.iinfo(np.uint8).max else np.int32
 
 
-def _find_few_distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]] | None:
+def _find_few_distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
     """The distinct values, sorted, and each row's place (n,) among them, if they are at most MOST_LEVELS."""
     distinct = np.unique(values[:: max(1, len(values) // 512)])
     while len(distinct) <= MOST_LEVELS:
-        at = np.searchsorted(distinct[1:], values, side="right")
+        at = _place(values, distinct)
         others = values[distinct[at] != values]
         if not len(others):
             return distinct, at
         distinct = np.union1d(distinct, np.unique(others[: MOST_LEVELS * 4]))
     return None
+
+
+def _place(values: NDArray[Any], distinct: NDArray[Any]) -> NDArray[np.uint8]:
+    """The place (n,) of the last of a few sorted values that is not above each value: faster than a search."""
+    at = np.zeros(len(values), np.uint8)
+    for value in distinct[1:]:
+        at += values >= value
+    return at
 
 
 def _frequent_value(values: NDArray[Any]) -> Any:
@@ -434,7 +456,10 @@ def judge_repeats(sample: Sample, tables: Mapping[str, LevelTable | None]) -> It
     measured = [name for name in sample.values if tables[name] is None]
     if not measured:
         return
-    rows = np.unique(_mix_rows(sample), return_counts=True)[1]
+    # Rows that differ in some columns differ: mostly a few of them show it.
+    if _count_repeats(sample, measured[:_FIRST_MEASURED]) < REPEATED * sample.n:
+        return
+    rows = np.unique(_mix_rows(sample, tuple(sample.values)), return_counts=True)[1]
     if sample.n - len(rows) < REPEATED * sample.n:
         return
     words = {name: _order_codes(values) for name, values in sample.values.items()}
@@ -450,11 +475,17 @@ def judge_repeats(sample: Sample, tables: Mapping[str, LevelTable | None]) -> It
         yield Objection(Grade.REFUSE, "repeated rows", sentence)
 
 
-def _mix_rows(sample: Sample) -> NDArray[np.uint64]:
-    """One word (n,) for each row's values."""
+def _count_repeats(sample: Sample, names: Sequence[str]) -> int:
+    """How many rows repeat another one in these columns."""
+    words = np.sort(_mix_rows(sample, names))
+    return int(np.count_nonzero(words[1:] == words[:-1]))
+
+
+def _mix_rows(sample: Sample, names: Sequence[str]) -> NDArray[np.uint64]:
+    """One word (n,) for each row's values of these columns."""
     out = np.zeros(sample.n, np.uint64)
-    for values in sample.values.values():
-        words = (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+    for name in names:
+        words = (np.asarray(sample.values[name], dtype=np.float64) + 0.0).view(np.uint64)
         out = (out ^ (out >> np.uint64(29))) * _SPREAD + (words ^ (words >> np.uint64(32)))
     return out
 

@@ -82,7 +82,7 @@ class Gate:
 
         What leaves is in the privacy log before this returns. Raises ReleaseRefused if the payload must stay.
         """
-        if step.public or step.talks or step.announces:
+        if step.public or step.talks or step.announces or step.concludes:
             return bytes(32)
         exposure = self._exposure(step, site, payload)
         verdict, objection, reason = self._judge(step, site, exposure)
@@ -101,7 +101,7 @@ class Gate:
 
     def note_sum(self, step: Step, site: Site, missing: tuple[str, ...]) -> None:
         """Note that the sum of a step exists, or never came to exist as these sites' shares are missing or false."""
-        if step.who == "each" and not step.talks:
+        if step.who == "each" and not (step.talks or step.concludes):
             self.log.note_sum(site.session, site.parties, missing)
 
     def _spend(self, step: Step, site: Site, payload: Payload) -> None:

@@ -22,20 +22,33 @@ from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json, pick_gravest
-from coterie_node.privacy.parties import EVERYBODY, PooledSum, judge_parties, refuse_undone_masks
+from coterie_node.privacy.parties import (
+    EVERYBODY,
+    PooledSum,
+    assume_unchanged,
+    judge_parties,
+    refuse_undone_masks,
+)
 from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import (
     LevelTable,
     Sample,
     drop_missing,
     judge_dominance,
+    judge_local_clusters,
     judge_offset,
     judge_repeats,
     judge_values,
     table_of,
 )
 from coterie_node.release.known_patterns import judge_known_patterns
-from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference
+from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference, judge_uncounted_difference
+from coterie_node.release.known_times import (
+    LoggedTimes,
+    count_times,
+    judge_difference_of_times,
+    judge_joint_grid,
+)
 
 # Of how many releases, and what was found.
 _Known = tuple[int, Objection | None]
@@ -69,7 +82,8 @@ class Judgement:
             self._known[key] = (others, pick_gravest(self._objections(site, exposure, raw)))
         if self._known[key][1] is not None:
             return self._known[key][1]
-        return pick_gravest((*self._next_equations(site, exposure), *self._pool_differences(site, exposure)))
+        later = (self._next_equations, self._pool_differences, self._times)
+        return pick_gravest(objection for look in later for objection in look(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
         """Write what is about to leave into the log, durably; labels alone are no release."""
@@ -84,8 +98,12 @@ class Judgement:
         head = self.log.find(site.session, site.parties)
         if head is not None and head.kind == "plain":
             self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure, head)))
-        if head is not None and head.labels and exposure.pooled and not head.pooled:
+        if head is not None and head.labels and exposure.pooled and not head.pooled and not head.uncounted:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
+        if head is not None and exposure.uncounted and not head.uncounted:
+            self.log.put_head(replace(head, uncounted=True))
+        if head is not None and exposure.times is not None and self._raw is not None:
+            self.log.put_head(replace(head, times=count_times(exposure.times, self._raw).as_dict()))
 
     def _count_others(self, site: Site) -> int:
         """Releases of other sessions that this one is compared with; none any more once it is in the log itself.
@@ -182,16 +200,29 @@ class Judgement:
         """The head with its measured columns, and with what the log has of this very release from before a restart."""
         head, former = replace(head, measured=self._list_measured(head)), self.log.find(head.session, head.parties)
         if former is None:
-            return head
+            return self._inherit_labels(head)
         return replace(
             head,
             labels=head.labels or former.labels,
             pooled=head.pooled or former.pooled,
+            uncounted=head.uncounted or former.uncounted,
             equations=former.equations,
             missing=former.missing,
             state=former.state,
             reason=former.reason,
+            times=former.times,
         )
+
+    def _inherit_labels(self, head: Head) -> Head:
+        """The head with the labels that its parties posted before the ledger excluded another site.
+
+        Nobody knows the counts of these parties alone: those that were opened are of all of them.
+        """
+        earlier = [other for other in self.log.heads() if other.session == head.session and other.labels]
+        if head.labels or head.kind != "masked" or not earlier:
+            return head
+        labels = {site: posted for site, posted in earlier[-1].labels.items() if site in head.parties}
+        return replace(head, labels=labels, uncounted=True)
 
     def _columns(self, candidate: Candidate) -> Iterator[Objection]:
         terms = set(candidate.head.terms).union(*(head.terms for head in self._same_rows(candidate.head)))
@@ -206,7 +237,7 @@ class Judgement:
         past = [head for head in self.log.others(candidate.head) if head.kind == "masked"]
         for column in candidate.head.columns:
             former = [_pool_sum(head, column) for head in past if column in head.columns]
-            objection = judge_parties(_pool_sum(candidate.head, column), former)
+            objection = judge_parties(*assume_unchanged(_pool_sum(candidate.head, column), former))
             if objection is not None:
                 yield objection
                 return
@@ -256,11 +287,31 @@ class Judgement:
     def _pool_differences(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         """Objections where the pool's counts of levels differ little from an earlier study's over these patients."""
         head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
-        if not exposure.pooled or head is None or not head.labels or head.pooled:
+        opened = exposure.pooled or exposure.uncounted
+        if not opened or head is None or not head.labels:
             return
+        if head.pooled or (head.uncounted and self._waiting is None):
+            return  # judged before it was written
         for other in self.log.others(head):
-            if other.pooled and set(other.parties) == set(head.parties) and self.log.is_grown(head, other):
+            if set(other.parties) != set(head.parties) or not self.log.is_grown(head, other):
+                continue
+            if other.pooled and exposure.pooled and not head.uncounted:
                 yield from judge_pool_difference(head, exposure.pooled, other, self.floors.cell)
+            elif (other.pooled or other.uncounted) and self.floors.cell > 1:
+                yield from judge_uncounted_difference(head, other)
+
+    def _times(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections where the counts on a grid of time, with an earlier study's, show few patients of a step."""
+        head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
+        if exposure.times is None or head is None or self._raw is None:
+            return
+        counts = count_times(exposure.times, self._raw)
+        for other in (other for other in self.log.others(head) if other.times):
+            former = LoggedTimes.from_dict(other.times)
+            if _shares_rows(other, head):
+                yield from judge_joint_grid(exposure.times, former.steps, other.study, self._raw, self.floors.cell)
+            elif self.log.is_grown(head, other):
+                yield from judge_difference_of_times(counts, former, other.study, self.floors.cell)
 
     def _keep_cohort(self, site: Site, candidate: Candidate) -> None:
         name = site.study.cohort.name
@@ -327,6 +378,7 @@ def judge_local_dominance(
         if name in raw.values and tables[name] is None:
             for objection in judge_dominance(name, drop_missing(raw.values[name])):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
+            yield from judge_local_clusters(name, drop_missing(raw.values[name]), floor) if floor > 1 else ()
     for objection in judge_weights(design, raw, floor):
         yield replace(objection, grade=Grade.ASK)
     for objection in _judge_weighted(design, raw):
@@ -364,7 +416,7 @@ _ASK_DOMINANCE = (
 def _object_to_unopened() -> Objection:
     sentence = (
         "the pool's counts of levels are not opened before its sums (not opened), so that nobody sees whether a level "
-        'has few patients. Leave `opening` at "counts".'
+        'has few patients. Leave `opening` at "counts", or set it to "bits".'
     )
     return Objection(Grade.REFUSE, "not opened", sentence)
 
@@ -399,8 +451,11 @@ def stand_on_cohort(log: PrivacyLog, site: Site) -> Data | None:
     """
     name = site.study.cohort.name
     cohort = find_cohort(log.storage, name) if name else None
-    if cohort is None or not isinstance(site.data, Selectable):
+    if cohort is None or site.data is None:
         return site.data
+    if not isinstance(site.data, Selectable):
+        message = f"The data of {site.name} cannot be cut down to the patients of the cohort {name!r}"
+        raise StudyError("CO-S504", f"{message}. Take part with rows from a file, or leave [cohort] out.")
     printed = log.print_rows(site.data.read_raw())
     missing = [column for column in cohort.columns if column not in printed.columns]
     if missing or (not cohort.columns and printed.patients is None):

@@ -169,3 +169,28 @@ def _refuse_pool_difference(level: str, what: str, former: Head) -> Objection:
         "declared cohort ([cohort] name, complete), or let a person say yes with a reason (coterie release allow)."
     )
     return Objection(Grade.REFUSE, "difference", sentence, former.study, subject=f"difference: {level}")
+
+
+def judge_uncounted_difference(head: Head, former: Head) -> Iterator[Objection]:
+    """The objection to masked sums over other patients than a former study's where not both opened their counts.
+
+    One opened bits, or went on without a site that the ledger excluded. Then nobody knows how many patients of a level
+    the two differ by.
+    """
+    common = head.columns.keys() & former.columns.keys()
+    changed = [
+        site for site in head.parties for name in common if _label(head, site, name) != _label(former, site, name)
+    ]
+    if not changed:
+        return
+    sentence = (
+        f"less the masked sums of the study {former.study!r} it shows those of the patients of the pool in only one of "
+        'the two (difference), and the counts of one of the two were not opened (opening = "bits", or a site was '
+        "excluded), so that nobody can say whether these are few of a level. Keep the patients the same with a "
+        "declared cohort ([cohort] name, complete), or let a person say yes with a reason (coterie release allow)."
+    )
+    yield Objection(Grade.REFUSE, "difference", sentence, former.study, subject="difference: bits")
+
+
+def _label(head: Head, site: str, column: str) -> str:
+    return head.labels.get(site, {}).get(column, "")

@@ -43,7 +43,7 @@ from coterie_node.errors import PayloadCorrupt, PayloadMissing, PayloadTooLarge
 CODECS = {"zstd": pay.SHUFFLE_ZSTD, "deflate": pay.DEFLATE}
 # What the contracts take of one payload, what a store returns of one, and what a reader unpacks of one.
 MAX_PAYLOAD_BYTES = MAX_BLOB
-MALFORMED_ENVELOPE = "CO-C221"
+MALFORMED_ENVELOPE, SEALED_TO_ANOTHER = "CO-C221", "CO-C222"
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class PayloadCodec:
         if step.readers is not None or is_sealed(blob):
             unsealed = self._unseal(step, record, blob)
             if unsealed is None:
+                self._check_shut_out(step)
                 return Sealed(record.site, step.topic, record.post.converged)
             blob = unsealed
         # The bytes are those on record. Their author is a peer, so everything below is still bounded and checked.
@@ -153,10 +154,20 @@ class PayloadCodec:
         try:
             return self._open(record, blob, _context(self.study, step.topic, record.site))
         except BlobCorrupt as error:
-            if error.code != MALFORMED_ENVELOPE:
+            # The bytes are those on record, so who sealed them is at fault, unless this site has lost its key.
+            if error.code != MALFORMED_ENVELOPE and not (error.code == SEALED_TO_ANOTHER and self._has_own_key()):
                 raise
-            # The bytes are those on record, so who sealed them is at fault.
             raise ProtocolError(error.code, error.message) from error
+
+    def _check_shut_out(self, step: Step) -> None:
+        """ProtocolError if this site is a reader of the step that the envelope leaves out."""
+        if self.keys is not None and step.readers is not None and self.name in step.readers:
+            message = f"The envelope does not name {self.name}, which is a reader of this step"
+            raise ProtocolError("CO-P117", f"{message}. Ask that site to check its version.")
+
+    def _has_own_key(self) -> bool:
+        """Whether this site's key is the one that others seal to."""
+        return self.keys is not None and self.directory.get(self.name) == self.keys.sealing
 
     def _open(self, record: Record, blob: bytes, context: bytes) -> bytes | None:
         # A grant counts before the keys: an auditor has no keys, and a site's keys may be destroyed.

@@ -11,26 +11,35 @@ from coterie_node.run.reasons import describe_reason
 
 @dataclass(frozen=True)
 class StudyEnd:
-    """Who ended a study, the reason's code, and the site whose fault it was; empty if nobody's is on record."""
+    """Who ended a study, the reason's code, and the site whose fault it was; empty if nobody's is on record.
+
+    `blamed`: the site that the one that ended the study had voted against, where no other site could confirm it.
+    """
 
     site: str
     reason: int
     culprit: str
+    blamed: str = ""
 
     def describe(self, what: str) -> str:
         """The same in words; `what` names the study."""
         blame = f" The site at fault is {self.culprit}." if self.culprit and self.culprit != self.site else ""
+        if self.blamed:
+            blame = f" By its word, which no other site has confirmed, the site at fault is {self.blamed}."
         return f"{self.site} ended {what}: {describe_reason(self.reason)}.{blame}"
 
 
 def find_end(ledger: Ledger, study: int) -> StudyEnd | None:
     """How a study ended without a result; None if it has not."""
-    names = ("StudyAborted", "StudyDeclined")
-    events = [e for e in ledger.history(study) if isinstance(e, Event) and e.name in names]
-    if not events:
+    events = [entry for entry in ledger.history(study) if isinstance(entry, Event)]
+    ends = [event for event in events if event.name in ("StudyAborted", "StudyDeclined")]
+    if not ends:
         return None
-    details = dict(events[-1].details)
-    return StudyEnd(events[-1].site, int(details["reason"]), str(details.get("culprit") or ""))
+    details, site = dict(ends[-1].details), ends[-1].site
+    reason, culprit = int(details["reason"]), str(details.get("culprit") or "")
+    votes = [dict(event.details) for event in events if (event.name, event.site) == ("AbortVoted", site)]
+    blamed = [str(vote["culprit"]) for vote in votes if vote["reason"] == reason]
+    return StudyEnd(site, reason, culprit, blamed[-1] if blamed and not culprit else "")
 
 
 @dataclass(frozen=True)

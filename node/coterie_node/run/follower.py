@@ -40,7 +40,7 @@ class Progress:
     """One finished step, for observers: its place, the sites that posted, the ledger's time.
 
     `figures` are the single numbers of a server's post, such as the deviance. `recomputed`: whether this reader worked
-    a server's post out itself; `sealed`: whose posts it could not open.
+    a server's post out itself; `sealed`: whose posts it could not open. `concludes`: nobody reads the posts.
     """
 
     position: int
@@ -52,6 +52,7 @@ class Progress:
     figures: Mapping[str, float]
     recomputed: bool = False
     sealed: tuple[str, ...] = ()
+    concludes: bool = False
 
 
 class Follower:
@@ -176,7 +177,7 @@ class Follower:
         self._observed_until = last.post.position + 1
         sites = tuple(r.site for r in records)
         place = (last.post.position, step.topic, last.kind, last.round)
-        self._observe(Progress(*place, sites, last.time, figures, recomputed, sealed))
+        self._observe(Progress(*place, sites, last.time, figures, recomputed, sealed, step.concludes))
 
     def _check_stopped(self, step: Step, view: StudyView) -> bool:
         """False while the study can go on; an error that says why it does not."""

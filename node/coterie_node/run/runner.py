@@ -34,6 +34,7 @@ from dataclasses import replace
 from coterie_chain.errors import BlobMissing, ChainError, PostRejected
 from coterie_chain.ledger.protocol import (
     ZERO,
+    Event,
     Ledger,
     OpenStep,
     PipelinedLedger,
@@ -72,6 +73,8 @@ OVERTAKEN = (
     *("NotYet", "WrongStep", "BadState", "AlreadyVoted", "NotSilent", "NotAllowed"),
     *("NotAServerStep", "NotAnEachStep", "NotParticipant", "SiteNeeded"),
 )
+# Every site that has the bytes behind a record sees these faults, also without a key.
+FAULTS_OF_BYTES = ("CO-P111", "CO-P112", "CO-P113")
 
 
 class Runner(Follower):
@@ -104,6 +107,7 @@ class Runner(Follower):
         self._awaiting_approval: tuple[OpenStep, Payload] | None = None
         self._sent_post: Post | None = None
         self._prediction: PredictedPost | None = None
+        self._sealed_steps: dict[str, Step] = {}  # those that this machine has read, by topic
 
     def turn(self) -> bool:
         """Do the next thing there is to do; False if this site has to wait for others, or the protocol has ended.
@@ -346,6 +350,8 @@ class Runner(Follower):
 
     def _read_posts(self, step: Step, records: tuple[Record, ...]) -> dict[str, Payload | Sealed]:
         """The posts of a finished step; this site's privacy log notes whether its sum exists, or who spoiled it."""
+        if step.readers is not None:
+            self._sealed_steps[step.topic] = step
         try:
             posts = super()._read_posts(step, records)
         except (ProtocolError, PayloadCorrupt) as error:
@@ -384,22 +390,37 @@ class Runner(Follower):
         """
         if view.open is None or self._ledger.now() <= view.open.deadline - view.terms.timeout // 2:
             return
-        self._report_unavailable(view, records, site, Reason.UNAVAILABLE)
+        if not self._report_unavailable(view, records, site, Reason.UNAVAILABLE) and site != self._codec.name:
+            # The study has left that step behind: it cannot go back there, and ends.
+            self._abort(Reason.UNAVAILABLE, site)
 
     def _report_unavailable(self, view: StudyView, records: tuple[Record, ...], site: str, reason: Reason) -> bool:
         """Vote that a site's post at a finished step cannot be used; False if the ledger takes no such vote.
 
         True also if this site has voted, or if the ledger has moved on from `view`: then there is another step to read.
         """
-        post = next((record.post for record in records if record.site == site), None)
-        if post is None or site == self._codec.name:
+        record = next((record for record in records if record.site == site), None)
+        if record is None or site == self._codec.name:
             return False
+        if view.terms.silence == Silence.EXCLUDE and self._is_repeated(record):
+            self._abort(reason, site)
+            return True
+        post = record.post
         try:
             self._ledger.report_unavailable(self._study, post.position, post.attempt, site, reason)
         except PostRejected as error:
             place = (view.open.position, view.open.attempt) if view.open is not None else ()
             return error.name in ("AlreadyVoted", "NotPosted") or (error.name == "WrongStep" and error.values != place)
         return True
+
+    def _is_repeated(self, record: Record) -> bool:
+        """Whether the same site has had its second chance at this step: the study cannot exclude it, and ends.
+
+        A server has none: the next site takes its turn.
+        """
+        again = [e for e in self._ledger.history(self._study) if isinstance(e, Event) and e.name == "StepReopened"]
+        places = [(str(details["culprit"]), details["position"]) for details in map(dict, (e.details for e in again))]
+        return record.kind != "server" and (record.site, record.post.position) in places
 
     # Ahead of the ledger
 
@@ -431,7 +452,7 @@ class Runner(Follower):
 
     def _send_next(self, open_: OpenStep, basis: bytes) -> None:
         step = self.machine.awaits
-        if step is None or step.who != "each" or step.talks:
+        if step is None or step.who != "each" or step.talks or step.concludes:
             return
         following = replace(open_, position=self.position, attempt=0, kind="each", posters=open_.parties, basis=basis)
         post = self._prepare(step, following)
@@ -564,8 +585,17 @@ class Runner(Follower):
                     raise PostUnusable(error.code, f"{message}. The study goes on when most sites do.", error.site)
         if isinstance(error, WrongPost):
             self._dispute(error)
-        else:
-            self._abort(reason, error.site)
+            return
+        self._abort(reason, error.site)
+        if self._is_only_reader(error):
+            self._abort(reason)  # no other site can tell who is right; the vote names the poster
+
+    def _is_only_reader(self, error: ProtocolError) -> bool:
+        """Whether the fault is behind a seal that this site alone can open, so that no other can vote about it."""
+        if error.code in FAULTS_OF_BYTES:
+            return False
+        step = self._sealed_steps.get(error.topic, self.machine.awaits)
+        return step is not None and step.readers is not None and set(step.readers) <= {self._codec.name, error.site}
 
     def _dispute(self, error: WrongPost) -> None:
         position = self.position - 1

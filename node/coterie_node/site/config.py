@@ -80,14 +80,14 @@ AddressText = Annotated[str, AfterValidator(_check_address)]
 
 
 class TalkPart(Frozen):
-    """Where this node listens for its peers in interactive steps, and where these do (Secure Lasso, Secure GLM)."""
+    """Where this node listens for its peers in interactive steps, and where these do."""
 
     listen: AddressText | None = None
     peers: dict[Name, AddressText] = Field(default_factory=dict)
 
     def check(self, study: Study, site: str) -> None:
         """ConfigError if a study's sites talk to each other, and this one could not."""
-        if not learner_of(study).talks:
+        if not learner_of(study).needs_channel(study):
             return
         missing = [peer for peer in study.sites if peer != site and peer not in self.peers]
         if self.listen is None or missing:

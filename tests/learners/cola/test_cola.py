@@ -85,7 +85,7 @@ def test_the_fit_equals_the_pooled_fit(model: str, layout: str) -> None:
     want = truth(model)
     close(fit.estimates, want.params)
     close(fit.std_errors, strata.sandwich(codes(), fit.estimates) if model == "probit, sandwich" else want.bse)
-    assert table.topics == ["table", "fit"]
+    assert table.topics == ["table", "fit", "conclusion"]
     assert (fit.n, fit.rounds, fit.converged) == (N, 1, True)
 
 

@@ -166,6 +166,7 @@ def test_a_site_that_leaves_between_its_table_and_the_test_stays_in_the_model_an
     end = {"south": table.machines["south"].draft(remaining, 1)}
     for machine in table.machines.values():
         machine.feed(end)
+        machine.feed({"east": {}})
     fit = table.machines["north"].result
     assert fit.n == N
     assert "agreement" not in fit.details
@@ -235,7 +236,7 @@ def test_uploads_have_the_same_length_whatever_the_site_holds() -> None:
 
 def test_the_ledger_shows_key_ciphertexts_sum_opened_table_and_fit() -> None:
     _, table = play_study(secure_study("logit"))
-    assert table.topics == ["key", "table", "sum", "opened", "agreement", "fit"]
+    assert table.topics == ["key", "table", "sum", "opened", "agreement", "fit", "conclusion"]
     assert set(table.posts("key")) == set(table.posts("opened")) == {"north"}
     key = table.posts("key")["north"]["key"].tobytes()
     with pytest.raises(ValueError, match="secret"):
@@ -312,6 +313,7 @@ def test_a_new_attempt_with_fewer_sites_has_fresh_masks_and_the_sum_of_those_lef
     end = {"south": rest["south"].draft(remaining, 0)}
     for machine in rest.values():
         machine.feed(end)
+        machine.feed({"east": {}})
     fit = rest["east"].result
     part = {name: values[: 3 * N // 4] for name, values in codes().items()}
     want = strata.pooled(study, part, strata.matrix(part))

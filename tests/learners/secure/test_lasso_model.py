@@ -15,11 +15,11 @@ from support.learners.parties import RecordedWire, run_parties
 
 from coterie_learners.errors import NotConverged
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.field import PrimeField
 from coterie_learners.secure.fista import Rule
 from coterie_learners.secure.lasso_model import Outcome, Target, fit
 from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones, field_bits
-from coterie_learners.secure.shamir3 import ThreePartyShamir
+from coterie_learners.shares.field import PrimeField
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 N, M = 400, 6
 X, Y = joins.draw(N, M, seed=5)

@@ -7,9 +7,9 @@ from scipy.special import expit
 from support.learners.parties import RecordedWire, run_parties
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.field import element_array
-from coterie_learners.secure.shamir3 import ThreePartyShamir
 from coterie_learners.secure_glm.shared_link import EDGES, RESPONSE, evaluate_link
+from coterie_learners.shares.field import element_array
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 DIGITS = 68
 BITS = 176

@@ -17,10 +17,10 @@ from support.learners.glm_rows import GlmRows, draw_rows, fit_on_shares
 from support.learners.parties import NAMES, RecordedWire
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.secure.comparison import Q
-from coterie_learners.secure.field import Elements
-from coterie_learners.secure.shamir3 import ThreePartyShamir
 from coterie_learners.secure_glm.shared_newton import FIELD_BITS
+from coterie_learners.shares.comparison import Q
+from coterie_learners.shares.field import Elements
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 # A test of uniformity that fails by chance once in a million runs; streams are seeded, so that it does so never.
 LEAST = 1e-6

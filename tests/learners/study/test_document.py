@@ -322,6 +322,8 @@ def test_counts_are_never_negative() -> None:
 def test_the_schedule_has_an_opening_of_masked_sums_and_leaves_rounds_for_the_test_and_for_exclusions() -> None:
     study = complete_study(Study.from_toml(change_text("ridge = 0.5", "max_rounds = 7")))
     loop, rounds = ("each", "server"), 7 + len(study.sites)
-    assert GLORE.schedule(study) == Schedule(opening=("each", "each"), loop=loop, max_rounds=rounds)
+    assert GLORE.schedule(study) == Schedule(
+        opening=("each", "each"), loop=loop, closing=("server",), max_rounds=rounds
+    )
     plain = study.model_copy(update={"learner": study.learner.model_copy(update={"aggregation": "plain"})})
-    assert GLORE.schedule(plain) == Schedule(loop=loop, max_rounds=rounds)
+    assert GLORE.schedule(plain) == Schedule(loop=loop, closing=("server",), max_rounds=rounds)

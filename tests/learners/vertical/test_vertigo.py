@@ -170,12 +170,12 @@ def test_what_leaves_a_site_is_what_the_docstring_says() -> None:
         "align/report",
         "factor",
         "start",
-    ] + [f"step/{t}" for t in range(fit.rounds)] + ["part", "model"]
+    ] + [f"step/{t}" for t in range(fit.rounds)] + ["part", "model", "conclusion"]
     forms = {site: {k: v.shape for k, v in post.items()} for site, post in table.posts("factor").items()}
     assert forms["north"] == {"factor": (400, 6), "shift": (6,), "outcome": (400,)}
     assert forms["south"] == forms["east"] == {"factor": (400, 6), "shift": (6,)}
     sealed = {topic for topic in table.topics if table.sealed[topic]}
-    assert sealed == set(table.topics) - {"keys", "part", "model"}
+    assert sealed == set(table.topics) - {"keys", "part", "model", "conclusion"}
 
 
 # What cannot be fitted

@@ -25,7 +25,7 @@ from coterie_learners.secure import secure_join
 from coterie_learners.secure.lasso_plan import LassoPlan
 from coterie_learners.secure.lasso_result import UNSEEN, check_result
 from coterie_learners.secure.secure_lasso import SECURE_LASSO
-from coterie_learners.secure.session import Keystream
+from coterie_learners.shares.session import Keystream
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import OwnColumns, Rows
 from coterie_node.analysis.analyse import analyse

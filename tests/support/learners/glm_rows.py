@@ -11,10 +11,10 @@ from scipy.special import expit
 from support.learners.parties import RecordedWire, run_parties
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.field import Elements, element_array
 from coterie_learners.secure.moments import INPUT
-from coterie_learners.secure.shamir3 import ThreePartyShamir
 from coterie_learners.secure_glm.shared_newton import FIELD_BITS, GlmOutcome, GlmTarget, SharedRows, fit_shared_glm
+from coterie_learners.shares.field import Elements, element_array
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 
 @dataclass(frozen=True)

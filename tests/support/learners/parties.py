@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.secure.field import PrimeField
-from coterie_learners.secure.session import Keystream, Randomness, Session
-from coterie_learners.secure.shamir3 import ThreePartyShamir
+from coterie_learners.shares.field import PrimeField
+from coterie_learners.shares.session import Keystream, Randomness, Session
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 Out = TypeVar("Out")
 NAMES = ("ana", "bob", "cyd")

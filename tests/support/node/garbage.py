@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import rlp
 from eth_account.signers.local import LocalAccount
@@ -21,7 +21,7 @@ from support.node.commands import finish_study, run
 
 from coterie_chain.ethereum.calldata import encode_site_name, load_codec
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.network import Network, choose_fees
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.ledger.protocol import ZERO, State
 from coterie_node.audit.verify import verify
@@ -84,7 +84,7 @@ class Vandal:
         transaction: TransactionDictType = {
             "data": HexStr(call[1]),
             "gas": GAS,
-            "gasPrice": price,
+            **cast("TransactionDictType", choose_fees(rpc, price)),
             "nonce": nonce,
             "value": 0,
             "chainId": self.network.chain_id,

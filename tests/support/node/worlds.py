@@ -97,8 +97,9 @@ class World:
         return [e for e in self.chain.log if isinstance(e, Event) and e.name == name]
 
     def ending(self) -> str:
-        """SHA-256 of the last server post."""
-        return self.records("server")[-1].post.sha256.hex()
+        """SHA-256 of the last server post that counts."""
+        last = max(record.post.position for record in self.records())
+        return [r for r in self.records("server") if r.post.position < last][-1].post.sha256.hex()
 
     def payload(self, record: Record) -> Payload:
         """What is behind an open record."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -60,14 +62,15 @@ class Network:
     logs: dict[str, PrivacyLog] = field(default_factory=dict)
     runs: int = 0
     policy: Policy = field(default_factory=Policy)
+    ending: str = ".csv"
 
     def fit(self, study_text: str, rows: int | None = None, at: str = "") -> None:
         """Run a study on the first `rows` rows of the site `at` (all of the others'); raises what stops it."""
         study = complete_study(Study.from_toml(study_text))
         self.runs += 1
         loaded = {}
-        for site in study.sites:
-            path = self.root / f"{site}-{self.runs}.csv"
+        for site in study.owners:
+            path = self.root / f"{site}-{self.runs}{self.ending}"
             write(path, self.data[site], rows if site == at or not at else None)
             loaded[site] = load_site(path, study, site).rows  # type: ignore[union-attr]
         gates = {s: Gate(study, self.policy, self.logs.setdefault(s, PrivacyLog())) for s in study.sites}
@@ -84,6 +87,9 @@ class Network:
 
 
 def write(path: Path, columns: Columns, rows: int | None) -> None:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({name: column[:rows] for name, column in columns.items()}), path)
+        return
     lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
     path.write_text("\n".join(lines[: None if rows is None else rows + 1]) + "\n")
 

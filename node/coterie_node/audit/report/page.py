@@ -393,6 +393,8 @@ def _describe_check(record: Record, superseded: bool, progress: Progress | None)
         return "bytes only: superseded"
     if progress is None:
         return "not reached"
+    if progress.concludes:
+        return "nothing to read: it ends the study"
     if record.site in progress.sealed:
         return "bytes only: sealed to others"
     if record.kind != "server":

@@ -69,7 +69,7 @@ host = "127.0.0.1"
 port = {port}
 token_file = "api.token"
 
-# Interactive steps (Secure Lasso, Secure GLM): where this node listens, and where its peers do, by TLS.
+# Interactive steps (Secure Lasso, Secure GLM, opening = "bits"): where this node and its peers listen, by TLS.
 # [talk]
 # listen = "127.0.0.1:7401"
 # peers = {{ registry = "10.0.0.6:7401", helper = "10.0.0.7:7401" }}

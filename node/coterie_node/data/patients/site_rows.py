@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coterie_learners.core.protocol import Site
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Study
-from coterie_learners.study.rows import ArrayCodes, ArrayRows, CodedRows, Codes, OwnColumns, Rows
+from coterie_learners.study.rows import ArrayCodes, ArrayRows, CodedRows, Codes, Data, OwnColumns, Rows
 from coterie_node.privacy.prints import RawRows
 
 # Digits to which values are brought back from a scaled design: what is beyond is rounding of the scaling.
@@ -31,7 +31,7 @@ class WithRaw(Protocol):
 class Selectable(WithRaw, Protocol):
     """Data that can be cut down to some of their rows."""
 
-    def take(self, at: NDArray[np.intp]) -> Rows | CodedRows:
+    def take(self, at: NDArray[np.intp]) -> Data:
         """These rows only."""
 
 
@@ -81,6 +81,12 @@ class SiteColumns(OwnColumns):
         """The raw rows."""
         assert self.raw is not None
         return self.raw
+
+    def take(self, at: NDArray[np.intp]) -> SiteColumns:
+        """These rows only."""
+        y, offset = (None if part is None else part[at] for part in (self.y, self.offset))
+        identifiers = tuple(self.identifiers[k] for k in at.tolist())
+        return SiteColumns(identifiers, self.names, self.x[at], y, offset, self.read_raw().take(at))
 
 
 def raw_rows(site: Site) -> RawRows | None:

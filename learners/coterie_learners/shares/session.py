@@ -33,9 +33,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Channel, Site
 from coterie_learners.errors import ProtocolError
-from coterie_learners.secure.field import Elements, element_array
+from coterie_learners.shares.field import Elements, element_array
 
 DIGEST = 32
 NONCE = 16
@@ -155,6 +156,12 @@ class Session:
         sent, received = 16 + DIGEST * place, 16 + DIGEST * (len(self.peers) + place)
         theirs = statement[sent : sent + DIGEST], statement[received : received + DIGEST]
         return theirs == (self._in[name].digest(), self._out[name].digest())
+
+
+def pack_account(account: Account) -> Payload:
+    """What of a session goes on the ledger, as arrays."""
+    digest = np.frombuffer(account.digest, np.uint8)
+    return {"rounds": np.array(account.rounds), "sent": np.array(account.sent, dtype=np.int64), "transcript": digest}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from support.learners.parties import NAMES, PartyChannel, RecordedWire
 
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import ProtocolError
-from coterie_learners.secure.session import Account, Randomness, Session, open_session
+from coterie_learners.shares.session import Account, Randomness, Session, open_session
 
 STUDY = joins.study(2, {}, "rows", NAMES)
 

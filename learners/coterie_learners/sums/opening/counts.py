@@ -1,4 +1,4 @@
-"""The opening step of a masked study: how many patients of the pool each level has, before any other sum is opened.
+"""What the opening of a masked study counts: patients, events and sites of each level, before any other sum is opened.
 
 The first masked sum is X'X and X'y of the pool: a level that one patient of the pool has would show that patient's
 values, a level that one hospital has that hospital's. So the sites first open, under masks, what those sums would show
@@ -6,35 +6,38 @@ anyway: patients, events and number of sites for each level. The study goes on i
 floor, at none or at least three sites, and if not everybody in it has the outcome. Else it stops, and nothing more is
 known than these counts.
 
-Before that every site posts a label of its rows for each raw column: 8 bytes, keyed, equal to an earlier study's if and
-only if the rows are the same. The sites' gates tell by them which earlier sums could be taken off this one.
+With `opening = "bits"` nobody sees the counts: the sites compare them with the floor on shares (`bits`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
 
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
-from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.core.protocol import Posts, Site, Step, each
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Posts, Site
 from coterie_learners.errors import DataError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.rows import Block, Rows
 
-LABEL_BYTES = 8
 # Sites that must have a level, if any has it: a sum over fewer is theirs alone, or of the two of them.
 SITES = 3
 # A number with so few values at a site is solved by its three moments.
 FEW_VALUES = 3
-LABELS, OPENING = "labels", "opening"
-# Patients and events of the pool by level.
+OPENING = "opening"
+# Weights from which rows are counted, falling; below the last one nobody's weight matters beside these.
+_POWERS = 10.0 ** np.arange(12, -13, -1)
+# The p of the p% rule: all others' weight is below this share.
+DOMINANCE = 0.1
+# Patients and events of the pool by level; empty where the pool was judged by bits, and nobody knows them.
 PooledCounts = Mapping[str, tuple[float, float]]
 
 
@@ -44,8 +47,9 @@ class Opening:
 
     `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
     `by_patient`: a patient may have several rows. `by_rows`: each row has one outcome. `least`: the sums that follow
-    leave patterns of fewer rows out. `outcome_levels`: those of an outcome with several, which are counted too, and in
-    each of which events are counted.
+    leave patterns of fewer rows out. `by_bits`: nobody sees the counts. `values`: whole values of the outcome, each a
+    level, where the sums that follow tell how many have each. `outcome_levels`: those of an outcome with several, which
+    are counted too, and in each of which events are counted.
     """
 
     design: Design
@@ -56,12 +60,27 @@ class Opening:
     by_patient: bool = False
     by_rows: bool = False
     least: int = 0
+    by_bits: bool = False
+    values: range = range(0)
     outcome_levels: tuple[str, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The levels (k,) by name: whole groups first, then every column that may be zero."""
-        return tuple(name for name, _ in self._parts(Block(np.zeros((0, len(self.design.columns))), np.zeros(0))))
+        empty = Block(np.zeros((0, len(self.design.columns))), np.zeros(0))
+        return (*(name for name, _ in self._parts(empty)), *self.mass_names, *self.value_names)
+
+    @property
+    def mass_names(self) -> tuple[str, ...]:
+        """Weights from so much on as levels, the largest first, where rows weigh by a column or an offset."""
+        columns = [name for name in (self.design.weights, self.design.formula.offset) if name]
+        what = " and ".join(columns)
+        return tuple(f"a weight by {what} of at least {power:.0e}" for power in _POWERS) if columns else ()
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The outcome's values as levels."""
+        return tuple(f"{self.design.formula.outcome} = {value}" for value in self.values)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -74,12 +93,15 @@ class Opening:
         """This site's patients and events by level (k,), and whether it has the level."""
         if self.by_patient:
             return self._count_patients(site)
+        levels = len(self.names) - len(self.mass_names) - len(self.values)
         patients, events = np.zeros(len(self.names)), np.zeros(self.shapes["events"])
         for block in self.rows_of(site).blocks():
             masks = np.array([mask for _, mask in self._parts(block)])
             weight = np.ones(len(block)) if block.weight is None else block.weight
-            patients += masks @ weight
-            events += self._count_events(masks, weight, block.y)
+            patients[:levels] += masks @ weight
+            masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
+            patients[levels:] += [*masses, *self._count_values(block.y, weight)]
+            events[..., :levels] += self._count_events(masks, weight, block.y)
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
 
     def _count_events(self, masks: Array, weight: Array, y: Array) -> Array | float:
@@ -87,6 +109,21 @@ class Opening:
         if self.outcome_levels:
             return np.array([masks @ (weight * (y == level)) for level in range(len(self.outcome_levels))])
         return np.asarray(masks @ (weight * (y != 0))) if self.events else 0.0
+
+    def _mass(self, block: Block) -> Array:
+        """By how much each row counts (m,) at the null model, up to a factor that all rows have in common."""
+        prior = np.ones(len(block)) if block.prior is None else block.prior
+        if block.offset is None:
+            return prior
+        shape = -np.abs(block.offset) if self.is_binary else block.offset
+        return np.asarray(prior * np.exp(np.clip(shape, -500.0, 500.0)))
+
+    def _count_values(self, y: Array, weight: Array) -> Array:
+        """Rows by value of the outcome."""
+        if not self.values:
+            return np.zeros(0)
+        places = (y - self.values.start).astype(np.int64)
+        return np.bincount(places, weight, len(self.values)).astype(np.float64)
 
     def _count_patients(self, site: Site) -> dict[str, Array]:
         """The same of patients who may have several rows: a patient with a row in a level is in it."""
@@ -97,6 +134,12 @@ class Opening:
             for k, (_, mask) in enumerate(self._parts(block)):
                 inside[k] |= set(block.group[mask > 0].tolist())
                 having[k] |= set(block.group[(mask > 0) & (block.y != 0)].tolist()) if self.events else set()
+            masses = len(self.mass_names)
+            for k, power in enumerate(_POWERS[:masses], len(self.names) - masses - len(self.values)):
+                inside[k] |= set(block.group[self._mass(block) >= power].tolist())
+            for value in np.unique(block.y).tolist() if self.values else ():
+                place = len(self.names) - len(self.values) + int(value) - self.values.start
+                inside[place] |= set(block.group[block.y == value].tolist())
         patients, events = (np.array([float(len(ids)) for ids in sets]) for sets in (inside, having))
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
 
@@ -105,32 +148,61 @@ class Opening:
 
         A count that nobody has at zero says nothing of anybody: only its level is known.
         """
-        binary = self.design.outcome.type == "binary"
         if self.outcome_levels:
             # All patients of a level have one level of the outcome where the largest count of these is all of them.
             own = [name.startswith(f"{self.design.formula.outcome}[") for name in self.names]
             counts = {**counts, "events": np.where(own, 0.0, counts["events"].max(axis=0))}
-        counts_only = not binary and not self.outcome_levels and counts["patients"][0] == counts["events"][0]
+        counts_only = not self.is_binary and not self.outcome_levels and counts["patients"][0] == counts["events"][0]
         for name, patients, events, sites in zip(
             self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
         ):
-            kind = self._objection(patients, 0.0 if counts_only else events, sites)
-            if kind:
-                raise Withheld("CO-N131", f"The study stops before its sums are opened: {name} {kind}. {WAY_OUT}")
+            full = self.judges_full and 0 < patients == events and not counts_only
+            if name in self.mass_names:
+                continue
+            self.refuse(name, 0 < patients < self.floor, 0 < sites < SITES, full)
+        self._check_masses(counts)
         if counts["patients"][0] <= len(self.design.columns):
-            message = "The study stops before its sums are opened: the pool has no more rows than columns"
-            raise Withheld(
-                "CO-N131", f"{message} (rows and columns). Shorten the formula, or take part with more rows."
-            )
+            self.refuse_few_rows()
 
-    def _objection(self, patients: float, events: float, sites: float) -> str:
-        if 0 < patients < self.floor:
-            return f"has fewer than {self.floor} patients in the pool (small level)"
-        if 0 < sites < SITES:
-            return f"is at fewer than {SITES} sites (few sites), so that the sums of those sites would be known"
-        if self.floor > 1 and self.events and 0 < patients == events:
-            return "has the outcome in every patient (full cell), so that it would be known of each of them"
-        return ""
+    def _check_masses(self, counts: Mapping[str, Array]) -> None:
+        """Withheld if nearly all weight is at one or two sites, or at few patients: a sum is then theirs."""
+        at = slice(len(self.names) - len(self.mass_names) - len(self.values), len(self.names) - len(self.values))
+        above, sites = counts["patients"][at], counts["sites"][at]
+        between = np.diff(above, prepend=0.0)
+        for k, name in enumerate(self.mass_names):
+            most_below = between[k + 1 :] @ _POWERS[k : len(above) - 1]
+            if most_below < DOMINANCE * (between[: k + 1] @ _POWERS[: k + 1]):
+                self.refuse(f"{name}, which is nearly all weight,", above[k] < self.floor, sites[k] < SITES, False)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the outcome is 0 or 1."""
+        return self.design.outcome.type == "binary"
+
+    @property
+    def judges_full(self) -> bool:
+        """Whether a level all of whose patients have the outcome is refused."""
+        return self.floor > 1 and self.events
+
+    def refuse(self, level: str, small: bool, few: bool, full: bool) -> None:
+        """Withheld if a level has few patients, is at few sites, or if everybody in it has the outcome."""
+        kind = (
+            f"has fewer than {self.floor} patients in the pool (small level)"
+            if small
+            else f"is at fewer than {SITES} sites (few sites), so that the sums of those sites would be known"
+            if few
+            else "has the outcome in every patient (full cell), so that it would be known of each of them"
+            if full
+            else ""
+        )
+        if kind:
+            way_out = VALUES_WAY_OUT if level in self.value_names else WAY_OUT
+            raise Withheld("CO-N131", f"The study stops before its sums are opened: {level} {kind}. {way_out}")
+
+    def refuse_few_rows(self) -> NoReturn:
+        """Withheld as the pool has no more rows than columns."""
+        message = "The study stops before its sums are opened: the pool has no more rows than columns"
+        raise Withheld("CO-N131", f"{message} (rows and columns). Shorten the formula, or take part with more rows.")
 
     def _parts(self, block: Block) -> Iterator[tuple[str, Array]]:
         """The levels with who is in them (m,), 1 or 0: everybody, each level of a category, zero and not zero."""
@@ -169,53 +241,24 @@ class Opening:
         return any(kind in ("number", "count") for kind in kinds)
 
 
+VALUES_WAY_OUT = (
+    "The sums for the shape of these counts tell how many patients have each. Write the largest counts as one (12 or "
+    'more as 12, with that range), or choose family = "quasipoisson", whose sums do not tell it.'
+)
 WAY_OUT = (
     "Merge the level with another one, leave the column out, or wait for more patients; differences between hospitals "
     "are no columns of a masked study (site_intercepts = true fits each hospital's own intercept, which no sum shows)."
 )
 
 
-def open_pool(opening: Opening) -> Generator[Step, Posts, PooledCounts]:
-    """The labels of all sites' rows, then the counts of the pool; Withheld at every site if they are too small.
-
-    Returns the pool's patients and events by level.
-    """
-    labels = yield from each(
-        LABELS, post_labels, opening, expects=_label_form(opening), reveals=partial(expose_labels, opening)
-    )
-    posts = yield from each(
-        OPENING,
-        share_counts,
-        opening,
-        expects=Schema({"masked": masked_sum.form_masked_field(opening.shapes)}),
-        reveals=partial(expose_counts, opening, labels),
-        bare=opening.count,
-    )
-    counts = masked_sum.unmask_sums(posts, opening.shapes)
-    opening.check(counts)
-    events = counts["events"][1:].sum(axis=0) if opening.outcome_levels else counts["events"]
-    by_level = zip(opening.names, counts["patients"].tolist(), events.tolist(), strict=True)
-    return {name: (patients, events) for name, patients, events in by_level}
-
-
-def post_labels(site: Site, opening: Opening) -> Payload:
-    """This site's label of each raw column's rows (k, 8); zero where its node keeps none."""
-    known = site.label_rows()
-    rows = [known.get(name, bytes(LABEL_BYTES)) for name in opening.design.read]
-    return {"labels": np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), LABEL_BYTES)}
-
-
-def _label_form(opening: Opening) -> Schema:
-    return Schema({"labels": Field("|u1", (len(opening.design.read), LABEL_BYTES))})
-
-
 def share_counts(site: Site, opening: Opening) -> Payload:
     """This site's counts under masks; DataError where a number has so few values that its moments show them."""
-    _check_numbers(site, opening)
+    check_numbers(site, opening)
     return masked_sum.mask_sums(site, OPENING, opening.count(site))
 
 
-def _check_numbers(site: Site, opening: Opening) -> None:
+def check_numbers(site: Site, opening: Opening) -> None:
+    """DataError where a number has so few values at this site that its moments show them."""
     if opening.floor <= 1:
         return  # no count is too small, so no value needs to hide
     variables, rows = opening.design.study.variables, opening.rows_of(site)
@@ -245,19 +288,8 @@ def _has_few_values(parts: Iterable[Array]) -> bool:
     return bool(values)
 
 
-def expose_labels(opening: Opening, site: Site, payload: Payload) -> Exposure:
-    """What the labels reveal: whether a site's rows are those of an earlier study."""
-    return Exposure(
-        what="Labels of row sets",
-        rows=opening.rows_of(site).n,
-        parties=len(site.parties),
-        labels_only=True,
-        by_patient=opening.by_patient,
-    )
-
-
-def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload) -> Exposure:
-    """What the masked counts reveal: the pool's."""
+def expose_counts(opening: Opening, labels: Posts, what: str, site: Site, payload: Payload) -> Exposure:
+    """What the counts reveal: the pool's, or with `by_bits` answers on these."""
     names = opening.design.read
     texts = {
         name: {column: row.tobytes().hex() for column, row in zip(names, np.asarray(post["labels"]), strict=True)}
@@ -265,7 +297,7 @@ def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload)
     }
     known = {name: {c: text for c, text in row.items() if set(text) != {"0"}} for name, row in texts.items()}
     return Exposure(
-        what="Masked counts of levels",
+        what=what,
         rows=opening.rows_of(site).n,
         sums_only=True,
         parties=len(site.parties),
@@ -274,3 +306,9 @@ def expose_counts(opening: Opening, labels: Posts, site: Site, payload: Payload)
         by_patient=opening.by_patient,
         least_pattern=opening.least,
     )
+
+
+def describe_pool(exposure: Exposure, pooled: PooledCounts | None) -> Exposure:
+    """What leaves after the opening, with what the opening showed; None: there was none."""
+    uncounted = pooled is not None and not pooled
+    return replace(exposure, unopened=pooled is None, pooled=pooled or {}, uncounted=uncounted)

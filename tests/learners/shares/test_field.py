@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coterie_learners.errors import ProtocolError, StudyError
-from coterie_learners.secure.field import PRIMES, PrimeField, bits_of, element_array
+from coterie_learners.shares.field import PRIMES, PrimeField, bits_of, element_array
 
 FIELD = PrimeField(144)
 

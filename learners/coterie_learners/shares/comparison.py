@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.secure.field import Elements, bits_of
-from coterie_learners.secure.shamir3 import SECURITY, WEIGHTS, ThreePartyShamir
+from coterie_learners.shares.field import Elements, bits_of
+from coterie_learners.shares.shamir3 import SECURITY, WEIGHTS, ThreePartyShamir
 
 # Digits are shared modulo this prime: more than the digits of any number compared.
 Q = 251

@@ -33,9 +33,11 @@ from functools import cached_property
 import numpy as np
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.secure.field import Elements, PrimeField
-from coterie_learners.secure.session import Keystream, Randomness, Session
+from coterie_learners.shares.field import Elements, PrimeField
+from coterie_learners.shares.session import Keystream, Randomness, Session
 
+# Parties that compute.
+COMPUTING = 3
 # Masks are 2^SECURITY times as large as what they hide.
 SECURITY = 40
 # Recombination at 0 of polynomials of degree two (and less) from the points 1, 2, 3.

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from support.learners.parties import NAMES, RecordedWire, run_parties
 
 from coterie_learners.errors import ProtocolError
-from coterie_learners.secure.comparison import Q, negative_shares
-from coterie_learners.secure.field import Elements, PrimeField, element_array
-from coterie_learners.secure.shamir3 import ThreePartyShamir
+from coterie_learners.shares.comparison import Q, negative_shares
+from coterie_learners.shares.field import Elements, PrimeField, element_array
+from coterie_learners.shares.shamir3 import ThreePartyShamir
 
 BITS = 40
 FIELD = PrimeField(144)

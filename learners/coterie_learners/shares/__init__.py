@@ -1,0 +1,1 @@
+"""Numbers shared among three parties: prime fields, sessions, Shamir shares, and comparisons on them."""

@@ -1,0 +1,1 @@
+"""The opening of a masked study: labels of rows, then the pool's levels against the floor, before any other sum."""
