@@ -62,7 +62,13 @@ class TablePlan:
     def of(cls, study: Study, model: type[TableOptions]) -> TablePlan:
         """The plan of a study."""
         options, design = options_of(study, model), Design(study)
-        return cls(study, design, options, choose_family(options.family, options.link), Grid.of(design, options.grids))
+        return cls(
+            study,
+            design,
+            options,
+            choose_family(options.family, options.link, tabled=True),
+            Grid.of(design, options.grids),
+        )
 
     @property
     def p(self) -> int:

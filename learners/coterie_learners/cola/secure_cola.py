@@ -397,7 +397,7 @@ def newton_plan(plan: TablePlan, pooled: PooledCounts | None = None) -> glore.Gl
             "tolerance": o.tolerance,
         }
     )
-    family, rows_of = choose_family(o.family, o.link), remember_rows(partial(pattern_rows, plan))
+    family, rows_of = choose_family(o.family, o.link, tabled=True), remember_rows(partial(pattern_rows, plan))
     return glore.GlorePlan(plan.study, plan.design, options, family, True, "secure_cola", rows_of, pooled=pooled)
 
 

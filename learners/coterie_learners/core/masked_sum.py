@@ -29,13 +29,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.core.payload import Field, Payload
+from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Site
-from coterie_learners.errors import DataError, TooFewSites
+from coterie_learners.errors import DataError, ProtocolError, TooFewSites
+from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 
 MIN_PARTIES = 3
@@ -46,6 +48,8 @@ FRACTION = 2.0**64
 UNIT = 1.0 / FRACTION
 # The same for large sums of standardised values.
 SHORT_LIMIT, SHORT_FRACTION = 2.0**22, 2.0**40
+# No number of patients comes near this.
+MOST_PATIENTS = 2.0**52
 
 Words64 = NDArray[np.uint64]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -148,3 +152,35 @@ def negate_words(a: Words64) -> Words64:
     low = ~a[:, 0] + np.uint64(1)
     carry = (low == 0).astype(np.uint64)
     return np.stack([low, ~a[:, 1] + carry], axis=-1)
+
+
+@dataclass(frozen=True)
+class SiteSums:
+    """The form of one step's sums: their names with shapes, and whether only the sum over the sites may exist."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    masked: bool
+
+    @property
+    def form(self) -> Schema:
+        """Form of one site's post."""
+        if self.masked:
+            return Schema({"masked": form_masked_field(self.shapes)})
+        return Schema({name: Field("<f8", shape) for name, shape in self.shapes.items()})
+
+    def post(self, site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
+        """One site's post of its sums."""
+        own = {name: np.asarray(sums[name], dtype=np.float64) for name in self.shapes}
+        return mask_sums(site, topic, own) if self.masked else own
+
+    def add(self, posts: Posts) -> dict[str, Array]:
+        """The sums over all sites; of plain posts each is rounded once, whatever the order of the sites."""
+        if self.masked:
+            return unmask_sums(posts, self.shapes)
+        return {name: linalg.total([np.asarray(post[name]) for post in posts.values()]) for name in self.shapes}
+
+
+def check_patient_counts(name: str, values: Array) -> None:
+    """ProtocolError for counts that no patients can give."""
+    if np.any(values < 0) or np.any(values != np.rint(values)) or np.any(values > MOST_PATIENTS):
+        raise ProtocolError("CO-P503", f"The counts {name!r} hold {values.min():.6g}, which no patients can give.")

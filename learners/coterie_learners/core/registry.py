@@ -32,10 +32,11 @@ class Learner:
     `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit of
     what its site may know, or None. `discloses` says of a study, by its options, who reads what in each step, what
     follows from it, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a site's
-    data are to the script where rows are split, rows of the design matrix (`site.rows`) or the variables' values
-    (`site.codes`); where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites
-    must reach each other; `talks_if`: in some studies one is. `profile`: what it says of itself to people who choose,
-    and to lists of all learners.
+    data are to the script where rows are split: rows of the design matrix (`site.rows`), the variables' values
+    (`site.codes`), or "values": these with missing ones (NaN) among them, and without the checks of a model's columns.
+    Where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites must reach each
+    other; `talks_if`: in some studies one is. `profile`: what it says of itself to people who choose, and to lists of
+    all learners.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Learner:
     schedule: Callable[[Study], Schedule]
     script: Callable[[Site], Script]
     discloses: Discloses
-    reads: Literal["rows", "codes"] = "rows"
+    reads: Literal["rows", "codes", "values"] = "rows"
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
     talks: bool = False
     profile: Profile = field(default_factory=Profile)
@@ -134,6 +135,9 @@ def check_choice(study: Study) -> None:
     if study.split not in learner.splits:
         message = f"The study splits {study.split} over its sites; {learner.name} takes {' or '.join(learner.splits)}"
         raise StudyError("CO-S405", f"{message}. Choose another learner, or correct [columns].")
+    if study.rows.missing == "keep" and learner.reads != "values":
+        message = f"The study keeps rows with missing values, which {learner.name} cannot take"
+        raise StudyError("CO-S409", f'{message}. Set rows.missing = "drop", or choose table_one, which counts them.')
     if study.helpers and not learner.helpers:
         names = ", ".join(study.helpers)
         message = f"{names} would take part without data, which {learner.name} has no use for where rows are split"

@@ -44,7 +44,9 @@ from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
 from coterie_learners.glore import firth, robust, site_profile
-from coterie_learners.glore.glore_disclosure import Extras, disclose_rounds
+from coterie_learners.glore.category_fit import fit_category
+from coterie_learners.glore.category_plan import CategoryPlan, check_category, has_levels
+from coterie_learners.glore.glore_disclosure import Extras, disclose_category, disclose_rounds
 from coterie_learners.glore.robust import Robust, root_of_sandwich
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
@@ -52,7 +54,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import Frozen, Schedule, Study
 from coterie_learners.study.rows import Rows
 from coterie_learners.sums import agreement, newton, result, sums_disclosure
-from coterie_learners.sums.families import all_families, choose_family
+from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import Rules
@@ -222,6 +224,9 @@ class GlorePlan:
 
 def glore(site: Site) -> Script:
     """The fit of a study."""
+    options = options_of(site.study, GloreOptions)
+    if has_levels(options.family):
+        return (yield from fit_category(CategoryPlan.of(site.study, options), site))
     return (yield from fit_rounds(GlorePlan.of(site.study), site))
 
 
@@ -434,6 +439,10 @@ def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
 
 def _check_study(study: Study) -> None:
     """StudyError for a study that GLORE cannot run."""
+    options = options_of(study, GloreOptions)
+    if has_levels(options.family):
+        check_category(study, options)
+        return
     plan = GlorePlan.of(study)
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     if plan.design.formula.offset:
@@ -483,6 +492,10 @@ def _check_values(plan: GlorePlan) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
+    options = options_of(study, GloreOptions)
+    if has_levels(options.family):
+        opening, rounds = schedule_opening(options.opening), options.max_rounds
+        return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
     return schedule_rounds(GlorePlan.of(study))
 
 
@@ -494,6 +507,9 @@ def schedule_rounds(plan: GlorePlan) -> Schedule:
 
 def disclose_glore(study: Study) -> Disclosure:
     """What a study discloses."""
+    options = options_of(study, GloreOptions)
+    if has_levels(options.family):
+        return disclose_category(study, options.opening != "none")
     plan = GlorePlan.of(study)
     o = plan.options
     extras = Extras(bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped)
@@ -502,12 +518,14 @@ def disclose_glore(study: Study) -> Disclosure:
 
 def _assess(study: Study, rows: int | None) -> Suitability:
     """GLORE is the advice wherever a table is not."""
-    family = study.learner.options.get("family")
-    if family in all_families() and not all_families()[family].by_rows:
-        return Suitability(2, False, f"it has no {family} family.")
     several = len(study.sites) >= masked_sum.MIN_PARTIES
     masks = "under masks" if several else "in the clear, since fewer than three sites take part"
     return Suitability(2, True, f"it takes any covariates, in several rounds of sums {masks}.")
+
+
+def _opens_bits(study: Study) -> bool:
+    """Whether the sites talk: they compare counts on shares."""
+    return not has_levels(options_of(study, GloreOptions).family) and GlorePlan.of(study).opens == "bits"
 
 
 GLORE = Learner(
@@ -518,7 +536,7 @@ GLORE = Learner(
     _schedule,
     glore,
     disclose_glore,
-    talks_if=lambda study: GlorePlan.of(study).opens == "bits",
+    talks_if=_opens_bits,
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),

@@ -95,6 +95,25 @@ def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extr
     return Disclosure(steps, collusion, (*_list_results(masked, opens), *pool, *describe_patients(study)))
 
 
+def disclose_category(study: Study, opens: bool) -> Disclosure:
+    """What rounds of masked sums of a category disclose: equations of each level, and no test at the end."""
+    what = "Sums over its rows: first moments, then score, information, deviance and counts of levels of each round"
+    steps = (
+        *disclose_opening("counts" if opens else "none"),
+        StepDisclosure("stats/*", "each", what, None, "masked", cells=list_cell_kinds(Design(study))),
+        StepDisclosure("model/*", "server", "The model after each round"),
+        conclude_disclosure(),
+    )
+    outcome = Design(study).formula.outcome
+    everybody = (
+        "Everybody learns the sums over all sites of every round, the model after it, and how many patients of the "
+        f"pool have each level of {outcome}, alone and with each level of a covariate.",
+        *list_seen_in_opening("counts" if opens else "none"),
+        *describe_patients(study),
+    )
+    return Disclosure(steps, _list_collusion(study, True), everybody)
+
+
 def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
     if not masked:
         return ("No site has to be trusted not to collude: every member already reads each site's sums.",)

@@ -89,12 +89,12 @@ class LearnerChoice(BaseModel):
 class RowRules(Frozen):
     """What each site does with rows that do not fit.
 
-    missing: refuse the file or drop the row (counted). constant and collinear: whether one site's own rows may lack
-    variation that the pooled rows have. shared_patients: whether the sites count, before the fit, how many patients
-    each two of them have in common, and refuse any.
+    missing: refuse the file, drop the row (counted), or keep it, for learners that count missing values. constant and
+    collinear: whether one site's own rows may lack variation that the pooled rows have. shared_patients: whether the
+    sites count, before the fit, how many patients each two of them have in common, and refuse any.
     """
 
-    missing: Literal["refuse", "drop"] = "refuse"
+    missing: Literal["refuse", "drop", "keep"] = "refuse"
     constant: Literal["refuse", "allow"] = "refuse"
     collinear: Literal["refuse", "allow"] = "refuse"
     minimum: Annotated[int, Field(ge=1)] = 5

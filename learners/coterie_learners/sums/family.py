@@ -123,6 +123,10 @@ class Family(ABC):
     certified: ClassVar[bool] = False
     # Whether rows can be summed one by one, and not only tables of patterns.
     by_rows: ClassVar[bool] = True
+    # Whether the outcome's levels have an order.
+    ordered: ClassVar[bool] = False
+    # Whether tables of patterns can be fitted.
+    tabled: ClassVar[bool] = True
     # Whether the variance has a shape that is estimated with the coefficients.
     shaped: ClassVar[bool] = False
     # What a table sums per pattern beside the rows, and what a fit needs summed over all patterns.

@@ -16,9 +16,9 @@ from functools import partial
 
 import numpy as np
 
-from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure, TimeSteps
-from coterie_learners.core.payload import Field, Payload, Schema
+from coterie_learners.core.masked_sum import SiteSums, check_patient_counts
+from coterie_learners.core.payload import Payload
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
@@ -32,8 +32,6 @@ from coterie_learners.survival.plan import CurveOptions, CurvePlan, check_curve_
 from coterie_learners.survival.step_counts import StepCounts, count_steps, passes_floor
 
 _VERSION = "1"
-# No count of patients comes near this.
-_MOST_PATIENTS = 2.0**52
 
 
 def survival_curves(site: Site) -> Script:
@@ -41,7 +39,7 @@ def survival_curves(site: Site) -> Script:
     plan = CurvePlan.of(site.study)
     shapes: dict[str, tuple[int, ...]] = {"passes": (len(plan.multiples),)}
     flags = yield from each(
-        "grid", share_widths, plan, expects=_form_posts(plan, shapes), reveals=partial(expose_widths, plan)
+        "grid", share_widths, plan, expects=SiteSums(shapes, plan.masked).form, reveals=partial(expose_widths, plan)
     )
     multiple = choose_multiple(plan, _add_posts(plan, flags, shapes)["passes"], len(flags))
     shapes = list_shapes(plan, multiple)
@@ -50,7 +48,7 @@ def survival_curves(site: Site) -> Script:
         share_counts_of_steps,
         plan,
         multiple,
-        expects=_form_posts(plan, shapes),
+        expects=SiteSums(shapes, plan.masked).form,
         reveals=partial(expose_steps, plan, multiple),
     )
     end = yield from server("curves", pool_counts, plan, multiple, posts)
@@ -66,12 +64,6 @@ def list_shapes(plan: CurvePlan, multiple: int) -> dict[str, tuple[int, ...]]:
     return dict.fromkeys(names, shape)
 
 
-def _form_posts(plan: CurvePlan, shapes: masked_sum.Shapes) -> Schema:
-    if plan.masked:
-        return Schema({"masked": masked_sum.form_masked_field(shapes)})
-    return Schema({name: Field("<f8", shape) for name, shape in shapes.items()})
-
-
 # At a site
 
 
@@ -80,14 +72,14 @@ def share_widths(site: Site, plan: CurvePlan) -> Payload:
     counts = count_steps(plan, site.codes)
     passes = [float(passes_floor(counts.coarsen(multiple), plan.floor)) for multiple in plan.multiples]
     sums = {"passes": np.array(passes)}
-    return masked_sum.mask_sums(site, "grid", sums) if plan.masked else sums
+    return SiteSums({"passes": (len(plan.multiples),)}, plan.masked).post(site, "grid", sums)
 
 
 def share_counts_of_steps(site: Site, plan: CurvePlan, multiple: int) -> Payload:
     """This site's counts on steps of so many declared widths."""
     counts = count_steps(plan, site.codes).coarsen(multiple)
-    sums: dict[str, Array] = {name: getattr(counts, name) for name in list_shapes(plan, multiple)}
-    return masked_sum.mask_sums(site, "counts", sums) if plan.masked else sums
+    shapes = list_shapes(plan, multiple)
+    return SiteSums(shapes, plan.masked).post(site, "counts", {name: getattr(counts, name) for name in shapes})
 
 
 # What leaves
@@ -154,14 +146,10 @@ def pool_counts(plan: CurvePlan, multiple: int, posts: Posts) -> Payload:
     return {**vars(counts), "width": np.float64(plan.grid.width * multiple), "converged": np.True_}
 
 
-def _add_posts(plan: CurvePlan, posts: Posts, shapes: masked_sum.Shapes) -> dict[str, Array]:
-    if plan.masked:
-        sums = masked_sum.unmask_sums(posts, shapes)
-    else:
-        sums = {name: np.sum([np.asarray(post[name]) for post in posts.values()], axis=0) for name in shapes}
+def _add_posts(plan: CurvePlan, posts: Posts, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    sums = SiteSums(shapes, plan.masked).add(posts)
     for name, values in sums.items():
-        if np.any(values < 0) or np.any(values != np.rint(values)) or np.any(values > _MOST_PATIENTS):
-            raise ProtocolError("CO-P503", f"The counts {name!r} hold {values.min():.6g}, which no patients can give.")
+        check_patient_counts(name, values)
     return sums
 
 

@@ -66,11 +66,35 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comp
 
 
 def _check_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    _check_cohorts(first, second)
     differences = list(_list_differences(first, second))
     if differences:
         message = f"The results stand on other rows or outcomes: {'; '.join(differences)}"
         remedy = "Let both studies name one cohort, with the columns that it has complete: [cohort] name, complete"
         raise ConfigError("CO-F349", f"{message}. {remedy}.")
+
+
+def _check_cohorts(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    """ConfigError where the documents on the ledger name two cohorts, or a cohort with other complete columns."""
+    cohorts = [_find_cohort(result) for result in (first, second)]
+    if None in cohorts or cohorts[0] == cohorts[1]:
+        return
+    names = " and ".join(_name_cohort(result) for result in (first, second))
+    message = f"The studies stand on other patients, as their documents on the ledger say: {names}"
+    raise ConfigError("CO-F349", f"{message}. Let both name one cohort, with the same columns complete.")
+
+
+def _find_cohort(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The cohort of the document on the ledger, or that of a published model card; None where nothing is said."""
+    cohort = result.get("cohort") or (result.get("model") or {}).get("cohort")
+    return cohort if isinstance(cohort, Mapping) else None
+
+
+def _name_cohort(result: Mapping[str, Any]) -> str:
+    cohort = _find_cohort(result) or {"name": "", "complete": []}
+    complete = f" with {', '.join(cohort['complete'])} complete" if cohort["complete"] else ""
+    named = f"the cohort {cohort['name']!r}" if cohort["name"] else "no cohort"
+    return f"{result['study']} on {named}{complete}"
 
 
 def _list_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:

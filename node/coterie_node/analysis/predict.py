@@ -213,7 +213,7 @@ def predict_rows(predictor: Predictor, address: RowsAddress, site: str) -> Itera
     check_values(source, first)
     for batch in source.batches():
         coded = code_columns(batch, design)
-        missing = lacking(coded)
+        missing = lacking(coded, design)
         codes = {name: np.where(missing, 0.0, column.values) for name, column in coded.items()}
         x = design.raw(codes, len(missing))
         x = x if predictor.family else x[:, 1:]

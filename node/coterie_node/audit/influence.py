@@ -17,6 +17,7 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.heterogeneity import Heterogeneity, Share, compare_sites
 from coterie_learners.core.payload import Payload
+from coterie_learners.glore.category_plan import has_levels
 from coterie_learners.glore.glore import GlorePlan
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.study.document import Study
@@ -65,7 +66,7 @@ def screen(ledger: Ledger, blobs: BlobStore, number: int) -> Screen:
 
 def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
     """Screen a study of which the finished steps are at hand."""
-    if study.learner.name != "glore":
+    if study.learner.name != "glore" or has_levels(study.learner.options.get("family")):
         message = f"The ledger of {study.learner.name} does not have the sums that a comparison of its sites needs."
         return Screen(study.name, None, (), (message,))
     plan = GlorePlan.of(study)

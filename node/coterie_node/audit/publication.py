@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from coterie_learners.core.fit import Fit
+from coterie_learners.core.fit import LEVEL, Fit
 from coterie_learners.study.model_card import make_model_card
 from coterie_node.audit.replay import Replay, Verdict, failure
 from coterie_node.audit.result import finite, numbers, soundness_of
@@ -56,11 +56,18 @@ def _check(published: Mapping[str, Any], name: str, outcome: Replay) -> None:
         raise AuditFailed("CO-A110", f"{message}. Name the study of this result, or ask a site for a grant.")
     details = {"details": dict(outcome.fit.details)}  # as far as an auditor has them
     model = {"model": make_model_card(outcome.study)}
-    wanted = finite({"study": outcome.study.name, **numbers(outcome.fit, outcome.contributors), **details, **model})
+    ours = numbers(outcome.fit, outcome.contributors, _find_level(published))
+    wanted = finite({"study": outcome.study.name, **ours, **details, **model})
     _check_warnings(published.get("soundness"), wanted.pop("soundness")["warnings"], name)
     for where, theirs, ours in _find_differences(published, wanted):
         message = f"{name} says {theirs!r:.60} for {where}, and the replay arrives at {ours!r:.60}"
         raise AuditFailed("CO-A110", f"{message}. The published result is not the one on record.")
+
+
+def _find_level(published: Mapping[str, Any]) -> float:
+    """The confidence level of the published intervals; 0.95 where the result does not say."""
+    level = published.get("level", LEVEL)
+    return float(level) if isinstance(level, float) and 0.0 < level < 1.0 else LEVEL
 
 
 def _check_warnings(published: Any, ours: Sequence[str], name: str) -> None:

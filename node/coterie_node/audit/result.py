@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners.core.fit import Fit, Row, coefficient_table, count_warnings
+from coterie_learners.core.fit import LEVEL, Fit, Row, coefficient_table, count_warnings
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
+from coterie_node.audit.printed.characteristics import print_characteristics
+from coterie_node.audit.printed.printed_table import PrintedTable, escape_formula
 from coterie_node.audit.replay import PASS, Verdict
 
 UNKNOWN = "NA"
@@ -63,6 +65,7 @@ class Result:
     beside: Mapping[str, float] | None = None
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    level: float = LEVEL
 
     @property
     def params(self) -> Array:
@@ -91,7 +94,7 @@ class Result:
         """The stable JSON keys."""
         plain = {
             "study": self.study,
-            **numbers(self.fit, self.sites),
+            **numbers(self.fit, self.sites, self.level),
             "ledger": {k: getattr(self.cost, k) for k in ("records", "payload_bytes", "gas")},
             "seconds": dict(self.cost.seconds),
             "replay": _replay(self.replay),
@@ -109,7 +112,7 @@ class Result:
         """The result for a terminal."""
         seconds = self.cost.seconds
         lines = [
-            *fit_lines(self.fit, self.study, self.sites, self.beside),
+            *fit_lines(self.fit, self.study, self.sites, self.beside, self.level),
             *self.notes,
             *self.warnings,
             f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, "
@@ -121,7 +124,11 @@ class Result:
 
     def csv(self) -> str:
         """The coefficient table with broom's column names and full precision."""
-        return format_csv(self.fit)
+        return format_csv(self.fit, self.level)
+
+    def table(self, shape: str) -> str:
+        """The table of characteristics, or else of coefficients, as "csv", "markdown", "latex" or "html"."""
+        return format_table(self.fit, shape, self.beside, self.level)
 
     def _format_pooled_difference(self) -> list[str]:
         if self.pooled is None:
@@ -140,7 +147,7 @@ def _format_seconds(seconds: float | None) -> str:
     return UNKNOWN if seconds is None else f"{seconds:.3f}"
 
 
-def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
+def numbers(fit: Fit, sites: Sequence[str], level: float = LEVEL) -> dict[str, Any]:
     """The stable JSON keys of a fit, from its learner to its dispersion."""
     return {
         "learner": fit.learner,
@@ -151,7 +158,8 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
         "events": fit.events,
         "rounds": fit.rounds,
         "converged": fit.converged,
-        "terms": [row.as_dict() for row in coefficient_table(fit)],
+        "terms": [row.as_dict() for row in coefficient_table(fit, level)],
+        "level": level,
         "statistic": fit.statistic,
         "statistic_name": fit.statistic,
         "deviance": fit.deviance,
@@ -167,7 +175,9 @@ def numbers(fit: Fit, sites: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, float] | None = None) -> tuple[str, ...]:
+def fit_lines(
+    fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, float] | None = None, level: float = LEVEL
+) -> tuple[str, ...]:
     """A fit for a terminal: heading, coefficients, deviances, criteria and notes."""
     rounds = _pluralise(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
     events = "" if fit.events is None else f", {fit.events} events"
@@ -176,7 +186,7 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         f"{title}    study {study}    {len(sites)} sites: {', '.join(sites)}",
         f"{fit.n} rows{events}; {rounds}",
         "",
-        *coefficient_lines(fit, beside),
+        *_table_lines(fit, beside, level),
         "",
         *_format_dispersion(fit),
         *_format_deviances(fit),
@@ -187,6 +197,22 @@ def fit_lines(fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, f
         *_conditioning(fit),
         *fit.notes,
     )
+
+
+def _table_lines(fit: Fit, beside: Mapping[str, float] | None, level: float) -> list[str]:
+    table = fit.details.get("table")
+    return coefficient_lines(fit, beside, level) if table is None else print_characteristics(table).text_lines()
+
+
+def format_table(fit: Fit, shape: str, beside: Mapping[str, float] | None = None, level: float = LEVEL) -> str:
+    """A fit's table in a format of `PrintedTable`; coefficients as CSV have broom's names and full precision."""
+    table = fit.details.get("table")
+    if table is not None:
+        return print_characteristics(table).writers[shape]()
+    if shape == "csv":
+        return format_csv(fit, level).rstrip()
+    head, body = coefficient_cells(fit, beside, level)
+    return PrintedTable(tuple(head), tuple(map(tuple, body))).writers[shape]()
 
 
 def soundness_of(warnings: Sequence[str]) -> dict[str, Any]:
@@ -246,14 +272,14 @@ def _conditioning(fit: Fit) -> list[str]:
     ]
 
 
-def format_csv(fit: Fit) -> str:
+def format_csv(fit: Fit, level: float = LEVEL) -> str:
     """The coefficient table as CSV, with broom's column names and full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
-    for row in coefficient_table(fit):
+    for row in coefficient_table(fit, level):
         values = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
-        writer.writerow([_escape_cell(row.term), *("" if v != v else repr(v) for v in values)])
+        writer.writerow([escape_formula(row.term), *("" if v != v else repr(v) for v in values)])
     return out.getvalue()
 
 
@@ -273,11 +299,20 @@ def _pluralise(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> list[str]:
+def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None, level: float = LEVEL) -> list[str]:
     """The coefficient table, aligned, as R prints it; pooled estimates `beside` those without standard errors."""
-    rows = coefficient_table(fit)
+    head, body = coefficient_cells(fit, beside, level)
+    aligned = PrintedTable(tuple(head), tuple(map(tuple, body))).text_lines()
+    return aligned if fit.covariance is None else [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
+
+
+def coefficient_cells(
+    fit: Fit, beside: Mapping[str, float] | None = None, level: float = LEVEL
+) -> tuple[list[str], list[list[str]]]:
+    """The head and the lines of the coefficient table, in words."""
+    rows = coefficient_table(fit, level)
     statistic = fit.statistic
-    head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", "95% CI"]
+    head = ["", "Estimate", "Std.Error", statistic, f"Pr(>|{statistic}|)", "", fit.ratio or "", f"{100 * level:g}% CI"]
     body = [_format_cells(row, fit.ratio) for row in rows]
     if fit.sites:
         head, body = [*head, "site"], [[*cells, row.site] for cells, row in zip(body, rows, strict=True)]
@@ -286,12 +321,7 @@ def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None) -> li
         if beside is not None:
             head = [*head[:2], "Pooled", *head[2:]]
             body = [[*c[:2], number(beside[c[0]]), *c[2:]] for c in body]
-    widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
-    aligned = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
-        for line in [head, *body]
-    ]
-    return aligned if fit.covariance is None else [*aligned, "Signif.: 0 *** 0.001 ** 0.01 * 0.05 . 0.1"]
+    return head, body
 
 
 def _format_cells(row: Row, ratio: str) -> list[str]:
@@ -366,8 +396,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _escape_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return "'" + text if text[:1] in "=+-@\t\r" else text

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.result import Result
-from coterie_node.cli.options import Format, Json, Shape
+from coterie_node.cli.options import Format, Json, Level, Shape
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.data.site_split import split_by_site
 from coterie_node.run.follower import Progress
@@ -33,6 +34,7 @@ def demo_command(
     store: Annotated[str, typer.Option(help="Store to run on: folder, or kubo (one IPFS daemon a site).")] = "folder",
     at: Annotated[Path | None, typer.Option(help="Run on the network that `coterie devnet up` started there.")] = None,
     keep: Annotated[Path | None, typer.Option(help="New folder in which the whole run is left.")] = None,
+    level: Level = 0.95,
     shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
@@ -51,12 +53,12 @@ def demo_command(
     if at is not None:
         from coterie_node.site.run_folder import RunFolder
 
-        _print(rerun(RunFolder(at), case), shape)
+        _print(replace(rerun(RunFolder(at), case), level=level), shape)
         return
     with open_run_folder(keep) as place:
         names = case.site_names(sites or case.sites)
         result = demo(place, case, names, settings, lambda line: _print_progress(line, shape))
-    _print(result, shape)
+    _print(replace(result, level=level), shape)
 
 
 def simulate_command(
@@ -73,6 +75,7 @@ def simulate_command(
         Path | None,
         typer.Option(help="New folder that keeps the run, with copies of the rows: each site runs as a process."),
     ] = None,
+    level: Level = 0.95,
     shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +107,7 @@ def simulate_command(
             result = analyse(loaded, parts, lambda p: _print_progress(_step(p), shape))
         else:
             result = _keep_run(study, loaded, parts, keep, shape)
-    _print(result, shape)
+    _print(replace(result, level=level), shape)
 
 
 def _keep_run(path: Path, study: Study, rows: Mapping[str, RowsAddress], keep: Path, shape: Format) -> Result:
@@ -178,6 +181,6 @@ def _print(result: Result, shape: Format) -> None:
     if shape is Format.json:
         print(json.dumps(result.as_dict(), indent=2))
     else:
-        print(result.csv().rstrip() if shape is Format.csv else result.text())
+        print(result.text() if shape is Format.text else result.table(shape.value))
     if result.replay is None or not result.replay.intact:
         raise typer.Exit(22)

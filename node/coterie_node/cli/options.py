@@ -26,6 +26,9 @@ class Format(StrEnum):
     text = "text"
     json = "json"
     csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+    html = "html"
 
 
 class TableFormat(StrEnum):
@@ -38,7 +41,8 @@ class TableFormat(StrEnum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Shape = Annotated[Format, typer.Option("--format", help="text, json or csv.")]
+Shape = Annotated[Format, typer.Option("--format", help="text, json, csv, markdown, latex or html.")]
+Level = Annotated[float, typer.Option(min=0.01, max=0.9999, help="Confidence level of intervals.")]
 NodeOption = Annotated[
     Path | None,
     typer.Option("--node", help="Folder of this site's node. Default: $COTERIE_NODE, or the working folder."),

@@ -212,7 +212,7 @@ COMMANDS: Table = {
             ),
             "result": Command(
                 "coterie_node.cli.study.show:result_command",
-                "Print the result of a study that this site's node has written, as a table, JSON or CSV.",
+                "Print the result of a study that this site's node has written, or its table in another format.",
             ),
             "certify": Command(
                 "coterie_node.cli.study.certify:certify_command",
@@ -223,6 +223,16 @@ COMMANDS: Table = {
                 "coterie_node.cli.study.compare:compare_command",
                 "Compare two fits on the same rows: AIC, BIC, and the test of the larger model where it holds the "
                 "smaller one.",
+            ),
+            "contrast": Command(
+                "coterie_node.cli.study.contrast:contrast_command",
+                "Test sums of a result's coefficients, with intervals; or show means at covariate values, and "
+                "differences.",
+            ),
+            "anova": Command(
+                "coterie_node.cli.study.contrast:anova_command",
+                "Test the terms of one result (Wald), or each of several results against the next smaller one (LR, or "
+                "F).",
             ),
         },
     ),

@@ -17,7 +17,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
-from coterie_learners.study.rows import ArrayRows, Block, Codes, Data, Rows
+from coterie_learners.study.rows import ArrayRows, Block, CodedRows, Codes, Data, Rows
 from coterie_node.data.arrow_values import Mask
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
@@ -120,6 +120,13 @@ class MemoryRows(Loaded):
         return self.rows.blocks()
 
 
+@dataclass(frozen=True)
+class CodedLoaded(Loaded):
+    """Checked rows of one site, as `coterie_learners.study.rows.CodedRows`."""
+
+    rows: CodedRows
+
+
 class FirstPass:
     """Reads all rows once, checks every value, counts, and keeps the numbers if they are to stay in memory."""
 
@@ -139,10 +146,10 @@ class FirstPass:
         coded = code_columns(batch, self.design)
         for name, column in coded.items():
             self._check(name, column, batch)
-        codes = complete(coded)
+        codes = complete(coded, self.design)
         first, outcome = self.design.variables[0], self.design.outcome_here
         if self.design.identifier:
-            self._identify(batch, ~lacking(coded))
+            self._identify(batch, ~lacking(coded, self.design))
         self.read += len(coded[first].values)
         self.n += len(codes[first])
         self.events += 0 if outcome is None else int(np.count_nonzero(codes[outcome] == 1))
@@ -226,15 +233,29 @@ def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: 
 
         table = pda.read_table(file.origin, design)
         return Loaded(file, site, table.n, {}, None, table, before)
+    loaded, first = _load_codes(address, design, site, objectors)
+    check_variation(loaded.source.origin, design, PatternRows(design, loaded.rows), first.spread)
+    return loaded
+
+
+def load_values(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
+    """Read and check a site's rows as the variables' values, of which some may be missing; no model stands on them."""
+    return _load_codes(address, design, site, objectors)[0]
+
+
+def _load_codes(
+    address: RowsAddress, design: Design, site: str, objectors: frozenset[str]
+) -> tuple[CodedLoaded, FirstPass]:
     source, before = open_source(address, design, site, objectors)
-    row = sum(width(design.study.variables[name]).itemsize for name in design.read)
+    keeps = design.study.rows.missing == "keep"
+    row = sum(8 if keeps else width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = check_rows(source, before, CodesPass(design, keep=small))
-    if small:
-        return _build_codes(source, before, design, _contents_of(design, first), first.spread)
-    rows = StreamedCodes(source, before, design, first)
-    check_variation(source.origin, design, PatternRows(design, rows), first.spread)
-    return Loaded(source, site, first.read, first.missing, _count_events(design, first), rows, before)
+    counts = (first.read, first.missing, _count_events(design, first))
+    if not small:
+        return CodedLoaded(source, site, *counts, StreamedCodes(source, before, design, first), before), first
+    raw = _contents_of(design, first).raw
+    return CodedLoaded(source, site, *counts, SiteCodes(_codes_of(design, raw), raw), before), first
 
 
 def _build_rows(source: Identity, before: str, design: Design, contents: Contents, spread: Spread) -> MemoryRows:
@@ -282,7 +303,9 @@ def load_site(
     design = Design(study, site)
     objectors = read_objectors(exclude, design, site)
     form = "columns" if study.columns else learner_of(study).reads
-    if copies is None or not isinstance(address, Path) or not _is_slow_to_read(address, design):
+    # A copy holds complete rows only.
+    copied = form in BUILDERS and isinstance(address, Path) and _is_slow_to_read(address, design)
+    if copies is None or not isinstance(address, Path) or not copied:
         return LOADERS[form](address, design, site, objectors)
     return _load_by_copy(FileOrigin.of(site, address), form, design, objectors, copies)
 
@@ -320,6 +343,7 @@ BUILDERS: Mapping[str, Callable[[Identity, str, Design, Contents, Spread], Loade
 LOADERS: Mapping[str, Callable[[RowsAddress, Design, str, frozenset[str]], Loaded]] = {
     "rows": load_rows,
     "codes": load_coded_rows,
+    "values": load_values,
     "columns": load_columns,
 }
 

@@ -89,7 +89,7 @@ class StreamedSource:
         rows_read = 0
         try:
             for batch in self._source.batches():
-                chunk = complete(code_columns(batch, self._design))
+                chunk = complete(code_columns(batch, self._design), self._design)
                 at = rows_read
                 rows_read += len(chunk[self._design.variables[0]])
                 yield self._cut(chunk, at)
@@ -154,7 +154,9 @@ class StreamedCodes(StreamedSource):
 
 
 def compact(codes: Codes, design: Design) -> Codes:
-    """The same values with whole numbers in as few bytes as their declaration needs."""
+    """The same values with whole numbers in as few bytes as their declaration needs; floats where some are missing."""
+    if design.study.rows.missing == "keep":
+        return codes
     return {name: values.astype(width(design.study.variables[name]), copy=False) for name, values in codes.items()}
 
 
@@ -173,17 +175,20 @@ def code_columns(batch: Batch, design: Design) -> dict[str, Coded]:
     return {name: code(batch[name], design.study.variables[name]) for name in design.read}
 
 
-def complete(coded: Mapping[str, Coded]) -> Codes:
-    """Codes of the rows that lack nothing."""
-    lack = lacking(coded)
+def complete(coded: Mapping[str, Coded], design: Design) -> Codes:
+    """Codes of the rows that the study uses: those that lack nothing, or nothing that its cohort has complete."""
+    lack = lacking(coded, design)
     if not lack.any():
         return {name: column.values for name, column in coded.items()}
     return {name: column.values[~lack] for name, column in coded.items()}
 
 
-def lacking(coded: Mapping[str, Coded]) -> Mask:
-    """Which rows lack a value."""
-    mask: Mask = np.logical_or.reduce([column.missing for column in coded.values()])
+def lacking(coded: Mapping[str, Coded], design: Design) -> Mask:
+    """Which rows lack a value; of the outcome or of what the cohort has complete, where the study keeps other rows."""
+    keeps, outcome = design.study.rows.missing == "keep", design.formula.outcome
+    names = (outcome, *design.study.cohort.complete) if keeps else tuple(coded)
+    none: Mask = np.zeros(len(next(iter(coded.values())).values), dtype=np.bool_)
+    mask: Mask = np.logical_or.reduce([none, *(coded[name].missing for name in names)])
     return mask
 
 

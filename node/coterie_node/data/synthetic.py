@@ -47,7 +47,7 @@ def simulate_cohort(
         return SyntheticRows({name: _part(study, name, codes, n) for name in study.owners}, [design.block(codes)])
     drawn = {name: _codes(design, beta, sizes[name], rng, events) for name in study.owners}
     blocks = {name: design.block(codes) for name, codes in drawn.items()}
-    if learner_of(study).reads == "codes":
+    if learner_of(study).reads != "rows":
         return SyntheticRows({name: ArrayCodes(codes) for name, codes in drawn.items()}, list(blocks.values()))
     return SyntheticRows({name: ArrayRows.of(b) for name, b in blocks.items()}, list(blocks.values()))
 
@@ -130,5 +130,9 @@ def _values(variable: Variable, grid: Sequence[float], shared: Array, rng: np.ra
 
 
 def _outcome(study: Study, variable: Variable, eta: Array, rng: np.random.Generator) -> Array:
-    outcome = _family_of(study).draw(eta, variable.bounds, rng)
+    family = _family_of(study)
+    if not family.by_rows:  # a level for each part of what a logistic outcome may be
+        cuts = np.arange(1, len(variable.levels)) / len(variable.levels)
+        return np.digitize(eta + rng.logistic(size=len(eta)), np.log(cuts / (1.0 - cuts))).astype(np.float64)
+    outcome = family.draw(eta, variable.bounds, rng)
     return np.round(outcome) if variable.type == "count" else outcome

@@ -79,6 +79,11 @@ class Sample:
         return 0.0 if self.zeros is None else float(self.zeros.get(name, 0))
 
 
+def drop_missing(values: NDArray[Any]) -> NDArray[Any]:
+    """The values that are not missing (NaN)."""
+    return values if values.dtype.kind != "f" else values[~np.isnan(values)]
+
+
 def judge_values(
     sample: Sample,
     floor: int,
@@ -383,7 +388,7 @@ def _refuse_full(level: str, outcome: str) -> Objection:
 
 def judge_dominance(name: str, values: NDArray[Any], p: float = DOMINANCE) -> Iterator[Objection]:
     """Objections to sums of a measurement that are nearly one patient's: by the p% rule."""
-    if has_dominant_patient(np.asarray(values, dtype=np.float64), p):
+    if len(values) and has_dominant_patient(np.asarray(values, dtype=np.float64), p):
         sentence = (
             f"one patient makes up nearly all of a sum of {name} (dominance): the others are less than {p:.0%} of it. "
             "Take the logarithm, or a narrower range, or use masked sums (three sites or more)."

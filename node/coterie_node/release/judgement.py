@@ -33,6 +33,7 @@ from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import (
     LevelTable,
     Sample,
+    drop_missing,
     judge_dominance,
     judge_local_clusters,
     judge_offset,
@@ -128,7 +129,8 @@ class Judgement:
         """Each column as a table, or None."""
         assert self._raw is not None
         values, levels = self._raw.values, self._raw.levels
-        return {name: table_of(name, values[name], category=name in levels) for name in values}
+        present = {name: drop_missing(column) for name, column in values.items()}
+        return {name: table_of(name, present[name], category=name in levels) for name in values}
 
     def _objections(self, site: Site, exposure: Exposure, raw: RawRows) -> Iterator[Objection]:
         assert self._printed is not None
@@ -374,9 +376,9 @@ def judge_local_dominance(
     design = Design(site.study, site.name)
     for name in design.variables:
         if name in raw.values and tables[name] is None:
-            for objection in judge_dominance(name, raw.values[name]):
+            for objection in judge_dominance(name, drop_missing(raw.values[name])):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
-            yield from judge_local_clusters(name, raw.values[name], floor) if floor > 1 else ()
+            yield from judge_local_clusters(name, drop_missing(raw.values[name]), floor) if floor > 1 else ()
     for objection in judge_weights(design, raw, floor):
         yield replace(objection, grade=Grade.ASK)
     for objection in _judge_weighted(design, raw):

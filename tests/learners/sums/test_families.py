@@ -286,6 +286,7 @@ def test_each_family_has_its_canonical_link_by_default() -> None:
         "gaussian": "identity",
         "inverse_gaussian": "1/mu^2",
         "multinomial": "logit",
+        "ordinal": "logit",
         "negative_binomial": "log",
         "poisson": "log",
         "quasipoisson": "log",

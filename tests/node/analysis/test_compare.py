@@ -107,3 +107,30 @@ def test_the_command_prints_both_results_and_the_test(tmp_path: Path) -> None:
     document = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
     assert document["test"]["df"] == 2
     assert list(document["criteria"]) == ["aic", "bic", "log_likelihood", "deviance", "df_residual"]
+
+
+def with_cohort(name: str, *complete: str) -> dict[str, Any]:
+    """A result as the ledger's document completes it."""
+    plain = {"study": f"of {name or 'nobody'}", "n": 5, "terms": [], "family": "binomial", "link": "logit"}
+    return {**plain, "cohort": {"name": name, "complete": list(complete)}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        (with_cohort("wards", "age"), with_cohort("clinics", "age"), "'wards' with age complete"),
+        (with_cohort("wards", "age"), with_cohort("wards", "age", "sex"), "age, sex complete"),
+        (with_cohort("wards"), with_cohort(""), "no cohort"),
+    ],
+)
+def test_studies_of_two_cohorts_on_the_ledger_are_refused_by_name(
+    first: dict[str, Any], second: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named) as error:
+        compare_results(first, second)
+    assert error.value.code == "CO-F349"
+
+
+def test_studies_of_one_cohort_are_compared() -> None:
+    comparison = compare_results(with_cohort("wards", "age"), with_cohort("wards", "age"))
+    assert comparison.test is None

@@ -195,6 +195,7 @@ def test_json_has_the_stable_keys_in_order_and_full_precision() -> None:
         "rounds",
         "converged",
         "terms",
+        "level",
         "statistic",
         "statistic_name",
         "deviance",

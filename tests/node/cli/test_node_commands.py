@@ -214,6 +214,9 @@ def check_result(town: CommandNetwork) -> None:
     table = run("study", "result", "1", *town.node("west"), "--format", "csv").splitlines()
     assert table[0] == "term,estimate,std.error,statistic,p.value,conf.low,conf.high"
     assert len(table) == 4
+    itself = json.loads(run("study", "compare", "1", "1", *town.node("west"), "--json"))
+    assert itself["criteria"]["aic"] == [output["aic"], output["aic"]]
+    assert itself["reason"].startswith("No test")
 
 
 def check_ended(town: CommandNetwork) -> None:

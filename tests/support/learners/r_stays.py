@@ -47,6 +47,7 @@ COHORT: dict[str, dict[str, Any]] = {
     "stay": {"type": "number", "range": [0.01, 100]},
     "followup": {"type": "number", "range": [0.01, 100]},
     "cci": {"type": "count", "range": [0, 40]},
+    "disposition": {"type": "category", "levels": ["home", "transfer", "death"]},
 }
 # The sites' own files behind each site of a study, by how many sites it has.
 SPLITS = {

@@ -18,12 +18,12 @@ def all_families() -> dict[str, type[Family]]:
     return {c.name: c for c in classes if hasattr(c, "name")}
 
 
-def choose_family(name: str, link: str | None, by_rows: bool = False) -> Family:
+def choose_family(name: str, link: str | None, by_rows: bool = False, tabled: bool = False) -> Family:
     """The family by name and link (None: its canonical link); StudyError lists what there is.
 
-    `by_rows`: one that can be summed row by row.
+    `by_rows`: one that can be summed row by row; `tabled`: one that can be fitted on a table.
     """
-    families = {n: c for n, c in all_families().items() if c.by_rows or not by_rows}
+    families = {n: c for n, c in all_families().items() if (c.by_rows or not by_rows) and (c.tabled or not tabled)}
     if name not in families or (link is not None and link not in families[name].links):
         listed = ", ".join(f"{n}/{k}" for n, c in families.items() for k in c.links)
         raise StudyError("CO-S303", f"There is no family {name!r} with link {link or ''!r}. There are: {listed}.")

@@ -1,4 +1,4 @@
-"""Outcomes of several levels, as baseline logits; only tables of patterns are fitted with them."""
+"""Outcomes of several levels, as baseline logits: of tables of patterns, or of rows under masks."""
 
 from __future__ import annotations
 

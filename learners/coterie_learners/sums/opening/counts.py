@@ -47,8 +47,9 @@ class Opening:
 
     `rows_of` gives a site's rows, or its patterns with weights. `grids`: numbers whose few values are levels.
     `by_patient`: a patient may have several rows. `by_rows`: each row has one outcome. `least`: the sums that follow
-    leave patterns of fewer rows out. `by_bits`: nobody sees the counts.
-    `values`: whole values of the outcome, each a level, where the sums that follow tell how many have each.
+    leave patterns of fewer rows out. `by_bits`: nobody sees the counts. `values`: whole values of the outcome, each a
+    level, where the sums that follow tell how many have each. `outcome_levels`: those of an outcome with several, which
+    are counted too, and in each of which events are counted.
     """
 
     design: Design
@@ -61,6 +62,7 @@ class Opening:
     least: int = 0
     by_bits: bool = False
     values: range = range(0)
+    outcome_levels: tuple[str, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -84,22 +86,29 @@ class Opening:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of a site's counts."""
         size = (len(self.names),)
-        return {"patients": size, "events": size, "sites": size}
+        events = (len(self.outcome_levels), *size) if self.outcome_levels else size
+        return {"patients": size, "events": events, "sites": size}
 
     def count(self, site: Site) -> dict[str, Array]:
         """This site's patients and events by level (k,), and whether it has the level."""
         if self.by_patient:
             return self._count_patients(site)
         levels = len(self.names) - len(self.mass_names) - len(self.values)
-        patients, events = np.zeros(len(self.names)), np.zeros(len(self.names))
+        patients, events = np.zeros(len(self.names)), np.zeros(self.shapes["events"])
         for block in self.rows_of(site).blocks():
             masks = np.array([mask for _, mask in self._parts(block)])
             weight = np.ones(len(block)) if block.weight is None else block.weight
             patients[:levels] += masks @ weight
             masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
             patients[levels:] += [*masses, *self._count_values(block.y, weight)]
-            events[:levels] += masks @ (weight * (block.y != 0)) if self.events else 0.0
+            events[..., :levels] += self._count_events(masks, weight, block.y)
         return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+
+    def _count_events(self, masks: Array, weight: Array, y: Array) -> Array | float:
+        """Patients with the outcome by level (k,), or with each of its levels (l, k)."""
+        if self.outcome_levels:
+            return np.array([masks @ (weight * (y == level)) for level in range(len(self.outcome_levels))])
+        return np.asarray(masks @ (weight * (y != 0))) if self.events else 0.0
 
     def _mass(self, block: Block) -> Array:
         """By how much each row counts (m,) at the null model, up to a factor that all rows have in common."""
@@ -139,7 +148,11 @@ class Opening:
 
         A count that nobody has at zero says nothing of anybody: only its level is known.
         """
-        counts_only = not self.is_binary and counts["patients"][0] == counts["events"][0]
+        if self.outcome_levels:
+            # All patients of a level have one level of the outcome where the largest count of these is all of them.
+            own = [name.startswith(f"{self.design.formula.outcome}[") for name in self.names]
+            counts = {**counts, "events": np.where(own, 0.0, counts["events"].max(axis=0))}
+        counts_only = not self.is_binary and not self.outcome_levels and counts["patients"][0] == counts["events"][0]
         for name, patients, events, sites in zip(
             self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
         ):
@@ -202,6 +215,8 @@ class Opening:
             if not self._is_measured(column) and len(column.factors) == 1 and column.factors[0].level is None:
                 yield f"{column.name} = 0", 1.0 - inside
         yield from self._references(block)
+        for k, level in enumerate(self.outcome_levels):
+            yield f"{self.design.formula.outcome}[{level}]", (block.y == k).astype(np.float64)
         for j, column in enumerate(self.design.columns):
             for value in self._grid_of(column):
                 yield f"{column.name} = {value:g}", (block.x[:, j] == value).astype(np.float64)

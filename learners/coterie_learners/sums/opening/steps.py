@@ -82,7 +82,8 @@ def _open_counts(opening: Opening, labels: Posts) -> Generator[Step, Posts, Pool
     )
     counts = masked_sum.unmask_sums(posts, opening.shapes)
     opening.check(counts)
-    by_level = zip(opening.names, counts["patients"].tolist(), counts["events"].tolist(), strict=True)
+    events = counts["events"][1:].sum(axis=0) if opening.outcome_levels else counts["events"]
+    by_level = zip(opening.names, counts["patients"].tolist(), events.tolist(), strict=True)
     return {name: (patients, events) for name, patients, events in by_level}
 
 

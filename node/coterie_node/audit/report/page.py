@@ -30,6 +30,8 @@ from coterie_learners.study.document import Study
 from coterie_learners.study.model_card import make_model_card
 from coterie_node.audit.history import HistoryEntry, describe_ruling, to_history_entry
 from coterie_node.audit.influence import Screen, screen_steps
+from coterie_node.audit.printed.characteristics import print_characteristics
+from coterie_node.audit.printed.printed_table import PrintedTable
 from coterie_node.audit.replay import INTACT, Replay, Verdict
 from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
 from coterie_node.audit.report.model_words import describe_model, describe_patients
@@ -49,6 +51,8 @@ ODD = frozenset(
 # More steps than this are counted, not listed; `coterie audit history` has them all.
 MOST_STEPS = 400
 DECIMALS = 6
+# What became of rows with missing values, by the study's rule.
+_MISSING = {"drop": "left out", "refuse": "not accepted", "keep": "kept, and missing values counted"}
 
 NOT_PROVED = (
     "That a site's sums come from true and complete rows: only that site can compute them again. Its commitment to a "
@@ -217,6 +221,12 @@ class AuditReport:
             if self.fit is None
             else [row.as_dict() | {"ratio": _ratio(row, ratio)} for row in coefficient_table(self.fit)]
         )
+
+    @property
+    def characteristics(self) -> PrintedTable | None:
+        """The table of characteristics, where that is the result."""
+        table = None if self.fit is None else self.fit.details.get("table")
+        return None if table is None else print_characteristics(table)
 
     @cached_property
     def forest(self) -> Forest | None:
@@ -400,12 +410,13 @@ def methods(report: AuditReport) -> str:
     model, patients = describe_model(study, fit), describe_patients(fit)
     contributors = report.replay.contributors or view.parties
     rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
+    fits = fit is None or "table" not in fit.details
+    verb, what, rounds = ("fitted", "model", rounds) if fits else ("made", "formula of the table", "")
     return (
-        f"We fitted a {model}{patients} at {_describe_sites(contributors, study)} with Coterie "
+        f"We {verb} a {model}{patients} at {_describe_sites(contributors, study)} with Coterie "
         f"{report.versions.get('coterie', '')} "
         f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. "
-        f"The model was {study.formula}; "
-        f"rows with missing values were {'left out' if study.rows.missing == 'drop' else 'not accepted'}. All sites "
+        f"The {what} was {study.formula}; rows with missing values were {_MISSING[study.rows.missing]}. All sites "
         f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
         f"shared ledger as study {view.id}.{rounds} {_describe_replay(report.verdict)}"
     )

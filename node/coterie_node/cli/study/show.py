@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,11 +15,12 @@ from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyVie
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.sources import find_study_number
-from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, NodeOption, Shape, Site, open_site
+from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, Level, NodeOption, Shape, Site, open_site
 from coterie_node.cli.output import print_document, print_json, print_rows
+from coterie_node.cli.study.stored_results import read_stored_result
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
-from coterie_node.errors import AuditFailed, ConfigError
+from coterie_node.errors import AuditFailed
 from coterie_node.run.endings import describe_dispute, find_end, list_losses
 from coterie_node.run.reasons import describe_reason
 from coterie_node.run.study_files import study_of, study_on_ledger
@@ -31,10 +32,6 @@ from coterie_node.site.statements.open_votes import list_open_votes
 
 # The name of a study whose document nobody can read.
 UNREADABLE = "(unreadable)"
-
-# What a document or a result needs takes longer to import than all that `study status` needs, so it waits for its use.
-if TYPE_CHECKING:
-    from coterie_learners.core.fit import Fit
 
 
 def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
@@ -109,12 +106,13 @@ def result_command(
     node: NodeOption = None,
     at: At = None,
     site: Site = None,
+    level: Level = 0.95,
     shape: Shape = Format.text,
     as_json: Json = False,
 ) -> None:
-    """Print the result of a study that this site's node has written, as a table, JSON or CSV."""
+    """Print the result of a study that this site's node has written, or its table in another format."""
     from coterie_learners.study.model_card import make_model_card
-    from coterie_node.audit.result import finite, fit_lines, format_csv, numbers, soundness_line, soundness_of
+    from coterie_node.audit.result import finite, fit_lines, format_table, numbers, soundness_line, soundness_of
     from coterie_node.run.recorded_steps import list_contributors
 
     folder = open_site(node, at, site)
@@ -124,17 +122,18 @@ def result_command(
         entries, end = list(ledger.history(view.id)), find_end(ledger, view.id)
         study = study_on_ledger(view, folder.open_archive())
         contributors, lost = list_contributors(view, entries), [loss.sentence for loss in list_losses(entries)]
-    name, fit, row_warnings = _result(folder, view, "" if end is None else f" {end.describe('it')}")
+    ending = "" if end is None else f" {end.describe('it')}"
+    name, fit, row_warnings = read_stored_result(folder, view, ending)
     if as_json or shape is Format.json:
-        summary = {"study": name, **numbers(fit, contributors), "details": dict(fit.details)}
+        summary = {"study": name, **numbers(fit, contributors, level), "details": dict(fit.details)}
         summary |= {"notes": [*fit.notes, *row_warnings], "soundness": soundness_of((*fit.warnings, *row_warnings))}
         summary |= {"superseded": superseded, "lost": lost, "model": make_model_card(study)}
         print_json(finite(summary))
-    elif shape is Format.csv:
-        print(format_csv(fit).rstrip())
+    elif shape is not Format.text:
+        print(format_table(fit, shape.value, level=level))
     else:
         lines = [
-            *fit_lines(fit, printable(name), contributors),
+            *fit_lines(fit, printable(name), contributors, level=level),
             *_describe_exclusion(view, contributors),
             *([f"On the way: {'; '.join(lost)}."] if lost else []),
             *row_warnings,
@@ -151,24 +150,6 @@ def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[
     late = [name for name in gone if name in contributors]
     lines = [f"Excluded: {', '.join(excluded)}; no row of theirs is in these numbers."] if excluded else []
     return lines + ([f"Left after the last sums: {', '.join(late)}; their rows are in these numbers."] if late else [])
-
-
-def _result(folder: SiteFolder, view: StudyView, ending: str) -> tuple[str, Fit, tuple[str, ...]]:
-    """A study's name, its fit and warnings of this site's rows, as its node wrote them; ConfigError (CO-F332) if none.
-
-    `ending` says how a study ended without a result.
-    """
-    from coterie_learners.core.fit import fit_from_json
-
-    path = folder.results / f"{view.id}.json"
-    try:
-        summary = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        summary = {}
-    if summary.get("hash") != view.terms.hash.hex() or summary["fit"] is None:
-        cause = f"{folder.name} has no result of study {view.id}, which is {view.state.name.lower()}."
-        raise ConfigError("CO-F332", f"{cause}{ending} Its node writes one into {path.parent} once the study is done.")
-    return str(summary["name"]), fit_from_json(summary["fit"]), tuple(map(str, summary.get("row_warnings", ())))
 
 
 def _row(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:

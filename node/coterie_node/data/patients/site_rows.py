@@ -115,7 +115,12 @@ def raw_of_codes(
     parts = list(codes)
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     levels = {name: study.variables[name].levels for name in values if study.variables[name].levels}
-    return RawRows(values, levels, identifiers, dict(lacking or {}))
+    for name in levels if study.rows.missing == "keep" else ():
+        # A missing value is one more level, so that each value has a text.
+        lacks = np.isnan(np.asarray(values[name], dtype=np.float64))
+        values[name], levels[name] = np.where(lacks, len(levels[name]), values[name]), (*levels[name], "")
+    left_out = {} if study.rows.missing == "keep" else dict(lacking or {})
+    return RawRows(values, levels, identifiers, left_out)
 
 
 def _round_values(values: NDArray[Any]) -> NDArray[np.float64]:

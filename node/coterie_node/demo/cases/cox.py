@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from coterie_node.analysis.pooled import Reference
-from coterie_node.demo.cases import nhefs, nhefs_months
+from coterie_node.demo.cases import nhefs
 from coterie_node.demo.cases.case import Case
 from coterie_node.errors import ConfigError
 
@@ -43,19 +43,19 @@ def _site_names(count: int) -> tuple[str, ...]:
 def _study_text(sites: Sequence[str]) -> str:
     """The study file."""
     head = _STUDY.format(sites=nhefs.quote_names(sites), terms=" + ".join(_COVARIATES))
-    return head + nhefs_months.MONTHS + nhefs.VARIABLES
+    return head + nhefs.MONTHS + nhefs.VARIABLES
 
 
 def _write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
     """One CSV file per site; returns their paths by site."""
-    return nhefs_months.write_months(folder, sites, ("months", "death", *_COVARIATES))
+    return nhefs.write_months(folder, sites, ("months", "death", *_COVARIATES))
 
 
 def _fit_pooled() -> Reference:
     """statsmodels' PHReg on all complete rows, with the demo's three sites as strata."""
     from statsmodels.duration.hazard_regression import PHReg
 
-    frame = nhefs_months.load_months()
+    frame = nhefs.load_months()
     place = np.zeros(len(frame), dtype=int)
     for k, rows in enumerate(nhefs.split(len(frame), nhefs.name_sites(3)).values()):
         place[rows] = k

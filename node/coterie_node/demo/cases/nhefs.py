@@ -27,6 +27,16 @@ LEVEL_WORDS = {
 NUMERIC_COLUMNS = ("age", "smokeintensity", "smokeyrs", "wt71", "sbp", "cholesterol")
 OUTCOME = "death"
 
+# Months from January 1983 to the end of 1992: the cohort of the demos on times to an event.
+HORIZON = 120
+MONTHS = """\
+[variables.months]
+type = "number"
+unit = "months"
+range = [0, 120]
+
+"""
+
 # Every variable of the cohort as a study declares it.
 VARIABLES = """\
 [variables.death]
@@ -131,3 +141,18 @@ def build_design(frame: Any, names: Sequence[str]) -> tuple[tuple[str, ...], np.
             terms.append(name if level is None else f"{name}[{level}]")
             columns.append((frame[name] if level is None else frame[name] == level).to_numpy(float))
     return tuple(terms), np.column_stack(columns)
+
+
+def load_months() -> Any:
+    """The cohort with months to death, or to the end of 1992."""
+    frame = load_cohort("yrdth", "modth")
+    months = (frame.pop("yrdth").fillna(0) - 83) * 12 + frame.pop("modth").fillna(0)
+    frame["months"] = np.where(frame["death"] == 1, months, HORIZON)
+    return frame
+
+
+def write_months(folder: Path, sites: Sequence[str], columns: Sequence[str]) -> dict[str, Path]:
+    """One CSV file per site with these columns; returns their paths by site."""
+    frame = load_months()[list(columns)]
+    shares = split(len(frame), sites)
+    return {name: write_frame(frame.iloc[rows], folder / name / "data.csv") for name, rows in shares.items()}

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from coterie_node.analysis.pooled import Reference
-from coterie_node.demo.cases import nhefs, nhefs_months
+from coterie_node.demo.cases import nhefs
 from coterie_node.demo.cases.case import Case
-from coterie_node.demo.cases.nhefs_months import HORIZON, MONTHS
+from coterie_node.demo.cases.nhefs import HORIZON, MONTHS
 
 _STUDY = """\
 # Months from January 1983 to death in NHEFS, by sex. All sites approve this file by its hash.
@@ -49,12 +49,12 @@ def _study_text(sites: Sequence[str]) -> str:
 
 def _write_sites(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
     """One CSV file per site; returns their paths by site."""
-    return nhefs_months.write_months(folder, sites, ("months", "death", "sex"))
+    return nhefs.write_months(folder, sites, ("months", "death", "sex"))
 
 
 def _fit_pooled() -> Reference:
     """Areas under the curves of statsmodels on all rows, the second as its difference from the first."""
-    frame = nhefs_months.load_months()
+    frame = nhefs.load_months()
     (first, first_variance), (second, second_variance) = (
         _measure_area(frame[frame["sex"] == sex]) for sex in nhefs.LEVEL_WORDS["sex"].values()
     )

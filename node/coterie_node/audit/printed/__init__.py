@@ -1,0 +1,1 @@
+"""A result's table as papers take it, from the same cells in every format."""

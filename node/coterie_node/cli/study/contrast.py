@@ -1,0 +1,81 @@
+"""`coterie study contrast` and `anova`: tests of a published result's terms, from its coefficients and covariance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coterie_node.cli.options import Json, Level
+from coterie_node.cli.output import print_document, print_json
+
+if TYPE_CHECKING:
+    from coterie_node.analysis.contrasts import Coefficients, Contrast
+
+_SUMS = Annotated[list[str], typer.Argument(help="Sums of terms: 'sex[male] - 2 * age'. Several are tested jointly.")]
+_RESULT = Annotated[Path, typer.Argument(help="A result as --json prints it.")]
+
+
+def contrast_command(
+    result: _RESULT,
+    sums: _SUMS,
+    mean: Annotated[bool, typer.Option("--mean", help="Means of the outcome at these linear predictors.")] = False,
+    minus: Annotated[
+        str | None, typer.Option(help="With --mean: the difference of each mean from the mean at this sum.")
+    ] = None,
+    level: Level = 0.95,
+    as_json: Json = False,
+) -> None:
+    """Test sums of a result's coefficients, with intervals; or show means at covariate values, and differences."""
+    from coterie_node.analysis.contrasts import Coefficients, contrasts_to_json
+    from coterie_node.audit.publication import read_publication
+    from coterie_node.audit.result import finite
+
+    if minus is not None and not mean:
+        raise typer.BadParameter("It is a difference of means. Give --mean as well.", param_hint="--minus")
+    coefficients = Coefficients.of(read_publication(result))
+    contrasts = [_combine(coefficients, text, mean, minus, level) for text in sums]
+    several = len(sums) > 1 and not mean
+    joint = coefficients.test([coefficients.parse(text) for text in sums]) if several else None
+    lines = _print_contrasts(contrasts, level)
+    if joint is not None:
+        lines.append(f"All of them: {joint.kind} {joint.statistic:.4f} on {joint.df} df, p = {joint.p:.3g}.")
+    print_document(finite(contrasts_to_json(contrasts, joint, level)), "\n".join(lines), as_json)
+
+
+def _combine(coefficients: Coefficients, text: str, mean: bool, minus: str | None, level: float) -> Contrast:
+    weights = coefficients.parse(text)
+    if minus is not None:
+        name = f"({text.strip()}) against ({minus.strip()})"
+        return coefficients.difference(name, weights, coefficients.parse(minus), level)
+    return (coefficients.mean if mean else coefficients.contrast)(text.strip(), weights, level)
+
+
+def _print_contrasts(contrasts: list[Contrast], level: float) -> list[str]:
+    from coterie_node.audit.printed.printed_table import PrintedTable
+
+    head = ("", "Estimate", "Std.Error", "statistic", "p", f"{100 * level:g}% CI")
+    lines = []
+    for c in contrasts:
+        tested = ("", "") if c.p != c.p else (f"{c.statistic:.3f}", f"{c.p:.3g}")
+        lines.append((c.name, f"{c.estimate:.6g}", f"{c.std_error:.4g}", *tested, f"[{c.low:.4g}, {c.high:.4g}]"))
+    return PrintedTable(head, tuple(lines)).text_lines()
+
+
+def anova_command(
+    results: Annotated[list[Path], typer.Argument(help="One result, or results of models that hold each other.")],
+    as_json: Json = False,
+) -> None:
+    """Test the terms of one result (Wald), or each of several results against the next smaller one (LR, or F)."""
+    from coterie_node.analysis.anova import assess_models, assess_terms, print_tests
+    from coterie_node.audit.publication import read_publication
+    from coterie_node.audit.result import finite
+
+    published = [read_publication(path) for path in results]
+    tests = assess_terms(published[0]) if len(published) == 1 else assess_models(published)
+    if as_json:
+        print_json(finite([asdict(test) for test in tests]))
+    else:
+        print(print_tests(tests).text())

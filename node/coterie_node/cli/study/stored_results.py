@@ -1,0 +1,48 @@
+"""Results that a site's node has written, and the patients that the ledger's document says they stand on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from coterie_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from coterie_chain.ledger.protocol import StudyView
+    from coterie_learners.core.fit import Fit
+    from coterie_node.site.folder import SiteFolder
+
+
+def read_stored_result(folder: SiteFolder, view: StudyView, ending: str = "") -> tuple[str, Fit, tuple[str, ...]]:
+    """A study's name, its fit and warnings of this site's rows, as its node wrote them; ConfigError (CO-F332) if none.
+
+    `ending` says how a study ended without a result.
+    """
+    from coterie_learners.core.fit import fit_from_json
+
+    path = folder.results / f"{view.id}.json"
+    try:
+        summary = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        summary = {}
+    if summary.get("hash") != view.terms.hash.hex() or summary["fit"] is None:
+        cause = f"{folder.name} has no result of study {view.id}, which is {view.state.name.lower()}."
+        raise ConfigError("CO-F332", f"{cause}{ending} Its node writes one into {path.parent} once the study is done.")
+    return str(summary["name"]), fit_from_json(summary["fit"]), tuple(map(str, summary.get("row_warnings", ())))
+
+
+def read_with_cohort(folder: SiteFolder, which: str) -> dict[str, Any]:
+    """A result as `--json` prints it, by the study's number on the ledger or hash, with the cohort of its document."""
+    from coterie_node.audit.result import finite, numbers
+    from coterie_node.audit.sources import find_study_number
+    from coterie_node.run.recorded_steps import list_contributors
+    from coterie_node.run.study_files import study_on_ledger
+
+    with folder.open_ledger() as ledger:
+        view = ledger.view(find_study_number(ledger, which))
+        contributors = list_contributors(view, list(ledger.history(view.id)))
+    name, fit, _ = read_stored_result(folder, view)
+    study = study_on_ledger(view, folder.open_archive())
+    cohort = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}
+    plain: dict[str, Any] = finite({"study": name, **numbers(fit, contributors), "notes": list(fit.notes)})
+    return {**plain, "cohort": cohort}
