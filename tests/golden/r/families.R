@@ -5,6 +5,9 @@ stays <- read.csv("data/stays.csv")
 stays$ward <- factor(stays$ward, levels = c("medical", "surgical", "intensive"))
 stays$logdays <- log(stays$days)
 cohort$stay <- exp(cohort$los / 20)
+# Counts of which the largest are written as one, so that none is rare.
+stays$capped <- pmin(stays$infections, 5)
+cohort$capped <- pmin(cohort$visits, 9)
 # glm's default start is outside where means must be positive or below one: from there it is told the null model.
 family_of <- function(name, formula, family, data = stays) {
   null <- family$linkfun(weighted.mean(data[[all.vars(formula)[1]]], rep(1, nrow(data))))
@@ -64,5 +67,8 @@ write_reference("families.csv", list(
   family_of("cohort_gaussian_log", cohort_stay, gaussian("log"), cohort),
   family_of("cohort_log_binomial", formula_of("death"), binomial("log"), cohort),
   family_of("cohort_rate_difference", formula_of("visits"), poisson("identity"), cohort),
-  negative_binomial("cohort_negative_binomial", formula_of("visits"), cohort)
+  negative_binomial("cohort_negative_binomial", formula_of("visits"), cohort),
+  negative_binomial("capped", as.formula(paste("capped ~", x))),
+  negative_binomial("capped_offset", as.formula(paste("capped ~", x, "+ offset(logdays)"))),
+  negative_binomial("cohort_capped", formula_of("capped"), cohort)
 ), c("stats", "MASS"))

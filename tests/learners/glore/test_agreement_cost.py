@@ -64,7 +64,8 @@ def test_the_test_of_agreement_is_one_more_sum_in_the_last_round_and_no_round_of
     rounds, sizes = without_test(study, CODES)
     assert fit.rounds == rounds
     assert np.isfinite(fit.details["agreement"]["p"])
-    assert table.topics == [name for t in range(rounds) for name in (f"stats/{t}", f"model/{t}")]
+    steps = [name for t in range(rounds) for name in (f"stats/{t}", f"model/{t}")]
+    assert table.topics == [*steps, "conclusion"]
     for topic in sizes:
         posts = table.posts(topic)
         words = [sum(np.size(value) for value in post.values()) for post in posts.values()]
@@ -78,7 +79,7 @@ def test_where_nothing_foresaw_the_end_the_test_is_a_round_of_its_own() -> None:
     study = cohorts.study(robust="HC3")
     table = MemoryProtocol(glore, study, cohorts.split(study, CODES))
     table.play()
-    assert [topic.split("/")[0] for topic in table.topics[-3:]] == ["model", "agreement", "end"]
+    assert [topic.split("/")[0] for topic in table.topics[-4:]] == ["model", "agreement", "end", "conclusion"]
 
 
 @pytest.mark.parametrize("silence", ["wait", "exclude"])
@@ -86,7 +87,7 @@ def test_where_nothing_foresaw_the_end_the_test_is_a_round_of_its_own() -> None:
 def test_of_summed_tables_the_test_is_one_masked_sum_before_the_fit_and_no_post_of_a_server(
     scheme: str, silence: str
 ) -> None:
-    """A study that excludes sites has no test, and one server's post that ends it."""
+    """A study that excludes sites has no test."""
     study = strata.study(f"died ~ {strata.FULL}", 4, "secure_cola", scheme=scheme)
     rules = {**study.ledger.model_dump(), "silent_site": silence}
     study = Study.model_validate({**study.model_dump(), "ledger": rules})
@@ -94,7 +95,7 @@ def test_of_summed_tables_the_test_is_one_masked_sum_before_the_fit_and_no_post_
     fits = table.play()
     test = ["agreement"] if silence == "wait" else []
     tables = ["table"] if scheme == "masks" else ["key", "table", "sum", "opened"]
-    assert table.topics == [*tables, *test, "fit", *([] if test else ["conclusion"])]
+    assert table.topics == [*tables, *test, "fit", "conclusion"]
     assert ("agreement" in fits[study.sites[0]].details) == bool(test)
     for post in table.posts("agreement").values() if test else ():
         p = len(fits[study.sites[0]].terms)
@@ -105,5 +106,5 @@ def test_of_tables_in_the_clear_the_test_costs_nothing() -> None:
     study = strata.study(f"died ~ {strata.FULL}", 3)
     table = MemoryProtocol(cola, study, strata.split(study, strata.draw(400)))
     fits = table.play()
-    assert table.topics == ["table", "fit"]
+    assert table.topics == ["table", "fit", "conclusion"]
     assert np.isfinite(fits[study.sites[0]].details["agreement"]["p"])

@@ -184,7 +184,7 @@ def test_a_folder_passes_like_a_zip(honest: HonestRun, tmp_path: Path) -> None:
 def test_the_ledger_of_a_bundle_is_that_of_the_chain(honest: HonestRun) -> None:
     count = len(honest.ledger.view(1).terms.sites)
     rounds = (len(honest.records) - OPENING * count) // (count + 1)
-    assert [r.post.position for r in honest.records][-1] == OPENING + 2 * rounds - 1
+    assert [r.post.position for r in honest.records][-1] == OPENING + 2 * rounds  # the conclusion
     view = honest.ledger.view(1)
     assert [r.site for r in honest.ledger.read_finished(1, 0) or ()] == list(view.terms.sites)
     assert honest.ledger.read_finished(1, 999) is None

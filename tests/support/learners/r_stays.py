@@ -34,6 +34,7 @@ STAYS: dict[str, dict[str, Any]] = {
     "rare": {"type": "binary"},
     "w": {"type": "number", "range": [0.1, 5]},
     "f": {"type": "count", "range": [1, 5]},
+    "capped": {"type": "count", "range": [0, 5]},
     "pain": {"type": "category", "levels": ["none", "mild", "severe"]},
 }
 COHORT: dict[str, dict[str, Any]] = {
@@ -43,6 +44,7 @@ COHORT: dict[str, dict[str, Any]] = {
     "htn": {"type": "binary"},
     "death": {"type": "binary"},
     "visits": {"type": "count", "range": [0, 100]},
+    "capped": {"type": "count", "range": [0, 9]},
     "los": {"type": "number", "range": [-100, 100]},
     "stay": {"type": "number", "range": [0.01, 100]},
     "followup": {"type": "number", "range": [0.01, 100]},
@@ -89,8 +91,10 @@ def write_site_files(data: str, count: int, folder: Path) -> dict[str, Path]:
         for row in csv.DictReader(file):
             if data == "stays":
                 row["logdays"] = repr(math.log(float(row["days"])))
+                row["capped"] = str(min(int(row["infections"]), 5))
                 row["rare"] = str(int(row["readmit"] == "1" and int(row["infections"]) >= 4))
             else:
+                row["capped"] = str(min(int(row["visits"]), 9))
                 row["stay"] = repr(math.exp(float(row["los"]) / 20.0))
             rows[split[row["site"]]].append(row)
     for site, lines in rows.items():

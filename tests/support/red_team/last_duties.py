@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 from support.learners import cohorts, glm_studies, joins, strata, survival_study, vertical
+from support.learners.table_study import arm_study, split_arms
 from support.node.worlds import World, sweep
 from support.red_team.members import CrookedStore
 
@@ -81,6 +82,7 @@ MAKERS: dict[str, Maker] = {
     "secure_cola masks": lambda silence, count: _make_table("secure_cola", silence, count, scheme="masks"),
     "secure_cola bfv": lambda silence, count: _make_table("secure_cola", silence, count, scheme="bfv"),
     "survival_curves": lambda silence, count: _make_survival(survival_study.curve_study(count), silence),
+    "table_one": lambda silence, count: (_with_rules(arm_study(count), silence), split_arms(count)),
     "cox": lambda silence, count: _make_survival(survival_study.cox_study(count, "died ~ age"), silence),
     "vertigo": lambda silence, _: _make_columns("vertigo", silence),
     "valoris": lambda silence, _: _make_columns("valoris", silence),
@@ -186,6 +188,8 @@ class DutyStory:
         self.crew = {name: Supervisor(start, self.world.clock, ENDLESS) for name, start in starts.items()}
         self.stops: dict[str, Exception] = {}
         self.is_gone = self.has_begun = False
+        # Whom the honest sites miss at an interactive step, in which nobody can post without all.
+        self.missing: set[tuple[str, ...]] = set()
 
     def play(self, patience: int = 40) -> DutyStory:
         """Let all take turns on virtual time until the study has ended or nobody's patience is left."""
@@ -197,6 +201,8 @@ class DutyStory:
         for _ in range(3):
             self._settle()
             self.world.clock.seconds += 61
+        runners = [self.crew[name].runner for name in self.honest]
+        self.missing = {runner.missing_parties for runner in runners if runner is not None}
         for supervisor in self.crew.values():
             supervisor.close()
         return self
