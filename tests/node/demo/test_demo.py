@@ -41,7 +41,7 @@ def test_the_demo_equals_the_pooled_fit_and_replays_identically(demo_run: Path) 
     assert result["pooled"]["max_abs_estimate"] < 1e-10
     assert result["pooled"]["max_abs_std_error"] < 1e-9
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "identical")
-    # Three sites' labels and counts of levels come first, the conclusion last; the last round has the test of agreement.
+    # Three sites' labels and counts of levels, then the rounds, and the conclusion.
     assert result["ledger"]["records"] == 6 + 4 * result["rounds"] + 1
     assert result["ledger"]["gas"] > 0
 
