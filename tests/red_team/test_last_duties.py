@@ -46,7 +46,7 @@ def check_end(story: DutyStory) -> None:
         assert (view.state, story.silence) == (State.RUNNING, "wait")
         assert view.open is not None
         absent = set(view.open.posters) - set(view.open.posted)
-        assert story.liar in named or absent == {story.liar} or story.missing == {(story.liar,)}
+        assert story.liar in named or absent == {story.liar} or story.waits_for_the_liar
 
 
 KINDS = [

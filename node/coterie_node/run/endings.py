@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from coterie_chain.ledger.protocol import Event, Ledger, Record, Silence, State, StudyView
+from coterie_chain.ledger.protocol import Event, Ledger, OpenStep, Record, Silence, State, StudyView, Terms
 from coterie_node.run.reasons import describe_reason
 
 
@@ -27,6 +27,15 @@ class StudyEnd:
         if self.blamed:
             blame = f" By its word, which no other site has confirmed, the site at fault is {self.blamed}."
         return f"{self.site} ended {what}: {describe_reason(self.reason)}.{blame}"
+
+
+def is_closing(terms: Terms, open_: OpenStep) -> bool:
+    """Whether a study may be completed without another post of every site in its loop.
+
+    It has no such step there, or stands where its loop has a step of another kind.
+    """
+    after = open_.position - len(terms.opening)
+    return "each" not in terms.loop or (after >= 0 and open_.kind != terms.loop[after % len(terms.loop)])
 
 
 def find_end(ledger: Ledger, study: int) -> StudyEnd | None:

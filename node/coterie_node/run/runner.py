@@ -62,7 +62,7 @@ from coterie_node.peers.interactive_session import Exchange, InteractiveStep
 from coterie_node.release.gate import Gate
 from coterie_node.release.repeated_sums import RepeatedSums, is_masked, list_attempts
 from coterie_node.run.codec import PayloadCodec, pack
-from coterie_node.run.endings import end_part
+from coterie_node.run.endings import end_part, is_closing
 from coterie_node.run.follower import Follower, Progress, read_figures, read_heads
 from coterie_node.run.lookahead import PredictedPost
 from coterie_node.run.opened_results import OpenedResults
@@ -390,8 +390,11 @@ class Runner(Follower):
         """
         if view.open is None or self._ledger.now() <= view.open.deadline - view.terms.timeout // 2:
             return
-        if not self._report_unavailable(view, records, site, Reason.UNAVAILABLE) and site != self._codec.name:
-            # The study has left that step behind: it cannot go back there, and ends.
+        if self._report_unavailable(view, records, site, Reason.UNAVAILABLE) or site == self._codec.name:
+            return
+        # The study has left that step behind and cannot go back there: it ends. One that waits does so only where it
+        # would be completed otherwise, because this site's own store may be the one at fault.
+        if view.terms.silence != Silence.WAIT or is_closing(view.terms, view.open):
             self._abort(Reason.UNAVAILABLE, site)
 
     def _report_unavailable(self, view: StudyView, records: tuple[Record, ...], site: str, reason: Reason) -> bool:

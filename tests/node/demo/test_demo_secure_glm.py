@@ -36,7 +36,7 @@ def test_two_hospitals_and_a_helper_fit_what_statsmodels_fits_on_the_pooled_rows
     assert result["pooled"]["max_abs_estimate"] < 1e-5
     assert result["pooled"]["max_abs_std_error"] < 1e-5
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("RECORD INTACT", "opened results")
-    assert (result["n"], result["ledger"]["records"]) == (1536, 6)
+    assert (result["n"], result["ledger"]["records"]) == (1536, 9)
     assert set(result["details"]["interactive"]["bytes_sent"]) == {"north", "south", "university"}
 
 

@@ -27,7 +27,7 @@ def test_two_owners_and_a_helper_fit_what_scikit_learn_fits_on_the_pooled_join(
     assert result["sites"] == ["clinic", "registry", "helper"]
     assert result["pooled"]["max_abs_estimate"] < 5e-4
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("RECORD INTACT", "opened results")
-    assert result["ledger"]["records"] == 10
+    assert result["ledger"]["records"] == 13
     assert 900 < result["n"] < 1300
     assert set(result["details"]["interactive"]["bytes_sent"]) == {"clinic", "registry", "helper"}
 

@@ -190,6 +190,8 @@ class DutyStory:
         self.is_gone = self.has_begun = False
         # Whom the honest sites miss at an interactive step, in which nobody can post without all.
         self.missing: set[tuple[str, ...]] = set()
+        # Whose payload the honest sites cannot fetch.
+        self.awaited: set[str] = set()
 
     def play(self, patience: int = 40) -> DutyStory:
         """Let all take turns on virtual time until the study has ended or nobody's patience is left."""
@@ -203,6 +205,7 @@ class DutyStory:
             self.world.clock.seconds += 61
         runners = [self.crew[name].runner for name in self.honest]
         self.missing = {runner.missing_parties for runner in runners if runner is not None}
+        self.awaited = {getattr(self.crew[name].fault, "site", "") for name in self.honest}
         for supervisor in self.crew.values():
             supervisor.close()
         return self
@@ -221,6 +224,11 @@ class DutyStory:
             if name:
                 out.setdefault(name, set()).add(event.name)
         return out
+
+    @property
+    def waits_for_the_liar(self) -> bool:
+        """Whether the honest sites wait for the member alone, and say so: at an interactive step, or for a payload."""
+        return self.missing == {(self.liar,)} or self.awaited - {""} == {self.liar}
 
     def list_events(self) -> list[Event]:
         return [entry for entry in self.world.chain.log if isinstance(entry, Event)]
