@@ -182,16 +182,6 @@ def read_newest_block(url: str) -> dict[str, int]:
         return {}
 
 
-def read_block_hash(url: str, number: int) -> str | None:
-    """The hash of a node's block at a height; None if it has none, or does not answer."""
-    try:
-        with Rpc(url, timeout=2.0) as rpc:
-            block = rpc.call("eth_getBlockByNumber", hex(number), False)
-    except LedgerUnreachable:
-        return None
-    return str(block["hash"]) if isinstance(block, dict) and "hash" in block else None
-
-
 def _build_authorization(parts: SplitResult) -> dict[str, str]:
     if parts.username is None:
         return {}

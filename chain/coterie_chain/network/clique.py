@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
-from coterie_chain.ethereum.rpc import Rpc, read_block_hash, read_newest_block
+from coterie_chain.ethereum.rpc import Rpc, read_newest_block
 from coterie_chain.network import genesis
-from coterie_chain.network.growth import GrowthWatch, have_grown
+from coterie_chain.network.growth import GrowthWatch
 from coterie_chain.network.programs.executables import GETH
 from coterie_chain.network.programs.geth import (
     MAX_IPC_PATH,
@@ -128,10 +128,10 @@ class CliqueChain:
             yield url
 
     def _await_growth(self) -> None:
-        """Wait until all nodes have one block that was sealed after the start, as deep as blocks must be to count."""
+        """Wait until every node has as many blocks more as no sealer can make without the others."""
         heads, deadline = self._read_heads(), time.monotonic() + _GROWTH_TIMEOUT
         goal, watch = max(heads.values()) + self.confirmations, GrowthWatch(tuple(self._nodes))
-        while not have_grown([read_block_hash(self.url(site), goal) for site in self._nodes]):
+        while min(heads.values()) < goal:
             if time.monotonic() > deadline:
                 message = f"No block {goal} came within {_GROWTH_TIMEOUT:g} s after the start; the newest are {heads}"
                 raise LedgerUnreachable("CO-C304", f"{message}. Read the logs of the sites' Geths.")

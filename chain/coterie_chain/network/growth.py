@@ -34,8 +34,3 @@ class GrowthWatch:
         self._since = now
         self._restarts += 1
         return self.sites[-1 - (self._restarts - 1) % len(self.sites)]
-
-
-def have_grown(hashes: Sequence[str | None]) -> bool:
-    """Whether all nodes have one and the same block; `hashes` are what each has at one height, None for no block."""
-    return None not in hashes and len(set(hashes)) == 1

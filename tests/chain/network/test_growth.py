@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coterie_chain.network.growth import PATIENCE_SECONDS, GrowthWatch, have_grown
+from coterie_chain.network.growth import PATIENCE_SECONDS, GrowthWatch
 
 SITES = ("north", "south", "west")
 STALLED = {"north": 1, "south": 1, "west": 1}
@@ -30,10 +30,3 @@ def test_a_new_block_begins_the_wait_again() -> None:
     watch.choose_restart(STALLED, 1.0)
     assert watch.choose_restart({**STALLED, "north": 2}, PATIENCE_SECONDS) is None
     assert watch.choose_restart({**STALLED, "north": 2}, 2 * PATIENCE_SECONDS - 1) is None
-
-
-def test_nodes_have_grown_once_all_have_the_same_block() -> None:
-    assert have_grown(["0xa", "0xa"])
-    assert not have_grown(["0xa", "0xb"])
-    assert not have_grown(["0xa", None])
-    assert not have_grown([None, None])
