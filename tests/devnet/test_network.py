@@ -295,6 +295,7 @@ def test_a_finished_run_is_audited_on_the_stopped_network(demo: Path) -> None:
     assert (failed.returncode, json.loads(failed.stdout)["verdict"]) == (22, "FAIL")
 
 
+@pytest.mark.xdist_group("stalled")
 def test_a_chain_whose_sealers_each_missed_the_other_s_block_is_started_until_it_grows(tmp_path: Path) -> None:
     skip_without_programs()
     chain = CliqueChain(tmp_path, ["alone", "apart"], 1)
