@@ -111,7 +111,7 @@ ranges: setup ## Run the whole grid of units and ranges of studies with split co
 references: setup ## Make R's references again where R is installed, and compare them with the stored ones
 	$(BIN)/python tools/house/references.py
 
-abi: setup ## Compile the contracts anew
+abi: setup ## Compile the contracts again
 	$(BIN)/python contracts/scripts/compile.py
 
 lock: setup ## Pin the newest versions again (hashes, no download addresses)

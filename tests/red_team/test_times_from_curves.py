@@ -107,7 +107,7 @@ def draw(seed: int, n: int = 400) -> dict[str, NDArray[np.float64]]:
 @pytest.fixture
 def hospitals(tmp_path: Path) -> Network:
     network = Network(tmp_path, {site: draw(k) for k, site in enumerate("abc")})
-    # Whom the attackers look for.
+    # The patient that the attackers look for.
     network.data["a"]["months"][:4], network.data["a"]["death"][:4] = [12.0, 12.05, 36.05, 9.02], 1
     return network
 

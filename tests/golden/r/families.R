@@ -8,7 +8,7 @@ cohort$stay <- exp(cohort$los / 20)
 # Counts of which the largest are written as one, so that none is rare.
 stays$capped <- pmin(stays$infections, 5)
 cohort$capped <- pmin(cohort$visits, 9)
-# glm's default start is outside where means must be positive or below one: from there it is told the null model.
+# glm's default start is outside where means must be positive or below one. It starts from the null model.
 family_of <- function(name, formula, family, data = stays) {
   null <- family$linkfun(weighted.mean(data[[all.vars(formula)[1]]], rep(1, nrow(data))))
   start <- c(null, rep(0, ncol(model.matrix(formula, data)) - 1))

@@ -252,7 +252,7 @@ def test_a_bloom_emptied_to_hide_a_block_breaks_the_chain(honest: HonestRun, tmp
     rest = [b for b in bodies_of(honest.files) if b.number != record.block]
     outcome = check_failure(with_headers(with_bodies(honest.files, rest), headers), tmp_path, "CO-C354")
     assert f"Header {record.block} is not the one" in outcome.verdict.problem
-    # with all headers linked anew, the contracts' own count of records gives it away
+    # with all headers linked again, the contracts' own count of records shows it
     forged = with_headers(with_bodies(honest.files, rest), relink_headers(headers))
     verdict = verify(write_bundle(forged, tmp_path, "again.zip")).verdict
     assert (verdict.verdict, verdict.code) == ("FAIL", "CO-C340")
@@ -325,7 +325,7 @@ def test_an_altered_record_with_its_root_is_found_by_the_next_header(honest: Hon
 def test_an_altered_record_with_all_headers_linked_anew_is_not_what_its_site_signed(
     honest: HonestRun, tmp_path: Path
 ) -> None:
-    """An unsealed chain can be written anew around any log; what the site signed cannot be made to fit."""
+    """An unsealed chain can be written again around any log; what the site signed cannot be made to fit."""
     record = honest.record(3, "south")
     bodies = [edit_body(b, alter_logs) if b.number == record.block else b for b in bodies_of(honest.files)]
     body = next(b for b in bodies if b.number == record.block)

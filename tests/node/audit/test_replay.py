@@ -442,7 +442,7 @@ def test_terms_on_the_ledger_that_are_not_the_documents_are_found(field: str, va
 
 
 def test_a_payload_of_an_honest_site_posted_again_in_a_later_round_is_found() -> None:
-    """The stamp binds a payload to its step: an old round cannot be served anew."""
+    """The stamp binds a payload to its step: an old round cannot be served again."""
     world = cohort(3)
     crew = world.crew()
     until(lambda: (o := world.view().open) is not None and o.position == 2, crew.values())

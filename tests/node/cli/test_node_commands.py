@@ -133,7 +133,7 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
     for name in SITES[1:]:
         run("study", "approve", description["hash"], *town.node(name))
     assert refusal("study", "result", "1", *town.node("north")).code == "CO-F332"
-    # One process dies without a word while the study runs, and is started anew.
+    # One process dies without a word while the study runs, and is started again.
     town.until("a first step", lambda: any(e["event"] == "step finished" for e in town.log("west")))
     town.processes["west"].kill()
     town.processes.pop("west").wait()

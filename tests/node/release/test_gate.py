@@ -229,7 +229,7 @@ def test_a_yes_for_one_payload_is_no_yes_for_another(tmp_path: Path) -> None:
     other, change_payload = two_sites(cohorts.draw(300, seed=2))
     second = runner(World(other, change_payload), "north", Gate(other, Policy(ask=True), consent=folder.consent))
     assert not second.turn()
-    (waiting_release,) = folder.waiting()  # asked anew, although there was a yes in this place
+    (waiting_release,) = folder.waiting()  # asked again, although there was a yes in this place
     folder.approve(waiting_release["payload_digest"])
     assert second.turn()
 

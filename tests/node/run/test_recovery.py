@@ -78,7 +78,7 @@ def test_with_everybody_restarted_after_every_record_the_ledger_holds_the_same(k
 
 
 def restart_sites(world: World, names: list[str], stop: Callable[[], object]) -> None:
-    """Turns of processes that are started anew for each turn, until the condition holds or nobody can move."""
+    """Turns of processes that are started again for each turn, until the condition holds or nobody can move."""
     while not stop() and any(world.runner_after_replay(name).turn() for name in names):
         pass
 
@@ -159,7 +159,7 @@ def crashing_runner(world: World, name: str, fate: Callable[[], bool]) -> Runner
 
 
 def survive(world: World, fate: Callable[[], bool]) -> int:
-    """Run a study whose processes die by fate and are started anew; returns how many died."""
+    """Run a study whose processes die by fate and are started again; returns how many died."""
     crashes = 0
     crew = {name: crashing_runner(world, name, fate) for name in world.study.sites}
     for _ in range(20_000):

@@ -188,7 +188,7 @@ class DutyStory:
         self.crew = {name: Supervisor(start, self.world.clock, ENDLESS) for name, start in starts.items()}
         self.stops: dict[str, Exception] = {}
         self.is_gone = self.has_begun = False
-        # Whom the honest sites miss at an interactive step, in which nobody can post without all.
+        # The parties that honest sites miss at an interactive step, in which nobody can post without all.
         self.missing: set[tuple[str, ...]] = set()
         # Whose payload the honest sites cannot fetch.
         self.awaited: set[str] = set()
