@@ -103,31 +103,9 @@ def fit_pooled(root: Path) -> Any:
 
 @pytest.mark.anvil
 def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town: CommandNetwork) -> None:
-    invitation = town.create_network()
-    for name in SITES[1:]:
-        assert refusal("doctor", "--node", town.root / "nowhere").code == "CO-F320"
-        assert "coterie join" in run("doctor", *town.node(name), code=12)
-        fingerprint = Invitation.load(invitation).fingerprint
-        assert refusal("join", invitation, *town.node(name), "--fingerprint", "00" * 32).code == "CO-F326"
-        assert "network of 3 sites" in run("join", invitation, *town.node(name), "--fingerprint", fingerprint)
-    checks = json.loads(run("doctor", *town.node("south"), "--json"))
-    assert {c["check"]: c["result"] for c in checks}["seat"] == "ok"
-
-    dropping = {"[ledger]": '[rows]\nmissing = "drop"\n[ledger]'}
-    propose = ("study", "propose", study_file(town.root, texts=dropping), *town.node("north"))
-    assert refusal(*propose, "--data", "nowhere.csv").code == "CO-F327"
-    assert not (town.root / "north" / "decisions").exists()
-    output = run(*propose)
-    assert "the federated fit and the pooled one differ by at most" in output
-    (certificate,) = (town.root / "north" / "decisions").glob("*.certificate")
-    assert json.loads(certificate.read_text())["max_in_std_errors"] < 1e-7
-    for name in SITES:
-        town.serve(name)
-    town.until("the proposal", lambda: json.loads(run("study", "list", *town.node("south"), "--json")))
-    assert list_names(town) == ["cohort"] * 3
-    description = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
-    assert (description["state"], description["policy"]) == ("proposed", "allowed by this site's policy")
-    assert description["document"]["formula"] == "died ~ age + male"
+    join_network(town)
+    propose_study(town)
+    description = show_study(town)
     check_words(town)
     check_rows_that_do_not_fit(town, description["hash"])
     for name in SITES[1:]:
@@ -157,6 +135,43 @@ def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0, name
         assert town.log(name)[-1]["event"] == "stopped"
+
+
+def join_network(town: CommandNetwork) -> None:
+    """The first site founds the network; the others join by its invitation, and the doctor sees their seats."""
+    invitation = town.create_network()
+    for name in SITES[1:]:
+        assert refusal("doctor", "--node", town.root / "nowhere").code == "CO-F320"
+        assert "coterie join" in run("doctor", *town.node(name), code=12)
+        fingerprint = Invitation.load(invitation).fingerprint
+        assert refusal("join", invitation, *town.node(name), "--fingerprint", "00" * 32).code == "CO-F326"
+        assert "network of 3 sites" in run("join", invitation, *town.node(name), "--fingerprint", fingerprint)
+    checks = json.loads(run("doctor", *town.node("south"), "--json"))
+    assert {c["check"]: c["result"] for c in checks}["seat"] == "ok"
+
+
+def propose_study(town: CommandNetwork) -> None:
+    """A site proposes a study of its own rows, which leaves a certificate; all daemons start."""
+    dropping = {"[ledger]": '[rows]\nmissing = "drop"\n[ledger]'}
+    propose = ("study", "propose", study_file(town.root, texts=dropping), *town.node("north"))
+    assert refusal(*propose, "--data", "nowhere.csv").code == "CO-F327"
+    assert not (town.root / "north" / "decisions").exists()
+    output = run(*propose)
+    assert "the federated fit and the pooled one differ by at most" in output
+    (certificate,) = (town.root / "north" / "decisions").glob("*.certificate")
+    assert json.loads(certificate.read_text())["max_in_std_errors"] < 1e-7
+    for name in SITES:
+        town.serve(name)
+
+
+def show_study(town: CommandNetwork) -> Any:
+    """What another site reads of the proposal before it decides."""
+    town.until("the proposal", lambda: json.loads(run("study", "list", *town.node("south"), "--json")))
+    assert list_names(town) == ["cohort"] * 3
+    description = json.loads(run("study", "show", "1", *town.node("south"), "--json"))
+    assert (description["state"], description["policy"]) == ("proposed", "allowed by this site's policy")
+    assert description["document"]["formula"] == "died ~ age + male"
+    return description
 
 
 def list_names(town: CommandNetwork) -> list[str]:
