@@ -67,20 +67,21 @@ def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
         )
     values = np.concatenate([np.ravel(sums[name]) for name in sorted(sums)])
     # The range is checked before the masks: afterwards an overflow would be invisible.
-    total = encode_fixed_point(values, LIMIT / len(site.parties))
-    for peer in site.parties:
-        if peer != site.name:
-            pad = np.frombuffer(site.mask(peer, topic, total.nbytes), "<u8").reshape(total.shape)
-            total = add_words(total, pad if site.name < peer else negate_words(pad))
-    return {"masked": total}
+    words = encode_fixed_point(values, LIMIT / len(site.parties))
+    pads = {
+        peer: np.frombuffer(site.mask(peer, topic, words.nbytes), "<u8").reshape(words.shape)
+        for peer in site.parties
+        if peer != site.name
+    }
+    subtracted = sum_words(words.shape[0], (pad for peer, pad in pads.items() if site.name > peer))
+    added = (pad for peer, pad in pads.items() if site.name < peer)
+    return {"masked": sum_words(words.shape[0], (words, negate_words(subtracted), *added))}
 
 
 def unmask_sums(posts: Posts, shapes: Shapes) -> dict[str, Array]:
     """The sums over all parties, by name, from what `mask_sums` made at each."""
-    total = np.zeros((size_of(shapes), 2), dtype=np.uint64)
-    for payload in posts.values():
-        total = add_words(total, np.asarray(payload["masked"], dtype=np.uint64))
-    values = decode_fixed_point(total)
+    masked = (np.asarray(payload["masked"], dtype=np.uint64) for payload in posts.values())
+    values = decode_fixed_point(sum_words(size_of(shapes), masked))
     ends = list(itertools.accumulate(int(np.prod(shapes[name])) for name in sorted(shapes)))
     parts = np.split(values, ends[:-1])
     return {name: part.reshape(shapes[name]) for name, part in zip(sorted(shapes), parts, strict=True)}
@@ -145,6 +146,16 @@ def add_words(a: Words64, b: Words64) -> Words64:
     low = a[:, 0] + b[:, 0]
     carry = (low < a[:, 0]).astype(np.uint64)
     return np.stack([low, a[:, 1] + b[:, 1] + carry], axis=-1)
+
+
+def sum_words(size: int, terms: Iterable[Words64]) -> Words64:
+    """Sum of terms (size, 2) modulo 2^128; zeros of none."""
+    low, high = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
+    for term in terms:
+        low += term[:, 0]
+        high += term[:, 1]
+        high += low < term[:, 0]
+    return np.stack([low, high], axis=-1)
 
 
 def negate_words(a: Words64) -> Words64:

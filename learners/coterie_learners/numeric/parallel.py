@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain, islice
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -24,13 +25,16 @@ def in_parallel(work: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[
 
     As many threads as BLAS may use here (OPENBLAS_NUM_THREADS): a site's share of a machine is set in one place.
     """
-    workers = _blas_threads()
-    if workers == 1:
-        yield from map(work, items)
+    workers, coming = _blas_threads(), iter(items)
+    first = list(islice(coming, 2))
+    if workers == 1 or len(first) < 2:
+        # One item is quicker here than on a thread that is started for it. BLAS keeps one thread, for the same bits.
+        with one_thread():
+            yield from map(work, chain(first, coming))
         return
     running: deque[Future[Out]] = deque()
-    with _controller().limit(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        for item in items:
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
+        for item in chain(first, coming):
             running.append(pool.submit(work, item))
             if len(running) > 2 * workers:
                 yield running.popleft().result()

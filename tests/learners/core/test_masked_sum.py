@@ -23,6 +23,7 @@ from coterie_learners.core.masked_sum import (
     encode_fixed_point,
     mask_sums,
     negate_words,
+    sum_words,
     unmask_sums,
 )
 from coterie_learners.core.payload import Payload
@@ -84,6 +85,8 @@ def test_addition_is_that_of_whole_numbers_modulo_two_to_128(numbers: list[int],
     b = np.array([words(other)] * len(numbers), np.uint64)
     assert np.array_equal(add_words(a, b), np.array([words(n + other) for n in numbers], np.uint64))
     assert np.array_equal(negate_words(a), np.array([words(-n) for n in numbers], np.uint64))
+    assert np.array_equal(sum_words(len(a), [a, b, a]), np.array([words(2 * n + other) for n in numbers], np.uint64))
+    assert not np.any(sum_words(len(a), []))
 
 
 @given(st.lists(arrays_of.arrays("<f8", 3, elements=st.floats(-1e15, 1e15)), min_size=1, max_size=6))
