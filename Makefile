@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools demo test test-long test-net faults fuzz slither check audit-deps devnet bench bench-mpc bench-redis ranges references \
-  abi lock lock-images wheel mutants clean
+  abi lock lock-images wheel previous mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -131,6 +131,9 @@ audit-deps: ## Ask the advisory databases about all pinned packages; docs/depend
 
 wheel: setup ## Build the wheel, install it into an empty environment, and use it there
 	$(BIN)/python tools/house/wheel.py
+
+previous: setup ## Build an earlier release and a bundle of each learner by it, and verify these: COMMIT=0.2.0 INTO=folder
+	$(BIN)/python tools/house/previous_release.py $(COMMIT) $(INTO)
 
 mutants: setup ## Plant small faults and require that the tests near them fail
 	$(BIN)/python tools/house/mutants.py

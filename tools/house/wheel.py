@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
-import venv
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from environment import ROOT, build_wheel, make_environment
+
 SITES = ("north", "south", "west")
 NEEDED = (
     "coterie/py.typed",
@@ -20,13 +19,6 @@ NEEDED = (
 )
 
 
-def build_wheel(folder: Path) -> Path:
-    """The wheel of this tree."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    subprocess.run([str(part) for part in command], check=True)
-    return next(folder.glob("coterie-*.whl"))
-
-
 def check_content(wheel: Path) -> None:
     """SystemExit for a file that the wheel lacks, or a test that it carries."""
     names = zipfile.ZipFile(wheel).namelist()
@@ -34,22 +26,6 @@ def check_content(wheel: Path) -> None:
     extra = [name for name in names if name.startswith("tests/")]
     if missing or extra:
         raise SystemExit(f"The wheel lacks {missing} and carries {extra}.")
-
-
-def read_pins() -> list[str]:
-    """The pinned versions with their markers; the hashes are left out, which constraints do not take."""
-    lines = (ROOT / "requirements" / "dev.lock").read_text(encoding="utf-8").splitlines()
-    return [line.rstrip(" \\") for line in lines if "==" in line and not line.startswith((" ", "#"))]
-
-
-def make_environment(folder: Path, *packages: str | Path) -> Path:
-    """A new environment with these packages, at the pinned versions where there are any; the folder of its programs."""
-    venv.create(folder, with_pip=True)
-    pins = folder / "pins.txt"
-    pins.write_text("\n".join(read_pins()), encoding="utf-8")
-    install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "-c", pins, *packages]
-    subprocess.run([str(part) for part in install], check=True)
-    return folder / "bin"
 
 
 def list_commands(programs: Path) -> list[list[str]]:
