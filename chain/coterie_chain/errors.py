@@ -93,7 +93,7 @@ _ADVICE = {
     "SiteNeeded": "The study cannot go on without that site; it can only be aborted.",
     "AlreadyVoted": "This site has already voted, joined, paused or disputed here.",
     "NoVote": "This site has no vote for that motion that counts: it was never cast, has expired or has passed.",
-    "BadCall": "The call holds more than its arguments, or holds them in another way than this release does.",
+    "BadCall": "The call holds more than its arguments, or holds them in another way than this version does.",
     "NotExternal": "A seat belongs to a key of a site's own, never to a contract.",
     "BadName": "A site's name is 1 to 31 of a-z, 0-9 and -, and does not begin with -.",
     "BadTerms": "A value is out of its bounds; contracts/README.md lists them.",

@@ -63,6 +63,23 @@ def test_a_member_that_hurries_on_leaves_no_study_without_an_end(learner: str, s
         check_end(story.play())
 
 
+@pytest.mark.parametrize("silence", ["abort", "wait"])
+def test_of_two_sites_the_one_that_cannot_read_ends_the_study_or_knows_the_other_one_by_name(silence: str) -> None:
+    (duty,) = (duty for duty in list_duties("cola", silence, 2) if duty.topic == "table")
+    story = DutyStory(duty, silence, "withholds", count=2).play()
+    verdict = replay(story.world.ledger(), story.world.blobs, story.world.number).verdict
+    assert story.awaited == {story.liar}
+    if silence == "abort":
+        end = find_end(story.world.ledger(), story.world.number)
+        assert end is not None
+        assert (end.reason, end.culprit) == (Reason.UNAVAILABLE, story.liar)
+    else:
+        # Known and open (decision 36): completed, unread by one of the two, whose replay and status name the other.
+        assert story.world.view().state == State.COMPLETED
+        assert story.list_readers_with_a_result() == set()
+        assert (verdict.intact, verdict.site, verdict.topic) == (False, story.liar, "table")
+
+
 EXCLUDING = ("glore", "cola", "secure_cola masks", "secure_cola bfv", "survival_curves")
 
 

@@ -1,1 +1,1 @@
-"""The ledger on an Ethereum chain: reading, writing, decoding, headers and seals."""
+"""The ledger on an Ethereum chain: reading, writing, which blocks count, decoding, headers and seals."""

@@ -133,7 +133,7 @@ class Decoder:
         return [self._catalog, *self.models]
 
     def entries(self, logs: Iterable[Log], times: Callable[[Log], int]) -> list[Record | Event]:
-        """Entries of logs in chain order; LedgerMismatch for a log that no contract of this release writes."""
+        """Entries of logs in chain order; LedgerMismatch for a log that no contract of this version writes."""
         entries: list[Record | Event] = []
         previous: Log | None = None
         for log in logs:
@@ -141,7 +141,7 @@ class Decoder:
                 entry = self._decode_entry(log, times(log), entries, previous)
             except _MALFORMED_LOG as e:
                 raise LedgerMismatch(
-                    "CO-C312", f"The node sent a log that no contract of this release writes ({e!r}): {log}"
+                    "CO-C312", f"The node sent a log that no contract of this version writes ({e!r}): {log}"
                 ) from None
             entries.append(entry)
             previous = log

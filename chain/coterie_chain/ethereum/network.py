@@ -81,7 +81,7 @@ def discover(url: str, catalog: str | None = None) -> Network:
 
 
 def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
-    """LedgerMismatch unless the node is on this network and the Catalog's code is the one of this release.
+    """LedgerMismatch unless the node is on this network and the Catalog's code is the one of this version.
 
     LedgerUnreachable if the node has not got the Catalog yet, with its confirmations.
     """
@@ -106,7 +106,7 @@ def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
         raise LedgerMismatch(
             "CO-C311",
             f"The code at {network.catalog} on {rpc.where} ({len(from_hex(code))} bytes) "
-            "is not this release's Catalog. "
+            "is not this version's Catalog. "
             "Use the release that founded the network, or the right network.json.",
         )
 

@@ -104,7 +104,7 @@ class MemoryJournal:
 class SqliteJournal:
     """A journal in a file (mode 0600), safe after a crash of the process or the machine.
 
-    StoreFault (CO-C320) if another process holds it, or (CO-C321) if the file is not a journal of this release.
+    StoreFault (CO-C320) if another process holds it, or (CO-C321) if the file is not a journal of this version.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -261,5 +261,5 @@ def _create_private(path: Path) -> None:
 def _explain_alien(path: Path, cause: str) -> StoreFault:
     return StoreFault(
         "CO-C321",
-        f"{path} is not a journal of this release ({cause}). Move it away only if no study of this site runs.",
+        f"{path} is not a journal of this version ({cause}). Move it away only if no study of this site runs.",
     )

@@ -146,7 +146,7 @@ class VerifiedLedger(ReadOnly):
     # Checks
 
     def _verify_contracts(self) -> Contracts:
-        """The contracts' storage at the last block, after their code was found to be this release's."""
+        """The contracts' storage at the last block, after their code was found to be this version's."""
         last = next(reversed(self._headers.values()))
         state = ProvedState(last["stateRoot"], self._evidence.nodes)
         codes = {keccak(code): code for code in self._evidence.codes}
@@ -310,7 +310,7 @@ def _check_bodies(
 def _check_code(state: ProvedState, codes: Mapping[bytes, bytes], address: str, name: str) -> None:
     code = codes.get(state.account(address).code)
     if code is None or not load_artifact("Catalog" if name == "Catalog" else "Model").matches(code):
-        message = f"The code at {address} is not this release's {name}" if code else f"The code at {address} is missing"
+        message = f"The code at {address} is not this version's {name}" if code else f"The code at {address} is missing"
         raise LedgerMismatch("CO-C356", f"{message}. Use the release that founded the network. {_ADVICE}")
 
 

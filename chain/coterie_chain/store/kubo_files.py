@@ -25,7 +25,7 @@ class RepoBlobs:
 
     def put(self, data: bytes) -> str:
         """Refused: the repositories belong to their daemons."""
-        raise StoreFault("CO-C212", "Repositories of IPFS daemons are only read here; write through a daemon.")
+        raise StoreFault("CO-C212", "Repositories of Kubo are only read here; write through a Kubo that runs.")
 
     def get(self, cid: str, max_bytes: int = MAX_BLOB) -> bytes:
         """Verified bytes behind a CID."""

@@ -118,7 +118,7 @@ def _list_collusion(study: Study, masked: bool) -> tuple[str, ...]:
     if not masked:
         return ("No site has to be trusted not to collude: every member already reads each site's sums.",)
     others = len(study.sites) - 1
-    together = f"All {others} other sites together can compute the sums of the last one. They must not collude."
+    together = f"The other {others} sites together can compute the sums of the last one. They must not collude."
     difference = (
         "Sums over all sites and later over all but one at nearly the same coefficients give that one's sums. "
         "A masked study should wait for a silent site or abort."

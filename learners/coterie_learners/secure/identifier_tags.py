@@ -66,7 +66,9 @@ class LinkagePass:
         wrong += [f"{name}:{rule}" for name, rule in pairs if rule and rule not in TAG_RULES]
         if wrong or not pairs:
             message = f"A pass of the linkage names {', '.join(wrong) or 'nothing'}; identifying columns are"
-            raise StudyError("CO-S546", f"{message} {', '.join(columns)}, rules {', '.join(TAG_RULES)}.")
+            raise StudyError(
+                "CO-S546", f"{message} {', '.join(columns)}, rules {', '.join(TAG_RULES)}. Correct `passes`."
+            )
         return cls(tuple(columns.index(name) for name, _ in pairs), tuple(rule or "exact" for _, rule in pairs))
 
     def encode(self, forms: Sequence[Values]) -> list[bytes | None]:

@@ -25,7 +25,7 @@ def disclose_cox(plan: CoxPlan) -> Disclosure:
         conclude_disclosure(),
     )
     others = len(plan.study.sites) - 1
-    together = f"All {others} other sites together can compute the sums of the last one. They must not collude."
+    together = f"The other {others} sites together can compute the sums of the last one. They must not collude."
     pool = (
         "Everybody learns the sums over all sites of every round, the model after it, and the pooled numbers of "
         "patients and events. No time leaves a site, and no number at risk."

@@ -46,7 +46,7 @@ def _list_collusion(plan: CurvePlan) -> tuple[str, ...]:
         return ("No site has to be trusted not to collude: every member already reads each site's counts.",)
     others = len(plan.study.sites) - 1
     small = f", none of them from 1 to {plan.floor - 1}" if plan.floor > 1 else ""
-    return (f"All {others} other sites together can compute the counts of the last one{small}.",)
+    return (f"The other {others} sites together can compute the counts of the last one{small}.",)
 
 
 def _list_results(plan: CurvePlan) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def _list_collusion(plan: CharacteristicsPlan) -> tuple[str, ...]:
         return ("No site has to be trusted not to collude: every member already reads each site's counts.",)
     others = len(plan.study.sites) - 1
     small = f", none of which is from 1 to {plan.floor - 1}" if plan.floor > 1 else ""
-    return (f"All {others} other sites together can compute the counts and sums of the last one{small}.",)
+    return (f"The other {others} sites together can compute the counts and sums of the last one{small}.",)
 
 
 def _list_results(plan: CharacteristicsPlan) -> tuple[str, ...]:

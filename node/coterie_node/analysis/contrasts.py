@@ -161,7 +161,9 @@ class Coefficients:
 
 def _refuse_term(rest: str, names: Sequence[str]) -> ConfigError:
     listed = ", ".join(names[:12]) + (" ..." if len(names) > 12 else "")
-    return ConfigError("CO-F350", f"No term of the result begins at {rest[:40]!r}. Write sums of its terms: {listed}.")
+    return ConfigError(
+        "CO-F350", f"{rest[:40]!r} does not begin with a term of the result. Write sums of its terms: {listed}."
+    )
 
 
 def contrasts_to_json(contrasts: Sequence[Contrast], joint: JointTest | None, level: float) -> dict[str, Any]:

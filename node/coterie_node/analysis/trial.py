@@ -46,7 +46,7 @@ class Width:
     @property
     def line(self) -> str:
         """The width for people."""
-        more = f"; the upper limit of the {self.ratio} is {self.times:.2f} times the lower" if self.ratio else ""
+        more = f"; the upper limit of the {self.ratio} is {self.times:.3g} times the lower" if self.ratio else ""
         return f"{self.term:<24s} {self.width:.3g}{more}"
 
 

@@ -166,7 +166,7 @@ def check_anchor(bundle: Bundle, anchor: Anchor, genesis: str | None, network: N
         cause = f"The evidence begins at block {anchor.first}, {anchor.first_hash}, and not at the chain's first"
         raise AuditFailed("CO-A203", f"{cause}. Compare that hash with a site's node and give it with --genesis.")
     if sealed and anchor.kind == "none":
-        raise AuditFailed("CO-A204", f"Seals are asked for. {SEALS['none']}")
+        raise AuditFailed("CO-A204", f"--sealed asks for block seals, and this chain has none. {SEALS['none']}")
 
 
 def check_founders(founders: Mapping[str, str], keys: Mapping[str, str]) -> None:
@@ -182,7 +182,7 @@ def _add_remarks(outcome: Replay, ledger: VerifiedLedger, bundle: Bundle) -> Rep
     """The replay with what is wrong with other studies' entries and with the guide, and whether there are no seals."""
     unsigned = (f"Study {number} of this ledger: {fault.message}" for number, fault in ledger.spoiled.items())
     foreign = bundle.files.get(GUIDE) != write_guide(bundle.manifest)
-    guide = f"{GUIDE} of the bundle is not what this release writes: do not do what it says."
+    guide = f"{GUIDE} of the bundle is not what this version writes: do not do what it says."
     verdict = replace(outcome.verdict, unsealed=ledger.anchor.kind == "none")
     return replace(outcome, verdict=verdict, remarks=(*outcome.remarks, *unsigned, *([guide] if foreign else [])))
 

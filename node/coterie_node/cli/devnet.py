@@ -37,7 +37,7 @@ def up_command(
     folder: _Folder = DEFAULT,
     sites: Annotated[int, typer.Option(min=1, max=20, help="Number of sites.")] = 3,
     chain: Annotated[str, typer.Option(help="clique (one Geth a site) or anvil (one process).")] = "clique",
-    store: Annotated[str, typer.Option(help="kubo (one IPFS daemon a site) or folder.")] = "kubo",
+    store: Annotated[str, typer.Option(help="kubo (one Kubo a site) or folder.")] = "kubo",
     period: Annotated[int | None, typer.Option(min=1, help="Seconds between blocks.", show_default="2")] = None,
     sleep: Annotated[bool, typer.Option("--sleep", help="No blocks at rest; three sites on Clique, period 1.")] = False,
     as_json: Json = False,

@@ -31,7 +31,7 @@ def demo_command(
     ] = None,
     learner: Annotated[str, typer.Option(help="Learner to run.")] = "glore",
     chain: Annotated[str, typer.Option(help="Chain to run on: anvil, or clique (one Geth a site).")] = "anvil",
-    store: Annotated[str, typer.Option(help="Store to run on: folder, or kubo (one IPFS daemon a site).")] = "folder",
+    store: Annotated[str, typer.Option(help="Store to run on: folder, or kubo (one Kubo a site).")] = "folder",
     at: Annotated[Path | None, typer.Option(help="Run on the network that `coterie devnet up` started there.")] = None,
     keep: Annotated[Path | None, typer.Option(help="New folder in which the whole run is left.")] = None,
     level: Level = 0.95,

@@ -1,1 +1,1 @@
-"""One study in progress: the runner, the payload codec, the supervisor, and the simulation."""
+"""One study in progress: the runner with its votes on posts, the payload codec, the supervisor, and the simulation."""

@@ -128,9 +128,7 @@ def check_sites(study: Study, site_names: Iterable[str]) -> None:
     wanted = set(study.owners)
     missing, unknown = sorted(wanted - set(site_names)), sorted(set(site_names) - wanted)
     if missing or unknown:
-        raise StudyError(
-            "CO-S105",
-            f"The study {study.name!r} has the sites {', '.join(study.sites)}; "
-            f"data is missing for {', '.join(missing) or 'none'} and given for {', '.join(unknown) or 'none'} unknown. "
-            "Give one --data SITE=FILE for each site of the study.",
-        )
+        lacks = [f"data is missing for {', '.join(missing)}"] * bool(missing)
+        has = [f"data is given for {', '.join(unknown)}, of which it takes none"] * bool(unknown)
+        message = f"The study {study.name!r} has the sites {', '.join(study.sites)}; {'; '.join([*lacks, *has])}"
+        raise StudyError("CO-S105", f"{message}. Give one --data SITE=FILE for each site that has rows.")

@@ -1,1 +1,1 @@
-"""One hospital's node: its folder, settings, decisions, votes, and the daemon."""
+"""One hospital's node: its folder, settings, cards, invitations, decisions, votes about members, and the daemon."""

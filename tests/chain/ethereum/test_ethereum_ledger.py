@@ -71,7 +71,7 @@ def test_a_network_is_discovered_from_its_catalogs_address(bench: AnvilBench, an
     for wrong in ("0x12", "catalog"):
         with pytest.raises(LedgerMismatch, match="Not a Catalog's address"):
             discover(bench.network.url, wrong)
-    with pytest.raises(LedgerMismatch, match="is not this release's Catalog"):
+    with pytest.raises(LedgerMismatch, match="is not this version's Catalog"):
         discover(bench.network.url, derive_account("ana").address)
 
 
@@ -91,7 +91,7 @@ def test_a_node_without_old_states_is_read_from_the_first_block(
     [
         ({"chain_id": 1}, "its chain id is 20240, and the network's is 1"),
         ({"genesis": "0x" + "00" * 32}, "its hash of block 0 is"),
-        ({"catalog": "0x" + "11" * 20}, r"\(0 bytes\) is not this release's Catalog"),
+        ({"catalog": "0x" + "11" * 20}, r"\(0 bytes\) is not this version's Catalog"),
     ],
 )
 def test_another_network_is_a_mismatch(bench: AnvilBench, change: dict[str, Any], words: str) -> None:
@@ -103,7 +103,7 @@ def test_another_network_is_a_mismatch(bench: AnvilBench, change: dict[str, Any]
 def test_a_model_is_not_a_catalog(bench: AnvilBench, sites: Sites) -> None:
     sites["ana"].sites()
     model = sites["ana"]._reader.models[1]  # type: ignore[attr-defined]
-    with pytest.raises(LedgerMismatch, match="is not this release's Catalog"):
+    with pytest.raises(LedgerMismatch, match="is not this version's Catalog"):
         EthereumLedger(replace(bench.network, catalog=model))
 
 

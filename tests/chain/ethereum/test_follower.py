@@ -361,7 +361,7 @@ def test_a_log_that_no_contract_of_ours_writes_is_a_mismatch(scene: Scene) -> No
         return [{**log, "data": "0x00"} for log in answer] if method == "eth_getLogs" else answer
 
     scene.rpc.after = garble
-    with pytest.raises(LedgerMismatch, match="no contract of this release writes"):
+    with pytest.raises(LedgerMismatch, match="no contract of this version writes"):
         scene.follower().sync()
 
 

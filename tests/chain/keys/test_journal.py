@@ -153,7 +153,7 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     path.write_bytes(b"something else entirely, long enough to be looked at" * 100)
     path.chmod(0o600)
-    with pytest.raises(StoreFault, match="not a journal of this release") as caught:
+    with pytest.raises(StoreFault, match="not a journal of this version") as caught:
         SqliteJournal(path)
     assert caught.value.code == "CO-C321"
     path.unlink()

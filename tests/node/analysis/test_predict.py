@@ -177,7 +177,7 @@ def test_a_file_of_predictions_is_private_and_never_overwritten(
     before = out.read_bytes()
     again = run(result_file, "--data", patients, "--out", out)
     assert isinstance(again.exception, CoterieError)
-    assert again.exception.code == "CO-F206"
+    assert again.exception.code == "CO-F205"
     assert out.read_bytes() == before
 
 

@@ -81,9 +81,9 @@ def test_every_step_is_reported_once() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("north", "south"), ["missing for east", "given for none unknown"]),
-        (("north", "south", "east", "moon"), ["missing for none", "given for moon unknown"]),
-        (("North", "south", "east"), ["missing for north", "given for North unknown"]),
+        (("north", "south"), ["missing for east."]),
+        (("north", "south", "east", "moon"), ["; data is given for moon, of which it takes none."]),
+        (("North", "south", "east"), ["missing for north;", "given for North,"]),
         ((), ["missing for east, north, south"]),
     ],
 )

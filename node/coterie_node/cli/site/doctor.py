@@ -138,13 +138,13 @@ def _check_swarm(home: SiteFolder) -> CheckResult:
     """Ask the daemon's own port whether it wants the swarm's key from everybody who connects."""
     blobs = home.blobs()
     if not isinstance(blobs, KuboBlobs):
-        return CheckResult("swarm", None, "no IPFS daemon: only sites that share its folder read each other's payloads")
+        return CheckResult("swarm", None, "no Kubo: only sites that share its folder read each other's payloads")
     private = is_private_swarm(blobs.list_addresses())
     if private is None:
-        cure = "The IPFS daemon names no TCP address that answers from here: does it listen on TCP (Addresses.Swarm)?"
+        cure = "Kubo names no TCP address that answers from here: does it listen on TCP (Addresses.Swarm)?"
         return CheckResult("swarm", False, "no answer", cure)
     cure = (
-        "This IPFS daemon talks to anybody. Stop it; put the network's swarm.key into its repository, set "
+        "This Kubo talks to anybody. Stop it; put the network's swarm.key into its repository, set "
         "LIBP2P_FORCE_PNET=1, and start it again."
     )
     return CheckResult("swarm", private, "private" if private else "PUBLIC", cure)

@@ -60,7 +60,7 @@ def join_command(
         message = f"The fingerprint of {invite} is {invitation.fingerprint}, and --fingerprint is {fingerprint}"
         raise ConfigError("CO-F326", f"{message}. Do not use the file; ask the inviter for it again.")
     network = invitation.network(home.chain)
-    with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this release's
+    with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this version's
         seats = {site.name: site for site in ledger.sites() if site.active}
     (home.root / NETWORK).write_text(network.to_json())
     peers = {"chain": invitation.chain_peers, "swarm": invitation.swarm_peers}

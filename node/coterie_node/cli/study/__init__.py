@@ -1,1 +1,1 @@
-"""Commands about studies: advise, propose, decide, show, certify, compare, release, seal, pda."""
+"""Commands about studies: advise, propose, decide, show, certify, compare, contrast, predict, release, seal, pda."""

@@ -46,7 +46,7 @@ def _write(batches: Iterator[pa.Table], out: Path | None) -> None:
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise ConfigError("CO-F206", f"{out} cannot be written: {error.strerror}. Name a new file.") from None
+        raise ConfigError("CO-F205", f"{out} cannot be written: {error.strerror}. Name a new file.") from None
     with ExitStack() as unfinished:
         unfinished.callback(out.unlink)
         with os.fdopen(handle, "wb") as file:
