@@ -1,7 +1,7 @@
 """Build an earlier release from its commit: its wheel, and a bundle of each learner's demo. Verify these bundles today.
 
-Usage: previous_release.py COMMIT FOLDER. The folder must not exist. Nothing of it belongs into the repository: whoever
-needs the previous release builds it again.
+Usage: previous_release.py COMMIT FOLDER. The folder must not exist. Nothing of it belongs into the repository,
+because anybody can build it again.
 """
 
 from __future__ import annotations
