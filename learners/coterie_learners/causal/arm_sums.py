@@ -22,7 +22,9 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.rows import Block, Rows
 
-Shapes = dict[str, tuple[int, ...]]
+ArmShapes = dict[str, tuple[int, ...]]
+# Weights from which patients are counted, falling.
+WEIGHT_POWERS = 10.0 ** np.arange(12, -13, -1)
 # A score may stand at a bin's end by rounding.
 _ROUNDING = 1e-12
 
@@ -59,32 +61,52 @@ def score_rows_of(plan: PropensityPlan, model: Payload, block: Block) -> ScoredR
     return ScoredRows(split.x, split.y, plan.scale_outcome(block.y), score, weights)
 
 
-# The first sums: weights, outcomes, and which bins of scores the floor allows
+# The sums of weights, before any of outcomes, and which bins of scores the floor allows
 
 
-def shape_arms() -> Shapes:
-    """Shapes of the first sums."""
-    return {"patients": (ARMS,), "events": (ARMS,), "weight": (ARMS,), "outcome": (ARMS,), "passes": (len(BINS),)}
+def shape_weights() -> ArmShapes:
+    """Shapes of the sums of weights."""
+    masses = dict.fromkeys(("masses", "mass_sites"), (ARMS, len(WEIGHT_POWERS)))
+    return {**dict.fromkeys(("patients", "weight", "heavy"), (ARMS,)), **masses, "passes": (len(BINS),)}
 
 
-def sum_arms(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, Array]:
-    """Patients, events, weight and weighted outcome of each arm (2,); which numbers of bins this site's counts allow.
+def sum_weights(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, Array]:
+    """Patients, weights and squared weights of each arm (2,), and patients who weigh at least each power of ten (2, k).
 
-    Of a measured outcome no events are counted.
+    `mass_sites`: whether this site has such patients; `passes`: which numbers of bins this site's counts allow.
     """
-    sums = {name: np.zeros(shape) for name, shape in shape_arms().items()}
+    sums = {name: np.zeros(shape) for name, shape in shape_weights().items()}
     counts = {bins: np.zeros((ARMS, bins)) for bins in BINS}
-    binary = plan.design.outcome.type == "binary"
     for block in rows.blocks():
         scored = score_rows_of(plan, model, block)
         sums["patients"] += scored.arms.sum(axis=1)
-        sums["events"] += scored.arms @ scored.y if binary else 0.0
         sums["weight"] += scored.own.sum(axis=1)
-        sums["outcome"] += scored.own @ scored.y
+        sums["heavy"] += np.sum(scored.own**2, axis=1)
+        sums["masses"] += np.array([[np.count_nonzero(arm >= power) for power in WEIGHT_POWERS] for arm in scored.own])
         for bins, total in counts.items():
             total += count_scores(scored, bins)
+    sums["mass_sites"] = (sums["masses"] > 0).astype(np.float64)
     floor = plan.study.disclosure.cell
     sums["passes"] = np.array([float(not np.any((n > 0) & (n < floor))) for n in counts.values()])
+    return sums
+
+
+# The sums of outcomes
+
+
+def shape_outcomes() -> ArmShapes:
+    """Shapes of the sums of outcomes."""
+    return {"events": (ARMS,), "outcome": (ARMS,)}
+
+
+def sum_outcomes(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, Array]:
+    """Events and weighted outcomes of each arm (2,). Of an outcome that is not binary no events are counted."""
+    sums = {name: np.zeros(shape) for name, shape in shape_outcomes().items()}
+    binary = plan.design.outcome.type == "binary"
+    for block in rows.blocks():
+        scored = score_rows_of(plan, model, block)
+        sums["events"] += scored.arms @ scored.y if binary else 0.0
+        sums["outcome"] += scored.own @ scored.y
     return sums
 
 
@@ -97,12 +119,12 @@ def count_scores(scored: ScoredRows, bins: int) -> Array:
 # The last sums: the sandwich, and the balance
 
 
-def shape_closing(plan: PropensityPlan, bins: int) -> Shapes:
+def shape_closing(plan: PropensityPlan, bins: int) -> ArmShapes:
     """Shapes of the last sums, with scores counted in so many bins, or 0."""
     p, k = plan.p, len(plan.balanced)
-    sandwich: Shapes = {"meat": (p * (p + 1) // 2,), "between": (ARMS, p), "turn": (ARMS, p), "squares": (ARMS,)}
+    sandwich: ArmShapes = {"meat": (p * (p + 1) // 2,), "between": (ARMS, p), "turn": (ARMS, p), "squares": (ARMS,)}
     balance = dict.fromkeys(("plain", "plain_squares", "weighted"), (ARMS, k))
-    return sandwich | {"heavy": (ARMS,), **balance} | ({"bins": (ARMS, bins)} if bins else {})
+    return sandwich | balance | ({"bins": (ARMS, bins)} if bins else {})
 
 
 def sum_closing(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, Array]:
@@ -131,7 +153,6 @@ def _add_closing(plan: PropensityPlan, rows: ScoredRows, means: Array) -> Mappin
         "between": weighted @ scores,
         "turn": turn @ rows.x,
         "squares": np.sum(weighted**2, axis=1),
-        "heavy": np.sum(rows.own**2, axis=1),
         "plain": rows.arms @ covariates,
         "plain_squares": rows.arms @ covariates**2,
         "weighted": rows.own @ covariates,

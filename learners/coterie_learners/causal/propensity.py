@@ -4,10 +4,11 @@ Rosenbaum and Rubin, Biometrika 1983;70:41-55 (scores); Hernan and Robins, Causa
 (weights, marginal structural models); Lunceford and Davidian, Stat Med 2004;23:2937-2960 (errors).
 
 Stage one fits the score, a logistic model of the treatment, by rounds of sums (`score_fit`). The scores and weights of
-the rows stay at their sites. Stage two is the weighted model of the outcome with the treatment alone: its means by arm
-are sums of weighted outcomes over sums of weights, so that one round of sums solves it, whatever family and link. One
-more round has the sums for the sandwich of both stages, in which the scores are known to be estimated, and for the
-balance of the covariates.
+the rows stay at their sites. What they weigh together is summed before any outcome, so that no mean is opened that is
+that of few patients or of one or two sites. Stage two is the weighted model of the outcome with the treatment alone:
+its means by arm are sums of weighted outcomes over sums of weights, so that one round of sums solves it, whatever
+family and link. One more round has the sums for the sandwich of both stages, in which the scores are known to be
+estimated, and for the balance of the covariates.
 
 Masked (the default with three sites or more): only sums over the sites exist outside a site, after the pool's counts of
 levels by treatment. Plain: every member reads each site's sums.
@@ -19,7 +20,15 @@ from functools import partial
 
 import numpy as np
 
-from coterie_learners.causal.arm_sums import shape_arms, shape_closing, sum_arms, sum_closing
+from coterie_learners.causal.arm_sums import (
+    shape_closing,
+    shape_outcomes,
+    shape_weights,
+    sum_closing,
+    sum_outcomes,
+    sum_weights,
+)
+from coterie_learners.causal.dominance import check_weights, refuse_dominance
 from coterie_learners.causal.propensity_disclosure import disclose_propensity, expose_arm_sums
 from coterie_learners.causal.propensity_plan import BINS, PropensityOptions, PropensityPlan, check_propensity_plan
 from coterie_learners.causal.propensity_result import build_effect_fit
@@ -38,34 +47,45 @@ from coterie_learners.sums.opening.steps import open_pool, schedule_opening
 
 _VERSION = "1"
 # A weighted mean may leave its range by so much of itself through rounding.
-ROUNDING = 1e-9
+_ROUNDING = 1e-9
 # Sums of squares.
-_SQUARES = ("squares", "heavy", "plain_squares")
+_SQUARES = ("squares", "plain_squares")
+# What the later posts repeat of the score: its coefficients, their frame, a root of their covariance, and the rows.
+KEPT = ("beta", "root", "n", "centre", "scale", "outcome_centre", "outcome_scale", "offset_centre")
+# Rounds after those of the score: weights, outcomes, sandwich.
+MORE_ROUNDS = 3
 
 
 def propensity(site: Site) -> Script:
-    """The score, both means at its weights, then the sandwich of both stages."""
+    """The score, the weights that it makes, both means at these, then the sandwich of both stages."""
     plan = PropensityPlan.of(site.study)
     pooled = (yield from open_pool(plan.opening)) if plan.masked else None
     scores, rounds = yield from fit_scores(plan, pooled)
-    arms = SiteSums(shape_arms(), plan.masked)
-    judge = partial(expose_arm_sums, plan, rounds, 0, pooled)
-    posts = yield from each("arms", share_arms, plan, arms, scores, expects=arms.form, reveals=judge)
-    means = yield from server("means", weigh_outcomes, arms, scores, posts)
-    closing = SiteSums(shape_closing(plan, int(means["bins"])), plan.masked)
-    judge = partial(expose_arm_sums, plan, rounds, int(means["bins"]), pooled)
-    posts = yield from each("sandwich", share_closing, plan, closing, means, expects=closing.form, reveals=judge)
-    effect = yield from server("effect", end_effect, closing, means, posts)
+    judge = partial(expose_arm_sums, plan, rounds, pooled)
+    sums = SiteSums(shape_weights(), plan.masked)
+    posts = yield from each("weights", share_weights, plan, sums, scores, expects=sums.form, reveals=judge)
+    weights = yield from server("weighing", judge_weights, plan, sums, scores, posts)
+    sums = SiteSums(shape_outcomes(), plan.masked)
+    posts = yield from each("outcomes", share_outcomes, plan, sums, weights, expects=sums.form, reveals=judge)
+    means = yield from server("means", weigh_outcomes, sums, weights, posts)
+    sums = SiteSums(shape_closing(plan, int(means["bins"])), plan.masked)
+    posts = yield from each("sandwich", share_closing, plan, sums, means, expects=sums.form, reveals=judge)
+    effect = yield from server("effect", end_effect, sums, means, posts)
     yield from conclude()
-    return build_effect_fit(plan, effect, rounds + 2)
+    return build_effect_fit(plan, effect, rounds + MORE_ROUNDS)
 
 
 # At a site
 
 
-def share_arms(site: Site, plan: PropensityPlan, sums: SiteSums, scores: Payload) -> Payload:
-    """This site's weights and weighted outcomes by arm."""
-    return sums.post(site, "arms", sum_arms(plan, site.rows, scores))
+def share_weights(site: Site, plan: PropensityPlan, sums: SiteSums, scores: Payload) -> Payload:
+    """This site's weights by arm."""
+    return sums.post(site, "weights", sum_weights(plan, site.rows, scores))
+
+
+def share_outcomes(site: Site, plan: PropensityPlan, sums: SiteSums, weights: Payload) -> Payload:
+    """This site's weighted outcomes by arm."""
+    return sums.post(site, "outcomes", sum_outcomes(plan, site.rows, weights))
 
 
 def share_closing(site: Site, plan: PropensityPlan, sums: SiteSums, means: Payload) -> Payload:
@@ -76,23 +96,36 @@ def share_closing(site: Site, plan: PropensityPlan, sums: SiteSums, means: Paylo
 # From the sums of all sites
 
 
-def weigh_outcomes(sums: SiteSums, scores: Payload, posts: Posts) -> Payload:
-    """What the server posts: the weighted mean of each arm, and in how many bins scores are counted (0: in none)."""
+def judge_weights(plan: PropensityPlan, sums: SiteSums, scores: Payload, posts: Posts) -> Payload:
+    """What the server posts: the weights of both arms, and in how many bins scores are counted (0: in none).
+
+    Withheld before any outcome is summed where few patients, or one or two sites, have nearly all weight of an arm.
+    """
     pooled = sums.add(posts)
-    for name in ("patients", "events"):
+    for name in ("patients", "masses", "mass_sites", "passes"):
         check_patient_counts(name, pooled[name])
     if not np.all(pooled["patients"] > 0):
         raise Separation("CO-N301", "An arm of the treatment has no patients. Correct the treatment, or add sites.")
+    check_weights(pooled)
+    refuse_dominance(plan, pooled, posts)
     finest = [bins for bins, n in zip(BINS, pooled["passes"].tolist(), strict=True) if round(n) == len(posts)]
-    means = find_means(pooled)
-    counts = {name: pooled[name] for name in ("patients", "events", "weight")}
-    return {**scores, **counts, "means": means, "bins": np.asarray(float(finest[0] if finest else 0))}
+    counts = {name: pooled[name] for name in ("patients", "weight", "heavy")}
+    bins = np.asarray(float(finest[0] if finest else 0))
+    kept = {name: scores[name] for name in KEPT}
+    return {**kept, **counts, "bins": bins, "converged": np.False_}
 
 
-def find_means(pooled: Payload) -> Array:
+def weigh_outcomes(sums: SiteSums, weights: Payload, posts: Posts) -> Payload:
+    """What the server posts: the weighted mean of each arm."""
+    pooled = sums.add(posts)
+    check_patient_counts("events", pooled["events"])
+    return {**weights, "events": pooled["events"], "means": find_means(weights, pooled)}
+
+
+def find_means(weights: Payload, pooled: Payload) -> Array:
     """The weighted means (2,) of the outcome as it is summed; ProtocolError if no rows could have them."""
-    weight, outcome = np.asarray(pooled["weight"]), np.asarray(pooled["outcome"])
-    if not np.all(weight > 0.0) or np.any(np.abs(outcome) > weight * (1.0 + ROUNDING)):
+    weight, outcome = np.asarray(weights["weight"]), np.asarray(pooled["outcome"])
+    if np.any(np.abs(outcome) > weight * (1.0 + _ROUNDING)) or np.any(pooled["events"] > weights["patients"]):
         message = f"Weights of {weight.min():.6g} and weighted outcomes of {np.abs(outcome).max():.6g}"
         raise ProtocolError("CO-P508", f"{message} cannot be of outcomes in their declared range.")
     return np.asarray(outcome / weight)
@@ -128,7 +161,7 @@ def _schedule(study: Study) -> Schedule:
     plan = PropensityPlan.of(study)
     opening = schedule_opening("counts" if plan.masked else "none")
     return Schedule(
-        opening=opening, loop=("each", "server"), closing=("server",), max_rounds=plan.options.max_rounds + 2
+        opening=opening, loop=("each", "server"), closing=("server",), max_rounds=plan.options.max_rounds + MORE_ROUNDS
     )
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from coterie_learners.causal.arm_sums import shape_arms, shape_closing
-from coterie_learners.causal.propensity_plan import PropensityPlan
+from coterie_learners.causal.arm_sums import shape_closing, shape_outcomes, shape_weights
+from coterie_learners.causal.propensity_plan import BINS, PropensityPlan
 from coterie_learners.core.disclosure import PATTERNS, Exposure, indicators, list_cell_kinds, two_way
 from coterie_learners.core.masked_sum import MIN_PARTIES, size_of
 from coterie_learners.core.payload import Payload
@@ -27,11 +27,17 @@ from coterie_learners.sums.opening.disclosure import disclose_opening, list_seen
 
 BINS_OF_SCORES = "bins of scores by treatment"
 _SCORE = "Sums over its rows for the score: first moments, then score, information, deviance and counts of each round"
-_ARMS = (
-    "By arm of the treatment: patients, weights, weighted outcomes, and whether counts of scores in bins pass the floor"
+_WEIGHTS = (
+    "By arm of the treatment: patients, weights, squared weights, and how many weigh at least 10, 1, 0.1 and so on; "
+    "whether counts of scores in bins pass the floor"
+)
+_OUTCOMES = "By arm of the treatment: weighted outcomes, and events of a binary outcome"
+_STOP = (
+    "The study stops before it if an arm's effective sample size is below the floor, or if one or two sites have "
+    "nearly all of its weight."
 )
 _CLOSING = (
-    "By arm: squared weights and residuals, their products with the score's equations, weighted and plain sums and "
+    "By arm: squared residuals, their products with the score's equations, weighted and plain sums and "
     "squares of covariates; patients by bin of the score where every site's counts pass the floor"
 )
 _SOLVABLE = (
@@ -40,16 +46,17 @@ _SOLVABLE = (
 
 
 def expose_arm_sums(
-    plan: PropensityPlan, rounds: int, bins: int, pooled: PooledCounts | None, site: Site, payload: Payload
+    plan: PropensityPlan, rounds: int, pooled: PooledCounts | None, site: Site, payload: Payload
 ) -> Exposure:
     """What readers can solve from one site's sums by arm, after so many rounds for the score."""
     exposure = Exposure(what="Sums by arm of the treatment", rows=site.rows.n, parties=len(site.parties))
     if plan.masked:
         return describe_pool(replace(exposure, sums_only=True), pooled)
     cells, kinds = _list_tables(plan, site.rows)
-    posted = rounds * size_of(plan.model.shapes("first")) + size_of(shape_arms()) + size_of(shape_closing(plan, bins))
+    more = (shape_weights(), shape_outcomes(), shape_closing(plan, max(BINS)))
+    posted = rounds * size_of(plan.model.shapes("first")) + sum(size_of(shapes) for shapes in more)
     patterns = _list_patterns(plan, site.rows, posted)
-    counts = _list_bins(payload) if bins else {}
+    counts = _list_bins(payload) if "bins" in payload else {}
     return replace(
         exposure,
         cells={**cells, **patterns, **counts},
@@ -102,7 +109,9 @@ def disclose_propensity(plan: PropensityPlan) -> Disclosure:
         *disclose_opening("counts" if plan.masked else "none"),
         StepDisclosure("score/*", "each", _SCORE, None, protection, rebuilds, cells=first),
         StepDisclosure("score_model/*", "server", "The score's coefficients after each round"),
-        StepDisclosure("arms", "each", _ARMS, None, protection, rebuilds, cells=kinds),
+        StepDisclosure("weights", "each", _WEIGHTS, None, protection, rebuilds, cells=kinds),
+        StepDisclosure("weighing", "server", "The weights of each arm"),
+        StepDisclosure("outcomes", "each", _OUTCOMES, None, protection, (*rebuilds, _STOP), cells=kinds),
         StepDisclosure("means", "server", "The weighted mean of each arm"),
         StepDisclosure("sandwich", "each", _CLOSING, None, protection, rebuilds, cells=kinds),
         StepDisclosure("effect", "server", "All of these over all sites"),

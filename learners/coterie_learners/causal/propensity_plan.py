@@ -34,8 +34,8 @@ BINS = (10, 5, 4, 2)
 class PropensityOptions(Frozen):
     """The learner section of a study of a treatment's effect.
 
-    `treatment`: a binary variable of the formula; the formula's other terms make the propensity score. `estimand`: in
-    whom the effect is: all patients (ATE), the treated (ATT), or those who might have either treatment (overlap).
+    `treatment`: a binary variable of the formula; the formula's other terms make the propensity score. `estimand`: the
+    effect in all patients (ATE), in the treated (ATT), or in those who might have either treatment (overlap).
     `effect`: difference, ratio or odds ratio of the outcome's weighted means. `stabilised`: weights are shown times the
     share of their arm. `truncate`: the least and largest score; scores beyond are taken to be these. `tolerance` is
     that of the score's fit, in standard errors. `aggregation` auto: masked with three sites or more.

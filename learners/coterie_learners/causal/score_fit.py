@@ -16,7 +16,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.masked_sum import MIN_PARTIES, SiteSums
 from coterie_learners.core.payload import Payload, Schema
 from coterie_learners.core.protocol import Posts, Site, Step, each, server
-from coterie_learners.errors import NotConverged
+from coterie_learners.errors import NotConverged, Separation
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import newton
 from coterie_learners.sums.frame import Frame
@@ -90,4 +90,7 @@ def step_scores(plan: PropensityPlan, last: Payload, posts: Posts) -> Payload:
     sums = _sums_of(plan, last).add(posts)
     if plan.masked:
         plan.model.check(newton.kind_of(last), sums)
-    return {**newton.advance(plan.rules, last, sums), "converged": np.False_}
+    try:
+        return {**newton.advance(plan.rules, last, sums), "converged": np.False_}
+    except Separation as error:
+        raise Separation(error.code, error.message.replace("The outcome is", "The treatment is")) from None

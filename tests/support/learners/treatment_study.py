@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
 
-from support.learners.r_stays import COHORT, STAYS, fit_files, references, write_site_files
+import numpy as np
+from support.learners.r_stays import COHORT, GOLDEN, STAYS, fit_files, references, write_site_files
 
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.registry import complete_study
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayRows, Data
 
 FRAIL, DIABETES = "frail + age + age^2 + ward", "diabetes + age + sex + htn"
 # By the name of R's model: data, outcome, the learner's options.
@@ -52,6 +56,20 @@ def treatment_study(sites: tuple[str, ...], data: str = "stays", outcome: str = 
     plain = {"name": "effect", "sites": list(sites), "formula": write_formula(data, outcome), "variables": variables}
     plain |= {"learner": write_learner(data, options), "disclosure": {"cell": 0, "rows": 1}}
     return complete_study(Study.model_validate(plain))
+
+
+def split_treatment_rows(study: Study, every: int = 1, **columns: Any) -> dict[str, Data]:
+    """The stays in turn over a study's sites, each `every`th of them; `columns` in place of what was read."""
+    with (GOLDEN / "data" / "stays.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[::every]
+    design = Design(study)
+    codes = {name: np.array([_code(row[name], STAYS[name]) for row in rows]) for name in design.variables} | columns
+    parts = {name: {k: v[at :: len(study.sites)] for k, v in codes.items()} for at, name in enumerate(study.sites)}
+    return {name: ArrayRows.of(design.block(part)) for name, part in parts.items()}
+
+
+def _code(word: str, variable: dict[str, Any]) -> float:
+    return float(variable["levels"].index(word) if "levels" in variable else word)
 
 
 def find_effect_differences(fit: Fit, model: str) -> tuple[float, float]:

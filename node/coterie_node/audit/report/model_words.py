@@ -11,13 +11,19 @@ from coterie_learners.study.document import Study
 
 _FAMILY_WORDS = {"inverse_gaussian": "inverse Gaussian", "negative_binomial": "negative binomial"}
 
+_ESTIMAND_WORDS = {
+    "ATE": "in all patients (ATE)",
+    "ATT": "in the treated (ATT)",
+    "overlap": "in patients who might have either treatment (overlap weights)",
+}
+
 
 def describe_model(study: Study, fit: Fit | None) -> str:
     """Kind of regression with its link, its penalty and its learner."""
     options, learner = study.learner.options, study.learner.name
     method = find_learner(learner).profile.method if learner in list_learners() else ""
     if method:
-        return f"{method} by {learner.upper()}"
+        return f"{method}{_describe_estimand(options)} by {learner.upper()}"
     family, link = _find_model(learner) or (str(options.get("family", "")), str(options.get("link", "")))
     if fit is not None:
         family, link = fit.family, fit.link
@@ -27,6 +33,13 @@ def describe_model(study: Study, fit: Fit | None) -> str:
     if "alpha" in options:
         return f"{_name_lasso(options)} ({model}{penalty}) by {learner.upper()}"
     return f"{model}{penalty} by {learner.upper()}"
+
+
+def _describe_estimand(options: Mapping[str, Any]) -> str:
+    """The treatment, and the patients that its effect is of; nothing of a method without a treatment."""
+    if "treatment" not in options or "estimand" not in options:
+        return ""
+    return f" for the effect of {options['treatment']} {_ESTIMAND_WORDS.get(options['estimand'], '')},"
 
 
 def _find_model(learner: str) -> tuple[str, str] | None:
