@@ -47,6 +47,13 @@ from coterie_learners.glore import firth, robust, site_profile
 from coterie_learners.glore.category_fit import fit_category
 from coterie_learners.glore.category_plan import CategoryPlan, check_category, has_levels
 from coterie_learners.glore.glore_disclosure import Extras, disclose_category, disclose_rounds
+from coterie_learners.glore.likelihood_limits import (
+    LIMIT_ROUNDS,
+    add_limits,
+    check_limits,
+    disclose_limits,
+    find_limits,
+)
 from coterie_learners.glore.robust import Robust, root_of_sandwich
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
@@ -67,7 +74,7 @@ _VERSION = "3"
 # Values of an outcome that are counted before sums for its shape.
 MOST_VALUES = 2000
 # Options that studies of this version had not from the beginning.
-LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind"})
+LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind", "intervals"})
 
 
 class GloreOptions(Frozen):
@@ -79,7 +86,7 @@ class GloreOptions(Frozen):
     Firth's penalty. `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows.
     `site_intercepts`: each site has an intercept, which it keeps. `weights`: the variable that weighs rows;
     `weight_kind`: as R's glm takes weights, numbers of patients, or inverse chances to be sampled (with sandwich
-    errors).
+    errors). `intervals`: Wald's, or those of the profile likelihood.
     """
 
     family: str = "binomial"
@@ -95,6 +102,7 @@ class GloreOptions(Frozen):
     site_intercepts: bool = False
     weights: Annotated[str, Within(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
     weight_kind: Literal["prior", "frequency", "sampling"] = "prior"
+    intervals: Literal["wald", "profile"] = "wald"
 
     @model_serializer(mode="wrap")
     def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -177,6 +185,11 @@ class GlorePlan:
             return self.options.robust
         return "HC0" if self.options.robust or self.model.weighting == "sampling" else None
 
+    @property
+    def profiles(self) -> bool:
+        """Whether the limits of the profile likelihood are looked for after the fit."""
+        return self.options.intervals == "profile"
+
     @cached_property
     def rules(self) -> Rules:
         """How the fit goes."""
@@ -254,9 +267,11 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
             judged = partial(expose_agreement, plan, (*path, plan.frame(model).outside(model["beta"])))
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
-        if model.get("converged", False):
+        if model["rests"]:
+            limits = (yield from find_limits(plan, path, model)) if plan.profiles else None
             sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
             fit = result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
+            fit = fit if limits is None else add_limits(fit, limits)
             yield from conclude()
             return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
     raise NotConverged(
@@ -431,7 +446,7 @@ def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payl
 def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
     """A model at rest with the sums of the test; where sites keep intercepts, with the number of sites."""
     count = {"sites": np.asarray(float(sites))} if plan.options.site_intercepts else {}
-    return {**model, **sums, **count, "converged": np.True_}
+    return {**model, **sums, **count, "converged": np.bool_(not plan.profiles)}
 
 
 # Which studies it can run
@@ -463,6 +478,8 @@ def _check_study(study: Study) -> None:
 def _check_options(plan: GlorePlan) -> None:
     """StudyError for options that contradict each other or the document."""
     o, formula = plan.options, plan.design.formula
+    if plan.profiles:
+        check_limits(plan)
     if o.site_intercepts and (not formula.intercept or len(plan.study.sites) < 2 or plan.p < 2):
         raise StudyError("CO-S325", "site_intercepts needs an intercept, another term, and two sites or more.")
     if o.site_intercepts and plan.family.shaped:
@@ -502,6 +519,7 @@ def _schedule(study: Study) -> Schedule:
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
     opening, rounds = schedule_opening(plan.opens), plan.options.max_rounds + len(plan.study.sites)
+    rounds += LIMIT_ROUNDS if plan.profiles else 0
     return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 
 
@@ -513,7 +531,8 @@ def disclose_glore(study: Study) -> Disclosure:
     plan = GlorePlan.of(study)
     o = plan.options
     extras = Extras(bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped)
-    return disclose_rounds(study, plan.masked, plan.opens, extras)
+    disclosure = disclose_rounds(study, plan.masked, plan.opens, extras)
+    return disclose_limits(disclosure, plan.masked) if plan.profiles else disclosure
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:
@@ -543,6 +562,7 @@ GLORE = Learner(
         examples=(
             {"aggregation": "masked"},
             {"aggregation": "masked", "opening": "bits"},
+            {"aggregation": "masked", "intervals": "profile"},
             {"aggregation": "plain"},
         ),
         equals_pooled=True,

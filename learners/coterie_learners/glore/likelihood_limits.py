@@ -1,0 +1,198 @@
+"""Limits of the profile likelihood, by rounds of sums at two points for each coefficient.
+
+Venzon and Moolgavkar, Appl Stat 1988;37:87-94. The limits of a coefficient c'b at level 0.95 are its least and largest
+value among all b whose deviance is at most the fit's plus the 0.95 quantile of chi-squared on one degree of freedom.
+From a point b with score u, information I and deviance d, the point of the quadratic model that ends at this deviance
+D is b + I^-1 u -+ l I^-1 c, with l^2 = (D - d + u' I^-1 u) / (c' I^-1 c). The first such step, from the fit, is Wald's
+limit; these steps converge quadratically, for all limits in the same rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coterie_learners.core.disclosure import PATTERNS, Exposure
+from coterie_learners.core.fit import LEVEL, Fit
+from coterie_learners.core.masked_sum import SiteSums
+from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import Posts, Site, Step, each, server
+from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure
+from coterie_learners.errors import ProtocolError, StudyError
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.sums import sums_disclosure
+from coterie_learners.sums.opening.counts import describe_pool
+
+if TYPE_CHECKING:
+    from coterie_learners.glore.glore import GlorePlan
+
+_POINTS = "Score, information and deviance at two points for each coefficient, near the limits of its interval"
+# The 0.95 quantile of chi-squared on one degree of freedom.
+RISE = 3.841458820694124
+# Rounds after which a limit that has not settled is not looked for any longer.
+LIMIT_ROUNDS = 30
+# A limit has settled when its last step was shorter than so many standard errors.
+_SETTLED = 1e-9
+# A point whose deviance rose by so many times the rise is too far out: half of the step is made.
+_TOO_FAR = 4.0
+# A step of a coefficient of a standardised column, beyond which means could leave all bounds.
+_LONGEST = 5.0
+# The fit's deviance is the least, up to so much of itself.
+_ROUNDING = 1e-8
+# More coefficients have points whose sums are too many numbers for a post.
+MOST_TERMS = 60
+
+Views = Sequence[Array | None]
+
+
+def find_limits(plan: GlorePlan, path: Views, model: Payload) -> Generator[Step, Posts, Array]:
+    """The limits (p, 2) of all coefficients in the variables' own units, NaN where one was not found.
+
+    `path`: the views of the sums so far; `model`: the post that ended the fit.
+    """
+    state, views = begin_at_wald(plan, model), list(path)
+    for t in range(LIMIT_ROUNDS):
+        topic, sums = f"limits/{t}", SiteSums(shape_points(plan), plan.masked)
+        views += [plan.frame(model).outside(point) for point in state["points"]]
+        judge = partial(expose_points, plan, tuple(views))
+        posts = yield from each(topic, share_points, plan, topic, sums, model, state, expects=sums.form, reveals=judge)
+        state = yield from server(f"limits_model/{t}", step_points, plan, sums, model, state, posts, t)
+        if state["converged"]:
+            break
+    return read_limits(plan, model, state)
+
+
+def shape_points(plan: GlorePlan) -> dict[str, tuple[int, ...]]:
+    """Shapes of a site's sums at the points (2 p)."""
+    p = plan.p
+    return {"score": (2 * p, p), "information": (2 * p, p * (p + 1) // 2), "deviance": (2 * p,)}
+
+
+def begin_at_wald(plan: GlorePlan, model: Payload) -> Payload:
+    """Wald's limits as points (2 p, p) in the frame: first all lower ones, then all upper ones."""
+    root = np.asarray(model["root"])
+    carry = plan.frame(model).carry
+    # I^-1 c of each coefficient, as rows.
+    leads = linalg.matmul(linalg.matmul(carry, root), root.T)
+    errors = np.sqrt(np.array([linalg.dot(c, d) for c, d in zip(carry, leads, strict=True)]))
+    steps = np.sqrt(RISE) * leads / errors[:, None]
+    steps = np.array([_limit_step(step) for step in (*-steps, *steps)])
+    return {
+        "points": np.asarray(model["beta"]) + steps,
+        "steps": steps,
+        "errors": errors,
+        "settled": np.zeros(len(steps), dtype=bool),
+        "converged": np.False_,
+    }
+
+
+# At a site
+
+
+def share_points(site: Site, plan: GlorePlan, topic: str, sums: SiteSums, model: Payload, state: Payload) -> Payload:
+    """This site's score, information and deviance at each point."""
+    rows, frame = plan.rows_of(site), plan.frame(model)
+    square = "information" if plan.family.canonical else "curvature"
+    parts = [plan.model.round("round", rows, frame, point, 0.0) for point in state["points"]]
+    names = {"score": "score", "information": square, "deviance": "deviance"}
+    return sums.post(site, topic, {name: np.array([part[own] for part in parts]) for name, own in names.items()})
+
+
+def expose_points(plan: GlorePlan, views: Views, site: Site, payload: Payload) -> Exposure:
+    """What readers can solve from one site's sums at all points so far."""
+    rows = plan.rows_of(site)
+    if plan.masked:
+        exposure = sums_disclosure.expose_masked_sums(plan.design, plan.family, (*views, None), site, rows)
+        return describe_pool(exposure, plan.pooled)
+    outcome = sum(float(block.y.sum()) for block in rows.blocks())
+    totals = {"n": np.asarray(float(rows.n)), "outcome": np.asarray(outcome)}
+    return sums_disclosure.expose_sums(plan.design, plan.family, (None, *views), site, totals)
+
+
+# From the sums of all sites
+
+
+def step_points(plan: GlorePlan, sums: SiteSums, model: Payload, last: Payload, posts: Posts, t: int) -> Payload:
+    """The next points; they have converged where all have settled, or the rounds have ended."""
+    pooled, least = sums.add(posts), float(model["deviance"])
+    if float(np.min(pooled["deviance"])) < least - _ROUNDING * (abs(least) + 1.0):
+        message = f"A deviance of {float(np.min(pooled['deviance'])):.8g} is below that of the fit, {least:.8g}"
+        raise ProtocolError("CO-P508", f"{message}, which no rows can give.")
+    carry, points, steps = plan.frame(model).carry, np.array(last["points"]), np.array(last["steps"])
+    settled = np.array(last["settled"], dtype=bool)
+    for k in np.flatnonzero(~settled).tolist():
+        j, side = k % plan.p, -1.0 if k < plan.p else 1.0
+        rise = float(pooled["deviance"][k]) - least
+        if rise > _TOO_FAR * RISE:
+            points[k], steps[k] = points[k] - 0.5 * steps[k], 0.5 * steps[k]
+            continue
+        information = linalg.symmetric(pooled["information"][k], plan.p)
+        steps[k] = _limit_step(_step_to_rise(plan, information, pooled["score"][k], side * carry[j], RISE - rise))
+        points[k] = points[k] + steps[k]
+        settled[k] = abs(linalg.dot(carry[j], steps[k])) <= _SETTLED * float(last["errors"][j])
+    ends = bool(np.all(settled)) or t + 1 == LIMIT_ROUNDS
+    return {**last, "points": points, "steps": steps, "settled": settled, "converged": np.bool_(ends)}
+
+
+def add_limits(fit: Fit, limits: Array) -> Fit:
+    """The fit with these limits (p, 2) in place of Wald's."""
+    low, high = (column.tolist() for column in limits.T)
+    lost = [term for term, pair in zip(fit.terms, limits, strict=True) if not np.all(np.isfinite(pair))]
+    notes = [f"Intervals are of the profile likelihood ({100 * LEVEL:g} %); at another level they are Wald's."]
+    notes += [f"A limit of {', '.join(lost)} was not found in {LIMIT_ROUNDS} rounds."] if lost else []
+    details = {**fit.details, "intervals": {"kind": "profile", "level": LEVEL, "low": low, "high": high}}
+    return replace(fit, notes=(*fit.notes, *notes), details=details)
+
+
+# Which studies can have them
+
+
+def check_limits(plan: GlorePlan) -> None:
+    """StudyError for a study whose fit has no profile likelihood here."""
+    o, family = plan.options, plan.family
+    simple = family.dispersion == "known" and not family.shaped and not family.bounded and not family.linear
+    if not simple or o.firth or o.ridge or o.site_intercepts or plan.robust:
+        message = "Profile-likelihood intervals are of binomial and Poisson models, without firth, ridge, "
+        raise StudyError("CO-S354", f'{message}site_intercepts, robust and sampling weights. Set intervals = "wald".')
+    if plan.p > MOST_TERMS:
+        message = f"Profile-likelihood intervals of {plan.p} coefficients; the limit is {MOST_TERMS}"
+        raise StudyError("CO-S354", f'{message}. Shorten the formula, or set intervals = "wald".')
+    if plan.study.ledger.silent_site == "exclude":
+        message = "The fit of all sites and limits of fewer would not belong together"
+        raise StudyError("CO-S306", f'{message}. Set silent_site = "wait" or "abort".')
+
+
+def disclose_limits(disclosure: Disclosure, masked: bool) -> Disclosure:
+    """What the rounds disclose, with those of the limits before the conclusion."""
+    *steps, end = disclosure.steps
+    protection: Protection = "masked" if masked else "plain"
+    limits = StepDisclosure("limits/*", "each", _POINTS, None, protection, cells=(PATTERNS,))
+    after = StepDisclosure("limits_model/*", "server", "The points at which the likelihood is looked at next")
+    return replace(disclosure, steps=(*steps, limits, after, end))
+
+
+def _step_to_rise(plan: GlorePlan, information: Array, score: Array, c: Array, missing: float) -> Array:
+    """The step to where the quadratic model of the deviance has risen by what is missing, in the direction of c."""
+    factor = linalg.cholesky(information, plan.design.names)
+    ahead, lead = linalg.solve(factor, score), linalg.solve(factor, c)
+    square = (missing + linalg.dot(score, ahead)) / linalg.dot(c, lead)
+    return np.asarray(ahead + np.sqrt(max(square, 0.0)) * lead)
+
+
+def _limit_step(step: Array) -> Array:
+    """A step of which no coefficient of a standardised column is longer than the longest safe one."""
+    longest = float(np.max(np.abs(step)))
+    return step if longest <= _LONGEST else step * (_LONGEST / longest)
+
+
+def read_limits(plan: GlorePlan, model: Payload, state: Payload) -> Array:
+    """The limits (p, 2) in the variables' own units."""
+    frame, p = plan.frame(model), plan.p
+    ends = [float(frame.outside(point)[k % p]) for k, point in enumerate(np.asarray(state["points"]))]
+    values = np.where(np.asarray(state["settled"]), np.array(ends), np.nan)
+    return np.stack([values[:p], values[p:]], axis=1)

@@ -1,0 +1,43 @@
+"""Intervals of the profile likelihood over the real runner and the gates, and for people who read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.learners import pooled
+from support.learners.cohorts import draw, split, study
+from support.learners.r_stays import fit_files, write_site_files
+
+from coterie_learners.study.design import Design
+from coterie_node.analysis.conformance import check_learner
+from coterie_node.analysis.pooled import Reference
+from coterie_node.errors import ReleaseRefused
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+def test_a_fit_with_limits_has_every_property_of_a_learner(aggregation: str) -> None:
+    of, codes = study(count=3, intervals="profile", aggregation=aggregation), draw(300)
+    want, names = pooled.fit(of, codes), Design(of).names
+    reference = Reference(*(dict(zip(names, v.tolist(), strict=True)) for v in (want.estimates, want.std_errors)))
+    report = check_learner(of, split(of, codes), reference)
+    assert report.unchecked == 0
+    assert report.restarts == report.records
+    assert any(topic.startswith("limits/") for topic in report.disclosed)
+
+
+def test_the_table_prints_the_limits_and_says_which_they_are(tmp_path: Path) -> None:
+    learner = {"name": "glore", "intervals": "profile"}
+    result = fit_files(write_site_files("stays", 3, tmp_path), "stays", "readmit ~ age + frail", learner)
+    terms = {row["term"]: row for row in result.as_dict()["terms"]}
+    own = result.fit.details["intervals"]
+    assert [terms["age"]["ci_low"], terms["frail"]["ci_high"]] == [own["low"][1], own["high"][2]]
+    assert "Intervals are of the profile likelihood (95 %)" in result.text()
+
+
+def test_plain_sums_at_the_points_show_single_patterns_that_the_rounds_alone_do_not(tmp_path: Path) -> None:
+    """Of few patterns the points' equations are enough to solve each pattern's patients."""
+    files = write_site_files("cohort", 2, tmp_path)
+    learner = {"name": "glore", "intervals": "profile", "aggregation": "plain"}
+    with pytest.raises(ReleaseRefused, match="pattern"):
+        fit_files(files, "cohort", "death ~ age + sex + diabetes + htn", learner, disclosure={"cell": 9, "rows": 1})
