@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +23,7 @@ from coterie_learners.core.study_disclosure import (
 from coterie_learners.study.rows import Rows
 from coterie_learners.sums.opening.counts import PooledCounts, describe_pool
 from coterie_learners.sums.opening.disclosure import disclose_opening, list_seen_in_opening
+from coterie_learners.sums.sums_disclosure import list_patterns
 
 BINS_OF_SCORES = "bins of scores by treatment"
 _SCORE = "Sums over its rows for the score: first moments, then score, information, deviance and counts of each round"
@@ -40,6 +40,7 @@ _CLOSING = (
     "By arm: squared residuals, their products with the score's equations, weighted and plain sums and "
     "squares of covariates; patients by bin of the score where every site's counts pass the floor"
 )
+_ARM_COUNTS = "The opening counts each level of all sites together, and those in it with and without the treatment."
 _SOLVABLE = (
     "Where few patterns of covariates, treatment and outcome occur, readers can solve the patients of each pattern.",
 )
@@ -55,7 +56,7 @@ def expose_arm_sums(
     cells, kinds = _list_tables(plan, site.rows)
     more = (shape_weights(), shape_outcomes(), shape_closing(plan, max(BINS)))
     posted = rounds * size_of(plan.model.shapes("first")) + sum(size_of(shapes) for shapes in more)
-    patterns = _list_patterns(plan, site.rows, posted)
+    patterns = list_patterns(plan.design, site.rows, posted)
     counts = _list_bins(payload) if "bins" in payload else {}
     return replace(
         exposure,
@@ -75,23 +76,6 @@ def _list_tables(plan: PropensityPlan, rows: Rows) -> tuple[dict[str, int], dict
         gram, events, total = gram + inside.T @ inside, events + inside.T @ block.y, total + float(block.y.sum())
     binary = plan.design.outcome.type == "binary"
     return two_way(plan.design, float(rows.n), gram, (total, events) if binary else None)
-
-
-def _list_patterns(plan: PropensityPlan, rows: Rows, posted: int) -> dict[str, int]:
-    """Patients by pattern of covariates, treatment and outcome, if no more patterns occur than numbers are posted."""
-    counts: dict[bytes, int] = {}
-    for block in rows.blocks():
-        patterns, times = np.unique(np.column_stack([block.x, block.y]), axis=0, return_counts=True)
-        for row, count in zip(patterns, times.tolist(), strict=True):
-            counts[row.tobytes()] = counts.get(row.tobytes(), 0) + count
-        if len(counts) > posted:
-            return {}
-    names = (*plan.design.names[1:], plan.design.formula.outcome)
-    return {_name_pattern(names, np.frombuffer(row)[1:].tolist()): count for row, count in counts.items()}
-
-
-def _name_pattern(names: Sequence[str], values: Sequence[float]) -> str:
-    return "pattern " + ", ".join(f"{name}={value:g}" for name, value in zip(names, values, strict=True))
 
 
 def _list_bins(payload: Payload) -> dict[str, int]:
@@ -132,6 +116,7 @@ def _list_results(plan: PropensityPlan) -> tuple[str, ...]:
     return (
         f"Everybody learns {sums} of every round, the score's coefficients, patients and weighted means of each arm, "
         "and the balance of each covariate. A patient's score and weight stay at the site.",
+        *((_ARM_COUNTS,) if plan.masked else ()),
         *list_seen_in_opening("counts" if plan.masked else "none"),
         *describe_patients(plan.study),
     )

@@ -53,6 +53,7 @@ from coterie_learners.glore.likelihood_limits import (
     check_limits,
     disclose_limits,
     find_limits,
+    looks_for_limits,
 )
 from coterie_learners.glore.robust import Robust, root_of_sandwich
 from coterie_learners.numeric import linalg
@@ -268,10 +269,10 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
         if model["rests"]:
-            limits = (yield from find_limits(plan, path, model)) if plan.profiles else None
+            limits = (yield from find_limits(plan, t + 1, model)) if looks_for_limits(plan, float(model["n"])) else None
             sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
             fit = result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
-            fit = fit if limits is None else add_limits(fit, limits)
+            fit = add_limits(fit, limits) if plan.profiles else fit
             yield from conclude()
             return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
     raise NotConverged(
@@ -446,7 +447,7 @@ def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payl
 def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
     """A model at rest with the sums of the test; where sites keep intercepts, with the number of sites."""
     count = {"sites": np.asarray(float(sites))} if plan.options.site_intercepts else {}
-    return {**model, **sums, **count, "converged": np.bool_(not plan.profiles)}
+    return {**model, **sums, **count, "converged": np.bool_(not looks_for_limits(plan, float(model["n"])))}
 
 
 # Which studies it can run

@@ -29,11 +29,12 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "cohort_logit": ("cohort", f"death ~ {PATIENT}", {}),
     "cohort_poisson": ("cohort", f"visits ~ {PATIENT}", {"family": "poisson"}),
 }
+QUICK = ("stays_logit", "cohort_poisson")
 # The fifth hospital of the stays has nobody in intensive care, the fourth of the cohort nobody older than 80.
 STAYS_SPLITS = [(5, "masked"), (2, "plain"), (3, "masked"), (3, "plain"), (5, "plain")]
 COHORT_SPLITS = [(4, "masked"), (2, "plain"), (4, "plain")]
 CASES = [
-    pytest.param(model, *split, marks=() if k == 0 else pytest.mark.long)
+    pytest.param(model, *split, marks=() if k == 0 and model in QUICK else pytest.mark.long)
     for model, (data, _, _) in MODELS.items()
     for k, split in enumerate(STAYS_SPLITS if data == "stays" else COHORT_SPLITS)
 ]
