@@ -76,7 +76,7 @@ def find_limits(plan: GlorePlan, rounds: int, model: Payload) -> Generator[Step,
     state = begin_at_wald(plan, model)
     for t in range(LIMIT_ROUNDS):
         topic, sums = f"limits/{t}", SiteSums(shape_points(plan), plan.masked)
-        judge = partial(expose_points, plan, rounds, t)
+        judge = partial(expose_limit_sums, plan, rounds, t)
         posts = yield from each(topic, share_points, plan, topic, sums, model, state, expects=sums.form, reveals=judge)
         state = yield from server(f"limits_model/{t}", step_points, plan, sums, model, state, posts, t)
         if state["converged"]:
@@ -128,7 +128,7 @@ def share_points(site: Site, plan: GlorePlan, topic: str, sums: SiteSums, model:
     return sums.post(site, topic, out)
 
 
-def expose_points(plan: GlorePlan, rounds: int, t: int, site: Site, payload: Payload) -> Exposure:
+def expose_limit_sums(plan: GlorePlan, rounds: int, t: int, site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's sums at all points of t + 1 rounds, after those of the fit."""
     rows, what = plan.rows_of(site), f"Sums at the points of round {t} (score, deviance)"
     exposure = Exposure(what=what, rows=rows.n, parties=len(site.parties))
