@@ -94,6 +94,18 @@ def test_few_patients_of_a_pattern_are_not_read_off_plain_sums(network: Network)
         network.fit(probe("death ~ drug + hiv + sex", PLAIN))
 
 
+@pytest.mark.parametrize("more", ['standardise = "drug"', 'intervals = "profile"'])
+def test_sums_after_a_plain_fit_are_judged_pattern_by_pattern(network: Network, more: str) -> None:
+    """Two of a pattern: the fit's own few rounds do not show them, the sums after it may."""
+    learner = f'name = "glore"\naggregation = "plain"\n{more}'
+    network.fit(text("death ~ drug + sex", learner=learner, rest=KNOWN, **DRUG))
+    for columns in network.data.values():
+        columns["hiv"] = np.where((columns["drug"] == 1) & (columns["sex"] == 1), 0, columns["hiv"])
+        columns["hiv"][np.flatnonzero((columns["drug"] == 1) & (columns["sex"] == 1))[:2]] = 1
+    with pytest.raises(ReleaseRefused):
+        network.fit(text("death ~ drug + sex + hiv", learner=learner, rest=KNOWN, **DRUG))
+
+
 def test_a_site_whose_numbers_have_few_values_posts_nothing(network: Network) -> None:
     network.data["b"]["x"] = np.arange(N) % 2
     with pytest.raises(DataError, match=r"3 values or fewer"):

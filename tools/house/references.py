@@ -32,6 +32,7 @@ SCRIPTS = (
     "contrasts",
     "propensity",
     "profile",
+    "standardise",
 )
 PACKAGES = "r-base-core r-cran-mass r-cran-nnet r-cran-sandwich r-cran-brglm2 r-cran-survey r-cran-survival"
 # Other builds of R round otherwise; Firth's penalty and cloglog models lose the most digits.

@@ -56,6 +56,12 @@ from coterie_learners.glore.likelihood_limits import (
     looks_for_limits,
 )
 from coterie_learners.glore.robust import Robust, root_of_sandwich
+from coterie_learners.glore.standardised_means import (
+    add_means,
+    check_standardised,
+    disclose_means,
+    standardise_means,
+)
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
@@ -75,7 +81,7 @@ _VERSION = "3"
 # Values of an outcome that are counted before sums for its shape.
 MOST_VALUES = 2000
 # Options that studies of this version had not from the beginning.
-LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind", "intervals"})
+LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind", "intervals", "standardise"})
 
 
 class GloreOptions(Frozen):
@@ -88,6 +94,7 @@ class GloreOptions(Frozen):
     `site_intercepts`: each site has an intercept, which it keeps. `weights`: the variable that weighs rows;
     `weight_kind`: as R's glm takes weights, numbers of patients, or inverse chances to be sampled (with sandwich
     errors). `intervals`: Wald's, or those of the profile likelihood.
+    `standardise`: the variable at whose levels the means of all rows are taken.
     """
 
     family: str = "binomial"
@@ -104,6 +111,7 @@ class GloreOptions(Frozen):
     weights: Annotated[str, Within(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
     weight_kind: Literal["prior", "frequency", "sampling"] = "prior"
     intervals: Literal["wald", "profile"] = "wald"
+    standardise: Annotated[str, Within(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
 
     @model_serializer(mode="wrap")
     def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -269,10 +277,14 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
         if model["rests"]:
-            limits = (yield from find_limits(plan, t + 1, model)) if looks_for_limits(plan, float(model["n"])) else None
+            limited, means = looks_for_limits(plan, float(model["n"])), None
+            if plan.options.standardise:
+                means = yield from standardise_means(plan, t + 1, model, not limited)
+            limits = (yield from find_limits(plan, t + 1, model)) if limited else None
             sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
             fit = result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
             fit = add_limits(fit, limits) if plan.profiles else fit
+            fit = fit if means is None else add_means(plan, fit, model, means, sandwich)
             yield from conclude()
             return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
     raise NotConverged(
@@ -447,7 +459,8 @@ def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payl
 def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
     """A model at rest with the sums of the test; where sites keep intercepts, with the number of sites."""
     count = {"sites": np.asarray(float(sites))} if plan.options.site_intercepts else {}
-    return {**model, **sums, **count, "converged": np.bool_(not looks_for_limits(plan, float(model["n"])))}
+    goes_on = bool(plan.options.standardise) or looks_for_limits(plan, float(model["n"]))
+    return {**model, **sums, **count, "converged": np.bool_(not goes_on)}
 
 
 # Which studies it can run
@@ -481,6 +494,8 @@ def _check_options(plan: GlorePlan) -> None:
     o, formula = plan.options, plan.design.formula
     if plan.profiles:
         check_limits(plan)
+    if o.standardise:
+        check_standardised(plan)
     if o.site_intercepts and (not formula.intercept or len(plan.study.sites) < 2 or plan.p < 2):
         raise StudyError("CO-S325", "site_intercepts needs an intercept, another term, and two sites or more.")
     if o.site_intercepts and plan.family.shaped:
@@ -520,7 +535,7 @@ def _schedule(study: Study) -> Schedule:
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
     opening, rounds = schedule_opening(plan.opens), plan.options.max_rounds + len(plan.study.sites)
-    rounds += LIMIT_ROUNDS if plan.profiles else 0
+    rounds += (LIMIT_ROUNDS if plan.profiles else 0) + bool(plan.options.standardise)
     return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 
 
@@ -533,6 +548,7 @@ def disclose_glore(study: Study) -> Disclosure:
     o = plan.options
     extras = Extras(bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped)
     disclosure = disclose_rounds(study, plan.masked, plan.opens, extras)
+    disclosure = disclose_means(disclosure, plan.masked, o.standardise) if o.standardise else disclosure
     return disclose_limits(disclosure, plan.masked) if plan.profiles else disclosure
 
 
@@ -563,7 +579,7 @@ GLORE = Learner(
         examples=(
             {"aggregation": "masked"},
             {"aggregation": "masked", "opening": "bits"},
-            {"aggregation": "masked", "intervals": "profile"},
+            {"aggregation": "masked", "intervals": "profile", "standardise": "male"},
             {"aggregation": "plain"},
         ),
         equals_pooled=True,

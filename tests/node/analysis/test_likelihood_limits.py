@@ -13,20 +13,27 @@ from support.learners.r_stays import fit_files, write_site_files
 from coterie_learners.study.design import Design
 from coterie_node.analysis.conformance import check_learner
 from coterie_node.analysis.pooled import Reference
+from coterie_node.audit.report.model_words import describe_model
 from coterie_node.errors import ReleaseRefused
 
 STAY = "age + ward + frail"
 
 
 @pytest.mark.parametrize("aggregation", ["masked", *later("plain")])
-def test_a_fit_with_limits_has_every_property_of_a_learner(aggregation: str) -> None:
-    of, codes = study(count=3, intervals="profile", aggregation=aggregation), draw(700)
+def test_a_fit_with_limits_and_means_has_every_property_of_a_learner(aggregation: str) -> None:
+    of, codes = study(count=3, intervals="profile", standardise="male", aggregation=aggregation), draw(700)
     want, names = pooled.fit(of, codes), Design(of).names
     reference = Reference(*(dict(zip(names, v.tolist(), strict=True)) for v in (want.estimates, want.std_errors)))
     report = check_learner(of, split(of, codes), reference)
     assert report.unchecked == 0
     assert report.restarts == report.records
     assert any(topic.startswith("limits/") for topic in report.disclosed)
+    assert "standardised" in report.disclosed
+
+
+def test_a_methods_section_names_limits_and_means() -> None:
+    words = describe_model(study(count=3, link="logit", intervals="profile", standardise="male"), None)
+    assert words == ("binomial regression (logit link), profile-likelihood intervals, standardised over male by GLORE")
 
 
 def test_the_table_prints_the_limits_and_says_which_they_are(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def describe_model(study: Study, fit: Fit | None) -> str:
         family, link = fit.family, fit.link
     name = _FAMILY_WORDS.get(family, family)
     model = f"{name} regression ({link} link)" if name and link else f"{name} regression".lstrip()
-    penalty = f"{_describe_penalty(options)}{_describe_errors(options)}"
+    penalty = f"{_describe_penalty(options)}{_describe_errors(options)}{_describe_more(options)}"
     if "alpha" in options:
         return f"{_name_lasso(options)} ({model}{penalty}) by {learner.upper()}"
     return f"{model}{penalty} by {learner.upper()}"
@@ -56,6 +56,13 @@ def _describe_errors(options: Mapping[str, Any]) -> str:
         return f"{own}{weighed}"
     of = "clustered by patient" if robust == "patient" else robust if isinstance(robust, str) else "HC0"
     return f"{own}{weighed}, sandwich standard errors ({of})"
+
+
+def _describe_more(options: Mapping[str, Any]) -> str:
+    """Intervals of the profile likelihood, and standardised means."""
+    intervals = ", profile-likelihood intervals" if options.get("intervals") == "profile" else ""
+    over = f", standardised over {options['standardise']}" if options.get("standardise") else ""
+    return f"{intervals}{over}"
 
 
 def describe_patients(fit: Fit | None) -> str:
