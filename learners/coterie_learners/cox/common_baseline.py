@@ -80,7 +80,7 @@ class PooledCells:
         return int(self.counts.events.shape[-1])
 
 
-def _list_shapes(plan: CoxPlan, size: int) -> dict[str, tuple[int, ...]]:
+def list_cell_shapes(plan: CoxPlan, size: int) -> dict[str, tuple[int, ...]]:
     """Shapes of one site's sums of a round, for so many cells."""
     over_events = {"d0": (size,), "d1": (size, plan.p)} if plan.efron else {}
     sums = {"s0": (size,), "s1": (size, plan.p), **over_events}
@@ -90,7 +90,7 @@ def _list_shapes(plan: CoxPlan, size: int) -> dict[str, tuple[int, ...]]:
 def fit_common_baseline(plan: CoxPlan, pooled: PooledCounts | None) -> Script:
     """The width that passes everywhere, the counts, then rounds of sums and one step by the server until it rests."""
     cells = yield from _open_grid(plan, pooled)
-    form = SiteSums(_list_shapes(plan, len(cells.at)), plan.masked).form
+    form = SiteSums(list_cell_shapes(plan, len(cells.at)), plan.masked).form
     model: Payload = {**begin_at_zero(plan), **_weigh(plan, cells, cells.zero)}
     for t in range(plan.options.max_rounds):
         topic = f"sums/{t}"
@@ -120,7 +120,7 @@ def _close(plan: CoxPlan, cells: PooledCells, pooled: PooledCounts | None, model
     form = SiteSums(list_closing_shapes(plan), plan.masked).form
     reveals = partial(_expose_closing, plan, pooled)
     posts = yield from each("closing", _share_closing, plan, cells, model, expects=form, reveals=reveals)
-    end = yield from server("end", add_closing, plan, cells, model, posts)
+    end = yield from server("end", _add_closing, plan, cells, model, posts)
     return {**model, **end, "rounds": rounds, "cells": cells}
 
 
@@ -154,7 +154,7 @@ def _share_sums(site: Site, plan: CoxPlan, topic: str, cells: PooledCells, model
         "linear": placed.sum_events(np.ones(placed.size)),
         "constant": np.asarray(placed.weight[events] @ placed.offset[events]),
     }
-    return SiteSums(_list_shapes(plan, placed.size), plan.masked).post(site, topic, sums)
+    return SiteSums(list_cell_shapes(plan, placed.size), plan.masked).post(site, topic, sums)
 
 
 def _share_closing(site: Site, plan: CoxPlan, cells: PooledCells, model: Payload) -> Payload:
@@ -253,7 +253,7 @@ def _complete(sums: dict[str, Array], prefix: str) -> StepCounts:
 
 def add_sums(plan: CoxPlan, cells: PooledCells, last: Payload, posts: Posts) -> Payload:
     """The next server post: a Newton-Raphson step, half of the last one again, or the end of the fit."""
-    sums = SiteSums(_list_shapes(plan, len(cells.at)), plan.masked).add(posts)
+    sums = SiteSums(list_cell_shapes(plan, len(cells.at)), plan.masked).add(posts)
     nothing = {"d0": np.zeros(len(cells.at)), "d1": np.zeros((len(cells.at), plan.p))}
     own = CellSums(**{name: np.asarray((nothing | sums)[name]) for name in ("s0", "s1", "d0", "d1")})
     ties, whole = weigh_ties(cells.events, cells.weight, own, plan.efron), np.ones(len(cells.at))
@@ -294,7 +294,7 @@ def transform_cells(plan: CoxPlan, cells: PooledCells) -> Array:
     return np.asarray(1.0 - np.concatenate([[1.0], curve.survival])[cells.at % cells.steps])
 
 
-def add_closing(plan: CoxPlan, cells: PooledCells, model: Payload, posts: Posts) -> Payload:
+def _add_closing(plan: CoxPlan, cells: PooledCells, model: Payload, posts: Posts) -> Payload:
     """The sums at the end over all sites, with the pool's risk sets taken off."""
     sums = SiteSums(list_closing_shapes(plan), plan.masked).add(posts)
     counts = {"n": np.asarray(sums["patients"]), "events": np.asarray(float(cells.counts.events.sum()))}

@@ -13,12 +13,12 @@ from coterie_learners.cox.likelihood.risk_sets import Places
 from coterie_learners.numeric.array import Array
 
 # Predictors that agree to so many digits are tied: a sum's last digits depend on where a row stands.
-DIGITS = 10
+_DIGITS = 10
 
 
 def count_concordance(eta: Array, strata: Places, time: Array, entry: Array, event: NDArray[np.bool_]) -> Array:
     """Concordant, discordant and tied pairs (3,) of a site's rows with predictors, strata and times, each (n,)."""
-    rank = np.unique(np.round(eta, DIGITS), return_inverse=True)[1].ravel().astype(np.int64)
+    rank = np.unique(np.round(eta, _DIGITS), return_inverse=True)[1].ravel().astype(np.int64)
     total = np.zeros(3)
     for level in np.unique(strata).tolist():
         at = strata == level

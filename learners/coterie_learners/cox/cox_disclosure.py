@@ -46,7 +46,8 @@ def _list_steps(plan: CoxPlan) -> Iterator[StepDisclosure]:
         strata = f" and {plan.options.strata}" if plan.options.strata else ""
         counts = f"Numbers of events, of other rows that leave{late}, by step of time{strata}"
         yield StepDisclosure("grid", "each", _WIDTHS, None, protection)
-        yield StepDisclosure("counts", "each", counts, None, protection)
+        risk = () if plan.masked else ("Readers can solve how many of its patients are at risk at each step.",)
+        yield StepDisclosure("counts", "each", counts, None, protection, risk)
         sums = f"Sums over its rows at risk of exp(x'b) and x exp(x'b), by step with an event{strata}"
         ties = "; the same over its events" if plan.efron else ""
         yield StepDisclosure("sums/*", "each", f"{sums}{ties}; one matrix", None, protection, _list_solvable(plan))

@@ -67,7 +67,7 @@ def _close(plan: CoxPlan, pooled: PooledCounts | None, model: Payload, rounds: i
     form = Schema({"masked": masked_sum.form_masked_field(shapes)})
     reveals = partial(_expose_closing, plan, pooled)
     posts = yield from each("closing", _share_closing, plan, model["best"], expects=form, reveals=reveals)
-    end = yield from server("end", add_closing, plan, posts)
+    end = yield from server("end", _add_closing, plan, posts)
     return {**model, **end, "rounds": rounds}
 
 
@@ -129,7 +129,7 @@ def add_likelihoods(plan: CoxPlan, last: Payload, posts: Posts) -> Payload:
     return {**take_step(plan, last, there), **counts}
 
 
-def add_closing(plan: CoxPlan, posts: Posts) -> Payload:
+def _add_closing(plan: CoxPlan, posts: Posts) -> Payload:
     """The sums at the end over all sites."""
     sums = masked_sum.unmask_sums(posts, list_closing_shapes(plan))
     return {**sums, "n": sums["patients"], "converged": np.True_}

@@ -28,7 +28,7 @@ from coterie_learners.survival.plan import STEP_ROUNDING
 from coterie_learners.survival.step_counts import StepCounts
 
 # A covariate with so few values at a site is a table, whatever its declaration.
-FEW_VALUES = 12
+_MOST_LEVELS = 12
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def find_patterns(plan: CoxPlan, site: Site) -> tuple[Places, int]:
     patterns, measured = np.zeros(site.codes.n, np.int64), 0
     for name in names:
         values, codes = np.unique(np.concatenate([block[name] for block in blocks]), return_inverse=True)
-        if len(values) > FEW_VALUES:
+        if len(values) > _MOST_LEVELS:
             measured += 1
         else:
             patterns = np.unique(patterns * len(values) + codes.ravel(), return_inverse=True)[1].ravel()
