@@ -138,9 +138,9 @@ def test_one_change_of_a_covariate_widens_the_steps_until_it_is_within_one() -> 
     kept = (np.arange(len(place)) < 900) | (np.arange(len(place)) == late)
     columns["start"][:900] = np.where(np.arange(900) == patient[late], columns["start"][:900], 0.0)
     cohort = {name: values[kept] for name, values in columns.items()}, place[kept], patient[kept]
-    options = {"entry": "start", "formula": "died ~ treated", "patient": "pseudonym", "width": 3, "ties": "breslow"}
+    options: dict[str, Any] = {"entry": "start", "formula": "died ~ treated", "patient": "pseudonym", "width": 3}
     for floor, steps in ((0, 12), (FLOOR, 1)):
-        table = PatientProtocol(common_study(floor=floor, **options), cohort)
+        table = PatientProtocol(common_study(floor=floor, ties="breslow", **options), cohort)
         table.play()
         assert count_events(table) == steps
 

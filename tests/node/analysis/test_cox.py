@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support.learners.cox_cohort import common_study, model_study, read_cohort, share_rows
 from support.learners.survival_study import read_cox_more
@@ -37,7 +39,12 @@ def test_a_study_with_one_baseline_opens_its_levels_before_its_gates() -> None:
 
 
 def test_a_methods_section_names_the_baseline_ties_and_errors() -> None:
-    options = {"robust": "patient", "patient": "pseudonym", "weights": "weight", "formula": "died ~ age"}
+    options: dict[str, Any] = {
+        "robust": "patient",
+        "patient": "pseudonym",
+        "weights": "weight",
+        "formula": "died ~ age",
+    }
     assert describe_model(common_study(strata="stage", **options), None) == (
         "Cox proportional-hazards model, one baseline hazard for each level of stage on a grid of 2 months, "
         "Efron ties, prior weights weight, sandwich standard errors (clustered by patient) by COX"

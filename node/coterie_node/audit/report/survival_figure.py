@@ -94,13 +94,15 @@ def _read_frame(details: Mapping[str, Any]) -> _Frame:
 
 
 def _read_group(group: Mapping[str, Any]) -> _Group:
-    names = ("times", "survival", "at_risk", "censored")
-    columns = {name: [float(value) for value in group[name]] for name in names}
-    limits = {name: [_read_limit(value) for value in group[name]] for name in ("low", "high")}
-    lengths = {len(column) for column in (*columns.values(), *limits.values())}
-    if len(lengths) != 1 or not all(math.isfinite(value) for column in columns.values() for value in column):
-        raise ValueError("columns differ in length, or a value is no number")
-    return _Group(str(group["group"]), **columns, **limits)
+    times, survival, at_risk, censored = (
+        [float(value) for value in group[name]] for name in ("times", "survival", "at_risk", "censored")
+    )
+    low, high = ([_read_limit(value) for value in group[name]] for name in ("low", "high"))
+    if {len(column) for column in (survival, at_risk, censored, low, high)} != {len(times)} or not times:
+        raise ValueError("columns differ in length")
+    if not all(math.isfinite(value) for value in (*times, *survival, *at_risk, *censored)):
+        raise ValueError("a value is no number")
+    return _Group(str(group["group"]), times, survival, low, high, at_risk, censored)
 
 
 def _read_limit(value: Any) -> float | None:
