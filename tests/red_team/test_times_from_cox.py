@@ -181,3 +181,43 @@ def test_a_second_study_over_all_but_one_patient_is_refused(hospitals: Network) 
 def test_a_study_whose_levels_are_not_opened_first_is_refused(hospitals: Network) -> None:
     with pytest.raises(ReleaseRefused, match=r"not opened"):
         hospitals.fit(STUDY.format(opening="none", width=6, horizon=36))
+
+
+CHANGING = """
+name = "changing"
+sites = ["a", "b", "c"]
+formula = "death ~ age + treated"
+patient = "pseudonym"
+[learner]
+name = "cox"
+time = "months"
+event = "death"
+entry = "start"
+robust = "patient"
+[variables.months]
+type = "number"
+range = [0, 100]
+[variables.start]
+type = "number"
+range = [0, 100]
+[variables.death]
+type = "binary"
+[variables.treated]
+type = "binary"
+[variables.age]
+type = "number"
+range = [0, 120]
+"""
+
+
+def test_patients_with_several_rows_pass_the_gates_of_files_that_name_them(hospitals: Network) -> None:
+    for site, rows in hospitals.data.items():
+        n = len(rows["months"])
+        first = {name: values[: n // 2].copy() for name, values in rows.items()}
+        first["months"], first["death"] = np.round(first["months"] * 0.4, 3) + 0.001, np.zeros(n // 2, int)
+        start = np.concatenate([first["months"], np.zeros(n - n // 2), np.zeros(n // 2)])
+        treated = np.concatenate([np.ones(n // 2, int), np.zeros(n, int)])
+        joined = {name: np.concatenate([values, first[name]]) for name, values in rows.items()}
+        joined["months"][:n] += 0.01
+        hospitals.data[site] = {**joined, "start": start, "treated": treated[: n + n // 2]}
+    hospitals.fit(CHANGING)

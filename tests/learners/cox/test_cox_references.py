@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.lanes import diagonal
 from support.learners.cox_cohort import common_study, model_study, play_cohort, read_cohort, split_rows
 from support.learners.survival_study import read_cox_more
 
@@ -58,8 +59,7 @@ def check_estimates(fit: Fit, want: dict[str, tuple[float, float]]) -> None:
         assert row.std_error == pytest.approx(want[row.term][1], abs=1e-9)
 
 
-@pytest.mark.parametrize("ties", TIES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "ties"), diagonal(list(MODELS), TIES))
 def test_estimates_tests_and_concordance_are_those_of_r(model: str, ties: str) -> None:
     _, fit = fit_model(model, ties)
     want, details = read_cox_more(f"{ties} {model}"), fit.details["cox"]
@@ -74,8 +74,7 @@ def test_estimates_tests_and_concordance_are_those_of_r(model: str, ties: str) -
         assert details["concordance"]["c"] == pytest.approx(want["concordance"][0], abs=1e-12)
 
 
-@pytest.mark.parametrize("ties", TIES)
-@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize(("count", "ties"), diagonal((2, 5), TIES))
 def test_one_baseline_does_not_depend_on_the_split(count: int, ties: str) -> None:
     _, fit = fit_model("common", ties, count)
     want = read_cox_more(f"{ties} common")
@@ -98,8 +97,10 @@ def test_a_ridge_is_that_of_coxph(ties: str) -> None:
 PATIENTS = {1: (40.0, 0, 0, 0), 2: (61.5, 1, 0, 1), 3: (80.0, 0, 1, 1)}
 
 
-@pytest.mark.parametrize("ties", TIES)
-@pytest.mark.parametrize("model", ["common", "common tied", "common entry", "common offset"])
+CURVES = ("common", "common tied", "common entry", "common offset")
+
+
+@pytest.mark.parametrize(("model", "ties"), diagonal(CURVES, TIES))
 def test_baseline_hazards_and_predicted_survival_are_those_of_survfit(model: str, ties: str) -> None:
     _, fit = fit_model(model, ties)
     want, baseline = read_cox_more(f"{ties} {model}"), fit.details["cox"]["baseline"]
