@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from support.node.worlds import World, cohort, sweep, until
 from coterie_chain.ledger.protocol import Event, SiteEntry
 from coterie_learners.core.fit import coefficient_table
 from coterie_learners.study.document import Study
+from coterie_learners.study.rows import Rows
 from coterie_learners.survival.survival_curves import survival_curves
 from coterie_node.audit.replay import Replay, replay
 from coterie_node.audit.report.figures import draw_convergence, draw_forest
@@ -237,7 +238,8 @@ def test_a_method_without_standard_errors_has_no_empty_columns() -> None:
 
 def test_a_report_on_curves_draws_them_with_the_numbers_at_risk() -> None:
     study = curve_study()
-    world = World(study, split_sites(read_columns(), study.sites), survival_curves)
+    rows = cast(dict[str, Rows], split_sites(read_columns(), study.sites))
+    world = World(study, rows, survival_curves)
     sweep(world.crew().values())
     report = report_world(world)
     assert report.curves in report.html()
