@@ -29,7 +29,7 @@ def disclose_cox(plan: CoxPlan) -> Disclosure:
     opens = plan.options.opening if plan.masked else "none"
     steps = (*disclose_opening(opens), *_list_steps(plan), conclude_disclosure())
     others = len(plan.study.sites) - 1
-    together = f"All {others} other sites together can compute the sums of the last one. They must not collude."
+    together = f"The other {others} sites together can compute the sums of the last one. They must not collude."
     if not plan.masked:
         together = "No site has to be trusted not to collude: every member already reads each site's sums."
     collusion = (together, *list_opening_collusion(opens, plan.study.sites))
