@@ -39,7 +39,9 @@ def make_study(learner: Learner, options: Mapping[str, object]) -> Study:
     # A number without a grid has no patterns to count.
     formula = "died ~ male" if learner.reads == "codes" else "died ~ male + age + pressure"
     plain = {"name": "example", "sites": _SITES, "formula": formula, "variables": _VARIABLES}
+    curves = "group" in learner.options.model_fields
     asked = {name: value for name, value in _ASKED.items() if name in learner.options.model_fields}
+    asked = asked if curves else {name: value for name, value in asked.items() if name != "time_grid"}
     plain |= {"learner": {"name": learner.name, **asked, **options}}
     plain |= {"formula": "died ~ 1"} if "time_grid" in asked else {}
     if learner.helpers:

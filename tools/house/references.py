@@ -26,6 +26,7 @@ SCRIPTS = (
     "fixed_effects",
     "survival",
     "cox",
+    "cox_more",
     "predict",
     "table_one",
     "categories",

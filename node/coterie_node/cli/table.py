@@ -219,6 +219,10 @@ COMMANDS: Table = {
                 "Simulate a study's shape on synthetic data, and store the largest difference to the pooled fit "
                 "beside it.",
             ),
+            "plot": Command(
+                "coterie_node.cli.study.plot:plot_command",
+                "Draw the survival curves of a result as SVG, with the numbers at risk beneath.",
+            ),
             "compare": Command(
                 "coterie_node.cli.study.compare:compare_command",
                 "Compare two fits on the same rows: AIC, BIC, and the test of the larger model where it holds the "

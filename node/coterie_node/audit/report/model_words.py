@@ -23,7 +23,7 @@ def describe_model(study: Study, fit: Fit | None) -> str:
     options, learner = study.learner.options, study.learner.name
     method = find_learner(learner).profile.method if learner in list_learners() else ""
     if method:
-        return f"{method}{_describe_estimand(options)} by {learner.upper()}"
+        return f"{method}{_describe_estimand(options)}{_describe_hazards(options)} by {learner.upper()}"
     family, link = _find_model(learner) or (str(options.get("family", "")), str(options.get("link", "")))
     if fit is not None:
         family, link = fit.family, fit.link
@@ -45,6 +45,22 @@ def _describe_estimand(options: Mapping[str, Any]) -> str:
 def _find_model(learner: str) -> tuple[str, str] | None:
     """Family and link of a learner that has no choice; None also where the learner is not installed here."""
     return find_learner(learner).profile.model if learner in list_learners() else None
+
+
+def _describe_hazards(options: Mapping[str, Any]) -> str:
+    """What a Cox model has beside its covariates; nothing for a learner without hazards."""
+    if "baseline" not in options:
+        return ""
+    strata = f" and {options['strata']}" if options.get("strata") else ""
+    grid = options.get("time_grid") or {}
+    if options["baseline"] == "site":
+        hazard = f", stratified by site{strata}"
+    else:
+        unit = f" {grid['unit']}" if grid.get("unit") else ""
+        by = f" for each level of {options['strata']}" if options.get("strata") else ""
+        hazard = f", one baseline hazard{by} on a grid of {grid['width']:g}{unit}"
+    ties = f", {str(options.get('ties', 'efron')).capitalize()} ties"
+    return f"{hazard}{ties}{_describe_penalty(options)}{_describe_errors(options)}"
 
 
 def _describe_errors(options: Mapping[str, Any]) -> str:
