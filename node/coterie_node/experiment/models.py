@@ -7,7 +7,7 @@ training rows, of none of the learners' code. Siloed fits are GLORE's at one sit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,13 +25,15 @@ from coterie_node.errors import ReleaseRefused
 from coterie_node.experiment.cohort import Cohort
 from coterie_node.experiment.comparison import compute_auc
 from coterie_node.experiment.estimators import fit_quietly, make_estimator
-from coterie_node.experiment.plan import ExperimentPlan
+from coterie_node.experiment.plan import EVERY_KIND, ExperimentPlan, ModelKind
 from coterie_node.experiment.splits import TrialSplit
 from coterie_node.release.gate import Gate
 from coterie_node.run.simulate import simulate
 
 # A linear predictor beyond this says that Newton's method runs away: the rows are then looked at for separation.
 RUNAWAY = 25.0
+# Models that are protocols between sites, and may run over other ledgers and stores.
+PROTOCOLS: tuple[ModelKind, ...] = ("glore", "vertigo", "valoris")
 NO_SOLUTION = (Separation, Collinear, NotConverged, np.linalg.LinAlgError)
 Options = dict[str, Any]
 # Runs a study over its sites' data: the results by site, and the seconds from the last joining to the last result.
@@ -107,10 +109,11 @@ class TrialRows:
         return np.asarray(eta if block.offset is None else eta + block.offset)
 
 
-def list_fits(rows: TrialRows) -> NamedFits:
-    """Name of each model with its fit, which takes the options of the policy on separation."""
+def list_fits(rows: TrialRows, only: Collection[ModelKind] = EVERY_KIND) -> NamedFits:
+    """Name of each model of these kinds with its fit, which takes the options of the policy on separation."""
     for kind in rows.plan.kinds:
-        yield from MAKERS[kind](rows)
+        if kind in only:
+            yield from MAKERS[kind](rows)
 
 
 def score_model(rows: TrialRows, name: str, fit: FitModel) -> ModelScore:
@@ -298,7 +301,7 @@ def _conduct(rows: TrialRows, study: Study, data: Mapping[str, Data]) -> Scores:
     return Scores(rows.score_terms(study, terms), seconds, fit.rounds)
 
 
-MAKERS: dict[str, Callable[[TrialRows], NamedFits]] = {
+MAKERS: dict[ModelKind, Callable[[TrialRows], NamedFits]] = {
     "siloed_rows": _list_siloed_rows,
     "siloed_columns": _list_siloed_columns,
     "centralised": _list_centralised,

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from coterie_node.experiment.comparison import PairTest, Quartiles, compare_models
-from coterie_node.experiment.models import ModelScore
+from coterie_node.experiment.models import PROTOCOLS, ModelScore
 from coterie_node.experiment.plan import ExperimentPlan
 from coterie_node.experiment.trials import TrialResult
 
@@ -67,10 +67,10 @@ class Experiment:
         memory = {
             name: tuple(s.seconds / s.rounds for s in scores if s.seconds is not None and s.rounds)
             for name, scores in self.scores.items()
-            if name in ("glore", "vertigo", "valoris")
+            if name in PROTOCOLS
         }
         others = {f"{part.learner} over {part.transport}": part.seconds for part in self.transported}
-        return {name: values for name, values in {**memory, **others}.items() if values}
+        return {name: values for name, values in (*memory.items(), *others.items()) if values}
 
     def count_policies(self, name: str) -> dict[str, int]:
         """How many trials of a model needed the policy on separation, by what was done."""

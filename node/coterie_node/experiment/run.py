@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from coterie_node.experiment.cohort import Cohort, load_experiment_rows
+from coterie_node.experiment.models import PROTOCOLS
 from coterie_node.experiment.plan import ExperimentPlan
-from coterie_node.experiment.results import Experiment
-from coterie_node.experiment.trials import TrialFiles, run_trials
+from coterie_node.experiment.results import Experiment, Transported
+from coterie_node.experiment.transports import conduct_over, find_transport
+from coterie_node.experiment.trials import TrialFiles, run_trial, run_trials
 
 
 def run_experiment(
@@ -27,7 +31,29 @@ def run_experiment(
     cohort = load_experiment_rows(plan, data)
     files = TrialFiles(trials, make_trial_key(plan, cohort, gated))
     results = run_trials(plan, cohort, files, jobs, observe, gated)
-    return Experiment(plan, cohort.n, cohort.dropped, results, gated)
+    transported = [time_transport(plan, cohort, trials, files.key, text, gated) for text in over]
+    return Experiment(plan, cohort.n, cohort.dropped, results, gated, tuple(chain.from_iterable(transported)))
+
+
+def time_transport(
+    plan: ExperimentPlan, cohort: Cohort, folder: Path, key: str, text: str, gated: bool
+) -> tuple[Transported, ...]:
+    """Seconds an iteration of the plan's protocols over a transport, once a trial, one after the other.
+
+    A finished run is a file too, so that it is not made again.
+    """
+    transport, name = find_transport(text), text.partition(":")[0]
+    files = TrialFiles(folder / name, key)
+    for number in range(plan.trials):
+        if files.find(number) is None:
+            files.save(run_trial(plan, cohort, number, gated, partial(conduct_over, transport), PROTOCOLS))
+    results = [result for number in range(plan.trials) if (result := files.find(number)) is not None]
+    by_learner: dict[str, list[float]] = {}
+    for result in results:
+        for score in result.scores:
+            if score.seconds is not None and score.rounds:
+                by_learner.setdefault(score.model, []).append(score.seconds / score.rounds)
+    return tuple(Transported(learner, name, tuple(seconds)) for learner, seconds in by_learner.items())
 
 
 def make_trial_key(plan: ExperimentPlan, cohort: Cohort, gated: bool) -> str:

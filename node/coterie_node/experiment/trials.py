@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -16,8 +16,8 @@ from coterie_chain.keys.private_files import replace_private
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
 from coterie_node.experiment.cohort import Cohort
-from coterie_node.experiment.models import ModelScore, TrialRows, list_fits, score_model
-from coterie_node.experiment.plan import ExperimentPlan
+from coterie_node.experiment.models import Conduct, ModelScore, TrialRows, conduct_in_memory, list_fits, score_model
+from coterie_node.experiment.plan import EVERY_KIND, ExperimentPlan, ModelKind
 from coterie_node.experiment.splits import split_trial
 
 MOST_TRIAL_BYTES = 1 << 20
@@ -63,10 +63,17 @@ class TrialFiles:
         return self.folder / f"{number:05d}.json"
 
 
-def run_trial(plan: ExperimentPlan, cohort: Cohort, number: int, gated: bool = False) -> TrialResult:
-    """Fit and score every model of the plan on one permutation of the rows."""
-    rows = TrialRows(plan, cohort, split_trial(plan, cohort, number), plan.seed + number, gated)
-    return TrialResult(number, tuple(score_model(rows, name, fit) for name, fit in list_fits(rows)))
+def run_trial(
+    plan: ExperimentPlan,
+    cohort: Cohort,
+    number: int,
+    gated: bool = False,
+    conduct: Conduct = conduct_in_memory,
+    only: Collection[ModelKind] = EVERY_KIND,
+) -> TrialResult:
+    """Fit and score the plan's models, of these kinds only, on one permutation of the rows."""
+    rows = TrialRows(plan, cohort, split_trial(plan, cohort, number), plan.seed + number, gated, conduct)
+    return TrialResult(number, tuple(score_model(rows, name, fit) for name, fit in list_fits(rows, only)))
 
 
 def run_trials(

@@ -14,6 +14,7 @@ from support.chain.bench import (
     RECOMPUTED,
     STUDY_HASH,
     AnvilBench,
+    BrokerBench,
     MemoryBench,
     Sites,
     build_entry,
@@ -30,10 +31,10 @@ from coterie_chain.store.cid import compute_raw_cid
 CID = compute_raw_cid(b"a payload")
 
 
-@pytest.fixture(params=["memory", pytest.param("anvil", marks=pytest.mark.anvil)])
+@pytest.fixture(params=["memory", "broker", pytest.param("anvil", marks=pytest.mark.anvil)])
 def sites(request: pytest.FixtureRequest) -> Iterator[Sites]:
-    if request.param == "memory":
-        yield Sites(MemoryBench())
+    if request.param in ("memory", "broker"):
+        yield Sites(MemoryBench() if request.param == "memory" else BrokerBench())
         return
     bench = AnvilBench(request.getfixturevalue("anvil"))
     yield Sites(bench)

@@ -12,6 +12,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from support.chain.anvil import AnvilClient
 
+from coterie_chain.broker.broker_ledger import BrokerLedger
+from coterie_chain.broker.message_log import MemoryBroker, OpenLog
 from coterie_chain.errors import PostRejected
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ledger.memory import MemoryChain
@@ -46,6 +48,28 @@ class MemoryBench:
 
     def sleep(self, seconds: int) -> None:
         self._now += seconds
+
+
+class BrokerBench:
+    """The network over the logs of a broker, by default of the memory twin."""
+
+    def __init__(self, open_log: OpenLog | None = None, name: str = "moves") -> None:
+        self._now = 1_800_000_000
+        self._open_log, self._name = open_log or MemoryBroker().open, name
+        self._open: list[BrokerLedger] = []
+
+    def ledger(self, account: LocalAccount | None) -> BrokerLedger:
+        founders = map(build_entry, BENCH_FOUNDERS)
+        address = account.address if account else None
+        self._open.append(BrokerLedger(self._open_log(self._name), founders, address, lambda: self._now))
+        return self._open[-1]
+
+    def sleep(self, seconds: int) -> None:
+        self._now += seconds
+
+    def close(self) -> None:
+        for ledger in self._open:
+            ledger.close()
 
 
 class AnvilBench:

@@ -1,0 +1,97 @@
+"""Brokers for benchmarks and for the tests of the twin: RabbitMQ and Redis on free ports of this machine's loopback.
+
+They are the programs of Debian's packages rabbitmq-server and redis-server, as this user, in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+# Debian's wrapper in /usr/sbin changes the user; this is the program itself.
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+# Erlang and its applications start in two to ten seconds.
+START = 90.0
+
+
+def has_rabbitmq() -> bool:
+    """Whether Debian's RabbitMQ is installed."""
+    return RABBITMQ.exists()
+
+
+def has_redis() -> bool:
+    """Whether a Redis server is installed."""
+    return shutil.which("redis-server") is not None
+
+
+@contextmanager
+def run_redis_server() -> Iterator[str]:
+    """A Redis server that keeps nothing on the disk; its address."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with tempfile.TemporaryDirectory() as folder, _run(command, Path(folder), {}):
+        await_port(port, "redis-server")
+        yield f"redis://127.0.0.1:{port}"
+
+
+@contextmanager
+def run_rabbitmq() -> Iterator[str]:
+    """A RabbitMQ server with a port mapper of its own; its address."""
+    port, mapper, distribution = free_port(), free_port(), free_port()
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        settings = {
+            "HOME": text,
+            "ERL_EPMD_PORT": str(mapper),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"coterie{port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(port),
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "RABBITMQ_MNESIA_BASE": text,
+            "RABBITMQ_LOG_BASE": text,
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        }
+        (folder / "plugins").write_text("[].\n")
+        with _run(["epmd", "-address", "127.0.0.1", "-port", str(mapper)], folder, {}):
+            await_port(mapper, "epmd")
+            with _run([str(RABBITMQ)], folder, settings):
+                await_port(port, "rabbitmq-server")
+                yield f"amqp://127.0.0.1:{port}"
+
+
+@contextmanager
+def _run(command: list[str], folder: Path, settings: Mapping[str, str]) -> Iterator[None]:
+    with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=os.environ | settings)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def free_port() -> int:
+    """A port of the loopback that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def await_port(port: int, name: str) -> None:
+    """Return when a program answers at its port; SystemExit with its name if it does not."""
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit(f"{name} does not answer at port {port} within {START:.0f} s.")
