@@ -55,7 +55,7 @@ class AmqpBroker:
             import pika
         except ImportError:
             raise LedgerUnreachable(
-                "CO-C322", "The twin over RabbitMQ needs pika. Run `pip install coterie[broker]`."
+                "CO-C362", "The twin over RabbitMQ needs pika. Run `pip install coterie[broker]`."
             ) from None
         # No heartbeat: a site that computes for minutes does not serve its connection.
         settings = pika.ConnectionParameters(host, port, heartbeat=0, blocked_connection_timeout=60)

@@ -21,7 +21,7 @@ from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.ledger.memory import MemoryChain, MemoryLedger
 from coterie_chain.ledger.protocol import ZERO, Event, Head, Post, Record, SiteEntry, StudyView, Terms
 
-DEADLINE = 60.0
+_PATIENCE = 60.0
 
 
 class BrokerLedger:
@@ -33,8 +33,9 @@ class BrokerLedger:
         founders: Iterable[SiteEntry],
         address: str | None,
         clock: Callable[[], int] = lambda: int(time.time()),
+        patience: float = _PATIENCE,
     ) -> None:
-        self._log, self._address, self._clock = log, address or "", clock
+        self._log, self._address, self._clock, self._patience = log, address or "", clock, patience
         self._moving: int | None = None
         self._chain = MemoryChain(founders, self._read_clock)
         self._ledger = self._chain.ledger(address)
@@ -187,7 +188,7 @@ class BrokerLedger:
         """Append a move, and make all moves up to it; its value, or its PostRejected."""
         move = Move(secrets.token_hex(16), self._address, self._clock(), name, arguments)
         self._log.append(move.encode())
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + self._patience
         while (left := deadline - time.monotonic()) > 0:
             outcome = self._make_all(left, move.token)
             if outcome is not None:
@@ -195,8 +196,8 @@ class BrokerLedger:
                 if refusal is not None:
                     raise refusal
                 return value
-        message = f"The broker has not given back this site's own message within {DEADLINE:.0f} s"
-        raise LedgerUnreachable("CO-C321", f"{message}. Check that it runs.")
+        message = f"The broker has not given back this site's own message within {self._patience:g} s"
+        raise LedgerUnreachable("CO-C361", f"{message}. Check that it runs.")
 
     def _make_all(self, seconds: float, token: str) -> tuple[PostRejected | None, Any] | None:
         """Make the moves of all new messages; the outcome of the one with this token, if it is among them."""

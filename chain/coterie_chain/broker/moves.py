@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pydantic_core import from_json
+
 from coterie_chain.ledger.protocol import Post, Silence, SiteEntry, Terms
 
 # Every move of the Ledger protocol; nothing else of a message is ever called.
@@ -36,9 +38,9 @@ class Move:
 def decode_move(message: bytes) -> Move | None:
     """The move of a message; None for a message that is none."""
     try:
-        token, by, time, name, arguments = json.loads(message)
+        token, by, time, name, arguments = from_json(message)
         move = Move(token, by, time, name, _from_plain(arguments, 0))
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
     words = isinstance(token, str) and isinstance(by, str) and isinstance(arguments, list)
     return move if words and type(time) is int and name in MOVES else None

@@ -42,7 +42,7 @@ class RedisBroker:
             import redis
         except ImportError:
             raise LedgerUnreachable(
-                "CO-C322", "The twin over Redis needs redis-py. Run `pip install coterie[broker]`."
+                "CO-C362", "The twin over Redis needs redis-py. Run `pip install coterie[broker]`."
             ) from None
         self._connect: Callable[[], Any] = partial(redis.Redis, host=host, port=port)
 

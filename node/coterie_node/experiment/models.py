@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core.fit import Fit, merge_fits
-from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation
+from coterie_learners.errors import Collinear, DataError, LearnerError, NotConverged, Separation
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design, parse_formula
 from coterie_learners.study.document import Study
@@ -32,6 +32,7 @@ from coterie_node.run.simulate import simulate
 
 # A linear predictor beyond this says that Newton's method runs away: the rows are then looked at for separation.
 RUNAWAY = 25.0
+FIRTH_ROUNDS = 200
 # Models that are protocols between sites, and may run over other ledgers and stores.
 PROTOCOLS: tuple[ModelKind, ...] = ("glore", "vertigo", "valoris")
 NO_SOLUTION = (Separation, Collinear, NotConverged, np.linalg.LinAlgError)
@@ -139,7 +140,9 @@ def _list_policy_options(plan: ExperimentPlan, model: str) -> Options:
     """The options of the plan's policy; none where a model is skipped. Split columns know no Firth's penalty."""
     if plan.separation == "ridge":
         return {"ridge": plan.penalty}
-    return {"firth": True} if plan.separation == "firth" and model not in ("vertigo", "valoris") else {}
+    # Firth's estimates on separated rows lie far out, and Newton's steps towards them are short.
+    by_rows = plan.separation == "firth" and model not in ("vertigo", "valoris")
+    return {"firth": True, "max_rounds": FIRTH_ROUNDS} if by_rows else {}
 
 
 def _code_of(error: Exception) -> str:
@@ -278,7 +281,7 @@ def _average_columns(rows: TrialRows, name: str, _: Options) -> Scores:
 def _average(chances: list[Array | None]) -> Array:
     usable = [values for values in chances if values is not None]
     if not usable:
-        raise Separation("CO-N202", "No site has both outcomes. Give the sites more rows.")
+        raise DataError("CO-D121", "No site has both outcomes. Give the sites more rows.")
     return np.asarray(np.mean(usable, axis=0))
 
 

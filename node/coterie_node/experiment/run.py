@@ -13,7 +13,7 @@ from coterie_node.experiment.cohort import Cohort, load_experiment_rows
 from coterie_node.experiment.models import PROTOCOLS
 from coterie_node.experiment.plan import ExperimentPlan
 from coterie_node.experiment.results import Experiment, Transported
-from coterie_node.experiment.transports import conduct_over, find_transport
+from coterie_node.experiment.transports import conduct_over, open_transport
 from coterie_node.experiment.trials import TrialFiles, run_trial, run_trials
 
 
@@ -42,11 +42,13 @@ def time_transport(
 
     A finished run is a file too, so that it is not made again.
     """
-    transport, name = find_transport(text), text.partition(":")[0]
+    name = text.partition(":")[0]
     files = TrialFiles(folder / name, key)
-    for number in range(plan.trials):
-        if files.find(number) is None:
-            files.save(run_trial(plan, cohort, number, gated, partial(conduct_over, transport), PROTOCOLS))
+    missing = [number for number in range(plan.trials) if files.find(number) is None]
+    if missing:
+        with open_transport(text) as transport:
+            for number in missing:
+                files.save(run_trial(plan, cohort, number, gated, partial(conduct_over, transport), PROTOCOLS))
     results = [result for number in range(plan.trials) if (result := files.find(number)) is not None]
     by_learner: dict[str, list[float]] = {}
     for result in results:

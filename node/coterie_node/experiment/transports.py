@@ -29,6 +29,7 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
 from coterie_node.errors import ConfigError, CoterieError, DeadlinePassed
+from coterie_node.experiment.brokers import run_rabbitmq, run_redis_server
 from coterie_node.release.gate import Gate
 from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.runner import Runner
@@ -77,12 +78,24 @@ class Conducted:
         return sum(runner.payload_bytes for runner in self.runners.values())
 
 
-def find_transport(text: str) -> Transport:
-    """memory, anvil, redis://HOST:PORT or amqp://HOST:PORT; ConfigError (CO-F362) for anything else."""
-    if text == "memory":
-        return partial(_connect_broker, MemoryBroker().open, _forget)
-    if text == "anvil":
-        return _connect_anvil
+@contextmanager
+def open_transport(text: str) -> Iterator[Transport]:
+    """memory, anvil, redis or amqp (a broker of its own on this machine), redis://HOST:PORT or amqp://HOST:PORT.
+
+    ConfigError (CO-F362) for anything else, or if there is no such broker on this machine.
+    """
+    with ExitStack() as stack:
+        if text == "memory":
+            yield partial(_connect_broker, MemoryBroker().open, _forget)
+        elif text == "anvil":
+            yield _connect_anvil
+        else:
+            servers = {"redis": run_redis_server, "amqp": run_rabbitmq}
+            yield _find_broker(stack.enter_context(servers[text]()) if text in servers else text)
+
+
+def _find_broker(text: str) -> Transport:
+    """The twin on the broker at an address."""
     address = urlsplit(text)
     try:
         host, port = address.hostname, address.port
@@ -90,7 +103,8 @@ def find_transport(text: str) -> Transport:
         host = port = None
     if address.scheme not in ("redis", "amqp") or not host or not port:
         raise ConfigError(
-            "CO-F362", f"{text!r:.80} names no ledger to time. Write anvil, redis://HOST:PORT or amqp://HOST:PORT."
+            "CO-F362",
+            f"{text!r:.80} names no ledger to time. Write anvil, redis, amqp, redis://HOST:PORT or amqp://HOST:PORT.",
         )
     if address.scheme == "redis":
         from coterie_chain.broker.redis_log import RedisBroker

@@ -1,4 +1,4 @@
-"""Brokers for benchmarks and for the tests of the twin: RabbitMQ and Redis on free ports of this machine's loopback.
+"""RabbitMQ and Redis on free ports of this machine's loopback, for the time of an experiment.
 
 They are the programs of Debian's packages rabbitmq-server and redis-server, as this user, in a temporary folder.
 """
@@ -15,36 +15,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from coterie_chain.network.programs.ports import find_free_port
+from coterie_node.errors import ConfigError, DeadlinePassed
+
 # Debian's wrapper in /usr/sbin changes the user; this is the program itself.
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 # Erlang and its applications start in two to ten seconds.
-START = 90.0
-
-
-def has_rabbitmq() -> bool:
-    """Whether Debian's RabbitMQ is installed."""
-    return RABBITMQ.exists()
-
-
-def has_redis() -> bool:
-    """Whether a Redis server is installed."""
-    return shutil.which("redis-server") is not None
+_START = 90.0
 
 
 @contextmanager
 def run_redis_server() -> Iterator[str]:
     """A Redis server that keeps nothing on the disk; its address."""
-    port = free_port()
+    _require(shutil.which("redis-server"), "redis-server")
+    port = find_free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with tempfile.TemporaryDirectory() as folder, _run(command, Path(folder), {}):
-        await_port(port, "redis-server")
+        _await_port(port, "redis-server")
         yield f"redis://127.0.0.1:{port}"
 
 
 @contextmanager
 def run_rabbitmq() -> Iterator[str]:
     """A RabbitMQ server with a port mapper of its own; its address."""
-    port, mapper, distribution = free_port(), free_port(), free_port()
+    _require(RABBITMQ.exists(), "rabbitmq-server")
+    port, mapper, distribution = find_free_port(), find_free_port(), find_free_port()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         settings = {
@@ -62,9 +57,9 @@ def run_rabbitmq() -> Iterator[str]:
         }
         (folder / "plugins").write_text("[].\n")
         with _run(["epmd", "-address", "127.0.0.1", "-port", str(mapper)], folder, {}):
-            await_port(mapper, "epmd")
+            _await_port(mapper, "epmd")
             with _run([str(RABBITMQ)], folder, settings):
-                await_port(port, "rabbitmq-server")
+                _await_port(port, "rabbitmq-server")
                 yield f"amqp://127.0.0.1:{port}"
 
 
@@ -79,19 +74,20 @@ def _run(command: list[str], folder: Path, settings: Mapping[str, str]) -> Itera
             process.wait(timeout=60)
 
 
-def free_port() -> int:
-    """A port of the loopback that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def _require(program: object, package: str) -> None:
+    if not program:
+        message = (
+            f"There is no {package} on this machine. Install Debian's package {package}, or name a broker's address."
+        )
+        raise ConfigError("CO-F362", message)
 
 
-def await_port(port: int, name: str) -> None:
-    """Return when a program answers at its port; SystemExit with its name if it does not."""
-    deadline = time.monotonic() + START
+def _await_port(port: int, name: str) -> None:
+    deadline = time.monotonic() + _START
     while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.02)
-    raise SystemExit(f"{name} does not answer at port {port} within {START:.0f} s.")
+    raise DeadlinePassed("CO-R204", f"{name} does not answer at port {port} within {_START:.0f} s. Look at its log.")
