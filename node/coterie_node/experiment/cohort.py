@@ -71,7 +71,7 @@ def locate_data(text: str, folder: Path, scratch: Path) -> Path:
 def _load_file(path: Path, study: Study) -> tuple[dict[str, NDArray[Any]], int]:
     loaded = load_site(path, study, ALL_ROWS)
     if loaded is None or not isinstance(loaded.rows, WithRaw):
-        raise ConfigError("CO-F361", f"{path} is too large to be held in memory. Give the experiment fewer rows.")
+        raise ConfigError("CO-F361", f"{path} does not fit in memory. Give the experiment fewer rows.")
     return dict(loaded.rows.read_raw().values), loaded.dropped
 
 
