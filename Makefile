@@ -38,10 +38,13 @@ demo: setup ## Fit one model over a ledger on three sites of this machine, and r
 	@$(BIN)/coterie demo
 
 test: setup ## Run the tests, of each sweep the first few cases
-	$(BIN)/python -m pytest -m "not devnet and not long" -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m "not devnet and not long and not brokers" -n 2 --dist loadgroup $(ARGS)
 
 test-long: setup ## Run the rest of the sweeps: seeded faults, signed garbage, hostile files, grids, long demos
 	$(BIN)/python -m pytest -m "long and not devnet" -n 2 --dist loadgroup $(ARGS)
+
+test-brokers: setup ## Run the ledger's suite over RabbitMQ and Redis, where Debian's packages are installed
+	$(BIN)/python -m pytest -m brokers -n 0 $(ARGS)
 
 test-net: tools ## Run the tests on real networks of Geth and Kubo
 	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)

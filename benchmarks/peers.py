@@ -3,8 +3,9 @@
     peers.py [ROWS COLUMNS RUNS]      rows of each of three sites; default 10000 20 5
 
 Coterie's learner runs over Anvil and a folder, RabbitMQ, Redis and memory, its sites as threads of this process. A
-plain script of 60 lines runs over Redis (`redis_newton.py`, three processes). Pooled: Newton's method in numpy, statsmodels,
-scikit-learn (`newton-cholesky`, no penalty) and glum (`irls-ls`) at tolerances with which each comes within 1e-8.
+plain script of 60 lines runs over Redis (`redis_newton.py`, three processes). Pooled: Newton's method in numpy,
+statsmodels, scikit-learn (`newton-cholesky`, no penalty) and glum (`irls-ls`), at tolerances with which each comes
+within 1e-8.
 Every line has medians, and the largest difference from numpy's estimates.
 """
 

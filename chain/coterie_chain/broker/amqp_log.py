@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -38,7 +39,6 @@ class AmqpLog:
         """Close the connection."""
         from pika.exceptions import AMQPError
 
-        # pika rejects messages that have come and were not read, which RabbitMQ does not know of streams.
         with suppress(AMQPError):
             self._connection.close()
 
@@ -57,6 +57,9 @@ class AmqpBroker:
             raise LedgerUnreachable(
                 "CO-C362", "The twin over RabbitMQ needs pika. Run `pip install coterie[broker]`."
             ) from None
+        # At the end pika rejects messages that came and were not read. RabbitMQ knows no such thing of streams, and
+        # pika logs its answer as an error.
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
         # No heartbeat: a site that computes for minutes does not serve its connection.
         settings = pika.ConnectionParameters(host, port, heartbeat=0, blocked_connection_timeout=60)
         self._connect: Callable[[], Any] = partial(pika.BlockingConnection, settings)

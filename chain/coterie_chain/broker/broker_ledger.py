@@ -4,6 +4,9 @@ Theory of operation. A move is a message. A site appends it, reads the log until
 each move on the way, its own at its place, on its own MemoryChain. All sites read the same messages in the same order
 and the rules are deterministic, so that all hold the same ledger and see the same refusals.
 
+A read looks at the messages that have come by then. On RabbitMQ those that another site has just appended may come a
+moment later; a site's own are always there.
+
 What the contracts prove and this does not: who made a move. An address in a message is a claim. Anybody who
 reaches the broker can write as any site. It is the twin of an experiment, on one machine, and no node opens it.
 """

@@ -21,6 +21,7 @@ from coterie_chain.broker.broker_ledger import BrokerLedger
 from coterie_chain.broker.message_log import MemoryBroker, OpenLog
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Ledger, SiteEntry
+from coterie_chain.network.programs.brokers import run_rabbitmq, run_redis_server
 from coterie_chain.store.protocol import BlobStore, FolderBlobs
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Payload
@@ -29,7 +30,6 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
 from coterie_node.errors import ConfigError, CoterieError, DeadlinePassed
-from coterie_node.experiment.brokers import run_rabbitmq, run_redis_server
 from coterie_node.release.gate import Gate
 from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.runner import Runner
@@ -82,7 +82,7 @@ class Conducted:
 def open_transport(text: str) -> Iterator[Transport]:
     """memory, anvil, redis or amqp (a broker of its own on this machine), redis://HOST:PORT or amqp://HOST:PORT.
 
-    ConfigError (CO-F362) for anything else, or if there is no such broker on this machine.
+    ConfigError (CO-F362) for anything else; LedgerUnreachable (CO-C363) if there is no such broker on this machine.
     """
     with ExitStack() as stack:
         if text == "memory":

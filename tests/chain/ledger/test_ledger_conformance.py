@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -16,6 +17,7 @@ from support.chain.bench import (
     AnvilBench,
     BrokerBench,
     MemoryBench,
+    PatientLog,
     Sites,
     build_entry,
     catch_refusal,
@@ -24,6 +26,7 @@ from support.chain.bench import (
     strip_times,
 )
 
+from coterie_chain.broker.message_log import MemoryBroker
 from coterie_chain.ledger.history_check import check_history
 from coterie_chain.ledger.protocol import ZERO, Event, Post, Record, Silence, State, Terms
 from coterie_chain.store.cid import compute_raw_cid
@@ -31,10 +34,20 @@ from coterie_chain.store.cid import compute_raw_cid
 CID = compute_raw_cid(b"a payload")
 
 
-@pytest.fixture(params=["memory", "broker", pytest.param("anvil", marks=pytest.mark.anvil)])
+REAL_BROKERS = [pytest.param(name, marks=pytest.mark.brokers) for name in ("redis", "amqp")]
+
+
+@pytest.fixture(params=["memory", "broker", *REAL_BROKERS, pytest.param("anvil", marks=pytest.mark.anvil)])
 def sites(request: pytest.FixtureRequest) -> Iterator[Sites]:
-    if request.param in ("memory", "broker"):
-        yield Sites(MemoryBench() if request.param == "memory" else BrokerBench())
+    if request.param == "memory":
+        yield Sites(MemoryBench())
+        return
+    if request.param != "anvil":
+        broker = MemoryBroker() if request.param == "broker" else request.getfixturevalue(request.param)
+        appended: list[bytes] = []
+        over_broker = BrokerBench(lambda name: PatientLog(broker.open(name), appended), secrets.token_hex(8))
+        yield Sites(over_broker)
+        over_broker.close()
         return
     bench = AnvilBench(request.getfixturevalue("anvil"))
     yield Sites(bench)

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.network.programs.ports import find_free_port
-from coterie_node.errors import ConfigError, DeadlinePassed
 
 # Debian's wrapper in /usr/sbin changes the user; this is the program itself.
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -76,10 +76,8 @@ def _run(command: list[str], folder: Path, settings: Mapping[str, str]) -> Itera
 
 def _require(program: object, package: str) -> None:
     if not program:
-        message = (
-            f"There is no {package} on this machine. Install Debian's package {package}, or name a broker's address."
-        )
-        raise ConfigError("CO-F362", message)
+        remedy = f"Install Debian's package {package}, or name a broker's address"
+        raise LedgerUnreachable("CO-C363", f"There is no {package} on this machine. {remedy}.")
 
 
 def _await_port(port: int, name: str) -> None:
@@ -90,4 +88,4 @@ def _await_port(port: int, name: str) -> None:
             return
         except OSError:
             time.sleep(0.02)
-    raise DeadlinePassed("CO-R204", f"{name} does not answer at port {port} within {_START:.0f} s. Look at its log.")
+    raise LedgerUnreachable("CO-C364", f"{name} does not answer at port {port} within {_START:.0f} s. Look at its log.")
