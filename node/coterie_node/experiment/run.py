@@ -9,10 +9,13 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
+from coterie_learners.study.design import Design
 from coterie_node.experiment.cohort import Cohort, load_experiment_rows
+from coterie_node.experiment.estimators import make_estimator
 from coterie_node.experiment.models import PROTOCOLS
 from coterie_node.experiment.plan import ExperimentPlan
 from coterie_node.experiment.results import Experiment, Transported
+from coterie_node.experiment.splits import split_trial
 from coterie_node.experiment.transports import conduct_over, open_transport
 from coterie_node.experiment.trials import TrialFiles, run_trial, run_trials
 
@@ -29,6 +32,7 @@ def run_experiment(
 ) -> Experiment:
     """Run a plan whose files are relative to `data`, with its finished trials in the folder `trials`."""
     cohort = load_experiment_rows(plan, data)
+    check_experiment(plan, cohort)
     files = TrialFiles(trials, make_trial_key(plan, cohort, gated))
     results = run_trials(plan, cohort, files, jobs, observe, gated)
     transported = [time_transport(plan, cohort, trials, files.key, text, gated) for text in over]
@@ -56,6 +60,18 @@ def time_transport(
             if score.seconds is not None and score.rounds:
                 by_learner.setdefault(score.model, []).append(score.seconds / score.rounds)
     return tuple(Transported(learner, name, tuple(seconds)) for learner, seconds in by_learner.items())
+
+
+def check_experiment(plan: ExperimentPlan, cohort: Cohort) -> None:
+    """Raise before the first trial what every trial would raise: a wrong split, study or estimator."""
+    split = split_trial(plan, cohort, 0)
+    Design(plan.study_of_rows(tuple(split.sites), {}))
+    for learner in ("vertigo", "valoris"):
+        if learner in plan.kinds:
+            Design(plan.study_of_columns(learner, {}))
+    if {"ensemble_rows", "ensemble_columns"} & set(plan.kinds):
+        for name in plan.estimators:
+            make_estimator(name, plan.seed)
 
 
 def make_trial_key(plan: ExperimentPlan, cohort: Cohort, gated: bool) -> str:

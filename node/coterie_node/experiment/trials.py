@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from coterie_chain.keys.private_files import replace_private
 from coterie_node.data.files.bounded_file import read_bounded
-from coterie_node.errors import ConfigError
+from coterie_node.errors import ConfigError, CoterieError
 from coterie_node.experiment.cohort import Cohort
 from coterie_node.experiment.models import Conduct, ModelScore, TrialRows, conduct_in_memory, list_fits, score_model
 from coterie_node.experiment.plan import EVERY_KIND, ExperimentPlan, ModelKind
@@ -29,6 +29,14 @@ class TrialResult:
 
     number: int
     scores: tuple[ModelScore, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error of ours on its way between processes, where an exception would lose its code."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,12 @@ def _run_missing(
         return
     arguments = (plan, cohort, gated)
     with ProcessPoolExecutor(min(jobs, len(numbers)), get_context("spawn"), _enter_process, arguments) as pool:
-        yield from (future.result() for future in as_completed([pool.submit(_run_one, k) for k in numbers]))
+        for future in as_completed([pool.submit(_run_one, k) for k in numbers]):
+            result = future.result()
+            if isinstance(result, Failure):
+                pool.shutdown(cancel_futures=True)
+                raise ConfigError(result.code, result.message)
+            yield result
 
 
 _of_process: dict[str, Any] = {}
@@ -120,5 +133,8 @@ def _enter_process(plan: ExperimentPlan, cohort: Cohort, gated: bool) -> None:
     _of_process.update(plan=plan, cohort=cohort, gated=gated)
 
 
-def _run_one(number: int) -> TrialResult:
-    return run_trial(_of_process["plan"], _of_process["cohort"], number, _of_process["gated"])
+def _run_one(number: int) -> TrialResult | Failure:
+    try:
+        return run_trial(_of_process["plan"], _of_process["cohort"], number, _of_process["gated"])
+    except CoterieError as error:
+        return Failure(error.code, error.message)

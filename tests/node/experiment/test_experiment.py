@@ -26,7 +26,7 @@ from coterie_node.experiment.cohort import load_experiment_rows
 from coterie_node.experiment.models import ModelScore
 from coterie_node.experiment.plan import read_plan
 from coterie_node.experiment.run import run_experiment
-from coterie_node.experiment.trials import run_trial
+from coterie_node.experiment.trials import TrialFiles, run_trial, run_trials
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "experiment.toml"
@@ -197,8 +197,19 @@ def test_an_estimator_of_another_package_is_part_of_the_ensemble(
 
 def test_an_unknown_estimator_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     write_rows(tmp_path)
+    plan = read_plan(write_plan(tmp_path, estimators='["oracle"]', models='["ensemble_rows"]'))
     with pytest.raises(ConfigError, match="logistic, mlp") as caught:
-        score(write_plan(tmp_path, estimators='["oracle"]', models='["ensemble_rows"]'))
+        run_experiment(plan, tmp_path, tmp_path / "trials")
+    assert caught.value.code == "CO-F363"
+    assert not (tmp_path / "trials").exists()
+
+
+def test_an_error_in_another_process_keeps_its_code(tmp_path: Path) -> None:
+    write_rows(tmp_path)
+    plan = read_plan(write_plan(tmp_path, trials="2", estimators='["oracle"]', models='["ensemble_rows"]'))
+    files = TrialFiles(tmp_path / "trials", "key")
+    with pytest.raises(ConfigError) as caught:
+        run_trials(plan, load_experiment_rows(plan, tmp_path), files, jobs=2)
     assert caught.value.code == "CO-F363"
 
 
