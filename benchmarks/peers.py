@@ -68,7 +68,7 @@ def fit_scikit_learn(x: Vector, y: Vector) -> Vector:
     """scikit-learn's regression without a penalty."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-6).fit(x, y)
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-9).fit(x, y)
     return np.concatenate([model.intercept_, model.coef_[0]])
 
 
@@ -76,7 +76,7 @@ def fit_glum(x: Vector, y: Vector) -> Vector:
     """glum's iteratively reweighted least squares."""
     from glum import GeneralizedLinearRegressor
 
-    model = GeneralizedLinearRegressor(family="binomial", alpha=0, gradient_tol=1e-6, solver="irls-ls").fit(x, y)
+    model = GeneralizedLinearRegressor(family="binomial", alpha=0, gradient_tol=1e-9, solver="irls-ls").fit(x, y)
     return np.concatenate([[model.intercept_], model.coef_])
 
 

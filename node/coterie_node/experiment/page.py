@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from coterie_node.errors import ConfigError
 from coterie_node.experiment.box_plots import draw_box_plots
@@ -62,8 +61,7 @@ def render_experiment(experiment: Experiment) -> str:
 
 
 def _part(heading: str, figure: str, head: tuple[str, ...], lines: list[tuple[str, ...]]) -> dict[str, Any]:
-    # The picture is our own SVG, whose texts are escaped.
-    return {"heading": heading, "figure": Markup(figure), "head": head, "lines": lines}
+    return {"heading": heading, "figure": figure, "head": head, "lines": lines}
 
 
 def write_experiment(experiment: Experiment, folder: Path) -> None:
