@@ -40,6 +40,10 @@ COMMANDS: Table = {
         "coterie_node.cli.study.predict:predict_command",
         "Predict the outcome of rows with a published model: linear predictor, response, errors and limits.",
     ),
+    "experiment": Command(
+        "coterie_node.cli.experiment:experiment_command",
+        "Fit siloed, pooled, decentralised and ensemble models over permuted trials, and compare their AUC.",
+    ),
     "take-part": Command(
         "coterie_node.cli.fit:take_part_command",
         "Take part in a study as one site; progress as JSON lines.",
