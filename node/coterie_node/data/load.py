@@ -370,6 +370,11 @@ def open_source(
     if isinstance(address, SourceAddress):
         source = open_installed(address, design, site)
         before = source.stamp()
+    elif address.suffix.lower() == ".toml":
+        from coterie_node.data.mapping.mapped_rows import open_mapped  # for sites with a mapping alone
+
+        source = open_mapped(address, design, site)
+        before = source.stamp()
     else:
         origin = FileOrigin.of(site, address)
         before = stamp_file(origin)
@@ -387,7 +392,11 @@ def _open(origin: FileOrigin, design: Design) -> RowSource:
         )  # with Arrow's file systems, which a CSV needs not
 
         return open_parquet(origin, design)
-    raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
+    raise origin.error(
+        "CO-D119",
+        f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them, or name it in a mapping "
+        "(.toml).",
+    )
 
 
 def check_values(source: RowSource, first: FirstPass) -> None:
