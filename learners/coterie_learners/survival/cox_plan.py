@@ -88,7 +88,7 @@ def check_cox_plan(plan: CoxPlan) -> None:
     roles = {"time": options.time, "event": options.event, "entry": options.entry, "strata": options.strata}
     check_roles(plan.study, roles)
     check_opening(plan.study, options.opening)
-    covariates = {name for term in formula.terms for name, _ in term}
+    covariates = {source for name in plan.design.list_covariates() for source in plan.design.sources_of(name)}
     twice = sorted(covariates & {name for name in roles.values() if name is not None})
     if twice:
         raise StudyError("CO-S204", f"The formula and the learner section both use {', '.join(twice)}. Use each once.")

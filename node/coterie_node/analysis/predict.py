@@ -56,7 +56,7 @@ class CovariateDesign(Design):
     def variables(self) -> tuple[str, ...]:
         """The variables of the terms, and the offset."""
         hidden = {self.formula.outcome, self.weights, *list_time_columns(self.study)}
-        used = [v for term in self.formula.terms for v, _ in term]
+        used = self.list_covariates()
         return tuple(dict.fromkeys(n for n in (*used, self.formula.offset) if n and n not in hidden))
 
 

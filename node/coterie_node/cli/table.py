@@ -167,8 +167,8 @@ COMMANDS: Table = {
         {
             "check": Command(
                 "coterie_node.cli.data:check_command",
-                "Report on a site's rows for a study, at home: missing, wrong, far off, double, unordered; status 10 for "
-                "faults.",
+                "Report on a site's rows for a study, at home: missing, wrong, far off, double, unordered; status 10 "
+                "for faults.",
             ),
             "profile": Command(
                 "coterie_node.cli.data:profile_command",

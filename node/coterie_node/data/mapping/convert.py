@@ -175,7 +175,7 @@ def _recode(column: Values, targets: Mapping[str, str], ignore_case: bool) -> Va
 
 def _matches(text: Values, pattern: str) -> Mask:
     """Which texts (m,) have the pattern in them; null has not."""
-    return read_mask(pc.coalesce(pc.match_substring_regex(text, pattern), pa.scalar(False)))
+    return read_mask(pc.match_substring_regex(text, pattern).fill_null(False))
 
 
 def _null_numbers(values: Values, codes: list[float]) -> Values:
