@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import openpyxl
@@ -69,7 +70,7 @@ def write_parquet(path: Path) -> None:
     pq.write_table(pa.Table.from_pandas(TABLE, preserve_index=False), path)
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[Path], None]] = {
     "a.xlsx": write_excel,
     "a.parquet": write_parquet,
     "a.dta": lambda path: pyreadstat.write_dta(TABLE, str(path)),
