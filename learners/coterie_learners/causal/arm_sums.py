@@ -127,7 +127,7 @@ def shape_closing(plan: PropensityPlan, bins: int) -> ArmShapes:
     return sandwich | balance | ({"bins": (ARMS, bins)} if bins else {})
 
 
-def sum_closing(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, Array]:
+def sum_effects(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, Array]:
     """The sums of the sandwich and of the balance of covariates. `model`: the post with both means."""
     bins = int(model["bins"])
     sums = {name: np.zeros(shape) for name, shape in shape_closing(plan, bins).items()}

@@ -24,7 +24,7 @@ from coterie_learners.causal.arm_sums import (
     shape_closing,
     shape_outcomes,
     shape_weights,
-    sum_closing,
+    sum_effects,
     sum_outcomes,
     sum_weights,
 )
@@ -90,7 +90,7 @@ def share_outcomes(site: Site, plan: PropensityPlan, sums: SiteSums, weights: Pa
 
 def share_closing(site: Site, plan: PropensityPlan, sums: SiteSums, means: Payload) -> Payload:
     """This site's sums for the sandwich and the balance."""
-    return sums.post(site, "sandwich", sum_closing(plan, site.rows, means))
+    return sums.post(site, "sandwich", sum_effects(plan, site.rows, means))
 
 
 # From the sums of all sites

@@ -165,15 +165,14 @@ def read_rows(site: Site) -> Rows:
 def _make_score_design(study: Study, design: Design, treatment: str) -> Design:
     """The design of `treatment ~` the formula's other terms; StudyError where the formula has no such parts."""
     formula = design.formula
-    if ((treatment, 1),) not in formula.terms or any(
-        treatment in (name for name, _ in term) and len(term) > 1 for term in formula.terms
-    ):
+    alone = ((treatment, 1),)
+    others = [name for term in formula.terms if term != alone for name, _ in term]
+    sources = {source for name in others for part in design.parts_of(name) for source in design.sources_of(part)}
+    if alone not in formula.terms or treatment in sources:
         message = f"The treatment {treatment!r} is no term of its own in the formula, or stands in a product"
         raise StudyError("CO-S351", f"{message}. Write `outcome ~ {treatment}` and the covariates of the score.")
-    others = [
-        ":".join(_write_factor(*factor) for factor in term) for term in formula.terms if term != ((treatment, 1),)
-    ]
-    text = f"{treatment} ~ {' + '.join(others) or '1'}"
+    covariates = [":".join(_write_factor(*factor) for factor in term) for term in formula.terms if term != alone]
+    text = f"{treatment} ~ {' + '.join(covariates) or '1'}"
     return Design(study.model_copy(update={"formula": text, "learner": LearnerChoice(name=study.learner.name)}))
 
 

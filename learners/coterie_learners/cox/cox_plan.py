@@ -22,7 +22,7 @@ from coterie_learners.sums.opening.steps import OpeningMode, check_opening
 from coterie_learners.survival.plan import TimeGrid, check_grid, check_roles, list_divisors
 
 # The function of time in the test of proportional hazards.
-Transform = Literal["km", "identity", "log", "none"]
+TimeScale = Literal["km", "identity", "log", "none"]
 
 
 class CoxOptions(Frozen):
@@ -111,7 +111,7 @@ class CoxPlan:
         return bool(self.design.weights or self.design.formula.offset)
 
     @property
-    def transform(self) -> Transform:
+    def transform(self) -> TimeScale:
         """The function of time in the test of proportional hazards."""
         choice = self.options.proportionality
         if choice == "auto":
@@ -194,7 +194,8 @@ def check_cox_plan(plan: CoxPlan) -> None:
     check_roles(plan.study, roles)
     if plan.masked:
         check_opening(plan.study, options.opening, plan.weighs)
-    covariates = {name for term in formula.terms for name, _ in term} | {formula.offset or "", plan.design.weights}
+    sources = {source for name in plan.design.list_covariates() for source in plan.design.sources_of(name)}
+    covariates = sources | {formula.offset or "", plan.design.weights}
     twice = sorted(covariates & {name for name in roles.values() if name is not None})
     if twice:
         message = f"The formula or its weights, and the learner section, both use {', '.join(twice)}"

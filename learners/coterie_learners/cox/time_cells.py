@@ -139,7 +139,8 @@ def _is_ample(
 def find_patterns(plan: CoxPlan, site: Site) -> tuple[Places, int]:
     """Each row's pattern of the covariates with few values (n,), and how many others are measured."""
     blocks = list(site.codes.codes())
-    names = dict.fromkeys(name for term in plan.design.formula.terms for name, _ in term)
+    design = plan.design
+    names = dict.fromkeys(source for name in design.list_covariates() for source in design.sources_of(name))
     names |= dict.fromkeys(n for n in (plan.design.weights, plan.design.formula.offset) if n)
     patterns, measured = np.zeros(site.codes.n, np.int64), 0
     for name in names:

@@ -10,7 +10,7 @@ from coterie_learners.study.document import Study
 
 def make_model_card(study: Study) -> dict[str, Any]:
     """Formula, the declarations of the variables that it reads, and the cohort where one is named, as JSON has them."""
-    names = Design(study).variables if not study.columns else tuple(study.variables)
+    names = Design(study).inputs if not study.columns else tuple(study.variables)
     used = [name for name in study.variables if name in names]
     named = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}
     return {

@@ -60,8 +60,7 @@ class CovariateDesign(Design):
     def variables(self) -> tuple[str, ...]:
         """The variables of the terms, and the offset."""
         hidden = {self.formula.outcome, self.weights, *list_time_columns(self.study)}
-        used = [v for term in self.formula.terms for v, _ in term]
-        covariates = [n for n in (*used, self.formula.offset) if n and n not in hidden]
+        covariates = [n for n in (*self.list_covariates(), self.formula.offset) if n and n not in hidden]
         return tuple(dict.fromkeys([*covariates, *([self.stratum] if self.stratum else [])]))
 
 

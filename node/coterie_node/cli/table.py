@@ -166,6 +166,21 @@ COMMANDS: Table = {
             ),
         },
     ),
+    "data": Group(
+        "This site's own rows, before anything leaves.",
+        {
+            "check": Command(
+                "coterie_node.cli.data:check_command",
+                "Report on a site's rows for a study, at home: missing, wrong, far off, double, unordered; status 10 "
+                "for faults.",
+            ),
+            "profile": Command(
+                "coterie_node.cli.data:profile_command",
+                "Write what a site's columns are, in bands and round numbers above a floor, for others to draft a "
+                "study with.",
+            ),
+        },
+    ),
     "study": Group(
         "Which learner fits a study, and what a study does.",
         {
@@ -173,6 +188,10 @@ COMMANDS: Table = {
                 "coterie_node.cli.study.advise:advise_command",
                 "Say which learner fits a study, and why; status 3 if none does. Synthetic rows are tried; no data are "
                 "read.",
+            ),
+            "draft": Command(
+                "coterie_node.cli.study.draft:draft_command",
+                "Draft a study and one mapping a site from the sites' own columns, and name what people must confirm.",
             ),
             "propose": Command(
                 "coterie_node.cli.study.decide:propose_command",

@@ -17,8 +17,9 @@ import numpy as np
 from coterie_learners.core.fit import Fit, merge_fits
 from coterie_learners.errors import Collinear, DataError, LearnerError, NotConverged, Separation
 from coterie_learners.numeric.array import Array
-from coterie_learners.study.design import Design, parse_formula
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.study.formula import parse_formula
 from coterie_learners.study.rows import ArrayRows, Codes, Data, OwnColumns
 from coterie_node.analysis.certificate import fit_pooled_rows
 from coterie_node.errors import ReleaseRefused

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from coterie_learners.core.registry import complete_study
-from coterie_learners.study.design import parse_formula
 from coterie_learners.study.document import MAX_DOCUMENT, ColumnName, Frozen, Name, Study, Text, Variable
+from coterie_learners.study.formula import parse_formula
 from coterie_learners.study.toml_text import parse_toml
 from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie_node.data.draft.site_look import name_site
 from coterie_node.errors import ConfigError
 from coterie_node.experiment.cohort import Cohort, RowNumbers
 from coterie_node.experiment.plan import ExperimentPlan
@@ -64,8 +64,3 @@ def _share_rows(plan: ExperimentPlan, cohort: Cohort, order: RowNumbers) -> dict
             "CO-F361", f"Sites without rows, or of one name: {empty or names}. Correct the split of rows."
         )
     return shares
-
-
-def name_site(level: str) -> str:
-    """A site's name from a level."""
-    return re.sub(r"[^a-z0-9]+", "-", level.lower()).strip("-")[:31] or "site"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from support.node.experiments import write_plan, write_rows
 
+from coterie_node.data.draft.site_look import name_site
 from coterie_node.errors import ConfigError
 from coterie_node.experiment.cohort import load_experiment_rows
 from coterie_node.experiment.plan import read_plan
-from coterie_node.experiment.splits import TrialSplit, name_site, split_trial
+from coterie_node.experiment.splits import TrialSplit, split_trial
 
 
 def split(folder: Path, number: int = 0, **changes: str) -> TrialSplit:
