@@ -41,7 +41,7 @@ def list_closing_shapes(plan: CoxPlan) -> dict[str, tuple[int, ...]]:
     return out | ({"meat": plan.upper} if plan.options.robust else {})
 
 
-def sum_closing(plan: CoxPlan, rows: CoxRows, sets: OwnRiskSets, beta: Array) -> dict[str, Array]:
+def sum_at_end(plan: CoxPlan, rows: CoxRows, sets: OwnRiskSets, beta: Array) -> dict[str, Array]:
     """One site's sums at the end, each cell with the site's own risk sets."""
     out = {"patients": np.asarray(float(count_patients(rows)))}
     if not plan.design.weights:
