@@ -31,15 +31,14 @@ from coterie_node.privacy.parties import (
 )
 from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import (
-    LevelTable,
+    Column,
     Sample,
-    drop_missing,
+    judge_column,
     judge_dominance,
     judge_local_clusters,
     judge_offset,
     judge_repeats,
     judge_values,
-    table_of,
 )
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference, judge_uncounted_difference
@@ -71,6 +70,7 @@ class Judgement:
     _raw: RawRows | None = field(default=None, init=False)
     _printed: PrintedRows | None = field(default=None, init=False)
     _verdicts: dict[str, list[Objection]] = field(default_factory=dict, init=False)
+    _design: Design | None = field(default=None, init=False)
 
     def judge(self, site: Site, exposure: Exposure) -> Objection | None:
         """The gravest objection to what leaves at this step, or None."""
@@ -125,12 +125,13 @@ class Judgement:
         return self._raw
 
     @cached_property
-    def _tables(self) -> dict[str, LevelTable | None]:
-        """Each column as a table, or None."""
+    def _measures(self) -> dict[str, Column]:
+        """Each column with what its values show."""
         assert self._raw is not None
         values, levels = self._raw.values, self._raw.levels
-        present = {name: drop_missing(column) for name, column in values.items()}
-        return {name: table_of(name, present[name], category=name in levels) for name in values}
+        return {
+            name: Column(name, values[name], category=name in levels, few=self._raw.find_few(name)) for name in values
+        }
 
     def _objections(self, site: Site, exposure: Exposure, raw: RawRows) -> Iterator[Objection]:
         assert self._printed is not None
@@ -160,14 +161,14 @@ class Judgement:
         study, floor = site.study, self.floors.cell
         terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
         terms += [sorted(study.disclosure.sensitive), exposure.by_columns, exposure.least_pattern]
-        terms += [Design(study, site.name).weights]
+        terms += [self._design_of(site).weights]
         place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
         if place in self.log.storage:
             return objections_from_json(self.log.storage[place])
         out = (
-            list(judge_local_dominance(site, raw, self._tables, floor))
+            list(judge_local_dominance(site, raw, self._measures, floor))
             if head.kind == "masked"
-            else list(judge_sample(site, exposure, raw, head.kind, floor, self._tables))
+            else list(judge_sample(site, exposure, raw, head.kind, floor, self._measures))
         )
         self._verdicts[place] = out
         return out
@@ -175,10 +176,11 @@ class Judgement:
     def _patterns(self, candidate: Candidate, raw: RawRows) -> Iterator[Objection]:
         same = self._same_rows(candidate.head)
         if any(head.terms != candidate.head.terms for head in same):
-            yield from judge_known_patterns(candidate, same, raw, self._tables, self.floors.cell)
+            tables = {name: column.table for name, column in self._measures.items()}
+            yield from judge_known_patterns(candidate, same, raw, tables, self.floors.cell)
 
     def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
-        study, design = site.study, Design(site.study, site.name)
+        study, design = site.study, self._design_of(site)
         terms = tuple(":".join(sorted(name.split(":"))) for name in design.names)
         return Head(
             session=site.session,
@@ -272,17 +274,23 @@ class Judgement:
     def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
         if not exposure.parameters:
             return 0
-        design = Design(site.study, site.name)
+        design = self._design_of(site)
         measured = set(head.measured)
         tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
         return count_equations(len(design.columns), len(tables))
+
+    def _design_of(self, site: Site) -> Design:
+        """The site's part of the study's design, made once."""
+        if self._design is None or self._design.study is not site.study:
+            self._design = Design(site.study, site.name)
+        return self._design
 
     def _list_measured(self, head: Head) -> tuple[str, ...]:
         """The covariates that are no tables: whose values are unknowns of their own."""
         for other in self.log.others(head):
             if other.covers(head) and other.outcome == head.outcome:
                 return tuple(name for name in other.measured if name in head.columns)
-        return tuple(name for name, table in self._tables.items() if name != head.outcome and table is None)
+        return tuple(name for name, column in self._measures.items() if name != head.outcome and column.table is None)
 
     def _pool_differences(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         """Objections where the pool's counts of levels differ little from an earlier study's over these patients."""
@@ -340,9 +348,9 @@ def drop_small_patterns(raw: RawRows, site: Site, least: int) -> RawRows:
 
 
 def judge_sample(
-    site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, tables: Mapping[str, LevelTable | None]
+    site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, columns: Mapping[str, Column]
 ) -> Iterator[Objection]:
-    """Objections to plain sums by the values behind them; `tables`: each column as a table, or None."""
+    """Objections to plain sums by the values behind them."""
     design = Design(site.study, site.name)
     if kind != "plain" or not exposure.by_columns:
         return
@@ -352,11 +360,11 @@ def judge_sample(
     sample = Sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
-    yield from judge_values(sample, floor, tables=tables)
+    yield from judge_values(sample, floor, columns=columns)
     yield from judge_weights(design, raw, floor)
     yield from _judge_weighted(design, raw)
     if raw.identifiers is None:
-        yield from judge_repeats(sample, tables)
+        yield from judge_repeats(sample, columns)
 
 
 def judge_weights(design: Design, raw: RawRows, floor: int) -> Iterator[Objection]:
@@ -366,19 +374,17 @@ def judge_weights(design: Design, raw: RawRows, floor: int) -> Iterator[Objectio
         yield from judge_offset(name, raw.values[name], design.outcome.type == "binary", floor)
 
 
-def judge_local_dominance(
-    site: Site, raw: RawRows, tables: Mapping[str, LevelTable | None], floor: int
-) -> Iterator[Objection]:
+def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column], floor: int) -> Iterator[Objection]:
     """Questions about measurements of which one patient has nearly all at this site: then perhaps in the pool as well.
 
     What is not dominated here is not in the pool: other sites only add to what the largest two leave.
     """
     design = Design(site.study, site.name)
     for name in design.variables:
-        if name in raw.values and tables[name] is None:
-            for objection in judge_dominance(name, drop_missing(raw.values[name])):
+        if name in raw.values and columns[name].table is None:
+            for objection in judge_column(columns[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
-            yield from judge_local_clusters(name, drop_missing(raw.values[name]), floor) if floor > 1 else ()
+            yield from judge_local_clusters(columns[name], floor) if floor > 1 else ()
     for objection in judge_weights(design, raw, floor):
         yield replace(objection, grade=Grade.ASK)
     for objection in _judge_weighted(design, raw):
