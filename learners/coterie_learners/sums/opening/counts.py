@@ -22,11 +22,12 @@ import numpy as np
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Payload
-from coterie_learners.core.protocol import Posts, Site
+from coterie_learners.core.protocol import Site
 from coterie_learners.errors import DataError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.rows import Block, Rows
+from coterie_learners.sums.opening.labels import PostedLabels
 
 # Sites that must have a level, if any has it: a sum over fewer is theirs alone, or of the two of them.
 SITES = 3
@@ -288,20 +289,14 @@ def _has_few_values(parts: Iterable[Array]) -> bool:
     return bool(values)
 
 
-def expose_counts(opening: Opening, labels: Posts, what: str, site: Site, payload: Payload) -> Exposure:
+def expose_counts(opening: Opening, labels: PostedLabels, what: str, site: Site, payload: Payload) -> Exposure:
     """What the counts reveal: the pool's, or with `by_bits` answers on these."""
-    names = opening.design.read
-    texts = {
-        name: {column: row.tobytes().hex() for column, row in zip(names, np.asarray(post["labels"]), strict=True)}
-        for name, post in labels.items()
-    }
-    known = {name: {c: text for c, text in row.items() if set(text) != {"0"}} for name, row in texts.items()}
     return Exposure(
         what=what,
         rows=opening.rows_of(site).n,
         sums_only=True,
         parties=len(site.parties),
-        labels=known,
+        labels=labels,
         opening=True,
         by_patient=opening.by_patient,
         least_pattern=opening.least,

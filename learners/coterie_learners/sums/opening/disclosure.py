@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 from coterie_learners.core.study_disclosure import StepDisclosure
 from coterie_learners.shares.shamir3 import COMPUTING
+from coterie_learners.sums.opening.labels import disclose_labels
 from coterie_learners.sums.opening.steps import OpeningMode
 
-_LABELS = (
-    "Labels of its rows: 8 keyed bytes for each raw column, equal to an earlier study's if and only if its rows are"
-)
 _COUNTS = "Counts of its patients and of events by level, and which levels it has"
 _STOP = (
     "The study stops and names the level if the pool has fewer patients of it than the floor. It also stops if only "
@@ -32,7 +30,7 @@ def disclose_opening(mode: OpeningMode) -> tuple[StepDisclosure, ...]:
     """The labels of rows, and the masked counts of levels, or a commitment to them and the bits; nothing without."""
     if mode == "none":
         return ()
-    labels = StepDisclosure("labels", "each", _LABELS, None, "blinded")
+    labels = disclose_labels()
     if mode == "counts":
         return labels, StepDisclosure("opening", "each", _COUNTS, None, "masked", (_STOP,))
     commitment = StepDisclosure("opening", "each", _COMMITMENT, None, "blinded")
