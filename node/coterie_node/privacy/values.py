@@ -209,6 +209,27 @@ def judge_values(sample: Sample, floor: int, columns: Mapping[str, Column] | Non
     return [*out, *_full_covariates(covariates, sample.sensitive), *dominance_objections]
 
 
+def judge_levels(sample: Sample, floor: int) -> list[Objection]:
+    """Objections to sums of a pool in which these are one site's patients: by single levels, and full cells.
+
+    Pairs of levels are counted in a pool that is large enough, as its sums tell all of them.
+    """
+    if not sample.n or floor < 2:
+        return []
+    columns = list_columns(sample)
+    tables = [table for name in sample.values if name != sample.outcome and (table := columns[name].table) is not None]
+    measured = [columns[name] for name in sample.values if columns[name].table is None and sample.zeros is None]
+    groups = [*tables, *(cluster for column in measured for cluster in column.clusters), *_products(sample, tables)]
+    outcome = outcome_table(sample)
+    levels = [*groups, outcome] if outcome is not None else groups
+    out = [_refuse_small(f"of {t.name}", floor, t.counts()) for t in levels if _is_small(t.counts(), floor)]
+    if outcome is not None:
+        full = (table.name for table in groups if _is_full(_cross(table, outcome)))
+        out += [_refuse_full(name, outcome.name) for name in full]
+        out += [_refuse_full("the study", outcome.name)] if _is_full(outcome.counts()[None, :]) else []
+    return out + [objection for column in measured for objection in judge_column(column)]
+
+
 def list_columns(sample: Sample) -> dict[str, Column]:
     """Each column with what its values show."""
     return {
@@ -225,6 +246,21 @@ def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool 
 def _find_ends(values: NDArray[Any]) -> tuple[float, float]:
     """The least value and the largest, not a number if one is missing; zeros of no values."""
     return (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+
+
+def judge_local_weights(column: Column, floor: int) -> Iterator[Objection]:
+    """Questions about a weight or an offset of which few patients here have a value that most others have not.
+
+    The opening counts no levels of it. Where all others weigh the same, the sums less those without weights are these
+    patients' own.
+    """
+    if column.table is not None and _is_small(column.table.counts(), floor):
+        sentence = (
+            f"few patients of this site have another {column.name} than the others (small level), and perhaps few of "
+            "the pool: less the sums without it, those with it would be theirs. Correct it, leave it out, or let a "
+            "person say yes with a reason (coterie release allow)."
+        )
+        yield Objection(Grade.ASK, "small level", sentence, subject=column.name)
 
 
 def judge_local_clusters(column: Column, floor: int) -> Iterator[Objection]:

@@ -36,12 +36,18 @@ from coterie_node.privacy.values import (
     judge_column,
     judge_dominance,
     judge_local_clusters,
+    judge_local_weights,
     judge_offset,
     judge_repeats,
     judge_values,
 )
 from coterie_node.release.known_patterns import judge_known_patterns
-from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference, judge_uncounted_difference
+from coterie_node.release.known_sets import (
+    judge_known_sets,
+    judge_pool_difference,
+    judge_sets_of_pool,
+    judge_uncounted_difference,
+)
 from coterie_node.release.known_times import (
     LoggedTimes,
     count_times,
@@ -146,13 +152,16 @@ class Judgement:
         yield from self.log.judge(candidate, self.floors.cell, self.near)
         if not exposure.labels_only:
             yield from self._undone_masks(candidate.head)
-        if kind == "plain" and exposure.by_columns:
-            yield from self._columns(candidate)
+        if kind == "plain":
+            yield from self._columns(candidate) if exposure.by_columns else ()
             yield from judge_known_sets(self.log, candidate, raw, self.floors.cell)
-            yield from self._patterns(candidate, raw)
+            yield from self._patterns(candidate, raw) if exposure.by_columns else ()
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
             yield from self._judge_left_out(candidate.head)
+        if not exposure.labels_only and kind != "factor":
+            opens = exposure.opening or bool(exposure.pooled) or exposure.uncounted
+            yield from judge_sets_of_pool(self.log, candidate, raw, self.floors.cell, opens)
         if not exposure.labels_only:
             yield from self._judge_values(site, exposure, raw, candidate.head)
 
@@ -301,7 +310,8 @@ class Judgement:
         if head.pooled or (head.uncounted and self._waiting is None):
             return  # judged before it was written
         for other in self.log.others(head):
-            if set(other.parties) != set(head.parties) or not self.log.is_grown(head, other):
+            nested = set(other.parties) <= set(head.parties) or set(other.parties) >= set(head.parties)
+            if not nested or not self.log.is_grown(head, other):
                 continue
             if other.pooled and exposure.pooled and not head.uncounted:
                 yield from judge_pool_difference(head, exposure.pooled, other, self.floors.cell)
@@ -385,6 +395,9 @@ def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column
             for objection in judge_column(columns[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
             yield from judge_local_clusters(columns[name], floor) if floor > 1 else ()
+    for weight in (design.weights, design.formula.offset):
+        if weight and weight in columns and floor > 1:
+            yield from judge_local_weights(columns[weight], floor)
     for objection in judge_weights(design, raw, floor):
         yield replace(objection, grade=Grade.ASK)
     for objection in _judge_weighted(design, raw):

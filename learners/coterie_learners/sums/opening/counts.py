@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
@@ -84,6 +85,20 @@ class Opening:
         return tuple(f"{self.design.formula.outcome} = {value}" for value in self.values)
 
     @property
+    def outcome_names(self) -> tuple[str, ...]:
+        """The outcome's own levels: with it, or, of one that is 0 or 1, without; or each of several."""
+        outcome = self.design.formula.outcome
+        if self.outcome_levels:
+            return tuple(f"{outcome}[{level}]" for level in self.outcome_levels)
+        both = (f"{outcome} = 1", f"{outcome} = 0") if self.is_binary else (f"{outcome}, not zero",)
+        return both if self.events else ()
+
+    @cached_property
+    def is_of_outcome(self) -> NDArray[np.bool_]:
+        """Which levels (k,) are the outcome's own: in these no events are counted."""
+        return np.isin(self.names, self.outcome_names)
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of a site's counts."""
         size = (len(self.names),)
@@ -103,7 +118,15 @@ class Opening:
             masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
             patients[levels:] += [*masses, *self._count_values(block.y, weight)]
             events[..., :levels] += self._count_events(masks, weight, block.y)
-        return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+        return self._complete(patients, events)
+
+    def _complete(self, patients: Array, events: Array) -> dict[str, Array]:
+        own = self.is_of_outcome & (not self.outcome_levels)
+        return {
+            "patients": patients,
+            "events": np.where(own, 0.0, events),
+            "sites": (patients > 0).astype(np.float64),
+        }
 
     def _count_events(self, masks: Array, weight: Array, y: Array) -> Array | float:
         """Patients with the outcome by level (k,), or with each of its levels (l, k)."""
@@ -142,7 +165,7 @@ class Opening:
                 place = len(self.names) - len(self.values) + int(value) - self.values.start
                 inside[place] |= set(block.group[block.y == value].tolist())
         patients, events = (np.array([float(len(ids)) for ids in sets]) for sets in (inside, having))
-        return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+        return self._complete(patients, events)
 
     def check(self, counts: Mapping[str, Array]) -> None:
         """Withheld if the sums that follow would show few patients, or one or two sites.
@@ -151,8 +174,7 @@ class Opening:
         """
         if self.outcome_levels:
             # All patients of a level have one level of the outcome where the largest count of these is all of them.
-            own = [name.startswith(f"{self.design.formula.outcome}[") for name in self.names]
-            counts = {**counts, "events": np.where(own, 0.0, counts["events"].max(axis=0))}
+            counts = {**counts, "events": np.where(self.is_of_outcome, 0.0, counts["events"].max(axis=0))}
         counts_only = not self.is_binary and not self.outcome_levels and counts["patients"][0] == counts["events"][0]
         for name, patients, events, sites in zip(
             self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
@@ -216,8 +238,10 @@ class Opening:
             if not self._is_measured(column) and len(column.factors) == 1 and column.factors[0].level is None:
                 yield f"{column.name} = 0", 1.0 - inside
         yield from self._references(block)
-        for k, level in enumerate(self.outcome_levels):
-            yield f"{self.design.formula.outcome}[{level}]", (block.y == k).astype(np.float64)
+        kinds = range(len(self.outcome_levels)) if self.outcome_levels else (1, 0)
+        for name, kind in zip(self.outcome_names, kinds, strict=False):
+            has = block.y == kind if self.outcome_levels else (block.y != 0) == kind
+            yield name, has.astype(np.float64)
         for j, column in enumerate(self.design.columns):
             for value in self._grid_of(column):
                 yield f"{column.name} = {value:g}", (block.x[:, j] == value).astype(np.float64)

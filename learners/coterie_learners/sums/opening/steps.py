@@ -6,6 +6,8 @@ from collections.abc import Generator
 from functools import partial
 from typing import Literal
 
+import numpy as np
+
 from coterie_learners.core import masked_sum
 from coterie_learners.core.payload import Schema
 from coterie_learners.core.protocol import Posts, Step, each, interactive
@@ -74,7 +76,9 @@ def _open_counts(opening: Opening, labels: PostedLabels) -> Generator[Step, Post
     )
     counts = masked_sum.unmask_sums(posts, opening.shapes)
     opening.check(counts)
-    events = counts["events"][1:].sum(axis=0) if opening.outcome_levels else counts["events"]
+    events = counts["events"]
+    if opening.outcome_levels:
+        events = np.where(opening.is_of_outcome, 0.0, events[1:].sum(axis=0))
     by_level = zip(opening.names, counts["patients"].tolist(), events.tolist(), strict=True)
     return {name: (patients, events) for name, patients, events in by_level}
 
