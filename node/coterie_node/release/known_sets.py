@@ -219,9 +219,8 @@ def judge_uncounted_difference(head: Head, former: Head) -> Iterator[Objection]:
     the two differ by.
     """
     common = head.columns.keys() & former.columns.keys()
-    changed = [
-        site for site in head.parties for name in common if _label(head, site, name) != _label(former, site, name)
-    ]
+    both = [site for site in head.parties if site in former.parties]
+    changed = [site for site in both for name in common if _label(head, site, name) != _label(former, site, name)]
     if not changed:
         return
     sentence = (

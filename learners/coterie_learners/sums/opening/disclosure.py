@@ -12,14 +12,17 @@ from coterie_learners.sums.opening.steps import OpeningMode
 _COUNTS = "Counts of its patients and of events by level, and which levels it has"
 _STOP = (
     "The study stops and names the level if the pool has fewer patients of it than the floor. It also stops if only "
-    "one or two sites have the level, or if all in it have the outcome."
+    "one or two sites have the level, or if all in it have the outcome. The outcome, and its absence, are levels too."
 )
 _COMMITMENT = "A hash of its counts of patients and of events by level, and of a secret"
 _BITS = (
     "whether each level has fewer patients of the pool than the floor, is at one or two sites, or has the outcome in "
     "all of its patients, and whether there are more rows than columns"
 )
-_NO_COUNTS = "Nobody sees a count: the bits alone are opened, also where the study stops."
+_NO_COUNTS = (
+    "Nobody sees a count: the bits alone are opened, also where the study stops. Bits do not judge weights, so such a "
+    "study has neither weights nor an offset."
+)
 _SEEN_IN_COUNTS = (
     "Everybody learns from the opening step how many sites have each level, and whether a site's rows changed."
 )
