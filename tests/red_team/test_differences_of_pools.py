@@ -1,4 +1,4 @@
-"""Attacks by several studies of any two learners whose pools differ by patients of whom one has a level.
+"""Attacks by several studies of any two learners whose pools differ by patients, and one of them has a level.
 
 Also on one study: a single event of the pool, and weights and offsets that few patients have.
 """
@@ -76,7 +76,7 @@ def cut(network: Network, sites: str, rows: int = N - NEW) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), diagonal(list(LEARNERS), list(LEARNERS)))
-def test_a_pool_that_grew_by_patients_of_whom_one_has_a_level(network: Network, first: str, second: str) -> None:
+def test_a_pool_that_grew_by_patients_and_one_of_them_has_a_level(network: Network, first: str, second: str) -> None:
     network.data["a"]["hiv"][-1] = 1
     whole = dict(network.data)
     cut(network, "abc")
@@ -87,7 +87,9 @@ def test_a_pool_that_grew_by_patients_of_whom_one_has_a_level(network: Network, 
 
 
 @pytest.mark.parametrize(("first", "second"), diagonal(list(PLAIN_LEARNERS), list(PLAIN_LEARNERS)))
-def test_sums_in_the_clear_over_patients_of_whom_one_has_a_level(network: Network, first: str, second: str) -> None:
+def test_sums_in_the_clear_over_new_patients_and_one_of_them_has_a_level(
+    network: Network, first: str, second: str
+) -> None:
     network.data["a"]["hiv"][-1] = 1
     whole = dict(network.data)
     cut(network, "abc")
@@ -98,7 +100,7 @@ def test_sums_in_the_clear_over_patients_of_whom_one_has_a_level(network: Networ
 
 
 @pytest.mark.parametrize("learner", ["glore", "table_one", *later("cox", "multinomial", "ordinal", "secure_cola")])
-def test_a_newcomer_of_whose_patients_one_has_a_level(network: Network, learner: str) -> None:
+def test_a_newcomer_with_one_patient_of_a_level(network: Network, learner: str) -> None:
     """Two of the old sites have new patients, so that no site stands alone; but hiv is one patient's in all of them."""
     network.data["d"]["hiv"][:] = 0
     network.data["d"]["hiv"][5] = network.data["a"]["hiv"][-1] = int(learner == "table_one")
@@ -112,7 +114,7 @@ def test_a_newcomer_of_whose_patients_one_has_a_level(network: Network, learner:
 
 
 @pytest.mark.parametrize("learner", ["glore", "table_one", *later("secure_cola", "cox")])
-def test_women_then_men_then_all_with_others_of_whom_one_has_a_level(network: Network, learner: str) -> None:
+def test_women_then_men_then_all_with_others_and_one_of_them_has_a_level(network: Network, learner: str) -> None:
     network.data["a"]["hiv"][-1] = 1
     whole = dict(network.data)
     for sex in (0, 1):

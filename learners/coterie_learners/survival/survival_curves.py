@@ -26,7 +26,7 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
-from coterie_learners.sums.opening.labels import PostedLabels, exchange_labels
+from coterie_learners.sums.opening.labels import PostedLabels, count_coded_rows, exchange_labels
 from coterie_learners.survival.curve_result import build_curve_fit
 from coterie_learners.survival.curves_disclosure import disclose_curves
 from coterie_learners.survival.plan import CurveOptions, CurvePlan, check_curve_plan
@@ -38,7 +38,7 @@ _VERSION = "1"
 def survival_curves(site: Site) -> Script:
     """The width of steps that passes everywhere, the counts, then the curves."""
     plan = CurvePlan.of(site.study)
-    labels = (yield from exchange_labels(plan.design.read, count_rows)) if plan.masked else {}
+    labels = (yield from exchange_labels(plan.design.read, count_coded_rows)) if plan.masked else {}
     shapes: dict[str, tuple[int, ...]] = {"passes": (len(plan.multiples),)}
     flags = yield from each(
         "grid",
@@ -71,11 +71,6 @@ def list_shapes(plan: CurvePlan, multiple: int) -> dict[str, tuple[int, ...]]:
 
 
 # At a site
-
-
-def count_rows(site: Site) -> int:
-    """How many rows this site has."""
-    return site.codes.n
 
 
 def share_widths(site: Site, plan: CurvePlan) -> Payload:

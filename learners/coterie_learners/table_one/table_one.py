@@ -28,7 +28,7 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
-from coterie_learners.sums.opening.labels import PostedLabels, exchange_labels
+from coterie_learners.sums.opening.labels import PostedLabels, count_coded_rows, exchange_labels
 from coterie_learners.table_one.shown_items import Shown, choose_ways
 from coterie_learners.table_one.site_floors import list_passes
 from coterie_learners.table_one.site_tally import sum_squares, tally_rows
@@ -42,7 +42,7 @@ _VERSION = "1"
 def table_one(site: Site) -> Script:
     """Which ways pass everywhere, the counts and sums, their means, the squares about these, then the table."""
     plan = CharacteristicsPlan.of(site.study)
-    labels = (yield from exchange_labels(plan.design.read, count_rows)) if plan.masked else {}
+    labels = (yield from exchange_labels(plan.design.read, count_coded_rows)) if plan.masked else {}
     floors = SiteSums({"passes": (sum(len(item.alternatives) for item in plan.items),)}, plan.masked)
     flags = yield from each(
         "floors", share_floors, plan, floors, expects=floors.form, reveals=partial(expose_floors, plan, labels)
@@ -71,11 +71,6 @@ def table_one(site: Site) -> Script:
 
 
 # At a site
-
-
-def count_rows(site: Site) -> int:
-    """How many rows this site has."""
-    return site.codes.n
 
 
 def share_floors(site: Site, plan: CharacteristicsPlan, sums: SiteSums) -> Payload:

@@ -34,6 +34,11 @@ def exchange_labels(
     return read_labels(columns, posts)
 
 
+def count_coded_rows(site: Site) -> int:
+    """How many rows a site has whose learner reads codes."""
+    return site.codes.n
+
+
 def post_labels(site: Site, columns: Sequence[str]) -> Payload:
     """This site's label of each raw column's rows (k, 8); zero where its node keeps none."""
     known = site.label_rows()

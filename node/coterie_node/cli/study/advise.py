@@ -32,7 +32,7 @@ HEADINGS = {
 }
 # What holds for every study; docs/disclosure.md has the whole list.
 NOT_STOPPED = (
-    "Bounds and probabilities: a value may be nearly determined, and readers may guess whether somebody is in the data.",
+    "Bounds and probabilities: a value may be nearly determined, and readers may guess who is in the data.",
     "Differences with what another network released, or with columns and patients that are written in another way.",
     "What a person of a site says yes to.",
 )
