@@ -68,20 +68,32 @@ def draw_factors(key: bytes) -> NDArray[np.uint64]:
     return np.random.Generator(np.random.Philox(key=words)).integers(0, 1 << 64, (2, _RUN), np.uint64)
 
 
-def digest_words(words: NDArray[np.uint64], factors: NDArray[np.uint64]) -> str:
-    """A keyed digest of a column's words in their order: SHA-256 of how many, and of two multilinear sums of each run.
+def sum_words(words: NDArray[np.uint64] | NDArray[np.float64], factors: NDArray[np.uint64]) -> bytes:
+    """How many words a column has, and two keyed multilinear sums of each run of them; of numbers, of their bits.
 
     The upper half is added to the lower one first, as sums of single high bits say little: so two columns that differ
-    have one digest with a chance of 2^-64 or so, over the key.
+    have the same sums with a chance of 2^-64 or so, over the key.
     """
     sums = np.empty((-(-len(words) // _RUN), 2), np.uint64)
-    folded = np.empty(min(_RUN, len(words)), np.uint64)
+    copy, shifted = np.empty(min(_RUN, len(words)), words.dtype), np.empty(min(_RUN, len(words)), np.uint64)
     for total, at in zip(sums, range(0, len(words), _RUN), strict=True):
-        run = words[at : at + _RUN]
-        np.right_shift(run, _HALF, out=folded[: len(run)])
-        folded[: len(run)] ^= run
-        np.einsum("j,ij->i", folded[: len(run)], factors[:, : len(run)], out=total)
-    return hashlib.sha256(len(words).to_bytes(8, "big") + sums.astype("<u8", copy=False).tobytes()).hexdigest()
+        size = min(_RUN, len(words) - at)
+        np.add(words[at : at + size], words.dtype.type(0), out=copy[:size])  # -0 is 0
+        word, folded = copy[:size].view(np.uint64), shifted[:size]
+        np.right_shift(word, _HALF, out=folded)
+        folded ^= word
+        np.einsum("j,ij->i", folded, factors[:, :size], out=total)
+    return len(words).to_bytes(8, "big") + sums.astype("<u8", copy=False).tobytes()
+
+
+def _sum_places(words: NDArray[np.uint64], places: NDArray[np.uint8], factors: NDArray[np.uint64]) -> bytes:
+    """Few distinct words in order, and the sums of each row's place among them, eight places being one word."""
+    distinct, rank = np.unique(words, return_inverse=True)
+    ordered = places if np.array_equal(rank, np.arange(len(words))) else rank.astype(np.uint8)[places]
+    whole = np.zeros(-(-len(ordered) // 8) * 8, np.uint8)
+    whole[: len(ordered)] = ordered
+    sums = sum_words(whole.view("<u8").astype(np.uint64, copy=False), factors)
+    return b"few" + len(ordered).to_bytes(8, "big") + distinct.astype("<u8").tobytes() + sums
 
 
 def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints:
@@ -252,15 +264,29 @@ class ColumnPrints(Mapping[str, Fingerprints]):
     def digest(self) -> dict[str, str]:
         """A keyed digest of each column's values in their order: the same for equal prints, and half their work."""
         factors = draw_factors(self._key)
-        return {name: digest_words(self._read_words(name), factors) for name in self._rows.values}
+        return {name: hashlib.sha256(self._sum_column(name, factors)).hexdigest() for name in self._rows.values}
 
-    def _read_words(self, name: str) -> NDArray[np.uint64]:
-        """A word (n,) for each value of a column."""
+    def _sum_column(self, name: str, factors: NDArray[np.uint64]) -> bytes:
+        """The sums of a column's words; of few distinct ones, these and the sums of the places among them.
+
+        How a column is declared does not matter: a text that is a number has the word of that number.
+        """
         values, levels = self._rows.values[name], self._rows.levels.get(name)
         if levels is None:
-            return (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64)
-        words = np.array([_text_word(level, name, self._key) for level in levels], dtype=np.uint64)
-        return words[np.asarray(values, dtype=np.intp)]
+            few = self._rows.find_few(name)
+            if few is None:
+                return sum_words(np.asarray(values, dtype=np.float64), factors)
+            words, places = (np.asarray(few[0], dtype=np.float64) + 0.0).view(np.uint64), few[1]
+        else:
+            codes = np.asarray(values, dtype=np.intp)
+            present = np.flatnonzero(np.bincount(codes, minlength=len(levels)))
+            words = np.array([_text_word(level, name, self._key) for level in levels], dtype=np.uint64)
+            if len(present) > MOST_LEVELS:
+                return sum_words(words[codes], factors)
+            rank = np.zeros(len(levels), np.uint8)
+            rank[present] = np.arange(len(present))
+            words, places = words[present], rank[codes]
+        return _sum_places(words, places, factors)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows.values)
