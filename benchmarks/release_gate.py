@@ -3,8 +3,9 @@
 python benchmarks/release_gate.py [ROWS] [COLUMNS] [TABLES]
 
 TABLES of the columns have four values, the others are measurements. First one site's first step, as its node makes it:
-the file is read and checked, the sums are made, and the gate judges them by the log. The same file comes twice, so that
-the log knows it the second time. Then the whole study runs four times on the same rows in memory. All figures are CPU
+the file is read and checked, the sums are made, and the gate judges them by the log; from CSV, then from Parquet. The
+same file comes twice, so that the log knows it the second time. The first pair, with imports in it, is left out;
+the medians of five pairs are. Then the whole study runs four times on the same rows in memory. All figures are CPU
 seconds of one site.
 """
 
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from coterie_learners.core.payload import Payload
@@ -82,18 +85,29 @@ def rows_of(study: Study, rows: int, columns: int, tables: int, seed: int) -> Si
 def measure_first_steps(study: Study, rows: int, columns: int, tables: int) -> None:
     """What the gate is of a site's first step, from the file to the verdict."""
     x, y = draw(rows, columns, tables, 0)
+    names, words = [*(f"x{j}" for j in range(columns)), "y"], ("a new file", "a known one")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "a.csv"
-        head = ",".join([*(f"x{j}" for j in range(columns)), "y"])
+        csv, parquet = Path(folder) / "a.csv", Path(folder) / "a.parquet"
         formats = ["%d"] * tables + ["%.3f"] * (columns - tables) + ["%d"]
-        np.savetxt(file, np.column_stack([x, y]), formats, ",", header=head, comments="")
-        for _ in range(3):
-            log = PrivacyLog()
-            for word in ("a new file", "a known one"):
-                measure_first_step(study, file, log, word)
+        np.savetxt(csv, np.column_stack([x, y]), formats, ",", header=",".join(names), comments="")
+        pq.write_table(pa.table(dict(zip(names, [*x.T, y], strict=True))), parquet)
+        for file in (csv, parquet):
+            pairs = [[measure_first_step(study, file, log, word) for word in words] for log in map(new_log, range(6))]
+            for word, parts in zip(words, np.median(pairs[1:], axis=0), strict=True):
+                print_first_step(f"{file.suffix[1:]}, {word}", *parts)
 
 
-def measure_first_step(study: Study, file: Path, log: PrivacyLog, word: str) -> None:
+def new_log(_: int) -> PrivacyLog:
+    return PrivacyLog()
+
+
+def print_first_step(what: str, reading: float, sums: float, gate: float) -> None:
+    share = gate / (reading + sums + gate)
+    print(f"{what:22s} read {reading:6.3f} s, sums {sums:6.3f} s, gate {gate:6.3f} s: {share:4.0%} of the step")
+
+
+def measure_first_step(study: Study, file: Path, log: PrivacyLog, word: str) -> tuple[float, float, float]:
+    """CPU seconds of reading, of the sums and of the gate."""
     gate, clock = TimedGate(study, log=log), time.process_time()
     loaded = load_site(file, study, "a")
     assert loaded is not None
@@ -104,8 +118,7 @@ def measure_first_step(study: Study, file: Path, log: PrivacyLog, word: str) -> 
     sums = time.process_time() - clock
     assert step is not None
     gate.admit(step, machine.site, 0, payload)
-    share = gate.first / (reading + sums + gate.first)
-    print(f"{word:12s} read {reading:6.3f} s, sums {sums:6.3f} s, gate {gate.first:6.3f} s: {share:4.0%} of the step")
+    return reading, sums, gate.first
 
 
 def main(rows: int = 100_000, columns: int = 50, tables: int = 15) -> None:

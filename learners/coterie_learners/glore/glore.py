@@ -179,8 +179,12 @@ class GlorePlan:
     def model(self) -> Model:
         """What is summed."""
         o = self.options
-        weighting: Weighting = o.weight_kind if o.weights else ""
-        return Model.of(self.design, self.family, weighting, o.site_intercepts, o.firth)
+        return Model.of(self.design, self.family, self.weighting, o.site_intercepts, o.firth)
+
+    @property
+    def weighting(self) -> Weighting:
+        """What the weights of rows are; empty without any."""
+        return self.options.weight_kind if self.options.weights else ""
 
     @property
     def terms(self) -> int:
@@ -192,7 +196,7 @@ class GlorePlan:
         """The sandwich of the standard errors, None for those of the model."""
         if isinstance(self.options.robust, str):
             return self.options.robust
-        return "HC0" if self.options.robust or self.model.weighting == "sampling" else None
+        return "HC0" if self.options.robust or self.weighting == "sampling" else None
 
     @property
     def profiles(self) -> bool:

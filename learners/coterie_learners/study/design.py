@@ -324,12 +324,12 @@ def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]
     return low, high
 
 
-def _list_free(study: Study) -> list[str]:
+def _list_free(study: Study) -> tuple[str, ...]:
     """The declared variables that `.` stands for: those without another role than that of a covariate."""
     options = study.learner.options
     roles = {options.get("weights"), *(options.get(key) for key in COLUMN_KEYS)}
     offset = set(re.findall(r"offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)", study.formula[:MAX_FORMULA]))
-    return [name for name in study.variables if name not in roles and name not in offset]
+    return tuple(name for name in study.variables if name not in roles and name not in offset)
 
 
 def _check_split(design: Design) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from coterie_learners.errors import StudyError
 from coterie_learners.study.syntax import (
@@ -46,7 +47,8 @@ class Formula:
     functions: Mapping[str, Call] = field(default_factory=dict, hash=False)
 
 
-def parse_formula(text: str, declared: Sequence[str] = ()) -> Formula:
+@lru_cache(maxsize=512)
+def parse_formula(text: str, declared: tuple[str, ...] = ()) -> Formula:
     """Parse `outcome ~ terms`; StudyError names the part that is not understood.
 
     `declared`: the variables that `.` stands for, the outcome among them or not. Terms are counted before they are

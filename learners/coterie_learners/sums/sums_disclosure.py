@@ -159,6 +159,9 @@ def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
     """
     seen_patterns: dict[bytes, Array] = {}
     for block in rows.blocks():
+        # As many rows as there may be patterns, and a row more, are often enough.
+        if not seen_patterns and len(np.unique(block.x[: most + 1], axis=0)) > most:
+            return None
         for cut in np.array_split(np.arange(len(block)), max(len(block) // (4 * most + 4), 1)):
             whole = block.x if block.offset is None else np.column_stack([block.x, block.offset])
             x, group = np.unique(whole[cut], axis=0, return_inverse=True)

@@ -9,6 +9,7 @@ from coterie_learners.core.study_disclosure import (
     conclude_disclosure,
     describe_patients,
 )
+from coterie_learners.sums.opening.labels import SEEN_IN_LABELS, disclose_labels
 from coterie_learners.survival.plan import CurvePlan
 
 
@@ -23,7 +24,8 @@ def disclose_curves(plan: CurvePlan) -> Disclosure:
         StepDisclosure("curves", "server", "These numbers over all sites"),
         conclude_disclosure(),
     )
-    return Disclosure(steps, _list_collusion(plan), _list_results(plan))
+    labels = (disclose_labels(),) if plan.masked else ()
+    return Disclosure((*labels, *steps), _list_collusion(plan), _list_results(plan))
 
 
 def _describe_widths(plan: CurvePlan) -> str:
@@ -57,5 +59,6 @@ def _list_results(plan: CurvePlan) -> tuple[str, ...]:
         f"{_name_tables(plan)}, so the curves and tests, and {widths}.",
         "A site's gate compares these counts with those of its earlier studies: on two grids of time, or of some "
         "patients more, the counts that follow from both must keep the floor too.",
+        *((SEEN_IN_LABELS,) if plan.masked else ()),
         *describe_patients(plan.study),
     )

@@ -1,10 +1,10 @@
 """Survival curves of patients at several sites, equal to those of the pooled rows on the study's grid of time.
 
-What leaves a site. First, for each width of steps that the study allows (the declared one times a divisor of the number
-of steps), whether the site's own counts pass the floor: each is 0 or at least `disclosure.cell`, and nowhere have all
-patients at risk the event. The narrowest width at which every site passes is taken; so even all other sites together
-see no small count of one. Then, once, the numbers of events, of censored patients and, with late entry, of entries, by
-stratum, group and step of that width.
+What leaves a site. Under masks, labels of its rows (`sums.opening.labels`). Then, for each width of steps that the
+study allows (the declared one times a divisor of the number of steps), whether the site's own counts pass the floor:
+each is 0 or at least `disclosure.cell`, and nowhere have all patients at risk the event. The narrowest width at which
+every site passes is taken; so even all other sites together see no small count of one. Then, once, the numbers of
+events, of censored patients and, with late entry, of entries, by stratum, group and step of that width.
 
 Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain: every member
 reads each site's counts. The product-limit estimate is a function of these sums (Kaplan and Meier, JASA 1958;53:457).
@@ -26,6 +26,7 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
+from coterie_learners.sums.opening.labels import PostedLabels, count_coded_rows, exchange_labels
 from coterie_learners.survival.curve_result import build_curve_fit
 from coterie_learners.survival.curves_disclosure import disclose_curves
 from coterie_learners.survival.plan import CurveOptions, CurvePlan, check_curve_plan, choose_multiple
@@ -37,9 +38,14 @@ _VERSION = "1"
 def survival_curves(site: Site) -> Script:
     """The width of steps that passes everywhere, the counts, then the curves."""
     plan = CurvePlan.of(site.study)
+    labels = (yield from exchange_labels(plan.design.read, count_coded_rows)) if plan.masked else {}
     shapes: dict[str, tuple[int, ...]] = {"passes": (len(plan.multiples),)}
     flags = yield from each(
-        "grid", share_widths, plan, expects=SiteSums(shapes, plan.masked).form, reveals=partial(expose_widths, plan)
+        "grid",
+        share_widths,
+        plan,
+        expects=SiteSums(shapes, plan.masked).form,
+        reveals=partial(expose_widths, plan, labels),
     )
     passing = _add_posts(plan, flags, shapes)["passes"].tolist()
     multiple = choose_multiple(plan.options.time, plan.grid, plan.floor, passing, len(flags))
@@ -50,7 +56,7 @@ def survival_curves(site: Site) -> Script:
         plan,
         multiple,
         expects=SiteSums(shapes, plan.masked).form,
-        reveals=partial(expose_steps, plan, multiple),
+        reveals=partial(expose_steps, plan, multiple, labels),
     )
     end = yield from server("curves", pool_counts, plan, multiple, posts)
     fit = build_curve_fit(plan, StepCounts(end["events"], end["censored"], end["entries"]), multiple)
@@ -86,22 +92,25 @@ def share_counts_of_steps(site: Site, plan: CurvePlan, multiple: int) -> Payload
 # What leaves
 
 
-def expose_widths(plan: CurvePlan, site: Site, payload: Payload) -> Exposure:
+def expose_widths(plan: CurvePlan, labels: PostedLabels, site: Site, payload: Payload) -> Exposure:
     """Which widths pass: bounds on counts, and no count."""
     return Exposure(
         what="Which widths of steps pass the floor",
         rows=site.codes.n,
         sums_only=plan.masked,
         parties=len(site.parties),
+        labels=labels,
     )
 
 
-def expose_steps(plan: CurvePlan, multiple: int, site: Site, payload: Payload) -> Exposure:
+def expose_steps(plan: CurvePlan, multiple: int, labels: PostedLabels, site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's counts: each count, and who is at risk."""
     what = "Counts of events and of censored patients by step of time"
     times = list_time_steps(plan, multiple)
     if plan.masked:
-        return Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties), times=times)
+        return Exposure(
+            what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties), times=times, labels=labels
+        )
     counts = _read_counts(plan, payload)
     cells, kinds = _list_cells(plan, counts)
     return Exposure(what=what, rows=site.codes.n, cells=cells, kinds=kinds, times=times)
@@ -166,8 +175,9 @@ def _check_study(study: Study) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """Which widths pass, the counts, the curves."""
-    return Schedule(opening=("each", "each", "server"), closing=("server",))
+    """The labels of rows under masks, which widths pass, the counts, the curves."""
+    labels = ("each",) if CurvePlan.of(study).masked else ()
+    return Schedule(opening=(*labels, "each", "each", "server"), closing=("server",))
 
 
 def _discloses(study: Study) -> Disclosure:

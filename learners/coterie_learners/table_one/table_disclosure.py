@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure, conclude_disclosure
+from coterie_learners.sums.opening.labels import SEEN_IN_LABELS, disclose_labels
 from coterie_learners.table_one.table_plan import CharacteristicsPlan
 
 
@@ -17,7 +18,8 @@ def disclose_table(plan: CharacteristicsPlan) -> Disclosure:
         StepDisclosure("table", "server", "All of these over all sites"),
         conclude_disclosure(),
     )
-    return Disclosure(steps, _list_collusion(plan), _list_results(plan))
+    labels = (disclose_labels(),) if plan.masked else ()
+    return Disclosure((*labels, *steps), _list_collusion(plan), _list_results(plan))
 
 
 def _describe_floors(plan: CharacteristicsPlan) -> str:
@@ -50,4 +52,5 @@ def _list_collusion(plan: CharacteristicsPlan) -> tuple[str, ...]:
 def _list_results(plan: CharacteristicsPlan) -> tuple[str, ...]:
     whose = "of all sites together" if plan.masked else "of each site"
     passes = "how many sites pass the floor with each variable" if plan.masked else "which variables each site passes"
-    return (f"Everybody learns the counts, sums and squares {whose}, so the table, and {passes}.",)
+    seen = (SEEN_IN_LABELS,) if plan.masked else ()
+    return (f"Everybody learns the counts, sums and squares {whose}, so the table, and {passes}.", *seen)

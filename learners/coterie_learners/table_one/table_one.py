@@ -1,11 +1,12 @@
 """The table of characteristics of patients at several sites, equal to that of the pooled rows.
 
-What leaves a site. First, for each variable and each way to show it (by group or for all patients; a number's bins at
-the declared width or at multiples of it), whether the site's own patients allow it: each count is 0 or at least
-`disclosure.cell`, missing values included, and no patient makes up nearly all of a sum. Of each variable the first way
-is taken at which every site passes; where there is none the variable is not shown. So even all other sites together
-see no small count of one. Then, once, the counts by level, bin and missing value, the sums of numbers and of person
-time; and the squares of numbers about the pooled means, so that no digits are lost to the centre.
+What leaves a site. Under masks, labels of its rows (`sums.opening.labels`). Then, for each variable and each way to
+show it (by group or for all patients; a number's bins at the declared width or at multiples of it), whether the site's
+own patients allow it: each count is 0 or at least `disclosure.cell`, missing values included, and no patient makes up
+nearly all of a sum. Of each variable the first way is taken at which every site passes; where there is none the
+variable is not shown. So even all other sites together see no small count of one. Then, once, the counts by level, bin
+and missing value, the sums of numbers and of person time; and the squares of numbers about the pooled means, so that no
+digits are lost to the centre.
 
 Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain: every member
 reads each site's.
@@ -27,6 +28,7 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
+from coterie_learners.sums.opening.labels import PostedLabels, count_coded_rows, exchange_labels
 from coterie_learners.table_one.shown_items import Shown, choose_ways
 from coterie_learners.table_one.site_floors import list_passes
 from coterie_learners.table_one.site_tally import sum_squares, tally_rows
@@ -40,21 +42,28 @@ _VERSION = "1"
 def table_one(site: Site) -> Script:
     """Which ways pass everywhere, the counts and sums, their means, the squares about these, then the table."""
     plan = CharacteristicsPlan.of(site.study)
+    labels = (yield from exchange_labels(plan.design.read, count_coded_rows)) if plan.masked else {}
     floors = SiteSums({"passes": (sum(len(item.alternatives) for item in plan.items),)}, plan.masked)
     flags = yield from each(
-        "floors", share_floors, plan, floors, expects=floors.form, reveals=partial(expose_floors, plan)
+        "floors", share_floors, plan, floors, expects=floors.form, reveals=partial(expose_floors, plan, labels)
     )
     shown = choose_ways(plan, floors.add(flags)["passes"], len(flags))
     if shown.ways[0] is None:
         raise withhold_table(plan)
     counts = SiteSums(shown.shapes, plan.masked)
     posts = yield from each(
-        "counts", share_tally, shown, counts, expects=counts.form, reveals=partial(expose_tally, shown)
+        "counts", share_tally, shown, counts, expects=counts.form, reveals=partial(expose_tally, shown, labels)
     )
     means = yield from server("means", pool_tally, shown, counts, posts)
     squares = SiteSums({"squares": shown.shapes["sums"]}, plan.masked)
     posts = yield from each(
-        "squares", share_squares, shown, squares, means, expects=squares.form, reveals=partial(expose_squares, plan)
+        "squares",
+        share_squares,
+        shown,
+        squares,
+        means,
+        expects=squares.form,
+        reveals=partial(expose_squares, plan, labels),
     )
     table = yield from server("table", end_table, squares, means, posts)
     yield from conclude()
@@ -84,25 +93,25 @@ def share_squares(site: Site, shown: Shown, sums: SiteSums, means: Payload) -> P
 # What leaves
 
 
-def expose_floors(plan: CharacteristicsPlan, site: Site, payload: Payload) -> Exposure:
+def expose_floors(plan: CharacteristicsPlan, labels: PostedLabels, site: Site, payload: Payload) -> Exposure:
     """Which ways pass: bounds on counts, and no count."""
     what = "Which parts of the table pass the floor"
-    return Exposure(what=what, rows=site.codes.n, sums_only=plan.masked, parties=len(site.parties))
+    return Exposure(what=what, rows=site.codes.n, sums_only=plan.masked, parties=len(site.parties), labels=labels)
 
 
-def expose_tally(shown: Shown, site: Site, payload: Payload) -> Exposure:
+def expose_tally(shown: Shown, labels: PostedLabels, site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's counts: each count."""
     what, plan = "Counts by level, bin and missing value, and sums of numbers", shown.plan
     if plan.masked:
-        return Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties))
+        return Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties), labels=labels)
     cells, kinds = shown.list_cells(np.asarray(payload["counts"]))
     return Exposure(what=what, rows=site.codes.n, cells=cells, kinds=kinds)
 
 
-def expose_squares(plan: CharacteristicsPlan, site: Site, payload: Payload) -> Exposure:
+def expose_squares(plan: CharacteristicsPlan, labels: PostedLabels, site: Site, payload: Payload) -> Exposure:
     """Squares of the same patients' numbers: no count."""
     what = "Sums of squares about the pooled means"
-    return Exposure(what=what, rows=site.codes.n, sums_only=plan.masked, parties=len(site.parties))
+    return Exposure(what=what, rows=site.codes.n, sums_only=plan.masked, parties=len(site.parties), labels=labels)
 
 
 # From the posts of all sites
@@ -139,8 +148,9 @@ def _check_study(study: Study) -> None:
 
 
 def _schedule(study: Study) -> Schedule:
-    """What passes, the counts, their means, the squares, the table."""
-    return Schedule(opening=("each", "each", "server", "each", "server"), closing=("server",))
+    """The labels of rows under masks, what passes, the counts, their means, the squares, the table."""
+    labels = ("each",) if CharacteristicsPlan.of(study).masked else ()
+    return Schedule(opening=(*labels, "each", "each", "server", "each", "server"), closing=("server",))
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -4,10 +4,9 @@
     patients            prints in order of first sight
     column/NAME         the latest value prints by patient, and what they were in former versions
     hashed              the last file's identifiers: a digest of them, and their prints
-    file/DIGEST         the digests of the columns of rows without identifiers, by one of all their values
     judged/DIGEST       what the values of a release were found to show
     set/DIGEST          a row set: bits by patient
-    values/DIGEST       value prints of one column, row by row, where patients have no identifier
+    values/DIGEST       value prints of one column, row by row, where patients have no identifier; by one of the values
     release/NUMBER      what was released (`Head`)
     cohort/NAME         a declared cohort
     refused/DIGEST      what was refused of the study with this hash
@@ -39,8 +38,6 @@ from coterie_node.privacy.prints import (
     PrintedRows,
     RawRows,
     digest_identifiers,
-    digest_prints,
-    draw_factors,
 )
 from coterie_node.privacy.storage import LogStorage
 
@@ -52,8 +49,7 @@ class Candidate:
     """Rows that are about to be released, as the log would hold them.
 
     `at` (n,): the patients' places in the dictionary, and `columns` with these rows in; both empty without identifiers.
-    A column is made when it is asked for, so that a large file's are not all in memory. `file`: where the log notes the
-    digests of these values, without identifiers.
+    A column is made when it is asked for, so that a large file's are not all in memory.
     """
 
     head: Head
@@ -61,7 +57,6 @@ class Candidate:
     patients: PatientDictionary = field(repr=False)
     at: Indices = field(repr=False)
     columns: Mapping[str, ColumnVersions] = field(repr=False)
-    file: str = ""
 
     @property
     def bits(self) -> PatientMask:
@@ -106,10 +101,10 @@ class PrivacyLog:
     def prepare(self, head: Head, printed: PrintedRows) -> Candidate:
         """The rows placed among the site's patients; nothing is written yet."""
         if printed.patients is None:
-            digests, file = self._digest_columns(printed)
+            digests = printed.columns.digest()
             rows = _digest("".join(sorted(digests.values())).encode())
             own = replace(head, columns=digests, identified=False, rows=rows, n=printed.n)
-            return Candidate(own, printed, PatientDictionary.empty(), np.empty(0, np.uint32), {}, file)
+            return Candidate(own, printed, PatientDictionary.empty(), np.empty(0, np.uint32), {})
         patients, at = self.patients().place(printed.patients)
         columns = ColumnsWithRows(self, printed, at, len(patients.prints))
         versions: dict[str, int | str] = {name: column.version for name, column in columns.items()}
@@ -130,14 +125,6 @@ class PrivacyLog:
         assert printed.patients is not None
         self.storage["hashed"] = digest + printed.patients.tobytes()
         return printed
-
-    def _digest_columns(self, printed: PrintedRows) -> tuple[dict[str, str], str]:
-        """The digest of each column's prints, and where they are noted once these values are in the log."""
-        factors = draw_factors(self.key)
-        file = f"file/{printed.columns.digest_values(factors)}"
-        if file in self.storage:
-            return dict(json.loads(self.storage[file])), file
-        return {name: digest_prints(prints, factors) for name, prints in printed.columns.items()}, file
 
     def judge(self, candidate: Candidate, floor: int, near: bool = False) -> list[Objection]:
         """Objections to a release for the sums over few patients that follow from it and all former ones.
@@ -190,7 +177,6 @@ class PrivacyLog:
         else:
             for name, digest in candidate.head.columns.items():
                 self._put_new(f"values/{digest}", partial(_pack_prints, candidate.printed.columns, name))
-            self._put_new(candidate.file, partial(_pack_digests, candidate.head))
         self.put_head(candidate.head)
 
     def _put_new(self, place: str, make: Callable[[], bytes]) -> None:
@@ -370,10 +356,6 @@ def _bits_digest(bits: PatientMask) -> str:
 
 def _pack_prints(columns: Mapping[str, Fingerprints], name: str) -> bytes:
     return columns[name].tobytes()
-
-
-def _pack_digests(head: Head) -> bytes:
-    return json.dumps(dict(head.columns)).encode()
 
 
 def _pack_bits(bits: PatientMask) -> bytes:

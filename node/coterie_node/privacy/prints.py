@@ -11,7 +11,6 @@ is a decimal number has the print of that number, so that a column declared othe
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Fingerprints = NDArray[np.uint32]
+# Distinct values, sorted, and each row's place (n,) among them.
+FewValues = tuple[NDArray[Any], NDArray[np.uint8]]
 PatientPrints = NDArray[np.uint64]
 
+# A column with so few distinct values is a table.
+MOST_LEVELS = 12
 # A key's length in bytes.
 KEY_BYTES = 32
 # No value has this print: it stands for a value that the log does not know.
@@ -31,11 +34,10 @@ UNKNOWN_PRINT = 0
 # Rows that are hashed in one go, so that memory holds a few of them only.
 _CHUNK = 1 << 16
 # Numbers that are hashed in one go, so that they stay in the processor's cache.
-_RUN = 1 << 13
+_RUN = 1 << 15
 # Prints of a file that stay in memory between their uses.
 _KEPT_BYTES = 32 << 20
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
-_LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -61,42 +63,90 @@ def digest_identifiers(identifiers: Sequence[str | Sequence[str]], key: bytes) -
 
 
 def draw_factors(key: bytes) -> NDArray[np.uint64]:
-    """Secret factors (4, rows of one go) for digests of prints."""
+    """Secret factors (2, words of one go) for digests."""
     words = np.frombuffer(hashlib.blake2b(key=key, digest_size=16, person=b"print digest").digest(), np.uint64)
-    drawn = np.random.Generator(np.random.Philox(key=words)).integers(0, 1 << 64, (_CHUNK, 4), np.uint64)
-    return np.ascontiguousarray(drawn.T)
+    return np.random.Generator(np.random.Philox(key=words)).integers(0, 1 << 64, (2, _RUN), np.uint64)
 
 
-def digest_prints(prints: Fingerprints, factors: NDArray[np.uint64]) -> str:
-    """A keyed digest of a column's prints in their order: SHA-256 of four multilinear sums for each run of rows."""
-    return hashlib.sha256(_sum_words(prints.astype(np.uint64), factors)).hexdigest()
+def sum_words(words: NDArray[np.uint64] | NDArray[np.float64], factors: NDArray[np.uint64]) -> bytes:
+    """How many words a column has, and two keyed multilinear sums of each run of them; of numbers, of their bits.
+
+    The upper half is added to the lower one first, as sums of single high bits say little: so two columns that differ
+    have the same sums with a chance of 2^-64 or so, over the key.
+    """
+    sums = np.empty((-(-len(words) // _RUN), 2), np.uint64)
+    copy, shifted = np.empty(min(_RUN, len(words)), words.dtype), np.empty(min(_RUN, len(words)), np.uint64)
+    for total, at in zip(sums, range(0, len(words), _RUN), strict=True):
+        size = min(_RUN, len(words) - at)
+        np.add(words[at : at + size], words.dtype.type(0), out=copy[:size])  # -0 is 0
+        word, folded = copy[:size].view(np.uint64), shifted[:size]
+        np.right_shift(word, _HALF, out=folded)
+        folded ^= word
+        np.einsum("j,ij->i", folded, factors[:, :size], out=total)
+    return len(words).to_bytes(8, "big") + sums.astype("<u8", copy=False).tobytes()
 
 
-def _sum_words(words: NDArray[np.uint64], factors: NDArray[np.uint64]) -> bytes:
-    """How many words there are, and four multilinear sums of them for each run of rows."""
-    runs = [words[at : at + _CHUNK] for at in range(0, len(words), _CHUNK)]
-    sums = [np.einsum("j,ij->i", run, factors[:, : len(run)]).astype("<u8").tobytes() for run in runs]
-    return len(words).to_bytes(8, "big") + b"".join(sums)
+def _sum_places(words: NDArray[np.uint64], places: NDArray[np.uint8], factors: NDArray[np.uint64]) -> bytes:
+    """Few distinct words in order, and the sums of each row's place among them, eight places being one word."""
+    distinct, rank = np.unique(words, return_inverse=True)
+    ordered = places if np.array_equal(rank, np.arange(len(words))) else rank.astype(np.uint8)[places]
+    whole = np.zeros(-(-len(ordered) // 8) * 8, np.uint8)
+    whole[: len(ordered)] = ordered
+    sums = sum_words(whole.view("<u8").astype(np.uint64, copy=False), factors)
+    return b"few" + len(ordered).to_bytes(8, "big") + distinct.astype("<u8").tobytes() + sums
 
 
 def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints:
     """A print (n,) of each number of a column; all missing values (NaN) have one print, and so have 0 and -0."""
     low, high, last = _factors(column, key)
-    out = np.empty(len(values), np.uint32)
-    for at in range(0, len(values), _RUN):
-        part = np.asarray(values[at : at + _RUN], dtype=np.float64) + 0.0
-        missing = np.isnan(part)
-        if missing.any():
-            part[missing] = np.nan
-        words = part.view(np.uint64)
-        sums = (words & _LOW) * low
-        words >>= _HALF
-        words *= high
-        sums += words
-        sums += last
-        sums >>= _HALF
-        out[at : at + _RUN] = sums
+    # words * low + (words >> 32) * upper are the lower half times `low` and the upper half times `high`.
+    upper = np.uint64((int(high) - (int(low) << 32)) % (1 << 64))
+    numbers = np.asarray(values, dtype=np.float64)
+    gaps = bool(len(numbers)) and bool(np.isnan(numbers.min()))
+    out = np.empty(len(numbers), np.uint32)
+    part, sums = np.empty(_RUN), np.empty(_RUN, np.uint64)
+    for at in range(0, len(numbers), _RUN):
+        size = min(_RUN, len(numbers) - at)
+        number, word, total = part[:size], part[:size].view(np.uint64), sums[:size]
+        np.add(numbers[at : at + size], 0.0, out=number)
+        if gaps:
+            number[np.isnan(number)] = np.nan
+        np.multiply(word, low, out=total)
+        word >>= _HALF
+        word *= upper
+        total += word
+        total += last
+        total >>= _HALF
+        out[at : at + size] = total
     return np.maximum(out, UNKNOWN_PRINT + 1, out=out)
+
+
+def find_few_distinct(values: NDArray[Any]) -> FewValues | None:
+    """The distinct values, sorted, and each row's place (n,) among them, if they are at most MOST_LEVELS."""
+    distinct = np.unique(values[:: max(1, len(values) // 512)])
+    places = np.empty(len(values), np.uint8)
+    at = 0
+    while len(distinct) <= MOST_LEVELS:
+        if at >= len(values):
+            return distinct, places
+        part = values[at : at + _RUN]
+        if _place(part, distinct, places[at : at + _RUN]) == len(part):
+            at += _RUN
+        else:
+            others = part[~np.isin(part, distinct)][: MOST_LEVELS * 4]
+            distinct, at = np.union1d(distinct, np.unique(others)), 0
+    return None
+
+
+def _place(values: NDArray[Any], distinct: NDArray[Any], out: NDArray[np.uint8]) -> int:
+    """Write the place (n,) of each value among a few distinct ones; how many values are one of them."""
+    out[:] = 0
+    known = 0
+    for place, value in enumerate(distinct):
+        same = values == value
+        known += int(np.count_nonzero(same))
+        out += same.view(np.uint8) * np.uint8(place)
+    return known
 
 
 def print_levels(codes: NDArray[Any], levels: Sequence[str], column: str, key: bytes) -> Fingerprints:
@@ -106,12 +156,27 @@ def print_levels(codes: NDArray[Any], levels: Sequence[str], column: str, key: b
 
 
 def _text_print(text: str, column: str, key: bytes) -> int:
+    number = _read_number(text)
+    if number is not None:
+        return int(print_numbers(np.array([number]), column, key)[0])
+    return max(_hash_text(text, column, key, 4), UNKNOWN_PRINT + 1)
+
+
+def _text_word(text: str, column: str, key: bytes) -> int:
+    """A word (64 bits) of a text: of a decimal number the bits of its float64."""
+    number = _read_number(text)
+    return _hash_text(text, column, key, 8) if number is None else int(np.float64(number + 0.0).view(np.uint64))
+
+
+def _read_number(text: str) -> float | None:
     plain = unicodedata.normalize("NFC", text)
-    if _NUMBER.match(plain):
-        return int(print_numbers(np.array([float(plain)]), column, key)[0])
+    return float(plain) if _NUMBER.match(plain) else None
+
+
+def _hash_text(text: str, column: str, key: bytes, size: int) -> int:
     own = hashlib.blake2b(column.encode(), key=key, digest_size=32).digest()
-    word = hashlib.blake2b(plain.encode(), key=own, digest_size=4).digest()
-    return max(int.from_bytes(word, "little"), UNKNOWN_PRINT + 1)
+    word = hashlib.blake2b(unicodedata.normalize("NFC", text).encode(), key=own, digest_size=size).digest()
+    return int.from_bytes(word, "little")
 
 
 def _patient_word(identifier: str | Sequence[str], start: hashlib.blake2b) -> bytes:
@@ -141,11 +206,18 @@ class RawRows:
     levels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     identifiers: Sequence[str | Sequence[str]] | None = field(default=None, repr=False)
     lacking: Mapping[str, int] = field(default_factory=dict)
+    _few: dict[str, FewValues | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def n(self) -> int:
         """Number of rows."""
         return len(next(iter(self.values.values())))
+
+    def find_few(self, name: str) -> FewValues | None:
+        """A column's distinct values and each row's place among them, if they are at most MOST_LEVELS."""
+        if name not in self._few:
+            self._few[name] = find_few_distinct(self.values[name])
+        return self._few[name]
 
     def take(self, rows: NDArray[np.intp]) -> RawRows:
         """These rows only."""
@@ -163,8 +235,8 @@ class RawRows:
 class ColumnPrints(Mapping[str, Fingerprints]):
     """The prints (n,) of each column, made when they are asked for.
 
-    Of rows without identifiers all stay in memory if they are at most _KEPT_BYTES, since their digest and the log need
-    them; else at most one column's are there.
+    Of rows without identifiers all stay in memory if they are at most _KEPT_BYTES, since former releases are compared
+    with them before they are written; else at most one column's are there.
     """
 
     def __init__(self, rows: RawRows, key: bytes) -> None:
@@ -184,20 +256,37 @@ class ColumnPrints(Mapping[str, Fingerprints]):
 
     def _print(self, name: str) -> Fingerprints:
         values, levels = self._rows.values[name], self._rows.levels.get(name)
-        if levels is None:
-            return print_numbers(values, name, self._key)
-        return print_levels(values, levels, name, self._key)
+        if levels is not None:
+            return print_levels(values, levels, name, self._key)
+        few = self._rows.find_few(name)
+        return print_numbers(values, name, self._key) if few is None else print_numbers(few[0], name, self._key)[few[1]]
 
-    def digest_values(self, factors: NDArray[np.uint64]) -> str:
-        """A keyed digest of all columns' values in their order, a quarter of the work of their prints."""
-        out = hashlib.sha256()
-        for name, values in self._rows.values.items():
-            head = json.dumps([name, *self._rows.levels.get(name, ())]).encode()
-            words = np.asarray(values, dtype=np.float64).view(np.uint64)
-            # The upper half is added to the lower one, as sums of single high bits say little.
-            sums = _sum_words(words ^ (words >> _HALF), factors)
-            out.update(len(head).to_bytes(8, "big") + head + len(sums).to_bytes(8, "big") + sums)
-        return out.hexdigest()
+    def digest(self) -> dict[str, str]:
+        """A keyed digest of each column's values in their order: the same for equal prints, and half their work."""
+        factors = draw_factors(self._key)
+        return {name: hashlib.sha256(self._sum_column(name, factors)).hexdigest() for name in self._rows.values}
+
+    def _sum_column(self, name: str, factors: NDArray[np.uint64]) -> bytes:
+        """The sums of a column's words; of few distinct ones, these and the sums of the places among them.
+
+        How a column is declared does not matter: a text that is a number has the word of that number.
+        """
+        values, levels = self._rows.values[name], self._rows.levels.get(name)
+        if levels is None:
+            few = self._rows.find_few(name)
+            if few is None:
+                return sum_words(np.asarray(values, dtype=np.float64), factors)
+            words, places = (np.asarray(few[0], dtype=np.float64) + 0.0).view(np.uint64), few[1]
+        else:
+            codes = np.asarray(values, dtype=np.intp)
+            present = np.flatnonzero(np.bincount(codes, minlength=len(levels)))
+            words = np.array([_text_word(level, name, self._key) for level in levels], dtype=np.uint64)
+            if len(present) > MOST_LEVELS:
+                return sum_words(words[codes], factors)
+            rank = np.zeros(len(levels), np.uint8)
+            rank[present] = np.arange(len(present))
+            words, places = words[present], rank[codes]
+        return _sum_places(words, places, factors)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows.values)

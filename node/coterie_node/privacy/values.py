@@ -9,17 +9,18 @@ squares about the median, since X'X gives squares about any centre.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coterie_node.privacy.objections import Grade, Objection
+from coterie_node.privacy.prints import MOST_LEVELS, FewValues, find_few_distinct
 
-# A column with so few distinct values is a table.
-MOST_LEVELS = 12
 # One value in this share of the rows makes a table of two: is it, or is it not.
 FREQUENT = 0.2
 # The p of the p% rule.
@@ -30,10 +31,16 @@ _STEPS = 1000
 REPEATED = 0.05
 # Beyond such a chance that two rows agree in all other columns nothing follows from it when they do.
 _ALIKE = 0.5
-# Measurements that are looked at first for rows that repeat others.
-_FIRST_MEASURED = 4
+# How many measurements are looked at first for rows that repeat others.
+_FIRST_MEASURED = (2, 4)
+# Marks that rows are spread over are at least so many times the rows.
+_SPARSE = 16
 # Cells of the patterns of some tables that are counted at once.
 _BLOCK_CELLS = 64
+# Values that are looked at in one go, so that they stay in the processor's cache.
+_RUN = 1 << 14
+# Of a sum of squares: a spread below this share of it may be rounding.
+_ROUNDED = 1e-6
 # An odd number that spreads the bits of values over 4,096 buckets (Fibonacci hashing).
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _BUCKET_SHIFT = np.uint64(52)
@@ -49,6 +56,8 @@ class LevelTable:
 
     def counts(self) -> NDArray[np.intp]:
         """Patients by level (size,)."""
+        if self.size <= MOST_LEVELS:
+            return np.array([np.count_nonzero(self.codes == level) for level in range(self.size)], np.intp)
         return np.bincount(self.codes, minlength=self.size)
 
 
@@ -79,104 +88,195 @@ class Sample:
         return 0.0 if self.zeros is None else float(self.zeros.get(name, 0))
 
 
-def drop_missing(values: NDArray[Any]) -> NDArray[Any]:
-    """The values that are not missing (NaN)."""
-    return values if values.dtype.kind != "f" else values[~np.isnan(values)]
+class Column:
+    """One column's values (n,) without the missing ones (NaN), and what they show; each is found once, when asked for.
+
+    `zero`: what zero, or the reference level, is written as. `category`: it is a table however many values it has.
+    `few`: its distinct values, where they are known to be few.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        values: NDArray[Any],
+        zero: float = 0.0,
+        category: bool = False,
+        few: FewValues | None = None,
+    ) -> None:
+        self.name = name
+        self._raw = values
+        self._zero = zero
+        self._category = category
+        self._few = few
+
+    @cached_property
+    def values(self) -> NDArray[Any]:
+        """The values that are not missing."""
+        return self._raw[~np.isnan(self._raw)] if np.isnan(self._raw_ends[0]) else self._raw
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """The least value, and the largest."""
+        return _find_ends(self.values) if np.isnan(self._raw_ends[0]) else self._raw_ends
+
+    @cached_property
+    def _raw_ends(self) -> tuple[float, float]:
+        return _find_ends(self._raw)
+
+    @cached_property
+    def table(self) -> LevelTable | None:
+        """The column as a table if it is a category, if its values are few, or one of them is frequent; else None."""
+        levels = np.unique(self.values, return_inverse=True) if self._category else self._find_few()
+        if levels is not None:
+            distinct, at = levels
+            order = np.argsort(distinct != self._zero, kind="stable")
+            place = np.empty(len(distinct), _code_type(len(distinct)))
+            place[order] = np.arange(len(distinct))
+            return LevelTable(self.name, place[at], len(distinct))
+        frequent = self._find_frequent()
+        return (
+            None if frequent is None else LevelTable(self.name, np.asarray(self.values != frequent, dtype=np.uint8), 2)
+        )
+
+    @cached_property
+    def clusters(self) -> tuple[LevelTable, ...]:
+        """A measurement as tables: its places, if its values lie at few; is it at one where a share FREQUENT lies."""
+        counts = self._step_counts
+        # A place may lie on the border of two steps.
+        occupied = counts > 0
+        starts = occupied & ~np.concatenate([[False], occupied[:-1]])
+        out: list[LevelTable] = []
+        if 1 < np.count_nonzero(starts) <= MOST_LEVELS:
+            codes = (np.cumsum(starts) - 1)[self._steps()].astype(np.uint8)
+            out.append(LevelTable(self.name, codes, int(np.count_nonzero(starts))))
+        if counts.max() >= FREQUENT * len(self.values):
+            apart = np.abs(self._steps() - np.intp(counts.argmax())) > 1
+            out.append(LevelTable(self.name, apart.astype(np.uint8), 2))
+        return tuple(out)
+
+    @cached_property
+    def _step_counts(self) -> NDArray[np.intp]:
+        """Patients by step of the range (_STEPS + 1,)."""
+        counts = np.zeros(_STEPS + 1, np.intp)
+        for at in range(0, len(self.values), _RUN):
+            counts += np.bincount(self._steps(slice(at, at + _RUN)), minlength=_STEPS + 1)
+        return counts
+
+    def _steps(self, rows: slice = slice(None)) -> NDArray[np.intp]:
+        """The step of the range in which each value lies."""
+        low, width = self.ends[0], self.ends[1] - self.ends[0]
+        scale = _STEPS / width if width else np.inf
+        steps = np.subtract(self.values[rows], low, dtype=np.float64)
+        steps *= scale if np.isfinite(scale) else 0.0
+        return np.asarray(steps, dtype=np.intp)
+
+    @cached_property
+    def has_dominant_patient(self) -> bool:
+        """Whether a sum of the values, or of their squares about the median, is nearly one patient's."""
+        values = np.asarray(self.values, dtype=np.float64)
+        return bool(len(values)) and has_dominant_patient(values, DOMINANCE, self.ends)
+
+    def _find_few(self) -> FewValues | None:
+        """The distinct values, if they are few, and each row's place; a missing one is no value, and equals none."""
+        levels = self._few or find_few_distinct(self._raw)
+        return find_few_distinct(self.values) if levels is None and self.values is not self._raw else levels
+
+    def _find_frequent(self) -> Any:
+        """A value that at least a share FREQUENT of the rows has, or None; all rows with one value are in one step."""
+        if self._step_counts.max() < FREQUENT * len(self.values):
+            return None
+        return _frequent_value(self.values)
 
 
-def judge_values(
-    sample: Sample,
-    floor: int,
-    dominance: float = DOMINANCE,
-    tables: Mapping[str, LevelTable | None] | None = None,
-) -> list[Objection]:
-    """Objections to plain sums over these patients; `tables`: the columns' tables, where they are known already."""
+def judge_values(sample: Sample, floor: int, columns: Mapping[str, Column] | None = None) -> list[Objection]:
+    """Objections to plain sums over these patients; `columns`: what is known of the columns already."""
     if not sample.n:
         return []
-    tables = find_tables(sample) if tables is None else tables
-    covariates = [table for name in sample.values if (table := tables[name]) is not None and name != sample.outcome]
-    plain = [name for name in sample.values if tables[name] is None and sample.zeros is None]
-    dominance_objections = [o for name in plain for o in judge_dominance(name, sample.values[name], dominance)]
+    columns = list_columns(sample) if columns is None else columns
+    tables = {name: columns[name].table for name in sample.values}
+    covariates = [table for name, table in tables.items() if table is not None and name != sample.outcome]
+    plain = [name for name, table in tables.items() if table is None and sample.zeros is None]
+    dominance_objections = [o for name in plain for o in judge_column(columns[name])]
     spread = set(plain) - {objection.subject for objection in dominance_objections} - {sample.outcome}
-    clusters = [cluster for name in plain if name in spread for cluster in _find_clusters(name, sample.values[name])]
+    clusters = [cluster for name in plain if name in spread for cluster in columns[name].clusters]
     groups = covariates + clusters + _products(sample, covariates)
     outcome = outcome_table(sample)
-    out = list(_small_levels(groups, floor))
-    out += [] if outcome is None else list(_outcome_cells(groups, outcome, floor))
-    out += list(_full_covariates(covariates, sample.sensitive)) if floor > 1 else []
-    return out + dominance_objections
+    if floor < 2:
+        return dominance_objections
+    cross = cross_tables(groups if outcome is None else [*groups, outcome])
+    out = list(_small_levels(groups, cross, floor))
+    out += [] if outcome is None else list(_outcome_cells(groups, outcome, cross, floor))
+    return [*out, *_full_covariates(covariates, sample.sensitive), *dominance_objections]
 
 
-def find_tables(sample: Sample) -> dict[str, LevelTable | None]:
-    """Each column as a table, or None."""
+def judge_levels(sample: Sample, floor: int) -> list[Objection]:
+    """Objections to sums of a pool in which these are one site's patients: by single levels, and full cells.
+
+    Pairs of levels are counted in a pool that is large enough, as its sums tell all of them.
+    """
+    if not sample.n or floor < 2:
+        return []
+    columns = list_columns(sample)
+    tables = [table for name in sample.values if name != sample.outcome and (table := columns[name].table) is not None]
+    measured = [columns[name] for name in sample.values if columns[name].table is None and sample.zeros is None]
+    groups = [*tables, *(cluster for column in measured for cluster in column.clusters), *_products(sample, tables)]
+    outcome = outcome_table(sample)
+    levels = [*groups, outcome] if outcome is not None else groups
+    out = [_refuse_small(f"of {t.name}", floor, t.counts()) for t in levels if _is_small(t.counts(), floor)]
+    if outcome is not None:
+        full = (table.name for table in groups if _is_full(_cross(table, outcome)))
+        out += [_refuse_full(name, outcome.name) for name in full]
+        out += [_refuse_full("the study", outcome.name)] if _is_full(outcome.counts()[None, :]) else []
+    return out + [objection for column in measured for objection in judge_column(column)]
+
+
+def list_columns(sample: Sample) -> dict[str, Column]:
+    """Each column with what its values show."""
     return {
-        name: table_of(name, values, sample.zero(name), name in sample.categories)
+        name: Column(name, values, sample.zero(name), name in sample.categories)
         for name, values in sample.values.items()
     }
 
 
 def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool = False) -> LevelTable | None:
-    """The column as a table if it is a category, if its values are few, or one of them is frequent; else None."""
-    levels = np.unique(values, return_inverse=True) if category else _find_few_distinct(values)
-    if levels is not None:
-        distinct, at = levels
-        order = np.argsort(distinct != zero, kind="stable")
-        place = np.empty(len(distinct), _code_type(len(distinct)))
-        place[order] = np.arange(len(distinct))
-        return LevelTable(name, place[at], len(distinct))
-    frequent = _frequent_value(values)
-    return None if frequent is None else LevelTable(name, np.asarray(values != frequent, dtype=np.uint8), 2)
+    """The column as a table, or None (`Column.table`)."""
+    return Column(name, values, zero, category).table
 
 
-def judge_local_clusters(name: str, numbers: NDArray[Any], floor: int) -> Iterator[Objection]:
+def _find_ends(values: NDArray[Any]) -> tuple[float, float]:
+    """The least value and the largest, not a number if one is missing; zeros of no values."""
+    return (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+
+
+def judge_local_weights(column: Column, floor: int) -> Iterator[Objection]:
+    """Questions about a weight or an offset of which few patients here have a value that most others have not.
+
+    The opening counts no levels of it. Where all others weigh the same, the sums less those without weights are these
+    patients' own.
+    """
+    if column.table is not None and _is_small(column.table.counts(), floor):
+        sentence = (
+            f"few patients of this site have another {column.name} than the others (small level), and perhaps few of "
+            "the pool: less the sums without it, those with it would be theirs. Correct it, leave it out, or let a "
+            "person say yes with a reason (coterie release allow)."
+        )
+        yield Objection(Grade.ASK, "small level", sentence, subject=column.name)
+
+
+def judge_local_clusters(column: Column, floor: int) -> Iterator[Objection]:
     """Questions about a measurement of which few patients here have one of few values that noise hides."""
-    for table in _find_clusters(name, numbers):
+    for table in column.clusters:
         if _is_small(table.counts(), floor):
             sentence = (
-                f"few patients of this site have one of the few values of {name} that noise hides (small level), and "
-                "perhaps few of the pool. Declare it as a category, or let a person say yes with a reason (coterie "
-                "release allow)."
+                f"few patients of this site have one of the few values of {column.name} that noise hides (small "
+                "level), and perhaps few of the pool. Declare it as a category, or let a person say yes with a reason "
+                "(coterie release allow)."
             )
-            yield Objection(Grade.ASK, "small level", sentence, subject=name)
-
-
-def _find_clusters(name: str, numbers: NDArray[Any]) -> Iterator[LevelTable]:
-    """A measurement as a table if its values lie at few places of its range, or a share FREQUENT of them at one."""
-    values = np.asarray(numbers, dtype=np.float64)
-    low, high = float(values.min()), float(values.max())
-    steps = ((values - low) * (_STEPS / (high - low))).astype(np.uint16)
-    counts = np.bincount(steps, minlength=_STEPS + 1)
-    # A place may lie on the border of two steps.
-    occupied = counts > 0
-    starts = occupied & ~np.concatenate([[False], occupied[:-1]])
-    if np.count_nonzero(starts) <= MOST_LEVELS:
-        yield LevelTable(name, (np.cumsum(starts) - 1)[steps].astype(np.uint8), int(np.count_nonzero(starts)))
-    elif counts.max() >= FREQUENT * len(values):
-        yield LevelTable(name, np.asarray(np.abs(steps - float(counts.argmax())) > 1, dtype=np.uint8), 2)
+            yield Objection(Grade.ASK, "small level", sentence, subject=column.name)
 
 
 def _code_type(size: int) -> type[np.uint8 | np.int32]:
     return np.uint8 if size <= np.iinfo(np.uint8).max else np.int32
-
-
-def _find_few_distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
-    """The distinct values, sorted, and each row's place (n,) among them, if they are at most MOST_LEVELS."""
-    distinct = np.unique(values[:: max(1, len(values) // 512)])
-    while len(distinct) <= MOST_LEVELS:
-        at = _place(values, distinct)
-        others = values[distinct[at] != values]
-        if not len(others):
-            return distinct, at
-        distinct = np.union1d(distinct, np.unique(others[: MOST_LEVELS * 4]))
-    return None
-
-
-def _place(values: NDArray[Any], distinct: NDArray[Any]) -> NDArray[np.uint8]:
-    """The place (n,) of the last of a few sorted values that is not above each value: faster than a search."""
-    at = np.zeros(len(values), np.uint8)
-    for value in distinct[1:]:
-        at += values >= value
-    return at
 
 
 def _frequent_value(values: NDArray[Any]) -> Any:
@@ -207,7 +307,7 @@ def outcome_table(sample: Sample) -> LevelTable | None:
     table = table_of(sample.outcome, values, zero, sample.outcome in sample.categories)
     if whole and table is not None and table.size == 1 and values[0] != zero:
         return LevelTable(sample.outcome, np.ones(sample.n, np.intp), 2)
-    if whole and table is not None and (table.size > 2 or _find_few_distinct(values) is not None):
+    if whole and table is not None and (table.size > 2 or find_few_distinct(values) is not None):
         return table
     if whole and (values == zero).any():
         return LevelTable(sample.outcome, np.asarray(values != zero, dtype=np.intp), 2)
@@ -234,16 +334,18 @@ class _Block:
     """Some tables counted at once: each patient's pattern (n,) of `cells`, and who of the levels has a pattern."""
 
     tables: tuple[int, ...]
-    codes: NDArray[np.intp]
+    codes: NDArray[np.integer[Any]]
     cells: int
     levels: NDArray[np.float64]
 
     @classmethod
     def join(cls, at: Sequence[int], tables: Sequence[LevelTable]) -> _Block:
         """The block of these tables; `levels` (all levels, cells) is 1 where a pattern has a level."""
-        codes, cells = np.zeros(len(tables[at[0]].codes), np.intp), 1
+        cells = math.prod(tables[k].size for k in at)
+        word = np.dtype(np.uint16 if cells <= _BLOCK_CELLS else np.intp)
+        codes: NDArray[np.integer[Any]] = np.zeros(len(tables[at[0]].codes), word)
         for k in at:
-            codes, cells = codes * tables[k].size + tables[k].codes, cells * tables[k].size
+            codes = codes * word.type(tables[k].size) + tables[k].codes.astype(word, copy=False)
         pattern, rows, stride = np.arange(cells), [], cells
         for k in at:
             stride //= tables[k].size
@@ -289,7 +391,8 @@ def _count_blocks(
         joint = np.diag(np.bincount(first.codes, minlength=first.cells).astype(np.float64))
     else:
         cells = first.cells * second.cells
-        joint = np.bincount(first.codes * second.cells + second.codes, minlength=cells).astype(np.float64)
+        codes = first.codes * second.codes.dtype.type(second.cells) + second.codes
+        joint = np.bincount(codes, minlength=cells).astype(np.float64)
         joint = joint.reshape(first.cells, second.cells)
     counts = first.levels @ joint @ second.levels.T
     for (i, a), (j, b) in itertools.product(_starts(first, tables), _starts(second, tables)):
@@ -322,28 +425,32 @@ def _is_small(counts: NDArray[Any], floor: int) -> bool:
     return bool(np.any((counts > 0) & (counts < floor)))
 
 
-def _small_levels(tables: Sequence[LevelTable], floor: int) -> Iterator[Objection]:
+# The two-way table of every two tables, by their places.
+Cross = Mapping[tuple[int, int], NDArray[np.float64]]
+
+
+def _small_levels(tables: Sequence[LevelTable], cross: Cross, floor: int) -> Iterator[Objection]:
     for table in tables:
         if _is_small(table.counts(), floor):
             yield _refuse_small(f"of {table.name}", floor, table.counts())
-    if floor < 2:
-        return
-    for (a, b), counts in sorted(cross_tables(tables).items(), key=lambda item: item[0]):
-        if _is_small(counts, floor):
+    for (a, b), counts in sorted(cross.items(), key=lambda item: item[0]):
+        if b < len(tables) and _is_small(counts, floor):
             yield _refuse_small(f"of {tables[a].name} by {tables[b].name}", floor, counts)
 
 
-def _outcome_cells(tables: Sequence[LevelTable], outcome: LevelTable, floor: int) -> Iterator[Objection]:
+def _outcome_cells(tables: Sequence[LevelTable], outcome: LevelTable, cross: Cross, floor: int) -> Iterator[Objection]:
+    """Objections to events by level; in `cross` the outcome comes after the tables."""
     totals = outcome.counts()
     if _is_small(totals, floor):
         yield _refuse_small(f"of {outcome.name}", floor, totals)
-    for table in tables:
-        cells = _cross(table, outcome)
+    for k, table in enumerate(tables):
+        counts = cross[k, len(tables)]
+        cells = counts if counts.shape == (table.size, outcome.size) else _cross(table, outcome)
         if _is_small(cells, floor):
             yield _refuse_small(f"of {table.name} by {outcome.name}", floor, cells)
-        if floor > 1 and _is_full(cells):
+        if _is_full(cells):
             yield _refuse_full(table.name, outcome.name)
-    if floor > 1 and _is_full(totals[None, :]):
+    if _is_full(totals[None, :]):
         yield _refuse_full("the study", outcome.name)
 
 
@@ -353,7 +460,7 @@ def _cross(table: LevelTable, outcome: LevelTable) -> NDArray[np.intp]:
     return np.bincount(codes, minlength=table.size * outcome.size).reshape(table.size, outcome.size)
 
 
-def _is_full(cells: NDArray[np.intp]) -> bool:
+def _is_full(cells: NDArray[Any]) -> bool:
     """Whether everybody in a level has the outcome (any but the reference), so that who is in it is known to have it.
 
     Nobody having it is no such cell: a rare outcome is no secret of those who lack it.
@@ -386,28 +493,42 @@ def _refuse_full(level: str, outcome: str) -> Objection:
     return Objection(Grade.REFUSE, "full cell", sentence, subject=f"{level} by {outcome}")
 
 
-def judge_dominance(name: str, values: NDArray[Any], p: float = DOMINANCE) -> Iterator[Objection]:
+def judge_dominance(name: str, values: NDArray[Any]) -> Iterator[Objection]:
     """Objections to sums of a measurement that are nearly one patient's: by the p% rule."""
-    if len(values) and has_dominant_patient(np.asarray(values, dtype=np.float64), p):
+    return judge_column(Column(name, values))
+
+
+def judge_column(column: Column) -> Iterator[Objection]:
+    """The same of a column."""
+    if column.has_dominant_patient:
         sentence = (
-            f"one patient makes up nearly all of a sum of {name} (dominance): the others are less than {p:.0%} of it. "
-            "Take the logarithm, or a narrower range, or use masked sums (three sites or more)."
+            f"one patient makes up nearly all of a sum of {column.name} (dominance): the others are less than "
+            f"{DOMINANCE:.0%} of it. Take the logarithm, or a narrower range, or use masked sums (three sites or more)."
         )
-        yield Objection(Grade.REFUSE, "dominance", sentence, subject=name)
+        yield Objection(Grade.REFUSE, "dominance", sentence, subject=column.name)
 
 
-def has_dominant_patient(numbers: NDArray[np.float64], p: float = DOMINANCE) -> bool:
+def has_dominant_patient(
+    numbers: NDArray[np.float64], p: float = DOMINANCE, ends: tuple[float, float] | None = None
+) -> bool:
     """Whether one patient makes up nearly all of the sum of values, or of their squares about the median.
 
-    Squares about any centre are at least those about the mean, and none is above the range's. Where already this shows
-    that the others are enough, no median is looked for.
+    The sum of values is at least the sum of squares by the largest value. Squares about any centre are at least those
+    about the mean, and none is above the range's. Where already this shows that the others are enough, nothing more is
+    looked for. `ends`: the least and the largest, where they are known.
     """
-    if is_dominated(np.abs(numbers), p):
+    low, high = ends or (float(numbers.min()), float(numbers.max()))
+    width, largest = high - low, max(abs(low), abs(high))
+    squares = float(np.einsum("i,i->", numbers, numbers))  # no product of BLAS: it wakes other threads
+    spread = squares - float(numbers.sum()) ** 2 / len(numbers)
+    many = squares > (2.5 + p) * largest * largest
+    if many and spread > max((2.5 + p) * width * width, _ROUNDED * squares):
+        return False
+    if not many and is_dominated(np.abs(numbers), p):
         return True
-    low, high = float(numbers.min()), float(numbers.max())
     about = numbers - (low + high) / 2
     spread = float((about * about).sum() - about.sum() ** 2 / len(about))
-    if spread > (2.5 + p) * (high - low) ** 2:
+    if spread > (2.5 + p) * width * width:
         return False
     return is_dominated((numbers - np.median(numbers)) ** 2, p)
 
@@ -447,17 +568,17 @@ def is_dominated(parts: NDArray[np.float64], p: float = DOMINANCE) -> bool:
     return bool(largest > 0 and total - largest - second < p * largest)
 
 
-def judge_repeats(sample: Sample, tables: Mapping[str, LevelTable | None]) -> Iterator[Objection]:
+def judge_repeats(sample: Sample, columns: Mapping[str, Column]) -> Iterator[Objection]:
     """Objections to rows without identifiers of which more repeat others than their columns explain.
 
     Of rows that agree in the measurement with most values few agree in all other columns as well, unless they are of
     the same patients. Where the other columns could hardly differ nothing follows.
     """
-    measured = [name for name in sample.values if tables[name] is None]
+    measured = [name for name in sample.values if columns[name].table is None]
     if not measured:
         return
     # Rows that differ in some columns differ: mostly a few of them show it.
-    if _count_repeats(sample, measured[:_FIRST_MEASURED]) < REPEATED * sample.n:
+    if any(_bound_repeats(sample, measured[:k]) < REPEATED * sample.n for k in _FIRST_MEASURED):
         return
     rows = np.unique(_mix_rows(sample, tuple(sample.values)), return_counts=True)[1]
     if sample.n - len(rows) < REPEATED * sample.n:
@@ -475,10 +596,16 @@ def judge_repeats(sample: Sample, tables: Mapping[str, LevelTable | None]) -> It
         yield Objection(Grade.REFUSE, "repeated rows", sentence)
 
 
-def _count_repeats(sample: Sample, names: Sequence[str]) -> int:
-    """How many rows repeat another one in these columns."""
-    words = np.sort(_mix_rows(sample, names))
-    return int(np.count_nonzero(words[1:] == words[:-1]))
+def _bound_repeats(sample: Sample, names: Sequence[str]) -> int:
+    """At most so many rows repeat another one in these columns: rows less the marks that any of them falls on."""
+    bits = (_SPARSE * sample.n).bit_length()
+    words = _mix_rows(sample, names)
+    words ^= words >> np.uint64(29)
+    words *= _SPREAD
+    words >>= np.uint64(64 - bits)
+    marks = np.zeros(1 << bits, bool)
+    marks[words.view(np.int64)] = True
+    return sample.n - int(np.count_nonzero(marks))
 
 
 def _mix_rows(sample: Sample, names: Sequence[str]) -> NDArray[np.uint64]:

@@ -32,18 +32,23 @@ from coterie_node.privacy.parties import (
 )
 from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import (
-    LevelTable,
+    Column,
     Sample,
-    drop_missing,
+    judge_column,
     judge_dominance,
     judge_local_clusters,
+    judge_local_weights,
     judge_offset,
     judge_repeats,
     judge_values,
-    table_of,
 )
 from coterie_node.release.known_patterns import judge_known_patterns
-from coterie_node.release.known_sets import judge_known_sets, judge_pool_difference, judge_uncounted_difference
+from coterie_node.release.known_sets import (
+    judge_known_sets,
+    judge_pool_difference,
+    judge_sets_of_pool,
+    judge_uncounted_difference,
+)
 from coterie_node.release.known_times import (
     LoggedTimes,
     count_times,
@@ -73,6 +78,7 @@ class Judgement:
     _derived: RawRows | None = field(default=None, init=False)
     _printed: PrintedRows | None = field(default=None, init=False)
     _verdicts: dict[str, list[Objection]] = field(default_factory=dict, init=False)
+    _design: Design | None = field(default=None, init=False)
 
     def judge(self, site: Site, exposure: Exposure) -> Objection | None:
         """The gravest objection to what leaves at this step, or None."""
@@ -124,16 +130,20 @@ class Judgement:
                 self._raw = drop_small_patterns(self._raw, site, exposure.least_pattern)
             if self._raw is not None:
                 self._printed = self.log.print_rows(self._raw)
-                self._derived = with_derived(self._raw, Design(site.study, site.name))
+                self._derived = with_derived(self._raw, self._design_of(site))
         return self._raw
 
     @cached_property
-    def _tables(self) -> dict[str, LevelTable | None]:
-        """Each column as a table, or None."""
-        assert self._derived is not None
-        values, levels = self._derived.values, self._derived.levels
-        present = {name: drop_missing(column) for name, column in values.items()}
-        return {name: table_of(name, present[name], category=name in levels) for name in values}
+    def _measures(self) -> dict[str, Column]:
+        """Each column, those that the formula derives too, with what its values show."""
+        raw, derived = self._raw, self._derived
+        assert raw is not None
+        assert derived is not None
+        few = {name: (raw if name in raw.values else derived).find_few(name) for name in derived.values}
+        return {
+            name: Column(name, values, category=name in derived.levels, few=few[name])
+            for name, values in derived.values.items()
+        }
 
     def _objections(self, site: Site, exposure: Exposure, raw: RawRows) -> Iterator[Objection]:
         assert self._printed is not None
@@ -143,18 +153,21 @@ class Judgement:
         if self._printed.repeats and not site.study.columns and not exposure.by_patient:
             yield _object_to_repeats()
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), self._printed)
-        candidate = replace(candidate, head=self._complete_head(candidate.head, Design(site.study, site.name)))
+        candidate = replace(candidate, head=self._complete_head(candidate.head, self._design_of(site)))
         self._waiting = candidate
         yield from self.log.judge(candidate, self.floors.cell, self.near)
         if not exposure.labels_only:
             yield from self._undone_masks(candidate.head)
-        if kind == "plain" and exposure.by_columns:
-            yield from self._columns(candidate)
+        if kind == "plain":
+            yield from self._columns(candidate) if exposure.by_columns else ()
             yield from judge_known_sets(self.log, candidate, raw, self.floors.cell)
-            yield from self._patterns(candidate, raw)
+            yield from self._patterns(candidate, raw) if exposure.by_columns else ()
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
             yield from self._judge_left_out(candidate.head)
+        if not exposure.labels_only and kind != "factor":
+            opens = exposure.opening or bool(exposure.pooled) or exposure.uncounted
+            yield from judge_sets_of_pool(self.log, candidate, raw, self.floors.cell, opens)
         if not exposure.labels_only:
             yield from self._judge_values(site, exposure, raw, candidate.head)
 
@@ -163,14 +176,14 @@ class Judgement:
         study, floor = site.study, self.floors.cell
         terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
         terms += [sorted(study.disclosure.sensitive), exposure.by_columns, exposure.least_pattern]
-        terms += [Design(study, site.name).weights]
+        terms += [self._design_of(site).weights]
         place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
         if place in self.log.storage:
             return objections_from_json(self.log.storage[place])
         out = (
-            list(judge_local_dominance(site, self._derived or raw, self._tables, floor))
+            list(judge_local_dominance(site, self._derived or raw, self._measures, floor))
             if head.kind == "masked"
-            else list(judge_sample(site, exposure, self._derived or raw, head.kind, floor, self._tables))
+            else list(judge_sample(site, exposure, self._derived or raw, head.kind, floor, self._measures))
         )
         self._verdicts[place] = out
         return out
@@ -178,10 +191,11 @@ class Judgement:
     def _patterns(self, candidate: Candidate, raw: RawRows) -> Iterator[Objection]:
         same = self._same_rows(candidate.head)
         if any(head.terms != candidate.head.terms for head in same):
-            yield from judge_known_patterns(candidate, same, raw, self._tables, self.floors.cell)
+            tables = {name: column.table for name, column in self._measures.items()}
+            yield from judge_known_patterns(candidate, same, raw, tables, self.floors.cell)
 
     def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
-        study, design = site.study, Design(site.study, site.name)
+        study, design = site.study, self._design_of(site)
         terms = tuple(":".join(sorted(name.split(":"))) for name in design.names)
         return Head(
             session=site.session,
@@ -278,10 +292,16 @@ class Judgement:
     def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
         if not exposure.parameters:
             return 0
-        design = Design(site.study, site.name)
-        measured = set(head.measured) | {name for name in design.derived if self._tables.get(name) is None}
+        design = self._design_of(site)
+        measured = set(head.measured) | {name for name in design.derived if not self._is_table(name)}
         tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
         return count_equations(len(design.columns), len(tables))
+
+    def _design_of(self, site: Site) -> Design:
+        """The site's part of the study's design, made once."""
+        if self._design is None or self._design.study is not site.study:
+            self._design = Design(site.study, site.name)
+        return self._design
 
     def _list_measured(self, head: Head, design: Design) -> tuple[str, ...]:
         """The covariates that are no tables: whose values are unknowns of their own."""
@@ -291,7 +311,11 @@ class Judgement:
         assert self._raw is not None
         columns = [name for name in self._raw.values if name != head.outcome]
         only_tabled = self._find_only_tabled(design)
-        return tuple(name for name in columns if self._tables[name] is None and name not in only_tabled)
+        return tuple(name for name in columns if not self._is_table(name) and name not in only_tabled)
+
+    def _is_table(self, name: str) -> bool:
+        """Whether a column's values make a table; not so a derived one whose sources are not here."""
+        return name in self._measures and self._measures[name].table is not None
 
     def _find_only_tabled(self, design: Design) -> frozenset[str]:
         """Columns of which the model reads nothing but derived tables, such as the intervals of cut."""
@@ -300,7 +324,7 @@ class Judgement:
             for source in part.sources:
                 forms.setdefault(source, []).append(name)
         plain = set(design.variables)
-        tabled = (s for s, names in forms.items() if all(self._tables.get(name) is not None for name in names))
+        tabled = (s for s, names in forms.items() if all(map(self._is_table, names)))
         return frozenset(source for source in tabled if source not in plain)
 
     def _pool_differences(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
@@ -312,7 +336,8 @@ class Judgement:
         if head.pooled or (head.uncounted and self._waiting is None):
             return  # judged before it was written
         for other in self.log.others(head):
-            if set(other.parties) != set(head.parties) or not self.log.is_grown(head, other):
+            nested = set(other.parties) <= set(head.parties) or set(other.parties) >= set(head.parties)
+            if not nested or not self.log.is_grown(head, other):
                 continue
             if other.pooled and exposure.pooled and not head.uncounted:
                 yield from judge_pool_difference(head, exposure.pooled, other, self.floors.cell)
@@ -369,9 +394,9 @@ def drop_small_patterns(raw: RawRows, site: Site, least: int) -> RawRows:
 
 
 def judge_sample(
-    site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, tables: Mapping[str, LevelTable | None]
+    site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, columns: Mapping[str, Column]
 ) -> Iterator[Objection]:
-    """Objections to plain sums by the values behind them; `tables`: each column as a table, or None."""
+    """Objections to plain sums by the values behind them."""
     design = Design(site.study, site.name)
     if kind != "plain" or not exposure.by_columns:
         return
@@ -382,11 +407,11 @@ def judge_sample(
     sample = Sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
-    yield from judge_values(sample, floor, tables=tables)
+    yield from judge_values(sample, floor, columns=columns)
     yield from judge_weights(design, raw, floor)
     yield from _judge_weighted(design, raw)
     if raw.identifiers is None:
-        yield from judge_repeats(sample, tables)
+        yield from judge_repeats(sample, columns)
 
 
 def judge_weights(design: Design, raw: RawRows, floor: int) -> Iterator[Objection]:
@@ -396,19 +421,20 @@ def judge_weights(design: Design, raw: RawRows, floor: int) -> Iterator[Objectio
         yield from judge_offset(name, raw.values[name], design.outcome.type == "binary", floor)
 
 
-def judge_local_dominance(
-    site: Site, raw: RawRows, tables: Mapping[str, LevelTable | None], floor: int
-) -> Iterator[Objection]:
+def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column], floor: int) -> Iterator[Objection]:
     """Questions about measurements of which one patient has nearly all at this site: then perhaps in the pool as well.
 
     What is not dominated here is not in the pool: other sites only add to what the largest two leave.
     """
     design = Design(site.study, site.name)
     for name in design.variables:
-        if name in raw.values and tables[name] is None:
-            for objection in judge_dominance(name, drop_missing(raw.values[name])):
+        if name in raw.values and columns[name].table is None:
+            for objection in judge_column(columns[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
-            yield from judge_local_clusters(name, drop_missing(raw.values[name]), floor) if floor > 1 else ()
+            yield from judge_local_clusters(columns[name], floor) if floor > 1 else ()
+    for weight in (design.weights, design.formula.offset):
+        if weight and weight in columns and floor > 1:
+            yield from judge_local_weights(columns[weight], floor)
     for objection in judge_weights(design, raw, floor):
         yield replace(objection, grade=Grade.ASK)
     for objection in _judge_weighted(design, raw):

@@ -8,12 +8,12 @@ these differ by is the count of the patients who came or left.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.multisets import find_excess
@@ -21,7 +21,11 @@ from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.own_rows import RowSet, find_known_sets, rest_set
 from coterie_node.privacy.patients import Indices, PatientMask
 from coterie_node.privacy.prints import Fingerprints, RawRows, print_levels, print_numbers
-from coterie_node.privacy.values import Sample, judge_values
+from coterie_node.privacy.values import Sample, judge_levels, judge_values
+
+# Kinds of releases that are taken off a new one.
+_PLAIN: tuple[Kind, ...] = ("plain",)
+SUMS: tuple[Kind, ...] = ("plain", "masked")
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,31 @@ def judge_known_sets(log: PrivacyLog, candidate: Candidate, raw: RawRows, floor:
     """Objections to the sums of each set that follows from a plain release and the former ones."""
     if any(_shows_all(head, candidate.head) for head in log.others(candidate.head)):
         return
-    find = _list_known_sets if candidate.head.identified else _list_unnamed_sets
-    for known in find(log, candidate):
+    for known in _list_sets(log, candidate, _find_alike(log, candidate, _PLAIN)):
         objections = [
             *judge_columns(known.n, len(known.terms), plain=False),
             *judge_values(_sample(known, candidate, raw, log.key), floor),
         ]
         for objection in objections:
+            yield _name_difference(objection, known.study)
+
+
+def judge_sets_of_pool(
+    log: PrivacyLog, candidate: Candidate, raw: RawRows, floor: int, opens: bool
+) -> Iterator[Objection]:
+    """Objections to the part of this site in sums of the pool that follow from a release and former ones.
+
+    Of two masked studies whose counts of levels were opened (`opens`: the new one's are) the pool's counts are judged
+    in their place. Those of a table, of curves, of sums in the clear or of three studies nobody has opened: there each
+    site's own part must have no small level, so that the pool's has none.
+    """
+    head = candidate.head
+    alike = _find_alike(log, candidate, SUMS)
+    counted = [h for h in alike if opens and head.kind == h.kind == "masked" and (h.pooled or h.uncounted)]
+    pairs = [h for h in alike if h not in counted and (head.kind == "masked" or h.kind == "masked")]
+    sets = [*_list_sets(log, candidate, pairs, rest=False), *_list_rest(log, candidate, alike)]
+    for known in sets:
+        for objection in judge_levels(_sample(known, candidate, raw, log.key), floor):
             yield _name_difference(objection, known.study)
 
 
@@ -72,21 +94,42 @@ def _sample(known: KnownSet, candidate: Candidate, raw: RawRows, key: bytes) -> 
     return Sample(known.columns, outcome, known.products, zeros=zeros, categories=categories)
 
 
-def _list_known_sets(log: PrivacyLog, candidate: Candidate) -> Iterator[KnownSet]:
-    size = len(candidate.patients.prints)
-    heads = [head for head in log.others(candidate.head) if head.identified and _is_alike(head, candidate.head)]
-    past = [RowSet(head.study, log.bits(head, size), {}) for head in heads]
-    new = RowSet(candidate.head.study, candidate.bits, {})
+def _find_alike(log: PrivacyLog, candidate: Candidate, kinds: Collection[Kind]) -> list[Head]:
+    """Former releases of these kinds that have a column in common with the new one."""
+    new = candidate.head
+    return [h for h in log.others(new) if h.kind in kinds and not set(h.columns).isdisjoint(new.columns)]
+
+
+def _list_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head], rest: bool = True) -> Iterator[KnownSet]:
+    """The patients in only one of the new release and a former one; with `rest`, and what all former ones leave."""
+    if not candidate.head.identified:
+        yield from _list_unnamed_sets(log, candidate, heads)
+        return
+    heads = [head for head in heads if head.identified]
+    new, past = _row_sets(log, candidate, heads)
     for other, mask in find_known_sets(new, past):
         head = next(head for head, row_set in zip(heads, past, strict=True) if row_set is other)
         yield _read_set(candidate, head, mask)
-    rest = rest_set(new, past) if past else None
-    if rest is not None and rest.any() and not np.array_equal(rest, new.bits):
+    if rest:
+        yield from _list_rest(log, candidate, heads)
+
+
+def _list_rest(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> Iterator[KnownSet]:
+    """What is left of the new release when all former ones are taken off, unless it is what a single one leaves."""
+    heads = [head for head in heads if head.identified] if candidate.head.identified else []
+    if not heads:
+        return
+    new, past = _row_sets(log, candidate, heads)
+    rest = rest_set(new, past)
+    whole = [new.bits, *(mask for _, mask in find_known_sets(new, past))]
+    if rest is not None and rest.any() and not any(np.array_equal(rest, mask) for mask in whole):
         yield _read_set(candidate, heads[-1], rest)
 
 
-def _is_alike(head: Head, new: Head) -> bool:
-    return head.kind == "plain" and not set(head.columns).isdisjoint(new.columns)
+def _row_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> tuple[RowSet, list[RowSet]]:
+    size = len(candidate.patients.prints)
+    past = [RowSet(head.study, log.bits(head, size), {}) for head in heads]
+    return RowSet(candidate.head.study, candidate.bits, {}), past
 
 
 def _shows_all(former: Head, new: Head) -> bool:
@@ -108,11 +151,9 @@ def _read_set(candidate: Candidate, head: Head, mask: PatientMask) -> KnownSet:
     return KnownSet(head.study, columns, _common_terms(candidate.head, head), rows)
 
 
-def _list_unnamed_sets(log: PrivacyLog, candidate: Candidate) -> Iterator[KnownSet]:
+def _list_unnamed_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> Iterator[KnownSet]:
     """Without identifiers: the rows, by their values, that only one of two releases has."""
-    for head in log.others(candidate.head):
-        if not _is_alike(head, candidate.head):
-            continue
+    for head in heads:
         former = dict(log.values(head, candidate.head.columns))
         latest = {name: candidate.printed.columns[name] for name in former}
         more, fewer = find_excess(latest, former), find_excess(former, latest)
@@ -178,9 +219,8 @@ def judge_uncounted_difference(head: Head, former: Head) -> Iterator[Objection]:
     the two differ by.
     """
     common = head.columns.keys() & former.columns.keys()
-    changed = [
-        site for site in head.parties for name in common if _label(head, site, name) != _label(former, site, name)
-    ]
+    both = [site for site in head.parties if site in former.parties]
+    changed = [site for site in both for name in common if _label(head, site, name) != _label(former, site, name)]
     if not changed:
         return
     sentence = (

@@ -19,7 +19,7 @@ from coterie_learners.errors import LearnerError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Data
-from coterie_learners.sums.opening.steps import LABELS
+from coterie_learners.sums.opening.labels import LABELS
 from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import load_site
 from coterie_node.errors import ReleaseRefused

@@ -56,7 +56,8 @@ def test_tables_have_every_property_of_a_learner(count: int) -> None:
     report = check_learner(table_study(count), split_stays(count), reference("stays"), tolerance=1e-9)
     assert report.estimate_difference < 1e-9
     assert (report.unchecked, report.server_steps) == (0, 2)
-    assert report.records == 3 * count + 3 == report.restarts
+    labels = count if count > 2 else 0  # under masks each site posts the labels of its rows first
+    assert report.records == labels + 3 * count + 3 == report.restarts
 
 
 @pytest.mark.long

@@ -18,15 +18,17 @@ from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Payload
-from coterie_learners.core.protocol import Posts, Site
+from coterie_learners.core.protocol import Site
 from coterie_learners.errors import DataError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.rows import Block, Rows
+from coterie_learners.sums.opening.labels import PostedLabels
 
 # Sites that must have a level, if any has it: a sum over fewer is theirs alone, or of the two of them.
 SITES = 3
@@ -83,6 +85,20 @@ class Opening:
         return tuple(f"{self.design.formula.outcome} = {value}" for value in self.values)
 
     @property
+    def outcome_names(self) -> tuple[str, ...]:
+        """The outcome's own levels: with it, or, of one that is 0 or 1, without; or each of several."""
+        outcome = self.design.formula.outcome
+        if self.outcome_levels:
+            return tuple(f"{outcome}[{level}]" for level in self.outcome_levels)
+        both = (f"{outcome} = 1", f"{outcome} = 0") if self.is_binary else (f"{outcome}, not zero",)
+        return both if self.events else ()
+
+    @cached_property
+    def is_of_outcome(self) -> NDArray[np.bool_]:
+        """Which levels (k,) are the outcome's own: in these no events are counted."""
+        return np.isin(self.names, self.outcome_names)
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of a site's counts."""
         size = (len(self.names),)
@@ -102,7 +118,15 @@ class Opening:
             masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
             patients[levels:] += [*masses, *self._count_values(block.y, weight)]
             events[..., :levels] += self._count_events(masks, weight, block.y)
-        return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+        return self._complete(patients, events)
+
+    def _complete(self, patients: Array, events: Array) -> dict[str, Array]:
+        own = self.is_of_outcome & (not self.outcome_levels)
+        return {
+            "patients": patients,
+            "events": np.where(own, 0.0, events),
+            "sites": (patients > 0).astype(np.float64),
+        }
 
     def _count_events(self, masks: Array, weight: Array, y: Array) -> Array | float:
         """Patients with the outcome by level (k,), or with each of its levels (l, k)."""
@@ -141,7 +165,7 @@ class Opening:
                 place = len(self.names) - len(self.values) + int(value) - self.values.start
                 inside[place] |= set(block.group[block.y == value].tolist())
         patients, events = (np.array([float(len(ids)) for ids in sets]) for sets in (inside, having))
-        return {"patients": patients, "events": events, "sites": (patients > 0).astype(np.float64)}
+        return self._complete(patients, events)
 
     def check(self, counts: Mapping[str, Array]) -> None:
         """Withheld if the sums that follow would show few patients, or one or two sites.
@@ -150,8 +174,7 @@ class Opening:
         """
         if self.outcome_levels:
             # All patients of a level have one level of the outcome where the largest count of these is all of them.
-            own = [name.startswith(f"{self.design.formula.outcome}[") for name in self.names]
-            counts = {**counts, "events": np.where(own, 0.0, counts["events"].max(axis=0))}
+            counts = {**counts, "events": np.where(self.is_of_outcome, 0.0, counts["events"].max(axis=0))}
         counts_only = not self.is_binary and not self.outcome_levels and counts["patients"][0] == counts["events"][0]
         for name, patients, events, sites in zip(
             self.names, *(counts[key].tolist() for key in ("patients", "events", "sites")), strict=True
@@ -215,8 +238,10 @@ class Opening:
             if not self._is_measured(column) and len(column.factors) == 1 and column.factors[0].level is None:
                 yield f"{column.name} = 0", 1.0 - inside
         yield from self._references(block)
-        for k, level in enumerate(self.outcome_levels):
-            yield f"{self.design.formula.outcome}[{level}]", (block.y == k).astype(np.float64)
+        kinds = range(len(self.outcome_levels)) if self.outcome_levels else (1, 0)
+        for name, kind in zip(self.outcome_names, kinds, strict=False):
+            has = block.y == kind if self.outcome_levels else (block.y != 0) == kind
+            yield name, has.astype(np.float64)
         for j, column in enumerate(self.design.columns):
             for value in self._grid_of(column):
                 yield f"{column.name} = {value:g}", (block.x[:, j] == value).astype(np.float64)
@@ -288,20 +313,14 @@ def _has_few_values(parts: Iterable[Array]) -> bool:
     return bool(values)
 
 
-def expose_counts(opening: Opening, labels: Posts, what: str, site: Site, payload: Payload) -> Exposure:
+def expose_counts(opening: Opening, labels: PostedLabels, what: str, site: Site, payload: Payload) -> Exposure:
     """What the counts reveal: the pool's, or with `by_bits` answers on these."""
-    names = opening.design.read
-    texts = {
-        name: {column: row.tobytes().hex() for column, row in zip(names, np.asarray(post["labels"]), strict=True)}
-        for name, post in labels.items()
-    }
-    known = {name: {c: text for c, text in row.items() if set(text) != {"0"}} for name, row in texts.items()}
     return Exposure(
         what=what,
         rows=opening.rows_of(site).n,
         sums_only=True,
         parties=len(site.parties),
-        labels=known,
+        labels=labels,
         opening=True,
         by_patient=opening.by_patient,
         least_pattern=opening.least,

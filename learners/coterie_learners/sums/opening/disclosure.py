@@ -6,22 +6,23 @@ from collections.abc import Sequence
 
 from coterie_learners.core.study_disclosure import StepDisclosure
 from coterie_learners.shares.shamir3 import COMPUTING
+from coterie_learners.sums.opening.labels import disclose_labels
 from coterie_learners.sums.opening.steps import OpeningMode
 
-_LABELS = (
-    "Labels of its rows: 8 keyed bytes for each raw column, equal to an earlier study's if and only if its rows are"
-)
 _COUNTS = "Counts of its patients and of events by level, and which levels it has"
 _STOP = (
     "The study stops and names the level if the pool has fewer patients of it than the floor. It also stops if only "
-    "one or two sites have the level, or if all in it have the outcome."
+    "one or two sites have the level, or if all in it have the outcome. The outcome, and its absence, are levels too."
 )
 _COMMITMENT = "A hash of its counts of patients and of events by level, and of a secret"
 _BITS = (
     "whether each level has fewer patients of the pool than the floor, is at one or two sites, or has the outcome in "
     "all of its patients, and whether there are more rows than columns"
 )
-_NO_COUNTS = "Nobody sees a count: the bits alone are opened, also where the study stops."
+_NO_COUNTS = (
+    "Nobody sees a count: the bits alone are opened, also where the study stops. Bits do not judge weights, so such a "
+    "study has neither weights nor an offset."
+)
 _SEEN_IN_COUNTS = (
     "Everybody learns from the opening step how many sites have each level, and whether a site's rows changed."
 )
@@ -32,7 +33,7 @@ def disclose_opening(mode: OpeningMode) -> tuple[StepDisclosure, ...]:
     """The labels of rows, and the masked counts of levels, or a commitment to them and the bits; nothing without."""
     if mode == "none":
         return ()
-    labels = StepDisclosure("labels", "each", _LABELS, None, "blinded")
+    labels = disclose_labels()
     if mode == "counts":
         return labels, StepDisclosure("opening", "each", _COUNTS, None, "masked", (_STOP,))
     commitment = StepDisclosure("opening", "each", _COMMITMENT, None, "blinded")

@@ -1,8 +1,4 @@
-"""The steps of the opening: labels of all sites' rows, then the pool's counts of levels, or bits on them.
-
-Every site first posts a label of its rows for each raw column: 8 bytes, keyed, equal to an earlier study's if and only
-if the rows are the same. The sites' gates tell by them which earlier sums could be taken off this one.
-"""
+"""The steps of the opening: labels of all sites' rows, then the pool's counts of levels, or bits on them."""
 
 from __future__ import annotations
 
@@ -13,9 +9,8 @@ from typing import Literal
 import numpy as np
 
 from coterie_learners.core import masked_sum
-from coterie_learners.core.disclosure import Exposure
-from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.core.protocol import Posts, Site, Step, each, interactive
+from coterie_learners.core.payload import Schema
+from coterie_learners.core.protocol import Posts, Step, each, interactive
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_learners.sums.opening.bits import (
@@ -27,9 +22,8 @@ from coterie_learners.sums.opening.bits import (
     form_bits,
 )
 from coterie_learners.sums.opening.counts import OPENING, Opening, PooledCounts, expose_counts, share_counts
+from coterie_learners.sums.opening.labels import PostedLabels, exchange_labels
 
-LABEL_BYTES = 8
-LABELS = "labels"
 # How a masked study opens: by counts of the pool, by bits on them alone, or not at all, which release gates refuse.
 OpeningMode = Literal["counts", "bits", "none"]
 _STEPS: dict[OpeningMode, tuple[str, ...]] = {
@@ -64,14 +58,14 @@ def open_pool(opening: Opening) -> Generator[Step, Posts, PooledCounts]:
 
     Returns the pool's patients and events by level; nothing where it was judged by bits.
     """
-    labels = yield from each(
-        LABELS, post_labels, opening, expects=_form_labels(opening), reveals=partial(expose_labels, opening)
+    labels = yield from exchange_labels(
+        opening.design.read, lambda site: opening.rows_of(site).n, by_patient=opening.by_patient
     )
     compare = _open_bits if opening.by_bits else _open_counts
     return (yield from compare(opening, labels))
 
 
-def _open_counts(opening: Opening, labels: Posts) -> Generator[Step, Posts, PooledCounts]:
+def _open_counts(opening: Opening, labels: PostedLabels) -> Generator[Step, Posts, PooledCounts]:
     posts = yield from each(
         OPENING,
         share_counts,
@@ -82,12 +76,14 @@ def _open_counts(opening: Opening, labels: Posts) -> Generator[Step, Posts, Pool
     )
     counts = masked_sum.unmask_sums(posts, opening.shapes)
     opening.check(counts)
-    events = counts["events"][1:].sum(axis=0) if opening.outcome_levels else counts["events"]
+    events = counts["events"]
+    if opening.outcome_levels:
+        events = np.where(opening.is_of_outcome, 0.0, events[1:].sum(axis=0))
     by_level = zip(opening.names, counts["patients"].tolist(), events.tolist(), strict=True)
     return {name: (patients, events) for name, patients, events in by_level}
 
 
-def _open_bits(opening: Opening, labels: Posts) -> Generator[Step, Posts, PooledCounts]:
+def _open_bits(opening: Opening, labels: PostedLabels) -> Generator[Step, Posts, PooledCounts]:
     what = "A commitment to counts of levels, which are compared with the floor on shares,"
     yield from each(
         OPENING, commit_counts, opening, expects=COUNT_COMMITMENT, reveals=partial(expose_counts, opening, labels, what)
@@ -95,25 +91,3 @@ def _open_bits(opening: Opening, labels: Posts) -> Generator[Step, Posts, Pooled
     answers = yield from interactive(BITS_TOPIC, compare_counts, opening, expects=form_bits(opening))
     check_bits(opening, answers)
     return {}
-
-
-def post_labels(site: Site, opening: Opening) -> Payload:
-    """This site's label of each raw column's rows (k, 8); zero where its node keeps none."""
-    known = site.label_rows()
-    rows = [known.get(name, bytes(LABEL_BYTES)) for name in opening.design.read]
-    return {"labels": np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), LABEL_BYTES)}
-
-
-def _form_labels(opening: Opening) -> Schema:
-    return Schema({"labels": Field("|u1", (len(opening.design.read), LABEL_BYTES))})
-
-
-def expose_labels(opening: Opening, site: Site, payload: Payload) -> Exposure:
-    """What the labels reveal: whether a site's rows are those of an earlier study."""
-    return Exposure(
-        what="Labels of row sets",
-        rows=opening.rows_of(site).n,
-        parties=len(site.parties),
-        labels_only=True,
-        by_patient=opening.by_patient,
-    )

@@ -30,6 +30,12 @@ HEADINGS = {
     "collusion": "Who must not collude, and who is trusted:",
     "everybody": "What everybody learns:",
 }
+# What holds for every study; docs/disclosure.md has the whole list.
+NOT_STOPPED = (
+    "Bounds and probabilities: a value may be nearly determined, and readers may guess who is in the data.",
+    "Differences with what another network released, or with columns and patients that are written in another way.",
+    "What a person of a site says yes to.",
+)
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,8 @@ def disclosure_lines(study: Study) -> Iterator[str]:
     for heading, sentences in learner_of(study).discloses(study).paragraphs.items():
         yield HEADINGS[heading]
         yield from (f"  {sentence}" for sentence in sentences)
+    yield "What is not stopped (docs/disclosure.md has all of it):"
+    yield from (f"  {sentence}" for sentence in NOT_STOPPED)
 
 
 def advise_command(

@@ -41,7 +41,7 @@ class Dialect:
     names: tuple[str, ...] = ()
 
 
-PLAIN = Dialect()
+COMMA_SEPARATED = Dialect()
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class CsvFile(FileRows):
     head: int
     variables: tuple[str, ...]
     rows: int | None = field(default=None, init=False)
-    dialect: Dialect = PLAIN
+    dialect: Dialect = COMMA_SEPARATED
 
     def batches(self) -> Iterator[Batch]:
         """The study's columns as text; DataError for rows with too few or too many fields."""
@@ -172,7 +172,7 @@ class CsvFile(FileRows):
         return self.origin.error("CO-D110", f"The file cannot be read as CSV: {quote(error)}. Export it again.")
 
 
-def open_utf8(origin: FileOrigin, dialect: Dialect = PLAIN) -> BinaryIO:
+def open_utf8(origin: FileOrigin, dialect: Dialect = COMMA_SEPARATED) -> BinaryIO:
     """The file as UTF-8 bytes, recoded in memory where it is in another encoding; DataError if that cannot be."""
     file = origin.path.open("rb")
     if dialect.encoding == "utf-8":
@@ -191,7 +191,7 @@ def open_utf8(origin: FileOrigin, dialect: Dialect = PLAIN) -> BinaryIO:
         raise origin.error("CO-D109", f"The file is not {dialect.encoding} text: {cause}. Name its encoding.") from None
 
 
-def open_csv(origin: FileOrigin, variables: tuple[str, ...], dialect: Dialect = PLAIN) -> CsvFile:
+def open_csv(origin: FileOrigin, variables: tuple[str, ...], dialect: Dialect = COMMA_SEPARATED) -> CsvFile:
     """Read and check the header; DataError says what is wrong with it."""
     try:
         with open_utf8(origin, dialect) as file:
