@@ -75,12 +75,17 @@ class Formula:
 class Design:
     """The design matrix that a study declares; with `site`, the part whose variables this site holds.
 
-    A part has the columns in their order in the whole, without the intercept, which belongs to no site.
+    A part has the columns in their order in the whole, without the intercept, which belongs to no site. Of a study of
+    several models it is the design of all together (`unite_formulas`), and `models` has that of each.
     """
 
     def __init__(self, study: Study, site: str | None = None) -> None:
         self.study = study
         self.site = site if study.columns else None
+        self._parts = tuple(Design(part) for part in study.by_model.values()) if study.models else ()
+        if self._parts:
+            self.formula = unite_formulas([part.formula for part in self._parts])
+            return
         self.formula = parse_formula(study.formula)
         for name in self.variables:
             if name not in study.variables:
@@ -92,6 +97,11 @@ class Design:
         _check_weights(study, self.formula, self.weights)
         if study.columns:
             _check_split(study, self.formula)
+
+    @property
+    def models(self) -> tuple[Design, ...]:
+        """The design of each model of the study, in its order: this one, if there is one."""
+        return self._parts or (self,)
 
     @property
     def outcome_here(self) -> str | None:
@@ -118,7 +128,7 @@ class Design:
     @property
     def weights(self) -> str:
         """The variable by which the learner weighs rows; empty if it weighs none."""
-        name = self.study.learner.options.get("weights", "")
+        name = "" if self._parts else self.study.learner.options.get("weights", "")
         return name if isinstance(name, str) else ""
 
     @property
@@ -129,6 +139,8 @@ class Design:
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """Every variable that the model needs here: the outcome, those of the terms, then those of a time to event."""
+        if self._parts:
+            return tuple(dict.fromkeys(name for part in self._parts for name in part.variables))
         used = [self.formula.outcome, *(v for term in self.formula.terms for v, _ in term)]
         used += [name for name in (self.formula.offset, self.weights) if name]
         used += list_time_columns(self.study)
@@ -302,6 +314,17 @@ def parse_formula(text: str) -> Formula:
     if not terms and not intercept:
         raise StudyError("CO-S201", f"The formula {text!r} has no terms. Add one after `~`.")
     return Formula(outcome, tuple(sorted(terms.values(), key=len)), intercept, offset)
+
+
+def unite_formulas(formulas: Sequence[Formula]) -> Formula:
+    """One formula whose columns hold those of several: their terms, and outcomes other than the first as terms.
+
+    Offsets and weights are no columns of it.
+    """
+    first = formulas[0].outcome
+    outcomes: list[tuple[tuple[str, int], ...]] = [((f.outcome, 1),) for f in formulas if f.outcome != first]
+    terms = {frozenset(term): term for term in (*outcomes, *(term for f in formulas for term in f.terms))}
+    return Formula(first, tuple(sorted(terms.values(), key=len)), intercept=True, offset=None)
 
 
 def _check_count(parts: Sequence[str]) -> None:

@@ -160,7 +160,7 @@ class Judgement:
         study, floor = site.study, self.floors.cell
         terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
         terms += [sorted(study.disclosure.sensitive), exposure.by_columns, exposure.least_pattern]
-        terms += [Design(study, site.name).weights]
+        terms += _list_weights(Design(study, site.name))
         place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
         if place in self.log.storage:
             return objections_from_json(self.log.storage[place])
@@ -272,10 +272,7 @@ class Judgement:
     def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
         if not exposure.parameters:
             return 0
-        design = Design(site.study, site.name)
-        measured = set(head.measured)
-        tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
-        return count_equations(len(design.columns), len(tables))
+        return sum(_count_round(design, set(head.measured)) for design in Design(site.study, site.name).models)
 
     def _list_measured(self, head: Head) -> tuple[str, ...]:
         """The covariates that are no tables: whose values are unknowns of their own."""
@@ -320,6 +317,12 @@ class Judgement:
             keep_cohort(self.log.storage, name, candidate.printed, columns)
 
 
+def _count_round(design: Design, measured: set[str]) -> int:
+    """Equations that one round of a model's plain sums gives."""
+    tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
+    return count_equations(len(design.columns), len(tables))
+
+
 def kind_of(site: Site, exposure: Exposure) -> Kind:
     """What leaves: this site's own sums, its share of a sum over sites, or numbers by patient."""
     if exposure.sums_only or exposure.labels_only:
@@ -353,8 +356,9 @@ def judge_sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
     yield from judge_values(sample, floor, tables=tables)
-    yield from judge_weights(design, raw, floor)
-    yield from _judge_weighted(design, raw)
+    for model in design.models:
+        yield from judge_weights(model, raw, floor)
+        yield from _judge_weighted(model, raw)
     if raw.identifiers is None:
         yield from judge_repeats(sample, tables)
 
@@ -379,10 +383,18 @@ def judge_local_dominance(
             for objection in judge_dominance(name, drop_missing(raw.values[name])):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
             yield from judge_local_clusters(name, drop_missing(raw.values[name]), floor) if floor > 1 else ()
-    for objection in judge_weights(design, raw, floor):
-        yield replace(objection, grade=Grade.ASK)
-    for objection in _judge_weighted(design, raw):
-        yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=design.weights))
+    for model in design.models:
+        for objection in judge_weights(model, raw, floor):
+            yield replace(objection, grade=Grade.ASK)
+        for objection in _judge_weighted(model, raw):
+            yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=model.weights))
+
+
+def _list_weights(design: Design) -> list[str]:
+    """What weighs the rows of each model: of one model its weights, of several the offsets too."""
+    if len(design.models) == 1:
+        return [design.models[0].weights]
+    return [f"{model.weights}/{model.formula.offset or ''}" for model in design.models]
 
 
 def _judge_weighted(design: Design, raw: RawRows) -> Iterator[Objection]:
