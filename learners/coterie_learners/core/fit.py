@@ -199,7 +199,8 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     warnings = tuple(dict.fromkeys(warning for fit in fitted for warning in fit.warnings))
     details = {key: value for fit in fitted for key, value in fit.details.items()}
     if all(set(fit.terms) <= set(base.terms) for fit in fitted):
-        return replace(base, notes=notes, warnings=warnings, details=details, own=())
+        models = {name: replace(model, own=()) for name, model in base.models.items()}
+        return replace(base, notes=notes, warnings=warnings, details=details, own=(), models=models)
     place = {name: k for k, name in enumerate(order)}
     rows = sorted({t: (fit, j) for fit in fitted for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
     covariance = np.full((len(rows), len(rows)), np.nan)

@@ -81,7 +81,7 @@ def learner_of(study: Study) -> Learner:
 def _of_several_models(learner: Learner) -> Learner:
     if learner.several is None:
         message = f"The study has several models, of which {learner.name} fits one at a time"
-        raise StudyError("CO-S410", f"{message}. Propose a study for each, or choose glore.")
+        raise StudyError("CO-S420", f"{message}. Propose a study for each, or choose glore.")
     return learner.several()
 
 

@@ -80,15 +80,15 @@ def check_models(study: Study) -> None:
         own = [name for name in COMMON if name in model.options]
         if own:
             message = f"Model {model.name} sets {', '.join(own)}, which all models of a study have in common"
-            raise StudyError("CO-S410", f"{message}. Set it in the section of the learner.")
+            raise StudyError("CO-S420", f"{message}. Set it in the section of the learner.")
     for name, part in study.by_model.items():
         options = options_of(part, GloreOptions)
         if has_levels(options.family):
             message = f"Model {name}: the {options.family} family shares no rounds with others"
-            raise StudyError("CO-S410", f"{message}. Propose a study of this model alone.")
+            raise StudyError("CO-S420", f"{message}. Propose a study of this model alone.")
         if options.opening == "bits":
             message = 'opening = "bits" compares the levels of one model'
-            raise StudyError("CO-S410", f'{message}. Set opening to "counts", or propose a study for each model.')
+            raise StudyError("CO-S420", f'{message}. Set opening to "counts", or propose a study for each model.')
         try:
             check_glore(part)
         except StudyError as error:
