@@ -112,7 +112,7 @@ def merge_exposures(exposures: Sequence[Exposure]) -> Exposure:
         cells={name: count for exposure in exposures for name, count in exposure.cells.items()},
         kinds={name: kind for exposure in exposures for name, kind in exposure.kinds.items()},
         by_columns=any(exposure.by_columns for exposure in exposures),
-        by_patient=any(exposure.by_patient for exposure in exposures),
+        by_patient=all(exposure.by_patient for exposure in exposures),
         instead=next((exposure.instead for exposure in exposures if exposure.instead), ""),
     )
 

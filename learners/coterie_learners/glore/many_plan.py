@@ -61,7 +61,7 @@ class ModelsPlan:
     @property
     def lead(self) -> Opening:
         """The opening of all models together: whose columns are labelled."""
-        by_patient = any(plan.by_patient for plan in self.plans.values())
+        by_patient = all(plan.by_patient for plan in self.plans.values())
         return replace(self._first.opening, design=self.design, by_patient=by_patient)
 
     def with_pools(self, pools: Mapping[str, PooledCounts]) -> ModelsPlan:
