@@ -335,7 +335,9 @@ def measure_agreement(plan: GlorePlan, site: Site, model: Payload) -> dict[str, 
         gradient = plan.rules.penalty.gradient(frame, model["beta"])
         if plan.options.firth:
             gradient = gradient - firth.correct_score(plan.model, rows, frame, model)
-        part = agreement.measure(plan.model.at_state(model), rows, frame, model, gradient, partial(note_own_sums, site, plan))
+        part = agreement.measure(
+            plan.model.at_state(model), rows, frame, model, gradient, partial(note_own_sums, site, plan)
+        )
     if plan.robust:
         part |= robust.measure_meat(plan.model.at_state(model), rows, frame, model, plan.robust)
     return part

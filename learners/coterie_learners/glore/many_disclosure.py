@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from coterie_learners.core import masked_sum
 from coterie_learners.core.disclosure import PATTERNS, Exposure, list_cell_kinds, name_events
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Site
@@ -81,21 +82,13 @@ def _expose_one(plan: ModelsPlan, name: str, own: ModelRound, site: Site, payloa
     seated = plan.rows.seat(name, site)
     if tests:
         return expose_agreement(model, path, seated, payload)
-    sums = {} if plan.masked else _unflatten(np.asarray(payload[name]), shapes)
+    sums = {} if plan.masked else masked_sum.split_sums(np.asarray(payload[name]), shapes)
     return expose_stats(model, path, seated, sums)
 
 
 def _path_of(plan: ModelsPlan, name: str, own: ModelRound, site: Site) -> ModelPath:
     model, path, tests, _ = own
     return ModelPath(model.design, model.family, plan.rows.read(name, site), path, tests and bool(model.robust))
-
-
-def _unflatten(values: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    out, at = {}, 0
-    for key in sorted(shapes):
-        size = int(np.prod(shapes[key]))
-        out[key], at = values[at : at + size].reshape(shapes[key]), at + size
-    return out
 
 
 def merge_exposures(exposures: Sequence[Exposure]) -> Exposure:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -115,7 +114,7 @@ def fit_models(site: Site) -> Script:
         topic = f"stats/{t}"
         posts = yield from each(
             topic, share_round, plan, topic, running, expects=form_round(plan, running),
-            reveals=partial(expose_models, plan, _list_rounds(running), ends.rounds),
+            reveals=partial(expose_models, plan, list_rounds(running), ends.rounds),
         )  # fmt: skip
         post = yield from server(f"model/{t}", next_states, plan, running, posts, bool(ends.fits))
         running = _sort_out(site, plan, running, posts, post, ends)
@@ -125,7 +124,7 @@ def fit_models(site: Site) -> Script:
     raise NotConverged("CO-N101", f"The models {', '.join(running)} have not come to rest. Raise max_rounds.")
 
 
-def _list_rounds(running: Running) -> dict[str, ModelRound]:
+def list_rounds(running: Running) -> dict[str, ModelRound]:
     """What the gate needs of the next sums of each model."""
     return {name: (model.plan, model.next_path, model.tests, model.shapes) for name, model in running.items()}
 
@@ -134,13 +133,13 @@ def _sort_out(
     site: Site, plan: ModelsPlan, running: Running, posts: Posts, post: Payload, ends: Ends
 ) -> dict[str, RunningModel]:
     """The models that go on; those that do not are among the ends."""
-    out, sites, rounds = {}, frozenset(posts), _list_rounds(running)
+    out, sites, rounds, states = {}, frozenset(posts), list_rounds(running), read_states(post)
     for name, model in running.items():
-        if name not in post:
+        if name not in states:
             ends.rounds[name] = rounds[name]
             ends.reasons[name] = _explain_end(plan, running, posts, name)
             continue
-        following = model.follow(_unpack(name, post[name]), sites)
+        following = model.follow(states[name], sites)
         if following.state.get("converged", False):
             own = plan.rows.seat(name, site)
             ends.rounds[name] = rounds[name]
@@ -172,7 +171,7 @@ def share_round(site: Site, plan: ModelsPlan, topic: str, running: Running) -> P
     if plan.masked:
         flat = {f"{name}.{key}": value for name, own in sums.items() for key, value in own.items()}
         return masked_sum.mask_sums(site, topic, flat)
-    return {name: _flatten(own) for name, own in sums.items()}
+    return {name: masked_sum.join_sums(own) for name, own in sums.items()}
 
 
 def _sum_model(site: Site, model: RunningModel) -> dict[str, Array]:
@@ -180,20 +179,6 @@ def _sum_model(site: Site, model: RunningModel) -> dict[str, Array]:
         return measure_agreement(model.plan, site, model.state)
     sums = compute_local_sums(model.plan, site, model.state)
     return sums | (measure_agreement(model.plan, site, model.state) if model.plan.closes(model.state) else {})
-
-
-def _flatten(sums: Mapping[str, Array]) -> Array:
-    """Named sums as one vector, in the order of their names."""
-    return np.concatenate([np.ravel(np.asarray(sums[key], dtype=np.float64)) for key in sorted(sums)])
-
-
-def unflatten(values: Array, shapes: masked_sum.Shapes) -> dict[str, Array]:
-    """The inverse of that."""
-    out, at = {}, 0
-    for key in sorted(shapes):
-        size = int(np.prod(shapes[key]))
-        out[key], at = np.asarray(values)[at : at + size].reshape(shapes[key]), at + size
-    return out
 
 
 def form_round(plan: ModelsPlan, running: Running) -> Schema:
@@ -209,7 +194,7 @@ def _check_round(running: Running, post: Payload) -> None:
     """ProtocolError if no rows could have the sums of a model."""
     for name, model in running.items():
         if not model.tests:
-            sums = unflatten(post[name], model.shapes)
+            sums = masked_sum.split_sums(np.asarray(post[name]), model.shapes)
             model.plan.model.check(newton.kind_of(model.state), sums)
 
 
@@ -235,7 +220,7 @@ def pool_round(plan: ModelsPlan, running: Running, posts: Posts) -> dict[str, Pa
     """The sums over all sites by model; ProtocolError if no rows could have them."""
     if not plan.masked:
         totals = {name: linalg.total([np.asarray(post[name]) for post in posts.values()]) for name in running}
-        return {name: unflatten(totals[name], model.shapes) for name, model in running.items()}
+        return {name: masked_sum.split_sums(totals[name], model.shapes) for name, model in running.items()}
     shapes = {f"{name}.{key}": shape for name, model in running.items() for key, shape in model.shapes.items()}
     flat = masked_sum.unmask_sums(posts, shapes)
     out: dict[str, Payload] = {}
@@ -279,9 +264,10 @@ def _stamp(name: str) -> Stamp:
     return Stamp("", "", name, 0)
 
 
-def _unpack(name: str, packed: Any) -> Payload:
-    """A model's state in a server's post."""
-    return decode(np.asarray(packed, dtype=np.uint8).tobytes())[1]
+def read_states(post: Payload) -> dict[str, Payload]:
+    """The state of each model in a server's post."""
+    packed = {name: np.asarray(value, dtype=np.uint8) for name, value in post.items() if name != "converged"}
+    return {name: decode(value.tobytes())[1] for name, value in packed.items()}
 
 
 GLORE_OF_MANY: Learner = replace(

@@ -18,7 +18,7 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError, ProtocolError, Separation, StudyError
 from coterie_learners.glore.glore import glore
-from coterie_learners.glore.many_models import RunningModel, form_round, next_states, share_round
+from coterie_learners.glore.many_models import RunningModel, form_round, next_states, read_states, share_round
 from coterie_learners.glore.many_plan import ModelsPlan
 from coterie_learners.study.document import Study
 
@@ -215,3 +215,26 @@ def test_a_learner_that_fits_one_model_refuses_several() -> None:
     models = {"one": {"formula": "died ~ stage"}, "two": {"formula": "died ~ male"}}
     error = refuse(models, learner={"name": "cola"})
     assert (error.code, "cola fits one at a time" in error.message) == ("CO-S420", True)
+
+
+# A site that leaves
+
+
+def test_a_model_at_rest_moves_again_if_its_test_lacks_a_site() -> None:
+    """HC3 needs the pooled information first, so that its test is a round of its own; another model needs no more."""
+    models = {"hc3": {"formula": "died ~ age", "robust": "HC3"}, "plain": {"formula": "died ~ age"}}
+    study = many_models.study(models, count=4, options={"aggregation": "plain"})
+    plan = ModelsPlan.of(study)
+    running = {name: RunningModel.begin(own) for name, own in plan.plans.items()}
+    sites = [Site(study, name, rows, parties=study.sites) for name, rows in many_models.split(study, CODES).items()]
+    while not running["hc3"].tests:
+        posts = {s.name: share_round(s, ModelsPlan.of(study), "stats", running) for s in sites}
+        states = read_states(next_states(plan, running, posts, some=True))
+        running = {name: m.follow(states[name], frozenset(posts)) for name, m in running.items() if name in states}
+        running = {name: model for name, model in running.items() if not model.state.get("converged", False)}
+    posts = {s.name: share_round(s, ModelsPlan.of(study), "stats", running) for s in sites}
+    fewer = {name: post for name, post in posts.items() if name != "west"}
+    ended, resumed = (read_states(next_states(plan, running, some, some=True))["hc3"] for some in (posts, fewer))
+    assert bool(ended["converged"])
+    assert not bool(resumed["converged"])
+    assert not RunningModel(plan.plans["hc3"], resumed).tests

@@ -1,4 +1,4 @@
-"""Several models of one study on files: against R's fits of each, through replay, bundle's result, and printed tables."""
+"""Several models of one study on files: against R's fits of each, through replay, and as they are printed."""
 
 from __future__ import annotations
 

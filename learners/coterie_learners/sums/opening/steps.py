@@ -134,9 +134,7 @@ def share_all_counts(site: Site, openings: Mapping[str, Opening]) -> Payload:
 
 
 def _count_all(openings: Mapping[str, Opening], site: Site) -> dict[str, Array]:
-    return {
-        f"{name}.{key}": value for name, opening in openings.items() for key, value in opening.count(site).items()
-    }
+    return {f"{name}.{key}": value for name, opening in openings.items() for key, value in opening.count(site).items()}
 
 
 def _open_bits(opening: Opening, labels: Posts) -> Generator[Step, Posts, PooledCounts]:
