@@ -83,10 +83,10 @@ class Design:
         self.study = study
         self.site = site if study.columns else None
         self._parts = tuple(Design(part) for part in study.by_model.values()) if study.models else ()
-        if self._parts:
-            self.formula = unite_formulas([part.formula for part in self._parts])
+        parts = [part.formula for part in self._parts]
+        self.formula: Formula = unite_formulas(parts) if parts else parse_formula(study.formula)
+        if parts:
             return
-        self.formula = parse_formula(study.formula)
         for name in self.variables:
             if name not in study.variables:
                 raise StudyError(

@@ -195,7 +195,8 @@ def solve_jointly(models: Sequence[ModelPath]) -> dict[str, int]:
             equations = _add_squares(model.design, model.family, model.path[-1], x, offset, equations)
         wide.append(_place(equations, m, outcomes.index(model.design.formula.outcome), len(outcomes)))
     whole = np.unique(np.vstack(wide), axis=0)
-    fixed = _find_fixed(np.linalg.qr(whole, mode="r") if len(whole) > whole.shape[1] else whole)
+    # A triangle spans what the rows span, and is no larger than the number of unknowns.
+    fixed = _find_fixed(np.asarray(np.linalg.qr(whole, mode="r")))
     patients = {f"pattern {k + 1} of all models": int(counts[k, 0]) for k in range(m) if fixed[k]}
     return patients | _list_events(models, fixed, m, most)
 

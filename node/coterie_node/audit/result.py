@@ -240,7 +240,7 @@ def _print_models(fit: Fit, level: float) -> PrintedTable:
     words = ("", "Estimate", "Std.Error", "statistic", "p", "", "ratio")
     head = tuple(
         text if all(h[k : k + 1] == [text] for h in heads) else words[k] if k < len(words) else ""
-        for k, text in enumerate(max(heads, key=len))
+        for k, text in enumerate(next(head for head in heads if len(head) == width))
     )
     lines: list[tuple[str, ...]] = []
     for name, (_, body) in cells.items():

@@ -66,7 +66,7 @@ def test_models_share_rounds_and_leave_them_when_they_rest() -> None:
 
 
 def test_site_intercepts_and_weights_are_those_of_the_models_alone() -> None:
-    models = {
+    models: dict[str, dict[str, Any]] = {
         "own": {"formula": "died ~ age + male", "site_intercepts": True},
         "weighed": {"formula": "died ~ age", "weights": "crp", "weight_kind": "sampling"},
     }
@@ -117,7 +117,7 @@ def test_a_model_that_separates_ends_alone_and_says_why(aggregation: str) -> Non
 
 def test_a_collinear_model_and_one_that_needs_more_rounds_end_alone() -> None:
     codes = {**CODES, "crp": 2.0 * CODES["age"] / 4.0}
-    models = {
+    models: dict[str, dict[str, Any]] = {
         "collinear": {"formula": "died ~ age + crp"},
         "slow": {"formula": "died ~ age + stage", "firth": True},
         "good": {"formula": "score ~ age", "family": "gaussian"},
