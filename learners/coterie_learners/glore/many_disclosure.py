@@ -119,9 +119,9 @@ def _merge_pools(plan: ModelsPlan) -> dict[str, tuple[float, float]]:
     """The pool's patients and events by level, the events being of the first outcome; those of others by name."""
     out: dict[str, tuple[float, float]] = {}
     first = plan.design.formula.outcome
-    for model in sorted(plan.plans.values(), key=lambda own: own.design.formula.outcome != first):
-        outcome = model.design.formula.outcome
-        for level, (patients, events) in (model.pooled or {}).items():
+    outcomes = {name: model.design.formula.outcome for name, model in plan.plans.items()}
+    for name, outcome in sorted(outcomes.items(), key=lambda own: own[1] != first):
+        for level, (patients, events) in plan.pools.get(name, {}).items():
             out.setdefault(level, (patients, events if outcome == first else float("nan")))
             out.setdefault(name_events(level, first, outcome), (patients, events))
     return out

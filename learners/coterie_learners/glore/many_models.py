@@ -19,7 +19,7 @@ import numpy as np
 
 from coterie_learners.core import masked_sum
 from coterie_learners.core.fit import Fit, join_fits
-from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode, encode
+from coterie_learners.core.payload import Field, Payload, Schema, Stamp, decode_own, encode
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
@@ -265,9 +265,9 @@ def _stamp(name: str) -> Stamp:
 
 
 def read_states(post: Payload) -> dict[str, Payload]:
-    """The state of each model in a server's post."""
+    """The state of each model in a server's post, which a script sees only if its own computation gives the same."""
     packed = {name: np.asarray(value, dtype=np.uint8) for name, value in post.items() if name != "converged"}
-    return {name: decode(value.tobytes())[1] for name, value in packed.items()}
+    return {name: decode_own(value.tobytes())[1] for name, value in packed.items()}
 
 
 GLORE_OF_MANY: Learner = replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from coterie_learners.core.registry import options_of
@@ -22,19 +22,21 @@ COMMON = ("aggregation", "opening", "max_rounds")
 
 @dataclass(frozen=True)
 class ModelsPlan:
-    """The plans of all models by name, their rows, and the design of all together."""
+    """The plans of all models by name, their rows, and the design of all together; `pools`: the pool's counts."""
 
     study: Study
     plans: Mapping[str, GlorePlan]
     rows: ModelRows
     design: Design
+    pools: Mapping[str, PooledCounts] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study) -> ModelsPlan:
         """The plan of a study."""
         plans = {name: GlorePlan.of(part) for name, part in study.by_model.items()}
-        by_patient = frozenset(name for name, plan in plans.items() if plan.robust == "patient")
+        by_patient = frozenset(name for name, plan in plans.items() if plan.options.robust == "patient")
         rows = ModelRows({name: plan.design for name, plan in plans.items()}, by_patient)
+        # What the script asks a plan for is worked out once, so that no plan is made again after this.
         seated = {name: replace(plan, rows_of=partial(rows.read, name)) for name, plan in plans.items()}
         return cls(study, seated, rows, Design(study))
 
@@ -66,8 +68,7 @@ class ModelsPlan:
 
     def with_pools(self, pools: Mapping[str, PooledCounts]) -> ModelsPlan:
         """The plan once the pool's counts are open."""
-        plans = {name: replace(plan, pooled=pools[name]) for name, plan in self.plans.items()}
-        return replace(self, plans=plans)
+        return replace(self, pools=pools)
 
     @property
     def _first(self) -> GlorePlan:

@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -283,6 +283,7 @@ class Design:
         return (0.0 if straddles else min(ends)), max(ends)
 
 
+@lru_cache(maxsize=512)
 def parse_formula(text: str) -> Formula:
     """Parse `outcome ~ terms`; StudyError names the part that is not understood.
 
