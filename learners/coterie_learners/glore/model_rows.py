@@ -56,7 +56,7 @@ class ModelRows:
 
     def read(self, name: str, site: Site) -> Rows:
         """The rows of a model at a site; those of a site that has them already."""
-        if not isinstance(site.data, CodedRows):
+        if isinstance(site.data, ArrayRows | ModelBlocks):
             return site.rows
         if name not in self._kept:
             self._kept[name] = self._make(name, site)

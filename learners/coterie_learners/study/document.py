@@ -281,10 +281,12 @@ class Study(Frozen):
     @cached_property
     def by_model(self) -> Mapping[str, Study]:
         """Each of several models as the study of it alone, on the same sites and variables; empty for one model."""
-        plain = self.model_dump(exclude={"models"})
+        # All parts are checked already, and a document may have many.
+        parts = {name: getattr(self, name) for name in Study.model_fields} | {"models": ()}
+        section = self.learner.model_dump()
         return {
-            model.name: Study.model_validate(
-                {**plain, "formula": model.formula, "learner": {**plain["learner"], **model.options}}
+            model.name: Study.model_construct(
+                **(parts | {"formula": model.formula, "learner": LearnerChoice(**(section | model.options))})
             )
             for model in self.models
         }
