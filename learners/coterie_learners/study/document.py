@@ -14,7 +14,15 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from coterie_learners.errors import StudyError
 from coterie_learners.study.toml_text import parse_toml
@@ -212,8 +220,8 @@ class Study(Frozen):
     title: Text = ""
     sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
     helpers: tuple[Name, ...] = ()
-    formula: FormulaText = ""
     models: Annotated[tuple[ModelChoice, ...], Field(max_length=MAX_MODELS)] = ()
+    formula: Annotated[FormulaText, Field(validate_default=True)] = ""
     variables: dict[ColumnName, Variable]
     columns: dict[Name, tuple[ColumnName, ...]] = {}
     identifier: tuple[ColumnName, ...] | dict[ColumnName, IdentifierKind] = ()
@@ -231,10 +239,15 @@ class Study(Frozen):
             raise ValueError(f"sites are named twice: {sorted(s for s in self.sites if self.sites.count(s) > 1)}")
         return self
 
+    @field_validator("formula")
+    @classmethod
+    def _check_formula(cls, formula: str, info: ValidationInfo) -> str:
+        if bool(formula) == bool(info.data.get("models")):
+            raise ValueError("a study has a `formula`, or [[models]] with a formula each, and not both")
+        return formula
+
     @model_validator(mode="after")
     def _check_models(self) -> Self:
-        if bool(self.formula) == bool(self.models):
-            raise ValueError("a study has a `formula`, or [[models]] with a formula each, and not both")
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
             raise ValueError(f"models are named twice: {sorted(name for name in set(names) if names.count(name) > 1)}")
