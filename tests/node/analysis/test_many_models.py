@@ -10,19 +10,24 @@ from typing import Any
 import pytest
 from support.learners import cohorts, many_models, pooled
 from support.learners.r_stays import STAYS, largest_differences, references, write_site_files
+from typer.testing import CliRunner
 
 from coterie_learners.core.registry import complete_study
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.study.model_card import make_model_card
 from coterie_node.analysis.analyse import analyse
 from coterie_node.analysis.anova import assess_models
 from coterie_node.analysis.compare import compare_results
 from coterie_node.analysis.conformance import check_learner
 from coterie_node.analysis.pooled import Reference
 from coterie_node.analysis.predict import open_predictor
-from coterie_node.audit.publication import pick_model, read_publication, read_published_model
-from coterie_node.audit.result import Result
+from coterie_node.audit.publication import check_publication, pick_model, read_publication, read_published_model
+from coterie_node.audit.replay import replay
+from coterie_node.audit.result import Cost, Result
+from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
+from coterie_node.run.simulate import simulate
 
 X = "age + ward + frail"
 # R's name of a model (tests/golden/r/weights.R), its formula and options.
@@ -158,3 +163,36 @@ def test_every_format_names_each_model(result: Path) -> None:
     text = result.with_suffix(".txt").read_text()
     assert text.count("GLORE, binomial (logit)    study reference, model ") == 2
     assert "GLORE, gaussian (identity)    study reference, model stays" in text
+
+
+def test_commands_take_models_by_name(result: Path) -> None:
+    def run(*words: str) -> str:
+        answer = CliRunner().invoke(app, ["study", *words])
+        assert answer.exit_code == 0, answer.output
+        return answer.output
+
+    compared = run("compare", str(result), "--model", "small", "--model", "large")
+    assert "reference/small" in compared
+    assert "ward[surgical], ward[intensive], frail: chi-squared" in compared
+    assert "reference/large" in run("anova", str(result), "--model", "small", "--model", "large")
+    assert "ward" in run("anova", str(result), "--model", "large")
+    assert "10*age" in run("contrast", str(result), "--model", "stays", "10*age")
+    with pytest.raises(ConfigError) as caught:
+        CliRunner().invoke(app, ["study", "compare", str(result)], catch_exceptions=False)
+    assert caught.value.code == "CO-F380"
+
+
+def test_a_published_result_is_compared_model_by_model() -> None:
+    models = {"one": {"formula": "died ~ male"}, "two": {"formula": "score ~ age", "family": "gaussian"}}
+    study = many_models.study(models)
+    world, runners, _ = simulate(study, many_models.split(study, cohorts.draw(120)))
+    outcome = replay(world.ledger(), world.blobs, world.number)
+    fit = runners["north"].machine.result
+    card = make_model_card(study)
+    published = Result(study.name, study.sites, fit, Cost(0, 0, None, {}), None, card).as_dict()
+    assert check_publication(published, "r.json", outcome).verdict == "PASS"
+    published["models"]["two"]["terms"][1]["estimate"] *= 1.001
+    verdict = check_publication(published, "r.json", outcome)
+    assert (verdict.code, "estimate of age" in verdict.problem) == ("CO-A110", True)
+    del published["models"]
+    assert check_publication(published, "r.json", outcome).code == "CO-A110"
