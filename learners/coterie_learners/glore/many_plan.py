@@ -11,7 +11,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.glore.category_plan import has_levels
 from coterie_learners.glore.glore import GloreOptions, GlorePlan, check_glore
 from coterie_learners.glore.model_rows import ModelRows
-from coterie_learners.study.design import Design
+from coterie_learners.study.design import MAX_COLUMNS, Design
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.sums.opening.counts import Opening, PooledCounts
 from coterie_learners.sums.opening.steps import schedule_opening
@@ -82,6 +82,7 @@ def check_models(study: Study) -> None:
         if own:
             message = f"Model {model.name} sets {', '.join(own)}, which all models of a study have in common"
             raise StudyError("CO-S420", f"{message}. Set it in the section of the learner.")
+    _check_columns(study)
     for name, part in study.by_model.items():
         options = options_of(part, GloreOptions)
         if has_levels(options.family):
@@ -94,7 +95,16 @@ def check_models(study: Study) -> None:
             check_glore(part)
         except StudyError as error:
             raise StudyError(error.code, f"Model {name}: {error.message}") from None
-    Design(study).columns  # noqa: B018  counts them
+
+
+def _check_columns(study: Study) -> None:
+    """StudyError if all models together have more columns than one may have."""
+    count = 0
+    for model in Design(study).models:
+        count += len(model.columns)
+        if count > MAX_COLUMNS:
+            message = f"The models make more than {MAX_COLUMNS} columns together"
+            raise StudyError("CO-S203", f"{message}. Propose them in several studies on one cohort.")
 
 
 def schedule_models(study: Study) -> Schedule:

@@ -221,7 +221,7 @@ class Study(Frozen):
     sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
     helpers: tuple[Name, ...] = ()
     models: Annotated[tuple[ModelChoice, ...], Field(max_length=MAX_MODELS)] = ()
-    formula: Annotated[FormulaText, Field(validate_default=True)] = ""
+    formula: FormulaText = Field(None, validate_default=True)
     variables: dict[ColumnName, Variable]
     columns: dict[Name, tuple[ColumnName, ...]] = {}
     identifier: tuple[ColumnName, ...] | dict[ColumnName, IdentifierKind] = ()
@@ -239,12 +239,14 @@ class Study(Frozen):
             raise ValueError(f"sites are named twice: {sorted(s for s in self.sites if self.sites.count(s) > 1)}")
         return self
 
-    @field_validator("formula")
+    @field_validator("formula", mode="before")
     @classmethod
-    def _check_formula(cls, formula: str, info: ValidationInfo) -> str:
-        if bool(formula) == bool(info.data.get("models")):
+    def _check_formula(cls, formula: Any, info: ValidationInfo) -> Any:
+        """The formula, which only a study of several models lacks: then it is empty."""
+        several = bool(info.data.get("models"))
+        if (several and formula) or (not several and formula is None):
             raise ValueError("a study has a `formula`, or [[models]] with a formula each, and not both")
-        return formula
+        return "" if several else formula
 
     @model_validator(mode="after")
     def _check_models(self) -> Self:

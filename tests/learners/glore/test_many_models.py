@@ -211,6 +211,11 @@ def test_a_fault_of_a_model_is_said_with_its_name() -> None:
     assert refuse({"one": {"formula": "died ~ age"}}, options={"opening": "bits"}).code == "CO-S420"
 
 
+def test_all_models_together_have_no_more_columns_than_one_may_have() -> None:
+    wide = {f"m{k}": {"formula": "died ~ stage*male*age*crp"} for k in range(90)}
+    assert "more than 2000 columns together" in refuse(wide).message
+
+
 def test_a_learner_that_fits_one_model_refuses_several() -> None:
     models = {"one": {"formula": "died ~ stage"}, "two": {"formula": "died ~ male"}}
     error = refuse(models, learner={"name": "cola"})
