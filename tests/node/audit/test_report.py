@@ -398,7 +398,7 @@ def test_the_methods_paragraph_says_what_identifies_the_analysis() -> None:
 
 
 def test_a_report_on_several_models_has_a_table_and_a_sentence_of_each() -> None:
-    models = {
+    models: dict[str, dict[str, Any]] = {
         "crude": {"formula": "died ~ male"},
         "pressure": {"formula": "score ~ age", "family": "gaussian", "robust": True},
         "split": {"formula": "died ~ stage"},
